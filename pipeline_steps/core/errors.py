@@ -1,0 +1,141 @@
+"""Every way to fail, on one page, with its exit code and what a record of it says.
+
+An error says what is wrong, where (file, line, key, digest) and what to do. Foreign exceptions are translated
+into these in the file of the foreign system, with their cause chained; nothing else leaves a step.
+
+    0 done                   4 evidence missing or contradictory      7 this machine or account cannot
+    2 usage, configuration   5 a name exists with other content       8 the chart failed
+    3 our bug                6 not approved                           75 temporary · 128+n a signal
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Result = Literal["started", "passed", "failed", "refused", "infrastructure", "interrupted"]
+
+#: Which exit code wins when several charts fail differently (design.md §16).
+ORDER = (3, 7, 4, 5, 6, 8, 75)
+
+
+class PipelineError(Exception):
+    """Base of all expected failures; `exit_code` ends the process, `result` is written into the record."""
+
+    exit_code: ClassVar[int]
+    result: ClassVar[Result]
+
+    def __init__(self, what: str, *, where: str = "", advice: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.advice = advice
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" ({self.advice})" if self.advice else ""
+        return f"{place}{self.what}{advice}"
+
+
+class UsageError(PipelineError):
+    """The command line or the call is wrong."""
+
+    exit_code = 2
+    result = "refused"
+
+
+class ConfigurationError(PipelineError):
+    """pipeline.yaml, an overlay, the site file or a chart's own files say something that cannot be."""
+
+    exit_code = 2
+    result = "refused"
+
+
+class NotYet(ConfigurationError):
+    """The configuration language has it, this version cannot do it yet."""
+
+    def __init__(self, feature: str, *, where: str = "") -> None:
+        super().__init__(f"{feature}: not yet", where=where, advice="this version accepts the key but cannot do it")
+
+
+class EvidenceError(PipelineError):
+    """Evidence is missing, edited, contradictory or drifted."""
+
+    exit_code = 4
+    result = "refused"
+
+
+class Conflict(PipelineError):
+    """A name exists already with other content; nothing was written."""
+
+    exit_code = 5
+    result = "refused"
+
+
+class NotApproved(PipelineError):
+    """The review is not approved for this content."""
+
+    exit_code = 6
+    result = "refused"
+
+
+class MachineError(PipelineError):
+    """This machine or account cannot: tool, engine, cluster, permission, disk. `doctor` says more."""
+
+    exit_code = 7
+    result = "infrastructure"
+
+
+class ToolMissing(MachineError):
+    """A program is not installed or too old."""
+
+
+class AccessRefused(MachineError):
+    """A system answered, and refused these credentials or these rights."""
+
+
+class Unreachable(MachineError):
+    """A system does not answer at all (refused connection, unknown host): retrying now will not help."""
+
+
+class ChartFailed(PipelineError):
+    """The chart or its image failed: check, build, install or test."""
+
+    exit_code = 8
+    result = "failed"
+
+
+class Temporary(PipelineError):
+    """A retry makes sense: time-out, rate limit, 5xx, the cluster's own trouble."""
+
+    exit_code = 75
+    result = "infrastructure"
+
+
+class Interrupted(PipelineError):
+    """A signal ended the step; `signal` is its number."""
+
+    result = "interrupted"
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """128 + the signal's number, as shells report it."""
+        return 128 + self.signal
+
+
+def worst(codes: list[int]) -> int:
+    """The exit code of several outcomes: signals first, then ORDER, else the first that is not 0.
+
+    >>> worst([0, 8, 7]), worst([0, 0]), worst([8, 143]), worst([0, 2])
+    (7, 0, 143, 2)
+    """
+    signals = [code for code in codes if code > 128]
+    if signals:
+        return signals[0]
+    for code in ORDER:
+        if code in codes:
+            return code
+    return next((code for code in codes if code), 0)

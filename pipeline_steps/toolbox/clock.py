@@ -1,0 +1,45 @@
+"""The wall clock, for what people read, and the monotonic one, for how long things take.
+
+Nothing is ordered or expired by the local wall clock.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+
+def now() -> str:
+    """The time in UTC as RFC 3339 with milliseconds, like 2026-01-31T10:00:00.000Z."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Deadline:
+    """Seconds that several waits share; `left()` never goes below 0. No limit when `seconds` is None."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        """Seconds left, or None without a limit."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        return self.left() == 0.0
+
+
+def seconds(duration: str) -> float:
+    """Seconds of a duration like 90s, 5m, 1h30m, 7d.
+
+    Raises ValueError for anything else.
+
+    >>> seconds("1h30m"), seconds("0.5s"), seconds("7d")
+    (5400.0, 0.5, 604800.0)
+    """
+    import re
+
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhd]))+", duration):
+        raise ValueError(f"not a duration: {duration!r}; write for example 90s, 5m, 1h30m or 7d")
+    return sum(float(n) * units[u] for n, u in re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd])", duration))

@@ -1,0 +1,154 @@
+"""Local files: written beside, checked, fsynced, renamed; locks that die with their process.
+
+A name we write is never followed as a symbolic link. A full or failing disk leaves the former file as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline_steps.core.errors import MachineError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free space and run again",
+    errno.EDQUOT: "the quota is used up: free space and run again",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "this account may not write here",
+    errno.EPERM: "this account may not write here",
+    errno.EIO: "the disk reports an error",
+    errno.EMFILE: "too many open files",
+    errno.ELOOP: "the name is a symbolic link, which is never followed here: remove it",
+}
+#: Our temporary files begin so; what a killed run left behind is removed by the next write beside it.
+TEMPORARY = ".pipeline-steps-tmp-"
+
+
+def failure(error: OSError, path: Path | str) -> MachineError:
+    """The error of `core/errors` for a failed system call on `path`."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return MachineError(f"cannot write: {error.strerror or error}", where=str(path), advice=advice)
+
+
+def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace `path` by `data` atomically and durably, whatever the umask; the folder must exist.
+
+    Raises MachineError; the former file is then still there, whole.
+    """
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise failure(error, path) from error
+
+
+def folder(path: Path, *, mode: int = 0o700) -> Path:
+    """Make the folder `path` and its parents; durable when it returns."""
+    try:
+        if not path.is_dir():
+            path.mkdir(mode=mode, parents=True, exist_ok=True)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise failure(error, path) from error
+    return path
+
+
+def append(path: Path, line: bytes, *, mode: int = 0o600) -> int:
+    """Add one line (without line end) under a lock, in one write, fsynced; returns bytes of a torn line dropped.
+
+    A last line without line end is what a killed or full-disk writer left: it is cut off first. When this write
+    fails half way, what it wrote is cut off again. Raises MachineError.
+    """
+    try:
+        new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            end = _whole_lines(descriptor, size)
+            if end < size:
+                os.ftruncate(descriptor, end)
+            os.lseek(descriptor, end, os.SEEK_SET)
+            try:
+                _write_all(descriptor, line + b"\n")
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, end)
+                raise
+        finally:
+            os.close(descriptor)
+        if new:
+            sync_folder(path.parent)
+        return size - end
+    except OSError as error:
+        raise failure(error, path) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`, which is made when missing and never deleted."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise failure(error, path) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames and creations in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep_temporaries(path: Path) -> None:
+    """Remove what killed writers left in the folder `path`; the caller holds the lock that its writers hold."""
+    for leftover in path.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
+def sha256(data: bytes) -> str:
+    """Digest of `data` as "sha256:" and 64 lower-case hex digits."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _whole_lines(descriptor: int, size: int) -> int:
+    """Offset just after the last line end, searched backwards."""
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        block = os.pread(descriptor, end - start, start)
+        found = block.rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

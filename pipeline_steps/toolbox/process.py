@@ -1,0 +1,134 @@
+"""The one way to start programs: argv list, no shell, cleaned environment, own process group, output kept.
+
+A child gets its own process group; on time-out or when this process is told to stop it gets SIGTERM, two
+seconds later SIGKILL. Output is redacted before it enters an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_steps.core.errors import ToolMissing
+from pipeline_steps.toolbox.redact import redact
+
+#: What a child may see of our environment: locale, home, and what CI passes credentials with (design.md §15).
+KEPT = frozenset(
+    "PATH HOME USER LOGNAME LANG TZ TMPDIR TERM SHELL XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME "
+    "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_CONTEXT BUILDX_CONFIG BUILDX_BUILDER "
+    "HELM_REGISTRY_CONFIG HELM_REPOSITORY_CONFIG HELM_REPOSITORY_CACHE HELM_CACHE_HOME HELM_CONFIG_HOME "
+    "HELM_DATA_HOME GIT_ASKPASS GIT_SSH_COMMAND GIT_CONFIG_GLOBAL SSH_AUTH_SOCK SSH_ASKPASS KUBECONFIG "
+    "SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy "
+    "BUILD_ID JENKINS_NODE_COOKIE JENKINS_SERVER_COOKIE BRZ_EMAIL BRZ_HOME".split()
+)
+GRACE = 2.0
+
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+class Completed(NamedTuple):
+    """What a program left: exit code (negative: ended by that signal, None: timed out) and both outputs."""
+
+    argv: tuple[str, ...]
+    code: int | None
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of both outputs, redacted, for an error message."""
+        text = (self.stdout + b"\n" + self.stderr).decode(errors="replace").strip()
+        return redact("\n".join(text.splitlines()[-lines:]))
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The cleaned environment of a child, `extra` on top."""
+    kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith("LC_")}
+    return {**kept, **(extra or {})}
+
+
+def find(program: str, *, advice: str = "") -> str:
+    """Path of `program` on PATH. Raises ToolMissing."""
+    found = shutil.which(program)
+    if not found:
+        raise ToolMissing(f"{program} is not installed or not on PATH", advice=advice or f"install {program}")
+    return found
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    timeout: float | None = None,
+    advice: str = "",
+) -> Completed:
+    """Run a program to its end and return what it left; a failing exit code is the caller's to judge.
+
+    env: added to the cleaned environment. timeout: seconds, then the whole group is ended and `code` is None.
+    Raises ToolMissing when the program does not exist.
+    """
+    command = [os.fspath(part) for part in argv]
+    try:
+        child = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(env),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise ToolMissing(f"{command[0]} is not installed", advice=advice or f"install {command[0]}") from error
+    _running.add(child)
+    try:
+        stdout, stderr = child.communicate(stdin, timeout=timeout)
+        return Completed(tuple(command), child.returncode, stdout, stderr)
+    except subprocess.TimeoutExpired:
+        stop(child)
+        stdout, stderr = child.communicate()
+        return Completed(tuple(command), None, stdout, stderr)
+    except BaseException:
+        stop(child)
+        raise
+    finally:
+        _running.discard(child)
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End the process group of `child`: SIGTERM, and SIGKILL for what is left after GRACE seconds."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    end = time.monotonic() + GRACE
+    while child.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def stop_all() -> None:
+    """End every child still running, all at once: for the signal handler of a step, which has four seconds."""
+    children = list(_running)
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+    end = time.monotonic() + GRACE
+    while any(child.poll() is None for child in children) and time.monotonic() < end:
+        time.sleep(0.02)
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
