@@ -82,8 +82,7 @@ class SnapshotChannel(Settings, frozen=True):
 
 
 class ProductionChannel(Settings, frozen=True):
-    """Where releases go, what a release needs (`requires`), and the evidence stores it believes (None: the one below).
-    """
+    """Where releases go, what a release needs (`requires`), and the evidence stores it believes (None: the one below)."""
 
     images: str | None = None
     charts: str | tuple[str, ...] = ()

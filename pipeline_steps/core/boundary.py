@@ -1,0 +1,93 @@
+"""The one error boundary: a process ends with an exit code of core/errors and words for a person, or as a bug.
+
+Also the place of signals: SIGTERM, SIGINT and SIGHUP become Interrupted in the main thread, children are ended,
+and the process is out within four seconds, because CI systems wait five before they give up on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from pipeline_steps.core.errors import Interrupted, PipelineError
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.redact import redact
+
+log = logging.getLogger("pipeline_steps")
+
+#: Seconds after a signal at which the process ends whatever it is doing.
+LATEST = 3.8
+BUG = 3
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Run `work` and turn every way it can end into an exit code; an error is told on stderr."""
+    try:
+        return work()
+    except BrokenPipeError:
+        # The reader of our stdout has gone: nothing is wrong here, but nothing more can be said either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+    except BaseException as error:
+        return tell(error)
+
+
+def tell(error: BaseException, *, subject: str = "") -> int:
+    """Say on stderr what went wrong and return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted(signal.SIGINT)
+    if isinstance(error, PipelineError):
+        name = f"{subject}: " if subject else ""
+        log.error("%s", redact(f"{name}{error}"))
+        return error.exit_code
+    report = "".join(traceback.format_exception(error))
+    from pipeline_steps import __version__
+
+    print(
+        redact(
+            f"{report}\nThis is a bug in pipeline_steps {__version__} (Python {platform.python_version()}): "
+            "please report it with the lines above."
+        ),
+        file=sys.stderr,
+    )
+    return BUG
+
+
+def handle_signals() -> None:
+    """Make SIGTERM, SIGINT and SIGHUP raise Interrupted in the main thread, and end the process in any case."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    threading.Thread(target=process.stop_all, daemon=True).start()
+    last = threading.Timer(LATEST, os._exit, (128 + number,))
+    last.daemon = True
+    last.start()
+    raise Interrupted(number)
+
+
+def talk(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Send what the library says to stderr, redacted; results go to stdout and are not talk."""
+    logger = logging.getLogger("pipeline_steps")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Redacting("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

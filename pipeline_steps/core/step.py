@@ -1,0 +1,170 @@
+"""A step's function becomes a process: options, configuration, state, selection, one call per subject, exit code.
+
+A step module says `main(argv) -> int` with one call of `main` here; everything it does itself is in its function.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pipeline_steps.core import boundary
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import PipelineError, UsageError, worst
+from pipeline_steps.core.options import COMMON, Option, parse
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import FILE, FOLDER, State
+
+Subjects = Literal["charts", "images", "none"]
+StepFunction = Callable[..., "Record | Iterable[Record]"]
+
+
+class Outcome(NamedTuple):
+    """What one call of a step's function came to. fresh: records it added; none of them means already done."""
+
+    subject: str
+    records: tuple[Record, ...]
+    fresh: bool
+    error: BaseException | None
+
+    @property
+    def words(self) -> str:
+        """The outcome for a person, one line."""
+        if self.error is not None:
+            return f"{self.subject}: {self.error}"
+        if not self.records:
+            return f"{self.subject}: planned"
+        if not self.fresh:
+            return f"{self.subject}: already done"
+        outputs = [value for record in self.records for value in record.outputs.values() if ":" in value]
+        return f"{self.subject}: {self.records[-1].result}" + (f" {outputs[0]}" if outputs else "")
+
+
+def main(
+    function: StepFunction,
+    argv: Sequence[str] | None,
+    *,
+    subjects: Subjects = "charts",
+    options: Sequence[Option] = (),
+) -> int:
+    """Run a step as a process: returns the exit code of design.md §16, prints talk to stderr, records to stdout."""
+    doc = inspect.getdoc(sys.modules[function.__module__]) or ""
+
+    def work() -> int:
+        given = sys.argv[1:] if argv is None else argv
+        arguments = parse(f"pipeline-steps {function.__name__}", doc, (*options, *COMMON), given, os.environ)
+        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
+        boundary.handle_signals()
+        config = configuration(arguments)
+        state = state_of(config, arguments)
+        outcomes = call(function, config, state, arguments, subjects=subjects, options=options)
+        for outcome in outcomes:
+            tell(outcome, arguments)
+        return worst([code(outcome) for outcome in outcomes])
+
+    return boundary.guarded(work)
+
+
+def configuration(arguments: Namespace) -> Config:
+    """The configuration that the options name, or the nearest pipeline.yaml."""
+    from pipeline_steps.core.config_file import load
+
+    return load(arguments.config, environ=os.environ, start=Path.cwd())
+
+
+def state_of(config: Config, arguments: Namespace) -> State:
+    """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl."""
+    if arguments.state:
+        return State(Path.cwd() / arguments.state)
+    shard = shard_of(arguments)
+    name = FILE if shard is None else f"state.{shard[0]}-of-{shard[1]}.jsonl"
+    return State(config.root / FOLDER / name)
+
+
+def shard_of(arguments: Namespace) -> tuple[int, int] | None:
+    """(I, N) of --shard I/N, 1-based; `auto` asks the CI. Raises UsageError."""
+    text = arguments.shard
+    if not text:
+        return None
+    if text == "auto":
+        from pipeline_steps.ci.build import detect
+
+        return detect(os.environ).shard
+    index, _, total = text.partition("/")
+    if not (index.isdigit() and total.isdigit() and 1 <= int(index) <= int(total)):
+        raise UsageError(f"--shard {text}: write I/N with 1 <= I <= N, or auto")
+    return int(index), int(total)
+
+
+def call(
+    function: StepFunction,
+    config: Config,
+    state: State,
+    arguments: Namespace,
+    *,
+    subjects: Subjects,
+    options: Sequence[Option] = (),
+) -> list[Outcome]:
+    """Call the step's function for every selected subject; every subject is tried, whatever happens to others."""
+    accepted = inspect.signature(function).parameters
+    given = {name: getattr(arguments, name) for name in ("plan", "again", "jobs", "timeout") if name in accepted}
+    given.update({option.key: getattr(arguments, option.key) for option in options})
+    keywords = {"config": config, "state": state, **given}
+    if subjects == "none":
+        return [_once(function, (), "", keywords)]
+    names = _selected(config, state, arguments, subjects)
+    if subjects == "images" and arguments.jobs and arguments.jobs > 1:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            return list(pool.map(lambda name: _once(function, (name,), name, keywords), names))
+    return [_once(function, (name,), name, keywords) for name in names]
+
+
+def _selected(config: Config, state: State, arguments: Namespace, subjects: Subjects) -> tuple[str, ...]:
+    from pipeline_steps.core.selection import selected
+
+    charts = selected(config, state, arguments)
+    if subjects == "charts":
+        return charts
+    from pipeline_steps.core.checkout import Checkout
+
+    checkout = Checkout(config)
+    return tuple(dict.fromkeys(image for chart in charts for image in checkout.images_of(chart)))
+
+
+def _once(function: StepFunction, positional: tuple[str, ...], subject: str, keywords: dict[str, Any]) -> Outcome:
+    state: State = keywords["state"]
+    before = len(state.added)
+    name = subject or function.__name__
+    try:
+        returned = function(*positional, **keywords)
+        records = (returned,) if isinstance(returned, Record) else tuple(returned or ())
+        fresh = {record.id for record in state.added[before:]}
+        return Outcome(name, records, any(record.id in fresh for record in records), None)
+    except PipelineError as error:
+        return Outcome(name, tuple(state.added[before:]), True, error)
+
+
+def tell(outcome: Outcome, arguments: Namespace) -> None:
+    """One line to stderr for a person; with --json the records to stdout."""
+    if outcome.error is not None:
+        boundary.tell(outcome.error, subject=outcome.subject)
+    else:
+        boundary.log.info("%s", outcome.words)
+    if arguments.json:
+        import msgspec
+
+        for record in outcome.records:
+            print(msgspec.json.encode(record).decode(), flush=True)
+
+
+def code(outcome: Outcome) -> int:
+    """The exit code of one outcome: of its error, or the worst of its records."""
+    if isinstance(outcome.error, PipelineError):
+        return outcome.error.exit_code
+    return 0

@@ -1,0 +1,179 @@
+"""One record: what a step leaves behind, immutable, named by the hash of its own canonical JSON.
+
+Records are written once and never encoded again: unknown fields of a newer version survive because lines are
+copied, not rebuilt. Source of the format: docs/reference/state.md (schema 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pipeline_steps.core.errors import EvidenceError, Result
+from pipeline_steps.toolbox.redact import redact
+
+SCHEMA = 1
+#: Results that say something about the content; the others are attempts.
+VERDICTS = frozenset({"passed", "failed", "refused"})
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """See design.md §5. Digests are "sha256:" + 64 hex digits; times RFC 3339 in UTC.
+
+    inputs: name → digest. uses, supersedes: record ids. outputs: name → reference with digest.
+    evidence: file relative to the state folder → digest. tools: name → version. run: tells runs apart.
+    """
+
+    schema: int
+    id: str
+    step: str
+    subject: str
+    key: str
+    content: str | None = None
+    revision: str | None = None
+    parameters: dict[str, Any] = {}
+    inputs: dict[str, str] = {}
+    uses: tuple[str, ...] = ()
+    supersedes: tuple[str, ...] = ()
+    outputs: dict[str, str] = {}
+    result: Result
+    reason: str | None = None
+    evidence: dict[str, str] = {}
+    tools: dict[str, str] = {}
+    started: str
+    finished: str | None = None
+    actor: str | None = None
+    ci: dict[str, str] | None = None
+    run: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.result == "passed"
+
+
+def canonical(value: object) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8; objects, lists, texts, integers, booleans, null.
+
+    Raises TypeError for floats and other types, ValueError for text that is not Unicode.
+
+    >>> canonical({"b": [1, True], "a": "é"}).decode()
+    '{"a":"é","b":[1,true]}'
+    """
+    _plain(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def fingerprint(value: object) -> str:
+    """Digest of the canonical JSON of `value`."""
+    return f"sha256:{hashlib.sha256(canonical(value)).hexdigest()}"
+
+
+def make_key(
+    step: str, format: int, *, parameters: Mapping[str, Any], content: str | None, consumed: Mapping[str, str]
+) -> str:
+    """What makes two runs of a step the same work (design.md §5); revision, run, host and clock are not in it.
+
+    format: raise it when the step's outputs change for the same inputs. parameters: those that matter.
+    consumed: name → digest of the outputs of other steps that this one uses.
+    """
+    parts = {
+        "step": step,
+        "format": format,
+        "parameters": dict(parameters),
+        "content": content,
+        "consumed": dict(consumed),
+    }
+    return fingerprint(parts)
+
+
+def encode(fields: Mapping[str, Any]) -> bytes:
+    """The line of a new record from its fields without `id`; texts are redacted on the way."""
+    masked = _redacted({"schema": SCHEMA, **fields})
+    return canonical({**masked, "id": fingerprint(masked)})
+
+
+def decode(line: bytes, *, where: str) -> Record:
+    """The record in `line`. where: file and line number, for errors.
+
+    Raises EvidenceError when the line is no record, of a newer schema, or was edited.
+    """
+    try:
+        record = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = _schema(line)
+        if found is not None and found != SCHEMA:
+            raise _newer(found, where) from error
+        raise EvidenceError(
+            f"not a record: {error}", where=where, advice="restore the file, or remove the line to lose that evidence"
+        ) from error
+    if record.schema != SCHEMA:
+        raise _newer(record.schema, where)
+    if not _named_by_its_hash(line, record.id):
+        raise EvidenceError(
+            f"record {record.id[:19]} of {record.step} {record.subject} was edited: it does not hash to its id",
+            where=where,
+            advice="restore the file, or remove the line and run the step again",
+        )
+    return record
+
+
+_decoder = msgspec.json.Decoder(Record)
+
+
+def _newer(found: object, where: str) -> EvidenceError:
+    what = f"record of schema {found}, this version reads schema {SCHEMA}"
+    return EvidenceError(what, where=where, advice="use a newer pipeline_steps")
+
+
+def _named_by_its_hash(line: bytes, identity: str) -> bool:
+    member = b',"id":"%s"' % identity.encode()
+    before, found, after = line.partition(member)
+    if found and f"sha256:{hashlib.sha256(before + after).hexdigest()}" == identity:
+        return True
+    try:  # the same record, but not written canonically
+        fields = json.loads(line, object_pairs_hook=_without_duplicates)
+        return bool(fields.pop("id") == identity == fingerprint(fields))
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("duplicate key")
+    return fields
+
+
+def _schema(line: bytes) -> object:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return fields.get("schema") if isinstance(fields, dict) else None
+
+
+def _plain(value: object) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"key {key!r} is not a text")
+            _plain(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _plain(item)
+    elif value is not None and not isinstance(value, (str, bool, int)):
+        raise TypeError(f"{type(value).__name__} cannot stand in a record")
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(item) for item in value]
+    return value
