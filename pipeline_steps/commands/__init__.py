@@ -1,0 +1,1 @@
+"""Commands that are not steps: the only code that may call several steps."""

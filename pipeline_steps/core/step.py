@@ -1,6 +1,9 @@
 """A step's function becomes a process: options, configuration, state, selection, one call per subject, exit code.
 
 A step module says `main(argv) -> int` with one call of `main` here; everything it does itself is in its function.
+Besides it may say OPTIONS, what its command line has more than others, and SUBJECTS, what it is called for:
+"charts" (each selected one; what holds when it says nothing), "images" (those of the selected charts) or "none"
+(called once, without a subject).
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.core import boundary
@@ -46,29 +49,30 @@ class Outcome(NamedTuple):
         return f"{self.subject}: {self.records[-1].result}" + (f" {outputs[0]}" if outputs else "")
 
 
-def main(
-    function: StepFunction,
-    argv: Sequence[str] | None,
-    *,
-    subjects: Subjects = "charts",
-    options: Sequence[Option] = (),
-) -> int:
+def main(function: StepFunction, argv: Sequence[str] | None) -> int:
     """Run a step as a process: returns the exit code of design.md §16, prints talk to stderr, records to stdout."""
-    doc = inspect.getdoc(sys.modules[function.__module__]) or ""
+    module = sys.modules[function.__module__]
 
     def work() -> int:
         given = sys.argv[1:] if argv is None else argv
-        arguments = parse(f"pipeline-steps {function.__name__}", doc, (*options, *COMMON), given, os.environ)
+        options = (*options_of(module), *COMMON)
+        arguments = parse(
+            f"pipeline-steps {function.__name__}", inspect.getdoc(module) or "", options, given, os.environ
+        )
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
         config = configuration(arguments)
-        state = state_of(config, arguments)
-        outcomes = call(function, config, state, arguments, subjects=subjects, options=options)
+        outcomes = call(function, config, state_of(config, arguments), arguments)
         for outcome in outcomes:
             tell(outcome, arguments)
         return worst([code(outcome) for outcome in outcomes])
 
     return boundary.guarded(work)
+
+
+def options_of(module: ModuleType) -> tuple[Option, ...]:
+    """What the step in `module` takes beside the common options."""
+    return tuple(getattr(module, "OPTIONS", ()))
 
 
 def configuration(arguments: Namespace) -> Config:
@@ -102,27 +106,17 @@ def shard_of(arguments: Namespace) -> tuple[int, int] | None:
     return int(index), int(total)
 
 
-def call(
-    function: StepFunction,
-    config: Config,
-    state: State,
-    arguments: Namespace,
-    *,
-    subjects: Subjects,
-    options: Sequence[Option] = (),
-) -> list[Outcome]:
+def call(function: StepFunction, config: Config, state: State, arguments: Namespace) -> list[Outcome]:
     """Call the step's function for every selected subject; every subject is tried, whatever happens to others."""
+    module = sys.modules[function.__module__]
+    subjects: Subjects = getattr(module, "SUBJECTS", "charts")
     accepted = inspect.signature(function).parameters
     given = {name: getattr(arguments, name) for name in ("plan", "again", "jobs", "timeout") if name in accepted}
-    given.update({option.key: getattr(arguments, option.key) for option in options})
+    given.update({option.key: getattr(arguments, option.key) for option in options_of(module)})
     keywords = {"config": config, "state": state, **given}
     if subjects == "none":
         return [_once(function, (), "", keywords)]
-    names = _selected(config, state, arguments, subjects)
-    if subjects == "images" and arguments.jobs and arguments.jobs > 1:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            return list(pool.map(lambda name: _once(function, (name,), name, keywords), names))
-    return [_once(function, (name,), name, keywords) for name in names]
+    return [_once(function, (name,), name, keywords) for name in _selected(config, state, arguments, subjects)]
 
 
 def _selected(config: Config, state: State, arguments: Namespace, subjects: Subjects) -> tuple[str, ...]:

@@ -17,17 +17,22 @@ def load(path: Path) -> list[Record]:
 
     Raises EvidenceError naming file and line when a line is no record, edited or of a newer schema.
     """
+    return [record for _line, record in lines(path)]
+
+
+def lines(path: Path) -> list[tuple[bytes, Record]]:
+    """Like `load`, each record with its line as written: what copies records copies lines."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
     except OSError as error:
         raise MachineError(f"cannot read: {error.strerror}", where=str(path)) from error
-    lines = data.split(b"\n")
-    torn = lines.pop()
+    whole = data.split(b"\n")
+    torn = whole.pop()
     if torn:
         log.warning("%s: the last line is torn (%d bytes of a killed run), dropped", path, len(torn))
-    return [decode(line, where=f"{path}:{number}") for number, line in enumerate(lines, 1) if line]
+    return [(line, decode(line, where=f"{path}:{number}")) for number, line in enumerate(whole, 1) if line]
 
 
 def append(path: Path, line: bytes) -> None:

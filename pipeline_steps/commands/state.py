@@ -1,0 +1,173 @@
+"""`pipeline-steps state show | verify | get | join`: the records of a checkout, for people and scripts.
+
+    pipeline-steps state show
+    pipeline-steps state get hello snapshot.chart
+    pipeline-steps state verify
+    pipeline-steps state join agent-1/state.jsonl agent-2/state.jsonl
+
+show: a table of what was done. get: one value on stdout. verify: ids, uses, every reachable output. join: adds
+the records of other files to this checkout's, copied line by line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline_steps.core import boundary, step
+from pipeline_steps.core.errors import EvidenceError, NotYet, UsageError
+from pipeline_steps.core.options import Option, parse
+from pipeline_steps.state import file
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from pipeline_steps.state.union import attempts, superseded
+
+OPTIONS = (
+    Option("config", "paths", "configuration file (repeatable)"),
+    Option("state", "path", "state file; default: .pipeline/state.jsonl beside pipeline.yaml"),
+    Option("shard", "text", "I/N: the state file of that shard"),
+    Option("json", "flag", "records as JSON lines"),
+    Option("quiet", "flag", "only errors on stderr"),
+    Option("verbose", "flag", "more on stderr"),
+)
+LATER = ("html", "pull")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns 0, or 4 when something recorded does not hold."""
+
+    def work() -> int:
+        words = list(argv or [])
+        verb, rest = (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
+        positional = [word for word in _leading(rest)]
+        arguments = parse("pipeline-steps state", __doc__ or "", OPTIONS, rest[len(positional) :], os.environ)
+        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
+        if verb in LATER:
+            raise NotYet(f"state {verb}")
+        if verb not in VERBS:
+            raise UsageError("state: which of show, verify, get, join?" if not verb else f"state {verb}: no such thing")
+        return VERBS[verb](_state(arguments), positional, arguments)
+
+    return boundary.guarded(work)
+
+
+def _leading(words: list[str]) -> list[str]:
+    end = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    return words[:end]
+
+
+def _state(arguments: argparse.Namespace) -> State:
+    if arguments.state:
+        return State(Path.cwd() / arguments.state)
+    return step.state_of(step.configuration(arguments), arguments)
+
+
+def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
+    """Every standing record with its attempts; nothing is hidden, superseded ones are counted."""
+    records = state.records()
+    if arguments.json:
+        import msgspec
+
+        for record in records:
+            print(msgspec.json.encode(record).decode())
+        return 0
+    if not records:
+        print(f"no records yet in {state.folder}")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    gone = superseded(records)
+    table = Table(box=None, pad_edge=False)
+    for title in ("step", "subject", "result", "attempts", "output or reason", "finished", "id"):
+        table.add_column(title, no_wrap=title != "output or reason", overflow="fold")
+    for record in records:
+        if record.id in gone or record.result == "started" and _answered(records, record):
+            continue
+        tries = attempts(other for other in records if other.key == record.key)
+        table.add_row(
+            record.step,
+            record.subject,
+            record.result,
+            str(tries),
+            record.reason or "\n".join(f"{name}: {value}" for name, value in record.outputs.items()),
+            record.finished or "",
+            record.id[7:19],
+        )
+    Console(width=None if os.isatty(1) else 200, highlight=False, markup=False).print(table)
+    return 0
+
+
+def _answered(records: list[Record], intent: Record) -> bool:
+    return any(intent.id in record.uses for record in records if record.result != "started")
+
+
+def get(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
+    """`get SUBJECT STEP.OUTPUT`: the value of the newest standing passed record; EvidenceError without one."""
+    if len(words) != 2 or "." not in words[1]:
+        raise UsageError("state get SUBJECT STEP.OUTPUT", advice="for example: state get hello snapshot.chart")
+    subject, (name, _, output) = words[0], words[1].partition(".")
+    found = state.find(step=name, subject=subject)
+    if not found:
+        known = sorted({record.subject for record in state.find(step=name)})
+        raise EvidenceError(
+            f"no passed {name} of {subject}",
+            where=str(state.folder),
+            advice=f"known: {', '.join(known) or 'none'}; run pipeline-steps {name}",
+        )
+    if output not in found[-1].outputs:
+        raise UsageError(f"{name} of {subject} has no output {output}", advice=f"it has {', '.join(found[-1].outputs)}")
+    print(found[-1].outputs[output])
+    return 0
+
+
+def join(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
+    """`join FILE…`: add every record of the files that is not here yet; lines are copied, never built anew."""
+    if not words:
+        raise UsageError("state join FILE…: name the state files to join")
+    known = {record.id for record in state.records()}
+    added = 0
+    for word in words:
+        if not Path(word).is_file():
+            raise UsageError("no such state file", where=word)
+        for line, record in file.lines(Path(word)):
+            if record.id not in known:
+                file.folder(state.path)
+                file.append(state.path, line)
+                known.add(record.id)
+                added += 1
+    boundary.log.info("%s: %d records added, %d in all", state.path, added, len(known))
+    return 0
+
+
+def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
+    """Ids, uses and every reachable output; one line for each that does not hold, and the sums.
+
+    What nobody can detect: a forger who recomputes ids (design.md §17).
+    """
+    from pipeline_steps.core.verification import findings
+
+    config = None if arguments.state and not arguments.config else step.configuration(arguments)
+    hosts = config.hosts if config else {}
+    counts: dict[str, int] = {}
+    for finding in findings(state, hosts):
+        counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
+        if finding.verdict != "holds":
+            print(f"{finding.verdict}: {finding.what}")
+    print(", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items())) or "nothing to verify")
+    if counts.keys() & {"changed", "gone", "unresolved"}:
+        raise EvidenceError("the state does not hold", where=str(state.folder), advice="see the lines above")
+    return 0
+
+
+VERBS: dict[str, Callable[[State, list[str], argparse.Namespace], int]] = {
+    "show": show,
+    "get": get,
+    "join": join,
+    "verify": verify,
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())
