@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> int:
         words = list(argv or [])
         verb, rest = (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
-        positional = [word for word in _leading(rest)]
+        positional = _leading(rest)
         arguments = parse("pipeline-steps state", __doc__ or "", OPTIONS, rest[len(positional) :], os.environ)
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
         if verb in LATER:
@@ -80,28 +80,27 @@ def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     gone = superseded(records)
+    answered = {identity for record in records if record.result != "started" for identity in record.uses}
+    tries: dict[str, list[Record]] = {}
+    for record in records:
+        tries.setdefault(record.key, []).append(record)
     table = Table(box=None, pad_edge=False)
     for title in ("step", "subject", "result", "attempts", "output or reason", "finished", "id"):
         table.add_column(title, no_wrap=title != "output or reason", overflow="fold")
     for record in records:
-        if record.id in gone or record.result == "started" and _answered(records, record):
+        if record.id in gone or (record.result == "started" and record.id in answered):
             continue
-        tries = attempts(other for other in records if other.key == record.key)
         table.add_row(
             record.step,
             record.subject,
             record.result,
-            str(tries),
+            str(attempts(tries[record.key])),
             record.reason or "\n".join(f"{name}: {value}" for name, value in record.outputs.items()),
             record.finished or "",
             record.id[7:19],
         )
     Console(width=None if os.isatty(1) else 200, highlight=False, markup=False).print(table)
     return 0
-
-
-def _answered(records: list[Record], intent: Record) -> bool:
-    return any(intent.id in record.uses for record in records if record.result != "started")
 
 
 def get(state: State, words: list[str], _arguments: argparse.Namespace) -> int:

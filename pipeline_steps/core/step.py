@@ -151,10 +151,15 @@ def tell(outcome: Outcome, arguments: Namespace) -> None:
     else:
         boundary.log.info("%s", outcome.words)
     if arguments.json:
-        import msgspec
+        print_records(outcome)
 
-        for record in outcome.records:
-            print(msgspec.json.encode(record).decode(), flush=True)
+
+def print_records(outcome: Outcome) -> None:
+    """The records of an outcome on stdout, one JSON object a line."""
+    import msgspec
+
+    for record in outcome.records:
+        print(msgspec.json.encode(record).decode(), flush=True)
 
 
 def code(outcome: Outcome) -> int:
