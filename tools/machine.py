@@ -1,0 +1,126 @@
+"""What all tools share: words for the person watching, refusals, a cache folder, locks, free ports, waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+
+class Cannot(Exception):
+    """This machine cannot (exit code 7): what is wrong, then what to do."""
+
+    exit_code = 7
+
+
+class Misuse(Exception):
+    """The command line is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr, a line at a time; results go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def ends_with_exit_code(main: Callable[[list[str]], int]) -> NoReturn:
+    """Run a command line and leave with its code; refusals are one line on stderr, never a traceback."""
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    except (Cannot, Misuse) as refusal:
+        say(f"{Path(sys.argv[0]).name}: {refusal}")
+        raise SystemExit(refusal.exit_code) from None
+    except KeyboardInterrupt:
+        say(f"{Path(sys.argv[0]).name}: interrupted")
+        raise SystemExit(130) from None
+
+
+def seconds_since(start: float) -> str:
+    """Time since `start` (time.monotonic()) for people: 4.2 s, 3 min 20 s."""
+    taken = time.monotonic() - start
+    return f"{taken:.1f} s" if taken < 60 else f"{int(taken) // 60} min {int(taken) % 60} s"
+
+
+def cache() -> Path:
+    """Where things fetched or built once are kept between checkouts."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "pipeline-steps"
+
+
+def need_root(purpose: str) -> None:
+    if os.geteuid() != 0:
+        raise Cannot(f"{purpose} needs root: run the same command with sudo, or as root")
+
+
+def need_programs(names: dict[str, str], purpose: str) -> None:
+    """Refuse with all missing programs at once; names: program -> the Debian package that has it."""
+    missing = {name: package for name, package in names.items() if find_program(name) is None}
+    if missing:
+        raise Cannot(
+            f"{purpose} needs {', '.join(sorted(missing))}: python3 tools/programs/programs.py packages, "
+            f"or apt-get install --no-install-recommends {' '.join(sorted(set(missing.values())))}"
+        )
+
+
+def find_program(name: str) -> str | None:
+    """Full path of a program; the sbin folders count even where a user's PATH lacks them."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+
+
+@contextlib.contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock file; a second run waits and says for whom. The file stays, only the lock counts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{doing}: another run is at it, waiting")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def installed_at_once(target: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `target` when the block ends well, and is removed when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield aside
+        aside.chmod(0o755)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports nobody listens on now, all different."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind((host, 0))
+        return [one.getsockname()[1] for one in taken]
+
+
+def wait_until(ready: Callable[[], bool], what: str, seconds: float, still_alive: Callable[[], None]) -> None:
+    """Ask `ready` until it says yes. `still_alive` raises when waiting makes no sense any more.
+
+    Raises Cannot when `seconds` are over.
+    """
+    end = time.monotonic() + seconds
+    pause = 0.02
+    while not ready():
+        still_alive()
+        if time.monotonic() > end:
+            raise Cannot(f"{what}: not within {seconds:.0f} s")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.25)

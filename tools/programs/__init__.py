@@ -1,0 +1,1 @@
+"""Pinned programs and Debian packages for the demo and the tests."""
