@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-Kind = Literal["file", "executable", "link"]
+Kind = Literal["file", "executable", "link", "submodule"]
 
 
 class Entry(NamedTuple):
-    """A tracked (or untracked and not ignored) file. id: how the source names its bytes, opaque."""
+    """A tracked (or untracked and not ignored) file. id: how the source names its bytes, opaque.
+
+    kind "submodule": a repository inside this one, whose files are not stored here; it cannot be read.
+    """
 
     path: str
     kind: Kind
@@ -42,7 +45,12 @@ class Tree(Protocol):
         """Every file below the tree's folder by path, sorted."""
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of files, the targets of links; all at once, because asking one by one is slow."""
+        """The bytes of files as the source stores them, the targets of links; all at once, one by one is slow.
+
+        Raises ConfigurationError naming a path that is not in the tree, or a submodule."""
+
+    def digests(self, paths: Iterable[str]) -> dict[str, str]:
+        """The sha256 ("sha256:" + 64 hex digits) of what `read` gives, without holding all of it in memory."""
 
 
 class Source(Protocol):

@@ -1,0 +1,199 @@
+"""Git checkouts through the git program (2.30 or newer). The trees are in `git_tree`, the calls in `git_program`."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline_steps.core.errors import Conflict, MachineError, UsageError
+from pipeline_steps.sources import git_program as program
+from pipeline_steps.sources.export import write
+from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, ours
+from pipeline_steps.sources.source import Tag, Tree
+
+_FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(contents)%00"
+_SIGNATURE = re.compile(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
+_FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+class Git:
+    """The checkout whose top folder is `root`; see `source.Source`. A revision is a full commit id."""
+
+    system = "git"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @functools.cached_property
+    def _facts(self) -> tuple[bool, str, str, str]:
+        """Whether shallow, the hash algorithm, HEAD's commit and its full branch name: one call, asked often."""
+        asked = ["--is-shallow-repository", "--show-object-format", "HEAD^{commit}", "--symbolic-full-name", "HEAD"]
+        completed = program.call(self.root, "rev-parse", *asked)
+        if b"unknown revision" in completed.stderr or b"ambiguous argument 'HEAD" in completed.stderr:
+            raise UsageError("there is no commit yet", where=str(self.root), advice="commit something first")
+        if not completed.ok:
+            raise program.failure(self.root, completed)
+        shallow, algorithm, commit, name = completed.stdout.decode().splitlines()
+        return shallow == "true", algorithm, commit, name
+
+    @property
+    def shallow(self) -> bool:
+        """Whether the history was cut when cloning."""
+        return self._facts[0]
+
+    def revision(self, name: str = "") -> str:
+        """The full commit id of HEAD, or of what `name` means."""
+        if not name:
+            return self._facts[2]
+        found = None if name.startswith("-") or "\0" in name else self._commit(name)
+        if not found:
+            advice = "git fetch --tags origin, or correct it"
+            raise UsageError(f"there is no revision {name!r} here", where=str(self.root), advice=advice)
+        return found
+
+    def _commit(self, name: str) -> str:
+        found = program.call(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        return found.stdout.decode().strip() if found.ok else ""
+
+    def tree(self, revision: str | None, folder: str) -> Tree:
+        """The tree of `revision` below `folder`; None: the checkout as it stands."""
+        if revision is None:
+            _, algorithm, commit, _ = self._facts
+            return CheckoutTree(self.root, commit, folder, algorithm)
+        return CommitTree(self.root, self._full(revision), folder)
+
+    def export(self, revision: str, folder: str, destination: Path) -> None:
+        """Write the files of a revision as they are stored; attributes of `git archive` do not apply."""
+        write(self.tree(revision, folder), destination)
+
+    def branch(self) -> str | None:
+        """The branch that is checked out, or None."""
+        name = self._facts[3]
+        return name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
+
+    def base(self, target: str) -> str:
+        """The merge base of HEAD and `target`; a branch of the remote is preferred to a local one of that name."""
+        commit = self._remote_branch(target) or self.revision(target)
+        found = program.call(self.root, "merge-base", self.revision(), commit)
+        if found.ok:
+            return found.stdout.decode().split()[0]
+        if found.code != 1:
+            raise program.failure(self.root, found)
+        if self.shallow:
+            raise self._cut(f"the common ancestor with {target}")
+        raise UsageError(f"HEAD and {target} have no common ancestor", where=str(self.root))
+
+    def _remote_branch(self, name: str) -> str:
+        """Commit of the remote's branch as last fetched, or ""."""
+        if name == "HEAD" or re.search(r"[\^~:@{?*\[\\\s]|^-|\.\.", name):
+            return ""
+        ref = f"refs/remotes/{self._remote()}/{name}"
+        listed = program.output(self.root, "for-each-ref", "--format=%(refname) %(objectname)", ref).decode()
+        return dict(line.split(" ") for line in listed.splitlines()).get(ref, "")
+
+    def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
+        """Paths below `folder`, relative to it, that differ between two commits."""
+        compared = [self._full(base), self._full(revision), "--", *([folder] if folder else [])]
+        listed = program.output(self.root, "diff-tree", "-r", "-z", "--name-only", "--no-renames", *compared)
+        below = f"{folder}/" if folder else ""
+        paths = (path[len(below) :] for path in program.texts(listed) if path.startswith(below))
+        return tuple(sorted(path for path in paths if not ours(path)))
+
+    def position(self, revision: str, paths: Sequence[str]) -> int:
+        """How many commits lead to the newest one on the first-parent line that changed `paths`; 0 without one."""
+        if self.shallow:
+            raise self._cut("the number of commits")
+        arguments = ["-1", "--first-parent", "-m", "--format=%H", self._full(revision)]
+        newest = program.output(self.root, "log", *arguments, "--", *paths).decode().split()
+        if not newest:
+            return 0
+        return int(program.output(self.root, "rev-list", "--count", newest[0], "--"))
+
+    def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
+        """Tags known here whose name fits the shell pattern."""
+        listed = program.output(self.root, "for-each-ref", f"--format={_FIELDS}", "refs/tags")
+        fields = listed.decode("utf-8", "surrogateescape").split("\0")
+        found = {}
+        for name, identity, kind, target, text in zip(*(fields[n:-1:5] for n in range(5)), strict=True):
+            name = name.removeprefix("\n")
+            if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
+                message = _SIGNATURE.sub("", text).rstrip("\n") if kind == "tag" else ""
+                found[name] = Tag(name, target or identity, message)
+        return found
+
+    def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
+        """An annotated tag; the same tag again is success. push: to the remote, read again there afterwards."""
+        if name.startswith("-") or not program.call(self.root, "check-ref-format", f"refs/tags/{name}").ok:
+            raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
+        commit = self.revision(revision)
+        remote = self._remote() if push else ""
+        there = self._tag_there(remote, name) if push else ""
+        self._same(name, commit, there, f"at {remote}")
+        tag, made = self._tag_here(name, commit, message)
+        if push and not there:
+            self._push_tag(remote, tag, made)
+        return tag
+
+    def _tag_here(self, name: str, commit: str, message: str) -> tuple[Tag, bool]:
+        """The local tag, and whether it was made now."""
+        completed = None
+        if name not in self.tags():
+            text = (message or name).encode()
+            completed = program.call(self.root, "tag", "-a", "--cleanup=verbatim", "-F", "-", name, commit, stdin=text)
+        tag = self.tags().get(name)
+        if tag is None:
+            assert completed is not None
+            raise program.failure(self.root, completed)
+        self._same(name, commit, self.revision(f"refs/tags/{name}"), "here")
+        return tag._replace(revision=commit), bool(completed and completed.ok)
+
+    def _push_tag(self, remote: str, tag: Tag, made: bool) -> None:
+        ref = f"refs/tags/{tag.name}"
+        pushed = program.call(self.root, "push", "--porcelain", remote, f"{ref}:{ref}", remote=True)
+        there = self._tag_there(remote, tag.name)
+        if there and there != tag.revision and made:
+            # Another push came first: ours must not stay behind as if it were the tag.
+            program.output(self.root, "update-ref", "-d", ref)
+        self._same(tag.name, tag.revision, there, f"at {remote}")
+        if not there and not pushed.ok:
+            raise program.failure(self.root, pushed)
+        if not there:
+            raise MachineError(f"git pushed the tag {tag.name}, but {remote} does not have it", where=str(self.root))
+
+    def _tag_there(self, remote: str, name: str) -> str:
+        """The commit the remote's tag stands for now, "" when it has none."""
+        ref = f"refs/tags/{name}"
+        listed = program.output(self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True).decode()
+        found = {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
+        return found.get(f"{ref}^{{}}") or found.get(ref, "")
+
+    def _same(self, name: str, commit: str, other: str, where: str) -> None:
+        if other and other != commit:
+            raise Conflict(
+                f"the tag {name} exists {where} and names {other[:12]}, not {commit[:12]}",
+                where=str(self.root),
+                advice="a tag is never moved: raise the version, or tag that revision",
+            )
+
+    def _remote(self) -> str:
+        """The remote of the branch checked out, else origin, else the only one there is."""
+        listed = program.call(self.root, "config", "--null", "--get-regexp", r"^(branch\..*\.remote|remote\..*\.url)$")
+        settings = dict(text.split("\n", 1) for text in program.texts(listed.stdout) if "\n" in text)
+        of_branch = settings.get(f"branch.{self.branch()}.remote", ".")
+        remotes = [key[len("remote.") : -len(".url")] for key in settings if key.startswith("remote.")]
+        if of_branch in remotes:
+            return of_branch
+        return remotes[0] if len(remotes) == 1 else "origin"
+
+    def _full(self, revision: str) -> str:
+        return revision if _FULL.fullmatch(revision) else self.revision(revision)
+
+    def _cut(self, what: str) -> MachineError:
+        return MachineError(
+            f"{what} cannot be found: this is a shallow clone",
+            where=str(self.root),
+            advice="git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0)",
+        )

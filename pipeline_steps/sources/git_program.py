@@ -1,0 +1,99 @@
+"""The git program: one call, and its failures in our words. What is asked of it stands in `git` and `git_tree`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pipeline_steps.core.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
+from pipeline_steps.toolbox import process
+
+#: Asked in plain English, never at a terminal, without locks for what only reads, names never as patterns.
+ENVIRONMENT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
+ADVICE = "install git 2.30 or newer"
+#: Seconds for a call that only reads the repository, and for one that talks to a server.
+LOCAL, REMOTE = 300.0, 300.0
+
+_FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
+    (
+        r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
+        r"|Host key verification failed|error: 40[13]|returned error: 40[13]|access denied|prohibited|not permitted",
+        AccessRefused,
+        "check the credentials git uses for this remote (credential helper, GIT_ASKPASS, SSH agent) and their rights",
+    ),
+    (
+        r"Could not resolve host|Connection refused|No route to host|Network is unreachable"
+        r"|does not appear to be a git repository|Repository not found|repository '.*' not found|Failed to connect",
+        Unreachable,
+        "check the remote's address and that this machine reaches it",
+    ),
+    (
+        r"timed out|Connection reset|early EOF|remote end hung up|returned error: (429|5\d\d)",
+        Temporary,
+        "run again",
+    ),
+    (r"tell me who you are|empty ident name", MachineError, "set user.name and user.email with git config"),
+    (r"index\.lock|cannot lock ref|Unable to create .*\.lock", Temporary, "another git runs here: run again"),
+    (r"bad object|missing blob|unable to read tree|corrupt", MachineError, "the repository is damaged: git fsck"),
+)
+
+
+def call(
+    root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False
+) -> process.Completed:
+    """Run git in `root`; a failing exit code is the caller's to judge. remote: it talks to a server.
+
+    Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
+    """
+    completed = process.run(
+        ["git", *arguments],
+        cwd=root,
+        env={**ENVIRONMENT, **(env or {})},
+        stdin=stdin,
+        timeout=REMOTE if remote else LOCAL,
+        advice=ADVICE,
+    )
+    if completed.code is None:
+        raise Temporary(f"git {arguments[0]} took too long", where=str(root), advice="run again")
+    if completed.code == 128 and b"dubious ownership" in completed.stderr:
+        raise MachineError(
+            "git refuses this repository because another account owns it",
+            where=str(root),
+            advice=f"git config --global --add safe.directory {root}",
+        )
+    return completed
+
+
+def output(
+    root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False
+) -> bytes:
+    """What git prints; any failure is an error in our words."""
+    completed = call(root, *arguments, stdin=stdin, env=env, remote=remote)
+    if not completed.ok:
+        raise failure(root, completed)
+    return completed.stdout
+
+
+def failure(root: Path, completed: process.Completed) -> PipelineError:
+    """The error for a failed call: what git said, and what to do about it."""
+    said = completed.tail(6)
+    what = f"git {completed.argv[1]} failed with exit code {completed.code}: {said}"
+    for pattern, error, advice in _FAILURES:
+        if re.search(pattern, said, re.IGNORECASE):
+            return error(what, where=str(root), advice=advice)
+    return MachineError(what, where=str(root))
+
+
+def texts(data: bytes) -> list[str]:
+    """NUL-ended names; bytes that are not UTF-8 survive as surrogates."""
+    return [name.decode("utf-8", "surrogateescape") for name in data.split(b"\0") if name]
+
+
+def quoted(names: Iterable[str]) -> bytes:
+    """Names one a line, quoted as git reads them from --stdin-paths, line ends inside included."""
+    lines = []
+    for name in names:
+        escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+        lines.append(f'"{escaped}"\n'.encode("utf-8", "surrogateescape"))
+    return b"".join(lines)
