@@ -1,0 +1,36 @@
+"""The static table of `list` says the truth about the modules it names."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pipeline_steps
+from pipeline_steps.commands import table
+
+PACKAGE = Path(pipeline_steps.__file__).parent
+
+
+def test_every_step_module_stands_in_the_table_and_the_other_way_round() -> None:
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert modules == {command.name for command in table.STEPS if command.module}
+
+
+def test_every_step_has_the_anatomy() -> None:
+    for command in table.STEPS:
+        if command.module:
+            module = importlib.import_module(command.module)
+            tree = ast.parse(Path(str(module.__file__)).read_text())
+            names = {
+                node.targets[0].id
+                for node in tree.body
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            }
+            assert {"NEEDS", "WRITES"} <= names, command.name
+            assert callable(getattr(module, command.name)) and callable(module.main)
+            assert f"python -m pipeline_steps.{command.name}" in (module.__doc__ or ""), command.name
+
+
+def test_every_command_has_a_main() -> None:
+    for command in table.COMMANDS:
+        if command.module:
+            assert callable(importlib.import_module(command.module).main), command.name

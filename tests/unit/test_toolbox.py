@@ -1,0 +1,113 @@
+"""Processes, files, redaction: what steps rely on when things go wrong."""
+
+import base64
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_steps.core.errors import MachineError, ToolMissing
+from pipeline_steps.toolbox import clock, files, process, redact
+
+
+def test_a_program_that_is_not_there_is_named_with_advice() -> None:
+    with pytest.raises(ToolMissing, match=r"no-such-program is not installed \(install it with apt\)"):
+        process.run(["no-such-program"], advice="install it with apt")
+
+
+def test_a_hung_program_and_its_children_are_ended() -> None:
+    before = time.monotonic()
+    done = process.run(["sh", "-c", "trap '' TERM; sleep 60 & echo $!; sleep 60; sleep 60"], timeout=0.3)
+
+    assert done.code is None and time.monotonic() - before < 4
+    child = int(done.stdout.split()[0])
+    deadline = time.monotonic() + 2
+    while Path(f"/proc/{child}").exists() and "zombie" not in Path(f"/proc/{child}/status").read_text():
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.02)
+
+
+def test_children_see_only_what_ci_passes_credentials_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELM_NAMESPACE", "stray")
+    monkeypatch.setenv("GIT_DIR", "/elsewhere")
+    monkeypatch.setenv("DOCKER_CONFIG", "/ci/docker")
+    seen = process.run([sys.executable, "-c", "import os; print(sorted(os.environ))"]).stdout.decode()
+
+    assert "HELM_NAMESPACE" not in seen and "GIT_DIR" not in seen and "DOCKER_CONFIG" in seen
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=30), st.integers(0, 2))
+def test_secrets_are_masked_in_every_form(secret: str, shift: int) -> None:
+    redact.register(secret)
+    encoded = base64.b64encode(b"u" * shift + secret.encode()).decode()
+
+    for text in (secret, quote(secret, safe=""), encoded):
+        assert secret not in redact.redact(f"<{text}>")
+    inner = base64.b64encode(secret.encode()).decode().rstrip("=")[:-1]
+    assert inner not in redact.redact(base64.b64encode(secret.encode()).decode())
+
+
+def test_a_write_replaces_whole_files_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    old = os.umask(0o077)
+    try:
+        files.write(path, b"one", mode=0o644)
+        files.write(path, b"two", mode=0o644)
+    finally:
+        os.umask(old)
+
+    assert path.read_bytes() == b"two" and path.stat().st_mode & 0o777 == 0o644
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_failed_write_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MachineError, match="folder"):
+        files.write(tmp_path / "folder", b"x")
+    assert (tmp_path / "folder").is_dir() and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5x", "-5s", "5 m"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        clock.seconds(text)
+
+
+STOPPED = """
+import sys, time
+from pipeline_steps.core import boundary
+from pipeline_steps.toolbox import process
+def work():
+    boundary.talk(); boundary.handle_signals(); print("ready", flush=True)
+    process.run(["sh", "-c", "trap '' TERM; echo $$ > pid; while :; do sleep 1; done"])
+    return 0
+sys.exit(boundary.guarded(work))
+"""
+
+
+@pytest.mark.parametrize("number", [15, 2, 1])
+def test_a_signal_ends_the_step_within_four_seconds_and_its_children(tmp_path: Path, number: int) -> None:
+    step = subprocess.Popen(
+        [sys.executable, "-c", STOPPED], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert step.stdout is not None and step.stdout.readline() == "ready\n"
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.01)
+    before = time.monotonic()
+    step.send_signal(number)
+    _, talk = step.communicate(timeout=10)
+
+    assert step.returncode == 128 + number, talk
+    assert time.monotonic() - before < 4
+    assert f"stopped by signal {number}" in talk
+    child = Path("/proc") / (tmp_path / "pid").read_text().strip()
+    deadline = time.monotonic() + 2
+    while child.exists() and "State:\tZ" not in (child / "status").read_text():
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.02)
