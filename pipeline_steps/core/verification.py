@@ -1,0 +1,79 @@
+"""`state verify`: does everything recorded still hold? Ids are checked by loading; here `uses` and outputs.
+
+It finds every accident and every edit that does not recompute ids; against a forger who does see design.md §17.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from pipeline_steps.state.union import superseded
+from pipeline_steps.toolbox.files import sha256
+
+
+class Finding(NamedTuple):
+    """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved" or "cannot be reached"."""
+
+    verdict: str
+    what: str
+
+
+def findings(state: State, hosts: Mapping[str, Host]) -> Iterator[Finding]:
+    """One finding for each `uses`, evidence file and output of the records that nothing supersedes."""
+    records = state.records()
+    known = {record.id for record in records}
+    gone = superseded(records)
+    for record in records:
+        for identity in record.uses:
+            verdict = "holds" if identity in known else "unresolved"
+            yield Finding(verdict, f"{_name(record)} uses {identity[:19]}")
+        if record.id in gone or not record.passed:
+            continue
+        for name, digest in record.evidence.items():
+            yield _file(state.folder / name, digest, f"{_name(record)} evidence {name}")
+        for name, value in record.outputs.items():
+            if "@sha256:" in value:
+                yield _output(value, f"{_name(record)} {name} {value}", hosts)
+
+
+def _name(record: Record) -> str:
+    return f"{record.step} of {record.subject} ({record.id[7:19]}):"
+
+
+def _output(value: str, what: str, hosts: Mapping[str, Host]) -> Finding:
+    reference, _, digest = value.rpartition("@")
+    if reference.startswith("file://"):
+        return _file(Path(reference.removeprefix("file://")), digest, what)
+    from pipeline_steps.oci.reference import Reference
+    from pipeline_steps.oci.registry import connect
+
+    try:
+        name = Reference.parse(reference.removeprefix("oci://"))
+        registry = connect(str(name), hosts)
+        found = registry.head(name.path, digest)
+        if found is None:
+            return Finding("gone", what)
+        if name.tag is None:
+            return Finding("holds", what)
+        tagged = registry.head(name.path, name.tag)
+    except PipelineError as error:
+        return Finding("cannot be reached", f"{what}: {error}")
+    if tagged is None:
+        return Finding("gone", f"{what}: the tag is gone, the digest is there")
+    return Finding("holds", what) if tagged.digest == digest else Finding("changed", f"{what}, now {tagged.digest}")
+
+
+def _file(path: Path, digest: str, what: str) -> Finding:
+    try:
+        found = sha256(path.read_bytes())
+    except FileNotFoundError:
+        return Finding("gone", what)
+    except OSError as error:
+        return Finding("cannot be reached", f"{what}: {error.strerror}")
+    return Finding("holds", what) if found == digest else Finding("changed", f"{what}, now {found}")
