@@ -1,0 +1,176 @@
+"""Chart.yaml as typed values: names, versions, dependencies, checked as helm checks them, and more strictly.
+
+Editing does not belong here (`edit`), nor do archives (`archive`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from pipeline_steps.charts import documents, version
+from pipeline_steps.charts.documents import Mapping, Node, Scalar, Sequence
+from pipeline_steps.core.errors import ConfigurationError, PipelineError
+
+#: Source: helm's own rule for chart names, pkg/lint/rules (RFC 1123 label), and design.md R7.
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+#: Source: helm, Dependency.Validate ("aliasNameFormat").
+ALIAS = re.compile(r"[a-zA-Z0-9_-]+")
+LONGEST_NAME = 250
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class Dependency(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of `dependencies`. version: a version or a range, as written; repository: "" when vendored."""
+
+    name: str
+    version: str = ""
+    repository: str = ""
+    alias: str | None = None
+    condition: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Is it a folder of this source (file://…)?"""
+        return self.repository.startswith("file://")
+
+    @property
+    def folder(self) -> str:
+        """The path behind file://, relative to the chart."""
+        return self.repository.removeprefix("file://")
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What Chart.yaml says. fields: all of it, as texts, lists, dicts and booleans, unknown keys included."""
+
+    name: str
+    version: str
+    api_version: str
+    app_version: str | None = None
+    type: str = "application"
+    description: str | None = None
+    dependencies: tuple[Dependency, ...] = ()
+    fields: dict[str, Any] = {}
+
+
+def read_metadata(
+    data: bytes, where: str, *, strict: bool = True, error: type[PipelineError] = ConfigurationError
+) -> Metadata:
+    """The Chart.yaml in `data`.
+
+    where: names the file in errors, which name the line too. strict: refuse an unquoted number where helm wants
+    text, of which helm makes another text (1.10 becomes 1.1); charts of others may have them, ours not.
+    Raises `error`.
+    """
+    _, root = documents.parse(data, where, error=error)
+    if not isinstance(root, Mapping):
+        raise error("Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2")
+    reader = _Fields(root, where, strict, error)
+    name, number = reader.needed("name"), reader.needed("version")
+    kind = reader.text("type") or "application"
+    if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
+        raise reader.fail("name", f"chart name {name!r} is not allowed", "use lower-case letters, digits and -")
+    if version.parse(number) is None:
+        advice = "write three numbers like 1.2.3, without a leading v or zeros"
+        raise reader.fail("version", f"version {number!r} is not a SemVer 2 version", advice)
+    api = reader.needed("apiVersion")
+    if api not in ("v1", "v2"):
+        raise reader.fail("apiVersion", f"apiVersion {api!r} is not v1 or v2", "write v2")
+    if kind not in ("application", "library"):
+        raise reader.fail("type", f"type {kind!r} is neither application nor library", "write application")
+    return Metadata(
+        name=name,
+        version=number,
+        api_version=api,
+        app_version=reader.text("appVersion"),
+        type=kind,
+        description=reader.text("description"),
+        dependencies=_dependencies(root.get("dependencies"), where, strict, error),
+        fields=_without_nothing(documents.plain(root)),
+    )
+
+
+def read_dependencies(
+    data: bytes, where: str, *, error: type[PipelineError] = ConfigurationError
+) -> tuple[Dependency, ...]:
+    """The `dependencies` of a Chart.lock (or of requirements.yaml, requirements.lock of apiVersion v1)."""
+    _, root = documents.parse(data, where, error=error)
+    if not isinstance(root, Mapping):
+        raise error("no mapping of keys", where=where, advice="run: helm dependency update")
+    return _dependencies(root.get("dependencies"), where, False, error)
+
+
+def _dependencies(node: Node | None, where: str, strict: bool, error: type[PipelineError]) -> tuple[Dependency, ...]:
+    if node is None or (isinstance(node, Scalar) and node.meaning == "null"):
+        return ()
+    if not isinstance(node, Sequence):
+        raise error("dependencies is not a list", where=f"{where}:{node.line + 1}", advice="write - name: … entries")
+    found: list[Dependency] = []
+    for item in node.items:
+        if not isinstance(item, Mapping):
+            raise error("a dependency that is not a mapping", where=f"{where}:{item.line + 1}", advice="write name: …")
+        found.append(_dependency(_Fields(item, where, strict, error)))
+    names = [dependency.alias or dependency.name for dependency in found]
+    for name in names:
+        if names.count(name) > 1:
+            advice = "give one of them an alias"
+            raise error(f"two dependencies are called {name!r}", where=f"{where}:{node.line + 1}", advice=advice)
+    return tuple(found)
+
+
+def _dependency(fields: _Fields) -> Dependency:
+    name, alias = fields.needed("name"), fields.text("alias") or None
+    if not NAME.fullmatch(name) and not ALIAS.fullmatch(name):
+        raise fields.fail("name", f"dependency name {name!r} is not allowed", "use letters, digits, - and _")
+    if alias is not None and not ALIAS.fullmatch(alias):
+        raise fields.fail("alias", f"alias {alias!r} is not allowed", "use letters, digits, - and _")
+    return Dependency(
+        name=name,
+        version=fields.text("version") or "",
+        repository=fields.text("repository") or "",
+        alias=alias,
+        condition=fields.text("condition"),
+    )
+
+
+class _Fields:
+    """Texts out of one mapping, with errors that name the line."""
+
+    def __init__(self, node: Mapping, where: str, strict: bool, error: type[PipelineError]) -> None:
+        self.node = node
+        self.where = where
+        self.strict = strict
+        self.error = error
+
+    def fail(self, key: str, what: str, advice: str) -> PipelineError:
+        node = self.node.get(key)
+        line = self.node.line if node is None else node.line
+        return self.error(what, where=f"{self.where}:{line + 1}", advice=advice)
+
+    def needed(self, key: str) -> str:
+        value = self.text(key)
+        if not value:
+            raise self.fail(key, f"{key} is missing", f"add {key}: to it")
+        return value
+
+    def text(self, key: str) -> str | None:
+        """The text of `key`, None when it is absent or null."""
+        node = self.node.get(key)
+        if node is None:
+            return None
+        if not isinstance(node, Scalar):
+            raise self.fail(key, f"{key} is not a text", f'write {key}: "…"')
+        if node.meaning == "null":
+            return None
+        if self.strict and node.meaning not in ("text", "timestamp"):
+            what = f"{key}: {node.value} is read as a {node.meaning}, helm wants text here"
+            raise self.fail(key, what, f'write {key}: "{node.value}"')
+        if _CONTROL.search(node.value):
+            raise self.fail(key, f"{key} contains control characters: {node.value!r}", "remove them")
+        return node.value
+
+
+def _without_nothing(fields: Any) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}

@@ -1,0 +1,170 @@
+"""Chart versions: SemVer 2, the next version, snapshot versions, tags of OCI registries (design.md §7).
+
+Source: semver.org 2.0.0; Masterminds/semver for what helm makes of them. No file or network here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from pipeline_steps.core.errors import ConfigurationError
+
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_IDENTIFIER = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+_PATTERN = re.compile(
+    rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})"
+    rf"(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?"
+)
+#: Helm reads each of the three numbers into 64 bits.
+_LARGEST = 2**64 - 1
+#: Source: OCI Distribution Specification 1.1, "Pulling manifests".
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+Part = Literal["major", "minor", "patch"]
+
+
+class Version(NamedTuple):
+    """A SemVer 2 version. Order is precedence: build metadata does not count, so equal does not mean identical."""
+
+    major: int
+    minor: int
+    patch: int
+    pre: tuple[str, ...] = ()
+    build: str = ""
+
+    def __str__(self) -> str:
+        pre = f"-{'.'.join(self.pre)}" if self.pre else ""
+        return f"{self.major}.{self.minor}.{self.patch}{pre}" + (f"+{self.build}" if self.build else "")
+
+    @property
+    def precedence(self) -> tuple[object, ...]:
+        """What versions are ordered by: no pre-release above any, numbers below words."""
+        pre = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in self.pre)
+        return self.major, self.minor, self.patch, not self.pre, pre
+
+    def __lt__(self, other: object) -> bool:
+        return isinstance(other, Version) and self.precedence < other.precedence
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Version) and self.precedence == other.precedence
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __gt__(self, other: object) -> bool:
+        return isinstance(other, Version) and self.precedence > other.precedence
+
+    def __le__(self, other: object) -> bool:
+        return self < other or self == other
+
+    def __ge__(self, other: object) -> bool:
+        return self > other or self == other
+
+    def __hash__(self) -> int:
+        return hash(self.precedence)
+
+
+def parse(text: str) -> Version | None:
+    """The version written in `text`, None when it is not SemVer 2 (v1.2.3, 1.2, 01.2.3 are not).
+
+    >>> parse("1.2.3-rc.1+a"), parse("v1.2.3"), parse("1.2"), parse("1.02.3")
+    (Version(major=1, minor=2, patch=3, pre=('rc', '1'), build='a'), None, None, None)
+    """
+    found = _PATTERN.fullmatch(text)
+    if not found or len(text) > 256:
+        return None
+    major, minor, patch = (int(found[index]) for index in (1, 2, 3))
+    if max(major, minor, patch) > _LARGEST:
+        return None
+    return Version(major, minor, patch, tuple(found[4].split(".")) if found[4] else (), found[5] or "")
+
+
+def strict(text: str, where: str = "") -> Version:
+    """The version written in `text`. Raises ConfigurationError."""
+    found = parse(text)
+    if found is None:
+        advice = "write three numbers like 1.2.3, without a leading v or zeros"
+        raise ConfigurationError(f"{text!r} is not a SemVer 2 version", where=where, advice=advice)
+    return found
+
+
+def bump(version: Version, part: Part = "patch") -> Version:
+    """The next version: a pre-release becomes its release when that raises `part`, otherwise `part` goes up.
+
+    >>> str(bump(Version(1, 2, 3))), str(bump(Version(1, 2, 0, ("rc", "1")), "minor"))
+    ('1.2.4', '1.2.0')
+    """
+    major, minor, patch = version[:3]
+    if part == "major":
+        return Version(major if version.pre and not minor and not patch else major + 1, 0, 0)
+    if part == "minor":
+        return Version(major, minor if version.pre and not patch else minor + 1, 0)
+    return Version(major, minor, patch if version.pre else patch + 1)
+
+
+def next_version(chart: Version, released: bool) -> Version:
+    """The version a snapshot leads to: Chart.yaml's without pre-release, or the next patch when that is released."""
+    base = Version(*chart[:3])
+    return bump(base) if released else base
+
+
+def snapshot(chart: Version, *, released: bool, count: int, fingerprint: str, dirty: bool) -> str:
+    """A snapshot's version: <next>-0.<count>.t<12 hex>[.dirty].
+
+    released: is Chart.yaml's version released with other content? count: mainline position, 0 off the mainlines.
+    fingerprint: "sha256:" + hex over what makes the archive.
+
+    >>> snapshot(Version(1, 4, 0), released=False, count=17, fingerprint="sha256:0123456789abcdef", dirty=True)
+    '1.4.0-0.17.t0123456789ab.dirty'
+    """
+    digest = fingerprint.removeprefix("sha256:")[:12]
+    return f"{next_version(chart, released)}-0.{count}.t{digest}" + (".dirty" if dirty else "")
+
+
+def is_snapshot(text: str) -> bool:
+    """Was `text` made by `snapshot`?"""
+    return bool(re.fullmatch(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}-0\.{_NUMBER}\.t[0-9a-f]{{12}}(\.dirty)?", text))
+
+
+def to_tag(version: str) -> str:
+    """The tag of a version in an OCI registry, which knows no +: as helm does, _ stands for it.
+
+    Raises ConfigurationError when it cannot be a tag.
+
+    >>> to_tag("1.2.3+build.5")
+    '1.2.3_build.5'
+    """
+    tag = version.replace("+", "_")
+    if not _TAG.fullmatch(tag):
+        raise ConfigurationError(
+            f"version {version} cannot be a tag in a registry", advice="use at most 128 letters, digits, . - and +"
+        )
+    return tag
+
+
+def from_tag(tag: str) -> str | None:
+    """The version that a tag of a chart stands for, None when it stands for none."""
+    version = tag.replace("_", "+")
+    return version if parse(version) else None
+
+
+def twin(version: str, others: Iterable[str]) -> str | None:
+    """The one of `others` that differs from `version` in build metadata only, which nobody can tell apart."""
+    mine = strict(version)
+    for other in others:
+        theirs = parse(other)
+        if other != version and theirs is not None and theirs == mine:
+            return other
+    return None
+
+
+def newest_first(versions: Iterable[str]) -> list[str]:
+    """Versions in descending order, as in an index; what is not SemVer last."""
+
+    def order(text: str) -> tuple[bool, object, str]:
+        found = parse(text)
+        return (found is not None, found.precedence if found else (), text)
+
+    return sorted(versions, key=order, reverse=True)
