@@ -1,0 +1,169 @@
+"""Helm 3 and 4 as a program: find it, render, lint, install, test, upgrade, roll back, uninstall.
+
+Every difference between the two is in here. The user's plugins, repositories and caches never matter: helm gets
+homes of its own, which vanish with the `Helm` value. What a failed install means is judged by `diagnosis`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_steps.core.errors import ChartFailed, MachineError, ToolMissing
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.process import Completed
+
+#: Below this helm lacks what we stand on (--kube-version for lint, dry runs without a cluster).
+OLDEST = (3, 14)
+NEWEST_MAJOR = 4
+VARIABLE = "PIPELINE_STEPS_HELM"
+ADVICE = f"install helm 3 (3.14 or newer) or 4, or name the program in {VARIABLE}"
+#: Rendering and linting are local work: a helm that needs longer hangs.
+LOCAL_SECONDS = 120.0
+#: Helm itself watches --timeout; only a helm that does not end by itself is ended by us, this much later.
+GRACE = 15.0
+
+
+class Target(NamedTuple):
+    """Where a release is: kubeconfig file and context (None: the only one in the file), namespace, release name."""
+
+    kubeconfig: Path
+    context: str | None
+    namespace: str
+    release: str
+
+
+class Helm:
+    """A helm program of a known version. `version` is like "4.3.1"."""
+
+    def __init__(self, program: str, version: str) -> None:
+        self.program = program
+        self.version = version
+        self.major = int(version.partition(".")[0])
+        self._homes = tempfile.TemporaryDirectory(prefix="pipeline-steps-helm-", ignore_cleanup_errors=True)
+
+    @classmethod
+    def find(cls) -> Helm:
+        """The helm named by PIPELINE_STEPS_HELM, else the one on PATH.
+
+        Raises ToolMissing when there is none or it is older than 3.14, MachineError when it does not work.
+        """
+        named = os.environ.get(VARIABLE)
+        program = named or process.find("helm", advice=ADVICE)
+        answer = process.run([program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE)
+        found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.decode(errors="replace"))
+        if not answer.ok or found is None:
+            raise MachineError(f"{program} does not say its version: {answer.tail(3)}", advice=ADVICE)
+        version = ".".join(found.groups())
+        if (int(found[1]), int(found[2])) < OLDEST or int(found[1]) > NEWEST_MAJOR:
+            raise ToolMissing(f"{program} is helm {version}; supported are 3.14 and newer, and 4", advice=ADVICE)
+        return cls(program, version)
+
+    def template(
+        self,
+        chart: Path,
+        *,
+        values: Sequence[Path] = (),
+        release: str = "release-name",
+        namespace: str = "default",
+        kube_version: str | None = None,
+        args: Sequence[str] = (),
+    ) -> str:
+        """All manifests that `chart` (folder or .tgz) renders to without a cluster, hooks and tests among them.
+
+        Raises ChartFailed with helm's words, which name template and line.
+        """
+        version = ("--kube-version", kube_version) if kube_version else ()
+        done = self._run(
+            "template", "--namespace", namespace, *version, *_values(values), *args, "--", release, str(chart),
+            timeout=LOCAL_SECONDS,
+        )  # fmt: skip
+        if not done.ok:
+            raise ChartFailed(f"helm {self.version} cannot render {_with(values)}: {said(done)}", where=str(chart))
+        return done.stdout.decode()
+
+    def lint(self, folder: Path, *, values: Sequence[Path] = (), args: Sequence[str] = ()) -> Completed:
+        """`helm lint --strict` of a chart folder with its subcharts; the caller judges code and output."""
+        return self._run(
+            "lint", "--strict", "--with-subcharts", *_values(values), *args, "--", str(folder), timeout=LOCAL_SECONDS
+        )
+
+    def install(
+        self, chart: Path, target: Target, *, values: Sequence[Path] = (), timeout: float, args: Sequence[str] = ()
+    ) -> Completed:
+        """Install and wait until all is ready, jobs included. stdout is the release as JSON.
+
+        timeout: seconds for helm's waits; helm is ended when it hangs on after them.
+        """
+        return self._on(
+            target, "install", ("--wait", "--wait-for-jobs", "--output", "json", *_values(values), *args),
+            (target.release, str(chart)), timeout,
+        )  # fmt: skip
+
+    def upgrade(
+        self, chart: Path, target: Target, *, values: Sequence[Path] = (), timeout: float, args: Sequence[str] = ()
+    ) -> Completed:
+        """Upgrade an installed release to `chart` and wait; the former values are not reused."""
+        return self._on(
+            target, "upgrade", ("--wait", "--wait-for-jobs", "--output", "json", *_values(values), *args),
+            (target.release, str(chart)), timeout,
+        )  # fmt: skip
+
+    def test(self, target: Target, *, timeout: float) -> Completed:
+        """Run the chart's test hooks.
+
+        Their logs are not asked of helm: helm 3 deletes pods before it reads them and fails on hooks that are
+        jobs (helm/helm#9098, #9264), helm 4 leaves jobs out; `watch` keeps the logs of both.
+        """
+        return self._on(target, "test", (), (target.release,), timeout)
+
+    def rollback(self, target: Target, *, revision: int = 0, timeout: float) -> Completed:
+        """Go back to `revision` (0: the one before) and wait."""
+        return self._on(target, "rollback", ("--wait", "--wait-for-jobs"), (target.release, str(revision)), timeout)
+
+    def uninstall(self, target: Target, *, timeout: float) -> Completed:
+        """Remove the release with what it made outside the namespace too; absent is success."""
+        return self._on(target, "uninstall", ("--ignore-not-found",), (target.release,), timeout)
+
+    def _on(
+        self, target: Target, verb: str, options: Sequence[str], positional: Sequence[str], timeout: float
+    ) -> Completed:
+        context = ("--kube-context", target.context) if target.context else ()
+        return self._run(
+            verb, "--kubeconfig", str(target.kubeconfig), *context, "--namespace", target.namespace,
+            "--timeout", f"{max(1, round(timeout))}s", *options, "--", *positional,
+            timeout=timeout + GRACE,
+        )  # fmt: skip
+
+    def _run(self, *arguments: str, timeout: float) -> Completed:
+        homes = {f"HELM_{name}_HOME": str(Path(self._homes.name) / name) for name in ("CACHE", "CONFIG", "DATA")}
+        # A user's KUBECONFIG must not decide anything: the cluster is always given by option.
+        nowhere = {"KUBECONFIG": os.devnull}
+        return process.run([self.program, *arguments], env={**homes, **nowhere}, timeout=timeout, advice=ADVICE)
+
+
+def said(done: Completed) -> str:
+    """The cause in helm's own words: its last error without prefix, or that it hung."""
+    if done.code is None:
+        return "helm did not end and was stopped"
+    lines = [line for line in done.tail(40).splitlines() if line.strip()]
+    errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
+    told = lines[errors[-1] :] if errors else lines[-3:]
+    return "\n".join(told).removeprefix("Error: ") or f"exit code {done.code} without a word"
+
+
+def _values(values: Sequence[Path]) -> tuple[str, ...]:
+    # --values splits at commas: a file called "a,b.yaml" needs CSV quoting.
+    return tuple(part for path in values for part in ("--values", _csv(str(path))))
+
+
+def _csv(text: str) -> str:
+    return '"{}"'.format(text.replace('"', '""')) if re.search(r'[,"]', text) else text
+
+
+def _with(values: Sequence[Path]) -> str:
+    return f"with {', '.join(path.name for path in values)}" if values else "with its default values"

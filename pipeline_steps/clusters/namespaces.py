@@ -1,0 +1,123 @@
+"""A namespace for one scenario: fresh, labelled with its owner, with a pull secret, removed again.
+
+Its name is chosen (and recorded by the caller) before it is made, so that what a killed run leaves is known.
+Labels and annotations are what `sweep` goes by: it removes what is ours and older, by the server's clock, than
+`pipeline-steps/expires-after`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping
+
+from pipeline_steps.clusters.kubernetes import Api
+from pipeline_steps.core.errors import Conflict, MachineError
+
+MANAGED = {"app.kubernetes.io/managed-by": "pipeline-steps"}
+PULL_SECRET = "pipeline-steps-pull"
+#: Seconds between two looks whether a namespace has gone.
+PAUSE = 0.1
+#: Seconds that pods of a removed test get to end by themselves: nobody needs them any more.
+POD_GRACE = "1"
+
+
+def fresh_name(chart: str) -> str:
+    """A name nobody else has: ps-<chart>-<8 hex digits>, at most 63 characters.
+
+    >>> len(fresh_name("x" * 80)), fresh_name("My_Chart")[:11]
+    (63, 'ps-my-chart')
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", chart.lower()).strip("-")[:51].rstrip("-")
+    return f"ps-{slug}-{secrets.token_hex(4)}"
+
+
+def create(api: Api, name: str, *, owner: str, chart: str, build: str | None, expires_after: int) -> None:
+    """Make the namespace. expires_after: seconds from its creation, on the server's clock.
+
+    Raises AccessRefused when the account may not, with the setting that helps.
+    """
+    labels = {**MANAGED, "pipeline-steps/owner": label(owner), "pipeline-steps/chart": label(chart)}
+    notes = {"pipeline-steps/expires-after": f"{expires_after}s", **({"pipeline-steps/build": build} if build else {})}
+    api.create(
+        "/api/v1/namespaces",
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {k: v for k, v in labels.items() if v}, "annotations": notes},
+        },
+    )
+
+
+def label(text: str) -> str:
+    """`text` as a label value: letters, digits, "-_.", at most 63, letter or digit at both ends.
+
+    >>> label("A. Developer <a@example.com>")
+    'A.-Developer--a-example.com'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
+
+
+def require(api: Api, name: str) -> None:
+    """Make sure that a given namespace exists. Raises MachineError."""
+    if api.get(f"/api/v1/namespaces/{name}") is None:
+        raise MachineError(
+            f"namespace {name} does not exist",
+            where=api.connection.server,
+            advice="create it, or leave out tests.namespace to get a fresh one for each scenario",
+        )
+
+
+def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[str, str]]) -> None:
+    """Let pods of the default service account pull with `credentials`: registry host → (user, password).
+
+    Charts with service accounts of their own name the secret `pipeline-steps-pull` in their values.
+    """
+    if not credentials:
+        return
+    home = f"/api/v1/namespaces/{namespace}"
+    auths = {host: {"auth": _encoded(f"{user}:{password}")} for host, (user, password) in credentials.items()}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": PULL_SECRET, "labels": MANAGED},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": _encoded(json.dumps({"auths": auths}))},
+    }
+    try:
+        api.create(f"{home}/secrets", secret)
+    except Conflict:  # a given namespace has one of a former run
+        api.patch(f"{home}/secrets/{PULL_SECRET}", {"data": secret["data"]})
+    reference = {"imagePullSecrets": [{"name": PULL_SECRET}]}
+    try:
+        # The controller makes this account a moment after the namespace: whoever is first wins, so we may be.
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}, **reference}
+        api.create(f"{home}/serviceaccounts", account)
+    except Conflict:
+        api.patch(f"{home}/serviceaccounts/default", reference)
+
+
+def remove(api: Api, name: str, *, wait: float) -> bool:
+    """Delete the namespace with all in it and wait at most `wait` seconds; False when it is still going then."""
+    path = f"/api/v1/namespaces/{name}"
+    api.delete(f"{path}/pods", gracePeriodSeconds=POD_GRACE)
+    if not api.delete(path):
+        return True
+    end = time.monotonic() + wait
+    while time.monotonic() < end:
+        if api.get(path) is None:
+            return True
+        time.sleep(PAUSE)
+    return False
+
+
+def abandon(api: Api, name: str) -> None:
+    """Ask once for deletion, for a process that has to end now; what comes of it is `sweep`'s."""
+    api.delete(f"/api/v1/namespaces/{name}", wait=1.5)
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
