@@ -71,7 +71,7 @@ def handle_signals() -> None:
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
-    threading.Thread(target=process.stop_all, daemon=True).start()
+    threading.Thread(target=process.stop_all, args=(number,), daemon=True).start()
     last = threading.Timer(LATEST, os._exit, (128 + number,))
     last.daemon = True
     last.start()

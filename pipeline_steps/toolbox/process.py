@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import ToolMissing
+from pipeline_steps.core.errors import Interrupted, ToolMissing
 from pipeline_steps.toolbox.redact import redact
 
 #: What a child may see of our environment: locale, home, and what CI passes credentials with (design.md §15).
@@ -31,6 +31,8 @@ KEPT = frozenset(
 GRACE = 2.0
 
 _running: set[subprocess.Popen[bytes]] = set()
+#: Number of the signal that ended everything, once there was one: nothing is started any more.
+_ended: list[int] = []
 
 
 class Completed(NamedTuple):
@@ -77,8 +79,10 @@ def run(
     """Run a program to its end and return what it left; a failing exit code is the caller's to judge.
 
     env: added to the cleaned environment. timeout: seconds, then the whole group is ended and `code` is None.
-    Raises ToolMissing when the program does not exist.
+    Raises ToolMissing when the program does not exist, Interrupted (in any thread) once `stop_all` was called.
     """
+    if _ended:
+        raise Interrupted(_ended[0])
     command = [os.fspath(part) for part in argv]
     try:
         child = subprocess.Popen(
@@ -97,6 +101,8 @@ def run(
     _running.add(child)
     try:
         stdout, stderr = child.communicate(stdin, timeout=timeout)
+        if _ended:
+            raise Interrupted(_ended[0])
         return Completed(tuple(command), child.returncode, stdout, stderr)
     except subprocess.TimeoutExpired:
         stop(child)
@@ -120,8 +126,17 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def stop_all() -> None:
-    """End every child still running, all at once: for the signal handler of a step, which has four seconds."""
+def ended() -> bool:
+    """Whether this process was told to end: threads then stop what they do."""
+    return bool(_ended)
+
+
+def stop_all(number: int = signal.SIGTERM) -> None:
+    """End every child still running, all at once: for the signal handler of a step, which has four seconds.
+
+    number: the signal that ended us, for the Interrupted that every thread gets from `run` now.
+    """
+    _ended.append(number)
     children = list(_running)
     for child in children:
         with contextlib.suppress(ProcessLookupError):
