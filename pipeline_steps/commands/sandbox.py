@@ -1,0 +1,75 @@
+"""`pipeline-steps sandbox up|status|down`: what CI has, on this machine.
+
+    pipeline-steps sandbox up                                       # a cluster by kind, k3d or minikube
+    pipeline-steps sandbox up --kubeconfig FILE [--context NAME]    # a cluster that is there
+    pipeline-steps sandbox status
+    pipeline-steps sandbox down
+
+`up` prints the path of a configuration overlay for --config. It uses the docker engine that runs and brings up an
+OCI registry, a chart repository, an evidence store and, where none is given, a cluster. Run again it mends what is
+gone. `down` removes all that `up` made and nothing else. `status` ends with 7 when something is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from pipeline_steps.core import boundary
+from pipeline_steps.core.errors import UsageError
+from pipeline_steps.core.options import Option, parse
+from pipeline_steps.sandbox import sandbox
+
+VERBS = ("up", "status", "down")
+OPTIONS = (
+    Option("kubeconfig", "path", "up: use the cluster of this file"),
+    Option("context", "text", "up: the context in it; default: its current one"),
+    Option("maker", "text", "up: make a cluster with kind, k3d or minikube, or none; default: the first installed"),
+    Option("pull-from", "text", "up: this machine's address as the cluster of --kubeconfig sees it"),
+    Option("folder", "path", "where the sandbox keeps everything; default: below XDG_STATE_HOME"),
+    Option("quiet", "flag", "only errors on stderr"),
+    Option("verbose", "flag", "more on stderr"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, 2 for a wrong command line, 7 when this machine cannot."""
+
+    def work() -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        verb = words.pop(0) if words and not words[0].startswith("-") else ""
+        program = f"pipeline-steps sandbox {verb or 'up|status|down'}"
+        arguments = parse(program, __doc__ or "", OPTIONS, words, os.environ)
+        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
+        if verb not in VERBS:
+            raise UsageError(f"sandbox {verb}".strip(), advice="write sandbox up, sandbox status or sandbox down")
+        boundary.handle_signals()
+        return perform(verb, arguments)
+
+    return boundary.guarded(work)
+
+
+def perform(verb: str, arguments: Namespace) -> int:
+    """Do what `verb` says; up's overlay and the lines of status go to stdout."""
+    folder = arguments.folder or sandbox.default_folder()
+    if verb == "up":
+        if arguments.kubeconfig and arguments.maker:
+            raise UsageError("--kubeconfig and --maker exclude each other")
+        wanted = sandbox.Wanted(arguments.kubeconfig, arguments.context, arguments.maker, arguments.pull_from)
+        print(sandbox.up(folder, wanted))
+        return 0
+    if verb == "down":
+        sandbox.down(folder)
+        return 0
+    lines = sandbox.status(folder)
+    for line in lines:
+        print(f"{line.name:<19} {'lives' if line.lives else 'GONE':<6} {line.words}")
+    if not lines:
+        print(f"no sandbox in {folder}")
+    return 0 if all(line.lives for line in lines) else 7
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

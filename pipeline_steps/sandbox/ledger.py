@@ -1,0 +1,88 @@
+"""What the sandbox has made, as one small file in its folder, written before and after everything it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pipeline_steps.core.errors import MachineError
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.daemon import Daemon
+
+log = logging.getLogger(__name__)
+FILE = "sandbox.json"
+
+
+class Made(msgspec.Struct, frozen=True):
+    """The cluster in use. kind: "kubeconfig" (not ours) or the program that made it; name: of the made cluster.
+
+    pull_from: this machine's address as the cluster's nodes see it, "" when they see the registry as we do.
+    """
+
+    kind: str
+    name: str = ""
+    kubeconfig: str = ""
+    context: str | None = None
+    pull_from: str = ""
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """ports: by service, kept for the next `up` while they are free. daemons: by service, as last started."""
+
+    schema: int = 1
+    ports: dict[str, int] = {}
+    daemons: dict[str, Daemon] = {}
+    cluster: Made | None = None
+
+
+def read(folder: Path) -> Ledger:
+    """The ledger in `folder`; an empty one when there is none or when a killed run left half of one."""
+    try:
+        ledger = msgspec.json.decode((folder / FILE).read_bytes(), type=Ledger)
+    except FileNotFoundError:
+        return Ledger()
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        log.warning("%s is not readable (%s): starting from an empty one", folder / FILE, error)
+        return Ledger()
+    except OSError as error:
+        raise MachineError(f"cannot read: {error.strerror}", where=str(folder / FILE)) from error
+    if ledger.schema != 1:
+        raise MachineError(
+            f"written by a newer version (schema {ledger.schema})",
+            where=str(folder / FILE),
+            advice="use that version of pipeline_steps for this sandbox, or another --folder",
+        )
+    return ledger
+
+
+def write(folder: Path, ledger: Ledger) -> Ledger:
+    """Write the ledger and return it."""
+    files.write(folder / FILE, msgspec.json.format(msgspec.json.encode(ledger), indent=2) + b"\n")
+    return ledger
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other `up` and `down` of this machine out. The lock is on the parent folder, so it leaves no file."""
+    while True:
+        files.folder(folder.parent)
+        descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _same(descriptor, folder.parent):  # else a `down` removed the folder while we waited
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _same(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False

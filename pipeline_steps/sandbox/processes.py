@@ -1,0 +1,107 @@
+"""The sandbox's own processes: registry (one door, or two) and web server; started once, found again, ended."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from pipeline_steps.core.errors import MachineError
+from pipeline_steps.sandbox import ledger, registry, web
+from pipeline_steps.sandbox.ledger import Ledger
+from pipeline_steps.toolbox import daemon, files
+
+log = logging.getLogger(__name__)
+HERE = "127.0.0.1"
+REGISTRY, WEB, SECOND_DOOR = "registry", "web", "registry-for-nodes"
+PATIENCE = 10.0
+
+
+def with_ports(known: Ledger) -> Ledger:
+    """The ledger with a port for registry and web: the former one while it is ours or free, else another."""
+    ports = {}
+    for name in (REGISTRY, WEB):
+        former, started = known.ports.get(name), known.daemons.get(name)
+        ours = started is not None and daemon.alive(started)
+        ports[name] = former if former is not None and (ours or _free(former)) else _free(0)
+    return replace(known, ports=ports)
+
+
+def start_registry(folder: Path, known: Ledger) -> Ledger:
+    """Have the registry run. Raises ToolMissing, MachineError."""
+    registry.configure(folder, REGISTRY, HERE, known.ports[REGISTRY])
+    return _started(folder, known, REGISTRY)
+
+
+def start_web(folder: Path, known: Ledger) -> Ledger:
+    """Have the static chart repository served. Raises MachineError."""
+    settings = msgspec.json.encode({"folder": str(folder / "charts"), "port": known.ports[WEB]})
+    files.write(folder / "web.json", settings)
+    return _started(folder, known, WEB)
+
+
+def start_second_door(folder: Path, known: Ledger) -> Ledger:
+    """Have the registry's images readable at the address that the cluster's nodes see, when there is one."""
+    if known.cluster is None or not known.cluster.pull_from:
+        return end(folder, known, SECOND_DOOR)
+    registry.configure(folder, SECOND_DOOR, known.cluster.pull_from, known.ports[REGISTRY], readonly=True)
+    return _started(folder, known, SECOND_DOOR)
+
+
+def end(folder: Path, known: Ledger, name: str) -> Ledger:
+    """End the recorded process, and any with its very command line that a killed run did not come to record."""
+    recorded = known.daemons.get(name)
+    for one in (*([recorded] if recorded else ()), *daemon.find(_command(folder, name))):
+        daemon.stop(one)
+    return ledger.write(folder, replace(known, daemons={k: v for k, v in known.daemons.items() if k != name}))
+
+
+def answers(known: Ledger, name: str) -> bool:
+    """Whether the service answers at its address."""
+    return web.answers(known.ports[WEB]) if name == WEB else registry.answers(*address(known, name))
+
+
+def address(known: Ledger, name: str) -> tuple[str, int]:
+    """Where the service listens."""
+    if name == SECOND_DOOR and known.cluster is not None:
+        return known.cluster.pull_from, known.ports[REGISTRY]
+    return HERE, known.ports[name]
+
+
+def _command(folder: Path, name: str) -> list[str]:
+    return web.command(folder / "web.json") if name == WEB else registry.command(folder, name)
+
+
+def _started(folder: Path, known: Ledger, name: str) -> Ledger:
+    """The one that lives, or a new one after the leftovers of a killed run are ended."""
+    former = known.daemons.get(name)
+    if former is not None and daemon.alive(former) and answers(known, name):
+        return known
+    known = end(folder, known, name)
+    output = folder / f"{name}.log"
+    started = daemon.start(_command(folder, name), cwd=folder, log=output)
+    known = ledger.write(folder, replace(known, daemons={**known.daemons, name: started}))
+    until = time.monotonic() + PATIENCE
+    while not answers(known, name):
+        if not daemon.alive(started) or time.monotonic() > until:
+            daemon.stop(started)
+            said = output.read_text(errors="replace").strip()[-800:]
+            raise MachineError(f"the sandbox's {name} does not start: {said or 'it says nothing'}", where=str(output))
+        time.sleep(0.02)
+    log.info("%s: %s:%d", name, *address(known, name))
+    return known
+
+
+def _free(port: int) -> int:
+    """The port when nobody listens there, 0 when somebody does; for 0 some free one."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((HERE, port))
+        except OSError:
+            return 0
+        return int(one.getsockname()[1])

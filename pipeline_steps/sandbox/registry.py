@@ -1,0 +1,56 @@
+"""An OCI registry: Debian's docker-registry as a process over a folder of the sandbox."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+from pathlib import Path
+
+from pipeline_steps.core.errors import ToolMissing
+from pipeline_steps.toolbox import files
+
+PROGRAM = "docker-registry"
+CONFIG = """\
+version: 0.1
+log: {{level: warn}}
+storage:
+  filesystem: {{rootdirectory: {data}}}
+  delete: {{enabled: true}}
+  maintenance: {{readonly: {{enabled: {readonly}}}}}
+http: {{addr: "{address}:{port}"}}
+"""
+
+
+def command(folder: Path, name: str) -> list[str]:
+    """What to start for the configuration `name`."""
+    return [PROGRAM, "serve", str(folder / f"{name}.yml")]
+
+
+def configure(folder: Path, name: str, address: str, port: int, *, readonly: bool = False) -> None:
+    """Write the configuration `name`. Raises ToolMissing when there is no program to read it.
+
+    readonly: a second door to the same images for a cluster that sees this machine under another address.
+    """
+    if shutil.which(PROGRAM) is None:
+        raise ToolMissing(
+            f"{PROGRAM} is not installed: the sandbox's registry is this program",
+            advice=f"apt-get install {PROGRAM}, or whatever package of your system brings it",
+        )
+    text = CONFIG.format(
+        data=json.dumps(str(folder / "registry")), readonly=str(readonly).lower(), address=address, port=port
+    )
+    files.write(folder / f"{name}.yml", text.encode())
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether a registry answers there."""
+    connection = http.client.HTTPConnection(address, port, timeout=2)
+    try:
+        connection.request("GET", "/v2/")
+        answer = connection.getresponse()
+        return answer.status == 200 and answer.getheader("Docker-Distribution-Api-Version") == "registry/2.0"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

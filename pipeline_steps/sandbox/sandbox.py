@@ -1,0 +1,164 @@
+"""Up, down and status of the sandbox: the story; each thing it brings up has a file of its own beside this one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from pipeline_steps.core.errors import PipelineError, UsageError
+from pipeline_steps.sandbox import ledger, processes
+from pipeline_steps.sandbox.ledger import Ledger, Made
+from pipeline_steps.sandbox.overlay import FILE as OVERLAY
+from pipeline_steps.sandbox.overlay import text
+from pipeline_steps.toolbox import daemon, files
+
+log = logging.getLogger(__name__)
+
+
+class Wanted(NamedTuple):
+    """What `up` was asked for. maker: kind, k3d, minikube, none, or None for what there is.
+
+    pull_from: this machine's address as the cluster's nodes see it, when that is not 127.0.0.1.
+    """
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    maker: str | None = None
+    pull_from: str | None = None
+
+
+class Line(NamedTuple):
+    """One thing of the sandbox in `status`."""
+
+    name: str
+    lives: bool
+    words: str
+
+
+def default_folder() -> Path:
+    """Where the sandbox keeps everything, unless --folder says otherwise."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(base) / "pipeline-steps" / "sandbox"
+
+
+def overlay(folder: Path | None = None) -> Path | None:
+    """The overlay of the live sandbox, or None when its registry does not answer."""
+    folder = folder or default_folder()
+    known = ledger.read(folder)
+    live = processes.REGISTRY in known.ports and processes.answers(known, processes.REGISTRY)
+    return folder / OVERLAY if live and (folder / OVERLAY).is_file() else None
+
+
+def up(folder: Path, wanted: Wanted) -> Path:
+    """Bring up what is missing and return the overlay; what lives already is left as it is.
+
+    Raises UsageError, and MachineError's kinds for engine, registry program and cluster.
+    """
+    from pipeline_steps.sandbox import engine
+
+    folder = folder.expanduser().absolute()
+    log.info("docker engine: %s", engine.version())
+    with ledger.held(folder):
+        _refuse_foreign(files.folder(folder))
+        known = ledger.write(folder, processes.with_ports(ledger.read(folder)))
+        for name in ("registry", "charts", "evidence"):
+            files.folder(folder / name)
+        known = processes.start_registry(folder, known)
+        known = processes.start_web(folder, known)
+        known = _with_cluster(folder, known, wanted)
+        known = processes.start_second_door(folder, known)
+        files.write(folder / OVERLAY, text(folder, known).encode())
+    return folder / OVERLAY
+
+
+def down(folder: Path) -> None:
+    """End and remove everything `up` made, whatever a killed run left; nothing else is touched."""
+    from pipeline_steps.sandbox import cluster
+
+    folder = folder.expanduser().absolute()
+    if not folder.exists():
+        log.info("no sandbox in %s", folder)
+        return
+    with ledger.held(folder):
+        _refuse_foreign(folder)
+        known = ledger.read(folder)
+        made = known.cluster
+        if made is not None and _ours(made):
+            cluster.MAKERS[made.kind].down(made.name, Path(made.kubeconfig))
+        for name in (processes.SECOND_DOOR, processes.REGISTRY, processes.WEB):
+            known = processes.end(folder, known, name)
+        shutil.rmtree(folder)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+    log.info("sandbox: down, %s removed", folder)
+
+
+def status(folder: Path) -> list[Line]:
+    """What lives and what does not; empty when there is no sandbox."""
+    from pipeline_steps.sandbox import cluster
+
+    known = ledger.read(folder)
+    lines = []
+    for name, started in known.daemons.items():
+        host, port = processes.address(known, name)
+        lives = daemon.alive(started) and processes.answers(known, name)
+        lines.append(Line(name, lives, f"{host}:{port}, pid {started.pid}"))
+    made = known.cluster
+    if made is not None:
+        try:
+            version = cluster.ask(Path(made.kubeconfig), made.context, timeout=5)
+            lines.append(Line("cluster", True, f"Kubernetes {version}, {made.kind}, {made.kubeconfig}"))
+        except PipelineError as error:
+            lines.append(Line("cluster", False, f"{made.kind}: {error}"))
+    if lines:
+        lines.append(Line("overlay", (folder / OVERLAY).is_file(), str(folder / OVERLAY)))
+    return lines
+
+
+def _with_cluster(folder: Path, known: Ledger, wanted: Wanted) -> Ledger:
+    """Have a cluster and record it; one that we made is recorded first and never forgotten."""
+    from pipeline_steps.sandbox import cluster
+
+    former = known.cluster
+    if wanted.kubeconfig is not None or wanted.maker == "none":
+        if former is not None and _ours(former):
+            raise _another(former)
+        made = wanted.kubeconfig and cluster.existing(wanted.kubeconfig, wanted.context, wanted.pull_from or "")
+        return ledger.write(folder, replace(known, cluster=made))
+    if former is not None and not _ours(former) and wanted.maker is None:
+        pull_from = wanted.pull_from or former.pull_from
+        made = cluster.existing(Path(former.kubeconfig), wanted.context or former.context, pull_from)
+        return ledger.write(folder, replace(known, cluster=made))
+    chosen = cluster.choose(wanted.maker, former)
+    if former is not None and _ours(former) and former.kind != chosen:
+        raise _another(former)
+    made = Made(chosen, cluster.NAME, str(folder / "kubeconfig"))
+    known = ledger.write(folder, replace(known, cluster=made))
+    registry = f"{processes.HERE}:{known.ports[processes.REGISTRY]}"
+    address = cluster.MAKERS[chosen].up(made.name, Path(made.kubeconfig), registry)
+    return ledger.write(folder, replace(known, cluster=replace(made, pull_from=wanted.pull_from or address)))
+
+
+def _ours(made: Made) -> bool:
+    return made.kind != "kubeconfig"
+
+
+def _another(former: Made) -> UsageError:
+    return UsageError(
+        f"the sandbox has a {former.kind} cluster of its own", advice="pipeline-steps sandbox down ends it"
+    )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Never fill or remove a folder of somebody else: --folder may be mistyped. Raises UsageError."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if ledger.FILE not in names and any(not name.startswith(files.TEMPORARY) for name in names):
+        raise UsageError(
+            f"{folder} is in use and not by a sandbox: it has no {ledger.FILE}", advice="give another --folder"
+        )

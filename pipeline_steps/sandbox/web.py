@@ -1,0 +1,57 @@
+"""A static chart repository over HTTP: serves the files of one folder on 127.0.0.1, and nothing else.
+
+Run as a program of its own (`python -I web.py SETTINGS`), so it imports only Python's library. SETTINGS: a JSON
+file with `folder` and `port`; in a file, so that the command line stays the same from one start to the next.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import http.server
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ADDRESS = "127.0.0.1"
+SERVER = "pipeline-steps-sandbox"
+
+
+def command(settings: Path) -> list[str]:
+    """What to start for a settings file."""
+    return [sys.executable, "-I", str(Path(__file__).resolve()), str(settings)]
+
+
+def answers(port: int) -> bool:
+    """Whether this server answers on `port`."""
+    connection = http.client.HTTPConnection(ADDRESS, port, timeout=2)
+    try:
+        connection.request("HEAD", "/")
+        return (connection.getresponse().getheader("Server") or "").startswith(SERVER)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files as they are, never from a cache: the index changes while readers look."""
+
+    server_version = SERVER
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+
+def serve(settings: Path) -> None:
+    """Serve until the process is ended."""
+    given: dict[str, Any] = json.loads(settings.read_text())
+    handler = functools.partial(Handler, directory=given["folder"])
+    with http.server.ThreadingHTTPServer((ADDRESS, given["port"]), handler) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

@@ -1,0 +1,92 @@
+"""Programs that stay after the command that started them: started detached, known by command line and start time.
+
+Programs that end while we wait belong to `process`. Linux only: it reads /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pipeline_steps.core.errors import ToolMissing
+from pipeline_steps.toolbox.process import environment
+
+
+class Daemon(msgspec.Struct, frozen=True):
+    """A process that was started. started: clock ticks since boot, which tells it from a later one of its number."""
+
+    argv: tuple[str, ...]
+    pid: int
+    started: int
+
+
+def start(argv: Sequence[str], *, cwd: Path, log: Path) -> Daemon:
+    """Start a program in a session of its own, both outputs to `log`. Raises ToolMissing."""
+    with log.open("ab") as output:
+        try:
+            child = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise ToolMissing(f"{argv[0]} is not installed", advice=f"install {argv[0]}") from error
+    # Nobody waits for it: without this, Python warns about a child that still runs when the object goes.
+    child.returncode = 0
+    return Daemon(tuple(argv), child.pid, _stat(child.pid)[1] or 0)
+
+
+def alive(daemon: Daemon) -> bool:
+    """Whether this very process still runs; another one that got its number since does not count."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(daemon.pid, os.WNOHANG)
+    state, started = _stat(daemon.pid)
+    return started == daemon.started and state not in ("Z", "X", "")
+
+
+def find(argv: Sequence[str]) -> list[Daemon]:
+    """Running processes with exactly these arguments (the program's own path may differ)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            if words[1:] == list(argv[1:]):
+                state, started = _stat(int(folder.name))
+                if started is not None and state not in ("Z", "X"):
+                    found.append(Daemon(tuple(words), int(folder.name), started))
+    return found
+
+
+def stop(daemon: Daemon, *, grace: float = 5.0) -> None:
+    """End the process: SIGTERM, and SIGKILL when it is still there after `grace` seconds."""
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+        if not alive(daemon):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon.pid, number)
+        end = time.monotonic() + patience
+        while alive(daemon) and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+def _stat(pid: int) -> tuple[str, int | None]:
+    """State letter and start time of a process; ("", None) when there is none."""
+    try:
+        # The name in brackets may hold spaces and brackets itself, so fields are counted from the last one.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return "", None
+    return fields[0], int(fields[19])
