@@ -6,14 +6,16 @@ exist. Keys of later versions are types too: they are accepted, and refused with
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.oci.hosts import Host
 
-Text = str
+Value = TypeVar("Value")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -82,7 +84,7 @@ class SnapshotChannel(Settings, frozen=True):
 
 
 class ProductionChannel(Settings, frozen=True):
-    """Where releases go, what a release needs (`requires`), and the evidence stores it believes (None: the one below)."""
+    """Where releases go and what one needs (`requires`); the evidence stores it believes (None: the one below)."""
 
     images: str | None = None
     charts: str | tuple[str, ...] = ()
@@ -172,11 +174,43 @@ class Language(Settings, frozen=True):
     deployments: dict[str, Deployment] = {}
 
 
-class Config(Language, frozen=True):
-    """What a step is given: the language, where it was read, and the folder of pipeline.yaml (`root`)."""
+class Needy(dict[str, Value]):
+    """Named settings of which some need variables that are not set here; asking for such a one says so.
+
+    A stage that does not push to production runs without production's credentials. unset: name → what is missing.
+    """
+
+    def __init__(self, settings: Mapping[str, Value], unset: Mapping[str, ConfigurationError]) -> None:
+        super().__init__(settings)
+        self.unset = dict(unset)
+
+    def __getitem__(self, name: str) -> Value:
+        if name in self.unset:
+            raise self.unset[name]
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a dict does, but raises ConfigurationError when the setting needs a variable that is not set."""
+        return self[name] if super().__contains__(name) else default
+
+
+class Config(Language, frozen=True, kw_only=True):
+    """What a step is given: the language, and where it was read.
+
+    root: the folder of pipeline.yaml, absolute. files: all that was read, pipeline.yaml first.
+    places: key path, like "charts[0].path", → file and line. written: `charts` and `images` as plain values.
+    """
 
     root: Path
     files: tuple[Path, ...] = ()
+    places: dict[str, str] = {}
+    written: dict[str, Any] = {}
+
+    def where(self, key: str) -> str:
+        """File and line of a key, or of the nearest one above it."""
+        while key and key not in self.places:
+            key = key.rpartition(".")[0]
+        return self.places.get(key, str(self.files[0]) if self.files else "pipeline.yaml")
 
 
 #: What holds where neither a chart nor `tests` says anything.

@@ -1,0 +1,81 @@
+"""Paths and patterns of pipeline.yaml: relative to its folder, "/" between parts, never leaving it."""
+
+from __future__ import annotations
+
+import bisect
+import posixpath
+import re
+from collections.abc import Sequence
+
+from pipeline_steps.core.errors import ConfigurationError
+
+
+def inside(path: str, *, base: str = "", where: str = "") -> str:
+    """`path`, written relative to the folder `base`, as a plain path below pipeline.yaml's folder ("" for itself).
+
+    Raises ConfigurationError when it is absolute or leaves the folder.
+
+    >>> inside("../common/", base="charts/hello"), inside(".")
+    ('charts/common', '')
+    """
+    plain = posixpath.normpath(posixpath.join(base, path))
+    if path.startswith("/") or plain == ".." or plain.startswith("../"):
+        raise ConfigurationError(
+            f"{path!r} leaves the folder of pipeline.yaml",
+            where=where,
+            advice="move pipeline.yaml up, or the files below it",
+        )
+    return "" if plain == "." else plain
+
+
+def alternatives(pattern: str) -> list[str]:
+    """The patterns that braces stand for.
+
+    >>> alternatives("charts/{api,worker}/{x,y}")
+    ['charts/api/x', 'charts/api/y', 'charts/worker/x', 'charts/worker/y']
+    """
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if not found:
+        return [pattern]
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [whole for part in found[1].split(",") for whole in alternatives(f"{before}{part}{after}")]
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether `pattern` (without braces) may stand for several paths."""
+    return any(sign in pattern for sign in "*?[")
+
+
+def expression(glob: str) -> re.Pattern[str]:
+    """A glob as a regular expression for whole paths: * and ? stay in one part, ** crosses parts.
+
+    >>> bool(expression("charts/*").fullmatch("charts/a")), bool(expression("charts/*").fullmatch("charts/a/b"))
+    (True, False)
+    >>> bool(expression("**/x").fullmatch("x")), bool(expression("**/x").fullmatch("a/b/x"))
+    (True, True)
+    """
+    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", glob)
+    return re.compile("".join(signs.get(p, _characters(p) if p.startswith("[") else re.escape(p)) for p in parts), re.S)
+
+
+def _characters(part: str) -> str:
+    body = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+    return f"[^/{body[1:]}]" if body[0] in "!^" and len(body) > 1 else f"[{body}]"
+
+
+def below(paths: Sequence[str], folder: str) -> Sequence[str]:
+    """Those of the sorted `paths` that lie below `folder`.
+
+    >>> below(["a", "a/b", "a/c/d", "a0"], "a")
+    ['a/b', 'a/c/d']
+    """
+    if not folder:
+        return paths
+    # "0" is the sign after "/".
+    return paths[bisect.bisect_left(paths, f"{folder}/") : bisect.bisect_left(paths, f"{folder}0")]
+
+
+def holds(place: str, path: str) -> bool:
+    """Whether `path` is the file `place`, or lies below the folder `place`."""
+    return not place or path == place or path.startswith(f"{place}/")

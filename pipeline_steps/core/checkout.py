@@ -1,0 +1,283 @@
+"""The charts of a checkout, or of one of its revisions: which there are, what they consist of, who depends on whom.
+
+Nothing is written and nothing is asked from the network. What a step does with a chart does not belong here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from pipeline_steps.charts import paths
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.charts.content import Closure, Closures, chart_yaml
+from pipeline_steps.core import config_file
+from pipeline_steps.core.config import ChartEntry, Config, ImageEntry, Settings
+from pipeline_steps.core.convert import convert, where
+from pipeline_steps.core.document import Document, KeyPath, merge
+from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.sources.source import Source, Tree
+from pipeline_steps.sources.table import open_source
+
+Raw = Mapping[str, Any]
+
+
+class _Written(Settings, frozen=True):
+    """The sections of a pipeline.yaml that a revision decides itself."""
+
+    charts: tuple[ChartEntry, ...] = ()
+    images: dict[str, ImageEntry] = msgspec.field(default_factory=dict)
+
+
+class Checkout:
+    """The checkout that `config` was read from, as it stands, or at `revision` (any name of one).
+
+    source: its system. folder: pipeline.yaml's folder relative to the source's root, "" for the root itself.
+    tree: the files below `folder`. revision: full id of what it is, or is based on.
+    At a revision the charts and images are those that its own pipeline.yaml names.
+    """
+
+    def __init__(self, config: Config, revision: str | None = None) -> None:
+        self.config = config
+        self.source: Source = open_source(config.root)
+        below = config.root.relative_to(self.source.root).as_posix()
+        self.folder = "" if below == "." else below
+        self.tree: Tree = self.source.tree(revision, self.folder)
+        self.revision = self.tree.revision
+        self._at_revision = revision is not None
+
+    @functools.cached_property
+    def charts(self) -> Mapping[str, Chart]:
+        """Every chart by name, in the order of their folders; contents are computed when asked for."""
+        return _Lazy({name: functools.partial(self._chart, folder) for name, folder in self._folders.items()})
+
+    def chart(self, name: str) -> Chart:
+        """One chart. Raises ConfigurationError naming the nearest when there is none of that name."""
+        if name not in self._folders:
+            raise ConfigurationError(
+                f"there is no chart {name!r}", where=self._where("charts"), advice=_near(name, self._folders)
+            )
+        return self.charts[name]
+
+    def images_of(self, chart: Chart) -> dict[str, ImageEntry]:
+        """The entries of a chart's images, its subcharts' among them."""
+        return {name: self.image_entry(name) for name in chart.images}
+
+    def image_entry(self, name: str) -> ImageEntry:
+        """One entry of `images`, with overlays. Raises ConfigurationError naming the nearest."""
+        entries = self._images
+        if name not in entries:
+            raise ConfigurationError(
+                f"there is no image {name!r}", where=self._where("images"), advice=_near(name, entries)
+            )
+        return entries[name]
+
+    def image_content(self, name: str) -> str:
+        """The digest over the image's Dockerfile, the files of its context and its entry."""
+        return self._closures.content(self.image_closure(name))
+
+    def image_closure(self, name: str) -> Closure:
+        """What an image is made of, whichever charts use it."""
+        self.image_entry(name)
+        return self._closures.image(name)
+
+    @functools.cached_property
+    def dependents(self) -> Mapping[str, tuple[str, ...]]:
+        """Chart name → names of the charts that pack it as a file:// subchart, directly or not."""
+        names = {folder: name for name, folder in self._folders.items()}
+        found: dict[str, list[str]] = {name: [] for name in self._folders}
+        for folder, name in names.items():
+            for subchart in self._closures.subcharts(folder):
+                if subchart in names:
+                    found[names[subchart]].append(name)
+        return {name: tuple(users) for name, users in found.items()}
+
+    def position(self, chart: Chart) -> int:
+        """Mainline position of the newest revision that changed the chart's closure. Raises MachineError."""
+        prefix = f"{self.folder}/" if self.folder else ""
+        places = [f"{prefix}{place}".rstrip("/") or "." for place in chart.places]
+        return self.source.position(self.revision, places)
+
+    # -- what pipeline.yaml says ------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _own(self) -> Document:
+        """charts and images of pipeline.yaml itself, as the source stores it: no overlay, nothing expanded."""
+        return self._read(self.tree, f"@{self.revision[:12]}" if self._at_revision else "")
+
+    def _read(self, tree: Tree, at: str) -> Document:
+        name = self.config.files[0].relative_to(self.config.root).as_posix()
+        if name not in tree.entries():
+            advice = "add it to the source; is it ignored?"
+            raise ConfigurationError("is not in the source", where=f"{self.config.files[0]}{at}", advice=advice)
+        return config_file.entries(tree.read([name])[name], f"{name}{at}")
+
+    @functools.cached_property
+    def _entries(self) -> list[tuple[Raw, KeyPath]]:
+        """The entries of `charts` that say which charts there are, with overlays but at a revision."""
+        return [(entry, ("charts", n)) for n, entry in enumerate(self._all["charts"])]
+
+    @functools.cached_property
+    def _all(self) -> dict[str, Any]:
+        if self._at_revision:
+            return {"charts": self._own.value.get("charts", []), "images": self._own.value.get("images", {})}
+        return self.config.written
+
+    @functools.cached_property
+    def _images(self) -> dict[str, ImageEntry]:
+        if not self._at_revision:
+            return self.config.images
+        return convert(self._own, _Written).images
+
+    def _where(self, key: str) -> str:
+        if not self._at_revision:
+            return self.config.where(key)
+        path: KeyPath = tuple(key.split("."))
+        return where(self._own, path)
+
+    # -- which charts there are -------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _matched(self) -> dict[str, list[int]]:
+        """Folder of every chart → numbers of the entries about it."""
+        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self.tree.entries() if _is_chart(path))
+        found: dict[str, list[int]] = {}
+        for number, (entry, _) in enumerate(self._entries):
+            for folder in _expanded(entry["path"], known, self._where(f"charts[{number}].path")):
+                found.setdefault(folder, []).append(number)
+        return dict(sorted(found.items()))
+
+    @functools.cached_property
+    def _folders(self) -> dict[str, str]:
+        """Chart name → folder."""
+        found: dict[str, str] = {}
+        for folder in self._matched:
+            name = self._closures.metadata(folder).name
+            if name in found:
+                message = f"the chart name {name} stands for {found[name]} and {folder}"
+                raise ConfigurationError(message, where=chart_yaml(folder), advice="give one of them another name")
+            found[name] = folder
+        return found
+
+    @functools.cached_property
+    def _closures(self) -> Closures:
+        return Closures(self.tree, self._merged_own(self._own), self._own.value.get("images", {}), self._where)
+
+    def _merged_own(self, own: Document) -> dict[str, Raw]:
+        """Folder → the entries of pipeline.yaml itself about the chart there, merged, without `path`."""
+        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self.tree.entries() if _is_chart(path))
+        merged: dict[str, Raw] = {folder: {} for folder in self._matched}
+        for entry in own.value.get("charts", []):
+            for folder in _fitting(entry["path"], known):
+                merged[folder] = _over(merged.get(folder, {}), entry)
+        return merged
+
+    def _chart(self, folder: str) -> Chart:
+        metadata = self._closures.metadata(folder)
+        closure = self._closures.chart(folder)
+        raw: Raw = {}
+        for number in self._matched[folder]:
+            raw = _over(raw, self._entries[number][0])
+        return Chart(
+            name=metadata.name,
+            path=folder,
+            version=metadata.version,
+            app_version=metadata.app_version,
+            type=metadata.type,
+            entry=convert(Document({**raw, "path": folder or "."}, {}), ChartEntry),
+            subcharts=self._closures.subcharts(folder),
+            images=self._closures.images(folder),
+            content=self._closures.content(closure),
+            closure=closure.files,
+            places=closure.places,
+            modified=self._modified(closure),
+        )
+
+    def _modified(self, closure: Closure) -> tuple[str, ...]:
+        """What differs from the revision: files below the places, and pipeline.yaml when its entries do."""
+        changed = [path for path in self.tree.modified if any(paths.holds(place, path) for place in closure.places)]
+        name = self.config.files[0].name
+        if name in self.tree.modified and name not in changed and self._entries_differ(closure):
+            changed.append(name)
+        return tuple(sorted(changed))
+
+    def _entries_differ(self, closure: Closure) -> bool:
+        committed = self._committed
+        if committed is None:
+            return True
+        before = self._merged_own(committed)
+        charts = {folder: before[folder] for folder in closure.places if before.get(folder)}
+        images = committed.value.get("images", {})
+        return charts != closure.charts or any(images.get(name) != entry for name, entry in closure.images.items())
+
+    @functools.cached_property
+    def _committed(self) -> Document | None:
+        """pipeline.yaml at the revision that the checkout is based on; None when it is not readable there."""
+        try:
+            return self._read(self.source.tree(self.revision, self.folder), f"@{self.revision[:12]}")
+        except ConfigurationError:
+            return None
+
+
+class _Lazy(Mapping[str, Chart]):
+    """Charts by name, each made when it is asked for."""
+
+    def __init__(self, make: Mapping[str, Callable[[], Chart]]) -> None:
+        self._make = make
+        self._made: dict[str, Chart] = {}
+
+    def __getitem__(self, name: str) -> Chart:
+        if name not in self._made:
+            self._made[name] = self._make[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+
+def _is_chart(path: str) -> bool:
+    return path == "Chart.yaml" or path.endswith("/Chart.yaml")
+
+
+def _expanded(pattern: str, known: list[str], place: str) -> list[str]:
+    """The folders of charts that the path of an entry stands for.
+
+    Raises ConfigurationError for a folder without Chart.yaml, and for a glob that fits nothing.
+    """
+    found: dict[str, None] = {}
+    for part in paths.alternatives(pattern):
+        plain = paths.inside(part, where=place)
+        folders = [folder for folder in known if paths.expression(plain).fullmatch(folder)]
+        if not folders and paths.is_glob(plain):
+            advice = "correct the path, or add a chart"
+            raise ConfigurationError(f"no folder with a Chart.yaml fits {part!r}", where=place, advice=advice)
+        if not folders:
+            advice = "correct the path, or add the chart to the source"
+            raise ConfigurationError(f"there is no {chart_yaml(plain)} in the source", where=place, advice=advice)
+        found.update(dict.fromkeys(folders))
+    return list(found)
+
+
+def _fitting(pattern: str, known: list[str]) -> list[str]:
+    """As `_expanded`, but nothing that fits is no error."""
+    plain = [paths.inside(part) for part in paths.alternatives(pattern)]
+    return [folder for folder in known if any(paths.expression(part).fullmatch(folder) for part in plain)]
+
+
+def _over(lower: Raw, upper: Raw) -> Raw:
+    """An entry over another one: mappings key by key, all else replaced; `path` says only whom it is about."""
+    merged = merge(Document(dict(lower), {}), Document(dict(upper), {})).value
+    merged.pop("path", None)
+    return merged
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
