@@ -1,0 +1,166 @@
+"""Copy an image or artifact by digest, within a registry (mounted: no bytes move) or between two.
+
+Order: blobs, children, index, signatures and attestations, the tag last: killed anywhere, a reader finds nothing
+or all of it, and the next run goes on. A tag that is there with another digest is never moved.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Manifest
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.oci.registry import Registry, connect
+
+log = logging.getLogger(__name__)
+
+#: Tags that cosign hangs beside a digest: sha256-<hex>.sig and so on.
+COSIGN = (".sig", ".att", ".sbom")
+
+
+def copy(source: Reference, target: Reference, *, hosts: Mapping[str, Host]) -> str:
+    """Copy what `source` names by digest to `target` and return the digest. Same digest there: nothing to do.
+
+    target: with a tag to name it, or without one. Everything an index names comes along, and so do cosign's
+    signatures, attestations, and the referrers of each manifest.
+    Raises Conflict (the tag names another digest, both are said), EvidenceError (not in the source any more).
+    """
+    if not source.digest:
+        raise ConfigurationError(f"{source} has no digest: only what was tested by digest is copied")
+    work = _Copy(source, target, connect(source, hosts), connect(target, hosts))
+    return work.run(source.digest)
+
+
+def standing(target: Reference, digest: str, *, hosts: Mapping[str, Host]) -> bool:
+    """Whether the target's tag names `digest` already; False when it is free.
+
+    Raises Conflict naming both digests when it names another.
+    """
+    return _stands(connect(target, hosts), target, digest)
+
+
+def _stands(registry: Registry, target: Reference, digest: str) -> bool:
+    found = registry.head(target.path, target.tag or digest)
+    if found is None:
+        return False
+    if found.digest != digest:
+        raise Conflict(
+            f"is there with another digest: theirs {found.digest}, ours {digest}",
+            where=f"{target.repository}:{target.tag}",
+            advice="nothing was written; raise the version",
+        )
+    return True
+
+
+class _Copy:
+    def __init__(self, source: Reference, target: Reference, origin: Registry, goal: Registry) -> None:
+        self.source, self.target, self.origin, self.goal = source, target, origin, goal
+        self.mountable = origin.base == goal.base
+
+    def run(self, digest: str) -> str:
+        named = _stands(self.goal, self.target, digest)
+        manifest = self._read(digest)
+        copied = [manifest]
+        if not named:
+            copied = self._tree(manifest)
+        for each in copied:
+            self._companions(each.digest)
+        if self.target.tag and not named:
+            # Another writer may have come meanwhile; a registry has no compare-and-swap, so look again just before.
+            if not _stands(self.goal, self.target, digest):
+                self._put(manifest, self.target.tag)
+            log.info("%s: copied from %s", self.target._replace(digest=digest), self.source.repository)
+        return digest
+
+    def _read(self, digest: str) -> Manifest:
+        found = self.origin.manifest(self.source.path, digest)
+        if found is None:
+            raise EvidenceError(
+                f"{digest} is not there any more", where=self.source.repository, advice="build and test it again"
+            )
+        if found.media_type not in MANIFESTS:
+            raise MachineError(f"{digest} has media type {found.media_type!r}", where=self.source.repository)
+        return found
+
+    def _tree(self, manifest: Manifest) -> list[Manifest]:
+        """Copy a manifest and everything below it, children first; returns all manifests of it."""
+        below: list[Manifest] = []
+        for child in manifest.children:
+            below.extend(self._tree(self._read(child.digest)))
+        for blob in manifest.blobs:
+            self._blob(blob.digest)
+        if self.goal.head(self.target.path, manifest.digest) is None:
+            self._put(manifest, manifest.digest)
+        return [manifest, *below]
+
+    def _put(self, manifest: Manifest, name: str) -> None:
+        self.goal.put_manifest(self.target.path, name, manifest.body, manifest.media_type, refill=self._transfer)
+
+    def _blob(self, digest: str) -> None:
+        if self.goal.has_blob(self.target.path, digest):
+            return
+        if self.mountable and self.goal.mount(self.target.path, digest, self.source.path):
+            return
+        self._transfer(digest)
+
+    def _transfer(self, digest: str) -> None:
+        with tempfile.NamedTemporaryFile(prefix="pipeline-steps-blob-") as file:
+            self.origin.save_blob(self.source.path, digest, file)
+            self.goal.push_blob(self.target.path, Path(file.name), digest)
+
+    def _companions(self, digest: str) -> None:
+        """Copy what hangs beside one manifest: cosign's tags, and the referrers of the OCI specification."""
+        base = digest.replace(":", "-")
+        for tag in (f"{base}{kind}" for kind in COSIGN):
+            self._companion(tag)
+        fallback = self.origin.manifest(self.source.path, base)
+        if fallback is not None:
+            self._referrers(base, fallback)
+        else:
+            self._referrers(base, self.origin.referrers(self.source.path, digest))
+
+    def _companion(self, tag: str) -> None:
+        found = self.origin.manifest(self.source.path, tag)
+        if found is None:
+            return
+        there = self.goal.head(self.target.path, tag)
+        if there is None:
+            self._tree(found)
+            self._put(found, tag)
+        elif there.digest != found.digest:
+            log.info("%s:%s is there already and is kept", self.target.repository, tag)
+
+    def _referrers(self, tag: str, index: Manifest | None) -> None:
+        """Copy referring manifests; where the target has no referrers API, name them in its fallback tag.
+
+        The fallback tag is read, changed and written (the specification's way, without protection), so it is read
+        again afterwards until ours are in it.
+        """
+        if index is None or not index.children:
+            return
+        for child in index.children:
+            self._tree(self._read(child.digest))
+        if self.goal.referrers(self.target.path, tag.replace("-", ":", 1)) is not None:
+            return
+        ours = {entry["digest"]: entry for entry in index.content["manifests"]}
+        for _ in range(5):
+            there = self.goal.manifest(self.target.path, tag)
+            theirs = {entry["digest"]: entry for entry in there.content["manifests"]} if there else {}
+            if ours.keys() <= theirs.keys():
+                return
+            if there is None:
+                body = index.body
+            else:
+                content = {**there.content, "manifests": list({**theirs, **ours}.values())}
+                body = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+            try:
+                self.goal.put_manifest(self.target.path, tag, body, OCI_INDEX)
+            except Conflict:
+                continue
+        raise Conflict("is changed by others all the time", where=f"{self.target.repository}:{tag}")

@@ -1,0 +1,63 @@
+"""Manifests and descriptors as values (OCI Image Specification 1.1, Docker image manifest v2 schema 2)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from pipeline_steps.core.errors import MachineError
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, *INDEXES})
+
+
+class Descriptor(NamedTuple):
+    """size: bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+class Manifest(NamedTuple):
+    """A manifest as stored. digest: of `body`, computed here."""
+
+    body: bytes
+    media_type: str
+    digest: str
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The JSON object. Raises MachineError."""
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise MachineError(f"manifest {self.digest} is not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise MachineError(f"manifest {self.digest} is not a JSON object")
+        return found
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in INDEXES
+
+    @property
+    def children(self) -> list[Descriptor]:
+        """Manifests that an index names; none of other manifests."""
+        return _descriptors(self.content.get("manifests") or []) if self.is_index else []
+
+    @property
+    def blobs(self) -> list[Descriptor]:
+        """Config and layers, each once, without those that live elsewhere (foreign layers with URLs)."""
+        content = self.content
+        parts = [content.get("config"), *(content.get("layers") or [])] if not self.is_index else []
+        stored = [part for part in parts if part and not part.get("urls")]
+        return list({each.digest: each for each in _descriptors(stored)}.values())
+
+
+def _descriptors(parts: list[dict[str, Any]]) -> list[Descriptor]:
+    return [Descriptor(part.get("mediaType", ""), part["digest"], part.get("size", 0)) for part in parts]

@@ -1,0 +1,348 @@
+"""One registry's API: manifests, blobs, tags (OCI Distribution Specification 1.1; Docker Registry HTTP API V2).
+
+What is read is compared with its digest, what is written is read back. Only the registry's own MANIFEST_UNKNOWN,
+NAME_UNKNOWN and BLOB_UNKNOWN mean absent (None); everything else that goes wrong is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote, urlencode, urljoin
+
+from pipeline_steps.core.errors import Conflict, MachineError, PipelineError
+from pipeline_steps.oci import hosts as table
+from pipeline_steps.oci.credentials import Login, login_for
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Descriptor, Manifest
+from pipeline_steps.oci.reference import DOCKER_HUB, Reference
+from pipeline_steps.oci.token import Authorizer
+from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.files import sha256
+
+log = logging.getLogger(__name__)
+
+#: Bytes a manifest may have (the specification's advice: registries limit them to 4 MiB).
+MANIFEST_CAP = 4 * 2**20
+BLOB_CAP = 32 * 2**20
+LAYER_CAP = 64 * 2**30
+#: Seconds one read may take when a registry assembles an upload of gigabytes.
+TIMEOUT = 120.0
+_ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
+_MISSING_BLOBS = frozenset({"DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
+
+
+def codes(body: bytes) -> set[str]:
+    """The error codes in a registry's answer."""
+    with contextlib.suppress(ValueError, AttributeError, TypeError):
+        return {str(error.get("code")) for error in json.loads(body)["errors"]}
+    return set()
+
+
+def explain(body: bytes) -> str:
+    """The registry's error codes and messages, or the first words of a body that has none.
+
+    >>> explain(b'{"errors": [{"code": "DENIED", "message": "not yours"}]}')
+    'DENIED: not yours'
+    """
+    with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
+        errors = json.loads(body)["errors"]
+        return "; ".join(f"{error['code']}: {error.get('message') or error.get('detail')}" for error in errors)[:500]
+    return http.excerpt(body)
+
+
+@functools.cache
+def _client(ca_file: str | None) -> http.Client:
+    return http.Client(ca_file=ca_file, timeout=TIMEOUT, explain=explain)
+
+
+def connect(reference: Reference, hosts: Mapping[str, Host]) -> Registry:
+    """The registry of `reference` with trust and login of the configuration, else of docker's own store."""
+    _, entry = table.of(dict(hosts), reference.repository)
+    return Registry(
+        reference.host,
+        login=lambda: login_for(reference.host, reference.path, hosts),
+        plain_http=speaks_http(reference.host, entry),
+        ca_file=entry.ca_file,
+    )
+
+
+def speaks_http(host: str, entry: Host) -> bool:
+    """Plain HTTP as configured, and for this machine itself unless a ca_file says otherwise, as docker has it.
+
+    >>> speaks_http("localhost:5000", Host()), speaks_http("registry.example.com", Host())
+    (True, False)
+    """
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    loopback = name in ("localhost", "[::1]") or name.startswith("127.")
+    return entry.plain_http or (loopback and entry.ca_file is None)
+
+
+class Registry:
+    """Requests to one registry host. Paths are those below the host; digests "sha256:" + 64 hex digits."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        login: Callable[[], Login | None] = lambda: None,
+        plain_http: bool = False,
+        ca_file: str | None = None,
+        budget: float = http.BUDGET,
+    ) -> None:
+        api = "registry-1.docker.io" if host == DOCKER_HUB else host
+        self.host = host
+        self.base = f"{'http' if plain_http else 'https'}://{api}"
+        self._client = _client(ca_file)
+        self._budget = budget
+        self._authorizer = Authorizer(self._client, self.base, functools.cache(login))
+
+    def head(self, path: str, name: str) -> Descriptor | None:
+        """What a tag or digest stands for, None when the registry says it does not exist."""
+        url = self._url(path, f"manifests/{name}")
+        answer = self._call("HEAD", url, _pull(path), headers=_accepting())
+        digest = answer.headers.get("docker-content-digest", "")
+        if answer.status == 200 and digest:
+            if name.startswith("sha256:") and name != digest:
+                raise _corrupt(url, name, digest)
+            media_type = answer.headers.get("content-type", "").partition(";")[0]
+            return Descriptor(media_type, digest, int(answer.headers.get("content-length") or 0))
+        # The answer to HEAD has no body: only a GET tells "no such manifest" from "no registry here".
+        found = self.manifest(path, name)
+        return Descriptor(found.media_type, found.digest, len(found.body)) if found else None
+
+    def manifest(self, path: str, name: str) -> Manifest | None:
+        """The manifest a tag or digest stands for, verified; None when the registry says it does not exist."""
+        url = self._url(path, f"manifests/{name}")
+        answer = self._call("GET", url, _pull(path), headers=_accepting(), cap=MANIFEST_CAP)
+        if _absent(answer):
+            return None
+        if answer.status != 200:
+            raise http.refusal(answer, explain)
+        digest = sha256(answer.body)
+        promised = name if name.startswith("sha256:") else answer.headers.get("docker-content-digest", digest)
+        if promised != digest:
+            raise _corrupt(url, promised, digest)
+        return Manifest(answer.body, answer.headers.get("content-type", "").partition(";")[0].strip(), digest)
+
+    def put_manifest(
+        self,
+        path: str,
+        name: str,
+        body: bytes,
+        media_type: str,
+        refill: Callable[[str], None] | None = None,
+    ) -> str:
+        """Store a manifest under a tag or its digest, read it back, and return its digest.
+
+        refill: uploads a blob again. It is called when the registry has lost one that it had acknowledged:
+        a 400 with MANIFEST_BLOB_UNKNOWN after parallel pushes of one blob, the only 400 that is tried again.
+        Raises Conflict when the tag names something else right after (another writer).
+        """
+        url = self._url(path, f"manifests/{name}")
+        digest = sha256(body)
+        headers = {"Content-Type": media_type}
+        for last in (False, False, True):
+            answer = self._call("PUT", url, _push(path), headers=headers, body=body)
+            if answer.status in (200, 201, 202):
+                break
+            lost = answer.status == 400 and bool(codes(answer.body)) and codes(answer.body) <= _MISSING_BLOBS
+            if last or not lost:
+                raise http.refusal(answer, explain)
+            log.info("%s: %s; checking its blobs and trying again", http.shown(url), explain(answer.body))
+            self._check_blobs(path, Manifest(body, media_type, digest), refill)
+        stored = answer.headers.get("docker-content-digest", digest)
+        if stored != digest:
+            raise _corrupt(url, digest, stored)
+        self._read_back(path, name, digest)
+        return digest
+
+    def _read_back(self, path: str, name: str, digest: str) -> None:
+        found = self.head(path, name)
+        where = f"{self.host}/{path}:{name}"
+        if found is None:
+            raise MachineError("was acknowledged and is not there", where=where)
+        if found.digest != digest:
+            raise Conflict(
+                f"names {found.digest} right after it was given to {digest}: another writer is at it", where=where
+            )
+
+    def _check_blobs(self, path: str, manifest: Manifest, refill: Callable[[str], None] | None) -> None:
+        lost = [blob.digest for blob in manifest.blobs if not self.has_blob(path, blob.digest)]
+        if lost and refill is None:
+            raise MachineError(f"has lost the blobs {', '.join(lost)}", where=f"{self.host}/{path}")
+        for digest in lost:
+            if refill is not None:
+                refill(digest)
+
+    def has_blob(self, path: str, digest: str) -> bool:
+        """Whether the repository has the blob."""
+        answer = self._call("HEAD", self._url(path, f"blobs/{digest}"), _pull(path))
+        if answer.status not in (200, 404):
+            raise http.refusal(answer, explain)
+        return answer.status == 200
+
+    def blob(self, path: str, digest: str, cap: int = BLOB_CAP) -> bytes | None:
+        """The bytes of a small blob, verified; None when the registry says it does not exist."""
+        url = self._url(path, f"blobs/{digest}")
+        answer = self._call("GET", url, _pull(path), cap=cap)
+        if _absent(answer):
+            return None
+        if answer.status != 200:
+            raise http.refusal(answer, explain)
+        if sha256(answer.body) != digest:
+            raise _corrupt(url, digest, sha256(answer.body))
+        return answer.body
+
+    def save_blob(self, path: str, digest: str, sink: IO[bytes]) -> None:
+        """Stream a blob into a file opened for writing and reading, verified. Raises MachineError when absent."""
+        url = self._url(path, f"blobs/{digest}")
+        answer = self._call("GET", url, _pull(path), sink=sink, cap=LAYER_CAP)
+        if answer.status != 200:
+            raise http.refusal(answer, explain)
+        sink.flush()
+        sink.seek(0)
+        found = hashlib.sha256()
+        while block := sink.read(2**20):
+            found.update(block)
+        if f"sha256:{found.hexdigest()}" != digest:
+            raise _corrupt(url, digest, f"sha256:{found.hexdigest()}")
+
+    def push_blob(self, path: str, data: bytes | Path, digest: str) -> None:
+        """Upload a blob in one request, from memory or streamed from a file, and see that it is there."""
+        if self.has_blob(path, digest):
+            return
+
+        def once() -> None:
+            start = self._call("POST", self._url(path, "blobs/uploads/"), _push(path), body=b"", budget=0)
+            if start.status != 202:
+                raise http.refusal(start, explain)
+            self._finish_upload(start, path, data, digest)
+
+        http.retrying(once, budget=self._budget)
+        if not self.has_blob(path, digest):
+            raise MachineError(f"blob {digest} was acknowledged and is not there", where=f"{self.host}/{path}")
+
+    def _finish_upload(self, start: http.Response, path: str, data: bytes | Path, digest: str) -> None:
+        location = urljoin(start.url, start.headers.get("location", ""))
+        joint = "&" if "?" in location else "?"
+        url = f"{location}{joint}{urlencode({'digest': digest})}"
+        # A location on another host is signed by itself; our login must not go there.
+        scopes = _push(path) if http.origin(location) == http.origin(self.base) else None
+        headers = {"Content-Type": "application/octet-stream"}
+        done = self._call("PUT", url, scopes, headers=headers, body=data, budget=0)
+        if done.status not in (200, 201, 204):
+            raise http.refusal(done, explain)
+
+    def mount(self, path: str, digest: str, from_path: str) -> bool:
+        """Make a blob of another repository of this registry one of `path` too; False when the registry will not."""
+        query = urlencode({"mount": digest, "from": from_path})
+        url = self._url(path, f"blobs/uploads/?{query}")
+        answer = self._call("POST", url, (*_push(path), *_pull(from_path)), body=b"", idempotent=True)
+        if answer.status == 201:
+            return True
+        if answer.status == 202:  # it began an ordinary upload instead: give that up
+            location = urljoin(answer.url, answer.headers.get("location", ""))
+            if http.origin(location) == http.origin(self.base):
+                self._call("DELETE", location, _push(path))
+            return False
+        if answer.status in (401, 403, 404, 405):
+            return False
+        raise http.refusal(answer, explain)
+
+    def tags(self, path: str) -> list[str]:
+        """Every tag of a repository, all pages; none when it does not exist."""
+        url = self._url(path, "tags/list?n=1000")
+        found: list[str] = []
+        seen: set[str] = set()
+        while url not in seen:
+            seen.add(url)
+            answer = self._call("GET", url, _pull(path))
+            if _absent(answer):
+                return found
+            if answer.status != 200:
+                raise http.refusal(answer, explain)
+            found.extend(answer.json().get("tags") or [])
+            following = _NEXT.search(answer.headers.get("link", ""))
+            if not following:
+                return found
+            url = urljoin(url, following[1])
+            if http.origin(url) != http.origin(self.base):
+                raise MachineError(f"its next page of tags is on another host: {http.shown(url)}", where=self.base)
+        return found
+
+    def referrers(self, path: str, digest: str) -> Manifest | None:
+        """The index of what refers to a manifest, by the referrers API; None where the registry has no such API."""
+        answer = self._call("GET", self._url(path, f"referrers/{digest}"), _pull(path))
+        if answer.status in (404, 400, 405):
+            return None
+        if answer.status != 200:
+            raise http.refusal(answer, explain)
+        return Manifest(answer.body, OCI_INDEX, sha256(answer.body))
+
+    def _url(self, path: str, rest: str) -> str:
+        return f"{self.base}/v2/{quote(path)}/{rest}"
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        scopes: tuple[str, ...] | None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Path | None = None,
+        sink: IO[bytes] | None = None,
+        cap: int = BLOB_CAP,
+        budget: float | None = None,
+        idempotent: bool | None = None,
+    ) -> http.Response:
+        """A request, authorised when the registry asks for it; a token that expired is fetched again once."""
+        spend = self._budget if budget is None else budget
+
+        def send(authorization: Mapping[str, str]) -> http.Response:
+            every = {**(headers or {}), **authorization}
+            return self._client.request(
+                method, url, headers=every, body=body, sink=sink, cap=cap, budget=spend, idempotent=idempotent
+            )
+
+        if scopes is None:
+            return send({})
+        answer = send(self._authorizer.header(scopes))
+        challenge = answer.headers.get("www-authenticate")
+        if answer.status == 401 and challenge:
+            answer = send(self._authorizer.challenged(challenge, scopes))
+        if answer.status in (401, 403) and method != "POST":
+            raise http.refusal(answer, explain)
+        return answer
+
+
+def _pull(path: str) -> tuple[str, ...]:
+    return (f"repository:{path}:pull",)
+
+
+def _push(path: str) -> tuple[str, ...]:
+    return (f"repository:{path}:pull,push",)
+
+
+def _accepting() -> dict[str, str]:
+    return {"Accept": ", ".join(sorted(MANIFESTS))}
+
+
+def _absent(answer: http.Response) -> bool:
+    return answer.status == 404 and bool(codes(answer.body) & _ABSENT)
+
+
+def _corrupt(url: str, expected: str, found: str) -> PipelineError:
+    return MachineError(
+        f"the registry's answer has digest {found}, expected {expected}",
+        where=http.shown(url),
+        advice="the registry or something on the way to it changes content: nothing of it was used",
+    )
