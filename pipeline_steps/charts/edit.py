@@ -1,0 +1,278 @@
+"""Values of YAML files replaced in place: just the scalar, everything else stays byte for byte, and can be undone.
+
+The style stays what it was (plain, quoted, block); a value that would be read as a number or truth value gets
+quotes. Keys are paths like image.tag, containers[0].image (or containers.0.image), annotations.a\\.b; a dot that
+belongs to a key is written \\. . Keys are never added: what is to be set must be there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from pipeline_steps.charts import documents
+from pipeline_steps.charts.documents import Alias, Node, Scalar, Sequence
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError
+
+_BOM = b"\xef\xbb\xbf"
+_PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./@+:-]*(?<!:)")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\ufeff]")
+_BLOCK = re.compile(r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)")
+_INDEX = re.compile(r"(?<!\\)\[(\d+)\]")
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One replaced value. old, new: the texts as written, quotes included (a value that was not there is "")."""
+
+    file: str
+    key: str
+    old: str
+    new: str
+
+
+class _Place(NamedTuple):
+    """Where the value of a key stands: offsets in characters; empty: nothing is written there yet."""
+
+    scalar: Scalar | Alias
+    start: int
+    end: int
+    flow: bool
+    empty: bool
+
+
+def apply(
+    files: Mapping[str, bytes], edits: Mapping[str, Mapping[str, str]], where: str = ""
+) -> tuple[dict[str, bytes], tuple[Change, ...]]:
+    """All of `files` with the values of `edits` (file → key → value) set, and what changed, in the order given.
+
+    A value that is already there as text is no change. where: the chart's path, for errors.
+    Raises ConfigurationError naming file and key: no such file, no such key, a key that is not one value.
+    """
+    result = dict(files)
+    changes: list[Change] = []
+    for file, values in edits.items():
+        place = f"{where}/{file}" if where else file
+        if file not in files:
+            raise ConfigurationError("the file whose values are to be set is missing", where=place)
+        result[file], made = replace(files[file], values, file=file, where=place)
+        changes.extend(made)
+    return result, tuple(changes)
+
+
+def replace(data: bytes, values: Mapping[str, str], *, file: str, where: str) -> tuple[bytes, tuple[Change, ...]]:
+    """One document with `values` (key → value) set, and what changed. Raises ConfigurationError."""
+    text, root = documents.parse(data, where, aliases=True)
+    edits: list[tuple[int, int, str]] = []
+    changes: list[Change] = []
+    for key, value in values.items():
+        place = _find(text, root, key, where)
+        if isinstance(place.scalar, Scalar) and place.scalar.meaning == "text" and place.scalar.value == value:
+            continue
+        new = _written(text, place, value)
+        edits.append((place.start, place.end, new))
+        changes.append(Change(file, key, text[place.start : place.end], new))
+    return _encoded(data, _with(text, edits, where)), tuple(changes)
+
+
+def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, bytes]:
+    """`files` as they were before `changes`.
+
+    Raises EvidenceError when a value is not the one that the change wrote.
+    """
+    result = dict(files)
+    for batch in _batches(changes):
+        for file in dict.fromkeys(change.file for change in batch):
+            if file not in result:
+                raise EvidenceError("a changed file is missing", where=file, advice="this is not the changed chart")
+            mine = [change for change in batch if change.file == file]
+            result[file] = _undone(result[file], mine, file)
+    return result
+
+
+def _undone(data: bytes, changes: list[Change], file: str) -> bytes:
+    text, root = documents.parse(data, file, aliases=True, error=EvidenceError)
+    edits: list[tuple[int, int, str]] = []
+    for change in changes:
+        place = _find(text, root, change.key, file, EvidenceError)
+        start = place.end - len(change.new)
+        if start < 0 or text[start : place.end] != change.new:
+            what = f"{change.key} is {text[place.start : place.end]}, the change wrote {change.new.strip()}"
+            raise EvidenceError(what, where=f"{file}:{place.scalar.line + 1}", advice="this is not the changed chart")
+        edits.append((start, place.end, change.old))
+    return _encoded(data, _with(text, edits, file))
+
+
+def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """The changes in reverse, split where a key comes again."""
+    batch: list[Change] = []
+    for change in reversed(tuple(changes)):
+        if any((change.file, change.key) == (other.file, other.key) for other in batch):
+            yield batch
+            batch = []
+        batch.append(change)
+    if batch:
+        yield batch
+
+
+def _with(text: str, edits: list[tuple[int, int, str]], where: str) -> str:
+    pieces: list[str] = []
+    position = 0
+    for start, end, new in sorted(edits):
+        if start < position:
+            raise ConfigurationError("two keys to set are the same value", where=where)
+        pieces += (text[position:start], new)
+        position = end
+    return "".join((*pieces, text[position:]))
+
+
+def _encoded(original: bytes, text: str) -> bytes:
+    return (_BOM if original.startswith(_BOM) else b"") + text.encode()
+
+
+def segments(key: str) -> list[str]:
+    r"""The parts of a key.
+
+    >>> segments(r"a.b\.c[0].d")
+    ['a', 'b.c', '0', 'd']
+    """
+    parts = re.findall(r"(?:[^.\\]|\\.)+", _INDEX.sub(r".\1", key))
+    return [re.sub(r"\\(.)", r"\1", part) for part in parts]
+
+
+def _find(
+    text: str, root: Node | None, key: str, where: str, error: type[PipelineError] = ConfigurationError
+) -> _Place:
+    node, flow, in_list = root, False, False
+    path = segments(key)
+    for depth, part in enumerate(path):
+        child = _child(node, part)
+        if isinstance(node, Alias):
+            what = f"{key} stands behind the alias *{node.name}, setting it would change other keys too"
+            raise error(what, where=f"{where}:{node.line + 1}", advice="write the values out at this place")
+        if child is None or node is None:
+            raise _missing(root, node, key, path[:depth], where, error)
+        if not isinstance(node, Scalar):
+            _not_shared(root, node, key, where, error)
+            flow = flow or node.flow
+        in_list = isinstance(node, Sequence)
+        node = child
+    if not isinstance(node, (Scalar, Alias)):
+        line = node.line + 1 if node else 1
+        raise error(f"{key} is not one value but several", where=f"{where}:{line}", advice="name a key below it")
+    if isinstance(node, Scalar):
+        _not_shared(root, node, key, where, error)
+        if node.tag and not node.tag.endswith(":str"):
+            raise error(f"{key} has the tag {node.tag}", where=f"{where}:{node.line + 1}", advice="remove the tag")
+    return _place(text, node, flow, in_list, key, where, error)
+
+
+def _place(
+    text: str, node: Scalar | Alias, flow: bool, in_list: bool, key: str, where: str, error: type[PipelineError]
+) -> _Place:
+    if isinstance(node, Scalar) and node.style in ("|", ">"):
+        return _Place(node, node.start, node.start + len(text[node.start : node.end].rstrip()), flow, False)
+    if node.start == node.end:
+        if not (text[: node.start].endswith(":") or in_list or (isinstance(node, Scalar) and node.anchor)):
+            raise error(f"{key} has no value", where=f"{where}:{node.line + 1}", advice=f'write {key}: ""')
+        return _Place(node, node.start, node.end, flow, True)
+    return _Place(node, node.start, node.end, flow, False)
+
+
+def _child(node: Node | None, part: str) -> Node | None:
+    if isinstance(node, documents.Mapping):
+        return node.get(part)
+    if isinstance(node, Sequence) and part.isdigit() and int(part) < len(node.items):
+        return node.items[int(part)]
+    return None
+
+
+def _missing(
+    root: Node | None, node: Node | None, key: str, found: list[str], where: str, error: type[PipelineError]
+) -> PipelineError:
+    merged = isinstance(node, documents.Mapping) and "<<" in node.keys
+    line = f":{node.line + 1}" if node is not None and found else ""
+    if merged:
+        advice = "it may come in by <<, which cannot be set: write the key out at this place"
+    else:
+        known = [path for path, _ in scalars(root)]
+        advice = documents.nearest(key, known) or "the file has no values"
+    return error(f"the key to set, {key}, does not exist", where=f"{where}{line}", advice=advice)
+
+
+def _not_shared(root: Node | None, node: Node, key: str, where: str, error: type[PipelineError]) -> None:
+    """An anchored value that aliases repeat cannot be set for one key alone."""
+    anchor = None if isinstance(node, Alias) else node.anchor
+    if anchor is None:
+        return
+    alias = next((other for other in _nodes(root) if isinstance(other, Alias) and other.target is node), None)
+    if alias is not None:
+        what = f"{key} has the anchor &{anchor}, setting it would change other keys too"
+        advice = "write the values out where the alias stands"
+        raise error(what, where=f"{where}:{alias.line + 1}", advice=advice)
+
+
+def _nodes(node: Node | None) -> Iterator[Node]:
+    if node is None:
+        return
+    yield node
+    if isinstance(node, documents.Mapping):
+        for _, child in node.items:
+            yield from _nodes(child)
+    elif isinstance(node, Sequence):
+        for child in node.items:
+            yield from _nodes(child)
+
+
+def scalars(node: Node | None, prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+    """Every single value written in a document with its key, as `apply` takes it; aliases are not followed."""
+    if isinstance(node, documents.Mapping):
+        for key, child in node.items:
+            part = re.sub(r"([\\.\[])", r"\\\1", key.value)
+            yield from scalars(child, f"{prefix}.{part}" if prefix else part)
+    elif isinstance(node, Sequence):
+        for index, child in enumerate(node.items):
+            yield from scalars(child, f"{prefix}[{index}]")
+    elif isinstance(node, Scalar):
+        yield prefix, node
+
+
+def _written(text: str, place: _Place, value: str) -> str:
+    style = place.scalar.style if isinstance(place.scalar, Scalar) else ""
+    if style in ("|", ">"):
+        return _block(text[place.start : place.end], value) or _double(value)
+    if style == '"' or _UNPRINTABLE.search(value):
+        new = _double(value)
+    elif style == "'":
+        new = "'" + value.replace("'", "''") + "'"
+    elif _PLAIN.fullmatch(value) and documents.meaning(value) == "text" and not (place.flow and ":" in value):
+        new = value
+    else:
+        new = _double(value)
+    return f" {new}" if place.empty else new
+
+
+def _block(old: str, value: str) -> str | None:
+    """A block with other content and the same header; None when the value needs quotes."""
+    found = _BLOCK.match(old)
+    one_line = value.removesuffix("\n")
+    if not found or not one_line.strip() or one_line[0] in " \t#" or _UNPRINTABLE.search(one_line):
+        return None
+    return f"{found['header']}{found['indent']}{one_line.rstrip()}"
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def _double(value: str) -> str:
+    def escaped(character: str) -> str:
+        if character in _ESCAPES:
+            return _ESCAPES[character]
+        code = ord(character)
+        if not _UNPRINTABLE.match(character):
+            return character
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+    return f'"{"".join(map(escaped, value))}"'

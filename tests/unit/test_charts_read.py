@@ -1,0 +1,113 @@
+"""Chart.yaml is read as text, strictly, and what is refused is named with file and line."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline_steps.charts import documents
+from pipeline_steps.charts.read import Dependency, read_dependencies, read_metadata
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+
+GOOD = b"""\
+apiVersion: v2
+name: hello
+version: 1.2.3
+appVersion: "1.10"
+deprecated: false
+dependencies:
+  - {name: common, version: 2.x.x, repository: "file://../common"}
+  - name: db
+    version: ^1.0.0
+    repository: oci://example.com/charts
+    alias: store
+    condition: store.enabled
+"""
+
+
+def test_metadata() -> None:
+    found = read_metadata(GOOD, "hello/Chart.yaml")
+    assert (found.name, found.version, found.app_version, found.type) == ("hello", "1.2.3", "1.10", "application")
+    assert found.dependencies == (
+        Dependency(name="common", version="2.x.x", repository="file://../common"),
+        Dependency(
+            name="db",
+            version="^1.0.0",
+            repository="oci://example.com/charts",
+            alias="store",
+            condition="store.enabled",
+        ),
+    )
+    assert found.dependencies[0].local
+    assert found.dependencies[0].folder == "../common"
+    assert found.fields["deprecated"] is False
+
+
+START = b"apiVersion: v2\nname: a\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (START + b"version: 1.10\n", 'x:3: version: 1.10 is read as a float, helm wants text here (write version: "1.10")'),  # noqa: E501
+        (START + b"version: 1.1.0\nappVersion: 2\n", 'x:4: appVersion: 2 is read as a int'),
+        (b"apiVersion: v2\nname: no\nversion: 1.1.0\n", 'x:2: name: no is read as a bool'),
+        (b"apiVersion: v2\nname: ../a\nversion: 1.0.0", "x:2: chart name '../a' is not allowed"),
+        (b"apiVersion: v2\nname: A\nversion: 1.0.0", "chart name 'A' is not allowed"),
+        (START + b"version: v1.0.0", "version 'v1.0.0' is not a SemVer 2 version"),
+        (START + b"version: 01.2.3", "version '01.2.3' is not a SemVer 2 version"),
+        (START + b'version: "1.0.0\\n"', "is not a SemVer 2 version"),
+        (START + b'version: 1.0.0\ndescription: "\\e[31m"', "x:4: description contains control characters"),
+        (b"name: a\nversion: 1.0.0", "apiVersion is missing (add apiVersion: to it)"),
+        (b"apiVersion: v3\nname: a\nversion: 1.0.0", "apiVersion 'v3' is not v1 or v2"),
+        (START + b"version: 1.0.0\ntype: app", "type 'app' is neither application nor library"),
+        (START + b"version: 1.0.0\ndependencies: {}", "x:4: dependencies is not a list"),
+        (START + b"version: 1.0.0\ndependencies:\n- b", "x:5: a dependency that is not a mapping"),
+        (START + b"version: 1.0.0\ndependencies: [{name: b, alias: 'x\ny'}]", "alias 'x y' is not allowed"),
+        (START + b"version: 1.0.0\ndependencies: [{name: b},{name: b}]", "two dependencies are called 'b'"),
+        (b"apiVersion: v2\nname: [a]\nversion: 1.0.0", "x:2: name is not a text"),
+        (b"- a", "x: Chart.yaml is not a mapping of keys"),
+    ],
+)  # fmt: skip
+def test_what_helm_or_we_refuse(data: bytes, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        read_metadata(data, "x")
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a: 1\nb: 2\na: 3\n", "x:3: key 'a' is there twice"),
+        (b"a: &x 1\nb: *x\n", "x:2: the alias *x is not read here"),
+        (b"[" * 10000, "x:1: nested deeper than 50 levels"),
+        (b"a: " * 100, "x:1: not YAML: mapping values are not allowed"),
+        (b"a: !!python/object:os.system x\n", "x:1: the tag tag:yaml.org,2002:python/object:os.system is not read"),
+        (b"a: !x 1\n", "x:1: the tag !x is not read"),
+        (b"a: 1\n---\nb: 2\n", "a second YAML document"),
+        (b"? {a: b}\n: c\n", "x:1: a key that is not a text"),
+        ("a: ü".encode("utf-16"), "x: not UTF-8 text"),
+        (b"a: \x1b[31m", "x: not YAML: "),
+        (b"a:\n\t- b", "x:2: not YAML: found character that cannot start any token"),
+        (b"a: " + b"x" * documents.LARGEST, "bytes of YAML, more than 5242880 are not read"),
+    ],
+)
+def test_documents_that_are_not_read(data: bytes, message: str) -> None:
+    with pytest.raises(EvidenceError) as raised:
+        documents.parse(data, "x", error=EvidenceError)
+    assert message in str(raised.value)
+
+
+def test_texts_stay_what_was_written() -> None:
+    _, root = documents.parse(b"[1.10, no, 0o17, 1e3, 2026-01-31, ~, 'a', true, 1:30]", "x")
+    assert documents.plain(root) == ["1.10", False, "0o17", "1e3", "2026-01-31", None, "a", True, "1:30"]
+
+
+def test_charts_of_others_may_have_unquoted_numbers() -> None:
+    data = b"apiVersion: v1\nname: a\nversion: 1.0.0\nappVersion: 1.10\n"
+    assert read_metadata(data, "x", strict=False).app_version == "1.10"
+
+
+def test_a_lock() -> None:
+    lock = b"dependencies:\n- name: db\n  repository: oci://example.com/c\n  version: 1.0.1\ndigest: sha256:0\n"
+    found = read_dependencies(lock, "Chart.lock")
+    assert found == (Dependency(name="db", version="1.0.1", repository="oci://example.com/c"),)
