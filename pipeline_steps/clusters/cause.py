@@ -1,0 +1,223 @@
+"""Why an install or a test failed, in one line: pure, from what helm said and what the cluster shows.
+
+The cluster's own trouble (API, nodes, a registry or webhook that does not answer) is told apart from the chart's:
+it says nothing about the chart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from pipeline_steps.clusters.kubernetes import Object
+from pipeline_steps.clusters.watch import statuses
+
+Phase = Literal["install", "test"]
+
+
+class Seen(NamedTuple):
+    """What there is to judge by. said: helm's error. nodes: None when this account may not see them."""
+
+    phase: Phase
+    said: str
+    pods: Sequence[Object]
+    events: Sequence[Object]
+    nodes: Sequence[Object] | None
+
+
+class Cause(NamedTuple):
+    """kind: one of the words below. infrastructure: the cluster's own trouble."""
+
+    kind: str
+    words: str
+    infrastructure: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.words}"
+
+
+_CLUSTER_GONE = re.compile(
+    r"cluster unreachable|connection refused|connection reset|client connection lost|TLS handshake timeout"
+    r"|no route to host|i/o timeout|etcdserver:|currently unable to handle the request|http2: |unexpected EOF"
+    r"|failed calling webhook|the server was unable to return a response|Too Many Requests"
+)
+_PULL_WAITS = ("ImagePullBackOff", "ErrImagePull", "ImageInspectError", "ErrImageNeverPull", "InvalidImageName")
+_REGISTRY_GONE = re.compile(
+    r"i/o timeout|connection refused|connection reset|TLS handshake timeout|no route to host|server misbehaving"
+    r"|toomanyrequests|Too Many Requests|\b(429|500|502|503|504)\b|unexpected EOF|context deadline exceeded"
+)
+_CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError")
+_ADMISSION = re.compile(
+    r"admission webhook|violates PodSecurity|exceeded quota|is forbidden|is invalid|denied the request"
+)
+_PRESSURE = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
+
+
+def classify(seen: Seen) -> Cause:
+    """The most telling cause; first the cluster's own trouble, then what stops a pod earliest in its life."""
+    for judge in (_cluster, _nodes, _evicted, _images, _containers, _unschedulable, _admission, _tests, _readiness):
+        cause = judge(seen)
+        if cause is not None:
+            return cause
+    if re.search(r"timed out|deadline exceeded|not ready|did not end", seen.said):
+        return Cause("timeout", seen.said)
+    return Cause("install failed" if seen.phase == "install" else "test failed", seen.said)
+
+
+def _cluster(seen: Seen) -> Cause | None:
+    if not _CLUSTER_GONE.search(seen.said):
+        return None
+    return Cause("cluster", f"the cluster did not do its part: {seen.said}", infrastructure=True)
+
+
+def _nodes(seen: Seen) -> Cause | None:
+    """Nodes in trouble count when our pods are on them, or wait for a node and none is well."""
+    if not seen.nodes:
+        return None
+    trouble = {node["metadata"]["name"]: words for node in seen.nodes if (words := _trouble(node))}
+    used = {pod["spec"].get("nodeName") for pod in seen.pods}
+    waiting = None in used or not seen.pods
+    hit = [name for name in trouble if name in used or (waiting and len(trouble) == len(seen.nodes))]
+    if not hit:
+        return None
+    return Cause("node", "; ".join(f"node {name} {trouble[name]}" for name in hit), infrastructure=True)
+
+
+def _trouble(node: Object) -> str:
+    state = {c["type"]: c for c in node.get("status", {}).get("conditions") or ()}
+    ready = state.get("Ready", {})
+    if ready and ready.get("status") != "True":
+        return f"is not ready: {ready.get('message') or ready.get('reason')}"
+    return ", ".join(f"has {name}" for name in _PRESSURE if state.get(name, {}).get("status") == "True")
+
+
+def _evicted(seen: Seen) -> Cause | None:
+    for pod in seen.pods:
+        status = pod.get("status", {})
+        if status.get("reason") in ("Evicted", "NodeLost", "NodeShutdown", "Terminated", "UnexpectedAdmissionError"):
+            return Cause("evicted", f"{_pod(pod)}: {status.get('message') or status['reason']}", infrastructure=True)
+    return None
+
+
+def _images(seen: Seen) -> Cause | None:
+    for pod, container in _stuck(seen, _PULL_WAITS):
+        waiting = container["state"]["waiting"]
+        told = _event(seen, pod, "Failed", "pull") or waiting.get("message") or waiting["reason"]
+        words = f"{_pod(pod)} cannot get {container['image']}: {told}"
+        if _REGISTRY_GONE.search(told):
+            return Cause("registry", words, infrastructure=True)
+        return Cause("image pull", words)
+    return None
+
+
+def _containers(seen: Seen) -> Cause | None:
+    for pod, container in _stuck(seen, _CONFIG_WAITS):
+        waiting = container["state"]["waiting"]
+        return Cause("container", f"{_where(pod, container)} cannot start: {waiting.get('message', waiting['reason'])}")
+    for pod in seen.pods:
+        if seen.phase == "test" and _ends_by_itself(pod):
+            continue
+        for container in statuses(pod):
+            ended = _ended(container)
+            if ended and ended.get("exitCode") != 0:
+                kind = "hook failed" if _ends_by_itself(pod) else "crash loop"
+                return Cause(kind, f"{_where(pod, container)} {_exit(ended)}{_times(container)}")
+    return None
+
+
+def _unschedulable(seen: Seen) -> Cause | None:
+    for pod in seen.pods:
+        for condition in pod.get("status", {}).get("conditions") or ():
+            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+                return Cause("unschedulable", f"{_pod(pod)}: {condition.get('message', 'no node takes it')}")
+    return None
+
+
+def _admission(seen: Seen) -> Cause | None:
+    if _ADMISSION.search(seen.said):
+        return Cause("admission", seen.said)
+    for event in seen.events:
+        if event.get("reason") == "FailedCreate":
+            about = event.get("involvedObject", {})
+            return Cause("admission", f"{about.get('kind')} {about.get('name')}: {event.get('message')}")
+    return None
+
+
+def _tests(seen: Seen) -> Cause | None:
+    if seen.phase != "test":
+        return None
+    for pod in seen.pods:
+        for container in statuses(pod) if _ends_by_itself(pod) else ():
+            ended = _ended(container)
+            if ended and ended.get("exitCode") != 0:
+                kind = "test job failed" if _owner(pod) == "Job" else "test hook failed"
+                return Cause(kind, f"{_where(pod, container)} {_exit(ended)}")
+    return None
+
+
+def _readiness(seen: Seen) -> Cause | None:
+    for pod in seen.pods:
+        for container in statuses(pod):
+            if "running" in container.get("state", {}) and not container.get("ready"):
+                if _ends_by_itself(pod):
+                    return Cause("timeout", f"{_where(pod, container)} was still running: {seen.said}")
+                told = _event(seen, pod, "Unhealthy", "") or "it says nothing why"
+                return Cause("readiness", f"{_where(pod, container)} runs and did not become ready: {told}")
+    return None
+
+
+def _stuck(seen: Seen, reasons: Sequence[str]) -> Iterator[tuple[Object, Object]]:
+    for pod in seen.pods:
+        for container in statuses(pod):
+            if container.get("state", {}).get("waiting", {}).get("reason") in reasons:
+                yield pod, container
+
+
+def _ended(container: Object) -> Object | None:
+    for state in ("state", "lastState"):
+        ended = container.get(state, {}).get("terminated")
+        if isinstance(ended, dict):
+            return ended
+    return None
+
+
+def _event(seen: Seen, pod: Object, reason: str, word: str) -> str:
+    """The message of the newest fitting event of `pod`."""
+    fitting = [
+        str(event.get("message"))
+        for event in seen.events
+        if event.get("involvedObject", {}).get("name") == pod["metadata"]["name"]
+        and event.get("reason") == reason
+        and word in str(event.get("message"))
+    ]
+    return fitting[-1] if fitting else ""
+
+
+def _ends_by_itself(pod: Object) -> bool:
+    return pod["spec"].get("restartPolicy") in ("Never", "OnFailure")
+
+
+def _owner(pod: Object) -> str:
+    owners = pod["metadata"].get("ownerReferences") or [{}]
+    return str(owners[0].get("kind", ""))
+
+
+def _pod(pod: Object) -> str:
+    return f"pod {pod['metadata']['name']}"
+
+
+def _where(pod: Object, container: Object) -> str:
+    return f"container {container['name']} of {_pod(pod)}"
+
+
+def _exit(ended: Object) -> str:
+    if ended.get("reason") == "OOMKilled":
+        return "was killed: it used more memory than its limit"
+    told = f": {ended['message'].strip()}" if ended.get("message") else ""
+    return f"ended with exit code {ended.get('exitCode')}{told}"
+
+
+def _times(container: Object) -> str:
+    count = container.get("restartCount", 0)
+    return f", {count} times restarted" if count else ""

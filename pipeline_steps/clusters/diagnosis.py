@@ -1,0 +1,129 @@
+"""The bundle of a failed scenario, collected before anything is cleaned up: the cause first, then all that tells.
+
+    failures/<scenario>-<id>/cause.txt  helm.txt  events.txt  pods.json  logs/<pod>-<container>[-previous].log
+
+Environment variables of containers are left out, because they carry secrets; all texts are redacted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline_steps.clusters.cause import Cause, Phase, Seen, classify
+from pipeline_steps.clusters.kubernetes import Api, Object
+from pipeline_steps.clusters.watch import Watcher, statuses
+from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.redact import redact
+
+#: Bytes of one log that are kept, its end.
+LOG_BYTES = 1 << 20
+
+
+def look(api: Api, namespace: str, watcher: Watcher, *, phase: Phase, said: str) -> Seen:
+    """What the cluster shows now of a failed install or test. Raises Temporary when its API does not answer."""
+    watcher.stop()
+    return Seen(phase, said, watcher.pods, _events(api, namespace), _nodes(api))
+
+
+def judge(seen: Seen) -> Cause:
+    """The cause in one line."""
+    return classify(seen)
+
+
+def collect(api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause, folder: Path) -> list[Path]:
+    """Write the bundle into `folder` and return its files; a log that cannot be had is replaced by why."""
+    files.folder(folder / "logs")
+    texts = {
+        "cause.txt": f"{cause}\n",
+        "helm.txt": f"{seen.said}\n",
+        "events.txt": "".join(f"{_event_line(event)}\n" for event in seen.events),
+        "pods.json": json.dumps([_described(pod) for pod in seen.pods], indent=1) + "\n",
+        **dict(_logs(api, namespace, watcher)),
+    }
+    return [_write(folder / name, text) for name, text in texts.items()]
+
+
+def _events(api: Api, namespace: str) -> list[Object]:
+    try:
+        items = (api.get(f"/api/v1/namespaces/{namespace}/events") or {}).get("items", [])
+    except PipelineError as error:
+        if error.exit_code == 75:
+            raise
+        return [{"reason": "NotVisible", "message": str(error)}]
+    return sorted(items, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
+
+
+def _nodes(api: Api) -> list[Object] | None:
+    try:
+        return list((api.get("/api/v1/nodes") or {}).get("items", []))
+    except PipelineError as error:
+        if error.exit_code == 75:
+            raise
+        return None
+
+
+def _logs(api: Api, namespace: str, watcher: Watcher) -> Iterator[tuple[str, str]]:
+    for pod in watcher.pods:
+        name = pod["metadata"]["name"]
+        for status in statuses(pod):
+            container = status["name"]
+            text = _log(api, namespace, watcher, name, container)
+            if text:
+                yield f"logs/{_slug(name)}-{_slug(container)}.log", text
+            if status.get("restartCount"):
+                before = _ask(api, namespace, name, container, previous="true")
+                yield f"logs/{_slug(name)}-{_slug(container)}-previous.log", before or ""
+
+
+def _log(api: Api, namespace: str, watcher: Watcher, pod: str, container: str) -> str:
+    asked = _ask(api, namespace, pod, container)
+    if asked:
+        return asked
+    return (watcher.logged(pod, container) or b"").decode(errors="replace")
+
+
+def _ask(api: Api, namespace: str, pod: str, container: str, **query: str) -> str | None:
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    try:
+        return api.text(path, container=container, tailLines="5000", limitBytes=str(LOG_BYTES), **query)
+    except PipelineError as error:
+        return None if "waiting to start" in str(error) else f"no log: {error}\n"
+
+
+def _described(pod: Object) -> Object:
+    """What `kubectl describe` would show, without the environment."""
+    meta, spec = pod["metadata"], pod["spec"]
+    return {
+        "name": meta["name"],
+        "labels": meta.get("labels"),
+        "owners": [f"{owner['kind']}/{owner['name']}" for owner in meta.get("ownerReferences") or ()],
+        "node": spec.get("nodeName"),
+        "restartPolicy": spec.get("restartPolicy"),
+        "containers": [_container(c) for c in (*(spec.get("initContainers") or ()), *spec["containers"])],
+        "status": pod.get("status"),
+    }
+
+
+def _container(container: Object) -> Object:
+    shown = ("name", "image", "command", "resources", "readinessProbe", "livenessProbe", "startupProbe", "ports")
+    return {key: container[key] for key in shown if key in container}
+
+
+def _event_line(event: Object) -> str:
+    about = event.get("involvedObject", {})
+    when = event.get("lastTimestamp") or event.get("eventTime") or ""
+    what = f"{about.get('kind', '')}/{about.get('name', '')}"
+    return f"{when} {event.get('type', '')} {event.get('reason')} {what}: {event.get('message')}"
+
+
+def _write(path: Path, text: str) -> Path:
+    files.write(path, redact(text).encode())
+    return path
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
