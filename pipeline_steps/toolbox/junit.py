@@ -1,0 +1,64 @@
+"""JUnit XML as CI systems read it (Jenkins' junit plugin, GitLab, GitHub reporters): suites with flat cases.
+
+Written with the standard library: importing junitparser takes longer than writing the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.redact import redact
+
+Outcome = Literal["passed", "failure", "error", "skipped"]
+
+#: Characters that XML 1.0 cannot carry, not even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Case(NamedTuple):
+    """One test. outcome: "failure" is the tested thing's fault, "error" the machinery's. text: why, or the log."""
+
+    name: str
+    seconds: float = 0.0
+    outcome: Outcome = "passed"
+    text: str = ""
+
+
+def write(path: Path, suite: str, cases: Iterable[Case], *, started: str, properties: dict[str, str]) -> Path:
+    """Write one suite to `path`, its folder made when missing. started: RFC 3339. Raises MachineError."""
+    from xml.etree import ElementTree as xml
+
+    listed = list(cases)
+    counts = {f"{key}s": sum(case.outcome == key for case in listed) for key in ("failure", "error")}
+    attributes = {
+        "name": suite,
+        "tests": str(len(listed)),
+        **{key: str(count) for key, count in counts.items()},
+        "skipped": str(sum(case.outcome == "skipped" for case in listed)),
+        "time": f"{sum(case.seconds for case in listed):.3f}",
+        "timestamp": started,
+    }
+    root = xml.Element("testsuites")
+    element = xml.SubElement(root, "testsuite", {key: _text(value) for key, value in attributes.items()})
+    if properties:
+        carrier = xml.SubElement(element, "properties")
+        for name, value in properties.items():
+            xml.SubElement(carrier, "property", {"name": _text(name), "value": _text(value)})
+    for case in listed:
+        one = xml.SubElement(
+            element, "testcase", {"classname": _text(suite), "name": _text(case.name), "time": f"{case.seconds:.3f}"}
+        )
+        if case.outcome != "passed":
+            first = _text(case.text).strip().partition("\n")[0]
+            xml.SubElement(one, case.outcome, {"message": first}).text = _text(case.text)
+    files.folder(path.parent)
+    files.write(path, xml.tostring(root, encoding="utf-8", xml_declaration=True), mode=0o644)
+    return path
+
+
+def _text(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", redact(text))
