@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import socket
 import sys
@@ -102,13 +103,19 @@ def installed_at_once(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports nobody listens on now, all different."""
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
-            one.bind((host, 0))
-        return [one.getsockname()[1] for one in taken]
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now, all different.
+
+    Below 30000: from there Kubernetes takes ports for services, and the system ports for outgoing connections.
+    """
+    found: list[int] = []
+    for port in random.sample(range(20000, 30000), 1000):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise Cannot(f"no {count} free ports between 20000 and 30000")
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float, still_alive: Callable[[], None]) -> None:

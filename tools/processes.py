@@ -186,6 +186,13 @@ def remove_cgroups(name: str) -> None:
                 Path(group).rmdir()
 
 
+def remove_empty_cgroup(name: str) -> None:
+    """Remove the control group /<name> in the hierarchies where nobody else has one below it or a process in it."""
+    for group in (*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+
+
 def remove_common_traces(*folders: str) -> None:
     """Remove what containerd and runc leave at fixed places: sockets nobody listens to, folders that are empty.
 
@@ -195,10 +202,9 @@ def remove_common_traces(*folders: str) -> None:
         if not connects(path):
             path.unlink(missing_ok=True)
     for name in (*folders, "/run/containerd/s"):
-        for folder in (Path(name), Path(name).parent):
-            if folder.parent != Path("/"):
-                with contextlib.suppress(OSError):  # not there, or not empty
-                    folder.rmdir()
+        for folder in (Path(name), *Path(name).parents[:-2]):  # up to, not including, /run, /opt or /var
+            with contextlib.suppress(OSError):  # not there, or not empty
+                folder.rmdir()
 
 
 def connects(path: Path) -> bool:

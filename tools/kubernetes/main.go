@@ -13,6 +13,7 @@ import (
 	"github.com/coredns/coredns/coremain"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/ready"
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ import (
 )
 
 // The order in which CoreDNS runs its plugins, whatever the order in its configuration.
-var dnsPlugins = []string{"errors", "ready", "kubernetes", "cache"}
+var dnsPlugins = []string{"errors", "ready", "cache", "kubernetes", "forward"}
 
 func main() {
 	name := filepath.Base(os.Args[0])

@@ -26,6 +26,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "docker-registry": "an OCI registry for images and charts",
         "apache2-utils": "htpasswd: a registry that asks for a login",
     },
+    "example": {"busybox-static": "the one program in the example's image"},
     "kubernetes": {
         "etcd-server": "the store of the Kubernetes API server",
         "containerd": "runs the containers of pods",

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""The checks and tests of this checkout, lane by lane, with the time of each.
+
+    python3 tools/lanes.py check     # lint, unit, contract: minutes, no root, no cluster
+    python3 tools/lanes.py test      # all lanes, with a real engine and a real node, started and ended here
+    python3 tools/lanes.py bench     # the table of benchmarks/
+
+Installs what is missing and says so. A lane whose real system cannot be had fails. Exit codes: 0 all lanes passed,
+1 a lane failed, 7 this machine cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+if not __package__:  # run as a file: let `tools` be found beside this one
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from tools import environment, systems
+from tools.machine import ends_with_exit_code, say, seconds_since
+from tools.programs import debian, programs
+
+ROOT = environment.ROOT
+BASE_PACKAGES = ("python", "registry", "sources")
+ALL_PACKAGES = (*BASE_PACKAGES, "engine", "kubernetes", "example", "measuring")
+BASE_PROGRAMS = ("helm4", "helm3", "crane")
+
+
+class Lane(NamedTuple):
+    """A name and its commands, run from the checkout; all of them, even when an earlier one fails."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+
+
+PYTEST = ("-m", "pytest", "-q")
+LANES = (
+    Lane("lint", (("-m", "ruff", "check", "."), ("-m", "mypy"), ("-c", "from importlinter.cli import *; lint_imports_command()"))),
+    Lane("unit", ((*PYTEST, "tests/unit"),)),
+    Lane("contract", ((*PYTEST, "tests/contract"),)),
+    Lane("systems", ((*PYTEST, "tests/systems"),)),
+    Lane("workflows", ((*PYTEST, "tests/workflows"),)),
+)  # fmt: skip
+CHECK = ("lint", "unit", "contract")
+
+
+def check() -> int:
+    """Lanes that need no engine and no cluster."""
+    debian.install(list(BASE_PACKAGES), yes=False)
+    systems.get(BASE_PROGRAMS)()
+    environment.ensure()
+    return run(CHECK, {**base_environment()})
+
+
+def test() -> int:
+    """Every lane. Kubernetes compiles while the first lanes run."""
+    debian.install(list(ALL_PACKAGES), yes=False)
+    building = systems.Background(
+        systems.get(BASE_PROGRAMS), after(systems.kubernetes, systems.get(systems.ENGINE_PROGRAMS))
+    )
+    environment.ensure()
+    systems.get(BASE_PROGRAMS)()
+    began = time.monotonic()
+    results = lanes(CHECK, base_environment())
+    start = time.monotonic()
+    building.wait()
+    results.append(("waiting for builds", True, time.monotonic() - start))
+    with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
+        results += with_systems(("systems", "workflows"), Path(folder) / "started.json")
+    return verdict(results, began)
+
+
+def bench() -> int:
+    """The benchmarks, with engine and node."""
+    debian.install(list(ALL_PACKAGES), yes=False)
+    systems.get((*BASE_PROGRAMS, *systems.ENGINE_PROGRAMS))()
+    systems.kubernetes()
+    environment.ensure()
+    with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
+        started = systems.Started(Path(folder) / "started.json")
+        try:
+            done = subprocess.run(
+                [environment.PYTHON, "-m", "benchmarks"], cwd=ROOT, env={**os.environ, **full_environment(started)}
+            )
+        finally:
+            systems.down(started)
+    return 1 if done.returncode else 0
+
+
+def after(first: systems.Callable[[], object], second: systems.Callable[[], object]) -> systems.Callable[[], None]:
+    """One task of two, the second when the first is done: both would use all cores."""
+
+    def task() -> None:
+        first()
+        second()
+
+    return task
+
+
+def base_environment() -> dict[str, str]:
+    """helm 4 and crane on PATH, both helms by name."""
+    helm4, helm3 = programs.get("helm4"), programs.get("helm3")
+    return {
+        "PATH": systems.path_with(helm4, programs.get("crane")),
+        "PIPELINE_STEPS_TEST_HELM4": str(helm4 / "helm"),
+        "PIPELINE_STEPS_TEST_HELM3": str(helm3 / "helm"),
+    }
+
+
+def full_environment(started: systems.Started) -> dict[str, str]:
+    """The base, an engine and a node."""
+    engine = systems.engine_up(started)
+    node = systems.node_up(started, [])
+    return {**base_environment(), **engine["environment"], "PIPELINE_STEPS_TEST_KUBECONFIG": node["kubeconfig"]}
+
+
+def with_systems(names: tuple[str, ...], note: Path) -> list[tuple[str, bool, float]]:
+    """Run lanes with an engine and a node; end both when they were started here."""
+    started = systems.Started(note)
+    start = time.monotonic()
+    try:
+        found = full_environment(started)
+        return [("engine and node up", True, time.monotonic() - start), *lanes(names, found)]
+    finally:
+        systems.down(started)
+
+
+def run(names: tuple[str, ...], variables: dict[str, str]) -> int:
+    began = time.monotonic()
+    return verdict(lanes(names, variables), began)
+
+
+def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[tuple[str, bool, float]]:
+    """(name, passed, seconds) of each lane."""
+    found = []
+    for lane in LANES:
+        if lane.name in names:
+            say(f"--- {lane.name}")
+            start = time.monotonic()
+            codes = [
+                subprocess.run([environment.PYTHON, *words], cwd=ROOT, env={**os.environ, **variables}).returncode
+                for words in lane.commands
+            ]
+            found.append((lane.name, not any(codes), time.monotonic() - start))
+    return found
+
+
+def verdict(results: list[tuple[str, bool, float]], began: float) -> int:
+    """Say how each lane ended and how long it took; 0 or 1."""
+    say("")
+    for name, passed, seconds in results:
+        say(f"{name:20} {'passed' if passed else 'FAILED':7} {seconds:7.1f} s")
+    failed = [name for name, passed, _ in results if not passed]
+    say(f"{', '.join(failed) + ' failed' if failed else 'all passed'}, {seconds_since(began)}")
+    return 1 if failed else 0
+
+
+def main(argv: list[str]) -> int:
+    verbs = {"check": check, "test": test, "bench": bench}
+    if len(argv) != 1 or argv[0] not in verbs:
+        say(f"usage: lanes.py {'|'.join(verbs)}")
+        return 2
+    return verbs[argv[0]]()
+
+
+if __name__ == "__main__":
+    ends_with_exit_code(main)
