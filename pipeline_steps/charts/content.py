@@ -6,12 +6,11 @@ content was seen (revision) and how it is released (channels, overlays) is not p
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from pipeline_steps.charts import paths
+from pipeline_steps.charts import documents, paths
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.toolbox import files
@@ -97,8 +96,7 @@ class Closures:
         """
         names = {name for f in (folder, *self.subcharts(folder)) for name in self._charts.get(f, {}).get("images", {})}
         for name in sorted(names - set(self._images)):
-            near = difflib.get_close_matches(name, self._images, 1)
-            advice = f"did you mean {near[0]}?" if near else f"add {name}: {{context: …}} or {name}: {{existing: …}}"
+            advice = documents.nearest(name, self._images) or f"add {name}: {{context: …}} or {name}: {{existing: …}}"
             message = f"the chart {folder} uses the image {name}, which is not in images"
             raise ConfigurationError(message, where=self._where("images"), advice=advice)
         return tuple(sorted(names))

@@ -5,7 +5,6 @@ Nothing is written and nothing is asked from the network. What a step does with 
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.content import Closure, Closures, chart_yaml
+from pipeline_steps.charts.documents import nearest
 from pipeline_steps.core import config_file
 from pipeline_steps.core.config import ChartEntry, Config, ImageEntry, Settings
 from pipeline_steps.core.convert import convert, where
@@ -59,7 +59,7 @@ class Checkout:
         """One chart. Raises ConfigurationError naming the nearest when there is none of that name."""
         if name not in self._folders:
             raise ConfigurationError(
-                f"there is no chart {name!r}", where=self._where("charts"), advice=_near(name, self._folders)
+                f"there is no chart {name!r}", where=self._where("charts"), advice=nearest(name, self._folders)
             )
         return self.charts[name]
 
@@ -72,7 +72,7 @@ class Checkout:
         entries = self._images
         if name not in entries:
             raise ConfigurationError(
-                f"there is no image {name!r}", where=self._where("images"), advice=_near(name, entries)
+                f"there is no image {name!r}", where=self._where("images"), advice=nearest(name, entries)
             )
         return entries[name]
 
@@ -276,8 +276,3 @@ def _over(lower: Raw, upper: Raw) -> Raw:
     merged = merge(Document(dict(lower), {}), Document(dict(upper), {})).value
     merged.pop("path", None)
     return merged
-
-
-def _near(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"

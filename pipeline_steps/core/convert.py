@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from typing import Any, TypeVar
 
 import msgspec
 
+from pipeline_steps.charts.documents import nearest
 from pipeline_steps.core.document import Document, KeyPath, spelled
 from pipeline_steps.core.errors import ConfigurationError
 
@@ -59,8 +59,7 @@ def _explain_struct(document: Document, value: dict[str, Any], struct: type[msgs
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     for key in value:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, 1, 0.5)
-            advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
+            advice = nearest(str(key), fields)
             inside = f" in {spelled(path)}" if path else ""
             raise ConfigurationError(f"unknown key {key}{inside}", where=where(document, (*path, key)), advice=advice)
     for key, field in fields.items():

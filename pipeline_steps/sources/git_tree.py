@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -35,12 +34,10 @@ class CommitTree:
 
     @functools.cached_property
     def _entries(self) -> dict[str, Entry]:
-        listed = program.call(self.root, "ls-tree", "-r", "-z", f"{self.revision}:{self.folder}")
-        if not listed.ok:
-            if _lacks(listed.stderr):
-                return {}
-            raise program.failure(self.root, listed)
-        entries = (_listed(line) for line in program.texts(listed.stdout))
+        below = [f"{self.folder}/"] if self.folder else []
+        listed = program.output(self.root, "ls-tree", "-r", "-z", "--full-tree", self.revision, "--", *below)
+        skipped = len(self.folder) + 1 if self.folder else 0
+        entries = (_listed(line, skipped) for line in program.texts(listed))
         return {entry.path: entry for entry in entries if not ours(entry.path)}
 
     def entries(self) -> Mapping[str, Entry]:
@@ -129,6 +126,8 @@ class CheckoutTree(CommitTree):
 
     def _cleaned(self, ids: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         """Files that git stores otherwise than they lie here (line ends, clean filters), through objects aside."""
+        import tempfile  # where needed: a clean checkout need not pay for it
+
         with tempfile.TemporaryDirectory(prefix="pipeline-steps-objects-") as aside:
             objects = program.output(self.root, "rev-parse", "--git-path", "objects").decode().removesuffix("\n")
             env = {
@@ -170,17 +169,12 @@ def blobs(root: Path, ids: Mapping[str, str], env: Mapping[str, str] | None = No
             offset = end + 1 + size + 1
 
 
-def _listed(line: str) -> Entry:
+def _listed(line: str, skipped: int) -> Entry:
     facts, _, path = line.partition("\t")
     mode, _, identity = facts.split(" ")
     if any(part in ("", ".", "..") for part in path.split("/")):
         raise ConfigurationError(f"the commit holds the hostile path {path!r}", advice="do not trust this repository")
-    return Entry(path, _KINDS.get(mode, "submodule"), identity)
-
-
-def _lacks(stderr: bytes) -> bool:
-    """Whether git says that the folder is not in the commit, or not a folder there."""
-    return any(told in stderr for told in (b"does not exist in", b"not a tree object", b"exists on disk, but not in"))
+    return Entry(path[skipped:], _KINDS.get(mode, "submodule"), identity)
 
 
 def _changes(root: Path, folder: str) -> dict[str, str]:

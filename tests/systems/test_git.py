@@ -1,0 +1,230 @@
+"""Git checkouts against the real git: what is peculiar to git; what every source must do is in test_sources."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.core.errors import (
+    AccessRefused,
+    ConfigurationError,
+    Conflict,
+    MachineError,
+    NotYet,
+    PipelineError,
+    UsageError,
+)
+from pipeline_steps.sources.git import Git
+from pipeline_steps.sources.table import open_source
+from pipeline_steps.toolbox import files
+from tests.support.gits import Repo
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    made = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(made.config))
+    made.put("a.txt", "one\n")
+    made.commit("first")
+    return made
+
+
+def listing(root: Path) -> dict[str, bytes]:
+    """Every file of .git with its bytes."""
+    return {str(path): path.read_bytes() for path in sorted(root.joinpath(".git").rglob("*")) if path.is_file()}
+
+
+def test_the_checkout_is_read_as_git_would_store_it_and_nothing_is_written(repo: Repo) -> None:
+    repo.put(".gitattributes", "*.txt text\n*.up filter=upper\n")
+    repo.git("config", "filter.upper.clean", "tr a-z A-Z")
+    repo.commit()
+    repo.put("a.txt", "windows\r\n")
+    repo.put("b.up", "loud")
+    before = listing(repo.root)
+    tree = Git(repo.root).tree(None, "")
+    read = tree.read(tree.entries())
+    assert listing(repo.root) == before
+    repo.git("add", "-A")
+    stored = {path: repo.git("cat-file", "blob", f":{path}") for path in ("a.txt", "b.up")}
+    assert stored == {"a.txt": "windows", "b.up": "LOUD"}
+    assert (read["a.txt"], read["b.up"]) == (b"windows\n", b"LOUD")
+    assert tree.digests(["b.up"]) == {"b.up": files.sha256(b"LOUD")}
+
+
+def test_staged_unstaged_deleted_and_ignored_changes_are_told_apart(repo: Repo) -> None:
+    repo.put("gone.txt", "x")
+    repo.put("unstaged.txt", "x")
+    repo.put("removed-from-index.txt", "x")
+    repo.put(".gitignore", "ignored\n")
+    repo.commit()
+    (repo.root / "gone.txt").unlink()
+    repo.put("unstaged.txt", "y")
+    repo.put("ignored", "x")
+    repo.put("staged.sh", "x", executable=True)
+    repo.git("add", "staged.sh")
+    repo.git("rm", "-q", "--cached", "removed-from-index.txt")
+    (repo.root / "link").symlink_to("a.txt")
+    tree = Git(repo.root).tree(None, "")
+    assert tree.modified == ("gone.txt", "link", "removed-from-index.txt", "staged.sh", "unstaged.txt")
+    kinds = {path: entry.kind for path, entry in tree.entries().items()}
+    assert "gone.txt" not in kinds and "ignored" not in kinds
+    assert (kinds["staged.sh"], kinds["link"], kinds["removed-from-index.txt"]) == ("executable", "link", "file")
+    assert tree.read(["link", "unstaged.txt"]) == {"link": b"a.txt", "unstaged.txt": b"y"}
+
+
+def test_hostile_names_are_only_names(repo: Repo) -> None:
+    names = ["-rf", "--", "new\nline", 'quo"te', "back\\slash", "sp ace", "smile-☺", ":(top)x", "*", "tab\there"]
+    for name in names:
+        repo.put(f"-dir/{name}", name)
+    uncommitted = Git(repo.root).tree(None, "-dir")
+    assert uncommitted.read(names) == {name: name.encode() for name in names}
+    repo.commit()
+    committed = Git(repo.root).tree("HEAD", "-dir")
+    assert committed.read(names) == {name: name.encode() for name in names}
+    assert set(uncommitted.digests(names).items()) == set(committed.digests(names).items())
+    assert Git(repo.root).position("HEAD", ["-dir/*"]) == 2
+
+
+def test_a_submodule_is_seen_and_not_read(repo: Repo, tmp_path: Path) -> None:
+    other = Repo(tmp_path / "other", repo.config)
+    other.commit()
+    repo.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other.root), "vendor/other")
+    nested = Repo(repo.root / "cloned", repo.config)
+    nested.put("x", "x")
+    tree = Git(repo.root).tree(None, "")
+    assert [tree.entries()[name].kind for name in ("vendor/other", "cloned")] == ["submodule", "submodule"]
+    with pytest.raises(ConfigurationError, match=r"vendor/other is a git repository of its own.*keep it out"):
+        tree.read(["vendor/other"])
+
+
+def test_a_repository_of_another_account_says_what_to_do(repo: Repo) -> None:
+    os.chown(repo.root / ".git", 12345, 12345)
+    os.chown(repo.root, 12345, 12345)
+    with pytest.raises(MachineError, match=r"another account.*git config --global --add safe\.directory"):
+        Git(repo.root).revision()
+
+
+def test_a_shallow_clone_has_no_position_and_says_how_to_get_it(repo: Repo, tmp_path: Path) -> None:
+    repo.commit("second")
+    shallow = Repo(tmp_path / "shallow", repo.config)
+    shallow.git("fetch", "-q", "--depth=1", f"file://{repo.root}", "main")
+    shallow.git("checkout", "-q", "FETCH_HEAD")
+    with pytest.raises(MachineError, match="git fetch --unshallow"):
+        Git(shallow.root).position("HEAD", ["."])
+
+
+def test_no_commit_yet_is_said(tmp_path: Path, repo: Repo) -> None:
+    empty = Repo(tmp_path / "empty", repo.config)
+    with pytest.raises(UsageError, match="no commit yet"):
+        Git(empty.root).revision()
+
+
+def test_the_position_follows_the_first_parent_line(repo: Repo) -> None:
+    repo.put("charts/x", "1")
+    repo.commit()
+    repo.git("checkout", "-q", "-b", "topic")
+    repo.put("charts/x", "2")
+    repo.commit()
+    repo.git("checkout", "-q", "main")
+    repo.commit("unrelated")
+    repo.git("merge", "-q", "--no-ff", "-m", "merge", "topic")
+    source = Git(repo.root)
+    merged = source.position("HEAD", ["charts"])
+    repo.commit("unrelated again")
+    assert merged == 5, "the merge brought the change to the mainline: its ancestors count"
+    assert Git(repo.root).position("HEAD", ["charts"]) == merged
+    assert Git(repo.root).position("HEAD", ["nowhere"]) == 0
+
+
+def test_the_base_is_taken_from_the_remote_branch(repo: Repo, tmp_path: Path) -> None:
+    clone = Repo(tmp_path / "clone", repo.config, clone=str(repo.root))
+    first = repo.git("rev-parse", "HEAD")
+    clone.git("checkout", "-q", "-b", "topic")
+    tip = clone.commit("work")
+    clone.git("branch", "-q", "-f", "main", tip)
+    assert Git(clone.root).base("main") == first
+    assert Git(clone.root).base("HEAD~1") == first
+    with pytest.raises(UsageError, match="there is no revision 'nowhere'"):
+        Git(clone.root).base("nowhere")
+
+
+def test_a_pushed_tag_is_annotated_read_again_and_never_moved(repo: Repo, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.git"
+    repo.git("clone", "-q", "--bare", str(repo.root), str(bare))
+    clone = Repo(tmp_path / "clone", repo.config, clone=str(bare))
+    first = clone.git("rev-parse", "HEAD")
+    second = clone.commit("second")
+    source = Git(clone.root)
+    made = source.create_tag("hello-1.0.0", first, "# kept\n\nPipeline-Content: hello", push=True)
+    assert made.message == "# kept\n\nPipeline-Content: hello"
+    assert clone.git("ls-remote", "--tags", "origin").endswith(f"{first}\trefs/tags/hello-1.0.0^{{}}")
+    assert source.create_tag("hello-1.0.0", first, "other text", push=True).revision == first
+    with pytest.raises(Conflict, match=rf"hello-1\.0\.0 exists .* names {first[:12]}, not {second[:12]}"):
+        source.create_tag("hello-1.0.0", second, "moved", push=True)
+    # Somebody else's tag that this clone has not fetched: nothing is left behind here.
+    other = Repo(tmp_path / "other", repo.config, clone=str(bare))
+    other.git("tag", "-a", "-m", "theirs", "hello-2.0.0", first)
+    other.git("push", "-q", "origin", "hello-2.0.0")
+    with pytest.raises(Conflict, match="exists at origin"):
+        source.create_tag("hello-2.0.0", second, "ours", push=True)
+    assert "hello-2.0.0" not in source.tags()
+
+
+def test_a_refused_push_is_an_error_with_what_the_server_said(repo: Repo, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.git"
+    repo.git("clone", "-q", "--bare", str(repo.root), str(bare))
+    hook = bare / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho not permitted: create tag >&2\nexit 1\n")
+    hook.chmod(0o755)
+    clone = Repo(tmp_path / "clone", repo.config, clone=str(bare))
+    with pytest.raises(AccessRefused, match="not permitted: create tag"):
+        Git(clone.root).create_tag("v1", "HEAD", "one", push=True)
+    clone.git("remote", "set-url", "origin", str(tmp_path / "nowhere"))
+    with pytest.raises(PipelineError, match="does not appear to be a git repository") as caught:
+        Git(clone.root).create_tag("v2", "HEAD", "two", push=True)
+    assert caught.value.exit_code == 7
+
+
+@pytest.mark.parametrize("name", ["-d", "a b", "a..b", "", "x.lock", "a\nb"])
+def test_an_impossible_tag_name_is_refused(repo: Repo, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name of a tag"):
+        Git(repo.root).create_tag(name, "HEAD", "text", push=False)
+
+
+@pytest.mark.parametrize("name", ["--all", "nope", "HEAD\nx", "HEAD..HEAD"])
+def test_an_unknown_revision_is_refused(repo: Repo, name: str) -> None:
+    with pytest.raises(UsageError, match="there is no revision"):
+        Git(repo.root).revision(name)
+
+
+def test_a_worktree_and_a_detached_head_are_checkouts_too(repo: Repo, tmp_path: Path) -> None:
+    repo.git("worktree", "add", "-q", "--detach", str(tmp_path / "other"), "HEAD")
+    source = open_source(tmp_path / "other")
+    assert (source.branch(), source.revision()) == (None, repo.git("rev-parse", "HEAD"))
+    assert open_source(repo.root).branch() == "main"
+
+
+def test_an_export_holds_the_stored_bytes_and_links(repo: Repo, tmp_path: Path) -> None:
+    repo.put("c/run.sh", "#!/bin/sh\n", executable=True)
+    repo.put("c/.gitattributes", "secret export-ignore\n")
+    repo.put("c/secret", "kept")
+    (repo.root / "c" / "out").symlink_to("/etc")
+    repo.commit()
+    (tmp_path / "export").mkdir()
+    Git(repo.root).export("HEAD", "c", tmp_path / "export")
+    ran = subprocess.run(["ls", "-A", str(tmp_path / "export")], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [".gitattributes", "out", "run.sh", "secret"]
+    assert os.access(tmp_path / "export" / "run.sh", os.X_OK)
+    assert (tmp_path / "export" / "out").readlink() == Path("/etc")
+
+
+def test_what_is_no_git_checkout_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no checkout of git, Bazaar or Subversion.*\.git, \.bzr, \.svn"):
+        open_source(tmp_path)
+    for mark, system in ((".bzr", "Bazaar"), (".svn", "Subversion")):
+        (tmp_path / system / mark).mkdir(parents=True)
+        with pytest.raises(NotYet, match=f"{system} checkouts: not yet"):
+            open_source(tmp_path / system)
