@@ -169,7 +169,11 @@ class Client:
                     connection = None
             if connection is None:
                 connection = self._open(url)
-                answer = _send(connection, method, url, headers, body)
+                try:
+                    answer = _send(connection, method, url, headers, body)
+                except BaseException:
+                    connection.close()
+                    raise
             try:
                 data = _read(answer, method, url, sink, cap)
             except BaseException:
@@ -213,6 +217,9 @@ class Client:
             for connection in [each for idle in self._idle.values() for each in idle]:
                 connection.close()
             self._idle.clear()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _send(

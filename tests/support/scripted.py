@@ -1,0 +1,63 @@
+"""A web server that answers as a test says and remembers what it was asked: what real servers do not do on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+#: Status, headers, body. A Content-Length header is added unless there is one.
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Scripted(NamedTuple):
+    host: str
+    requests: list[Request]
+
+
+@contextlib.contextmanager
+def scripted(answer: Callable[[Request], Answer]) -> Iterator[Scripted]:
+    requests: list[Request] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            request = Request(self.command, self.path, dict(self.headers), body)
+            status, headers, data = answer(request)
+            requests.append(request)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+            if int(headers.get("Content-Length", 0)) > len(data):
+                self.close_connection = True
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield Scripted(f"127.0.0.1:{server.server_port}", requests)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

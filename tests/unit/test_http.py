@@ -1,0 +1,139 @@
+"""The HTTP layer against a server that misbehaves on demand."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.core.errors import AccessRefused, MachineError, Temporary, Unreachable
+from pipeline_steps.toolbox import http
+from tests.support.scripted import Answer, Request, scripted
+
+
+def test_a_login_never_follows_to_another_origin() -> None:
+    with scripted(lambda _: (200, {}, b"there")) as other:
+
+        def answer(request: Request) -> Answer:
+            target = {"/here": "/there", "/there": f"http://{other.host}/other"}[request.path]
+            return 302, {"Location": target}, b""
+
+        with scripted(answer) as first:
+            got = http.Client().request("GET", f"http://{first.host}/here", headers={"Authorization": "Basic x"})
+    assert got.body == b"there"
+    assert [r.headers.get("Authorization") for r in first.requests] == ["Basic x", "Basic x"]
+    assert "Authorization" not in other.requests[0].headers
+
+
+def test_uploads_are_not_redirected_and_loops_end() -> None:
+    with scripted(lambda _: (307, {"Location": "/again"}, b"")) as server:
+        assert http.Client().request("PUT", f"http://{server.host}/", body=b"x").status == 307
+        with pytest.raises(MachineError, match="redirected again and again"):
+            http.Client().request("GET", f"http://{server.host}/")
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_temporary_answers_are_tried_again(status: int) -> None:
+    def answer(_: Request) -> Answer:
+        return (status, {"Retry-After": "0"}, b"") if len(server.requests) < 2 else (200, {}, b"done")
+
+    with scripted(answer) as server:
+        assert http.Client().request("GET", f"http://{server.host}/").body == b"done"
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
+def test_other_answers_are_final(status: int) -> None:
+    with scripted(lambda _: (status, {"Retry-After": "0"}, b"no")) as server:
+        assert http.Client().request("GET", f"http://{server.host}/").status == status
+    assert len(server.requests) == 1
+
+
+def test_what_is_not_idempotent_is_tried_once() -> None:
+    with scripted(lambda _: (503, {"Retry-After": "0"}, b"busy")) as server:
+        with pytest.raises(Temporary, match="POST answered 503: busy"):
+            http.Client().request("POST", f"http://{server.host}/", body=b"x")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("wait", ["300", "86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_of_any_size_ends_with_the_budget(wait: str) -> None:
+    with scripted(lambda _: (429, {"Retry-After": wait}, b"")) as server:
+        began = time.monotonic()
+        with pytest.raises(Temporary, match="answered 429") as caught:
+            http.Client().request("GET", f"http://{server.host}/a?token=secret", budget=0.3)
+        assert 0.25 < time.monotonic() - began < 2
+    assert caught.value.exit_code == 75
+    assert f"http://{server.host}/a:" in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_a_cut_answer_is_asked_again_and_never_taken_as_whole() -> None:
+    def answer(_: Request) -> Answer:
+        return (200, {"Content-Length": "10"}, b"half ") if len(server.requests) < 1 else (200, {}, b"whole")
+
+    sink = io.BytesIO()
+    with scripted(answer) as server:
+        http.Client().request("GET", f"http://{server.host}/", sink=sink)
+    assert sink.getvalue() == b"whole"
+
+
+def test_answers_are_capped() -> None:
+    with scripted(lambda _: (200, {}, b"x" * 50)) as server, pytest.raises(MachineError, match="more than 49 bytes"):
+        http.Client().request("GET", f"http://{server.host}/", cap=49)
+
+
+def test_no_answer_in_time_is_temporary_and_no_server_is_unreachable() -> None:
+    def slow(_: Request) -> Answer:
+        time.sleep(0.3)
+        return 200, {}, b""
+
+    with scripted(slow) as server, pytest.raises(Temporary, match="no answer in time"):
+        http.Client(timeout=0.05).request("GET", f"http://{server.host}/", budget=0.1)
+    with pytest.raises(Unreachable, match="does not answer"):
+        http.Client().request("GET", f"http://{server.host}/")
+
+
+def test_a_connection_is_kept_and_a_closed_one_is_replaced() -> None:
+    client = http.Client()
+    with scripted(lambda _: (200, {}, b"1")) as server:
+        url = f"http://{server.host}/"
+        client.request("GET", url)
+        (kept,) = client._idle[http.origin(url)]
+        client.request("GET", url)
+        assert client._idle[http.origin(url)] == [kept]
+        assert kept.sock is not None
+        kept.sock.close()
+        assert client.request("GET", url).body == b"1"
+    client.close()
+
+
+def test_a_proxy_is_used_where_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(lambda _: (200, {}, b"by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:pw@{proxy.host}")
+        monkeypatch.setenv("no_proxy", "inside.example.com")
+        assert http.Client().request("GET", "http://outside.example.com/a?b").body == b"by proxy"
+        assert http.proxy_for("http", "inside.example.com") is None
+    assert proxy.requests[0].path == "http://outside.example.com/a?b"
+    assert proxy.requests[0].headers["Proxy-Authorization"] == http.basic("me", "pw")
+
+
+def test_refusals_have_the_classes_of_core_errors() -> None:
+    def refused(status: int) -> int:
+        return http.refusal(http.Response("GET", "https://example.com/", status, {}, b"because")).exit_code
+
+    assert [refused(status) for status in (401, 403, 404, 429, 503)] == [7, 7, 7, 75, 75]
+    answer = http.Response("GET", "https://example.com/", 403, {}, b"because")
+    assert isinstance(http.refusal(answer), AccessRefused) and "GET answered 403: because" in str(http.refusal(answer))
+
+
+def test_importing_it_is_cheap() -> None:
+    """urllib3 alone costs more than all a step with nothing to do may take."""
+    code = "import pipeline_steps.oci.registry, sys; print({'urllib3', 'tenacity', 'docker'} & set(sys.modules))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=dict(os.environ), capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
