@@ -236,7 +236,10 @@ def start_containerd(node: Layout, daemons: processes.Daemons) -> None:
 
 def container_ids(folder: Path) -> list[str]:
     """Ids of all containers and pod sandboxes of a run folder that left something, those of a killed run too."""
-    kept = {path.name for path in (folder / "containerd/state/io.containerd.runtime.v2.task/k8s.io").glob("*")}
+    runtime = "state/io.containerd.runtime.v2.task/k8s.io"
+    cri = "root/io.containerd.grpc.v1.cri"
+    places = [folder / "containerd" / place for place in (runtime, f"{cri}/sandboxes", f"{cri}/containers")]
+    kept = {path.name for place in places for path in place.glob("*")}
     for state in Path("/run/containerd/runc/k8s.io").glob("*/state.json"):
         if f'"{folder}/' in state.read_text(errors="replace"):
             kept.add(state.parent.name)
