@@ -23,6 +23,7 @@ from tools.machine import Cannot, ends_with_exit_code, locked, say, seconds_sinc
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin/python"
+STAMP = VENV / "made-from"
 OLDEST = (3, 10)
 #: What the environment was made from; a change of any makes it anew.
 SOURCES = ("requirements/run.txt", "requirements/test.txt", "setup.cfg", "pyproject.toml")
@@ -32,18 +33,22 @@ def ensure() -> Path:
     """The python of an environment that has what the requirements say. Raises Cannot."""
     if sys.version_info < OLDEST:
         raise Cannot(f"Python {sys.version.split()[0]} is too old: {'.'.join(map(str, OLDEST))} or newer is needed")
-    stamp = VENV / "made-from"
     with locked(ROOT / ".venv.lock", "virtual environment"):
-        if not (PYTHON.exists() and stamp.exists() and stamp.read_text() == fingerprint()):
+        if is_stale():
             start = time.monotonic()
             say("virtual environment: installing pinned packages (PyPI) into .venv")
             if not PYTHON.exists():
                 run([sys.executable, "-m", "venv", str(VENV)])
             pip("--requirement", str(ROOT / "requirements/test.txt"))
             pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-            stamp.write_text(fingerprint())
+            STAMP.write_text(fingerprint())
             say(f"virtual environment: ready in {seconds_since(start)}")
     return PYTHON
+
+
+def is_stale() -> bool:
+    """Whether the environment is missing or made from something else."""
+    return not (PYTHON.exists() and STAMP.exists() and STAMP.read_text() == fingerprint())
 
 
 def fingerprint() -> str:

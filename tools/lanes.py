@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,8 @@ from tools.programs import debian, programs
 ROOT = environment.ROOT
 BASE_PACKAGES = ("python", "registry", "sources")
 ALL_PACKAGES = (*BASE_PACKAGES, "engine", "kubernetes", "example", "measuring")
-BASE_PROGRAMS = ("helm4", "helm3", "crane")
+BASE_PROGRAMS = ("helm4", "helm3")
+BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane")
 
 
 class Lane(NamedTuple):
@@ -39,14 +41,10 @@ class Lane(NamedTuple):
     commands: tuple[tuple[str, ...], ...]
 
 
-PYTEST = ("-m", "pytest", "-q")
 LANES = (
-    Lane("lint", (("-m", "ruff", "check", "."), ("-m", "mypy"), ("-c", "from importlinter.cli import *; lint_imports_command()"))),
-    Lane("unit", ((*PYTEST, "tests/unit"),)),
-    Lane("contract", ((*PYTEST, "tests/contract"),)),
-    Lane("systems", ((*PYTEST, "tests/systems"),)),
-    Lane("workflows", ((*PYTEST, "tests/workflows"),)),
-)  # fmt: skip
+    Lane("lint", (("ruff", "check", "."), ("mypy",), ("lint-imports",))),
+    *(Lane(name, (("pytest", "-q", f"tests/{name}"),)) for name in ("unit", "contract", "systems", "workflows")),
+)
 CHECK = ("lint", "unit", "contract")
 
 
@@ -55,7 +53,7 @@ def check() -> int:
     debian.install(list(BASE_PACKAGES), yes=False)
     systems.get(BASE_PROGRAMS)()
     environment.ensure()
-    return run(CHECK, {**base_environment()})
+    return run(CHECK, base_environment())
 
 
 def test() -> int:
@@ -79,7 +77,7 @@ def test() -> int:
 def bench() -> int:
     """The benchmarks, with engine and node."""
     debian.install(list(ALL_PACKAGES), yes=False)
-    systems.get((*BASE_PROGRAMS, *systems.ENGINE_PROGRAMS))()
+    systems.get((*BASE_PROGRAMS, *BUILT_PROGRAMS))()
     systems.kubernetes()
     environment.ensure()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
@@ -93,7 +91,7 @@ def bench() -> int:
     return 1 if done.returncode else 0
 
 
-def after(first: systems.Callable[[], object], second: systems.Callable[[], object]) -> systems.Callable[[], None]:
+def after(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
     """One task of two, the second when the first is done: both would use all cores."""
 
     def task() -> None:
@@ -104,20 +102,22 @@ def after(first: systems.Callable[[], object], second: systems.Callable[[], obje
 
 
 def base_environment() -> dict[str, str]:
-    """helm 4 and crane on PATH, both helms by name."""
+    """helm 4 on PATH, both helms by name, this checkout's commands before all."""
     helm4, helm3 = programs.get("helm4"), programs.get("helm3")
     return {
-        "PATH": systems.path_with(helm4, programs.get("crane")),
+        "PATH": systems.path_with(environment.VENV / "bin", helm4),
         "PIPELINE_STEPS_TEST_HELM4": str(helm4 / "helm"),
         "PIPELINE_STEPS_TEST_HELM3": str(helm3 / "helm"),
     }
 
 
 def full_environment(started: systems.Started) -> dict[str, str]:
-    """The base, an engine and a node."""
+    """The base with crane, an engine and a node."""
     engine = systems.engine_up(started)
     node = systems.node_up(started, [])
-    return {**base_environment(), **engine["environment"], "PIPELINE_STEPS_TEST_KUBECONFIG": node["kubeconfig"]}
+    base = base_environment()
+    path = f"{base['PATH']}:{programs.get('crane')}"
+    return {**base, **engine["environment"], "PATH": path, "PIPELINE_STEPS_TEST_KUBECONFIG": node["kubeconfig"]}
 
 
 def with_systems(names: tuple[str, ...], note: Path) -> list[tuple[str, bool, float]]:
@@ -144,7 +144,9 @@ def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[tuple[str, 
             say(f"--- {lane.name}")
             start = time.monotonic()
             codes = [
-                subprocess.run([environment.PYTHON, *words], cwd=ROOT, env={**os.environ, **variables}).returncode
+                subprocess.run(
+                    [environment.VENV / "bin" / words[0], *words[1:]], cwd=ROOT, env={**os.environ, **variables}
+                ).returncode
                 for words in lane.commands
             ]
             found.append((lane.name, not any(codes), time.monotonic() - start))

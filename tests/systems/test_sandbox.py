@@ -121,7 +121,7 @@ def test_a_taken_port_is_given_up_for_another(folder: Path) -> None:
     assert f"127.0.0.1:{after.ports['registry']}/snapshot" in (folder / "overlay.yaml").read_text()
 
 
-def test_a_cluster_that_sees_another_address_gets_a_read_only_door(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_with_another_address_get_a_read_only_door(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{fake_kind(folder.parent.parent)}:{os.environ['PATH']}")
     ran = cli(folder, "up", "--maker", "kind")
     assert ran.code == 0, ran.stderr

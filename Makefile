@@ -1,0 +1,24 @@
+# Everything a person or the CI does with this checkout. Needs python3 (3.10 or newer) and make; the rest is
+# installed when it is missing, after saying what and where.
+.PHONY: help demo demo-down check test bench doc
+PYTHON ?= python3
+
+help:
+	@echo 'make demo       a chart from push to production, on this machine'
+	@echo 'make demo-down  end and remove everything that make demo started'
+	@echo 'make check      lint, unit and contract tests'
+	@echo 'make test       everything, with a real engine and a real Kubernetes'
+	@echo 'make bench      how long things take, as ratios'
+	@echo 'make doc        write docs/reference anew'
+
+demo:
+	@$(PYTHON) tools/demo/demo.py up
+
+demo-down:
+	@$(PYTHON) tools/demo/demo.py down
+
+check test bench:
+	@$(PYTHON) tools/lanes.py $@
+
+doc:
+	@$(PYTHON) tools/environment.py >/dev/null && .venv/bin/python -m tools.reference

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""`make demo`: a real chart with a real image goes from push to production, on this machine.
+
+    python3 tools/demo/demo.py up [--yes]
+    python3 tools/demo/demo.py down
+
+Says first what it will install and where, and asks when a person is there. Then: docker engine, Kubernetes node,
+sandbox, a git repository made once from examples/hello, `pipeline-steps run private --release`, and an ordinary
+`helm pull` of the production chart whose digests are compared with the record. `down` ends and removes all of it;
+packages and the cache of built programs stay. Exit codes: those of `run`; 7 this machine cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+if not __package__:  # run as a file: let `tools` be found beside this one
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from tools import environment, systems
+from tools.demo import proof, repository
+from tools.machine import Cannot, cache, ends_with_exit_code, find_program, say, seconds_since
+from tools.programs import debian, programs
+
+ROOT = environment.ROOT
+DEMO = ROOT / ".demo"
+HELLO = DEMO / "hello"
+STARTED = DEMO / "started.json"
+VARIABLES = DEMO / "environment"
+
+
+def up(*, yes: bool) -> int:
+    """Run the demo; returns the exit code of the pipeline, or 4 when the pulled chart is not the recorded one."""
+    start = time.monotonic()
+    has_engine = systems.own_engine()
+    announce_and_install(has_engine=has_engine, yes=yes)
+    variables = machine(has_engine=has_engine)
+    overlay = sandbox(variables)
+    repository.ensure(HELLO, ROOT / "examples/hello")
+    code = pipeline(variables, overlay)
+    if code == 0:
+        code = proof.show(HELLO, overlay, {**os.environ, **variables}, environment.VENV / "bin/pipeline-steps")
+    say(f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {seconds_since(start)}")
+    if code == 0:
+        farewell()
+    return code
+
+
+def announce_and_install(*, has_engine: bool, yes: bool) -> None:
+    """Say what is missing and where it goes, ask, install; long builds run beside the rest. Raises Cannot."""
+    purposes = ["python", "registry", "kubernetes", "example", *([] if has_engine else ["engine"])]
+    names = ["helm4", *([] if has_engine else systems.ENGINE_PROGRAMS)]
+    packages = systems.missing_packages(purposes)
+    built = systems.missing_programs(names, kubernetes=True)
+    venv = environment.is_stale()
+    if packages or built or venv:
+        say("make demo installs what this machine lacks:")
+        for package, why in packages.items():
+            say(f"  Debian package {package}: {why}")
+        for name, source in built.items():
+            say(f"  {name} ({source}) into {cache()}")
+        if venv:
+            say(f"  Python packages of requirements/test.txt (PyPI) into {environment.VENV}")
+        systems.confirm("Go on?", yes=yes)
+    debian.install(purposes, yes=True)
+    building = systems.Background(systems.get(names), systems.kubernetes)
+    environment.ensure()
+    building.wait()
+
+
+def machine(*, has_engine: bool) -> dict[str, str]:
+    """Engine and node up; the environment under which programs find them."""
+    started = systems.Started(STARTED)
+    found = {} if has_engine else systems.engine_up(started)["environment"]
+    helm = find_program("helm")
+    path = systems.path_with(environment.VENV / "bin", *([] if helm else [programs.get("helm4")]))
+    return {**found, "PATH": path}
+
+
+def sandbox(variables: dict[str, str]) -> Path:
+    """Sandbox up on the node, and the node told of its registry; returns the overlay. Raises Cannot."""
+    started = systems.Started(STARTED)
+    node = systems.node_up(started, [])
+    started.note("sandbox", "default")
+    command = [environment.VENV / "bin/pipeline-steps", "sandbox", "up", "--kubeconfig", node["kubeconfig"]]
+    done = subprocess.run(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise Cannot("pipeline-steps sandbox up failed; see above")
+    overlay = Path(done.stdout.strip())
+    systems.node_up(started, [proof.registry(overlay)])
+    lines = [f"export {name}='{value}'" for name, value in variables.items()]
+    VARIABLES.write_text("\n".join([*lines, f"export KUBECONFIG='{node['kubeconfig']}'"]) + "\n")
+    return overlay
+
+
+def pipeline(variables: dict[str, str], overlay: Path) -> int:
+    """The private workflow, release included, as an engineer would type it."""
+    command = ["pipeline-steps", "run", "private", "--release", "--config", "pipeline.yaml", "--config", str(overlay)]
+    say(f"demo: cd {HELLO.relative_to(ROOT)} && {' '.join(command[:4])}")
+    program = environment.VENV / "bin" / command[0]
+    return subprocess.run([program, *command[1:]], cwd=HELLO, env={**os.environ, **variables}).returncode
+
+
+def farewell() -> None:
+    say("")
+    say("Now change something and look again:")
+    say(f"  . {VARIABLES.relative_to(ROOT)}; cd {HELLO.relative_to(ROOT)}")
+    say("  edit charts/hello/templates/ or app/www/cgi-bin/index.cgi, git commit -am 'Try it', then")
+    say("  pipeline-steps run private              # up to the release")
+    say("  raise the version in charts/hello/Chart.yaml, commit, then: pipeline-steps run private --release")
+    say("make demo-down ends and removes everything but packages and the cache.")
+
+
+def down() -> int:
+    """End and remove what `up` started: sandbox, node, engine, repository."""
+    start = time.monotonic()
+    started = systems.Started(STARTED)
+    if "sandbox" in started.names:
+        if not environment.PYTHON.exists():
+            raise Cannot(f"{environment.VENV} is gone and the sandbox is up: python3 tools/environment.py, then again")
+        if subprocess.run([environment.PYTHON, "-m", "pipeline_steps", "sandbox", "down"], cwd="/").returncode:
+            raise Cannot("pipeline-steps sandbox down failed; see above")
+        started.forget("sandbox")
+    systems.down(started)
+    if HELLO.exists():
+        say(f"demo: removing {HELLO}")
+    shutil.rmtree(DEMO, ignore_errors=True)
+    say(f"demo: down, nothing of it is left, {seconds_since(start)}")
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="demo.py", description="A chart from push to production, on this machine.")
+    parser.add_argument("verb", choices=("up", "down"))
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    given = parser.parse_args(argv)
+    return up(yes=given.yes) if given.verb == "up" else down()
+
+
+if __name__ == "__main__":
+    ends_with_exit_code(main)
