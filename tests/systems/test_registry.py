@@ -243,23 +243,25 @@ class TestLogins:
             assert to(running).head("web", "1") is None
 
     def test_bearer_tokens_with_the_scopes_a_request_needs(self, tmp_path: Path) -> None:
-        with TokenServer(tmp_path / "t", {"ci": "hunter2-of-ci"}) as server:
-            with registry(tmp_path / "r", auth=server.auth) as running:
-                here = to(running, username="ci", password="hunter2-of-ci")
-                digest = push(here, "snap/web", b"layer", tag="1")
-                asked = len(server.asked)
-                assert here.head("snap/web", "1") and here.manifest("snap/web", digest)
-                assert len(server.asked) == asked, "a token is used until it expires"
-                source = Reference(running.host, "snap/web", None, digest)
-                hosts = {running.host: Host("ci", "hunter2-of-ci", plain_http=True)}
-                assert copy(source, Reference(running.host, "prod/web", "1"), hosts=hosts) == digest
-                assert ["repository:prod/web:pull,push", "repository:snap/web:pull"] in server.asked
-                server.readable_by_anyone.add("snap/web")
-                assert to(running).head("snap/web", "1"), "an anonymous token reads what is public"
-                with pytest.raises(AccessRefused, match="UNAUTHORIZED"):
-                    to(running).head("prod/web", "1")
-                with pytest.raises(AccessRefused, match=r"token server .* answered 401 to ci for"):
-                    to(running, username="ci", password="wrong-one").head("snap/web", "1")
+        with (
+            TokenServer(tmp_path / "t", {"ci": "hunter2-of-ci"}) as server,
+            registry(tmp_path / "r", auth=server.auth) as running,
+        ):
+            here = to(running, username="ci", password="hunter2-of-ci")
+            digest = push(here, "snap/web", b"layer", tag="1")
+            asked = len(server.asked)
+            assert here.head("snap/web", "1") and here.manifest("snap/web", digest)
+            assert len(server.asked) == asked, "a token is used until it expires"
+            source = Reference(running.host, "snap/web", None, digest)
+            hosts = {running.host: Host("ci", "hunter2-of-ci", plain_http=True)}
+            assert copy(source, Reference(running.host, "prod/web", "1"), hosts=hosts) == digest
+            assert ["repository:prod/web:pull,push", "repository:snap/web:pull"] in server.asked
+            server.readable_by_anyone.add("snap/web")
+            assert to(running).head("snap/web", "1"), "an anonymous token reads what is public"
+            with pytest.raises(AccessRefused, match="HEAD answered 401"):
+                to(running).head("prod/web", "1")
+            with pytest.raises(AccessRefused, match=r"token server .* answered 401 to ci for"):
+                to(running, username="ci", password="wrong-one").head("snap/web", "1")
 
     def test_a_token_that_dies_is_fetched_again(self, tmp_path: Path) -> None:
         with TokenServer(tmp_path / "t", {"ci": "hunter2-of-ci"}) as server:

@@ -55,9 +55,11 @@ def test_other_answers_are_final(status: int) -> None:
 
 
 def test_what_is_not_idempotent_is_tried_once() -> None:
-    with scripted(lambda _: (503, {"Retry-After": "0"}, b"busy")) as server:
-        with pytest.raises(Temporary, match="POST answered 503: busy"):
-            http.Client().request("POST", f"http://{server.host}/", body=b"x")
+    with (
+        scripted(lambda _: (503, {"Retry-After": "0"}, b"busy")) as server,
+        pytest.raises(Temporary, match="POST answered 503: busy"),
+    ):
+        http.Client().request("POST", f"http://{server.host}/", body=b"x")
     assert len(server.requests) == 1
 
 
