@@ -1,0 +1,224 @@
+"""Charts as archives: the same files and version give the same tar on every machine; hostile ones are refused.
+
+The sha256 of the uncompressed tar is a chart's identity; compression may be any. Nothing is unpacked to disk.
+Which files belong into a chart stands in `gather`, what they depend on in `dependencies`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from pipeline_steps.charts import tar
+from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError
+
+#: Caps of design rule R7: bytes of the archive, and how much larger it may become (once it is worth a word).
+LARGEST = 20 * 2**20
+LARGEST_RATIO = 200
+_WORTH = 2**20
+#: Headers and padding come on top of the files' bytes.
+_LARGEST_TAR = tar.LARGEST_TOTAL + tar.MOST_MEMBERS * 3 * tar.BLOCK
+LEVEL = 6
+
+
+class Files(dict[str, bytes]):
+    """The files of a chart, path in the chart → bytes; `executables` are those that may be run."""
+
+    def __init__(self, files: Mapping[str, bytes] | None = None, executables: Iterable[str] = ()) -> None:
+        super().__init__(files or {})
+        self.executables = frozenset(executables)
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """A packed chart. tar_digest: of the uncompressed tar, the chart's identity; tgz: the bytes to publish."""
+
+    name: str
+    version: str
+    tar_digest: str
+    tgz: bytes
+
+    @property
+    def digest(self) -> str:
+        """Digest of the compressed file."""
+        return f"sha256:{hashlib.sha256(self.tgz).hexdigest()}"
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}-{self.version}.tgz"
+
+
+def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str = "") -> Archive:
+    """Pack a chart's files (path in the chart → bytes); name and version are those of its Chart.yaml.
+
+    where: the chart's path, for errors. Raises ConfigurationError naming the file that cannot be in a chart.
+    """
+    metadata = metadata_of(files, where)
+    for name in files:
+        why = tar.unsafe(f"{metadata.name}/{name}")
+        if why:
+            raise ConfigurationError(f"the file name {name!a} {why}", where=where, advice="rename it")
+        if len(files[name]) > tar.LARGEST_FILE:
+            what = f"the file has {len(files[name])} bytes, more than {tar.LARGEST_FILE}, which helm refuses"
+            raise ConfigurationError(what, where=_at(where, name), advice="leave it out by .helmignore")
+    _as_helm_demands(files, where)
+    both = tar.twin(files)
+    if both:
+        what = f"{both[0]!r} and {both[1]!r} are one name on some file systems"
+        raise ConfigurationError(what, where=where, advice="rename one of them")
+    stream = tar.write(
+        {f"{metadata.name}/{name}": data for name, data in files.items()},
+        frozenset(f"{metadata.name}/{name}" for name in executables),
+    )
+    if len(files) > tar.MOST_MEMBERS or sum(map(len, files.values())) > tar.LARGEST_TOTAL:
+        what = f"the chart has {len(files)} files of {sum(map(len, files.values()))} bytes, too much for a chart"
+        raise ConfigurationError(what, where=where, advice="leave files out by .helmignore")
+    return Archive(metadata.name, metadata.version, _sha256(stream), compressed(stream))
+
+
+def compressed(stream: bytes) -> bytes:
+    """The gzip file of a tar stream, without name and time."""
+    import deflate
+
+    return bytes(deflate.gzip_compress(stream, LEVEL))
+
+
+def metadata_of(
+    files: Mapping[str, bytes], where: str = "", error: type[PipelineError] = ConfigurationError
+) -> Metadata:
+    """What the Chart.yaml among `files` says. Raises `error`."""
+    if "Chart.yaml" not in files:
+        raise error("Chart.yaml is missing", where=where, advice="every chart needs one")
+    return read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), error=error)
+
+
+def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Files:
+    """The files of a packed chart, checked on the way. where: names the archive in errors. Raises `error`."""
+    return read(tgz, where, error)[1]
+
+
+def opened(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Archive:
+    """An archive as it was published, checked; its bytes are kept. Raises `error`."""
+    stream, files = read(tgz, where, error)
+    found = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error)
+    return Archive(found.name, found.version, _sha256(stream), tgz)
+
+
+def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> str:
+    """Digest of the uncompressed tar. Raises `error` when it is no whole gzip file within the caps."""
+    return _sha256(decompressed(tgz, where, error))
+
+
+def read(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> tuple[bytes, Files]:
+    """The tar stream and the files of a packed chart. Raises `error` naming the member that is not allowed."""
+
+    def refuse(reason: str) -> PipelineError:
+        return error(f"this archive is refused: {reason}", where=where, advice="nothing of it was used")
+
+    stream = decompressed(tgz, where, error)
+    files: dict[str, bytes] = {}
+    executables: list[str] = []
+    folders: list[str] = []
+    top: str | None = None
+    for member in tar.read(stream, refuse):
+        first, _, rest = member.name.partition("/")
+        top = first if top is None else top
+        if first != top:
+            raise refuse(f"it has two top folders, {top!r} and {first!r}")
+        if member.data is None:
+            folders.append(rest)
+            continue
+        if not rest:
+            raise refuse(f"the file {member.name!r} is in no folder")
+        if rest in files:
+            raise refuse(f"{member.name!r} is there twice")
+        files[rest] = member.data
+        if member.mode & 0o100:
+            executables.append(rest)
+    _whole(files, folders, top, where, refuse, error)
+    return stream, Files(files, executables)
+
+
+def _whole(
+    files: dict[str, bytes],
+    folders: list[str],
+    top: str | None,
+    where: str,
+    refuse: tar.Refuse,
+    error: type[PipelineError],
+) -> None:
+    """What must hold of all members together."""
+    both = tar.twin(files)
+    if both:
+        raise refuse(f"{both[0]!r} and {both[1]!r} are one name on some file systems")
+    for folder in folders:
+        if folder in files:
+            raise refuse(f"{folder!r} is a file and a folder")
+    if "Chart.yaml" not in files:
+        raise refuse("it has no Chart.yaml")
+    name = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error).name
+    if name != top:
+        raise refuse(f"its folder is {top!r}, its chart is called {name!r}")
+
+
+def decompressed(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> bytes:
+    """The tar stream in a gzip file of one member, within the caps. Raises `error`."""
+
+    def refuse(reason: str) -> PipelineError:
+        return error(f"this archive is refused: {reason}", where=where, advice="nothing of it was used")
+
+    if len(tgz) > LARGEST:
+        raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")
+    if tgz[:3] != b"\x1f\x8b\x08":
+        raise refuse("it is not a gzip file")
+    allowed = min(_LARGEST_TAR, max(_WORTH, len(tgz) * LARGEST_RATIO))
+    machine = zlib.decompressobj(31)
+    try:
+        stream = machine.decompress(tgz, allowed + 1)
+        if len(stream) > allowed:
+            why = (
+                "more than a chart may have" if allowed == _LARGEST_TAR else f"more than {LARGEST_RATIO} times its size"
+            )
+            raise refuse(f"it unpacks to more than {allowed} bytes, {why}")
+        if not machine.eof:
+            raise refuse("it is cut off")
+    except zlib.error as failure:
+        raise refuse(f"it is damaged: {failure}")
+    if machine.unused_data:
+        raise refuse(f"{len(machine.unused_data)} bytes follow its end")
+    return stream
+
+
+def _as_helm_demands(files: Mapping[str, bytes], where: str) -> None:
+    """What `helm package` refuses: a schema that is not JSON, something in charts/ that is no chart."""
+    for name, data in files.items():
+        if name.rpartition("/")[2] == "values.schema.json" and _chart_root(name, files):
+            try:
+                json.loads(data)
+            except (ValueError, RecursionError) as problem:
+                raise ConfigurationError(f"not JSON: {problem}", where=_at(where, name))
+        if name.startswith("charts/"):
+            first = name.split("/")[1]
+            vendored = first.endswith(".tgz") and name == f"charts/{first}"
+            kept = first[0] in "_." or name.endswith(".prov")
+            if not (vendored or kept or f"charts/{first}/Chart.yaml" in files):
+                advice = "only charts belong there: move it, or name it in .helmignore"
+                raise ConfigurationError(
+                    "it is in charts/ and no chart, which helm refuses", where=_at(where, name), advice=advice
+                )
+
+
+def _chart_root(name: str, files: Mapping[str, bytes]) -> bool:
+    return name.removesuffix("values.schema.json") + "Chart.yaml" in files
+
+
+def _at(where: str, name: str) -> str:
+    return f"{where}/{name}" if where else name
+
+
+def _sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

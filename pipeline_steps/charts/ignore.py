@@ -1,0 +1,122 @@
+""".helmignore as helm reads it, quirks included: what helm leaves out of a package, we leave out.
+
+Source: helm 3 and 4, pkg/ignore/rules.go; patterns are those of Go's path/filepath.Match.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from pipeline_steps.core.errors import ConfigurationError
+
+FILE = ".helmignore"
+
+
+class Rule(NamedTuple):
+    """One pattern. whole: it is compared with the path, not with the last part; folders: only with folders."""
+
+    pattern: re.Pattern[str]
+    negated: bool
+    folders: bool
+    whole: bool
+
+    def fits(self, path: str) -> bool:
+        return bool(self.pattern.fullmatch(path if self.whole else path.rpartition("/")[2]))
+
+
+class Rules(NamedTuple):
+    """The rules of one chart, helm's own last."""
+
+    rules: tuple[Rule, ...]
+
+    def ignored(self, path: str, *, folder: bool) -> bool:
+        """Is the file or folder `path` (relative to the chart) left out? Of its parents nothing is said.
+
+        A negated rule leaves out whatever it does not fit, as helm has it (helm/helm#8688).
+        """
+        for rule in self.rules:
+            if rule.negated:
+                if (rule.folders and not folder) or not rule.fits(path):
+                    return True
+            elif (folder or not rule.folders) and rule.fits(path):
+                return True
+        return False
+
+    def left_out(self, path: str) -> bool:
+        """Is the file `path` left out, or any folder above it?"""
+        parts = path.split("/")
+        above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        return any(self.ignored(folder, folder=True) for folder in above) or self.ignored(path, folder=False)
+
+
+def parse(data: bytes, where: str) -> Rules:
+    """The rules in a .helmignore (b"" when there is none). Raises ConfigurationError with the line, as helm refuses."""
+    rules: list[Rule] = []
+    for number, line in enumerate(data.decode(errors="replace").removeprefix("\ufeff").split("\n"), 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            rules.append(_rule(text, f"{where}:{number}"))
+    return Rules((*rules, _rule("templates/.?*", where)))
+
+
+def _rule(text: str, where: str) -> Rule:
+    if "**" in text:
+        raise ConfigurationError("** is not known to helm", where=where, advice="name the folders, or use one *")
+    pattern = text.removeprefix("!")
+    folders = pattern.endswith("/")
+    pattern = pattern.removesuffix("/")
+    whole = "/" in pattern
+    try:
+        return Rule(re.compile(_expression(pattern.removeprefix("/")), re.S), text.startswith("!"), folders, whole)
+    except (ValueError, re.error):
+        raise ConfigurationError(f"{text!r} is not a pattern", where=where, advice="close the [ or write \\[")
+
+
+def _expression(glob: str) -> str:
+    """The regular expression of a Go pattern. Raises ValueError when it is malformed."""
+    pieces: list[str] = []
+    rest = glob
+    while rest:
+        sign, rest = rest[0], rest[1:]
+        if sign == "*":
+            pieces.append("[^/]*")
+        elif sign == "?":
+            pieces.append("[^/]")
+        elif sign == "[":
+            piece, rest = _class(rest)
+            pieces.append(piece)
+        elif sign == "\\":
+            if not rest:
+                raise ValueError(glob)
+            pieces.append(re.escape(rest[0]))
+            rest = rest[1:]
+        else:
+            pieces.append(re.escape(sign))
+    return "".join(pieces)
+
+
+def _class(rest: str) -> tuple[str, str]:
+    """The regular expression of what follows a [, and what follows its ]."""
+    negated = rest.startswith("^")
+    rest = rest[1:] if negated else rest
+    ranges: list[tuple[str, str]] = []
+    while not (ranges and rest.startswith("]")):
+        low, rest = _sign(rest)
+        high = low
+        if rest.startswith("-"):
+            high, rest = _sign(rest[1:])
+        ranges.append((low, high))
+    # Go takes an upside-down range, which holds nothing.
+    inside = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in ranges if low <= high)
+    if not inside:
+        return "[^/]" if negated else "(?!)", rest[1:]
+    return f"(?!/)[{'^' if negated else ''}{inside}]", rest[1:]
+
+
+def _sign(rest: str) -> tuple[str, str]:
+    if not rest or rest[0] in "-]":
+        raise ValueError(rest)
+    if rest[0] == "\\":
+        return rest[1], rest[2:]
+    return rest[0], rest[1:]

@@ -1,0 +1,255 @@
+"""Tar streams of charts: written so that the same files give the same bytes, read so that nothing hostile passes.
+
+Only regular files and folders exist here. Nothing is ever unpacked to disk; compression and what the files mean
+stand in `archive`. Source: POSIX.1-2024, pax (ustar and its extended headers).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, NoReturn
+
+#: 1980-01-01T00:00:00Z, the earliest time that every archive format knows.
+EPOCH = 315532800
+BLOCK = 512
+#: Caps of design rule R7, in bytes but for members and depth.
+LARGEST_FILE = 5 * 2**20
+LARGEST_TOTAL = 100 * 2**20
+MOST_MEMBERS = 10_000
+DEEPEST = 20
+LONGEST_NAME = 1024
+_ZEROS = bytes(BLOCK)
+#: What extended headers may say; sizes, links and character sets they may not.
+_HARMLESS = frozenset({"path", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"})
+_KINDS = {
+    "1": "a hard link", "2": "a symbolic link", "3": "a device", "4": "a device", "6": "a pipe",
+    "S": "a sparse file", "L": "a GNU long name", "K": "a GNU long link", "g": "a global header",
+}  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+Refuse = Callable[[str], Exception]
+
+
+class Member(NamedTuple):
+    """A file or a folder (`data` is None). mode: the permission bits."""
+
+    name: str
+    mode: int
+    data: bytes | None
+
+
+def unsafe(name: str) -> str | None:
+    """Why a file must not have this name in an archive, None when it may.
+
+    >>> unsafe("a/b.txt"), unsafe("a/../b"), unsafe("c:/x")
+    (None, 'contains ..', 'is a drive of Windows')
+    """
+    parts = name.split("/")
+    if name.startswith("/"):
+        return "is absolute"
+    if re.match(r"[A-Za-z]:", name) or any(re.match(r"[A-Za-z]:$", part) for part in parts):
+        return "is a drive of Windows"
+    if "\\" in name:
+        return "contains a backslash"
+    if ".." in parts:
+        return "contains .."
+    if "" in parts or "." in parts:
+        return "has an empty part"
+    if _CONTROL.search(name):
+        return "contains control characters"
+    if len(parts) > DEEPEST:
+        return f"is deeper than {DEEPEST} folders"
+    if len(name) > LONGEST_NAME or any(len(part.encode(errors="replace")) > 255 for part in parts):
+        return "is too long"
+    if any("\ud800" <= sign <= "\udfff" for sign in name):
+        return "is not UTF-8"
+    return None
+
+
+def twin(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that are one on file systems that ignore case or normalise, a file that is a folder, too."""
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in names:
+        plain = _plain(name)
+        if plain in seen:
+            return seen[plain], name
+        seen[plain] = name
+        above = plain.rpartition("/")[0]
+        while above and above not in folders:
+            folders[above] = name
+            above = above.rpartition("/")[0]
+    both = next((plain for plain in seen if plain in folders), None)
+    return (seen[both], folders[both]) if both is not None else None
+
+
+def _plain(name: str) -> str:
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def write(files: Mapping[str, bytes], executables: frozenset[str]) -> bytes:
+    """The tar stream of `files` in the order of their names' bytes; nothing of this machine or time is in it."""
+    pieces: list[bytes] = []
+    for name in sorted(files, key=str.encode):
+        data = files[name]
+        pieces.append(_headers(name, len(data), 0o755 if name in executables else 0o644))
+        pieces.append(data)
+        pieces.append(_ZEROS[: -len(data) % BLOCK])
+    return b"".join((*pieces, _ZEROS, _ZEROS))
+
+
+def _headers(name: str, size: int, mode: int) -> bytes:
+    raw = name.encode()
+    prefix, short = b"", raw
+    if len(raw) > 100:
+        cut = raw.find(b"/", len(raw) - 101)
+        prefix, short = (raw[:cut], raw[cut + 1 :]) if 0 < cut <= 155 else (b"", raw)
+    if len(short) <= 100 and raw.isascii():
+        return _header(short, size, mode, b"0", prefix)
+    record = _record(b"path", raw)
+    plain = raw.decode().encode("ascii", "replace").replace(b"?", b"_")[-90:]
+    extended = _header(b"PaxHeaders.0/" + plain[-80:], len(record), 0o644, b"x")
+    return extended + record + _ZEROS[: -len(record) % BLOCK] + _header(plain, size, mode, b"0")
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while length != len(rest) + len(str(length)):
+        length = len(rest) + len(str(length))
+    return str(length).encode() + rest
+
+
+def _header(name: bytes, size: int, mode: int, kind: bytes, prefix: bytes = b"") -> bytes:
+    before = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (name.ljust(100, b"\0"), mode, 0, 0, size, EPOCH)
+    after = b"%s%sustar\00000%s%07o\0%07o\0%s" % (kind, bytes(100), bytes(64), 0, 0, prefix.ljust(155, b"\0"))
+    block = (before + b" " * 8 + after).ljust(BLOCK, b"\0")
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def read(tar: bytes, refuse: Refuse) -> Iterator[Member]:
+    """The members of a tar stream, each checked; raises what `refuse` makes of a reason, which names the member."""
+    view = memoryview(tar)
+    position = members = total = 0
+    path: str | None = None
+    while True:
+        block = bytes(view[position : position + BLOCK])
+        if len(block) < BLOCK:
+            raise refuse("it is cut off: the end of the archive is missing")
+        if block == _ZEROS:
+            _end(tar, position, path, refuse)
+            return
+        members += 1
+        if members > MOST_MEMBERS:
+            raise refuse(f"it has more than {MOST_MEMBERS} members")
+        kind, name, mode, size = _parsed(block, refuse)
+        if size > LARGEST_FILE:
+            raise refuse(f"{name!r} has {size} bytes, more than {LARGEST_FILE}")
+        total += size
+        if total > LARGEST_TOTAL:
+            raise refuse(f"its files have more than {LARGEST_TOTAL} bytes")
+        start = position + BLOCK
+        if start + size > len(tar):
+            raise refuse(f"it is cut off in {name!r}")
+        data = bytes(view[start : start + size])
+        position = start + size + (-size % BLOCK)
+        if kind == "x":
+            if path is not None:
+                raise refuse(f"{name!r} is a second extended header of one file")
+            path = _extended(data, name, refuse)
+            continue
+        if path:
+            name = _overridden(name, path, refuse)
+        path = None
+        yield _member(kind, name, mode, data, refuse)
+
+
+def _end(tar: bytes, position: int, path: str | None, refuse: Refuse) -> None:
+    if path is not None:
+        raise refuse("it ends after an extended header")
+    if len(tar) < position + 2 * BLOCK:
+        raise refuse("it is cut off: the end of the archive is missing")
+    if tar.count(b"\0", position) != len(tar) - position:
+        raise refuse("something follows the end of the archive")
+
+
+def _parsed(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
+    name = _text(block[:100])
+    kind = chr(block[156]) if block[156] else "0"
+    if block[257:263] == b"ustar\0" and block[345]:
+        name = f"{_text(block[345:500])}/{name}"
+    stored = _octal(block[148:156], f"the checksum of {name!r}", refuse)
+    if stored != sum(block) - sum(block[148:156]) + 8 * 32:
+        raise refuse(f"the header of {name!r} is damaged: its checksum is wrong")
+    if kind not in "05x":
+        raise refuse(f"{name!r} is {_KINDS.get(kind, f'of the unknown kind {kind!r}')}; only files are read")
+    if block[257:265] not in (b"ustar\00000", b"ustar  \0") and block[257:265] != bytes(8):
+        raise refuse(f"the header of {name!r} is of an unknown format")
+    mode = _octal(block[100:108], f"the mode of {name!r}", refuse)
+    size = _octal(block[124:136], f"the size of {name!r}", refuse)
+    if mode & 0o7000 and kind != "x":
+        raise refuse(f"{name!r} has the mode {mode:o}: setuid, setgid and sticky bits are not read")
+    if kind == "5" and size:
+        raise refuse(f"the folder {name!r} has a size")
+    return kind, name, mode & 0o777, size
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode(errors="surrogateescape")
+
+
+def _octal(field: bytes, what: str, refuse: Refuse) -> int:
+    digits = field.strip(b" \0")
+    if not re.fullmatch(rb"[0-7]*", digits):
+        raise refuse(f"{what} is not an octal number")
+    return int(digits or b"0", 8)
+
+
+def _extended(data: bytes, name: str, refuse: Refuse) -> str:
+    """The path that an extended header gives the next member, "" when it gives none."""
+    found: dict[str, str] = {}
+    rest = data
+    while rest:
+        number, space, _ = rest.partition(b" ")
+        length = int(number) if re.fullmatch(rb"[1-9][0-9]{0,6}", number) else 0
+        record = rest[len(number) + 1 : length]
+        key, equals, value = record[:-1].partition(b"=")
+        if not space or length > len(rest) or not record.endswith(b"\n") or not equals:
+            raise refuse(f"the extended header {name!r} is damaged")
+        word = key.decode(errors="replace")
+        if word not in _HARMLESS or word in found:
+            raise refuse(f"the extended header {name!r} sets {word!r}, which is not read")
+        found[word] = value.decode(errors="surrogateescape")
+        rest = rest[length:]
+    return found.get("path", "")
+
+
+def _overridden(name: str, path: str, refuse: Refuse) -> str:
+    """The long name; one that an ordinary header could say would let two readers see two archives."""
+    if path.isascii() and len(path) <= 100 and path != name:
+        raise refuse(f"an extended header calls {name!r} {path!r}: readers would disagree about its name")
+    return path
+
+
+def _member(kind: str, name: str, mode: int, data: bytes, refuse: Refuse) -> Member:
+    plain = name.removesuffix("/") if kind == "5" else name
+    if not plain:
+        raise refuse("a member has no name")
+    why = unsafe(plain)
+    if why:
+        raise refuse(f"the name {_shown(name)} {why}")
+    return Member(plain, mode, None if kind == "5" else data)
+
+
+def _shown(name: str) -> str:
+    text = name if len(name) <= 120 else f"{name[:117]}..."
+    return ascii(text)
+
+
+def never(reason: str) -> NoReturn:
+    """For archives made here."""
+    raise AssertionError(reason)
