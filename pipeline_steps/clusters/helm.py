@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +46,8 @@ class Helm:
         self.program = program
         self.version = version
         self.major = int(version.partition(".")[0])
-        self._homes = tempfile.TemporaryDirectory(prefix="pipeline-steps-helm-", ignore_cleanup_errors=True)
+        self._homes = tempfile.mkdtemp(prefix="pipeline-steps-helm-")
+        weakref.finalize(self, shutil.rmtree, self._homes, ignore_errors=True)
 
     @classmethod
     def find(cls) -> Helm:
@@ -140,7 +143,7 @@ class Helm:
         )  # fmt: skip
 
     def _run(self, *arguments: str, timeout: float) -> Completed:
-        homes = {f"HELM_{name}_HOME": str(Path(self._homes.name) / name) for name in ("CACHE", "CONFIG", "DATA")}
+        homes = {f"HELM_{name}_HOME": f"{self._homes}/{name}" for name in ("CACHE", "CONFIG", "DATA")}
         # A user's KUBECONFIG must not decide anything: the cluster is always given by option.
         nowhere = {"KUBECONFIG": os.devnull}
         return process.run([self.program, *arguments], env={**homes, **nowhere}, timeout=timeout, advice=ADVICE)

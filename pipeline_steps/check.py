@@ -1,0 +1,101 @@
+"""Check a chart without a cluster: lint, schema, rendering, version policy, your own commands.
+
+    pipeline-steps check --chart hello
+
+Reads the chart as the source stores it, with its file:// subcharts; each of its test values files is linted
+(`helm lint --strict`, which applies values.schema.json) and rendered. A version that is tagged as released must
+still have the content it was released with. `check: {commands: […]}` of pipeline.yaml run in pipeline.yaml's folder.
+Writes .pipeline/junit/check-*.xml and a record; changes nothing outside. Exits with 8 when the chart fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.clusters import scenario
+from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.core import checks, step
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import ChartFailed
+from pipeline_steps.core.testing import own_files, settings
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import clock, junit
+
+NEEDS = ("helm",)
+WRITES = (".pipeline/junit",)
+FORMAT = 1
+
+log = logging.getLogger(__name__)
+
+
+def check(
+    chart: str,
+    *,
+    config: Config,
+    state: State,
+    plan: bool = False,
+    jobs: int | None = None,
+    timeout: float | None = None,
+) -> Record | tuple[Record, ...]:
+    """Check `chart` and record it; it is asked anew every time. timeout: seconds for each of your commands.
+
+    Raises ChartFailed naming every check that failed, ToolMissing, ConfigurationError. Nothing is returned when only planned.
+    """
+    checkout = Checkout(config)
+    it = checkout.chart(chart)
+    files = own_files(checkout, it)
+    values = scenario.values_files(files, settings(config, it).values) or ("",)
+    if plan:
+        log.info("%s: would lint and render it with %s; writes nothing outside", chart, ", ".join(values))
+        return ()
+    parameters = {"values": list(values), "commands": list(config.check.commands)}
+    key = make_key("check", FORMAT, parameters=parameters, content=it.content, consumed={})
+    with attempt(
+        state, step="check", subject=chart, key=key, content=it.content, revision=checkout.revision,
+        parameters=parameters,
+    ) as trial:  # fmt: skip
+        helm = Helm.find()
+        trial.tools["helm"] = helm.version
+        started = clock.now()
+        cases = _cases(helm, checkout, it, values, jobs=jobs or 4, timeout=timeout)
+        name = f"check-{chart}-{key.removeprefix('sha256:')[:8]}-{started[11:19].replace(':', '')}.xml"
+        properties = {"content": it.content, "revision": checkout.revision}
+        trial.attach(junit.write(state.folder / "junit" / name, f"check.{chart}", cases, started=started,
+                                 properties=properties))  # fmt: skip
+        failed = [case for case in cases if case.outcome != "passed"]
+        if failed:
+            told = "\n".join(f"{case.name}: {case.text}" for case in failed)
+            raise ChartFailed(f"{len(failed)} of {len(cases)} checks failed:\n{told}", where=it.path or chart)
+        return trial.passed({})
+
+
+def _cases(
+    helm: Helm, checkout: Checkout, chart: Chart, values: tuple[str, ...], *, jobs: int, timeout: float | None
+) -> list[junit.Case]:
+    """Every check of the chart, the independent ones at once."""
+    with tempfile.TemporaryDirectory(prefix="pipeline-steps-check-") as folder, ThreadPoolExecutor(jobs) as pool:
+        staged = checks.stage(checkout, chart, Path(folder))
+        waiting = [pool.submit(checks.lint, helm, chart, staged, file) for file in values]
+        if chart.type != "library":  # helm renders no library
+            waiting += [pool.submit(checks.render, helm, chart, staged, file) for file in values]
+        waiting += [
+            pool.submit(checks.command, checkout.config, chart, line, timeout)
+            for line in checkout.config.check.commands
+        ]
+        version = checks.version_policy(checkout, chart)
+        return [version, *(one.result() for one in waiting)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    return step.main(check, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,98 @@
+"""Helm 3 and 4 behind one face: what works with one works with the other, and errors name place and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.clusters.helm import Helm, Target, said
+from pipeline_steps.core.errors import ChartFailed, MachineError, ToolMissing
+from tests.support.helms import chart_files, helm
+
+
+@pytest.fixture(params=[3, 4])
+def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Helm:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(request.param)))
+    found = Helm.find()
+    assert found.major == request.param
+    return found
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> Path:
+    return written(tmp_path / "web", chart_files())
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_renders_with_values_whose_name_has_a_comma(program: Helm, chart: Path, tmp_path: Path) -> None:
+    values = tmp_path / 'a,"b.yaml'
+    values.write_text("word: bye\n")
+    rendered = program.template(chart, values=[values], release="r", namespace="n")
+    assert 'word: "bye"' in rendered
+    assert "r-answers" in rendered
+
+
+def test_rendering_error_names_template_and_line(program: Helm, chart: Path) -> None:
+    (chart / "templates/bad.yaml").write_text("a: 1\nb: {{ .Values.no.such }}\n")
+    with pytest.raises(ChartFailed, match=r"web/templates/bad.yaml:2:\d+") as caught:
+        program.template(chart)
+    assert caught.value.exit_code == 8
+    assert caught.value.where == str(chart)
+
+
+def test_lint_applies_the_schema(program: Helm, chart: Path, tmp_path: Path) -> None:
+    assert program.lint(chart).ok
+    (tmp_path / "v.yaml").write_text("word: 1\n")
+    refused = program.lint(chart, values=[tmp_path / "v.yaml"])
+    assert refused.code == 1
+    assert b"word" in refused.stdout
+
+
+def test_an_option_in_place_of_a_name_stays_a_name(program: Helm, chart: Path) -> None:
+    with pytest.raises(ChartFailed, match="release name"):
+        program.template(chart, release="--help")
+
+
+def test_no_cluster_of_the_user_is_ever_asked(
+    program: Helm, chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "theirs"))
+    (tmp_path / "empty").write_text("apiVersion: v1\nkind: Config\n")
+    done = program.install(chart, Target(tmp_path / "empty", None, "n", "r"), timeout=5)
+    assert done.code == 1
+    assert "unreachable" in said(done) or "no configuration" in said(done)
+
+
+def test_missing_helm_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PIPELINE_STEPS_HELM", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissing, match="install helm 3") as caught:
+        Helm.find()
+    assert caught.value.exit_code == 7
+
+
+@pytest.mark.parametrize("version", ["v3.13.9", "v2.17.0", "v5.0.0"])
+def test_unsupported_versions_are_named(version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    old = tmp_path / "helm"
+    old.write_text(f"#!/bin/sh\necho {version}\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(old))
+    with pytest.raises(MachineError, match=f"is helm {version[1:]}; supported are 3.14"):
+        Helm.find()
+
+
+def test_a_hung_helm_is_ended(chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = tmp_path / "helm"
+    hung.write_text("#!/bin/sh\nexec sleep 600\n")
+    hung.chmod(0o755)
+    monkeypatch.setattr("pipeline_steps.clusters.helm.GRACE", 0.2)
+    done = Helm(str(hung), "4.0.0").install(chart, Target(tmp_path, None, "n", "r"), timeout=0.2)
+    assert done.code is None
+    assert said(done) == "helm did not end and was stopped"

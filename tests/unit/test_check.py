@@ -1,0 +1,109 @@
+"""The step `check` over a real git checkout with a real helm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline_steps.check import check
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.config_file import load
+from pipeline_steps.core.errors import ChartFailed
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from tests.support.gits import Repo
+from tests.support.helms import chart_files, helm
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(4)))
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    repo.put("pipeline.yaml", "charts:\n  - path: charts/*\n")
+    for name, text in chart_files().items():
+        repo.put(f"charts/web/{name}", text)
+    repo.commit()
+    return repo
+
+
+def config_of(repo: Repo) -> Config:
+    return load((), environ={}, start=repo.root)
+
+
+def run(repo: Repo, chart: str = "web") -> Record:
+    config = config_of(repo)
+    record = check(chart, config=config, state=State(config.root / ".pipeline/state.jsonl"))
+    assert isinstance(record, Record)
+    return record
+
+
+def test_a_good_chart_passes_and_leaves_a_report(repo: Repo) -> None:
+    repo.put("charts/web/ci/tls-values.yaml", "word: tls\n")
+    record = run(repo)
+    assert record.passed
+    assert record.parameters["values"] == ["ci/tls-values.yaml"]
+    assert record.tools["helm"].startswith("4.")
+    (report,) = record.evidence
+    cases = ElementTree.parse(repo.root / ".pipeline" / report).findall(".//testcase")
+    assert [case.get("name") for case in cases] == [
+        "version", "lint with ci/tls-values.yaml", "render with ci/tls-values.yaml",
+    ]  # fmt: skip
+
+
+def test_every_failure_is_told_with_its_place_in_the_checkout(repo: Repo) -> None:
+    repo.put("charts/web/templates/bad.yaml", "a: 1\nb: {{ .Values.no.such }}\n")
+    repo.put("charts/web/ci/wrong-values.yaml", "word: 1\n")
+    with pytest.raises(ChartFailed) as caught:
+        run(repo)
+    assert caught.value.exit_code == 8
+    assert "word" in str(caught.value)
+    repo.put("charts/web/ci/wrong-values.yaml", "word: right\n")
+    with pytest.raises(ChartFailed, match=r"2 of 3 checks failed") as caught:
+        run(repo)
+    assert "charts/web/templates/bad.yaml:2:" in str(caught.value)
+    state = State(repo.root / ".pipeline/state.jsonl")
+    assert [record.result for record in state.records()] == ["failed", "failed"]
+
+
+def test_required_values_fail_though_lint_lets_them_pass(repo: Repo) -> None:
+    repo.put("charts/web/templates/need.yaml", 'a: {{ required "word2 is needed" .Values.word2 }}\n')
+    with pytest.raises(ChartFailed, match="word2 is needed"):
+        run(repo)
+
+
+def test_subcharts_of_the_checkout_are_there(repo: Repo) -> None:
+    repo.put("charts/common/Chart.yaml", "apiVersion: v2\nname: common\nversion: 0.1.0\ntype: library\n")
+    repo.put("charts/common/templates/_x.tpl", '{{ define "common.word" }}shared{{ end }}\n')
+    text = (repo.root / "charts/web/Chart.yaml").read_text()
+    text += "dependencies:\n  - {name: common, version: 0.1.0, repository: file://../common}\n"
+    repo.put("charts/web/Chart.yaml", text)
+    repo.put("charts/web/templates/cm.yaml", 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n'
+             'data: {a: {{ include "common.word" . }}}\n')  # fmt: skip
+    repo.commit()
+    assert run(repo).passed
+    assert run(repo, "common").passed
+
+
+def test_a_released_version_keeps_its_content(repo: Repo) -> None:
+    repo.git("tag", "web-0.1.0")
+    assert run(repo).passed
+    repo.put("charts/web/values.yaml", "image: other\n")
+    repo.commit()
+    with pytest.raises(ChartFailed, match=r"version 0\.1\.0 is released \(tag web-0\.1\.0 at [0-9a-f]{12}\)") as caught:
+        run(repo)
+    assert "changed since: charts/web/values.yaml" in str(caught.value)
+    assert "raise version in charts/web/Chart.yaml" in str(caught.value)
+    repo.put("charts/web/Chart.yaml", chart_files(version="0.1.1")["Chart.yaml"])
+    assert run(repo).passed
+
+
+def test_own_commands_run_without_a_shell(repo: Repo) -> None:
+    commands = ["test -f {chart}/Chart.yaml", """sh -c 'echo "$0 is wrong"; exit 3' '$(id)'"""]
+    repo.put("pipeline.yaml", f"charts: [{{path: charts/*}}]\ncheck: {{commands: {json.dumps(commands)}}}\n")
+    with pytest.raises(ChartFailed, match="1 of 5 checks failed") as caught:
+        run(repo)
+    assert "exit code 3" in str(caught.value)
+    assert "$(id) is wrong" in str(caught.value)
