@@ -1,0 +1,281 @@
+"""Which charts a checkout has, and what their content is and is not made of, on real git checkouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.core import config_file
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.errors import ConfigurationError
+from tests.support.gits import Repo, chart
+
+PIPELINE = """\
+charts:
+  - path: charts/*
+  - path: charts/{api,worker}
+    images: {backend: {image.repository: "{repository}"}}
+  - path: charts/common
+    tests: {none: "library, tested through its dependents"}
+images:
+  backend: {context: apps/backend}
+  unused: {context: apps/unused}
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    made = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(made.config))
+    made.put("pipeline.yaml", PIPELINE)
+    made.put("charts/api/Chart.yaml", chart("api", "0.1.0", "common"))
+    made.put("charts/api/values.yaml", "a: 1\n")
+    made.put("charts/worker/Chart.yaml", chart("worker"))
+    made.put("charts/umbrella/Chart.yaml", chart("umbrella", "0.1.0", "api"))
+    made.put("charts/common/Chart.yaml", chart("common", more="type: library\n"))
+    made.put("charts/not-a-chart/README", "nothing")
+    made.put("apps/backend/Dockerfile", "FROM scratch\n")
+    made.put("apps/backend/main", "code")
+    made.put("apps/unused/Dockerfile", "FROM scratch\n")
+    made.commit("first")
+    return made
+
+
+def opened(repo: Repo, revision: str | None = None) -> Checkout:
+    return Checkout(config_file.load(environ={}, start=repo.root), revision)
+
+
+def contents(repo: Repo, revision: str | None = None) -> dict[str, str]:
+    checkout = opened(repo, revision)
+    return {name: checkout.chart(name).content for name in checkout.charts}
+
+
+def changed(repo: Repo, before: dict[str, str]) -> set[str]:
+    after = contents(repo)
+    return {name for name in {*before, *after} if before.get(name) != after.get(name)}
+
+
+def test_the_charts_are_found_with_what_they_stand_on(repo: Repo) -> None:
+    checkout = opened(repo)
+    assert list(checkout.charts) == ["api", "common", "umbrella", "worker"]
+    umbrella = checkout.chart("umbrella")
+    assert umbrella.subcharts == ("charts/api", "charts/common")
+    assert umbrella.images == ("backend",)
+    assert umbrella.closure == (
+        "apps/backend/Dockerfile",
+        "apps/backend/main",
+        "charts/api/Chart.yaml",
+        "charts/api/values.yaml",
+        "charts/common/Chart.yaml",
+        "charts/umbrella/Chart.yaml",
+    )
+    assert checkout.dependents == {"api": ("umbrella",), "common": ("api", "umbrella"), "umbrella": (), "worker": ()}
+    assert checkout.chart("common").entry.tests.none.startswith("library")
+    assert checkout.images_of(umbrella)["backend"].context == "apps/backend"
+
+
+@pytest.mark.parametrize(
+    ("path", "affected"),
+    [
+        ("charts/api/values.yaml", {"api", "umbrella"}),
+        ("charts/api/new-untracked-file", {"api", "umbrella"}),
+        ("charts/common/Chart.yaml", {"common", "api", "umbrella"}),
+        ("apps/backend/main", {"api", "worker", "umbrella"}),
+        ("apps/backend/deep/new", {"api", "worker", "umbrella"}),
+        ("apps/unused/Dockerfile", set()),
+        ("README.md", set()),
+        (".pipeline/state.jsonl", set()),
+        ("charts/not-a-chart/README", set()),
+        ("charts/apiary/values.yaml", set()),
+    ],
+)
+def test_a_file_changes_the_content_of_those_that_hold_it(repo: Repo, path: str, affected: set[str]) -> None:
+    before = contents(repo)
+    text = chart("common", more="type: library\ndescription: new\n") if path.endswith("Chart.yaml") else "changed"
+    repo.put(path, text)
+    assert changed(repo, before) == affected
+    modified = {name for name, value in opened(repo).charts.items() if value.modified}
+    assert modified == affected
+    repo.commit("the same files, committed")
+    assert changed(repo, before) == affected
+    assert not any(value.modified for value in opened(repo).charts.values())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "affected"),
+    [
+        ("{image.repository:", "{image.name:", {"api", "worker", "umbrella"}),
+        ("context: apps/backend}", "context: apps/backend, target: run}", {"api", "worker", "umbrella"}),
+        ("context: apps/unused}", "context: apps/unused, target: run}", set()),
+        ("library, tested", "library: tested", {"common", "api", "umbrella"}),
+        ("charts:\n", "# a comment\ncharts:\n", set()),
+        ("path: charts/{api,worker}", "path: charts/[aw]*", set()),
+        ("images:\n", "evidence: file:///store\nimages:\n", set()),
+    ],
+)
+def test_only_the_entries_about_a_chart_are_its_content(repo: Repo, old: str, new: str, affected: set[str]) -> None:
+    before = contents(repo)
+    assert old in PIPELINE
+    repo.put("pipeline.yaml", PIPELINE.replace(old, new))
+    assert changed(repo, before) == affected
+    assert {name for name, value in opened(repo).charts.items() if value.modified} == affected
+
+
+def test_an_overlay_and_the_environment_change_no_content(repo: Repo, tmp_path: Path) -> None:
+    before = contents(repo)
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        "charts: [{path: charts/api, tests: {timeout: 9m}}]\nchannels: {snapshot: {images: '${WHERE}'}}\n"
+    )
+    checkout = Checkout(config_file.load([overlay], environ={"WHERE": "x.example.com"}, start=repo.root))
+    assert {name: value.content for name, value in checkout.charts.items()} == before
+    assert checkout.chart("api").entry.tests.timeout == "9m"
+    assert checkout.chart("api").entry.images == {"backend": {"image.repository": "{repository}"}}
+
+
+def test_the_same_files_have_the_same_content_in_any_history_and_folder(repo: Repo, tmp_path: Path) -> None:
+    repo.put("charts/api/values.yaml", "a: 2\n")
+    repo.put("charts/api/run.sh", "#!", executable=True)
+    repo.commit("second")
+    squashed = Repo(tmp_path / "squashed", repo.config)
+    for path in opened(repo).tree.entries():
+        place = repo.root / path
+        squashed.put(f"deep/er/{path}", place.read_bytes(), executable=bool(place.stat().st_mode & 0o100))
+    squashed.commit("all at once")
+    squashed.root = squashed.root / "deep" / "er"
+    assert contents(squashed) == contents(repo)
+    assert opened(squashed).folder == "deep/er"
+
+
+def test_kind_and_link_target_are_content(repo: Repo) -> None:
+    seen = [contents(repo)["worker"]]
+    place = repo.put("charts/worker/run", "x")
+    seen.append(contents(repo)["worker"])
+    place.chmod(0o755)
+    seen.append(contents(repo)["worker"])
+    place.unlink()
+    place.symlink_to("Chart.yaml")
+    seen.append(contents(repo)["worker"])
+    place.unlink()
+    place.symlink_to("values.yaml")
+    seen.append(contents(repo)["worker"])
+    assert len(set(seen)) == 5
+
+
+def test_an_image_has_a_content_of_its_own(repo: Repo) -> None:
+    before = opened(repo).image_content("backend")
+    repo.put("charts/api/values.yaml", "changed")
+    assert opened(repo).image_content("backend") == before
+    repo.put("apps/backend/main", "changed")
+    after = opened(repo).image_content("backend")
+    assert after != before
+    assert opened(repo).image_content("unused") not in (before, after)
+    with pytest.raises(ConfigurationError, match=r"pipeline\.yaml:7: there is no image 'backed' \(there is backend"):
+        opened(repo).image_content("backed")
+
+
+def test_a_revision_has_the_charts_and_entries_of_its_own_pipeline_yaml(repo: Repo) -> None:
+    before = contents(repo)
+    first = repo.git("rev-parse", "HEAD")
+    repo.put("pipeline.yaml", "charts: [{path: charts/worker}]\n")
+    repo.put("charts/worker/Chart.yaml", chart("renamed"))
+    repo.commit("second")
+    assert list(opened(repo).charts) == ["renamed"]
+    assert contents(repo, first) == before
+    assert opened(repo, first).chart("worker").entry.images == {"backend": {"image.repository": "{repository}"}}
+    assert opened(repo, first).chart("api").modified == ()
+
+
+def test_extra_paths_are_part_of_the_closure(repo: Repo) -> None:
+    repo.put("shared/x/y", "1")
+    repo.put("one", "1")
+    repo.put("pipeline.yaml", PIPELINE + "# end\n")
+    repo.put(
+        "pipeline.yaml", PIPELINE.replace("charts/common\n", "charts/common\n    paths: [shared/, one, apps/**/main]\n")
+    )
+    repo.commit()
+    before = contents(repo)
+    assert opened(repo).chart("common").closure[:1] == ("apps/backend/main",)
+    repo.put("shared/x/y", "2")
+    assert changed(repo, before) == {"common", "api", "umbrella"}
+
+
+def test_the_position_is_that_of_the_closure(repo: Repo) -> None:
+    first = opened(repo).position(opened(repo).chart("worker"))
+    repo.put("charts/api/values.yaml", "changed")
+    repo.commit()
+    assert opened(repo).position(opened(repo).chart("worker")) == first
+    repo.put("apps/backend/main", "changed")
+    repo.commit()
+    assert opened(repo).position(opened(repo).chart("worker")) > first
+
+
+BAD = {
+    "a folder without chart": (
+        {"pipeline.yaml": "charts:\n  - path: charts/not-a-chart\n"},
+        r"pipeline\.yaml:2: there is no charts/not-a-chart/Chart\.yaml in the source",
+    ),
+    "one brace without chart": (
+        {"pipeline.yaml": "charts:\n  - path: charts/{api,gone}\n"},
+        r"pipeline\.yaml:2: there is no charts/gone/Chart\.yaml",
+    ),
+    "a glob that fits nothing": (
+        {"pipeline.yaml": "charts:\n  - path: chart/*\n"},
+        r"pipeline\.yaml:2: no folder with a Chart\.yaml fits 'chart/\*'",
+    ),
+    "outside": (
+        {"pipeline.yaml": "charts:\n  - path: ../charts/*\n"},
+        r"pipeline\.yaml:2: '\.\./charts/\*' leaves the folder of pipeline\.yaml",
+    ),
+    "one name twice": (
+        {"charts/twin/Chart.yaml": chart("api")},
+        r"charts/twin/Chart\.yaml: the chart name api stands for charts/api and charts/twin",
+    ),
+    "a missing subchart": (
+        {"charts/worker/Chart.yaml": chart("worker", "0.1.0", "gone")},
+        r"charts/worker/Chart\.yaml: the dependency gone needs charts/gone/Chart\.yaml",
+    ),
+    "a circle": (
+        {"charts/common/Chart.yaml": chart("common", "0.1.0", "api")},
+        r"Chart\.yaml: the dependency \w+ leads back to",
+    ),
+    "an unknown image": (
+        {"pipeline.yaml": PIPELINE.replace("  backend: {", "  backends: {")},
+        r"pipeline\.yaml:7: the chart charts/api uses the image backend, which is not in images \(there is backends",
+    ),
+    "an empty context": (
+        {"pipeline.yaml": PIPELINE.replace("apps/backend}", "apps/back}")},
+        r"pipeline\.yaml:8: the image backend has the context 'apps/back', but the source has no file there",
+    ),
+    "no Dockerfile": (
+        {"pipeline.yaml": PIPELINE.replace("apps/backend}", "apps/backend, dockerfile: Dockerfile.x}")},
+        r"pipeline\.yaml:8: the image backend needs apps/backend/Dockerfile\.x, which is not in the source",
+    ),
+    "an empty extra path": (
+        {"pipeline.yaml": PIPELINE.replace("charts/common\n", "charts/common\n    paths: [gone/]\n")},
+        r"no file of the source fits the path 'gone/'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_is_refused_by_place(repo: Repo, case: str) -> None:
+    written, message = BAD[case]
+    for path, text in written.items():
+        repo.put(path, text)
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        contents(repo)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_chart_is_refused_with_the_nearest(repo: Repo) -> None:
+    with pytest.raises(ConfigurationError, match=r"there is no chart 'umbrela' \(there is umbrella"):
+        opened(repo).chart("umbrela")
+
+
+def test_an_ignored_pipeline_yaml_is_refused(repo: Repo) -> None:
+    repo.git("rm", "-q", "--cached", "pipeline.yaml")
+    repo.put(".gitignore", "pipeline.yaml\n")
+    with pytest.raises(ConfigurationError, match="is not in the source"):
+        contents(repo)
