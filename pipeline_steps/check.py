@@ -81,7 +81,7 @@ def _cases(
 ) -> list[junit.Case]:
     """Every check of the chart, the independent ones at once."""
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-check-") as folder, ThreadPoolExecutor(jobs) as pool:
-        staged = checks.stage(checkout, chart, Path(folder))
+        staged = checks.stage(checkout, chart, values, Path(folder))
         waiting = [pool.submit(checks.lint, helm, chart, staged, file) for file in values]
         if chart.type != "library":  # helm renders no library
             waiting += [pool.submit(checks.render, helm, chart, staged, file) for file in values]

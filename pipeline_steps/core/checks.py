@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline_steps.charts.chart import Chart
+from pipeline_steps.charts.gather import gather
 from pipeline_steps.clusters.helm import Helm, said
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
@@ -18,41 +21,40 @@ from pipeline_steps.toolbox.junit import Case
 COMMAND_SECONDS = 600.0
 
 
-def stage(checkout: Checkout, chart: Chart, folder: Path) -> Path:
-    """Write the chart as the source stores it below `folder`, file:// subcharts in its charts/; returns its folder."""
-    target = folder / chart.name
-    _write(checkout, chart.path, target)
-    _add_subcharts(checkout, chart.path, target)
-    return target
+class Staged(NamedTuple):
+    """A chart on disk as it would be packed, its file:// subcharts in it; values: test values file → where it is."""
+
+    chart: Path
+    values: dict[str, Path]
+
+    def of(self, values: str) -> list[Path]:
+        """What helm is given for a test values file, "" for none."""
+        return [self.values[values]] if values else []
 
 
-def _add_subcharts(checkout: Checkout, folder: str, target: Path) -> None:
-    from pipeline_steps.charts import paths
-    from pipeline_steps.charts.content import chart_yaml
-    from pipeline_steps.charts.read import read_metadata
-
-    name = chart_yaml(folder)
-    for dependency in read_metadata(checkout.tree.read([name])[name], name).dependencies:
-        if dependency.local:
-            source = paths.inside(dependency.folder, base=folder, where=name)
-            _write(checkout, source, target / "charts" / dependency.name)
-            _add_subcharts(checkout, source, target / "charts" / dependency.name)
-
-
-def _write(checkout: Checkout, folder: str, target: Path) -> None:
-    prefix = f"{folder}/" if folder else ""
-    wanted = [
-        path for path, entry in checkout.tree.entries().items() if path.startswith(prefix) and entry.kind != "link"
-    ]
-    for path, data in checkout.tree.read(wanted).items():
-        place = target / path.removeprefix(prefix)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
+def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path) -> Staged:
+    """Write what the source stores of the chart below `folder`; values files may be left out of the package."""
+    entries = checkout.tree.entries()
+    kinds = {path: entries[path].kind for path in chart.closure}
+    place = folder / chart.name
+    for name, data in gather(chart.path, kinds, checkout.tree.read).items():
+        _write(place / name, data)
+    prefix = f"{chart.path}/" if chart.path else ""
+    sources = {f"{prefix}{name}": name for name in values if name}
+    read = checkout.tree.read(sources)
+    written = {name: _write(folder / "values" / name, read[source]) for source, name in sources.items()}
+    return Staged(place, written)
 
 
-def lint(helm: Helm, chart: Chart, staged: Path, values: str) -> Case:
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def lint(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
     """`helm lint --strict` with one values file ("" for the chart's own)."""
-    done = helm.lint(staged, values=[staged / values] if values else [])
+    done = helm.lint(staged.chart, values=staged.of(values))
     if done.ok:
         return Case(f"lint {_shown(values)}")
     told = lint_errors(done.stdout.decode(errors="replace"), chart.name, chart.path) or said(done)
@@ -92,10 +94,10 @@ def in_checkout(text: str, name: str, path: str) -> str:
     return re.sub(files, lambda found: f"{prefix}{found[1]}", text)
 
 
-def render(helm: Helm, chart: Chart, staged: Path, values: str) -> Case:
+def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
     """All templates with one values file ("" for the chart's own)."""
     try:
-        helm.template(staged, values=[staged / values] if values else [], release=chart.name[:53])
+        helm.template(staged.chart, values=staged.of(values), release=chart.name[:53])
     except ChartFailed as error:
         return Case(f"render {_shown(values)}", outcome="failure", text=in_checkout(error.what, chart.name, chart.path))
     return Case(f"render {_shown(values)}")
