@@ -60,9 +60,13 @@ class Daemons:
             )
             raise Cannot(f"{refusal}{logs}" if "ended with" not in str(refusal) else str(refusal)) from None
 
-    def identities(self) -> dict[str, str]:
-        """name -> identity of the running daemon, for `alive`."""
-        return {name: identity(process.pid) for name, process in self.running.items()}
+    def let_go(self) -> dict[str, str]:
+        """name -> identity, for `alive`. From now on the daemons live on their own, whatever becomes of us."""
+        self.check()
+        known = {name: identity(process.pid) for name, process in self.running.items()}
+        for process in self.running.values():
+            process.returncode = 0  # else Popen warns that they run when it is forgotten
+        return known
 
 
 def last_lines(log: Path, count: int = 12) -> str:
@@ -121,24 +125,25 @@ def end_all(folder: Path, *, first: list[int], seconds: float = 10) -> None:
             os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + 3
     while any(identity(pid) for pid in first) and time.monotonic() < end:
-        reap()
         time.sleep(0.02)
     end = time.monotonic() + seconds
+    ended = set(first)
     while left := of_folder(folder):
+        ended.update(left)
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        reap()
         if time.monotonic() > end:
             raise Cannot(f"processes {left} of {folder} cannot be ended")
         time.sleep(0.05)
+    reap(sorted(ended))
 
 
-def reap() -> None:
-    """Take leave of ended children of this process."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def reap(pids: list[int]) -> None:
+    """Take leave of those that have ended and were started by this very process; no other child is waited for."""
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def mounts_below(folder: Path) -> list[str]:

@@ -166,7 +166,7 @@ def facts(folder: Path, daemons: processes.Daemons) -> dict[str, Any]:
         "buildkit": f"unix://{folder}/buildkitd.sock",
         "builder": BUILDER,
         "environment": environment(folder),
-        "processes": daemons.identities(),
+        "processes": daemons.let_go(),
     }
 
 

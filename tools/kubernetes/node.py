@@ -127,7 +127,7 @@ def facts(node: components.Layout, daemons: processes.Daemons) -> dict[str, Any]
         "dns": network.DNS,
         "containerd": str(node.containerd),
         "registries": [],
-        "processes": daemons.identities(),
+        "processes": daemons.let_go(),
     }
 
 
