@@ -1,0 +1,158 @@
+"""`pipeline-steps init`: writes a first pipeline.yaml for the charts found here.
+
+    cd my-repository && pipeline-steps init
+
+Looks for Chart.yaml and Dockerfile below this folder, and writes what it can tell from them, with comments for the
+rest. Never overwrites: exits with 5 when there is a pipeline.yaml already, with 2 when there is no chart.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_steps.core import boundary
+from pipeline_steps.core.config_file import NAME
+from pipeline_steps.core.errors import Conflict, UsageError
+from pipeline_steps.core.options import Option, parse
+from pipeline_steps.toolbox import files
+
+OPTIONS = (
+    Option("plan", "flag", "print it to stdout; write nothing"),
+    Option("quiet", "flag", "only errors on stderr"),
+    Option("verbose", "flag", "more on stderr"),
+)
+SKIPPED = frozenset({"node_modules", "vendor", "templates", "__pycache__"})
+KEYS = ("repository", "tag", "digest")
+WORDS = ("true", "false", "yes", "no", "on", "off", "null")
+#: How deep below this folder charts are looked for.
+DEPTH = 5
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, 2 when there is no chart, 5 when there is a pipeline.yaml."""
+
+    def work() -> int:
+        given = sys.argv[1:] if argv is None else argv
+        arguments = parse("pipeline-steps init", __doc__ or "", OPTIONS, given, os.environ)
+        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
+        text = first(Path.cwd())
+        if arguments.plan:
+            print(text, end="")
+            return 0
+        target = Path.cwd() / NAME
+        if target.exists() or target.is_symlink():
+            raise Conflict(f"there is a {NAME} already", where=str(target), advice="init --plan only prints")
+        files.write(target, text.encode(), mode=0o644)
+        log.info("%s written: set the channels, commit it, then: pipeline-steps doctor", NAME)
+        return 0
+
+    return boundary.guarded(work)
+
+
+def first(root: Path) -> str:
+    """The text of a first pipeline.yaml for the charts below `root`. Raises UsageError when there is none."""
+    found = sorted(walk(root, 0))
+    charts = [folder for folder, name in found if name == "Chart.yaml"]
+    dockerfiles = [folder for folder, name in found if name == "Dockerfile"]
+    if not charts:
+        raise UsageError(f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts")
+    images = {image_name(root, folder): _relative(root, folder) for folder in dockerfiles}
+    lines = ["# What pipeline_steps needs to know about this repository.", "charts:"]
+    for path in grouped(root, charts):
+        lines.append(f"  - path: {_text(path)}")
+        targets = {key for folder in charts if folder.match(path) for key in reference_keys(folder)}
+        lines += mapping(targets, list(images))
+    if images:
+        lines += ["images:", *(f"  {_text(name)}: {{context: {_text(path)}}}" for name, path in images.items())]
+    return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
+
+
+CHANNELS = """\
+# Where artifacts go: snapshots of every build, and releases. Put your own registry here, or into the environment.
+channels:
+  snapshot:
+    images: "${SNAPSHOT_REGISTRY:-registry.example.com/snapshot}"
+    charts: "oci://${SNAPSHOT_REGISTRY:-registry.example.com/snapshot}/charts"
+  production:
+    images: "${PRODUCTION_REGISTRY:-registry.example.com/production}"
+    charts: ["oci://${PRODUCTION_REGISTRY:-registry.example.com/production}/charts"]
+# The clusters that integration_test may use; `pipeline-steps sandbox up` gives you one on your machine.
+clusters:
+  ci: {kubeconfig: "${CI_KUBECONFIG:-kubeconfig}"}
+"""
+
+
+def walk(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
+    """(folder, file name) of every Chart.yaml and Dockerfile; a chart's own subcharts are not looked for."""
+    names = {entry.name for entry in folder.iterdir() if entry.is_file()}
+    for name in ("Chart.yaml", "Dockerfile"):
+        if name in names:
+            yield folder, name
+    if "Chart.yaml" in names or depth == DEPTH:
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".") and entry.name not in SKIPPED:
+            yield from walk(entry, depth + 1)
+
+
+def grouped(root: Path, charts: Sequence[Path]) -> list[str]:
+    """Paths for `charts`, a glob where several charts lie side by side."""
+    parents: dict[str, list[str]] = {}
+    for chart in charts:
+        path = _relative(root, chart)
+        parents.setdefault(path.rpartition("/")[0], []).append(path)
+    several = {parent for parent, paths in parents.items() if parent and (len(paths) > 1 or parent.endswith("charts"))}
+    return [path for parent, paths in parents.items() for path in ([f"{parent}/*"] if parent in several else paths)]
+
+
+def reference_keys(chart: Path) -> Iterator[str]:
+    """The values keys of a chart that look like an image reference: image.repository and its neighbours."""
+    import yaml
+
+    try:
+        values: Any = yaml.safe_load((chart / "values.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    image = values.get("image") if isinstance(values, dict) else None
+    if isinstance(image, dict) and "repository" in image:
+        yield from (f"image.{key}" for key in KEYS if key in image)
+
+
+def mapping(targets: set[str], images: Sequence[str]) -> list[str]:
+    """The lines that say which values carry an image's reference: as they are when it is clear, else as a comment."""
+    if not targets:
+        return []
+    keys = ", ".join(f'image.{key}: "{{{key}}}"' for key in KEYS if f"image.{key}" in targets)
+    if len(images) == 1:
+        return ["    images:", f"      {_text(images[0])}: {{{keys}}}"]
+    return [
+        "    # the image that goes into these values, by its name below `images`:",
+        f"    # images: {{NAME: {{{keys}}}}}",
+    ]
+
+
+def image_name(root: Path, folder: Path) -> str:
+    """A name for the image built in `folder`: the folder's, or its parent's when it only says that it is an app."""
+    names = [name for name in (folder.name, folder.parent.name) if name not in ("app", "docker", "image", "src")]
+    return (names or [root.name])[0].lower()
+
+
+def _relative(root: Path, folder: Path) -> str:
+    return folder.relative_to(root).as_posix()
+
+
+def _text(value: str) -> str:
+    """A YAML scalar: plain where that is safe."""
+    plain = value and value[0].isalpha() and all(one.isalnum() or one in "-_./" for one in value)
+    return value if plain and value.lower() not in WORDS else json.dumps(value)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,167 @@
+"""What `doctor` asks: one function for each thing a step may need; each says what is there, or raises our errors.
+
+Nothing is written outside, and nothing inside but what is removed again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.errors import ConfigurationError, MachineError, ToolMissing
+from pipeline_steps.toolbox import process
+
+ABSENT = "pipeline-steps-doctor"
+
+
+def git(_config: Config | None) -> str:
+    """git itself. Raises ToolMissing."""
+    program = process.find("git", advice="apt-get install git, or whatever package of your system brings it")
+    return process.run([program, "--version"], timeout=30).stdout.decode(errors="replace").strip()
+
+
+def helm(_config: Config | None) -> str:
+    """helm, in a version that works. Raises ToolMissing, MachineError."""
+    from pipeline_steps.clusters.helm import Helm
+
+    found = Helm.find()
+    return f"helm {found.version} ({found.program})"
+
+
+def engine(_config: Config | None) -> str:
+    """A docker engine that answers this account. Raises Unreachable, AccessRefused."""
+    from pipeline_steps.sandbox.engine import version
+
+    return f"docker engine {version()}"
+
+
+def buildx(_config: Config | None) -> str:
+    """buildx and the BuildKit behind it; without it the classic builder is used. Raises ToolMissing."""
+    advice = "install docker's buildx plugin: without it images are not bit-identical and BuildKit syntax is refused"
+    done = process.run(["docker", "buildx", "inspect"], timeout=60, advice=advice)
+    if not done.ok:
+        raise ToolMissing(f"docker buildx does not work: {done.tail(2)}", advice=advice)
+    found = re.search(r"BuildKit(?: version)?:\s*v?(\S+)", done.stdout.decode(errors="replace"))
+    return f"buildx, BuildKit {found[1] if found else 'of an unknown version'}"
+
+
+def source(config: Config | None) -> str:
+    """The checkout that pipeline.yaml lies in. Raises ConfigurationError."""
+    from pipeline_steps.sources.table import open_source
+
+    it = open_source(_configured(config).root)
+    return f"{type(it).__name__} checkout in {_configured(config).root}"
+
+
+def state(config: Config | None) -> str:
+    """The folder for state, JUnit and logs can be written. Raises MachineError."""
+    root = _configured(config).root
+    folder = root / ".pipeline" if (root / ".pipeline").is_dir() else root
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise MachineError(f"cannot write there: {error.strerror}", where=str(folder)) from error
+    return f"{folder} can be written"
+
+
+def snapshot_images(config: Config | None) -> str:
+    return _registry(_configured(config), "channels.snapshot.images", _configured(config).channels.snapshot.images)
+
+
+def production_images(config: Config | None) -> str:
+    return _registry(_configured(config), "channels.production.images", _configured(config).channels.production.images)
+
+
+def snapshot_charts(config: Config | None) -> str:
+    return _repositories(_configured(config), "channels.snapshot.charts", _configured(config).channels.snapshot.charts)
+
+
+def production_charts(config: Config | None) -> str:
+    it = _configured(config)
+    return _repositories(it, "channels.production.charts", it.channels.production.charts)
+
+
+def cluster(config: Config | None) -> str:
+    """Every configured cluster answers this account. Raises ConfigurationError, MachineError."""
+    from pipeline_steps.clusters import kubeconfig
+    from pipeline_steps.clusters.kubernetes import Api
+
+    it = _configured(config)
+    if not it.clusters:
+        raise ConfigurationError("no cluster is configured", advice="clusters: {NAME: {kubeconfig: FILE}}")
+    found = []
+    for name in it.clusters:
+        entry = it.clusters[name]
+        path = it.root / Path(entry.kubeconfig).expanduser()
+        version = Api(kubeconfig.load(path, entry.context)).get("/version") or {}
+        found.append(f"{name}: Kubernetes {version.get('gitVersion', 'of an unknown version')}")
+    return ", ".join(found)
+
+
+def _configured(config: Config | None) -> Config:
+    if config is None:
+        raise ConfigurationError("no pipeline.yaml here", advice="pipeline-steps init writes a first one")
+    return config
+
+
+def _registry(config: Config, key: str, images: str | None) -> str:
+    """The registry answers and takes the login, asked for a tag that does not exist."""
+    from pipeline_steps.oci.reference import Reference
+    from pipeline_steps.oci.registry import connect
+
+    if not images:
+        raise ConfigurationError("not set", where=key, advice="like registry.example.com/team")
+    reference = Reference.parse(f"{images}/{ABSENT}", where=key)
+    connect(reference, config.hosts).head(reference.path, ABSENT)
+    return f"{images} answers, login accepted"
+
+
+def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> str:
+    """Every chart repository answers, asked for a chart that does not exist."""
+    from pipeline_steps.repositories.table import open_repository
+
+    urls = several(charts) if charts else ()
+    if not urls:
+        raise ConfigurationError("not set", where=key, advice="like oci://registry.example.com/charts")
+    for url in urls:
+        open_repository(url, config.hosts).find(ABSENT, "0.0.0")
+    return f"{', '.join(urls)} answers"
+
+
+Probe = Callable[["Config | None"], str]
+#: The name of a need → how it is asked.
+PROBES: dict[str, Probe] = {
+    "git": git,
+    "source": source,
+    "state folder": state,
+    "helm": helm,
+    "engine": engine,
+    "buildx": buildx,
+    "snapshot images": snapshot_images,
+    "snapshot charts": snapshot_charts,
+    "cluster": cluster,
+    "production images": production_images,
+    "production charts": production_charts,
+}
+#: Steps go another way without these.
+OPTIONAL = frozenset({"buildx"})
+#: What does not need a pipeline.yaml.
+OF_MACHINE = ("git", "helm", "engine", "buildx")
+EVERY = ("git", "source", "state folder")
+#: The needs of each step that this version has.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "check": (*EVERY, "helm"),
+    "build_image": (*EVERY, "engine", "buildx", "snapshot images"),
+    "snapshot": (*EVERY, "snapshot images", "snapshot charts"),
+    "integration_test": (*EVERY, "helm", "snapshot charts", "cluster"),
+    "report": EVERY,
+    "tag_release": (*EVERY, "helm", "snapshot images", "snapshot charts", "production images", "production charts"),
+    "promote": (*EVERY, "helm", "snapshot images", "snapshot charts", "production images", "production charts"),
+}
