@@ -11,8 +11,9 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,10 +76,12 @@ def run(
     stdin: bytes | None = None,
     timeout: float | None = None,
     advice: str = "",
+    tell: Callable[[str], None] | None = None,
 ) -> Completed:
     """Run a program to its end and return what it left; a failing exit code is the caller's to judge.
 
     env: added to the cleaned environment. timeout: seconds, then the whole group is ended and `code` is None.
+    tell: called in another thread with every line of standard error as it comes, redacted.
     Raises ToolMissing when the program does not exist, Interrupted (in any thread) once `stop_all` was called.
     """
     if _ended:
@@ -99,20 +102,44 @@ def run(
             raise
         raise ToolMissing(f"{command[0]} is not installed", advice=advice or f"install {command[0]}") from error
     _running.add(child)
+    listener = _Listener(child, tell) if tell else None
     try:
         stdout, stderr = child.communicate(stdin, timeout=timeout)
         if _ended:
             raise Interrupted(_ended[0])
-        return Completed(tuple(command), child.returncode, stdout, stderr)
+        return Completed(tuple(command), child.returncode, stdout, listener.all() if listener else stderr)
     except subprocess.TimeoutExpired:
         stop(child)
         stdout, stderr = child.communicate()
-        return Completed(tuple(command), None, stdout, stderr)
+        return Completed(tuple(command), None, stdout, listener.all() if listener else stderr)
     except BaseException:
         stop(child)
         raise
     finally:
         _running.discard(child)
+
+
+class _Listener:
+    """Reads a child's standard error line by line in a thread, in the place of `communicate`."""
+
+    def __init__(self, child: subprocess.Popen[bytes], tell: Callable[[str], None]) -> None:
+        stream, child.stderr = child.stderr, None
+        self._heard: list[bytes] = []
+
+        def listen() -> None:
+            assert stream is not None, "opened as a pipe"
+            with stream:
+                for line in stream:
+                    self._heard.append(line)
+                    tell(redact(line.decode(errors="replace").rstrip()))
+
+        self._thread = threading.Thread(target=listen, daemon=True)
+        self._thread.start()
+
+    def all(self) -> bytes:
+        """Everything that was said, once the child has closed it."""
+        self._thread.join()
+        return b"".join(self._heard)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
