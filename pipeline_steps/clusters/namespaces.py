@@ -11,7 +11,6 @@ import base64
 import json
 import re
 import secrets
-import time
 from collections.abc import Mapping
 
 from pipeline_steps.clusters.kubernetes import Api
@@ -19,8 +18,6 @@ from pipeline_steps.core.errors import Conflict, MachineError
 
 MANAGED = {"app.kubernetes.io/managed-by": "pipeline-steps"}
 PULL_SECRET = "pipeline-steps-pull"
-#: Seconds between two looks whether a namespace has gone.
-PAUSE = 0.1
 #: Seconds that pods of a removed test get to end by themselves: nobody needs them any more.
 POD_GRACE = "1"
 
@@ -100,18 +97,15 @@ def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[st
         api.patch(f"{home}/serviceaccounts/default", reference)
 
 
-def remove(api: Api, name: str, *, wait: float) -> bool:
-    """Delete the namespace with all in it and wait at most `wait` seconds; False when it is still going then."""
+def remove(api: Api, name: str) -> None:
+    """Delete the namespace with all in it; pods end at once, the rest is the server's work.
+
+    Nobody waits for that: the server lets five seconds pass before it begins (namespaceDeletionGracePeriod of its
+    controller), and no other test has this name.
+    """
     path = f"/api/v1/namespaces/{name}"
     api.delete(f"{path}/pods", gracePeriodSeconds=POD_GRACE)
-    if not api.delete(path):
-        return True
-    end = time.monotonic() + wait
-    while time.monotonic() < end:
-        if api.get(path) is None:
-            return True
-        time.sleep(PAUSE)
-    return False
+    api.delete(path)
 
 
 def abandon(api: Api, name: str) -> None:

@@ -27,8 +27,6 @@ from pipeline_steps.toolbox.process import Completed
 
 log = logging.getLogger(__name__)
 
-#: Seconds a removed namespace gets to vanish before it is left to `sweep`.
-REMOVAL_SECONDS = 60.0
 UNINSTALL_SECONDS = 60.0
 
 
@@ -102,7 +100,7 @@ def _observed(helm: Helm, api: Api, trial: Trial) -> Observed:
     )
     install = Case("install", time.monotonic() - start)
     if not installed.ok:
-        return _failed(api, trial, watcher, "install", installed, ())
+        return _failed(api, trial, watcher, "install", installed, (install,))
     nothing = _nothing_to_test(installed)
     if nothing:
         return Observed((install, Case("test", 0.0, nothing)), cause=Cause("nothing to test", nothing))
@@ -135,9 +133,10 @@ def _failed(
     seen = diagnosis.look(api, trial.namespace, watcher, phase=phase, said=said(done))
     cause = diagnosis.judge(seen)
     bundle = diagnosis.collect(api, trial.namespace, watcher, seen, cause, trial.bundle)
-    if not any(case.failure for case in cases):
-        cases = (*cases, Case(phase, 0.0))
-    shown = tuple(case._replace(failure=str(cause)) if case.failure or case is cases[-1] else case for case in cases)
+    if phase == "test" and not any(case.failure for case in cases):
+        cases = (*cases, Case("test", 0.0, str(cause)))
+    failed = [case for case in cases if case.failure] or [cases[-1]]
+    shown = tuple(case._replace(failure=str(cause)) if case in failed else case for case in cases)
     return Observed(shown, watcher.ran, cause=cause, bundle=tuple(bundle))
 
 
@@ -205,8 +204,8 @@ def _clean_up(helm: Helm, api: Api, trial: Trial) -> None:
         done = helm.uninstall(_target(api, trial), timeout=UNINSTALL_SECONDS)
         if not done.ok:
             log.warning("release %s is not removed cleanly: %s", trial.release, said(done))
-        if trial.fresh and not namespaces.remove(api, trial.namespace, wait=REMOVAL_SECONDS):
-            log.warning("namespace %s is still going after %d s: sweep will look", trial.namespace, REMOVAL_SECONDS)
+        if trial.fresh:
+            namespaces.remove(api, trial.namespace)
     except PipelineError as error:
         log.warning("namespace %s is left behind for sweep: %s", trial.namespace, error)
 

@@ -63,7 +63,7 @@ class Watcher:
     def ran(self) -> tuple[Ran, ...]:
         """Every container that was started, init containers among them."""
         return tuple(
-            Ran(pod["metadata"]["name"], status["name"], status["image"], status["imageID"].rpartition("@")[2])
+            Ran(pod["metadata"]["name"], status["name"], _image(pod, status), status["imageID"].rpartition("@")[2])
             for pod in self.pods
             for status in statuses(pod)
             if status.get("imageID") and "waiting" not in status.get("state", {})
@@ -131,3 +131,12 @@ def statuses(pod: Object) -> list[Object]:
     """The status of every container of `pod` that has one, init containers first."""
     status = pod.get("status", {})
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _image(pod: Object, status: Object) -> str:
+    """The image of a container as its pod was written; a status has what the runtime makes of it."""
+    spec = pod["spec"]
+    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        if container["name"] == status["name"]:
+            return str(container["image"])
+    return str(status["image"])
