@@ -1,1 +1,1 @@
-"""What the CI system around a step says about its build, read from environment variables; no network."""
+"""What CI systems say about the build a process runs in. Reporting to them does not belong here (`reviews`)."""

@@ -1,38 +1,44 @@
-"""GitHub Actions. Source: GitHub's "Variables reference" (contracts.md §2.2)."""
+"""GitHub Actions' default variables and its event file. Source: GitHub documentation, "Variables reference"."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline_steps.ci.build import Build
+from pipeline_steps.core.errors import MachineError
 
 
-def build(environ: Mapping[str, str]) -> Build | None:
-    """The build, or None outside Actions. On pull_request GITHUB_SHA is a merge commit nobody reviewed."""
-    if environ.get("GITHUB_ACTIONS") != "true":
-        return None
-    run = environ.get("GITHUB_RUN_ID", "")
-    repository = environ.get("GITHUB_REPOSITORY", "")
-    kind, name = environ.get("GITHUB_REF_TYPE"), environ.get("GITHUB_REF_NAME")
-    review, head = _pull_request(environ)
-    return Build(
+def build(environ: Mapping[str, str]) -> Build:
+    """The build of a GitHub workflow run; a repeated attempt is the same build."""
+    said = environ.get
+    server, repository, run = said("GITHUB_SERVER_URL"), said("GITHUB_REPOSITORY"), said("GITHUB_RUN_ID")
+    build = Build(
         "github_actions",
-        url=f"{environ.get('GITHUB_SERVER_URL', '')}/{repository}/actions/runs/{run}",
-        id=f"github-{repository}-{run}",
-        tag=name if kind == "tag" else None,
-        branch=name if kind == "branch" and not review else None,
-        review=review,
-        target=environ.get("GITHUB_BASE_REF") or None,
-        revision=head or environ.get("GITHUB_SHA"),
+        url=f"{server}/{repository}/actions/runs/{run}" if server and repository and run else None,
+        id=run,
+        revision=said("GITHUB_SHA"),
     )
+    if said("GITHUB_EVENT_NAME", "").startswith("pull_request"):
+        pull = _event(said("GITHUB_EVENT_PATH")).get("pull_request") or {}
+        ref = re.fullmatch(r"refs/pull/(\d+)/.*", said("GITHUB_REF", ""))
+        number = str(pull["number"]) if "number" in pull else ref and ref[1]
+        # GITHUB_SHA is a merge made for testing: the verdict belongs to the head
+        head = (pull.get("head") or {}).get("sha")
+        return build._replace(review=number, target=said("GITHUB_BASE_REF"), head=head)
+    if said("GITHUB_REF_TYPE") == "tag":
+        return build._replace(tag=said("GITHUB_REF_NAME"))
+    return build._replace(branch=said("GITHUB_REF_NAME"))
 
 
-def _pull_request(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    path = environ.get("GITHUB_EVENT_PATH")
-    if not environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request") or not path:
-        return None, None
-    event = json.loads(Path(path).read_bytes())
-    pull = event["pull_request"]
-    return str(pull["number"]), str(pull["head"]["sha"])
+def _event(path: str | None) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        event = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise MachineError(f"cannot read the event of this run: {error}", where=path) from error
+    return event if isinstance(event, dict) else {}

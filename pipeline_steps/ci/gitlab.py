@@ -1,4 +1,4 @@
-"""GitLab CI. Source: GitLab's predefined variables reference, 17.x (contracts.md §7.1)."""
+"""GitLab CI's predefined variables. Source: GitLab documentation 17, "Predefined CI/CD variables reference"."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from collections.abc import Mapping
 from pipeline_steps.ci.build import Build
 
 
-def build(environ: Mapping[str, str]) -> Build | None:
-    """The build, or None outside GitLab CI. gitlab-ci-local sets GITLAB_CI=false, so its presence counts."""
-    if "GITLAB_CI" not in environ:
-        return None
-    review = environ.get("CI_MERGE_REQUEST_IID")
-    index, total = environ.get("CI_NODE_INDEX", ""), environ.get("CI_NODE_TOTAL", "")
+def build(environ: Mapping[str, str]) -> Build:
+    """The build of a GitLab job: its pipeline, which all jobs share."""
+    said = environ.get
+    review = said("CI_MERGE_REQUEST_IID")
+    tag = None if review else said("CI_COMMIT_TAG")
+    revision = said("CI_COMMIT_SHA")
     return Build(
         "gitlab",
-        url=environ.get("CI_PIPELINE_URL", ""),
-        id=f"gitlab-{environ.get('CI_PROJECT_ID', '')}-{environ.get('CI_PIPELINE_ID', '')}",
-        tag=environ.get("CI_COMMIT_TAG") or None,
-        branch=None if review or environ.get("CI_COMMIT_TAG") else environ.get("CI_COMMIT_BRANCH") or None,
+        url=said("CI_JOB_URL") or said("CI_PIPELINE_URL"),
+        id=said("CI_PIPELINE_ID"),
+        tag=tag,
+        # gitlab-ci-local leaves CI_COMMIT_BRANCH set beside a tag
+        branch=None if tag or review else said("CI_COMMIT_BRANCH"),
         review=review,
-        target=environ.get("CI_MERGE_REQUEST_TARGET_BRANCH_NAME") if review else None,
-        # In merged-results pipelines CI_COMMIT_SHA is a commit GitLab made; the reviewed one has its own variable.
-        revision=environ.get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or environ.get("CI_COMMIT_SHA"),
-        shard=(int(index), int(total)) if index.isdigit() and total.isdigit() else None,
+        target=said("CI_MERGE_REQUEST_TARGET_BRANCH_NAME") if review else None,
+        revision=revision,
+        # set in merged-results pipelines only, where CI_COMMIT_SHA is a merge made for testing
+        head=(said("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or revision) if review else None,
+        shard=_shard(said("CI_NODE_INDEX"), said("CI_NODE_TOTAL")),
     )
+
+
+def _shard(index: str | None, total: str | None) -> tuple[int, int] | None:
+    if not index or not total or not index.isdecimal() or not total.isdecimal():
+        return None
+    return int(index), int(total)

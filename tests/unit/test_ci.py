@@ -1,0 +1,187 @@
+"""What the environment of each CI system says about the build."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.ci.build import Build, detect
+from pipeline_steps.core.errors import MachineError
+
+JENKINS = {
+    "JENKINS_URL": "https://ci.example.com/",
+    "BUILD_TAG": "jenkins-charts-12",
+    "BUILD_URL": "https://ci.example.com/job/charts/12/",
+    "GIT_COMMIT": "c" * 40,
+}
+OF_JENKINS = Build("jenkins", url=JENKINS["BUILD_URL"], id="jenkins-charts-12", revision="c" * 40)
+GITLAB = {
+    "GITLAB_CI": "true",
+    "CI_PIPELINE_ID": "77",
+    "CI_PIPELINE_URL": "https://git.example.com/p/-/pipelines/77",
+    "CI_JOB_URL": "https://git.example.com/p/-/jobs/8",
+    "CI_COMMIT_SHA": "c" * 40,
+}
+OF_GITLAB = Build("gitlab", url=GITLAB["CI_JOB_URL"], id="77", revision="c" * 40)
+GITHUB = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "o/r",
+    "GITHUB_RUN_ID": "5",
+    "GITHUB_RUN_ATTEMPT": "2",
+    "GITHUB_SHA": "c" * 40,
+}
+OF_GITHUB = Build("github_actions", url="https://github.com/o/r/actions/runs/5", id="5", revision="c" * 40)
+HEAD = "d" * 40
+
+CASES: dict[str, tuple[dict[str, str], Build]] = {
+    "a terminal": ({"CI": "true", "HOME": "/h"}, Build("terminal")),
+    "jenkins without root URL": (
+        {"BUILD_TAG": "jenkins-a-1", "GIT_BRANCH": "origin/main"},
+        Build("jenkins", id="jenkins-a-1", branch="main"),
+    ),
+    "another program's BUILD_TAG": ({"BUILD_TAG": "v1"}, Build("terminal")),
+    "jenkins, multibranch branch": (
+        {**JENKINS, "BRANCH_NAME": "release/1", "GIT_BRANCH": "release/1"},
+        OF_JENKINS._replace(branch="release/1"),
+    ),
+    "jenkins, multibranch tag": (
+        {**JENKINS, "TAG_NAME": "hello-1.0.0", "BRANCH_NAME": "hello-1.0.0"},
+        OF_JENKINS._replace(tag="hello-1.0.0"),
+    ),
+    "jenkins, multibranch pull request": (
+        {**JENKINS, "CHANGE_ID": "9", "CHANGE_TARGET": "main", "BRANCH_NAME": "PR-9", "CHANGE_BRANCH": "main"},
+        OF_JENKINS._replace(review="9", target="main"),
+    ),
+    "jenkins, git plugin, detached": ({**JENKINS, "GIT_BRANCH": "detached"}, OF_JENKINS),
+    "jenkins, git plugin, tag": (
+        {**JENKINS, "GIT_BRANCH": "refs/tags/v1"},
+        OF_JENKINS._replace(tag="v1"),
+    ),
+    "jenkins, gerrit patch set": (
+        {
+            **JENKINS,
+            "GERRIT_EVENT_TYPE": "patchset-created",
+            "GERRIT_CHANGE_NUMBER": "1234",
+            "GERRIT_PATCHSET_NUMBER": "3",
+            "GERRIT_PATCHSET_REVISION": HEAD,
+            "GERRIT_BRANCH": "main",
+            "GERRIT_REFSPEC": "refs/changes/34/1234/3",
+        },
+        OF_JENKINS._replace(review="1234", target="main", revision=HEAD, head=HEAD),
+    ),
+    "jenkins, gerrit tag": (
+        {
+            **JENKINS,
+            "GERRIT_EVENT_TYPE": "ref-updated",
+            "GERRIT_REFNAME": "refs/tags/web-1.0.0+b",
+            "GERRIT_NEWREV": HEAD,
+        },
+        OF_JENKINS._replace(tag="web-1.0.0+b", revision=HEAD),
+    ),
+    "jenkins, gerrit branch": (
+        {**JENKINS, "GERRIT_EVENT_TYPE": "ref-updated", "GERRIT_REFNAME": "refs/heads/main", "GERRIT_NEWREV": HEAD},
+        OF_JENKINS._replace(branch="main", revision=HEAD),
+    ),
+    "jenkins, gerrit configuration": (
+        {**JENKINS, "GERRIT_EVENT_TYPE": "ref-updated", "GERRIT_REFNAME": "refs/meta/config", "GERRIT_NEWREV": HEAD},
+        OF_JENKINS._replace(revision=HEAD),
+    ),
+    "jenkins, gerrit tag deleted": (
+        {**JENKINS, "GERRIT_EVENT_TYPE": "ref-updated", "GERRIT_REFNAME": "refs/tags/v1", "GERRIT_NEWREV": "0" * 40},
+        OF_JENKINS._replace(revision=None),
+    ),
+    "jenkins, gerrit change merged": (
+        {
+            **JENKINS,
+            "GERRIT_EVENT_TYPE": "change-merged",
+            "GERRIT_CHANGE_NUMBER": "1234",
+            "GERRIT_PATCHSET_REVISION": HEAD,
+            "GERRIT_BRANCH": "main",
+            "GERRIT_NEWREV": "e" * 40,
+        },
+        OF_JENKINS._replace(branch="main", revision="e" * 40),
+    ),
+    "jenkins, gerrit multibranch": (
+        {**JENKINS, "GERRIT_API_URL": "https://g.example.com", "BRANCH_NAME": "34/1234/2"},
+        OF_JENKINS._replace(review="1234", head="c" * 40),
+    ),
+    "gitlab branch": ({**GITLAB, "CI_COMMIT_BRANCH": "main"}, OF_GITLAB._replace(branch="main")),
+    "gitlab tag": (
+        {**GITLAB, "CI_COMMIT_TAG": "v1", "CI_COMMIT_BRANCH": "main"},
+        OF_GITLAB._replace(tag="v1"),
+    ),
+    "gitlab merge request": (
+        {
+            **GITLAB,
+            "CI_MERGE_REQUEST_IID": "4",
+            "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+            "CI_COMMIT_REF_NAME": "x",
+        },
+        OF_GITLAB._replace(review="4", target="main", head="c" * 40),
+    ),
+    "gitlab merged results": (
+        {
+            **GITLAB,
+            "CI_MERGE_REQUEST_IID": "4",
+            "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": HEAD,
+        },
+        OF_GITLAB._replace(review="4", target="main", head=HEAD),
+    ),
+    "gitlab parallel": (
+        {**GITLAB, "CI_COMMIT_BRANCH": "main", "CI_NODE_INDEX": "2", "CI_NODE_TOTAL": "4"},
+        OF_GITLAB._replace(branch="main", shard=(2, 4)),
+    ),
+    "gitlab not parallel": (
+        {**GITLAB, "CI_COMMIT_BRANCH": "main", "CI_NODE_TOTAL": "1"},
+        OF_GITLAB._replace(branch="main"),
+    ),
+    "gitlab-ci-local": (
+        {"GITLAB_CI": "false", "CI_COMMIT_SHA": "c" * 40, "CI_COMMIT_BRANCH": "main"},
+        Build("gitlab", revision="c" * 40, branch="main"),
+    ),
+    "github branch": (
+        {**GITHUB, "GITHUB_EVENT_NAME": "push", "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"},
+        OF_GITHUB._replace(branch="main"),
+    ),
+    "github tag": (
+        {**GITHUB, "GITHUB_EVENT_NAME": "push", "GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "hello-1.0.0"},
+        OF_GITHUB._replace(tag="hello-1.0.0"),
+    ),
+    "github pull request without event file": (
+        {
+            **GITHUB,
+            "GITHUB_EVENT_NAME": "pull_request",
+            "GITHUB_REF": "refs/pull/7/merge",
+            "GITHUB_REF_TYPE": "branch",
+            "GITHUB_REF_NAME": "7/merge",
+            "GITHUB_BASE_REF": "main",
+            "GITHUB_HEAD_REF": "main",
+        },
+        OF_GITHUB._replace(review="7", target="main"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_build_is_what_the_environment_says(case: str) -> None:
+    environ, expected = CASES[case]
+    assert detect(environ) == expected
+    assert detect(
+        {**environ, "TAG_NAME": environ.get("TAG_NAME", ""), "CI_COMMIT_TAG": environ.get("CI_COMMIT_TAG", "")}
+    ) == (expected), "an empty variable is none"
+
+
+@pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
+def test_a_pull_request_is_read_from_the_event(tmp_path: Path, event: str) -> None:
+    path = tmp_path / "event.json"
+    path.write_text(json.dumps({"pull_request": {"number": 7, "head": {"sha": HEAD}}}))
+    environ = {**GITHUB, "GITHUB_EVENT_NAME": event, "GITHUB_REF": "refs/heads/main", "GITHUB_BASE_REF": "main"}
+    found = detect({**environ, "GITHUB_EVENT_PATH": str(path)})
+    assert found == OF_GITHUB._replace(review="7", target="main", head=HEAD)
+    path.write_text("{")
+    with pytest.raises(MachineError, match=r"event\.json: cannot read the event of this run"):
+        detect({**environ, "GITHUB_EVENT_PATH": str(path)})
