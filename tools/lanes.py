@@ -41,9 +41,10 @@ class Lane(NamedTuple):
     commands: tuple[tuple[str, ...], ...]
 
 
+PYTEST = ("python", "-m", "pytest", "-q")
 LANES = (
     Lane("lint", (("ruff", "check", "."), ("mypy",), ("lint-imports",))),
-    *(Lane(name, (("pytest", "-q", f"tests/{name}"),)) for name in ("unit", "contract", "systems", "workflows")),
+    *(Lane(name, ((*PYTEST, f"tests/{name}"),)) for name in ("unit", "contract", "systems", "workflows")),
 )
 CHECK = ("lint", "unit", "contract")
 
@@ -102,22 +103,16 @@ def after(first: Callable[[], object], second: Callable[[], object]) -> Callable
 
 
 def base_environment() -> dict[str, str]:
-    """helm 4 on PATH, both helms by name, this checkout's commands before all."""
-    helm4, helm3 = programs.get("helm4"), programs.get("helm3")
-    return {
-        "PATH": systems.path_with(environment.VENV / "bin", helm4),
-        "PIPELINE_STEPS_TEST_HELM4": str(helm4 / "helm"),
-        "PIPELINE_STEPS_TEST_HELM3": str(helm3 / "helm"),
-    }
+    """helm 4 on PATH, and this checkout's commands before all."""
+    return {"PATH": systems.path_with(environment.VENV / "bin", programs.get("helm4"))}
 
 
 def full_environment(started: systems.Started) -> dict[str, str]:
-    """The base with crane, an engine and a node."""
+    """The base with crane, an engine and a node; tests find the last two themselves where they run."""
     engine = systems.engine_up(started)
     node = systems.node_up(started, [])
-    base = base_environment()
-    path = f"{base['PATH']}:{programs.get('crane')}"
-    return {**base, **engine["environment"], "PATH": path, "PIPELINE_STEPS_TEST_KUBECONFIG": node["kubeconfig"]}
+    path = f"{base_environment()['PATH']}:{programs.get('crane')}"
+    return {**engine["environment"], "PATH": path, "KUBECONFIG": node["kubeconfig"]}
 
 
 def with_systems(names: tuple[str, ...], note: Path) -> list[tuple[str, bool, float]]:

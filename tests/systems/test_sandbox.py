@@ -18,6 +18,7 @@ import pytest
 from pipeline_steps.sandbox import ledger, processes, sandbox
 from pipeline_steps.sandbox.sandbox import Wanted
 from pipeline_steps.toolbox import daemon
+from tests.support import machine
 
 
 class Ran(NamedTuple):
@@ -30,6 +31,12 @@ def cli(folder: Path, *words: str, **environment: str) -> Ran:
     command = [sys.executable, "-m", "pipeline_steps", "sandbox", *words, "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(autouse=True)
+def engine(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in docker_engine.environment.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
