@@ -53,7 +53,7 @@ def differences(tested: str, released: str, replaced: Mapping[str, str]) -> list
     """
     substitute = _Substitution(replaced)
     before, after = _templates(tested), _templates(released)
-    found = []
+    found: list[Difference] = []
     for name in dict.fromkeys([*before, *after]):
         found += _compared(name, before.get(name, []), after.get(name, []), substitute)
     return found
