@@ -57,15 +57,31 @@ class Checkout:
 
     def chart(self, name: str) -> Chart:
         """One chart. Raises ConfigurationError naming the nearest when there is none of that name."""
+        return self.charts[self.known(name)]
+
+    def known(self, name: str) -> str:
+        """`name`, if there is a chart of that name. Raises ConfigurationError naming the nearest."""
         if name not in self._folders:
             raise ConfigurationError(
                 f"there is no chart {name!r}", where=self._where("charts"), advice=nearest(name, self._folders)
             )
-        return self.charts[name]
+        return name
 
-    def images_of(self, chart: Chart) -> dict[str, ImageEntry]:
-        """The entries of a chart's images, its subcharts' among them."""
-        return {name: self.image_entry(name) for name in chart.images}
+    def version(self, name: str) -> str:
+        """The version of a chart as in its Chart.yaml. Raises ConfigurationError as `known` does."""
+        return self._closures.metadata(self._folders[self.known(name)]).version
+
+    def content_of(self, name: str) -> str | None:
+        """The content of a chart, None when it cannot be told: an old revision may lack it, or be broken."""
+        try:
+            return self.chart(name).content
+        except ConfigurationError:
+            return None
+
+    def images_of(self, chart: Chart | str) -> dict[str, ImageEntry]:
+        """The entries of a chart's images, its subcharts' among them. chart: it, or its name."""
+        it = self.chart(chart) if isinstance(chart, str) else chart
+        return {name: self.image_entry(name) for name in it.images}
 
     def image_entry(self, name: str) -> ImageEntry:
         """One entry of `images`, with overlays. Raises ConfigurationError naming the nearest."""
@@ -102,6 +118,11 @@ class Checkout:
         places = [f"{prefix}{place}".rstrip("/") or "." for place in chart.places]
         return self.source.position(self.revision, places)
 
+    @property
+    def written_in(self) -> str:
+        """Where pipeline.yaml stands, relative to `folder`."""
+        return self.config.files[0].relative_to(self.config.root).as_posix()
+
     # -- what pipeline.yaml says ------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -110,7 +131,7 @@ class Checkout:
         return self._read(self.tree, f"@{self.revision[:12]}" if self._at_revision else "")
 
     def _read(self, tree: Tree, at: str) -> Document:
-        name = self.config.files[0].relative_to(self.config.root).as_posix()
+        name = self.written_in
         if name not in tree.entries():
             advice = "add it to the source; is it ignored?"
             raise ConfigurationError("is not in the source", where=f"{self.config.files[0]}{at}", advice=advice)
@@ -200,7 +221,7 @@ class Checkout:
     def _modified(self, closure: Closure) -> tuple[str, ...]:
         """What differs from the revision: files below the places, and pipeline.yaml when its entries do."""
         changed = [path for path in self.tree.modified if any(paths.holds(place, path) for place in closure.places)]
-        name = self.config.files[0].name
+        name = self.written_in
         if name in self.tree.modified and name not in changed and self._entries_differ(closure):
             changed.append(name)
         return tuple(sorted(changed))

@@ -1,0 +1,176 @@
+"""Which charts a build is about, and that all its steps agree, on real git checkouts."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.ci.build import Build
+from pipeline_steps.core import config_file, selection
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.errors import ConfigurationError, UsageError
+from pipeline_steps.core.selection import Asked, Selection
+from pipeline_steps.state.state import State
+from tests.support.gits import Repo, chart
+
+TERMINAL = Build("terminal")
+NO_WORD = Asked()
+PIPELINE = "charts:\n  - path: charts/*\n"
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    made = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(made.config))
+    made.put("pipeline.yaml", PIPELINE)
+    made.put("charts/api/Chart.yaml", chart("api", "1.0.0", "common"))
+    made.put("charts/web/Chart.yaml", chart("web", "2.0.0"))
+    made.put("charts/common/Chart.yaml", chart("common"))
+    made.commit("first")
+    return made
+
+
+def opened(repo: Repo) -> Checkout:
+    return Checkout(config_file.load(environ={}, start=repo.root))
+
+
+def state_of(repo: Repo) -> State:
+    return State(repo.root / ".pipeline" / "state.jsonl")
+
+
+def nothing_published(name: str, version: str) -> bool:
+    return False
+
+
+def select(repo: Repo, asked: Asked = NO_WORD, build: Build = TERMINAL) -> Selection:
+    return selection.select(opened(repo), state_of(repo), asked, build, nothing_published)
+
+
+def outcome(repo: Repo, content: str, result: str = "passed", scenario: str = "default") -> str:
+    fields = {"step": "integration_test", "subject": scenario, "key": content + scenario, "content": content}
+    return state_of(repo).add({**fields, "result": result, "started": "2026-01-01T00:00:00.000Z"}).id
+
+
+def test_named_charts_are_taken_once_and_must_exist(repo: Repo) -> None:
+    assert select(repo, Asked(charts=("web", "api", "web"))).charts == ("web", "api")
+    with pytest.raises(ConfigurationError, match=r"there is no chart 'webb' \(there is web"):
+        select(repo, Asked(charts=("webb",)))
+    with pytest.raises(UsageError, match="--chart, --all and --since exclude each other"):
+        select(repo, Asked(charts=("web",), all=True))
+
+
+def test_without_a_word_it_is_what_has_not_passed_its_tests(repo: Repo) -> None:
+    checkout, state = opened(repo), state_of(repo)
+    outcome(repo, checkout.chart("api").content)
+    outcome(repo, checkout.chart("web").content)
+    outcome(repo, checkout.chart("web").content, "failed", "upgrade")
+    found = selection.decide(checkout, state, Asked(), TERMINAL, nothing_published)
+    assert found == Selection(("common", "web"), "content without a passed test")
+    outcome(repo, checkout.chart("common").content)
+    failed = state_of(repo).find(step="integration_test", result="failed")[0]
+    tested_again = {"supersedes": [failed.id], "step": "integration_test", "subject": "upgrade", "key": failed.key}
+    state_of(repo).add({**tested_again, "content": failed.content, "result": "passed", "started": "x"})
+    found = selection.decide(checkout, state_of(repo), Asked(), TERMINAL, nothing_published)
+    assert found == Selection((), "no chart affected")
+
+
+def test_later_steps_of_a_build_use_the_selection_of_the_first(repo: Repo) -> None:
+    first = select(repo)
+    assert first.charts == ("api", "common", "web")
+    outcome(repo, opened(repo).chart("web").content)
+    assert select(repo) == first
+    record = state_of(repo).find(step="selection")[0]
+    assert (record.subject, record.reason) == ("selection", "content without a passed test")
+    assert record.outputs["web"] == opened(repo).chart("web").content
+    assert record.parameters["charts"] == ["api", "common", "web"]
+    # Another build, other arguments, local changes, another revision: each decides anew.
+    assert select(repo, build=Build("jenkins", id="2")).charts == ("api", "common")
+    assert select(repo, Asked(charts=("web",))).charts == ("web",)
+    outcome(repo, opened(repo).chart("common").content)
+    repo.put("charts/web/values.yaml", "a: 1\n")
+    assert select(repo).charts == ("api", "web")
+    outcome(repo, opened(repo).chart("web").content)
+    assert select(repo).charts == ("api", "web")
+    repo.put("charts/web/values.yaml", "a: 1\n# later\n")
+    repo.put("charts/web/values.yaml", "a: 10\n")
+    assert select(repo).charts == ("api", "web")
+    repo.put("charts/web/values.yaml", "a: 1\n")
+    repo.commit("the tested content")
+    assert select(repo).charts == ("api",)
+
+
+def test_a_review_is_about_what_it_changes_and_what_stands_on_it(repo: Repo) -> None:
+    repo.git("checkout", "-q", "-b", "topic")
+    repo.put("charts/common/values.yaml", "a: 1\n")
+    repo.commit("change common")
+    repo.git("checkout", "-q", "main")
+    repo.put("charts/web/values.yaml", "a: 1\n")
+    repo.commit("the mainline goes on")
+    repo.git("checkout", "-q", "topic")
+    review = Build("gitlab", id="7", review="4", target="main")
+    assert select(repo, build=review) == Selection(("api", "common"), "changed by review 4 of main")
+    assert select(repo, Asked(since="main")).charts == ("api", "common")
+    repo.git("reset", "-q", "--hard", "main")
+    assert select(repo, build=review) == Selection((), "no chart affected")
+    with pytest.raises(UsageError, match=r"does not say where review 4 goes \(give --since BRANCH\)"):
+        select(repo, build=Build("jenkins", id="8", review="4"))
+
+
+def test_a_changed_entry_affects_the_charts_it_is_about(repo: Repo) -> None:
+    repo.git("checkout", "-q", "-b", "topic")
+    repo.put("pipeline.yaml", PIPELINE + "  - path: charts/web\n    tests: {timeout: 9m}\n")
+    repo.put("charts/new/Chart.yaml", chart("new"))
+    repo.commit("an entry and a new chart")
+    assert select(repo, Asked(since="main")).charts == ("new", "web")
+
+
+def test_a_tag_of_a_chart_is_about_that_chart(repo: Repo) -> None:
+    repo.git("tag", "-a", "-m", "x", "web-2.0.0")
+    build = Build("github_actions", id="1", tag="web-2.0.0")
+    assert select(repo, build=build) == Selection(("web",), "released by the tag web-2.0.0")
+    repo.commit("another revision")
+    with pytest.raises(UsageError, match=r"the tag web-2\.0\.0 names .*, checked out is .*check out web-2\.0\.0"):
+        select(repo, build=build)
+
+
+def test_a_tag_with_another_version_than_the_chart_is_no_global_tag(repo: Repo) -> None:
+    with pytest.raises(UsageError, match=r"the tag web-2\.0\.1 names the chart web, whose version there is 2\.0\.0"):
+        select(repo, build=Build("gitlab", id="1", tag="web-2.0.1"))
+
+
+def test_a_global_tag_is_about_what_is_not_published(repo: Repo) -> None:
+    checkout, state, build = opened(repo), state_of(repo), Build("gitlab", id="1", tag="2026.11")
+    found = selection.decide(checkout, state, Asked(), build, lambda name, version: (name, version) == ("web", "2.0.0"))
+    assert found == Selection(("api", "common"), "not yet published at the tag 2026.11")
+    assert selection.decide(checkout, state, Asked(), build, lambda *_: True) == Selection((), "no chart affected")
+
+
+def test_the_command_line_selects_at_a_tag_and_in_shards(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"PATH": "/usr/bin:/bin", "GIT_CONFIG_GLOBAL": str(repo.config)})
+    repo.git("tag", "web-2.0.0")
+    repo.put("charts/web/Chart.yaml", chart("web", "3.0.0"))
+    repo.commit("next")
+    config = config_file.load(environ={}, start=repo.root)
+    options = Namespace(chart=(), all=False, since=None, shard=None)
+    assert selection.selected(config, state_of(repo), options) == ("api", "common", "web")
+    assert selection.selected(config, state_of(repo), Namespace(**{**vars(options), "tag": "web-2.0.0"})) == ("web",)
+    with pytest.raises(UsageError, match="there is no tag 'gone' here"):
+        selection.selected(config, state_of(repo), Namespace(**{**vars(options), "tag": "gone"}))
+    parts = [
+        selection.selected(config, state_of(repo), Namespace(**{**vars(options), "shard": f"{n}/2"})) for n in (1, 2)
+    ]
+    assert parts == [("api", "web"), ("common",)]
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "x", "1", "1/0", "-1/2"])
+def test_a_bad_shard_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="I/N"):
+        selection.shard(text, TERMINAL)
+
+
+def test_the_shard_of_the_ci_must_be_said() -> None:
+    assert selection.shard("auto", Build("gitlab", shard=(2, 4))) == (2, 4)
+    with pytest.raises(UsageError, match=r"--shard auto: this build does not say its shard \(give --shard I/N\)"):
+        selection.shard("auto", TERMINAL)
