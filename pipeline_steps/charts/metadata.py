@@ -1,0 +1,81 @@
+"""Chart.yaml as helm writes it into registries and indexes: known fields only, in helm's order and types.
+
+Source: helm 3 and 4, pkg/chart/v2/metadata.go and dependency.go. Indexes are parsed strictly: an unknown field
+would make helm refuse the whole repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_TEXTS = "name home version description icon apiVersion condition tags appVersion kubeVersion type".split()
+_ORDER = (
+    "name home sources version description keywords maintainers icon apiVersion condition tags appVersion deprecated "
+    "annotations kubeVersion dependencies type"
+).split()
+_DEPENDENCY = "name version repository condition tags enabled import-values alias".split()
+_MAINTAINER = "name email url".split()
+#: A helm chart's time of creation, where a registry or an index wants one: fixed, because it must be reproducible.
+CREATED = "1980-01-01T00:00:00Z"
+
+
+def helm_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a Chart.yaml (`Metadata.fields`) that helm knows, without empty ones.
+
+    >>> helm_metadata({"version": "1.0.0", "name": "a", "mine": "x", "annotations": {"b": True}})
+    {'name': 'a', 'version': '1.0.0', 'annotations': {'b': 'true'}}
+    """
+    known = {key: _field(key, fields[key]) for key in _ORDER if key in fields}
+    return {key: value for key, value in known.items() if value not in ("", None, [], {}, False)}
+
+
+def _field(key: str, value: Any) -> Any:
+    if key in _TEXTS:
+        return _text(value)
+    if key in ("sources", "keywords"):
+        return [_text(item) for item in value or []]
+    if key == "maintainers":
+        return [_only(_MAINTAINER, item) for item in value or []]
+    if key == "annotations":
+        return {name: _text(item) for name, item in (value or {}).items()}
+    if key == "dependencies":
+        return [{"repository": "", **_only(_DEPENDENCY, item)} for item in value or []]
+    return bool(value)
+
+
+def _only(keys: list[str], item: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key in keys:
+        value = item.get(key)
+        if value not in (None, "", [], False):
+            found[key] = value if key in ("tags", "enabled", "import-values") else _text(value)
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def oci_annotations(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The annotations of a chart's manifest in a registry. Source: helm, pkg/registry/chart.go."""
+    found = helm_metadata(fields)
+    oci = {
+        "description": found.get("description", ""),
+        "title": found.get("name", ""),
+        "version": found.get("version", ""),
+        "url": found.get("home", ""),
+        "created": CREATED,
+        "source": next(iter(found.get("sources", [])), ""),
+        "authors": ", ".join(map(_author, found.get("maintainers", []))),
+    }
+    own = {f"org.opencontainers.image.{key}": value for key, value in oci.items() if value}
+    fixed = ("org.opencontainers.image.version", "org.opencontainers.image.title")
+    return {**own, **{key: value for key, value in found.get("annotations", {}).items() if key not in fixed}}
+
+
+def _author(maintainer: Mapping[str, str]) -> str:
+    mail = f" ({maintainer['email']})" if maintainer.get("email") else ""
+    return f"{maintainer.get('name', '')}{mail}"

@@ -1,0 +1,167 @@
+"""Charts in OCI registries, as helm pushes and pulls them, but with a manifest that is known before the push.
+
+Source: helm 3 and 4, pkg/registry (media types, annotations); OCI Image Specification 1.1.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts import version as versions_of
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.charts.metadata import helm_metadata, oci_annotations
+from pipeline_steps.charts.read import read_metadata
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.repositories.repository import Guarantees, Published, conflict, twin_conflict
+from pipeline_steps.toolbox.files import sha256
+
+log = logging.getLogger(__name__)
+
+CONFIG = "application/vnd.cncf.helm.config.v1+json"
+CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+PROVENANCE = "application/vnd.cncf.helm.chart.provenance.v1.prov"
+
+
+class Push(NamedTuple):
+    """What a chart is in a registry: the manifest, and the blobs it names by digest."""
+
+    manifest: bytes
+    blobs: dict[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        return sha256(self.manifest)
+
+
+def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
+    """The manifest and blobs of a chart: the same archive gives the same digest everywhere."""
+    files = archives.unpack(archive.tgz, archive.file_name)
+    fields = read_metadata(files["Chart.yaml"], f"{archive.file_name}/Chart.yaml", strict=False).fields
+    config = json.dumps(helm_metadata(fields), separators=(",", ":"), ensure_ascii=False).encode()
+    layers = [(CONTENT, archive.tgz), *([(PROVENANCE, provenance)] if provenance else [])]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": _descriptor(CONFIG, config),
+        "layers": sorted((_descriptor(*layer) for layer in layers), key=lambda layer: str(layer["digest"])),
+        "annotations": dict(sorted(oci_annotations(fields).items())),
+    }
+    body = json.dumps(manifest, separators=(",", ":"), ensure_ascii=False).encode()
+    return Push(body, {sha256(data): data for data in (config, *(data for _, data in layers))})
+
+
+def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": sha256(data), "size": len(data)}
+
+
+class OciRepository:
+    """`url` is oci://host[:port]/path; charts are the repositories path/NAME, their versions tags."""
+
+    guarantees = Guarantees(
+        atomic=False,
+        words="a registry has no compare-and-swap: two who publish one new version with different content in the "
+        "same second may both be told that it worked, unless its tags are immutable",
+    )
+
+    def __init__(self, url: str, hosts: Mapping[str, Host]) -> None:
+        self.url = url.rstrip("/")
+        self._root = Reference.parse(self.url.removeprefix("oci://"), where=url)
+        if self._root.tag or self._root.digest:
+            raise ConfigurationError(
+                "a chart repository has no tag or digest", where=url, advice="write oci://host/path"
+            )
+        self._registry = functools.cache(lambda name: connect(self._path(name), hosts))
+
+    def _path(self, name: str) -> Reference:
+        return self._root._replace(path=f"{self._root.path}/{name}")
+
+    def _named(self, name: str, version: str, digest: str) -> str:
+        tagged = self._path(name)._replace(tag=versions_of.to_tag(version), digest=digest)
+        return f"oci://{tagged}"
+
+    def standing(self, name: str, version: str) -> str | None:
+        """See Repository: one HEAD."""
+        found = self._registry(name).head(self._path(name).path, versions_of.to_tag(version))
+        return self._named(name, version, found.digest) if found else None
+
+    def find(self, name: str, version: str) -> Published | None:
+        """See Repository: the manifest and the chart's layer are read."""
+        registry, path = self._registry(name), self._path(name).path
+        manifest = registry.manifest(path, versions_of.to_tag(version))
+        if manifest is None:
+            return None
+        reference = self._named(name, version, manifest.digest)
+        tgz = self._layer(registry, path, manifest, reference)
+        found = archives.opened(tgz, reference)
+        if (found.name, found.version) != (name, version):
+            what = f"the tag holds the chart {found.name} {found.version}"
+            raise EvidenceError(what, where=reference, advice="remove the tag, nothing made here writes this")
+        return Published(name, version, reference, found.tar_digest, sha256(tgz))
+
+    def fetch(self, published: Published) -> bytes:
+        """See Repository."""
+        digest = published.reference.rpartition("@")[2]
+        registry, path = self._registry(published.name), self._path(published.name).path
+        manifest = registry.manifest(path, digest)
+        if manifest is None:
+            raise EvidenceError("the chart is not there any more", where=published.reference)
+        return self._layer(registry, path, manifest, published.reference)
+
+    def _layer(self, registry: Registry, path: str, manifest: Manifest, reference: str) -> bytes:
+        layers = [blob for blob in manifest.blobs if blob.media_type == CONTENT]
+        if len(layers) != 1:
+            raise EvidenceError("it is not a helm chart: it has no chart layer, or several", where=reference)
+        data = registry.blob(path, layers[0].digest, cap=archives.LARGEST)
+        if data is None:
+            raise MachineError(f"the registry has lost the layer {layers[0].digest}", where=reference)
+        return data
+
+    def publish(self, archive: Archive, provenance: bytes | None = None) -> Published:
+        """See Repository: blobs, then the manifest by digest, then the tag."""
+        registry, path = self._registry(archive.name), self._path(archive.name).path
+        there = self.find(archive.name, archive.version)
+        if there:
+            return self._kept(archive, there)
+        twin = versions_of.twin(archive.version, self.versions(archive.name))
+        if twin:
+            raise twin_conflict(archive, twin, self.url)
+        push = prepare(archive, provenance)
+        for digest, data in push.blobs.items():
+            registry.push_blob(path, data, digest)
+
+        def refill(digest: str) -> None:
+            registry.push_blob(path, push.blobs[digest], digest)
+
+        registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
+        there = self.find(archive.name, archive.version)  # another publisher may have come first
+        if there:
+            return self._kept(archive, there)
+        registry.put_manifest(path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill)
+        reference = self._named(archive.name, archive.version, push.digest)
+        return Published(archive.name, archive.version, reference, archive.tar_digest, archive.digest)
+
+    def _kept(self, archive: Archive, there: Published) -> Published:
+        if there.tar_digest != archive.tar_digest:
+            raise conflict(archive, there.tar_digest, there.reference)
+        log.info("%s: already there", there.reference)
+        return there
+
+    def versions(self, name: str) -> list[str]:
+        """See Repository."""
+        tags = self._registry(name).tags(self._path(name).path)
+        return versions_of.newest_first(found for tag in tags if (found := versions_of.from_tag(tag)))
+
+
+def foreseen(url: str, archive: Archive) -> str:
+    """The reference that `publish` will give a chart that is not yet there."""
+    path = Reference.parse(f"{url.removeprefix('oci://').rstrip('/')}/{archive.name}", where=url)
+    return f"oci://{path._replace(tag=versions_of.to_tag(archive.version), digest=prepare(archive).digest)}"

@@ -1,0 +1,39 @@
+"""Which kind of repository a URL means: the only place that knows all of them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline_steps.core.errors import ConfigurationError, NotYet
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.repositories.repository import Repository
+
+_LATER = (
+    "chartmuseum+https://",
+    "chartmuseum+http://",
+    "git+ssh://",
+    "git+https://",
+    "git+file://",
+    "github-releases:",
+)
+_KNOWN = "oci://host/path or file:///folder"
+
+
+def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
+    """The repository behind `url`; nothing is asked from it yet.
+
+    Raises NotYet for kinds of a later version, ConfigurationError for anything else.
+    """
+    if url.startswith("oci://"):
+        from pipeline_steps.repositories.oci import OciRepository
+
+        return OciRepository(url, hosts)
+    if url.startswith("file://"):
+        from pipeline_steps.repositories.directory import DirectoryRepository
+
+        return DirectoryRepository(url)
+    if url.startswith(_LATER):
+        raise NotYet(f"chart repositories of the kind {url.partition(':')[0]}", where=url)
+    if url.startswith(("https://", "http://")):
+        raise NotYet("chart repositories that are only read (https)", where=url)
+    raise ConfigurationError("not the URL of a chart repository", where=url, advice=f"write {_KNOWN}")

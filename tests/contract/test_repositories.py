@@ -1,0 +1,152 @@
+"""What every chart repository promises, asked of every implementation, the registry being a real one."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.charts import archive
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, NotYet, Unreachable
+from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.repositories.table import open_repository
+from tests.support.charts import packed
+from tests.support.registries import free_port, registry
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running.host
+
+
+@pytest.fixture(params=["oci", "file"])
+def repository(request: pytest.FixtureRequest, host: str, tmp_path: Path) -> Repository:
+    path = f"r{abs(hash(str(tmp_path)))}/charts"
+    return open_repository(f"oci://{host}/{path}" if request.param == "oci" else (tmp_path / "c").as_uri(), {})
+
+
+def squeezed(one: Archive) -> Archive:
+    """The same tar in other bytes."""
+    return Archive(one.name, one.version, one.tar_digest, gzip.compress(gzip.decompress(one.tgz), 1))
+
+
+def test_what_is_published_is_found(repository: Repository) -> None:
+    chart = packed()
+    assert repository.find("hello", "1.0.0") is None
+    assert repository.standing("hello", "1.0.0") is None
+    assert repository.versions("hello") == []
+    published = repository.publish(chart, b"provenance")
+    assert published.tar_digest == chart.tar_digest
+    assert published.archive_digest == chart.digest
+    assert published.reference.startswith(repository.url)
+    assert repository.find("hello", "1.0.0") == published
+    assert repository.standing("hello", "1.0.0") == published.reference
+    assert repository.fetch(published) == chart.tgz
+    assert repository.find("hello", "1.0.1") is None
+    assert repository.find("other", "1.0.0") is None
+
+
+def test_the_same_tar_again_keeps_the_bytes_published_first(repository: Repository) -> None:
+    chart = packed()
+    first = repository.publish(chart)
+    assert repository.publish(chart) == first
+    again = squeezed(chart)
+    assert again.digest != chart.digest
+    assert repository.publish(again) == first
+    assert repository.fetch(first) == chart.tgz
+
+
+def test_another_tar_is_refused_naming_both(repository: Repository) -> None:
+    first = repository.publish(packed())
+    other = packed(more="description: other\n")
+    with pytest.raises(Conflict) as raised:
+        repository.publish(other)
+    assert first.tar_digest in str(raised.value)
+    assert other.tar_digest in str(raised.value)
+    assert repository.find("hello", "1.0.0") == first
+
+
+def test_versions_that_differ_in_build_metadata_only_are_refused(repository: Repository) -> None:
+    plus = repository.publish(packed(version="1.0.0+b.1"))
+    assert repository.find("hello", "1.0.0+b.1") == plus
+    with pytest.raises(Conflict, match=r"differs from the published 1\.0\.0\+b\.1 only in build metadata"):
+        repository.publish(packed(version="1.0.0"))
+    assert repository.versions("hello") == ["1.0.0+b.1"]
+
+
+def test_versions_are_newest_first(repository: Repository) -> None:
+    for version in ("1.9.0", "1.10.0-0.3.t0123456789ab", "1.10.0", "1.2.0"):
+        repository.publish(packed(version=version))
+    repository.publish(packed("other"))
+    assert repository.versions("hello") == ["1.10.0", "1.10.0-0.3.t0123456789ab", "1.9.0", "1.2.0"]
+
+
+def test_concurrent_publishers_lose_nothing(repository: Repository) -> None:
+    versions = [f"1.0.{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        published = list(pool.map(lambda version: repository.publish(packed(version=version)), versions))
+    assert sorted(repository.versions("hello")) == sorted(versions)
+    assert [repository.find(one.name, one.version) for one in published] == published
+
+
+def test_the_reference_is_the_same_everywhere(repository: Repository, host: str, tmp_path: Path) -> None:
+    """Known before the push: an independent place gives the same digest."""
+    digest = repository.publish(packed()).reference.rpartition("@")[2]
+    scheme = repository.url.partition(":")[0]
+    url = f"oci://{host}/elsewhere" if scheme == "oci" else (tmp_path / "elsewhere").as_uri()
+    assert open_repository(url, {}).publish(packed()).reference.rpartition("@")[2] == digest
+
+
+def test_what_is_gone_is_evidence_missing(repository: Repository) -> None:
+    published = repository.publish(packed())
+    gone = published._replace(reference=published.reference.replace("hello", "gone"), name="gone")
+    with pytest.raises(EvidenceError, match="is not there any more"):
+        repository.fetch(gone)
+
+
+def test_a_dead_registry_is_never_absent() -> None:
+    with pytest.raises(Unreachable):
+        open_repository(f"oci://127.0.0.1:{free_port()}/charts", {}).find("hello", "1.0.0")
+
+
+@pytest.mark.parametrize("url", ["chartmuseum+https://h", "git+ssh://h/r#b", "github-releases:o/r", "https://h/c"])
+def test_kinds_of_a_later_version_say_so(url: str) -> None:
+    with pytest.raises(NotYet, match="not yet"):
+        open_repository(url, {})
+
+
+@pytest.mark.parametrize("url", ["oci://h", "oci://h/p:1", "file://host/x", "ftp://h", "x"])
+def test_what_is_no_repository(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        open_repository(url, {})
+
+
+def test_damage_in_a_folder_is_named(tmp_path: Path) -> None:
+    repository = open_repository(tmp_path.as_uri(), {})
+    repository.publish(packed())
+    other = archive.pack({"Chart.yaml": b"apiVersion: v2\nname: hello\nversion: 1.0.0\n"})
+    (tmp_path / "hello-1.0.0.tgz").write_bytes(other.tgz)
+    with pytest.raises(EvidenceError, match=r"hello-1\.0\.0\.tgz: the archive has the digest sha256:"):
+        repository.find("hello", "1.0.0")
+    (tmp_path / "hello-1.0.0.tgz").unlink()
+    with pytest.raises(EvidenceError, match="the index names this archive, which is missing"):
+        repository.find("hello", "1.0.0")
+
+
+def test_what_a_killed_publisher_left_is_completed_or_refused(tmp_path: Path) -> None:
+    repository = open_repository(tmp_path.as_uri(), {})
+    chart = packed()
+    left = squeezed(chart).tgz
+    (tmp_path / chart.file_name).write_bytes(left)
+    (tmp_path / ".pipeline-steps-tmp-0").write_bytes(b"half")
+    published = repository.publish(chart)
+    assert repository.fetch(published) == left
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "hello-1.0.0.tgz", "index.yaml"]
+    (tmp_path / "hello-1.0.1.tgz").write_bytes(left)
+    with pytest.raises(Conflict, match="another content"):
+        repository.publish(packed(version="1.0.1"))
