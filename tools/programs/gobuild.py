@@ -46,15 +46,15 @@ def build(what: Build, target: Path, name: str) -> None:
     say(f"{name}: building with {go}, at most {total} packages, 1 to 2 minutes a thousand on 2 cores")
     flags = LINKER_FLAGS + "".join(f" -X {one}" for one in what.variables)
     command = [go, "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-gcflags", COMPILER_FLAGS]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "-ldflags", flags, "-o", f"{target}/", *what.packages], cwd=what.module, env=environment,
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        lines = follow(process, name, total, start)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:  # fmt: skip
+        try:
+            lines = follow(process, name, total, start)
+        except BaseException:
+            process.kill()
+            raise
     if process.returncode:
         raise Cannot(f"{name}: go build failed with {process.returncode}:\n" + "\n".join(lines[-15:]))
 
