@@ -94,17 +94,19 @@ def sandbox(variables: dict[str, str]) -> Path:
         raise Cannot("pipeline-steps sandbox up failed; see above")
     overlay = Path(done.stdout.strip())
     systems.node_up(started, [proof.registry(overlay)])
-    lines = [f"export {name}='{value}'" for name, value in variables.items()]
+    lines = [f"export {name}='{value}'" for name, value in variables.items() if name != "PATH"]
+    lines.append(f"export PATH='{variables['PATH'].removesuffix(os.environ.get('PATH', ''))}'\"$PATH\"")
     VARIABLES.write_text("\n".join([*lines, f"export KUBECONFIG='{node['kubeconfig']}'"]) + "\n")
     return overlay
 
 
 def pipeline(variables: dict[str, str], overlay: Path) -> int:
     """The private workflow, release included, as an engineer would type it."""
-    command = ["pipeline-steps", "run", "private", "--release", "--config", "pipeline.yaml", "--config", str(overlay)]
-    say(f"demo: cd {HELLO.relative_to(ROOT)} && {' '.join(command[:4])}")
-    program = environment.VENV / "bin" / command[0]
-    return subprocess.run([program, *command[1:]], cwd=HELLO, env={**os.environ, **variables}).returncode
+    say(f"demo: cd {HELLO.relative_to(ROOT)} && pipeline-steps run private --release")
+    command = [str(environment.VENV / "bin/pipeline-steps"), "run", "private", "--release", "--config", str(overlay)]
+    # Within a CI job `run` would take the configured channels.
+    own = {"PIPELINE_STEPS_CHANNELS": "sandbox"}
+    return subprocess.run(command, cwd=HELLO, env={**os.environ, **variables, **own}).returncode
 
 
 def farewell() -> None:

@@ -31,7 +31,7 @@ def show(checkout: Path, overlay: Path, environment: dict[str, str], program: Pa
     """Pull the production chart with helm and compare; 0, or 4 when anything differs. Raises Cannot."""
 
     def get(name: str) -> str:
-        command = [program, "state", "get", "hello", name, "--config", "pipeline.yaml", "--config", overlay]
+        command = [program, "state", "get", "hello", name, "--config", overlay]
         return run([str(word) for word in command], checkout, environment)[0].strip()
 
     recorded = get("promote.chart")
