@@ -1,0 +1,1 @@
+"""Images: what goes into them, what names them, who builds them. Registries' API is in oci, charts in charts."""

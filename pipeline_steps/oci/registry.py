@@ -64,8 +64,10 @@ def _client(ca_file: str | None) -> http.Client:
     return http.Client(ca_file=ca_file, timeout=TIMEOUT, explain=explain)
 
 
-def connect(reference: Reference, hosts: Mapping[str, Host]) -> Registry:
+def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
     """The registry of `reference` with trust and login of the configuration, else of docker's own store."""
+    if isinstance(reference, str):
+        reference = Reference.parse(reference)
     _, entry = table.of(dict(hosts), reference.repository)
     return Registry(
         reference.host,

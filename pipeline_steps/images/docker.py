@@ -1,0 +1,196 @@
+"""Images built by the docker engine's classic builder, through the docker SDK.
+
+It knows no platforms, no secrets, no BuildKit syntax; those are refused, naming buildx. Two builds of the same
+inputs have the same files, not the same digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline_steps.core.errors import MachineError, PipelineError, Temporary, ToolMissing
+from pipeline_steps.images import outcome
+from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
+from pipeline_steps.images.context import IGNORE_FILE, write_tar
+from pipeline_steps.images.dockerfile import Dockerfile
+from pipeline_steps.oci.credentials import login_for
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.toolbox.clock import Deadline
+
+if TYPE_CHECKING:
+    import docker
+
+log = logging.getLogger(__name__)
+
+#: The Dockerfile's name on its way to the engine: the ignore file leaves it out again, as `docker build -f -` does.
+DOCKERFILE = ".dockerfile.pipeline-steps"
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+
+
+class Docker:
+    """The engine that DOCKER_HOST names, or this machine's own."""
+
+    kind: BuilderKind = "docker"
+
+    def check(self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]) -> None:
+        """Refuse what only BuildKit can do."""
+        dockerfile.for_classic_builder()
+        for what, given in (("platforms", platforms), ("secrets", secrets)):
+            if given:
+                raise ToolMissing(
+                    f"{what} ({', '.join(given)}) need BuildKit",
+                    where=dockerfile.name,
+                    advice="install docker's buildx plugin; the engine's classic builder has no such thing",
+                )
+
+    def build(self, request: Request) -> Built:
+        """Build, look whether another was faster (`request.already`), push the tag, report its digest."""
+        with engine() as client:
+            version = str(client.version().get("Version", ""))
+            for reference in {base.reference for base in request.dockerfile.bases}:
+                self._pull(client, reference._replace(digest=request.bases.get(str(reference), "")), request)
+            log.info("building %s with docker %s (classic builder)", request.target, version)
+            self._build(client, request)
+            found = request.already()
+            if found:
+                return Built(found, True, False, {"docker": version})
+            return Built(self._push(client, request), True, False, {"docker": version})
+
+    def _pull(self, client: docker.DockerClient, reference: Reference, request: Request) -> None:
+        import docker.errors
+
+        pinned = reference._replace(tag=None)
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            client.images.get(str(pinned))
+            return
+        events = client.api.pull(
+            reference.repository, tag=reference.digest, stream=True, decode=True, auth_config=_auth(reference, request)
+        )
+        for event in events:
+            if "error" in event:
+                raise outcome.of_registry(str(event["error"]), where=str(reference))
+
+    def _build(self, client: docker.DockerClient, request: Request) -> None:
+        deadline = Deadline(request.timeout)
+        where = request.dockerfile.name
+        with tempfile.TemporaryFile() as tar:
+            write_tar(request.context, tar, _extra(request), epoch=EPOCH)
+            tar.seek(0)
+            events = client.api.build(
+                fileobj=tar,
+                custom_context=True,
+                dockerfile=DOCKERFILE,
+                tag=str(request.target),
+                buildargs=dict(request.args),
+                labels=dict(request.labels),
+                target=request.stage or "",
+                nocache=request.fresh,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=int(request.timeout) if request.timeout else None,
+            )
+            said: list[str] = []
+            for event in events:
+                if "error" in event:
+                    raise outcome.of_build(str(event["error"]), "".join(said), where=where)
+                text = str(event.get("stream", ""))
+                said.append(text)
+                if text.strip():
+                    log.info("%s", text.rstrip())
+                if deadline.over:
+                    raise Temporary(f"the build was not done within {request.timeout:.0f} s", where=where)
+
+    def _push(self, client: docker.DockerClient, request: Request) -> str:
+        target = request.target
+        events: Iterable[dict[str, Any]] = client.api.push(
+            target.repository, tag=target.tag, stream=True, decode=True, auth_config=_auth(target, request)
+        )
+        digest = ""
+        for event in events:
+            if "error" in event:
+                raise outcome.of_registry(str(event["error"]), where=str(target))
+            digest = (event.get("aux") or {}).get("Digest") or digest
+        if not digest:
+            raise MachineError("the engine reports no digest of what it pushed", where=str(target))
+        return digest
+
+
+def _extra(request: Request) -> dict[str, bytes]:
+    """The Dockerfile under a name of its own, and an ignore file that makes the engine take both out again."""
+    ignore = request.context.folder / IGNORE_FILE
+    own = any(each.path == IGNORE_FILE for each in request.context.inputs)
+    rules = ignore.read_bytes().rstrip(b"\n") + b"\n" if own else f"{IGNORE_FILE}\n".encode()
+    return {
+        DOCKERFILE: request.dockerfile.pinned(request.bases).encode(),
+        IGNORE_FILE: rules + f"{DOCKERFILE}\n".encode(),
+    }
+
+
+def _auth(reference: Reference, request: Request) -> dict[str, str] | None:
+    login = login_for(reference.host, reference.path, request.hosts)
+    if login is None:
+        return None
+    if login.identity_token:
+        return {"identitytoken": login.identity_token}
+    return {"username": login.username, "password": login.password}
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[docker.DockerClient]:
+    """The engine, connected; what the SDK and its HTTP library raise inside is translated.
+
+    Raises MachineError naming DOCKER_HOST or the socket when there is none, or it must not be used.
+    """
+    import docker
+    import docker.errors
+    import requests
+
+    client = None
+    try:
+        client = docker.from_env()
+        yield client
+    except docker.errors.APIError as error:
+        raise _answered(error) from error
+    except requests.exceptions.Timeout as error:
+        raise Temporary("the docker engine does not answer in time", where=_where()) from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise _no_engine(error) from error
+    finally:
+        if client is not None:
+            client.close()
+
+
+def _where() -> str:
+    host = os.environ.get("DOCKER_HOST")
+    return f"DOCKER_HOST={host}" if host else DEFAULT_SOCKET
+
+
+def _no_engine(error: BaseException) -> MachineError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PermissionError) or "Permission denied" in str(cause):
+            return MachineError(
+                "this account may not use the docker engine",
+                where=_where(),
+                advice="add it to the group of the socket (usually docker), or name another engine in DOCKER_HOST",
+            )
+        cause = cause.__cause__ or cause.__context__
+    return MachineError(
+        f"no docker engine answers: {error}",
+        where=_where(),
+        advice="start it (pipeline-steps sandbox up needs one too), or name a running one in DOCKER_HOST",
+    )
+
+
+def _answered(error: Any) -> PipelineError:
+    """An answer of the engine that is an error in itself; a Dockerfile it cannot read is the chart's fault."""
+    words = str(error.explanation or error)
+    if error.is_client_error() and "ockerfile" in words:
+        return outcome.of_build(words, "", where="Dockerfile")
+    return MachineError(f"the docker engine answers: {words}", where=_where())

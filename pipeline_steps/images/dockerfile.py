@@ -1,0 +1,258 @@
+"""What a Dockerfile stands on: base images with their places in the text, and whether it needs BuildKit.
+
+Source: Docker's "Dockerfile reference" and moby/buildkit's parser. The instructions themselves are the builder's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pipeline_steps.core.errors import ConfigurationError, ToolMissing
+from pipeline_steps.oci.reference import Reference
+
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
+_VARIABLE = re.compile(r"\\(.)|\$(?:\{(\w+)(?::([-+])([^}]*))?\}|(\w+))")
+_HEREDOC = re.compile(r"(?<!<)<<-?\s*([\"']?)([a-zA-Z_][a-zA-Z0-9_]*)\1")
+_FLAG = re.compile(r"--([a-z][a-z-]*)(?:=(\S+))?\s+")
+_MOUNT_FROM = re.compile(r"(?:^|,)from=([^,\s]+)")
+_PLATFORM = re.compile(r"\$\{?(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)\}?")
+#: Flags that the classic builder does not know (Docker Engine 20.10).
+_BUILDKIT_FLAGS = {
+    "RUN": {"mount", "network", "security", "device"},
+    "COPY": {"link", "chmod", "parents", "exclude"},
+    "ADD": {"link", "chmod", "checksum", "keep-git-dir", "exclude", "unpack"},
+}
+
+
+class Instruction(NamedTuple):
+    """line: of its first line, 1-based. word: in capitals. rest: what follows, continuations joined, no heredocs."""
+
+    line: int
+    word: str
+    rest: str
+    heredoc: bool
+
+
+class Base(NamedTuple):
+    """An image the build starts from. written: as in the text, variables unexpanded; line: where."""
+
+    reference: Reference
+    written: str
+    line: int
+
+
+class Dockerfile(NamedTuple):
+    """name: for errors. bases: images of the stages up to the target, each once. buildkit: why the classic builder
+    cannot build it, with lines; empty when it can."""
+
+    name: str
+    text: str
+    bases: tuple[Base, ...]
+    buildkit: tuple[str, ...]
+
+    def for_classic_builder(self) -> None:
+        """Raises ToolMissing when the classic builder cannot build it, naming each place."""
+        if self.buildkit:
+            raise ToolMissing(
+                f"needs BuildKit: {'; '.join(self.buildkit)}",
+                where=self.name,
+                advice="install docker's buildx plugin; the engine's classic builder cannot build this",
+            )
+
+    def pinned(self, digests: Mapping[str, str]) -> str:
+        """The text with every base replaced by its name and digest, so that the build takes what was recorded.
+
+        digests: str(reference) → digest.
+        """
+        lines = self.text.split("\n")
+        for base in self.bases:
+            if base.reference.digest:
+                continue
+            pinned = str(base.reference._replace(digest=digests[str(base.reference)]))
+            for number in range(base.line - 1, len(lines)):
+                found = _named(base.written).search(lines[number])
+                if found:
+                    lines[number] = lines[number][: found.start()] + pinned + lines[number][found.end() :]
+                    break
+        return "\n".join(lines)
+
+
+def _named(written: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![^\s=,]){re.escape(written)}(?![^\s,])")
+
+
+def parse(data: bytes, name: str, *, args: Mapping[str, str], target: str | None = None) -> Dockerfile:
+    """The Dockerfile in `data`. args: build arguments; target: stage to build, None for the last.
+
+    Raises ConfigurationError naming file and line: no FROM, unknown target, a base that cannot be known.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"is not UTF-8: {error}", where=name) from error
+    directives = _directives(text)
+    instructions = list(_instructions(text, directives.get("escape", "\\")))
+    stages = _Stages(name, dict(args), target)
+    if "syntax" in directives:
+        stages.frontend(directives["syntax"], text)
+    for instruction in instructions:
+        stages.take(instruction)
+    needs = [f"the line # syntax={directives['syntax']}"] if "syntax" in directives else []
+    for instruction in instructions:
+        needs.extend(_buildkit_only(instruction))
+    return Dockerfile(name, text, stages.result(), tuple(needs))
+
+
+def _directives(text: str) -> dict[str, str]:
+    """Parser directives: comments `# name=value` before anything else."""
+    found: dict[str, str] = {}
+    for line in text.split("\n"):
+        match = _DIRECTIVE.fullmatch(line.strip())
+        if not match:
+            break
+        found[match[1].lower()] = match[2]
+    return found
+
+
+def _instructions(text: str, escape: str) -> Iterator[Instruction]:
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    continued = re.compile(rf"{re.escape(escape)}[ \t]*$")
+    position = 0
+    while position < len(lines):
+        start, joined = position, ""
+        while position < len(lines):
+            line = lines[position]
+            position += 1
+            if line.strip().startswith("#") or (joined and not line.strip()):
+                if not joined:
+                    break
+                continue  # comments and empty lines inside an instruction are left out
+            joined += continued.sub("", line)
+            if not continued.search(line):
+                break
+        word, _, rest = joined.strip().partition(" ")
+        if not word:
+            continue
+        word = word.upper()
+        documents = _HEREDOC.findall(rest) if word in ("RUN", "COPY", "ADD") else []
+        for _, end in documents:
+            while position < len(lines) and lines[position].lstrip("\t") != end:
+                position += 1
+            position += 1
+        yield Instruction(start + 1, word, rest.strip(), bool(documents))
+
+
+def _buildkit_only(instruction: Instruction) -> Iterator[str]:
+    word, rest = instruction.word, instruction.rest
+    if instruction.heredoc:
+        yield f"line {instruction.line}: {word} with a here-document"
+    while match := _FLAG.match(rest):
+        if match[1] in _BUILDKIT_FLAGS.get(word, ()):
+            yield f"line {instruction.line}: {word} --{match[1]}"
+        rest = rest[match.end() :]
+
+
+class _Stages:
+    """Follows the stages of one Dockerfile and collects the images they take something from."""
+
+    def __init__(self, name: str, args: dict[str, str], target: str | None) -> None:
+        self._name = name
+        self._args = args
+        self._target = target.lower() if target else None
+        self._globals: dict[str, str] = {}
+        self._stages: list[str] = []
+        self._bases: dict[str, Base] = {}
+        self._done = False
+
+    def take(self, instruction: Instruction) -> None:
+        if self._done and instruction.word != "FROM":
+            return
+        if instruction.word == "ARG" and not self._stages:
+            self._arg(instruction.rest)
+        elif instruction.word == "FROM":
+            self._from(instruction)
+        elif instruction.word in ("COPY", "ADD", "RUN"):
+            self._flags(instruction)
+
+    def frontend(self, written: str, text: str) -> None:
+        """The image that reads this Dockerfile: it shapes the result like any base."""
+        line = next(number for number, line in enumerate(text.split("\n"), 1) if written in line)
+        self._image(written, Instruction(line, "syntax", written, False))
+
+    def result(self) -> tuple[Base, ...]:
+        if not self._stages:
+            raise ConfigurationError("has no FROM", where=self._name)
+        if self._target and not self._reached(self._target):
+            known = ", ".join(name for name in self._stages if not name.isdigit()) or "none has a name"
+            raise ConfigurationError(f"has no stage {self._target!r}", where=self._name, advice=f"stages: {known}")
+        return tuple(self._bases.values())
+
+    def _reached(self, name: str) -> bool:
+        return name in self._stages or (name.isdigit() and int(name) < len(self._stages))
+
+    def _arg(self, rest: str) -> None:
+        for part in rest.split():
+            key, given, value = part.partition("=")
+            if key in self._args:
+                self._globals[key] = self._args[key]
+            elif given:
+                self._globals[key] = self._expand(value.strip("\"'"))
+
+    def _from(self, instruction: Instruction) -> None:
+        if self._target and self._reached(self._target):
+            self._done = True  # later stages are not built
+            return
+        words = [word for word in instruction.rest.split() if not word.startswith("--")]
+        if not words or (len(words) > 1 and (len(words) != 3 or words[1].lower() != "as")):
+            raise self._wrong(instruction, f"cannot read FROM {instruction.rest}")
+        self._image(words[0], instruction)
+        self._stages.append(words[2].lower() if len(words) == 3 else str(len(self._stages)))
+
+    def _flags(self, instruction: Instruction) -> None:
+        rest = instruction.rest
+        while match := _FLAG.match(rest):
+            rest = rest[match.end() :]
+            source = match[2] if match[1] == "from" and instruction.word == "COPY" else None
+            if match[1] == "mount" and match[2]:
+                mounted = _MOUNT_FROM.search(match[2])
+                source = mounted[1] if mounted else None
+            if source:
+                self._image(source, instruction)
+
+    def _image(self, written: str, instruction: Instruction) -> None:
+        name = self._expand(written)
+        if name == "scratch" or self._reached(name.lower()) or self._some_stage(name):
+            return
+        if not name or "$" in name:
+            raise self._wrong(
+                instruction, f"the image {written} has no value", "give its ARG a default, or args in pipeline.yaml"
+            )
+        reference = Reference.familiar(name, where=f"{self._name}:{instruction.line}")
+        if not reference.tag and not reference.digest:
+            reference = reference._replace(tag="latest")
+        self._bases.setdefault(f"{instruction.line} {written}", Base(reference, written, instruction.line))
+
+    def _some_stage(self, name: str) -> bool:
+        """Is it a stage chosen by the platform that BuildKit builds for, like base-$TARGETARCH?"""
+        parts = _PLATFORM.split(name)
+        pattern = ".*".join(re.escape(part.lower()) for part in parts)
+        return len(parts) > 1 and any(re.fullmatch(pattern, stage) for stage in self._stages)
+
+    def _expand(self, text: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            escaped, name, sign, word, bare = match.groups()
+            if escaped is not None:
+                return str(escaped)
+            known = self._globals.get(name or bare)
+            if sign == "-":
+                return known or self._expand(word)
+            if sign == "+":
+                return self._expand(word) if known else ""
+            return known if known is not None else match[0]
+
+        return _VARIABLE.sub(value, text)
+
+    def _wrong(self, instruction: Instruction, what: str, advice: str = "") -> ConfigurationError:
+        return ConfigurationError(what, where=f"{self._name}:{instruction.line}", advice=advice)

@@ -1,0 +1,123 @@
+"""How a chart's values write an image: templates of {registry} {path} {repository} {tag} {digest} {reference}.
+
+The templates are the configuration's (`charts[].images`); changing the chart's files belongs to charts/edit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.oci import hosts as table
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.oci.reference import DIGEST, TAG, Reference
+
+_FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+class ImageReference(NamedTuple):
+    """The parts of one image's name as a cluster sees it.
+
+    registry: host with port. path: below it. repository: registry/path. digest: "sha256:…". reference: all of it.
+    A part that is not known is "".
+    """
+
+    registry: str
+    path: str
+    repository: str
+    tag: str
+    digest: str
+    reference: str
+
+    def fill(self, template: str, *, where: str = "") -> str:
+        """A template with the parts filled in. Raises ConfigurationError: unknown field, or one without a value.
+
+        >>> of(Reference.parse("r.example.com/team/web:1.0"), {}).fill("{path}:{tag}")
+        'team/web:1.0'
+        """
+
+        def value(match: re.Match[str]) -> str:
+            if match[1] not in self._fields:
+                raise _unknown(match[1], template, where)
+            found = str(getattr(self, match[1]))
+            if not found:
+                raise ConfigurationError(f"the image {self.reference} has no {match[1]}", where=where)
+            return found
+
+        return _FIELD.sub(value, template)
+
+
+def of(reference: Reference, hosts: Mapping[str, Host]) -> ImageReference:
+    """The parts as clusters see them: `pull_as` of the host's entry replaces the prefix that we push to.
+
+    >>> hosts = {"r.example.com/prod": Host(pull_as="mirror.example.com/p")}
+    >>> of(Reference.parse("r.example.com/prod/web:1"), hosts).reference
+    'mirror.example.com/p/web:1'
+    """
+    prefix, entry = table.of({name: host for name, host in hosts.items() if host.pull_as}, reference.repository)
+    if prefix and entry.pull_as:
+        rest = reference.repository.removeprefix(prefix.rstrip("/"))
+        seen = Reference.parse(f"{entry.pull_as.rstrip('/')}{rest}", where=f"hosts.{prefix}.pull_as")
+        reference = seen._replace(tag=reference.tag, digest=reference.digest)
+    return ImageReference(
+        registry=reference.host,
+        path=reference.path,
+        repository=reference.repository,
+        tag=reference.tag or "",
+        digest=reference.digest or "",
+        reference=str(reference),
+    )
+
+
+def from_values(templates: Mapping[str, str], values: Mapping[str, str], *, where: str = "") -> Reference:
+    """The image that a chart's values name: the templates read backwards.
+
+    templates: values key → template. values: values key → text as it stands in values.yaml.
+    Raises ConfigurationError when they name no image, or two different ones.
+
+    >>> str(from_values({"image.repository": "{repository}", "image.tag": "{tag}"},
+    ...                 {"image.repository": "r.example.com/team/web", "image.tag": "1.0"}))
+    'r.example.com/team/web:1.0'
+    """
+    parts: dict[str, str] = {}
+    for key, template in templates.items():
+        for field, text in _read_back(template, values.get(key, ""), f"{where} {key}".strip()).items():
+            if parts.setdefault(field, text) != text:
+                raise ConfigurationError(f"{field} is {parts[field]!r} and {text!r}", where=f"{where} {key}".strip())
+    name = parts.get("reference") or parts.get("repository")
+    if not name and parts.get("path"):
+        name = f"{parts['registry']}/{parts['path']}" if parts.get("registry") else parts["path"]
+    if not name:
+        raise ConfigurationError(
+            f"the values {', '.join(templates) or '(none configured)'} name no image",
+            where=where,
+            advice="write it there, or give the image `existing` in pipeline.yaml",
+        )
+    found = Reference.familiar(name, where=where)
+    tag, digest = parts.get("tag") or found.tag, parts.get("digest") or found.digest
+    for written, grammar in ((tag, TAG), (digest, DIGEST)):
+        if written and not grammar.fullmatch(written):
+            raise ConfigurationError(f"{written!r} is no tag or digest", where=where)
+    return found._replace(tag=tag, digest=digest)
+
+
+def _read_back(template: str, text: str, where: str) -> dict[str, str]:
+    """Fields of one template from a text; an empty text says nothing."""
+    if not text:
+        return {}
+    pattern = ""
+    for position, part in enumerate(_FIELD.split(template)):
+        if position % 2 and part not in ImageReference._fields:
+            raise _unknown(part, template, where)
+        pattern += f"(?P<{part}>.+?)" if position % 2 else re.escape(part)
+    found = re.fullmatch(pattern, text)
+    if not found:
+        raise ConfigurationError(f"{text!r} does not fit the template {template!r}", where=where)
+    return found.groupdict()
+
+
+def _unknown(name: str, template: str, where: str) -> ConfigurationError:
+    known = " ".join(f"{{{field}}}" for field in ImageReference._fields)
+    return ConfigurationError(f"unknown field {{{name}}} in {template!r}", where=where, advice=f"there are {known}")

@@ -1,0 +1,104 @@
+"""The inputs of an image: what is in, as what, and that nothing else of a checkout matters."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.images.context import lay_out, read, write_tar
+from pipeline_steps.toolbox.files import sha256
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("Dockerfile", "a.log", "src/b.log", "src/deep/c.log", "src/main.py", "docs/x.md", "docs/keep.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def inputs(folder: Path, ignore: str = "") -> list[str]:
+    (folder / ".dockerignore").write_text(ignore)
+    return [each.path for each in read(folder, folder / "Dockerfile").inputs if each.path != ".dockerignore"]
+
+
+ALL = ["Dockerfile", "a.log", "docs/keep.md", "docs/x.md", "src/b.log", "src/deep/c.log", "src/main.py"]
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left_out"),
+    [
+        ("", []),
+        ("*.log", ["a.log"]),
+        ("**/*.log", ["a.log", "src/b.log", "src/deep/c.log"]),
+        ("**/*.log\n!src/deep/*", ["a.log", "src/b.log"]),
+        ("/docs/\n!docs/keep.md", ["docs/x.md"]),
+        ("docs\n!docs/keep.md\ndocs/k*", ["docs/keep.md", "docs/x.md"]),
+        ("*/?.log", ["src/b.log"]),
+        ("src/[a-b]*", ["src/b.log"]),
+        ("src/**", ["src/b.log", "src/deep/c.log", "src/main.py"]),
+        ("# *.log\n  \n ./a.log ", ["a.log"]),
+        ("Dockerfile", ["Dockerfile"]),
+        ("*\n!src", ["Dockerfile", "a.log", "docs/keep.md", "docs/x.md"]),
+    ],
+)
+def test_dockerignore(folder: Path, ignore: str, left_out: list[str]) -> None:
+    assert inputs(folder, ignore) == [path for path in ALL if path not in left_out]
+
+
+def test_the_dockerfiles_own_ignore_file_wins(folder: Path) -> None:
+    (folder / "Dockerfile.dockerignore").write_text("src\ndocs\n*ignore\n")
+    assert inputs(folder, "*") == ["Dockerfile", "a.log"]
+
+
+def test_a_bad_pattern_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"\.dockerignore:2: 'a\[' is not a pattern"):
+        inputs(folder, "ok\na[\n")
+
+
+def test_our_state_and_the_sources_own_files_are_never_in(folder: Path) -> None:
+    for name in (".pipeline/state.jsonl", ".git/HEAD", "src/.svn/entries", ".bzr/x"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("x")
+    (folder / "docs/.git").write_text("gitdir: elsewhere")
+    assert inputs(folder, "!.git\n!.pipeline") == ALL
+
+
+def test_what_the_source_ignores_is_in_and_listed(folder: Path) -> None:
+    found = read(folder, folder / "Dockerfile", tracked=["Dockerfile", *ALL[2:]])
+    assert found.source_ignored == ("a.log",) and "a.log" in [each.path for each in found.inputs]
+
+
+def test_kinds_and_digests(folder: Path) -> None:
+    (folder / "a.log").chmod(0o744)
+    (folder / "to").symlink_to("../outside")
+    found = {each.path: each for each in read(folder, folder / "Dockerfile").inputs}
+    assert found["a.log"] == ("a.log", "executable", sha256(b"a.log"))
+    assert found["to"] == ("to", "link", sha256(b"../outside"))
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(ConfigurationError, match="pipe: is neither a file"):
+        read(folder, folder / "Dockerfile")
+
+
+def test_umask_times_and_place_do_not_matter(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def tar() -> bytes:
+        stream = io.BytesIO()
+        write_tar(read(folder, folder / "Dockerfile"), stream, {"more": b"x"}, epoch=0)
+        return stream.getvalue()
+
+    (folder / "to").symlink_to("a.log")
+    before = tar()
+    copy = tmp_path_factory.mktemp("copy")
+    lay_out(read(folder, folder / "Dockerfile"), copy, epoch=315532800)
+    for path in ALL:
+        os.utime(folder / path, (1, 1))
+        (folder / path).chmod(0o600)
+    assert tar() == before
+    assert read(copy, copy / "Dockerfile").inputs == read(folder, folder / "Dockerfile").inputs
+    stat = (copy / "src/main.py").stat()
+    assert (stat.st_mode & 0o777, stat.st_mtime) == (0o644, 315532800)
+    assert ((copy / "src").stat().st_mode & 0o777, (copy / "src").stat().st_mtime) == (0o755, 315532800)

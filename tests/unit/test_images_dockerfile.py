@@ -1,0 +1,92 @@
+"""Bases of Dockerfiles, their pinning, and what only BuildKit can build."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline_steps.core.errors import ConfigurationError, ToolMissing
+from pipeline_steps.images.dockerfile import parse
+
+D = "sha256:" + "d" * 64
+
+
+def bases(text: str, target: str | None = None, **args: str) -> list[str]:
+    return [str(base.reference) for base in parse(text.encode(), "Dockerfile", args=args, target=target).bases]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FROM busybox", ["docker.io/library/busybox:latest"]),
+        ("FROM scratch\nCOPY . /", []),
+        ("from r.example.com/a/b:1 as x\nFROM x\nCOPY --from=x /a /b", ["r.example.com/a/b:1"]),
+        (f"FROM r.example.com/a@{D}", [f"r.example.com/a@{D}"]),
+        ("ARG V=1.2\nFROM r.example.com/a:${V}", ["r.example.com/a:1.2"]),
+        ("ARG V\nFROM r.example.com/a:${V:-9}", ["r.example.com/a:9"]),
+        ("ARG R=r.example.com\nARG N=$R/web\nFROM --platform=$BUILDPLATFORM $N:1", ["r.example.com/web:1"]),
+        ("FROM scratch AS a\nFROM scratch\nCOPY --from=0 /x /\nCOPY --from=r.example.com/t:1 / /", ["r.example.com/t:1"]),
+        ("FROM scratch\nRUN --mount=type=bind,from=r.example.com/t:1,target=/t x", ["r.example.com/t:1"]),
+        ("FROM \\\n# comment\n  r.example.com/a:1 \\\n AS x", ["r.example.com/a:1"]),
+        ("# escape=`\nFROM `\nr.example.com/a:1", ["r.example.com/a:1"]),
+        ("FROM scratch\nRUN <<EOF\nFROM r.example.com/not\nEOF\nCOPY --from=r.example.com/t a b", ["r.example.com/t:latest"]),
+        ("FROM scratch AS build-amd64\nFROM build-${TARGETARCH}", []),
+        ("# syntax=r.example.com/dockerfile:1\nFROM scratch", ["r.example.com/dockerfile:1"]),
+    ],
+)  # fmt: skip
+def test_bases(text: str, expected: list[str]) -> None:
+    assert bases(text) == expected
+
+
+def test_args_and_target_decide() -> None:
+    text = "ARG V=1\nFROM r.example.com/a:$V AS one\nFROM r.example.com/b:1 AS two\nCOPY --from=r.example.com/c:1 / /"
+    assert bases(text, V="7") == ["r.example.com/a:7", "r.example.com/b:1", "r.example.com/c:1"]
+    assert bases(text, target="ONE") == ["r.example.com/a:1"]
+
+
+def test_the_recorded_digest_is_what_is_built() -> None:
+    text = (
+        "# like FROM r.example.com/a:1\nARG V=1\nFROM r.example.com/a:$V AS r.example.com\n"
+        f"FROM r.example.com/b@{D}\nCOPY --from=r.example.com/a:1 /a /a\n"
+        "RUN --mount=type=bind,from=r.example.com/a:1,target=/x true # r.example.com/a:1x\n"
+    )
+    found = parse(text.encode(), "Dockerfile", args={})
+    assert found.pinned({"r.example.com/a:1": D}) == text.replace("a:$V", f"a:1@{D}").replace(
+        "from=r.example.com/a:1", f"from=r.example.com/a:1@{D}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "wrong"),
+    [
+        ("RUN x", "", "has no FROM"),
+        ("ARG V\nFROM r.example.com/a:$V", ":2", "has no value"),
+        ("FROM a b", ":1", "cannot read FROM a b"),
+        ("\nFROM Bad/NAME:1", ":2", "not an image"),
+    ],
+)
+def test_what_cannot_be_known_is_refused(text: str, line: str, wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match=wrong) as caught:
+        bases(text)
+    assert str(caught.value).startswith(f"Dockerfile{line}: ")
+
+
+def test_an_unknown_target_names_the_stages() -> None:
+    with pytest.raises(ConfigurationError, match=r"no stage 'run'.*stages: build, test"):
+        bases("FROM scratch AS build\nFROM scratch AS test", target="run")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["RUN --mount=type=cache,target=/c x", "COPY --link a b", "COPY --chmod=755 a b", "RUN <<EOF\nx\nEOF",
+     "COPY <<-'E' /x\n\tx\n\tE", "ADD --checksum=sha256:aa http://x /x"],
+)  # fmt: skip
+def test_buildkits_own_syntax_is_refused_for_the_classic_builder(line: str) -> None:
+    found = parse(f"FROM scratch\n{line}\n".encode(), "app/Dockerfile", args={})
+    with pytest.raises(ToolMissing, match=r"line 2: .*buildx") as caught:
+        found.for_classic_builder()
+    assert str(caught.value).startswith("app/Dockerfile: ") and caught.value.exit_code == 7
+
+
+def test_what_the_classic_builder_can_is_not_refused() -> None:
+    text = "FROM scratch AS a\nRUN x <<<y\nCOPY --chown=1:1 --from=a /a /b\nRUN echo --mount\nADD a b\n# COPY --link"
+    parse(text.encode(), "Dockerfile", args={}).for_classic_builder()

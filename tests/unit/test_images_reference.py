@@ -1,0 +1,88 @@
+"""An image's name in a chart's values, forwards and backwards, and the secrets of a build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.images import builder, reference
+from pipeline_steps.images.builder import find_secrets, kind
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.oci.reference import Reference
+
+D = "sha256:" + "e" * 64
+WEB = Reference("r.example.com:5000", "team/web", "1.0", D)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{registry}", "r.example.com:5000"),
+        ("{path}", "team/web"),
+        ("{repository}", "r.example.com:5000/team/web"),
+        ("{tag}@{digest}", f"1.0@{D}"),
+        ("{reference}", f"r.example.com:5000/team/web:1.0@{D}"),
+    ],
+)
+def test_templates(template: str, text: str) -> None:
+    assert reference.of(WEB, {}).fill(template) == text
+
+
+def test_clusters_see_the_mirror() -> None:
+    hosts = {"r.example.com:5000/team": Host(pull_as="mirror.example.com/t"), "r.example.com:5000/team/w": Host()}
+    seen = reference.of(WEB, hosts)
+    assert seen.reference == f"mirror.example.com/t/web:1.0@{D}" and seen.registry == "mirror.example.com"
+
+
+def test_wrong_templates_are_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"unknown field \{name\}.*there are \{registry\}"):
+        reference.of(WEB, {}).fill("{name}", where="pipeline.yaml:4")
+    with pytest.raises(ConfigurationError, match="has no digest"):
+        reference.of(WEB._replace(digest=None), {}).fill("{digest}")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"i.registry": "r.example.com:5000", "i.repository": "team/web", "i.tag": f"1.0@{D}"},
+        {"i.registry": "r.example.com:5000", "i.repository": "team/web", "i.tag": f"1.0@{D}", "whole": str(WEB)},
+    ],
+)
+def test_values_are_read_back(values: dict[str, str]) -> None:
+    templates = {"i.registry": "{registry}", "i.repository": "{path}", "i.tag": "{tag}@{digest}"}
+    templates["whole"] = "{reference}"
+    assert reference.from_values(templates, values) == WEB
+
+
+def test_values_that_name_nothing_are_refused() -> None:
+    templates = {"image.repository": "{repository}", "image.tag": "v{tag}"}
+    with pytest.raises(ConfigurationError, match=r"image\.repository, image\.tag name no image"):
+        reference.from_values(templates, {"image.repository": "", "image.tag": ""}, where="charts/a/values.yaml")
+    with pytest.raises(ConfigurationError, match=r"'1\.0' does not fit the template 'v\{tag\}'"):
+        reference.from_values(templates, {"image.repository": "a/b", "image.tag": "1.0"})
+    with pytest.raises(ConfigurationError, match="tag is '1' and '2'"):
+        reference.from_values({"a": "{tag}", "b": "{tag}"}, {"a": "1", "b": "2"})
+
+
+def test_secrets_come_from_variables_or_their_files(tmp_path: Path) -> None:
+    (tmp_path / "npmrc").write_text("x")
+    environ = {"NPM_RC_FILE": str(tmp_path / "npmrc"), "TOKEN": "t0ken-of-test", "GONE_FILE": "/no/such"}
+    found = find_secrets(("npm-rc", "token"), environ, where="images.a.secrets")
+    assert found == {"npm-rc": f"src={tmp_path}/npmrc", "token": "env=TOKEN"}
+    with pytest.raises(ConfigurationError, match=r"secret other is not given.*OTHER, or OTHER_FILE"):
+        find_secrets(("other",), environ, where="images.a.secrets")
+    with pytest.raises(ConfigurationError, match="GONE_FILE names /no/such"):
+        find_secrets(("gone",), environ, where="images.a.secrets")
+
+
+def test_the_kind_of_builder_is_found_without_asking_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "SYSTEM", (str(tmp_path / "lib"),))
+    environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": str(tmp_path)}
+    assert kind(environ) == "docker"
+    (tmp_path / "cli-plugins").mkdir()
+    (tmp_path / "cli-plugins/docker-buildx").write_text("#!/bin/false")
+    assert kind(environ) == "docker"
+    (tmp_path / "cli-plugins/docker-buildx").chmod(0o755)
+    assert kind(environ) == "buildx"
