@@ -1,93 +1,166 @@
-"""Do two charts render to the same but for what was replaced? Pure: it compares texts that helm wrote.
+"""Two renderings of one chart, tested and derived: do they differ only where a value was replaced on purpose?
 
-Production may differ from what was tested only in values that contain a replaced reference or the version, and in
-checksum annotations of the templates that hold such values.
+Pure: takes what `helm template` printed. A template that asks for the version, say, shows here as a difference.
 """
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-_SOURCE = re.compile(r"^# Source: (?P<name>.+)$")
-_CHECKSUM = re.compile(r"^\s*['\"]?checksum/[^:]*:\s*['\"]?[0-9a-f]{32,128}['\"]?\s*$")
+from pipeline_steps.charts import documents
+from pipeline_steps.charts.documents import Mapping, Node, Scalar, Sequence
+from pipeline_steps.core.errors import ConfigurationError
+
+#: Kubernetes cuts names and labels at 63 characters, and charts cut them in advance.
+_CUT = range(50, 64)
+_HASH = re.compile(r"[0-9a-f]{32,128}")
+_SOURCE = re.compile(r"# Source: (\S.*)")
+Pairs = Iterable[tuple[str, str]]
 
 
 class Difference(NamedTuple):
-    """template: as helm names it, hello/templates/x.yaml. line: 1-based in what it rendered. texts: both lines."""
+    """A place that differs for no good reason. template: as helm names it; line: of its tested rendering, from 1."""
 
     template: str
     line: int
     tested: str
-    released: str
+    derived: str
 
     def __str__(self) -> str:
-        return f"{self.template}, line {self.line} of its output: tested {self.tested!r}, released {self.released!r}"
+        return f"{self.template}:{self.line}: {self.tested} became {self.derived}"
 
 
-class _Substitution:
-    """Replaced texts, longest first. A line may hold some of them replaced and others as they were tested."""
+class Rendered(NamedTuple):
+    """One document of a rendering."""
 
-    def __init__(self, replaced: Mapping[str, str]) -> None:
-        pairs = {old: new for old, new in replaced.items() if old and old != new}
-        self._new = pairs
-        words = sorted(pairs, key=len, reverse=True)
-        self._words = re.compile("|".join(re.escape(word) for word in words)) if words else None
-
-    def explains(self, one: str, two: str) -> bool:
-        """Is `two` what `one` becomes when its replaced texts are put in?"""
-        return self._words is not None and self._words.sub(lambda found: self._new[found[0]], one) == two
+    template: str
+    text: str
 
 
-def differences(tested: str, released: str, replaced: Mapping[str, str]) -> list[Difference]:
-    """Where two outputs of `helm template` differ in more than replaced texts and checksums.
+def compare(tested: str, derived: str, replaced: Pairs) -> tuple[Difference, ...]:
+    """Every difference that no replaced value explains; none means the charts render alike.
 
-    replaced: tested text → released text (versions, references, and their parts). A line counts as equal when
-    putting the released texts for the tested ones makes it so.
-
-    >>> differences("# Source: a/b.yaml\\nimage: r/x:1", "# Source: a/b.yaml\\nimage: r/x:2", {"r/x:1": "r/x:2"})
-    []
-    >>> str(differences("# Source: a/b.yaml\\nif: x", "# Source: a/b.yaml\\nif: y", {})[0])
-    "a/b.yaml, line 1 of its output: tested 'if: x', released 'if: y'"
+    replaced: values before and after. Texts that contain them may differ in just these parts; annotations with
+    checksums may differ, because what they sum up is compared itself.
     """
-    substitute = _Substitution(replaced)
-    before, after = _templates(tested), _templates(released)
-    found: list[Difference] = []
-    for name in dict.fromkeys([*before, *after]):
-        found += _compared(name, before.get(name, []), after.get(name, []), substitute)
-    return found
+    return tuple(_Comparison(replaced).all(tuple(rendered(tested)), tuple(rendered(derived))))
 
 
-def _templates(output: str) -> dict[str, list[str]]:
-    """Template → its lines, over all the documents it rendered."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in output.splitlines():
-        source = _SOURCE.match(line)
-        if source:
-            lines = found.setdefault(source["name"], [])
-        elif line.strip() != "---":
-            lines.append(line.rstrip())
-    return found
+def rendered(output: str) -> Iterator[Rendered]:
+    """The documents in the output of `helm template`."""
+    template = "?"
+    for text in re.split(r"^---[ \t]*$\n?", output, flags=re.M):
+        found = _SOURCE.search(text)
+        template = found[1].strip() if found else template
+        body = "\n".join(line for line in text.split("\n") if not _SOURCE.fullmatch(line))
+        if body.strip():
+            yield Rendered(template, body)
 
 
-def _compared(name: str, before: list[str], after: list[str], substitute: _Substitution) -> Iterator[Difference]:
-    for number in range(max(len(before), len(after))):
-        one = before[number] if number < len(before) else ""
-        two = after[number] if number < len(after) else ""
-        if one != two and not substitute.explains(one, two) and not (_CHECKSUM.match(one) and _CHECKSUM.match(two)):
-            yield Difference(name, number + 1, one.strip(), two.strip())
+class _Comparison:
+    def __init__(self, replaced: Pairs) -> None:
+        self.pairs = sorted({pair for pair in replaced if all(pair) and pair[0] != pair[1]})
+        words = "|".join(re.escape(old) for old, _ in self.pairs)
+        self.pattern = re.compile(f"(?={words})") if words else None
+
+    def all(self, tested: tuple[Rendered, ...], derived: tuple[Rendered, ...]) -> Iterator[Difference]:
+        ours, theirs = [one.template for one in tested], [one.template for one in derived]
+        if ours != theirs:
+            place = next(
+                (n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+            )
+            template = (ours + theirs[len(ours) :])[place] if place < max(len(ours), len(theirs)) else "?"
+            yield Difference(template, 1, f"{len(ours)} documents", f"{len(theirs)}, or others")
+            return
+        for one, other in zip(tested, derived, strict=True):
+            if one.text != other.text:
+                yield from self.documents(one, other)
+
+    def documents(self, one: Rendered, other: Rendered) -> Iterator[Difference]:
+        try:
+            _, ours = documents.parse(one.text.encode(), one.template, aliases=True)
+            _, theirs = documents.parse(other.text.encode(), other.template, aliases=True)
+        except ConfigurationError as error:
+            if self.alike(one.text, other.text):
+                return
+            yield Difference(one.template, 1, "text", f"other text, which is not YAML: {error}")
+            return
+        yield from self.nodes(one.template, ours, theirs, "")
+
+    def nodes(self, template: str, ours: Node | None, theirs: Node | None, above: str) -> Iterator[Difference]:
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping) and len(ours.items) == len(theirs.items):
+            for (key, value), (other_key, other) in zip(ours.items, theirs.items, strict=True):
+                if not self.alike(key.value, other_key.value):
+                    yield Difference(template, key.line + 1, key.value, other_key.value)
+                elif not (above == "annotations" and _is_checksum(key, value, other)):
+                    yield from self.nodes(template, value, other, key.value)
+        elif isinstance(ours, Sequence) and isinstance(theirs, Sequence) and len(ours.items) == len(theirs.items):
+            for value, other in zip(ours.items, theirs.items, strict=True):
+                yield from self.nodes(template, value, other, above)
+        elif isinstance(ours, Scalar) and isinstance(theirs, Scalar):
+            same_type = ours.meaning == theirs.meaning
+            if not (same_type and self.alike(ours.value, theirs.value)):
+                yield Difference(template, ours.line + 1, _shown(ours), _shown(theirs))
+        else:
+            yield Difference(template, (ours.line if ours else 0) + 1, _shown(ours), _shown(theirs))
+
+    def alike(self, ours: str, theirs: str) -> bool:
+        """Are the texts equal but for replaced values, whole or cut off at the end?"""
+        if ours == theirs:
+            return True
+        if self.pattern is None:
+            return False
+        starts = [found.start() for found in self.pattern.finditer(ours)]
+        return self.replaced(ours, theirs, starts) or any(_cut_alike(ours, theirs, *pair) for pair in self.pairs)
+
+    def replaced(self, ours: str, theirs: str, starts: list[int]) -> bool:
+        """Does replacing some of the values that begin at `starts` make `theirs` of `ours`?"""
+        seen: set[tuple[int, int]] = set()
+        reached = [(0, 0)]
+        while reached:
+            here, there = state = reached.pop()
+            if state in seen:
+                continue
+            seen.add(state)
+            following = bisect.bisect_left(starts, here)
+            if following == len(starts):
+                if ours[here:] == theirs[there:]:
+                    return True
+                continue
+            start = starts[following]
+            other = there + start - here
+            if ours[here:start] != theirs[there:other]:
+                continue
+            if ours[start] == theirs[other : other + 1]:
+                reached.append((start + 1, other + 1))
+            for old, new in self.pairs:
+                if ours.startswith(old, start) and theirs.startswith(new, other):
+                    reached.append((start + len(old), other + len(new)))
+        return False
 
 
-def spellings(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Replaced texts as templates may write them: as they are, and with `+` as `_`, as labels need them.
+def _cut_alike(ours: str, theirs: str, old: str, new: str) -> bool:
+    """Do both end with what is left of a replaced value after a cut at 63 characters?"""
+    if len(ours) not in _CUT and len(theirs) not in _CUT:
+        return False
+    for size in range(min(len(old), len(ours)), 0, -1):
+        head = ours[:-size]
+        rest = theirs[len(head) :]
+        if ours.endswith(old[:size]) and theirs.startswith(head) and rest and new.startswith(rest):
+            return True
+    return False
 
-    >>> spellings([("1.0.0-0.1+a", "1.0.0+b")])
-    {'1.0.0-0.1+a': '1.0.0+b', '1.0.0-0.1_a': '1.0.0_b'}
-    """
-    found: dict[str, str] = {}
-    for old, new in pairs:
-        found[old] = new
-        found.setdefault(old.replace("+", "_"), new.replace("+", "_"))
-    return found
+
+def _is_checksum(key: Scalar, value: Node, other: Node) -> bool:
+    both = isinstance(value, Scalar) and isinstance(other, Scalar)
+    named = "checksum" in key.value.lower()
+    return both and named and all(_HASH.fullmatch(node.value) for node in (value, other) if isinstance(node, Scalar))
+
+
+def _shown(node: Node | None) -> str:
+    if isinstance(node, Scalar):
+        return repr(node.value if len(node.value) < 80 else f"{node.value[:77]}...")
+    return {Mapping: "a mapping", Sequence: "a list"}.get(type(node), "nothing")
