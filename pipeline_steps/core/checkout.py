@@ -83,6 +83,14 @@ class Checkout:
         it = self.chart(chart) if isinstance(chart, str) else chart
         return {name: self.image_entry(name) for name in it.images}
 
+    def targets(self, folder: str) -> Mapping[str, Mapping[str, str]]:
+        """Image name → values key → template, as the entries about the chart in `folder` say."""
+        raw: Raw = {}
+        for number in self._matched.get(folder, ()):
+            raw = _over(raw, self._entries[number][0])
+        images: Mapping[str, Mapping[str, str]] = raw.get("images") or {}
+        return images
+
     def image_entry(self, name: str) -> ImageEntry:
         """One entry of `images`, with overlays. Raises ConfigurationError naming the nearest."""
         entries = self._images
@@ -128,14 +136,11 @@ class Checkout:
     @functools.cached_property
     def _own(self) -> Document:
         """charts and images of pipeline.yaml itself, as the source stores it: no overlay, nothing expanded."""
-        return self._read(self.tree, f"@{self.revision[:12]}" if self._at_revision else "")
-
-    def _read(self, tree: Tree, at: str) -> Document:
-        name = self.written_in
-        if name not in tree.entries():
+        at = f"@{self.revision[:12]}" if self._at_revision else ""
+        if self.written_in not in self._texts:
             advice = "add it to the source; is it ignored?"
             raise ConfigurationError("is not in the source", where=f"{self.config.files[0]}{at}", advice=advice)
-        return config_file.entries(tree.read([name])[name], f"{name}{at}")
+        return config_file.entries(self._texts[self.written_in], f"{self.written_in}{at}")
 
     @functools.cached_property
     def _entries(self) -> list[tuple[Raw, KeyPath]]:
@@ -165,7 +170,7 @@ class Checkout:
     @functools.cached_property
     def _matched(self) -> dict[str, list[int]]:
         """Folder of every chart → numbers of the entries about it."""
-        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self.tree.entries() if _is_chart(path))
+        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self._texts if _is_chart(path))
         found: dict[str, list[int]] = {}
         for number, (entry, _) in enumerate(self._entries):
             for folder in _expanded(entry["path"], known, self._where(f"charts[{number}].path")):
@@ -186,11 +191,19 @@ class Checkout:
 
     @functools.cached_property
     def _closures(self) -> Closures:
-        return Closures(self.tree, self._merged_own(self._own), self._own.value.get("images", {}), self._where)
+        images = self._own.value.get("images", {})
+        return Closures(self.tree, self._texts, self._merged_own(self._own), images, self._where)
+
+    @functools.cached_property
+    def _texts(self) -> dict[str, bytes]:
+        """pipeline.yaml and every Chart.yaml by path, read in one go."""
+        entries = self.tree.entries().values()
+        wanted = [e.path for e in entries if e.path == self.written_in or _is_chart(e.path)]
+        return self.tree.read([path for path in wanted if self.tree.entries()[path].kind != "submodule"])
 
     def _merged_own(self, own: Document) -> dict[str, Raw]:
         """Folder → the entries of pipeline.yaml itself about the chart there, merged, without `path`."""
-        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self.tree.entries() if _is_chart(path))
+        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self._texts if _is_chart(path))
         merged: dict[str, Raw] = {folder: {} for folder in self._matched}
         for entry in own.value.get("charts", []):
             for folder in _fitting(entry["path"], known):
@@ -239,7 +252,8 @@ class Checkout:
     def _committed(self) -> Document | None:
         """pipeline.yaml at the revision that the checkout is based on; None when it is not readable there."""
         try:
-            return self._read(self.source.tree(self.revision, self.folder), f"@{self.revision[:12]}")
+            committed = self.source.tree(self.revision, self.folder).read([self.written_in])
+            return config_file.entries(committed[self.written_in], self.written_in)
         except ConfigurationError:
             return None
 

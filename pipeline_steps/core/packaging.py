@@ -1,0 +1,84 @@
+"""A chart of a checkout as it is packed: its files, the images its values name, and what is set in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline_steps.charts import references
+from pipeline_steps.charts.archive import Files
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.charts.gather import gather
+from pipeline_steps.charts.references import Edits
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, UsageError
+from pipeline_steps.images import reference as image_reference
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.files import sha256
+
+IMAGE = "image:"
+DEPENDENCY = "dependency:"
+
+
+def files_of(checkout: Checkout, chart: Chart) -> Files:
+    """The files of the chart's package as the source stores them. Raises ConfigurationError."""
+    entries = checkout.tree.entries()
+    kinds = {path: entries[path].kind for path in chart.closure if path in entries}
+    return gather(chart.path, kinds, checkout.tree.read)
+
+
+def images(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:
+    """Image name → reference with digest as build_image recorded it for the image's content, and the records' ids.
+
+    Raises EvidenceError naming the image that has no such record.
+    """
+    found: dict[str, Reference] = {}
+    uses: list[str] = []
+    for name in chart.images:
+        content = checkout.image_content(name)
+        records = state.find(step="build_image", subject=name, content=content)
+        if not records:
+            raise EvidenceError(
+                f"image {name} of chart {chart.name} has no record for its content {content[:19]}",
+                where=str(state.path),
+                advice="run pipeline-steps build_image first",
+            )
+        found[name] = Reference.parse(records[-1].outputs["image"])
+        uses.append(records[-1].id)
+    return found, uses
+
+
+def images_of(snapshot: Record) -> dict[str, Reference]:
+    """Image name → reference with digest, as a snapshot's record names them."""
+    outputs = snapshot.outputs.items()
+    return {name.removeprefix(IMAGE): Reference.parse(text) for name, text in outputs if name.startswith(IMAGE)}
+
+
+def edits(checkout: Checkout, chart: Chart, files: Mapping[str, bytes], images: Mapping[str, Reference]) -> Edits:
+    """What to set in the package so that it names these images, as clusters see them. Raises ConfigurationError."""
+    templates = {folder: checkout.targets(folder) for folder in (chart.path, *chart.subcharts)}
+    hosts = checkout.config.hosts
+    seen = {name: image_reference.of(reference, hosts)._asdict() for name, reference in images.items()}
+    return references.edits(files, chart.path, templates, seen)
+
+
+def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[str, str]:
+    """What a package consumes by digest: its images, and the archives of its dependencies."""
+    archives = {name: data for name, data in files.items() if name.startswith("charts/") and name.endswith(".tgz")}
+    return {
+        **{f"{IMAGE}{name}": reference.digest or "" for name, reference in images.items()},
+        **{f"{DEPENDENCY}{name}": sha256(data) for name, data in archives.items()},
+    }
+
+
+def released(checkout: Checkout, chart: Chart) -> bool:
+    """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read counts as that."""
+    tag = checkout.config.release.tag.format(name=chart.name, version=chart.version)
+    known = checkout.source.tags(tag).get(tag)
+    if known is None or (known.revision == checkout.revision and not chart.modified):
+        return False
+    try:
+        return Checkout(checkout.config, known.revision).chart(chart.name).content != chart.content
+    except (ConfigurationError, UsageError):
+        return True

@@ -1,0 +1,96 @@
+"""Package each selected chart with its images' digests and publish it to the snapshot channel.
+
+    python -m pipeline_steps.snapshot
+    pipeline-steps snapshot --chart hello
+
+Reads the chart as the source stores it (modifications included and marked .dirty) and the digests that build_image
+recorded for its images. Writes a record with the chart's reference and tar digest. Changes outside: one chart
+version in each repository of `channels.snapshot.charts`; the same content and images always get the same tar.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import os
+from collections.abc import Mapping
+
+from pipeline_steps.charts import version
+from pipeline_steps.charts.archive import Archive, Files
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.charts.derive import derive
+from pipeline_steps.ci.build import detect
+from pipeline_steps.core import packaging, publishing, step
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config import Config
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.state.record import Record, fingerprint, make_key
+from pipeline_steps.state.state import State
+
+NEEDS = ("build_image",)
+WRITES = ("chart", "tar", "image:NAME")
+FORMAT = 1
+
+log = logging.getLogger(__name__)
+
+
+def snapshot(
+    chart: str, *, config: Config, state: State, plan: bool = False, again: bool = False
+) -> Record | tuple[Record, ...]:
+    """Publish a snapshot of `chart` and record it; the former record when that still holds.
+
+    Returns () when only planned. Raises EvidenceError (an image was not built), ConfigurationError, Conflict.
+    """
+    checkout = Checkout(config)
+    it = checkout.chart(chart)
+    images, uses = packaging.images(checkout, it, state)
+    files = packaging.files_of(checkout, it)
+    inputs = packaging.inputs(images, files)
+    made = packed(checkout, it, files, images, inputs)
+    parameters = {"version": made.version}
+    key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
+    repositories = publishing.repositories(config, "snapshot")
+    former = None if again else state.verdict(key)
+    if former and former.passed and publishing.stands(repositories, former, made):
+        return former
+    if plan:
+        return publishing.plan(repositories, made)
+    names = {f"{packaging.IMAGE}{name}": str(image) for name, image in images.items()}
+    with attempt(
+        state, step="snapshot", subject=chart, key=key, content=it.content, revision=checkout.revision,
+        parameters={**parameters, "modified": list(it.modified)}, inputs=inputs, uses=uses,
+    ) as trial:  # fmt: skip
+        trial.intend({"chart": repositories[0].url, "tar": made.tar_digest, **names})
+        return trial.passed({**publishing.publish(repositories, made), **names})
+
+
+def packed(
+    checkout: Checkout, chart: Chart, files: Files, images: Mapping[str, Reference], inputs: Mapping[str, str]
+) -> Archive:
+    """The snapshot's archive. Its version stands for all else that is in it, so one version never means two tars."""
+    number = version.snapshot(
+        version.strict(chart.version, chart.path),
+        released=packaging.released(checkout, chart),
+        count=_count(checkout, chart),
+        fingerprint=fingerprint([chart.content, sorted(map(str, images.values())), dict(inputs), FORMAT]),
+        dirty=bool(chart.modified),
+    )
+    return derive(files, number, packaging.edits(checkout, chart, files, images), chart.path).archive
+
+
+def _count(checkout: Checkout, chart: Chart) -> int:
+    """Mainline position, or 0 for reviews and other branches, which sort below every mainline snapshot."""
+    build = detect(os.environ)
+    branch = build.branch or checkout.source.branch() or ""
+    mainline = any(fnmatch.fnmatchcase(branch, pattern) for pattern in checkout.config.release.branches)
+    return checkout.position(chart) if build.tag or (mainline and not build.review) else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code of design.md §16."""
+    return step.main(snapshot, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
