@@ -20,6 +20,8 @@ from pipeline_steps.toolbox.clock import seconds
 STEP = "integration_test"
 FORMAT = 1
 FRESH = "fresh"
+#: The only scenario of a chart that says why it has no tests.
+NOTHING = Scenario("none", "", "")
 
 
 class Settings(NamedTuple):
@@ -38,8 +40,8 @@ class Settings(NamedTuple):
     parallel: int
 
 
-def settings(config: Config, chart: Chart) -> Settings:
-    """The chart's own test settings over those for all charts over the defaults.
+def settings(config: Config, chart: Chart, *, timeout: float | None = None, parallel: int | None = None) -> Settings:
+    """The chart's own test settings over those for all charts over the defaults; timeout, parallel: over all that.
 
     Raises NotYet for what this version cannot test, ConfigurationError for what cannot be.
     """
@@ -50,18 +52,18 @@ def settings(config: Config, chart: Chart) -> Settings:
             raise NotYet(f"tests.{key} of chart {chart.name}", where=str(config.files[0]) if config.files else "")
     all_of_it = merged(TEST_DEFAULTS, said)
     try:
-        timeout = seconds(all_of_it.timeout or "")
+        limit = timeout or seconds(all_of_it.timeout or "")
     except ValueError as error:
         raise ConfigurationError(f"tests.timeout of chart {chart.name}: {error}") from error
     return Settings(
         none=all_of_it.none,
-        timeout=timeout,
+        timeout=limit,
         values=all_of_it.values or "",
         clusters=all_of_it.clusters or (),
         namespace=all_of_it.namespace or FRESH,
         pull_secret=bool(all_of_it.pull_secret),
         helm_args=all_of_it.helm_args or (),
-        parallel=max(1, all_of_it.parallel or 1),
+        parallel=max(1, parallel or all_of_it.parallel or 1),
     )
 
 
@@ -92,6 +94,22 @@ def cluster_names(config: Config, chart: Chart, wanted: Settings, given: str | N
     return names
 
 
+def keys(
+    checkout: Checkout, chart: Chart, wanted: Settings, consumed: Mapping[str, str], cluster: str | None
+) -> dict[Scenario, str]:
+    """Every scenario that has to pass now, and the key of its record. Raises UsageError when no cluster is named.
+
+    consumed: digests of the images and dependencies in the snapshot. A chart that says why it has no tests has one
+    scenario of the kind "none", on no cluster.
+    """
+    if wanted.none:
+        planned: tuple[Scenario, ...] = (NOTHING,)
+    else:
+        clusters = cluster_names(checkout.config, chart, wanted, cluster)
+        planned = scenarios(checkout, chart, wanted, clusters)
+    return {one: key_of(one, wanted, chart.content, consumed) for one in planned}
+
+
 def scenarios(checkout: Checkout, chart: Chart, wanted: Settings, clusters: tuple[str, ...]) -> tuple[Scenario, ...]:
     """What has to pass for this chart on each of `clusters`."""
     return scenario.planned(own_files(checkout, chart), wanted.values, clusters)
@@ -110,9 +128,15 @@ def key_of(one: Scenario, wanted: Settings, content: str, consumed: Mapping[str,
 
 def key_of_none(reason: str, content: str, consumed: Mapping[str, str]) -> str:
     """The key of the record that says why there is nothing to test."""
-    return make_key(STEP, FORMAT, parameters={"none": reason}, content=content, consumed=consumed)
+    return make_key(STEP, FORMAT, parameters=_none(reason), content=content, consumed=consumed)
+
+
+def _none(reason: str) -> dict[str, Any]:
+    return {"scenario": NOTHING.kind, "none": reason}
 
 
 def parameters(one: Scenario, wanted: Settings) -> dict[str, Any]:
     """What of the settings matters for the outcome of a scenario; stands in its record."""
+    if one == NOTHING:
+        return _none(wanted.none or "")
     return scenario.parameters(one, namespace=wanted.namespace, helm_args=wanted.helm_args)

@@ -1,0 +1,50 @@
+"""What clusters pull: the logins they need for it, and the digests under which nodes report an image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.oci import hosts as table
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.oci.reference import Reference
+
+log = logging.getLogger(__name__)
+
+
+def credentials(images: Iterable[str], hosts: Mapping[str, Host]) -> dict[str, tuple[str, str]]:
+    """Registry host → (user, password) for every registry that `images` (references) are pulled from, where known."""
+    from pipeline_steps.oci.credentials import login_for
+
+    found: dict[str, tuple[str, str]] = {}
+    for image in images:
+        pushed = Reference.parse(image).repository
+        prefix, entry = table.of(dict(hosts), pushed)
+        pulled = f"{entry.pull_as}{pushed.removeprefix(prefix)}" if entry.pull_as else pushed
+        host, _, path = pulled.partition("/")
+        login = login_for(host, path, hosts)
+        if login and login.username:
+            found[host] = (login.username, login.password)
+    return found
+
+
+def parts(image: str, hosts: Mapping[str, Host]) -> set[str]:
+    """Digests of the manifests and configurations that the image (reference with digest) consists of."""
+    from pipeline_steps.oci.registry import connect
+
+    reference = Reference.parse(image)
+    found: set[str] = set()
+    waiting = [reference.digest or reference.name]
+    try:
+        registry = connect(reference, hosts)
+        while waiting:
+            manifest = registry.manifest(reference.path, waiting.pop())
+            if manifest is None:
+                continue
+            waiting += [child.digest for child in manifest.children]
+            config = manifest.content.get("config")
+            found |= {manifest.digest, *([config["digest"]] if config else [])}
+    except PipelineError as error:
+        log.info("%s: its parts cannot be asked: %s", image, error)
+    return found

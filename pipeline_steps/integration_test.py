@@ -1,0 +1,72 @@
+"""Install each snapshot in a cluster and run its tests: one record for each values file, scenario and cluster.
+
+    pipeline-steps integration_test --chart hello --cluster k131 --retry-infrastructure 2
+
+Reads the snapshot recorded for the chart's content, and fetches it by digest. In the cluster: a fresh labelled
+namespace for each scenario, `helm install`, `helm test`, and all of it removed again. Writes records,
+.pipeline/junit/integration_test-*.xml, and for what failed .pipeline/failures/*/ with the cause first.
+Exits with 8 when the chart fails, with 75 when it is the cluster's own trouble.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pipeline_steps.core import bench, snapshots, step, testing
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.options import Option
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+
+NEEDS = ("helm", "cluster", "record: snapshot", "channels.snapshot.charts")
+WRITES = ("clusters: namespaces, releases", ".pipeline/junit", ".pipeline/failures")
+OPTIONS = (
+    Option("cluster", "text", "the cluster of the configuration to test on; default: the only one, or tests.clusters"),
+    Option("retry-infrastructure", "number", "how often a scenario is repeated after the cluster's own trouble"),
+)
+
+log = logging.getLogger(__name__)
+
+
+def integration_test(
+    chart: str,
+    *,
+    config: Config,
+    state: State,
+    cluster: str | None = None,
+    plan: bool = False,
+    again: bool = False,
+    timeout: float | None = None,
+    retry_infrastructure: int | None = None,
+    jobs: int | None = None,
+) -> tuple[Record, ...]:
+    """Test `chart` with every scenario that has not passed yet; the records of all of them.
+
+    timeout: seconds for one scenario instead of tests.timeout. jobs: scenarios at once instead of tests.parallel.
+    Raises EvidenceError without a snapshot of this content, ChartFailed, Temporary, UsageError, MachineError; of
+    several failures the worst kind, telling all of them.
+    """
+    checkout = Checkout(config)
+    it = checkout.chart(chart)
+    wanted = testing.settings(config, it, timeout=timeout, parallel=jobs)
+    snapshot = snapshots.newest(state, it)
+    keys = testing.keys(checkout, it, wanted, snapshot.consumed, cluster)
+    done = {} if again else {one: found for one, key in keys.items() if (found := state.verdict(key)) and found.passed}
+    todo = {one: key for one, key in keys.items() if one not in done}
+    if plan:
+        for one in todo:
+            log.info("%s: would test %s with %s %s", chart, snapshot.reference, one.name, bench.place(wanted, one))
+        return ()
+    if todo:
+        with bench.prepared(checkout, it, wanted, snapshot, state) as ready:
+            done |= bench.run_all(ready, todo, retries=retry_infrastructure or 0)
+    return tuple(done[one] for one in keys)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return step.main(integration_test, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
