@@ -105,10 +105,12 @@ def row(option: Option) -> str:
 
 def main(argv: list[str]) -> int:
     """Write the pages; with --check only say which are out of date (exit code 1)."""
-    stale = [name for name, text in pages().items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != text]
+    wanted = pages()
+    files = {name: FOLDER / name for name in wanted}
+    stale = [name for name, file in files.items() if not file.exists() or file.read_text() != wanted[name]]
     if "--check" not in argv:
         for name in stale:
-            (FOLDER / name).write_text(pages()[name])
+            files[name].write_text(wanted[name])
     for name in stale:
         say(f"docs/reference/{name}: {'out of date, run make doc' if '--check' in argv else 'written'}")
     return 1 if stale and "--check" in argv else 0
