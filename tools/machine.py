@@ -62,14 +62,11 @@ def need_root(purpose: str) -> None:
         raise Cannot(f"{purpose} needs root: run the same command with sudo, or as root")
 
 
-def need_programs(names: dict[str, str], purpose: str) -> None:
-    """Refuse with all missing programs at once; names: program -> the Debian package that has it."""
-    missing = {name: package for name, package in names.items() if find_program(name) is None}
+def need_programs(names: tuple[str, ...], what: str, purpose: str) -> None:
+    """Refuse with all missing programs at once; purpose: the one of programs.py packages that has them."""
+    missing = [name for name in names if find_program(name) is None]
     if missing:
-        raise Cannot(
-            f"{purpose} needs {', '.join(sorted(missing))}: python3 tools/programs/programs.py packages, "
-            f"or apt-get install --no-install-recommends {' '.join(sorted(set(missing.values())))}"
-        )
+        raise Cannot(f"{what} needs {', '.join(missing)}: python3 tools/programs/programs.py packages {purpose}")
 
 
 def find_program(name: str) -> str | None:

@@ -53,8 +53,8 @@ def up(folder: Path) -> dict[str, Any]:
     What a killed run left in the folder is ended and removed first. Raises Cannot, Misuse.
     """
     need_root("a docker engine")
-    need_programs({"dockerd": "docker.io", "docker": "docker.io", "runc": "runc"}, "a docker engine")
-    with lock(folder):
+    need_programs(("dockerd", "docker", "runc"), "a docker engine", "engine")
+    with lock():
         if (running := read(folder)) is not None:
             return running
         buildkitd, buildx = get("buildkitd") / "buildkitd", get("buildx") / "docker-buildx"
@@ -87,6 +87,7 @@ def start_dockerd(daemons: processes.Daemons) -> None:
         "ip6tables": False,
         "ip-forward": False,
         "userland-proxy": False,
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],  # systemd's would want a slice as parent
         "cgroup-parent": f"/{cgroup(folder)}",
     }
     dockerd = str(find_program("dockerd"))
@@ -207,12 +208,13 @@ def name_of(pid: int) -> str:
 def down(folder: Path) -> None:
     """End the engine and all its builds and containers; leaves no process, mount, control group or folder."""
     need_root("ending the engine")
-    with lock(folder):
+    with lock():
         clear(folder)
 
 
-def lock(folder: Path) -> Any:
-    return locked(Path("/run/pipeline-steps") / f"engine{str(folder.resolve()).replace('/', '-')}.lock", "engine")
+def lock() -> Any:
+    """One run at a time on this machine, whatever the folder."""
+    return locked(Path("/run/pipeline-steps/engine.lock"), "engine")
 
 
 def answers(path: Path) -> bool:

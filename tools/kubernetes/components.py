@@ -107,6 +107,7 @@ def pod_network(node: Layout) -> dict[str, object]:
 
 
 def containerd_configuration(node: Layout) -> str:
+    """All places inside the run folder; no AppArmor, whose profile would stay in the kernel."""
     return f"""\
 version = 2
 root = "{node.folder}/containerd/root"
@@ -118,6 +119,7 @@ state = "{node.folder}/containerd/state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   restrict_oom_score_adj = true
+  disable_apparmor = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"

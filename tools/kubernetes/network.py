@@ -10,7 +10,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tools.machine import Cannot
+from tools.machine import Cannot, find_program
 
 #: Name of the pods' network, and what its rules and cached results are known by.
 NAME = "pipeline-steps"
@@ -75,7 +75,9 @@ def forget(before: dict[str, object], folder: Path) -> None:
     for table in TABLES:
         orders = removal(rules(table), frozenset(chains))
         if orders:
-            done = subprocess.run([f"{table}-restore", "--noflush"], input=orders, capture_output=True, text=True)
+            done = subprocess.run(
+                [full_path(f"{table}-restore"), "--noflush"], input=orders, capture_output=True, text=True
+            )
             if done.returncode:
                 raise Cannot(f"{table}-restore cannot take back the node's rules: {done.stderr.strip()}\n{orders}")
     for path in Path("/var/lib/cni/results").glob("*"):
@@ -118,7 +120,7 @@ def added(rule: str, ours: list[str]) -> bool:
 
 def rules(table: str) -> str:
     """All rules of a family, as <table>-save prints them. Raises Cannot when it cannot tell."""
-    done = subprocess.run([f"{table}-save"], capture_output=True, text=True)
+    done = subprocess.run([full_path(f"{table}-save")], capture_output=True, text=True)
     if done.returncode:
         raise Cannot(f"{table}-save failed, so the node's rules cannot be told from others: {done.stderr.strip()}")
     return done.stdout
@@ -126,4 +128,12 @@ def rules(table: str) -> str:
 
 def run(*command: str) -> str:
     """Output of ip; empty when there is no such route."""
-    return subprocess.run(list(command), capture_output=True, text=True).stdout
+    return subprocess.run([full_path(command[0]), *command[1:]], capture_output=True, text=True).stdout
+
+
+def full_path(program: str) -> str:
+    """Where a program is; PATH may lack the sbin folders."""
+    found = find_program(program)
+    if found is None:
+        raise Cannot(f"no {program}: python3 tools/programs/programs.py packages kubernetes")
+    return found

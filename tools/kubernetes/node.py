@@ -42,10 +42,7 @@ KIND = "node"
 DEFAULT_FOLDER = Path("/var/lib/pipeline-steps/node")
 #: Which folder the machine's node has, and what was there before it; written before anything is changed.
 RECORD = Path("/run/pipeline-steps/node.json")
-PROGRAMS = {
-    "etcd": "etcd-server", "containerd": "containerd", "ctr": "containerd", "runc": "runc", "conntrack": "conntrack",
-    "iptables": "iptables", "ip": "iproute2", "openssl": "openssl", "mount": "mount",
-}  # fmt: skip
+PROGRAMS = ("etcd", "containerd", "ctr", "runc", "conntrack", "iptables", "ip", "openssl")
 
 
 def up(folder: Path, registries: list[str]) -> dict[str, Any]:
@@ -55,7 +52,7 @@ def up(folder: Path, registries: list[str]) -> dict[str, Any]:
     another folder), Misuse.
     """
     need_root("a Kubernetes node")
-    need_programs(PROGRAMS, "a Kubernetes node")
+    need_programs(PROGRAMS, "a Kubernetes node", "kubernetes")
     with lock():
         folder = folder.resolve()
         if (running := live()) is not None and running["folder"] != str(folder):

@@ -44,6 +44,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     },
     "measuring": {
         "strace": "counts what a step does to the system",
+        "procps": "ps and sysctl: what a test left",
         "time": "memory and CPU time of a process",
     },
 }
@@ -55,7 +56,8 @@ def missing(purposes: list[str]) -> dict[str, str]:
         if purpose not in PACKAGES:
             raise Misuse(f"no purpose {purpose}: known are {', '.join(PACKAGES)}")
     wanted = {package: why for purpose in purposes for package, why in PACKAGES[purpose].items()}
-    return {package: why for package, why in wanted.items() if package not in installed(list(wanted))}
+    there = installed(list(wanted))
+    return {package: why for package, why in wanted.items() if package not in there}
 
 
 def installed(packages: list[str]) -> set[str]:
