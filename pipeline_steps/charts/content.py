@@ -46,14 +46,17 @@ class Closure(NamedTuple):
 
 
 class Closures:
-    """The closures of one tree; every Chart.yaml and every digest is read once.
+    """The closures of one tree; every digest is read once.
 
-    charts: folder → the entries about it, merged; images: as pipeline.yaml of that tree says, nothing expanded.
-    where: key path (like "images.backend.context") → file and line, for errors.
+    texts: every Chart.yaml by path. charts: folder → the entries about it, merged; images: as pipeline.yaml of that
+    tree says, nothing expanded. where: key path (like "images.backend.context") → file and line, for errors.
     """
 
-    def __init__(self, tree: Tree, charts: Entries, images: Entries, where: Callable[[str], str]) -> None:
+    def __init__(
+        self, tree: Tree, texts: Mapping[str, bytes], charts: Entries, images: Entries, where: Callable[[str], str]
+    ) -> None:
         self._tree = tree
+        self._texts = texts
         self._charts = charts
         self._images = images
         self._where = where
@@ -62,16 +65,15 @@ class Closures:
         self._digests: dict[str, str] = {}
 
     def metadata(self, folder: str) -> Metadata:
-        """Chart.yaml of the chart in `folder`. Raises ConfigurationError when it has none or a bad one."""
+        """Chart.yaml of the chart in `folder`, which must have one. Raises ConfigurationError when it is bad."""
         if folder not in self._metadata:
-            wanted = [f for f in {*self._charts, folder} if f not in self._metadata and self.has_chart(f)]
-            for path, data in self._tree.read([chart_yaml(f) for f in wanted]).items():
-                self._metadata[path.removesuffix("Chart.yaml").rstrip("/")] = read_metadata(data, path)
+            path = chart_yaml(folder)
+            self._metadata[folder] = read_metadata(self._texts[path], path)
         return self._metadata[folder]
 
     def has_chart(self, folder: str) -> bool:
         """Whether there is a Chart.yaml in `folder`."""
-        return chart_yaml(folder) in self._tree.entries()
+        return chart_yaml(folder) in self._texts
 
     def subcharts(self, folder: str, above: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Folders of the file:// dependencies of the chart in `folder` and of theirs, each once."""

@@ -17,8 +17,8 @@ from pipeline_steps.charts.content import Closure, Closures, chart_yaml
 from pipeline_steps.charts.documents import nearest
 from pipeline_steps.core import config_file
 from pipeline_steps.core.config import ChartEntry, Config, ImageEntry, Settings
-from pipeline_steps.core.convert import convert, where
-from pipeline_steps.core.document import Document, KeyPath, merge
+from pipeline_steps.core.convert import convert
+from pipeline_steps.core.document import Document, KeyPath, merge, spelled
 from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.sources.table import open_source
@@ -162,8 +162,10 @@ class Checkout:
     def _where(self, key: str) -> str:
         if not self._at_revision:
             return self.config.where(key)
-        path: KeyPath = tuple(key.split("."))
-        return where(self._own, path)
+        places = {spelled(path): place.where for path, place in self._own.places.items()}
+        while key and key not in places:
+            key = key.rpartition(".")[0]
+        return places.get(key, self.written_in)
 
     # -- which charts there are -------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Find, read, merge and expand pipeline.yaml, the site file and --config overlays into a Config (design.md §6, §17).
 
-Later wins: pipeline.yaml, then the site file (a section it has comes from there alone), then each --config. What
-the keys mean does not belong here, and neither does refusing what a later version implements.
+Later wins: pipeline.yaml, then the site file (a section it has comes from there alone), then each --config. In a
+build of a review, what decides about trust comes from the target branch's pipeline.yaml. What the keys mean does not
+belong here, and neither does refusing what a later version implements.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from typing import Any
 
 import msgspec
 
+from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.core import document as documents
 from pipeline_steps.core.config import Config, Language, Needy
 from pipeline_steps.core.convert import convert, where
 from pipeline_steps.core.document import Document, KeyPath, spelled
 from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.sources.table import SYSTEMS
+from pipeline_steps.sources.table import SYSTEMS, open_source
 from pipeline_steps.toolbox import clock, redact
 
 NAME = "pipeline.yaml"
 SITE = "PIPELINE_STEPS_SITE"
 #: What a site decides for all its repositories (design.md §17).
 OF_SITE = ("channels", "hosts", "clusters", "release", "review", "approvals", "evidence")
+#: What a review cannot change for its own build (design.md §17).
+OF_TARGET = ("channels", "hosts", "release", "review", "approvals", "evidence")
 EXPANDED = ("channels", "hosts", "clusters", "evidence")
 #: Sections of named settings, of which a stage may use some without having the variables of all.
 _NEEDY = ("hosts", "clusters")
@@ -44,9 +48,11 @@ def load(files: Sequence[Path] = (), *, environ: Mapping[str, str], start: Path)
     """
     base, overlays = _base(files, start.resolve())
     site = Path(environ[SITE]).absolute() if environ.get(SITE) else None
+    upper = _site(site) if site else None
     document = documents.read(base, _short(base, start))
-    if site:
-        document = _with_site(document, site)
+    document = _of_target(document, base, detect(environ), upper.value if upper else {})
+    if upper:
+        document = _with_site(document, upper)
     for overlay in overlays:
         document = documents.merge(document, documents.read(overlay, _short(overlay, start)))
     unset = _expand(document, environ)
@@ -108,16 +114,45 @@ def _short(path: Path, start: Path) -> str:
     return str(path.relative_to(start)) if path.is_relative_to(start) else str(path)
 
 
-def _with_site(document: Document, site: Path) -> Document:
-    upper = documents.read(site, str(site))
-    strange = next((key for key in upper.value if key not in OF_SITE), None)
+def _site(site: Path) -> Document:
+    document = documents.read(site, str(site))
+    strange = next((key for key in document.value if key not in OF_SITE), None)
     if strange is not None:
         message = f"the site file ({SITE}) cannot say anything about {strange}"
-        raise ConfigurationError(message, where=where(upper, (strange,)), advice=f"it may have: {', '.join(OF_SITE)}")
+        raise ConfigurationError(
+            message, where=where(document, (strange,)), advice=f"it may have: {', '.join(OF_SITE)}"
+        )
+    return document
+
+
+def _with_site(document: Document, upper: Document) -> Document:
     replaced = [key for key in upper.value if key in document.value]
     if replaced:
-        log.info("%s: %s come from the site file %s", NAME, ", ".join(replaced), site)
+        log.info("%s: %s come from the site file", NAME, ", ".join(replaced))
     return documents.merge(documents.without(document, tuple(upper.value)), upper)
+
+
+def _of_target(document: Document, base: Path, build: Build, site: Mapping[str, Any]) -> Document:
+    """In a review build, the document with the sections of OF_TARGET as the target branch has them."""
+    sections = tuple(key for key in OF_TARGET if key not in site)
+    if not build.review or not sections:
+        return document
+    if not build.target:
+        if not any(key in document.value for key in sections):
+            return document
+        message = f"the CI does not say which branch review {build.review} goes to, whose {', '.join(sections)} count"
+        raise ConfigurationError(message, where=str(base), advice=f"name them in the site file ({SITE})")
+    source = open_source(base.parent)
+    folder = base.parent.relative_to(source.root).as_posix()
+    tree = source.tree(source.tip(build.target), "" if folder == "." else folder)
+    there = Document({}, {})
+    if base.name in tree.entries():
+        name = f"{base.name}@{build.target}"
+        there = documents.only(documents.parse(tree.read([base.name])[base.name], name), sections)
+    changed = [key for key in sections if document.value.get(key) != there.value.get(key)]
+    if changed:
+        log.warning("%s: this review changes %s; that takes effect after the merge", base.name, ", ".join(changed))
+    return documents.merge(documents.without(document, sections), there)
 
 
 def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, ConfigurationError]:

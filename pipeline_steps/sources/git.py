@@ -74,6 +74,15 @@ class Git:
         name = self._facts[3]
         return name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
 
+    def tip(self, branch: str) -> str:
+        """The newest commit of a branch; that of the remote, as last fetched, is preferred to a local one."""
+        found = self._remote_branch(branch) or ("" if branch.startswith("-") else self._commit(f"refs/heads/{branch}"))
+        if not found:
+            remote = self._remote()
+            advice = f"git fetch {remote} +refs/heads/{branch}:refs/remotes/{remote}/{branch}"
+            raise UsageError(f"the branch {branch!r} is not here", where=str(self.root), advice=advice)
+        return found
+
     def base(self, target: str) -> str:
         """The merge base of HEAD and `target`; a branch of the remote is preferred to a local one of that name."""
         commit = self._remote_branch(target) or self.revision(target)

@@ -73,6 +73,9 @@ class Source(Protocol):
     def branch(self) -> str | None:
         """The branch that is checked out, or None (a detached checkout, as CI makes them)."""
 
+    def tip(self, branch: str) -> str:
+        """The newest revision of a branch as last fetched. Raises UsageError naming the command that fetches it."""
+
     def base(self, target: str) -> str:
         """Where what is checked out left the branch or revision `target` (merge base). Raises UsageError."""
 

@@ -11,9 +11,10 @@ import pytest
 
 from pipeline_steps.core import config_file
 from pipeline_steps.core.config import TEST_DEFAULTS, ChartTests, Config, merged, several
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.core.errors import ConfigurationError, UsageError
 from pipeline_steps.oci import hosts
 from pipeline_steps.toolbox import redact
+from tests.support.gits import Repo
 
 CHARTS = "charts:\n  - path: charts/*\n"
 
@@ -122,6 +123,31 @@ def test_a_section_of_the_site_file_comes_from_there_alone(tmp_path: Path) -> No
     site.write_text("hosts: {}\nimages: {}\n")
     with pytest.raises(ConfigurationError, match=r"site\.yaml:2: the site file .* cannot say anything about images"):
         read(tmp_path, text, PIPELINE_STEPS_SITE=str(site))
+
+
+def test_a_review_cannot_change_what_decides_about_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(repo.config))
+    text = CHARTS + "release: {branches: [main]}\napprovals: {code: {by: alice}}\ntests: {parallel: 1}\n"
+    repo.put("pipeline.yaml", text)
+    repo.commit()
+    repo.git("checkout", "-q", "-b", "topic")
+    evil = text.replace("alice", "mallory").replace("parallel: 1", "parallel: 2") + "evidence: file:///mine\n"
+    repo.put("pipeline.yaml", evil)
+    repo.commit()
+    review = {"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+    config = config_file.load(environ=review, start=repo.root)
+    assert (config.approvals["code"].by, config.evidence, config.tests.parallel) == ("alice", None, 2)
+    assert config.where("approvals.code.by") == "pipeline.yaml@main:4"
+    assert "this review changes approvals, evidence; that takes effect after the merge" in caplog.text
+    assert config_file.load(environ={}, start=repo.root).approvals["code"].by == "mallory"
+    # Another target that is not fetched, and a CI that does not say: refused, never guessed.
+    with pytest.raises(UsageError, match=r"the branch 'stable' is not here \(git fetch origin \+refs/heads/stable:"):
+        config_file.load(environ={**review, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "stable"}, start=repo.root)
+    with pytest.raises(ConfigurationError, match=r"does not say which branch review 4 goes to.*PIPELINE_STEPS_SITE"):
+        config_file.load(environ={"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4"}, start=repo.root)
 
 
 def test_the_command_line_wins_over_the_site_file(tmp_path: Path) -> None:
