@@ -86,7 +86,8 @@ def test_it_installs_into_a_fresh_environment(built: Path, tmp_path: Path) -> No
     """Dependencies are this environment's; the package itself comes from the wheel alone."""
     venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
     python = tmp_path / "venv/bin/python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(next(built.glob("*.whl")))]
+    wheel = str(next(built.glob("*.whl")))
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
     done = subprocess.run(install, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     ours = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
