@@ -180,6 +180,9 @@ def remove(folder: Path) -> None:
         done = subprocess.run(["umount", "--lazy", *points], capture_output=True, text=True)
         if done.returncode and mounts_below(folder) == points:
             raise Cannot(f"cannot unmount below {folder}: {done.stderr.strip()}")
+    for entry in folder.iterdir():
+        if entry.name != OWNED:  # the mark goes last, so that a removal cut short can be taken up again
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     shutil.rmtree(folder)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.support import registries
 from tools.engine import engine
@@ -42,19 +43,22 @@ class Node(NamedTuple):
 def docker_engine() -> Iterator[Engine]:
     """The engine of tools/engine."""
     folder = engine.DEFAULT_FOLDER
-    with shared("engine", lambda: engine.read(folder) is not None, lambda: engine.down(folder)):
-        found = engine.up(folder)
+    system = System("engine", lambda: engine.read(folder), lambda: engine.up(folder), lambda: engine.down(folder))
+    with shared(system) as found:
         yield Engine(found["docker_host"], found["buildkit"], found["builder"], found["environment"])
 
 
 @contextlib.contextmanager
 def kubernetes_node(*plain_registries: str) -> Iterator[Node]:
     """The node of tools/kubernetes, pulling from these registries (host:port) without TLS."""
-    with shared("node", lambda: node.live() is not None, lambda: node.down(node.DEFAULT_FOLDER)):
+
+    def folder() -> Path:
         running = node.live()
-        folder = Path(running["folder"]) if running else node.DEFAULT_FOLDER
-        found = node.up(folder, list(plain_registries))
-        yield Node(Path(found["kubeconfig"]), found["context"], folder, found["version"])
+        return Path(running["folder"]) if running else node.DEFAULT_FOLDER
+
+    up, down = lambda: node.up(folder(), list(plain_registries)), lambda: node.down(folder())
+    with shared(System("node", node.live, up, down)) as found:
+        yield Node(Path(found["kubeconfig"]), found["context"], Path(found["folder"]), found["version"])
 
 
 @contextlib.contextmanager
@@ -67,21 +71,38 @@ def registry(*, user: str = "", password: str = "") -> Iterator[registries.Runni
             yield running
 
 
+class System(NamedTuple):
+    """How a system is asked for (None: does not run), started and ended; its facts name its `processes`."""
+
+    name: str
+    live: Callable[[], dict[str, Any] | None]
+    up: Callable[[], dict[str, Any]]
+    down: Callable[[], None]
+
+
 @contextlib.contextmanager
-def shared(name: str, runs: Callable[[], bool], end: Callable[[], None]) -> Iterator[None]:
+def shared(system: System) -> Iterator[dict[str, Any]]:
     """Hold a system that several sessions may use; the last of them ends it if a session, not a person, started it."""
     SHARED.mkdir(parents=True, exist_ok=True)
-    ours = SHARED / f"{name}.started-by-tests"
-    with (SHARED / f"{name}.users").open("a") as users:
+    ours = SHARED / f"{system.name}.started-by-tests"
+    with (SHARED / f"{system.name}.users").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
-        if not runs():
-            ours.touch()
+        was_there = system.live() is not None
+        found = system.up()
+        if not was_there:
+            ours.write_text(json.dumps(found["processes"]))
         try:
-            yield
+            yield found
         finally:
             fcntl.flock(users, fcntl.LOCK_UN)
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if ours.exists():
-                    end()
-                    ours.unlink()
+                end_if_ours(system, ours)
+
+
+def end_if_ours(system: System, ours: Path) -> None:
+    """End a system when it is the very one that `ours` tells of."""
+    now = system.live()
+    if now and ours.exists() and json.loads(ours.read_text()) == now["processes"]:
+        system.down()
+    ours.unlink(missing_ok=True)
