@@ -69,14 +69,15 @@ def packed(
     checkout: Checkout, chart: Chart, files: Files, images: Mapping[str, Reference], inputs: Mapping[str, str]
 ) -> Archive:
     """The snapshot's archive. Its version stands for all else that is in it, so one version never means two tars."""
+    wanted = packaging.edits(checkout, chart, files, images)
     number = version.snapshot(
         version.strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
         count=_count(checkout, chart),
-        fingerprint=fingerprint([chart.content, sorted(map(str, images.values())), dict(inputs), FORMAT]),
+        fingerprint=fingerprint([chart.content, wanted, dict(inputs), FORMAT]),
         dirty=bool(chart.modified),
     )
-    return derive(files, number, packaging.edits(checkout, chart, files, images), chart.path).archive
+    return derive(files, number, wanted, chart.path).archive
 
 
 def _count(checkout: Checkout, chart: Chart) -> int:

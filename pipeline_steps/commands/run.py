@@ -74,17 +74,9 @@ def use_sandbox(arguments: Namespace) -> bool:
             "no sandbox is up", advice="pipeline-steps sandbox up, or --channels configured for the configured ones"
         )
     if found not in arguments.config:
-        arguments.config = (*(arguments.config or _own()), found)
+        arguments.config = (*arguments.config, found)
     arguments.cluster = arguments.cluster or "sandbox"
     return True
-
-
-def _own() -> tuple[object, ...]:
-    from pathlib import Path
-
-    from pipeline_steps.core.config_file import nearest
-
-    return (nearest(Path.cwd()),)
 
 
 def steps(words: Sequence[str], config: Config) -> list[str]:

@@ -40,11 +40,15 @@ def newest(state: State, chart: Chart) -> Snapshot:
             where=str(state.path),
             advice=f"run: pipeline-steps snapshot --chart {chart.name}",
         )
-    record = records[-1]
+    return of(records[-1], chart)
+
+
+def of(record: Record, chart: Chart) -> Snapshot:
+    """What a passed snapshot record names. Raises EvidenceError when it names no chart."""
     reference = record.outputs.get("chart", "")
     version = _version(reference, chart.name)
     if version is None:
-        raise EvidenceError(f"snapshot {record.id[:19]} names no chart: {reference!r}", where=str(state.path))
+        raise EvidenceError(f"the record {record.id[:19]} of snapshot names no chart: {reference!r}")
     images = {k.removeprefix(IMAGE): v for k, v in record.outputs.items() if k.startswith(IMAGE)}
     return Snapshot(record, reference, version, dict(record.inputs), images)
 

@@ -1,0 +1,147 @@
+"""What a release of a chart would be: asked by tag_release and promote, writes nothing.
+
+It reads the tested snapshot, derives the production chart from it, compares what both render, and sees that every
+name is free. Why the content may be released at all stands in `proof`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_steps.charts import compare
+from pipeline_steps.charts.archive import Archive, unpack
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.charts.derive import derive, replaced
+from pipeline_steps.charts.derive import prove as prove_derivation
+from pipeline_steps.charts.edit import Change
+from pipeline_steps.charts.version import twin
+from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.core import packaging, publishing, snapshots
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import ChartFailed, ConfigurationError, Conflict, NotYet
+from pipeline_steps.core.proof import Proof
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.repositories.repository import conflict, twin_conflict
+
+
+class Move(NamedTuple):
+    """An image on its way: the tested one by digest, and the name it gets in production."""
+
+    name: str
+    source: Reference
+    target: Reference
+
+
+class Release(NamedTuple):
+    """What promote would publish. changes: how `archive` differs from the tested snapshot."""
+
+    proof: Proof
+    moves: tuple[Move, ...]
+    archive: Archive
+    changes: tuple[Change, ...]
+
+
+def tag_of(chart: Chart, config: Config) -> str:
+    """The name of the chart's release tag."""
+    return config.release.tag.format(name=chart.name, version=chart.version)
+
+
+def moves(proof: Proof, config: Config) -> tuple[Move, ...]:
+    """Where each image goes. Raises ConfigurationError when the production channel has no place for images."""
+    images = packaging.images_of(proof.snapshot)
+    place = config.channels.production.images
+    if images and not place:
+        raise ConfigurationError(
+            "channels.production.images is missing",
+            where=config.where("channels.production"),
+            advice="name a registry path, like registry.example.com/production",
+        )
+    chart = proof.chart
+    tag = config.release.image_tag.format(name=chart.name, version=chart.version).replace("+", "_")
+    return tuple(
+        Move(name, source, Reference.parse(f"{place}/{name}:{tag}@{source.digest}"))
+        for name, source in sorted(images.items())
+    )
+
+
+def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
+    """Derive the production chart from the tested snapshot, prove it, and check that nothing stands in its way.
+
+    Raises EvidenceError (the snapshot is gone or changed), ChartFailed (it renders differently), Conflict (the
+    version or an image's tag is taken by other content, or withdrawn).
+    """
+    chart = proof.chart
+    _refuse(chart, config)
+    tested = snapshots.fetch(snapshots.of(proof.snapshot, chart), chart, config)
+    files = unpack(tested, proof.snapshot.outputs["chart"])
+    planned = moves(proof, config)
+    wanted = packaging.edits(checkout, chart, files, {move.name: move.target for move in planned})
+    made = derive(files, chart.version, wanted, chart.path)
+    prove_derivation(made.archive.tgz, made.changes, proof.snapshot.outputs["tar"], chart.path)
+    release = Release(proof, planned, made.archive, made.changes)
+    _compare_rendered(release, tested, checkout, config)
+    _free(release, config)
+    return release
+
+
+def _refuse(chart: Chart, config: Config) -> None:
+    """What this version cannot do, and what must not be released again."""
+    if config.release.sign:
+        raise NotYet("release.sign", where=config.where("release.sign"))
+    if config.release.pin != "ours":
+        raise NotYet("release.pin: all", where=config.where("release.pin"))
+    if {chart.version, f"{chart.name}-{chart.version}"} & set(config.release.withdrawn):
+        where = config.where("release.withdrawn")
+        raise Conflict(f"{chart.name} {chart.version} is withdrawn", where=where, advice="raise the version")
+
+
+def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, config: Config) -> None:
+    """Render both charts with every tested values file. Raises ChartFailed naming template and line."""
+    helm = Helm.find()
+    chart = release.proof.chart
+    names = sorted({str(record.parameters.get("values", "")) for record in release.proof.tests})
+    prefix = f"{chart.path}/" if chart.path else ""
+    data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as pool:
+        charts = {"tested": tested, "released": release.archive.tgz}
+        for name, tgz in charts.items():
+            Path(folder, f"{name}.tgz").write_bytes(tgz)
+        for number, name in enumerate(names):
+            Path(folder, f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
+
+        def render(which: str, number: int) -> str:
+            values = [Path(folder, f"values-{number}.yaml")] if names[number] else []
+            return helm.template(Path(folder, f"{which}.tgz"), values=values, release=chart.name[:53])
+
+        outputs = {(which, n): pool.submit(render, which, n) for which in charts for n in range(len(names))}
+        for number, name in enumerate(names):
+            found = compare.compare(
+                outputs["tested", number].result(), outputs["released", number].result(), replaced(release.changes)
+            )
+            if found:
+                raise ChartFailed(
+                    f"with {name or 'its own values'} the release would not render as tested: "
+                    + "; ".join(map(str, found[:5])),
+                    where=chart.path,
+                    advice="a template must not depend on the version or on where images come from",
+                )
+
+
+def _free(release: Release, config: Config) -> None:
+    """Is every name free, or taken by exactly this? Raises Conflict naming both digests."""
+    from pipeline_steps.oci.copy import standing
+
+    for move in release.moves:
+        standing(move.target, move.target.digest or "", hosts=config.hosts)
+    archive = release.archive
+    for repository in publishing.repositories(config, "production"):
+        there = repository.find(archive.name, archive.version)
+        if there is not None and there.tar_digest != archive.tar_digest:
+            raise conflict(archive, there.tar_digest, repository.url)
+        other = None if there else twin(archive.version, repository.versions(archive.name))
+        if other:
+            raise twin_conflict(archive, other, repository.url)

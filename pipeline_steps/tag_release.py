@@ -1,0 +1,106 @@
+"""Tag the tested content of each selected chart for release.
+
+    python -m pipeline_steps.tag_release --chart hello
+    pipeline-steps tag_release --local
+
+First makes all of promote's checks without writing and refuses with its reason: a public tag is never the first to
+learn. Reads the records of the chart's content. Writes a record with the tag. Changes outside: one annotated tag,
+named by `release.tag`, in the checkout and (without --local) where it came from; a tag is never moved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.core import release, step
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import ConfigurationError, Conflict, NotYet, UsageError
+from pipeline_steps.core.options import Option
+from pipeline_steps.core.proof import Proof, prove
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+
+NEEDS = ("snapshot", "integration_test")
+WRITES = ("tag",)
+OPTIONS = (
+    Option("global", "text", "one tag of this name over all charts (not yet)"),
+    Option("local", "flag", "set the tag in this checkout only, push nothing"),
+)
+FORMAT = 1
+
+log = logging.getLogger(__name__)
+
+
+def tag_release(
+    chart: str, *, config: Config, state: State, plan: bool = False, again: bool = False, local: bool = False,
+    **later: str | None,
+) -> Record | tuple[Record, ...]:  # fmt: skip
+    """Tag `chart` at the revision that is checked out; the former record when the tag is there with this content.
+
+    Returns () when only planned. Raises EvidenceError, NotApproved or Conflict with promote's reason, and Conflict
+    when the tag stands for other content.
+    """
+    if later.get("global"):
+        raise NotYet("tag_release --global")
+    checkout = Checkout(config)
+    proof = prove(checkout, chart, config, state)
+    name = release.tag_of(proof.chart, config)
+    key = make_key("tag_release", FORMAT, parameters={"tag": name}, content=proof.chart.content, consumed={})
+    there = tagged(checkout, proof.chart, name)
+    former = None if again else state.verdict(key)
+    if former and former.passed and there:
+        return former
+    made = release.prepare(proof, checkout, config)
+    revision = there or checkout.revision
+    if plan:
+        log.info("tag %s at %s %s", name, revision, "is there" if there else "would be set, replacing nothing")
+        return ()
+    with attempt(
+        state, step="tag_release", subject=chart, key=key, content=proof.chart.content, revision=revision,
+        parameters={"tag": name, "local": local}, uses=proof.uses,
+    ) as trial:  # fmt: skip
+        trial.intend({"tag": f"{name}@{revision}"})
+        tag = checkout.source.create_tag(name, revision, message(proof, made.moves), push=not local)
+        return trial.passed({"tag": f"{tag.name}@{tag.revision}"})
+
+
+def tagged(checkout: Checkout, chart: Chart, name: str) -> str | None:
+    """The revision that the tag names when that has the chart's content; None when there is no such tag.
+
+    Raises Conflict when the tag stands for other content.
+    """
+    known = checkout.source.tags(name).get(name)
+    if known is None:
+        return None
+    try:
+        content = Checkout(checkout.config, known.revision).chart(chart.name).content
+    except (ConfigurationError, UsageError) as error:
+        content = f"no chart that can be read ({error})"
+    if content != chart.content:
+        raise Conflict(
+            f"tag {name} exists at {known.revision[:12]} with other content (there {content}, here {chart.content})",
+            where=chart.path,
+            advice="raise the version in Chart.yaml: a tag is never moved",
+        )
+    return known.revision
+
+
+def message(proof: Proof, moves: Iterable[release.Move]) -> str:
+    """The tag's text: what it says to regenerate, long after the records are gone (design.md §8)."""
+    chart = proof.chart
+    lines = [f"Pipeline-Content: {chart.name} {chart.version} {chart.content}"]
+    lines += [f"Pipeline-Image: {chart.name} {move.name} {move.source.digest}" for move in moves]
+    return f"Release {chart.name} {chart.version}\n\n" + "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code of design.md §16."""
+    return step.main(tag_release, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
