@@ -24,6 +24,8 @@ from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.sources.table import open_source
 
 Raw = Mapping[str, Any]
+#: How many changes of pipeline.yaml are looked at for the newest that is about a chart.
+LOOKED_AT = 100
 
 
 class _Written(Settings, frozen=True):
@@ -121,10 +123,26 @@ class Checkout:
         return {name: tuple(users) for name, users in found.items()}
 
     def position(self, chart: Chart) -> int:
-        """Mainline position of the newest revision that changed the chart's closure. Raises MachineError."""
-        prefix = f"{self.folder}/" if self.folder else ""
-        places = [f"{prefix}{place}".rstrip("/") or "." for place in chart.places]
-        return self.source.position(self.revision, places)
+        """Mainline position of the newest revision that changed the chart's closure, its entries among it.
+
+        Raises MachineError when the history is not here."""
+        found = self.source.position(self.revision, [self._from_root(place) for place in chart.places])
+        written = self._from_root(self.written_in)
+        changed = self._entries_changed(self._closures.chart(chart.path), written)
+        return max(found, self.source.position(changed, [written])) if changed else found
+
+    def _entries_changed(self, closure: Closure, written: str) -> str | None:
+        """The newest revision that changed the entries about a closure; of more than LOOKED_AT, the last looked at."""
+        if not closure.charts and not closure.images:
+            return None
+        revisions = self.source.history(self.revision, written, LOOKED_AT)
+        for revision, before in zip(revisions, (*revisions[1:], None), strict=True):
+            if before is None or not self._says_the_same(closure, self._written_at(before)):
+                return revision
+        return None
+
+    def _from_root(self, path: str) -> str:
+        return "/".join(part for part in (self.folder, path) if part) or "."
 
     @property
     def written_in(self) -> str:
@@ -237,25 +255,24 @@ class Checkout:
         """What differs from the revision: files below the places, and pipeline.yaml when its entries do."""
         changed = [path for path in self.tree.modified if any(paths.holds(place, path) for place in closure.places)]
         name = self.written_in
-        if name in self.tree.modified and name not in changed and self._entries_differ(closure):
-            changed.append(name)
+        if name in self.tree.modified and name not in changed:
+            changed += [] if self._says_the_same(closure, self._written_at(self.revision)) else [name]
         return tuple(sorted(changed))
 
-    def _entries_differ(self, closure: Closure) -> bool:
-        committed = self._committed
-        if committed is None:
-            return True
-        before = self._merged_own(committed)
-        charts = {folder: before[folder] for folder in closure.places if before.get(folder)}
-        images = committed.value.get("images", {})
-        return charts != closure.charts or any(images.get(name) != entry for name, entry in closure.images.items())
+    def _says_the_same(self, closure: Closure, other: Document | None) -> bool:
+        """Whether another state of pipeline.yaml has the same entries about a closure."""
+        if other is None:
+            return False
+        theirs = self._merged_own(other)
+        charts = {folder: theirs[folder] for folder in closure.places if theirs.get(folder)}
+        images = other.value.get("images", {})
+        return charts == closure.charts and all(images.get(name) == entry for name, entry in closure.images.items())
 
-    @functools.cached_property
-    def _committed(self) -> Document | None:
-        """pipeline.yaml at the revision that the checkout is based on; None when it is not readable there."""
+    def _written_at(self, revision: str) -> Document | None:
+        """pipeline.yaml at a revision; None when it is not readable there."""
         try:
-            committed = self.source.tree(self.revision, self.folder).read([self.written_in])
-            return config_file.entries(committed[self.written_in], self.written_in)
+            texts = self.source.tree(revision, self.folder).read([self.written_in])
+            return config_file.entries(texts[self.written_in], self.written_in)
         except ConfigurationError:
             return None
 

@@ -113,13 +113,18 @@ class Git:
 
     def position(self, revision: str, paths: Sequence[str]) -> int:
         """How many commits lead to the newest one on the first-parent line that changed `paths`; 0 without one."""
+        newest = self._first_parents(revision, paths, 1)
+        return int(program.output(self.root, "rev-list", "--count", newest[0], "--")) if newest else 0
+
+    def history(self, revision: str, path: str, limit: int) -> tuple[str, ...]:
+        """Commits on the first-parent line that changed `path`, a merge counting as what it brought."""
+        return tuple(self._first_parents(revision, [path], limit))
+
+    def _first_parents(self, revision: str, paths: Sequence[str], limit: int) -> list[str]:
         if self.shallow:
             raise self._cut("the number of commits")
-        arguments = ["-1", "--first-parent", "-m", "--format=%H", self._full(revision)]
-        newest = program.output(self.root, "log", *arguments, "--", *paths).decode().split()
-        if not newest:
-            return 0
-        return int(program.output(self.root, "rev-list", "--count", newest[0], "--"))
+        arguments = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H", self._full(revision)]
+        return program.output(self.root, "log", *arguments, "--", *paths).decode().split()
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""

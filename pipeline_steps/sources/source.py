@@ -87,6 +87,11 @@ class Source(Protocol):
 
         Raises MachineError when the history is not here (a shallow clone), naming the command that gets it."""
 
+    def history(self, revision: str, path: str, limit: int) -> tuple[str, ...]:
+        """Mainline revisions up to `revision` that changed `path` (relative to root), newest first.
+
+        Raises MachineError as `position` does."""
+
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""
 

@@ -128,6 +128,17 @@ def test_the_position_grows_with_changes_of_the_paths_only(checkout: Checkout) -
     assert opened(checkout).position(opened(checkout).revision(), ["sub"]) > first
 
 
+def test_the_history_of_a_path_is_newest_first_and_limited(checkout: Checkout) -> None:
+    first = opened(checkout).revision()
+    checkout.put("top", "changed")
+    checkout.commit("elsewhere")
+    checkout.put("sub/run", "changed")
+    last = checkout.commit("here")
+    assert opened(checkout).history(last, "sub/run", 9) == (last, first)
+    assert opened(checkout).history(last, "sub/run", 1) == (last,)
+    assert opened(checkout).history(last, "nowhere", 9) == ()
+
+
 def test_a_tag_is_set_once_listed_and_never_moved(checkout: Checkout) -> None:
     source = opened(checkout)
     first = source.revision()

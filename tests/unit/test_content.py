@@ -211,6 +211,17 @@ def test_the_position_is_that_of_the_closure(repo: Repo) -> None:
     assert opened(repo).position(opened(repo).chart("worker")) > first
 
 
+def test_a_changed_entry_counts_as_a_change_of_its_charts_only(repo: Repo) -> None:
+    at = {name: opened(repo).position(opened(repo).chart(name)) for name in ("worker", "common")}
+    repo.put("pipeline.yaml", PIPELINE.replace("context: apps/backend}", "context: apps/backend, target: run}"))
+    repo.commit("about the worker's image")
+    repo.put("pipeline.yaml", (repo.root / "pipeline.yaml").read_text() + "# about nothing\n")
+    repo.commit()
+    checkout = opened(repo)
+    assert checkout.position(checkout.chart("worker")) == at["worker"] + 1
+    assert checkout.position(checkout.chart("common")) == at["common"]
+
+
 BAD = {
     "a folder without chart": (
         {"pipeline.yaml": "charts:\n  - path: charts/not-a-chart\n"},
