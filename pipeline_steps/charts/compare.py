@@ -62,7 +62,8 @@ def rendered(output: str) -> Iterator[Rendered]:
 
 class _Comparison:
     def __init__(self, replaced: Pairs) -> None:
-        self.pairs = sorted({pair for pair in replaced if all(pair) and pair[0] != pair[1]})
+        spelled = {pair: (pair[0].replace("+", "_"), pair[1].replace("+", "_")) for pair in replaced}
+        self.pairs = sorted({pair for pair in (*spelled, *spelled.values()) if all(pair) and pair[0] != pair[1]})
         words = "|".join(re.escape(old) for old, _ in self.pairs)
         self.pattern = re.compile(f"(?={words})") if words else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline_steps.charts import references
+from pipeline_steps.charts import dependencies, references
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.gather import gather
@@ -13,6 +13,7 @@ from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, UsageError
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.reference import Reference
+from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.files import sha256
@@ -22,10 +23,14 @@ DEPENDENCY = "dependency:"
 
 
 def files_of(checkout: Checkout, chart: Chart) -> Files:
-    """The files of the chart's package as the source stores them. Raises ConfigurationError."""
+    """The files of the chart's package as the source stores them, dependencies from repositories fetched.
+
+    Raises ConfigurationError.
+    """
     entries = checkout.tree.entries()
     kinds = {path: entries[path].kind for path in chart.closure if path in entries}
-    return gather(chart.path, kinds, checkout.tree.read)
+    files = gather(chart.path, kinds, checkout.tree.read)
+    return dependencies.fill(files, fetcher(checkout.config.hosts), chart.path)
 
 
 def images(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:

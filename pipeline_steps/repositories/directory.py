@@ -62,7 +62,7 @@ class DirectoryRepository:
         data = self._read(self.folder / INDEX)
         if data is None:
             return None
-        known = index.entries(data, str(self.folder / INDEX)).get(name, [])
+        known = index.versions(data, name, str(self.folder / INDEX))
         return next((entry for entry in known if entry.version == version), None)
 
     def _bytes(self, entry: index.Entry) -> bytes:
@@ -152,5 +152,5 @@ class DirectoryRepository:
     def versions(self, name: str) -> list[str]:
         """See Repository."""
         data = self._read(self.folder / INDEX)
-        known = index.entries(data, str(self.folder / INDEX)).get(name, []) if data is not None else []
+        known = index.versions(data, name, str(self.folder / INDEX)) if data is not None else []
         return versions_of.newest_first(entry.version for entry in known)

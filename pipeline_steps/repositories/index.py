@@ -40,6 +40,11 @@ def entries(data: bytes, where: str) -> dict[str, list[Entry]]:
     return _Index(data, where).entries()
 
 
+def versions(data: bytes, name: str, where: str) -> list[Entry]:
+    """The versions of one chart; what the index says of other charts is not judged. Raises EvidenceError."""
+    return [one for one, _ in _Index(data, where).versions(name)]
+
+
 def entry(fields: Mapping[str, Any], digest: str, url: str, created: str = CREATED) -> dict[str, Any]:
     """A new entry. fields: of Chart.yaml; digest: of the .tgz; url: relative to the index or absolute."""
     own = {"created": created, "digest": digest.removeprefix("sha256:"), "urls": [url]}

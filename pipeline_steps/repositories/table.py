@@ -16,7 +16,7 @@ _LATER = (
     "git+file://",
     "github-releases:",
 )
-_KNOWN = "oci://host/path or file:///folder"
+_KNOWN = "oci://host/path, file:///folder or, to read only, https://host/path"
 
 
 def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
@@ -35,5 +35,7 @@ def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
     if url.startswith(_LATER):
         raise NotYet(f"chart repositories of the kind {url.partition(':')[0]}", where=url)
     if url.startswith(("https://", "http://")):
-        raise NotYet("chart repositories that are only read (https)", where=url)
+        from pipeline_steps.repositories.https import HttpsRepository
+
+        return HttpsRepository(url, hosts)
     raise ConfigurationError("not the URL of a chart repository", where=url, advice=f"write {_KNOWN}")

@@ -1,0 +1,66 @@
+"""Archives of dependencies, each asked for by name and version, kept on this machine by digest.
+
+The repository is asked every time which digest a version has; only the bytes come out of the cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline_steps.charts.dependencies import Fetch, Needed
+from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.toolbox import files
+
+log = logging.getLogger(__name__)
+
+
+def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
+    """What `dependencies.fill` calls. cache: a folder, by default one of this user's."""
+    folder = cache or cache_folder() / "charts"
+    repository = functools.cache(lambda url: open_repository(url, hosts))
+
+    def fetch(wanted: Needed) -> bytes:
+        place = repository(wanted.repository)
+        reference = place.standing(wanted.name, wanted.version)
+        if reference is None:
+            raise ConfigurationError(
+                f"the dependency {wanted.name} {wanted.version} is not in the repository",
+                where=wanted.repository,
+                advice=f"it has {', '.join(place.versions(wanted.name)[:5]) or 'no version of it'}",
+            )
+        kept = folder / files.sha256(reference.encode()).removeprefix("sha256:")
+        tgz = _read(kept, reference)
+        if tgz is None:
+            published = place.find(wanted.name, wanted.version)
+            if published is None or published.reference != reference:
+                raise ConfigurationError("the dependency changed while it was read", where=reference)
+            tgz = place.fetch(published)
+            log.info("%s: fetched", reference)
+            files.folder(folder)
+            files.write(kept, files.sha256(tgz).encode() + b"\n" + tgz)
+        return tgz
+
+    return fetch
+
+
+def _read(path: Path, reference: str) -> bytes | None:
+    """An archive from the cache, None when it is not there, or was changed."""
+    try:
+        digest, _, tgz = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if files.sha256(tgz) != digest.decode(errors="replace"):
+        log.warning("%s: its copy in the cache is damaged, it is fetched again", reference)
+        return None
+    return tgz
+
+
+def cache_folder() -> Path:
+    """Where this user's programs may keep what can be fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pipeline-steps"
