@@ -76,6 +76,7 @@ def carry_out(helm: Helm, api: Api, trial: Trial) -> Observed:
 
     Raises Unreachable, AccessRefused, Temporary when the cluster cannot be used; Interrupted when we must end.
     """
+    process.go_on()
     if trial.fresh:
         life = round(2 * trial.timeout + 3600)
         namespaces.create(

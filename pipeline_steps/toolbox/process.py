@@ -84,8 +84,7 @@ def run(
     tell: called in another thread with every line of standard error as it comes, redacted.
     Raises ToolMissing when the program does not exist, Interrupted (in any thread) once `stop_all` was called.
     """
-    if _ended:
-        raise Interrupted(_ended[0])
+    go_on()
     command = [os.fspath(part) for part in argv]
     try:
         child = subprocess.Popen(
@@ -105,8 +104,7 @@ def run(
     listener = _Listener(child, tell) if tell else None
     try:
         stdout, stderr = child.communicate(stdin, timeout=timeout)
-        if _ended:
-            raise Interrupted(_ended[0])
+        go_on()
         return Completed(tuple(command), child.returncode, stdout, listener.all() if listener else stderr)
     except subprocess.TimeoutExpired:
         stop(child)
@@ -156,6 +154,12 @@ def stop(child: subprocess.Popen[bytes]) -> None:
 def ended() -> bool:
     """Whether this process was told to end: threads then stop what they do."""
     return bool(_ended)
+
+
+def go_on() -> None:
+    """Raise Interrupted when this process was told to end: nothing new is begun then."""
+    if _ended:
+        raise Interrupted(_ended[0])
 
 
 def stop_all(number: int = signal.SIGTERM) -> None:

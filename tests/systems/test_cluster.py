@@ -1,0 +1,320 @@
+"""The step `integration_test` on a real Kubernetes: what passes, what fails and why, and that nothing is left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline_steps.clusters import kubeconfig
+from pipeline_steps.clusters.kubernetes import Api
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.config_file import load
+from pipeline_steps.core.errors import AccessRefused, ChartFailed, EvidenceError, MachineError, Temporary, UsageError
+from pipeline_steps.integration_test import integration_test
+from pipeline_steps.snapshot import snapshot
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from tests.support import busybox
+from tests.support.gits import Repo
+from tests.support.helms import chart_files, helm
+from tests.support.machine import Node, kubernetes_node, registry
+
+ASK = "busybox wget -qO- http://web:8080/; test $? -le 1"
+
+
+@pytest.fixture(scope="module")
+def images() -> Iterator[str]:
+    """host:port of a registry that has the image web:k-1."""
+    with registry() as running:
+        busybox.push(running.host)
+        yield running.host
+
+
+@pytest.fixture(scope="module")
+def node(images: str) -> Iterator[Node]:
+    with kubernetes_node(images) as found:
+        yield found
+
+
+@pytest.fixture
+def api(node: Node) -> Api:
+    return Api(kubeconfig.load(node.kubeconfig, node.context))
+
+
+class Project:
+    """A checkout with the chart `web` and a configuration that tests it on the node."""
+
+    def __init__(self, folder: Path, node: Node, images: str) -> None:
+        self.repo = Repo(folder / "checkout", folder / "gitconfig")
+        self.images = images
+        self.settings: dict[str, Any] = {
+            "charts": [{"path": "charts/*"}],
+            "channels": {"snapshot": {"charts": f"file://{folder}/channel"}},
+            "clusters": {"here": {"kubeconfig": str(node.kubeconfig), "context": node.context}},
+            "tests": {"timeout": "60s"},
+        }
+        self.chart()
+
+    def chart(self, test: str = ASK, **more: str) -> None:
+        for name, text in {**chart_files(test=test, image=f"{self.images}/web:k-1"), **more}.items():
+            self.repo.put(f"charts/web/{name}", text)
+
+    @property
+    def config(self) -> Config:
+        self.repo.put("pipeline.yaml", json.dumps(self.settings))
+        self.repo.commit()
+        return load((), environ={}, start=self.repo.root)
+
+    @property
+    def state(self) -> State:
+        return State(self.repo.root / ".pipeline/state.jsonl")
+
+    def test(self, **options: Any) -> tuple[Record, ...]:
+        config = self.config
+        snapshot("web", config=config, state=self.state)
+        return integration_test("web", config=config, state=self.state, **options)
+
+    def failure(self, **options: Any) -> ChartFailed:
+        with pytest.raises(ChartFailed) as caught:
+            self.test(**options)
+        return caught.value
+
+    def last(self) -> Record:
+        return self.state.records()[-1]
+
+    def namespaces(self) -> list[str]:
+        """Names of the namespaces that were recorded as about to be made."""
+        intents = [record for record in self.state.records() if record.result == "started"]
+        return [r.outputs["namespace"].removeprefix("here/") for r in intents if "namespace" in r.outputs]
+
+
+@pytest.fixture
+def project(tmp_path: Path, node: Node, images: str, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(4)))
+    return Project(tmp_path, node, images)
+
+
+def bundle(project: Project) -> Path:
+    (folder,) = (project.repo.root / ".pipeline/failures").iterdir()
+    return folder
+
+
+def going(api: Api, name: str) -> bool:
+    """Whether a namespace is gone or about to go."""
+    found = api.get(f"/api/v1/namespaces/{name}")
+    return found is None or found["status"]["phase"] == "Terminating"
+
+
+@pytest.mark.parametrize("major", [3, 4])
+def test_every_values_file_is_a_scenario_of_its_own(
+    project: Project, api: Api, major: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
+    project.chart(**{"ci/a-values.yaml": "word: a\n", "ci/b,c-values.yaml": "word: b\n"})
+    records = project.test()
+    assert [record.parameters["values"] for record in records] == ["ci/a-values.yaml", "ci/b,c-values.yaml"]
+    assert {record.result for record in records} == {"passed"}
+    ran = records[0].outputs
+    assert ran["platform"].startswith("linux/")
+    assert ran["ran.web"] == ran["ran.ask"]  # the test's pod is deleted at once, and was seen all the same
+    report = ElementTree.parse(project.repo.root / ".pipeline" / next(iter(records[0].evidence)))
+    assert [case.get("name") for case in report.iter("testcase")] == ["install", "web-answers"]
+    assert len(project.namespaces()) == 2
+    assert all(going(api, name) for name in project.namespaces())
+    again = project.test()
+    assert [record.id for record in again] == [record.id for record in records]
+
+
+def test_a_failing_test_leaves_its_log_though_its_pod_is_gone(project: Project, api: Api) -> None:
+    project.chart(test="echo looking for trouble; exit 3")
+    error = project.failure()
+    assert "test hook failed: container ask of pod web-answers ended with exit code 3" in str(error)
+    folder = bundle(project)
+    assert str(folder) in error.advice
+    assert (folder / "cause.txt").read_text().startswith("test hook failed: ")
+    assert (folder / "logs/web-answers-ask.log").read_text() == "looking for trouble\n"
+    record = project.last()
+    assert record.result == "failed"
+    assert f"failures/{folder.name}/cause.txt" in record.evidence
+    (report,) = [name for name in record.evidence if name.startswith("junit/")]
+    (failure,) = ElementTree.parse(project.repo.root / ".pipeline" / report).iter("failure")
+    assert "looking for trouble" in str(failure.text)
+    assert all(going(api, name) for name in project.namespaces())
+
+
+def test_a_failing_test_job_leaves_its_log_too(project: Project) -> None:
+    job = (
+        "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: asks\n  annotations: {helm.sh/hook: test, "
+        "helm.sh/hook-delete-policy: 'hook-failed'}\nspec:\n  backoffLimit: 0\n  template:\n    spec:\n"
+        "      restartPolicy: Never\n      containers: [{name: ask, image: '{{ .Values.image }}', "
+        "command: [/bin/sh, -c, 'echo from the job; exit 4']}]\n"
+    )
+    project.chart(**{"templates/tests/answers.yaml": job})
+    assert "test job failed: container ask of pod asks-" in str(project.failure())
+    (log,) = (bundle(project) / "logs").glob("asks-*-ask.log")
+    assert log.read_text() == "from the job\n"
+
+
+def test_a_chart_that_does_not_come_up_says_why(project: Project) -> None:
+    project.settings["tests"]["timeout"] = "7s"
+    project.chart(**{"ci/crash-values.yaml": 'command: "echo boom; exit 7"\n',
+                     "ci/deaf-values.yaml": 'command: "sleep 100"\n',
+                     "ci/nowhere-values.yaml": f"image: {project.images}/web:no-such\n"})  # fmt: skip
+    told = str(project.failure())
+    assert "3 of 3 scenarios did not pass" in told
+    assert "crash loop: container web of pod" in told and "exit code 7" in told
+    assert "readiness: container web of pod" in told and "Readiness probe failed" in told
+    assert "image pull: pod" in told and "no-such: not found" in told
+
+
+def test_a_registry_that_is_gone_is_not_the_charts_fault(project: Project) -> None:
+    project.settings["tests"]["timeout"] = "5s"
+    project.chart(**{"ci/x-values.yaml": "image: 127.0.0.1:9/web:1\n"})
+    with pytest.raises(Temporary, match=r"registry: pod web-.* cannot get 127.0.0.1:9/web:1") as caught:
+        project.test(retry_infrastructure=1)
+    assert caught.value.exit_code == 75
+    results = [record.result for record in project.state.records() if record.step == "integration_test"]
+    assert results == ["started", "infrastructure"] * 2
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"templates/tests/answers.yaml": ""}, "the chart has no test: add a pod or job"),
+        ({"templates/tests/answers.yaml": "", "templates/deployment.yaml": ""}, "the chart renders nothing at all"),
+    ],
+)
+def test_nothing_to_test_is_a_failure(project: Project, files: dict[str, str], told: str) -> None:
+    project.chart(**files)
+    assert told in str(project.failure())
+
+
+def test_nothing_to_test_with_a_reason_passes_without_a_cluster(project: Project) -> None:
+    project.settings["tests"]["none"] = "tested through its dependents"
+    del project.settings["clusters"]
+    (record,) = project.test()
+    assert record.passed
+    assert record.parameters == {"scenario": "none", "none": "tested through its dependents"}
+    assert project.test() == (record,)
+
+
+def test_a_given_namespace_stays_and_is_left_clean(project: Project, api: Api) -> None:
+    project.settings["tests"]["namespace"] = "given"
+    with pytest.raises(MachineError, match="namespace given does not exist"):
+        project.test()
+    api.create("/api/v1/namespaces", {"metadata": {"name": "given"}})
+    try:
+        project.chart(test="true")
+        assert project.test()[0].passed
+        assert not going(api, "given")
+        left = api.get("/apis/apps/v1/namespaces/given/deployments")
+        assert left is not None and left["items"] == []
+    finally:
+        api.delete("/api/v1/namespaces/given")
+
+
+def test_the_namespace_says_whose_it_is(project: Project, api: Api) -> None:
+    project.chart(test="sleep 2")
+    seen: list[dict[str, Any]] = []
+    with start(project) as process:
+        while process.poll() is None:
+            seen += [api.get(f"/api/v1/namespaces/{name}") or {} for name in project.namespaces()]
+            time.sleep(0.2)
+    assert process.returncode == 0
+    metadata = next(each["metadata"] for each in seen if each)
+    assert metadata["labels"]["app.kubernetes.io/managed-by"] == "pipeline-steps"
+    assert metadata["labels"]["pipeline-steps/owner"]
+    assert metadata["annotations"]["pipeline-steps/expires-after"] == "3720s"
+
+
+def test_sigterm_ends_the_step_at_once_and_leaves_nothing_running(project: Project, api: Api) -> None:
+    project.chart(test="sleep 30")
+    with start(project) as process:
+        wait_for(lambda: project.namespaces() and api.get(f"/api/v1/namespaces/{project.namespaces()[0]}"))
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        process.wait(timeout=10)
+    assert time.monotonic() - begin < 4
+    assert process.returncode == 143
+    assert project.last().result == "interrupted"
+    assert going(api, project.namespaces()[0])
+
+
+def start(project: Project) -> subprocess.Popen[str]:
+    snapshot("web", config=project.config, state=project.state)
+    command = [sys.executable, "-m", "pipeline_steps.integration_test", "--chart", "web"]
+    return subprocess.Popen(command, cwd=project.repo.root, text=True)
+
+
+def wait_for(holds: Any) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
+
+
+def test_without_a_snapshot_of_this_content_it_says_so(project: Project) -> None:
+    with pytest.raises(EvidenceError, match=r"no snapshot of chart web with this content.*") as caught:
+        integration_test("web", config=project.config, state=project.state)
+    assert "pipeline-steps snapshot --chart web" in caught.value.advice
+
+
+def test_there_is_no_default_cluster(project: Project) -> None:
+    with pytest.raises(UsageError, match=r"no cluster there in the configuration .there are: here"):
+        project.test(cluster="there")
+    project.settings["clusters"]["other"] = project.settings["clusters"]["here"]
+    with pytest.raises(UsageError, match=r"several clusters are configured .here, other"):
+        project.test()
+    project.settings["clusters"] = {}
+    with pytest.raises(UsageError, match="no cluster to test web on"):
+        project.test()
+
+
+def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
+    project: Project, node: Node, tmp_path: Path
+) -> None:
+    known = node.kubeconfig.read_text()
+    server = kubeconfig.load(node.kubeconfig, node.context).server
+    project.settings["clusters"]["here"] = {"kubeconfig": str(tmp_path / "broken")}
+    (tmp_path / "broken").write_text(known.replace(server, "https://127.0.0.1:9"))
+    with pytest.raises(MachineError, match=r"no cluster: its API server does not answer.*") as caught:
+        project.test()
+    assert "https://127.0.0.1:9" in str(caught.value) and "doctor" in str(caught.value)
+    token = kubeconfig.load(node.kubeconfig, node.context).token
+    assert token
+    (tmp_path / "broken").write_text(known.replace(token, "wrong"))
+    with pytest.raises(AccessRefused, match="401") as refused:
+        project.test()
+    assert token not in str(refused.value)
+    lines = [line for line in known.splitlines() if "certificate-authority" not in line]
+    (tmp_path / "broken").write_text("\n".join(lines))
+    with pytest.raises(MachineError, match="certificate is not trusted"):
+        project.test()
+    assert project.last().result == "infrastructure"
+
+
+def test_a_login_for_pulls_reaches_the_pods(project: Project, node: Node, tmp_path: Path) -> None:
+    """The default service account of a fresh namespace carries it."""
+    from pipeline_steps.clusters import namespaces
+
+    api = Api(kubeconfig.load(node.kubeconfig, node.context))
+    name = namespaces.fresh_name("pull")
+    namespaces.create(api, name, owner="me", chart="pull", build=None, expires_after=60)
+    try:
+        namespaces.add_pull_secret(api, name, {"registry.example.com": ("me", "secret-word")})
+        account = api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default")
+        assert account is not None
+        assert account["imagePullSecrets"] == [{"name": "pipeline-steps-pull"}]
+        namespaces.add_pull_secret(api, name, {"registry.example.com": ("me", "other-word")})
+    finally:
+        namespaces.remove(api, name)
