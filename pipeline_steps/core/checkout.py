@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import msgspec
 
@@ -15,15 +14,15 @@ from pipeline_steps.charts import paths
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.content import Closure, Closures, chart_yaml
 from pipeline_steps.charts.documents import nearest
-from pipeline_steps.core import config_file
+from pipeline_steps.core import config_file, entries
 from pipeline_steps.core.config import ChartEntry, Config, ImageEntry, Settings
 from pipeline_steps.core.convert import convert
-from pipeline_steps.core.document import Document, KeyPath, merge, spelled
+from pipeline_steps.core.document import Document, spelled
+from pipeline_steps.core.entries import Raw
 from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.sources.table import open_source
 
-Raw = Mapping[str, Any]
 #: How many changes of pipeline.yaml are looked at for the newest that is about a chart.
 LOOKED_AT = 100
 
@@ -87,20 +86,16 @@ class Checkout:
 
     def targets(self, folder: str) -> Mapping[str, Mapping[str, str]]:
         """Image name → values key → template, as the entries about the chart in `folder` say."""
-        raw: Raw = {}
-        for number in self._matched.get(folder, ()):
-            raw = _over(raw, self._entries[number][0])
-        images: Mapping[str, Mapping[str, str]] = raw.get("images") or {}
+        images: Mapping[str, Mapping[str, str]] = self._entry(folder).get("images") or {}
         return images
 
     def image_entry(self, name: str) -> ImageEntry:
         """One entry of `images`, with overlays. Raises ConfigurationError naming the nearest."""
-        entries = self._images
-        if name not in entries:
+        if name not in self._images:
             raise ConfigurationError(
-                f"there is no image {name!r}", where=self._where("images"), advice=nearest(name, entries)
+                f"there is no image {name!r}", where=self._where("images"), advice=nearest(name, self._images)
             )
-        return entries[name]
+        return self._images[name]
 
     def image_content(self, name: str) -> str:
         """The digest over the image's Dockerfile, the files of its context and its entry."""
@@ -161,15 +156,10 @@ class Checkout:
         return config_file.entries(self._texts[self.written_in], f"{self.written_in}{at}")
 
     @functools.cached_property
-    def _entries(self) -> list[tuple[Raw, KeyPath]]:
+    def _entries(self) -> list[Raw]:
         """The entries of `charts` that say which charts there are, with overlays but at a revision."""
-        return [(entry, ("charts", n)) for n, entry in enumerate(self._all["charts"])]
-
-    @functools.cached_property
-    def _all(self) -> dict[str, Any]:
-        if self._at_revision:
-            return {"charts": self._own.value.get("charts", []), "images": self._own.value.get("images", {})}
-        return self.config.written
+        own: list[Raw] = self._own.value.get("charts", [])
+        return own if self._at_revision else self.config.written["charts"]
 
     @functools.cached_property
     def _images(self) -> dict[str, ImageEntry]:
@@ -188,12 +178,16 @@ class Checkout:
     # -- which charts there are -------------------------------------------------------------------------------
 
     @functools.cached_property
+    def _known(self) -> list[str]:
+        """Every folder with a Chart.yaml, sorted."""
+        return sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self._texts if entries.is_chart(path))
+
+    @functools.cached_property
     def _matched(self) -> dict[str, list[int]]:
         """Folder of every chart → numbers of the entries about it."""
-        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self._texts if _is_chart(path))
         found: dict[str, list[int]] = {}
-        for number, (entry, _) in enumerate(self._entries):
-            for folder in _expanded(entry["path"], known, self._where(f"charts[{number}].path")):
+        for number, entry in enumerate(self._entries):
+            for folder in entries.folders(entry["path"], self._known, self._where(f"charts[{number}].path")):
                 found.setdefault(folder, []).append(number)
         return dict(sorted(found.items()))
 
@@ -212,37 +206,28 @@ class Checkout:
     @functools.cached_property
     def _closures(self) -> Closures:
         images = self._own.value.get("images", {})
-        return Closures(self.tree, self._texts, self._merged_own(self._own), images, self._where)
+        return Closures(self.tree, self._texts, entries.by_folder(self._own, self._known), images, self._where)
 
     @functools.cached_property
     def _texts(self) -> dict[str, bytes]:
         """pipeline.yaml and every Chart.yaml by path, read in one go."""
-        entries = self.tree.entries().values()
-        wanted = [e.path for e in entries if e.path == self.written_in or _is_chart(e.path)]
+        wanted = [e.path for e in self.tree.entries().values() if e.path == self.written_in or entries.is_chart(e.path)]
         return self.tree.read([path for path in wanted if self.tree.entries()[path].kind != "submodule"])
 
-    def _merged_own(self, own: Document) -> dict[str, Raw]:
-        """Folder → the entries of pipeline.yaml itself about the chart there, merged, without `path`."""
-        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in self._texts if _is_chart(path))
-        merged: dict[str, Raw] = {folder: {} for folder in self._matched}
-        for entry in own.value.get("charts", []):
-            for folder in _fitting(entry["path"], known):
-                merged[folder] = _over(merged.get(folder, {}), entry)
-        return merged
+    def _entry(self, folder: str) -> Raw:
+        """The entries about the chart in `folder`, with overlays, merged."""
+        return entries.merged(self._entries[number] for number in self._matched.get(folder, ()))
 
     def _chart(self, folder: str) -> Chart:
         metadata = self._closures.metadata(folder)
         closure = self._closures.chart(folder)
-        raw: Raw = {}
-        for number in self._matched[folder]:
-            raw = _over(raw, self._entries[number][0])
         return Chart(
             name=metadata.name,
             path=folder,
             version=metadata.version,
             app_version=metadata.app_version,
             type=metadata.type,
-            entry=convert(Document({**raw, "path": folder or "."}, {}), ChartEntry),
+            entry=convert(Document({**self._entry(folder), "path": folder or "."}, {}), ChartEntry),
             subcharts=self._closures.subcharts(folder),
             images=self._closures.images(folder),
             content=self._closures.content(closure),
@@ -263,7 +248,7 @@ class Checkout:
         """Whether another state of pipeline.yaml has the same entries about a closure."""
         if other is None:
             return False
-        theirs = self._merged_own(other)
+        theirs = entries.by_folder(other, self._known)
         charts = {folder: theirs[folder] for folder in closure.places if theirs.get(folder)}
         images = other.value.get("images", {})
         return charts == closure.charts and all(images.get(name) == entry for name, entry in closure.images.items())
@@ -294,39 +279,3 @@ class _Lazy(Mapping[str, Chart]):
 
     def __len__(self) -> int:
         return len(self._make)
-
-
-def _is_chart(path: str) -> bool:
-    return path == "Chart.yaml" or path.endswith("/Chart.yaml")
-
-
-def _expanded(pattern: str, known: list[str], place: str) -> list[str]:
-    """The folders of charts that the path of an entry stands for.
-
-    Raises ConfigurationError for a folder without Chart.yaml, and for a glob that fits nothing.
-    """
-    found: dict[str, None] = {}
-    for part in paths.alternatives(pattern):
-        plain = paths.inside(part, where=place)
-        folders = [folder for folder in known if paths.expression(plain).fullmatch(folder)]
-        if not folders and paths.is_glob(plain):
-            advice = "correct the path, or add a chart"
-            raise ConfigurationError(f"no folder with a Chart.yaml fits {part!r}", where=place, advice=advice)
-        if not folders:
-            advice = "correct the path, or add the chart to the source"
-            raise ConfigurationError(f"there is no {chart_yaml(plain)} in the source", where=place, advice=advice)
-        found.update(dict.fromkeys(folders))
-    return list(found)
-
-
-def _fitting(pattern: str, known: list[str]) -> list[str]:
-    """As `_expanded`, but nothing that fits is no error."""
-    plain = [paths.inside(part) for part in paths.alternatives(pattern)]
-    return [folder for folder in known if any(paths.expression(part).fullmatch(folder) for part in plain)]
-
-
-def _over(lower: Raw, upper: Raw) -> Raw:
-    """An entry over another one: mappings key by key, all else replaced; `path` says only whom it is about."""
-    merged = merge(Document(dict(lower), {}), Document(dict(upper), {})).value
-    merged.pop("path", None)
-    return merged
