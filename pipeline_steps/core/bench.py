@@ -43,7 +43,7 @@ class Bench(NamedTuple):
     """archive: the snapshot's .tgz. values: values file → where it lies. consumed: what the snapshot is made of.
 
     images: name → digest that has to run. parts: name → digests that nodes may report instead of it.
-    credentials: registry host → (user, password) for pulls. helm: None when there is nothing to test.
+    credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios. helm: None when there is nothing to test.
     """
 
     config: Config
@@ -57,6 +57,7 @@ class Bench(NamedTuple):
     parts: Callable[[str], Collection[str]]
     archive: Path
     values: Mapping[str, Path]
+    api: Callable[[str], Api]
     helm: Helm | None
     credentials: Mapping[str, tuple[str, str]]
 
@@ -81,6 +82,7 @@ def prepared(checkout: Checkout, chart: Chart, wanted: Settings, snapshot: Snaps
             parts=lambda name: pulls.parts(snapshot.images[name], config.hosts),
             archive=archive,
             values=_values(checkout, chart, wanted, Path(folder) / "values"),
+            api=functools.cache(functools.partial(_api, config)),
             helm=None if wanted.none else Helm.find(),
             credentials=pulls.credentials(snapshot.images.values(), config.hosts) if wanted.pull_secret else {},
         )
@@ -150,10 +152,10 @@ def place(wanted: Settings, one: Scenario) -> str:
     return f"on cluster {one.cluster} in " + ("a fresh namespace, removed after it" if fresh else wanted.namespace)
 
 
-@functools.cache
-def api_of(kubeconfig_file: Path, context: str | None) -> Api:
-    """The API of one cluster; its connections are shared by all scenarios."""
-    return Api(kubeconfig.load(kubeconfig_file, context))
+def _api(config: Config, cluster: str) -> Api:
+    """The API of a configured cluster; its kubeconfig is relative to pipeline.yaml's folder."""
+    entry = config.clusters[cluster]
+    return Api(kubeconfig.load(config.root / Path(entry.kubeconfig).expanduser(), entry.context))
 
 
 def run(bench: Bench, one: Scenario) -> Record:
@@ -179,7 +181,7 @@ def run(bench: Bench, one: Scenario) -> Record:
         name = f"{one.name}-{intent.id.removeprefix('sha256:')[:8]}"
         trial = _trial(bench, one, namespace, bench.state.folder / "failures" / name)
         try:
-            observed = _carried_out(bench, helm, one, trial)
+            observed = carry_out(helm, bench.api(one.cluster), trial)
         except PipelineError as error:
             case = junit.Case(one.name, outcome="error", text=str(error))
             _report(bench, it, f"{bench.chart.name}-{name}", one, [case])
@@ -213,12 +215,6 @@ def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
         helm_args=bench.wanted.helm_args,
         credentials=bench.credentials if bench.wanted.pull_secret else {},
     )
-
-
-def _carried_out(bench: Bench, helm: Helm, one: Scenario, trial: Trial) -> Observed:
-    cluster = bench.config.clusters[one.cluster]
-    file = bench.config.root / Path(cluster.kubeconfig).expanduser()
-    return carry_out(helm, api_of(file, cluster.context), trial)
 
 
 def _note(it: Attempt, observed: Observed) -> None:
