@@ -145,10 +145,28 @@ def test_the_base_is_taken_from_the_remote_branch(repo: Repo, tmp_path: Path) ->
     clone.git("checkout", "-q", "-b", "topic")
     tip = clone.commit("work")
     clone.git("branch", "-q", "-f", "main", tip)
-    assert Git(clone.root).base("main") == first
+    assert Git(clone.root).base("main") == Git(clone.root).tip("main") == first
+    assert Git(clone.root).tip("topic") == tip
     assert Git(clone.root).base("HEAD~1") == first
     with pytest.raises(UsageError, match="there is no revision 'nowhere'"):
         Git(clone.root).base("nowhere")
+
+
+def test_two_pushes_of_one_tag_leave_one_tag(repo: Repo, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.git"
+    repo.git("clone", "-q", "--bare", str(repo.root), str(bare))
+    clone, other = (Repo(tmp_path / name, repo.config, clone=str(bare)) for name in ("clone", "other"))
+    first = clone.git("rev-parse", "HEAD")
+    second = clone.commit("second")
+    clone.git("push", "-q", "origin", "HEAD:main")
+    # The other publisher comes between our look and our push: git's own hook makes it sure.
+    hook = clone.root / ".git" / "hooks" / "pre-push"
+    hook.write_text(f"#!/bin/sh\ncd {other.root} && git tag -a -m theirs v1 {first} && git push -q origin v1\n")
+    hook.chmod(0o755)
+    with pytest.raises(Conflict, match=f"v1 exists at origin and names {first[:12]}, not {second[:12]}"):
+        Git(clone.root).create_tag("v1", second, "ours", push=True)
+    assert "v1" not in Git(clone.root).tags(), "ours is taken back"
+    assert other.git("ls-remote", "--tags", "origin").endswith(f"{first}\trefs/tags/v1^{{}}")
 
 
 def test_a_pushed_tag_is_annotated_read_again_and_never_moved(repo: Repo, tmp_path: Path) -> None:
