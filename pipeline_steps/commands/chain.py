@@ -23,10 +23,18 @@ def tell(config: Config, state: State, names: list[str], *, seconds: float, sand
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 160, highlight=False, markup=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     for name in names:
-        table = Table(title=f"{name}", title_justify="left", box=None, pad_edge=False, show_header=False)
-        for row in rows(state, name):
+        found = rows(state, name)
+        if not sys.stderr.isatty():  # logs get whole lines: digests in them must be there to copy
+            for what, value, time in found:
+                console.print(f"{name}  {what:<18} {value}  {time}".rstrip(), soft_wrap=True)
+            continue
+        table = Table(title=name, title_justify="left", box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_column(no_wrap=True, justify="right")
+        for row in found:
             table.add_row(*row)
         console.print(table)
     where = config.root / ".pipeline"

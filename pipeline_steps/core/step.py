@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.core import boundary
 from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import PipelineError, UsageError, worst
+from pipeline_steps.core.errors import Interrupted, NotYet, PipelineError, UsageError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
@@ -45,8 +45,10 @@ class Outcome(NamedTuple):
             return f"{self.subject}: planned"
         if not self.fresh:
             return f"{self.subject}: already done"
-        outputs = [value for record in self.records for value in record.outputs.values() if ":" in value]
-        return f"{self.subject}: {self.records[-1].result}" + (f" {outputs[0]}" if outputs else "")
+        last = self.records[-1]
+        told = next((last.outputs[name] for name in ("chart", "image", "tag") if name in last.outputs), "")
+        several = f" ({len(self.records)} records)" if len(self.records) > 1 else ""
+        return f"{self.subject}: {last.result}{several} {told}".rstrip()
 
 
 def main(function: StepFunction, argv: Sequence[str] | None) -> int:
@@ -83,7 +85,12 @@ def configuration(arguments: Namespace) -> Config:
 
 
 def state_of(config: Config, arguments: Namespace) -> State:
-    """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl."""
+    """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl.
+
+    Raises NotYet where an evidence store is configured: its records would be missed without a word.
+    """
+    if config.evidence or config.channels.production.evidence:
+        raise NotYet("evidence (the store of records)", where=config.where("evidence"))
     if arguments.state:
         return State(Path.cwd() / arguments.state)
     shard = shard_of(arguments)
@@ -140,6 +147,8 @@ def _once(function: StepFunction, positional: tuple[str, ...], subject: str, key
         records = (returned,) if isinstance(returned, Record) else tuple(returned or ())
         fresh = {record.id for record in state.added[before:]}
         return Outcome(name, records, any(record.id in fresh for record in records), None)
+    except Interrupted:
+        raise
     except PipelineError as error:
         return Outcome(name, tuple(state.added[before:]), True, error)
 

@@ -29,7 +29,6 @@ def settings(folder: Path, known: Ledger) -> dict[str, Any]:
                 "charts": [f"oci://{host}/charts", (folder / "charts").as_uri()],
             },
         },
-        "evidence": (folder / "evidence").as_uri(),
         "hosts": {host: entry},
     }
     if made is not None:

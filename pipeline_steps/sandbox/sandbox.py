@@ -67,7 +67,7 @@ def up(folder: Path, wanted: Wanted) -> Path:
     with ledger.held(folder):
         _refuse_foreign(files.folder(folder))
         known = ledger.write(folder, processes.with_ports(ledger.read(folder)))
-        for name in ("registry", "charts", "evidence"):
+        for name in ("registry", "charts"):
             files.folder(folder / name)
         known = processes.start_registry(folder, known)
         known = processes.start_web(folder, known)
