@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,7 @@ def engine() -> Iterator[docker.DockerClient]:
     import docker.errors
     import requests
 
+    _knock()
     client = None
     try:
         client = docker.from_env()
@@ -171,20 +173,29 @@ def _where() -> str:
     return f"DOCKER_HOST={host}" if host else DEFAULT_SOCKET
 
 
-def _no_engine(error: BaseException) -> MachineError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, PermissionError) or "Permission denied" in str(cause):
-            return MachineError(
-                "this account may not use the docker engine",
-                where=_where(),
-                advice="add it to the group of the socket (usually docker), or name another engine in DOCKER_HOST",
-            )
-        cause = cause.__cause__ or cause.__context__
+def _knock() -> None:
+    """Connect to the engine's socket and leave: the SDK words this badly, and leaks what it opened."""
+    host = os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET
+    if not host.startswith("unix://"):
+        return
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(host.removeprefix("unix://"))
+    except PermissionError as error:
+        raise MachineError(
+            "this account may not use the docker engine",
+            where=_where(),
+            advice="add it to the group of the socket (usually docker), or name another engine in DOCKER_HOST",
+        ) from error
+    except OSError as error:
+        raise _no_engine(error.strerror or str(error)) from error
+
+
+def _no_engine(words: object) -> MachineError:
     return MachineError(
-        f"no docker engine answers: {error}",
+        f"no docker engine answers: {words}",
         where=_where(),
-        advice="start it (pipeline-steps sandbox up needs one too), or name a running one in DOCKER_HOST",
+        advice="start it, or name a running one in DOCKER_HOST",
     )
 
 

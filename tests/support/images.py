@@ -1,0 +1,100 @@
+"""A checkout with one chart and one image, and the engine of this session, for tests that really build."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from pipeline_steps.core import config_file
+from pipeline_steps.core.config import Config
+from pipeline_steps.oci.registry import Registry
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+
+BUSYBOX = Path("/bin/busybox")
+CHART = "apiVersion: v2\nname: hello\nversion: 0.1.0\n"
+
+
+def checkout(folder: Path, registry: str, image: str = "{context: app}", hosts: str = "") -> Path:
+    """A git checkout with pipeline.yaml, charts/hello and app/; committed."""
+    write(folder, "charts/hello/Chart.yaml", CHART)
+    write(folder, "charts/hello/values.yaml", "image: {repository: x, tag: ''}\n")
+    write(folder, "app/Dockerfile", "FROM scratch\nCOPY . /app/\n")
+    write(folder, "app/hello", "hello\n")
+    entry = '{path: "charts/*", images: {app: {image.repository: "{repository}", image.tag: "{tag}"}}}'
+    pipeline = f"charts: [{entry}]\nimages: {{app: {image}}}\nchannels: {{snapshot: {{images: {registry}/snap}}}}\n"
+    write(folder, "pipeline.yaml", pipeline + (f"hosts: {hosts}\n" if hosts else ""))
+    write(folder, ".gitignore", "*.cache\n.pipeline\n")
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "begin"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    return folder
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def opened(folder: Path) -> tuple[Config, State]:
+    config = config_file.load([folder / "pipeline.yaml"], environ=os.environ, start=folder)
+    return config, State(folder / ".pipeline" / "state.jsonl")
+
+
+def one(result: Record | tuple[Record, ...]) -> Record:
+    assert isinstance(result, Record)
+    return result
+
+
+def config_of(here: Registry, path: str, digest: str) -> dict[str, Any]:
+    """The image's configuration."""
+    manifest = here.manifest(path, digest)
+    assert manifest is not None
+    data = here.blob(path, manifest.content["config"]["digest"])
+    assert data is not None
+    found = json.loads(data)
+    assert isinstance(found, dict)
+    return found
+
+
+def members(here: Registry, path: str, digest: str) -> dict[str, tarfile.TarInfo]:
+    """Every member of the image's layers by name."""
+    manifest = here.manifest(path, digest)
+    assert manifest is not None
+    found: dict[str, tarfile.TarInfo] = {}
+    for layer in manifest.content["layers"]:
+        data = here.blob(path, layer["digest"])
+        assert data is not None
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            found.update({member.name.strip("/"): member for member in tar if not member.isdir()})
+    return found
+
+
+def push_base(here: Registry, path: str, tag: str, content: bytes) -> str:
+    """An image with one file /base, made by hand."""
+    from pipeline_steps.oci.manifest import OCI_MANIFEST
+    from pipeline_steps.toolbox.files import sha256
+
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        info = tarfile.TarInfo("base")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    layer = stream.getvalue()
+    config = json.dumps({
+        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(layer)]},
+    }).encode()  # fmt: skip
+    kind = "application/vnd.oci.image"
+    manifest = json.dumps({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": f"{kind}.config.v1+json", "digest": sha256(config), "size": len(config)},
+        "layers": [{"mediaType": f"{kind}.layer.v1.tar", "digest": sha256(layer), "size": len(layer)}],
+    }).encode()  # fmt: skip
+    for blob in (config, layer):
+        here.push_blob(path, blob, sha256(blob))
+    return here.put_manifest(path, tag, manifest, OCI_MANIFEST)

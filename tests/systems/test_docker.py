@@ -1,0 +1,255 @@
+"""build_image with the real engine's classic builder and a real registry."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.build_image import build_image
+from pipeline_steps.core.errors import (
+    AccessRefused,
+    ChartFailed,
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+    ToolMissing,
+    Unreachable,
+)
+from pipeline_steps.images import builder
+from pipeline_steps.oci.registry import Registry, connect
+from tests.support import images, machine
+from tests.support.images import checkout, one, opened, write
+from tests.support.registries import Running
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Running]:
+    with machine.registry() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def classic(docker_engine: machine.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine without any buildx plugin."""
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker-config"))
+    monkeypatch.setattr(builder, "SYSTEM", ())
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, registry: Running) -> Path:
+    return checkout(tmp_path / "work", f"{registry.host}/{tmp_path.name.replace('_', '-').strip('-')}")
+
+
+def api(reference: str) -> tuple[Registry, str, str]:
+    from pipeline_steps.oci.reference import Reference
+
+    parsed = Reference.parse(reference)
+    assert parsed.digest
+    return connect(parsed, {}), parsed.path, parsed.digest
+
+
+def build(folder: Path) -> str:
+    config, state = opened(folder)
+    return one(build_image("app", config=config, state=state)).outputs["image"]
+
+
+def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
+    write(folder, "app/secret.cache", "ignored by the source, not by docker")
+    write(folder, "app/.pipeline/state.jsonl", "never in an image")
+    (folder / "app/run").write_text("#!/bin/sh\n")
+    (folder / "app/run").chmod(0o755)
+    config, state = opened(folder)
+    record = one(build_image("app", config=config, state=state))
+    here, path, digest = api(record.outputs["image"])
+    assert f"snap/app:k-{record.parameters['key'].removeprefix('sha256:')[:12]}@sha256:" in record.outputs["image"]
+    found = images.members(here, path, digest)
+    assert sorted(found) == ["app/Dockerfile", "app/hello", "app/run", "app/secret.cache"]
+    assert (found["app/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
+    assert record.parameters["source_ignored"] == ["secret.cache"]
+    assert (record.parameters["builder"], record.parameters["reproducible"]) == ("docker", False)
+    assert record.tools["docker"] and record.result == "passed" and record.subject == "app"
+    state.refresh()
+    assert one(build_image("app", config=config, state=state)) == record, "already done"
+    assert [each.result for each in state.find(step="build_image", result=None)] == ["started", "passed"]
+
+
+def test_another_checkout_takes_the_image_that_is_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(folder)
+    (folder / ".pipeline/state.jsonl").unlink()
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine")  # nothing is built, so none is needed
+    config, state = opened(folder)
+    record = one(build_image("app", config=config, state=state))
+    assert record.outputs["image"] == first and record.parameters["taken"] is True
+
+
+def test_whoever_pushed_first_wins(folder: Path) -> None:
+    """Two builds at once of the same inputs, whose digests differ: both records name the same image."""
+    outputs: list[str] = []
+
+    def run() -> None:
+        config, state = opened(folder)
+        outputs.append(one(build_image("app", config=config, state=state)).outputs["image"])
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    here, path, _ = api(outputs[0])
+    tagged = here.head(path, outputs[0].rpartition("@")[0].rpartition(":")[2])
+    assert len(outputs) == 2 and tagged and {output.rpartition("@")[2] for output in outputs} >= {tagged.digest}
+
+
+def test_planning_writes_nothing(folder: Path, registry: Running, caplog: pytest.LogCaptureFixture) -> None:
+    config, state = opened(folder)
+    with caplog.at_level("INFO", "pipeline_steps"):
+        assert build_image("app", config=config, state=state, plan=True) == ()
+    assert f"would build and push {registry.host}/" in caplog.text and ":k-" in caplog.text
+    assert state.records() == [] and not (folder / ".pipeline").exists()
+
+
+def test_bases_are_resolved_once_and_again_with_pull(folder: Path, registry: Running) -> None:
+    here = Registry(registry.host, plain_http=True)
+    name = f"bases/{folder.parent.name.lower().replace('_', '-').strip('-')}"
+    old = images.push_base(here, name, "1", b"old")
+    write(folder, "app/Dockerfile", f"ARG TAG=0\nFROM {registry.host}/{name}:$TAG\nCOPY hello /\n")
+    write(folder, "pipeline.yaml", (folder / "pipeline.yaml").read_text().replace("app}", "app, args: {TAG: '1'}}"))
+    config, state = opened(folder)
+    first = one(build_image("app", config=config, state=state))
+    assert first.inputs == {f"{registry.host}/{name}:1": old}
+    new = images.push_base(here, name, "1", b"new")
+    assert one(build_image("app", config=config, state=state)) == first, "a moved base tag changes nothing"
+    again = one(build_image("app", config=config, state=state, again=True))
+    reader, path, digest = api(again.outputs["image"])
+    assert again.inputs == first.inputs and sorted(images.members(reader, path, digest)) == ["base", "hello"]
+    pulled = one(build_image("app", config=config, state=state, pull=True))
+    assert pulled.inputs == {f"{registry.host}/{name}:1": new} and again.id in pulled.supersedes
+    assert pulled.outputs["image"] != first.outputs["image"] and pulled.content == first.content
+    assert one(build_image("app", config=config, state=state)) == pulled
+
+
+def test_a_broken_build_fails_with_its_last_lines(folder: Path) -> None:
+    write(folder, "app/Dockerfile", "FROM scratch\nCOPY hello /\nCOPY no-such-file /\n")
+    config, state = opened(folder)
+    with pytest.raises(ChartFailed, match="no-such-file") as caught:
+        build_image("app", config=config, state=state)
+    assert caught.value.exit_code == 8 and "Step 2/3 : COPY hello /" in str(caught.value)
+    assert str(caught.value).startswith("app/Dockerfile: the build failed: ")
+    (record,) = state.find(step="build_image", result="failed")
+    assert "no-such-file" in str(record.reason) and record.uses
+    write(folder, "app/Dockerfile", "FROM scratch\nNONSENSE\n")
+    config, state = opened(folder)
+    with pytest.raises(ChartFailed, match="NONSENSE"):
+        build_image("app", config=config, state=state)
+
+
+@pytest.mark.parametrize(
+    ("entry", "dockerfile", "wrong"),
+    [
+        ("{context: app}", "FROM scratch\nCOPY --link . /\n", r"line 2: COPY --link.*buildx"),
+        ("{context: app, platforms: [linux/arm64]}", "FROM scratch\n", r"platforms \(linux/arm64\) need BuildKit"),
+        ("{context: app, secrets: [npmrc]}", "FROM scratch\n", r"secrets \(npmrc\) need BuildKit"),
+    ],
+)
+def test_what_only_buildkit_can_is_refused(
+    tmp_path: Path, registry: Running, entry: str, dockerfile: str, wrong: str
+) -> None:
+    folder = checkout(tmp_path / "w", registry.host, entry)
+    write(folder, "app/Dockerfile", dockerfile)
+    config, state = opened(folder)
+    with pytest.raises(ToolMissing, match=wrong):
+        build_image("app", config=config, state=state)
+
+
+def test_no_engine_says_where_and_what_to_do(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    config, state = opened(folder)
+    with pytest.raises(MachineError, match=r"no docker engine answers.*start it") as caught:
+        build_image("app", config=config, state=state)
+    assert f"DOCKER_HOST=unix://{tmp_path}/none.sock: " in str(caught.value) and caught.value.exit_code == 7
+    assert [record.result for record in state.find(step="build_image", result="infrastructure")] == ["infrastructure"]
+
+
+def test_a_closed_socket_says_who_may_use_it() -> None:
+    """As another account: root may open any socket."""
+    code = (
+        "import os, docker, requests, pipeline_steps.images.docker as it\n"
+        "from pipeline_steps.core.errors import MachineError\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "try:\n with it.engine(): pass\nexcept MachineError as error: print(error)\n"
+    )
+    with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as closed:
+        Path(name).chmod(0o755)
+        closed.bind(f"{name}/docker.sock")
+        closed.listen()
+        Path(f"{name}/docker.sock").chmod(0o600)
+        environment = {**os.environ, "DOCKER_HOST": f"unix://{name}/docker.sock", "HOME": name, "DOCKER_CONFIG": name}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True
+        )
+    assert "this account may not use the docker engine (add it to the group" in done.stdout, done.stderr
+
+
+def test_registries_that_refuse_or_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with machine.registry(user="ci", password="hunter2-of-ci") as closed:
+        folder = checkout(tmp_path / "a", closed.host)
+        config, state = opened(folder)
+        with pytest.raises(AccessRefused, match="needs a login"):
+            build_image("app", config=config, state=state)
+        monkeypatch.setenv("HUNTER", "hunter2-of-ci")
+        folder = checkout(
+            tmp_path / "b", closed.host, hosts=f'{{"{closed.host}": {{username: ci, password: "${{HUNTER}}"}}}}'
+        )
+        config, state = opened(folder)
+        record = one(build_image("app", config=config, state=state))
+        assert "hunter2" not in state.path.read_text() and record.passed
+    with pytest.raises(Unreachable, match="does not answer"):
+        build_image("app", config=config, state=state)
+
+
+class TestExisting:
+    def test_a_reference_is_resolved_once_and_again_with_pull(self, tmp_path: Path, registry: Running) -> None:
+        here = Registry(registry.host, plain_http=True)
+        old = images.push_base(here, "ext/one", "1", b"old")
+        folder = checkout(tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/one:1'}}")
+        config, state = opened(folder)
+        first = one(build_image("app", config=config, state=state))
+        assert first.outputs == {"image": f"{registry.host}/ext/one:1@{old}"}
+        assert first.parameters["builder"] == "existing"
+        new = images.push_base(here, "ext/one", "1", b"new")
+        assert one(build_image("app", config=config, state=state)) == first
+        pulled = one(build_image("app", config=config, state=state, pull=True))
+        assert pulled.outputs["image"].endswith(new) and first.id in pulled.supersedes
+
+    @pytest.mark.parametrize("entry", ["{{existing: '{0}/ext/two'}}", "{{}}"])
+    def test_the_charts_values_name_it(self, tmp_path: Path, registry: Running, entry: str) -> None:
+        digest = images.push_base(Registry(registry.host, plain_http=True), "ext/two", "2.0", b"two")
+        folder = checkout(tmp_path / "w", registry.host, entry.format(registry.host))
+        values = f"image:\n  repository: {registry.host}/ext/two\n  tag: '2.0'\n"
+        write(folder, "charts/hello/values.yaml", values)
+        config, state = opened(folder)
+        record = one(build_image("app", config=config, state=state))
+        assert record.outputs["image"] == f"{registry.host}/ext/two:2.0@{digest}"
+        write(folder, "charts/hello/values.yaml", values.replace("2.0", ""))
+        config, state = opened(folder)
+        with pytest.raises((ConfigurationError, EvidenceError), match=r"values\.yaml|does not exist"):
+            build_image("app", config=config, state=state)
+
+    def test_what_does_not_exist_is_said(self, tmp_path: Path, registry: Running) -> None:
+        folder = checkout(tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/none:1'}}")
+        config, state = opened(folder)
+        with pytest.raises(EvidenceError, match="ext/none:1 does not exist") as caught:
+            build_image("app", config=config, state=state)
+        assert "pipeline.yaml:" in str(caught.value)
