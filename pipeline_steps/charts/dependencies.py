@@ -65,13 +65,13 @@ def _needed(files: Mapping[str, bytes], prefix: str, where: str) -> Iterator[Nee
     wanted, lock = _wanted(metadata, own, place)
     there = _there(own, place)
     for dependency in wanted:
-        version = _locked(dependency, lock, place)
         if dependency.name in there:
-            _fitting(dependency, version, there[dependency.name], place)
-        elif dependency.repository.startswith(("oci://", "https://", "http://")) and version:
-            yield Needed(prefix, dependency.name, version, dependency.repository.rstrip("/"))
-        else:
+            _fitting(dependency, _entry(dependency, lock, place), there[dependency.name], place)
+            continue
+        version = _locked(dependency, lock, place)
+        if version is None or not dependency.repository.startswith(("oci://", "https://", "http://")):
             raise _nowhere(dependency, place)
+        yield Needed(prefix, dependency.name, version, dependency.repository.rstrip("/"))
     for folder in sorted({path.split("/")[1] for path in own if path.startswith("charts/") and path.count("/") > 1}):
         if f"charts/{folder}/Chart.yaml" in own:
             yield from _needed(files, f"{prefix}charts/{folder}/", where)
@@ -92,56 +92,64 @@ def _wanted(
     return wanted, read_dependencies(files[lock], f"{place}/{lock}") if lock in files else ()
 
 
-def _there(files: Mapping[str, bytes], place: str) -> dict[str, str]:
-    """Name → version of the charts in charts/, folders and archives, which are checked."""
-    found: dict[str, str] = {}
+def _there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
+    """Name → versions of the charts in charts/, folders and archives, which are checked."""
+    found: dict[str, list[str]] = {}
     for path, data in files.items():
         parts = path.split("/")
-        if parts[0] != "charts" or not ((len(parts) == 2 and path.endswith(".tgz")) or parts[2:] == ["Chart.yaml"]):
+        if parts[0] != "charts":
             continue
         where = f"{place}/{path}".lstrip("/")
-        if path.endswith(".tgz"):
+        if len(parts) == 2 and path.endswith(".tgz"):
             one = archive.opened(data, where, ConfigurationError)
-            name, version = one.name, one.version
-        else:
+            found.setdefault(one.name, []).append(one.version)
+        elif parts[2:] == ["Chart.yaml"]:
             metadata = read_metadata(data, where, strict=False)
-            name, version = metadata.name, metadata.version
-        if name in found:
-            what = f"the chart {name} is twice in charts/: {found[name]} and {version}"
-            raise ConfigurationError(what, where=where, advice="keep one of them")
-        found[name] = version
+            found.setdefault(metadata.name, []).append(metadata.version)
     return found
 
 
+def _entry(dependency: Dependency, lock: tuple[Dependency, ...], place: str) -> str | None:
+    """The version that the lock says of a dependency, None when it says nothing; two may have one name."""
+    entries = [one for one in lock if one.name == dependency.name]
+    where = f"{place}/Chart.lock".lstrip("/")
+    advice = "run helm dependency update and commit Chart.lock"
+    for entry in entries:
+        locked = parse(entry.version)
+        same = entry.repository.rstrip("/") == dependency.repository.rstrip("/")
+        if locked is None or (not same and len(entries) == 1):
+            what = f"the lock of {entry.name} ({entry.version} from {entry.repository}) does not belong to Chart.yaml"
+            raise ConfigurationError(what, where=where, advice=advice)
+        if same and (not dependency.version or ranges.fits(locked, dependency.version, where)):
+            return entry.version
+    if entries:
+        what = f"the lock says {dependency.name} {entries[0].version}, Chart.yaml wants {dependency.version}"
+        raise ConfigurationError(what, where=where, advice=advice)
+    return None
+
+
 def _locked(dependency: Dependency, lock: tuple[Dependency, ...], place: str) -> str | None:
-    """The exact version of a dependency from a repository: its own, or the lock's; None when neither says one."""
-    entry = next((one for one in lock if one.name == dependency.name), None)
+    """The exact version of a dependency from a repository: the lock's, or its own; None when it has no repository."""
     if dependency.local or not dependency.repository:
         return None
-    where = f"{place}/Chart.lock".lstrip("/")
-    if entry is None:
-        if not ranges.is_range(dependency.version):
-            return dependency.version
+    entry = _entry(dependency, lock, place)
+    if entry is None and ranges.is_range(dependency.version):
         what = f"the dependency {dependency.name} {dependency.version or '(any version)'} is a range without a lock"
+        where = f"{place}/Chart.lock".lstrip("/")
         raise ConfigurationError(what, where=where, advice="run helm dependency update and commit Chart.lock")
-    locked = parse(entry.version)
-    if locked is None or entry.repository.rstrip("/") != dependency.repository.rstrip("/"):
-        what = f"the lock of {dependency.name} ({entry.version} from {entry.repository}) does not belong to Chart.yaml"
-        raise ConfigurationError(what, where=where, advice="run helm dependency update and commit Chart.lock")
-    if dependency.version and not ranges.fits(locked, dependency.version, where):
-        what = f"the lock says {dependency.name} {entry.version}, Chart.yaml wants {dependency.version}"
-        raise ConfigurationError(what, where=where, advice="run helm dependency update and commit Chart.lock")
-    return entry.version
+    return entry or dependency.version
 
 
-def _fitting(dependency: Dependency, locked: str | None, version: str, place: str) -> None:
+def _fitting(dependency: Dependency, locked: str | None, versions: list[str], place: str) -> None:
+    """A chart that is there must be the one that the lock or the range says."""
     where = f"{place}/Chart.yaml".lstrip("/")
-    if locked and version != locked:
-        what = f"charts/ has {dependency.name} {version}, the lock says {locked}"
+    there = " and ".join(versions)
+    if locked and not dependency.local and locked not in versions:
+        what = f"charts/ has {dependency.name} {there}, the lock says {locked}"
         raise ConfigurationError(what, where=where, advice=_BUILD)
-    if dependency.version and not ranges.fits(strict(version, where), dependency.version, where):
+    if dependency.version and not any(ranges.fits(strict(one, where), dependency.version, where) for one in versions):
         advice = f"correct the range, or the version of {dependency.folder}" if dependency.local else _BUILD
-        what = f"the dependency {dependency.name} {dependency.version} is there as {version}, which does not fit"
+        what = f"the dependency {dependency.name} {dependency.version} is there as {there}, which does not fit"
         raise ConfigurationError(what, where=where, advice=advice)
 
 

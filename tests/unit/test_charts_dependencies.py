@@ -1,0 +1,110 @@
+"""What a chart needs in charts/: found, fetched by lock, or refused with the command that mends it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline_steps.charts import archive, dependencies, ranges
+from pipeline_steps.charts.archive import Files
+from pipeline_steps.charts.dependencies import Needed
+from pipeline_steps.charts.version import strict
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+from tests.support.charts import files, packed
+
+URL = "oci://example.com/charts"
+
+
+def chart(version: str = "^1.0.0", repository: str = URL, lock: str = "", name: str = "db", **others: bytes) -> Files:
+    more = f"dependencies:\n- {{name: {name}, version: '{version}', repository: '{repository}'}}\n"
+    locked = (
+        {"Chart.lock": f"dependencies:\n- name: db\n  repository: {URL}\n  version: {lock}\n".encode()} if lock else {}
+    )
+    added = {key.replace("__", "/"): data for key, data in others.items()}
+    return Files({**files(more=more), **locked, **added}, {"values.yaml"})
+
+
+def test_a_locked_dependency_is_fetched_into_charts() -> None:
+    asked: list[Needed] = []
+
+    def fetch(wanted: Needed) -> bytes:
+        asked.append(wanted)
+        return packed("db", "1.2.0").tgz
+
+    filled = dependencies.fill(chart(lock="1.2.0"), fetch, "hello")
+    assert asked == [Needed("", "db", "1.2.0", URL)]
+    assert filled["charts/db-1.2.0.tgz"] == packed("db", "1.2.0").tgz
+    assert filled.executables == {"values.yaml"}
+    assert dependencies.needed(filled) == ()
+    assert archive.unpack(archive.pack(filled).tgz).keys() == filled.keys()
+
+
+def test_an_exact_version_needs_no_lock_and_subcharts_have_their_own_needs() -> None:
+    inner = {f"charts/common/{path}": data for path, data in chart("1.0.0").items()}
+    inner["charts/common/Chart.yaml"] = inner["charts/common/Chart.yaml"].replace(b"name: hello", b"name: common")
+    assert dependencies.needed({**files(), **inner}) == (Needed("charts/common/", "db", "1.0.0", URL),)
+    assert dependencies.needed({**files(), **inner})[0].place == "charts/common/charts/db-1.0.0.tgz"
+
+
+def test_what_is_there_is_taken() -> None:
+    vendored = {"charts/db-1.2.0.tgz": packed("db", "1.2.0").tgz}
+    assert dependencies.needed({**chart(), **vendored}) == ()
+    assert dependencies.needed({**chart(lock="1.2.0"), **vendored}) == ()
+    assert dependencies.needed({**chart(repository=""), **vendored}) == ()
+
+
+@pytest.mark.parametrize(
+    ("files_", "message"),
+    [
+        (chart(), "hello/Chart.lock: the dependency db ^1.0.0 is a range without a lock (run helm dependency update"),
+        (chart(lock="2.0.0"), "hello/Chart.lock: the lock says db 2.0.0, Chart.yaml wants ^1.0.0"),
+        (chart(repository="https://other", lock="1.0.0"), "does not belong to Chart.yaml"),
+        (chart(repository=""), "hello/Chart.yaml: the dependency db has no repository and is not in charts/"),
+        (chart("1.0.0", "@stable"), "the repository '@stable', which is not a URL"),
+        (chart(charts__db__tgz=b""), "range without a lock"),
+        (chart("?"), "is a range without a lock"),
+        (
+            Files({**chart(lock="1.2.0"), "charts/db-1.1.0.tgz": packed("db", "1.1.0").tgz}),
+            "charts/ has db 1.1.0, the lock says 1.2.0",
+        ),
+        (
+            Files({**chart(), "charts/db/Chart.yaml": files("db", "2.0.0")["Chart.yaml"]}),
+            "is there as 2.0.0, which does not fit",
+        ),
+        (Files({**chart(), "charts/db-1.0.0.tgz": b"x"}), "hello/charts/db-1.0.0.tgz: this archive is refused"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be(files_: Files, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        dependencies.needed(files_, "hello")
+    assert message in str(raised.value)
+
+
+def test_what_was_fetched_must_be_what_was_asked() -> None:
+    with pytest.raises(ConfigurationError, match=r"db 1\.2\.0 holds the chart db 1\.3\.0"):
+        dependencies.fill(chart(lock="1.2.0"), lambda wanted: packed("db", "1.3.0").tgz)
+    with pytest.raises(EvidenceError, match="not a gzip file"):
+        dependencies.fill(chart(lock="1.2.0"), lambda wanted: b"<html>")
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("1.2.3", "1.2.3", "1.2.4"), ("=1.2.3", "1.2.3", "1.2.2"), ("1.2", "1.2.9", "1.3.0"), ("1.x", "1.9.9", "2.0.0"),
+        ("*", "9.9.9", "1.0.0-rc.1"), ("", "0.0.1", "1.0.0-rc.1"), ("^1.2.3", "1.9.0", "2.0.0"),
+        ("^0.2.3", "0.2.9", "0.3.0"),
+        ("^0.0.3", "0.0.3", "0.0.4"), ("^0", "0.9.0", "1.0.0"), ("~1.2.3", "1.2.9", "1.3.0"), ("~1", "1.9.0", "2.0.0"),
+        (">=1.2 <2", "1.2.0", "2.0.0"), (">= 1.2, < 2", "1.9.0", "1.1.9"), (">1.2", "1.3.0", "1.2.9"),
+        ("<=1.2", "1.2.9", "1.3.0"),
+        ("!=1.2.3", "1.2.4", "1.2.3"), ("1.0 - 1.4", "1.4.9", "1.5.0"), ("1.x || 3.x", "3.1.0", "2.0.0"),
+        (">=1.0.0-0", "1.1.0-rc.1", "0.9.0"), ("^1.0.0-0", "1.9.0-rc.1", "2.0.0-rc.1"),
+        ("~1.2.0-beta", "1.2.0-rc", "1.2.0-alpha"),
+    ],
+)  # fmt: skip
+def test_ranges(text: str, inside: str, outside: str) -> None:
+    assert ranges.fits(strict(inside), text)
+    assert not ranges.fits(strict(outside), text)
+
+
+def test_what_is_no_range() -> None:
+    with pytest.raises(ConfigurationError, match="'nope' is not a version or range"):
+        ranges.fits(strict("1.0.0"), "nope")
