@@ -26,13 +26,15 @@ from pipeline_steps.oci import hosts as table
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import speaks_http
 from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger(__name__)
 
 #: The first BuildKit that rewrites the times inside layers (moby/buildkit v0.13.0, "rewrite-timestamp").
 REPRODUCIBLE_SINCE = (0, 13)
 _VERSION = re.compile(r"^\s*buildkit(?: version)?:\s*v?(\S+)", re.IGNORECASE | re.MULTILINE)
-_DRIVER = re.compile(r"^Driver:\s*(\S+)", re.MULTILINE)
+_DRIVER = re.compile(r"^Driver:[ \t]*(\S+)", re.MULTILINE)
+_TROUBLE = re.compile(r"^(?:Error|ERROR):\s*(.+)", re.MULTILINE)
 _NO_BUILDER = re.compile(
     r"cannot connect to the docker daemon|failed to connect|no builder .* found|error during connect"
     r"|dial unix|failed to find driver|permission denied while trying|error: desc = \"transport",
@@ -79,12 +81,10 @@ class Buildx:
     def facts(self, env: Mapping[str, str]) -> Facts:
         """What the current builder is; it is started when it is not running. Raises MachineError."""
         done = process.run([self._plugin, "inspect", "--bootstrap"], env=env, timeout=180)
-        text = done.stdout.decode(errors="replace")
-        versions, driver = _VERSION.findall(text), _DRIVER.search(text)
-        if not done.ok or not driver:
-            raise self._unusable(done.tail(5))
-        if not versions:
-            raise self._unusable(f"builder of driver {driver[1]} does not run: {done.tail(5)}")
+        text = (done.stdout + done.stderr).decode(errors="replace")
+        versions, driver, trouble = _VERSION.findall(text), _DRIVER.search(text), _TROUBLE.search(text)
+        if not done.ok or not driver or not versions:
+            raise self._unusable(redact(trouble[1]) if trouble else done.tail(5))
         return Facts(driver[1], min(versions, key=_numbers))
 
     def build(self, request: Request) -> Built:

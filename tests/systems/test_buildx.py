@@ -1,0 +1,237 @@
+"""build_image with the real buildx plugin: a BuildKit of its own, the engine's, and what both cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.build_image import build_image
+from pipeline_steps.core.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
+from pipeline_steps.images import context, dockerfile
+from pipeline_steps.images.builder import Request, plugin
+from pipeline_steps.images.buildx import Buildx, Facts
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.oci.registry import Registry
+from tests.support import images, machine
+from tests.support.images import checkout, one, opened, write
+from tests.support.registries import Running, free_port
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Running]:
+    with machine.registry() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def buildkit(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in docker_engine.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def here(registry: Running) -> Registry:
+    return Registry(registry.host, plain_http=True)
+
+
+def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path, registry: Running, here: Registry) -> None:
+    """Other folder, other umask, other times, other registry path, no cache: `reproduce` may demand the digest."""
+    digests = []
+    for number, mask in enumerate((0o022, 0o077)):
+        former = os.umask(mask)
+        try:
+            folder = checkout(tmp_path / f"w{number}", f"{registry.host}/same{number}")
+            write(folder, "app/bin/run", "#!/bin/sh\n")
+            (folder / "app/bin/run").chmod(0o755 & ~mask)
+            (folder / "app/link").symlink_to("hello")
+        finally:
+            os.umask(former)
+        os.utime(folder / "app/hello", (number + 1, 10**9 * (number + 1)))
+        config, state = opened(folder)
+        record = one(build_image("app", config=config, state=state, again=True))
+        assert record.parameters["reproducible"] is True and record.parameters["builder"] == "buildx"
+        assert record.tools["buildkit"].startswith("0.") and record.tools["buildx"].startswith("v0.")
+        digests.append(Reference.parse(record.outputs["image"]).digest)
+    assert digests[0] == digests[1]
+    found = images.members(here, "same1/snap/app", str(digests[1]))
+    assert {member.mtime for member in found.values()} == {315532800}
+    assert (found["app/bin/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
+
+
+def test_the_tag_is_given_last_and_the_first_image_keeps_it(
+    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/first")
+    config, state = opened(folder)
+    theirs: list[str] = []
+    build = Buildx.build
+
+    def another_is_faster(self: Buildx, request: Request) -> object:
+        built = build(self, request)
+        assert here.tags("first/snap/app") == [], "pushed by digest only"
+        theirs.append(images.push_base(here, request.target.path, str(request.target.tag), b"theirs"))
+        return built
+
+    monkeypatch.setattr(Buildx, "build", another_is_faster)
+    record = one(build_image("app", config=config, state=state))
+    assert record.outputs["image"].endswith(f"@{theirs[0]}") and record.parameters["taken"] is True
+
+
+def test_bases_are_pinned_args_target_and_secrets_arrive(
+    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = images.push_base(here, "bases/x", "1", b"old")
+    folder = checkout(
+        tmp_path / "w", f"{registry.host}/args",
+        "{context: app, dockerfile: docker/App, target: run, args: {WHO: 'a b'}, secrets: [token]}",
+    )  # fmt: skip
+    write(
+        folder, "app/docker/App",
+        f"FROM {registry.host}/bases/x:1 AS base\nFROM scratch AS run\nARG WHO\nLABEL who=$WHO\n"
+        "COPY --from=base /base /base\nCOPY --link hello /hello\nFROM scratch AS not-built\nCOPY nothing /\n",
+    )  # fmt: skip
+    write(folder, "app/docker/App.dockerignore", "docker\n")
+    config, state = opened(folder)
+    monkeypatch.setenv("TOKEN", "hunter2-of-build")
+    record = one(build_image("app", config=config, state=state))
+    digest = str(Reference.parse(record.outputs["image"]).digest)
+    assert record.inputs == {f"{registry.host}/bases/x:1": old}
+    assert sorted(images.members(here, "args/snap/app", digest)) == ["base", "hello"]
+    assert images.config_of(here, "args/snap/app", digest)["config"]["Labels"] == {"who": "a b"}
+    images.push_base(here, "bases/x", "1", b"new")
+    again = one(build_image("app", config=config, state=state, again=True))
+    assert again.outputs == record.outputs, "a moved tag does not reach a build"
+    assert "hunter2" not in state.path.read_text()
+
+
+def test_several_platforms_are_one_index(tmp_path: Path, registry: Running, here: Registry) -> None:
+    folder = checkout(
+        tmp_path / "w", f"{registry.host}/multi", "{context: app, platforms: [linux/amd64, linux/arm64]}"
+    )
+    config, state = opened(folder)
+    record = one(build_image("app", config=config, state=state))
+    found = here.manifest("multi/snap/app", str(Reference.parse(record.outputs["image"]).digest))
+    assert found and found.is_index and len(found.children) == 2
+
+
+def test_the_engines_own_buildkit_builds_without_the_claim(
+    tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILDX_BUILDER", "default")
+    folder = checkout(tmp_path / "w", f"{registry.host}/own")
+    config, state = opened(folder)
+    record = one(build_image("app", config=config, state=state))
+    assert record.parameters["reproducible"] is False and record.parameters["builder"] == "buildx"
+    state.refresh()
+    assert one(build_image("app", config=config, state=state)) == record
+
+
+def test_a_broken_build_fails_with_its_last_lines(tmp_path: Path, registry: Running) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/broken")
+    write(folder, "app/Dockerfile", "FROM scratch\nCOPY hello /\nCOPY no-such-file /\n")
+    config, state = opened(folder)
+    with pytest.raises(ChartFailed, match="no-such-file") as caught:
+        build_image("app", config=config, state=state)
+    assert caught.value.exit_code == 8 and str(caught.value).startswith("app/Dockerfile: the build failed: ")
+    assert "COPY no-such-file /" in str(caught.value) and len(str(caught.value).splitlines()) <= 25
+
+
+def test_no_builder_says_which_and_what_to_do(
+    tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/none")
+    for name, value in (("BUILDX_BUILDER", "default"), ("DOCKER_HOST", f"unix://{tmp_path}/none.sock")):
+        monkeypatch.setenv(name, value)
+    config, state = opened(folder)
+    with pytest.raises(MachineError, match=r"buildx cannot use its builder.*docker buildx ls") as caught:
+        build_image("app", config=config, state=state)
+    assert f"engine unix://{tmp_path}/none.sock" in str(caught.value) and caught.value.exit_code == 7
+
+
+def request_to(host: str, folder: Path, hosts: dict[str, Host], **more: object) -> Request:
+    text = b"FROM scratch\nCOPY . /\n"
+    found = context.read(folder, folder / "Dockerfile")
+    made = dockerfile.parse(text, "Dockerfile", args={})
+    return Request(Reference(host, "a/b", "t"), found, made, {}, hosts, **more)  # type: ignore[arg-type]
+
+
+class TestPushing:
+    """What the builder meets on its way to the registry, whatever our own client saw before."""
+
+    @pytest.fixture
+    def buildx(self) -> Buildx:
+        found = plugin(os.environ)
+        assert found, "the engine's environment brings the plugin"
+        return Buildx(found)
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        write(tmp_path / "c", "hello", "hello")
+        return tmp_path / "c"
+
+    def test_with_the_configurations_login_and_none_left_behind(self, buildx: Buildx, folder: Path) -> None:
+        with machine.registry(user="ci", password="hunter2-of-ci") as closed:
+            login = {closed.host: Host("ci", "hunter2-of-ci")}
+            before = {path.name for path in Path("/tmp").glob("pipeline-steps-docker-*")}
+            built = buildx.build(request_to(closed.host, folder, login))
+            assert not built.named and built.digest.startswith("sha256:")
+            with pytest.raises(AccessRefused, match="refuses the builder"):
+                buildx.build(request_to(closed.host, folder, {}))
+            with pytest.raises(AccessRefused, match="refuses the builder") as caught:
+                buildx.build(request_to(closed.host, folder, {closed.host: Host("ci", "wrong-password")}))
+            assert "wrong-password" not in str(caught.value)
+        assert {path.name for path in Path("/tmp").glob("pipeline-steps-docker-*")} == before
+
+    def test_no_registry_is_unreachable(self, buildx: Buildx, folder: Path) -> None:
+        with pytest.raises(Unreachable, match="registry does not answer the builder"):
+            buildx.build(request_to(f"127.0.0.1:{free_port()}", folder, {}))
+
+    def test_time_is_limited(self, buildx: Buildx, folder: Path, registry: Running) -> None:
+        with pytest.raises(Temporary, match="not done within 0 s"):
+            buildx.build(request_to(registry.host, folder, {}, timeout=0.001))
+
+
+@pytest.mark.parametrize(
+    ("driver", "version", "claim"),
+    [
+        ("remote", "v0.34.2", True),
+        ("docker-container", "v0.13.0", True),
+        ("docker-container", "v0.12.5", False),
+        ("kubernetes", "v1.0.0", True),
+        ("docker", "v0.29.0", False),
+        ("remote", "v0.8+unknown", False),
+    ],
+)
+def test_who_may_claim_reproducibility(driver: str, version: str, claim: bool) -> None:
+    assert Facts(driver, version).reproducible is claim
+
+
+IGNORES = [
+    "", "*.log", "**/*.log", "**/*.log\n!src/deep/*", "/docs/\n!docs/keep.md", "docs\n!docs/keep.md\ndocs/k*",
+    "*/?.log", "src/[a-b]*", "src/**", "# x\n ./a.log ", "*\n!src", "*\n!src/**/c.log", "**\n!docs", "s*/d??p",
+    "src/\n!src/deep/c.log\n", "!a.log\n*.log", "a.lo[!g]\n[!s]*.log", "**/deep/../*.log", "\\*.log\na\\.log",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ignore", IGNORES)
+def test_the_inputs_are_what_docker_itself_sends(tmp_path: Path, ignore: str) -> None:
+    """The real builder is the oracle for .dockerignore."""
+    for name in ("a.log", "src/b.log", "src/deep/c.log", "src/main.py", "docs/x.md", "docs/keep.md", "z"):
+        write(tmp_path / "c", name, name)
+    write(tmp_path / "c", ".dockerignore", ignore)
+    write(tmp_path / "d", "Dockerfile", "FROM scratch\nCOPY . /\n")
+    subprocess.run(
+        [str(plugin(os.environ)), "build", f"--file={tmp_path}/d/Dockerfile", f"--output=type=tar,dest={tmp_path}/tar",
+         str(tmp_path / "c")], check=True, capture_output=True,
+    )  # fmt: skip
+    with tarfile.open(tmp_path / "tar") as tar:
+        sent = sorted(member.name.removeprefix("./") for member in tar if not member.isdir())
+    ours = context.read(tmp_path / "c", tmp_path / "d" / "Dockerfile")
+    assert [each.path for each in ours.inputs] == sent, json.dumps(ignore)
