@@ -119,10 +119,17 @@ class Closures:
         """The closure of an image: its Dockerfile, the files of its context, its entry."""
         return self._closure(self._places(name), {}, {name: self._images[name]})
 
+    def read_ahead(self, folders: Iterable[str]) -> None:
+        """Read the digests for the contents of several charts at once."""
+        self._read({path for folder in folders for path in self.chart(folder).files})
+
+    def _read(self, files: Iterable[str]) -> None:
+        self._digests.update(self._tree.digests(sorted(path for path in files if path not in self._digests)))
+
     def content(self, closure: Closure) -> str:
         """The digest that stands for everything in the closure."""
         entries = self._tree.entries()
-        self._digests.update(self._tree.digests([path for path in closure.files if path not in self._digests]))
+        self._read(closure.files)
         what = {
             "charts": closure.charts,
             "files": [[path, entries[path].kind, self._digests[path]] for path in closure.files],

@@ -72,6 +72,11 @@ class Checkout:
         """The version of a chart as in its Chart.yaml. Raises ConfigurationError as `known` does."""
         return self._closures.metadata(self._folders[self.known(name)]).version
 
+    def contents(self) -> dict[str, str]:
+        """The content of every chart by name; much faster than asking one by one."""
+        self._closures.read_ahead(self._folders.values())
+        return {name: chart.content for name, chart in self.charts.items()}
+
     def content_of(self, name: str) -> str | None:
         """The content of a chart, None when it cannot be told: an old revision may lack it, or be broken."""
         try:
@@ -139,7 +144,7 @@ class Checkout:
     def _from_root(self, path: str) -> str:
         return "/".join(part for part in (self.folder, path) if part) or "."
 
-    @property
+    @functools.cached_property
     def written_in(self) -> str:
         """Where pipeline.yaml stands, relative to `folder`."""
         return self.config.files[0].relative_to(self.config.root).as_posix()

@@ -87,7 +87,8 @@ def decide(checkout: Checkout, state: State, asked: Asked, build: Build, publish
         if not build.target:
             raise UsageError(f"the CI does not say where review {build.review} goes", advice="give --since BRANCH")
         return _selection(affected(checkout, build.target), f"changed by review {build.review} of {build.target}")
-    untested = [name for name, chart in checkout.charts.items() if not is_tested(state, chart.content)]
+    done = tested(state)
+    untested = [name for name, content in checkout.contents().items() if content not in done]
     return _selection(untested, "content without a passed test")
 
 
@@ -97,17 +98,20 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     changed = {*checkout.source.changed(base, checkout.revision, checkout.folder), *checkout.tree.modified}
     if not changed:
         return ()
+    contents = checkout.contents()
     found = {name for name, chart in checkout.charts.items() if _touched(chart.places, changed)}
     if checkout.written_in in changed:
         former = Checkout(checkout.config, base)
-        found |= {n for n, chart in checkout.charts.items() if n not in found and chart.content != former.content_of(n)}
-    return tuple(name for name in checkout.charts if name in found)
+        found |= {name for name in contents if name not in found and contents[name] != former.content_of(name)}
+    return tuple(name for name in contents if name in found)
 
 
-def is_tested(state: State, content: str) -> bool:
-    """Whether this content passed its integration test and no scenario of it stands as failed."""
-    results = {record.result for record in state.find(step="integration_test", content=content, result=None)}
-    return "passed" in results and not results & {"failed", "refused"}
+def tested(state: State) -> set[str]:
+    """The contents that passed their integration test, and of which no scenario stands as failed."""
+    results: dict[str | None, set[str]] = {}
+    for record in state.find(step="integration_test", result=None):
+        results.setdefault(record.content, set()).add(record.result)
+    return {c for c, found in results.items() if c and "passed" in found and not found & {"failed", "refused"}}
 
 
 def shard(text: str, build: Build) -> tuple[int, int]:
