@@ -142,7 +142,8 @@ def _tests(
 
 def _snapshots_of(tests: Iterable[Record], state: State) -> list[Record]:
     used = {identity for record in tests for identity in record.uses}
-    return [record for record in state.records() if record.step == "snapshot" and record.id in used and record.passed]
+    known = [record for record in state.records() if record.step == "snapshot" and record.id in used]
+    return [record for record in known if record.passed and not record.parameters.get("modified")]
 
 
 def _named(candidates: list[tuple[Record, tuple[Record, ...]]], config: Config) -> tuple[Record, tuple[Record, ...]]:
@@ -169,6 +170,12 @@ def _untested(checkout: Checkout, chart: Chart, config: Config, state: State) ->
     what = f"no passed test of content {chart.content[:19]} of {chart.name}"
     if failed:
         return EvidenceError(f"{what}: {failed[-1].reason}", advice="mend the chart and test it again")
+    snapshots = state.find(step="snapshot", subject=chart.name, content=chart.content)
+    if snapshots and all(record.parameters.get("modified") for record in snapshots):
+        return EvidenceError(
+            f"{what} from the source: its snapshots were made of local modifications",
+            advice="run snapshot again; tests of the same content stand",
+        )
     if mine:
         return EvidenceError(
             f"{what} with the images that stand now, in every required scenario",

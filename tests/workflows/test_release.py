@@ -1,0 +1,246 @@
+"""The rules of a release, on a library chart in a folder repository: real git and helm, no engine, no cluster.
+
+Each refusal is asked of the command line: its words and its exit code are what users see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gits import Repo
+from tests.support.helms import helm
+
+PIPELINE = """\
+charts:
+  - path: charts/*
+    tests: {{none: "a library, tested through its dependents"}}
+channels:
+  snapshot: {{charts: "file://{folder}/snapshots"}}
+  production: {{charts: "file://{folder}/charts"{more}}}
+"""
+CHART = "apiVersion: v2\nname: common\ntype: application\nversion: {version}\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+
+
+class Line:
+    """A checkout with one chart, and the command line on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repo = Repo(folder / "source", folder / "gitconfig")
+        for place in ("snapshots", "charts"):
+            (folder / place).mkdir()
+        self.configure()
+        self.repo.put("charts/common/Chart.yaml", CHART.format(version="1.0.0"))
+        self.repo.put("charts/common/templates/map.yaml", MAP)
+        self.repo.commit()
+
+    def configure(self, more: str = "") -> None:
+        self.repo.put("pipeline.yaml", PIPELINE.format(folder=self.folder, more=more))
+
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+            **variables,
+        }
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+
+    def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        done = self.run(*words, **variables)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def tested(self) -> None:
+        for step in ("check", "snapshot", "integration_test"):
+            self.ok(step, "--chart", "common")
+
+    def records(self, step: str) -> list[dict[str, Any]]:
+        lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["step"] == step]
+
+    def refused(self, code: int, says: str, *words: str) -> None:
+        before = sorted((self.folder / "charts").iterdir()), self.repo.git("tag")
+        done = self.run(*words)
+        assert done.returncode == code, (done.returncode, done.stderr)
+        assert says in done.stderr
+        assert (sorted((self.folder / "charts").iterdir()), self.repo.git("tag")) == before, "something was written"
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    yield Line(tmp_path)
+
+
+def test_a_tested_chart_is_tagged_and_promoted_with_every_change_recorded(line: Line) -> None:
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--chart", "common")
+
+    content = line.records("snapshot")[-1]["content"]
+    assert line.repo.git("tag", "-l", "--format=%(contents)", "common-1.0.0").endswith(
+        f"Pipeline-Content: common 1.0.0 {content}"
+    )
+    promoted = line.records("promote")[-1]
+    assert promoted["result"] == "passed" and promoted["content"] == content
+    [change] = promoted["parameters"]["changes"]
+    assert (change["file"], change["key"], change["new"].strip()) == ("Chart.yaml", "version", "1.0.0")
+    used = {record["id"] for record in line.records("integration_test")}
+    assert used & set(promoted["uses"])
+
+    pulled = subprocess.run(
+        [helm(3), "show", "chart", line.folder / "charts/common-1.0.0.tgz"], capture_output=True, text=True
+    )
+    assert "version: 1.0.0" in pulled.stdout, pulled.stderr
+
+
+def test_a_second_time_everything_is_already_done(line: Line) -> None:
+    line.tested()
+    for step in ("tag_release", "promote"):
+        line.ok(step, "--chart", "common", *(["--local"] if step == "tag_release" else []))
+        assert "already done" in line.ok(step, "--chart", "common").stderr
+
+
+def test_a_plan_says_what_would_be_written_and_writes_nothing(line: Line) -> None:
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    before = line.records("promote")
+    told = line.ok("promote", "--chart", "common", "--plan").stderr
+
+    assert "common-1.0.0.tgz (tar sha256:" in told and "would be published, replacing nothing" in told
+    assert list((line.folder / "charts").iterdir()) == [] and line.records("promote") == before
+
+
+def test_content_without_a_test_is_refused_naming_the_nearest_tested_one(line: Line) -> None:
+    line.tested()
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.repo.commit()
+    line.ok("check", "--chart", "common")
+
+    line.refused(4, "the nearest tested content is sha256:", "tag_release", "--local", "--chart", "common")
+    line.refused(4, "which differs in charts/common/templates/map.yaml", "tag_release", "--local", "--chart", "common")
+
+
+def test_promote_without_any_test_is_refused(line: Line) -> None:
+    line.ok("check", "--chart", "common")
+    line.repo.git("tag", "common-1.0.0")
+    line.refused(4, "run build_image, snapshot and integration_test first", "promote", "--tag", "common-1.0.0")
+
+
+def test_promote_without_a_check_that_production_requires_is_refused(line: Line) -> None:
+    for step in ("snapshot", "integration_test"):
+        line.ok(step, "--chart", "common")
+    line.refused(4, "no record of check for content", "tag_release", "--local", "--chart", "common")
+
+
+def test_local_modifications_are_built_and_marked_and_never_released(line: Line) -> None:
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.tested()
+    assert line.records("snapshot")[-1]["outputs"]["chart"].partition("@")[0].endswith(".dirty.tgz")
+    line.repo.git("tag", "common-1.0.0")
+    for words in (["tag_release", "--local", "--chart", "common"], ["promote", "--tag", "common-1.0.0"]):
+        line.refused(4, "local modifications: charts/common/templates/map.yaml", *words)
+
+
+def test_dirty_content_that_is_committed_later_is_not_what_a_release_is_made_of(line: Line) -> None:
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.tested()
+    line.repo.commit()
+    line.refused(4, "made of local modifications", "tag_release", "--local", "--chart", "common")
+    line.ok("snapshot", "--chart", "common")
+    line.ok("tag_release", "--local", "--chart", "common")
+
+
+def test_a_production_version_with_other_content_is_never_replaced(line: Line) -> None:
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--chart", "common")
+    there = (line.folder / "charts/common-1.0.0.tgz").read_bytes()
+    line.repo.git("tag", "-d", "common-1.0.0")
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.repo.commit()
+    line.tested()
+
+    line.refused(5, "common 1.0.0 is already there with another content", "tag_release", "--local", "--chart", "common")
+    line.repo.git("tag", "common-1.0.0")
+    line.refused(5, "common 1.0.0 is already there with another content", "promote", "--tag", "common-1.0.0")
+    assert (line.folder / "charts/common-1.0.0.tgz").read_bytes() == there
+
+
+def test_a_tag_on_other_content_is_never_moved(line: Line) -> None:
+    line.repo.git("tag", "common-1.0.0")
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.repo.commit()
+    for step in ("snapshot", "integration_test"):
+        line.ok(step, "--chart", "common")
+    line.configure(", requires: [integration_test]")
+    line.refused(5, "tag common-1.0.0 exists at", "tag_release", "--local", "--chart", "common")
+
+
+def test_a_template_that_asks_for_the_version_is_refused_by_name_and_line(line: Line) -> None:
+    asking = MAP + '{{ if contains "-0." .Chart.Version }}  snapshot: "yes"{{ end }}\n'
+    line.repo.put("charts/common/templates/map.yaml", asking)
+    line.repo.commit()
+    line.tested()
+    line.refused(8, "common/templates/map.yaml", "tag_release", "--local", "--chart", "common")
+
+
+def test_an_edited_record_is_no_evidence(line: Line) -> None:
+    line.tested()
+    state = line.repo.root / ".pipeline/state.jsonl"
+    state.write_text(state.read_text().replace('"result":"passed"', '"result":"failed"', 1))
+    line.refused(4, "was edited", "tag_release", "--local", "--chart", "common")
+
+
+def test_passed_beside_failed_is_a_contradiction(line: Line) -> None:
+    from pipeline_steps.state.state import State
+
+    line.tested()
+    other = State(line.folder / "elsewhere" / "state.jsonl")
+    test = line.records("integration_test")[-1]
+    other.add({**{k: v for k, v in test.items() if k not in ("id", "schema")}, "result": "failed", "supersedes": []})
+    (line.repo.root / ".pipeline/state.other.jsonl").write_bytes(other.path.read_bytes())
+
+    line.refused(4, "contradicts itself: ", "tag_release", "--local", "--chart", "common")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [(", requires: [approval.code]", "approval.code: not yet"), (", evidence: [file:///srv/evidence]", "not yet")],
+)
+def test_what_comes_later_is_refused_where_it_is_used(line: Line, more: str, says: str) -> None:
+    line.tested()
+    line.configure(more)
+    line.refused(2, says, "tag_release", "--local", "--chart", "common")
+
+
+def test_state_commands_tell_what_was_done(line: Line) -> None:
+    line.tested()
+    reference = line.ok("state", "get", "common", "snapshot.chart").stdout.strip()
+    assert reference == line.records("snapshot")[-1]["outputs"]["chart"]
+    assert "integration_test" in line.ok("state", "show").stdout
+    assert "holds" in line.ok("state", "verify").stdout
+    done = line.run("state", "get", "common", "promote.chart")
+    assert done.returncode == 4 and "no passed promote of common" in done.stderr
+
+    Path(reference.removeprefix("file://").partition("@")[0]).write_bytes(b"edited")
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "changed: snapshot of common" in done.stdout
+
+
+def test_join_copies_what_another_agent_recorded(line: Line, tmp_path: Path) -> None:
+    line.tested()
+    away = tmp_path / "agent.jsonl"
+    (line.repo.root / ".pipeline/state.jsonl").rename(away)
+    line.ok("state", "join", str(away))
+    line.ok("tag_release", "--local", "--chart", "common")
