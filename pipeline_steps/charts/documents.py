@@ -125,8 +125,8 @@ def plain(node: Node | None) -> Any:
         return plain(node.target)
     if node is None or node.meaning == "null":
         return None
-    if node.meaning == "bool" and node.value not in _GO_TRUTH:
-        return node.value.lower() in ("true", "yes", "on")
+    if node.meaning == "bool":
+        return node.value.lower() in ("true", "yes", "on", "y")
     return node.value
 
 

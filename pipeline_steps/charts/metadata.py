@@ -6,6 +6,7 @@ would make helm refuse the whole repository.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,18 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def helm_json(fields: Mapping[str, Any]) -> bytes:
+    """The configuration of a chart's manifest in a registry, byte for byte as Go's encoding/json writes it.
+
+    >>> helm_json({"name": "a", "kubeVersion": ">=1.20"}).decode()
+    '{"name":"a","kubeVersion":"\\\\u003e=1.20"}'
+    """
+    text = json.dumps(helm_metadata(fields), separators=(",", ":"), ensure_ascii=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text.encode()
 
 
 def oci_annotations(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -48,7 +48,15 @@ def versions(data: bytes, name: str, where: str) -> list[Entry]:
 def entry(fields: Mapping[str, Any], digest: str, url: str, created: str = CREATED) -> dict[str, Any]:
     """A new entry. fields: of Chart.yaml; digest: of the .tgz; url: relative to the index or absolute."""
     own = {"created": created, "digest": digest.removeprefix("sha256:"), "urls": [url]}
-    return dict(sorted({**helm_metadata(fields), **own}.items()))
+    found: dict[str, Any] = _sorted({**helm_metadata(fields), **own})
+    return found
+
+
+def _sorted(value: Any) -> Any:
+    """Keys in the order helm writes them, at all levels."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def add(data: bytes | None, new: Mapping[str, Any], where: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.charts.metadata import helm_metadata, oci_annotations
+from pipeline_steps.charts.metadata import helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
 from pipeline_steps.oci.hosts import Host
@@ -46,7 +46,7 @@ def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
     """The manifest and blobs of a chart: the same archive gives the same digest everywhere."""
     files = archives.unpack(archive.tgz, archive.file_name)
     fields = read_metadata(files["Chart.yaml"], f"{archive.file_name}/Chart.yaml", strict=False).fields
-    config = json.dumps(helm_metadata(fields), separators=(",", ":"), ensure_ascii=False).encode()
+    config = helm_json(fields)
     layers = [(CONTENT, archive.tgz), *([(PROVENANCE, provenance)] if provenance else [])]
     manifest = {
         "schemaVersion": 2,
