@@ -1,4 +1,4 @@
-"""The build this process runs in, as its CI system describes it in the environment; a terminal is one, too.
+"""The build this process runs in, as its CI system describes it in the environment: the one table of systems.
 
 Only what the environment says: nothing here asks a server or the source system.
 """
@@ -6,29 +6,10 @@ Only what the environment says: nothing here asks a server or the source system.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
 
+from pipeline_steps.ci.facts import Build
 
-class Build(NamedTuple):
-    """A build; None: not said, or not of this kind.
-
-    url: its page. id: what all its stages and shards share, repeated attempts too. tag: the tag being built.
-    branch: the branch being built, never set for a tag or a review (a fork may call its branch main).
-    review: number of the pull request, change or merge request; target: the branch it goes to.
-    revision: what the CI means to have checked out, maybe a merge made for testing, or a tag object.
-    head: the review's own revision, to which verdicts go. shard: (number from 1, of how many).
-    """
-
-    system: Literal["jenkins", "gitlab", "github_actions", "terminal"]
-    url: str | None = None
-    id: str | None = None
-    tag: str | None = None
-    branch: str | None = None
-    review: str | None = None
-    target: str | None = None
-    revision: str | None = None
-    head: str | None = None
-    shard: tuple[int, int] | None = None
+__all__ = ["Build", "detect"]
 
 
 def detect(environ: Mapping[str, str]) -> Build:
