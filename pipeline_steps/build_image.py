@@ -20,8 +20,9 @@ from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import Conflict, MachineError
 from pipeline_steps.core.options import Option
-from pipeline_steps.images.builder import Built, builder
+from pipeline_steps.images.builder import Built
 from pipeline_steps.images.existing import resolve
+from pipeline_steps.images.table import builder
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.record import Record, make_key
@@ -54,8 +55,6 @@ def build_image(
     if checkout.image_entry(image).context is None:
         return _existing(image, checkout, state, plan=plan, again=again, pull=pull)
     it = recipe.read(checkout, image)
-    builds = builder(os.environ)
-    builds.check(it.dockerfile, it.entry.platforms, it.entry.secrets)
     former = state.find(step="build_image", subject=image, content=it.content)
     bases = (None if pull else recipe.former_bases(it, former)) or _resolved(it, config)
     image_key = it.key(bases)
@@ -66,6 +65,8 @@ def build_image(
     verdict = state.verdict(key)
     if verdict and verdict.passed and not again and there and verdict.outputs["image"] == _output(target, there.digest):
         return verdict
+    builds = builder(os.environ)
+    builds.check(it.dockerfile, it.entry.platforms, it.entry.secrets)
     if plan:
         log.info("%s: would %s", image, f"take {there.digest} at {target}" if there else f"build and push {target}")
         return ()

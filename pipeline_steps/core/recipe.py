@@ -14,7 +14,7 @@ from pipeline_steps.charts.chart import Chart
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config, ImageEntry
 from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.images import builder, context, dockerfile
+from pipeline_steps.images import builder, context, dockerfile, table
 from pipeline_steps.images.builder import BuilderKind, Request
 from pipeline_steps.images.context import Context
 from pipeline_steps.images.dockerfile import Dockerfile
@@ -84,7 +84,7 @@ def read(checkout: Checkout, image: str) -> Recipe:
     found = dockerfile.parse(text, file, args=entry.args, target=entry.target)
     tracked = [path[len(folder) + 1 if folder else 0 :] for path in paths.below(list(checkout.tree.entries()), folder)]
     inputs = context.read(root / folder, root / file, tracked=tracked)
-    return Recipe(image, entry, checkout.image_content(image), found, inputs, builder.kind(os.environ))
+    return Recipe(image, entry, checkout.image_content(image), found, inputs, table.kind(os.environ))
 
 
 def former_bases(recipe: Recipe, former: Iterable[Record]) -> dict[str, str] | None:

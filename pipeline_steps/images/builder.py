@@ -1,14 +1,11 @@
-"""What an image builder is asked and what it answers, and which one this machine has. Builders import from here.
+"""What an image builder is asked and what it answers, for the builders and for those who ask them.
 
-Two kinds, and the kind is part of an image's key: buildx (the plugin is installed: it does everything) and
-docker (the engine's classic builder, through the SDK: no platforms, no secrets, no BuildKit syntax).
+Which builder this machine has stands in `table`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -16,14 +13,11 @@ from typing import Literal, NamedTuple, Protocol
 from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.images.context import Context
 from pipeline_steps.images.dockerfile import Dockerfile
-from pipeline_steps.oci.credentials import docker_folder
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.toolbox.redact import register
 
 BuilderKind = Literal["buildx", "docker"]
-#: Where docker finds plugins for all accounts, below it docker/cli-plugins.
-SYSTEM = ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
 #: 1980-01-01T00:00:00Z, the time of everything we make: the oldest that zip and tar tools agree on.
 EPOCH = 315532800
 
@@ -73,34 +67,6 @@ class Builder(Protocol):
 
     def build(self, request: Request) -> Built:
         """Build and push. Raises ChartFailed (8) with the last lines, MachineError, AccessRefused, Unreachable."""
-
-
-def kind(environ: Mapping[str, str]) -> BuilderKind:
-    """What this machine builds with: buildx where its plugin is installed, else the engine's classic builder."""
-    return "buildx" if plugin(environ) else "docker"
-
-
-def builder(environ: Mapping[str, str]) -> Builder:
-    """The builder of `kind`."""
-    found = plugin(environ)
-    if found:
-        from pipeline_steps.images.buildx import Buildx
-
-        return Buildx(found)
-    from pipeline_steps.images.docker import Docker
-
-    return Docker()
-
-
-def plugin(environ: Mapping[str, str]) -> Path | None:
-    """The buildx plugin, where docker looks for plugins (docker/cli, cli-plugins/manager); asks no program."""
-    folders = [docker_folder(environ) / "cli-plugins", *(Path(top) / "docker/cli-plugins" for top in SYSTEM)]
-    for folder in folders:
-        file = folder / "docker-buildx"
-        if file.is_file() and os.access(file, os.X_OK):
-            return file
-    on_path = shutil.which("docker-buildx", path=environ.get("PATH"))
-    return Path(on_path) if on_path else None
 
 
 def find_secrets(names: tuple[str, ...], environ: Mapping[str, str], *, where: str) -> dict[str, str]:

@@ -143,7 +143,7 @@ class Buildx:
         if not isinstance(digest, str):
             raise MachineError("buildx reports no digest of what it pushed", advice="use a newer buildx")
         version = process.run([self._plugin, "version"], timeout=30).stdout.decode(errors="replace").split()
-        tools = {"buildkit": facts.buildkit, "buildx": version[1] if len(version) > 1 else "unknown"}
+        tools = {"buildkit": facts.buildkit, "buildx": version[1].lstrip("v") if len(version) > 1 else "unknown"}
         return Built(digest, not facts.own, facts.reproducible, tools)
 
     def _failure(self, output: str, request: Request) -> PipelineError:

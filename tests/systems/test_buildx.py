@@ -14,8 +14,9 @@ import pytest
 from pipeline_steps.build_image import build_image
 from pipeline_steps.core.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
 from pipeline_steps.images import context, dockerfile
-from pipeline_steps.images.builder import Request, plugin
+from pipeline_steps.images.builder import Request
 from pipeline_steps.images.buildx import Buildx, Facts
+from pipeline_steps.images.table import plugin
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry
@@ -57,7 +58,7 @@ def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path, registry:
         config, state = opened(folder)
         record = one(build_image("app", config=config, state=state, again=True))
         assert record.parameters["reproducible"] is True and record.parameters["builder"] == "buildx"
-        assert record.tools["buildkit"].startswith("0.") and record.tools["buildx"].startswith("v0.")
+        assert record.tools["buildkit"].startswith("0.") and record.tools["buildx"].startswith("0.")
         digests.append(Reference.parse(record.outputs["image"]).digest)
     assert digests[0] == digests[1]
     found = images.members(here, "same1/snap/app", str(digests[1]))
@@ -112,9 +113,7 @@ def test_bases_are_pinned_args_target_and_secrets_arrive(
 
 
 def test_several_platforms_are_one_index(tmp_path: Path, registry: Running, here: Registry) -> None:
-    folder = checkout(
-        tmp_path / "w", f"{registry.host}/multi", "{context: app, platforms: [linux/amd64, linux/arm64]}"
-    )
+    folder = checkout(tmp_path / "w", f"{registry.host}/multi", "{context: app, platforms: [linux/amd64, linux/arm64]}")
     config, state = opened(folder)
     record = one(build_image("app", config=config, state=state))
     found = here.manifest("multi/snap/app", str(Reference.parse(record.outputs["image"]).digest))

@@ -23,7 +23,7 @@ from pipeline_steps.core.errors import (
     ToolMissing,
     Unreachable,
 )
-from pipeline_steps.images import builder
+from pipeline_steps.images import table
 from pipeline_steps.oci.registry import Registry, connect
 from tests.support import images, machine
 from tests.support.images import checkout, one, opened, write
@@ -41,7 +41,7 @@ def classic(docker_engine: machine.Engine, tmp_path: Path, monkeypatch: pytest.M
     """The engine without any buildx plugin."""
     monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker-config"))
-    monkeypatch.setattr(builder, "SYSTEM", ())
+    monkeypatch.setattr(table, "SYSTEM", ())
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 
 

@@ -8,6 +8,7 @@ from pipeline_steps.core.errors import ConfigurationError, ToolMissing
 from pipeline_steps.images.dockerfile import parse
 
 D = "sha256:" + "d" * 64
+LATEST = "r.example.com/t:latest"
 
 
 def bases(text: str, target: str | None = None, **args: str) -> list[str]:
@@ -24,11 +25,11 @@ def bases(text: str, target: str | None = None, **args: str) -> list[str]:
         ("ARG V=1.2\nFROM r.example.com/a:${V}", ["r.example.com/a:1.2"]),
         ("ARG V\nFROM r.example.com/a:${V:-9}", ["r.example.com/a:9"]),
         ("ARG R=r.example.com\nARG N=$R/web\nFROM --platform=$BUILDPLATFORM $N:1", ["r.example.com/web:1"]),
-        ("FROM scratch AS a\nFROM scratch\nCOPY --from=0 /x /\nCOPY --from=r.example.com/t:1 / /", ["r.example.com/t:1"]),
+        ("FROM scratch AS a\nFROM scratch\nCOPY --from=0 / /\nCOPY --from=r.example.com/t / /", [LATEST]),
         ("FROM scratch\nRUN --mount=type=bind,from=r.example.com/t:1,target=/t x", ["r.example.com/t:1"]),
         ("FROM \\\n# comment\n  r.example.com/a:1 \\\n AS x", ["r.example.com/a:1"]),
         ("# escape=`\nFROM `\nr.example.com/a:1", ["r.example.com/a:1"]),
-        ("FROM scratch\nRUN <<EOF\nFROM r.example.com/not\nEOF\nCOPY --from=r.example.com/t a b", ["r.example.com/t:latest"]),
+        ("FROM scratch\nRUN <<EOF\nFROM r.example.com/not\nEOF\nCOPY --from=r.example.com/t a b", [LATEST]),
         ("FROM scratch AS build-amd64\nFROM build-${TARGETARCH}", []),
         ("# syntax=r.example.com/dockerfile:1\nFROM scratch", ["r.example.com/dockerfile:1"]),
     ],
