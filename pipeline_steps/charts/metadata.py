@@ -46,12 +46,9 @@ def _field(key: str, value: Any) -> Any:
 
 
 def _only(keys: list[str], item: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for key in keys:
-        value = item.get(key)
-        if value not in (None, "", [], False):
-            found[key] = value if key in ("tags", "enabled", "import-values") else _text(value)
-    return found
+    own = {key: item[key] for key in keys if key in item}
+    typed = {key: value if key in ("tags", "enabled", "import-values") else _text(value) for key, value in own.items()}
+    return {key: value for key, value in typed.items() if value not in (None, "", [], False)}
 
 
 def _text(value: Any) -> str:
