@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
+import sys
 import tarfile
+import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline_steps.core import config_file
 from pipeline_steps.core.config import Config
@@ -98,3 +102,35 @@ def push_base(here: Registry, path: str, tag: str, content: bytes) -> str:
     for blob in (config, layer):
         here.push_blob(path, blob, sha256(blob))
     return here.put_manifest(path, tag, manifest, OCI_MANIFEST)
+
+
+def slow(folder: Path) -> None:
+    """Make the checkout's image one whose build sleeps for a minute."""
+    shutil.copy(BUSYBOX, folder / "app/busybox")
+    write(folder, "app/Dockerfile", 'FROM scratch\nCOPY busybox /bin/\nRUN ["/bin/busybox", "sleep", "61"]\n')
+
+
+def stopped_while_building(folder: Path, sign: str) -> tuple[int, float, str]:
+    """Run build_image as a process, SIGTERM it when `sign` is said; exit code, seconds it took to go, what it said."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline_steps", "build_image", "--all"],
+            cwd=folder, stderr=said, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        try:
+            end = time.monotonic() + 30
+            while sign not in _so_far(said):
+                assert process.poll() is None and time.monotonic() < end, _so_far(said)
+                time.sleep(0.02)
+            began = time.monotonic()
+            process.terminate()
+            code = process.wait(10)
+            return code, time.monotonic() - began, _so_far(said)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _so_far(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +153,17 @@ def test_no_builder_says_which_and_what_to_do(
     with pytest.raises(MachineError, match=r"buildx cannot use its builder.*docker buildx ls") as caught:
         build_image("app", config=config, state=state)
     assert f"engine unix://{tmp_path}/none.sock" in str(caught.value) and caught.value.exit_code == 7
+
+
+def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(tmp_path: Path, registry: Running) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/slow")
+    images.slow(folder)
+    before = set(Path(tempfile.gettempdir()).glob("pipeline-steps-*"))
+    code, seconds, said = images.stopped_while_building(folder, '"sleep", "61"')
+    assert code == 143 and seconds < 4, said
+    _, state = opened(folder)
+    assert [record.result for record in state.find(step="build_image", result=None)] == ["started", "interrupted"]
+    assert set(Path(tempfile.gettempdir()).glob("pipeline-steps-*")) <= before
 
 
 def request_to(host: str, folder: Path, hosts: dict[str, Host], **more: object) -> Request:

@@ -219,6 +219,14 @@ def test_registries_that_refuse_or_are_not_there(tmp_path: Path, monkeypatch: py
         build_image("app", config=config, state=state)
 
 
+def test_a_build_that_is_stopped_goes_at_once_and_says_so(folder: Path) -> None:
+    images.slow(folder)
+    code, seconds, said = images.stopped_while_building(folder, "Step 3/3")
+    assert code == 143 and seconds < 4, said
+    _, state = opened(folder)
+    assert [record.result for record in state.find(step="build_image", result=None)] == ["started", "interrupted"]
+
+
 class TestExisting:
     def test_a_reference_is_resolved_once_and_again_with_pull(self, tmp_path: Path, registry: Running) -> None:
         here = Registry(registry.host, plain_http=True)
