@@ -32,7 +32,7 @@ NEEDS = ("helm",)
 WRITES = (".pipeline/junit",)
 FORMAT = 1
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pipeline_steps.check")  # not __name__, which is __main__ under -m
 
 
 def check(
@@ -46,7 +46,7 @@ def check(
 ) -> Record | tuple[Record, ...]:
     """Check `chart` and record it; it is asked anew every time. timeout: seconds for each of your commands.
 
-    Raises ChartFailed naming every check that failed, ToolMissing, ConfigurationError. Nothing is returned when only planned.
+    Raises ChartFailed naming every check that failed, ToolMissing, ConfigurationError. Returns () when only planned.
     """
     checkout = Checkout(config)
     it = checkout.chart(chart)

@@ -26,7 +26,7 @@ OPTIONS = (
     Option("retry-infrastructure", "number", "how often a scenario is repeated after the cluster's own trouble"),
 )
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pipeline_steps.integration_test")  # not __name__, which is __main__ under -m
 
 
 def integration_test(

@@ -148,7 +148,15 @@ def _issued(connection: Connection) -> Connection:
             where=str(connection.kubeconfig),
             advice="run its login command, or kubectl with this context, by hand",
         ) from error
-    scheme, _, token = str(given.api_key.get("authorization", "")).rpartition(" ")
+    # The key changed its name between versions of the client.
+    header = given.api_key.get("BearerToken") or given.api_key.get("authorization") or ""
+    scheme, _, token = str(header).rpartition(" ")
+    if not (scheme and token) and not given.cert_file:
+        raise AccessRefused(
+            f"the kubeconfig's user of context {connection.context} gives no credentials",
+            where=str(connection.kubeconfig),
+            advice="run its login command, or kubectl with this context, by hand",
+        )
     return connection._replace(
         certificate=Path(given.cert_file).read_bytes() if given.cert_file else None,
         key=Path(given.key_file).read_bytes() if given.key_file else None,

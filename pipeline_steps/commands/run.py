@@ -132,6 +132,8 @@ def one(
             setattr(given, option.key, {"flag": False, "texts": (), "paths": ()}.get(option.kind))
     if name == "tag_release" and sandboxed:
         given.local = True
+    if name == "report" and sandboxed and not given.output:
+        given.output = config.root / ".pipeline" / "report"
     progress.begin(name)
     outcomes = step.call(getattr(module, name), config, state, given)
     for outcome in outcomes:

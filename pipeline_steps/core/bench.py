@@ -43,7 +43,8 @@ class Bench(NamedTuple):
     """archive: the snapshot's .tgz. values: values file → where it lies. consumed: what the snapshot is made of.
 
     images: name → digest that has to run. parts: name → digests that nodes may report instead of it.
-    credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios. helm: None when there is nothing to test.
+    credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
+    helm: None when there is nothing to test.
     """
 
     config: Config

@@ -121,6 +121,8 @@ def call(function: StepFunction, config: Config, state: State, arguments: Namesp
     given = {name: getattr(arguments, name) for name in ("plan", "again", "jobs", "timeout") if name in accepted}
     given.update({option.key: getattr(arguments, option.key) for option in options_of(module)})
     keywords = {"config": config, "state": state, **given}
+    if "charts" in accepted:  # a step that is called once for all of them
+        keywords["charts"] = _selected(config, state, arguments, "charts")
     if subjects == "none":
         return [_once(function, (), "", keywords)]
     return [_once(function, (name,), name, keywords) for name in _selected(config, state, arguments, subjects)]

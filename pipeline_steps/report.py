@@ -1,0 +1,96 @@
+"""Say what came of it: the verdict on the selected charts as a page, as Markdown and as JUnit.
+
+    pipeline-steps report
+    pipeline-steps report --started --output build/report
+
+Reads the records of check, build_image, snapshot and integration_test for the content of each selected chart.
+Writes report.md, report.html and report.xml into --output (.pipeline/report when not given), and a record. A bad
+verdict is no failure of this step: it exits with 0 and says negative or incomplete.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_steps.core import step, verdict, verdict_page
+from pipeline_steps.core.attempt import attempt, origin
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import NotYet
+from pipeline_steps.core.options import Option
+from pipeline_steps.core.verdict_page import Page
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import clock, files, junit
+
+NEEDS = ("records",)
+WRITES = (".pipeline/report",)
+SUBJECTS = "none"
+OPTIONS = (
+    Option("started", "flag", "say that the tests have begun; no verdict yet"),
+    Option("output", "path", "folder for the page; default: .pipeline/report"),
+)
+FORMAT = 1
+
+log = logging.getLogger("pipeline_steps.report")  # not __name__, which is __main__ under -m
+
+
+def report(
+    *,
+    config: Config,
+    state: State,
+    charts: Sequence[str] = (),
+    started: bool = False,
+    output: Path | None = None,
+    plan: bool = False,
+) -> Record | tuple[Record, ...]:
+    """Write the verdict on `charts` into a folder and record it: output "verdict" is positive, negative, incomplete.
+
+    Raises NotYet when a review system is configured and no folder is given, MachineError.
+    """
+    _refuse_reviews(config, output)
+    folder = output or state.folder / "report"
+    if plan:
+        log.info("report: would write report.md, report.html and report.xml into %s", folder)
+        return ()
+    checkout = Checkout(config)
+    found = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
+    page = Page(found, checkout.revision, (origin()["ci"] or {}).get("url", ""), started)
+    contents = {each.chart.name: each.chart.content for each in found}
+    parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
+    key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
+    uses = {item.record.id: None for each in found for item in each.items if item.record}
+    with attempt(
+        state, step="report", subject="report", key=key, revision=checkout.revision, parameters=parameters, uses=uses
+    ) as it:
+        write(page, folder)
+        said = "started" if started else verdict.together(found)
+        log.info("%s (%s)", page.headline, folder / "report.html")
+        return it.passed({"verdict": said})
+
+
+def write(page: Page, folder: Path) -> None:
+    """The three files of a page."""
+    files.folder(folder)
+    files.write(folder / "report.md", verdict_page.markdown(page).encode(), mode=0o644)
+    files.write(folder / "report.html", verdict_page.html_page(page).encode(), mode=0o644)
+    listed = () if page.started else verdict_page.cases(page)
+    junit.write(folder / "report.xml", "report", listed, started=clock.now(), properties={"revision": page.revision})
+
+
+def _refuse_reviews(config: Config, output: Path | None) -> None:
+    review = config.review
+    known = {"gerrit": review.gerrit, "github": review.github, "gitlab": review.gitlab, "launchpad": review.launchpad}
+    for system, configured in known.items():
+        if configured is not None and output is None:
+            raise NotYet(f"reporting to {system} (give --output FOLDER to get the page)", where=config.where("review"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    return step.main(report, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

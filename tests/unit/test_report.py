@@ -1,0 +1,145 @@
+"""The step `report`: verdicts from records, and pages that nothing from outside can break."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config_file import load
+from pipeline_steps.core.errors import ChartFailed, NotYet, PipelineError, Temporary
+from pipeline_steps.core.testing import key_of, scenarios, settings
+from pipeline_steps.report import report
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from tests.support.gits import Repo
+from tests.support.helms import chart_files
+
+
+class World:
+    """A checkout with the chart `web` and records as its steps would write them."""
+
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.repo = Repo(folder / "checkout", folder / "gitconfig")
+        for name, text in chart_files().items():
+            self.repo.put(f"charts/web/{name}", text)
+        clusters = {"one": {"kubeconfig": "a"}, "two": {"kubeconfig": "b"}}
+        self.repo.put("pipeline.yaml", json.dumps({"charts": [{"path": "charts/*"}], "clusters": clusters, **more}))
+        self.repo.commit()
+        self.config = load((), environ={}, start=self.repo.root)
+        self.checkout = Checkout(self.config)
+        self.chart = self.checkout.chart("web")
+        self.state = State(self.repo.root / ".pipeline/state.jsonl")
+
+    def step(self, name: str, *, key: str = "", error: PipelineError | None = None, **outputs: str) -> None:
+        """A try of a step that passed, or ended in `error`."""
+        try:
+            with attempt(
+                self.state, step=name, subject="web", key=key or f"key of {name}", content=self.chart.content
+            ) as it:
+                if error:
+                    raise error
+                it.passed(outputs)
+        except PipelineError:
+            assert error
+
+    def tests(self, cluster: str, error: PipelineError | None = None) -> None:
+        wanted = settings(self.config, self.chart)
+        (one,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
+        self.step("integration_test", key=key_of(one, wanted, self.chart.content, {}), error=error)
+
+    def report(self, **options: Any) -> Record:
+        record = report(config=self.config, state=self.state, charts=("web",), **options)
+        assert isinstance(record, Record)
+        return record
+
+    @property
+    def page(self) -> str:
+        return (self.state.folder / "report/report.md").read_text()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.step("check")
+    world.step("snapshot", chart="oci://registry.example.com/charts/web:0.1.0-0.1.tabc@sha256:00")
+    return world
+
+
+def verdict(record: Record) -> str:
+    assert record.passed
+    return record.outputs["verdict"]
+
+
+def test_what_is_missing_makes_it_incomplete(world: World) -> None:
+    assert verdict(world.report()) == "incomplete"
+    assert "| integration_test install-default | missing | 0 | not run |" in world.page
+
+
+def test_passed_on_one_of_the_configured_clusters_is_enough(world: World) -> None:
+    world.tests("two")
+    record = world.report()
+    assert verdict(record) == "positive"
+    assert "| integration_test install-default on two | passed | 1 |  |" in world.page
+    assert "registry.example.com/charts/web:0.1.0-0.1.tabc" in world.page
+    assert len(record.uses) == 2
+
+
+def test_a_failure_is_negative_and_the_retry_stays_visible(world: World) -> None:
+    world.tests("one", ChartFailed("crash loop: container web"))
+    assert verdict(world.report()) == "negative"
+    assert "| failed | 1 | crash loop: container web |" in world.page
+    world.tests("one")
+    assert verdict(world.report()) == "positive"
+    assert "| passed | 2 |" in world.page
+
+
+def test_the_clusters_own_trouble_is_neither(world: World) -> None:
+    world.tests("one", Temporary("node gone"))
+    assert verdict(world.report()) == "incomplete"
+    assert "| infrastructure | 1 | node gone |" in world.page
+    report_xml = ElementTree.parse(world.state.folder / "report/report.xml")
+    assert [error.get("message") for error in report_xml.iter("error")] == ["node gone"]
+
+
+def test_records_of_other_content_do_not_count(world: World) -> None:
+    world.tests("one")
+    world.repo.put("charts/web/values.yaml", "image: other\n")
+    assert verdict(world.report()) == "incomplete"
+    assert "there is no snapshot of this content" in world.page
+    assert "with local modifications" in world.page
+
+
+def test_hostile_words_stay_words(world: World) -> None:
+    world.tests("one", ChartFailed("<script>alert(1)</script> | @all [x](http://evil)\n# big\n```"))
+    world.report()
+    html = (world.state.folder / "report/report.html").read_text()
+    assert "<script>" not in html and "&lt;script&gt;" in html
+    row = next(line for line in world.page.splitlines() if "script" in line)
+    assert row.count("|") == 5
+    assert not {"<script>", "@all", "[x]", "```"} & set(row.split())
+
+
+def test_started_has_no_verdict(world: World, tmp_path: Path) -> None:
+    assert verdict(world.report(started=True, output=tmp_path / "page")) == "started"
+    assert (tmp_path / "page/report.md").read_text().startswith("# testing web\n")
+
+
+def test_no_chart_is_nothing_to_object_to(world: World) -> None:
+    record = report(config=world.config, state=world.state)
+    assert isinstance(record, Record) and verdict(record) == "positive"
+    assert world.page.startswith("# no chart affected")
+
+
+def test_a_review_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path, review={"gerrit": {"url": "https://gerrit.example.com"}, "requires": ["check"]})
+    with pytest.raises(NotYet, match="reporting to gerrit") as caught:
+        world.report()
+    assert caught.value.exit_code == 2
+    world.step("check")
+    assert verdict(world.report(output=tmp_path / "page")) == "positive"
