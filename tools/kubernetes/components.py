@@ -184,7 +184,7 @@ def proxy_configuration(node: Layout) -> dict[str, object]:
         # else it waits 30 s for a node named like the machine, and until then no service works
         "hostnameOverride": NODE,
         "mode": "iptables",
-        "iptables": {"localhostNodePorts": False},
+        "iptables": {"localhostNodePorts": False, "minSyncPeriod": "50ms"},
         "clusterCIDR": network.PODS,
         "clientConnection": {"kubeconfig": str(node.kubeconfig)},
         "healthzBindAddress": f"127.0.0.1:{node.ports.proxy_health}",
