@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pipeline_steps.charts import documents, edit, paths
+from pipeline_steps.charts import documents, paths
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config, ImageEntry
@@ -133,6 +133,8 @@ def existing_reference(checkout: Checkout, image: str) -> Reference:
 
 def _in_values(checkout: Checkout, chart: Chart, templates: Mapping[str, str], written: Reference | None) -> Reference:
     """The reference in a chart's values; with `written`, only its tag and digest."""
+    from pipeline_steps.charts import edit  # costs 15 ms, and most images are not named by values
+
     file = f"{chart.path}/values.yaml".lstrip("/")
     values = {"Chart.appVersion": chart.app_version or ""}
     if file in checkout.tree.entries():

@@ -1,0 +1,69 @@
+"""An image's key: everything that shapes the image changes it, nothing else does, and it never changes by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.core.config import ImageEntry
+from pipeline_steps.core.recipe import Recipe, former_bases
+from pipeline_steps.images import dockerfile
+from pipeline_steps.images.context import Context, Input
+
+D = "sha256:" + "a" * 64
+BASE = "r.example.com/base:1"
+TEXT = f"FROM {BASE}\nCOPY . /\n"
+
+
+def recipe(folder: str = "/somewhere", text: str = TEXT, kind: str = "buildx", **entry: object) -> Recipe:
+    made = dockerfile.parse(text.encode(), "app/Dockerfile", args={})
+    inputs = Context(Path(folder), (Input("hello", "file", D),), ("hello",))
+    return Recipe("app", ImageEntry(context="app", **entry), "sha256:content", made, inputs, kind)  # type: ignore[arg-type]
+
+
+GOLDEN = recipe().key({BASE: D})
+
+
+def test_it_is_what_it_was() -> None:
+    """Images of former versions are found again; a change here needs a new FORMAT."""
+    assert GOLDEN == "sha256:20c6ffde4294e08d22ac9ebe92a9aa7ea28d4766dd05d6f98e81cdf423c40eda"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        recipe(text=TEXT + "# comment"),
+        recipe(kind="docker"),
+        recipe(args={"A": "1"}),
+        recipe(target="run"),
+        recipe(platforms=("linux/amd64",)),
+        recipe(secrets=("npmrc",)),
+        recipe()._replace(context=Context(Path("/x"), (Input("hello", "executable", D),))),
+        recipe()._replace(context=Context(Path("/x"), (Input("hello2", "file", D),))),
+        recipe()._replace(context=Context(Path("/x"), ())),
+    ],
+)
+def test_everything_that_shapes_the_image_changes_it(other: Recipe) -> None:
+    assert other.key({BASE: D}) != GOLDEN
+
+
+def test_bases_count_by_digest_and_places_do_not_count() -> None:
+    assert recipe().key({BASE: D.replace("a", "b")}) != GOLDEN
+    assert recipe(folder="/elsewhere").key({BASE: D}) == GOLDEN
+    assert recipe(dockerfile="other/Dockerfile").key({BASE: D}) == GOLDEN
+    assert recipe()._replace(content="sha256:other").key({BASE: D}) == GOLDEN
+
+
+def test_former_digests_are_used_only_when_they_cover_all_bases() -> None:
+    from pipeline_steps.state.record import Record
+
+    def record(**inputs: str) -> Record:
+        return Record(
+            schema=1, id="x", step="build_image", subject="app", key="k", result="passed", started="", inputs=inputs
+        )
+
+    old, new = {BASE: D}, {BASE: D.replace("a", "b")}
+    assert former_bases(recipe(), [record(**old), record(**new), record()]) == new
+    assert former_bases(recipe(), [record(other=D)]) is None
+    assert former_bases(recipe(text="FROM scratch"), []) is None
