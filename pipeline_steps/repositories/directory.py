@@ -59,11 +59,10 @@ class DirectoryRepository:
         return Published(entry.name, entry.version, reference, found.tar_digest, files.sha256(tgz))
 
     def _entry(self, name: str, version: str) -> index.Entry | None:
-        data = self._read(self.folder / INDEX)
-        if data is None:
-            return None
-        known = index.versions(data, name, str(self.folder / INDEX))
-        return next((entry for entry in known if entry.version == version), None)
+        return self._index().find(name, version)
+
+    def _index(self) -> index.Index:
+        return index.Index(self._read(self.folder / INDEX), str(self.folder / INDEX))
 
     def _bytes(self, entry: index.Entry) -> bytes:
         """The archive of an entry, compared with the digest in the index."""
@@ -115,26 +114,27 @@ class DirectoryRepository:
             return self._publish(archive, provenance)
 
     def _publish(self, archive: Archive, provenance: bytes | None) -> Published:
-        entry = self._entry(archive.name, archive.version)
+        known = self._index()
+        entry = known.find(archive.name, archive.version)
         if entry:
             there = self._published(entry, self._bytes(entry))
             if there.tar_digest != archive.tar_digest:
                 raise conflict(archive, there.tar_digest, there.reference)
             log.info("%s: already there", there.reference)
             return there
-        twin = versions_of.twin(archive.version, self.versions(archive.name))
+        twin = versions_of.twin(archive.version, (one.version for one in known.versions(archive.name)))
         if twin:
             raise twin_conflict(archive, twin, self.url)
         path = self.folder / archive.file_name
         tgz = self._artifact(path, archive, provenance)
         fields = read_metadata(archives.unpack(tgz, str(path))["Chart.yaml"], str(path), strict=False).fields
-        new = index.entry(fields, files.sha256(tgz), archive.file_name, self._created)
-        data = index.add(self._read(self.folder / INDEX), new, str(self.folder / INDEX))
+        data = known.with_entry(index.entry(fields, files.sha256(tgz), archive.file_name, self._created))
         files.write(self.folder / INDEX, data, mode=_MODE)
-        found = self.find(archive.name, archive.version)
-        if found is None:
-            raise MachineError("the index was written and does not have the chart", where=str(self.folder / INDEX))
-        return found
+        if self._read(self.folder / INDEX) != data or self._read(path) != tgz:
+            raise MachineError("it reads differently from what was just written", where=str(self.folder))
+        digest = files.sha256(tgz)
+        reference = f"{path.absolute().as_uri()}@{digest}"
+        return Published(archive.name, archive.version, reference, archive.tar_digest, digest)
 
     def _artifact(self, path: Path, archive: Archive, provenance: bytes | None) -> bytes:
         """Write the archive and its .prov; what a killed publisher left of the same tar stays."""
@@ -151,6 +151,4 @@ class DirectoryRepository:
 
     def versions(self, name: str) -> list[str]:
         """See Repository."""
-        data = self._read(self.folder / INDEX)
-        known = index.versions(data, name, str(self.folder / INDEX)) if data is not None else []
-        return versions_of.newest_first(entry.version for entry in known)
+        return versions_of.newest_first(entry.version for entry in self._index().versions(name))

@@ -37,7 +37,7 @@ class HttpsRepository:
         host, _, path = place.partition("/")
         self._login = functools.cache(lambda: from_hosts(host, path, hosts))
         self._client = http.Client(ca_file=entry.ca_file)
-        self._index: bytes | None = None
+        self._index: index.Index | None = None
 
     def _get(self, url: str, cap: int) -> http.Response:
         login = self._login() if http.origin(url) == http.origin(self.url) else None
@@ -50,8 +50,8 @@ class HttpsRepository:
             answer = self._get(url, index.LARGEST)
             if answer.status != 200:
                 raise http.refusal(answer)  # a repository without index is no repository: 404 does not mean absent
-            self._index = answer.body
-        return index.versions(self._index, name, http.shown(url))
+            self._index = index.Index(answer.body, http.shown(url))
+        return self._index.versions(name)
 
     def _entry(self, name: str, version: str) -> index.Entry | None:
         return next((one for one in self._entries(name) if one.version == version and not one.removed), None)

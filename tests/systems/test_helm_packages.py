@@ -284,11 +284,11 @@ def test_our_index_says_what_helm_repo_index_says(run: Helm, tmp_path: Path) -> 
         packed(version="1.1.0", more=dependency),
     ):
         repository.publish(chart)
-    ours = index.entries((folder / "index.yaml").read_bytes(), "ours")
+    ours = index.Index((folder / "index.yaml").read_bytes(), "ours").entries()
     lines = (folder / "index.yaml").read_text().splitlines()
     (folder / "index.yaml").unlink()
     run("repo", "index", str(folder))
-    assert index.entries((folder / "index.yaml").read_bytes(), "theirs") == ours
+    assert index.Index((folder / "index.yaml").read_bytes(), "theirs").entries() == ours
     theirs = (folder / "index.yaml").read_text().splitlines()
 
     def told(text: list[str]) -> list[str]:
