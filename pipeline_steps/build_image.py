@@ -16,7 +16,7 @@ import os
 
 from pipeline_steps.core import recipe, step
 from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import Conflict, MachineError
 from pipeline_steps.core.options import Option
@@ -51,7 +51,7 @@ def build_image(
     pull: resolve base images and `existing` again. timeout: seconds for the build. Returns () when only planned.
     Raises ChartFailed (the build), MachineError (engine), AccessRefused, Unreachable, ConfigurationError.
     """
-    checkout = Checkout(config)
+    checkout = opened(config)
     if checkout.image_entry(image).context is None:
         return _existing(image, checkout, state, plan=plan, again=again, pull=pull)
     it = recipe.read(checkout, image)

@@ -20,7 +20,7 @@ from pipeline_steps.clusters import scenario
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.core import checks, step
 from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed
 from pipeline_steps.core.testing import own_files, settings
@@ -48,7 +48,7 @@ def check(
 
     Raises ChartFailed naming every check that failed, ToolMissing, ConfigurationError. Returns () when only planned.
     """
-    checkout = Checkout(config)
+    checkout = opened(config)
     it = checkout.chart(chart)
     files = own_files(checkout, it)
     values = scenario.values_files(files, settings(config, it).values) or ("",)

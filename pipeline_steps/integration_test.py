@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 
 from pipeline_steps.core import bench, snapshots, step, testing
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.options import Option
 from pipeline_steps.state.record import Record
@@ -47,7 +47,7 @@ def integration_test(
     Raises EvidenceError without a snapshot of this content, ChartFailed, Temporary, UsageError, MachineError; of
     several failures the worst kind, telling all of them.
     """
-    checkout = Checkout(config)
+    checkout = opened(config)
     it = checkout.chart(chart)
     wanted = testing.settings(config, it, timeout=timeout, parallel=jobs)
     snapshot = snapshots.newest(state, it)

@@ -20,7 +20,7 @@ from pipeline_steps.ci.build import detect
 from pipeline_steps.core import proof as evidence
 from pipeline_steps.core import publishing, release, step
 from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.core.options import Option
@@ -50,8 +50,8 @@ def promote(
     """
     if apply:
         raise NotYet("promote --apply")
-    unchanged(Checkout(config), chart)
-    checkout = Checkout(config, revision=tag or tag_here(chart, state))
+    unchanged(opened(config), chart)
+    checkout = opened(config, revision=tag or tag_here(chart, state))
     proof = evidence.prove(checkout, chart, config, state)
     moves = release.moves(proof, config)
     parameters = {

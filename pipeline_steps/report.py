@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline_steps.core import step, verdict, verdict_page
 from pipeline_steps.core.attempt import attempt, origin
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import NotYet
 from pipeline_steps.core.options import Option
@@ -55,7 +55,7 @@ def report(
     if plan:
         log.info("report: would write report.md, report.html and report.xml into %s", folder)
         return ()
-    checkout = Checkout(config)
+    checkout = opened(config)
     found = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
     page = Page(found, checkout.revision, (origin()["ci"] or {}).get("url", ""), started)
     contents = {each.chart.name: each.chart.content for each in found}

@@ -22,7 +22,7 @@ from pipeline_steps.charts.derive import derive
 from pipeline_steps.ci.build import detect
 from pipeline_steps.core import packaging, publishing, step
 from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.state.record import Record, fingerprint, make_key
@@ -42,7 +42,7 @@ def snapshot(
 
     Returns () when only planned. Raises EvidenceError (an image was not built), ConfigurationError, Conflict.
     """
-    checkout = Checkout(config)
+    checkout = opened(config)
     it = checkout.chart(chart)
     images, uses = packaging.images(checkout, it, state)
     files = packaging.files_of(checkout, it)

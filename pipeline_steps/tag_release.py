@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.core import release, step
 from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, Conflict, NotYet, UsageError
 from pipeline_steps.core.options import Option
@@ -46,7 +46,7 @@ def tag_release(
     """
     if later.get("global"):
         raise NotYet("tag_release --global")
-    checkout = Checkout(config)
+    checkout = opened(config)
     proof = prove(checkout, chart, config, state)
     name = release.tag_of(proof.chart, config)
     key = make_key("tag_release", FORMAT, parameters={"tag": name}, content=proof.chart.content, consumed={})
@@ -77,7 +77,7 @@ def tagged(checkout: Checkout, chart: Chart, name: str) -> str | None:
     if known is None:
         return None
     try:
-        content = Checkout(checkout.config, known.revision).chart(chart.name).content
+        content = opened(checkout.config, known.revision).chart(chart.name).content
     except (ConfigurationError, UsageError) as error:
         content = f"no chart that can be read ({error})"
     if content != chart.content:

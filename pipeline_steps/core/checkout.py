@@ -5,8 +5,10 @@ Nothing is written and nothing is asked from the network. What a step does with 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 
 import msgspec
 
@@ -265,6 +267,30 @@ class Checkout:
             return config_file.entries(texts[self.written_in], self.written_in)
         except ConfigurationError:
             return None
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """While this lasts `opened` opens each checkout once: a step and its selection see one state of the source."""
+    token = _opened.set({})
+    try:
+        yield
+    finally:
+        _opened.reset(token)
+
+
+def opened(config: Config, revision: str | None = None) -> Checkout:
+    """The checkout of `config`, or of one of its revisions; outside of `shared` always a new one."""
+    known = _opened.get()
+    if known is None:
+        return Checkout(config, revision)
+    place = (id(config), revision)
+    if place not in known:
+        known[place] = Checkout(config, revision)
+    return known[place]
+
+
+_opened: ContextVar[dict[tuple[int, str | None], Checkout] | None] = ContextVar("opened", default=None)
 
 
 class _Lazy(Mapping[str, Chart]):

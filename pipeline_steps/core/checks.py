@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.gather import gather
 from pipeline_steps.clusters.helm import Helm, said
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed, ConfigurationError, UsageError
 from pipeline_steps.toolbox import process
@@ -112,7 +112,7 @@ def version_policy(checkout: Checkout, chart: Chart) -> Case:
     at_tag = f"version {chart.version} is released (tag {tag} at {known.revision[:12]})"
     advice = f"raise version in {chart.path or '.'}/Chart.yaml"
     try:
-        former = Checkout(checkout.config, known.revision).chart(chart.name)
+        former = opened(checkout.config, known.revision).chart(chart.name)
     except (ConfigurationError, UsageError) as error:
         return Case("version", outcome="failure", text=f"{at_tag}, and cannot be compared: {error}; {advice}")
     if former.content == chart.content:

@@ -9,7 +9,7 @@ from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.gather import gather
 from pipeline_steps.charts.references import Edits
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, UsageError
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.reference import Reference
@@ -84,6 +84,6 @@ def released(checkout: Checkout, chart: Chart) -> bool:
     if known is None or (known.revision == checkout.revision and not chart.modified):
         return False
     try:
-        return Checkout(checkout.config, known.revision).chart(chart.name).content != chart.content
+        return opened(checkout.config, known.revision).chart(chart.name).content != chart.content
     except (ConfigurationError, UsageError):
         return True

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.core import packaging, testing
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, NotYet, UsageError
 from pipeline_steps.state.record import VERDICTS, Record
@@ -195,7 +195,7 @@ def _untested(checkout: Checkout, chart: Chart, config: Config, state: State) ->
 def _differences(checkout: Checkout, chart: Chart, record: Record, config: Config) -> str:
     """Names of files that differ from the recorded revision, when that is still here."""
     try:
-        other = Checkout(config, revision=record.revision)
+        other = opened(config, revision=record.revision)
         changed = checkout.source.changed(other.revision, checkout.revision, checkout.folder)
     except (ConfigurationError, UsageError):
         return ""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.core.attempt import origin
-from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import UsageError
 from pipeline_steps.state.record import Record, fingerprint
@@ -49,7 +49,7 @@ def selected(config: Config, state: State, arguments: Namespace) -> tuple[str, .
     """The charts for a step's command line, those of its shard only."""
     build = detect(os.environ)
     asked = Asked(arguments.chart, arguments.all, arguments.since or "", getattr(arguments, "tag", None) or "")
-    checkout = Checkout(config, _tagged(Checkout(config), asked.tag) if asked.tag else None)
+    checkout = opened(config, _tagged(opened(config), asked.tag) if asked.tag else None)
     selection = select(checkout, state, asked, build, lambda name, version: _published(config, name, version))
     if not arguments.shard:
         return selection.charts
@@ -101,7 +101,7 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     contents = checkout.contents()
     found = {name for name, chart in checkout.charts.items() if _touched(chart.places, changed)}
     if checkout.written_in in changed:
-        former = Checkout(checkout.config, base)
+        former = opened(checkout.config, base)
         found |= {name for name in contents if name not in found and contents[name] != former.content_of(name)}
     return tuple(name for name in contents if name in found)
 

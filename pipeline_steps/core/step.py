@@ -123,9 +123,12 @@ def call(function: StepFunction, config: Config, state: State, arguments: Namesp
     keywords = {"config": config, "state": state, **given}
     if "charts" in accepted:  # a step that is called once for all of them
         keywords["charts"] = _selected(config, state, arguments, "charts")
-    if subjects == "none":
-        return [_once(function, (), "", keywords)]
-    return [_once(function, (name,), name, keywords) for name in _selected(config, state, arguments, subjects)]
+    from pipeline_steps.core.checkout import shared
+
+    with shared():
+        if subjects == "none":
+            return [_once(function, (), "", keywords)]
+        return [_once(function, (name,), name, keywords) for name in _selected(config, state, arguments, subjects)]
 
 
 def _selected(config: Config, state: State, arguments: Namespace, subjects: Subjects) -> tuple[str, ...]:
@@ -134,9 +137,9 @@ def _selected(config: Config, state: State, arguments: Namespace, subjects: Subj
     charts = selected(config, state, arguments)
     if subjects == "charts":
         return charts
-    from pipeline_steps.core.checkout import Checkout
+    from pipeline_steps.core.checkout import opened
 
-    checkout = Checkout(config)
+    checkout = opened(config)
     return tuple(dict.fromkeys(image for chart in charts for image in checkout.images_of(chart)))
 
 
