@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 
-from pipeline_steps.core import bench, snapshots, step, testing
+from pipeline_steps.core import snapshots, step, testing
 from pipeline_steps.core.checkout import opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.options import Option
@@ -56,9 +56,11 @@ def integration_test(
     todo = {one: key for one, key in keys.items() if one not in done}
     if plan:
         for one in todo:
-            log.info("%s: would test %s with %s %s", chart, snapshot.reference, one.name, bench.place(wanted, one))
+            log.info("%s: would test %s with %s %s", chart, snapshot.reference, one.name, testing.place(wanted, one))
         return ()
     if todo:
+        from pipeline_steps.core import bench  # who has nothing to do does not pay for clusters
+
         with bench.prepared(checkout, it, wanted, snapshot, state) as ready:
             done |= bench.run_all(ready, todo, retries=retry_infrastructure or 0)
     return tuple(done[one] for one in keys)

@@ -145,14 +145,6 @@ def _together(errors: list[PipelineError], scenarios: int) -> PipelineError:
     return type(first)(f"{len(errors)} of {scenarios} scenarios did not pass:\n{told}")
 
 
-def place(wanted: Settings, one: Scenario) -> str:
-    """Where a scenario runs, for --plan."""
-    if one == testing.NOTHING:
-        return f"on no cluster: {wanted.none}"
-    fresh = wanted.namespace == FRESH
-    return f"on cluster {one.cluster} in " + ("a fresh namespace, removed after it" if fresh else wanted.namespace)
-
-
 def _api(config: Config, cluster: str) -> Api:
     """The API of a configured cluster; its kubeconfig is relative to pipeline.yaml's folder."""
     entry = config.clusters[cluster]

@@ -140,3 +140,11 @@ def parameters(one: Scenario, wanted: Settings) -> dict[str, Any]:
     if one == NOTHING:
         return _none(wanted.none or "")
     return scenario.parameters(one, namespace=wanted.namespace, helm_args=wanted.helm_args)
+
+
+def place(wanted: Settings, one: Scenario) -> str:
+    """Where a scenario runs, for --plan."""
+    if one == NOTHING:
+        return f"on no cluster: {wanted.none}"
+    fresh = wanted.namespace == FRESH
+    return f"on cluster {one.cluster} in " + ("a fresh namespace, removed after it" if fresh else wanted.namespace)
