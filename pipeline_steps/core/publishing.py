@@ -38,9 +38,10 @@ def stands(repositories: Sequence[Repository], record: Record, archive: Archive)
     """Does every repository still have the version under the reference that the record names?"""
     if record.outputs.get("tar") != archive.tar_digest:
         return False
+    recorded = [record.outputs.get(output(number)) for number in range(len(repositories))]
     return all(
-        repository.standing(archive.name, archive.version) == record.outputs.get(output(number))
-        for number, repository in enumerate(repositories)
+        reference is not None and repository.standing(archive.name, archive.version) == reference
+        for repository, reference in zip(repositories, recorded, strict=True)
     )
 
 
