@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pipeline_steps
@@ -27,7 +28,7 @@ def test_every_step_has_the_anatomy() -> None:
             }
             assert {"NEEDS", "WRITES"} <= names, command.name
             assert callable(getattr(module, command.name)) and callable(module.main)
-            assert f"python -m pipeline_steps.{command.name}" in (module.__doc__ or ""), command.name
+            assert re.search(rf"(pipeline-steps |python -m pipeline_steps\.){command.name}\b", module.__doc__ or ""), command.name
 
 
 def test_every_command_has_a_main() -> None:
