@@ -44,7 +44,8 @@ class Bench(NamedTuple):
 
     images: name → digest that has to run. parts: name → digests that nodes may report instead of it.
     credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
-    helm: None when there is nothing to test.
+    unused: values file → names of images that it leaves out and another one does not. helm: None when there is
+    nothing to test.
     """
 
     config: Config
@@ -58,6 +59,7 @@ class Bench(NamedTuple):
     parts: Callable[[str], Collection[str]]
     archive: Path
     values: Mapping[str, Path]
+    unused: Mapping[str, Collection[str]]
     api: Callable[[str], Api]
     helm: Helm | None
     credentials: Mapping[str, tuple[str, str]]
@@ -71,6 +73,8 @@ def prepared(checkout: Checkout, chart: Chart, wanted: Settings, snapshot: Snaps
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-test-") as folder:
         archive = Path(folder) / f"{chart.name}.tgz"
         archive.write_bytes(snapshots.fetch(snapshot, chart, config))
+        helm = None if wanted.none else Helm.find()
+        values = _values(checkout, chart, wanted, Path(folder) / "values")
         yield Bench(
             config=config,
             state=state,
@@ -82,9 +86,10 @@ def prepared(checkout: Checkout, chart: Chart, wanted: Settings, snapshot: Snaps
             images=images,
             parts=lambda name: pulls.parts(snapshot.images[name], config.hosts),
             archive=archive,
-            values=_values(checkout, chart, wanted, Path(folder) / "values"),
+            values=values,
+            unused=_unused(helm, archive, values, snapshot.images) if helm and images and len(values) > 1 else {},
             api=functools.cache(functools.partial(_api, config)),
-            helm=None if wanted.none else Helm.find(),
+            helm=helm,
             credentials=pulls.credentials(snapshot.images.values(), config.hosts) if wanted.pull_secret else {},
         )
 
@@ -99,6 +104,22 @@ def _values(checkout: Checkout, chart: Chart, wanted: Settings, folder: Path) ->
         folder.mkdir(exist_ok=True)
         place.write_bytes(data)
     return written
+
+
+def _unused(helm: Helm, archive: Path, values: Mapping[str, Path], images: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which images each values file leaves out, as the chart renders; what all leave out is left out by none."""
+
+    def missing(file: Path) -> set[str]:
+        try:
+            manifests = helm.template(archive, values=[file])
+        except ChartFailed:
+            return set()  # the install says why
+        return {name for name, image in images.items() if not pulls.named(image, manifests)}
+
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(values, pool.map(missing, values.values()), strict=True))
+    nowhere = set.intersection(*found.values())
+    return {name: absent - nowhere for name, absent in found.items()}
 
 
 def run_all(bench: Bench, todo: Collection[Scenario], *, retries: int) -> dict[Scenario, Record]:
@@ -192,6 +213,8 @@ def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
     fresh = bench.wanted.namespace == FRESH
     values = [bench.values[one.values]] if one.values else []
     where = origin()
+    unused = bench.unused.get(one.values, ())
+    expected = {name: digest for name, digest in bench.images.items() if name not in unused}
     # A release in a given namespace meets those of other builds there.
     release = bench.chart.name if fresh else namespaces.fresh_name(bench.chart.name).removeprefix("ps-")
     return Trial(
@@ -200,7 +223,7 @@ def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
         namespace=namespace,
         release=release[:LONGEST_RELEASE].strip("-."),
         timeout=bench.wanted.timeout,
-        missing=lambda ran: scenario.missing(bench.images, ran, bench.parts),
+        missing=lambda ran: scenario.missing(expected, ran, bench.parts),
         bundle=bundle,
         owner=where["actor"] or "unknown",
         build=(where["ci"] or {}).get("url"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 
 from pipeline_steps.core.errors import PipelineError
@@ -27,6 +28,21 @@ def credentials(images: Iterable[str], hosts: Mapping[str, Host]) -> dict[str, t
         if login and login.username:
             found[host] = (login.username, login.password)
     return found
+
+
+def named(image: str, manifests: str) -> bool:
+    """Whether rendered manifests name an image (reference with digest), by its digest, its repository or its key tag.
+
+    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: mirror/web:k-0123456789ab")
+    True
+    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: localhost:5000/snapshot/webby:1")
+    False
+    """
+    reference = Reference.parse(image)
+    tag = f":{reference.tag}" if re.fullmatch("k-[0-9a-f]{12}", reference.tag or "") else None
+    if any(way in manifests for way in (reference.digest, tag) if way):
+        return True
+    return bool(re.search(rf"{re.escape(reference.repository)}(?![\w./-])", manifests))
 
 
 def parts(image: str, hosts: Mapping[str, Host]) -> set[str]:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pipeline_steps.build_image import build_image
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.core.config import Config
@@ -184,6 +185,23 @@ def test_a_registry_that_is_gone_is_not_the_charts_fault(project: Project) -> No
     assert caught.value.exit_code == 75
     results = [record.result for record in project.state.records() if record.step == "integration_test"]
     assert results == ["started", "infrastructure"] * 2
+
+
+def test_what_was_built_must_have_run(project: Project) -> None:
+    busybox.push(project.images, "other", label="another one")
+    project.settings["charts"][0]["images"] = {"web": {"image": "{reference}"}}
+    project.settings["images"] = {"web": {"existing": f"{project.images}/web:k-1"}}
+    project.chart("true", **{"ci/with-values.yaml": "word: a\n",
+                             "ci/without-values.yaml": f"image: {project.images}/other:k-1\n"})  # fmt: skip
+    build_image("web", config=project.config, state=project.state)
+    for record in project.test():  # each scenario is asked for the images that it renders
+        ran_built = record.outputs["ran.web"] == record.inputs["image:web"]
+        assert ran_built == (record.parameters["values"] == "ci/with-values.yaml")
+    project.chart("true", **{"ci/with-values.yaml": f"image: {project.images}/other:k-1\n"})
+    error = project.failure()
+    assert "2 of 2 scenarios did not pass" in str(error)
+    assert "image not run: of image web what was built never ran; what ran: " in str(error)
+    assert "/other:k-1 (sha256:" in str(error)
 
 
 @pytest.mark.parametrize(
