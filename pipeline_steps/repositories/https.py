@@ -31,13 +31,20 @@ class HttpsRepository:
         self.url = url.rstrip("/")
         place = self.url.partition("://")[2]
         _, entry = table.of(dict(hosts), place)
-        local = place.startswith(("localhost", "127.", "[::1]"))
-        if self.url.startswith("http://") and not (entry.plain_http or local):
+        self._hosts = hosts
+        if not self._allowed(self.url):
             raise MachineError("plain HTTP is not allowed", where=url, advice="write plain_http: true in `hosts`")
         host, _, path = place.partition("/")
         self._login = functools.cache(lambda: from_hosts(host, path, hosts))
         self._client = http.Client(ca_file=entry.ca_file)
         self._index: index.Index | None = None
+
+    def _allowed(self, url: str) -> bool:
+        """https anywhere; plain HTTP where the configuration says so, and on this machine."""
+        scheme, _, place = url.partition("://")
+        _, entry = table.of(dict(self._hosts), place)
+        local = place.startswith(("localhost:", "localhost/", "127.", "[::1]"))
+        return scheme == "https" or (scheme == "http" and (entry.plain_http or local))
 
     def _get(self, url: str, cap: int) -> http.Response:
         login = self._login() if http.origin(url) == http.origin(self.url) else None
@@ -63,8 +70,8 @@ class HttpsRepository:
         if not entry.urls:
             raise EvidenceError(f"{entry.name} {entry.version} has no URL in the index", where=self.url)
         place = urljoin(f"{self.url}/", entry.urls[0])
-        if not place.startswith(("https://", f"{self.url.partition('://')[0]}://")):
-            what = f"{entry.name} {entry.version} has the URL {http.shown(place)}, which is neither https nor here"
+        if not self._allowed(place):
+            what = f"{entry.name} {entry.version} has the URL {http.shown(place)}, which is not https"
             raise EvidenceError(what, where=self.url)
         return place
 

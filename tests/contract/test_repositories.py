@@ -150,3 +150,22 @@ def test_what_a_killed_publisher_left_is_completed_or_refused(tmp_path: Path) ->
     (tmp_path / "hello-1.0.1.tgz").write_bytes(left)
     with pytest.raises(Conflict, match="another content"):
         repository.publish(packed(version="1.0.1"))
+
+
+def test_one_version_with_different_content_is_published_once(tmp_path: Path) -> None:
+    repository = open_repository(tmp_path.as_uri(), {})
+    charts = [packed(more=f"description: number {number}\n") for number in range(12)]
+
+    def publish(chart: Archive) -> bool:
+        try:
+            repository.publish(chart)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        published = list(pool.map(publish, charts))
+    assert published.count(True) == 1
+    found = repository.find("hello", "1.0.0")
+    assert found is not None
+    assert found.tar_digest == charts[published.index(True)].tar_digest

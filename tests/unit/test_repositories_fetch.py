@@ -1,0 +1,129 @@
+"""Reading from web repositories: logins stay at home, digests are compared, archives come from the cache."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.charts.dependencies import Needed
+from pipeline_steps.core.errors import AccessRefused, ConfigurationError, EvidenceError, MachineError, UsageError
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.repositories.fetch import fetcher
+from pipeline_steps.repositories.table import open_repository
+from tests.support.charts import packed
+from tests.support.registries import free_port
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, remembers what was asked with which login; `wanted` is the only login let in."""
+
+    asked: list[tuple[str, str | None]]
+    wanted: str | None
+
+    def do_GET(self) -> None:
+        login = self.headers.get("Authorization")
+        self.asked.append((self.path, login))
+        if self.wanted is not None and login != self.wanted:
+            self.send_error(401)
+        else:
+            super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Served:
+    def __init__(self, folder: Path, wanted: str | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.asked: list[tuple[str, str | None]] = []
+        kind = type("Handler", (_Handler,), {"asked": self.asked, "wanted": wanted})
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
+        self.url = f"http://{self.host}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    server = Served(tmp_path / "served")
+    yield server
+    server.close()
+
+
+def test_an_archive_is_fetched_once_and_asked_for_every_time(served: Served, tmp_path: Path) -> None:
+    chart = packed("db", "1.4.0")
+    open_repository(served.folder.as_uri(), {}).publish(chart)
+    wanted = Needed("", "db", "1.4.0", served.url)
+    for _ in range(3):
+        assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz
+    paths = [path for path, _ in served.asked]
+    assert paths.count("/index.yaml") == 3
+    assert paths.count("/db-1.4.0.tgz") == 2, "found and fetched, then kept"
+    for kept in (tmp_path / "cache").iterdir():
+        kept.write_bytes(kept.read_bytes()[:-1])
+    assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz, "a damaged copy is not used"
+
+
+def test_what_is_not_there_is_named(served: Served, tmp_path: Path) -> None:
+    open_repository(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+    with pytest.raises(ConfigurationError, match=r"dependency db 2\.0\.0 is not in the repository \(it has 1\.4\.0\)"):
+        fetcher({}, tmp_path / "cache")(Needed("", "db", "2.0.0", served.url))
+    with pytest.raises(MachineError, match="answered 404"):
+        open_repository(f"{served.url}/nowhere", {}).find("db", "1.4.0")
+    with pytest.raises(UsageError, match="only read"):
+        open_repository(served.url, {}).publish(packed())
+
+
+def test_another_archive_than_the_index_says_is_refused(served: Served) -> None:
+    open_repository(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+    (served.folder / "db-1.4.0.tgz").write_bytes(packed("db", "1.4.1").tgz)
+    with pytest.raises(EvidenceError, match=r"the archive has the digest sha256:\w+, the index says sha256:"):
+        open_repository(served.url, {}).find("db", "1.4.0")
+
+
+def test_a_login_never_goes_to_another_origin(tmp_path: Path) -> None:
+    home, away = Served(tmp_path / "home", wanted="Basic bWU6c2VjcmV0"), Served(tmp_path / "away")
+    try:
+        open_repository(home.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+        (away.folder / "db-1.4.0.tgz").write_bytes((home.folder / "db-1.4.0.tgz").read_bytes())
+        written = (home.folder / "index.yaml").read_text()
+        (home.folder / "index.yaml").write_text(written.replace("- db-1.4.0.tgz", f"- {away.url}/db-1.4.0.tgz"))
+        with pytest.raises(AccessRefused):
+            open_repository(home.url, {}).find("db", "1.4.0")
+        hosts = {home.host: Host(username="me", password="secret")}
+        found = open_repository(home.url, hosts).find("db", "1.4.0")
+        assert found is not None
+        assert away.asked == [("/db-1.4.0.tgz", None)]
+    finally:
+        home.close()
+        away.close()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "javascript:x", "ftp://h/x", "http://other.example.com/x"])
+def test_an_index_cannot_send_us_anywhere(served: Served, url: str) -> None:
+    open_repository(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+    index = served.folder / "index.yaml"
+    index.write_text(index.read_text().replace("- db-1.4.0.tgz", f"- '{url}'"))
+    with pytest.raises(EvidenceError, match="which is not https"):
+        open_repository(served.url, {}).find("db", "1.4.0")
+    assert [path for path, _ in served.asked] == ["/index.yaml"]
+
+
+def test_plain_http_is_only_spoken_where_it_is_allowed() -> None:
+    with pytest.raises(MachineError, match=r"plain HTTP is not allowed \(write plain_http: true"):
+        open_repository("http://charts.example.com", {})
+    open_repository("http://charts.example.com", {"charts.example.com": Host(plain_http=True)})
+    with pytest.raises(MachineError):
+        open_repository(f"http://127.0.0.1:{free_port()}", {}).find("a", "1.0.0")
