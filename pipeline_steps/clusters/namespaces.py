@@ -71,7 +71,8 @@ def require(api: Api, name: str) -> None:
 def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[str, str]]) -> None:
     """Let pods of the default service account pull with `credentials`: registry host → (user, password).
 
-    Charts with service accounts of their own name the secret `pipeline-steps-pull` in their values.
+    For fresh namespaces only: what a given one pulls with is its owner's. Charts with service accounts of their
+    own name the secret `pipeline-steps-pull` in their values.
     """
     if not credentials:
         return
@@ -84,10 +85,7 @@ def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[st
         "type": "kubernetes.io/dockerconfigjson",
         "data": {".dockerconfigjson": _encoded(json.dumps({"auths": auths}))},
     }
-    try:
-        api.create(f"{home}/secrets", secret)
-    except Conflict:  # a given namespace has one of a former run
-        api.patch(f"{home}/secrets/{PULL_SECRET}", {"data": secret["data"]})
+    api.create(f"{home}/secrets", secret)
     reference = {"imagePullSecrets": [{"name": PULL_SECRET}]}
     try:
         # The controller makes this account a moment after the namespace: whoever is first wins, so we may be.

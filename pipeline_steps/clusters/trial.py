@@ -85,7 +85,8 @@ def carry_out(helm: Helm, api: Api, trial: Trial) -> Observed:
     else:
         namespaces.require(api, trial.namespace)
     try:
-        namespaces.add_pull_secret(api, trial.namespace, trial.credentials)
+        if trial.fresh:
+            namespaces.add_pull_secret(api, trial.namespace, trial.credentials)
         return _observed(helm, api, trial)
     finally:
         _clean_up(helm, api, trial)

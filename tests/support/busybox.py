@@ -35,6 +35,16 @@ def push(host: str, path: str = "web", tag: str = "k-1", *, label: str = "") -> 
     return registry.put_manifest(path, tag, json.dumps(manifest).encode(), media_type)
 
 
+def push_index(host: str, path: str, tag: str, manifests: list[str]) -> str:
+    """Push an index of manifests that are there already; returns its digest."""
+    registry = connect(f"{host}/{path}", {host: Host(plain_http=True)})
+    found = [each for each in (registry.manifest(path, digest) for digest in manifests) if each]
+    parts = [{"mediaType": each.media_type, "size": len(each.body), "digest": each.digest} for each in found]
+    media_type = "application/vnd.oci.image.index.v1+json"
+    index = {"schemaVersion": 2, "mediaType": media_type, "manifests": parts}
+    return registry.put_manifest(path, tag, json.dumps(index).encode(), media_type)
+
+
 def _layer() -> bytes:
     program = next(path for path in (Path("/bin/busybox"), Path("/usr/bin/busybox")) if path.exists())
     stream = io.BytesIO()

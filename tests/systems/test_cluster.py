@@ -15,12 +15,14 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline_steps.build_image import build_image
-from pipeline_steps.clusters import kubeconfig
+from pipeline_steps.clusters import kubeconfig, namespaces, scenario
 from pipeline_steps.clusters.kubernetes import Api
+from pipeline_steps.core import pulls
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.config_file import load
 from pipeline_steps.core.errors import AccessRefused, ChartFailed, EvidenceError, MachineError, Temporary, UsageError
 from pipeline_steps.integration_test import integration_test
+from pipeline_steps.oci.registry import connect
 from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -321,11 +323,8 @@ def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
     assert project.last().result == "infrastructure"
 
 
-def test_a_login_for_pulls_reaches_the_pods(project: Project, node: Node, tmp_path: Path) -> None:
+def test_a_login_for_pulls_reaches_the_pods(api: Api) -> None:
     """The default service account of a fresh namespace carries it."""
-    from pipeline_steps.clusters import namespaces
-
-    api = Api(kubeconfig.load(node.kubeconfig, node.context))
     name = namespaces.fresh_name("pull")
     namespaces.create(api, name, owner="me", chart="pull", build=None, expires_after=60)
     try:
@@ -333,6 +332,13 @@ def test_a_login_for_pulls_reaches_the_pods(project: Project, node: Node, tmp_pa
         account = api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default")
         assert account is not None
         assert account["imagePullSecrets"] == [{"name": "pipeline-steps-pull"}]
-        namespaces.add_pull_secret(api, name, {"registry.example.com": ("me", "other-word")})
     finally:
         namespaces.remove(api, name)
+
+
+def test_nodes_may_report_any_part_of_an_image(images: str) -> None:
+    manifest = busybox.push(images, "many")
+    index = busybox.push_index(images, "many", "both", [manifest])
+    config = json.loads(connect(f"{images}/many", {}).manifest("many", manifest).body)["config"]["digest"]  # type: ignore[union-attr]
+    assert pulls.parts(f"{images}/many@{index}", {}) == {index, manifest, config}
+    assert scenario.missing({"many": index}, {config}, lambda name: pulls.parts(f"{images}/{name}@{index}", {})) == []
