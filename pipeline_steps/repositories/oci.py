@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
 from pipeline_steps.oci.reference import Reference
@@ -67,9 +68,9 @@ class OciRepository:
     """`url` is oci://host[:port]/path; charts are the repositories path/NAME, their versions tags."""
 
     guarantees = Guarantees(
-        atomic=False,
-        words="a registry has no compare-and-swap: two who publish one new version with different content in the "
-        "same second may both be told that it worked, unless its tags are immutable",
+        atomic=True,
+        words="a registry has no compare-and-swap, so publishers claim a version by a tag claim-VERSION-… first: "
+        "of two with different content at once one wins or none; listing tags must show what was just written",
     )
 
     def __init__(self, url: str, hosts: Mapping[str, Host]) -> None:
@@ -126,7 +127,7 @@ class OciRepository:
         return data
 
     def publish(self, archive: Archive, provenance: bytes | None = None) -> Published:
-        """See Repository: blobs, then the manifest by digest, then the tag."""
+        """See Repository: blobs, then the manifest by digest, then the claim, then the tag."""
         registry, path = self._registry(archive.name), self._path(archive.name).path
         there = self.find(archive.name, archive.version)
         if there:
@@ -142,12 +143,30 @@ class OciRepository:
             registry.push_blob(path, push.blobs[digest], digest)
 
         registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
+        if not versions_of.is_snapshot(archive.version):  # a snapshot's version stands for its content
+            self._claim(archive, push)
         there = self.find(archive.name, archive.version)  # another publisher may have come first
         if there:
             return self._kept(archive, there)
         registry.put_manifest(path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill)
         reference = self._named(archive.name, archive.version, push.digest)
         return Published(archive.name, archive.version, reference, archive.tar_digest, archive.digest)
+
+    def _claim(self, archive: Archive, push: Push) -> None:
+        """Say by a tag that this content wants the version; raises Conflict when another content said so, too."""
+        registry, path = self._registry(archive.name), self._path(archive.name).path
+        prefix = f"claim-{versions_of.to_tag(archive.version)}-"
+        mine = f"{prefix}{archive.tar_digest[7:19]}"
+        registry.put_manifest(path, mine, push.manifest, OCI_MANIFEST)
+        claims = re.compile(re.escape(prefix) + "[0-9a-f]{12}")
+        others = [tag for tag in registry.tags(path) if claims.fullmatch(tag) and tag != mine]
+        if others:
+            raise Conflict(
+                f"another publisher claims {archive.name} {archive.version} with another content ({others[0]}, "
+                f"ours {mine}); it was not named",
+                where=f"oci://{self._path(archive.name)}",
+                advice="when no other publisher is at work any more, remove the claim that is wrong and run again",
+            )
 
     def _kept(self, archive: Archive, there: Published) -> Published:
         if there.tar_digest != archive.tar_digest:
