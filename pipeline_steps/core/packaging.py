@@ -64,8 +64,10 @@ def edits(checkout: Checkout, chart: Chart, files: Mapping[str, bytes], images: 
     """What to set in the package so that it names these images, as clusters see them. Raises ConfigurationError."""
     templates = {folder: checkout.targets(folder) for folder in (chart.path, *chart.subcharts)}
     hosts = checkout.config.hosts
-    seen = {name: image_reference.of(reference, hosts)._asdict() for name, reference in images.items()}
-    return references.edits(files, chart.path, templates, seen)
+    seen = {name: image_reference.of(reference, hosts) for name, reference in images.items()}
+    return references.edits(
+        files, chart.path, templates, lambda name, template, where: seen[name].fill(template, where=where)
+    )
 
 
 def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[str, str]:

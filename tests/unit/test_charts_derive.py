@@ -8,11 +8,21 @@ from pipeline_steps.charts import archive, compare, derive, references
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.edit import Change
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+from pipeline_steps.images.reference import of
+from pipeline_steps.oci.reference import Reference
 from tests.support.charts import files
 
 SNAPSHOT = "1.0.0-0.3.t0123456789ab"
-OLD = references.parts("s.example.com", "snap/hello", "k-0123456789ab", "sha256:" + "a" * 64)
-NEW = references.parts("p.example.com", "prod/hello", "1.0.0", "sha256:" + "a" * 64)
+
+
+def naming(reference: str) -> references.Fill:
+    """What fills templates with the parts of one image."""
+    image = of(Reference.parse(reference), {})
+    return lambda _name, template, where: image.fill(template, where=where)
+
+
+OLD = naming("s.example.com/snap/hello:k-0123456789ab@sha256:" + "a" * 64)
+NEW = naming("p.example.com/prod/hello:1.0.0@sha256:" + "a" * 64)
 TEMPLATES = {"hello": {"web": {"image.repository": "{repository}", "image.tag": "{tag}@{digest}"}}}
 
 
@@ -28,9 +38,9 @@ def nested() -> Files:
 def test_derived_and_proved() -> None:
     templates = {**TEMPLATES, "common": {"web": {"image.tag": "{digest}", "Chart.appVersion": "{tag}"}}}
     snapshot = nested()
-    tested = derive.derive(snapshot, SNAPSHOT, references.edits(snapshot, "hello", templates, {"web": OLD})).archive
+    tested = derive.derive(snapshot, SNAPSHOT, references.edits(snapshot, "hello", templates, OLD)).archive
     unpacked = archive.unpack(tested.tgz)
-    wanted = references.edits(unpacked, "hello", templates, {"web": NEW})
+    wanted = references.edits(unpacked, "hello", templates, NEW)
     assert wanted == {
         "values.yaml": {"image.repository": "p.example.com/prod/hello", "image.tag": "1.0.0@sha256:" + "a" * 64},
         "charts/common/values.yaml": {"image.tag": "sha256:" + "a" * 64},
@@ -54,11 +64,11 @@ def test_derived_and_proved() -> None:
 
 
 def test_unknown_parts_and_keys_are_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"hello: images\.web\.image\.tag: \{tga\} .*\(there is tag"):
-        references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tga}"}}}, {"web": OLD})
-    untagged = references.parts("h", "p", None, "sha256:a")
-    with pytest.raises(ConfigurationError, match="the image has no tag"):
-        references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tag}"}}}, {"web": untagged})
+    with pytest.raises(ConfigurationError, match=r"hello: images\.web\.image\.tag: unknown field {tga}"):
+        references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tga}"}}}, OLD)
+    untagged = naming("h.example.com/p@sha256:" + "a" * 64)
+    with pytest.raises(ConfigurationError, match="the image .* has no tag"):
+        references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tag}"}}}, untagged)
     with pytest.raises(ConfigurationError, match=r"values\.yaml:3: the key to set, image\.tga, does not exist"):
         derive.derive(Files(files()), "1.0.0", {"values.yaml": {"image.tga": "x"}})
 
