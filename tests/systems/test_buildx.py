@@ -155,15 +155,18 @@ def test_no_builder_says_which_and_what_to_do(
     assert f"engine unix://{tmp_path}/none.sock" in str(caught.value) and caught.value.exit_code == 7
 
 
-def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(tmp_path: Path, registry: Running) -> None:
+def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(
+    tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = checkout(tmp_path / "w", f"{registry.host}/slow")
     images.slow(folder)
-    before = set(Path(tempfile.gettempdir()).glob("pipeline-steps-*"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     code, seconds, said = images.stopped_while_building(folder, '"sleep", "61"')
     assert code == 143 and seconds < 4, said
     _, state = opened(folder)
     assert [record.result for record in state.find(step="build_image", result=None)] == ["started", "interrupted"]
-    assert set(Path(tempfile.gettempdir()).glob("pipeline-steps-*")) <= before
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def request_to(host: str, folder: Path, hosts: dict[str, Host], **more: object) -> Request:
@@ -187,10 +190,13 @@ class TestPushing:
         write(tmp_path / "c", "hello", "hello")
         return tmp_path / "c"
 
-    def test_with_the_configurations_login_and_none_left_behind(self, buildx: Buildx, folder: Path) -> None:
+    def test_with_the_configurations_login_and_none_left_behind(
+        self, buildx: Buildx, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "tmp").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
         with machine.registry(user="ci", password="hunter2-of-ci") as closed:
             login = {closed.host: Host("ci", "hunter2-of-ci")}
-            before = {path.name for path in Path("/tmp").glob("pipeline-steps-docker-*")}
             built = buildx.build(request_to(closed.host, folder, login))
             assert not built.named and built.digest.startswith("sha256:")
             with pytest.raises(AccessRefused, match="refuses the builder"):
@@ -198,7 +204,7 @@ class TestPushing:
             with pytest.raises(AccessRefused, match="refuses the builder") as caught:
                 buildx.build(request_to(closed.host, folder, {closed.host: Host("ci", "wrong-password")}))
             assert "wrong-password" not in str(caught.value)
-        assert {path.name for path in Path("/tmp").glob("pipeline-steps-docker-*")} == before
+        assert [path.name for path in (tmp_path / "tmp").iterdir() if path.name.startswith("pipeline-steps")] == []
 
     def test_no_registry_is_unreachable(self, buildx: Buildx, folder: Path) -> None:
         with pytest.raises(Unreachable, match="registry does not answer the builder"):
