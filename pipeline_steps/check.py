@@ -11,6 +11,7 @@ Writes .pipeline/junit/check-*.xml and a record; changes nothing outside. Exits 
 from __future__ import annotations
 
 import logging
+import secrets
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed
-from pipeline_steps.core.testing import own_files, settings
+from pipeline_steps.core.testing import own_files, values_pattern
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, junit
@@ -51,7 +52,7 @@ def check(
     checkout = opened(config)
     it = checkout.chart(chart)
     files = own_files(checkout, it)
-    values = scenario.values_files(files, settings(config, it).values) or ("",)
+    values = scenario.values_files(files, values_pattern(config, it)) or ("",)
     if plan:
         log.info("%s: would lint and render it with %s; writes nothing outside", chart, ", ".join(values))
         return ()
@@ -65,7 +66,7 @@ def check(
         trial.tools["helm"] = helm.version
         started = clock.now()
         cases = _cases(helm, checkout, it, values, jobs=jobs or 4, timeout=timeout)
-        name = f"check-{chart}-{key.removeprefix('sha256:')[:8]}-{started[11:19].replace(':', '')}.xml"
+        name = f"check-{chart}-{secrets.token_hex(4)}.xml"
         properties = {"content": it.content, "revision": checkout.revision}
         trial.attach(junit.write(state.folder / "junit" / name, f"check.{chart}", cases, started=started,
                                  properties=properties))  # fmt: skip

@@ -67,6 +67,11 @@ def settings(config: Config, chart: Chart, *, timeout: float | None = None, para
     )
 
 
+def values_pattern(config: Config, chart: Chart) -> str:
+    """The glob of the chart's test values files; needs nothing that cannot be tested yet."""
+    return merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests()).values or ""
+
+
 def cluster_names(config: Config, chart: Chart, wanted: Settings, given: str | None) -> tuple[str, ...]:
     """The clusters to test on now: the given one, else those the chart names, else the only one configured.
 

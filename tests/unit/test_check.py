@@ -107,3 +107,8 @@ def test_own_commands_run_without_a_shell(repo: Repo) -> None:
         run(repo)
     assert "exit code 3" in str(caught.value)
     assert "$(id) is wrong" in str(caught.value)
+
+
+def test_settings_of_later_versions_are_no_concern_of_check(repo: Repo) -> None:
+    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {upgrade_from: [published]}\n")
+    assert run(repo).passed
