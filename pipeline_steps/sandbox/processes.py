@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -23,25 +24,32 @@ PATIENCE = 10.0
 
 def with_ports(known: Ledger) -> Ledger:
     """The ledger with a port for registry and web: the former one while it is ours or free, else another."""
-    ports = {}
+    ports: dict[str, int] = {}
     for name in (REGISTRY, WEB):
         former, started = known.ports.get(name), known.daemons.get(name)
         ours = started is not None and daemon.alive(started)
-        ports[name] = former if former is not None and (ours or _free(former)) else _free(0)
+        keep = former is not None and former not in ports.values() and (ours or _is_free(former))
+        ports[name] = former if keep and former is not None else _any_port(ports.values())
     return replace(known, ports=ports)
 
 
 def start_registry(folder: Path, known: Ledger) -> Ledger:
     """Have the registry run. Raises ToolMissing, MachineError."""
-    registry.configure(folder, REGISTRY, HERE, known.ports[REGISTRY])
-    return _started(folder, known, REGISTRY)
+
+    def configure(port: int) -> None:
+        registry.configure(folder, REGISTRY, HERE, port)
+
+    return _started_somewhere(folder, known, REGISTRY, configure)
 
 
 def start_web(folder: Path, known: Ledger) -> Ledger:
     """Have the static chart repository served. Raises MachineError."""
-    settings = msgspec.json.encode({"folder": str(folder / "charts"), "port": known.ports[WEB]})
-    files.write(folder / "web.json", settings)
-    return _started(folder, known, WEB)
+
+    def configure(port: int) -> None:
+        settings = msgspec.json.encode({"folder": str(folder / "charts"), "port": port})
+        files.write(folder / "web.json", settings)
+
+    return _started_somewhere(folder, known, WEB, configure)
 
 
 def start_second_door(folder: Path, known: Ledger) -> Ledger:
@@ -76,6 +84,20 @@ def _command(folder: Path, name: str) -> list[str]:
     return web.command(folder / "web.json") if name == WEB else registry.command(folder, name)
 
 
+def _started_somewhere(folder: Path, known: Ledger, name: str, configure: Callable[[int], None]) -> Ledger:
+    """Started, on another port when somebody took the chosen one just now."""
+    for tries_left in (2, 1, 0):
+        configure(known.ports[name])
+        try:
+            return _started(folder, known, name)
+        except MachineError:
+            if not tries_left or _is_free(known.ports[name]):
+                raise
+        ports = {**known.ports, name: _any_port(known.ports.values())}
+        known = ledger.write(folder, replace(ledger.read(folder), ports=ports))
+    raise AssertionError("the last try returns or raises")
+
+
 def _started(folder: Path, known: Ledger, name: str) -> Ledger:
     """The one that lives, or a new one after the leftovers of a killed run are ended."""
     former = known.daemons.get(name)
@@ -96,12 +118,22 @@ def _started(folder: Path, known: Ledger, name: str) -> Ledger:
     return known
 
 
-def _free(port: int) -> int:
-    """The port when nobody listens there, 0 when somebody does; for 0 some free one."""
+def _is_free(port: int) -> bool:
+    """Whether nobody listens on the port."""
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             one.bind((HERE, port))
         except OSError:
-            return 0
-        return int(one.getsockname()[1])
+            return False
+        return True
+
+
+def _any_port(but: Iterable[int]) -> int:
+    """A port that nobody listens on, none of `but`."""
+    while True:
+        with socket.socket() as one:
+            one.bind((HERE, 0))
+            port = int(one.getsockname()[1])
+        if port not in set(but):
+            return port

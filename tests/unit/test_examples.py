@@ -73,7 +73,8 @@ def calls(text: str) -> list[list[str]]:
     """The arguments of every pipeline-steps call in a pipeline, comments left out."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", "//"))]
     code = "\n".join(re.sub(r"\s(//|#) .*", "", line) for line in lines)
-    found = re.findall(r"(?<![/\w])pipeline-steps(?!:)((?: +(?:[\w./=-]+|\"?\$[{\w#/}]+\"?))+)", code)
+    argument = r"""[\w./=-]+|\$\w+|"\$[{\w#/}]+\""""
+    found = re.findall(rf"(?<![/\w])pipeline-steps(?!:)((?: +(?:{argument}))+)", code)
     return [shlex.split(words) for words in found]
 
 

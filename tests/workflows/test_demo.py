@@ -146,7 +146,7 @@ def test_a_push_becomes_a_release_that_helm_pulls(first: tuple[Line, Ran], capfd
     tests = [record for record in ran.records if record["step"] == "integration_test"]
     assert len(tests) == 2, "one for each values file"
     tested = line.last("build_image")["outputs"]["image"].partition("@")[2]
-    assert line.last("promote")["outputs"]["image.hello"].endswith(f"@{tested}")
+    assert line.last("promote")["outputs"]["image:hello"].endswith(f"@{tested}")
     assert line.git("tag").split() == ["hello-0.1.0"]
     assert list((line.checkout / ".pipeline/junit").glob("*.xml"))
     program = Path(sys.executable).with_name("pipeline-steps")
@@ -163,6 +163,7 @@ def test_unchanged_everything_is_already_done(line: Line) -> None:
 
 def test_a_changed_template_is_tested_but_its_image_is_not_rebuilt(line: Line) -> None:
     line.change(NOTES, "To see the page", "To look at the page")
+    line.raise_version("0.1.1")
     line.commit("Say look")
     ran = line.private()
     assert (ran.code, ran.steps()) == (0, {"snapshot", "integration_test"}), ran.said
@@ -188,6 +189,7 @@ def test_amending_the_message_runs_nothing(line: Line) -> None:
 def test_after_a_rebase_nothing_is_rebuilt_or_tested_again(line: Line) -> None:
     line.git("switch", "--quiet", "--create", "topic")
     line.change(NOTES, "To see the page", "To rebase the page")
+    line.raise_version("0.1.2")
     line.commit("Say rebase")
     assert line.private().steps() == {"snapshot", "integration_test"}
     line.git("switch", "--quiet", "main")
@@ -206,11 +208,12 @@ def test_a_broken_test_stops_the_release_with_its_reason(line: Line) -> None:
     line.commit("Break the test")
     ran = line.private("--release")
     assert ran.code == 8, ran.said
-    assert "does not say: words nobody says" in ran.said
+    assert "container check of pod hello-test-page ended with exit code 1" in ran.said
+    logs = [log.read_text() for log in (line.checkout / ".pipeline/failures").rglob("*check.log")]
+    assert logs and all("does not say: words nobody says" in log for log in logs), logs
     assert ran.steps() == {"snapshot", "integration_test"}
     assert "0.3.0" not in line.published()
     assert line.git("tag").split() == ["hello-0.1.0"]
-    assert list((line.checkout / ".pipeline/failures").rglob("*")), "the logs are kept"
 
 
 def test_local_modifications_are_tested_and_never_released(line: Line) -> None:
@@ -247,6 +250,11 @@ def test_a_version_that_is_released_with_other_content_is_refused(line: Line) ->
     line.change(NOTES, "To see the page", "To view the page")
     line.commit("Change without a new version")
     ran = line.private("--release")
-    assert ran.code in (5, 8), ran.said
-    assert "0.1.0" in ran.said
-    assert line.published().count("0.1.0") == 1
+    assert (ran.code, ran.steps()) == (8, set()), "check refuses first"
+    assert "raise version in charts/hello/Chart.yaml" in ran.said
+    (line.checkout.parent / "lax.yaml").write_text("channels: {production: {requires: [integration_test]}}\n")
+    words = ("build_image", "snapshot", "integration_test", "tag_release", "--release")
+    ran = line.run("run", *words, "--config", str(line.checkout.parent / "lax.yaml"))
+    assert (ran.code, ran.steps() - {"tag_release"}) == (5, {"snapshot", "integration_test"}), ran.said
+    snapshot = line.last("snapshot")["outputs"]["chart"]
+    assert ":0.1.1-0." in snapshot, "a snapshot of the next patch, because 0.1.0 is released"

@@ -37,7 +37,7 @@ def show(checkout: Path, overlay: Path, environment: dict[str, str], program: Pa
     recorded = get("promote.chart")
     reference, _, digest = recorded.partition("@")
     name, _, version = reference.rpartition(":")
-    image = get("promote.image.hello")
+    image = get("promote.image:hello")
     with tempfile.TemporaryDirectory() as folder:
         command = ["helm", "pull", name, "--version", version, "--plain-http", "--destination", folder]
         say(f"demo: {' '.join(command[:-2])}")
