@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.charts import archive, gather, version
-from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import oci_annotations
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.core.errors import ConfigurationError
@@ -330,8 +329,9 @@ def test_the_package_is_faster_than_helms(run: Helm, tmp_path: Path) -> None:
     start = time.perf_counter()
     run("package", str(folder))
     theirs = time.perf_counter() - start
-    made: list[Archive] = []
-    start = time.perf_counter()
+    times = []
     for _ in range(10):
-        made.append(archive.pack(gathered(folder, tmp_path / "src")))
-    assert (time.perf_counter() - start) / 10 < theirs * 0.15
+        start = time.perf_counter()
+        archive.pack(gathered(folder, tmp_path / "src"))
+        times.append(time.perf_counter() - start)
+    assert min(times) < theirs * 0.1
