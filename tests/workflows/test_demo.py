@@ -107,17 +107,16 @@ def environment(
     }
     kept = {key: value for key, value in os.environ.items() if key not in CI_VARIABLES}
     found = {**kept, **docker_engine.environment, **own}
-    words = ["up", "--kubeconfig", str(kubernetes_node.kubeconfig)]
-    up = subprocess.run(
-        [sys.executable, "-m", "pipeline_steps", "sandbox", *words], env=found, capture_output=True, text=True
-    )
-    assert up.returncode == 0, up.stderr
-    overlay = Path(up.stdout.strip())
+    command = [sys.executable, "-m", "pipeline_steps", "sandbox", "up", "--kubeconfig"]
     try:
-        with machine.kubernetes_node(proof.registry(overlay)):
+        up = subprocess.run(
+            [*command, str(kubernetes_node.kubeconfig)], env=found, capture_output=True, text=True, timeout=120
+        )
+        assert up.returncode == 0, up.stderr
+        with machine.kubernetes_node(proof.registry(Path(up.stdout.strip()))):
             yield found
     finally:
-        sandbox.down(overlay.parent)
+        sandbox.down(home / "pipeline-steps/sandbox")
 
 
 @pytest.fixture(scope="module")
