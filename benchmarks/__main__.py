@@ -1,0 +1,114 @@
+"""`make bench`: prints a table of ratios, ours over what a user would do without us, each a median.
+
+Needs an engine and a node (KUBECONFIG), which tools/lanes.py brings up. Exit code 1 when a ratio is above its limit.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.job import Job
+from tools.machine import say
+
+
+class Row(NamedTuple):
+    """One comparison. ours, theirs: seconds (medians); limit: of their ratio, from the issue that promised it."""
+
+    name: str
+    ours: float
+    theirs: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        return self.ours <= self.limit * self.theirs
+
+
+def timed(work: Callable[[], object], rounds: int) -> float:
+    """Median seconds of `rounds` calls, after one that is not counted."""
+    work()
+    return statistics.median([once(work) for _ in range(rounds)])
+
+
+def once(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def run(*argv: str, cwd: Path | None = None) -> None:
+    """Run a program that must succeed."""
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def main_job(job: Job, rounds: int) -> Row:
+    """Source to production, alternately ours and theirs, each time with another app and another version."""
+    ours, theirs = [], []
+    for _ in range(rounds + 1):
+        job.next_version()
+        ours.append(once(job.ours))
+        job.next_version()
+        theirs.append(once(job.plain_script))
+    return Row("main job / plain script", statistics.median(ours[1:]), statistics.median(theirs[1:]), 1.0)
+
+
+def nothing_to_do(job: Job, rounds: int) -> list[Row]:
+    """Each making step that has nothing to do, against one `helm package`."""
+    job.ours()
+    chart = job.checkout / "charts/hello"
+    package = timed(lambda: run("helm", "package", str(chart), "--destination", str(job.folder)), rounds)
+    rows = []
+    for step in ("build_image", "snapshot", "integration_test", "tag_release", "promote"):
+        took = timed(partial(job.again, job.step(step)), rounds)
+        rows.append(Row(f"{step}, nothing to do / helm package", took, package, 2.0))
+    return rows
+
+
+def start_up(rounds: int) -> list[Row]:
+    """`list` and `--help` against an empty Python, in the virtual environment's own python."""
+    empty = timed(lambda: run(sys.executable, "-c", "pass"), rounds)
+    rows = []
+    for word in ("list", "--help"):
+        took = timed(partial(run, sys.executable, "-m", "pipeline_steps", word), rounds)
+        rows.append(Row(f"{word} / python -c pass", took, empty, 5.0))
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    head = f"{'':46} {'ours':>9} {'theirs':>9} {'ratio':>7} {'limit':>7}"
+    lines = [
+        f"{row.name:46} {row.ours * 1000:6.0f} ms {row.theirs * 1000:6.0f} ms {row.ours / row.theirs:6.2f}x "
+        f"{row.limit:6.1f}x {'' if row.holds else ' above'}"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def main() -> int:
+    if "KUBECONFIG" not in os.environ:
+        raise SystemExit("benchmarks need an engine and a node: make bench")
+    rows = start_up(15)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        job = Job(Path(folder))
+        with job.sandbox():
+            say("benchmarks: main job, 4 rounds each way")
+            rows.append(main_job(job, 3))
+            say("benchmarks: steps with nothing to do")
+            rows += nothing_to_do(job, 9)
+    print(table(rows))
+    return 0 if all(row.holds for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
