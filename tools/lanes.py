@@ -29,7 +29,7 @@ from tools.programs import debian, programs
 
 ROOT = environment.ROOT
 BASE_PACKAGES = ("python", "registry", "sources")
-ALL_PACKAGES = (*BASE_PACKAGES, "engine", "kubernetes", "example", "measuring")
+ALL_PACKAGES = (*BASE_PACKAGES, "engine", "kubernetes", "example", "browser", "measuring")
 BASE_PROGRAMS = ("helm4", "helm3")
 BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane")
 

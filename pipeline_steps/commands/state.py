@@ -1,12 +1,14 @@
-"""`pipeline-steps state show | verify | get | join`: the records of a checkout, for people and scripts.
+"""`pipeline-steps state show | html | verify | get | join`: the records of a checkout, for people and scripts.
 
-    pipeline-steps state show
+    pipeline-steps state show [--graph]
+    pipeline-steps state html [--output FILE]
     pipeline-steps state get hello snapshot.chart
     pipeline-steps state verify
     pipeline-steps state join agent-1/state.jsonl agent-2/state.jsonl
 
-show: a table of what was done. get: one value on stdout. verify: ids, uses, every reachable output. join: adds
-the records of other files to this checkout's, copied line by line.
+show: a table of what was done; --graph: a tree of what used what. html: one page that loads nothing, by default
+.pipeline/state.html; its path on stdout. get: one value on stdout. verify: ids, uses, every reachable output.
+join: adds the records of other files to this checkout's, copied line by line.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ OPTIONS = (
     Option("config", "paths", "configuration file (repeatable)"),
     Option("state", "path", "state file; default: .pipeline/state.jsonl beside pipeline.yaml"),
     Option("shard", "text", "I/N: the state file of that shard"),
-    Option("json", "flag", "records as JSON lines"),
+    Option("json", "flag", "show: records as JSON lines"),
+    Option("graph", "flag", "show: as a tree of what used what"),
+    Option("output", "path", "html: the file to write; default: state.html beside the state file"),
     Option("quiet", "flag", "only errors on stderr"),
     Option("verbose", "flag", "more on stderr"),
 )
-LATER = ("html", "pull")
+LATER = ("pull",)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         if verb in LATER:
             raise NotYet(f"state {verb}")
         if verb not in VERBS:
-            raise UsageError("state: which of show, verify, get, join?" if not verb else f"state {verb}: no such thing")
+            raise UsageError(
+                "state: which of show, html, verify, get, join?" if not verb else f"state {verb}: no such thing"
+            )
         return VERBS[verb](_state(arguments), positional, arguments)
 
     return boundary.guarded(work)
@@ -76,6 +82,11 @@ def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
     if not records:
         print(f"no records yet in {state.folder}")
         return 0
+    if arguments.graph:
+        from pipeline_steps.state.graph import lines
+
+        print(*lines(records), sep="\n")
+        return 0
     from rich.console import Console
     from rich.table import Table
 
@@ -100,6 +111,24 @@ def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
             record.id[7:19],
         )
     Console(width=None if os.isatty(1) else 200, highlight=False, markup=False).print(table)
+    return 0
+
+
+def page(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
+    """Write the page and print where it is. Raises MachineError when the file cannot be written."""
+    from pipeline_steps.state.page import page as made
+    from pipeline_steps.toolbox import files
+
+    target: Path = Path.cwd() / (arguments.output or state.folder / "state.html")
+    beside = target.parent.resolve() == state.folder.resolve()
+    title = f"Chain of evidence of {state.folder.resolve().parent.name}"
+    document = made(state.records(), title, files=beside)
+    if beside:
+        file.folder(state.path)
+    else:
+        files.folder(target.parent, mode=0o755)
+    files.write(target, document.encode(errors="replace"), mode=0o644)
+    print(target)
     return 0
 
 
@@ -163,6 +192,7 @@ def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> in
 
 VERBS: dict[str, Callable[[State, list[str], argparse.Namespace], int]] = {
     "show": show,
+    "html": page,
     "get": get,
     "join": join,
     "verify": verify,

@@ -42,6 +42,10 @@ PACKAGES: dict[str, dict[str, str]] = {
         "subversion": "charts kept in Subversion",
         "brz": "charts kept in Bazaar",
     },
+    "browser": {
+        "chromium": "opens the pages we write, as people do",
+        "fonts-dejavu-core": "letters for its pictures of them",
+    },
     "measuring": {
         "strace": "counts what a step does to the system",
         "procps": "ps and sysctl: what a test left",

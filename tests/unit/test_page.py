@@ -1,0 +1,112 @@
+"""What is said about records: tries, chains, the graph, and a page from which nothing escapes."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.__main__ import main
+from pipeline_steps.state import chains, graph
+from pipeline_steps.state.page import page
+from pipeline_steps.state.state import State
+from tests.support.records import HOSTILE, Story, digest, story
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return story(State(tmp_path / ".pipeline/state.jsonl"))
+
+
+def test_chains_say_how_far_each_content_came(state: State) -> None:
+    found = [(chain.chart, chain.content, chain.word) for chain in chains.chains(state.records())]
+    assert found == [
+        (HOSTILE, digest("third"), "failed"),
+        ("hello", digest("second"), "released"),
+        ("hello", digest("first"), "failed"),
+        ("worker", digest("fourth"), "incomplete"),
+    ]
+
+
+def test_every_try_counts_and_what_was_superseded_is_earlier(state: State) -> None:
+    failed = next(chain for chain in chains.chains(state.records()) if chain.content == digest("first"))
+    tests = {str(one.record.parameters["values"]): one for one in failed.tests}
+    tls = tests["ci/tls-values.yaml"]
+    assert (tls.word, tls.attempts, len(tls.earlier)) == ("failed", 2, 1)
+
+
+def test_a_contradiction_is_neither_passed_nor_hidden(tmp_path: Path) -> None:
+    told = Story(State(tmp_path / ".pipeline/state.jsonl"))
+    for result in ("failed", "passed"):
+        told.add("check", "hello", "first", result)
+    [chain] = chains.chains(told.state.records())
+    assert chain.gates[0].word == "contradictory" and chain.word == "failed"
+
+
+def test_the_graph_shows_each_record_once_below_its_users(state: State) -> None:
+    lines = list(graph.lines(state.records()))
+    [promote] = [number for number, line in enumerate(lines) if line.startswith("promote hello passed 3.4 s")]
+    assert lines[promote].endswith(" hello:1.4.1 @" + digest("secondproduction")[7:19])
+    assert lines[promote + 1].startswith("├─ snapshot hello passed")
+    assert lines[promote + 2].startswith("│  └─ build_image web passed")
+    assert lines[promote + 3].startswith("├─ integration_test hello install ci/default-values.yaml k131 passed")
+    assert "(above)" in lines[promote + 4], "the snapshot that both tests use"
+    assert sum(line.endswith("(superseded)") for line in lines) == 2
+    missing = Story(State(state.folder / "other/state.jsonl"))
+    missing.add("snapshot", "hello", "x", uses=[digest("lost")], reason="rings a \a bell")
+    assert list(graph.lines(missing.state.records()))[1] == f"└─ {digest('lost')[7:19]} is not here"
+    assert not any("\a" in line for line in graph.lines(missing.state.records()))
+
+
+class Tags(HTMLParser):
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_no_text_of_a_record_becomes_markup_or_a_link_elsewhere(tmp_path: Path) -> None:
+    hostile = f"\"'>{HOSTILE}"
+    told = Story(State(tmp_path / ".pipeline/state.jsonl"))
+    told.add(
+        hostile, hostile, hostile, "failed", reason=hostile, inputs={hostile: hostile}, outputs={hostile: hostile},
+        uses=[hostile], revision=hostile, actor=hostile, run=hostile, tools={hostile: hostile}, finished=hostile,
+        ci={"system": hostile, "url": "javascript:alert(1)"}, parameters={hostile: hostile, "scenario": hostile},
+        evidence={"javascript:alert(1)//" + hostile: hostile},
+    )  # fmt: skip
+    tags = Tags(page(told.state.records(), hostile, files=True)).seen
+    assert [tag for tag, _ in tags if tag in ("script", "img")] == ["script"]
+    allowed = {"class", "id", "href", "title", "data-copy", "aria-label", "aria-hidden", "type", "data-name"}
+    inside = tags[next(number for number, (tag, _) in enumerate(tags) if tag == "body") :]
+    drawn = {"viewbox", "d", "fill", "stroke", "stroke-width", "cx", "cy", "r", "rx", "width", "height"}
+    assert {name for _, attributes in inside for name in attributes} <= allowed | drawn | {"preserveaspectratio"}
+    links = [attributes["href"] or "" for tag, attributes in inside if tag == "a"]
+    assert links and all(link.startswith(("#r-", "./")) for link in links)
+
+
+def test_html_goes_where_it_is_told_and_links_evidence_only_beside_it(
+    state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["state", "html", "--state", str(state.path)]) == 0
+    beside = state.folder / "state.html"
+    assert capsys.readouterr().out.strip() == str(beside)
+    assert 'href="./junit/' in beside.read_text()
+    away = tmp_path / "out/page.html"
+    assert main(["state", "html", "--state", str(state.path), "--output", str(away)]) == 0
+    assert 'href="./' not in away.read_text()
+    away.unlink()
+    (tmp_path / "full").write_text("")
+    assert main(["state", "html", "--state", str(state.path), "--output", str(tmp_path / "full/page.html")]) == 7
+
+
+def test_an_empty_state_makes_a_page_too(tmp_path: Path) -> None:
+    assert "No records yet" in page([], "nothing")
+
+
+def test_show_graph_is_plain_text(state: State, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["state", "show", "--graph", "--state", str(state.path)]) == 0
+    assert "└─ build_image web passed 3.4 s" in capsys.readouterr().out
