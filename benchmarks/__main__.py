@@ -98,6 +98,8 @@ def table(rows: list[Row]) -> str:
 def main() -> int:
     if "KUBECONFIG" not in os.environ:
         raise SystemExit("benchmarks need an engine and a node: make bench")
+    # An installed package has its bytecode; one that may not write it would be compiled anew by every process.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows = start_up(15)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         job = Job(Path(folder))
