@@ -85,7 +85,8 @@ def _one(name: str, config: Config | None) -> Answer:
     try:
         return Answer(name, 0, PROBES[name](config), True)
     except PipelineError as error:
-        return Answer(name, error.exit_code, redact(str(error)), name not in OPTIONAL)
+        words = " | ".join(line.strip() for line in redact(str(error)).splitlines() if line.strip())
+        return Answer(name, error.exit_code, words, name not in OPTIONAL)
 
 
 def tell(answers: Sequence[Answer], *, as_json: bool) -> None:

@@ -1,0 +1,108 @@
+"""`doctor` against real systems: what is there is ok, what is not is named with what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pipeline_steps.commands import probes, table
+from tests.support import helms, machine
+
+CONFIG = """\
+charts: [{{path: charts/*}}]
+channels:
+  snapshot: {{images: "{host}/snapshot", charts: "oci://{host}/snapshot-charts"}}
+  production: {{images: "{host}/production", charts: ["oci://{host}/charts"]}}
+hosts: {{"{host}": {{plain_http: true{login}}}}}
+"""
+
+
+class Ran(NamedTuple):
+    code: int
+    answers: dict[str, str]
+    stderr: str
+
+
+def doctor(folder: Path, *words: str, **environment: str) -> Ran:
+    path = f"{helms.helm(4).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline_steps", "doctor", *words], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": path, **environment}, timeout=120,
+    )  # fmt: skip
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    answers = {}
+    for mark, rest in lines:
+        name = next(name for name in sorted(probes.PROBES, key=len, reverse=True) if rest.startswith(name))
+        answers[name] = f"{mark} {rest.removeprefix(name).strip()}"
+    return Ran(done.returncode, answers, done.stderr)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "charts").mkdir()
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    return tmp_path
+
+
+def configure(checkout: Path, host: str, login: str = "") -> None:
+    (checkout / "pipeline.yaml").write_text(CONFIG.format(host=host, login=login))
+
+
+def test_all_is_well(checkout: Path, docker_engine: machine.Engine) -> None:
+    with machine.registry() as registry:
+        configure(checkout, registry.host)
+        ran = doctor(checkout, "--for", "snapshot", **docker_engine.environment)
+        assert ran.code == 0, ran
+        assert set(ran.answers) == set(probes.NEEDS["snapshot"])
+        ran = doctor(checkout, "--for", "build_image", **docker_engine.environment)
+        assert ran.code == 0, ran
+        assert "BuildKit 0." in ran.answers["buildx"]
+
+
+def test_a_login_that_is_refused(checkout: Path) -> None:
+    with machine.registry(user="ci", password="right-one") as registry:
+        configure(checkout, registry.host, ', username: ci, password: "${PASSWORD}"')
+        ran = doctor(checkout, "--for", "snapshot", PASSWORD="wrong-one")
+        assert ran.code == 7, ran
+        assert ran.answers["snapshot images"].startswith("NOT")
+        assert "wrong-one" not in str(ran)
+        assert doctor(checkout, "--for", "snapshot", PASSWORD="right-one").code == 0
+
+
+def test_nothing_is_there(checkout: Path) -> None:
+    configure(checkout, "127.0.0.1:9")
+    ran = doctor(checkout, DOCKER_HOST="unix:///nowhere.sock", PATH=os.environ["PATH"])
+    missing = {name for name, answer in ran.answers.items() if answer.startswith("NOT")}
+    assert {"engine", "snapshot images", "snapshot charts", "production images", "production charts"} <= missing, ran
+    assert ran.code == 7, "a cluster that is not configured (2) is less than a machine that cannot"
+    assert "no docker engine answers" in ran.answers["engine"]
+
+
+def test_outside_a_repository_only_the_machine_is_asked(tmp_path: Path, docker_engine: machine.Engine) -> None:
+    ran = doctor(tmp_path, **docker_engine.environment)
+    assert ran.code == 0, ran
+    assert set(ran.answers) == set(probes.OF_MACHINE)
+    assert "no pipeline.yaml here" in ran.stderr
+
+
+def test_an_unknown_step(tmp_path: Path) -> None:
+    ran = doctor(tmp_path, "--for", "snapshoot")
+    assert (ran.code, "did you mean snapshot?" in ran.stderr) == (2, True), ran.stderr
+
+
+def test_every_step_there_is_has_its_needs() -> None:
+    assert set(probes.NEEDS) == {command.name for command in table.STEPS if command.module}
+    assert {need for needs in probes.NEEDS.values() for need in needs} == set(probes.PROBES)
+
+
+def test_answers_as_json(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline_steps", "doctor", "--json"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert {json.loads(line)["name"] for line in done.stdout.splitlines()} == set(probes.OF_MACHINE)
