@@ -106,6 +106,7 @@ def run(names: Sequence[str], config: Config, arguments: Namespace, *, sandboxed
         for name in names:
             if name in held_back or (worst(codes) and name != "report"):
                 continue
+            state = step.state_of(config, arguments, name)  # a release believes other stores
             codes.append(one(name, config, state, arguments, progress, sandboxed=sandboxed, tags=tags))
     charts = chain.charts(state, os.environ["PIPELINE_STEPS_RUN"])
     chain.tell(config, state, charts, seconds=time.monotonic() - started, sandboxed=sandboxed)

@@ -11,15 +11,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_steps.core.errors import EvidenceError, PipelineError, Result
+from pipeline_steps.core.errors import EvidenceError, Interrupted, PipelineError, Result
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, files
+
+log = logging.getLogger(__name__)
 
 
 class Attempt:
@@ -39,9 +42,9 @@ class Attempt:
 
     def intend(self, outputs: Mapping[str, str]) -> Record:
         """Record what is about to be made outside, so that a killed run's leftovers are known."""
-        record = self._add("started", outputs=dict(outputs), finished=None)
+        line, record = self._write("started", outputs=dict(outputs), finished=None)
         self._intents.append(record.id)
-        return record
+        return self._state.hand_on(line, record)
 
     def attach(self, path: Path) -> None:
         """Name a file below the state folder as evidence of the outcome."""
@@ -60,15 +63,15 @@ class Attempt:
 
     def _end(self, result: Result, reason: str | None, outputs: Mapping[str, str]) -> Record:
         supersedes = self._supersedes if result in VERDICTS else ()
-        self.record = self._add(
+        line, self.record = self._write(
             result, reason=reason, outputs=dict(outputs), evidence=self.evidence, supersedes=supersedes
         )
-        return self.record
+        return self._state.hand_on(line, self.record)
 
-    def _add(self, result: Result, **more: Any) -> Record:
+    def _write(self, result: Result, **more: Any) -> tuple[bytes, Record]:
         fields = {**self._fields, "inputs": self.inputs, "tools": self.tools, "parameters": self.parameters}
         uses = [*self._fields["uses"], *self._intents]
-        return self._state.add({**fields, "finished": clock.now(), **more, "result": result, "uses": uses})
+        return self._state.write({**fields, "finished": clock.now(), **more, "result": result, "uses": uses})
 
 
 @contextlib.contextmanager
@@ -89,8 +92,10 @@ def attempt(
     """A try that ends in exactly one outcome: the one the block records, or the one of its exception.
 
     A verdict supersedes every standing one of the same key, and those in `supersedes`.
-    Raises EvidenceError when the block ends without an outcome: a step must never pass by silence.
+    Raises EvidenceError when the block ends without an outcome: a step must never pass by silence. When the evidence
+    store fails too, the block's own exception goes on and the store's is told.
     """
+    state.about([content])
     replaced = [*supersedes, *(record.id for record in state.standing(key).standing)]
     fields: dict[str, Any] = {
         "step": step,
@@ -110,11 +115,22 @@ def attempt(
         yield it
     except BaseException as error:
         if it.record is None:
-            it.failed(error)
+            _record(it, error)
         raise
     if it.record is None:
         it.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
         raise EvidenceError(f"{step} of {subject} ended without an outcome", advice="this is a bug: report it")
+
+
+def _record(it: Attempt, error: BaseException) -> None:
+    """Record the outcome of an error; that the store cannot have it must not hide the error itself."""
+    try:
+        it.failed(error)
+    except PipelineError as trouble:
+        if it.record is None or isinstance(trouble, Interrupted):
+            raise
+        if str(trouble) != str(error):
+            log.error("%s", trouble)
 
 
 @functools.cache

@@ -17,6 +17,9 @@ from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
 
+#: Steps of ours that `requires` may name; any other name is a program's, whose result `record` keeps.
+OWN = frozenset({"check", "build_image", "snapshot", testing.STEP})
+
 
 class Proof(NamedTuple):
     """Why a chart's content may be released. consumed: name → digest of images and dependencies as tested.
@@ -49,6 +52,7 @@ def prove(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
             where=chart.path,
             advice="commit them and let them be tested, or undo them",
         )
+    state.about([chart.content, *(checkout.image_content(image) for image in chart.images)])
     gates = tuple(_gates(chart, config, state))
     candidates = _candidates(checkout, chart, config, state)
     if not candidates:
@@ -71,9 +75,11 @@ def _gates(chart: Chart, config: Config, state: State) -> Iterable[Record]:
         ]
         _consistent(records)
         if not records:
+            ours = f"{need} --chart {chart.name}"
+            any_program = f"record --name {need} --subject {chart.name} -- PROGRAM"
             raise EvidenceError(
                 f"no record of {need} for content {chart.content[:19]} of {chart.name}, which production requires",
-                advice=f"run pipeline-steps {need} --chart {chart.name}",
+                advice=f"run pipeline-steps {ours if need in OWN else any_program}",
             )
         if not records[-1].passed:
             raise EvidenceError(f"{need} of {chart.name} {records[-1].result}: {records[-1].reason}")

@@ -87,8 +87,10 @@ def decide(checkout: Checkout, state: State, asked: Asked, build: Build, publish
         if not build.target:
             raise UsageError(f"the CI does not say where review {build.review} goes", advice="give --since BRANCH")
         return _selection(affected(checkout, build.target), f"changed by review {build.review} of {build.target}")
+    contents = checkout.contents()
+    state.about(contents.values())
     done = tested(state)
-    untested = [name for name, content in checkout.contents().items() if content not in done]
+    untested = [name for name, content in contents.items() if content not in done]
     return _selection(untested, "content without a passed test")
 
 

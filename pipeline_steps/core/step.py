@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.core import boundary
 from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import Interrupted, NotYet, PipelineError, UsageError, worst
+from pipeline_steps.core.errors import Interrupted, PipelineError, UsageError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
@@ -64,7 +64,7 @@ def main(function: StepFunction, argv: Sequence[str] | None) -> int:
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
         config = configuration(arguments)
-        outcomes = call(function, config, state_of(config, arguments), arguments)
+        outcomes = call(function, config, state_of(config, arguments, function.__name__), arguments)
         for outcome in outcomes:
             tell(outcome, arguments)
         return worst([code(outcome) for outcome in outcomes])
@@ -84,18 +84,21 @@ def configuration(arguments: Namespace) -> Config:
     return load(arguments.config, environ=os.environ, start=Path.cwd())
 
 
-def state_of(config: Config, arguments: Namespace) -> State:
+def state_of(config: Config, arguments: Namespace, step: str = "") -> State:
     """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl.
 
-    Raises NotYet where an evidence store is configured: its records would be missed without a word.
+    With it come the evidence stores that count for `step`. Raises ConfigurationError, UsageError.
     """
+    elsewhere = None
     if config.evidence or config.channels.production.evidence:
-        raise NotYet("evidence (the store of records)", where=config.where("evidence"))
+        from pipeline_steps.core import belief  # who has no store does not pay for one
+
+        elsewhere = belief.stores(config, step)
     if arguments.state:
-        return State(Path.cwd() / arguments.state)
+        return State(Path.cwd() / arguments.state, elsewhere)
     shard = shard_of(arguments)
     name = FILE if shard is None else f"state.{shard[0]}-of-{shard[1]}.jsonl"
-    return State(config.root / FOLDER / name)
+    return State(config.root / FOLDER / name, elsewhere)
 
 
 def shard_of(arguments: Namespace) -> tuple[int, int] | None:
@@ -126,9 +129,20 @@ def call(function: StepFunction, config: Config, state: State, arguments: Namesp
     from pipeline_steps.core.checkout import shared
 
     with shared():
-        if subjects == "none":
-            return [_once(function, (), "", keywords)]
-        return [_once(function, (name,), name, keywords) for name in _selected(config, state, arguments, subjects)]
+        names = ("",) if subjects == "none" else _selected(config, state, arguments, subjects)
+        outcomes = [_once(function, (name,) if name else (), name, keywords) for name in names]
+    return outcomes if arguments.plan else [*outcomes, *_settled(state)]
+
+
+def _settled(state: State) -> list[Outcome]:
+    """The outcome of giving the evidence store what a run before could not, if that fails."""
+    try:
+        state.settle()
+    except Interrupted:
+        raise
+    except PipelineError as error:
+        return [Outcome("evidence", (), False, error)]
+    return []
 
 
 def _selected(config: Config, state: State, arguments: Namespace, subjects: Subjects) -> tuple[str, ...]:

@@ -1,0 +1,76 @@
+"""What every evidence store promises, and the names that records have there.
+
+A store only ever gains entries, each under a name made of hashes: writers never meet, so they need no protocol, and
+nothing is overwritten. Which records count, and what they say, does not belong here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.state.record import Record
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+#: Names of steps as they stand in file names and tags.
+STEP = re.compile(r"[a-z][a-z0-9_.-]{0,59}")
+_ENTRY = re.compile(rf"{STEP.pattern}-([0-9a-f]{{64}})")
+
+
+class Store(Protocol):
+    """Records as lines, byte for byte as they were written, and the files that are evidence of them.
+
+    Every method raises MachineError's kinds or Temporary when the store cannot be asked: never "absent" then.
+    """
+
+    @property
+    def url(self) -> str:
+        """As configured."""
+
+    def put(self, line: bytes, record: Record, attached: Mapping[str, bytes]) -> None:
+        """Keep the line of `record` and files of its evidence (name → bytes); what is there already stays.
+
+        It is found by `about` only when all of it is there.
+        """
+
+    def about(self, digest: str) -> set[str]:
+        """Ids of all records of a content or with an output of that digest; none is no error."""
+
+    def read(self, identity: str) -> bytes | None:
+        """The line of a record by its id; None when there is none."""
+
+    def attached(self, digest: str) -> bytes | None:
+        """A file of evidence by its digest; None when there is none."""
+
+
+def hexadecimal(digest: str) -> str:
+    """The 64 digits of a digest or id. Raises EvidenceError for anything else."""
+    if not _DIGEST.fullmatch(digest):
+        raise EvidenceError(f"not a digest: {digest[:80]!r}", advice="write sha256: and 64 hex digits")
+    return digest.removeprefix("sha256:")
+
+
+def subjects(record: Record) -> list[str]:
+    """The digests that a record is found by: of each output, and last of its content."""
+    said = [digest for value in record.outputs.values() for digest in _DIGEST.findall(value)]
+    content = [record.content] if record.content and _DIGEST.fullmatch(record.content) else []
+    return [*dict.fromkeys(each for each in said if each not in content), *content]
+
+
+def entry(record: Record) -> str:
+    """STEP-ID, the name of a record among others about the same. Raises EvidenceError."""
+    if not STEP.fullmatch(record.step):
+        raise EvidenceError(f"{record.step[:80]!r} is not the name of a step", where=f"record {record.id[:19]}")
+    return f"{record.step}-{hexadecimal(record.id)}"
+
+
+def identity(name: str) -> str | None:
+    """The id in an entry's name; None for what is not ours.
+
+    >>> identity("check-" + "0" * 64) == "sha256:" + "0" * 64, identity("latest")
+    (True, None)
+    """
+    found = _ENTRY.fullmatch(name)
+    return f"sha256:{found[1]}" if found else None
