@@ -129,15 +129,17 @@ def node_up(started: Started, registries: list[str]) -> dict[str, Any]:
 
 
 def down(started: Started) -> None:
-    """End the engine and the node that were started here."""
-    if "node" in started.names:
-        say("node: ending it")
-        node.down(Path(started.names["node"]))
-        started.forget("node")
-    if "engine" in started.names:
-        say("engine: ending it")
-        engine.down(Path(started.names["engine"]))
-        started.forget("engine")
+    """End the engine and the node that were started here; the one also when the other cannot be ended."""
+    try:
+        if "node" in started.names:
+            say("node: ending it")
+            node.down(Path(started.names["node"]))
+            started.forget("node")
+    finally:
+        if "engine" in started.names:
+            say("engine: ending it")
+            engine.down(Path(started.names["engine"]))
+            started.forget("engine")
 
 
 def path_with(*folders: Path) -> str:
