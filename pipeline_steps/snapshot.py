@@ -44,6 +44,7 @@ def snapshot(
     """
     checkout = opened(config)
     it = checkout.chart(chart)
+    state.about([it.content, *(checkout.image_content(image) for image in it.images)])
     images, uses = packaging.images(checkout, it, state)
     files = packaging.files_of(checkout, it)
     inputs = packaging.inputs(images, files)

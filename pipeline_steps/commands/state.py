@@ -1,14 +1,16 @@
-"""`pipeline-steps state show | html | verify | get | join`: the records of a checkout, for people and scripts.
+"""`pipeline-steps state show | html | verify | get | join | pull`: the records of a checkout, for people and scripts.
 
     pipeline-steps state show [--graph]
     pipeline-steps state html [--output FILE]
     pipeline-steps state get hello snapshot.chart
     pipeline-steps state verify
     pipeline-steps state join agent-1/state.jsonl agent-2/state.jsonl
+    pipeline-steps state pull --revision HEAD
 
 show: a table of what was done; --graph: a tree of what used what. html: one page that loads nothing, by default
 .pipeline/state.html; its path on stdout. get: one value on stdout. verify: ids, uses, every reachable output.
-join: adds the records of other files to this checkout's, copied line by line.
+join: adds the records of other files to this checkout's, copied line by line. pull: adds what the evidence stores
+have behind a commit (--revision) or an image or chart (--digest).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline_steps.core import boundary, step
-from pipeline_steps.core.errors import EvidenceError, NotYet, UsageError
+from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.core.options import Option, parse
 from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
@@ -33,10 +35,11 @@ OPTIONS = (
     Option("json", "flag", "show: records as JSON lines"),
     Option("graph", "flag", "show: as a tree of what used what"),
     Option("output", "path", "html: the file to write; default: state.html beside the state file"),
+    Option("revision", "text", "pull: the records about the contents at this revision"),
+    Option("digest", "text", "pull: the records behind this image, chart or content (sha256:…)"),
     Option("quiet", "flag", "only errors on stderr"),
     Option("verbose", "flag", "more on stderr"),
 )
-LATER = ("pull",)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,11 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         positional = _leading(rest)
         arguments = parse("pipeline-steps state", __doc__ or "", OPTIONS, rest[len(positional) :], os.environ)
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        if verb in LATER:
-            raise NotYet(f"state {verb}")
         if verb not in VERBS:
             raise UsageError(
-                "state: which of show, html, verify, get, join?" if not verb else f"state {verb}: no such thing"
+                "state: which of show, html, verify, get, join, pull?" if not verb else f"state {verb}: no such thing"
             )
         return VERBS[verb](_state(arguments), positional, arguments)
 
@@ -190,12 +191,20 @@ def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> in
     return 0
 
 
+def pull(state: State, words: list[str], arguments: argparse.Namespace) -> int:
+    """See commands/pull."""
+    from pipeline_steps.commands import pull as command
+
+    return command.pull(state, words, arguments)
+
+
 VERBS: dict[str, Callable[[State, list[str], argparse.Namespace], int]] = {
     "show": show,
     "html": page,
     "get": get,
     "join": join,
     "verify": verify,
+    "pull": pull,
 }
 
 if __name__ == "__main__":

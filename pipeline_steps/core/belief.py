@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pipeline_steps.ci.build import detect
 from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.evidence.store import Store
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.evidence.table import open_store
@@ -43,6 +44,23 @@ def stores(config: Config, step: str) -> Stores | None:
     """The evidence stores of a step, None when there are none. Raises ConfigurationError."""
     wanted = urls(config, step, tag=bool(detect(os.environ).tag))
     return opened(config, wanted) if any(wanted) else None
+
+
+def everywhere(config: Config) -> Stores:
+    """Every store that counts for this build, to read only; in a tag build those that a release believes.
+
+    Raises ConfigurationError when there is none.
+    """
+    wanted = urls(config, "", tag=bool(detect(os.environ).tag))
+    believed = config.channels.production.evidence or ()
+    read = tuple(dict.fromkeys((*wanted.read, *believed)))
+    if not read:
+        raise ConfigurationError(
+            "there is no evidence store",
+            where=config.where("evidence"),
+            advice="name one with `evidence: oci://host/path` or `evidence: file:///folder`",
+        )
+    return opened(config, Urls(read, ""))
 
 
 def opened(config: Config, wanted: Urls) -> Stores:

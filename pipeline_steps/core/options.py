@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from pipeline_steps.core.errors import UsageError
 
-#: These are never taken from the environment: a variable left behind must not force, repair or release.
-DANGEROUS = frozenset({"fix", "apply", "again", "release"})
+#: These are never taken from the environment: a variable left behind must not force, repair or release, nor prove.
+DANGEROUS = frozenset({"fix", "apply", "again", "release", "evidence"})
 
 
 class Option(NamedTuple):

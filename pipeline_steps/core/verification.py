@@ -28,6 +28,9 @@ def findings(state: State, hosts: Mapping[str, Host]) -> Iterator[Finding]:
     """One finding for each `uses`, evidence file and output of the records that nothing supersedes."""
     records = state.records()
     known = {record.id for record in records}
+    used = {identity for record in records for identity in record.uses} - known
+    if used and state.elsewhere is not None:
+        known |= {record.id for _line, record in state.elsewhere.named(sorted(used))}
     gone = superseded(records)
     for record in records:
         for identity in record.uses:

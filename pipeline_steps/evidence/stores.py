@@ -52,6 +52,11 @@ class Stores:
         """Lines and records by their ids, as many as there are. Raises as `about` does."""
         return _in_order(_all(self._named, list(ids)))
 
+    @property
+    def urls(self) -> str:
+        """The stores that are read, for messages."""
+        return ", ".join(store.url for store in self._read) or "no store"
+
     def _named(self, identity: str) -> tuple[bytes, Record] | None:
         return next((found for store in self._read if (found := _record(store, identity))), None)
 

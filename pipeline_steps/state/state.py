@@ -23,8 +23,11 @@ class Elsewhere(Protocol):
     def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`."""
 
+    def named(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
+        """Lines and records by their ids, as many as there are."""
+
     def lacks(self, record: Record) -> bool:
-        """Is this a record about a content that was asked for, and not kept there?"""
+        """Is this a record about something that was asked for, and not kept there?"""
 
     def put(self, line: bytes, record: Record, folder: Path) -> None:
         """Keep a record with its evidence files, which lie in `folder`."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, Unreachable
 from pipeline_steps.evidence.store import Store, subjects
@@ -100,14 +101,10 @@ def test_the_same_record_again_changes_nothing(store: Store) -> None:
 def test_a_writer_that_was_killed_between_is_completed(store: Store) -> None:
     """All but the entry of the content, which is written last."""
     line, record = made(outputs={"tar": TAR})
-    store.put(line, Record(**{**_fields(record), "content": None}), {})
+    store.put(line, replace(record, content=None), {})
     assert store.about(CONTENT) == set() and store.about(TAR) == {record.id}
     store.put(line, record, {})
     assert store.about(CONTENT) == {record.id}
-
-
-def _fields(record: Record) -> dict[str, object]:
-    return {name: getattr(record, name) for name in record.__struct_fields__}
 
 
 def test_the_content_is_what_is_entered_last() -> None:

@@ -1,0 +1,142 @@
+"""`pipeline-steps record --name scan --subject hello -- PROGRAM`: any program's result as a record.
+
+    pipeline-steps record --name scan --subject hello --evidence trivy.json -- trivy image --output trivy.json …
+
+Runs the program here with your environment and records for the chart's content: passed when it ends with 0, else
+failed, and then this ends with 8. `channels.production.requires: [scan]` makes it a gate of promote. A later run
+replaces the former one of the same content. --evidence: files the program writes, kept by digest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_steps.commands import table
+from pipeline_steps.core import boundary, step
+from pipeline_steps.core.attempt import Attempt, attempt
+from pipeline_steps.core.checkout import opened
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import ChartFailed, EvidenceError, UsageError
+from pipeline_steps.core.options import Option, parse
+from pipeline_steps.core.selection import STEP as SELECTION
+from pipeline_steps.evidence.store import STEP
+from pipeline_steps.state import file
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import files, process
+
+OPTIONS = (
+    Option("name", "text", "what to call it, as in channels.production.requires"),
+    Option("subject", "text", "the chart it is about"),
+    Option("evidence", "paths", "a file the program writes (repeatable); never taken from the environment"),
+    Option("config", "paths", "configuration file (repeatable)"),
+    Option("state", "path", "state file; default: .pipeline/state.jsonl beside pipeline.yaml"),
+    Option("shard", "text", "I/N: the state file of that shard"),
+    Option("timeout", "seconds", "seconds (or 5m, 1h) for the program"),
+    Option("json", "flag", "the record as a line on stdout"),
+    Option("quiet", "flag", "only errors on stderr"),
+    Option("verbose", "flag", "more on stderr"),
+)
+FORMAT = 1
+#: Names that records of ours have.
+OURS = frozenset({SELECTION, *(command.name for command in (*table.STEPS, *table.COMMANDS))})
+
+log = logging.getLogger("pipeline_steps.commands.record")  # not __name__, which is __main__ under -m
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns 0 when the program passed, 8 when it failed."""
+
+    def work() -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        end = words.index("--") if "--" in words else len(words)
+        arguments = parse("pipeline-steps record", __doc__ or "", OPTIONS, words[:end], os.environ)
+        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
+        boundary.handle_signals()
+        config = step.configuration(arguments)
+        state = step.state_of(config, arguments)
+        done = step.Outcome(arguments.name or "record", (), True, None)
+        try:
+            made = record(
+                arguments.name, arguments.subject, words[end + 1 :], evidence=arguments.evidence, config=config,
+                state=state, timeout=arguments.timeout,
+            )  # fmt: skip
+            done = done._replace(records=(made,))
+        finally:
+            if arguments.json and state.added:
+                step.print_records(done._replace(records=tuple(state.added[-1:])))
+        log.info("%s: %s", arguments.subject, done.words)
+        state.settle()
+        return 0
+
+    return boundary.guarded(work)
+
+
+def record(
+    name: str | None,
+    subject: str | None,
+    program: Sequence[str],
+    *,
+    config: Config,
+    state: State,
+    evidence: Sequence[Path] = (),
+    timeout: float | None = None,
+) -> Record:
+    """Run `program` and record its result under `name` for the content of the chart `subject`.
+
+    timeout: seconds. Raises ChartFailed when it fails, UsageError, ToolMissing, EvidenceError when it passed and an
+    evidence file is not there.
+    """
+    _refuse(name, subject, program)
+    checkout = opened(config)
+    chart = checkout.chart(subject or "")
+    key = make_key(str(name), FORMAT, parameters={}, content=chart.content, consumed={})
+    parameters = {"program": list(program), "modified": list(chart.modified)}
+    with attempt(
+        state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,
+        parameters=parameters,
+    ) as it:  # fmt: skip
+        done = process.run(program, cwd=Path.cwd(), env=os.environ, timeout=timeout, tell=log.info)
+        for line in done.stdout.decode(errors="replace").splitlines():
+            log.info("%s", line)
+        missing = [str(path) for path in evidence if not _keep(it, state, path, f"{name}-{chart.name}")]
+        if not done.ok:
+            how = "took too long and was stopped" if done.code is None else f"ended with exit code {done.code}"
+            raise ChartFailed(f"{name} of {chart.name}: {program[0]} {how}\n{done.tail(20)}".rstrip())
+        if missing:
+            what = f"{program[0]} passed and did not write {', '.join(missing)}"
+            raise EvidenceError(what, where=f"{name} of {chart.name}", advice="correct --evidence")
+        return it.passed({})
+
+
+def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> None:
+    """Raises UsageError for what cannot be recorded."""
+    if not name or not subject or not program:
+        raise UsageError(
+            "record --name NAME --subject CHART [--evidence FILE] -- PROGRAM [ARGUMENT…]: all of these are needed"
+        )
+    if not STEP.fullmatch(name):
+        raise UsageError(f"--name {name!r}: lower-case letters, digits and . _ - (at most 60)")
+    if name in OURS or name.startswith("approval."):
+        raise UsageError(f"--name {name}: this is what our own records are called", advice="choose another name")
+
+
+def _keep(it: Attempt, state: State, path: Path, prefix: str) -> bool:
+    """Copy an evidence file beside the state, under a name with its digest; False when it is not there."""
+    try:
+        data = (Path.cwd() / path).read_bytes()
+    except OSError:
+        return False
+    home = files.folder(file.folder(state.path) / "evidence")
+    place = home / f"{prefix}-{files.sha256(data)[7:19]}-{path.name}"
+    files.write(place, data)
+    it.attach(place)
+    return True
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

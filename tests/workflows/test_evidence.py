@@ -1,0 +1,313 @@
+"""A review build, a tag build and a laptop that share nothing but the evidence store: real git, helm and registry.
+
+The builds are Jenkins' with the Gerrit Trigger, known from its variables. Each has a clone of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gits import Repo
+from tests.support.helms import helm
+from tests.support.registries import free_port, registry
+
+PIPELINE = """\
+charts:
+  - path: charts/*
+    tests: {{none: "a library, tested through its dependents"}}
+channels:
+  snapshot: {{charts: "file://{folder}/snapshots"}}
+  production: {{charts: "file://{folder}/charts"{more}}}
+evidence: "{evidence}"
+"""
+CHART = "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+CHAIN = ("check", "build_image", "snapshot", "integration_test", "report")
+
+
+class Server:
+    """The repository that everybody clones, and the folders of the channels."""
+
+    def __init__(self, folder: Path, evidence: str) -> None:
+        self.folder = folder
+        self.evidence = evidence
+        self.repo = Repo(folder / "server", folder / "gitconfig")
+        for place in ("snapshots", "charts"):
+            (folder / place).mkdir()
+        self.repo.put("charts/common/Chart.yaml", CHART)
+        self.repo.put("charts/common/templates/map.yaml", MAP)
+        self.configure()
+
+    def configure(self, more: str = "") -> None:
+        self.repo.put("pipeline.yaml", PIPELINE.format(folder=self.folder, evidence=self.evidence, more=more))
+        self.repo.commit("configure")
+
+    def change(self, greeting: str = "good day") -> str:
+        """A review: two commits on a branch that starts at main; its head."""
+        self.repo.git("switch", "-q", "-c", "topic")
+        self.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "hi"))
+        self.repo.commit("begin")
+        self.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", greeting))
+        return self.repo.commit("end")
+
+
+class Agent:
+    """A build in a fresh clone: nothing of another one's state reaches it. build: variables of the CI."""
+
+    def __init__(self, server: Server, name: str, revision: str, **build: str) -> None:
+        self.server = server
+        self.repo = Repo(server.folder / name, server.repo.config, clone=str(server.repo.root))
+        self.repo.git("checkout", "-q", "--detach", revision)
+        self.build = (
+            {"JENKINS_URL": "https://ci.example.com/", "BUILD_TAG": f"jenkins-{name}-1", **build} if build else {}
+        )
+
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
+            "HOME": str(self.server.folder),
+            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+            **self.build,
+            **variables,
+        }
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+
+    def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        done = self.run(*words, **variables)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def records(self, step: str) -> list[dict[str, Any]]:
+        state = self.repo.root / ".pipeline/state.jsonl"
+        lines = state.read_text().splitlines() if state.exists() else []
+        return [record for record in map(json.loads, lines) if record["step"] == step]
+
+
+def review(server: Server, head: str) -> Agent:
+    """The build of a patch set."""
+    return Agent(
+        server, "review", head, GERRIT_EVENT_TYPE="patchset-created", GERRIT_CHANGE_NUMBER="1042",
+        GERRIT_PATCHSET_REVISION=head, GERRIT_BRANCH="main", GERRIT_REFSPEC="refs/changes/42/1042/2",
+    )  # fmt: skip
+
+
+def tag_build(server: Server, tag: str = "common-1.0.0") -> Agent:
+    """The build of a pushed tag."""
+    return Agent(
+        server, "release", tag, GERRIT_EVENT_TYPE="ref-updated", GERRIT_REFNAME=f"refs/tags/{tag}",
+        GERRIT_NEWREV=server.repo.git("rev-parse", tag),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running.host
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path, (tmp_path / "evidence").as_uri())
+
+
+def rebased(repo: Repo) -> None:
+    repo.git("switch", "-q", "topic")
+    repo.git("rebase", "-q", "main")
+    repo.git("switch", "-q", "main")
+    repo.git("merge", "-q", "--ff-only", "topic")
+
+
+def squashed(repo: Repo) -> None:
+    repo.git("merge", "-q", "--squash", "topic")
+    repo.git("commit", "-q", "-m", "the change, as one commit")
+
+
+def merged(repo: Repo) -> None:
+    repo.git("merge", "-q", "--no-ff", "-m", "merge topic", "topic")
+
+
+@pytest.mark.parametrize("merge", [rebased, squashed, merged])
+def test_the_tag_build_promotes_what_the_review_build_tested(
+    tmp_path: Path, host: str, merge: Callable[[Repo], None]
+) -> None:
+    server = Server(tmp_path, f"oci://{host}/{merge.__name__}/evidence")
+    tested = review(server, server.change())
+    for step in CHAIN:
+        tested.ok(step)
+    server.repo.git("switch", "-q", "main")
+    server.repo.put("README", "somebody else's change\n")
+    server.repo.commit("elsewhere")
+    merge(server.repo)
+    server.repo.git("tag", "common-1.0.0")
+
+    release = tag_build(server)
+    assert release.repo.git("rev-parse", "HEAD") != tested.repo.git("rev-parse", "HEAD")
+    release.ok("promote")
+    [promoted] = [record for record in release.records("promote") if record["result"] == "passed"]
+    assert release.records("integration_test") == release.records("check") == release.records("snapshot") == []
+    used = {record["id"] for step in ("check", "integration_test") for record in tested.records(step)}
+    assert used & set(promoted["uses"])
+    assert (tmp_path / "charts/common-1.0.0.tgz").is_file()
+
+    assert "already done" in release.ok("integration_test").stderr
+    (release.repo.root / ".pipeline/state.jsonl").unlink()  # another agent
+    assert "already done" in release.ok("promote").stderr
+
+
+def test_a_release_does_not_believe_the_store_of_reviews(server: Server) -> None:
+    """design.md §17: what unreviewed code wrote counts neither for promote nor as already done."""
+    believed = (server.folder / "believed").as_uri()
+    server.configure(f', evidence: ["{believed}"]')
+    tested = review(server, server.change())
+    for step in CHAIN:
+        tested.ok(step)
+    server.repo.git("switch", "-q", "main")
+    merged(server.repo)
+
+    laptop = Agent(server, "laptop", "main")
+    done = laptop.run("tag_release", "--local", "--chart", "common")
+    assert done.returncode == 4 and "no record of check" in done.stderr, done.stderr
+    server.repo.git("tag", "common-1.0.0")
+    release = tag_build(server)
+    done = release.run("promote")
+    assert done.returncode == 4 and "no record of check" in done.stderr, done.stderr
+
+    for step in ("check", "snapshot", "integration_test"):
+        assert "already done" not in release.ok(step).stderr
+    release.ok("promote")
+    assert len(release.records("integration_test")) == 1
+    (release.repo.root / ".pipeline/state.jsonl").unlink()
+    assert "already done" in release.ok("promote").stderr, "its own records are found again"
+
+
+def test_a_laptop_finds_what_ci_tested(server: Server) -> None:
+    head = server.change()
+    tested = review(server, head)
+    for step in ("check", "snapshot", "integration_test"):
+        tested.ok(step)
+    laptop = Agent(server, "laptop", head)
+    done = laptop.ok("integration_test")
+    assert "no chart affected" in done.stderr or laptop.records("integration_test") == []
+    assert "already done" in laptop.ok("snapshot", "--chart", "common").stderr
+
+
+def test_intents_of_a_lost_agent_are_seen(server: Server) -> None:
+    """An agent that died between its intent and its outcome: another one counts its attempt."""
+    head = server.change()
+    lost = review(server, head)
+    lost.ok("snapshot")
+    lines = (lost.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()
+    intents = {json.loads(line)["id"] for line in lines if json.loads(line)["result"] == "started"}
+    laptop = Agent(server, "laptop", head)
+    laptop.ok("state", "pull", "--revision", "HEAD")
+    assert intents and intents <= {record["id"] for record in laptop.records("snapshot")}
+
+
+def test_a_store_that_cannot_be_reached_is_said_and_made_up_for(server: Server, host: str) -> None:
+    head = server.change()
+    dead, alive = f"oci://127.0.0.1:{free_port()}/evidence", f"oci://{host}/late/evidence"
+    server.repo.put("site.yaml", f"evidence: '{dead}'\n")
+    agent = review(server, head)
+    site = {"PIPELINE_STEPS_SITE": str(server.repo.root / "site.yaml")}
+    done = agent.run("check", **site)
+    assert done.returncode == 7 and "evidence" in done.stderr and "127.0.0.1" in done.stderr, done.stderr
+
+    agent.ok("check", PIPELINE_STEPS_SITE=_site(server, (server.folder / "other").as_uri()))
+    agent.ok("snapshot", PIPELINE_STEPS_SITE=_site(server, alive))
+    laptop = Agent(server, "laptop", head)
+    laptop.ok("state", "pull", "--revision", head, PIPELINE_STEPS_SITE=_site(server, alive))
+    assert {record["id"] for record in laptop.records("check")} == {record["id"] for record in agent.records("check")}
+
+
+def _site(server: Server, evidence: str) -> str:
+    server.repo.put("site.yaml", f"evidence: '{evidence}'\n")
+    return str(server.repo.root / "site.yaml")
+
+
+def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server: Server) -> None:
+    agent = Agent(server, "agent", "main")
+    for step in ("check", "snapshot", "integration_test"):
+        agent.ok(step, "--chart", "common")
+    agent.ok("tag_release", "--local", "--chart", "common")
+    agent.ok("promote", "--chart", "common")
+    [promoted] = [record for record in agent.records("promote") if record["result"] == "passed"]
+    digest = promoted["outputs"]["chart"].rpartition("@")[2]
+
+    auditor = Agent(server, "auditor", "main")
+    auditor.ok("state", "pull", "--digest", digest)
+    theirs = (agent.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()
+    assert set((auditor.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()) == set(theirs)
+    [report] = agent.records("check")[-1]["evidence"]
+    assert (auditor.repo.root / ".pipeline" / report).read_bytes() == (
+        agent.repo.root / ".pipeline" / report
+    ).read_bytes()
+    assert "holds" in auditor.ok("state", "verify").stdout
+    assert "0 records added" in auditor.ok("state", "pull", "--digest", digest).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--digest", f"sha256:{'0' * 64}"), 4, f"no record about sha256:{'0' * 64}"),
+        (("--digest", "common-1.0.0"), 4, "not a digest"),
+        (("--revision", "no-such-thing"), 2, "no-such-thing"),
+        ((), 2, "state pull --revision R or --digest D"),
+    ],
+)
+def test_what_cannot_be_pulled_says_why(server: Server, words: tuple[str, ...], code: int, says: str) -> None:
+    done = Agent(server, "laptop", "main").run("state", "pull", *words)
+    assert done.returncode == code and says in done.stderr, done.stderr
+
+
+def test_any_program_can_be_a_gate(server: Server) -> None:
+    server.configure(", requires: [check, integration_test, scan]")
+    scanner, laptop = Agent(server, "scanner", "main"), Agent(server, "laptop", "main")
+    for step in ("check", "snapshot", "integration_test"):
+        laptop.ok(step, "--chart", "common")
+    scan = ("record", "--name", "scan", "--subject", "common", "--evidence", "scan.json", "--")
+    found = "echo '{\"found\": 1}' > scan.json; echo 1 vulnerability >&2; exit 3"
+
+    done = laptop.run("tag_release", "--local", "--chart", "common")
+    assert done.returncode == 4, done.stderr
+    assert "run pipeline-steps record --name scan --subject common -- PROGRAM" in done.stderr
+    done = scanner.run(*scan, "sh", "-c", found)
+    assert done.returncode == 8 and "1 vulnerability" in done.stderr, done.stderr
+    assert "scan of common: sh ended with exit code 3" in done.stderr
+    done = laptop.run("tag_release", "--local", "--chart", "common")
+    assert done.returncode == 4 and "scan of common failed" in done.stderr, done.stderr
+
+    scanner.ok(*scan, "sh", "-c", 'test "$TOKEN" = t && echo {} > scan.json', TOKEN="t", PIPELINE_STEPS_EVIDENCE="/no")
+    failed, passed = scanner.records("scan")
+    assert passed["supersedes"] == [failed["id"]] and len(failed["evidence"]) == len(passed["evidence"]) == 1
+    [(name, _digest)] = passed["evidence"].items()
+    assert (scanner.repo.root / ".pipeline" / name).read_text() == "{}\n"
+    laptop.ok("tag_release", "--local", "--chart", "common")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--subject", "common", "--", "true"), 2, "all of these are needed"),
+        (("--name", "scan", "--subject", "common"), 2, "all of these are needed"),
+        (("--name", "check", "--subject", "common", "--", "true"), 2, "what our own records are called"),
+        (("--name", "a/b", "--subject", "common", "--", "true"), 2, "--name 'a/b': lower-case letters"),
+        (("--name", "scan", "--subject", "comon", "--", "true"), 2, "there is no chart 'comon'"),
+        (("--name", "scan", "--subject", "common", "--", "no-such-program"), 7, "no-such-program is not installed"),
+        (("--name", "scan", "--subject", "common", "--evidence", "x", "--", "true"), 4, "did not write x"),
+        (("--name", "scan", "--subject", "common", "--timeout", "0.1", "--", "sleep", "9"), 8, "took too long"),
+    ],
+)
+def test_what_cannot_be_recorded_says_why(server: Server, words: tuple[str, ...], code: int, says: str) -> None:
+    agent = Agent(server, "agent", "main")
+    done = agent.run("record", *words)
+    assert done.returncode == code and says in done.stderr, done.stderr
+    assert [record for record in agent.records("scan") if record["result"] == "passed"] == []
