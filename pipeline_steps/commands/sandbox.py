@@ -6,9 +6,8 @@
     pipeline-steps sandbox down
 
 `up` prints the path of a configuration overlay for --config. It uses the docker engine that runs and brings up an
-OCI registry, a chart repository and, where none is given, a cluster; an evidence store is not yet part of it. Run
-again it mends what is gone. `down` removes all that `up` made and nothing else. `status` ends with 7 when something
-is missing.
+OCI registry, a chart repository, an evidence store and, where none is given, a cluster. Run again it mends what is
+gone. `down` removes all that `up` made and nothing else. `status` ends with 7 when something is missing.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import Any
 from pipeline_steps.sandbox.ledger import Ledger
 
 FILE = "overlay.yaml"
+#: The folder of the evidence store, below the sandbox's.
+EVIDENCE = "evidence"
 #: What the overlay calls the sandbox's cluster.
 CLUSTER = "sandbox"
 
@@ -21,14 +23,17 @@ def settings(folder: Path, known: Ledger) -> dict[str, Any]:
     # kind, k3d and minikube nodes pull under our own name, from the mirror they were told; others by another name.
     if made is not None and made.kind == "kubeconfig" and made.pull_from:
         entry["pull_as"] = f"{made.pull_from}:{known.ports['registry']}"
+    evidence = (folder / EVIDENCE).as_uri()
     found: dict[str, Any] = {
         "channels": {
             "snapshot": {"images": f"{host}/snapshot", "charts": f"oci://{host}/snapshot-charts"},
             "production": {
                 "images": f"{host}/production",
                 "charts": [f"oci://{host}/charts", (folder / "charts").as_uri()],
+                "evidence": [evidence],  # a release into the sandbox rests on what was done with the sandbox
             },
         },
+        "evidence": evidence,
         "hosts": {host: entry},
     }
     if made is not None:

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from pipeline_steps.core.errors import PipelineError, UsageError
 from pipeline_steps.sandbox import ledger, processes
 from pipeline_steps.sandbox.ledger import Ledger, Made
+from pipeline_steps.sandbox.overlay import EVIDENCE, text
 from pipeline_steps.sandbox.overlay import FILE as OVERLAY
-from pipeline_steps.sandbox.overlay import text
 from pipeline_steps.toolbox import daemon, files
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def up(folder: Path, wanted: Wanted) -> Path:
     with ledger.held(folder):
         _refuse_foreign(files.folder(folder))
         known = ledger.write(folder, processes.with_ports(ledger.read(folder)))
-        for name in ("registry", "charts"):
+        for name in ("registry", "charts", EVIDENCE):
             files.folder(folder / name)
         known = processes.start_registry(folder, known)
         known = processes.start_web(folder, known)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from pipeline_steps.core.config_file import load
 from pipeline_steps.sandbox import ledger, processes, sandbox
 from pipeline_steps.sandbox.sandbox import Wanted
 from pipeline_steps.toolbox import daemon
@@ -73,6 +74,17 @@ def test_up_again_changes_nothing_and_down_leaves_nothing(folder: Path) -> None:
     assert not folder.exists() and not folder.parent.exists()
     assert sandbox.overlay(folder) is None
     assert cli(folder, "down").code == 0
+
+
+def test_records_of_the_sandbox_lie_in_its_own_store(folder: Path, tmp_path: Path) -> None:
+    overlay = sandbox.up(folder, Wanted(maker="none"))
+    (tmp_path / "pipeline.yaml").write_text(
+        "charts: [{path: c}]\nevidence: file:///srv\nchannels: {production: {evidence: [file:///srv]}}\n"
+    )
+    config = load([overlay], environ={}, start=tmp_path)
+    store = (folder / "evidence").as_uri()
+    assert (config.evidence, config.channels.production.evidence) == (store, (store,))
+    assert (folder / "evidence").is_dir()
 
 
 def test_up_mends_what_a_killed_run_left(folder: Path) -> None:
