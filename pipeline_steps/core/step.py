@@ -85,20 +85,28 @@ def configuration(arguments: Namespace) -> Config:
 
 
 def state_of(config: Config, arguments: Namespace, step: str = "") -> State:
-    """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl.
+    """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl, with its stores.
 
-    With it come the evidence stores that count for `step`. Raises ConfigurationError, UsageError.
+    Raises ConfigurationError, UsageError.
+    """
+    if arguments.state:
+        return state_for(config, step, Path.cwd() / arguments.state)
+    shard = shard_of(arguments)
+    name = FILE if shard is None else f"state.{shard[0]}-of-{shard[1]}.jsonl"
+    return state_for(config, step, config.root / FOLDER / name)
+
+
+def state_for(config: Config, step: str = "", path: Path | None = None) -> State:
+    """The state of a checkout with the evidence stores that count for `step`: what a step's function is given.
+
+    path: another state file than .pipeline/state.jsonl. Raises ConfigurationError.
     """
     elsewhere = None
     if config.evidence or config.channels.production.evidence:
         from pipeline_steps.core import belief  # who has no store does not pay for one
 
         elsewhere = belief.stores(config, step)
-    if arguments.state:
-        return State(Path.cwd() / arguments.state, elsewhere)
-    shard = shard_of(arguments)
-    name = FILE if shard is None else f"state.{shard[0]}-of-{shard[1]}.jsonl"
-    return State(config.root / FOLDER / name, elsewhere)
+    return State(path or config.root / FOLDER / FILE, elsewhere)
 
 
 def shard_of(arguments: Namespace) -> tuple[int, int] | None:
