@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.clusters import scenario
@@ -27,7 +25,7 @@ from pipeline_steps.core.errors import ChartFailed
 from pipeline_steps.core.testing import own_files, values_pattern
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox import clock, junit
+from pipeline_steps.toolbox import clock, junit, scratch
 
 NEEDS = ("helm",)
 WRITES = (".pipeline/junit",)
@@ -81,8 +79,8 @@ def _cases(
     helm: Helm, checkout: Checkout, chart: Chart, values: tuple[str, ...], *, jobs: int, timeout: float | None
 ) -> list[junit.Case]:
     """Every check of the chart, the independent ones at once."""
-    with tempfile.TemporaryDirectory(prefix="pipeline-steps-check-") as folder, ThreadPoolExecutor(jobs) as pool:
-        staged = checks.stage(checkout, chart, values, Path(folder))
+    with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:
+        staged = checks.stage(checkout, chart, values, folder)
         waiting = [pool.submit(checks.lint, helm, chart, staged, file) for file in values]
         if chart.type != "library":  # helm renders no library
             waiting += [pool.submit(checks.render, helm, chart, staged, file) for file in values]

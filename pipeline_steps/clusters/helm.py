@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.core.errors import ChartFailed, MachineError, ToolMissing
-from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.process import Completed
 
 #: Below this helm lacks what we stand on (--kube-version for lint, dry runs without a cluster).
@@ -46,8 +44,9 @@ class Helm:
         self.program = program
         self.version = version
         self.major = int(version.partition(".")[0])
-        self._homes = tempfile.mkdtemp(prefix="pipeline-steps-helm-")
-        weakref.finalize(self, shutil.rmtree, self._homes, ignore_errors=True)
+        homes = scratch.Scratch("helm")
+        self._homes = homes.path
+        weakref.finalize(self, homes.remove)
 
     @classmethod
     def find(cls) -> Helm:

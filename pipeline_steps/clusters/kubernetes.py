@@ -10,15 +10,14 @@ answer at all is Unreachable as long as the server never answered, and Temporary
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.kubeconfig import ADVICE, Connection
 from pipeline_steps.core.errors import AccessRefused, Conflict, MachineError, PipelineError, Temporary, Unreachable
+from pipeline_steps.toolbox import scratch
 
 if TYPE_CHECKING:
     import ssl
@@ -221,9 +220,9 @@ def _trust(connection: Connection) -> ssl.SSLContext:
             context.verify_mode = ssl.CERT_NONE
         if connection.certificate and connection.key:
             # OpenSSL takes client certificates from files only; this one is private and gone at once.
-            with tempfile.NamedTemporaryFile(prefix="pipeline-steps-") as both:
-                Path(both.name).write_bytes(connection.certificate + b"\n" + connection.key)
-                context.load_cert_chain(both.name)
+            with scratch.folder("certificate") as folder:
+                (folder / "both.pem").write_bytes(connection.certificate + b"\n" + connection.key)
+                context.load_cert_chain(folder / "both.pem")
     except (ssl.SSLError, ValueError) as error:
         raise MachineError(f"unusable certificate: {error}", where=str(connection.kubeconfig)) from error
     return context

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -31,7 +30,7 @@ from pipeline_steps.core.snapshots import Snapshot
 from pipeline_steps.core.testing import FRESH, Settings
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox import clock, junit
+from pipeline_steps.toolbox import clock, junit, scratch
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +69,11 @@ def prepared(checkout: Checkout, chart: Chart, wanted: Settings, snapshot: Snaps
     """Fetch the snapshot, write it and the values files to disk for as long as the block runs, find helm."""
     config = checkout.config
     images = {name: reference.rpartition("@")[2] for name, reference in snapshot.images.items()}
-    with tempfile.TemporaryDirectory(prefix="pipeline-steps-test-") as folder:
-        archive = Path(folder) / f"{chart.name}.tgz"
+    with scratch.folder("test") as folder:
+        archive = folder / f"{chart.name}.tgz"
         archive.write_bytes(snapshots.fetch(snapshot, chart, config))
         helm = None if wanted.none else Helm.find()
-        values = _values(checkout, chart, wanted, Path(folder) / "values")
+        values = _values(checkout, chart, wanted, folder / "values")
         yield Bench(
             config=config,
             state=state,

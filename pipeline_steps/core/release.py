@@ -6,9 +6,7 @@ name is free. Why the content may be released at all stands in `proof`.
 
 from __future__ import annotations
 
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.charts import compare
@@ -26,6 +24,7 @@ from pipeline_steps.core.errors import ChartFailed, ConfigurationError, Conflict
 from pipeline_steps.core.proof import Proof
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.repositories.repository import conflict, twin_conflict
+from pipeline_steps.toolbox import scratch
 
 
 class Move(NamedTuple):
@@ -106,16 +105,16 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
     names = sorted({str(record.parameters.get("values", "")) for record in release.proof.tests})
     prefix = f"{chart.path}/" if chart.path else ""
     data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as pool:
+    with scratch.folder("render") as folder, ThreadPoolExecutor(4) as pool:
         charts = {"tested": tested, "released": release.archive.tgz}
         for name, tgz in charts.items():
-            Path(folder, f"{name}.tgz").write_bytes(tgz)
+            (folder / f"{name}.tgz").write_bytes(tgz)
         for number, name in enumerate(names):
-            Path(folder, f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
+            (folder / f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
 
         def render(which: str, number: int) -> str:
-            values = [Path(folder, f"values-{number}.yaml")] if names[number] else []
-            return helm.template(Path(folder, f"{which}.tgz"), values=values, release=chart.name[:53])
+            values = [folder / f"values-{number}.yaml"] if names[number] else []
+            return helm.template(folder / f"{which}.tgz", values=values, release=chart.name[:53])
 
         outputs = {(which, n): pool.submit(render, which, n) for which in charts for n in range(len(names))}
         for number, name in enumerate(names):

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from pipeline_steps.images.logins import docker_config
 from pipeline_steps.oci import hosts as table
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import speaks_http
-from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger(__name__)
@@ -92,10 +91,9 @@ class Buildx:
         where = request.dockerfile.name
         wanted = [request.target, *(base.reference for base in request.dockerfile.bases)]
         with (
-            tempfile.TemporaryDirectory(prefix="pipeline-steps-build-") as name,
+            scratch.folder("build") as folder,
             docker_config(wanted, request.hosts, self._environ) as login,
         ):
-            folder = Path(name)
             facts = self.facts(login)
             self._prepare(request, folder)
             log.info("building %s with BuildKit %s (%s)", request.target, facts.buildkit, facts.driver)

@@ -21,6 +21,7 @@ from pipeline_steps.images.context import IGNORE_FILE, write_tar
 from pipeline_steps.images.dockerfile import Dockerfile
 from pipeline_steps.oci.credentials import login_for
 from pipeline_steps.oci.reference import Reference
+from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.clock import Deadline
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Docker:
     def _build(self, client: docker.DockerClient, request: Request) -> None:
         deadline = Deadline(request.timeout)
         where = request.dockerfile.name
-        with tempfile.TemporaryFile() as tar:
+        with tempfile.TemporaryFile(dir=scratch.home()) as tar:
             write_tar(request.context, tar, _extra(request), epoch=EPOCH)
             tar.seek(0)
             events = client.api.build(

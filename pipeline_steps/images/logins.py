@@ -9,15 +9,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline_steps.oci.credentials import Login, docker_folder, from_hosts, login_for, read_store
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.reference import DOCKER_HUB, Reference
-from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.redact import register
 
 _HUB = "https://index.docker.io/v1/"
@@ -37,8 +35,7 @@ def docker_config(
         yield {}
         return
     home = docker_folder(environ)
-    with tempfile.TemporaryDirectory(prefix="pipeline-steps-docker-") as name:
-        folder = Path(name)
+    with scratch.folder("docker") as folder:
         if home.is_dir():
             for entry in home.iterdir():  # plugins, contexts and their TLS keys stay where they are
                 if entry.name != "config.json":
@@ -46,7 +43,7 @@ def docker_config(
         config = {k: v for k, v in read_store(home / "config.json").items() if k not in ("credsStore", "credHelpers")}
         config["auths"] = _auths(wanted, hosts, environ)
         files.write(folder / "config.json", json.dumps(config).encode(), mode=0o600)
-        yield {"DOCKER_CONFIG": name, "BUILDX_CONFIG": environ.get("BUILDX_CONFIG") or str(home / "buildx")}
+        yield {"DOCKER_CONFIG": str(folder), "BUILDX_CONFIG": environ.get("BUILDX_CONFIG") or str(home / "buildx")}
 
 
 def _auths(references: list[Reference], hosts: Mapping[str, Host], environ: Mapping[str, str]) -> dict[str, Any]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Manifest
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.toolbox import scratch
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +109,9 @@ class _Copy:
         self._transfer(digest)
 
     def _transfer(self, digest: str) -> None:
-        with tempfile.NamedTemporaryFile(prefix="pipeline-steps-blob-") as file:
+        with scratch.folder("blob") as folder, (folder / "blob").open("w+b") as file:
             self.origin.save_blob(self.source.path, digest, file)
-            self.goal.push_blob(self.target.path, Path(file.name), digest)
+            self.goal.push_blob(self.target.path, folder / "blob", digest)
 
     def _companions(self, digest: str) -> None:
         """Copy what hangs beside one manifest: cosign's tags, and the referrers of the OCI specification."""

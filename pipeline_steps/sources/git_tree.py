@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline_steps.core.errors import ConfigurationError, MachineError, Temporary
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.source import Entry, Kind
-from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox import files, scratch
 
 OURS = ".pipeline"
 _KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
@@ -126,12 +126,10 @@ class CheckoutTree(CommitTree):
 
     def _cleaned(self, ids: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         """Files that git stores otherwise than they lie here (line ends, clean filters), through objects aside."""
-        import tempfile  # where needed: a clean checkout need not pay for it
-
-        with tempfile.TemporaryDirectory(prefix="pipeline-steps-objects-") as aside:
+        with scratch.folder("objects") as aside:
             objects = program.output(self.root, "rev-parse", "--git-path", "objects").decode().removesuffix("\n")
             env = {
-                "GIT_OBJECT_DIRECTORY": aside,
+                "GIT_OBJECT_DIRECTORY": str(aside),
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((self.root / objects).resolve()),
             }
             full = [f"{self.folder}/{name}" if self.folder else name for name in ids]

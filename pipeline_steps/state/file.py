@@ -30,6 +30,8 @@ def lines(path: Path) -> list[tuple[bytes, Record]]:
         raise MachineError(f"cannot read: {error.strerror}", where=str(path)) from error
     whole = data.split(b"\n")
     torn = whole.pop()
+    if not torn and whole and b"\0" in whole[-1]:  # a power cut left its length, but not all of its bytes
+        torn = whole.pop()
     if torn:
         log.warning("%s: the last line is torn (%d bytes of a killed run), dropped", path, len(torn))
     return [(line, decode(line, where=f"{path}:{number}")) for number, line in enumerate(whole, 1) if line]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import secrets
@@ -26,7 +27,8 @@ _ADVICE = {
     errno.EMFILE: "too many open files",
     errno.ELOOP: "the name is a symbolic link, which is never followed here: remove it",
 }
-#: Our temporary files begin so; what a killed run left behind is removed by the next write beside it.
+#: Our temporary files begin so. Their writer holds a lock on them; what a killed one left is removed by the next
+#: process that writes beside it.
 TEMPORARY = ".pipeline-steps-tmp-"
 
 
@@ -39,30 +41,34 @@ def failure(error: OSError, path: Path | str) -> MachineError:
 def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace `path` by `data` atomically and durably, whatever the umask; the folder must exist.
 
-    Raises MachineError; the former file is then still there, whole.
+    Raises MachineError; the file is then whole, the former one or, when only the folder was not synced, this one.
     """
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        _sweep_once(path.parent)
+        temporary, descriptor = _beside(path.parent, mode)
         try:
             os.fchmod(descriptor, mode)
             _write_all(descriptor, data)
             os.fsync(descriptor)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
         finally:
             os.close(descriptor)
-        temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise failure(error, path) from error
 
 
 def folder(path: Path, *, mode: int = 0o700) -> Path:
-    """Make the folder `path` and its parents; durable when it returns."""
+    """Make the folder `path` and its parents, whatever the umask; each of them durable when it returns."""
     try:
         if not path.is_dir():
-            path.mkdir(mode=mode, parents=True, exist_ok=True)
+            folder(path.parent, mode=mode)
+            path.mkdir(mode=mode, exist_ok=True)
+            path.chmod(mode)
             sync_folder(path.parent)
     except OSError as error:
         raise failure(error, path) from error
@@ -72,11 +78,11 @@ def folder(path: Path, *, mode: int = 0o700) -> Path:
 def append(path: Path, line: bytes, *, mode: int = 0o600) -> int:
     """Add one line (without line end) under a lock, in one write, fsynced; returns bytes of a torn line dropped.
 
-    A last line without line end is what a killed or full-disk writer left: it is cut off first. When this write
-    fails half way, what it wrote is cut off again. Raises MachineError.
+    A last line without line end is what a killed or full-disk writer left, one with NUL bytes what a power cut left
+    of a write that no fsync followed: it is cut off first. When this write fails half way, what it wrote is cut off
+    again. Raises MachineError.
     """
     try:
-        new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -91,10 +97,10 @@ def append(path: Path, line: bytes, *, mode: int = 0o600) -> int:
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise
+            if end == 0:  # under the lock: who adds the second line may rely on the file's name
+                sync_folder(path.parent)
         finally:
             os.close(descriptor)
-        if new:
-            sync_folder(path.parent)
         return size - end
     except OSError as error:
         raise failure(error, path) from error
@@ -124,15 +130,36 @@ def sync_folder(path: Path) -> None:
 
 
 def sweep_temporaries(path: Path) -> None:
-    """Remove what killed writers left in the folder `path`; the caller holds the lock that its writers hold."""
+    """Remove what killed writers left in the folder `path`; what a living one holds stays."""
     for leftover in path.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            leftover.unlink()
+            descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def sha256(data: bytes) -> str:
     """Digest of `data` as "sha256:" and 64 lower-case hex digits."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@functools.cache
+def _sweep_once(path: Path) -> None:
+    sweep_temporaries(path)
+
+
+def _beside(folder: Path, mode: int) -> tuple[Path, int]:
+    """A new temporary file, locked as long as its descriptor is open."""
+    while True:
+        path = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return path, descriptor
+        os.close(descriptor)  # another process swept it before it was locked
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -142,8 +169,14 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _whole_lines(descriptor: int, size: int) -> int:
-    """Offset just after the last line end, searched backwards."""
-    end = size
+    """Offset just after the last line that was written to its end."""
+    end = _line_end(descriptor, size)
+    start = _line_end(descriptor, end - 1)
+    return start if b"\0" in os.pread(descriptor, end - start, start) else end
+
+
+def _line_end(descriptor: int, end: int) -> int:
+    """Offset just after the last line end before `end`, searched backwards."""
     while end > 0:
         start = max(0, end - 65536)
         block = os.pread(descriptor, end - start, start)

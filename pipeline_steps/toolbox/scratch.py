@@ -1,0 +1,94 @@
+"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when the next is made.
+
+A folder is locked while its process lives, so that nobody removes what another one still uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline_steps.toolbox import files
+
+
+class Scratch:
+    """An empty folder of mode 0700 at `path`, until `remove`. purpose: a word in its name, for who wonders.
+
+    Raises MachineError when it cannot be made.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        base = home()
+        try:
+            _sweep(base)
+            self.path, self._lock = _made(base, purpose)
+        except OSError as error:
+            raise files.failure(error, base) from error
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it; a second time changes nothing."""
+        if self._lock >= 0:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+
+@contextlib.contextmanager
+def folder(purpose: str) -> Iterator[Path]:
+    """A scratch folder for as long as the block runs."""
+    it = Scratch(purpose)
+    try:
+        yield it.path
+    finally:
+        it.remove()
+
+
+def home() -> Path:
+    """Where temporary things go: TMPDIR, else /tmp. Nothing is tried out there, other than by `tempfile`."""
+    return Path(os.environ.get("TMPDIR") or "/tmp").absolute()
+
+
+def _made(base: Path, purpose: str) -> tuple[Path, int]:
+    while True:
+        path = base / f"{files.TEMPORARY}{purpose}-{secrets.token_hex(6)}"
+        path.mkdir(mode=0o700)
+        try:
+            lock = _locked(path, wait=True)
+        except FileNotFoundError:  # another process swept it before it was locked
+            continue
+        if os.fstat(lock).st_nlink:
+            return path, lock
+        os.close(lock)
+
+
+@functools.cache
+def _sweep(base: Path) -> None:
+    """Remove what killed processes of this account left, once a process."""
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        for entry in entries:
+            if entry.name.startswith(files.TEMPORARY) and entry.is_dir(follow_symlinks=False):
+                _remove_if_left(Path(entry.path))
+
+
+def _remove_if_left(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.lstat().st_uid == os.geteuid():
+            lock = _locked(path, wait=False)
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _locked(path: Path, *, wait: bool) -> int:
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
