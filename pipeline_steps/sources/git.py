@@ -155,8 +155,9 @@ class Git:
         """The local tag, and whether it was made now."""
         completed = None
         if name not in self.tags():
-            text = (message or name).encode()
-            completed = program.call(self.root, "tag", "-a", "--cleanup=verbatim", "-F", "-", name, commit, stdin=text)
+            # Not through a pipe: git takes the end of it for the end of the text when this process is killed.
+            text = f"--message={message or name}"
+            completed = program.call(self.root, "tag", "-a", "--cleanup=verbatim", text, name, commit)
         tag = self.tags().get(name)
         if tag is None:
             assert completed is not None
