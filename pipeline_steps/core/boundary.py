@@ -25,12 +25,16 @@ log = logging.getLogger("pipeline_steps")
 #: Seconds after a signal at which the process ends whatever it is doing.
 LATEST = 3.8
 BUG = 3
+#: The thread that ends our children once a signal came: who ends earlier would leave those that ignore SIGTERM.
+_stoppers: list[threading.Thread] = []
 
 
 def guarded(work: Callable[[], int]) -> int:
     """Run `work` and turn every way it can end into an exit code; an error is told on stderr."""
     try:
-        return work()
+        code = work()
+        process.go_on()  # a signal may have been raised where exceptions are swallowed
+        return code
     except BrokenPipeError:
         # The reader of our stdout has gone: nothing is wrong here, but nothing more can be said either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -39,6 +43,9 @@ def guarded(work: Callable[[], int]) -> int:
         return error.code if isinstance(error.code, int) else 2
     except BaseException as error:
         return tell(error)
+    finally:
+        for stopper in _stoppers:
+            stopper.join()
 
 
 def tell(error: BaseException, *, subject: str = "") -> int:
@@ -71,11 +78,15 @@ def handle_signals() -> None:
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
-    threading.Thread(target=process.stop_all, args=(number,), daemon=True).start()
+    may_raise = process.end(number)
+    stopper = threading.Thread(target=process.stop_all, daemon=True)
+    stopper.start()
+    _stoppers.append(stopper)
     last = threading.Timer(LATEST, os._exit, (128 + number,))
     last.daemon = True
     last.start()
-    raise Interrupted(number)
+    if may_raise:
+        raise Interrupted(number)
 
 
 def talk(*, quiet: bool = False, verbose: bool = False) -> None:

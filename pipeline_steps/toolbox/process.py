@@ -34,6 +34,8 @@ GRACE = 2.0
 _running: set[subprocess.Popen[bytes]] = set()
 #: Number of the signal that ended everything, once there was one: nothing is started any more.
 _ended: list[int] = []
+#: Not empty while the main thread starts a child, which must not be interrupted before the child is known.
+_starting: list[None] = []
 
 
 class Completed(NamedTuple):
@@ -87,22 +89,14 @@ def run(
     go_on()
     command = [os.fspath(part) for part in argv]
     try:
-        child = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment(env),
-            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        child = _start(command, cwd, environment(env), stdin is not None)
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise
         raise ToolMissing(f"{command[0]} is not installed", advice=advice or f"install {command[0]}") from error
-    _running.add(child)
-    listener = _Listener(child, tell) if tell else None
     try:
+        go_on()
+        listener = _Listener(child, tell) if tell else None
         stdout, stderr = child.communicate(stdin, timeout=timeout)
         go_on()
         return Completed(tuple(command), child.returncode, stdout, listener.all() if listener else stderr)
@@ -115,6 +109,28 @@ def run(
         raise
     finally:
         _running.discard(child)
+
+
+def _start(command: list[str], cwd: Path | None, env: Mapping[str, str], feed: bool) -> subprocess.Popen[bytes]:
+    """The child, known to `stop_all`; between its birth and that no signal raises here (see `end`)."""
+    main = threading.current_thread() is threading.main_thread()
+    if main:
+        _starting.append(None)
+    try:
+        child = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        _running.add(child)
+        return child
+    finally:
+        if main:
+            _starting.clear()
 
 
 class _Listener:
@@ -162,12 +178,18 @@ def go_on() -> None:
         raise Interrupted(_ended[0])
 
 
-def stop_all(number: int = signal.SIGTERM) -> None:
-    """End every child still running, all at once: for the signal handler of a step, which has four seconds.
+def end(number: int) -> bool:
+    """From now on nothing is started; a signal handler's first act. number: the signal, for everybody's Interrupted.
 
-    number: the signal that ended us, for the Interrupted that every thread gets from `run` now.
+    Returns whether the handler may raise it where the main thread is: not while that starts a child, which then
+    raises itself, once the child is known and ended.
     """
     _ended.append(number)
+    return not _starting
+
+
+def stop_all() -> None:
+    """End every child still running, all at once: after `end`, for a step, which has four seconds."""
     children = list(_running)
     for child in children:
         with contextlib.suppress(ProcessLookupError):
