@@ -23,6 +23,7 @@ from pipeline_steps.core.errors import Interrupted, PipelineError, UsageError, w
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
+from pipeline_steps.toolbox import scratch
 
 Subjects = Literal["charts", "images", "none"]
 StepFunction = Callable[..., "Record | Iterable[Record]"]
@@ -63,6 +64,7 @@ def main(function: StepFunction, argv: Sequence[str] | None) -> int:
         )
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
+        scratch.sweep()
         config = configuration(arguments)
         outcomes = call(function, config, state_of(config, arguments, function.__name__), arguments)
         for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when the next is made.
+"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when a step starts.
 
 A folder is locked while its process lives, so that nobody removes what another one still uses.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,13 +24,14 @@ class Scratch:
     def __init__(self, purpose: str) -> None:
         base = home()
         try:
-            _sweep(base)
             self.path, self._lock = _made(base, purpose)
         except OSError as error:
             raise files.failure(error, base) from error
 
     def remove(self) -> None:
         """Remove the folder with all that is in it; a second time changes nothing."""
+        import shutil  # who makes no folder does not pay for it
+
         if self._lock >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
@@ -67,16 +66,17 @@ def _made(base: Path, purpose: str) -> tuple[Path, int]:
         os.close(lock)
 
 
-@functools.cache
-def _sweep(base: Path) -> None:
-    """Remove what killed processes of this account left, once a process."""
-    with contextlib.suppress(OSError), os.scandir(base) as entries:
+def sweep() -> None:
+    """Remove what killed processes of this account left."""
+    with contextlib.suppress(OSError), os.scandir(home()) as entries:
         for entry in entries:
             if entry.name.startswith(files.TEMPORARY) and entry.is_dir(follow_symlinks=False):
                 _remove_if_left(Path(entry.path))
 
 
 def _remove_if_left(path: Path) -> None:
+    import shutil
+
     with contextlib.suppress(OSError):
         if path.lstat().st_uid == os.geteuid():
             lock = _locked(path, wait=False)
