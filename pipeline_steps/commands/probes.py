@@ -88,6 +88,17 @@ def production_charts(config: Config | None) -> str:
     return _repositories(it, "channels.production.charts", it.channels.production.charts)
 
 
+def evidence(config: Config | None) -> str:
+    """Every evidence store answers, asked for a content that does not exist; none is fine."""
+    from pipeline_steps.evidence.table import open_store
+
+    it = _configured(config)
+    urls = dict.fromkeys(url for url in (it.evidence, *(it.channels.production.evidence or ())) if url)
+    for url in urls:
+        open_store(url, it.hosts, where=it.where("evidence")).about(f"sha256:{'0' * 64}")
+    return f"{', '.join(urls)} answers" if urls else "no evidence store is configured"
+
+
 def cluster(config: Config | None) -> str:
     """Every configured cluster answers this account. Raises ConfigurationError, MachineError."""
     from pipeline_steps.clusters import kubeconfig
@@ -141,6 +152,7 @@ PROBES: dict[str, Probe] = {
     "git": git,
     "source": source,
     "state folder": state,
+    "evidence store": evidence,
     "helm": helm,
     "engine": engine,
     "buildx": buildx,
@@ -154,7 +166,7 @@ PROBES: dict[str, Probe] = {
 OPTIONAL = frozenset({"buildx"})
 #: What does not need a pipeline.yaml.
 OF_MACHINE = ("git", "helm", "engine", "buildx")
-EVERY = ("git", "source", "state folder")
+EVERY = ("git", "source", "state folder", "evidence store")
 #: The needs of each step that this version has.
 NEEDS: dict[str, tuple[str, ...]] = {
     "check": (*EVERY, "helm"),

@@ -153,10 +153,10 @@ def get(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
 
 
 def join(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
-    """`join FILE…`: add every record of the files that is not here yet; lines are copied, never built anew."""
+    """`join FILE…`: make one file: add every record that is not in it yet; lines are copied, never built anew."""
     if not words:
         raise UsageError("state join FILE…: name the state files to join")
-    known = {record.id for record in state.records()}
+    known = {record.id for record in file.load(state.path)}
     added = 0
     for word in words:
         if not Path(word).is_file():

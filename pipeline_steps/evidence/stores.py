@@ -1,6 +1,6 @@
 """Several evidence stores as a state sees them: read as one union, one of them written.
 
-It asks many at once, and a store that failed once is not asked to write again by this process.
+It asks many at once, and a store that failed once is not asked again by this process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline_steps.core.errors import EvidenceError, Interrupted, PipelineError
+from pipeline_steps.core.errors import EvidenceError, Interrupted, MachineError, PipelineError, Temporary
 from pipeline_steps.evidence.store import Store, subjects
 from pipeline_steps.state.record import Record, decode
 from pipeline_steps.toolbox.files import sha256
@@ -32,12 +32,23 @@ class Stores:
         self._write = write
         self._there: dict[str, set[str]] = {}
         self._broken: PipelineError | None = None
+        self._silent: PipelineError | None = None
 
     def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`.
 
-        Raises EvidenceError for a record that is not what its name says, MachineError's kinds, Temporary.
+        Raises EvidenceError for a record that is not what its name says, MachineError's kinds, Temporary; the same
+        again without asking when a store has been tried in vain: not for every chart anew.
         """
+        if self._silent is not None:
+            raise self._silent
+        try:
+            return self._about(digests, known)
+        except (MachineError, Temporary) as error:
+            self._silent = error
+            raise
+
+    def _about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
         stores = [*self._read, *([self._write] if self._write and self._write not in self._read else [])]
         pairs = [(store, digest) for digest in digests for store in stores]
         wanted: dict[str, Store] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -311,3 +312,43 @@ def test_what_cannot_be_recorded_says_why(server: Server, words: tuple[str, ...]
     done = agent.run("record", *words)
     assert done.returncode == code and says in done.stderr, done.stderr
     assert [record for record in agent.records("scan") if record["result"] == "passed"] == []
+
+
+def test_the_charts_own_failure_is_said_when_the_store_fails_too(server: Server) -> None:
+    server.repo.put("charts/common/templates/map.yaml", "{{ fail `no` }}")
+    agent = Agent(server, "agent", server.repo.commit("break"))
+    (server.folder / "evidence").write_text("a file in the way of the folder")
+    server_side = agent.run("check", "--chart", "common")
+    assert server_side.returncode == 7 and "cannot be read" in server_side.stderr, server_side.stderr
+
+    (server.folder / "evidence").unlink()
+    (server.folder / "evidence").mkdir(mode=0o755)
+    (server.folder / "evidence/records").write_text("only writing fails")
+    done = agent.run("check", "--chart", "common")
+    assert done.returncode == 7, "of several, the machine's trouble counts first"
+    assert "is not in the evidence store" in done.stderr and "checks failed" in done.stderr
+    assert agent.records("check")[-1]["result"] == "failed"
+
+
+def test_shards_bring_their_own_files_and_need_no_job(server: Server, tmp_path: Path) -> None:
+    """Two agents without a store: what they hand over is read as one, and `join` makes one file of it."""
+    server.repo.put("charts/other/Chart.yaml", CHART.replace("common", "other"))
+    server.repo.put("charts/other/templates/map.yaml", MAP)
+    server.repo.put("pipeline.yaml", (server.repo.root / "pipeline.yaml").read_text().partition("evidence:")[0])
+    head = server.repo.commit("two charts")
+    release = Agent(server, "release", head)
+    for number in (1, 2):
+        agent = Agent(server, f"agent-{number}", head)
+        for step in ("check", "snapshot", "integration_test"):
+            agent.ok(step, "--all", "--shard", f"{number}/2")
+        assert (agent.repo.root / f".pipeline/state.{number}-of-2.jsonl").is_file()
+        shutil.copytree(agent.repo.root / ".pipeline", release.repo.root / ".pipeline", dirs_exist_ok=True)
+    release.ok("tag_release", "--local", "--all")
+
+    folder = release.repo.root / ".pipeline"
+    lines = {line for path in folder.glob("state*.jsonl") for line in path.read_bytes().splitlines()}
+    release.ok("state", "join", *(str(path) for path in folder.glob("state.*-of-2.jsonl")))
+    for path in folder.glob("state.*-of-2.jsonl"):
+        path.unlink()
+    assert set((folder / "state.jsonl").read_bytes().splitlines()) == lines
+    release.ok("promote", "--all")

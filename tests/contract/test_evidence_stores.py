@@ -120,7 +120,7 @@ def _write(url: str, number: int) -> str:
 
 def test_fifty_concurrent_writers_lose_nothing(url: str, store: Store) -> None:
     processes = multiprocessing.get_context("forkserver")  # a fork of this one would share its connections
-    processes.set_forkserver_preload(["tests.contract.test_evidence"])
+    processes.set_forkserver_preload(["pipeline_steps.evidence.oci", "pipeline_steps.state.state"])
     with processes.Pool(50) as pool:
         written = set(pool.starmap(_write, [(url, number) for number in range(50)]))
     assert len(written) == 50
