@@ -6,7 +6,8 @@
 
 Reads Dockerfile and context as the builder sees them (.dockerignore), args, target, platforms, and the digests of
 the base images, which are resolved once for an image's content. Writes a record with the image's digest. Changes
-outside: `channels.snapshot.images`/NAME:k-<12 hex of the key>, unless an image is there already: the first counts.
+outside: `channels.snapshot.images`/NAME:k-<12 hex of the key>, unless an image is there already: the first counts,
+but in the build of a tag only with a record; without one an image of its own is built beside it, k-<12 hex>-<8 hex>.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 
+from pipeline_steps.ci.build import detect
 from pipeline_steps.core import recipe, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
@@ -61,10 +63,14 @@ def build_image(
     target = recipe.target(config, image, image_key)
     registry = connect(target, config.hosts)
     key = make_key("build_image", recipe.FORMAT, parameters={"image": image_key}, content=it.content, consumed=bases)
-    there = registry.head(target.path, target.name)
     verdict = state.verdict(key)
-    if verdict and verdict.passed and not again and there and verdict.outputs["image"] == _output(target, there.digest):
+    if verdict and verdict.passed and not again and _stands(registry, target, verdict.outputs["image"]):
         return verdict
+    there = registry.head(target.path, target.name)
+    if there and detect(os.environ).tag and not any(there.digest in record.outputs["image"] for record in former):
+        # No record that a release believes names this image, and whoever may write the channel may have put it there.
+        log.info("%s: is an image without a record that counts here; building one for this release", target)
+        target, there = target._replace(tag=f"{target.tag}-{os.urandom(4).hex()}"), None
     builds = builder(os.environ)
     builds.check(it.dockerfile, it.entry.platforms, it.entry.secrets)
     if plan:
@@ -141,6 +147,15 @@ def _named(registry: Registry, target: Reference, built: Built) -> str:
 def _digest(registry: Registry, target: Reference) -> str | None:
     found = registry.head(target.path, target.name)
     return found.digest if found else None
+
+
+def _stands(registry: Registry, target: Reference, output: str) -> bool:
+    """Does the recorded name, one of the target's repository, still stand for the recorded digest?"""
+    known = Reference.parse(output)
+    if known.repository != target.repository or known.tag is None:
+        return False
+    found = registry.head(known.path, known.tag)
+    return found is not None and found.digest == known.digest
 
 
 def _output(target: Reference, digest: str) -> str:

@@ -112,6 +112,24 @@ def test_whoever_pushed_first_wins(folder: Path) -> None:
     assert len(outputs) == 2 and tagged and {output.rpartition("@")[2] for output in outputs} >= {tagged.digest}
 
 
+def test_a_release_takes_no_image_that_no_record_names(
+    folder: Path, tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare tag in the channel may be anybody's."""
+    first = build(folder)
+    monkeypatch.setenv("JENKINS_URL", "https://ci.example.com/")
+    monkeypatch.setenv("TAG_NAME", "hello-0.1.0")
+    assert build(folder) == first, "this one has a record"
+
+    (folder / ".pipeline/state.jsonl").rename(tmp_path / "state-of-a-review.jsonl")
+    mine = build(folder)
+    assert mine.startswith(f"{first.partition('@')[0]}-"), "beside the other's tag"
+    here, path, digest = api(mine)
+    assert here.head(path, digest)
+    assert here.head(path, first.partition("@")[0].rpartition(":")[2]) == here.head(path, first.partition("@")[2])
+    assert build(folder) == mine, "already done"
+
+
 def test_planning_writes_nothing(folder: Path, registry: Running, caplog: pytest.LogCaptureFixture) -> None:
     config, state = opened(folder)
     with caplog.at_level("INFO", "pipeline_steps"):
