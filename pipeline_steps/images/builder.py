@@ -28,6 +28,9 @@ class Request(NamedTuple):
     target: where it goes, with its tag. bases: str(reference) → digest, for all bases of the Dockerfile.
     secrets: id → how BuildKit gets it, `env=NAME` or `src=PATH`. fresh: use no cache. timeout: seconds, None: none.
     already: asked before the target's tag is pushed: the digest it names by now, pushed by another, or None.
+    to: push nothing; a BuildKit of its own writes the image into this file, as an OCI layout, an engine keeps it
+    under the target's name (`docker.save` writes it).
+    oci: with OCI's media types in it, where the builder has a choice; their digest is another than that of docker's.
     """
 
     target: Reference
@@ -43,10 +46,13 @@ class Request(NamedTuple):
     fresh: bool = False
     timeout: float | None = None
     already: Callable[[], str | None] = lambda: None
+    to: Path | None = None
+    oci: bool = True
 
 
 class Built(NamedTuple):
-    """digest: of the manifest in the registry. named: the target's tag was pushed already (not only the digest).
+    """digest: of the manifest in the registry, "" when there is none (Request.to). named: the target's tag was pushed
+    already (not only the digest).
 
     reproducible: the same inputs give the same digest anywhere. tools: versions of what built it.
     """

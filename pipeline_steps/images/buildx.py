@@ -25,6 +25,7 @@ from pipeline_steps.oci import hosts as table
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import speaks_http
 from pipeline_steps.toolbox import process, scratch
+from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger(__name__)
@@ -107,10 +108,10 @@ class Buildx:
                 raise Temporary(f"the build was not done within {request.timeout:.0f} s\n{done.tail()}", where=where)
             if not done.ok:
                 raise self._failure(done.stderr.decode(errors="replace"), request)
-            return self._result(folder, facts)
+            return self._result(folder, facts, request)
 
     def _prepare(self, request: Request, folder: Path) -> None:
-        lay_out(request.context, _made(folder / "context"), epoch=EPOCH)
+        lay_out(request.context, _made(folder / _context_name(request)), epoch=EPOCH)
         dockerfile = _made(folder / "dockerfile") / "Dockerfile"
         dockerfile.write_text(request.dockerfile.pinned(request.bases))
         # What the ignore file leaves out is left out already: this one wins over it and leaves out nothing.
@@ -129,15 +130,15 @@ class Buildx:
             options.append(f"--platform={','.join(request.platforms)}")
         if request.fresh:
             options.append("--no-cache")
-        return [str(self._plugin), "build", *options, str(folder / "context")]
+        return [str(self._plugin), "build", *options, str(folder / _context_name(request))]
 
     def _variables(self, request: Request) -> dict[str, str]:
         names = [source.removeprefix("env=") for source in request.secrets.values() if source.startswith("env=")]
         return {"SOURCE_DATE_EPOCH": str(EPOCH), **{name: self._environ[name] for name in names}}
 
-    def _result(self, folder: Path, facts: Facts) -> Built:
+    def _result(self, folder: Path, facts: Facts, request: Request) -> Built:
         metadata = json.loads((folder / "metadata.json").read_bytes())
-        digest = metadata.get("containerimage.digest")
+        digest = "" if request.to and not facts.own else metadata.get("containerimage.digest")
         if not isinstance(digest, str):
             raise MachineError("buildx reports no digest of what it pushed", advice="use a newer buildx")
         version = process.run([self._plugin, "version"], timeout=30).stdout.decode(errors="replace").split()
@@ -163,9 +164,20 @@ class Buildx:
         )
 
 
+def _context_name(request: Request) -> str:
+    """A name of its own for each context. BuildKit keeps what was sent under the folder's name and asks only for files
+    whose size or time is another: with one name for all, a change that keeps the size would not arrive."""
+    return f"context-{sha256(json.dumps(request.context.content()).encode()).removeprefix('sha256:')[:24]}"
+
+
 def output(request: Request, facts: Facts) -> str:
     """The value of buildx's --output for this builder."""
     target: Reference = request.target
+    rewritten = ",rewrite-timestamp=true" if facts.reproducible else ""
+    if request.to:
+        if not facts.own:
+            return f"type=image,name={target},push=false"
+        return f"type=oci,dest={request.to},oci-mediatypes={str(request.oci).lower()}{rewritten}"
     if not facts.own:
         return f"type=image,name={target},push=true"
     parts = ["type=image", f"name={target.repository}", "push=true", "push-by-digest=true", "name-canonical=true"]

@@ -12,6 +12,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_steps.core.errors import MachineError, PipelineError, Temporary, ToolMissing
@@ -58,6 +59,8 @@ class Docker:
                 self._pull(client, reference._replace(digest=request.bases.get(str(reference), "")), request)
             log.info("building %s with docker %s (classic builder)", request.target, version)
             self._build(client, request)
+            if request.to:
+                return Built("", False, False, {"docker": version})
             found = request.already()
             if found:
                 return Built(found, True, False, {"docker": version})
@@ -121,6 +124,20 @@ class Docker:
         if not digest:
             raise MachineError("the engine reports no digest of what it pushed", where=str(target))
         return digest
+
+
+def save(reference: Reference, to: Path) -> None:
+    """Write an image that the engine has to a file, as `docker save` does, and take its name back.
+
+    Raises MachineError without an engine, or when it has no such image.
+    """
+    with engine() as client:
+        try:
+            with to.open("wb") as sink:
+                for block in client.images.get(str(reference)).save():
+                    sink.write(block)
+        finally:
+            client.images.remove(str(reference))
 
 
 def _extra(request: Request) -> dict[str, bytes]:

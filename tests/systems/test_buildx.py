@@ -14,7 +14,7 @@ import pytest
 
 from pipeline_steps.build_image import build_image
 from pipeline_steps.core.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
-from pipeline_steps.images import context, dockerfile
+from pipeline_steps.images import contents, context, dockerfile
 from pipeline_steps.images.builder import Request
 from pipeline_steps.images.buildx import Buildx, Facts
 from pipeline_steps.images.table import plugin
@@ -252,3 +252,19 @@ def test_the_inputs_are_what_docker_itself_sends(tmp_path: Path, ignore: str) ->
         sent = sorted(member.name.removeprefix("./") for member in tar if not member.isdir())
     ours = context.read(tmp_path / "c", tmp_path / "d" / "Dockerfile")
     assert [each.path for each in ours.inputs] == sent, json.dumps(ignore)
+
+
+@pytest.mark.parametrize("name", ["", "default"], ids=["BuildKit of its own", "the engine's"])
+def test_a_change_that_keeps_the_size_arrives(
+    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """BuildKit asks only for files whose size or time is another; ours have one time."""
+    if name:
+        monkeypatch.setenv("BUILDX_BUILDER", name)
+    folder = checkout(tmp_path / "w", f"{registry.host}/size{name}")
+    for text in ("hello\n", "hallo\n"):
+        write(folder, "app/hello", text)
+        config, state = opened(folder)
+        record = one(build_image("app", config=config, state=state))
+        found = contents.from_registry(Reference.parse(record.outputs["image"]), config.hosts, tmp_path)[0]
+        assert found.data("app/hello", found.members()["app/hello"].layer, 100) == text.encode()
