@@ -36,6 +36,7 @@ class Trial(NamedTuple):
     chart: .tgz or folder. fresh: the namespace is made and removed, else it is there and stays. missing: given the
     digests that ran, the names of images that should have and did not. bundle: folder for a failure's files.
     owner, build: who is told as the namespace's owner. credentials: registry host → (user, password) for pulls.
+    keep: when it fails, leave everything for somebody to look at.
     """
 
     chart: Path
@@ -50,6 +51,7 @@ class Trial(NamedTuple):
     fresh: bool = True
     helm_args: tuple[str, ...] = ()
     credentials: Mapping[str, tuple[str, str]] = {}
+    keep: bool = False
 
 
 class Case(NamedTuple):
@@ -72,11 +74,12 @@ class Observed(NamedTuple):
 
 
 def carry_out(helm: Helm, api: Api, trial: Trial) -> Observed:
-    """Run the trial and clean up after it, whatever happens.
+    """Run the trial and clean up after it, whatever happens (but see Trial.keep).
 
     Raises Unreachable, AccessRefused, Temporary when the cluster cannot be used; Interrupted when we must end.
     """
     process.go_on()
+    kept = False
     if trial.fresh:
         life = round(2 * trial.timeout + 3600)
         namespaces.create(
@@ -87,9 +90,12 @@ def carry_out(helm: Helm, api: Api, trial: Trial) -> Observed:
     try:
         if trial.fresh:
             namespaces.add_pull_secret(api, trial.namespace, trial.credentials)
-        return _observed(helm, api, trial)
+        observed = _observed(helm, api, trial)
+        kept = trial.keep and observed.cause is not None
+        return observed
     finally:
-        _clean_up(helm, api, trial)
+        if not kept:
+            _clean_up(helm, api, trial)
 
 
 def _observed(helm: Helm, api: Api, trial: Trial) -> Observed:

@@ -36,14 +36,12 @@ COMMANDS = (
     Command("init", "pipeline_steps.commands.init", "write a first pipeline.yaml"),
     Command("doctor", "pipeline_steps.commands.doctor", "say what this machine lacks"),
     Command("list", "pipeline_steps.commands.table", "say what there is to run"),
-    Command(
-        "state", "pipeline_steps.commands.state", "show, verify, join, pull the records, or make a page of them"
-    ),
+    Command("state", "pipeline_steps.commands.state", "show, verify, join, pull the records, or make a page of them"),
     Command("sandbox", "pipeline_steps.commands.sandbox", "registry, repository and cluster for this machine"),
     Command("run", "pipeline_steps.commands.run", "the steps of a workflow, one after the other"),
     Command("bump", "", "raise the version of charts in place"),
     Command("record", "pipeline_steps.commands.record", "make any program's result a record"),
-    Command("reproduce", "", "run a recorded stage again and compare"),
+    Command("reproduce", "pipeline_steps.commands.reproduce", "run a recorded stage again and compare"),
 )
 
 

@@ -44,7 +44,7 @@ class Bench(NamedTuple):
     images: name → digest that has to run. parts: name → digests that nodes may report instead of it.
     credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
     unused: values file → names of images that it leaves out and another one does not. helm: None when there is
-    nothing to test.
+    nothing to test. keep: leave what fails in the cluster.
     """
 
     config: Config
@@ -62,16 +62,22 @@ class Bench(NamedTuple):
     api: Callable[[str], Api]
     helm: Helm | None
     credentials: Mapping[str, tuple[str, str]]
+    keep: bool = False
 
 
 @contextlib.contextmanager
-def prepared(checkout: Checkout, chart: Chart, wanted: Settings, snapshot: Snapshot, state: State) -> Iterator[Bench]:
-    """Fetch the snapshot, write it and the values files to disk for as long as the block runs, find helm."""
+def prepared(
+    checkout: Checkout, chart: Chart, wanted: Settings, snapshot: Snapshot, state: State, tgz: bytes | None = None
+) -> Iterator[Bench]:
+    """Fetch the snapshot, write it and the values files to disk for as long as the block runs, find helm.
+
+    tgz: the snapshot, when it is at hand already.
+    """
     config = checkout.config
     images = {name: reference.rpartition("@")[2] for name, reference in snapshot.images.items()}
     with scratch.folder("test") as folder:
         archive = folder / f"{chart.name}.tgz"
-        archive.write_bytes(snapshots.fetch(snapshot, chart, config))
+        archive.write_bytes(snapshots.fetch(snapshot, chart, config) if tgz is None else tgz)
         helm = None if wanted.none else Helm.find()
         values = _values(checkout, chart, wanted, folder / "values")
         yield Bench(
@@ -229,6 +235,7 @@ def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
         fresh=fresh,
         helm_args=bench.wanted.helm_args,
         credentials=bench.credentials if bench.wanted.pull_secret else {},
+        keep=bench.keep,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.charts import documents, paths
@@ -71,9 +72,12 @@ class Recipe(NamedTuple):
         )
 
 
-def read(checkout: Checkout, image: str) -> Recipe:
-    """The recipe of an image with a context. Raises ConfigurationError naming file and line, ToolMissing."""
-    entry, root = checkout.image_entry(image), checkout.config.root
+def read(checkout: Checkout, image: str, *, root: Path | None = None) -> Recipe:
+    """The recipe of an image with a context. root: the folder its files were exported to, if they were.
+
+    Raises ConfigurationError naming file and line, ToolMissing.
+    """
+    entry, root = checkout.image_entry(image), root or checkout.config.root
     where = checkout.config.where(f"images.{image}.context")
     folder = paths.inside(entry.context or "", where=where)
     file = paths.inside(entry.dockerfile, base=folder, where=where)

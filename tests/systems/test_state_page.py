@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pipeline_steps.__main__ import main
 from pipeline_steps.state.state import State
 from tests.support.records import HOSTILE, REASON, story
 
@@ -29,7 +30,8 @@ def browser() -> Iterator[Browser]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hello") / ".pipeline"
     story(State(folder / "state.jsonl"))
-    assert main(["state", "html", "--state", str(folder / "state.jsonl")]) == 0
+    command = [sys.executable, "-m", "pipeline_steps", "state", "html", "--state", str(folder / "state.jsonl")]
+    subprocess.run(command, check=True, capture_output=True)
     return folder / "state.html"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,16 @@ from pipeline_steps.state import chains, graph
 from pipeline_steps.state.page import page
 from pipeline_steps.state.state import State
 from tests.support.records import HOSTILE, Story, digest, story
+
+
+@pytest.fixture(autouse=True)
+def talk() -> Iterator[None]:
+    """A process sets up how the library talks; a test must not leave that behind."""
+    logger = logging.getLogger("pipeline_steps")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = before[:2]
+    logger.setLevel(before[2])
 
 
 @pytest.fixture

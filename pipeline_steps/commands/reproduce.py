@@ -1,0 +1,181 @@
+"""`pipeline-steps reproduce STEP/SUBJECT | ID`: run a recorded stage again here, without publishing, and compare.
+
+    pipeline-steps reproduce snapshot/hello
+    pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --last-failed --keep
+    pipeline-steps reproduce 2f811e24f293 --state downloads/.pipeline
+
+Started in a checkout; reads the recorded revision, not what lies there. ID is the beginning of a record's id.
+Ends with 0 when every output is equal, with 4 naming the first file and byte that differs and the likely cause.
+A test is equal when it ends as recorded; --keep leaves its namespace when it fails, and prints how to look into it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline_steps.core import boundary, step
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import EvidenceError, UsageError
+from pipeline_steps.core.options import Option, parse
+from pipeline_steps.core.reproduction import Outcome
+from pipeline_steps.state.record import VERDICTS, Record
+from pipeline_steps.state.state import FILE, FOLDER, State
+
+OPTIONS = (
+    Option("config", "paths", "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml"),
+    Option("state", "text", "state file, its folder or its URL; default: this checkout's"),
+    Option("last-failed", "flag", "the newest failed record, not the newest verdict"),
+    Option("keep", "flag", "a test that fails again: leave its namespace, print kubectl lines"),
+    Option("cluster", "text", "the cluster of the configuration to test on; default: the recorded one"),
+    Option("timeout", "seconds", "seconds (or 5m, 1h) for a build or a scenario"),
+    Option("quiet", "flag", "only errors on stderr"),
+    Option("verbose", "flag", "more on stderr"),
+)
+LARGEST_STATE = 2**30
+#: Why the other steps are not run again here.
+ASKING = {
+    "selection": "it says what was asked, and makes nothing",
+    "check": "run pipeline-steps check at the revision: it publishes nothing",
+    "report": "it told a review what other records say",
+    "tag_release": "a tag is only a name: reproduce the promote or the snapshot it stands on",
+    **dict.fromkeys(("approval", "merge", "deploy", "audit", "verify", "sweep"), "it asks the world as it is now"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns 0 when equal, 4 when something differs or is not to be had, 2, 7, 8, 75 as steps do."""
+
+    def work() -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        end = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+        arguments = parse("pipeline-steps reproduce", __doc__ or "", OPTIONS, words[end:], os.environ)
+        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
+        boundary.handle_signals()
+        if end != 1:
+            raise UsageError("reproduce what?", advice="STEP/SUBJECT like snapshot/hello, or a record's id")
+        config = step.configuration(arguments)
+        with _state(config, arguments) as state:
+            record = chosen(state.records(), words[0], last_failed=arguments.last_failed)
+            return tell(record, perform(record, config, state, arguments))
+
+    return boundary.guarded(work)
+
+
+@contextmanager
+def _state(config: Config, arguments: Namespace) -> Iterator[State]:
+    """The state that --state names: a file, a folder, a URL that is fetched; or the checkout's own."""
+    given = arguments.state
+    if not given:
+        yield State(config.root / FOLDER / FILE)
+        return
+    if re.match(r"https?://", given):
+        from pipeline_steps.toolbox import scratch
+
+        with scratch.folder("state") as folder:
+            _fetch(given, folder / FILE, config)
+            yield State(folder / FILE)
+        return
+    path = Path.cwd() / given.removeprefix("file://")
+    if path.is_dir() and any(path.glob("state*.jsonl")):
+        yield State(path / FILE)
+        return
+    if not path.is_file():
+        raise UsageError("there is no such state file", where=str(path), advice="name it with --state")
+    yield State(path)
+
+
+def _fetch(url: str, target: Path, config: Config) -> None:
+    """Download a state file, with the login and trust of `hosts` for the URL. Raises AccessRefused, Unreachable."""
+    from pipeline_steps.oci.credentials import login_for
+    from pipeline_steps.oci.hosts import of
+    from pipeline_steps.toolbox import http
+
+    place = url.partition("://")[2]
+    entry = of(config.hosts, place)[1]
+    host, _, path = place.partition("/")
+    login = login_for(host, path, config.hosts) if entry.username else None
+    headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
+    with target.open("wb") as sink:
+        answer = http.Client(ca_file=entry.ca_file).request("GET", url, headers=headers, sink=sink, cap=LARGEST_STATE)
+    if answer.status != 200:
+        raise http.refusal(answer)
+
+
+def chosen(records: Sequence[Record], what: str, *, last_failed: bool) -> Record:
+    """The record that `what` names: STEP/SUBJECT, its newest verdict (or failure), or the beginning of an id.
+
+    Raises UsageError, EvidenceError when there is none or the id is not unique.
+    """
+    name, slash, subject = what.partition("/")
+    if not slash:
+        digits = what.removeprefix("sha256:")
+        if not re.fullmatch(r"[0-9a-f]{4,64}", digits):
+            raise UsageError(f"{what}: write STEP/SUBJECT like snapshot/hello, or four or more digits of an id")
+        found = [record for record in records if record.id.removeprefix("sha256:").startswith(digits)]
+        if len(found) != 1:
+            listed = ", ".join(record.id[7:19] for record in found) or "none"
+            raise EvidenceError(f"{len(found)} records begin with {digits}: {listed}", advice="see state show --graph")
+        return found[0]
+    wanted = ("failed",) if last_failed else tuple(VERDICTS)
+    found = [record for record in records if (record.step, record.subject) == (name, subject)]
+    ended = [record for record in found if record.result in wanted]
+    if not ended:
+        known = sorted({f"{record.step}/{record.subject} ({record.result})" for record in records})
+        raise EvidenceError(
+            f"no {'failed ' if last_failed else ''}record of {what}", advice=f"there are: {', '.join(known) or 'none'}"
+        )
+    return ended[-1]
+
+
+def perform(record: Record, config: Config, state: State, arguments: Namespace) -> Outcome:
+    """Make again what `record` says was made. Raises UsageError for a step that makes nothing."""
+    boundary.log.info("%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result)
+    known = {each.id: each for each in state.records()}
+    if record.step == "integration_test":
+        from pipeline_steps.core import retesting
+
+        return retesting.integration_test(
+            record, config, known, cluster=arguments.cluster, keep=arguments.keep, timeout=arguments.timeout
+        )
+    if arguments.keep or arguments.cluster:
+        raise UsageError(f"--keep and --cluster are for integration_test, not for {record.step}")
+    if record.step not in ("snapshot", "promote", "build_image"):
+        why = ASKING.get(record.step, "its program is not ours: run it again as its parameters say")
+        raise UsageError(f"{record.step} is not reproduced: {why}")
+    if not record.passed:
+        raise UsageError(
+            f"this {record.step} {record.result}, there is no output to compare: {record.reason or 'no reason given'}",
+            advice=f"run pipeline-steps {record.step} at revision {str(record.revision)[:12]}",
+        )
+    if record.step == "build_image":
+        from pipeline_steps.core import rebuilding
+
+        return rebuilding.build_image(record, config, timeout=arguments.timeout)
+    from pipeline_steps.core import repacking
+
+    return repacking.snapshot(record, config) if record.step == "snapshot" else repacking.promote(record, config, known)
+
+
+def tell(record: Record, outcome: Outcome) -> int:
+    """Print what is equal and what is not; returns 0. Raises EvidenceError when something differs."""
+    for note in outcome.notes:
+        boundary.log.info("%s", note)
+    for line in outcome.equal:
+        print(f"equal: {line}")
+    for line in outcome.differences:
+        print(f"differs: {line}")
+    if outcome.differences:
+        raise EvidenceError(
+            f"{record.step} of {record.subject} is not reproduced: {outcome.differences[-1]}", where=record.id[:19]
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,158 @@
+"""Charts made again without publishing: a snapshot from the recorded revision, a release from its tested snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts.archive import Archive, Files
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.charts.derive import Derived, derive
+from pipeline_steps.core import packaging
+from pipeline_steps.core.checkout import Checkout, opened
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
+from pipeline_steps.core.reproduction import Outcome, first_difference, how_many, inputs_that_differ, parts_of_chart
+from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.state.record import Record
+
+
+def source_of(record: Record, config: Config, content: Callable[[Checkout], str | None]) -> Checkout:
+    """The recorded revision, or the checkout as it stands where that is what the record was made from.
+
+    content: of the record's subject in a checkout. Raises EvidenceError when neither has the recorded content:
+    modifications are in no record, only their names.
+    """
+    here = opened(config)
+    try:
+        at = opened(config, here.source.revision(record.revision or ""))
+        found = content(at)
+        if found == record.content:
+            return at
+        told = f"revision {str(record.revision)[:12]} has content {str(found)[:19]}"
+    except UsageError as error:
+        told = str(error)
+    except ConfigurationError as error:
+        told = f"revision {str(record.revision)[:12]} cannot be read: {error}"
+    with contextlib.suppress(ConfigurationError):
+        if content(here) == record.content:
+            return here
+    modified = record.parameters.get("modified") or ()
+    made = f", made with local modifications of {', '.join(map(str, modified))}" if modified else ""
+    raise EvidenceError(
+        f"the recorded content {str(record.content)[:19]}{made} is not here: {told}",
+        where=str(config.root),
+        advice="go to a checkout with these modifications: a record names them and does not hold them"
+        if modified
+        else "fetch the recorded revision (git fetch --all --tags), or go to the checkout it was made in",
+    )
+
+
+def snapshot(record: Record, config: Config) -> Outcome:
+    """Pack the recorded content with the recorded images and compare with the recorded tar.
+
+    Raises EvidenceError when the content is not to be had.
+    """
+    checkout = source_of(record, config, lambda it: it.content_of(record.subject))
+    chart = checkout.chart(record.subject)
+    files = packaging.files_of(checkout, chart)
+    differ = inputs_that_differ(record.inputs, packaging.inputs(packaging.images_of(record), files))
+    made = repacked(record, checkout, chart, files)
+    if made.tar_digest == record.outputs.get("tar"):
+        return Outcome((f"tar {made.tar_digest}",), tuple(differ))
+    return _compared(record, made, config, differ)
+
+
+def repacked(record: Record, checkout: Checkout, chart: Chart, files: Files) -> Archive:
+    """The snapshot's archive, with the version and the images of its record."""
+    edits = packaging.edits(checkout, chart, files, packaging.images_of(record))
+    return derive(files, str(record.parameters["version"]), edits, chart.path).archive
+
+
+def promote(record: Record, config: Config, known: Mapping[str, Record]) -> Outcome:
+    """Derive the release from its tested snapshot again; compare its tar, and each recorded change.
+
+    known: records by id. Raises EvidenceError when the snapshot or its record is not to be had.
+    """
+    tested = used(record, "snapshot", known)
+    checkout = source_of(record, config, lambda it: it.content_of(record.subject))
+    chart = checkout.chart(record.subject)
+    files, notes = _tested(tested, checkout, chart, config)
+    edits = packaging.edits(checkout, chart, files, packaging.images_of(record))
+    made: Derived = derive(files, str(record.parameters["version"]), edits, chart.path)
+    changes = [msgspec.structs.asdict(change) for change in made.changes]
+    recorded = [dict(change) for change in record.parameters.get("changes", ())]
+    odd = [str(change) for change in changes if change not in recorded]
+    odd += [f"recorded, not made here: {change}" for change in recorded if change not in changes]
+    if made.archive.tar_digest == record.outputs.get("tar"):
+        equal = (f"tar {made.archive.tar_digest}", *([] if odd else [f"{len(changes)} changes"]))
+        return Outcome(equal, tuple(f"change {change}" for change in odd), notes)
+    found = _compared(record, made.archive, config, [])
+    return found._replace(notes=(*notes, *found.notes))
+
+
+def _tested(tested: Record, checkout: Checkout, chart: Chart, config: Config) -> tuple[Files, tuple[str, ...]]:
+    """The files of the tested snapshot: from where it was published, else packed again to the recorded tar."""
+    try:
+        tgz = published(tested, config)
+        return archives.unpack(tgz, tested.outputs["chart"]), ()
+    except PipelineError as error:
+        made = repacked(tested, checkout, chart, packaging.files_of(checkout, chart))
+        if made.tar_digest != tested.outputs.get("tar"):
+            raise
+        words = f"the tested snapshot cannot be had ({error}); packed again, its tar is the recorded one"
+        return archives.unpack(made.tgz, chart.path), (words,)
+
+
+def used(record: Record, step: str, known: Mapping[str, Record]) -> Record:
+    """The record of a step that `record` stands on. Raises EvidenceError when the state lacks it."""
+    for identity in record.uses:
+        found = known.get(identity)
+        if found is not None and found.step == step and found.passed:
+            return found
+    raise EvidenceError(
+        f"{record.step} of {record.subject} stands on a {step} whose record is not in this state",
+        where=record.id[:19],
+        advice="bring the state files of the earlier stages, too: pipeline-steps state join",
+    )
+
+
+def published(record: Record, config: Config) -> bytes:
+    """The .tgz that a record names, from where it was published, whatever the channels are now.
+
+    Raises EvidenceError when it is gone or another one, and the errors of its repository.
+    """
+    reference = record.outputs.get("chart", "")
+    place, _, last = reference.rpartition("@")[0].rpartition("/")
+    version = str(record.parameters.get("version") or "")
+    url = place if last else ""
+    if not url or not version:
+        raise EvidenceError(f"the record names no published chart: {reference!r}", where=record.id[:19])
+    repository = open_repository(url, config.hosts)
+    found = repository.find(record.subject, version)
+    if found is None:
+        raise EvidenceError(f"{reference} is gone")
+    if found.tar_digest != record.outputs.get("tar"):
+        raise EvidenceError(f"its tar is {found.tar_digest}, recorded {record.outputs.get('tar')}", where=reference)
+    return repository.fetch(found)
+
+
+def _compared(record: Record, made: Archive, config: Config, differ: list[str]) -> Outcome:
+    """Where the archive made here differs from the recorded one, by file and byte where that can be had."""
+    digests = f"tar: recorded {record.outputs.get('tar')}, here {made.tar_digest}"
+    try:
+        theirs = archives.unpack(published(record, config), record.outputs["chart"])
+    except PipelineError as error:
+        note = f"the recorded archive cannot be compared file by file: {error}"
+        return Outcome((), (*differ, digests), (note,))
+    ours = archives.unpack(made.tgz)
+    old, new = parts_of_chart(theirs, theirs.executables), parts_of_chart(ours, ours.executables)
+    first, names = first_difference(old, new), how_many(old, new)
+    if first is None:
+        note = "the files are equal; order, times or owners in the tar are not: another program made one of them"
+        return Outcome((), (*differ, digests), (note,))
+    others = (f"{len(names)} files differ: {', '.join(names[:10])}",) if len(names) > 1 else ()
+    return Outcome((), (*differ, digests, str(first)), others)

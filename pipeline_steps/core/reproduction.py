@@ -1,0 +1,168 @@
+"""What was made again against what was recorded: the first difference, and its likely cause. Pure.
+
+Making it again stands in `repacking`, `rebuilding` and `retesting`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+#: Bytes shown before and after the first that differs.
+_BEFORE, _AFTER = 24, 40
+#: What package managers and compilers of images leave behind that changes when the world does.
+_PACKAGES = re.compile(
+    r"(^|/)(lib/apk/db|var/lib/(dpkg|rpm|apt|pacman)|var/cache|usr/lib/sysimage/rpm|etc/apk|site-packages|node_modules"
+    r"|go/pkg/mod|\.m2)(/|$)|\.dist-info/"
+)
+_TIMES = re.compile(
+    rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|[A-Z]{3,4}|[+-]\d\d:?\d\d))?"
+    rb"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? .{0,7}[A-Z][a-z]{2} .{0,30}|\b1[0-9]{9}(\d{3})?\b|\b\d\d:\d\d:\d\d\b"
+)
+
+
+class Part(NamedTuple):
+    """A file of what is compared. kind: "file", "folder", "link" or another word. mode: permission bits.
+
+    data: its bytes, the target of a link; owner: like "0:0", where that counts.
+    """
+
+    data: bytes
+    mode: int = 0o644
+    kind: str = "file"
+    owner: str = ""
+
+
+class Difference(NamedTuple):
+    """The first difference. at: byte offset, or None where it is not about bytes. words: what differs, both sides.
+
+    cause: the likely reason, for people.
+    """
+
+    file: str
+    at: int | None
+    words: str
+    cause: str
+
+    def __str__(self) -> str:
+        place = f" at byte {self.at}" if self.at is not None else ""
+        return f"{self.file}{place}: {self.words}; likely cause: {self.cause}"
+
+
+class Outcome(NamedTuple):
+    """What making it again came to. equal: every output, one line each; differences: what is not; notes: to know."""
+
+    equal: tuple[str, ...]
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def first_difference(recorded: Mapping[str, Part], ours: Mapping[str, Part], *, tools: str = "") -> Difference | None:
+    """The first file by name that differs, None when all are equal. tools: which versions differ, "" when none do."""
+    for name in sorted(recorded.keys() | ours.keys()):
+        old, new = recorded.get(name), ours.get(name)
+        if old is not None and new is not None:
+            if old == new:
+                continue
+            return _differs(name, old, new, tools)
+        missing = "is recorded and not made here" if new is None else "is made here and not recorded"
+        return Difference(name, None, missing, _cause_of_name(name, tools))
+    return None
+
+
+def how_many(recorded: Mapping[str, Part], ours: Mapping[str, Part]) -> list[str]:
+    """Every name that differs, sorted."""
+    return sorted(name for name in recorded.keys() | ours.keys() if recorded.get(name) != ours.get(name))
+
+
+def _differs(name: str, old: Part, new: Part, tools: str) -> Difference:
+    if old.kind != new.kind:
+        return Difference(name, None, f"recorded a {old.kind}, here a {new.kind}", _cause_of_name(name, tools))
+    if old.data != new.data:
+        at = _first(old.data, new.data)
+        words = f"recorded {_shown(old.data, at)}, here {_shown(new.data, at)}"
+        return Difference(name, at, words, _cause_of_bytes(name, old.data, new.data, at, tools))
+    if old.mode != new.mode:
+        cause = "file mode: the umask, or a source that does not keep modes (git's core.fileMode)"
+        return Difference(name, None, f"recorded mode {old.mode:04o}, here {new.mode:04o}", cause)
+    return Difference(name, None, f"recorded owner {old.owner}, here {new.owner}", "the account that made it")
+
+
+def _first(old: bytes, new: bytes) -> int:
+    return next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+
+
+def _shown(data: bytes, at: int) -> str:
+    """The bytes around the one that differs, as a Python literal, or the end of the file."""
+    part = data[max(0, at - _BEFORE) : at + _AFTER]
+    return f"{part!r}" if at < len(data) else f"{part!r} and its end"
+
+
+def _cause_of_bytes(name: str, old: bytes, new: bytes, at: int, tools: str) -> str:
+    if old.replace(b"\r\n", b"\n") == new.replace(b"\r\n", b"\n"):
+        return "line ends: something turned them (git's core.autocrlf, an editor)"
+    before, after = _time(old, at), _time(new, at)
+    if before and after:
+        if _same_instant(before, after):
+            return "time zone: the same moment, written for different zones"
+        return "the time of the build is written into it: use SOURCE_DATE_EPOCH, or leave it out"
+    return _cause_of_name(name, tools)
+
+
+def _time(data: bytes, at: int) -> str:
+    """The time that is written around a byte, "" when none is."""
+    start = max(0, at - 40)
+    for found in _TIMES.finditer(data[start : at + 40]):
+        if start + found.start() <= at <= start + found.end():
+            return found[0].decode(errors="replace")
+    return ""
+
+
+def _same_instant(old: str, new: str) -> bool:
+    """Whether two times that name their zones are the same moment.
+
+    >>> _same_instant("2026-01-31T10:00:00+00:00", "2026-01-31T12:00:00+02:00")
+    True
+    >>> _same_instant("2026-01-31T10:00:00Z", "2026-01-31T12:00:00Z")
+    False
+    """
+    try:
+        first, second = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (old, new))
+        return first == second and first.utcoffset() != second.utcoffset()
+    except (ValueError, TypeError):
+        return False
+
+
+def _cause_of_name(name: str, tools: str) -> str:
+    if _PACKAGES.search(name):
+        return "unpinned input: packages are fetched while building, and the world has moved on"
+    if re.search(r"(^|/)charts/[^/]+\.tgz$", name):
+        return "unpinned input: another archive of the dependency than recorded"
+    if tools:
+        return f"tool version: {tools}"
+    return "something that is not recorded: an input that is fetched, a random order, or this machine"
+
+
+def tools_that_differ(recorded: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """Versions of tools that both know and that differ, in words; "" when none do."""
+    known = sorted(recorded.keys() & here.keys())
+    return ", ".join(
+        f"{name} {here[name]}, recorded {recorded[name]}" for name in known if recorded[name] != here[name]
+    )
+
+
+def inputs_that_differ(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """One line for each input by digest that is not the recorded one."""
+    return [
+        f"input {name}: recorded {recorded.get(name, 'none')}, here {here.get(name, 'none')}; "
+        "likely cause: unpinned input: its name stands for something else now"
+        for name in sorted(recorded.keys() | here.keys())
+        if recorded.get(name) != here.get(name)
+    ]
+
+
+def parts_of_chart(files: Mapping[str, bytes], executables: frozenset[str]) -> dict[str, Part]:
+    """A chart's files as parts; modes are the two that its archive knows."""
+    return {name: Part(data, 0o755 if name in executables else 0o644) for name, data in files.items()}

@@ -1,0 +1,157 @@
+"""A recorded test run again: the recorded snapshot by digest, the same values, on a cluster that is named."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline_steps.charts.chart import Chart
+from pipeline_steps.clusters.scenario import Scenario, values_files
+from pipeline_steps.core import bench, packaging, repacking, snapshots, testing
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import ChartFailed, EvidenceError, PipelineError, UsageError
+from pipeline_steps.core.reproduction import Outcome, tools_that_differ
+from pipeline_steps.core.testing import Settings
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import FILE, FOLDER, State
+
+#: Below .pipeline: bundles and reports of what was run again, by the record's id; no step reads the records there.
+REPRODUCED = "reproduced"
+
+
+def integration_test(
+    record: Record, config: Config, known: Mapping[str, Record], *, cluster: str | None, keep: bool,
+    timeout: float | None,
+) -> Outcome:  # fmt: skip
+    """Run the recorded scenario again and compare how it ends, and what ran.
+
+    known: records by id. cluster: instead of the recorded one. keep: leave what fails in its namespace.
+    Raises UsageError (nothing to run), EvidenceError (content or snapshot is not to be had), MachineError, Temporary.
+    """
+    _refuse(record)
+    tested = repacking.used(record, "snapshot", known)
+    checkout = repacking.source_of(record, config, lambda it: it.content_of(record.subject))
+    chart = checkout.chart(record.subject)
+    wanted = _settings(record, checkout, chart, timeout)
+    one = _scenario(record, config, chart, wanted, cluster)
+    state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
+    snapshot, tgz = snapshots.of(tested, chart), _tgz(tested, checkout)
+    with (
+        bench.prepared(checkout, chart, wanted, snapshot, state, tgz) as ready,
+        contextlib.suppress(ChartFailed),  # it is recorded, and compared
+    ):
+        bench.run(ready._replace(keep=keep), one)
+    again = state.added[-1]
+    found = compared(record, again)
+    if again.result == "failed":
+        kept = kubectl(state, config, one.cluster) if keep else []
+        where = state.folder / "failures"
+        found = found._replace(notes=(*found.notes, f"here: {again.reason}", f"what was collected: {where}", *kept))
+    return found
+
+
+def compared(record: Record, again: Record) -> Outcome:
+    """How two runs of a scenario compare: how they ended, why, and which images ran."""
+    tools = tools_that_differ(record.tools, again.tools)
+    notes = (f"versions: {tools}",) if tools else ()
+    if record.result != again.result:
+        cause = f"tool version: {tools}" if tools else "not the content: the cluster, the time, or chance"
+        why = (again if again.result == "failed" else record).reason or ""
+        words = f"recorded {record.result}, here {again.result} ({_first(why)}); likely cause: {cause}"
+        return Outcome((), (words,), notes)
+    if record.result == "failed":
+        old, new = kind(record.reason or ""), kind(again.reason or "")
+        if old == new:
+            return Outcome((f"fails as recorded: {old}",), (), notes)
+        return Outcome((), (f"fails otherwise: recorded {_first(record.reason)}, here {_first(again.reason)}",), notes)
+    ran = [{k: v for k, v in each.outputs.items() if k.startswith("ran.")} for each in (record, again)]
+    odd = [
+        f"{name}: recorded {ran[0].get(name, 'nothing')}, here {ran[1].get(name, 'nothing')}; likely cause: "
+        "unpinned input: an image without digest"
+        for name in sorted(ran[0].keys() | ran[1].keys())
+        if ran[0].get(name) != ran[1].get(name)
+    ]
+    if odd:
+        return Outcome((), tuple(odd), notes)
+    return Outcome(("passes as recorded", *(f"{name} {value}" for name, value in sorted(ran[1].items()))), (), notes)
+
+
+def kind(reason: str) -> str:
+    """What kind of failure a recorded reason tells of: what stands behind "on CLUSTER".
+
+    >>> kind("hello install-default on k131: image not run: of image web what was built never ran")
+    'image not run'
+    """
+    found = re.match(r"\S+ \S+ on [^:]+: ([^:]+)", reason)
+    return found[1] if found else _first(reason)
+
+
+def kubectl(state: State, config: Config, cluster: str) -> list[str]:
+    """Lines to paste that look into the namespace that was kept, and that remove it."""
+    places = [record.outputs["namespace"] for record in state.added if record.result == "started"]
+    namespace = places[-1].partition("/")[2]
+    entry = config.clusters[cluster]
+    file = config.root / Path(entry.kubeconfig).expanduser()
+    context = f" --context {shlex.quote(entry.context)}" if entry.context else ""
+    call = f"kubectl --kubeconfig {shlex.quote(str(file))}{context}"
+    return [
+        f"namespace {namespace} is kept on {cluster}:",
+        f"{call} -n {namespace} get pods,jobs,events",
+        f"{call} -n {namespace} describe pods",
+        f"{call} -n {namespace} logs --all-containers --prefix --selector ''",
+        f"{call} delete namespace {namespace}",
+    ]
+
+
+def _refuse(record: Record) -> None:
+    if record.parameters.get("scenario") == testing.NOTHING.kind:
+        raise UsageError(f"nothing was tested, there is nothing to run again: {record.parameters.get('none')}")
+    if record.result not in ("passed", "failed"):
+        raise UsageError(
+            f"this test {record.result} and says nothing about the chart: {record.reason or 'no reason given'}",
+            advice="name a passed or failed one; state show lists them",
+        )
+
+
+def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float | None) -> Settings:
+    """The chart's settings at the revision, with what the record says was used."""
+    wanted = testing.settings(checkout.config, chart, timeout=timeout)._replace(
+        none=None,
+        namespace=str(record.parameters["namespace"]),
+        helm_args=tuple(map(str, record.parameters.get("helm_args", ()))),
+    )
+    values = str(record.parameters.get("values", ""))
+    if values and values not in values_files(testing.own_files(checkout, chart), wanted.values):
+        wanted = wanted._replace(values=glob.escape(values))
+    return wanted
+
+
+def _scenario(record: Record, config: Config, chart: Chart, wanted: Settings, cluster: str | None) -> Scenario:
+    recorded = str(record.parameters["cluster"])
+    given = cluster or (recorded if recorded in config.clusters else None)
+    names = testing.cluster_names(config, chart, wanted, given)
+    if len(names) > 1:
+        known = ", ".join(names)
+        raise UsageError(f"the recorded cluster {recorded} is not configured", advice=f"--cluster one of {known}")
+    return Scenario(str(record.parameters["scenario"]), str(record.parameters.get("values", "")), names[0])
+
+
+def _tgz(tested: Record, checkout: Checkout) -> bytes:
+    """The very snapshot that was tested: as published, else packed again to the recorded tar."""
+    try:
+        return repacking.published(tested, checkout.config)
+    except PipelineError as error:
+        chart = checkout.chart(tested.subject)
+        made = repacking.repacked(tested, checkout, chart, packaging.files_of(checkout, chart))
+        if made.tar_digest != tested.outputs.get("tar"):
+            raise EvidenceError(f"the tested snapshot cannot be had: {error}", where=tested.id[:19]) from error
+        return made.tgz
+
+
+def _first(text: str | None) -> str:
+    return (text or "no reason").partition("\n")[0]

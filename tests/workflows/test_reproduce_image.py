@@ -1,0 +1,118 @@
+"""`reproduce` of images with the real engine: equal where BuildKit can, the differing file named where it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.build_image import build_image
+from pipeline_steps.oci.reference import Reference
+from pipeline_steps.oci.registry import Registry
+from pipeline_steps.state.record import Record
+from tests.support import machine
+from tests.support.images import BUSYBOX, checkout, one, opened, write
+from tests.support.registries import Running
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Running]:
+    with machine.registry() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def buildkit(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in docker_engine.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def built(folder: Path) -> Record:
+    config, state = opened(folder)
+    return one(build_image("app", config=config, state=state))
+
+
+def reproduce(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline_steps", "reproduce", "build_image/app"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def dated(folder: Path) -> None:
+    """An image that says when it was built."""
+    shutil.copy(BUSYBOX, folder / "app/busybox")
+    command = '"/bin/busybox", "sh", "-c", "/bin/busybox date -Ins > /stamp; /bin/busybox chmod 640 /stamp"'
+    write(folder, "app/Dockerfile", f"FROM scratch\nCOPY busybox /bin/\nRUN [{command}]\n")
+
+
+def test_the_same_digest_is_made_from_the_revision_alone(tmp_path: Path, registry: Running) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/same")
+    record = built(folder)
+    digest = str(Reference.parse(record.outputs["image"]).digest)
+    (folder / "app/hello").write_text("moved on\n")
+    here = Registry(registry.host, plain_http=True)
+    before = here.tags("same/snap/app")
+    done = reproduce(folder)
+    assert done.returncode == 0 and f"equal: manifest {digest}" in done.stdout, done.stderr
+    assert here.tags("same/snap/app") == before, "nothing was pushed"
+
+
+def test_a_file_that_says_the_date_is_named_with_its_byte(tmp_path: Path, registry: Running) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/dated")
+    dated(folder)
+    built(folder)
+    done = reproduce(folder)
+    told = done.stdout
+    assert done.returncode == 4 and "differs: manifest: recorded sha256:" in told
+    [line] = [line for line in told.splitlines() if line.startswith("differs: stamp at byte ")]
+    assert "likely cause: the time of the build is written into it" in line
+
+
+def test_inputs_that_are_gone_are_refused_by_name(tmp_path: Path, registry: Running) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/gone")
+    write(folder, "app/made.cache", "ignored by git, not by docker\n")
+    record = built(folder)
+    assert record.parameters["source_ignored"] == ["made.cache"]
+    assert reproduce(folder).returncode == 0, "while it lies here"
+    (folder / "app/made.cache").unlink()
+    done = reproduce(folder)
+    assert done.returncode == 4 and "files that the source ignores went into it (made.cache)" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["the engine's BuildKit", "the classic builder"])
+def test_other_builders_are_compared_by_files_modes_and_configuration(
+    tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """They promise no digest. What differs is planted: the record names the image of another content."""
+    monkeypatch.setenv("BUILDX_BUILDER", "default")
+    if kind == "the classic builder":
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))  # without the plugin
+    folder = checkout(tmp_path / "w", f"{registry.host}/{len(kind)}")
+    record = built(folder)
+    assert record.parameters["reproducible"] is False
+    done = reproduce(folder)
+    assert done.returncode == 0 and "files, their modes and owners, and the configuration" in done.stdout, done.stderr
+    write(folder, "app/hello", "hallo\n")
+    other = built(folder)
+    fields = json.loads((folder / ".pipeline/state.jsonl").read_text().splitlines()[1])
+    assert fields.pop("id") == record.id and fields.pop("schema") == 1
+    opened(folder)[1].add({**fields, "outputs": other.outputs})
+    done = reproduce(folder)
+    assert done.returncode == 4, done.stderr
+    assert "differs: app/hello at byte 1: recorded b'hallo\\n', here b'hello\\n'; likely cause: " in done.stdout
+
+
+def test_the_tool_version_is_told(tmp_path: Path, registry: Running) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/tools")
+    built(folder)
+    path = folder / ".pipeline/state.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    path.unlink()
+    _, state = opened(folder)
+    state.add({**{k: v for k, v in records[-1].items() if k not in ("id", "schema")}, "tools": {"buildkit": "0.1.0"}})
+    done = reproduce(folder)
+    assert done.returncode == 0 and "recorded 0.1.0" in done.stderr, done.stderr
