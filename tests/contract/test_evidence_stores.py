@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, Unreachable
+from pipeline_steps.core.errors import AccessRefused, ConfigurationError, EvidenceError, PipelineError, Unreachable
 from pipeline_steps.evidence.store import Store, subjects
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.evidence.table import open_store
+from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.state.record import Record, decode, encode
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.files import sha256
-from tests.support.registries import free_port, registry
+from tests.support.registries import TokenServer, free_port, registry
 
 CONTENT = f"sha256:{'c' * 64}"
 OTHER = f"sha256:{'d' * 64}"
@@ -240,3 +241,43 @@ def test_finding_a_record_in_a_folder_opens_no_more_when_the_store_grows(tmp_pat
         begin = next(number for number, call in enumerate(calls) if str(folder) in call)
         opened.append(len(calls) - begin)
     assert opened[0] == opened[1] > 1
+
+
+def test_logins_come_from_hosts_and_a_refused_one_is_never_an_empty_store(tmp_path: Path) -> None:
+    line, record = made(outputs={"tar": TAR})
+    with (
+        TokenServer(tmp_path / "t", {"ci": "hunter2-of-ci"}) as server,
+        registry(tmp_path / "r", auth=server.auth) as running,
+    ):
+        url = f"oci://{running.host}/ci/evidence"
+        store = open_store(url, {f"{running.host}/ci": Host("ci", "hunter2-of-ci", plain_http=True)})
+        store.put(line, record, {})
+        assert store.about(TAR) == {record.id} and store.read(record.id) == line
+        for hosts in ({}, {running.host: Host("ci", "wrong-one", plain_http=True)}):
+            with pytest.raises(AccessRefused):
+                open_store(url, hosts).about(TAR)
+            with pytest.raises(AccessRefused):
+                open_store(url, hosts).put(line, record, {})
+
+
+def test_what_a_signal_ended_is_given_by_the_next_run(tmp_path: Path) -> None:
+    """After a signal nothing new is written outside; the record is in the file and reaches the store later."""
+    fields = {"step": "check", "subject": "hello", "key": "k", "content": CONTENT, "started": "t"}
+    store = open_store((tmp_path / "store").as_uri(), {})
+    state = State(tmp_path / "state.jsonl", Stores([store], store))
+    stopped = state.add({**fields, "result": "interrupted"})
+    assert store.about(CONTENT) == set()
+    again = State(state.path, Stores([store], store))
+    again.about([CONTENT])
+    again.settle()
+    assert store.about(CONTENT) == {stopped.id}
+
+
+def test_a_store_that_is_down_is_asked_once_for_all_charts(tmp_path: Path) -> None:
+    store = open_store(f"oci://127.0.0.1:{free_port()}/evidence", {})
+    stores = Stores([store], store)
+    with pytest.raises(Unreachable) as first:
+        stores.about([CONTENT], ())
+    with pytest.raises(Unreachable) as second:
+        stores.about([OTHER], ())
+    assert second.value is first.value
