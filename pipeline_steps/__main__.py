@@ -41,5 +41,18 @@ def _unknown(name: str) -> int:
     return 2
 
 
+def entry() -> int:
+    """What the installed command calls: as `main`, quiet when the reader of its output has gone."""
+    import os
+
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, as shells report it
+    return code
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(entry())

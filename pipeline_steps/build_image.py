@@ -79,7 +79,7 @@ def build_image(
     parameters = {"builder": it.kind, "key": image_key, "source_ignored": list(it.context.source_ignored)}
     with attempt(
         state, step="build_image", subject=image, key=key, content=it.content, revision=checkout.revision,
-        parameters=parameters, inputs=bases, supersedes=[record.id for record in former] if pull else (),
+        parameters=parameters, inputs=bases, supersedes=[record.id for record in former],
     ) as trial:  # fmt: skip
         if there and not again:
             trial.parameters["taken"] = True

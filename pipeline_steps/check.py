@@ -15,21 +15,18 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.charts.chart import Chart
-from pipeline_steps.clusters import scenario
 from pipeline_steps.clusters.helm import Helm
-from pipeline_steps.core import checks, step
+from pipeline_steps.core import checks, gates, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed
-from pipeline_steps.core.testing import own_files, values_pattern
-from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, junit, scratch
 
 NEEDS = ("helm",)
 WRITES = (".pipeline/junit",)
-FORMAT = 1
 
 log = logging.getLogger("pipeline_steps.check")  # not __name__, which is __main__ under -m
 
@@ -49,16 +46,14 @@ def check(
     """
     checkout = opened(config)
     it = checkout.chart(chart)
-    files = own_files(checkout, it)
-    values = scenario.values_files(files, values_pattern(config, it)) or ("",)
+    parameters = gates.check_parameters(checkout, it, config)
+    values = tuple(parameters["values"])
     if plan:
         log.info("%s: would lint and render it with %s; writes nothing outside", chart, ", ".join(values))
         return ()
-    parameters = {"values": list(values), "commands": list(config.check.commands)}
-    key = make_key("check", FORMAT, parameters=parameters, content=it.content, consumed={})
     with attempt(
-        state, step="check", subject=chart, key=key, content=it.content, revision=checkout.revision,
-        parameters=parameters,
+        state, step="check", subject=chart, key=gates.check_key(checkout, it, config), content=it.content,
+        revision=checkout.revision, parameters=parameters,
     ) as trial:  # fmt: skip
         helm = Helm.find()
         trial.tools["helm"] = helm.version

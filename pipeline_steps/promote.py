@@ -10,6 +10,7 @@ outside: images copied to `channels.production.images`, then one version in each
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 from typing import Any
@@ -50,8 +51,9 @@ def promote(
     """
     if apply:
         raise NotYet("promote --apply")
-    unchanged(opened(config), chart)
-    checkout = opened(config, revision=tag or tag_here(chart, state))
+    here = opened(config)
+    unchanged(here, chart)
+    checkout = opened(config, revision=tagged(here, tag or tag_here(here, chart, state)))
     proof = evidence.prove(checkout, chart, config, state)
     moves = release.moves(proof, config)
     parameters = {
@@ -84,13 +86,26 @@ def promote(
         return trial.passed({**publishing.publish(repositories, made.archive), **names})
 
 
-def tag_here(chart: str, state: State) -> str:
-    """The CI's tag, else the tag that tag_release recorded here last. Raises UsageError without one."""
+def tag_here(checkout: Checkout, chart: str, state: State) -> str:
+    """The CI's tag, else the tag that tag_release recorded for the content that is checked out.
+
+    Raises UsageError without one.
+    """
     tag = detect(os.environ).tag
-    records = state.find(step="tag_release", subject=chart)
-    if not tag and not records:
-        raise UsageError("promote which tag?", advice="give --tag NAME, or run tag_release first")
-    return tag or str(records[-1].parameters["tag"])
+    if tag:
+        return tag
+    records = state.find(step="tag_release", subject=chart, content=checkout.chart(chart).content)
+    if not records:
+        raise UsageError("promote which tag?", where=chart, advice="give --tag NAME, or run tag_release first")
+    return str(records[-1].parameters["tag"])
+
+
+def tagged(checkout: Checkout, tag: str) -> str:
+    """The revision that the tag names; branches and abbreviations are no tags. Raises UsageError."""
+    known = checkout.source.tags(glob.escape(tag)).get(tag)
+    if known is None:
+        raise UsageError(f"there is no tag {tag!r} here", advice="git fetch --tags origin, or correct it")
+    return known.revision
 
 
 def unchanged(checkout: Checkout, chart: str) -> None:

@@ -61,6 +61,7 @@ def snapshot(
     with attempt(
         state, step="snapshot", subject=chart, key=key, content=it.content, revision=checkout.revision,
         parameters={**parameters, "modified": list(it.modified)}, inputs=inputs, uses=uses,
+        supersedes=[former.id for former in state.find(step="snapshot", subject=chart, content=it.content)],
     ) as trial:  # fmt: skip
         trial.intend({"chart": repositories[0].url, "tar": made.tar_digest, **names})
         return trial.passed({**publishing.publish(repositories, made), **names})

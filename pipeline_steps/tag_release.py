@@ -49,8 +49,10 @@ def tag_release(
     checkout = opened(config)
     proof = prove(checkout, chart, config, state)
     name = release.tag_of(proof.chart, config)
-    key = make_key("tag_release", FORMAT, parameters={"tag": name}, content=proof.chart.content, consumed={})
-    there = tagged(checkout, proof.chart, name)
+    key = make_key(
+        "tag_release", FORMAT, parameters={"tag": name, "local": local}, content=proof.chart.content, consumed={}
+    )
+    there = tagged(checkout, proof.chart, name)  # a tag set with --local only is not done without it
     former = None if again else state.verdict(key)
     if former and former.passed and there:
         return former

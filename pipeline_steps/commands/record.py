@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_steps.commands import table
-from pipeline_steps.core import boundary, step
+from pipeline_steps.core import boundary, gates, step
 from pipeline_steps.core.attempt import Attempt, attempt
 from pipeline_steps.core.checkout import opened
 from pipeline_steps.core.config import Config
@@ -25,7 +25,7 @@ from pipeline_steps.core.options import Option, parse
 from pipeline_steps.core.selection import STEP as SELECTION
 from pipeline_steps.evidence.store import STEP
 from pipeline_steps.state import file
-from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files, process
 
@@ -41,7 +41,6 @@ OPTIONS = (
     Option("quiet", "flag", "only errors on stderr"),
     Option("verbose", "flag", "more on stderr"),
 )
-FORMAT = 1
 #: Names that records of ours have.
 OURS = frozenset({SELECTION, *(command.name for command in (*table.STEPS, *table.COMMANDS))})
 
@@ -94,7 +93,7 @@ def record(
     _refuse(name, subject, program)
     checkout = opened(config)
     chart = checkout.chart(subject or "")
-    key = make_key(str(name), FORMAT, parameters={}, content=chart.content, consumed={})
+    key = gates.record_key(str(name), chart)
     parameters = {"program": list(program), "modified": list(chart.modified)}
     with attempt(
         state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,

@@ -54,6 +54,11 @@ def images(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Re
     return found, uses
 
 
+def digest_of(built: Record) -> str | None:
+    """The digest of the image that a record of build_image names."""
+    return Reference.parse(built.outputs["image"]).digest
+
+
 def images_of(snapshot: Record) -> dict[str, Reference]:
     """Image name → reference with digest, as a snapshot's record names them."""
     outputs = snapshot.outputs.items()

@@ -5,17 +5,17 @@ Nothing is asked from the network but which images the snapshot channel names, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from pipeline_steps.charts.chart import Chart
-from pipeline_steps.core import packaging, testing
+from pipeline_steps.core import gates, packaging, testing
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, NotYet, UsageError
-from pipeline_steps.state.record import VERDICTS, Record
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.state.union import superseded
+from pipeline_steps.state.union import Verdict
 
 #: Steps of ours that `requires` may name; any other name is a program's, whose result `record` keeps.
 OWN = frozenset({"check", "build_image", "snapshot", testing.STEP})
@@ -24,11 +24,12 @@ OWN = frozenset({"check", "build_image", "snapshot", testing.STEP})
 class Proof(NamedTuple):
     """Why a chart's content may be released. consumed: name → digest of images and dependencies as tested.
 
-    snapshot: the record of what was tested. tests: of every required scenario. gates: of the other required steps.
+    snapshots: records of what was tested, the same but for version and place. tests: of every required scenario.
+    gates: of the other required steps.
     """
 
     chart: Chart
-    snapshot: Record
+    snapshots: tuple[Record, ...]
     tests: tuple[Record, ...]
     gates: tuple[Record, ...]
     consumed: Mapping[str, str]
@@ -36,7 +37,7 @@ class Proof(NamedTuple):
     @property
     def uses(self) -> list[str]:
         """Ids of all records the release rests on."""
-        return list(dict.fromkeys(record.id for record in (self.snapshot, *self.tests, *self.gates)))
+        return list(dict.fromkeys(record.id for record in (*self.snapshots, *self.tests, *self.gates)))
 
 
 def prove(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
@@ -53,119 +54,139 @@ def prove(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
             advice="commit them and let them be tested, or undo them",
         )
     state.about([chart.content, *(checkout.image_content(image) for image in chart.images)])
-    gates = tuple(_gates(chart, config, state))
-    candidates = _candidates(checkout, chart, config, state)
-    if not candidates:
+    required = tuple(_gates(checkout, chart, config, state))
+    sets = candidates(checkout, chart, config, state)
+    if not sets:
         raise _untested(checkout, chart, config, state)
-    snapshot, tests = candidates[-1] if len(candidates) == 1 else _named(candidates, config)
-    return Proof(chart, snapshot, tests, gates, dict(snapshot.inputs))
+    tested = sets[0] if len(sets) == 1 else _named(sets, config)
+    return Proof(chart, tested.snapshots, tested.tests, required, dict(tested.snapshots[0].inputs))
 
 
-def _gates(chart: Chart, config: Config, state: State) -> Iterable[Record]:
+def _gates(checkout: Checkout, chart: Chart, config: Config, state: State) -> Iterator[Record]:
     """The standing passed record of each required step but integration_test."""
+    state.about([chart.content])
     for need in config.channels.production.requires:
         if need.startswith("approval"):
             raise NotYet(f"channels.production.requires {need}", where=config.where("channels.production.requires"))
         if need == testing.STEP:
             continue
-        records = [
-            record
-            for record in state.find(step=need, subject=chart.name, content=chart.content, result=None)
-            if record.result in VERDICTS
-        ]
-        _consistent(records)
-        if not records:
+        verdict = state.standing(gates.key_of(need, checkout, chart, config))
+        consistent(verdict)
+        if verdict.record is None:
             ours = f"{need} --chart {chart.name}"
             any_program = f"record --name {need} --subject {chart.name} -- PROGRAM"
             raise EvidenceError(
                 f"no record of {need} for content {chart.content[:19]} of {chart.name}, which production requires",
                 advice=f"run pipeline-steps {ours if need in OWN else any_program}",
             )
-        if not records[-1].passed:
-            raise EvidenceError(f"{need} of {chart.name} {records[-1].result}: {records[-1].reason}")
-        yield records[-1]
+        if not verdict.record.passed:
+            raise EvidenceError(f"{need} of {chart.name} {verdict.record.result}: {verdict.record.reason}")
+        yield verdict.record
 
 
-def _consistent(records: list[Record]) -> None:
-    """Raises EvidenceError when records of one key contradict each other."""
-    for record in records:
-        against = [other for other in records if other.key == record.key and other.result != record.result]
-        if record.passed and against:
-            listed = ", ".join(f"{other.result} {other.id[7:19]} ({other.finished})" for other in (record, *against))
-            raise EvidenceError(
-                f"{record.step} of {record.subject} contradicts itself: {listed}",
-                advice="run it again: its record then replaces them",
-            )
+def consistent(verdict: Verdict) -> None:
+    """Raises EvidenceError when the standing records of a key contradict each other."""
+    if not verdict.contradictory:
+        return
+    listed = ", ".join(f"{one.result} {one.id[7:19]} ({one.finished})" for one in verdict.standing)
+    first = verdict.standing[0]
+    raise EvidenceError(
+        f"{first.step} of {first.subject} contradicts itself: {listed}",
+        advice="run it again: its record then replaces them",
+    )
 
 
-def _candidates(
-    checkout: Checkout, chart: Chart, config: Config, state: State
-) -> list[tuple[Record, tuple[Record, ...]]]:
-    """Snapshots of this content whose images stand and with which every required scenario passed."""
-    replaced = superseded(record for record in state.records() if record.step == "build_image")
+class Tested(NamedTuple):
+    """A set of images and dependencies that passed. snapshots: what was tested with it, none of them modified."""
+
+    snapshots: tuple[Record, ...]
+    tests: tuple[Record, ...]
+
+
+def candidates(checkout: Checkout, chart: Chart, config: Config, state: State) -> list[Tested]:
+    """The sets of images of this content that stand and with which every required scenario passed.
+
+    Asks the evidence stores, nobody else. Raises EvidenceError for contradictions, NotYet for tests of later versions.
+    """
+    state.about([chart.content, *(checkout.image_content(name) for name in chart.images)])
+    built = {(one.subject, packaging.digest_of(one)) for one in state.find(step="build_image")}
     wanted = testing.settings(config, chart)
-    found: dict[tuple[tuple[str, str], ...], tuple[Record, tuple[Record, ...]]] = {}
-    for snapshot in state.find(step="snapshot", subject=chart.name, content=chart.content):
-        if snapshot.parameters.get("modified") or replaced.intersection(snapshot.uses):
+    found: dict[tuple[tuple[str, str], ...], Tested] = {}
+    for snapshot in state.records():
+        if (snapshot.step, snapshot.subject, snapshot.content) != ("snapshot", chart.name, chart.content):
             continue
-        tests = _tests(checkout, chart, wanted, snapshot, state)
+        images = tuple(sorted(snapshot.inputs.items()))
+        used_images = {(name, image.digest) for name, image in packaging.images_of(snapshot).items()}
+        if images in found or not _releasable(snapshot) or not used_images <= built:
+            continue
+        tests = _tests(checkout, chart, config, wanted, snapshot, state)
         if tests:
-            tested = next((s for s in _snapshots_of(tests, state) if s.inputs == snapshot.inputs), snapshot)
-            found.setdefault(tuple(sorted(snapshot.inputs.items())), (tested, tests))
+            used = {identity for record in tests for identity in record.uses}
+            same = [one for one in state.records() if one.step == "snapshot" and one.inputs == snapshot.inputs]
+            of_tests = [one for one in same if one.id in used and one.content == chart.content and _releasable(one)]
+            found[images] = Tested(tuple(of_tests) or (snapshot,), tests)
     return list(found.values())
 
 
+def _releasable(snapshot: Record) -> bool:
+    return snapshot.passed and not snapshot.parameters.get("modified")
+
+
 def _tests(
-    checkout: Checkout, chart: Chart, wanted: testing.Settings, snapshot: Record, state: State
+    checkout: Checkout, chart: Chart, config: Config, wanted: testing.Settings, snapshot: Record, state: State
 ) -> tuple[Record, ...]:
-    """The passed record of every required scenario with this snapshot's images, or none when one is missing."""
-    if wanted.none:
-        keys = [[testing.key_of_none(wanted.none, chart.content, snapshot.inputs)]]
-    else:
-        known = {str(record.parameters.get("cluster", "")) for record in state.find(step=testing.STEP, result=None)}
-        clusters = wanted.clusters or tuple(sorted(known))
-        by_cluster = [
-            [testing.key_of(one, wanted, chart.content, snapshot.inputs) for one in on]
-            for on in (testing.scenarios(checkout, chart, wanted, (cluster,)) for cluster in clusters)
-        ]
-        # Named clusters must all have passed; without names any one of them is enough for a scenario.
-        keys = (
-            [[key] for on in by_cluster for key in on]
-            if wanted.clusters
-            else [list(row) for row in zip(*by_cluster, strict=True)]
-        )
-    found = []
-    for alternatives in keys:
+    """The passed records of every required scenario with this snapshot's images, or none when one is missing."""
+    found: list[Record] = []
+    for alternatives in _keys(checkout, chart, config, wanted, snapshot):
         verdicts = [state.standing(key) for key in alternatives]
         for verdict in verdicts:
-            _consistent(list(verdict.standing))
+            consistent(verdict)
         passed = [verdict.record for verdict in verdicts if verdict.record is not None and verdict.record.passed]
         if not passed:
             return ()
-        found.append(passed[-1])
+        found += passed
     return tuple(found)
 
 
-def _snapshots_of(tests: Iterable[Record], state: State) -> list[Record]:
-    used = {identity for record in tests for identity in record.uses}
-    known = [record for record in state.records() if record.step == "snapshot" and record.id in used]
-    return [record for record in known if record.passed and not record.parameters.get("modified")]
+def _keys(
+    checkout: Checkout, chart: Chart, config: Config, wanted: testing.Settings, snapshot: Record
+) -> list[list[str]]:
+    """For each required scenario the keys of which one must have passed.
+
+    Clusters named for the chart must all have passed; without names any configured one is enough (design.md §14).
+    """
+    if wanted.none:
+        return [[testing.key_of_none(wanted.none, chart.content, snapshot.inputs)]]
+    by_cluster = [
+        [
+            testing.key_of(one, wanted, chart.content, snapshot.inputs)
+            for one in testing.scenarios(checkout, chart, wanted, (cluster,))
+        ]
+        for cluster in wanted.clusters or sorted(config.clusters)
+    ]
+    if wanted.clusters or not by_cluster:
+        return [[key] for keys in by_cluster for key in keys] or [[]]
+    return [list(row) for row in zip(*by_cluster, strict=True)]
 
 
-def _named(candidates: list[tuple[Record, tuple[Record, ...]]], config: Config) -> tuple[Record, tuple[Record, ...]]:
+def _named(sets: list[Tested], config: Config) -> Tested:
     """Of several tested sets of images, the one that the key tags of the snapshot channel name now."""
     from pipeline_steps.oci.copy import standing
 
-    for snapshot, tests in candidates:
-        images = packaging.images_of(snapshot)
+    named = []
+    for tested in sets:
+        images = packaging.images_of(tested.snapshots[0])
         try:
             if all(standing(image, image.digest or "", hosts=config.hosts) for image in images.values()):
-                return snapshot, tests
+                named.append(tested)
         except Conflict:  # the tag names another of the sets
             continue
+    if len(named) == 1:
+        return named[0]
+    which = "several" if named else "none"
     raise EvidenceError(
-        "several sets of images passed the tests, and the snapshot channel names none of them",
-        advice="run build_image, snapshot and integration_test again",
+        f"{len(sets)} sets of images passed the tests, and the snapshot channel names {which} of them",
+        advice="run build_image --again, snapshot and integration_test: its records then replace the former ones",
     )
 
 

@@ -19,11 +19,12 @@ from pipeline_steps.charts.version import twin
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.core import packaging, publishing, snapshots
 from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ChartFailed, ConfigurationError, Conflict, NotYet
+from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.errors import ChartFailed, ConfigurationError, Conflict, EvidenceError, NotYet
 from pipeline_steps.core.proof import Proof
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.repositories.repository import conflict, twin_conflict
+from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
 
 
@@ -36,9 +37,10 @@ class Move(NamedTuple):
 
 
 class Release(NamedTuple):
-    """What promote would publish. changes: how `archive` differs from the tested snapshot."""
+    """What promote would publish. changes: how `archive` differs from the snapshot, one of those tested."""
 
     proof: Proof
+    snapshot: Record
     moves: tuple[Move, ...]
     archive: Archive
     changes: tuple[Change, ...]
@@ -49,9 +51,12 @@ def tag_of(chart: Chart, config: Config) -> str:
     return config.release.tag.format(name=chart.name, version=chart.version)
 
 
-def moves(proof: Proof, config: Config) -> tuple[Move, ...]:
-    """Where each image goes. Raises ConfigurationError when the production channel has no place for images."""
-    images = packaging.images_of(proof.snapshot)
+def moves(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[Move, ...]:
+    """Where each image goes, from where `snapshot` (any of the proof's when None) has it.
+
+    Raises ConfigurationError when the production channel has no place for images.
+    """
+    images = packaging.images_of(snapshot or proof.snapshots[0])
     place = config.channels.production.images
     if images and not place:
         raise ConfigurationError(
@@ -75,16 +80,31 @@ def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
     """
     chart = proof.chart
     _refuse(chart, config)
-    tested = snapshots.fetch(snapshots.of(proof.snapshot, chart), chart, config)
-    files = unpack(tested, proof.snapshot.outputs["chart"])
-    planned = moves(proof, config)
+    snapshot = _in_channel(proof, config)
+    tested = snapshots.fetch(snapshots.of(snapshot, chart), chart, config)
+    files = unpack(tested, snapshot.outputs["chart"])
+    planned = moves(proof, config, snapshot)
     wanted = packaging.edits(checkout, chart, files, {move.name: move.target for move in planned})
     made = derive(files, chart.version, wanted, chart.path)
-    prove_derivation(made.archive.tgz, made.changes, proof.snapshot.outputs["tar"], chart.path)
-    release = Release(proof, planned, made.archive, made.changes)
+    prove_derivation(made.archive.tgz, made.changes, snapshot.outputs["tar"], chart.path)
+    release = Release(proof, snapshot, planned, made.archive, made.changes)
     _compare_rendered(release, tested, checkout, config)
     _free(release, config)
     return release
+
+
+def _in_channel(proof: Proof, config: Config) -> Record:
+    """The tested snapshot that the channel configured now has. Raises EvidenceError when it has none of them."""
+    chart = proof.chart
+    for one in proof.snapshots:
+        if snapshots.stands(snapshots.of(one, chart), chart, config):
+            return one
+    listed = ", ".join(one.outputs["chart"] for one in proof.snapshots)
+    raise EvidenceError(
+        f"the snapshot channel ({several(config.channels.snapshot.charts)[0]}) does not have what was tested: {listed}",
+        where=chart.path,
+        advice="run build_image, snapshot and integration_test: what is gone is made and tested again",
+    )
 
 
 def _refuse(chart: Chart, config: Config) -> None:

@@ -1,12 +1,14 @@
 """Which charts a step is about (design.md §2), decided once for a build and recorded, so that all its steps agree.
 
 --chart, --all and --since say so; a tag build is about what its tag releases; a review about what it changes, with
-all that stands on it; anything else about what has not passed its tests yet.
+all that stands on it; anything else about what has not passed its tests yet, and, where a release is asked for, about
+what is not released yet.
 """
 
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from argparse import Namespace
@@ -18,15 +20,19 @@ from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.core.attempt import origin
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config, several
-from pipeline_steps.core.errors import UsageError
+from pipeline_steps.core.errors import EvidenceError, NotYet, UsageError
 from pipeline_steps.state.record import Record, fingerprint
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock
 
 STEP = "selection"
+#: Steps that are about what is not released yet, not about what is not tested yet.
+RELEASING = frozenset({"tag_release", "promote"})
 NOTHING = "no chart affected"
 #: (name, version) → whether that version is in the production channel.
 IsPublished = Callable[[str, str], bool]
+
+log = logging.getLogger(__name__)
 
 
 class Selection(NamedTuple):
@@ -37,26 +43,39 @@ class Selection(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What the command line says. since, tag: "" when not given."""
+    """What the command line says. since, tag: "" when not given. release: a step that releases, or run --release."""
 
     charts: tuple[str, ...] = ()
     all: bool = False
     since: str = ""
     tag: str = ""
+    release: bool = False
 
 
-def selected(config: Config, state: State, arguments: Namespace) -> tuple[str, ...]:
-    """The charts for a step's command line, those of its shard only."""
+def selected(config: Config, state: State, arguments: Namespace, *, step: str = "") -> tuple[str, ...]:
+    """The charts for a step's command line, those of its shard only; nothing is recorded with --plan."""
     build = detect(os.environ)
-    asked = Asked(arguments.chart, arguments.all, arguments.since or "", getattr(arguments, "tag", None) or "")
+    asked = Asked(
+        arguments.chart,
+        arguments.all,
+        arguments.since or "",
+        getattr(arguments, "tag", None) or "",
+        step in RELEASING or bool(getattr(arguments, "release", False)),
+    )
     checkout = opened(config, _tagged(opened(config), asked.tag) if asked.tag else None)
-    selection = select(checkout, state, asked, build, lambda name, version: _published(config, name, version))
+    selection = select(
+        checkout, state, asked, build, lambda name, version: _published(config, name, version), plan=arguments.plan
+    )
+    if not selection.charts:
+        log.info("%s", selection.reason)
     if not arguments.shard:
         return selection.charts
     return part(selection.charts, *shard(arguments.shard, build))
 
 
-def select(checkout: Checkout, state: State, asked: Asked, build: Build, published: IsPublished) -> Selection:
+def select(
+    checkout: Checkout, state: State, asked: Asked, build: Build, published: IsPublished, *, plan: bool = False
+) -> Selection:
     """The selection recorded for this revision, these modifications, arguments and build; else a new one, recorded.
 
     Raises UsageError, ConfigurationError for a chart that does not exist, MachineError when history is missing.
@@ -66,7 +85,8 @@ def select(checkout: Checkout, state: State, asked: Asked, build: Build, publish
     if former is not None and former.passed:
         return Selection(tuple(former.parameters["charts"]), former.reason or "")
     selection = decide(checkout, state, asked, build, published)
-    _record(checkout, state, asked, selection, key)
+    if not plan:
+        _record(checkout, state, asked, selection, key)
     return selection
 
 
@@ -87,10 +107,11 @@ def decide(checkout: Checkout, state: State, asked: Asked, build: Build, publish
         if not build.target:
             raise UsageError(f"the CI does not say where review {build.review} goes", advice="give --since BRANCH")
         return _selection(affected(checkout, build.target), f"changed by review {build.review} of {build.target}")
-    contents = checkout.contents()
-    state.about(contents.values())
-    done = tested(state)
-    untested = [name for name, content in contents.items() if content not in done]
+    if asked.release:
+        charts = [name for name in checkout.charts if not released(checkout, name, published)]
+        return _selection(charts, "content that is not released")
+    state.about(checkout.contents().values())
+    untested = [name for name in checkout.charts if not tested(checkout, name, state)]
     return _selection(untested, "content without a passed test")
 
 
@@ -108,12 +129,23 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     return tuple(name for name in contents if name in found)
 
 
-def tested(state: State) -> set[str]:
-    """The contents that passed their integration test, and of which no scenario stands as failed."""
-    results: dict[str | None, set[str]] = {}
-    for record in state.find(step="integration_test", result=None):
-        results.setdefault(record.content, set()).add(record.result)
-    return {c for c, found in results.items() if c and "passed" in found and not found & {"failed", "refused"}}
+def tested(checkout: Checkout, name: str, state: State) -> bool:
+    """Has every scenario that a release of the chart would need passed, with images that stand?"""
+    from pipeline_steps.core import proof
+
+    try:
+        return bool(proof.candidates(checkout, checkout.chart(name), checkout.config, state))
+    except (EvidenceError, NotYet):
+        return False
+
+
+def released(checkout: Checkout, name: str, published: IsPublished) -> bool:
+    """Is the chart's version tagged with this content and published?"""
+    version = checkout.version(name)
+    revision = _tagged(checkout, _filled(checkout.config.release.tag, name, version), known=False)
+    if not revision or opened(checkout.config, revision).content_of(name) != checkout.content_of(name):
+        return False
+    return published(name, version)
 
 
 def shard(text: str, build: Build) -> tuple[int, int]:

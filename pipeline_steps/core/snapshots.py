@@ -53,6 +53,19 @@ def of(record: Record, chart: Chart) -> Snapshot:
     return Snapshot(record, reference, version, dict(record.inputs), images)
 
 
+def stood_on(record: Record, state: State) -> list[Record]:
+    """The snapshot records that a record names in `uses`."""
+    return [known for known in state.records() if known.step == "snapshot" and known.id in record.uses]
+
+
+def stands(snapshot: Snapshot, chart: Chart, config: Config) -> bool:
+    """Is it still in the snapshot channel configured now, under the reference that was recorded? Asks cheaply."""
+    url = several(config.channels.snapshot.charts)[0] if config.channels.snapshot.charts else ""
+    if not url or not snapshot.reference.startswith(url.rstrip("/")):
+        return False
+    return open_repository(url, config.hosts).standing(chart.name, snapshot.version) == snapshot.reference
+
+
 def fetch(snapshot: Snapshot, chart: Chart, config: Config) -> bytes:
     """The snapshot's .tgz from the channel, the very bytes that were recorded.
 

@@ -135,11 +135,11 @@ def call(function: StepFunction, config: Config, state: State, arguments: Namesp
     given.update({option.key: getattr(arguments, option.key) for option in options_of(module)})
     keywords = {"config": config, "state": state, **given}
     if "charts" in accepted:  # a step that is called once for all of them
-        keywords["charts"] = _selected(config, state, arguments, "charts")
+        keywords["charts"] = _selected(config, state, arguments, "charts", function.__name__)
     from pipeline_steps.core.checkout import shared
 
     with shared():
-        names = ("",) if subjects == "none" else _selected(config, state, arguments, subjects)
+        names = ("",) if subjects == "none" else _selected(config, state, arguments, subjects, function.__name__)
         outcomes = [_once(function, (name,) if name else (), name, keywords) for name in names]
     return outcomes if arguments.plan else [*outcomes, *_settled(state)]
 
@@ -155,10 +155,10 @@ def _settled(state: State) -> list[Outcome]:
     return []
 
 
-def _selected(config: Config, state: State, arguments: Namespace, subjects: Subjects) -> tuple[str, ...]:
+def _selected(config: Config, state: State, arguments: Namespace, subjects: Subjects, step: str) -> tuple[str, ...]:
     from pipeline_steps.core.selection import selected
 
-    charts = selected(config, state, arguments)
+    charts = selected(config, state, arguments, step=step)
     if subjects == "charts":
         return charts
     from pipeline_steps.core.checkout import opened

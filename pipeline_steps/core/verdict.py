@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from pipeline_steps.charts.chart import Chart
-from pipeline_steps.core import testing
+from pipeline_steps.core import gates, testing
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError
@@ -74,7 +74,7 @@ def of_chart(checkout: Checkout, chart: Chart, config: Config, state: State) -> 
         if need == testing.STEP:
             items += _tests(checkout, chart, config, state, snapshot)
         else:
-            items.append(_item(need, _of_content(state, need, chart)))
+            items.append(_item(need, _of_key(state, gates.key_of(need, checkout, chart, config))))
     outputs = snapshot.outputs if snapshot else {}
     images = {k.removeprefix("image:"): v for k, v in outputs.items() if k.startswith("image:")}
     return ChartVerdict(chart, outputs.get("chart", ""), images, tuple(items))
@@ -94,8 +94,7 @@ def _tests(checkout: Checkout, chart: Chart, config: Config, state: State, snaps
         key = testing.key_of_none(wanted.none, chart.content, snapshot.inputs)
         yield _item(f"{testing.STEP} none: {wanted.none}", _of_key(state, key))
         return
-    every = [record for record in state.records() if record.step == testing.STEP]
-    clusters = wanted.clusters or tuple({*config.clusters, *(str(r.parameters.get("cluster")) for r in every)})
+    clusters = wanted.clusters or tuple(config.clusters)
     for one in testing.scenarios(checkout, chart, wanted, ("",)):
         keys = {
             cluster: testing.key_of(one._replace(cluster=cluster), wanted, chart.content, snapshot.inputs)
@@ -109,10 +108,6 @@ def _tests(checkout: Checkout, chart: Chart, config: Config, state: State, snaps
             tried = [item for item in found.values() if item.outcome != "missing"]
             passed = [item for item in tried if item.outcome == "passed"]
             yield (passed or tried or [Item(f"{testing.STEP} {one.name}", "missing", reason="not run")])[0]
-
-
-def _of_content(state: State, step: str, chart: Chart) -> list[Record]:
-    return [r for r in state.records() if (r.step, r.subject, r.content) == (step, chart.name, chart.content)]
 
 
 def _of_key(state: State, key: str) -> list[Record]:

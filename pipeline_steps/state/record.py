@@ -91,8 +91,8 @@ def make_key(
 
 
 def encode(fields: Mapping[str, Any]) -> bytes:
-    """The line of a new record from its fields without `id`; texts are redacted on the way."""
-    masked = _redacted({"schema": SCHEMA, **fields})
+    """The line of a new record from its fields without `id`; what was said is redacted on the way."""
+    masked = {"schema": SCHEMA, **{k: _redacted(v) if k in _FREE else v for k, v in fields.items()}}
     return canonical({**masked, "id": fingerprint(masked)})
 
 
@@ -121,6 +121,9 @@ def decode(line: bytes, *, where: str) -> Record:
     return record
 
 
+#: Fields that may hold what people or programs said. The others are names and digests that records are found by: a
+#: short password that happens to be part of a digest must not change it.
+_FREE = frozenset({"reason", "parameters", "tools", "ci", "actor"})
 _decoder = msgspec.json.Decoder(Record)
 
 

@@ -106,9 +106,9 @@ def test_a_tested_chart_is_tagged_and_promoted_with_every_change_recorded(line: 
 
 def test_a_second_time_everything_is_already_done(line: Line) -> None:
     line.tested()
-    for step in ("tag_release", "promote"):
-        line.ok(step, "--chart", "common", *(["--local"] if step == "tag_release" else []))
-        assert "already done" in line.ok(step, "--chart", "common").stderr
+    for words in (["tag_release", "--local", "--chart", "common"], ["promote", "--chart", "common"]):
+        line.ok(*words)
+        assert "already done" in line.ok(*words).stderr
 
 
 def test_a_plan_says_what_would_be_written_and_writes_nothing(line: Line) -> None:
@@ -240,3 +240,57 @@ def test_join_copies_what_another_agent_recorded(line: Line, tmp_path: Path) -> 
     (line.repo.root / ".pipeline/state.jsonl").rename(away)
     line.ok("state", "join", str(away))
     line.ok("tag_release", "--local", "--chart", "common")
+
+
+def test_a_tag_set_locally_is_pushed_by_the_tag_release_that_follows(line: Line) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", line.folder / "origin"], check=True)
+    line.repo.git("remote", "add", "origin", str(line.folder / "origin"))
+    line.repo.git("push", "-q", "-u", "origin", "main")
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    assert "common-1.0.0" not in line.repo.git("ls-remote", "--tags", "origin")
+    line.ok("tag_release", "--chart", "common")
+    assert "common-1.0.0" in line.repo.git("ls-remote", "--tags", "origin")
+
+
+def test_promote_without_a_tag_releases_what_is_checked_out_and_nothing_else(line: Line) -> None:
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.repo.put("charts/common/Chart.yaml", CHART.format(version="1.1.0"))
+    line.repo.commit()
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.repo.git("checkout", "-q", "common-1.0.0")
+    line.ok("promote", "--chart", "common")
+    assert [path.name for path in (line.folder / "charts").glob("*.tgz")] == ["common-1.0.0.tgz"]
+
+
+def test_a_branch_is_no_tag(line: Line) -> None:
+    line.tested()
+    line.repo.git("branch", "common-1.0.0")
+    line.refused(2, "there is no tag 'common-1.0.0' here", "promote", "--tag", "common-1.0.0")
+
+
+def test_content_that_was_tested_at_another_revision_is_released_when_asked(line: Line) -> None:
+    line.tested()
+    line.repo.git("commit", "-q", "--amend", "-m", "other words")
+    assert "no chart affected" in line.ok("integration_test").stderr
+    line.ok("tag_release", "--local")
+    line.ok("promote")
+    assert (line.folder / "charts/common-1.0.0.tgz").exists()
+
+
+def test_a_check_counts_only_with_the_commands_that_hold_now(line: Line) -> None:
+    line.tested()
+    with (line.repo.root / "pipeline.yaml").open("a") as file:
+        file.write('check: {commands: ["false"]}\n')
+    line.refused(4, "no record of check for content", "tag_release", "--local", "--chart", "common")
+    assert line.run("check", "--chart", "common", "--shard", "1/1").returncode == 8
+    line.refused(4, "check of common failed", "tag_release", "--local", "--chart", "common")
+
+
+def test_a_plan_writes_nothing_at_all(line: Line) -> None:
+    line.ok("check", "--plan")
+    line.ok("snapshot", "--plan")
+    assert list((line.folder / "snapshots").iterdir()) == []
+    assert not list(line.repo.root.glob(".pipeline/state*"))
