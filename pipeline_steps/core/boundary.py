@@ -31,6 +31,8 @@ _stoppers: list[threading.Thread] = []
 
 def guarded(work: Callable[[], int]) -> int:
     """Run `work` and turn every way it can end into an exit code; an error is told on stderr."""
+    # Foreign libraries start programs, too (credential helpers, plugins of kubeconfig), never those of a checkout.
+    os.environ["PATH"] = process.search_path(os.environ)
     try:
         code = work()
         process.go_on()  # a signal may have been raised where exceptions are swallowed

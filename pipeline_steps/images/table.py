@@ -7,12 +7,12 @@ docker (the engine's classic builder, through the SDK: no platforms, no secrets,
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline_steps.images.builder import Builder, BuilderKind
 from pipeline_steps.oci.credentials import docker_folder
+from pipeline_steps.toolbox import process
 
 #: Where docker finds plugins for all accounts, below it docker/cli-plugins.
 SYSTEM = ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
@@ -42,5 +42,5 @@ def plugin(environ: Mapping[str, str]) -> Path | None:
         file = folder / "docker-buildx"
         if file.is_file() and os.access(file, os.X_OK):
             return file
-    on_path = shutil.which("docker-buildx", path=environ.get("PATH"))
+    on_path = process.which("docker-buildx", environ)
     return Path(on_path) if on_path else None

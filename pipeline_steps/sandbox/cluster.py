@@ -7,13 +7,13 @@ that address, and `up` teaches the nodes that the registry's images come from th
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Protocol
 
 from pipeline_steps.core.errors import ConfigurationError, MachineError, ToolMissing, Unreachable, UsageError
 from pipeline_steps.sandbox import k3d, kind, minikube
 from pipeline_steps.sandbox.ledger import Made
+from pipeline_steps.toolbox import process
 
 log = logging.getLogger(__name__)
 NAME = "pipeline-steps"
@@ -46,12 +46,12 @@ def choose(given: str | None, former: Made | None) -> str:
     """
     wanted = given or (former.kind if former and former.kind in MAKERS else None)
     if wanted is None:
-        wanted = next((program for program in MAKERS if shutil.which(program)), None)
+        wanted = next((program for program in MAKERS if process.which(program)), None)
         if wanted is None:
             raise ToolMissing("no cluster: none of kind, k3d and minikube is installed", advice=ADVICE)
     if wanted not in MAKERS:
         raise UsageError(f"--maker {wanted}: there is {', '.join(MAKERS)} and none")
-    if shutil.which(wanted) is None:
+    if process.which(wanted) is None:
         raise ToolMissing(f"{wanted} is not installed", advice=ADVICE)
     return wanted
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 from pathlib import Path
 
 from pipeline_steps.core.errors import ToolMissing
-from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox import files, process
 
 PROGRAM = "docker-registry"
 CONFIG = """\
@@ -32,7 +31,7 @@ def configure(folder: Path, name: str, address: str, port: int, *, readonly: boo
 
     readonly: a second door to the same images for a cluster that sees this machine under another address.
     """
-    if shutil.which(PROGRAM) is None:
+    if process.which(PROGRAM) is None:
         raise ToolMissing(
             f"{PROGRAM} is not installed: the sandbox's registry is this program",
             advice=f"apt-get install {PROGRAM}, or whatever package of your system brings it",

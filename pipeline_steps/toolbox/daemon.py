@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline_steps.core.errors import ToolMissing
-from pipeline_steps.toolbox.process import environment
+from pipeline_steps.toolbox.process import environment, resolved
 
 
 class Daemon(msgspec.Struct, frozen=True):
@@ -29,12 +29,13 @@ class Daemon(msgspec.Struct, frozen=True):
 
 def start(argv: Sequence[str], *, cwd: Path, log: Path) -> Daemon:
     """Start a program in a session of its own, both outputs to `log`. Raises ToolMissing."""
+    variables = environment()
     with log.open("ab") as output:
         try:
             child = subprocess.Popen(
-                argv,
+                resolved(argv, variables),
                 cwd=cwd,
-                env=environment(),
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

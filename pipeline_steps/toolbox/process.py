@@ -1,5 +1,8 @@
 """The one way to start programs: argv list, no shell, cleaned environment, own process group, output kept.
 
+Programs are looked for in absolute entries of PATH only: an empty or relative entry is the checkout, whose files are
+not ours to run. A program that is written with a slash is taken as it is written.
+
 A child gets its own process group; on time-out or when this process is told to stop it gets SIGTERM, two
 seconds later SIGKILL. Output is redacted before it enters an error.
 """
@@ -8,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -57,17 +59,45 @@ class Completed(NamedTuple):
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The cleaned environment of a child, `extra` on top."""
+    """The cleaned environment of a child, `extra` on top; its PATH has absolute entries only."""
     kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith("LC_")}
-    return {**kept, **(extra or {})}
+    made = {**kept, **(extra or {})}
+    return {**made, "PATH": search_path(made)}
+
+
+def search_path(environ: Mapping[str, str]) -> str:
+    """PATH without its empty and relative entries.
+
+    >>> search_path({"PATH": ":/usr/bin:.:bin:/bin:"})
+    '/usr/bin:/bin'
+    """
+    entries = environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(entry for entry in entries if os.path.isabs(entry))
+
+
+def which(program: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Absolute path of `program` on PATH (of `environ`, else ours), or None."""
+    for folder in search_path(os.environ if environ is None else environ).split(os.pathsep):
+        file = os.path.join(folder, program)
+        if folder and os.path.isfile(file) and os.access(file, os.X_OK):
+            return file
+    return None
 
 
 def find(program: str, *, advice: str = "") -> str:
-    """Path of `program` on PATH. Raises ToolMissing."""
-    found = shutil.which(program)
+    """Absolute path of `program` on PATH. Raises ToolMissing."""
+    found = which(program)
     if not found:
         raise ToolMissing(f"{program} is not installed or not on PATH", advice=advice or f"install {program}")
     return found
+
+
+def resolved(argv: Sequence[str], environ: Mapping[str, str], *, advice: str = "") -> list[str]:
+    """`argv` with the path of its program, as a child with `environ` is to be started. Raises ToolMissing."""
+    program = argv[0] if os.sep in argv[0] else which(argv[0], environ)
+    if program is None:
+        raise ToolMissing(f"{argv[0]} is not installed", advice=advice or f"install {argv[0]}")
+    return [program, *argv[1:]]
 
 
 def run(
@@ -88,8 +118,9 @@ def run(
     """
     go_on()
     command = [os.fspath(part) for part in argv]
+    variables = environment(env)
     try:
-        child = _start(command, cwd, environment(env), stdin is not None)
+        child = _start(resolved(command, variables, advice=advice), cwd, variables, stdin is not None)
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise

@@ -95,9 +95,7 @@ def test_it_installs_into_a_fresh_environment(built: Path, tmp_path: Path) -> No
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
     )
     (Path(place.stdout.strip()) / "dependencies.pth").write_text(f"{ours}\n")
-    shown = subprocess.run(
-        [tmp_path / "venv/bin/pipeline-steps", "list"], cwd=tmp_path, capture_output=True, text=True
-    )
+    shown = subprocess.run([tmp_path / "venv/bin/pipeline-steps", "list"], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "snapshot" in shown.stdout
 
@@ -129,9 +127,11 @@ def hostile_checkout(folder: Path) -> Path:
     "words",
     [["pipeline_steps.snapshot"], ["pipeline_steps", "snapshot"], ["pipeline_steps.check"], ["pipeline_steps", "list"]],
 )
-def test_files_of_the_checkout_are_never_run(words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["", ":", ".:"])
+def test_files_of_the_checkout_are_never_run(words: list[str], before: str, tmp_path: Path) -> None:
     proof = hostile_checkout(tmp_path)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment["PATH"] = f"{before}{environment['PATH']}"
     done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert not proof.exists(), f"{proof.read_text()} was run"
     assert done.returncode in (0, 7, 8), done.stderr

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_steps.core.errors import MachineError, ToolMissing
-from pipeline_steps.toolbox import clock, files, process, redact
+from pipeline_steps.toolbox import clock, daemon, files, process, redact
 
 
 def test_a_program_that_is_not_there_is_named_with_advice() -> None:
@@ -77,6 +77,23 @@ def test_a_failed_write_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> 
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         clock.seconds(text)
+
+
+def test_a_program_of_the_working_folder_is_never_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("env", "only-here"):
+        (tmp_path / name).write_text("#!/bin/sh\necho hostile\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    for path in (":/usr/bin:/bin", ".:/usr/bin:/bin", "/usr/bin:/bin:", f"../{tmp_path.name}:/usr/bin:/bin"):
+        monkeypatch.setenv("PATH", path)
+        shown = process.run(["env"], env={"PATH": path}).stdout.decode().splitlines()
+        assert "PATH=/usr/bin:/bin" in shown
+        assert process.find("env") == "/usr/bin/env"
+        with pytest.raises(ToolMissing):
+            process.run(["only-here"])
+        with pytest.raises(ToolMissing):
+            daemon.start(["only-here"], cwd=tmp_path, log=tmp_path / "log")
+    assert process.run(["./only-here"], cwd=tmp_path).stdout == b"hostile\n"
 
 
 STOPPED = """
