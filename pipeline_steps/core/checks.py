@@ -103,24 +103,27 @@ def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
     return Case(f"render {_shown(values)}")
 
 
-def version_policy(checkout: Checkout, chart: Chart) -> Case:
-    """A version whose tag exists must have the content that it was released with."""
+def version_notice(checkout: Checkout, chart: Chart) -> str:
+    """What to do about the version before a release, "" when nothing: is it tagged as released with other content?
+
+    No failure: snapshots then lead to the next patch (design.md §7), and only tag_release refuses.
+    """
     tag = checkout.config.release.tag.format(name=chart.name, version=chart.version)
     known = checkout.source.tags(tag).get(tag)
     if known is None:
-        return Case("version")
+        return ""
     at_tag = f"version {chart.version} is released (tag {tag} at {known.revision[:12]})"
-    advice = f"raise version in {chart.path or '.'}/Chart.yaml"
+    advice = f"raise version in {chart.path or '.'}/Chart.yaml before the next release"
     try:
         former = opened(checkout.config, known.revision).chart(chart.name)
     except (ConfigurationError, UsageError) as error:
-        return Case("version", outcome="failure", text=f"{at_tag}, and cannot be compared: {error}; {advice}")
+        return f"{at_tag}, and cannot be compared: {error}; {advice}"
     if former.content == chart.content:
-        return Case("version")
+        return ""
     files = sorted({path for path in (*chart.closure, *former.closure) if _differs(checkout, known.revision, path)})
     listed = ", ".join(files[:10]) + (f" and {len(files) - 10} more" if len(files) > 10 else "")
     what = f"changed since: {listed}" if files else "its entries in pipeline.yaml changed since"
-    return Case("version", outcome="failure", text=f"{at_tag} with other content; {what}; {advice}")
+    return f"{at_tag} with other content; {what}; {advice}"
 
 
 def _differs(checkout: Checkout, revision: str, path: str) -> bool:

@@ -67,7 +67,7 @@ def test_unknown_parts_and_keys_are_named() -> None:
     with pytest.raises(ConfigurationError, match=r"hello: images\.web\.image\.tag: unknown field {tga}"):
         references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tga}"}}}, OLD)
     untagged = naming("h.example.com/p@sha256:" + "a" * 64)
-    with pytest.raises(ConfigurationError, match="the image .* has no tag"):
+    with pytest.raises(ConfigurationError, match=r"the image .* has no tag"):
         references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tag}"}}}, untagged)
     with pytest.raises(ConfigurationError, match=r"values\.yaml:3: the key to set, image\.tga, does not exist"):
         derive.derive(Files(files()), "1.0.0", {"values.yaml": {"image.tga": "x"}})

@@ -28,7 +28,8 @@ def test_every_step_has_the_anatomy() -> None:
             }
             assert {"NEEDS", "WRITES"} <= names, command.name
             assert callable(getattr(module, command.name)) and callable(module.main)
-            assert re.search(rf"(pipeline-steps |python -m pipeline_steps\.){command.name}\b", module.__doc__ or ""), command.name
+            called = rf"(pipeline-steps |python -m pipeline_steps\.){command.name}\b"
+            assert re.search(called, module.__doc__ or ""), command.name
 
 
 def test_every_command_has_a_main() -> None:

@@ -13,6 +13,7 @@ from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config_file import load
 from pipeline_steps.core.errors import ChartFailed, NotYet, PipelineError, Temporary
+from pipeline_steps.core.gates import check_key
 from pipeline_steps.core.testing import key_of, scenarios, settings
 from pipeline_steps.report import report
 from pipeline_steps.state.record import Record
@@ -40,13 +41,16 @@ class World:
         """A try of a step that passed, or ended in `error`."""
         try:
             with attempt(
-                self.state, step=name, subject="web", key=key or f"key of {name}", content=self.chart.content
+                self.state, step=name, subject="web", key=key or self.key(name), content=self.chart.content
             ) as it:
                 if error:
                     raise error
                 it.passed(outputs)
         except PipelineError:
             assert error
+
+    def key(self, name: str) -> str:
+        return check_key(self.checkout, self.chart, self.config) if name == "check" else f"key of {name}"
 
     def tests(self, cluster: str, error: PipelineError | None = None) -> None:
         wanted = settings(self.config, self.chart)

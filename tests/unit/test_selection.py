@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.ci.build import Build
-from pipeline_steps.core import config_file, selection
+from pipeline_steps.core import config_file, selection, testing
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.errors import ConfigurationError, UsageError
 from pipeline_steps.core.selection import Asked, Selection
@@ -17,7 +17,7 @@ from tests.support.gits import Repo, chart
 
 TERMINAL = Build("terminal")
 NO_WORD = Asked()
-PIPELINE = "charts:\n  - path: charts/*\n"
+PIPELINE = "charts:\n  - path: charts/*\n    tests: {none: libraries}\n"
 
 
 @pytest.fixture
@@ -48,9 +48,14 @@ def select(repo: Repo, asked: Asked = NO_WORD, build: Build = TERMINAL) -> Selec
     return selection.select(opened(repo), state_of(repo), asked, build, nothing_published)
 
 
-def outcome(repo: Repo, content: str, result: str = "passed", scenario: str = "default") -> str:
-    fields = {"step": "integration_test", "subject": scenario, "key": content + scenario, "content": content}
-    return state_of(repo).add({**fields, "result": result, "started": "2026-01-01T00:00:00.000Z"}).id
+def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str, ...] = ()) -> str:
+    """Record a snapshot of the chart as it stands and what its test came to; the id of the latter."""
+    content = opened(repo).chart(name).content
+    fields = {"subject": name, "content": content, "started": "2026-01-01T00:00:00.000Z"}
+    made = state_of(repo).add({**fields, "step": "snapshot", "key": f"snapshot of {content}", "result": "passed"})
+    key = testing.key_of_none("libraries", content, {})
+    test = {**fields, "step": "integration_test", "key": key, "result": result, "uses": [made.id]}
+    return state_of(repo).add({**test, "supersedes": supersedes}).id
 
 
 def test_named_charts_are_taken_once_and_must_exist(repo: Repo) -> None:
@@ -62,24 +67,34 @@ def test_named_charts_are_taken_once_and_must_exist(repo: Repo) -> None:
 
 
 def test_without_a_word_it_is_what_has_not_passed_its_tests(repo: Repo) -> None:
-    checkout, state = opened(repo), state_of(repo)
-    outcome(repo, checkout.chart("api").content)
-    outcome(repo, checkout.chart("web").content)
-    outcome(repo, checkout.chart("web").content, "failed", "upgrade")
-    found = selection.decide(checkout, state, Asked(), TERMINAL, nothing_published)
+    outcome(repo, "api")
+    failed = outcome(repo, "web", "failed")
+    found = selection.decide(opened(repo), state_of(repo), Asked(), TERMINAL, nothing_published)
     assert found == Selection(("common", "web"), "content without a passed test")
-    outcome(repo, checkout.chart("common").content)
-    failed = state_of(repo).find(step="integration_test", result="failed")[0]
-    tested_again = {"supersedes": [failed.id], "step": "integration_test", "subject": "upgrade", "key": failed.key}
-    state_of(repo).add({**tested_again, "content": failed.content, "result": "passed", "started": "x"})
-    found = selection.decide(checkout, state_of(repo), Asked(), TERMINAL, nothing_published)
+    outcome(repo, "common")
+    outcome(repo, "web", supersedes=(failed,))
+    found = selection.decide(opened(repo), state_of(repo), Asked(), TERMINAL, nothing_published)
     assert found == Selection((), "no chart affected")
+
+
+def test_a_release_is_about_what_is_not_tagged_and_published(repo: Repo) -> None:
+    def decide(*published: str) -> tuple[str, ...]:
+        asked = Asked(release=True)
+        return selection.decide(opened(repo), state_of(repo), asked, TERMINAL, lambda name, _: name in published).charts
+
+    assert decide("web") == ("api", "common", "web")
+    repo.git("tag", "web-2.0.0")
+    repo.git("tag", "api-1.0.0")
+    assert decide("web") == ("api", "common")
+    repo.put("charts/web/values.yaml", "a: 1\n")
+    repo.commit("other content under the released version")
+    assert decide("web") == ("api", "common", "web")
 
 
 def test_later_steps_of_a_build_use_the_selection_of_the_first(repo: Repo) -> None:
     first = select(repo)
     assert first.charts == ("api", "common", "web")
-    outcome(repo, opened(repo).chart("web").content)
+    outcome(repo, "web")
     assert select(repo) == first
     record = state_of(repo).find(step="selection")[0]
     assert (record.subject, record.reason) == ("selection", "content without a passed test")
@@ -88,10 +103,10 @@ def test_later_steps_of_a_build_use_the_selection_of_the_first(repo: Repo) -> No
     # Another build, other arguments, local changes, another revision: each decides anew.
     assert select(repo, build=Build("jenkins", id="2")).charts == ("api", "common")
     assert select(repo, Asked(charts=("web",))).charts == ("web",)
-    outcome(repo, opened(repo).chart("common").content)
+    outcome(repo, "common")
     repo.put("charts/web/values.yaml", "a: 1\n")
     assert select(repo).charts == ("api", "web")
-    outcome(repo, opened(repo).chart("web").content)
+    outcome(repo, "web")
     assert select(repo).charts == ("api", "web")
     repo.put("charts/web/values.yaml", "a: 1\n# later\n")
     repo.put("charts/web/values.yaml", "a: 10\n")
@@ -153,7 +168,7 @@ def test_the_command_line_selects_at_a_tag_and_in_shards(repo: Repo, monkeypatch
     repo.put("charts/web/Chart.yaml", chart("web", "3.0.0"))
     repo.commit("next")
     config = config_file.load(environ={}, start=repo.root)
-    options = Namespace(chart=(), all=False, since=None, shard=None)
+    options = Namespace(chart=(), all=False, since=None, shard=None, plan=False)
     assert selection.selected(config, state_of(repo), options) == ("api", "common", "web")
     assert selection.selected(config, state_of(repo), Namespace(**{**vars(options), "tag": "web-2.0.0"})) == ("web",)
     with pytest.raises(UsageError, match="there is no tag 'gone' here"):
