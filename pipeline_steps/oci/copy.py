@@ -1,7 +1,8 @@
 """Copy an image or artifact by digest, within a registry (mounted: no bytes move) or between two.
 
 Order: blobs, children, index, signatures and attestations, the tag last: killed anywhere, a reader finds nothing
-or all of it, and the next run goes on. A tag that is there with another digest is never moved.
+or all of it, and the next run goes on. A tag that is there with another digest is never moved, and one that is free
+is claimed before it is put (see `claim`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 from collections.abc import Mapping
 
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError
+from pipeline_steps.oci.claim import claim
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Manifest
 from pipeline_steps.oci.reference import Reference
@@ -28,7 +30,8 @@ def copy(source: Reference, target: Reference, *, hosts: Mapping[str, Host]) -> 
 
     target: with a tag to name it, or without one. Everything an index names comes along, and so do cosign's
     signatures, attestations, and the referrers of each manifest.
-    Raises Conflict (the tag names another digest, both are said), EvidenceError (not in the source any more).
+    Raises Conflict (the tag names another digest, both are said, or another one claims it), EvidenceError (not in the
+    source any more).
     """
     if not source.digest:
         raise ConfigurationError(f"{source} has no digest: only what was tested by digest is copied")
@@ -71,11 +74,16 @@ class _Copy:
         for each in copied:
             self._companions(each.digest)
         if self.target.tag and not named:
-            # Another writer may have come meanwhile; a registry has no compare-and-swap, so look again just before.
+            self._claim(manifest, self.target.tag)
+            # Another writer may have come meanwhile, so look again just before.
             if not _stands(self.goal, self.target, digest):
                 self._put(manifest, self.target.tag)
             log.info("%s: copied from %s", self.target._replace(digest=digest), self.source.repository)
         return digest
+
+    def _claim(self, manifest: Manifest, tag: str) -> None:
+        where = f"{self.target.repository}:{tag}"
+        claim(self.goal, self.target.path, tag, manifest.digest, manifest, what=f"the tag {tag}", where=where)
 
     def _read(self, digest: str) -> Manifest:
         found = self.origin.manifest(self.source.path, digest)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.oci.claim import claim
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
 from pipeline_steps.oci.reference import Reference
@@ -154,19 +154,12 @@ class OciRepository:
 
     def _claim(self, archive: Archive, push: Push) -> None:
         """Say by a tag that this content wants the version; raises Conflict when another content said so, too."""
-        registry, path = self._registry(archive.name), self._path(archive.name).path
-        prefix = f"claim-{versions_of.to_tag(archive.version)}-"
-        mine = f"{prefix}{archive.tar_digest[7:19]}"
-        registry.put_manifest(path, mine, push.manifest, OCI_MANIFEST)
-        claims = re.compile(re.escape(prefix) + "[0-9a-f]{12}")
-        others = [tag for tag in registry.tags(path) if claims.fullmatch(tag) and tag != mine]
-        if others:
-            raise Conflict(
-                f"another publisher claims {archive.name} {archive.version} with another content ({others[0]}, "
-                f"ours {mine}); it was not named",
-                where=f"oci://{self._path(archive.name)}",
-                advice="when no other publisher is at work any more, remove the claim that is wrong and run again",
-            )
+        path = self._path(archive.name)
+        claim(
+            self._registry(archive.name), path.path, versions_of.to_tag(archive.version), archive.tar_digest,
+            Manifest(push.manifest, OCI_MANIFEST, push.digest), what=f"{archive.name} {archive.version}",
+            where=f"oci://{path}",
+        )  # fmt: skip
 
     def _kept(self, archive: Archive, there: Published) -> Published:
         if there.tar_digest != archive.tar_digest:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,47 @@ class TestCopy:
         assert caught.value.exit_code == 5
         found = here.head("prod/taken", "1.0")
         assert found and found.digest == theirs
+
+    def test_of_several_images_at_once_none_moves_the_tag_of_another(self, open_registry: Running) -> None:
+        here = to(open_registry)
+        ours = [push(here, "snap/race", f"image {number}".encode()) for number in range(8)]
+        wanted = Reference(open_registry.host, "prod/race", "1.0")
+
+        def promoted(digest: str) -> bool:
+            try:
+                copy(Reference(open_registry.host, "snap/race", None, digest), wanted, hosts={})
+            except Conflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            won = [digest for digest, done in zip(ours, pool.map(promoted, ours), strict=True) if done]
+        found = here.head("prod/race", "1.0")
+        assert ([found.digest] if found else []) == won
+
+    def test_a_claim_is_taken_up_by_the_same_digest_only(self, open_registry: Running) -> None:
+        here = to(open_registry)
+        first, second = (push(here, "snap/claimed", data) for data in (b"first", b"second"))
+        for path in ("prod/claimed", "prod/taken-up"):
+            push(here, path, b"first", tag=f"claim-1.0-{first[7:19]}")  # and then it was killed
+        said = rf"prod/claimed:1\.0: another publisher claims the tag 1\.0 .*{first[7:19]}"
+        with pytest.raises(Conflict, match=said):
+            copy(Reference(open_registry.host, "snap/claimed", None, second),
+                 Reference(open_registry.host, "prod/claimed", "1.0"), hosts={})  # fmt: skip
+        assert here.head("prod/claimed", "1.0") is None
+        wanted = Reference(open_registry.host, "prod/taken-up", "1.0")
+        assert copy(Reference(open_registry.host, "snap/claimed", None, first), wanted, hosts={}) == first
+
+    def test_a_tag_that_stands_is_not_claimed_again(
+        self, open_registry: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here, path, tag = to(open_registry), "prod/stands", "v" * 128
+        digest = push(here, "snap/stands", b"image")
+        for _ in range(2):
+            assert copy(Reference(open_registry.host, "snap/stands", None, digest),
+                        Reference(open_registry.host, path, tag), hosts={}) == digest  # fmt: skip
+            monkeypatch.setattr(Registry, "put_manifest", lambda *_, **__: pytest.fail("written again"))
+            monkeypatch.setattr(Registry, "tags", lambda *_: pytest.fail("listed again"))
 
     def test_what_is_gone_is_missing_evidence(self, open_registry: Running) -> None:
         push(to(open_registry), "snap/some", b"x")
