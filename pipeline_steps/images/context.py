@@ -6,6 +6,8 @@ ignores are in it too, because the builder takes them; they are listed, so that 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError
 from pipeline_steps.images.ignore import ALWAYS, Ignored, parse
 from pipeline_steps.toolbox.files import failure
 
@@ -115,19 +117,21 @@ def _digest(stream: IO[bytes]) -> hashlib._Hash:
 
 
 def write_tar(context: Context, stream: IO[bytes], extra: Mapping[str, bytes], *, epoch: int) -> None:
-    """The context as a tar that depends on nothing but its inputs. extra: further files, they replace inputs."""
+    """The context as a tar that depends on nothing but its inputs. extra: further files, they replace inputs.
+
+    Raises EvidenceError when an input is not any more what was read.
+    """
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for each in context.inputs:
             if each.path in extra:
                 continue
             info = _member(each.path, MODES[each.kind], epoch)
-            file = context.folder / each.path
-            if each.kind == "link":
-                info.type, info.linkname = tarfile.SYMTYPE, os.fspath(file.readlink())
-                tar.addfile(info)
-            else:
-                with file.open("rb") as data:
-                    info.size = os.fstat(data.fileno()).st_size
+            with _same(each, context) as data:
+                if each.kind == "link":
+                    info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(data.read())
+                    tar.addfile(info)
+                else:
+                    info.size = data.size
                     tar.addfile(info, data)
         for path, content in sorted(extra.items()):
             info = _member(path, 0o644, epoch)
@@ -142,21 +146,81 @@ def _member(path: str, mode: int, epoch: int) -> tarfile.TarInfo:
 
 
 def lay_out(context: Context, folder: Path, *, epoch: int) -> None:
-    """Copy the context into an empty folder, with modes and times that depend on nothing but its inputs."""
-    import shutil
+    """Copy the context into an empty folder, with modes and times that depend on nothing but its inputs.
 
+    Raises EvidenceError when an input is not any more what was read.
+    """
     try:
         for each in context.inputs:
-            source, target = context.folder / each.path, folder / each.path
+            target = folder / each.path
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if each.kind == "link":
-                target.symlink_to(source.readlink())
-            else:
-                shutil.copyfile(source, target, follow_symlinks=False)
-                target.chmod(MODES[each.kind])
+            with _same(each, context) as data:
+                if each.kind == "link":
+                    target.symlink_to(os.fsdecode(data.read()))
+                else:
+                    with target.open("wb") as sink:
+                        while block := data.read(2**20):
+                            sink.write(block)
+                    target.chmod(MODES[each.kind])
             os.utime(target, (epoch, epoch), follow_symlinks=False)
         for parent, _, _ in os.walk(folder, topdown=False):
             Path(parent).chmod(0o755)
             os.utime(parent, (epoch, epoch))
     except OSError as error:
         raise failure(error, folder) from error
+
+
+#: What opening says of a path that is not there, or not of the kind it was.
+_OTHER_KIND = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.ENXIO)
+
+
+class _Hashing(io.RawIOBase):
+    """Reads on and hashes what it gives. size: what there was to read when it was opened."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self.size, self.hash = stream, size, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._stream.read(size)
+        self.hash.update(block)
+        return block
+
+
+@contextlib.contextmanager
+def _same(each: Input, context: Context) -> Iterator[_Hashing]:
+    """The bytes of an input (of a link: its target), compared with what `read` saw once they were all taken.
+
+    What is built under a key has to be what the key was made of, whoever writes into the checkout meanwhile.
+    """
+    file = context.folder / each.path
+    try:
+        if each.kind == "link":
+            target = os.fsencode(file.readlink())
+            stream: IO[bytes] = io.BytesIO(target)
+            kind: Kind = "link"
+            size = len(target)
+        else:
+            # Not through a link that took its place: it may lead out of the context.
+            stream = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+            status = os.fstat(stream.fileno())
+            kind, size = "executable" if status.st_mode & 0o100 else "file", status.st_size
+    except OSError as error:
+        if error.errno in _OTHER_KIND:
+            raise _changed(file) from error
+        raise failure(error, file) from error
+    with stream:
+        data = _Hashing(stream, size)
+        try:
+            yield data
+        except OSError as error:
+            if "unexpected end of data" in str(error):  # tarfile, of a file that became shorter
+                raise _changed(file) from error
+            raise
+        if kind != each.kind or stream.read(1) or f"sha256:{data.hash.hexdigest()}" != each.digest:
+            raise _changed(file)
+
+
+def _changed(file: Path) -> EvidenceError:
+    return EvidenceError(
+        "changed while it was being read for the build", where=str(file), advice="let it be and run again"
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.images.context import lay_out, read, write_tar
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+from pipeline_steps.images.context import Context, lay_out, read, write_tar
 from pipeline_steps.toolbox.files import sha256
 
 
@@ -102,3 +103,55 @@ def test_umask_times_and_place_do_not_matter(folder: Path, tmp_path_factory: pyt
     stat = (copy / "src/main.py").stat()
     assert (stat.st_mode & 0o777, stat.st_mtime) == (0o644, 315532800)
     assert ((copy / "src").stat().st_mode & 0o777, (copy / "src").stat().st_mtime) == (0o755, 315532800)
+
+
+def _to_tar(context: Context, _: Path) -> None:
+    write_tar(context, io.BytesIO(), {}, epoch=0)
+
+
+def _to_folder(context: Context, folder: Path) -> None:
+    (folder / "out").mkdir()
+    lay_out(context, folder / "out", epoch=0)
+
+
+def _swapped(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize("write", [_to_tar, _to_folder])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.write_text("file!"),
+        lambda file: file.write_text("file and more"),
+        lambda file: file.write_text("f"),
+        lambda file: file.chmod(0o755),
+        Path.unlink,
+        _swapped,
+    ],
+    ids=["same size", "longer", "shorter", "mode", "removed", "link"],
+)
+def test_what_changed_since_it_was_read_is_not_built(
+    change: Callable[[Path], object], write: Callable[[Context, Path], None], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/Dockerfile").write_text("FROM scratch")
+    (tmp_path / "in/app").write_text("file.")
+    context = read(tmp_path / "in", tmp_path / "in/Dockerfile")
+    write(context, tmp_path)
+    change(tmp_path / "in/app")
+    (tmp_path / "again").mkdir()
+    with pytest.raises(EvidenceError, match=r"in/app: changed while it was being read .*run again"):
+        write(context, tmp_path / "again")
+
+
+@pytest.mark.parametrize("write", [_to_tar, _to_folder])
+def test_a_link_that_leads_elsewhere_now_is_not_built(write: Callable[[Context, Path], None], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/link").symlink_to("one")
+    context = read(tmp_path / "in", tmp_path / "in/Dockerfile")
+    (tmp_path / "in/link").unlink()
+    (tmp_path / "in/link").symlink_to("two")
+    with pytest.raises(EvidenceError, match="in/link: changed while"):
+        write(context, tmp_path)
