@@ -103,7 +103,7 @@ def kubectl(state: State, config: Config, cluster: str) -> list[str]:
         f"namespace {namespace} is kept on {cluster}:",
         f"{call} -n {namespace} get pods,jobs,events",
         f"{call} -n {namespace} describe pods",
-        f"{call} -n {namespace} logs --all-containers --prefix --selector ''",
+        f"{call} -n {namespace} logs --all-containers --prefix --tail 100 --selector '!no-such-label'",
         f"{call} delete namespace {namespace}",
     ]
 

@@ -1,0 +1,116 @@
+"""`reproduce` of tests on a real Kubernetes: fails again for the recorded cause, kept on demand; and what differs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_steps.clusters import kubeconfig, namespaces
+from pipeline_steps.clusters.kubernetes import Api
+from tests.support import busybox
+from tests.support.gits import Repo
+from tests.support.helms import chart_files, helm
+from tests.support.machine import Node, kubernetes_node, registry
+from tools.programs import programs
+
+GOOD = "busybox wget -qO- http://web:8080/; test $? -le 1"
+BAD = "echo no greeting here; exit 3"
+
+
+@pytest.fixture(scope="module")
+def images() -> Iterator[str]:
+    with registry() as running:
+        busybox.push(running.host)
+        yield running.host
+
+
+@pytest.fixture(scope="module")
+def node(images: str) -> Iterator[Node]:
+    with kubernetes_node(images) as found:
+        yield found
+
+
+class Project:
+    """A checkout with the chart `web`, tested once on the node, and moved on since."""
+
+    def __init__(self, folder: Path, node: Node, images: str, test: str) -> None:
+        self.repo = Repo(folder / "checkout", folder / "gitconfig")
+        cluster = {"kubeconfig": str(node.kubeconfig), "context": node.context}
+        settings: dict[str, Any] = {
+            "charts": [{"path": "charts/*"}],
+            "channels": {"snapshot": {"charts": f"file://{folder}/channel"}},
+            "clusters": {"here": cluster, "other": cluster},
+            "tests": {"timeout": "60s"},
+        }
+        self.repo.put("pipeline.yaml", json.dumps(settings))
+        for name, text in chart_files(test=test, image=f"{images}/web:k-1").items():
+            self.repo.put(f"charts/web/{name}", text.replace(",hook-failed", ""))  # the chart keeps what failed
+        self.repo.commit()
+        assert self.run("snapshot", "--chart", "web").returncode == 0
+        self.tested = self.run("integration_test", "--chart", "web", "--cluster", "here")
+        self.repo.put("charts/web/values.yaml", "image: moved-on\n")
+        self.repo.commit()
+
+    @property
+    def state(self) -> Path:
+        return self.repo.root / ".pipeline/state.jsonl"
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PIPELINE_STEPS_HELM": str(helm(4)), "GIT_CONFIG_GLOBAL": str(self.repo.config)}
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+
+
+def test_a_failed_test_fails_again_and_is_kept_to_look_into(tmp_path: Path, node: Node, images: str) -> None:
+    project = Project(tmp_path, node, images, BAD)
+    assert project.tested.returncode == 8, project.tested.stderr
+    before = project.state.read_bytes()
+    done = project.run("reproduce", "integration_test/web", "--last-failed", "--keep", "--cluster", "other")
+    assert done.returncode == 0 and "equal: fails as recorded: " in done.stdout, done.stderr
+    assert project.state.read_bytes() == before, "nothing was recorded"
+
+    lines = [line for line in done.stderr.splitlines() if line.startswith("kubectl ")]
+    kubectl = str(programs.get("helm4") / "kubectl")
+    *looks, remove = [line.replace("kubectl", kubectl, 1) for line in lines]
+    told = [subprocess.run(shlex.split(line), capture_output=True, text=True) for line in looks]
+    assert [one.returncode for one in told] == [0, 0, 0], [one.stderr for one in told]
+    assert "no greeting here" in told[-1].stdout, "the log of the pod that failed"
+    name = remove.rpartition(" ")[2]
+    api = Api(kubeconfig.load(node.kubeconfig, node.context))
+    kept = api.get(f"/api/v1/namespaces/{name}")
+    assert kept is not None and kept["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "pipeline-steps"
+    namespaces.remove(api, name)
+    collected = (project.repo.root / ".pipeline/reproduced").glob("*/failures/**/*.log")
+    assert any("no greeting here" in file.read_text() for file in collected)
+
+
+def test_a_passed_test_passes_again_and_one_that_did_not_is_told(tmp_path: Path, node: Node, images: str) -> None:
+    project = Project(tmp_path, node, images, GOOD)
+    assert project.tested.returncode == 0, project.tested.stderr
+    done = project.run("reproduce", "integration_test/web")
+    assert done.returncode == 0 and "equal: passes as recorded" in done.stdout, done.stderr
+
+    from pipeline_steps.state.state import State
+
+    fields = json.loads(project.state.read_text().splitlines()[-1])
+    planted = {**fields, "result": "failed", "reason": "web install-default on here: timeout: slow", "supersedes": []}
+    planted["tools"] = {**fields["tools"], "kubernetes": "1.2.3"}
+    State(project.state).add({key: value for key, value in planted.items() if key not in ("id", "schema")})
+    done = project.run("reproduce", "integration_test/web", "--last-failed")
+    assert done.returncode == 4
+    assert "differs: recorded failed, here passed (web install-default on here: timeout: slow)" in done.stdout
+    assert "likely cause: tool version: kubernetes" in done.stdout and "recorded 1.2.3" in done.stdout
+
+
+def test_a_cluster_that_is_not_configured_is_said_so(tmp_path: Path, node: Node, images: str) -> None:
+    project = Project(tmp_path, node, images, GOOD)
+    done = project.run("reproduce", "integration_test/web", "--cluster", "nowhere")
+    assert done.returncode == 2 and "no cluster nowhere in the configuration" in done.stderr
