@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.core import boundary
 from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import Interrupted, PipelineError, UsageError, worst
+from pipeline_steps.core.errors import Interrupted, PipelineError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
@@ -41,7 +41,8 @@ class Outcome(NamedTuple):
     def words(self) -> str:
         """The outcome for a person, one line."""
         if self.error is not None:
-            return f"{self.subject}: {self.error}"
+            bug = "" if isinstance(self.error, PipelineError) else f"{type(self.error).__name__}: "
+            return f"{self.subject}: {bug}{self.error}"
         if not self.records:
             return f"{self.subject}: planned"
         if not self.fresh:
@@ -116,14 +117,10 @@ def shard_of(arguments: Namespace) -> tuple[int, int] | None:
     text = arguments.shard
     if not text:
         return None
-    if text == "auto":
-        from pipeline_steps.ci.build import detect
+    from pipeline_steps.ci.build import detect
+    from pipeline_steps.core.selection import shard
 
-        return detect(os.environ).shard
-    index, _, total = text.partition("/")
-    if not (index.isdigit() and total.isdigit() and 1 <= int(index) <= int(total)):
-        raise UsageError(f"--shard {text}: write I/N with 1 <= I <= N, or auto")
-    return int(index), int(total)
+    return shard(text, detect(os.environ))
 
 
 def call(function: StepFunction, config: Config, state: State, arguments: Namespace) -> list[Outcome]:
@@ -148,9 +145,9 @@ def _settled(state: State) -> list[Outcome]:
     """The outcome of giving the evidence store what a run before could not, if that fails."""
     try:
         state.settle()
-    except Interrupted:
+    except (Interrupted, BrokenPipeError):
         raise
-    except PipelineError as error:
+    except Exception as error:
         return [Outcome("evidence", (), False, error)]
     return []
 
@@ -176,9 +173,9 @@ def _once(function: StepFunction, positional: tuple[str, ...], subject: str, key
         records = (returned,) if isinstance(returned, Record) else tuple(returned or ())
         fresh = {record.id for record in state.added[before:]}
         return Outcome(name, records, any(record.id in fresh for record in records), None)
-    except Interrupted:
+    except (Interrupted, BrokenPipeError):  # this process has to end
         raise
-    except PipelineError as error:
+    except Exception as error:  # a bug met in one chart, told with its traceback, says nothing about the others
         return Outcome(name, tuple(state.added[before:]), True, error)
 
 
@@ -201,7 +198,7 @@ def print_records(outcome: Outcome) -> None:
 
 
 def code(outcome: Outcome) -> int:
-    """The exit code of one outcome: of its error, or the worst of its records."""
+    """The exit code of one outcome: of its error, which is ours when it is not an expected one."""
     if isinstance(outcome.error, PipelineError):
         return outcome.error.exit_code
-    return 0
+    return 0 if outcome.error is None else boundary.BUG

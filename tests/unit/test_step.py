@@ -1,0 +1,74 @@
+"""How a step's function becomes a process: every chart is tried, and the worst ending is the exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from pipeline_steps.core import options, step
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.config_file import load
+from pipeline_steps.core.errors import ChartFailed, Interrupted, UsageError, worst
+from pipeline_steps.state.state import State
+from tests.support.gits import Repo
+
+tried: list[str] = []
+
+
+def fragile(chart: str, *, config: Config, state: State) -> NoReturn:
+    """A step with a bug that only some charts meet."""
+    tried.append(chart)
+    if chart == "c":
+        raise ChartFailed("does not render")
+    raise KeyError(f"ours in {chart}")
+
+
+def stopped(chart: str, *, config: Config, state: State) -> NoReturn:
+    """A step that a signal ends."""
+    tried.append(chart)
+    raise Interrupted(15)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    repo.put("pipeline.yaml", "charts:\n  - path: charts/*\n")
+    for name in "abc":
+        repo.put(f"charts/{name}/Chart.yaml", f"apiVersion: v2\nname: {name}\nversion: 0.1.0\n")
+    repo.commit()
+    tried.clear()
+    return repo
+
+
+def called(function: step.StepFunction, repo: Repo) -> list[step.Outcome]:
+    config = load((), environ={}, start=repo.root)
+    arguments = options.parse("x", "", options.COMMON, ["--all"], {})
+    outcomes = step.call(function, config, State(repo.root / ".pipeline/state.jsonl"), arguments)
+    for outcome in outcomes:
+        step.tell(outcome, arguments)
+    return outcomes
+
+
+def test_our_bug_in_one_chart_leaves_no_other_untried(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = called(fragile, repo)
+    assert tried == ["a", "b", "c"]
+    assert [step.code(outcome) for outcome in outcomes] == [3, 3, 8]
+    assert worst([step.code(outcome) for outcome in outcomes]) == 3
+    told = capsys.readouterr().err
+    assert told.count("Traceback") == told.count("This is a bug in pipeline_steps") == 2
+    assert "KeyError: 'ours in a'" in told and "KeyError: 'ours in b'" in told
+
+
+def test_a_signal_stops_all_charts(repo: Repo) -> None:
+    with pytest.raises(Interrupted):
+        called(stopped, repo)
+    assert tried == ["a"]
+
+
+@pytest.mark.parametrize("text", ["²/3", "1/²", "0/2", "3/2", "1", "1/2/3", "-1/2"])
+def test_what_is_no_shard(text: str) -> None:
+    arguments = options.parse("x", "", options.COMMON, [f"--shard={text}"], {})
+    with pytest.raises(UsageError, match="I/N"):
+        step.shard_of(arguments)
