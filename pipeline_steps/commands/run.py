@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 import time
 from argparse import Namespace
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.setdefault("PIPELINE_STEPS_RUN", f"run-{os.urandom(6).hex()}")
         sandboxed = use_sandbox(arguments)
         config = step.configuration(arguments)
-        return run(steps(words[:end], config), config, arguments, sandboxed=sandboxed)
+        return run(steps(words[:end], config), config, arguments, words, sandboxed=sandboxed)
 
     return boundary.guarded(work)
 
@@ -95,23 +96,25 @@ def steps(words: Sequence[str], config: Config) -> list[str]:
     return names
 
 
-def run(names: Sequence[str], config: Config, arguments: Namespace, *, sandboxed: bool) -> int:
-    """Run steps one after the other; after a failure only `report`. Returns the worst exit code."""
+def run(names: Sequence[str], config: Config, arguments: Namespace, words: Sequence[str], *, sandboxed: bool) -> int:
+    """Run steps one after the other; after a failure only `report`. Returns the worst exit code.
+
+    words: what was typed after `run`, for how to go on.
+    """
     state = step.state_of(config, arguments)
     codes: list[int] = []
     started = time.monotonic()
     held_back = [name for name in names if name in RELEASE] if not arguments.release and len(names) > 1 else []
-    tags: dict[str, str] = {}
     with Progress(quiet=arguments.quiet) as progress:
         for name in names:
             if name in held_back or (worst(codes) and name != "report"):
                 continue
             state = step.state_of(config, arguments, name)  # a release believes other stores
-            codes.append(one(name, config, state, arguments, progress, sandboxed=sandboxed, tags=tags))
+            codes.append(one(name, config, state, arguments, progress, sandboxed=sandboxed))
     charts = chain.charts(state, os.environ["PIPELINE_STEPS_RUN"])
     chain.tell(config, state, charts, seconds=time.monotonic() - started, sandboxed=sandboxed)
     if held_back and not worst(codes):
-        boundary.log.info("stopped before %s; go on with: %s", held_back[0], _go_on(arguments))
+        boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(words))
     return worst(codes)
 
 
@@ -123,9 +126,8 @@ def one(
     progress: Progress,
     *,
     sandboxed: bool,
-    tags: dict[str, str],
 ) -> int:
-    """Run one step for all its subjects, with progress; returns its exit code. tags: chart → the tag just made."""
+    """Run one step for all its subjects, with progress; returns its exit code."""
     module = importlib.import_module(f"pipeline_steps.{name}")
     given = Namespace(**vars(arguments))
     for option in step.options_of(module):
@@ -139,6 +141,8 @@ def one(
     outcomes = step.call(getattr(module, name), config, state, given)
     for outcome in outcomes:
         progress.outcome(outcome)
+        if step.code(outcome) == boundary.BUG and outcome.error is not None:
+            boundary.tell(outcome.error)
         if given.json:
             step.print_records(outcome)
     if not outcomes:
@@ -146,10 +150,13 @@ def one(
     return worst([step.code(outcome) for outcome in outcomes])
 
 
-def _go_on(arguments: Namespace) -> str:
-    charts = "".join(f" --chart {name}" for name in arguments.chart)
-    channels = f" --channels {arguments.channels}" if arguments.channels else ""
-    return f"pipeline-steps run private --release{charts}{channels}"
+def go_on(words: Sequence[str]) -> str:
+    """The command that does what was typed and releases as well.
+
+    >>> go_on(["private", "--chart", "web", "--config", "my pipeline.yaml"])
+    "pipeline-steps run private --chart web --config 'my pipeline.yaml' --release"
+    """
+    return shlex.join(["pipeline-steps", "run", *words, "--release"])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pipeline_steps
-from pipeline_steps.commands import table
+from pipeline_steps.commands import run, table
 
 PACKAGE = Path(pipeline_steps.__file__).parent
 
@@ -36,3 +36,11 @@ def test_every_command_has_a_main() -> None:
     for command in table.COMMANDS:
         if command.module:
             assert callable(importlib.import_module(command.module).main), command.name
+
+
+def test_run_says_how_to_go_on_with_all_that_was_typed() -> None:
+    typed = ["private", "--config", "a b.yaml", "--cluster", "ci", "--state", "s.jsonl", "--all"]
+    assert (
+        run.go_on(typed)
+        == "pipeline-steps run private --config 'a b.yaml' --cluster ci --state s.jsonl --all --release"
+    )
