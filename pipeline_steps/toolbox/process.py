@@ -72,15 +72,15 @@ def search_path(environ: Mapping[str, str]) -> str:
     '/usr/bin:/bin'
     """
     entries = environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(entry for entry in entries if os.path.isabs(entry))
+    return os.pathsep.join(entry for entry in entries if Path(entry).is_absolute())
 
 
 def which(program: str, environ: Mapping[str, str] | None = None) -> str | None:
     """Absolute path of `program` on PATH (of `environ`, else ours), or None."""
     for folder in search_path(os.environ if environ is None else environ).split(os.pathsep):
-        file = os.path.join(folder, program)
-        if folder and os.path.isfile(file) and os.access(file, os.X_OK):
-            return file
+        file = Path(folder) / program
+        if folder and file.is_file() and os.access(file, os.X_OK):
+            return str(file)
     return None
 
 
