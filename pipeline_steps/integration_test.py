@@ -61,10 +61,10 @@ def integration_test(
             log.info("%s: would test %s with %s %s", chart, snapshot.reference, one.name, testing.place(wanted, one))
         return ()
     if todo:
-        from pipeline_steps.core import bench  # who has nothing to do does not pay for clusters
+        from pipeline_steps.core import scenario_runs  # who has nothing to do does not pay for clusters
 
-        with bench.prepared(checkout, it, wanted, snapshot, state) as ready:
-            done |= bench.run_all(ready, todo, retries=retry_infrastructure or 0)
+        with scenario_runs.prepared(checkout, it, wanted, snapshot, state) as ready:
+            done |= scenario_runs.run_all(ready, todo, retries=retry_infrastructure or 0)
     return tuple(done[one] for one in keys)
 
 

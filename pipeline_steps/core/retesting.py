@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.clusters.scenario import Scenario, values_files
-from pipeline_steps.core import bench, packaging, repacking, snapshots, testing
+from pipeline_steps.core import packaging, repacking, scenario_runs, snapshots, testing
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed, EvidenceError, PipelineError, UsageError
@@ -42,10 +42,10 @@ def integration_test(
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
     snapshot, tgz = snapshots.of(tested, chart), _tgz(tested, checkout)
     with (
-        bench.prepared(checkout, chart, wanted, snapshot, state, tgz) as ready,
+        scenario_runs.prepared(checkout, chart, wanted, snapshot, state, tgz) as ready,
         contextlib.suppress(ChartFailed),  # it is recorded, and compared
     ):
-        bench.run(ready._replace(keep=keep), one)
+        scenario_runs.run(ready._replace(keep=keep), one)
     again = state.added[-1]
     found = compared(record, again)
     if again.result == "failed":
