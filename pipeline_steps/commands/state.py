@@ -186,7 +186,7 @@ def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> in
         if finding.verdict != "holds":
             print(f"{finding.verdict}: {finding.what}")
     print(", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items())) or "nothing to verify")
-    if counts.keys() & {"changed", "gone", "unresolved"}:
+    if counts.keys() & {"changed", "gone", "unresolved", "truncated"}:
         raise EvidenceError("the state does not hold", where=str(state.folder), advice="see the lines above")
     return 0
 

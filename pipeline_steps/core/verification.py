@@ -18,14 +18,16 @@ from pipeline_steps.toolbox.files import sha256
 
 
 class Finding(NamedTuple):
-    """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved" or "cannot be reached"."""
+    """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved", "truncated", "cannot be reached"."""
 
     verdict: str
     what: str
 
 
 def findings(state: State, hosts: Mapping[str, Host]) -> Iterator[Finding]:
-    """One finding for each `uses`, evidence file and output of the records that nothing supersedes."""
+    """One finding for each torn line, `uses`, evidence file and output of the records that nothing supersedes."""
+    for path, size in state.torn().items():
+        yield Finding("truncated", f"{path}: the last line, {size} bytes without an end; the next step drops it")
     records = state.records()
     known = {record.id for record in records}
     used = {identity for record in records for identity in record.uses} - known

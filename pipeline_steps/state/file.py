@@ -22,19 +22,29 @@ def load(path: Path) -> list[Record]:
 
 def lines(path: Path) -> list[tuple[bytes, Record]]:
     """Like `load`, each record with its line as written: what copies records copies lines."""
+    whole, rest = _split(path)
+    if rest:
+        log.warning("%s: the last line is torn (%d bytes of a killed run), dropped", path, len(rest))
+    return [(line, decode(line, where=f"{path}:{number}")) for number, line in enumerate(whole, 1) if line]
+
+
+def torn(path: Path) -> int:
+    """How many bytes at the end of `path` are no whole line, and belong to no record."""
+    return len(_split(path)[1])
+
+
+def _split(path: Path) -> tuple[list[bytes], bytes]:
+    """The whole lines of `path`, and the rest, which its writer did not end."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return [], b""
     except OSError as error:
         raise MachineError(f"cannot read: {error.strerror}", where=str(path)) from error
-    whole = data.split(b"\n")
-    torn = whole.pop()
-    if not torn and whole and b"\0" in whole[-1]:  # a power cut left its length, but not all of its bytes
-        torn = whole.pop()
-    if torn:
-        log.warning("%s: the last line is torn (%d bytes of a killed run), dropped", path, len(torn))
-    return [(line, decode(line, where=f"{path}:{number}")) for number, line in enumerate(whole, 1) if line]
+    *whole, rest = data.split(b"\n")
+    if not rest and whole and b"\0" in whole[-1]:  # a power cut left its length, but not all of its bytes
+        rest = whole.pop()
+    return whole, rest
 
 
 def append(path: Path, line: bytes) -> None:

@@ -55,6 +55,10 @@ class State:
             self._records = union.union(self._fetched, *(file.load(path) for path in self._paths()))
         return self._records
 
+    def torn(self) -> dict[Path, int]:
+        """State files whose last line is torn → how many bytes of it there are; no record is read from them."""
+        return {path: size for path in self._paths() if (size := file.torn(path))}
+
     def _paths(self) -> list[Path]:
         return sorted({*self.folder.glob("state*.jsonl"), self.path})
 
