@@ -1,0 +1,93 @@
+"""The system calls of a step, as strace sees them: recorded, then one of them made to kill or to fail.
+
+Only the calls of our own process: what git and helm do between them is theirs.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults.world import Step, World
+
+#: Calls that change files; openat counts when it creates.
+CHANGING = (
+    "write pwrite64 writev fsync fdatasync ftruncate truncate fallocate rename renameat renameat2 link linkat symlink "
+    "symlinkat unlink unlinkat rmdir mkdir mkdirat chmod fchmod fchmodat chown fchown fchownat utimensat "
+    "copy_file_range sendfile"
+).split()
+_LINE = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
+_PATHS = re.compile(r'<(/[^>]*)>|"(/[^"]*)"')
+
+
+class Call(NamedTuple):
+    """The nth call of that name. text: its arguments; paths: the files it names, by name or descriptor.
+
+    within: counted in each thread among the calls on this file only; "" counts those of the main thread on any.
+    """
+
+    name: str
+    nth: int
+    text: str
+    paths: tuple[str, ...]
+    within: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.nth} ({' → '.join(Path(path).name for path in self.paths) or 'a pipe'})"
+
+    @property
+    def changes(self) -> bool:
+        return self.name != "openat" or "O_CREAT" in self.text
+
+    def below(self, *folders: Path) -> bool:
+        return any(path.startswith(f"{folder}/") or path == str(folder) for path in self.paths for folder in folders)
+
+
+def record(world: World, step: Step) -> list[Call]:
+    """Every call of CHANGING and every openat of an undisturbed run, of other threads those on the state file."""
+    main = _traced(world, step)
+    world.back(step)
+    state = str(world.state)
+    others = _traced(world, step, "-f", "-P", state)
+    lines: dict[str, list[str]] = {}
+    for line in others.splitlines():
+        thread, _, call = line.partition(" ")
+        lines.setdefault(thread, []).append(call.strip())
+    found = parse(main)
+    if not any(call.below(world.state) and call.changes for call in found):  # it is written by another thread
+        found += [call._replace(within=state) for texts in lines.values() for call in parse("\n".join(texts))]
+    return found
+
+
+def _traced(world: World, step: Step, *options: str) -> str:
+    output = world.root.parent / "trace"
+    names = f"trace=openat,{','.join(CHANGING)}"
+    done = world.run(step, "strace", "-qq", "-y", *options, "-o", str(output), "-e", names)
+    assert done.returncode == 0, done.stderr
+    return output.read_text(errors="replace")
+
+
+def parse(text: str) -> list[Call]:
+    """The calls in strace's output for one thread."""
+    counts: dict[str, int] = {}
+    calls = []
+    for line in text.splitlines():
+        found = _LINE.match(line)
+        if found:
+            name, arguments, _result = found.groups()
+            counts[name] = counts.get(name, 0) + 1
+            paths = tuple(a or b for a, b in _PATHS.findall(arguments))
+            if name == "openat":  # its first descriptor is the working folder
+                paths = paths[1:] or paths
+            calls.append(Call(name, counts[name], arguments, paths))
+    return calls
+
+
+def broken(world: World, step: Step, call: Call, how: str) -> subprocess.CompletedProcess[str]:
+    """Run the step with that call injected. how: "signal=KILL" or "error=ENOSPC"."""
+    options = ["-qq", "-o", "/dev/null", "-e", f"trace={call.name}", "-e", f"inject={call.name}:{how}:when={call.nth}"]
+    if call.within:
+        options += ["-f", "-P", call.within]
+    return world.run(step, "strace", *options)

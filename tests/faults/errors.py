@@ -1,0 +1,113 @@
+"""T3: a call that fails at the disk's will, each in its turn; and a file system that is really full."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.calls import Call, broken, record
+from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.world import STEPS, Step, World
+
+#: What can go wrong with each kind of call.
+ERRORS = {
+    "openat": ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "EIO"),
+    "mkdir": ("ENOSPC", "EDQUOT", "EROFS", "EIO"),
+    "write": ("ENOSPC", "EDQUOT", "EIO"),
+    "fsync": ("EIO", "ENOSPC", "EDQUOT"),
+    "rename": ("ENOSPC", "EDQUOT", "EROFS", "EIO"),
+    "ftruncate": ("EIO",),
+    "fchmod": ("EROFS", "EIO"),
+    "chmod": ("EROFS", "EIO"),
+}
+SAMPLED = 70
+CANNOT = 7
+#: KiB left on the full file system.
+LEFT = (0, 4, 8, 12, 16, 24)
+
+
+def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
+    """Two figures: injected errors, and the full file system."""
+    points = [
+        (step, call, error)
+        for step in STEPS
+        for call in _calls(worlds[0], step)
+        for error in ERRORS.get(call.name, ())
+    ]  # fmt: skip
+    chosen = points if settings.full else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+
+    def run(number: int, point: tuple[Step, Call, str]) -> str:
+        step, call, error = point
+        world = worlds[number]
+        world.back(step)
+        before = _kept(world)
+        at = call._replace(within=str(world.state)) if call.within else call
+        done = broken(world, step, at, f"error={error}")
+        wrong = judged(world, done, before) or world.again(step)
+        return f"{step.name}, {error} at {call}: {wrong}" if wrong else ""
+
+    wrong = spread(chosen, settings.workers, run)
+    what = f"ENOSPC, EDQUOT, EROFS, EMFILE, EIO ({len(points)} points of {len(STEPS)} steps)"
+    return [counted("T3", what, chosen, wrong), _full(worlds, settings)]
+
+
+def judged(world: World, done: subprocess.CompletedProcess[str], before: dict[Path, bytes]) -> str:
+    """What is not as it must be after a step that met a failing disk."""
+    if done.returncode not in (0, CANNOT) or "This is a bug" in done.stderr:
+        return f"exit {done.returncode}: {done.stderr.strip()[-500:]}"
+    for path, data in before.items():
+        now = path.read_bytes() if path.exists() else b""
+        grows = path.suffix == ".jsonl" and now.startswith(data)
+        if now != data and not grows and path.name != "index.yaml":
+            return f"{path.name} was changed"
+    left = world.left()
+    return f"left: {left}" if left else ""
+
+
+def _full(worlds: Sequence[World], settings: Settings) -> Figure:
+    points = [(step, left) for step in STEPS for left in (LEFT if settings.full else LEFT[::2])]
+
+    def run(number: int, point: tuple[Step, int]) -> str:
+        step, left = point
+        world = worlds[number]
+        world.back(step)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", world.root], check=True)
+        try:
+            subprocess.run(["cp", "-a", "--", f"{world.kept / step.name}/.", world.root], check=True)
+            before = _kept(world)
+            filler = world.root / "filler"
+            _fill(filler, left)
+            wrong = judged(world, world.run(step), before)
+            filler.unlink()
+            wrong = wrong or world.again(step)
+        finally:
+            subprocess.run(["umount", "--lazy", world.root], check=True)
+        return f"{step.name} with {left} KiB left: {wrong}" if wrong else ""
+
+    return counted("T3", "a real full file system", points, spread(points, settings.workers, run))
+
+
+def _fill(filler: Path, left: int) -> None:
+    """Write until nothing more fits, then give some KiB back."""
+    with filler.open("wb", buffering=0) as file:
+        size = 0
+        while True:
+            try:
+                size += file.write(bytes(4096))
+            except OSError:
+                break
+        file.truncate(max(0, size - left * 1024))
+
+
+def _calls(world: World, step: Step) -> list[Call]:
+    """Those on state and repositories, reading ones included."""
+    world.back(step)
+    places = (world.state.parent, world.root / "snapshots", world.root / "released")
+    return [call for call in record(world, step) if call.below(*places)]
+
+
+def _kept(world: World) -> dict[Path, bytes]:
+    places = (world.state.parent, world.root / "snapshots", world.root / "released")
+    return {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}

@@ -1,0 +1,73 @@
+"""Figures that the faults yield, and the table they are printed in. Nothing here makes a fault."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Settings(NamedTuple):
+    """full: every point instead of a sample. seed: of every random choice. workers: worlds used at once."""
+
+    full: bool
+    seed: int
+    workers: int
+
+
+class Figure(NamedTuple):
+    """One line of the table. id: of the test plan. wrong: what was seen against the demand, one text each."""
+
+    id: str
+    what: str
+    demanded: str
+    seen: str
+    wrong: tuple[str, ...]
+    seconds: float = 0.0
+
+
+def timed(make: Callable[[], list[Figure]]) -> list[Figure]:
+    """The figures of one test, its seconds on the first of them."""
+    began = time.monotonic()
+    first, *others = make()
+    return [first._replace(seconds=time.monotonic() - began), *others]
+
+
+def counted(id: str, what: str, points: Sequence[object], wrong: Sequence[str], more: str = "") -> Figure:
+    """The figure of a test that demands the same of every point."""
+    good = len(points) - len(wrong)
+    some = more if points else "no point found"
+    seen = f"{good}/{len(points)}{f', {some}' if some else ''}"
+    return Figure(id, what, f"{len(points)}/{len(points)}", seen, tuple(wrong) or (() if points else ("no point",)))
+
+
+def spread(points: Sequence[T], workers: int, run: Callable[[int, T], str]) -> list[str]:
+    """What is wrong at each point, "" left out. run: (number of the worker, whose world nobody else uses; point)."""
+    shares = [points[number::workers] for number in range(workers)]
+
+    def work(number: int) -> list[str]:
+        return [found for point in shares[number] if (found := run(number, point))]
+
+    with ThreadPoolExecutor(workers) as pool:
+        return [found for share in pool.map(work, range(workers)) for found in share]
+
+
+def show(figures: Sequence[Figure], settings: Settings) -> bool:
+    """Print the table and, below it, what is wrong; whether all is as demanded."""
+    rows = [("id", "what", "demanded", "seen", "seconds")]
+    rows += [(f.id, f.what, f.demanded, f.seen, f"{f.seconds:.1f}" if f.seconds else "") for f in figures]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[4]:>7}")
+    for figure in figures:
+        for text in figure.wrong[:20]:
+            print(f"WRONG {figure.id} {figure.what}: {text}")
+    size = "full" if settings.full else "sampled"
+    good = not any(figure.wrong for figure in figures)
+    print(f"size {size}, seed {settings.seed}, {'all as demanded' if good else 'NOT as demanded'}")
+    sys.stdout.flush()
+    return good

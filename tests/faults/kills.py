@@ -1,0 +1,98 @@
+"""T1: SIGKILL at every changing call of every step, then once more: as if nothing had been. T1b: at random moments,
+with all that the step started."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.calls import Call, broken, record
+from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.world import STEPS, Step, World
+
+SAMPLED = 72
+RANDOM, RANDOM_FULL = 3, 30
+
+
+def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
+    """One figure: points whose second run ends as an undisturbed one, of all points or a sample."""
+    points = [(step, call) for step in STEPS for call in _changing(worlds[0], step)]
+    chosen = points if settings.full else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+
+    def run(number: int, point: tuple[Step, Call]) -> str:
+        world, (step, call) = worlds[number], point
+        world.back(step)
+        done = broken(world, step, _at(call, world), "signal=KILL")
+        if done.returncode not in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return f"{step.name} at {call}: not killed, exit {done.returncode}: {done.stderr[-300:]}"
+        wrong = world.again(step)
+        return f"{step.name} at {call}: {wrong}" if wrong else ""
+
+    wrong = spread(chosen, settings.workers, run)
+    return [counted("T1", f"SIGKILL at a changing call, then again ({len(points)} calls of {len(STEPS)} steps)",
+                    chosen, wrong)]  # fmt: skip
+
+
+def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
+    """One figure: kills of a step with all its children, at a random moment; every fifth run after it is killed too."""
+    dice = random.Random(settings.seed)
+    points = [(step, dice.random(), dice.random(), n % 5 == 4)
+              for step in STEPS for n in range(RANDOM_FULL if settings.full else RANDOM)]  # fmt: skip
+    lasts = {step.name: _duration(worlds[0], step) for step in STEPS}
+
+    def run(number: int, point: tuple[Step, float, float, bool]) -> str:
+        step, first, second, twice = point
+        world = worlds[number]
+        world.back(step)
+        for share in [first, second] if twice else [first]:
+            _killed(world, step, share * lasts[step.name])
+        wrong = world.again(step)
+        return f"{step.name} at {first:.2f} of its time: {wrong}" if wrong else ""
+
+    return [counted("T1b", "SIGKILL of a step and its children at a random moment, then again", points,
+                    spread(points, settings.workers, run))]  # fmt: skip
+
+
+def _changing(world: World, step: Step) -> list[Call]:
+    world.back(step)
+    return [call for call in record(world, step) if call.changes]
+
+
+def _at(call: Call, world: World) -> Call:
+    return call._replace(within=str(world.state)) if call.within else call
+
+
+def _duration(world: World, step: Step) -> float:
+    world.back(step)
+    began = time.monotonic()
+    world.run(step)
+    return time.monotonic() - began
+
+
+def _killed(world: World, step: Step, after: float) -> None:
+    child = subprocess.Popen(
+        world.command(step), cwd=world.source, env=world.environment(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(after)
+    for process in [child.pid, *descendants(child.pid)]:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    child.wait()
+
+
+def descendants(process: int) -> list[int]:
+    """The children of a process, theirs, and so on, as they are now."""
+    try:
+        tasks = list(Path(f"/proc/{process}/task").iterdir())
+        children = [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except OSError:
+        return []
+    return [one for child in children for one in (child, *descendants(child))]

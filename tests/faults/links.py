@@ -1,0 +1,75 @@
+"""T18: a symbolic link planted at every name that a step writes is not followed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.faults.calls import record
+from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.world import STEPS, Step, World
+
+CONTENT = b"entries: {}\n"
+REFUSED = (4, 5, 7)
+
+
+def planted(worlds: Sequence[World], settings: Settings) -> list[Figure]:
+    """One figure: names whose link was not followed. The names are those that an undisturbed run makes."""
+    points = [
+        (step, name, kind)
+        for step in STEPS
+        for name in dict.fromkeys(_names(worlds[0], step))
+        for kind in ("file", "folder", "nothing")
+    ]
+
+    def run(number: int, point: tuple[Step, str, str]) -> str:
+        step, name, kind = point
+        world = worlds[number]
+        world.back(step)
+        target = world.root.parent / "elsewhere"
+        _lay_target(target, kind)
+        link = world.root / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_dir():
+            shutil.rmtree(link)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        before = _seen(target)
+        done = world.run(step)
+        wrong = ""
+        if _seen(target) != before:
+            wrong = f"followed: {_seen(target)}"
+        elif done.returncode not in (0, *REFUSED) or "This is a bug" in done.stderr:
+            wrong = f"exit {done.returncode}: {done.stderr.strip()[-400:]}"
+        return f"{step.name}, {name} → a {kind}: {wrong}" if wrong else ""
+
+    wrong = spread(points, settings.workers, run)
+    return [counted("T18", "a symbolic link at a name we write: not followed", points, wrong)]
+
+
+def _names(world: World, step: Step) -> Iterator[str]:
+    """Names below the world that the step makes and that are the same every time."""
+    world.back(step)
+    places = (world.state.parent, world.root / "snapshots", world.root / "released")
+    for call in record(world, step):
+        if call.changes and call.name in ("openat", "mkdir", "rename") and call.below(*places):
+            path = Path(call.paths[-1])
+            if "tmp-" not in path.name and path.parent.name != "junit":
+                yield str(path.relative_to(world.root))
+
+
+def _lay_target(target: Path, kind: str) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    target.unlink(missing_ok=True)
+    if kind == "file":
+        target.write_bytes(CONTENT)
+    elif kind == "folder":
+        target.mkdir()
+
+
+def _seen(target: Path) -> object:
+    if target.is_dir():
+        return sorted(path.name for path in target.iterdir())
+    return target.read_bytes() if target.exists() else None

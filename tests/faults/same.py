@@ -1,0 +1,97 @@
+"""T12: the same outputs in another environment: umask, time zone, locale, clock, user, folder, hashing, order of
+entries, helm."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.world import STEPS, World, copy, difference
+
+CLOCK = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
+class Way(NamedTuple):
+    """How the chain runs. before: words before the interpreter; cwd: below the checkout; again: how often each step."""
+
+    name: str
+    more: Mapping[str, str] = {}
+    before: tuple[str, ...] = ()
+    cwd: str = ""
+    helm: int = 4
+    again: int = 1
+    shuffled: bool = False
+    other_user: bool = False
+
+
+def _clock(days: str) -> Mapping[str, str]:
+    return {"LD_PRELOAD": CLOCK, "FAKETIME": days, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+WAYS = (
+    *(Way(f"umask {mask}", before=("sh", "-c", f'umask {mask}; exec "$@"', "sh")) for mask in ("000", "022", "077")),
+    *(Way(f"time zone {zone}", {"TZ": zone}) for zone in ("UTC", "Asia/Kathmandu", "America/St_Johns")),
+    *(Way(f"locale {name}", {"LC_ALL": name}) for name in ("C", "C.UTF-8", "POSIX")),
+    *(Way(f"clock {days} day", _clock(f"{days}d")) for days in ("+1", "-1")),
+    *(Way(f"PYTHONHASHSEED {seed}", {"PYTHONHASHSEED": str(seed)}) for seed in range(1, 10)),
+    Way("another working folder", cwd="charts/common/templates"),
+    Way("another order of entries", shuffled=True),
+    Way("another user", other_user=True),
+    Way("helm 3", helm=3),
+    Way("every step twice", again=2),
+    Way("every step ten times", again=10),
+)
+
+
+def everywhere(worlds: Sequence[World], settings: Settings) -> list[Figure]:
+    """One figure: ways in which the chain leaves what it leaves in the plain way."""
+    ways = WAYS if settings.full else [way for way in WAYS if "HASHSEED" not in way.name or way.name.endswith("1")]
+
+    def run(number: int, way: Way) -> str:
+        wrong = _chain(worlds[number], way)
+        return f"{way.name}: {wrong}" if wrong else ""
+
+    wrong = spread(ways, settings.workers, run)
+    return [counted("T12", "umask, zone, locale, clock, hashing, folder, order, user, helm, repeated: same outputs",
+                    ways, wrong)]  # fmt: skip
+
+
+def _chain(world: World, way: Way) -> str:
+    world.back(STEPS[0])
+    before = way.before
+    if way.shuffled:
+        _shuffle(world.root)
+    if way.other_user:
+        world.root.parent.chmod(0o755)
+        subprocess.run(["chown", "-R", "nobody:nogroup", world.root], check=True)
+        before = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    world.helm_major, major = way.helm, world.helm_major
+    try:
+        for step in STEPS[:-1]:
+            for _ in range(way.again):
+                done = world.run(step, *before, cwd=world.source / way.cwd, more=way.more)
+                if done.returncode:
+                    return f"{step.name} exits {done.returncode}: {done.stderr.strip()[-500:]}"
+    finally:
+        world.helm_major = major
+    wrong = difference(world.expected[STEPS[-2].name], world.outcome())
+    if not wrong and world.state.stat().st_mode & 0o777 != 0o600:
+        wrong = f"the state has mode {world.state.stat().st_mode & 0o777:o}"
+    return wrong
+
+
+def _shuffle(root: Path) -> None:
+    """Make every file anew in the opposite order: a file system in memory lists the newest first."""
+    aside = root.parent / "aside"
+    copy(root, aside)
+    source = aside / "source"
+    paths = sorted((path for path in source.rglob("*") if ".git" not in path.parts), reverse=True)
+    for path in paths:
+        if path.is_file():
+            target = root / "source" / path.relative_to(source)
+            data = target.read_bytes()
+            target.unlink()
+            target.write_bytes(data)

@@ -1,0 +1,170 @@
+"""T10: SIGTERM, SIGINT and SIGHUP at random moments of every step, also while its children ignore them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.world import STEPS, Step, World
+from tests.support.helms import helm
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+MOMENTS, MOMENTS_FULL = 24, 100
+LIMIT = 4.0
+DEAF = """#!/bin/sh
+trap '' TERM INT HUP
+case "$1" in version) exec {helm} "$@";; esac
+sleep 30 & sleep 30; wait
+"""
+
+
+class Ended(NamedTuple):
+    """How a step ended after a signal. code: as a shell reports it; left: its children that still ran then."""
+
+    code: int
+    seconds: float
+    left: list[str]
+    talk: str
+
+
+def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
+    """Two figures: any step at any moment; steps that call helm while helm ignores every signal."""
+    dice = random.Random(settings.seed)
+    number = MOMENTS_FULL if settings.full else MOMENTS
+    lasts = {step.name: _lasts(worlds[0], step) for step in STEPS}
+    chosen = zip(range(number), itertools.cycle(STEPS), itertools.cycle(SIGNALS), strict=False)
+    moments = [(step, kind, dice.uniform(0.0, lasts[step.name])) for _, step, kind in chosen]
+    slowest = [0.0]
+
+    def run(worker: int, point: tuple[Step, signal.Signals, float]) -> str:
+        step, kind, after = point
+        world = worlds[worker]
+        world.back(step)
+        ended = signalled(world, step, kind, after, {})
+        slowest[0] = max(slowest[0], ended.seconds)
+        wrong = judged(ended, kind, may_be_done=True) or unrecorded(world) or world.again(step)
+        return f"{step.name}, {kind.name} after {after:.3f} s: {wrong}" if wrong else ""
+
+    wrong = spread(moments, settings.workers, run)
+    more = f"slowest end {slowest[0]:.2f} s"
+    return [
+        counted("T10", "SIGTERM, SIGINT, SIGHUP at a random moment: out, 128+n, no child, then again", moments, wrong,
+                more),
+        _deaf(worlds, settings),
+    ]  # fmt: skip
+
+
+def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
+    calling = [step for step in STEPS if step.name in ("check", "tag_release", "promote")]
+    repeats = 4 if settings.full else 1
+    points = [(step, kind) for step in calling for kind in SIGNALS] * repeats
+    slowest = [0.0]
+
+    def run(worker: int, point: tuple[Step, signal.Signals]) -> str:
+        step, kind = point
+        world = worlds[worker]
+        world.back(step)
+        folder = world.root.parent / "deaf"
+        folder.mkdir(exist_ok=True)
+        (folder / "helm").write_text(DEAF.format(helm=helm(world.helm_major)))
+        (folder / "helm").chmod(0o755)
+        more = {"PATH": f"{folder}:{world.environment()['PATH']}"}
+        ended = signalled(world, step, kind, 1.5, more)
+        slowest[0] = max(slowest[0], ended.seconds)
+        wrong = judged(ended, kind, may_be_done=False) or unrecorded(world) or world.again(step)
+        return f"{step.name}, {kind.name} while helm is deaf: {wrong}" if wrong else ""
+
+    wrong = spread(points, settings.workers, run)
+    what = "the same while helm ignores all signals"
+    return counted("T10", what, points, wrong, f"slowest end {slowest[0]:.2f} s")
+
+
+def signalled(world: World, step: Step, kind: signal.Signals, after: float, more: Mapping[str, str]) -> Ended:
+    """Start the step, send the signal after some seconds, and see how it ends."""
+    child = subprocess.Popen(
+        world.command(step), cwd=world.source, env={**world.environment(**more), "LC_FAULTS": str(world.root)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(after)
+    began = time.monotonic()
+    child.send_signal(kind)
+    assert child.stderr is not None
+    try:
+        code = child.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        code = child.wait()
+    seconds = time.monotonic() - began
+    left = _left(world)
+    for pid in _marked(world):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    talk = child.stderr.read()
+    child.stderr.close()
+    return Ended(code if code >= 0 else 128 - code, seconds, left, talk)
+
+
+def judged(ended: Ended, kind: signal.Signals, *, may_be_done: bool) -> str:
+    """What of the way a step ended is not as demanded."""
+    if ended.code != 128 + kind and not (may_be_done and ended.code == 0):
+        return f"exit {ended.code}: {ended.talk[-600:]}"
+    if ended.seconds > LIMIT:
+        return f"took {ended.seconds:.2f} s"
+    if ended.left:
+        return f"children left: {ended.left}"
+    return "a bug report" if "This is a bug" in ended.talk or "Logging error" in ended.talk else ""
+
+
+def unrecorded(world: World) -> str:
+    """An archive or a tag that no record of an intent names, "" when there is none."""
+    lines = world.state.read_bytes().split(b"\n")[:-1] if world.state.exists() else []
+    lines += (world.root / "agent.jsonl").read_bytes().split(b"\n") if (world.root / "agent.jsonl").exists() else []
+    steps = {json.loads(line)["step"] for line in lines if line}
+    places = {"snapshot": "snapshots/*.tgz", "promote": "released/**/*.tgz", "tag_release": "source/.git/refs/tags/*"}
+    for name, pattern in places.items():
+        if name not in steps and list(world.root.glob(pattern)):
+            return f"{pattern} was made without a record of {name}"
+    return ""
+
+
+def _lasts(world: World, step: Step) -> float:
+    world.back(step)
+    began = time.monotonic()
+    world.run(step)
+    return time.monotonic() - began
+
+
+def _left(world: World) -> list[str]:
+    """Command lines of processes that the step started and that have not ended a moment after it."""
+    deadline = time.monotonic() + 0.2
+    while _marked(world) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [_words(pid) for pid in _marked(world)]
+
+
+def _marked(world: World) -> list[int]:
+    """Processes with this world's mark in their environment, which children inherit (LC_* is kept)."""
+    mark = f"LC_FAULTS={world.root}\0".encode()
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark in (place / "environ").read_bytes():
+                    found.append(int(place.name))
+    return found
+
+
+def _words(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+    return str(pid)

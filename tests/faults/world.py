@@ -1,0 +1,200 @@
+"""A small world to break: a git checkout with one chart, its repositories as folders, and the steps whose work is
+local. It says what a step left, in a form that an undisturbed run can be compared with.
+
+A new step is one line of STEPS: every fault is then tried on it.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support.gits import Repo
+from tests.support.helms import helm
+
+PIPELINE = """\
+charts:
+  - path: charts/*
+    tests: {{none: "a library, tested through its dependents"}}
+channels:
+  snapshot: {{charts: "file://{root}/snapshots"}}
+  production: {{charts: "file://{root}/released/charts"}}
+"""
+CHART = "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+#: Fields of a record that an undisturbed and a repeated run share.
+SAME = ("step", "subject", "key", "content", "parameters", "inputs", "outputs", "result", "revision")
+#: Fields of a record whose value may differ without the content differing.
+PACKAGE = Path(__file__).resolve().parents[2] / "pipeline_steps"
+
+
+class Step(NamedTuple):
+    """A command line, and what is done to a world before it."""
+
+    name: str
+    words: tuple[str, ...]
+    before: Callable[[World], object] | None = None
+
+
+def handed_over(world: World) -> None:
+    """The state comes from another agent: `join` has to bring it in."""
+    world.state.rename(world.root / "agent.jsonl")
+
+
+STEPS = (
+    Step("check", ("check", "--chart", "common")),
+    Step("snapshot", ("snapshot", "--chart", "common")),
+    Step("integration_test", ("integration_test", "--chart", "common")),
+    Step("tag_release", ("tag_release", "--local", "--chart", "common")),
+    Step("promote", ("promote", "--chart", "common")),
+    Step("state join", ("state", "join", "../agent.jsonl"), handed_over),
+)
+Outcome = dict[str, Any]
+
+
+class World:
+    """One throw-away folder with everything that steps read and write. code: the package as it is installed."""
+
+    def __init__(self, folder: Path, code: Path, helm_major: int = 4) -> None:
+        self.root = folder / "world"
+        self.kept = folder / "kept"
+        self.code = code
+        self.helm_major = helm_major
+        self.source = self.root / "source"
+        self.state = self.source / ".pipeline/state.jsonl"
+        self.expected: dict[str, Outcome] = {}
+        for place in (self.root / "tmp", self.root / "snapshots", self.kept):
+            place.mkdir(parents=True)
+        self._checkout()
+
+    def _checkout(self) -> None:
+        repo = Repo(self.source, self.root / "gitconfig")
+        repo.put("pipeline.yaml", PIPELINE.format(root=self.root))
+        repo.put("charts/common/Chart.yaml", CHART)
+        repo.put("charts/common/templates/map.yaml", MAP)
+        shutil.rmtree(self.source / ".git/hooks")
+        repo.git("add", "-A")
+        repo.git("-c", "user.useConfigOnly=false", "commit", "-q", "--date=2026-01-01T00:00:00Z", "-m", "change")
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            "PATH": f"{helm(self.helm_major).parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.root),
+            "TMPDIR": str(self.root / "tmp"),
+            "GIT_CONFIG_GLOBAL": str(self.root / "gitconfig"),
+            "PYTHONPATH": str(self.code),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+            **more,
+        }
+
+    def command(self, step: Step) -> list[str]:
+        return [sys.executable, "-m", "pipeline_steps", *step.words]
+
+    def run(
+        self, step: Step, *before: str, cwd: Path | None = None, more: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the step to its end; before: words before the interpreter, like strace and its options."""
+        return subprocess.run(
+            [*before, *self.command(step)],
+            cwd=cwd or self.source, env=self.environment(**(more or {})), capture_output=True, text=True,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def ready(self) -> World:
+        """Run the chain undisturbed, keeping the world before and the outcome after each step."""
+        for step in STEPS:
+            if step.before:
+                step.before(self)
+            copy(self.root, self.kept / step.name)
+            done = self.run(step)
+            assert done.returncode == 0, f"{step.name} undisturbed: {done.stderr}"
+            self.expected[step.name] = self.outcome()
+        return self
+
+    def back(self, step: Step) -> None:
+        """As it was before the step."""
+        copy(self.kept / step.name, self.root)
+
+    def again(self, step: Step) -> str:
+        """Run the step once more without any fault; what is not as after an undisturbed run, "" when nothing."""
+        done = self.run(step)
+        if done.returncode:
+            return f"the run after it exits {done.returncode}: {done.stderr.strip()[-500:]}"
+        return difference(self.expected[step.name], self.outcome())
+
+    def outcome(self) -> Outcome:
+        """Everything that steps leave and that must not depend on how often they were disturbed."""
+        return {
+            **{f"file {path.relative_to(self.root)}": _file(path) for path in self._published()},
+            "tags": self._git("for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"),
+            "verdicts": standing(self.state),
+            "left": self.left(),
+        }
+
+    def left(self) -> list[str]:
+        """Temporary files anywhere: ours, those of Python, locks of git."""
+        found = [path for path in self.root.rglob("*") if "tmp-" in path.name or path.suffix == ".lock"]
+        found += (self.root / "tmp").iterdir()
+        return sorted({str(path.relative_to(self.root)) for path in found if path.name != ".lock"})
+
+    def _published(self) -> list[Path]:
+        places = (self.root / "snapshots", self.root / "released")
+        files = (path for place in places for path in place.rglob("*") if path.is_file() or path.is_symlink())
+        return sorted(path for path in files if path.name != ".lock" and "tmp-" not in path.name)
+
+    def _git(self, *words: str) -> str:
+        command = ["git", "-c", "safe.directory=*", *words]
+        return subprocess.run(command, cwd=self.source, capture_output=True, text=True, check=True).stdout
+
+
+def standing(state: Path) -> list[str]:
+    """The verdicts of a state file that nothing supersedes, read without the library's own code."""
+    lines = state.read_bytes().split(b"\n")[:-1] if state.exists() else []
+    records = [json.loads(line) for line in lines if line]
+    gone = {identity for record in records for identity in record.get("supersedes", ())}
+    verdicts = (r for r in records if r["id"] not in gone and r["result"] in ("passed", "failed", "refused"))
+    return sorted(json.dumps({name: record.get(name) for name in SAME}, sort_keys=True) for record in verdicts)
+
+
+def difference(expected: Outcome, seen: Outcome) -> str:
+    """The first thing in which two outcomes differ, "" when they are equal."""
+    for name in sorted({*expected, *seen}):
+        if expected.get(name) != seen.get(name):
+            return f"{name}: {seen.get(name)!r:.600}, undisturbed {expected.get(name)!r:.600}"
+    return ""
+
+
+def _file(path: Path) -> str:
+    if path.is_symlink():
+        return "a symbolic link"
+    return f"{stat.S_IMODE(path.stat().st_mode):o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def copy(source: Path, target: Path) -> None:
+    """Make `target` what `source` is, links, modes and times included."""
+    shutil.rmtree(target, ignore_errors=True)
+    subprocess.run(["cp", "-a", "--", source, target], check=True)
+
+
+def installed(folder: Path) -> Path:
+    """A copy of the package with its bytecode, so that no run depends on who edits or compiles it meanwhile."""
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(folder, quiet=2)
+    return folder
+
+
+def worlds(folder: Path, number: int) -> list[World]:
+    """Worlds that break independently of each other, each with its undisturbed run behind it."""
+    code = installed(folder / "code")
+    os.environ.pop("PYTHONPATH", None)
+    return [World(folder / str(n), code).ready() for n in range(number)]
