@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline_steps.core import boundary, step
+from pipeline_steps.core.checkout import opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.core.options import Option, parse
@@ -29,7 +30,7 @@ from pipeline_steps.state.state import FILE, FOLDER, State
 
 OPTIONS = (
     Option("config", "paths", "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml"),
-    Option("state", "text", "state file, its folder or its URL; default: this checkout's"),
+    Option("state", "text", "state file, its folder or its URL, or an evidence store; default: this checkout's"),
     Option("last-failed", "flag", "the newest failed record, not the newest verdict"),
     Option("keep", "flag", "a test that fails again: leave its namespace, print kubectl lines"),
     Option("cluster", "text", "the cluster of the configuration to test on; default: the recorded one"),
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         if end != 1:
             raise UsageError("reproduce what?", advice="STEP/SUBJECT like snapshot/hello, or a record's id")
         config = step.configuration(arguments)
-        with _state(config, arguments) as state:
+        with _state(config, arguments.state, words[0]) as state:
             record = chosen(state.records(), words[0], last_failed=arguments.last_failed)
             return tell(record, perform(record, config, state, arguments))
 
@@ -68,9 +69,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextmanager
-def _state(config: Config, arguments: Namespace) -> Iterator[State]:
-    """The state that --state names: a file, a folder, a URL that is fetched; or the checkout's own."""
-    given = arguments.state
+def _state(config: Config, given: str | None, what: str) -> Iterator[State]:
+    """The state that --state names: a file, a folder, a URL that is fetched, a store; or the checkout's own."""
     if not given:
         yield State(config.root / FOLDER / FILE)
         return
@@ -85,9 +85,38 @@ def _state(config: Config, arguments: Namespace) -> Iterator[State]:
     if path.is_dir() and any(path.glob("state*.jsonl")):
         yield State(path / FILE)
         return
+    if given.startswith("oci://") or (given.startswith("file://") and path.is_dir()):
+        from pipeline_steps.toolbox import scratch
+
+        with scratch.folder("state") as folder:
+            yield _of_store(given, State(folder / FILE), config, what)
+        return
     if not path.is_file():
         raise UsageError("there is no such state file", where=str(path), advice="name it with --state")
     yield State(path)
+
+
+def _of_store(url: str, state: State, config: Config, what: str) -> State:
+    """What an evidence store knows about the charts that are checked out, or about the content of a whole record id.
+
+    Raises UsageError for a part of an id: a store finds by content.
+    """
+    from pipeline_steps.commands import pull
+    from pipeline_steps.evidence.stores import Stores
+    from pipeline_steps.evidence.table import open_store
+
+    stores = Stores([open_store(url, config.hosts)], None)
+    if "/" in what:
+        contents = pull.contents(config, opened(config).revision)
+    else:
+        digits = what.removeprefix("sha256:")
+        if len(digits) != 64:
+            advice = "give all 64 digits, or STEP/SUBJECT in a checkout of the revision"
+            raise UsageError(f"{what}: a store does not find records by a part of their id", where=url, advice=advice)
+        contents = [str(record.content) for _line, record in stores.named([f"sha256:{digits}"]) if record.content]
+    pull.add(state, pull.behind(stores, contents)[0])
+    state.refresh()
+    return state
 
 
 def _fetch(url: str, target: Path, config: Config) -> None:

@@ -255,3 +255,17 @@ def test_a_state_in_a_folder_is_the_union_of_its_files(line: Line) -> None:
     state = line.repo.root / ".pipeline/state.jsonl"
     state.rename(state.with_name("state.1-of-2.jsonl"))
     assert "equal: tar " in line.ok("reproduce", "snapshot/common", "--state", str(state.parent))
+
+
+def test_an_evidence_store_is_asked_by_content(line: Line, tmp_path: Path) -> None:
+    store = (tmp_path / "store").as_uri()
+    (tmp_path / "store").mkdir()
+    with (line.repo.root / "pipeline.yaml").open("a") as file:
+        file.write(f"evidence: {store}\n")
+    line.ok("snapshot", "--chart", "common", "--again")
+    whole = line.records("snapshot")[-1]["id"]
+    (line.repo.root / ".pipeline/state.jsonl").unlink()
+    for what in ("snapshot/common", whole):
+        assert "equal: tar " in line.ok("reproduce", what, "--state", store)
+    done = line.run("reproduce", whole[7:19], "--state", store)
+    assert done.returncode == 2 and "give all 64 digits" in done.stderr
