@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 
-from pipeline_steps.core.errors import PipelineError
 from pipeline_steps.oci import hosts as table
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.reference import Reference
-
-log = logging.getLogger(__name__)
 
 
 def credentials(images: Iterable[str], hosts: Mapping[str, Host]) -> dict[str, tuple[str, str]]:
@@ -46,21 +42,21 @@ def named(image: str, manifests: str) -> bool:
 
 
 def parts(image: str, hosts: Mapping[str, Host]) -> set[str]:
-    """Digests of the manifests and configurations that the image (reference with digest) consists of."""
+    """Digests of the manifests and configurations that the image (reference with digest) consists of.
+
+    Raises MachineError, Temporary when the registry does not say: nothing is known of the chart then.
+    """
     from pipeline_steps.oci.registry import connect
 
     reference = Reference.parse(image)
     found: set[str] = set()
     waiting = [reference.digest or reference.name]
-    try:
-        registry = connect(reference, hosts)
-        while waiting:
-            manifest = registry.manifest(reference.path, waiting.pop())
-            if manifest is None:
-                continue
-            waiting += [child.digest for child in manifest.children]
-            config = manifest.content.get("config")
-            found |= {manifest.digest, *([config["digest"]] if config else [])}
-    except PipelineError as error:
-        log.info("%s: its parts cannot be asked: %s", image, error)
+    registry = connect(reference, hosts)
+    while waiting:
+        manifest = registry.manifest(reference.path, waiting.pop())
+        if manifest is None:
+            continue
+        waiting += [child.digest for child in manifest.children]
+        config = manifest.content.get("config")
+        found |= {manifest.digest, *([config["digest"]] if config else [])}
     return found
