@@ -27,11 +27,15 @@ class Seen(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """kind: one of the words below. infrastructure: the cluster's own trouble."""
+    """kind: one of the words below. infrastructure: the cluster's own trouble.
+
+    ended: (pod, container) of a hook that failed, whose log says more.
+    """
 
     kind: str
     words: str
     infrastructure: bool = False
+    ended: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.words}"
@@ -121,8 +125,10 @@ def _containers(seen: Seen) -> Cause | None:
         for container in statuses(pod):
             ended = _ended(container)
             if ended and ended.get("exitCode") != 0:
-                kind = "hook failed" if _ends_by_itself(pod) else "crash loop"
-                return Cause(kind, f"{_where(pod, container)} {_exit(ended)}{_times(container)}")
+                words = f"{_where(pod, container)} {_exit(ended)}{_times(container)}"
+                if _ends_by_itself(pod):
+                    return Cause("hook failed", words, ended=_names(pod, container))
+                return Cause("crash loop", words)
     return None
 
 
@@ -152,7 +158,7 @@ def _tests(seen: Seen) -> Cause | None:
             ended = _ended(container)
             if ended and ended.get("exitCode") != 0:
                 kind = "test job failed" if _owner(pod) == "Job" else "test hook failed"
-                return Cause(kind, f"{_where(pod, container)} {_exit(ended)}")
+                return Cause(kind, f"{_where(pod, container)} {_exit(ended)}", ended=_names(pod, container))
     return None
 
 
@@ -209,6 +215,10 @@ def _pod(pod: Object) -> str:
 
 def _where(pod: Object, container: Object) -> str:
     return f"container {container['name']} of {_pod(pod)}"
+
+
+def _names(pod: Object, container: Object) -> tuple[str, str]:
+    return str(pod["metadata"]["name"]), str(container["name"])
 
 
 def _exit(ended: Object) -> str:

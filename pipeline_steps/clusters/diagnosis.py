@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline_steps.clusters.cause import Cause, Phase, Seen, classify
@@ -21,6 +21,9 @@ from pipeline_steps.toolbox.redact import redact
 
 #: Bytes of one log that are kept, its end.
 LOG_BYTES = 1 << 20
+#: How much of the log of a failed hook stands in the reason.
+LAST_LINES, LAST_CHARACTERS = 5, 500
+_NO_LOG = "no log: "
 
 
 def look(api: Api, namespace: str, watcher: Watcher, *, phase: Phase, said: str) -> Seen:
@@ -29,9 +32,30 @@ def look(api: Api, namespace: str, watcher: Watcher, *, phase: Phase, said: str)
     return Seen(phase, said, watcher.pods, _events(api, namespace), _nodes(api))
 
 
-def judge(seen: Seen) -> Cause:
-    """The cause in one line."""
-    return classify(seen)
+def judge(seen: Seen, log: Callable[[str, str], str]) -> Cause:
+    """The cause: one line, and of a hook that failed the end of its log. log: of a pod and its container."""
+    cause = classify(seen)
+    end = last_words(log(*cause.ended)) if cause.ended else ""
+    return cause._replace(words=f"{cause.words}; its log ends:\n{end}") if end else cause
+
+
+def last_words(log: str) -> str:
+    r"""The last lines of a log, redacted and cut at their beginning to what a reason has room for.
+
+    >>> last_words("starting\n\n\x1b[31mno such page\n")
+    '  starting\n   [31mno such page'
+    """
+    lines = [line for line in redact(log).splitlines() if line.strip()][-LAST_LINES:]
+    shown = "\n".join("  " + "".join(c if c.isprintable() else " " for c in line.rstrip()) for line in lines)
+    return shown[-LAST_CHARACTERS:]
+
+
+def log_of(api: Api, namespace: str, watcher: Watcher, pod: str, container: str) -> str:
+    """The log of a container, from the cluster or as it was followed; "" when there is none."""
+    asked = _log(api, namespace, watcher, pod, container)
+    if asked.startswith(_NO_LOG):
+        return (watcher.logged(pod, container) or b"").decode(errors="replace")
+    return asked
 
 
 def collect(api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause, folder: Path) -> list[Path]:
@@ -91,7 +115,7 @@ def _ask(api: Api, namespace: str, pod: str, container: str, **query: str) -> st
     try:
         return api.text(path, container=container, tailLines="5000", limitBytes=str(LOG_BYTES), **query)
     except PipelineError as error:
-        return None if "waiting to start" in str(error) else f"no log: {error}\n"
+        return None if "waiting to start" in str(error) else f"{_NO_LOG}{error}\n"
 
 
 def _described(pod: Object) -> Object:

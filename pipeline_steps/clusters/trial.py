@@ -7,6 +7,7 @@ Nothing here decides whether to repeat, and nothing is recorded: that is the ste
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -139,7 +140,7 @@ def _failed(
     api: Api, trial: Trial, watcher: Watcher, phase: Phase, done: Completed, cases: tuple[Case, ...]
 ) -> Observed:
     seen = diagnosis.look(api, trial.namespace, watcher, phase=phase, said=said(done))
-    cause = diagnosis.judge(seen)
+    cause = diagnosis.judge(seen, functools.partial(diagnosis.log_of, api, trial.namespace, watcher))
     bundle = diagnosis.collect(api, trial.namespace, watcher, seen, cause, trial.bundle)
     if phase == "test" and not any(case.failure for case in cases):
         cases = (*cases, Case("test", 0.0, str(cause)))

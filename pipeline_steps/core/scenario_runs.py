@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.clusters import kubeconfig, namespaces, scenario
-from pipeline_steps.clusters.cause import Cause
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.clusters.scenario import Scenario
@@ -210,7 +209,7 @@ def run(bench: Bench, one: Scenario) -> Record:
         for file in observed.bundle:
             it.attach(file)
         if observed.cause:
-            raise _error(observed.cause, f"{bench.chart.name} {one.name} on {one.cluster}", trial, observed)
+            raise failure(observed, f"{bench.chart.name} {one.name} on {one.cluster}", trial.bundle, bench.state)
         return it.passed({})
 
 
@@ -275,7 +274,11 @@ def _report(bench: Bench, it: Attempt, name: str, one: Scenario, cases: list[jun
     it.attach(junit.write(path, suite, cases, started=clock.now(), properties=properties))
 
 
-def _error(cause: Cause, subject: str, trial: Trial, observed: Observed) -> PipelineError:
-    advice = f"see {trial.bundle}" if observed.bundle else ""
+def failure(observed: Observed, subject: str, bundle: Path, state: State) -> PipelineError:
+    """The error of a failed trial. It is recorded, so it names the bundle from the state's folder on: another machine
+    has the records elsewhere."""
+    cause = observed.cause
+    assert cause is not None, "only what failed has an error"
+    place = Path(state.folder.name) / bundle.relative_to(state.folder)
     kind = Temporary if cause.infrastructure else ChartFailed
-    return kind(str(cause), where=subject, advice=advice)
+    return kind(str(cause), where=subject, advice=f"see {place}" if observed.bundle else "")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline_steps.clusters import diagnosis
 from pipeline_steps.clusters.cause import Phase, Seen, classify
+from pipeline_steps.clusters.trial import Observed
+from pipeline_steps.core import pulls, scenario_runs
+from pipeline_steps.core.errors import Unreachable
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import redact
+from tests.support.registries import free_port
 
 
 def pod(*containers: dict[str, Any], restart: str = "Always", **status: Any) -> dict[str, Any]:
@@ -63,7 +71,45 @@ PENDING = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are 
     ],
 )  # fmt: skip
 def test_the_charts_own_causes(shown: Seen, kind: str, words: str) -> None:
-    assert classify(shown) == (kind, words, False)
+    cause = classify(shown)
+    assert (cause.kind, cause.words, cause.infrastructure) == (kind, words, False)
+
+
+@pytest.mark.parametrize("phase", ["install", "test"])
+def test_a_failed_hook_is_told_with_the_end_of_its_log(phase: Phase) -> None:
+    redact.register("hunter2-secret")
+    lines = [f"line {number}" for number in range(9)] + ["GET /page with hunter2-secret", "", "wanted 200, got 503"]
+    failed = seen("failed", phase=phase, pods=[pod(container(terminated={"exitCode": 3}), restart="Never")])
+    asked = []
+
+    def log(*names: str) -> str:
+        asked.append(names)
+        return "\n".join(lines)
+
+    words = diagnosis.judge(failed, log).words
+    assert asked == [("web-1", "web")]
+    assert words == (
+        "container web of pod web-1 ended with exit code 3; its log ends:\n"
+        "  line 6\n  line 7\n  line 8\n  GET /page with [redacted]\n  wanted 200, got 503"
+    )
+    lines.append("x" * 5000)
+    long = diagnosis.judge(failed, log).words
+    assert long.endswith("x" * 500) and "x" * 501 not in long
+    lines.clear()
+    assert diagnosis.judge(failed, log).words == "container web of pod web-1 ended with exit code 3"
+
+
+def test_what_is_recorded_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    state = State(tmp_path / ".pipeline/state.jsonl")
+    bundle = state.folder / "failures/install-0123abcd"
+    observed = Observed(cause=classify(seen("no")), bundle=(bundle / "cause.txt",))
+    told = str(scenario_runs.failure(observed, "web install on ci", bundle, state))
+    assert told == "web install on ci: install failed: no (see .pipeline/failures/install-0123abcd)"
+
+
+def test_a_registry_that_does_not_answer_says_nothing_about_the_chart() -> None:
+    with pytest.raises(Unreachable):
+        pulls.parts(f"127.0.0.1:{free_port()}/snap/web@sha256:{'0' * 64}", {})
 
 
 @pytest.mark.parametrize(
