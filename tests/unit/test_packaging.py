@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path, modules: set[
     assert "pipeline_steps/py.typed" in others
     assert all(name.startswith("pipeline_steps/") for name in names)
     assert all(name.endswith((".json", "py.typed", ".j2", ".html", ".css")) for name in others), others
-    assert "pipeline-steps = pipeline_steps.__main__:main" in entries
+    assert "pipeline-steps = pipeline_steps.__main__:entry" in entries
     assert "Requires-Python: >=3.10" in metadata
     assert licenses
 
