@@ -46,6 +46,14 @@ def test_commands_on_the_page_exist_with_their_options(page: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_what_is_typed_works_as_it_stands(page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r"pip install pipeline.steps", text), "it is on no package index"
+    for line in re.findall(r"^pipeline-steps integration_test .*sandbox up.*$", text, re.MULTILINE):
+        assert "--cluster sandbox" in line, "pipeline.yaml's own clusters are not the sandbox's"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_configuration_on_the_page_loads(page: Path, tmp_path: Path) -> None:
     for block in re.findall(r"```yaml\n(charts:.*?)```", page.read_text(), re.DOTALL):
         (tmp_path / "pipeline.yaml").write_text(block)

@@ -70,6 +70,16 @@ def test_setup_cfg_holds_the_settings_and_pyproject_only_the_build_system() -> N
     assert "python_files = test_*.py" in (ROOT / "setup.cfg").read_text()
 
 
+def test_all_package_data_is_there() -> None:
+    import configparser
+
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    for package, patterns in settings["options.package_data"].items():
+        for pattern in patterns.split(","):
+            assert list((ROOT / package).glob(pattern.strip())), f"{package}: {pattern} names nothing"
+
+
 def test_pins_cover_what_setup_cfg_asks_for() -> None:
     import configparser
     import re
