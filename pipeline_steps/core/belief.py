@@ -40,9 +40,14 @@ def urls(config: Config, step: str, *, tag: bool) -> Urls:
     return Urls(believed, mine if mine and (mine in believed or not tag or not first) else first)
 
 
-def stores(config: Config, step: str) -> Stores | None:
-    """The evidence stores of a step, None when there are none. Raises ConfigurationError."""
+def stores(config: Config, step: str, *, write: bool = True) -> Stores | None:
+    """The evidence stores of a step, None when there are none; without `write` to read only.
+
+    Raises ConfigurationError.
+    """
     wanted = urls(config, step, tag=bool(detect(os.environ).tag))
+    if not write:
+        wanted = wanted._replace(write="")
     return opened(config, wanted) if any(wanted) else None
 
 

@@ -92,23 +92,22 @@ def state_of(config: Config, arguments: Namespace, step: str = "") -> State:
 
     Raises ConfigurationError, UsageError.
     """
-    if arguments.state:
-        return state_for(config, step, Path.cwd() / arguments.state)
-    shard = shard_of(arguments)
+    shard = None if arguments.state else shard_of(arguments)
     name = FILE if shard is None else f"state.{shard[0]}-of-{shard[1]}.jsonl"
-    return state_for(config, step, config.root / FOLDER / name)
+    path = Path.cwd() / arguments.state if arguments.state else config.root / FOLDER / name
+    return state_for(config, step, path, plan=getattr(arguments, "plan", False))
 
 
-def state_for(config: Config, step: str = "", path: Path | None = None) -> State:
+def state_for(config: Config, step: str = "", path: Path | None = None, *, plan: bool = False) -> State:
     """The state of a checkout with the evidence stores that count for `step`: what a step's function is given.
 
-    path: another state file than .pipeline/state.jsonl. Raises ConfigurationError.
+    path: another state file than .pipeline/state.jsonl. plan: write no store. Raises ConfigurationError.
     """
     elsewhere = None
     if config.evidence or config.channels.production.evidence:
         from pipeline_steps.core import belief  # who has no store does not pay for one
 
-        elsewhere = belief.stores(config, step)
+        elsewhere = belief.stores(config, step, write=not plan)
     return State(path or config.root / FOLDER / FILE, elsewhere)
 
 

@@ -201,6 +201,13 @@ def test_a_laptop_finds_what_ci_tested(server: Server) -> None:
     assert "already done" in laptop.ok("snapshot", "--chart", "common").stderr
 
 
+def test_a_plan_writes_no_store(server: Server) -> None:
+    laptop = Agent(server, "laptop", "main")
+    for step in ("check", "snapshot"):
+        assert "would" in laptop.ok(step, "--all", "--plan").stderr
+    assert laptop.records("selection") == [] and not (server.folder / "evidence").exists()
+
+
 def test_intents_of_a_lost_agent_are_seen(server: Server) -> None:
     """An agent that died between its intent and its outcome: another one counts its attempt."""
     head = server.change()
