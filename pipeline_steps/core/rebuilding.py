@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline_steps.core import recipe
-from pipeline_steps.core.checkout import Checkout, opened
+from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import EvidenceError, MachineError, PipelineError, UsageError
 from pipeline_steps.core.recipe import Recipe
@@ -67,7 +67,7 @@ def _recipe(record: Record, checkout: Checkout, config: Config, folder: Path) ->
     """The recipe with the recorded key, from the exported revision, else from the checkout's own files."""
     folder.mkdir()
     found = ""
-    for root in _roots(record, checkout, config, folder):
+    for root in _roots(checkout, config, folder):
         it = recipe.read(checkout, record.subject, root=root)
         if it.kind != record.parameters.get("builder"):
             raise MachineError(
@@ -88,8 +88,8 @@ def _recipe(record: Record, checkout: Checkout, config: Config, folder: Path) ->
     )
 
 
-def _roots(record: Record, checkout: Checkout, config: Config, folder: Path) -> Iterator[Path]:
-    if checkout is not opened(config) and not checkout.tree.modified:
+def _roots(checkout: Checkout, config: Config, folder: Path) -> Iterator[Path]:
+    if not checkout.tree.modified:
         checkout.source.export(checkout.revision, checkout.folder, folder)
         yield folder
     yield config.root
