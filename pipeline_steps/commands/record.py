@@ -130,7 +130,7 @@ def _keep(it: Attempt, state: State, path: Path, prefix: str) -> bool:
         data = (Path.cwd() / path).read_bytes()
     except OSError:
         return False
-    home = files.folder(file.folder(state.path) / "evidence")
+    home = files.own_folder(file.folder(state.path) / "evidence")
     place = home / f"{prefix}-{files.sha256(data)[7:19]}-{path.name}"
     files.write(place, data)
     it.attach(place)

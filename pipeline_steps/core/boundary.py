@@ -18,6 +18,7 @@ from types import FrameType
 
 from pipeline_steps.core.errors import Interrupted, PipelineError
 from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.files import disk_failure
 from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger("pipeline_steps")
@@ -54,6 +55,7 @@ def tell(error: BaseException, *, subject: str = "") -> int:
     """Say on stderr what went wrong and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
+    error = disk_failure(error) or error
     if isinstance(error, PipelineError):
         name = f"{subject}: " if subject else ""
         log.error("%s", redact(f"{name}{error}"))

@@ -25,8 +25,10 @@ _ADVICE = {
     errno.EPERM: "this account may not write here",
     errno.EIO: "the disk reports an error",
     errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files",
     errno.ELOOP: "the name is a symbolic link, which is never followed here: remove it",
 }
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 #: Our temporary files begin so. Their writer holds a lock on them; what a killed one left is removed by the next
 #: process that writes beside it.
 TEMPORARY = ".pipeline-steps-tmp-"
@@ -36,6 +38,13 @@ def failure(error: OSError, path: Path | str) -> MachineError:
     """The error of `core/errors` for a failed system call on `path`."""
     advice = _ADVICE.get(error.errno or 0, "")
     return MachineError(f"cannot write: {error.strerror or error}", where=str(path), advice=advice)
+
+
+def disk_failure(error: BaseException) -> MachineError | None:
+    """What a disk's own trouble (full, read-only, broken, out of files) means wherever it strikes, or None."""
+    if not isinstance(error, OSError) or error.errno not in _DISK:
+        return None
+    return MachineError(error.strerror or str(error), where=str(error.filename or ""), advice=_ADVICE[error.errno])
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -73,6 +82,13 @@ def folder(path: Path, *, mode: int = 0o700) -> Path:
     except OSError as error:
         raise failure(error, path) from error
     return path
+
+
+def own_folder(path: Path) -> Path:
+    """Like `folder`, for one whose name is ours to choose. Raises MachineError when it is a symbolic link."""
+    if path.is_symlink():
+        raise failure(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), path)
+    return folder(path)
 
 
 def append(path: Path, line: bytes, *, mode: int = 0o600) -> int:

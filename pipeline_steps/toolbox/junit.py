@@ -55,7 +55,7 @@ def write(path: Path, suite: str, cases: Iterable[Case], *, started: str, proper
         if case.outcome != "passed":
             first = _text(case.text).strip().partition("\n")[0]
             xml.SubElement(one, case.outcome, {"message": first}).text = _text(case.text)
-    files.folder(path.parent)
+    files.own_folder(path.parent)
     files.write(path, xml.tostring(root, encoding="utf-8", xml_declaration=True), mode=0o644)
     return path
 
