@@ -79,7 +79,7 @@ def which(program: str, environ: Mapping[str, str] | None = None) -> str | None:
     """Absolute path of `program` on PATH (of `environ`, else ours), or None."""
     for folder in search_path(os.environ if environ is None else environ).split(os.pathsep):
         file = Path(folder) / program
-        if folder and file.is_file() and os.access(file, os.X_OK):
+        if folder and os.access(file, os.X_OK) and file.is_file():  # one that may not be entered is passed over
             return str(file)
     return None
 
