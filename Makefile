@@ -1,6 +1,6 @@
 # Everything a person or the CI does with this checkout. Needs python3 (3.10 or newer) and make; the rest is
 # installed when it is missing, after saying what and where.
-.PHONY: help demo demo-down check test bench doc
+.PHONY: help demo demo-down check test faults bench doc
 PYTHON ?= python3
 
 help:
@@ -8,6 +8,7 @@ help:
 	@echo 'make demo-down  end and remove everything that make demo started'
 	@echo 'make check      lint, unit and contract tests'
 	@echo 'make test       everything, with a real engine and a real Kubernetes'
+	@echo 'make faults     kills, full disks, power cuts, signals: what holds, as figures; FULL=1 for every point'
 	@echo 'make bench      how long things take, as ratios'
 	@echo 'make doc        write docs/reference anew'
 
@@ -17,7 +18,7 @@ demo:
 demo-down:
 	@$(PYTHON) tools/demo/demo.py down
 
-check test bench:
+check test faults bench:
 	@$(PYTHON) tools/lanes.py $@
 
 doc:

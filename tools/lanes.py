@@ -3,6 +3,7 @@
 
     python3 tools/lanes.py check     # lint, unit, contract: minutes, no root, no cluster
     python3 tools/lanes.py test      # all lanes, with a real engine and a real node, started and ended here
+    python3 tools/lanes.py faults    # the table of tests/faults, as root; FULL=1 for every point, SEED=N to repeat one
     python3 tools/lanes.py bench     # the table of benchmarks/
 
 Installs what is missing and says so. A lane whose real system cannot be had fails. Exit codes: 0 all lanes passed,
@@ -45,6 +46,7 @@ PYTEST = ("python", "-m", "pytest", "-q")
 LANES = (
     Lane("lint", (("ruff", "check", "."), ("mypy",), ("lint-imports",))),
     *(Lane(name, ((*PYTEST, f"tests/{name}"),)) for name in ("unit", "contract", "systems", "workflows")),
+    Lane("faults", (("python", "-m", "tests.faults"),)),
 )
 CHECK = ("lint", "unit", "contract")
 
@@ -73,6 +75,14 @@ def test() -> int:
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         results += with_systems(("systems", "workflows"), Path(folder) / "started.json")
     return verdict(results, began)
+
+
+def faults() -> int:
+    """Kills, failing disks, power cuts and signals; a part of every point unless FULL is set."""
+    debian.install([*BASE_PACKAGES, "measuring"], yes=False)
+    systems.get(BASE_PROGRAMS)()
+    environment.ensure()
+    return run(("faults",), base_environment())
 
 
 def bench() -> int:
@@ -159,7 +169,7 @@ def verdict(results: list[tuple[str, bool, float]], began: float) -> int:
 
 
 def main(argv: list[str]) -> int:
-    verbs = {"check": check, "test": test, "bench": bench}
+    verbs = {"check": check, "test": test, "faults": faults, "bench": bench}
     if len(argv) != 1 or argv[0] not in verbs:
         say(f"usage: lanes.py {'|'.join(verbs)}")
         return 2

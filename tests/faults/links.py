@@ -51,11 +51,12 @@ def planted(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 def _names(world: World, step: Step) -> Iterator[str]:
     """Names below the world that the step makes and that are the same every time."""
     world.back(step)
+    chosen = (world.root / "released", world.root / "released/charts")  # named by the configuration: a person's link
     places = (world.state.parent, world.root / "snapshots", world.root / "released")
     for call in record(world, step):
         if call.changes and call.name in ("openat", "mkdir", "rename") and call.below(*places):
             path = Path(call.paths[-1])
-            if "tmp-" not in path.name and path.parent.name != "junit":
+            if "tmp-" not in path.name and path.parent.name != "junit" and path not in chosen:
                 yield str(path.relative_to(world.root))
 
 

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from tests.faults.figures import Figure, Settings, counted, spread
 from tests.faults.world import STEPS, Step, World
-from tests.support.helms import helm
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MOMENTS, MOMENTS_FULL = 24, 100
@@ -76,7 +75,7 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
         world.back(step)
         folder = world.root.parent / "deaf"
         folder.mkdir(exist_ok=True)
-        (folder / "helm").write_text(DEAF.format(helm=helm(world.helm_major)))
+        (folder / "helm").write_text(DEAF.format(helm=f"{world.code}/helm{world.helm_major}/helm"))
         (folder / "helm").chmod(0o755)
         more = {"PATH": f"{folder}:{world.environment()['PATH']}"}
         ended = signalled(world, step, kind, 1.5, more)

@@ -87,7 +87,7 @@ class World:
 
     def environment(self, **more: str) -> dict[str, str]:
         return {
-            "PATH": f"{helm(self.helm_major).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{self.code}/helm{self.helm_major}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.root),
             "TMPDIR": str(self.root / "tmp"),
             "GIT_CONFIG_GLOBAL": str(self.root / "gitconfig"),
@@ -190,6 +190,10 @@ def installed(folder: Path) -> Path:
     """A copy of the package with its bytecode, so that no run depends on who edits or compiles it meanwhile."""
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     compileall.compile_dir(folder, quiet=2)
+    for major in (3, 4):  # where every account can start them
+        (folder / f"helm{major}").mkdir()
+        shutil.copy(helm(major), folder / f"helm{major}/helm")
+    folder.parent.chmod(0o755)
     return folder
 
 

@@ -47,7 +47,8 @@ PACKAGES: dict[str, dict[str, str]] = {
         "fonts-dejavu-core": "letters for its pictures of them",
     },
     "measuring": {
-        "strace": "counts what a step does to the system",
+        "strace": "counts what a step does to the system, and breaks it",
+        "faketime": "another day for a step",
         "procps": "ps and sysctl: what a test left",
         "time": "memory and CPU time of a process",
     },
