@@ -23,7 +23,7 @@ from pipeline_steps.core.errors import Interrupted, PipelineError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
-from pipeline_steps.toolbox import scratch
+from pipeline_steps.toolbox import files, scratch
 
 Subjects = Literal["charts", "images", "none"]
 StepFunction = Callable[..., "Record | Iterable[Record]"]
@@ -175,7 +175,7 @@ def _once(function: StepFunction, positional: tuple[str, ...], subject: str, key
     except (Interrupted, BrokenPipeError):  # this process has to end
         raise
     except Exception as error:  # a bug met in one chart, told with its traceback, says nothing about the others
-        return Outcome(name, tuple(state.added[before:]), True, error)
+        return Outcome(name, tuple(state.added[before:]), True, files.disk_failure(error) or error)
 
 
 def tell(outcome: Outcome, arguments: Namespace) -> None:
