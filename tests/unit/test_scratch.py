@@ -1,5 +1,6 @@
 """Scratch folders: what a killed process left goes, what another one uses stays, nobody else's is touched."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,6 @@ def test_a_temporary_file_that_is_being_written_is_not_swept(tmp_path: Path) -> 
     path, descriptor = files._beside(tmp_path, 0o600)
     files.sweep_temporaries(tmp_path)
     assert path.exists()
-    with open(descriptor, "wb"):
-        pass
+    os.close(descriptor)
     files.sweep_temporaries(tmp_path)
     assert not path.exists()
