@@ -19,7 +19,7 @@ from pipeline_steps.core.errors import ConfigurationError, EvidenceError, Pipeli
 
 _BOM = b"\xef\xbb\xbf"
 _PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./@+:-]*(?<!:)")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\ufeff]")
+_UNPRINTABLE = r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\ufeff]"
 _BLOCK = re.compile(r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)")
 _INDEX = re.compile(r"(?<!\\)\[(\d+)\]")
 
@@ -173,7 +173,7 @@ def _place(
     text: str, node: Scalar | Alias, flow: bool, in_list: bool, key: str, where: str, error: type[PipelineError]
 ) -> _Place:
     if isinstance(node, Scalar) and node.style in ("|", ">"):
-        return _Place(node, node.start, node.start + len(text[node.start : node.end].rstrip()), flow, False)
+        return _Place(node, node.start, node.start + len(text[node.start : node.end].rstrip(" \t\r\n")), flow, False)
     if node.start == node.end:
         if not (text[: node.start].endswith(":") or in_list or (isinstance(node, Scalar) and node.anchor)):
             raise error(f"{key} has no value", where=f"{where}:{node.line + 1}", advice=f'write {key}: ""')
@@ -243,7 +243,7 @@ def _written(text: str, place: _Place, value: str) -> str:
     style = place.scalar.style if isinstance(place.scalar, Scalar) else ""
     if style in ("|", ">"):
         return _block(text[place.start : place.end], value) or _double(value)
-    if style == '"' or _UNPRINTABLE.search(value):
+    if style == '"' or _unprintable(value):
         new = _double(value)
     elif style == "'":
         new = "'" + value.replace("'", "''") + "'"
@@ -258,9 +258,16 @@ def _block(old: str, value: str) -> str | None:
     """A block with other content and the same header; None when the value needs quotes."""
     found = _BLOCK.match(old)
     one_line = value.removesuffix("\n")
-    if not found or not one_line.strip() or one_line[0] in " \t#" or _UNPRINTABLE.search(one_line):
+    if not found or not one_line.strip() or one_line[0] in " \t#" or _unprintable(one_line):
         return None
     return f"{found['header']}{found['indent']}{one_line.rstrip()}"
+
+
+def _unprintable(text: str) -> bool:
+    """Whether YAML cannot hold a character as it is; the pattern is slow to compile, and most text is ASCII."""
+    if text.isascii() and text.isprintable():
+        return False
+    return re.search(_UNPRINTABLE, text) is not None
 
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -271,7 +278,7 @@ def _double(value: str) -> str:
         if character in _ESCAPES:
             return _ESCAPES[character]
         code = ord(character)
-        if not _UNPRINTABLE.match(character):
+        if not _unprintable(character):
             return character
         return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 

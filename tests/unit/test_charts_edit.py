@@ -140,6 +140,13 @@ def test_changes_of_one_key_one_after_the_other_are_undone_in_reverse() -> None:
     assert edit.undo(second, (*one, *two)) == {"v": b"a: x\nb: 1\n"}
 
 
+def test_a_space_that_yaml_knows_as_a_letter_goes_with_the_value() -> None:
+    original = "a: |-\n  \xa0\nb: 1\n".encode()
+    files, changes = edit.apply({"v": original}, {"v": {"a": ""}})
+    assert files["v"] == b'a: ""\nb: 1\n'
+    assert edit.undo(files, changes) == {"v": original}
+
+
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufeff"), max_size=12)
 words = st.text("abc.-_/é[]", min_size=1, max_size=4).filter(lambda word: documents.meaning(word) == "text")
 leaf = st.one_of(text, st.sampled_from(["1.10", "no", "x:1", "a#b", "- x", "{", "'", '"', "0o17", "1:30", "~", ""]))
