@@ -7,7 +7,6 @@ What the keys mean does not belong here.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -132,6 +131,8 @@ def plain(node: Node | None) -> Any:
 
 def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """Advice naming the known words most like `wrong`, or all of a few."""
+    import difflib  # who makes no mistake does not pay for it
+
     names = list(known)
     close = difflib.get_close_matches(wrong, names, count, 0.5) or names[: 2 * count]
     return f"there is {', '.join(close)}" if close else ""

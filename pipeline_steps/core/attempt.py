@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -136,6 +135,8 @@ def _record(it: Attempt, error: BaseException) -> None:
 @functools.cache
 def origin() -> dict[str, Any]:
     """Who runs here and where: actor, ci (system and build URL) and run, as they stand in every record."""
+    import getpass
+
     from pipeline_steps.ci.build import detect
 
     build = detect(os.environ)

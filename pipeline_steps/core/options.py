@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -50,9 +51,7 @@ def parse(
 
     Exits with 2 on an unknown option, as argparse does. Raises UsageError for a value of the wrong kind.
     """
-    parser = argparse.ArgumentParser(
-        prog=program, description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False, formatter_class=_Help)
     for option in options:
         flag = f"--{option.name}"
         if option.kind == "flag":
@@ -68,6 +67,14 @@ def parse(
             value = _from_environment(option, environ)
         setattr(arguments, option.key, _typed(option, value))
     return arguments
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Asks for the terminal's width only when there is help to show: argparse makes one of these for each option."""
+
+    def __init__(self, prog: str) -> None:
+        width = None if {"-h", "--help"}.intersection(sys.argv) else 78
+        super().__init__(prog, width=width)
 
 
 def _metavar(option: Option) -> str:

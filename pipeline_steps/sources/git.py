@@ -113,12 +113,29 @@ class Git:
 
     def position(self, revision: str, paths: Sequence[str]) -> int:
         """How many commits lead to the newest one on the first-parent line that changed `paths`; 0 without one."""
-        newest = self._first_parents(revision, paths, 1)
-        return int(program.output(self.root, "rev-list", "--count", newest[0], "--")) if newest else 0
+        # What `history` named changed the path itself.
+        newest = [revision] if (revision, tuple(paths)) in self._changes else self._first_parents(revision, paths, 1)
+        return self._count(newest[0]) if newest else 0
+
+    def _count(self, commit: str) -> int:
+        if commit not in self._counts:
+            self._counts[commit] = int(program.output(self.root, "rev-list", "--count", commit, "--"))
+        return self._counts[commit]
+
+    @functools.cached_property
+    def _counts(self) -> dict[str, int]:
+        return {}
+
+    @functools.cached_property
+    def _changes(self) -> set[tuple[str, tuple[str, ...]]]:
+        """(commit, paths) for commits known to have changed just these paths."""
+        return set()
 
     def history(self, revision: str, path: str, limit: int) -> tuple[str, ...]:
         """Commits on the first-parent line that changed `path`, a merge counting as what it brought."""
-        return tuple(self._first_parents(revision, [path], limit))
+        found = tuple(self._first_parents(revision, [path], limit))
+        self._changes.update((commit, (path,)) for commit in found)
+        return found
 
     def _first_parents(self, revision: str, paths: Sequence[str], limit: int) -> list[str]:
         if self.shallow:
