@@ -115,8 +115,8 @@ def signalled(world: World, step: Step, kind: signal.Signals, after: float, more
 
 def judged(ended: Ended, kind: signal.Signals, *, may_be_done: bool) -> str:
     """What of the way a step ended is not as demanded."""
-    if may_be_done and kind == signal.SIGINT and ended.code == 1 and "/pipeline_steps/" not in ended.talk:
-        return ""  # Python itself was still starting: it exits with 1 before any of our code runs
+    if may_be_done and kind == signal.SIGINT and ended.code in (1, 139) and "/pipeline_steps/" not in ended.talk:
+        return ""  # Python itself was still starting: it exits with 1, or crashes, before any of our code runs
     if ended.code != 128 + kind and not (may_be_done and ended.code == 0):
         return f"exit {ended.code}: {ended.talk[-600:]}"
     if ended.seconds > LIMIT:
