@@ -1,6 +1,6 @@
 """The JSON Schema of pipeline.yaml, made from the types, for editors: docs/reference/pipeline.schema.json.
 
-    python -m pipeline_steps.core.schema     # writes it
+python -m pipeline_steps.core.schema     # writes it
 """
 
 from __future__ import annotations
