@@ -72,8 +72,8 @@ def report(
 
 
 def write(page: Page, folder: Path) -> None:
-    """The three files of a page."""
-    files.folder(folder)
+    """The three files of a page; `folder` itself is never followed as a symbolic link."""
+    files.own_folder(folder)
     files.write(folder / "report.md", verdict_page.markdown(page).encode(), mode=0o644)
     files.write(folder / "report.html", verdict_page.html_page(page).encode(), mode=0o644)
     listed = () if page.started else verdict_page.cases(page)

@@ -60,7 +60,8 @@ def log_of(api: Api, namespace: str, watcher: Watcher, pod: str, container: str)
 
 def collect(api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause, folder: Path) -> list[Path]:
     """Write the bundle into `folder` and return its files; a log that cannot be had is replaced by why."""
-    files.folder(folder / "logs")
+    for place in (folder.parent, folder, folder / "logs"):
+        files.own_folder(place)
     texts = {
         "cause.txt": f"{cause}\n",
         "helm.txt": f"{seen.said}\n",
