@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,13 @@ def docker_engine() -> Iterator[machine.Engine]:
 def kubernetes_node() -> Iterator[machine.Node]:
     with machine.kubernetes_node() as node:
         yield node
+
+
+@pytest.fixture(autouse=True)
+def _talk_as_before() -> Iterator[None]:
+    """A step called in this process sets up its talk: the next test finds the logger as it was."""
+    logger = logging.getLogger("pipeline_steps")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = before[:2]
+    logger.setLevel(before[2])

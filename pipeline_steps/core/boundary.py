@@ -96,11 +96,18 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 def talk(*, quiet: bool = False, verbose: bool = False) -> None:
     """Send what the library says to stderr, redacted; results go to stdout and are not talk."""
     logger = logging.getLogger("pipeline_steps")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(_Redacting("%(message)s"))
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at the time: a program that calls a step as a function may replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _Redacting(logging.Formatter):
