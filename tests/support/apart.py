@@ -35,7 +35,7 @@ class Apart:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program there to its end."""
-        enter = ["nsenter", "--target", str(self.holder), "--mount", "--net", "--pid"]
+        enter = ["nsenter", "--target", str(self.holder), "--mount", "--net", "--pid", "--root"]
         return subprocess.run(
             [*enter, "--", *command], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
         )
