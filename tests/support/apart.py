@@ -43,7 +43,9 @@ class Apart:
     def traces(self) -> dict[str, list[str]]:
         """What a program can leave: processes, mounts, interfaces, firewall rules, files in places of the system."""
         commands = {
-            "processes": "ps -eo stat=,args= | grep -v '^Z' | sed 's/^[^ ]* *//' | grep -vE '^(ps|sh|sed|grep) '",
+            # Without the pipeline itself, whose programs ps may catch before they have arguments, as [sh].
+            "processes": r"ps -eo stat=,args= | grep -v '^Z' | sed 's/^[^ ]* *//'"
+            r" | grep -vE '^\[?(ps|sh|sed|grep)\]?( |$)' || true",
             "mounts": "cut -d' ' -f2,3 /proc/self/mounts",
             "interfaces": "ip -o link | awk '{print $2}'",
             "rules": "(iptables-save; ip6tables-save) | grep '^-A' || true",
