@@ -76,9 +76,11 @@ class Docker:
         events = client.api.pull(
             reference.repository, tag=reference.digest, stream=True, decode=True, auth_config=_auth(reference, request)
         )
-        for event in events:
-            if "error" in event:
-                raise outcome.of_registry(str(event["error"]), where=str(reference))
+        failed = ""
+        for event in events:  # to the end: the SDK returns a connection only when all was read
+            failed = failed or str(event.get("error", ""))
+        if failed:
+            raise outcome.of_registry(failed, where=str(reference))
 
     def _build(self, client: docker.DockerClient, request: Request) -> None:
         deadline = Deadline(request.timeout)
@@ -101,26 +103,29 @@ class Docker:
                 timeout=int(request.timeout) if request.timeout else None,
             )
             said: list[str] = []
+            failed = ""
             for event in events:
-                if "error" in event:
-                    raise outcome.of_build(str(event["error"]), "".join(said), where=where)
+                failed = failed or str(event.get("error", ""))
                 text = str(event.get("stream", ""))
                 said.append(text)
                 if text.strip():
                     log.info("%s", text.rstrip())
                 if deadline.over:
                     raise Temporary(f"the build was not done within {request.timeout:.0f} s", where=where)
+            if failed:
+                raise outcome.of_build(failed, "".join(said), where=where)
 
     def _push(self, client: docker.DockerClient, request: Request) -> str:
         target = request.target
         events: Iterable[dict[str, Any]] = client.api.push(
             target.repository, tag=target.tag, stream=True, decode=True, auth_config=_auth(target, request)
         )
-        digest = ""
+        digest = failed = ""
         for event in events:
-            if "error" in event:
-                raise outcome.of_registry(str(event["error"]), where=str(target))
+            failed = failed or str(event.get("error", ""))
             digest = (event.get("aux") or {}).get("Digest") or digest
+        if failed:
+            raise outcome.of_registry(failed, where=str(target))
         if not digest:
             raise MachineError("the engine reports no digest of what it pushed", where=str(target))
         return digest
