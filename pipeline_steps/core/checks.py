@@ -12,7 +12,7 @@ from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.gather import gather
 from pipeline_steps.clusters.helm import Helm, said
 from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config
+from pipeline_steps.core.config import Config, named
 from pipeline_steps.core.errors import ChartFailed, ConfigurationError, UsageError
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.junit import Case
@@ -108,7 +108,7 @@ def version_notice(checkout: Checkout, chart: Chart) -> str:
 
     No failure: snapshots then lead to the next patch (design.md §7), and only tag_release refuses.
     """
-    tag = checkout.config.release.tag.format(name=chart.name, version=chart.version)
+    tag = named(checkout.config.release.tag, chart.name, chart.version)
     known = checkout.source.tags(tag).get(tag)
     if known is None:
         return ""

@@ -243,3 +243,12 @@ def merged(*layers: ChartTests) -> ChartTests:
 def several(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """A setting that may be written as one text or as a list."""
     return (value,) if isinstance(value, str) else value
+
+
+def named(template: str, name: str, version: str) -> str:
+    """A name of `release` (tag, image_tag) for a chart: its template with {name} and {version} put in.
+
+    >>> named("{name}-{version}", "web", "1.4.0")
+    'web-1.4.0'
+    """
+    return template.replace("{name}", name).replace("{version}", version)

@@ -10,6 +10,7 @@ from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.gather import gather
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.core.checkout import Checkout, opened
+from pipeline_steps.core.config import named
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, UsageError
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.reference import Reference
@@ -86,7 +87,7 @@ def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[
 
 def released(checkout: Checkout, chart: Chart) -> bool:
     """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read counts as that."""
-    tag = checkout.config.release.tag.format(name=chart.name, version=chart.version)
+    tag = named(checkout.config.release.tag, chart.name, chart.version)
     known = checkout.source.tags(tag).get(tag)
     if known is None or (known.revision == checkout.revision and not chart.modified):
         return False

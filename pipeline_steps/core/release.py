@@ -19,7 +19,7 @@ from pipeline_steps.charts.version import twin
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.core import packaging, publishing, snapshots
 from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.config import Config, named, several
 from pipeline_steps.core.errors import ChartFailed, ConfigurationError, Conflict, EvidenceError, NotYet
 from pipeline_steps.core.proof import Proof
 from pipeline_steps.oci.reference import Reference
@@ -48,7 +48,7 @@ class Release(NamedTuple):
 
 def tag_of(chart: Chart, config: Config) -> str:
     """The name of the chart's release tag."""
-    return config.release.tag.format(name=chart.name, version=chart.version)
+    return named(config.release.tag, chart.name, chart.version)
 
 
 def moves(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[Move, ...]:
@@ -65,7 +65,7 @@ def moves(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple
             advice="name a registry path, like registry.example.com/production",
         )
     chart = proof.chart
-    tag = config.release.image_tag.format(name=chart.name, version=chart.version).replace("+", "_")
+    tag = named(config.release.image_tag, chart.name, chart.version).replace("+", "_")
     return tuple(
         Move(name, source, Reference.parse(f"{place}/{name}:{tag}@{source.digest}"))
         for name, source in sorted(images.items())

@@ -19,7 +19,7 @@ from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.core.attempt import origin
 from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.config import Config, named, several
 from pipeline_steps.core.errors import EvidenceError, NotYet, UsageError
 from pipeline_steps.state.record import Record, fingerprint
 from pipeline_steps.state.state import State
@@ -142,7 +142,7 @@ def tested(checkout: Checkout, name: str, state: State) -> bool:
 def released(checkout: Checkout, name: str, published: IsPublished) -> bool:
     """Is the chart's version tagged with this content and published?"""
     version = checkout.version(name)
-    revision = _tagged(checkout, _filled(checkout.config.release.tag, name, version), known=False)
+    revision = _tagged(checkout, named(checkout.config.release.tag, name, version), known=False)
     if not revision or opened(checkout.config, revision).content_of(name) != checkout.content_of(name):
         return False
     return published(name, version)
@@ -186,25 +186,16 @@ def _of_tag(checkout: Checkout, tag: str, published: IsPublished) -> Selection:
         raise UsageError(message, advice=f"check out {tag}")
     versions = {name: checkout.version(name) for name in checkout.charts}
     template = checkout.config.release.tag
-    named = [name for name, version in versions.items() if _filled(template, name, version) == tag]
-    if named:
-        return Selection(tuple(named), f"released by the tag {tag}")
+    charts = [name for name, version in versions.items() if named(template, name, version) == tag]
+    if charts:
+        return Selection(tuple(charts), f"released by the tag {tag}")
     for name, version in versions.items():
-        if "{name}" in template and re.fullmatch(
-            _filled(re.escape(template), re.escape(name), r"\d+\.\d+\.\d+.*"), tag
-        ):
+        before, _, after = named(template, name, "\0").partition("\0")
+        if "{name}" in template and re.fullmatch(rf"{re.escape(before)}\d+\.\d+\.\d+.*{re.escape(after)}", tag):
             message = f"the tag {tag} names the chart {name}, whose version there is {version}"
             raise UsageError(message, advice="tag the revision with that version, or correct Chart.yaml")
     missing = [name for name, version in versions.items() if not published(name, version)]
     return _selection(missing, f"not yet published at the tag {tag}")
-
-
-def _filled(template: str, name: str, version: str) -> str:
-    for sign in ("{name}", re.escape("{name}")):
-        template = template.replace(sign, name)
-    for sign in ("{version}", re.escape("{version}")):
-        template = template.replace(sign, version)
-    return template
 
 
 def _tagged(checkout: Checkout, tag: str, *, known: bool = True) -> str:
