@@ -26,6 +26,7 @@ from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.core.options import Option
 from pipeline_steps.oci.copy import copy, standing
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 
@@ -53,7 +54,8 @@ def promote(
         raise NotYet("promote --apply")
     here = opened(config)
     unchanged(here, chart)
-    checkout = opened(config, revision=tagged(here, tag or tag_here(here, chart, state)))
+    named = tagged(here, tag or tag_here(here, chart, state))
+    checkout = opened(config, revision=named.revision)
     proof = evidence.prove(checkout, chart, config, state)
     moves = release.moves(proof, config)
     parameters = {
@@ -83,7 +85,7 @@ def promote(
         for move in moves:
             copy(move.source, move.target, hosts=config.hosts)
             log.info("%s", move.target)
-        return trial.passed({**publishing.publish(repositories, made.archive), **names})
+        return trial.passed({**publishing.publish(repositories, made.archive, named.created), **names})
 
 
 def tag_here(checkout: Checkout, chart: str, state: State) -> str:
@@ -100,12 +102,12 @@ def tag_here(checkout: Checkout, chart: str, state: State) -> str:
     return str(records[-1].parameters["tag"])
 
 
-def tagged(checkout: Checkout, tag: str) -> str:
-    """The revision that the tag names; branches and abbreviations are no tags. Raises UsageError."""
+def tagged(checkout: Checkout, tag: str) -> Tag:
+    """The tag of that name; branches and abbreviations are no tags. Raises UsageError."""
     known = checkout.source.tags(glob.escape(tag)).get(tag)
     if known is None:
         raise UsageError(f"there is no tag {tag!r} here", advice="git fetch --tags origin, or correct it")
-    return known.revision
+    return known
 
 
 def unchanged(checkout: Checkout, chart: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pipeline_steps.charts.archive import Archive
+from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.repositories.repository import Repository
@@ -45,14 +46,15 @@ def stands(repositories: Sequence[Repository], record: Record, archive: Archive)
     )
 
 
-def publish(repositories: Sequence[Repository], archive: Archive) -> dict[str, str]:
+def publish(repositories: Sequence[Repository], archive: Archive, created: str = CREATED) -> dict[str, str]:
     """Publish everywhere, the authoritative repository first; the outputs of the record.
 
-    Raises Conflict when the version stands for another tar; the repositories after that one are left alone.
+    created: when the version was tagged, for an index. Raises Conflict when the version stands for another tar; the
+    repositories after that one are left alone.
     """
     outputs = {"tar": archive.tar_digest}
     for number, repository in enumerate(repositories):
-        published = repository.publish(archive)
+        published = repository.publish(archive, created=created)
         log.info("%s: %s", archive.file_name, published.reference)
         outputs[output(number)] = published.reference
     return outputs

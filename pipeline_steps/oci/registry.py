@@ -262,23 +262,30 @@ class Registry:
 
     def tags(self, path: str) -> list[str]:
         """Every tag of a repository, all pages; none when it does not exist."""
-        url = self._url(path, "tags/list?n=1000")
+        return self._listed(self._url(path, "tags/list?n=1000"), "tags", _pull(path))
+
+    def catalog(self) -> list[str]:
+        """Every repository's path, as far as the registry lists them; many refuse. Raises MachineError then."""
+        return self._listed(f"{self.base}/v2/_catalog?n=1000", "repositories", ("registry:catalog:*",))
+
+    def _listed(self, url: str, key: str, scopes: tuple[str, ...]) -> list[str]:
+        """What a paged list says under `key`, all pages."""
         found: list[str] = []
         seen: set[str] = set()
         while url not in seen:
             seen.add(url)
-            answer = self._call("GET", url, _pull(path))
+            answer = self._call("GET", url, scopes)
             if _absent(answer):
                 return found
             if answer.status != 200:
                 raise http.refusal(answer, explain)
-            found.extend(answer.json().get("tags") or [])
+            found.extend(answer.json().get(key) or [])
             following = _NEXT.search(answer.headers.get("link", ""))
             if not following:
                 return found
             url = urljoin(url, following[1])
             if http.origin(url) != http.origin(self.base):
-                raise MachineError(f"its next page of tags is on another host: {http.shown(url)}", where=self.base)
+                raise MachineError(f"its next page of {key} is on another host: {http.shown(url)}", where=self.base)
         return found
 
     def referrers(self, path: str, digest: str) -> Manifest | None:

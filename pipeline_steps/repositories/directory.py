@@ -6,6 +6,7 @@ Publishers share a lock that dies with its process; the artifact is written firs
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,9 +15,16 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
 from pipeline_steps.repositories import index
-from pipeline_steps.repositories.repository import Guarantees, Published, conflict, twin_conflict
+from pipeline_steps.repositories.repository import (
+    Guarantees,
+    Publication,
+    Published,
+    conflict,
+    one_by_one,
+    twin_conflict,
+)
 from pipeline_steps.toolbox import files
 
 log = logging.getLogger(__name__)
@@ -32,13 +40,12 @@ class DirectoryRepository:
 
     guarantees = Guarantees(atomic=True, words="publishers of this folder wait for each other (flock)")
 
-    def __init__(self, url: str, created: str = CREATED) -> None:
+    def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise ConfigurationError("not the URL of a folder", where=url, advice="write file:///folder, absolute")
         self.folder = Path(unquote(parts.path))
         self.url = url.rstrip("/")
-        self._created = created
 
     def standing(self, name: str, version: str) -> str | None:
         """See Repository: the index and the archive are read."""
@@ -76,12 +83,14 @@ class DirectoryRepository:
         return data
 
     def _path(self, entry: index.Entry) -> Path:
-        url = entry.urls[0] if entry.urls else ""
+        return self._at(entry.urls[0] if entry.urls else "", f"{entry.name} {entry.version}")
+
+    def _at(self, url: str, what: str) -> Path:
         parts = urlsplit(url)
         path = self.folder / (unquote(parts.path) if not parts.netloc else Path(unquote(parts.path)).name)
         if not url or not path.resolve().is_relative_to(self.folder.resolve()):
-            what = f"{entry.name} {entry.version} has the URL {url!r}, which is not in this folder"
-            raise EvidenceError(what, where=str(self.folder / INDEX), advice="regenerate rebuilds the index")
+            message = f"{what} has the URL {url!r}, which is not in this folder"
+            raise EvidenceError(message, where=str(self.folder / INDEX), advice="regenerate rebuilds the index")
         return path
 
     def _reference(self, entry: index.Entry, digest: str) -> str:
@@ -106,14 +115,23 @@ class DirectoryRepository:
             raise EvidenceError(f"the archive has the digest {files.sha256(data)}, expected {digest}", where=str(path))
         return data
 
-    def publish(self, archive: Archive, provenance: bytes | None = None) -> Published:
+    def provenance(self, published: Published) -> bytes | None:
+        """See Repository."""
+        place = unquote(urlsplit(published.reference.rpartition("@")[0]).path)
+        return self._read(Path(f"{place}.prov"))
+
+    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
         """See Repository."""
         files.folder(self.folder, mode=0o755)
         with files.locked(self.folder / LOCK):
             files.sweep_temporaries(self.folder)
-            return self._publish(archive, provenance)
+            return self._publish(archive, provenance, created)
 
-    def _publish(self, archive: Archive, provenance: bytes | None) -> Published:
+    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+        """See Repository."""
+        return one_by_one(self, publications)
+
+    def _publish(self, archive: Archive, provenance: bytes | None, created: str) -> Published:
         known = self._index()
         entry = known.find(archive.name, archive.version)
         if entry:
@@ -128,7 +146,7 @@ class DirectoryRepository:
         path = self.folder / archive.file_name
         tgz = self._artifact(path, archive, provenance)
         fields = read_metadata(archives.unpack(tgz, str(path))["Chart.yaml"], str(path), strict=False).fields
-        data = known.with_entry(index.entry(fields, files.sha256(tgz), archive.file_name, self._created))
+        data = known.with_entry(index.entry(fields, files.sha256(tgz), archive.file_name, created))
         files.write(self.folder / INDEX, data, mode=_MODE)
         if self._read(self.folder / INDEX) != data or self._read(path) != tgz:
             raise MachineError("it reads differently from what was just written", where=str(self.folder))
@@ -152,3 +170,28 @@ class DirectoryRepository:
     def versions(self, name: str) -> list[str]:
         """See Repository."""
         return versions_of.newest_first(entry.version for entry in self._index().versions(name))
+
+    def charts(self) -> list[str]:
+        """See Repository."""
+        return sorted(self._index().entries())
+
+    def index(self) -> bytes | None:
+        """See Classic."""
+        return self._read(self.folder / INDEX)
+
+    def files(self) -> Mapping[str, int]:
+        """See Classic."""
+        found = (path for path in self.folder.rglob("*") if path.is_file() and path.name not in (INDEX, LOCK))
+        return {path.relative_to(self.folder).as_posix(): path.stat().st_size for path in sorted(found)}
+
+    def read(self, name: str) -> bytes | None:
+        """See Classic."""
+        return self._read(self._at(name, name))
+
+    def rewrite(self, before: bytes | None, after: bytes) -> None:
+        """See Classic."""
+        files.folder(self.folder, mode=0o755)
+        with files.locked(self.folder / LOCK):
+            if self.index() != before:
+                raise Conflict("the index was changed meanwhile", where=str(self.folder / INDEX), advice="start again")
+            files.write(self.folder / INDEX, after, mode=_MODE)

@@ -6,18 +6,19 @@ Logins go to the repository's own origin, never to another that its index names 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urljoin
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import EvidenceError, MachineError, UsageError
+from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.core.errors import EvidenceError, MachineError, PipelineError, UsageError
 from pipeline_steps.oci import hosts as table
 from pipeline_steps.oci.credentials import from_hosts
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories import index
-from pipeline_steps.repositories.repository import Guarantees, Published
+from pipeline_steps.repositories.repository import Guarantees, Publication, Published
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.files import sha256
 
@@ -37,7 +38,7 @@ class HttpsRepository:
         host, _, path = place.partition("/")
         self._login = functools.cache(lambda: from_hosts(host, path, hosts))
         self._client = http.Client(ca_file=entry.ca_file)
-        self._index: index.Index | None = None
+        self._parsed: index.Index | None = None
 
     def _allowed(self, url: str) -> bool:
         """https anywhere; plain HTTP where the configuration says so, and on this machine."""
@@ -51,14 +52,13 @@ class HttpsRepository:
         headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
         return self._client.request("GET", url, headers=headers, cap=cap)
 
+    def _known(self) -> index.Index:
+        if self._parsed is None:
+            self._parsed = index.Index(self.index(), http.shown(f"{self.url}/index.yaml"))
+        return self._parsed
+
     def _entries(self, name: str) -> list[index.Entry]:
-        url = f"{self.url}/index.yaml"
-        if self._index is None:
-            answer = self._get(url, index.LARGEST)
-            if answer.status != 200:
-                raise http.refusal(answer)  # a repository without index is no repository: 404 does not mean absent
-            self._index = index.Index(answer.body, http.shown(url))
-        return self._index.versions(name)
+        return self._known().versions(name)
 
     def _entry(self, name: str, version: str) -> index.Entry | None:
         return next((one for one in self._entries(name) if one.version == version and not one.removed), None)
@@ -112,10 +112,51 @@ class HttpsRepository:
             raise http.refusal(answer)
         return answer.body
 
-    def publish(self, archive: Archive, provenance: bytes | None = None) -> Published:
+    def provenance(self, published: Published) -> bytes | None:
+        """See Repository."""
+        return self.read(f"{published.reference.rpartition('@')[0]}.prov")
+
+    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
         """Raises UsageError: such repositories are only read."""
-        raise UsageError("this repository is only read", where=self.url, advice="publish to oci:// or file://")
+        raise self._only_read()
+
+    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+        """Raises UsageError: such repositories are only read."""
+        raise self._only_read()
+
+    def _only_read(self) -> UsageError:
+        return UsageError("this repository is only read", where=self.url, advice="publish to oci:// or file://")
 
     def versions(self, name: str) -> list[str]:
         """See Repository."""
         return versions_of.newest_first(entry.version for entry in self._entries(name))
+
+    def charts(self) -> list[str]:
+        """See Repository."""
+        return sorted(self._known().entries())
+
+    def index(self) -> bytes:
+        """See Classic; a repository without index is no repository: 404 does not mean absent."""
+        answer = self._get(f"{self.url}/index.yaml", index.LARGEST)
+        if answer.status != 200:
+            raise http.refusal(answer)
+        return answer.body
+
+    def files(self) -> None:
+        """See Classic: a web server does not say which files it has."""
+
+    def read(self, name: str) -> bytes | None:
+        """See Classic."""
+        place = urljoin(f"{self.url}/", name)
+        if not self._allowed(place):
+            raise EvidenceError(f"the URL {http.shown(place)} is not https", where=self.url)
+        answer = self._get(place, archives.LARGEST)
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise http.refusal(answer)
+        return answer.body
+
+    def rewrite(self, before: bytes | None, after: bytes) -> None:
+        """Raises UsageError: such repositories are only read."""
+        raise self._only_read()

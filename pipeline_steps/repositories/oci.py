@@ -8,21 +8,28 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.charts.metadata import helm_json, oci_annotations
+from pipeline_steps.charts.metadata import CREATED, helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError, PipelineError
 from pipeline_steps.oci.claim import claim
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
-from pipeline_steps.repositories.repository import Guarantees, Published, conflict, twin_conflict
+from pipeline_steps.repositories.repository import (
+    Guarantees,
+    Publication,
+    Published,
+    conflict,
+    one_by_one,
+    twin_conflict,
+)
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)
@@ -126,7 +133,19 @@ class OciRepository:
             raise MachineError(f"the registry has lost the layer {layers[0].digest}", where=reference)
         return data
 
-    def publish(self, archive: Archive, provenance: bytes | None = None) -> Published:
+    def provenance(self, published: Published) -> bytes | None:
+        """See Repository: the manifest's provenance layer."""
+        digest = published.reference.rpartition("@")[2]
+        registry, path = self._registry(published.name), self._path(published.name).path
+        manifest = registry.manifest(path, digest)
+        layers = [blob for blob in manifest.blobs if blob.media_type == PROVENANCE] if manifest else []
+        return registry.blob(path, layers[0].digest) if layers else None
+
+    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+        """See Repository."""
+        return one_by_one(self, publications)
+
+    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
         """See Repository: blobs, then the manifest by digest, then the claim, then the tag."""
         registry, path = self._registry(archive.name), self._path(archive.name).path
         there = self.find(archive.name, archive.version)
@@ -171,6 +190,12 @@ class OciRepository:
         """See Repository."""
         tags = self._registry(name).tags(self._path(name).path)
         return versions_of.newest_first(found for tag in tags if (found := versions_of.from_tag(tag)))
+
+    def charts(self) -> list[str]:
+        """See Repository: the repositories below this path that the registry lists. Many registries list none."""
+        root = f"{self._root.path}/"
+        below = (name.removeprefix(root) for name in self._registry("").catalog() if name.startswith(root))
+        return sorted(name for name in below if "/" not in name)
 
 
 def foreseen(url: str, archive: Archive) -> str:

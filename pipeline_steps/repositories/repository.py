@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import Conflict
+from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
+
+
+class Publication(NamedTuple):
+    """A chart on its way. provenance: the .prov file of exactly these bytes; created: RFC 3339, what an index says."""
+
+    archive: Archive
+    provenance: bytes | None = None
+    created: str = CREATED
 
 
 class Published(NamedTuple):
@@ -45,15 +55,53 @@ class Repository(Protocol):
     def fetch(self, published: Published) -> bytes:
         """The .tgz file, compared with its digest. Raises EvidenceError when it is not there any more."""
 
-    def publish(self, archive: Archive, provenance: bytes | None = None) -> Published:
-        """Publish a chart: artifact first, then the name. The same tar again: the bytes published first stay.
+    def provenance(self, published: Published) -> bytes | None:
+        """The .prov file of a published version; None when there is none."""
 
-        provenance: the .prov file of exactly these bytes. Raises Conflict naming both digests when the version has
-        another tar, or when one that differs only in build metadata is there; nothing is written then.
+    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
+        """Publish a chart: .prov, artifact, then the name. The same tar again: the bytes published first stay.
+
+        provenance, created: see Publication. Raises Conflict naming both digests when the version has another tar,
+        or when one that differs only in build metadata is there; nothing is written then.
+        """
+
+    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+        """Publish many charts, an outcome for each in their order: what `publish` returns, or the error it raises.
+
+        Names are given in groups, after their artifacts: an outcome is told when its name stands. What is temporary
+        or this machine's trouble is raised.
         """
 
     def versions(self, name: str) -> list[str]:
         """All versions of a chart, newest first; none when the chart is not there."""
+
+    def charts(self) -> list[str]:
+        """The names of all charts, sorted. Raises MachineError where the repository cannot tell."""
+
+
+class Classic(Repository, Protocol):
+    """A repository with an index.yaml and files beside it, as `audit` reads and repairs it."""
+
+    def index(self) -> bytes | None:
+        """The index.yaml as it is stored now; None when there is none."""
+
+    def files(self) -> Mapping[str, int] | None:
+        """Name, relative to the index, and size in bytes of every file there is; None where that cannot be asked."""
+
+    def read(self, name: str) -> bytes | None:
+        """A file by the URL that the index gives it; None when it is confirmed to be absent."""
+
+    def rewrite(self, before: bytes | None, after: bytes) -> None:
+        """Put `after` in the place of the index `before`. Raises Conflict when the index is another one by now."""
+
+
+def one_by_one(repository: Repository, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+    """`publish_all` for repositories in which every name stands for itself."""
+    for publication in publications:
+        try:
+            yield repository.publish(*publication)
+        except (Conflict, ConfigurationError, EvidenceError) as error:
+            yield error
 
 
 def conflict(archive: Archive, theirs: str, where: str) -> Conflict:

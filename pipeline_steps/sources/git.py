@@ -13,8 +13,9 @@ from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.export import write
 from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, ours
 from pipeline_steps.sources.source import Tag, Tree
+from pipeline_steps.toolbox import clock
 
-_FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(contents)%00"
+_FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
 _SIGNATURE = re.compile(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
 _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -148,11 +149,11 @@ class Git:
         listed = program.output(self.root, "for-each-ref", f"--format={_FIELDS}", "refs/tags")
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
         found = {}
-        for name, identity, kind, target, text in zip(*(fields[n:-1:5] for n in range(5)), strict=True):
+        for name, identity, kind, target, made, text in zip(*(fields[n:-1:6] for n in range(6)), strict=True):
             name = name.removeprefix("\n")
             if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
                 message = _SIGNATURE.sub("", text).rstrip("\n") if kind == "tag" else ""
-                found[name] = Tag(name, target or identity, message)
+                found[name] = Tag(name, target or identity, message, clock.rfc3339(int(made)))
         return found
 
     def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:

@@ -24,11 +24,15 @@ class Entry(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """A tag: the revision it names and the text it carries ("" where it carries none)."""
+    """A tag: the revision it names, the text it carries ("" where it carries none) and when it was made.
+
+    created: RFC 3339, UTC; of the revision where the source does not keep a tag's own time.
+    """
 
     name: str
     revision: str
     message: str
+    created: str
 
 
 class Tree(Protocol):

@@ -14,6 +14,15 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def rfc3339(seconds: int) -> str:
+    """Seconds since 1970 in UTC as an index or a record writes them.
+
+    >>> rfc3339(315532800)
+    '1980-01-01T00:00:00Z'
+    """
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")
+
+
 class Deadline:
     """Seconds that several waits share; `left()` never goes below 0. No limit when `seconds` is None."""
 

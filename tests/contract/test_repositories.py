@@ -13,7 +13,7 @@ from pipeline_steps.charts import archive
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, NotYet, Unreachable
 from pipeline_steps.repositories.oci import OciRepository, prepare
-from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.repositories.repository import Publication, Repository
 from pipeline_steps.repositories.table import open_repository
 from tests.support.charts import packed
 from tests.support.registries import free_port, registry
@@ -50,6 +50,30 @@ def test_what_is_published_is_found(repository: Repository) -> None:
     assert repository.fetch(published) == chart.tgz
     assert repository.find("hello", "1.0.1") is None
     assert repository.find("other", "1.0.0") is None
+
+
+def test_provenance_travels_with_its_chart(repository: Repository) -> None:
+    with_it, without = packed(), packed(version="1.0.1")
+    assert repository.provenance(repository.publish(with_it, b"signed")) == b"signed"
+    assert repository.provenance(repository.publish(without)) is None
+
+
+def test_all_charts_are_told(repository: Repository) -> None:
+    assert repository.charts() == []
+    for name in ("web", "api"):
+        repository.publish(packed(name))
+    assert repository.charts() == ["api", "web"]
+
+
+def test_many_at_once_each_with_its_own_outcome(repository: Repository) -> None:
+    first = repository.publish(packed())
+    taken = packed(more="description: other\n")
+    more = [Publication(packed(version=f"1.0.{number}"), created="2026-01-02T03:04:05Z") for number in (1, 2)]
+    outcomes = list(repository.publish_all([more[0], Publication(packed()), Publication(taken), more[1]]))
+    assert outcomes[1] == first
+    assert isinstance(outcomes[2], Conflict)
+    assert repository.versions("hello") == ["1.0.2", "1.0.1", "1.0.0"]
+    assert [repository.find("hello", version) for version in ("1.0.1", "1.0.2")] == [outcomes[0], outcomes[3]]
 
 
 def test_the_same_tar_again_keeps_the_bytes_published_first(repository: Repository) -> None:

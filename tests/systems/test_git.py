@@ -20,7 +20,7 @@ from pipeline_steps.core.errors import (
 from pipeline_steps.sources import git_program
 from pipeline_steps.sources.git import Git
 from pipeline_steps.sources.table import open_source
-from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox import clock, files
 from tests.support.gits import Repo
 
 
@@ -151,6 +151,16 @@ def test_the_base_is_taken_from_the_remote_branch(repo: Repo, tmp_path: Path) ->
     assert Git(clone.root).base("HEAD~1") == first
     with pytest.raises(UsageError, match="there is no revision 'nowhere'"):
         Git(clone.root).base("nowhere")
+
+
+def test_a_tag_says_when_it_was_made_else_when_its_commit_was(repo: Repo) -> None:
+    repo.git("tag", "light")
+    dated = {**os.environ, "GIT_COMMITTER_DATE": "2026-02-03T04:05:06+02:00"}
+    subprocess.run(["git", "tag", "-a", "-m", "x", "annotated"], cwd=repo.root, check=True, env=dated)
+    tags = Git(repo.root).tags()
+    assert tags["annotated"].created == "2026-02-03T02:05:06Z"
+    commit = int(repo.git("log", "-1", "--format=%ct"))
+    assert tags["light"].created == clock.rfc3339(commit)
 
 
 def test_two_pushes_of_one_tag_leave_one_tag(repo: Repo, tmp_path: Path) -> None:
