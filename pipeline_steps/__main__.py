@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from pipeline_steps.commands import table
+from pipeline_steps.toolbox.leave import leave
 
 USAGE = "usage: pipeline-steps NAME [options]   (pipeline-steps NAME --help says more)"
 
@@ -41,18 +43,17 @@ def _unknown(name: str) -> int:
     return 2
 
 
-def entry() -> int:
-    """What the installed command calls: as `main`, quiet when the reader of its output has gone."""
-    import os
+def entry() -> NoReturn:
+    """What the installed command calls: `main`, and the end of the process."""
+    import gc
 
+    gc.set_threshold(50_000)  # what is imported stays: looking for garbage in it is lost time
     try:
         code = main()
-        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # 128 + SIGPIPE, as shells report it
-    return code
+        code = 141  # 128 + SIGPIPE, as shells report it
+    leave(code)
 
 
 if __name__ == "__main__":
-    raise SystemExit(entry())
+    entry()

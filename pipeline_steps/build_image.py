@@ -29,6 +29,7 @@ from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("engine or buildx, only where something is built",)
 WRITES = ("image",)
@@ -168,4 +169,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -24,6 +24,7 @@ from pipeline_steps.core.errors import ChartFailed
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, junit, scratch
+from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("helm",)
 WRITES = (".pipeline/junit",)
@@ -94,4 +95,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

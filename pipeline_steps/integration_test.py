@@ -19,6 +19,7 @@ from pipeline_steps.core.config import Config
 from pipeline_steps.core.options import Option
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("helm", "cluster", "record: snapshot", "channels.snapshot.charts")
 WRITES = ("clusters: namespaces, releases", ".pipeline/junit", ".pipeline/failures")
@@ -79,4 +80,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

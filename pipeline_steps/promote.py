@@ -29,6 +29,7 @@ from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("snapshot", "integration_test", "tag_release")
 WRITES = ("chart", "tar", "image:NAME")
@@ -142,4 +143,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

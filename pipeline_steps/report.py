@@ -24,6 +24,7 @@ from pipeline_steps.core.verdict_page import Page
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, files, junit
+from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("records",)
 WRITES = (".pipeline/report",)
@@ -93,4 +94,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

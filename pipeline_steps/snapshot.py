@@ -27,6 +27,7 @@ from pipeline_steps.core.config import Config
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.state.record import Record, fingerprint, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("build_image",)
 WRITES = ("chart", "tar", "image:NAME")
@@ -96,4 +97,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

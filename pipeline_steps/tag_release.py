@@ -23,6 +23,7 @@ from pipeline_steps.core.options import Option
 from pipeline_steps.core.proof import Proof, prove
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("snapshot", "integration_test")
 WRITES = ("tag",)
@@ -105,4 +106,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -25,6 +25,7 @@ from pipeline_steps.core import boundary
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import PipelineError, UsageError, worst
 from pipeline_steps.core.options import Option, parse
+from pipeline_steps.toolbox.leave import leave
 from pipeline_steps.toolbox.redact import redact
 
 OPTIONS = (
@@ -112,4 +113,4 @@ def _configuration(arguments: Namespace) -> Config | None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

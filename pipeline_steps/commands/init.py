@@ -21,6 +21,7 @@ from pipeline_steps.core.config_file import NAME
 from pipeline_steps.core.errors import Conflict, UsageError
 from pipeline_steps.core.options import Option, parse
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.leave import leave
 
 OPTIONS = (
     Option("plan", "flag", "print it to stdout; write nothing"),
@@ -155,4 +156,4 @@ def _text(value: str) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

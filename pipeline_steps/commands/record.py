@@ -28,6 +28,7 @@ from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files, process
+from pipeline_steps.toolbox.leave import leave
 
 OPTIONS = (
     Option("name", "text", "what to call it, as in channels.production.requires"),
@@ -138,4 +139,4 @@ def _keep(it: Attempt, state: State, path: Path, prefix: str) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

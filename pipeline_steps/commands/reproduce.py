@@ -27,6 +27,7 @@ from pipeline_steps.core.options import Option, parse
 from pipeline_steps.core.reproduction import Outcome
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
+from pipeline_steps.toolbox.leave import leave
 
 OPTIONS = (
     Option("config", "paths", "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml"),
@@ -207,4 +208,4 @@ def tell(record: Record, outcome: Outcome) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

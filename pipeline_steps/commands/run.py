@@ -25,6 +25,7 @@ from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import MachineError, NotYet, UsageError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
 
 OPTIONS = (
     Option("release", "flag", "go on with tag_release and promote"),
@@ -160,4 +161,4 @@ def go_on(words: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

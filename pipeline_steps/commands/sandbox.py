@@ -21,6 +21,7 @@ from pipeline_steps.core import boundary
 from pipeline_steps.core.errors import UsageError
 from pipeline_steps.core.options import Option, parse
 from pipeline_steps.sandbox import sandbox
+from pipeline_steps.toolbox.leave import leave
 
 VERBS = ("up", "status", "down")
 OPTIONS = (
@@ -72,4 +73,4 @@ def perform(verb: str, arguments: Namespace) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

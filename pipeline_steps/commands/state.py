@@ -27,6 +27,7 @@ from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import attempts, superseded
+from pipeline_steps.toolbox.leave import leave
 
 OPTIONS = (
     Option("config", "paths", "configuration file (repeatable)"),
@@ -208,4 +209,4 @@ VERBS: dict[str, Callable[[State, list[str], argparse.Namespace], int]] = {
 }
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

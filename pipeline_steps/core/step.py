@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.core import boundary
-from pipeline_steps.core.config import Config
+from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import Interrupted, PipelineError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
@@ -67,12 +67,24 @@ def main(function: StepFunction, argv: Sequence[str] | None) -> int:
         boundary.handle_signals()
         scratch.sweep()
         config = configuration(arguments)
+        _load_ahead(config)
         outcomes = call(function, config, state_of(config, arguments, function.__name__), arguments)
         for outcome in outcomes:
             tell(outcome, arguments)
         return worst([code(outcome) for outcome in outcomes])
 
     return boundary.guarded(work)
+
+
+def _load_ahead(config: Config) -> None:
+    """Import what talks to registries while the source is asked: waiting for git leaves a core to it."""
+    snapshot, production = config.channels.snapshot, config.channels.production
+    places = (*several(snapshot.charts), *several(production.charts), snapshot.images or "", production.images or "")
+    if any(place and not place.startswith("file:") for place in places):
+        import importlib
+        import threading
+
+        threading.Thread(target=importlib.import_module, args=("pipeline_steps.oci.registry",), daemon=True).start()
 
 
 def options_of(module: ModuleType) -> tuple[Option, ...]:

@@ -11,7 +11,6 @@ import fcntl
 import functools
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,7 +169,7 @@ def _sweep_once(path: Path) -> None:
 def _beside(folder: Path, mode: int) -> tuple[Path, int]:
     """A new temporary file, locked as long as its descriptor is open."""
     while True:
-        path = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        path = folder / f"{TEMPORARY}{os.urandom(8).hex()}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def home() -> Path:
 
 def _made(base: Path, purpose: str) -> tuple[Path, int]:
     while True:
-        path = base / f"{files.TEMPORARY}{purpose}-{secrets.token_hex(6)}"
+        path = base / f"{files.TEMPORARY}{purpose}-{os.urandom(6).hex()}"
         path.mkdir(mode=0o700)
         try:
             lock = _locked(path, wait=True)
