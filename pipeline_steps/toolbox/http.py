@@ -13,12 +13,14 @@ import contextlib
 import errno
 import functools
 import http.client
+import io
 import logging
 import os
 import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -32,12 +34,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Statuses after which the same request may well succeed later; every other 4xx is final.
-TEMPORARY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
+#: Statuses after which the same request may well succeed later; every other 4xx is final, and a full store (507).
+TEMPORARY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 507})
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 #: Seconds all tries of one request may take together, and seconds one read or write may take.
 BUDGET = 120.0
 TIMEOUT = 30.0
+#: Bytes a second an answer must bring on average once it is slow: who sends one byte a second would hold us for ever.
+SLOWEST = 16 * 1024
 #: Bytes an answer kept in memory may have.
 CAP = 32 * 2**20
 _BLOCK = 2**20
@@ -107,6 +111,7 @@ class Client:
     ) -> Response:
         """The final answer, whatever its status but for temporary ones.
 
+        A single read may take the client's timeout, a whole answer twice that and a second for each SLOWEST bytes.
         body: bytes, or a file that is streamed. sink: where a good answer's body goes (emptied before each try).
         cap: bytes of the answer. budget: seconds for all tries; 0 for a single one. idempotent: may be repeated
         (None: by its method); others are tried once. Redirects are followed for GET and HEAD, without
@@ -169,6 +174,7 @@ class Client:
                     connection = None
             if connection is None:
                 connection = self._open(url)
+                connection.response_class = functools.partial(_Paced, timeout=self._timeout)  # type: ignore[assignment]
                 try:
                     answer = _send(connection, method, url, headers, body)
                 except BaseException:
@@ -220,6 +226,40 @@ class Client:
 
     def __del__(self) -> None:
         self.close()
+
+
+class _Slow(TimeoutError):
+    """An answer that comes, but would never end."""
+
+
+class _Paced(http.client.HTTPResponse):
+    """An answer that must come to its end in time, however steadily it trickles, its status line and headers too."""
+
+    def __init__(self, sock: socket.socket, *args: Any, timeout: float, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self.fp = io.BufferedReader(_Pace(self.fp.detach(), timeout))
+
+
+class _Pace(io.RawIOBase):
+    """What a socket receives, until all reads together took twice `timeout` seconds and what SLOWEST allows."""
+
+    def __init__(self, raw: io.RawIOBase, timeout: float) -> None:
+        self._raw, self._began, self._patience, self._received = raw, time.monotonic(), 2 * timeout, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        taken = time.monotonic() - self._began
+        if taken > self._patience + self._received / SLOWEST:
+            raise _Slow(f"{self._received} bytes in {taken:.0f} s")
+        count = self._raw.readinto(buffer)
+        self._received += count or 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _send(
@@ -327,6 +367,8 @@ def translated(url: str) -> Iterator[None]:
         raise MachineError(f"no TLS connection: {error.reason or error}", where=where, advice=plain) from error
     except socket.gaierror as error:
         raise Unreachable(f"unknown host: {error.strerror}", where=where, advice="check its name and DNS") from error
+    except _Slow as error:
+        raise TryAgain(f"sends too slowly: {error}", where=where) from error
     except TimeoutError as error:
         raise TryAgain("no answer in time", where=where) from error
     except (ConnectionError, http.client.IncompleteRead) as error:

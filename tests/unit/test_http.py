@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -47,7 +50,7 @@ def test_temporary_answers_are_tried_again(status: int) -> None:
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501, 507])
 def test_other_answers_are_final(status: int) -> None:
     with scripted(lambda _: (status, {"Retry-After": "0"}, b"no")) as server:
         assert http.Client().request("GET", f"http://{server.host}/").status == status
@@ -98,6 +101,27 @@ def test_no_answer_in_time_is_temporary_and_no_server_is_unreachable() -> None:
         http.Client(timeout=0.05).request("GET", f"http://{server.host}/", budget=0.1)
     with pytest.raises(Unreachable, match="does not answer"):
         http.Client().request("GET", f"http://{server.host}/")
+
+
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.1 200 ", b""])
+def test_an_answer_that_trickles_for_ever_ends(sent: bytes) -> None:
+    """One byte now and then is within every timeout of a single read."""
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(sent)
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with pytest.raises(Temporary, match=r"sends too slowly: \d+ bytes in"):
+            http.Client(timeout=0.1).request("GET", url, budget=0)
+        thread.join()
 
 
 def test_a_connection_is_kept_and_a_closed_one_is_replaced() -> None:
