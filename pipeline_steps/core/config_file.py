@@ -100,6 +100,11 @@ def _base(files: Sequence[Path], start: Path) -> tuple[Path, list[Path]]:
     return base, [file for file in given if file != base]
 
 
+def is_above(start: Path) -> bool:
+    """Whether there is a pipeline.yaml in the folder `start` or above, up to the top of the checkout."""
+    return _above(start.resolve()) is not None
+
+
 def _above(start: Path) -> Path | None:
     for folder in (start, *start.parents):
         if (folder / NAME).is_file():

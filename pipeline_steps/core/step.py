@@ -3,7 +3,7 @@
 A step module says `main(argv) -> int` with one call of `main` here; everything it does itself is in its function.
 Besides it may say OPTIONS, what its command line has more than others, and SUBJECTS, what it is called for:
 "charts" (each selected one; what holds when it says nothing), "images" (those of the selected charts) or "none"
-(called once, without a subject).
+(called once, without a subject); and OPTIONAL, that it can do without a pipeline.yaml.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(function: StepFunction, argv: Sequence[str] | None) -> int:
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
         scratch.sweep()
-        config = configuration(arguments)
+        config = configuration(arguments, optional=getattr(module, "OPTIONAL", False))
         _load_ahead(config)
         outcomes = call(function, config, state_of(config, arguments, function.__name__), arguments)
         for outcome in outcomes:
@@ -92,10 +92,15 @@ def options_of(module: ModuleType) -> tuple[Option, ...]:
     return tuple(getattr(module, "OPTIONS", ()))
 
 
-def configuration(arguments: Namespace) -> Config:
-    """The configuration that the options name, or the nearest pipeline.yaml."""
-    from pipeline_steps.core.config_file import load
+def configuration(arguments: Namespace, *, optional: bool = False) -> Config:
+    """The configuration that the options name, or the nearest pipeline.yaml.
 
+    optional: where there is none, one that says nothing, of the working directory.
+    """
+    from pipeline_steps.core.config_file import is_above, load
+
+    if optional and not arguments.config and not is_above(Path.cwd()):
+        return Config(charts=(), root=Path.cwd())
     return load(arguments.config, environ=os.environ, start=Path.cwd())
 
 
@@ -139,10 +144,11 @@ def call(function: StepFunction, config: Config, state: State, arguments: Namesp
     module = sys.modules[function.__module__]
     subjects: Subjects = getattr(module, "SUBJECTS", "charts")
     accepted = inspect.signature(function).parameters
-    given = {name: getattr(arguments, name) for name in ("plan", "again", "jobs", "timeout") if name in accepted}
+    common = ("plan", "again", "jobs", "timeout", "shard", *(["chart"] if subjects == "none" else []))
+    given = {name: getattr(arguments, name) for name in common if name in accepted}
     given.update({option.key: getattr(arguments, option.key) for option in options_of(module)})
     keywords = {"config": config, "state": state, **given}
-    if "charts" in accepted:  # a step that is called once for all of them
+    if "charts" in accepted and "charts" not in given:  # a step that is called once for all of them
         keywords["charts"] = _selected(config, state, arguments, "charts", function.__name__)
     from pipeline_steps.core.checkout import shared
 
