@@ -22,6 +22,13 @@ def packed(name: str = "hello", version: str = "1.0.0", **more: str) -> Archive:
     return archive.pack(files(name, version, **more))
 
 
+def signed(one: Archive, by: str = "nobody") -> bytes:
+    """A .prov file as helm makes it, but for the signature, which is none."""
+    text = f"name: {one.name}\nversion: {one.version}\n\n...\nfiles:\n  {one.file_name}: {one.digest}\n"
+    head, tail = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n", "-----BEGIN PGP SIGNATURE-----\n"
+    return f"{head}{text}{tail}\n{by}\n-----END PGP SIGNATURE-----\n".encode()
+
+
 GREETING = """\
 apiVersion: v1
 kind: ConfigMap

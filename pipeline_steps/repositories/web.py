@@ -1,0 +1,90 @@
+"""A folder on a web server: where requests may go, and which of them carry the login.
+
+Logins go to the folder's own origin, never to another that an index or a redirect names (CVE-2021-32690). Plain HTTP
+is spoken where the configuration allows it, and on this machine, but never because something fetched by https says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from urllib.parse import urljoin, urlsplit
+
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.oci import hosts as table
+from pipeline_steps.oci.credentials import Login, from_hosts
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.toolbox import http
+
+
+class Web:
+    """`url` is http(s)://host/path. timeout, budget: seconds of one read, and of all tries of a request.
+
+    Raises ConfigurationError for anything else, MachineError when plain HTTP is not allowed there.
+    """
+
+    def __init__(
+        self, url: str, hosts: Mapping[str, Host], *, timeout: float = http.TIMEOUT, budget: float = http.BUDGET
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.budget = budget
+        self._hosts = dict(hosts)
+        parts = urlsplit(self.url)
+        if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+            advice = "write https://host/path; logins stand in `hosts`"
+            raise ConfigurationError("not the URL of a folder on a web server", where=http.shown(url), advice=advice)
+        place = self.url.partition("://")[2]
+        if not self.allowed(self.url):
+            raise MachineError("plain HTTP is not allowed", where=url, advice="write plain_http: true in `hosts`")
+        host, _, path = place.partition("/")
+        self._login = functools.cache(lambda: from_hosts(host, path, hosts))
+        self.client = http.Client(ca_file=table.of(self._hosts, place)[1].ca_file, timeout=timeout)
+
+    def allowed(self, url: str) -> bool:
+        """https anywhere; plain HTTP where the configuration says so, and from this machine to this machine."""
+        scheme, _, place = url.partition("://")
+        _, entry = table.of(self._hosts, place)
+        return scheme == "https" or (scheme == "http" and (entry.plain_http or (_here(url) and _here(self.url))))
+
+    def place(self, url: str, what: str) -> str:
+        """A URL, relative to this folder or absolute, as an absolute one. what: names it in errors.
+
+        Raises EvidenceError when it is neither https nor allowed.
+        """
+        place = urljoin(f"{self.url}/", url)
+        if not self.allowed(place):
+            raise EvidenceError(f"{what} has the URL {http.shown(place)}, which is not https", where=self.url)
+        return place
+
+    def login(self) -> Login | None:
+        """The login that `hosts` has for this folder."""
+        return self._login()
+
+    def get(self, url: str, cap: int) -> http.Response:
+        """The answer to GET, at most `cap` bytes."""
+        return self.send("GET", url, cap=cap)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        cap: int = http.CAP,
+        idempotent: bool | None = None,
+    ) -> http.Response:
+        """The answer to a request, which carries the login when it goes to the own origin. See http.Client.request."""
+        login = self._login() if http.origin(url) == http.origin(self.url) else None
+        own = {"Authorization": http.basic(login.username, login.password)} if login else {}
+        return self.client.request(
+            method, url, headers={**own, **(headers or {})}, body=body, cap=cap, budget=self.budget,
+            idempotent=idempotent,
+        )  # fmt: skip
+
+
+def _here(url: str) -> bool:
+    """Is it this machine?"""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]+){3}", host) is not None
