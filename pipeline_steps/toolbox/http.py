@@ -77,6 +77,8 @@ class Response(NamedTuple):
 
 
 Explain = Callable[[bytes], str]
+#: The error for an answer that means "not now"; None for a final one.
+Later = Callable[[Response], TryAgain | None]
 
 
 def excerpt(body: bytes) -> str:
@@ -87,13 +89,21 @@ def excerpt(body: bytes) -> str:
 class Client:
     """Requests to any number of hosts; connections are kept per origin, threads may share it.
 
-    ca_file: PEM trusted besides the machine's own. explain: how the system words its errors in a body.
+    ca_file: PEM trusted besides the machine's own. explain: how the system words its errors in a body. later: how it
+    says "not now", where that is not by a status of TEMPORARY and Retry-After alone.
     """
 
-    def __init__(self, *, ca_file: str | None = None, timeout: float = TIMEOUT, explain: Explain = excerpt) -> None:
+    def __init__(
+        self,
+        *,
+        ca_file: str | None = None,
+        timeout: float = TIMEOUT,
+        explain: Explain = excerpt,
+        later: Later | None = None,
+    ) -> None:
         self._ca_file = ca_file
         self._timeout = timeout
-        self._explain = explain
+        self._later = later or (lambda answer: temporary(answer, explain) if answer.status in TEMPORARY else None)
         self._idle: dict[str, list[http.client.HTTPConnection]] = {}
         self._lock = threading.Lock()
 
@@ -141,8 +151,8 @@ class Client:
             answer = self._exchange(method, url, headers, body, sink, cap, fresh=fresh)
             target = answer.headers.get("location")
             if answer.status not in _REDIRECTS or method not in ("GET", "HEAD") or not target:
-                if answer.status in TEMPORARY:
-                    raise temporary(answer, self._explain)
+                if error := self._later(answer):
+                    raise error
                 return answer
             after = urljoin(url, target)
             if url.startswith("https:") and not after.startswith("https:"):
