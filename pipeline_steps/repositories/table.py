@@ -8,15 +8,11 @@ from pipeline_steps.core.errors import ConfigurationError, NotYet
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories.repository import Repository
 
-_LATER = (
-    "chartmuseum+https://",
-    "chartmuseum+http://",
-    "git+ssh://",
-    "git+https://",
-    "git+file://",
-    "github-releases:",
+_LATER = ("github-releases:",)
+_KNOWN = (
+    "oci://host/path, file:///folder, git+https://host/path#branch, chartmuseum+https://host or, to read only, "
+    "https://host/path"
 )
-_KNOWN = "oci://host/path, file:///folder or, to read only, https://host/path"
 
 
 def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
@@ -32,6 +28,14 @@ def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
         from pipeline_steps.repositories.directory import DirectoryRepository
 
         return DirectoryRepository(url)
+    if url.startswith(("git+ssh://", "git+https://", "git+file://")):
+        from pipeline_steps.repositories.git_pages import GitPagesRepository
+
+        return GitPagesRepository(url, hosts)
+    if url.startswith(("chartmuseum+https://", "chartmuseum+http://")):
+        from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
+
+        return ChartmuseumRepository(url, hosts)
     if url.startswith(_LATER):
         raise NotYet(f"chart repositories of the kind {url.partition(':')[0]}", where=url)
     if url.startswith(("https://", "http://")):

@@ -52,6 +52,16 @@ class Repo:
         return self.git("rev-parse", "HEAD")
 
 
+def bare(folder: Path, **settings: str) -> Path:
+    """A repository without a checkout, as servers have it. settings: section__name → value of its configuration."""
+    folder.mkdir(parents=True)
+    environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    commands = [["init", "-q", "--bare"], *(["config", key.replace("__", "."), settings[key]] for key in settings)]
+    for command in commands:
+        subprocess.run(["git", *command], cwd=folder, env=environment, check=True)
+    return folder
+
+
 CHART = "apiVersion: v2\nname: {name}\nversion: {version}\n"
 
 

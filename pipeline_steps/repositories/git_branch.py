@@ -1,0 +1,211 @@
+"""A branch of a git repository elsewhere, read and added to without a checkout: git's plumbing in a scratch folder.
+
+Adding is a compare-and-swap: a commit on top of the tip that was read, pushed without force; who comes second is told
+so. Only the newest commit is fetched, and of its files only those that are read, where the server can leave the others
+out (its `uploadpack.allowFilter`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import secrets
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from pipeline_steps.core.errors import AccessRefused, EvidenceError, MachineError, PipelineError, Temporary
+from pipeline_steps.oci.credentials import Login
+from pipeline_steps.sources import git_program as program
+from pipeline_steps.sources.git_tree import blobs
+from pipeline_steps.toolbox import process, scratch
+from pipeline_steps.toolbox.http import TryAgain
+
+_TIP = "refs/tip"
+#: Who commits when this account's git has no user.name and user.email.
+NOBODY = "pipeline-steps <pipeline-steps@localhost>"
+#: What git says, as the client or the server, of a push that came second.
+_SECOND = re.compile(
+    r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|incorrect old value|reference already exists"
+)
+#: The login comes from the environment of git, which its children share: no argument, no file has it.
+_HELPER = '!f() { test $1 != get || printf \'username=%s\\npassword=%s\\n\' "$LOGIN_USERNAME" "$LOGIN_PASSWORD"; }; f'
+
+
+class Tip(NamedTuple):
+    """The newest commit. files: path → object id of every file, links among them."""
+
+    commit: str
+    files: Mapping[str, str]
+
+
+def object_id(data: bytes) -> str:
+    """The id by which git knows a file of these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+class GitBranch:
+    """`branch` of the repository `remote`, a URL as git reads it. Threads may share it.
+
+    where: named in errors. login: for https, in the place of what git's own stores know; ca_file: PEM.
+    Everything that talks to the server raises TryAgain for what is temporary.
+    """
+
+    def __init__(
+        self, remote: str, branch: str, *, where: str, login: Login | None = None, ca_file: str | None = None
+    ) -> None:
+        self.remote = remote
+        self.branch = branch
+        self.where = where
+        self._login = login
+        self._ca_file = ca_file
+        self._last: Tip | None = None
+        self._lock = threading.RLock()
+
+    @functools.cached_property
+    def _root(self) -> Path:
+        home = scratch.Scratch("git")
+        weakref.finalize(self, home.remove)
+        program.output(home.path, "init", "--quiet", "--bare", "--object-format=sha1", "--template=")
+        with (home.path / "config").open("a") as config:
+            config.write(self._config())
+        return home.path
+
+    def _config(self) -> str:
+        """Settings of the scratch repository: they win over this account's."""
+        lines = ["[core]", "hooksPath = /dev/null", "fsync = none", "[gc]", "auto = 0", "[maintenance]", "auto = false"]
+        lines += ['[remote "origin"]', f"url = {_quoted(self.remote)}"]
+        origin = _quoted("{0.scheme}://{0.netloc}".format(urlsplit(self.remote)))
+        if self._ca_file:
+            lines += [f"[http {origin}]", f"sslCAInfo = {_quoted(str(Path(self._ca_file).absolute()))}"]
+        if self._login:
+            lines += [f"[credential {origin}]", "helper =", f"helper = {_quoted(_HELPER)}"]
+        return "".join(f"{line}\n" for line in lines)
+
+    @functools.cached_property
+    def _environment(self) -> Mapping[str, str]:
+        login = {"LOGIN_USERNAME": self._login.username, "LOGIN_PASSWORD": self._login.password} if self._login else {}
+        return {"GIT_DIR": str(self._root), **login}
+
+    def _call(self, *arguments: str, stdin: bytes | None = None, remote: bool = False) -> process.Completed:
+        try:
+            return program.call(self._root, *arguments, stdin=stdin, env=self._environment, remote=remote)
+        except Temporary as error:
+            raise TryAgain(error.what, where=self.where) from error
+
+    def _output(self, *arguments: str, stdin: bytes | None = None, remote: bool = False) -> bytes:
+        completed = self._call(*arguments, stdin=stdin, remote=remote)
+        if not completed.ok:
+            raise self._failure(completed)
+        return completed.stdout
+
+    def _failure(self, completed: process.Completed) -> PipelineError:
+        error = program.failure(self._root, completed)
+        error.where = self.where
+        return TryAgain(error.what, where=self.where) if isinstance(error, Temporary) else error
+
+    def tip(self) -> Tip | None:
+        """The newest commit, fetched now; None when the repository answers that it does not have the branch."""
+        with self._lock:
+            ref = f"refs/heads/{self.branch}"
+            options = ["--quiet", "--no-tags", "--depth=1", "--filter=blob:none"]
+            fetched = self._call("fetch", *options, "origin", f"+{ref}:{_TIP}", remote=True)
+            said = fetched.stderr.decode(errors="replace").lower().splitlines()
+            if f"fatal: couldn't find remote ref {ref}".lower() in said:
+                return None
+            if not fetched.ok:
+                raise self._failure(fetched)
+            commit = self._output("rev-parse", _TIP).decode().strip()
+            if self._last is None or self._last.commit != commit:
+                self._last = Tip(commit, self._files(commit))
+            return self._last
+
+    def _files(self, commit: str) -> dict[str, str]:
+        listed = program.texts(self._output("ls-tree", "-r", "-z", "--full-tree", commit))
+        split = (line.partition("\t") for line in listed)
+        return {path: facts.split(" ")[2] for facts, _, path in split if facts.split(" ")[1] == "blob"}
+
+    def read(self, identity: str, cap: int) -> bytes:
+        """The bytes of a file of a tip, by object id. Raises EvidenceError when it has more than `cap` bytes."""
+        with self._lock:
+            (size,) = self._sizes([identity])
+            if size > cap:
+                raise EvidenceError(f"a file has {size} bytes, more than {cap}", where=self.where)
+            return dict(blobs(self._root, {"": identity}, self._environment))[""]
+
+    def sizes(self, tip: Tip) -> dict[str, int]:
+        """Path → bytes of every file. All files of the tip are fetched."""
+        with self._lock:
+            self._fetch_all(tip)
+            return dict(zip(tip.files, self._sizes(tip.files.values()), strict=True))
+
+    def _sizes(self, identities: Iterable[str]) -> list[int]:
+        asked = "".join(f"{identity}\n" for identity in identities).encode()
+        found = self._output("cat-file", "--batch-check=%(objectsize)", stdin=asked, remote=True).decode().split("\n")
+        lost = next((line for line in found[:-1] if not line.isdigit()), None)
+        if lost:
+            raise MachineError(f"the server does not give a file of the branch: {lost}", where=self.where)
+        return [int(line) for line in found[:-1]]
+
+    def _fetch_all(self, tip: Tip) -> None:
+        """Fetch what the server left out, at once; git itself would ask for one file after the other."""
+        seen = self._output("rev-list", "--objects", "--missing=print", "--no-object-names", tip.commit).decode()
+        missing = [line.removeprefix("?") for line in seen.splitlines() if line.startswith("?")]
+        if missing:
+            # The negotiation would find that the commit is here, and ask for nothing.
+            options = [
+                "-c",
+                "fetch.negotiationAlgorithm=noop",
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--no-write-fetch-head",
+            ]
+            wanted = "".join(f"{identity}\n" for identity in missing).encode()
+            self._output(*options, "--filter=blob:none", "origin", "--stdin", stdin=wanted, remote=True)
+
+    def commit(self, parent: Tip | None, files: Mapping[str, bytes], message: str) -> str:
+        """A commit that puts `files` (path → bytes) on top of `parent`, all else unchanged; it is only here yet."""
+        with self._lock:
+            parts = [f"commit refs/made/{secrets.token_hex(8)}\nmark :1\ncommitter {self._committer} now\n".encode()]
+            parts += [_data(message.encode()), f"from {parent.commit}\n".encode() if parent else b""]
+            for path, data in files.items():
+                parts += [b"M 100644 inline " + program.quoted([path]), _data(data)]
+            stream = b"".join((*parts, b"get-mark :1\ndone\n"))
+            options = ["--quiet", "--done", "--date-format=now"]
+            return self._output("fast-import", *options, stdin=stream).decode().strip()
+
+    @functools.cached_property
+    def _committer(self) -> str:
+        found = program.texts(self._call("config", "--null", "--get-regexp", r"^user\.(name|email)$").stdout)
+        user = {key: re.sub(r"[<>\n]", "", value) for key, _, value in (text.partition("\n") for text in found)}
+        if user.get("user.name") and user.get("user.email"):
+            return f"{user['user.name']} <{user['user.email']}>"
+        return NOBODY
+
+    def push(self, commit: str) -> None:
+        """Make `commit` the newest. Raises TryAgain when another one is that by now, AccessRefused."""
+        with self._lock:
+            pushed = self._call("push", "--porcelain", "origin", f"{commit}:refs/heads/{self.branch}", remote=True)
+            if pushed.ok:
+                return
+            refused = re.search(r"^!\t.*\[(?:remote )?rejected\] \((.*)\)$", pushed.stdout.decode(), re.MULTILINE)
+            if refused and _SECOND.search(refused[1]):
+                raise TryAgain(f"the branch was changed meanwhile ({refused[1]})", where=self.where)
+            if refused:
+                advice = "check what this account may push, and the rules of the branch"
+                raise AccessRefused(f"the server refuses the push: {pushed.tail(6)}", where=self.where, advice=advice)
+            raise self._failure(pushed)
+
+
+def _quoted(value: str) -> str:
+    """A text as git's configuration files write it."""
+    return '"{}"'.format(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
+
+
+def _data(data: bytes) -> bytes:
+    return b"data %d\n%s\n" % (len(data), data)
