@@ -17,7 +17,8 @@ SHORTEST = 4
 
 _forms: set[str] = set()
 _pattern: re.Pattern[str] | None = None
-_userinfo = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@'\"]+@")
+#: A name alone is no secret for ssh, where records must keep it (git+ssh://git@host/…); for others it may be a token.
+_userinfo = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@")
 
 
 def register(secret: str) -> str:
@@ -34,6 +35,8 @@ def redact(text: str) -> str:
 
     >>> redact("push to https://me:hunter2@registry.example.com/v2/")
     'push to https://[redacted]@registry.example.com/v2/'
+    >>> redact("git+ssh://git@host/a ssh://me:hunter2@host/b https://token@host/c")
+    'git+ssh://git@host/a ssh://[redacted]@host/b https://[redacted]@host/c'
     """
     text = _userinfo.sub(rf"\g<scheme>{MASK}@", text)
     return _pattern.sub(MASK, text) if _pattern else text
