@@ -334,7 +334,7 @@ def _groups(publications: Iterable[Publication]) -> Iterator[list[Publication]]:
 
 
 def _message(made: Sequence[tuple[str, str]]) -> str:
-    """The message of a commit.
+    r"""The message of a commit.
 
     >>> _message([("hello", "1.0.0")]), _message([("hello", "1.0.0"), ("web", "2.0.0")])
     ('Publish hello 1.0.0', 'Publish 2 charts\n\nhello 1.0.0\nweb 2.0.0\n')
