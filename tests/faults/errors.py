@@ -104,10 +104,8 @@ def _fill(filler: Path, left: int) -> None:
 def _calls(world: World, step: Step) -> list[Call]:
     """Those on state and repositories, reading ones included."""
     world.back(step)
-    places = (world.state.parent, world.root / "snapshots", world.root / "released")
-    return [call for call in record(world, step) if call.below(*places)]
+    return [call for call in record(world, step) if call.below(*world.places)]
 
 
 def _kept(world: World) -> dict[Path, bytes]:
-    places = (world.state.parent, world.root / "snapshots", world.root / "released")
-    return {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
+    return {path: path.read_bytes() for place in world.places for path in place.rglob("*") if path.is_file()}

@@ -76,7 +76,7 @@ def _duration(world: World, step: Step) -> float:
 
 def _killed(world: World, step: Step, after: float) -> None:
     child = subprocess.Popen(
-        world.command(step), cwd=world.source, env=world.environment(),
+        world.command(step), cwd=world.source, env=world.environment(step),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     time.sleep(after)

@@ -19,7 +19,7 @@ def planted(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     points = [
         (step, name, kind)
         for step in STEPS
-        for name in dict.fromkeys(_names(worlds[0], step))
+        for name in sorted({*_names(worlds[0], step)} & {*_names(worlds[0], step)})  # the same every time
         for kind in ("file", "folder", "nothing")
     ]
 
@@ -49,14 +49,13 @@ def planted(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 
 def _names(world: World, step: Step) -> Iterator[str]:
-    """Names below the world that the step makes and that are the same every time."""
+    """Names below the world that the step makes, but for those that the configuration chose: a person's link."""
     world.back(step)
-    chosen = (world.root / "released", world.root / "released/charts")  # named by the configuration: a person's link
-    places = (world.state.parent, world.root / "snapshots", world.root / "released")
+    chosen = (world.root / "released", world.root / "released/charts", world.store)
     for call in record(world, step):
-        if call.changes and call.name in ("openat", "mkdir", "rename") and call.below(*places):
+        if call.changes and call.name in ("openat", "mkdir", "rename") and call.below(*world.places):
             path = Path(call.paths[-1])
-            if "tmp-" not in path.name and path.parent.name != "junit" and path not in chosen:
+            if "tmp-" not in path.name and path not in chosen:
                 yield str(path.relative_to(world.root))
 
 

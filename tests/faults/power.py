@@ -8,9 +8,9 @@ order between calls that no fsync separates. A write may leave its first half, o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
-import json
 import random
 import re
 import shutil
@@ -22,10 +22,12 @@ import yaml
 
 from pipeline_steps.core.errors import PipelineError
 from pipeline_steps.state import file
+from pipeline_steps.state.record import decode
 from tests.faults.figures import Figure, Settings, counted, spread
-from tests.faults.world import STEPS, Step, World, difference
+from tests.faults.world import STEPS, Step, World, difference, lost, stored
 
 CALLS = "openat,write,pwrite64,lseek,ftruncate,fchmod,chmod,fsync,fdatasync,rename,unlink,mkdir,rmdir"
+THREADS = "clone,clone3"
 #: More operations than these are never pending, or the model is not exhaustive and says so.
 PENDING = 8
 SAMPLED = 60
@@ -79,10 +81,9 @@ class State(NamedTuple):
 
 def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """Three figures: disks that hold, disks on which the step ends well again, fsyncs whose absence is noticed."""
-    steps = [step for step in STEPS if step.name != "integration_test"]  # its records come from a thread
-    traces = [{step.name: record(world, step) for step in steps} for world in worlds]
-    found = [[(step, state) for step in steps for state in states(of[step.name])] for of in traces]
-    bad = [f"{step.name}: {wrong}" for step, state in found[0] if (wrong := broken_rule(worlds[0], step, state))]
+    traces = [{step.name: record(world, step) for step in STEPS} for world in worlds]
+    found = [[(step, state) for step in STEPS for state in states(of[step.name])] for of in traces]
+    bad = [f"{step.name}: {wrong}" for step in STEPS for wrong in _broken(worlds[0], step, traces[0][step.name])]
     most = max(len(pending) for trace in traces[0].values() for _, pending in moments(trace.operations))
     numbers = range(min(map(len, found)))
     chosen = numbers if settings.full else random.Random(settings.seed).sample(numbers, min(SAMPLED, len(numbers)))
@@ -101,21 +102,27 @@ def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     return [
         counted("T2", f"power cut: records whole, promises kept (at most {most} calls pending)", found[0], bad),
         counted("T2", "the same disks: the step again", chosen, differ),
-        _mutations(worlds[0], steps, traces[0]),
+        _mutations(worlds[0], traces[0]),
     ]
 
 
-def _mutations(world: World, steps: Sequence[Step], traces: dict[str, Trace]) -> Figure:
+def _broken(world: World, step: Step, trace: Trace) -> Iterator[str]:
+    """The rules that disks after a power cut in this step break."""
+    world.back(step)
+    return (wrong for state in states(trace) if (wrong := broken_rule(world, step, state)))
+
+
+def _mutations(world: World, traces: dict[str, Trace]) -> Figure:
     """Without any one fsync, some disk must break a rule: else the model sees nothing."""
     points, missed, spared = [], [], 0
-    for step in steps:
+    for step in STEPS:
         operations = traces[step.name].operations
         for number, operation in enumerate(operations):
             if not isinstance(operation, Sync):
                 continue
             points.append(operation)
             without = traces[step.name]._replace(operations=operations[:number] + operations[number + 1 :])
-            if any(broken_rule(world, step, state) for state in states(without)):
+            if any(_broken(world, step, without)):
                 continue
             later = [one for one in operations[number + 1 :] if isinstance(one, Sync) and one.of == operation.of]
             if later and isinstance(operation.of, str):
@@ -130,21 +137,33 @@ def record(world: World, step: Step) -> Trace:
     """Run the step and keep what it does below the state folder and the repositories."""
     world.back(step)
     start = disk(world)
-    output = world.root.parent / "trace"
-    done = world.run(step, "strace", "-qq", "-y", "-xx", "-s", "10000000", "-o", str(output), "-e", f"trace={CALLS}")
+    output = world.root.parent / "traces"
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir()
+    options = ["-ff", "--seccomp-bpf", "-ttt", "-qq", "-y", "-xx", "-s", "10000000", "-o", f"{output}/of"]
+    done = world.run(step, "strace", *options, "-e", f"trace={CALLS},{THREADS}")
     assert done.returncode == 0, done.stderr
     reader = _Reader(world, start)
-    for line in output.read_text().splitlines():
-        if found := _LINE.match(line):
-            reader.read(found[1], found[2], int(found[3]), _plain(found[4] or ""))
+    for line in threads(output):
+        reader.read(line[1], line[2], int(line[3]), _plain(line[4] or ""))
     return Trace(start, reader.first, tuple(reader.operations))
+
+
+def threads(output: Path) -> list[re.Match[str]]:
+    """The calls of our own process in their order: of its first thread, and of those that this one started."""
+    files = {path.suffix: path.read_text().splitlines() for path in output.iterdir()}
+    ours = [min((suffix for suffix in files if files[suffix]), key=lambda suffix: files[suffix][0])]
+    for suffix in ours:  # grows while it is read
+        ours += [f".{line.rpartition(' = ')[2]}" for line in files[suffix] if "CLONE_THREAD" in line]
+    calls = sorted(line.partition(" ")[::2] for suffix in ours for line in files.get(suffix, ()))
+    return [found for _time, call in calls if (found := _LINE.match(call))]
 
 
 class _Reader:
     """Turns lines of strace into operations."""
 
     def __init__(self, world: World, start: Disk) -> None:
-        self.places = places(world)
+        self.places = tuple(map(str, world.places))
         files = [path for path, data in start.items() if data is not None]
         self.first = {path: number for number, path in enumerate(files)}
         self.names = dict(self.first)
@@ -231,18 +250,24 @@ def _covers(sync: Sync, operation: Operation) -> bool:
     return sync.of == (operation.inode if isinstance(operation, Write) else getattr(operation, "folder", None))
 
 
-def states(trace: Trace) -> list[State]:
+def states(trace: Trace) -> Iterator[State]:
     """Every disk that a power cut can leave, each once."""
-    found: dict[tuple[str, bool], State] = {}
+    tried: set[object] = set()
+    found: set[object] = set()
     every = list(moments(trace.operations))
     for moment, (durable, pending) in enumerate(every):
         done = moment == len(every) - 1
-        for lost in itertools.product((False, True), repeat=min(len(pending), PENDING)):
-            kept = [n for n, gone in itertools.zip_longest(pending, lost, fillvalue=False) if not gone]
-            for torn in (None, *((n, how) for n in kept for how in ("half", "zeros"))):
-                disk = built(trace, sorted([*durable, *kept]), torn)
-                found.setdefault((_fingerprint(disk), done), State(disk, done))
-    return list(found.values())
+        for choice in itertools.product((False, True), repeat=min(len(pending), PENDING)):
+            kept = [n for n, gone in itertools.zip_longest(pending, choice, fillvalue=False) if not gone]
+            writes = [n for n in kept if isinstance(trace.operations[n], Write)]
+            for torn in (None, *itertools.product(writes, ("half", "zeros"))):
+                numbers = (*sorted([*durable, *kept]),)
+                if (numbers, torn, done) not in tried:
+                    tried.add((numbers, torn, done))
+                    disk = built(trace, numbers, torn)
+                    if (mark := (_fingerprint(disk), done)) not in found:
+                        found.add(mark)
+                        yield State(disk, done)
 
 
 def built(trace: Trace, numbers: Sequence[int], torn: tuple[int, str] | None) -> Disk:
@@ -260,19 +285,23 @@ def built(trace: Trace, numbers: Sequence[int], torn: tuple[int, str] | None) ->
         elif isinstance(operation, Write):
             how = torn[1] if torn and torn[0] == number else ""
             _write(data.setdefault(operation.inode, bytearray()), operation, how)
-    disk: Disk = {}
-    for path, inode in sorted(names.items()):
-        if names.get(str(Path(path).parent), FOLDER) == FOLDER:
-            disk[path] = None if inode == FOLDER else bytes(data.get(inode, b""))
-    folders = {path for path, content in disk.items() if content is None}
-    return {path: content for path, content in disk.items() if _reachable(path, folders, trace)}
+    folders = {path for path, inode in names.items() if inode == FOLDER}
+    unmade = {entry for entry, inode in _changed(trace) if inode == FOLDER} - folders
+    return {
+        path: None if inode == FOLDER else bytes(data.get(inode, b""))
+        for path, inode in sorted(names.items())
+        if unmade.isdisjoint(_above(path))
+    }
 
 
-def _reachable(path: str, folders: set[str], trace: Trace) -> bool:
-    """Whether all folders above, as far as the step made them, are there."""
-    changed = [entry for one in trace.operations if isinstance(one, Names) for entry in one.entries]
-    made = {entry for entry, inode in changed if inode == FOLDER}
-    return all(str(parent) in folders or str(parent) not in made for parent in Path(path).parents)
+def _changed(trace: Trace) -> list[tuple[str, int | None]]:
+    return [entry for one in trace.operations if isinstance(one, Names) for entry in one.entries]
+
+
+@functools.cache
+def _above(path: str) -> tuple[str, ...]:
+    """All folders above."""
+    return tuple(map(str, Path(path).parents))
 
 
 def _write(content: bytearray, operation: Write, torn: str) -> None:
@@ -304,7 +333,7 @@ def broken_rule(world: World, step: Step, state: State) -> str:
             place, _, digest = value.rpartition("@")
             if place.startswith("file://") and not _is(Path(place.removeprefix("file://")), digest):
                 return f"{one.step} passed, {place} is missing or changed"
-    wrong = _index(world) or ("" if step.before else _intents(world, {one.step for one in records}))
+    wrong = _store(world) or _index(world) or ("" if step.before else _intents(world, {one.step for one in records}))
     if not wrong and state.done:
         aside = {"left": [], "tags": ""}  # temporary files go later; tags are git's
         wrong = difference({**world.expected[step.name], **aside}, {**world.outcome(), **aside})
@@ -312,6 +341,17 @@ def broken_rule(world: World, step: Step, state: State) -> str:
         wrong = wrong or ("" if kept.exists() and kept.read_bytes() == b"*\n" else "done, .gitignore is not there")
         wrong = wrong and f"done, but lost: {wrong}"
     return wrong
+
+
+def _store(world: World) -> str:
+    known = stored(world.store)
+    try:
+        for line in known:
+            decode(line, where=str(world.store))
+    except PipelineError as error:
+        return f"the store cannot be read: {error}"
+    missing = lost(world.store, known)
+    return f"evidence of the store is lost: {missing}" if missing else ""
 
 
 def _index(world: World) -> str:
@@ -338,24 +378,20 @@ def _is(path: Path, digest: str) -> bool:
     return path.is_file() and f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" == digest
 
 
-def places(world: World) -> tuple[str, ...]:
-    return tuple(str(place) for place in (world.state.parent, world.root / "snapshots", world.root / "released"))
-
-
 def disk(world: World) -> Disk:
     """What is there now, below our places."""
     found: Disk = {}
-    for place in places(world):
-        if Path(place).is_dir():
-            found[place] = None
-        for path in Path(place).rglob("*"):
+    for place in world.places:
+        if place.is_dir():
+            found[str(place)] = None
+        for path in place.rglob("*"):
             found[str(path)] = None if path.is_dir() else path.read_bytes()
     return found
 
 
 def lay(world: World, disk: Disk) -> None:
     """Make our places hold exactly this disk, recorded in the same world."""
-    for place in places(world):
+    for place in world.places:
         shutil.rmtree(place, ignore_errors=True)
     for name, data in sorted(disk.items()):
         path = Path(name)
@@ -367,6 +403,5 @@ def lay(world: World, disk: Disk) -> None:
             path.chmod(0o600 if path.suffix == ".jsonl" else 0o644)
 
 
-def _fingerprint(disk: Disk) -> str:
-    shown = {path: None if data is None else hashlib.sha256(data).hexdigest() for path, data in disk.items()}
-    return json.dumps(shown, sort_keys=True)
+def _fingerprint(disk: Disk) -> int:
+    return hash(tuple(sorted(disk.items(), key=lambda item: item[0])))

@@ -11,11 +11,14 @@ from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.state import file
 from pipeline_steps.state.state import State
 from tests.faults.figures import Figure, Settings
-from tests.faults.world import STEPS, World
+from tests.faults.world import STEPS, Step, World
 
 WRITERS = 200
 #: Bits turned in a sample; a few of them through the command line.
 BITS, BY_COMMAND = 4000, 6
+
+REPRODUCE = next(step for step in STEPS if step.name == "reproduce")
+VERIFY = Step("state verify", ("state", "verify"))
 
 
 def writers(worlds: Sequence[World], settings: Settings) -> list[Figure]:
@@ -39,8 +42,7 @@ def writers(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 def bits(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """Two figures: turned bits found when the state is read, and by `state verify`."""
     world = worlds[0]
-    world.back(STEPS[-1])
-    (world.root / "agent.jsonl").rename(world.state)
+    world.back(REPRODUCE)  # the whole chain is in its state
     data = world.state.read_bytes()
     dice = random.Random(settings.seed)
     last = [8 * (len(data) - 1) + bit for bit in range(8)]  # the end of the last line
@@ -79,4 +81,4 @@ def _noticed(path: Path, data: bytes, bit: int) -> bool:
 
 def _verified(world: World, data: bytes, bit: int) -> bool:
     world.state.write_bytes(_turned(data, bit))
-    return world.run(STEPS[-1]._replace(words=("state", "verify"))).returncode == 4
+    return world.run(VERIFY).returncode == 4

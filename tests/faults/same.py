@@ -70,17 +70,20 @@ def _chain(world: World, way: Way) -> str:
         before = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
     world.helm_major, major = way.helm, world.helm_major
     try:
-        for step in STEPS[:-1]:
+        for number, step in enumerate(STEPS):
+            if step.before and number:
+                step.before(world)
             for _ in range(way.again):
                 done = world.run(step, *before, cwd=world.source / way.cwd, more=way.more)
                 if done.returncode:
                     return f"{step.name} exits {done.returncode}: {done.stderr.strip()[-500:]}"
+            if wrong := difference(world.expected[step.name], world.outcome()):
+                return f"{step.name}: {wrong}"
+            if world.state.stat().st_mode & 0o777 != 0o600:
+                return f"{step.name}: the state has mode {world.state.stat().st_mode & 0o777:o}"
+        return ""
     finally:
         world.helm_major = major
-    wrong = difference(world.expected[STEPS[-2].name], world.outcome())
-    if not wrong and world.state.stat().st_mode & 0o777 != 0o600:
-        wrong = f"the state has mode {world.state.stat().st_mode & 0o777:o}"
-    return wrong
 
 
 def _shuffle(root: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.figures import Figure, Settings, counted, spread
-from tests.faults.world import STEPS, Step, World
+from tests.faults.world import STEPS, Step, World, lines, stored
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MOMENTS, MOMENTS_FULL = 24, 100
@@ -77,7 +77,7 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
         folder.mkdir(exist_ok=True)
         (folder / "helm").write_text(DEAF.format(helm=f"{world.code}/helm{world.helm_major}/helm"))
         (folder / "helm").chmod(0o755)
-        more = {"PATH": f"{folder}:{world.environment()['PATH']}"}
+        more = {"PATH": f"{folder}:{world.environment(step)['PATH']}"}
         ended = signalled(world, step, kind, 1.5, more)
         slowest[0] = max(slowest[0], ended.seconds)
         wrong = judged(ended, kind, may_be_done=False) or unrecorded(world) or world.again(step)
@@ -91,7 +91,7 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
 def signalled(world: World, step: Step, kind: signal.Signals, after: float, more: Mapping[str, str]) -> Ended:
     """Start the step, send the signal after some seconds, and see how it ends."""
     child = subprocess.Popen(
-        world.command(step), cwd=world.source, env={**world.environment(**more), "LC_FAULTS": str(world.root)},
+        world.command(step), cwd=world.source, env={**world.environment(step, **more), "LC_FAULTS": str(world.root)},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     time.sleep(after)
@@ -128,9 +128,8 @@ def judged(ended: Ended, kind: signal.Signals, *, may_be_done: bool) -> str:
 
 def unrecorded(world: World) -> str:
     """An archive or a tag that no record of an intent names, "" when there is none."""
-    lines = world.state.read_bytes().split(b"\n")[:-1] if world.state.exists() else []
-    lines += (world.root / "agent.jsonl").read_bytes().split(b"\n") if (world.root / "agent.jsonl").exists() else []
-    steps = {json.loads(line)["step"] for line in lines if line}
+    known = [*lines(world.state), *lines(world.root / "agent.jsonl"), *stored(world.store)]
+    steps = {json.loads(line)["step"] for line in known if line}
     places = {"snapshot": "snapshots/*.tgz", "promote": "released/**/*.tgz", "tag_release": "source/.git/refs/tags/*"}
     for name, pattern in places.items():
         if name not in steps and list(world.root.glob(pattern)):

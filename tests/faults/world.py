@@ -14,7 +14,8 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,20 +30,25 @@ channels:
   snapshot: {{charts: "file://{root}/snapshots"}}
   production: {{charts: "file://{root}/released/charts"}}
 """
+#: What steps with a store are given beside it.
+SITE = 'evidence: "file://{root}/store"\n'
 CHART = "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n"
 MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 #: Fields of a record that an undisturbed and a repeated run share.
 SAME = ("step", "subject", "key", "content", "parameters", "inputs", "outputs", "result", "revision")
-#: Fields of a record whose value may differ without the content differing.
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline_steps"
 
 
 class Step(NamedTuple):
-    """A command line, and what is done to a world before it."""
+    """A command line, and what is done to a world before it. {root} in a word: the world's folder.
+
+    store: with an evidence store beside the state file.
+    """
 
     name: str
     words: tuple[str, ...]
     before: Callable[[World], object] | None = None
+    store: bool = False
 
 
 def handed_over(world: World) -> None:
@@ -50,13 +56,36 @@ def handed_over(world: World) -> None:
     world.state.rename(world.root / "agent.jsonl")
 
 
-STEPS = (
+def afresh(world: World) -> None:
+    """Nothing was done yet."""
+    shutil.rmtree(world.state.parent)
+    shutil.rmtree(world.root / "released")
+    (world.root / "agent.jsonl").unlink()
+    for path in (world.root / "snapshots").iterdir():
+        path.unlink()
+    world.git("tag", "-d", "common-1.0.0")
+
+
+def elsewhere(world: World) -> None:
+    """A checkout of another machine, which shares the store only."""
+    shutil.rmtree(world.state.parent)
+
+
+MAKING = (
     Step("check", ("check", "--chart", "common")),
     Step("snapshot", ("snapshot", "--chart", "common")),
     Step("integration_test", ("integration_test", "--chart", "common")),
     Step("tag_release", ("tag_release", "--local", "--chart", "common")),
     Step("promote", ("promote", "--chart", "common")),
-    Step("state join", ("state", "join", "../agent.jsonl"), handed_over),
+)
+SCAN = ("--name", "scan", "--subject", "common", "--evidence", "{root}/site.yaml", "--", "true")
+STEPS = (
+    *MAKING,
+    Step("reproduce", ("reproduce", "snapshot/common")),
+    Step("state join", ("state", "join", "{root}/agent.jsonl"), handed_over),
+    *(Step(f"{step.name}, store", step.words, None if number else afresh, True) for number, step in enumerate(MAKING)),
+    Step("record, store", ("record", *SCAN), store=True),
+    Step("state pull, store", ("state", "pull", "--revision", "HEAD"), elsewhere, True),
 )
 Outcome = dict[str, Any]
 
@@ -71,21 +100,28 @@ class World:
         self.helm_major = helm_major
         self.source = self.root / "source"
         self.state = self.source / ".pipeline/state.jsonl"
+        self.store = self.root / "store"
         self.expected: dict[str, Outcome] = {}
         for place in (self.root / "tmp", self.root / "snapshots", self.kept):
             place.mkdir(parents=True)
         self._checkout()
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The folders that steps write to, but for the source's own."""
+        return (self.state.parent, self.root / "snapshots", self.root / "released", self.store)
+
     def _checkout(self) -> None:
         repo = Repo(self.source, self.root / "gitconfig")
         repo.put("pipeline.yaml", PIPELINE.format(root=self.root))
+        (self.root / "site.yaml").write_text(SITE.format(root=self.root))
         repo.put("charts/common/Chart.yaml", CHART)
         repo.put("charts/common/templates/map.yaml", MAP)
         shutil.rmtree(self.source / ".git/hooks")
         repo.git("add", "-A")
         repo.git("-c", "user.useConfigOnly=false", "commit", "-q", "--date=2026-01-01T00:00:00Z", "-m", "change")
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self, step: Step, **more: str) -> dict[str, str]:
         return {
             "PATH": f"{self.code}/helm{self.helm_major}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.root),
@@ -94,11 +130,12 @@ class World:
             "PYTHONPATH": str(self.code),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
+            **({"PIPELINE_STEPS_SITE": str(self.root / "site.yaml")} if step.store else {}),
             **more,
         }
 
     def command(self, step: Step) -> list[str]:
-        return [sys.executable, "-m", "pipeline_steps", *step.words]
+        return [sys.executable, "-m", "pipeline_steps", *(word.format(root=self.root) for word in step.words)]
 
     def run(
         self, step: Step, *before: str, cwd: Path | None = None, more: Mapping[str, str] | None = None
@@ -106,7 +143,7 @@ class World:
         """Run the step to its end; before: words before the interpreter, like strace and its options."""
         return subprocess.run(
             [*before, *self.command(step)],
-            cwd=cwd or self.source, env=self.environment(**(more or {})), capture_output=True, text=True,
+            cwd=cwd or self.source, env=self.environment(step, **(more or {})), capture_output=True, text=True,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -135,9 +172,11 @@ class World:
     def outcome(self) -> Outcome:
         """Everything that steps leave and that must not depend on how often they were disturbed."""
         return {
-            **{f"file {path.relative_to(self.root)}": _file(path) for path in self._published()},
-            "tags": self._git("for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"),
-            "verdicts": standing(self.state),
+            **{f"file {path.relative_to(self.root)}": self._file(path) for path in self._published()},
+            "tags": self.git("for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"),
+            "verdicts": standing(lines(self.state)),
+            "store": standing(stored(self.store)),
+            "lost evidence": lost(self.store, stored(self.store)),
             "left": self.left(),
         }
 
@@ -152,14 +191,47 @@ class World:
         files = (path for place in places for path in place.rglob("*") if path.is_file() or path.is_symlink())
         return sorted(path for path in files if path.name != ".lock" and "tmp-" not in path.name)
 
-    def _git(self, *words: str) -> str:
+    def _file(self, path: Path) -> str:
+        """What is in a file; the time of the tag, which an index names, as what it is."""
+        if path.is_symlink():
+            return "a symbolic link"
+        data = path.read_bytes()
+        if path.name == "index.yaml":
+            for tagged in self.git("for-each-ref", "--format=%(taggerdate:unix)", "refs/tags").split():
+                written = datetime.fromtimestamp(int(tagged), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+                data = data.replace(written.encode(), b"TAGGED")
+        return f"{stat.S_IMODE(path.stat().st_mode):o} {hashlib.sha256(data).hexdigest()}"
+
+    def git(self, *words: str) -> str:
         command = ["git", "-c", "safe.directory=*", *words]
         return subprocess.run(command, cwd=self.source, capture_output=True, text=True, check=True).stdout
 
 
-def standing(state: Path) -> list[str]:
-    """The verdicts of a state file that nothing supersedes, read without the library's own code."""
-    lines = state.read_bytes().split(b"\n")[:-1] if state.exists() else []
+def lines(state: Path) -> list[bytes]:
+    """The whole lines of a state file."""
+    return state.read_bytes().split(b"\n")[:-1] if state.exists() else []
+
+
+def stored(store: Path) -> list[bytes]:
+    """The record behind each entry of a store; one that is not there is a failed one called missing."""
+    names = sorted(path.name.rpartition("-")[2] for path in store.glob("about/*/*/*"))
+    places = [store / "records" / name[:2] / f"{name[2:]}.json" for name in names]
+    missing = {"step": "missing", "result": "failed"}
+    return [
+        place.read_bytes() if place.exists() else json.dumps({"id": str(place), **missing}).encode() for place in places
+    ]
+
+
+def lost(store: Path, records: Sequence[bytes]) -> list[str]:
+    """Evidence of a store's records that is not in it, or other bytes there."""
+    digests = {digest[7:]: name for line in records for name, digest in json.loads(line).get("evidence", {}).items()}
+    places = {store / "files" / digest[:2] / digest[2:]: digest for digest in digests}
+    return [digests[digest] for place, digest in places.items()
+            if not place.exists() or hashlib.sha256(place.read_bytes()).hexdigest() != digest]  # fmt: skip
+
+
+def standing(lines: Sequence[bytes]) -> list[str]:
+    """The verdicts that nothing supersedes, read without the library's own code."""
     records = [json.loads(line) for line in lines if line]
     gone = {identity for record in records for identity in record.get("supersedes", ())}
     verdicts = (r for r in records if r["id"] not in gone and r["result"] in ("passed", "failed", "refused"))
@@ -172,12 +244,6 @@ def difference(expected: Outcome, seen: Outcome) -> str:
         if expected.get(name) != seen.get(name):
             return f"{name}: {seen.get(name)!r:.600}, undisturbed {expected.get(name)!r:.600}"
     return ""
-
-
-def _file(path: Path) -> str:
-    if path.is_symlink():
-        return "a symbolic link"
-    return f"{stat.S_IMODE(path.stat().st_mode):o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def copy(source: Path, target: Path) -> None:
