@@ -45,8 +45,9 @@ def pull(state: State, words: list[str], arguments: argparse.Namespace) -> int:
     if not found:
         advice = "was it built with this store configured? Builds of reviews may have one of their own"
         raise EvidenceError(f"no record about {what}", where=stores.urls, advice=advice)
-    added = add(state, found)
+    file.folder(state.path)
     kept, gone = attach(state, stores, (record for _line, record in found.values()))
+    added = add(state, found)  # last: a record in the state file has its evidence beside it
     log.info("%s: %d records added, %d about %s; %d files", state.path, added, len(found), what, kept)
     if missing or gone:
         log.warning("not in %s: %d records that these use, %d files of evidence", stores.urls, missing, gone)

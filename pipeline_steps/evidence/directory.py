@@ -73,16 +73,23 @@ class DirectoryStore:
         name = hexadecimal(digest)
         return self._folder / kind / name[:2] / name[2:]
 
+    def _home(self, place: Path) -> Path:
+        """The folder of `place`, made when missing. A symbolic link below the store's own folder is not followed."""
+        path = files.folder(self._folder, mode=_FOLDERS)
+        for name in place.parent.relative_to(path).parts:
+            path = files.own_folder(path / name, mode=_FOLDERS)
+        return path
+
     def _keep(self, place: Path, data: bytes) -> None:
         there = self._bytes(place)
         if there is None:
-            files.write(files.folder(place.parent, mode=_FOLDERS) / place.name, data, mode=_MODE)
+            files.write(self._home(place) / place.name, data, mode=_MODE)
         elif there != data:
             what = "is there with other bytes: nothing was written"
             raise EvidenceError(what, where=str(place), advice="restore the store's folder; its files never change")
 
     def _mark(self, place: Path) -> None:
-        files.folder(place.parent, mode=_FOLDERS)
+        self._home(place)
         try:
             os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE))
             files.sync_folder(place.parent)

@@ -83,11 +83,11 @@ def folder(path: Path, *, mode: int = 0o700) -> Path:
     return path
 
 
-def own_folder(path: Path) -> Path:
+def own_folder(path: Path, *, mode: int = 0o700) -> Path:
     """Like `folder`, for one whose name is ours to choose. Raises MachineError when it is a symbolic link."""
     if path.is_symlink():
         raise failure(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), path)
-    return folder(path)
+    return folder(path, mode=mode)
 
 
 def append(path: Path, line: bytes, *, mode: int = 0o600) -> int:

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from pipeline_steps.core.errors import AccessRefused, ConfigurationError, EvidenceError, PipelineError, Unreachable
+from pipeline_steps.core.errors import (
+    AccessRefused,
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Unreachable,
+)
 from pipeline_steps.evidence.store import Store, subjects
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.evidence.table import open_store
@@ -165,6 +172,18 @@ def test_a_damaged_record_in_a_folder_is_named_and_never_replaced(tmp_path: Path
     place.unlink()
     with pytest.raises(EvidenceError, match="is listed and not there"):
         Stores([store], store).about([CONTENT], ())
+
+
+@pytest.mark.parametrize("planted", ["records", "about", f"about/cc/{'c' * 62}"])
+def test_a_planted_link_in_a_folder_is_not_followed(tmp_path: Path, planted: str) -> None:
+    link, elsewhere = tmp_path / "store" / planted, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    line, record = made()
+    with pytest.raises(MachineError, match="symbolic link"):
+        open_store((tmp_path / "store").as_uri(), {}).put(line, record, {})
+    assert not list(elsewhere.iterdir())
 
 
 def test_another_thing_under_a_records_name_in_a_registry_is_named(host: str) -> None:
