@@ -16,6 +16,7 @@ Source: ChartMuseum 0.16, pkg/chartmuseum/server/multitenant; chartmuseum/auth 0
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -175,27 +176,28 @@ class ChartmuseumRepository:
     def _settled(self, archive: Archive) -> Published:
         """What stands there as soon as files and index agree on it; raises Conflict when that is another tar."""
         deadline = Deadline(self._web.budget)
-        state = ""
-        for turn in range(10**9):
-            tgz = self._archive(archive.name, archive.version)
-            if tgz is None:
-                state = "was accepted, but is not there"
-            else:
-                found = self._published(archive.name, archive.version, tgz)
-                if found.tar_digest != archive.tar_digest:
-                    raise conflict(archive, found.tar_digest, found.reference)
-                entry = self._entry(archive.name, archive.version)
-                if entry and _fits(entry, found):
-                    return found
-                state = "is there, but " + (f"its index has sha256:{entry.digest}" if entry else "not in its index")
-            if deadline.over:
-                break
-            time.sleep(min(_PAUSES[min(turn, len(_PAUSES) - 1)], deadline.left() or 0.0))
-        raise Temporary(
-            f"{archive.file_name} {state} after {self._web.budget:.0f} s",
-            where=self.url,
-            advice="run it again; several replicas need one cache (--cache redis) or a short --cache-interval",
-        )
+        pauses = itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1]))
+        while True:
+            try:
+                return self._agreed(archive)
+            except (EvidenceError, Temporary):  # half written by another one, too
+                if deadline.over:
+                    raise
+            time.sleep(min(next(pauses), deadline.left() or 0.0))
+
+    def _agreed(self, archive: Archive) -> Published:
+        tgz = self._archive(archive.name, archive.version)
+        state = "was accepted, but is not there"
+        if tgz is not None:
+            found = self._published(archive.name, archive.version, tgz)
+            if found.tar_digest != archive.tar_digest:
+                raise conflict(archive, found.tar_digest, found.reference)
+            entry = self._entry(archive.name, archive.version)
+            if entry and _fits(entry, found):
+                return found
+            state = f"is there, the index says sha256:{entry.digest}" if entry else "is there, but not in the index"
+        advice = "run it again; several replicas need a common cache or a short --cache-interval"
+        raise Temporary(f"{archive.file_name} {state}", where=self.url, advice=advice)
 
     def _completed(self, published: Published, provenance: bytes) -> None:
         """See that the .prov is there; the one published first stays."""

@@ -31,6 +31,7 @@ def scripted(answer: Callable[[Request], Answer]) -> Iterator[Scripted]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

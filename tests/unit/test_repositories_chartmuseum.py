@@ -1,0 +1,239 @@
+"""ChartMuseum's own traps, against its double: what lags, what is left behind, whose words count as absent."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from pipeline_steps.core.errors import (
+    AccessRefused,
+    ConfigurationError,
+    Conflict,
+    EvidenceError,
+    MachineError,
+    Temporary,
+    UsageError,
+)
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
+from pipeline_steps.repositories.table import open_repository
+from tests.support.chartmuseum import Museum, chartmuseum
+from tests.support.charts import packed, signed
+from tests.support.scripted import Answer, Request, scripted
+
+
+@pytest.fixture
+def museum() -> Iterator[Museum]:
+    with chartmuseum() as running:
+        yield running
+
+
+def opened(museum: Museum, budget: float = 5) -> ChartmuseumRepository:
+    return ChartmuseumRepository(museum.url, {}, timeout=5, budget=budget)
+
+
+def asked(museum: Museum, method: str = "POST") -> list[str]:
+    return [request.path for request in museum.requests if request.method == method]
+
+
+def test_one_request_brings_chart_and_provenance(museum: Museum) -> None:
+    chart = packed()
+    opened(museum).publish(chart, signed(chart))
+    assert asked(museum) == ["/api/charts"], "never with ?force"
+    assert museum.files == {"hello-1.0.0.tgz": chart.tgz, "hello-1.0.0.tgz.prov": signed(chart)}
+
+
+def test_tenants_are_paths(museum: Museum) -> None:
+    museum.depth = 2
+    chart = packed()
+    repository = open_repository(f"{museum.url}/team/stable", {})
+    published = repository.publish(chart)
+    assert list(museum.files) == ["team/stable/hello-1.0.0.tgz"]
+    assert published.reference.startswith(f"{museum.url}/team/stable/charts/hello-1.0.0.tgz@sha256:")
+    assert open_repository(f"{museum.url}/team/other", {}).find("hello", "1.0.0") is None
+    with pytest.raises(MachineError, match="ChartMuseum serves nothing there"):
+        open_repository(museum.url, {}).find("hello", "1.0.0")
+
+
+def test_a_version_that_the_index_does_not_show_yet_is_there(museum: Museum) -> None:
+    museum.lag = 4
+    repository, chart = opened(museum), packed()
+    published = repository.publish(chart)
+    assert museum._hidden == 0, "publishing waited until the index showed it"
+    museum._hidden = 9
+    assert repository.find("hello", "1.0.0") == published
+    assert repository.standing("hello", "1.0.0") == published.reference
+    with pytest.raises(Conflict):
+        repository.publish(packed(more="description: other\n"))
+
+
+def test_an_index_that_never_shows_it_is_temporary(museum: Museum) -> None:
+    museum.lag = 10**6
+    with pytest.raises(Temporary, match=r"hello-1\.0\.0\.tgz is there, but not in the index"):
+        opened(museum, budget=0.2).publish(packed())
+    museum._hidden = 0
+    assert opened(museum).publish(packed()).tar_digest == packed().tar_digest
+
+
+def test_an_archive_that_only_the_index_has_is_never_published_again(museum: Museum) -> None:
+    """Its file server says "object not found" to every failure of its storage, and would overwrite then."""
+    repository = opened(museum)
+    repository.publish(packed())
+    lost = museum.files.pop("hello-1.0.0.tgz")
+    with pytest.raises(EvidenceError, match="the index names this archive, which is missing"):
+        repository.publish(packed())
+    with pytest.raises(EvidenceError, match="the index names this archive, which is missing"):
+        repository.find("hello", "1.0.0")
+    assert len(asked(museum)) == 1
+    museum.files["hello-1.0.0.tgz"] = lost
+    assert repository.find("hello", "1.0.0") is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ((404, {}, b"<html>not found</html>"), MachineError, "answered 404: <html>"),
+        ((404, {}, b'{"error": "not found"}'), MachineError, "ChartMuseum serves nothing there"),
+        ((404, {}, b'{"message": "no such host"}'), MachineError, "answered 404"),
+        ((200, {}, b"<html>please log in</html>"), MachineError, "the answer is not ChartMuseum's"),
+        ((200, {}, b'["hello"]'), MachineError, "the answer is not ChartMuseum's"),
+        ((401, {}, b""), AccessRefused, "answered 401"),
+        ((403, {}, b""), AccessRefused, "answered 403"),
+        ((503, {}, b""), Temporary, "answered 503"),
+    ],
+)
+def test_absent_are_only_charts_of_which_it_says_so_itself(
+    museum: Museum, answer: Answer, error: type[Exception], words: str
+) -> None:
+    museum.fault = lambda request: answer
+    repository = opened(museum, budget=0.1)
+    for work in (
+        lambda: repository.find("hello", "1.0.0"),
+        lambda: repository.standing("hello", "1.0.0"),
+        lambda: repository.versions("hello"),
+        lambda: repository.publish(packed()),
+    ):
+        with pytest.raises(error, match=words):
+            work()
+    assert not museum.files
+
+
+def test_an_upload_whose_answer_is_lost_is_read_back(museum: Museum) -> None:
+    def lose(request: Request) -> Answer | None:
+        if request.method == "POST" and not museum.files:
+            museum.fault = lambda _: None
+            assert museum.answer(request)[0] == 201
+            return 503, {"Retry-After": "0"}, b""
+        return None
+
+    museum.fault = lose
+    opened(museum).publish(packed())
+    assert len(asked(museum)) == 2, "the second one was told 409, and what stands there is ours"
+
+
+def test_the_one_who_comes_second_is_told(museum: Museum) -> None:
+    """Both looked when nothing was there; the server takes the second one, too."""
+    mine, other = packed(), packed(more="description: other\n")
+
+    def race(request: Request) -> Answer | None:
+        if request.method == "POST":
+            museum.fault = lambda _: None
+            museum.answer(request)
+            museum.files.clear()
+            museum.files[other.file_name] = other.tgz
+            return 201, {}, b'{"saved":true}'
+        return None
+
+    museum.fault = race
+    with pytest.raises(Conflict) as raised:
+        opened(museum).publish(mine)
+    assert other.tar_digest in str(raised.value) and mine.tar_digest in str(raised.value)
+
+
+def test_a_provenance_left_without_its_chart_is_completed(museum: Museum) -> None:
+    """The server stores the two one after the other, in any order; dying in between it refuses both for ever."""
+    chart = packed()
+    museum.files["hello-1.0.0.tgz.prov"] = left = signed(chart, by="a signature of another second")
+    published = opened(museum).publish(chart, signed(chart))
+    assert opened(museum).provenance(published) == left
+    assert museum.files["hello-1.0.0.tgz"] == chart.tgz
+
+
+def test_a_provenance_left_of_another_chart_is_refused(museum: Museum) -> None:
+    museum.files["hello-1.0.0.tgz.prov"] = signed(packed(more="description: other\n"))
+    with pytest.raises(EvidenceError, match=r"a \.prov of another archive is there, and no chart"):
+        opened(museum).publish(packed(), signed(packed()))
+    assert list(museum.files) == ["hello-1.0.0.tgz.prov"]
+
+
+def test_a_chart_left_without_its_provenance_is_completed(museum: Museum) -> None:
+    repository, chart = opened(museum), packed()
+    published = repository.publish(chart)
+    assert repository.provenance(published) is None
+    assert repository.publish(chart, signed(chart)) == published
+    assert repository.provenance(published) == signed(chart)
+    assert repository.publish(chart, signed(chart, by="me again")) == published
+    assert repository.provenance(published) == signed(chart), "the first one stays"
+
+
+def test_what_the_server_refuses_is_told_in_its_words(museum: Museum) -> None:
+    with pytest.raises(MachineError, match=r"POST answered 400: .*invalid provenance file"):
+        opened(museum).publish(packed(), b"no signature")
+    assert not museum.files
+    with pytest.raises(UsageError, match="makes its index from the charts it has"):
+        opened(museum).rewrite(None, b"")
+    assert opened(museum).files() is None  # type: ignore[func-returns-value]
+
+
+def test_a_digest_that_is_none_is_refused(museum: Museum) -> None:
+    opened(museum).publish(packed())
+    museum.index["hello-1.0.0.tgz"]["digest"] = "sha1:00"
+    with pytest.raises(EvidenceError, match="has the digest 'sha1:00', which is no sha256"):
+        opened(museum).standing("hello", "1.0.0")
+
+
+def test_an_index_that_disagrees_with_the_files_is_told(museum: Museum) -> None:
+    opened(museum).publish(packed())
+    museum.files["hello-1.0.0.tgz"] = packed(more="description: other\n").tgz
+    with pytest.raises(EvidenceError, match=r"the archive has the digest sha256:\w+, the index says sha256:"):
+        opened(museum).find("hello", "1.0.0")
+
+
+def test_a_login_is_that_of_hosts(museum: Museum) -> None:
+    museum.login = ("ci", "secret")
+    with pytest.raises(AccessRefused, match="unauthorized"):
+        opened(museum).publish(packed())
+    hosts = {museum.host: Host(username="ci", password="secret")}
+    assert open_repository(museum.url, hosts).publish(packed())
+    with pytest.raises(AccessRefused):
+        open_repository(museum.url, {museum.host: Host(username="ci", password="wrong")}).find("hello", "1.0.0")
+
+
+def test_tokens_are_bought_from_the_server_it_names(museum: Museum) -> None:
+    """As chartmuseum/auth wants them: artifact-repository:TENANT:pull or push."""
+    bought: list[str] = []
+
+    def sell(request: Request) -> Answer:
+        scope = parse_qs(urlsplit(request.path).query)["scope"][0]
+        bought.append(scope)
+        good = request.headers.get("Authorization") == f"Basic {base64.b64encode(b'ci:secret').decode()}"
+        return (200, {}, json.dumps({"token": scope}).encode()) if good else (401, {}, b"")
+
+    with scripted(sell) as seller:
+        museum.realm = f"http://{seller.host}/token"
+        hosts = {museum.host: Host(username="ci", password="secret")}
+        assert open_repository(museum.url, hosts).publish(packed())
+        assert bought == ["artifact-repository:repo:pull", "artifact-repository:repo:push"]
+
+
+@pytest.mark.parametrize(
+    "url", ["chartmuseum+https://", "chartmuseum+https://ci:pw@host", "chartmuseum+https://h/?a=b"]
+)
+def test_what_is_no_url_of_it(url: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        open_repository(url, {})
+    assert "pw" not in str(raised.value)
