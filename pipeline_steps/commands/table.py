@@ -26,7 +26,7 @@ STEPS = (
     Command("merge", "", "merge exactly the reviewed revision"),
     Command("tag_release", "pipeline_steps.tag_release", "tag the tested content for release"),
     Command("promote", "pipeline_steps.promote", "release what was tested, by digest"),
-    Command("regenerate", "", "rebuild a chart repository from the tagged sources"),
+    Command("regenerate", "pipeline_steps.regenerate", "rebuild a chart repository from the tagged sources"),
     Command("deploy", "", "install a chart from the checkout and watch it"),
     Command("audit", "", "check a whole chart repository"),
     Command("verify", "", "check one chart's chain of evidence"),

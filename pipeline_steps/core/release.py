@@ -64,12 +64,16 @@ def moves(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple
             where=config.where("channels.production"),
             advice="name a registry path, like registry.example.com/production",
         )
-    chart = proof.chart
-    tag = named(config.release.image_tag, chart.name, chart.version).replace("+", "_")
+    tag = image_tag(config.release.image_tag, proof.chart.name, proof.chart.version)
     return tuple(
         Move(name, source, Reference.parse(f"{place}/{name}:{tag}@{source.digest}"))
         for name, source in sorted(images.items())
     )
+
+
+def image_tag(template: str, name: str, version: str) -> str:
+    """The tag of a chart's images in production: `release.image_tag` filled, + written as registries can have it."""
+    return named(template, name, version).replace("+", "_")
 
 
 def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:

@@ -18,7 +18,7 @@ from pipeline_steps.sources.source import Entry, Kind
 from pipeline_steps.toolbox import files, scratch
 
 OURS = ".pipeline"
-_KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
+KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
 _AT_ONCE = 256
 
 
@@ -96,7 +96,7 @@ class CheckoutTree(CommitTree):
         if mode == "000000":
             return None
         if mode:
-            return _KINDS.get(mode, "submodule")
+            return KINDS.get(mode, "submodule")
         place = self.root / self.folder / path
         if place.is_symlink():
             return "link"
@@ -172,7 +172,7 @@ def _listed(line: str, skipped: int) -> Entry:
     mode, _, identity = facts.split(" ")
     if any(part in ("", ".", "..") for part in path.split("/")):
         raise ConfigurationError(f"the commit holds the hostile path {path!r}", advice="do not trust this repository")
-    return Entry(path[skipped:], _KINDS.get(mode, "submodule"), identity)
+    return Entry(path[skipped:], KINDS.get(mode, "submodule"), identity)
 
 
 def _changes(root: Path, folder: str) -> dict[str, str]:

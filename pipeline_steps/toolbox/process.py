@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,6 +139,28 @@ def run(
         stop(child)
         raise
     finally:
+        _running.discard(child)
+
+
+@contextlib.contextmanager
+def conversation(
+    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, advice: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that is asked and answers on its pipes, until the block ends; its group is ended then.
+
+    env: added to the cleaned environment. Raises ToolMissing, Interrupted once `stop_all` was called.
+    """
+    go_on()
+    variables = environment(env)
+    child = _start(resolved(argv, variables, advice=advice), cwd, variables, True)
+    try:
+        yield child
+    finally:
+        for stream in (child.stdin, child.stdout, child.stderr):
+            with contextlib.suppress(OSError):
+                if stream:
+                    stream.close()
+        stop(child)
         _running.discard(child)
 
 

@@ -1,0 +1,82 @@
+"""What a regeneration did for each tag, kept beside the state file: what the next one need not look at again.
+
+A cache, no evidence: without it everything is made again and compared, with the same result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pipeline_steps.sources.source import Tag
+from pipeline_steps.state import file as state_file
+from pipeline_steps.state.record import fingerprint
+from pipeline_steps.toolbox import files
+
+#: Lines that are written at once; each write is durable.
+_AT_ONCE = 500
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """A version of a tag. ours: digest of the tar made; theirs: of the tar published; archive: of its .tgz."""
+
+    name: str
+    version: str
+    ours: str
+    theirs: str
+    archive: str
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True):
+    """A tag all whose versions stand. at: its revision; said: digest of its text, "" for none."""
+
+    tag: str
+    at: str
+    said: str
+    versions: tuple[Kept, ...]
+
+
+class Ledger:
+    """The tags that are done, in a file whose name stands for everything that decides what is made of them.
+
+    what: plain values, see `record.fingerprint`. Lines that cannot be read are as if they were not there.
+    """
+
+    def __init__(self, folder: Path, what: object) -> None:
+        self.path = folder / f"regenerated-{fingerprint(what)[7:19]}.jsonl"
+        self._new: list[bytes] = []
+        self._done: dict[str, Done] = {}
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except OSError:
+            lines = []
+        decoder = msgspec.json.Decoder(Done)
+        for line in lines:
+            try:
+                done = decoder.decode(line)
+            except msgspec.DecodeError:
+                continue
+            self._done[done.tag] = done
+
+    def of(self, tag: Tag) -> Done | None:
+        """What was done for a tag, None when it was not, or the tag is another one now."""
+        done = self._done.get(tag.name)
+        return done if done is not None and (done.at, done.said) == (tag.revision, _said(tag)) else None
+
+    def add(self, tag: Tag, versions: tuple[Kept, ...]) -> None:
+        """A tag is done. Raises MachineError."""
+        self._new.append(msgspec.json.encode(Done(tag.name, tag.revision, _said(tag), versions)))
+        if len(self._new) >= _AT_ONCE:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was added. Raises MachineError."""
+        if self._new:
+            state_file.folder(self.path)
+            files.append(self.path, b"\n".join(self._new))
+            self._new.clear()
+
+
+def _said(tag: Tag) -> str:
+    return files.sha256(tag.message.encode(errors="surrogateescape")) if tag.message else ""

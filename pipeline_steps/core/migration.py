@@ -1,0 +1,94 @@
+"""One chart repository into another, byte for byte with .prov files: `regenerate --from`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
+from pipeline_steps.core.regeneration import Report, Standing, Wanted
+from pipeline_steps.core.tally import Tally
+from pipeline_steps.repositories.repository import Publication, Published, Repository
+from pipeline_steps.repositories.transfer import PUBLISHERS, publish_many
+
+Key = tuple[str, str]
+
+
+def migrate(old: Repository, new: Repository, wanted: Wanted, *, plan: bool, again: bool) -> Report:
+    """Copy every version of `old` that `new` lacks; one that is there with the same tar stays as it is.
+
+    again: read and compare also what both indexes call equal. An archive that is refused, or that `new` has with
+    another tar, is in the report. Raises MachineError's kinds and Temporary: run again, it goes on.
+    """
+    report = Report.empty()
+    there = Standing(new)
+    before = Standing(old)
+    created: dict[Key, str] = {}
+    keys: list[Key] = []
+    for name in old.charts():
+        for version in reversed(old.versions(name)):
+            if wanted.gone(name, version):
+                report.withdrawn.append(f"{name} {version} is withdrawn, and not copied")
+            elif wanted.here(name, version):
+                digest = there.digest(name, version)
+                equal = digest is not None and digest in ("", before.digest(name, version))
+                if equal and digest and not again:
+                    report.kept.append(f"{name} {version}")
+                else:
+                    keys.append((name, version))
+    sent: deque[tuple[Key, str]] = deque()
+
+    def publications() -> Iterator[Publication]:
+        for key, outcome in _read(old, keys, created):
+            if isinstance(outcome, Publication) and not plan:
+                sent.append((key, outcome.archive.digest))
+                yield outcome
+            else:
+                if isinstance(outcome, Publication):
+                    report.published.append(f"{' '.join(key)} would be published (tar {outcome.archive.tar_digest})")
+                else:
+                    report.failed.append(f"{' '.join(key)}: {outcome}")
+                tally.one()
+
+    with Tally("versions", len(keys)) as tally:
+        for outcome in publish_many(new, publications()):
+            key, digest = sent.popleft()
+            _tell(report, key, digest, outcome, new=there.digest(*key) is None)
+            tally.one()
+    return report
+
+
+def _tell(report: Report, key: Key, digest: str, outcome: Published | PipelineError, *, new: bool) -> None:
+    told = " ".join(key)
+    if isinstance(outcome, Conflict):
+        report.differs.append(f"{told}: {outcome}")
+    elif isinstance(outcome, PipelineError):
+        report.failed.append(f"{told}: {outcome}")
+    elif outcome.archive_digest != digest:
+        report.differs.append(f"{told}: was there with the same tar in other bytes, which stay ({outcome.reference})")
+    else:
+        (report.published if new else report.kept).append(told)
+
+
+def _read(
+    old: Repository, keys: list[Key], created: Mapping[Key, str]
+) -> Iterator[tuple[Key, Publication | PipelineError]]:
+    """Each version with its archive and .prov as they are stored, or why it cannot be had; several are under way."""
+
+    def fetch(key: Key) -> Publication | PipelineError:
+        try:
+            published = old.find(*key)
+            if published is None:
+                raise EvidenceError("it is listed and not there", where=old.url)
+            archive = archives.opened(old.fetch(published), published.reference)
+            return Publication(archive, old.provenance(published), created.get(key, CREATED))
+        except (EvidenceError, ConfigurationError) as error:
+            return error
+
+    with ThreadPoolExecutor(PUBLISHERS) as pool:
+        for start in range(0, len(keys), PUBLISHERS):
+            part = keys[start : start + PUBLISHERS]
+            yield from zip(part, pool.map(fetch, part), strict=True)

@@ -1,0 +1,381 @@
+"""A chart repository made anew from tags: what is missing, who makes it, what came of each version.
+
+Published archives win: a version that is there keeps its bytes, whatever its tag would give today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.core import packaging
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import Conflict, PipelineError, UsageError
+from pipeline_steps.core.ledger import Kept, Ledger
+from pipeline_steps.core.remaking import Settings, Unfit, Version
+from pipeline_steps.core.tagged import Names, Said
+from pipeline_steps.core.tally import Tally
+from pipeline_steps.repositories import index
+from pipeline_steps.repositories.fetch import cache_folder
+from pipeline_steps.repositories.repository import Publication, Published, Repository
+from pipeline_steps.repositories.transfer import publish_many
+from pipeline_steps.sources.git import Git
+from pipeline_steps.sources.git_mirror import is_url, mirror
+from pipeline_steps.sources.source import Source, Tag
+from pipeline_steps.sources.table import open_source
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.crew import crew
+
+log = logging.getLogger(__name__)
+
+WORKER = "pipeline_steps.core.remaking:Remaker"
+#: Raise it when the same tag gives other archives than before: what was remembered is then looked at again.
+FORMAT = 1
+#: Tags and versions that a worker gets at once; fewer versions than this are made in this process.
+_TAGS, _VERSIONS = 64, 16
+
+
+class Report(NamedTuple):
+    """What came of a regeneration or a migration. published, kept: how many; the others a line for each.
+
+    kept: were there before, with the same tar. differs: were there, and stay, with another tar than made now.
+    """
+
+    published: list[str]
+    kept: list[str]
+    differs: list[str]
+    withdrawn: list[str]
+    failed: list[str]
+
+    @classmethod
+    def empty(cls) -> Report:
+        """Nothing yet."""
+        return cls([], [], [], [], [])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each."""
+        return {field: len(lines) for field, lines in self._asdict().items()}
+
+    def __str__(self) -> str:
+        words = ("published", "there before", "differ from what is published", "withdrawn", "failed")
+        return ", ".join(f"{len(lines)} {word}" for word, lines in zip(words, self, strict=True))
+
+
+class Wanted(NamedTuple):
+    """Which versions are meant. withdrawn: "VERSION" or "NAME-VERSION"; charts: names, () for all; shard: (I, N)."""
+
+    withdrawn: frozenset[str]
+    charts: tuple[str, ...] = ()
+    shard: tuple[int, int] | None = None
+
+    def here(self, name: str, version: str) -> bool:
+        """Whether a version is one of these charts and of this shard; withdrawn ones are."""
+        if self.charts and name not in self.charts:
+            return False
+        if self.shard is None:
+            return True
+        number = int.from_bytes(hashlib.sha256(f"{name}-{version}".encode()).digest()[:8], "big")
+        return number % self.shard[1] == self.shard[0] - 1
+
+    def gone(self, name: str, version: str) -> bool:
+        """Whether a version is withdrawn."""
+        return bool({version, f"{name}-{version}"} & self.withdrawn)
+
+
+class Looked(NamedTuple):
+    """A tag and the versions it stands for. whole: none of them was unfit."""
+
+    tag: Tag
+    versions: tuple[Version, ...]
+    whole: bool
+
+
+class Standing:
+    """What is in a repository when we begin, read once: its index, or the versions of each chart when asked for."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._charts: dict[str, dict[str, str]] = {}
+        read: Callable[[], bytes | None] | None = getattr(repository, "index", None)
+        self._whole = read is not None
+        if read is not None:
+            entries = index.Index(read(), f"{repository.url}/index.yaml").entries()
+            self._charts = {name: {one.version: one.digest for one in found} for name, found in entries.items()}
+
+    def digest(self, name: str, version: str) -> str | None:
+        """The digest of a version's archive as the index says it, "" when that is not known, None when absent."""
+        if name not in self._charts and not self._whole:
+            self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
+        return self._charts.get(name, {}).get(version)
+
+
+class Regeneration:
+    """One run over the tags of a source into one repository."""
+
+    def __init__(
+        self, settings: Settings, repository: Repository, wanted: Wanted, *, state: State, jobs: int | None, plan: bool
+    ) -> None:
+        self._settings = settings
+        self._repository = repository
+        self._wanted = wanted
+        self._state = state
+        self._jobs = jobs or len(os.sched_getaffinity(0))
+        self._plan = plan
+        self._there = Standing(repository)
+        self._ledger = Ledger(state.folder, [FORMAT, repository.url, *_plain(settings), *_plain(wanted)])
+        self._done: dict[tuple[str, str], Kept] = {}
+        self.report = Report.empty()
+
+    def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
+        """Look at every tag that is not done, make what it stands for, publish what is missing.
+
+        again: at all of them. What cannot be made is in the report. Raises MachineError's kinds, Temporary.
+        """
+        names = Names(self._settings.tags)
+        meant = sorted((tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name))
+        open_tags = [tag for tag in meant if again or not self._stands(tag)]
+        by_name = sorted(open_tags, key=lambda tag: (names.reading(tag.name) or ("",))[0])
+        few = len(open_tags) < _VERSIONS
+        with crew(WORKER, self._settings, 1 if few else self._jobs) as each:
+            looked = self._looked(each, by_name)
+            versions = self._versions(looked)
+            try:
+                self._publish(each, versions, looked)
+            finally:
+                if not self._plan:
+                    self._ledger.write()
+        return self.report
+
+    def _stands(self, tag: Tag) -> bool:
+        """Is all that a tag stood for still in the repository, as it was?"""
+        done = self._ledger.of(tag)
+        if done is None or any(
+            self._there.digest(kept.name, kept.version) not in ("", kept.archive) for kept in done.versions
+        ):
+            return False
+        for kept in done.versions:
+            if (kept.name, kept.version) not in self._done:
+                self._told(kept, tag.name, new=False)
+        return True
+
+    # -- which versions ---------------------------------------------------------------------------------------
+
+    def _looked(self, each: Any, tags: list[Tag]) -> list[Looked]:
+        """The tags with what they stand for, oldest first; what cannot be packaged is told."""
+        found: list[Looked] = []
+        with Tally("tags read", len(tags)) as tally:
+            for tag, result in _one_by_one(each, tags, _TAGS):
+                tally.one()
+                unfit = [one for one in result if isinstance(one, Unfit)]
+                for one in unfit:
+                    self._failed(one)
+                found.append(Looked(tag, tuple(one for one in result if isinstance(one, Version)), whole=not unfit))
+        return sorted(found, key=lambda looked: (looked.tag.created, looked.tag.name))
+
+    def _versions(self, looked: list[Looked]) -> list[Version]:
+        """The versions to make; of several tags of one the oldest counts."""
+        found: dict[tuple[str, str], Version] = {}
+        for one in (one for each in looked for one in each.versions):
+            key = (one.name, one.version)
+            if not self._wanted.here(*key) or key in self._done:
+                continue
+            first = found.setdefault(key, one)
+            if first.trees != one.trees:
+                self.report.differs.append(f"{one} at {one.tag.name} has other files than at {first.tag.name}")
+        for key, one in list(found.items()):
+            if self._wanted.gone(*key):
+                there = "" if self._there.digest(*key) is None else ", and still in the index: audit --fix removes it"
+                self.report.withdrawn.append(f"{one} is withdrawn{there}")
+                del found[key]
+        return self._with_images(sorted(found.values(), key=lambda one: (one.name, one.tag.created)))
+
+    def _with_images(self, versions: list[Version]) -> list[Version]:
+        """The versions with the images that records know and tags do not name."""
+        self._state.about({one.content for one in versions if one.content})
+        known: dict[tuple[str, str | None, str], Said] = {}
+        for record in self._state.find(step="promote") if any(one.content for one in versions) else ():
+            number = str(record.parameters.get("version"))
+            images = {name: str(it.digest) for name, it in packaging.images_of(record).items()}
+            known[record.subject, record.content, number] = Said(number, str(record.content), images)
+        return [one._replace(said=one.said or known.get((one.name, one.content, one.version))) for one in versions]
+
+    # -- making and publishing --------------------------------------------------------------------------------
+
+    def _publish(self, each: Any, versions: list[Version], looked: list[Looked]) -> None:
+        waiting = _Waiting(looked, self._wanted, self._ledger, self._done)
+        sent: deque[tuple[Version, Archive]] = deque()
+
+        def publications() -> Iterator[Publication]:
+            for version, made in _one_by_one(each, versions, _VERSIONS):
+                if isinstance(made, Unfit):
+                    self._failed(made)
+                    tally.one()
+                elif self._plan:
+                    self._planned(version, made)
+                    tally.one()
+                else:
+                    sent.append((version, made))
+                    yield Publication(made, created=version.tag.created)
+
+        with Tally("versions", len(versions)) as tally:
+            for outcome in publish_many(self._repository, publications()):
+                version, made = sent.popleft()
+                self._outcome(version, made, outcome)
+                waiting.done((version.name, version.version))
+                tally.one()
+        waiting.rest()
+
+    def _outcome(self, version: Version, made: Archive, outcome: Published | PipelineError) -> None:
+        new = self._there.digest(version.name, version.version) is None
+        if isinstance(outcome, Conflict):
+            outcome = self._theirs(version, made, new=new) or outcome
+        if isinstance(outcome, Published):
+            theirs = (outcome.tar_digest, outcome.archive_digest)
+            self._told(Kept(version.name, version.version, made.tar_digest, *theirs), version.tag.name, new=new)
+        else:
+            self._failed(Unfit(str(version), version.tag.name, str(outcome)))
+
+    def _theirs(self, version: Version, made: Archive, *, new: bool) -> Published | None:
+        """What is published under a version that was made otherwise; None when nothing is.
+
+        An archive whose entry the index has lost gets it again.
+        """
+        read: Callable[[str], bytes | None] | None = getattr(self._repository, "read", None)
+        try:
+            left = read(made.file_name) if new and read is not None else None
+            if left is not None:
+                theirs = archives.opened(left, made.file_name)
+                return self._repository.publish(theirs, created=version.tag.created)
+            return self._repository.find(version.name, version.version)
+        except Conflict:
+            return None
+
+    def _told(self, kept: Kept, tag: str, *, new: bool) -> None:
+        self._done[kept.name, kept.version] = kept
+        told = f"{kept.name} {kept.version}"
+        if kept.ours != kept.theirs:
+            self.report.differs.append(f"{told}: {tag} gives the tar {kept.ours}, published is {kept.theirs}")
+        else:
+            (self.report.published if new else self.report.kept).append(told)
+
+    def _failed(self, one: Unfit) -> None:
+        self.report.failed.append(f"{one.what} ({one.tag}): {one.reason}")
+
+    def _planned(self, version: Version, made: Archive) -> None:
+        there = self._there.digest(version.name, version.version)
+        said = "would be published, replacing nothing" if there is None else f"is there ({there or 'digest not asked'})"
+        log.info("%s (tar %s) %s: %s", made.file_name, made.tar_digest, said, self._repository.url)
+
+
+class _Waiting:
+    """Tags whose versions are not all done; those that are go into the ledger."""
+
+    def __init__(
+        self, looked: Iterable[Looked], wanted: Wanted, ledger: Ledger, done: Mapping[tuple[str, str], Kept]
+    ) -> None:
+        self._ledger = ledger
+        self._done = done
+        self._open: dict[str, tuple[Tag, list[tuple[str, str]]]] = {}
+        self._tags: dict[tuple[str, str], list[str]] = {}
+        for tag, versions, whole in looked:
+            keys = [(one.name, one.version) for one in versions]
+            meant = [key for key in keys if wanted.here(*key) and not wanted.gone(*key)]
+            if whole:
+                self._open[tag.name] = (tag, meant)
+            for key in meant:
+                self._tags.setdefault(key, []).append(tag.name)
+
+    def done(self, key: tuple[str, str]) -> None:
+        """A version has its outcome."""
+        for name in self._tags.get(key, ()):
+            self._close(name)
+
+    def rest(self) -> None:
+        """All have their outcome: what stood already, or stands for nothing, is done, too."""
+        for name in list(self._open):
+            self._close(name)
+
+    def _close(self, name: str) -> None:
+        tag, keys = self._open.get(name, (None, []))
+        if tag is not None and all(key in self._done for key in keys):
+            del self._open[name]
+            self._ledger.add(tag, tuple(self._done[key] for key in keys))
+
+
+def regenerate(
+    repository: Repository,
+    config: Config,
+    wanted: Wanted,
+    *,
+    source: str | None,
+    patterns: Sequence[str],
+    tags: str | None,
+    state: State,
+    jobs: int | None,
+    plan: bool,
+    again: bool,
+) -> Report:
+    """See the step of this name; source, patterns, tags default to what the configuration says.
+
+    Raises UsageError when that says nothing, NotYet for sources other than git, MachineError's kinds, Temporary.
+    """
+    git, folder = opened(source, config)
+    meant = tuple(patterns) or tuple(entry.path for entry in config.charts)
+    if not meant:
+        raise UsageError("where are the charts?", advice="give --charts PATTERN, like 'charts/*'")
+    elsewhere = state.elsewhere is not None or any(record.step == "promote" for record in state.records())
+    settings = Settings(
+        root=git.root,
+        folder=folder,
+        patterns=meant,
+        tags=tags or config.release.tag,
+        written_in=config.files[0].name if config.files else "pipeline.yaml",
+        snapshots=config.channels.snapshot.images or "",
+        images=config.channels.production.images or "",
+        image_tag=config.release.image_tag,
+        hosts=dict(config.hosts),
+        evidence=elsewhere,
+    )
+    run = Regeneration(settings, repository, wanted, state=state, jobs=jobs, plan=plan)
+    return run.run(git.tags(Names(settings.tags).pattern).values(), again=again)
+
+
+def opened(source: str | None, config: Config) -> tuple[Source, str]:
+    """The git repository that --source names, or pipeline.yaml's, and the folder in it that patterns start from.
+
+    A URL's tags are fetched. Raises UsageError, ConfigurationError, NotYet.
+    """
+    if source is None and not config.files:
+        raise UsageError("regenerate from which source?", advice="give --source PATH or URL of a git repository")
+    if source and is_url(source):
+        return mirror(source, cache_folder() / "git"), ""
+    place = Path(source).resolve() if source else config.root
+    if (place / "HEAD").is_file() and (place / "objects").is_dir():
+        return Git(place), ""
+    found = open_source(place)
+    folder = place.relative_to(found.root).as_posix()
+    return found, "" if folder == "." else folder
+
+
+def _plain(value: Settings | Wanted) -> list[object]:
+    """What decides what a tag gives, as plain values; logins do not."""
+    if isinstance(value, Wanted):
+        return [sorted(value.withdrawn), list(value.charts), list(value.shard or ())]
+    seen = {name: host.pull_as for name, host in sorted(value.hosts.items()) if host.pull_as}
+    texts = [value.folder, value.tags, value.written_in, value.snapshots, value.images, value.image_tag]
+    return [str(value.root), *texts, list(value.patterns), seen, value.evidence]
+
+
+def _one_by_one(each: Any, items: list[Any], at_once: int) -> Iterator[tuple[Any, Any]]:
+    """Each item with its result, asked for in parts."""
+    parts = [items[start : start + at_once] for start in range(0, len(items), at_once)]
+    for part, results in zip(parts, each(parts), strict=True):
+        yield from zip(part, results, strict=True)

@@ -1,0 +1,109 @@
+"""Rebuild a chart repository from the tagged sources, or copy one from elsewhere.
+
+    pipeline-steps regenerate --source . --charts 'charts/*' --tags '{name}-{version}' --to file:///srv/charts
+    pipeline-steps regenerate --from https://charts.example.com --to oci://registry.example.com/charts
+
+Works without a pipeline.yaml; one that there is gives the charts, `release.tag` and `channels.production.charts` where
+the options do not. Every version that a tag stands for is packaged, without a checkout, and published where it is
+missing. Published archives win: what is there keeps its bytes, and is listed where it differs. A tag that
+tag_release made gives what promote makes of it. Versions in `release.withdrawn` stay withdrawn.
+--from copies archives and their .prov files byte for byte.
+Writes a record with all counts. Changes outside: archives and names in the repository. Run again it goes on where it
+was stopped, and does nothing where all stands. Exits with 8 when a version could not be made.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+
+from pipeline_steps.ci.build import detect
+from pipeline_steps.core import migration, regeneration, selection, step
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.errors import ChartFailed, UsageError
+from pipeline_steps.core.options import Option
+from pipeline_steps.core.regeneration import Report, Wanted
+from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
+
+NEEDS = ("git",)
+WRITES = ("repository",)
+SUBJECTS = "none"
+OPTIONAL = True
+OPTIONS = (
+    Option("source", "text", "checkout, bare repository or URL of a git repository; default: pipeline.yaml's"),
+    Option("charts", "texts", "pattern of charts' folders (repeatable: charts move); default: those of pipeline.yaml"),
+    Option("tags", "text", "template like {name}-{version}, or a shell pattern like v*; default: release.tag"),
+    Option("to", "text", "URL of the repository to fill; default: channels.production.charts"),
+    Option("from", "text", "URL of a repository to copy instead, byte for byte"),
+)
+FORMAT = 1
+#: How many of a kind a record names one by one; all are told on stderr.
+TOLD = 100
+
+log = logging.getLogger("pipeline_steps.regenerate")  # not __name__, which is __main__ under -m
+
+
+def regenerate(
+    *, config: Config, state: State, source: str | None = None, charts: tuple[str, ...] = (), tags: str | None = None,
+    to: str | None = None, chart: tuple[str, ...] = (), shard: str | None = None, plan: bool = False,
+    again: bool = False, jobs: int | None = None, **more: str | None,
+) -> tuple[Record, ...]:  # fmt: skip
+    """Fill the repository `to` from tags, or from the repository `from`; a record for each repository filled.
+
+    chart: names, () for all. again: look at every tag and archive, not just at what changed since the last run.
+    Returns () when only planned. Raises ChartFailed when a version could not be made, after all others were.
+    """
+    urls = (to,) if to else several(config.channels.production.charts)
+    if not urls:
+        raise UsageError("regenerate which repository?", advice="give --to URL, like file:///srv/charts")
+    part = selection.shard(shard, detect(os.environ)) if shard else None
+    wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), part)
+    records = []
+    for url in urls:
+        repository = open_repository(url, config.hosts)
+        if more.get("from"):
+            old = open_repository(str(more["from"]), config.hosts)
+            work = partial(migration.migrate, old, repository, wanted, plan=plan, again=again)
+        else:
+            work = partial(
+                regeneration.regenerate, repository, config, wanted, source=source, patterns=charts, tags=tags,
+                state=state, jobs=jobs, plan=plan, again=again,
+            )  # fmt: skip
+        if plan:
+            tell(work(), url)
+            continue
+        parameters = {"to": url, "source": source, "charts": list(charts), "tags": tags, "from": more.get("from")}
+        key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
+        with attempt(state, step="regenerate", subject="regenerate", key=key, parameters=parameters) as trial:
+            trial.intend({"repository": url})
+            report = work()
+            tell(report, url)
+            trial.parameters.update(counts=report.counts, differs=report.differs[:TOLD], failed=report.failed[:TOLD])
+            if report.failed:
+                what = f"{len(report.failed)} versions could not be made; all others stand"
+                raise ChartFailed(what, where=url, advice="each is listed above with its reason")
+            records.append(trial.passed({"repository": url}))
+    return tuple(records)
+
+
+def tell(report: Report, url: str) -> None:
+    """Say what came of it: what needs somebody's eyes line by line, the rest as counts."""
+    for line in report.withdrawn:
+        log.info("%s", line)
+    for line in (*report.differs, *report.failed):
+        log.warning("%s", line)
+    log.info("%s: %s", url, report)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code of design.md §16."""
+    return step.main(regenerate, argv)
+
+
+if __name__ == "__main__":
+    leave(main())

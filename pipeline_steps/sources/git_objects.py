@@ -1,0 +1,209 @@
+"""Git's objects by their ids, from one git process that stays: many revisions are read without a checkout or an index.
+
+What was read is kept within bounds, by id: a tree or a file that several revisions share is read once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from pipeline_steps.core.errors import ConfigurationError, MachineError
+from pipeline_steps.sources import git_program as program
+from pipeline_steps.sources.git_tree import KINDS, ours
+from pipeline_steps.sources.source import Entry
+from pipeline_steps.toolbox import files, process
+
+#: Ids asked for at once: git reads them before it answers, and their lines must fit into a pipe.
+_AT_ONCE = 256
+#: Bytes of file contents, and trees, that are kept.
+_KEPT_BYTES, _KEPT_TREES = 32 * 2**20, 20_000
+
+
+class Node(NamedTuple):
+    """One name in a tree. kind: "tree", or a file's (see `source.Entry`); id: of the object."""
+
+    name: str
+    kind: str
+    id: str
+
+
+class Objects:
+    """The objects of the repository at `root`, a checkout's top folder or a bare repository. Close it, or use `with`.
+
+    Raises MachineError for an object that is not here, as in a clone that was cut or is damaged.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._open = contextlib.ExitStack()
+        self._of_commits: dict[str, str] = {}
+        self._trees: dict[str, tuple[Node, ...]] = {}
+        self._digests: dict[str, str] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._bytes = 0
+
+    @functools.cached_property
+    def _git(self) -> subprocess.Popen[bytes]:
+        talk = process.conversation(
+            ["git", "cat-file", "--batch"], cwd=self.root, env=program.ENVIRONMENT, advice=program.ADVICE
+        )
+        return self._open.enter_context(talk)
+
+    def __enter__(self) -> Objects:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the git process."""
+        self._open.close()
+
+    def tree(self, revision: str) -> str:
+        """The id of a commit's tree."""
+        if revision not in self._of_commits:
+            [(_, data)] = self._asked([revision])
+            if not data.startswith(b"tree "):
+                raise MachineError(f"{revision} is no commit", where=str(self.root))
+            self._of_commits[revision] = data[5 : data.index(b"\n")].decode()
+        return self._of_commits[revision]
+
+    def listing(self, tree: str) -> tuple[Node, ...]:
+        """The names in one tree, in git's order."""
+        found = self._trees.get(tree)
+        if found is None:
+            [(_, data)] = self._asked([tree])
+            found = tuple(_parsed(data, len(tree) // 2))
+            if len(self._trees) >= _KEPT_TREES:
+                self._trees.clear()
+            self._trees[tree] = found
+        return found
+
+    def child(self, tree: str, path: str) -> Node | None:
+        """What `path` names below a tree, None when there is nothing."""
+        node = Node("", "tree", tree)
+        for part in path.split("/") if path else ():
+            inside = self.listing(node.id) if node.kind == "tree" else ()
+            found = next((each for each in inside if each.name == part), None)
+            if found is None:
+                return None
+            node = found
+        return node
+
+    def files(self, tree: str, prefix: str = "") -> Iterator[Entry]:
+        """Every file below a tree, links and submodules among them; paths begin with `prefix`."""
+        for node in self.listing(tree):
+            path = f"{prefix}{node.name}"
+            if node.kind == "tree":
+                yield from self.files(node.id, f"{path}/")
+            else:
+                yield Entry(path, node.kind, node.id)  # type: ignore[arg-type]
+
+    def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Id → bytes of files."""
+        wanted = list(dict.fromkeys(ids))
+        found = {each: self._blobs[each] for each in wanted if each in self._blobs}
+        for identity, data in self._asked([each for each in wanted if each not in found]):
+            found[identity] = data
+            if self._bytes > _KEPT_BYTES:
+                self._blobs.clear()
+                self._bytes = 0
+            self._blobs[identity] = data
+            self._bytes += len(data)
+        return found
+
+    def digests(self, ids: Iterable[str]) -> dict[str, str]:
+        """Id → sha256 of files ("sha256:" + hex)."""
+        wanted = list(dict.fromkeys(ids))
+        unknown = [each for each in wanted if each not in self._digests]
+        for start in range(0, len(unknown), _AT_ONCE):
+            read = self.blobs(unknown[start : start + _AT_ONCE])
+            self._digests.update({identity: files.sha256(data) for identity, data in read.items()})
+        return {identity: self._digests[identity] for identity in wanted}
+
+    def _asked(self, ids: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Id and bytes of objects, whatever they are."""
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            try:
+                yield from self._answers(part)
+            except OSError as error:
+                raise MachineError(f"git cat-file ended early: {error}", where=str(self.root)) from error
+
+    def _answers(self, ids: list[str]) -> Iterator[tuple[str, bytes]]:
+        asked, answer = self._git.stdin, self._git.stdout
+        assert asked is not None and answer is not None, "opened as pipes"
+        asked.write("".join(f"{each}\n" for each in ids).encode())
+        asked.flush()
+        found = []
+        for identity in ids:  # all are read before one is given out: who stops half way must not find old answers
+            header = answer.readline().split()
+            if len(header) != 3:
+                raise MachineError(
+                    f"the object {identity} is not here", where=str(self.root), advice="git fetch, or git fsck"
+                )
+            size = int(header[2])
+            data = answer.read(size + 1)
+            if len(data) != size + 1:
+                raise MachineError("git cat-file ended early", where=str(self.root), advice="git fsck")
+            found.append((identity, data[:-1]))
+        yield from found
+
+
+class ObjectsTree:
+    """The tree of one commit below `folder`, as `source.Tree`, read through `Objects`."""
+
+    modified: tuple[str, ...] = ()
+
+    def __init__(self, objects: Objects, revision: str, folder: str) -> None:
+        self._objects = objects
+        self.revision = revision
+        found = objects.child(objects.tree(revision), folder)
+        self.id = found.id if found is not None and found.kind == "tree" else None
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, Entry]:
+        listed = self._objects.files(self.id) if self.id else ()
+        return {entry.path: entry for entry in sorted(listed) if not ours(entry.path)}
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Every file below the folder by path, sorted."""
+        return self._entries
+
+    def read(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """The stored bytes of files, the targets of links."""
+        ids = {path: self._id(path) for path in paths}
+        data = self._objects.blobs(ids.values())
+        return {path: data[identity] for path, identity in ids.items()}
+
+    def digests(self, paths: Iterable[str]) -> dict[str, str]:
+        """The sha256 of what `read` gives."""
+        ids = {path: self._id(path) for path in paths}
+        found = self._objects.digests(ids.values())
+        return {path: found[identity] for path, identity in ids.items()}
+
+    def _id(self, path: str) -> str:
+        entry = self._entries.get(path)
+        if entry is None or entry.kind == "submodule":
+            what = "is a repository of its own (a submodule)" if entry else "is not stored in git"
+            raise ConfigurationError(f"{path} {what} at {self.revision[:12]}", where=str(self._objects.root))
+        return entry.id
+
+
+def _parsed(data: bytes, length: int) -> Iterator[Node]:
+    """The names in a tree object. length: bytes of an id. Source: git, Documentation/gitformat (tree objects)."""
+    position = 0
+    while position < len(data):
+        space, end = data.index(b" ", position), data.index(b"\0", position)
+        mode, name = data[position:space], data[space + 1 : end].decode("utf-8", "surrogateescape")
+        if name in ("", ".", "..") or "/" in name:
+            raise ConfigurationError(f"the commit holds the hostile name {name!r}", advice="do not trust this source")
+        position = end + 1 + length
+        kind = "tree" if mode == b"40000" else KINDS.get(mode.decode(), "submodule")
+        yield Node(name, kind, data[end + 1 : position].hex())
