@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.faults import errors, kills, links, power, records, same, signals
+from tests.faults import errors, kills, links, power, records, same, signals, waiting
 from tests.faults.figures import Figure, Settings, show, timed
 from tests.faults.world import World, worlds
 
@@ -27,6 +27,7 @@ Test = Callable[[Sequence[World], Settings], list[Figure]]
 TESTS: dict[str, Test] = {
     "T1": kills.at_every_call,
     "T1b": kills.at_random,
+    "T1c": waiting.at_random,
     "T2": power.cuts,
     "T3": errors.at_every_call,
     "T10": signals.at_random,

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.faults.calls import Call, broken, record
 from tests.faults.figures import Figure, Settings, counted, spread
@@ -17,6 +18,15 @@ from tests.faults.world import STEPS, Step, World
 
 SAMPLED = 72
 RANDOM, RANDOM_FULL = 3, 30
+
+
+class Moment(NamedTuple):
+    """When a step is killed, as a share of its duration. twice: the run after it is killed too, at `second`."""
+
+    step: Step
+    first: float
+    second: float
+    twice: bool
 
 
 def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
@@ -40,22 +50,30 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """One figure: kills of a step with all its children, at a random moment; every fifth run after it is killed too."""
-    dice = random.Random(settings.seed)
-    points = [(step, dice.random(), dice.random(), n % 5 == 4)
-              for step in STEPS for n in range(RANDOM_FULL if settings.full else RANDOM)]  # fmt: skip
-    lasts = {step.name: _duration(worlds[0], step) for step in STEPS}
+    points = moments(STEPS, RANDOM_FULL if settings.full else RANDOM, random.Random(settings.seed))
+    return [counted("T1b", "SIGKILL of a step and its children at a random moment, then again", points,
+                    killed_at(worlds, points, settings))]  # fmt: skip
 
-    def run(number: int, point: tuple[Step, float, float, bool]) -> str:
+
+def moments(steps: Sequence[Step], repeats: int, dice: random.Random) -> list[Moment]:
+    """Random moments of each step."""
+    return [Moment(step, dice.random(), dice.random(), n % 5 == 4) for step in steps for n in range(repeats)]
+
+
+def killed_at(worlds: Sequence[World], points: Sequence[Moment], settings: Settings) -> list[str]:
+    """What is wrong after a kill at these moments and an undisturbed run after it."""
+    lasts = {step: _duration(worlds[0], step) for step in dict.fromkeys(point.step for point in points)}
+
+    def run(number: int, point: Moment) -> str:
         step, first, second, twice = point
         world = worlds[number]
         world.back(step)
         for share in [first, second] if twice else [first]:
-            _killed(world, step, share * lasts[step.name])
+            _killed(world, step, share * lasts[step])
         wrong = world.again(step)
         return f"{step.name} at {first:.2f} of its time: {wrong}" if wrong else ""
 
-    return [counted("T1b", "SIGKILL of a step and its children at a random moment, then again", points,
-                    spread(points, settings.workers, run))]  # fmt: skip
+    return spread(points, settings.workers, run)
 
 
 def _changing(world: World, step: Step) -> list[Call]:

@@ -93,33 +93,35 @@ Outcome = dict[str, Any]
 class World:
     """One throw-away folder with everything that steps read and write. code: the package as it is installed."""
 
-    def __init__(self, folder: Path, code: Path, helm_major: int = 4) -> None:
+    def __init__(self, folder: Path, code: Path, helm_major: int = 4, steps: Sequence[Step] = STEPS) -> None:
         self.root = folder / "world"
         self.kept = folder / "kept"
         self.code = code
         self.helm_major = helm_major
+        self.steps = steps
         self.source = self.root / "source"
         self.state = self.source / ".pipeline/state.jsonl"
         self.store = self.root / "store"
         self.expected: dict[str, Outcome] = {}
         for place in (self.root / "tmp", self.root / "snapshots", self.kept):
             place.mkdir(parents=True)
-        self._checkout()
+        (self.root / "site.yaml").write_text(SITE.format(root=self.root))
+        repo = Repo(self.source, self.root / "gitconfig")
+        self._fill(repo)
+        shutil.rmtree(self.source / ".git/hooks")
+        repo.git("add", "-A")
+        repo.git("-c", "user.useConfigOnly=false", "commit", "-q", "--date=2026-01-01T00:00:00Z", "-m", "change")
 
     @property
     def places(self) -> tuple[Path, ...]:
         """The folders that steps write to, but for the source's own."""
         return (self.state.parent, self.root / "snapshots", self.root / "released", self.store)
 
-    def _checkout(self) -> None:
-        repo = Repo(self.source, self.root / "gitconfig")
+    def _fill(self, repo: Repo) -> None:
+        """The files of the checkout."""
         repo.put("pipeline.yaml", PIPELINE.format(root=self.root))
-        (self.root / "site.yaml").write_text(SITE.format(root=self.root))
         repo.put("charts/common/Chart.yaml", CHART)
         repo.put("charts/common/templates/map.yaml", MAP)
-        shutil.rmtree(self.source / ".git/hooks")
-        repo.git("add", "-A")
-        repo.git("-c", "user.useConfigOnly=false", "commit", "-q", "--date=2026-01-01T00:00:00Z", "-m", "change")
 
     def environment(self, step: Step, **more: str) -> dict[str, str]:
         return {
@@ -149,7 +151,7 @@ class World:
 
     def ready(self) -> World:
         """Run the chain undisturbed, keeping the world before and the outcome after each step."""
-        for step in STEPS:
+        for step in self.steps:
             if step.before:
                 step.before(self)
             copy(self.root, self.kept / step.name)
