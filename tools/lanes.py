@@ -73,24 +73,21 @@ def test() -> int:
     building.wait()
     results.append(("waiting for builds", True, time.monotonic() - start))
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
-        results += with_systems(("systems", "workflows"), Path(folder) / "started.json")
+        results += with_systems(("systems", "workflows", "faults"), Path(folder) / "started.json")
     return verdict(results, began)
 
 
 def faults() -> int:
-    """Kills, failing disks, power cuts and signals; a part of every point unless FULL is set."""
-    debian.install([*BASE_PACKAGES, "measuring"], yes=False)
-    systems.get(BASE_PROGRAMS)()
-    environment.ensure()
-    return run(("faults",), base_environment())
+    """Kills, failing disks, power cuts and signals, with engine and node; a part of every point unless FULL is set."""
+    everything()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
+        return verdict(with_systems(("faults",), Path(folder) / "started.json"), began)
 
 
 def bench() -> int:
     """The benchmarks, with engine and node."""
-    debian.install(list(ALL_PACKAGES), yes=False)
-    systems.get((*BASE_PROGRAMS, *BUILT_PROGRAMS))()
-    systems.kubernetes()
-    environment.ensure()
+    everything()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         started = systems.Started(Path(folder) / "started.json")
         try:
@@ -100,6 +97,14 @@ def bench() -> int:
         finally:
             systems.down(started)
     return 1 if done.returncode else 0
+
+
+def everything() -> None:
+    """Packages, programs, Kubernetes and the virtual environment, made when missing."""
+    debian.install(list(ALL_PACKAGES), yes=False)
+    systems.get((*BASE_PROGRAMS, *BUILT_PROGRAMS))()
+    systems.kubernetes()
+    environment.ensure()
 
 
 def after(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
