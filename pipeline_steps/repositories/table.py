@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline_steps.core.errors import ConfigurationError, NotYet
+from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories.repository import Repository
 
-_LATER = ("github-releases:",)
 _KNOWN = (
-    "oci://host/path, file:///folder, git+https://host/path#branch, chartmuseum+https://host or, to read only, "
-    "https://host/path"
+    "oci://host/path, file:///folder, git+https://host/path#branch, github-releases:owner/repo, "
+    "chartmuseum+https://host or, to read only, https://host/path"
 )
 
 
 def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
     """The repository behind `url`; nothing is asked from it yet.
 
-    Raises NotYet for kinds of a later version, ConfigurationError for anything else.
+    Raises ConfigurationError for anything else.
     """
     if url.startswith("oci://"):
         from pipeline_steps.repositories.oci import OciRepository
@@ -36,8 +35,10 @@ def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
         from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
 
         return ChartmuseumRepository(url, hosts)
-    if url.startswith(_LATER):
-        raise NotYet(f"chart repositories of the kind {url.partition(':')[0]}", where=url)
+    if url.startswith("github-releases:"):
+        from pipeline_steps.repositories.github_releases import GithubReleases
+
+        return GithubReleases(url, hosts)
     if url.startswith(("https://", "http://")):
         from pipeline_steps.repositories.https import HttpsRepository
 

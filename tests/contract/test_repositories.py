@@ -11,12 +11,13 @@ import pytest
 
 from pipeline_steps.charts import archive
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, NotYet, Unreachable
+from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, Unreachable
 from pipeline_steps.repositories.oci import OciRepository, prepare
 from pipeline_steps.repositories.repository import Publication, Repository
 from pipeline_steps.repositories.table import open_repository
 from tests.support.chartmuseum import chartmuseum
 from tests.support.charts import packed, signed
+from tests.support.github import Github, github
 from tests.support.gits import bare
 from tests.support.registries import free_port, registry
 
@@ -33,11 +34,23 @@ def museum() -> Iterator[str]:
         yield running.url
 
 
-@pytest.fixture(params=["oci", "file", "git", "chartmuseum"])
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Github]:
+    with github() as running:
+        yield running
+        assert running.wrong == []
+
+
+@pytest.fixture(params=["oci", "file", "git", "chartmuseum", "github"])
 def repository(
-    request: pytest.FixtureRequest, host: str, museum: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, host: str, museum: str, hub: Github, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Repository:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    if request.param == "github":
+        for name, value in hub.environment.items():
+            monkeypatch.setenv(name, value)
+        hub.repository(place := f"o/r{abs(hash(str(tmp_path)))}")
+        return open_repository(f"github-releases:{place}", {})
     return empty(request.param, museum if request.param == "chartmuseum" else host, tmp_path)
 
 
@@ -160,13 +173,9 @@ def test_a_dead_registry_is_never_absent() -> None:
         open_repository(f"oci://127.0.0.1:{free_port()}/charts", {}).find("hello", "1.0.0")
 
 
-@pytest.mark.parametrize("url", ["github-releases:o/r"])
-def test_kinds_of_a_later_version_say_so(url: str) -> None:
-    with pytest.raises(NotYet, match="not yet"):
-        open_repository(url, {})
-
-
-@pytest.mark.parametrize("url", ["oci://h", "oci://h/p:1", "file://host/x", "ftp://h", "x", "git+http://h/x"])
+@pytest.mark.parametrize(
+    "url", ["oci://h", "oci://h/p:1", "file://host/x", "ftp://h", "x", "git+http://h/x", "github-releases:o"]
+)
 def test_what_is_no_repository(url: str) -> None:
     with pytest.raises(ConfigurationError):
         open_repository(url, {})
@@ -215,7 +224,7 @@ def test_one_version_with_different_content_is_never_published_twice(repository:
     assert published.count(True) <= (1 if repository.guarantees.atomic else 8)
     told = [chart.tar_digest if won else None for chart, won in zip(charts, published, strict=True)]
     assert (found.tar_digest if found else None) in told, "what stands there is of one who was told so"
-    if repository.url.startswith(("file:", "git+")):
+    if repository.url.startswith(("file:", "git+", "github-releases:")):
         assert published.count(True) == 1
 
 

@@ -1,0 +1,192 @@
+"""Releases of a GitHub repository as places for packed charts: one for each version, with archive and .prov as assets.
+
+A release is made as a draft and published whole. What a killed publisher or another program left half done is
+completed; what was published stays. Source: GitHub documentation, "Releases" and "Release assets".
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Container, Iterator
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlencode
+
+import msgspec
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.services.github import BYTES, Github, decoded, refusal
+from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.files import sha256
+
+log = logging.getLogger(__name__)
+
+#: What a draft of ours is called until it is published: people's own drafts are left alone.
+_DRAFT = "{tag} (being published)"
+
+
+class Asset(msgspec.Struct, frozen=True):
+    """A file of a release. digest: "sha256:" + hex; None from before GitHub computed them. size: in bytes."""
+
+    id: int
+    name: str
+    state: str
+    size: int
+    browser_download_url: str
+    digest: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        return self.state == "uploaded"
+
+    def stores(self, name: str) -> bool:
+        """Was it uploaded as `name`? GitHub may store another letter for a special one, like +."""
+        return bool(re.fullmatch(re.escape(name).replace(r"\+", "."), self.name))
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A release or a draft. upload_url: an RFC 6570 template."""
+
+    id: int
+    tag_name: str
+    draft: bool
+    upload_url: str
+    name: str | None = None
+    assets: tuple[Asset, ...] = ()
+
+    def asset(self, name: str) -> Asset | None:
+        """The file that was uploaded whole as `name`."""
+        return next((one for one in self.assets if one.stores(name) and one.whole), None)
+
+
+class Wanted(NamedTuple):
+    """A release to be. target: the branch a missing tag is put on; name, tgz: of the archive."""
+
+    tag: str
+    target: str
+    prerelease: bool
+    name: str
+    tgz: bytes
+    provenance: bytes | None
+
+    @property
+    def files(self) -> list[tuple[str, bytes]]:
+        """Names and bytes, in the order of their upload."""
+        signature = [] if self.provenance is None else [(f"{self.name}.prov", self.provenance)]
+        return [*signature, (self.name, self.tgz)]
+
+
+class Releases:
+    """The releases of one repository. downloads: what the URLs of their assets begin with."""
+
+    def __init__(self, github: Github) -> None:
+        self._github = github
+        self.downloads = f"{github.web}/{github.repository}/releases/download/"
+
+    def find(self, tag: str) -> Release | None:
+        """The published release of a tag; drafts are not found by their tags."""
+        answer = self._github.call("GET", f"/releases/tags/{quote(tag)}", allowed={404})
+        if answer.status == 404:
+            self._github.seen()
+            return None
+        return decoded(answer, Release)
+
+    def all(self) -> Iterator[Release]:
+        """Every release, and the drafts that this login may see."""
+        return self._github.pages("/releases", Release)
+
+    def asset(self, place: str) -> Asset | None:
+        """The asset at TAG/FILE, as its URL writes them; None when it is absent."""
+        tag, _, name = unquote(place).rpartition("/")
+        release = self.find(tag)
+        return release.asset(name) if release else None
+
+    def download(self, place: str) -> bytes | None:
+        """An asset as everybody gets it, or through the API where only this login may; None when it is absent."""
+        answer = self._github.public(f"{self.downloads}{place}", cap=archives.LARGEST)
+        if answer.status == 200:
+            return answer.body
+        if answer.status != 404:
+            raise refusal(answer)
+        asset = self.asset(place)
+        return self.read(asset) if asset else None
+
+    def read(self, asset: Asset) -> bytes:
+        """The bytes of an asset, by the API, which sends us to a store that gets no token."""
+        path = f"/releases/assets/{asset.id}"
+        return self._github.call("GET", path, accept=BYTES, cap=archives.LARGEST).body
+
+    def digest(self, asset: Asset) -> str:
+        """What GitHub computed, or we of the bytes it sends."""
+        return asset.digest or sha256(self.read(asset))
+
+    def have(self, wanted: Wanted) -> Release:
+        """The published release of the tag: made now, completed, or as it was published with whatever archive."""
+        release = self.find(wanted.tag) or self._make(wanted)
+        return release if release.asset(wanted.name) else self._fill(release, wanted)
+
+    def _make(self, wanted: Wanted) -> Release:
+        """Publish a release with its files; that of another publisher who was first, if so."""
+        new = {
+            "tag_name": wanted.tag,
+            "target_commitish": wanted.target,
+            "name": _DRAFT.format(tag=wanted.tag),
+            "draft": True,
+            "prerelease": wanted.prerelease,
+        }
+        draft = decoded(self._github.call("POST", "/releases", body=new, idempotent=True), Release)
+        self._upload(draft, wanted)
+        final = {"name": wanted.tag, "draft": False, "make_latest": "legacy"}
+        path = f"/releases/{draft.id}"
+        answer = self._github.call("PATCH", path, body=final, allowed={404, 422}, idempotent=True)
+        if answer.status == 200:
+            return decoded(answer, Release)
+        there = self.find(wanted.tag)
+        if there is None:
+            raise refusal(answer)
+        log.info("%s: another publisher was first", wanted.tag)
+        self._github.call("DELETE", path, allowed={404})
+        return there
+
+    def _fill(self, release: Release, wanted: Wanted) -> Release:
+        """A published release without archive, with the files wanted: nobody here leaves such, other programs do."""
+        log.info("%s: its release has no archive, which is uploaded now", wanted.tag)
+        self._upload(release, wanted)
+        filled = self._again(release)
+        asset, signature = filled.asset(wanted.name), filled.asset(f"{wanted.name}.prov")
+        ours = asset is not None and self.digest(asset) == sha256(wanted.tgz)
+        if not ours or not signature or wanted.provenance in (None, self.read(signature)):
+            return filled
+        self._remove(signature)  # left there by somebody whose archive did not come
+        self._upload(release, wanted)
+        return self._again(release)
+
+    def _again(self, release: Release) -> Release:
+        return decoded(self._github.call("GET", f"/releases/{release.id}"), Release)
+
+    def _remove(self, asset: Asset) -> None:
+        self._github.call("DELETE", f"/releases/assets/{asset.id}", allowed={404})
+
+    def _upload(self, release: Release, wanted: Wanted) -> None:
+        """Upload the files that are not there; a draft may be gone by now, which its publication tells."""
+        for name, data in wanted.files:
+            http.retrying(lambda name=name, data=data: self._send(release, name, data), budget=self._github.budget)
+
+    def _send(self, release: Release, name: str, data: bytes) -> None:
+        """Upload a file. Raises TryAgain when half of it stood there: GitHub's 502 may leave such (state starter)."""
+        url = f"{release.upload_url.partition('{')[0]}?{urlencode({'name': name})}"
+        answer = self._github.call("POST", url, body=data, allowed={404, 422}, idempotent=True)
+        if answer.status != 422:
+            return
+        there = [one for one in self._github.pages(f"/releases/{release.id}/assets", Asset) if one.stores(name)]
+        if not there:
+            raise refusal(answer)
+        if not there[0].whole:
+            self._remove(there[0])
+            raise http.TryAgain(f"{name} was uploaded by half", where=release.tag_name, retry_after=0)
+
+    def sweep(self, tags: Container[str]) -> None:
+        """Remove the drafts that killed publishers left of releases that are published by now."""
+        for release in self.all():
+            if release.draft and release.tag_name in tags and release.name == _DRAFT.format(tag=release.tag_name):
+                self._github.call("DELETE", f"/releases/{release.id}", allowed={404})

@@ -1,0 +1,90 @@
+"""The index.yaml on the branch that GitHub Pages serves: read, and replaced only as it was read.
+
+GitHub compares the sha of the blob that is replaced. Source: GitHub documentation, "Repository contents", "Git
+database".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pipeline_steps.core.errors import Conflict, MachineError
+from pipeline_steps.repositories import index
+from pipeline_steps.services.github import RAW, Github, decoded, explain, refusal
+
+BRANCH = "gh-pages"
+INDEX = "index.yaml"
+
+
+class _Object(msgspec.Struct, frozen=True):
+    """What is told of a git object."""
+
+    sha: str
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """What is told of a file that was committed."""
+
+    content: _Object
+
+
+class Branch:
+    """The pages branch of one repository, as far as its index goes. where: said in errors."""
+
+    def __init__(self, github: Github, where: str) -> None:
+        self._github = github
+        self.where = f"{where}#{BRANCH}/{INDEX}"
+
+    def read(self) -> bytes | None:
+        """The index as it is now; None when there is none."""
+        path = f"/contents/{INDEX}?ref={BRANCH}"
+        answer = self._github.call("GET", path, accept=RAW, allowed={404}, cap=index.LARGEST)
+        if answer.status == 404:
+            self._github.seen()
+            return None
+        return answer.body
+
+    def replace(self, before: bytes | None, after: bytes, message: str) -> None:
+        """Commit the index, if it is still `before`. Raises Conflict."""
+        body = {"message": message, "content": base64.b64encode(after).decode(), "branch": BRANCH}
+        if before is not None:
+            body["sha"] = _blob(before)
+        answer = self._github.call("PUT", f"/contents/{INDEX}", body=body, allowed={409, 422})
+        words = explain(answer.body)
+        # 409 is said of rules that forbid the commit, too; 422 of a file that is there, against what was read.
+        if (answer.status == 409 and "violation" not in words) or (answer.status == 422 and '"sha"' in words):
+            raise Conflict("the index was changed meanwhile", where=self.where, advice="start again")
+        if answer.status in (409, 422):
+            raise refusal(answer)
+        if decoded(answer, _Stored).content.sha != _blob(after):
+            raise MachineError("GitHub stored another index than it was sent", where=self.where)
+
+    def begin(self, data: bytes) -> bool:
+        """Make the branch with an index as its only file; False when there is such a branch."""
+        if self._github.call("GET", f"/git/ref/heads/{BRANCH}", allowed={404}).status == 200:
+            return False
+        file = {"path": INDEX, "mode": "100644", "type": "blob", "content": data.decode()}
+        tree = self._make("trees", {"tree": [file]})
+        commit = self._make("commits", {"message": f"Begin {INDEX}", "tree": tree, "parents": []})
+        new = {"ref": f"refs/heads/{BRANCH}", "sha": commit}
+        answer = self._github.call("POST", "/git/refs", body=new, allowed={422}, idempotent=True)
+        if answer.status == 422 and "exists" not in explain(answer.body):
+            raise refusal(answer)
+        return answer.status == 201
+
+    def _make(self, kind: str, fields: Mapping[str, Any]) -> str:
+        return decoded(self._github.call("POST", f"/git/{kind}", body=fields, idempotent=True), _Object).sha
+
+
+def _blob(data: bytes) -> str:
+    """The name git gives a file's content.
+
+    >>> _blob(b"")
+    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

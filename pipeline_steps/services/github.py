@@ -1,0 +1,223 @@
+"""GitHub's REST API for one of its repositories: login, paging, errors, rate limits.
+
+The token goes to the API's own origin and to its host for uploads, nowhere else.
+Source: GitHub documentation, "REST API", version 2022-11-28; the same for github.com and GitHub Enterprise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+from collections.abc import Container, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from pipeline_steps.core.errors import AccessRefused, ConfigurationError, MachineError, PipelineError
+from pipeline_steps.oci import hosts as table
+from pipeline_steps.oci.credentials import from_hosts
+from pipeline_steps.oci.hosts import Host
+from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.redact import register
+
+T = TypeVar("T")
+
+PUBLIC = "https://api.github.com"
+VERSION = "2022-11-28"
+JSON = "application/vnd.github+json"
+#: A file of the repository as it is, up to 100 MB; as JSON only the first MB is told.
+RAW = "application/vnd.github.raw+json"
+BYTES = "application/octet-stream"
+#: Seconds one read or write may take; and to wait after a limit that does not say how long it lasts ("Rate limits").
+TIMEOUT = 120.0
+_PAUSE = 60.0
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
+#: Letters a header takes: a line break would split it.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+def explain(body: bytes) -> str:
+    """GitHub's message with what it says of each field, or the first words of a body that has none.
+
+    >>> explain(b'{"message": "Validation Failed", "errors": [{"field": "tag_name", "code": "already_exists"}]}')
+    'Validation Failed (tag_name already_exists)'
+    """
+    with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
+        said = json.loads(body)
+        errors = [one if isinstance(one, str) else _words(one) for one in said.get("errors") or []]
+        detail = f" ({'; '.join(errors)})" if errors else ""
+        return f"{said['message']}{detail}"[:500]
+    return http.excerpt(body)
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    return str(error.get("message") or f"{error.get('field')} {error.get('code')}")
+
+
+def later(answer: http.Response) -> http.TryAgain | None:
+    """The error for "not now". Rate limits are told with 429 or 403, and by when they end, in seconds since 1970."""
+    words = explain(answer.body)
+    exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
+    limited = exhausted or "retry-after" in answer.headers or "rate limit" in words
+    if answer.status not in http.TEMPORARY and not (answer.status == 403 and limited):
+        return None
+    error = http.temporary(answer, explain)
+    if error.retry_after is None and answer.status in (403, 429):
+        error.retry_after = _until(answer.headers) if exhausted else _PAUSE
+    return error
+
+
+def _until(headers: Mapping[str, str]) -> float:
+    """Seconds until the rate limit starts anew, by the server's own clock.
+
+    >>> _until({"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"})
+    7.0
+    """
+    from email.utils import parsedate_to_datetime
+
+    try:
+        then = float(headers["x-ratelimit-reset"])
+        return max(0.0, then - parsedate_to_datetime(headers["date"]).timestamp())
+    except (KeyError, ValueError, TypeError):
+        return _PAUSE
+
+
+def web(api: str) -> str:
+    """Where people see what an API serves.
+
+    >>> web("https://api.github.com"), web("https://git.example.com/api/v3")
+    ('https://github.com', 'https://git.example.com')
+    """
+    parts = urlsplit(api)
+    return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"
+
+
+def uploads(api: str) -> str:
+    """Where an API has uploads sent, unless it takes them itself.
+
+    >>> uploads("https://api.github.com")
+    'https://uploads.github.com'
+    """
+    return web(api).replace("://", "://uploads.", 1)
+
+
+class Github:
+    """Requests about one repository, "owner/name"; paths are those below it.
+
+    $GITHUB_API_URL says which GitHub. The token is the password that `hosts` has for the repository or the API's
+    host, else $GITHUB_TOKEN; without one, requests are anonymous. budget: seconds for the tries of one request.
+    """
+
+    def __init__(
+        self,
+        repository: str,
+        hosts: Mapping[str, Host],
+        *,
+        environ: Mapping[str, str] | None = None,
+        budget: float = http.BUDGET,
+    ) -> None:
+        known = os.environ if environ is None else environ
+        self._api = (known.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
+        host = self._api.partition("://")[2].partition("/")[0]
+        _, entry = table.of(dict(hosts), host)
+        local = host.startswith(("localhost:", "127.", "[::1]"))
+        if not self._api.startswith("https://") and not (
+            self._api.startswith("http://") and (entry.plain_http or local)
+        ):
+            raise ConfigurationError("GITHUB_API_URL is no https:// URL", where=http.shown(self._api))
+        self.repository = repository
+        self.web = web(self._api)
+        self.budget = budget
+        self._root = f"{self._api}/repos/{repository}"
+        self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, explain=explain, later=later)
+        self._seen = functools.cache(lambda: self.call("GET", ""))
+        self._token = functools.cache(lambda: self._find_token(host, hosts, known))
+
+    def _find_token(self, host: str, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
+        page = self.web.partition("://")[2]
+        login = from_hosts(page, self.repository, hosts) or from_hosts(host, self.repository, hosts)
+        token = login.password if login else register(environ.get("GITHUB_TOKEN", "").strip())
+        if token and not _TOKEN.fullmatch(token):
+            raise ConfigurationError("the token for GitHub has letters that no token has", where=page)
+        return token
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | bytes | None = None,
+        accept: str = JSON,
+        allowed: Container[int] = (),
+        cap: int = http.CAP,
+        idempotent: bool | None = None,
+    ) -> http.Response:
+        """The answer, 2xx or with a status in `allowed`. path: below the repository, or a URL that GitHub gave.
+
+        body: sent as JSON, bytes as they are. idempotent: may be sent again when the answer is lost (None: by method).
+        Raises AccessRefused (401, 403, 404: it may be hidden), Temporary, MachineError.
+        """
+        url = path if "://" in path else f"{self._root}{path}"
+        if http.origin(url) not in (http.origin(self._api), http.origin(uploads(self._api))):
+            what = f"GitHub names a URL of another host, which gets no token: {http.shown(url)}"
+            raise MachineError(what, where=self._root)
+        headers = {"Accept": accept, "X-GitHub-Api-Version": VERSION}
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if data is not None:
+            headers["Content-Type"] = BYTES if isinstance(body, bytes) else "application/json"
+        answer = self._client.request(
+            method, url, headers=headers, body=data, cap=cap, budget=self.budget, idempotent=idempotent
+        )
+        if not 200 <= answer.status < 300 and answer.status not in allowed:
+            raise refusal(answer)
+        return answer
+
+    def public(self, url: str, *, cap: int = http.CAP) -> http.Response:
+        """What anybody gets at a URL, sent without the token, whatever its status."""
+        return self._client.request("GET", url, cap=cap, budget=self.budget)
+
+    def pages(self, path: str, kind: type[T]) -> Iterator[T]:
+        """The items of a list as values of `kind`, from all its pages."""
+        joint = "&" if "?" in path else "?"
+        url = f"{self._root}{path}{joint}per_page=100"
+        seen: set[str] = set()
+        while url not in seen:
+            seen.add(url)
+            answer = self.call("GET", url)
+            yield from decoded(answer, list[kind])  # type: ignore[valid-type]
+            following = _NEXT.search(answer.headers.get("link", ""))
+            if following:
+                url = urljoin(url, following[1])
+
+    def seen(self) -> None:
+        """Raises AccessRefused unless the repository can be seen: only then does 404 for a part of it mean absent."""
+        self._seen()
+
+
+def decoded(answer: http.Response, kind: type[T]) -> T:
+    """The JSON of an answer as a value of `kind`. Raises MachineError where it is none."""
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MachineError(f"not the answer GitHub documents: {error}", where=http.shown(answer.url)) from error
+
+
+def refusal(answer: http.Response) -> PipelineError:
+    """The error for a status that nobody expected."""
+    error = http.refusal(answer, explain)
+    token = "set GITHUB_TOKEN, or name a token as password in `hosts`"
+    if answer.status == 404:
+        return AccessRefused(
+            error.what, where=error.where, advice=f"it is not there, or hidden from this login: {token}"
+        )
+    if 300 <= answer.status < 400:
+        return MachineError(error.what, where=error.where, advice="the repository was renamed: write its new name")
+    if isinstance(error, AccessRefused):
+        error.advice = token if answer.status == 401 else "the token needs the right: contents, write"
+    return error
