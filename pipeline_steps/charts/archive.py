@@ -6,6 +6,7 @@ Which files belong into a chart stands in `gather`, what they depend on in `depe
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import zlib
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from pipeline_steps.charts import tar
+from pipeline_steps.charts import tar, values
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError
 
@@ -77,7 +78,12 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
     if len(files) > tar.MOST_MEMBERS or sum(map(len, files.values())) > tar.LARGEST_TOTAL:
         what = f"the chart has {len(files)} files of {sum(map(len, files.values()))} bytes, too much for a chart"
         raise ConfigurationError(what, where=where, advice="leave files out by .helmignore")
-    return Archive(metadata.name, metadata.version, _sha256(stream), compressed(stream))
+    tgz = compressed(stream)
+    if len(tgz) > LARGEST or len(stream) > _allowed(tgz):
+        size = f"packs to {len(tgz)} bytes"
+        what = f"more than {LARGEST}" if len(tgz) > LARGEST else f"and unpacks to more than {LARGEST_RATIO} times that"
+        raise ConfigurationError(f"the chart {size}, {what}", where=where, advice="leave files out by .helmignore")
+    return Archive(metadata.name, metadata.version, _sha256(stream), tgz)
 
 
 def compressed(stream: bytes) -> bytes:
@@ -175,7 +181,7 @@ def decompressed(tgz: bytes, where: str = "", error: type[PipelineError] = Evide
         raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")
     if tgz[:3] != b"\x1f\x8b\x08":
         raise refuse("it is not a gzip file")
-    allowed = min(_LARGEST_TAR, max(_WORTH, len(tgz) * LARGEST_RATIO))
+    allowed = _allowed(tgz)
     machine = zlib.decompressobj(31)
     try:
         stream = machine.decompress(tgz, allowed + 1)
@@ -193,12 +199,20 @@ def decompressed(tgz: bytes, where: str = "", error: type[PipelineError] = Evide
     return stream
 
 
+def _allowed(tgz: bytes) -> int:
+    """How many bytes an archive may unpack to."""
+    return min(_LARGEST_TAR, max(_WORTH, len(tgz) * LARGEST_RATIO))
+
+
 def _as_helm_demands(files: Mapping[str, bytes], where: str) -> None:
-    """What `helm package` refuses: a schema that is not JSON, something in charts/ that is no chart."""
+    """What `helm package` refuses: values or a schema it cannot read, something in charts/ that is no chart."""
     for name, data in files.items():
-        if name.rpartition("/")[2] == "values.schema.json" and _chart_root(name, files):
+        folder, _, last = name.rpartition("/")
+        if last == "values.yaml" and _is_chart(folder, files):
+            values.check(data, _at(where, name))
+        if last == "values.schema.json" and _is_chart(folder, files):
             try:
-                json.loads(data)
+                json.loads(data.removeprefix(codecs.BOM_UTF8))
             except (ValueError, RecursionError) as problem:
                 raise ConfigurationError(f"not JSON: {problem}", where=_at(where, name))
         if name.startswith("charts/"):
@@ -212,8 +226,10 @@ def _as_helm_demands(files: Mapping[str, bytes], where: str) -> None:
                 )
 
 
-def _chart_root(name: str, files: Mapping[str, bytes]) -> bool:
-    return name.removesuffix("values.schema.json") + "Chart.yaml" in files
+def _is_chart(folder: str, files: Mapping[str, bytes]) -> bool:
+    """Is it the package's folder, or one of a chart in charts/?"""
+    parts = folder.split("/") if folder else []
+    return set(parts[::2]) <= {"charts"} and len(parts) % 2 == 0 and _at(folder, "Chart.yaml") in files
 
 
 def _at(where: str, name: str) -> str:

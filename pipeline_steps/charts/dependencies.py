@@ -155,6 +155,10 @@ def _fitting(dependency: Dependency, locked: str | None, versions: list[str], pl
 
 def _nowhere(dependency: Dependency, place: str) -> ConfigurationError:
     where = f"{place}/Chart.yaml".lstrip("/")
+    if dependency.local:  # those of Chart.yaml are there already
+        what = f"requirements.yaml names the folder {dependency.folder} for the dependency {dependency.name}"
+        advice = "write apiVersion: v2 and the dependencies into Chart.yaml, or vendor it in charts/"
+        return ConfigurationError(what, where=where, advice=advice)
     if not dependency.repository:
         what = f"the dependency {dependency.name} has no repository and is not in charts/"
         return ConfigurationError(

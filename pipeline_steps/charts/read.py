@@ -80,6 +80,7 @@ def read_metadata(
         raise reader.fail("apiVersion", f"apiVersion {api!r} is not v1 or v2", "write v2")
     if kind not in ("application", "library"):
         raise reader.fail("type", f"type {kind!r} is neither application nor library", "write application")
+    reader.shaped()
     return Metadata(
         name=name,
         version=number,
@@ -103,7 +104,7 @@ def read_dependencies(
 
 
 def _dependencies(node: Node | None, where: str, strict: bool, error: type[PipelineError]) -> tuple[Dependency, ...]:
-    if node is None or (isinstance(node, Scalar) and node.meaning == "null"):
+    if node is None or _nothing(node):
         return ()
     if not isinstance(node, Sequence):
         raise error("dependencies is not a list", where=f"{where}:{node.line + 1}", advice="write - name: … entries")
@@ -121,6 +122,9 @@ def _dependencies(node: Node | None, where: str, strict: bool, error: type[Pipel
 
 
 def _dependency(fields: _Fields) -> Dependency:
+    for key in ("tags", "import-values"):
+        fields.listed(key)
+    fields.truth("enabled")
     name, alias = fields.needed("name"), fields.text("alias") or None
     if not NAME.fullmatch(name) and not ALIAS.fullmatch(name):
         raise fields.fail("name", f"dependency name {name!r} is not allowed", "use letters, digits, - and _")
@@ -170,6 +174,45 @@ class _Fields:
         if _CONTROL.search(node.value):
             raise self.fail(key, f"{key} contains control characters: {node.value!r}", "remove them")
         return node.value
+
+    def shaped(self) -> None:
+        """What helm demands of the keys that nothing here asks for. Source: helm, pkg/chart/v2/metadata.go."""
+        for key in ("home", "icon", "kubeVersion", "condition", "tags"):
+            self.text(key)
+        self.truth("deprecated")
+        for key in ("sources", "keywords"):
+            for item in self.listed(key):
+                if not isinstance(item, Scalar):
+                    raise self.fail(key, f"an entry of {key} is not a text", f"write {key}: [a, b]")
+        for item in self.listed("maintainers"):
+            if not isinstance(item, Mapping):
+                raise self.fail("maintainers", "an entry of maintainers is not a mapping", "write - name: … entries")
+            for key in ("name", "email", "url"):
+                _Fields(item, self.where, False, self.error).text(key)
+        annotations = self.node.get("annotations")
+        if not _nothing(annotations) and not isinstance(annotations, Mapping):
+            raise self.fail("annotations", "annotations is not a mapping of keys", "write key: value pairs")
+        for _, item in annotations.items if isinstance(annotations, Mapping) else ():
+            if not isinstance(item, Scalar):
+                raise self.fail("annotations", "an entry of annotations is not a text", "write it as one, behind |")
+
+    def listed(self, key: str) -> list[Node]:
+        """The entries of the list below `key`, none when it is absent or null."""
+        node = self.node.get(key)
+        if _nothing(node):
+            return []
+        if not isinstance(node, Sequence):
+            raise self.fail(key, f"{key} is not a list", f"write {key}: [a, b]")
+        return node.items
+
+    def truth(self, key: str) -> None:
+        node = self.node.get(key)
+        if not _nothing(node) and not (isinstance(node, Scalar) and node.meaning == "bool"):
+            raise self.fail(key, f"{key} is neither true nor false", f"write {key}: true")
+
+
+def _nothing(node: Node | None) -> bool:
+    return node is None or (isinstance(node, Scalar) and node.meaning == "null")
 
 
 def _without_nothing(fields: Any) -> dict[str, Any]:

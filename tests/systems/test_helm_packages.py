@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.charts import archive, gather, version
+from pipeline_steps.charts import archive, version
 from pipeline_steps.charts.metadata import oci_annotations
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.core.errors import ConfigurationError
@@ -24,6 +24,7 @@ from pipeline_steps.repositories.table import open_repository
 from tests.support.charts import files, packed
 from tests.support.helms import helm
 from tests.support.registries import registry
+from tests.support.sources import gathered, written
 
 Helm = Callable[..., str]
 BOTH = [3, 4]
@@ -41,32 +42,6 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Helm:
         return ran.stdout + ran.stderr
 
     return call
-
-
-def written(folder: Path, contents: dict[str, bytes]) -> Path:
-    for path, data in contents.items():
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
-    return folder
-
-
-def gathered(folder: Path, root: Path) -> archive.Files:
-    """What `gather` takes of a folder, links as links."""
-    kinds = {
-        path.relative_to(root).as_posix(): "link" if path.is_symlink() else "file"
-        for path in root.rglob("*")
-        if path.is_symlink() or path.is_file()
-    }
-
-    def read(paths: object) -> dict[str, bytes]:
-        places = {path: root / path for path in paths}  # type: ignore[attr-defined]
-        return {
-            path: str(place.readlink()).encode() if kinds[path] == "link" else place.read_bytes()
-            for path, place in places.items()
-        }
-
-    return gather.gather(folder.relative_to(root).as_posix(), kinds, read)
 
 
 def names(tgz: bytes) -> set[str]:

@@ -111,3 +111,26 @@ def test_a_lock() -> None:
     lock = b"dependencies:\n- name: db\n  repository: oci://example.com/c\n  version: 1.0.1\ndigest: sha256:0\n"
     found = read_dependencies(lock, "Chart.lock")
     assert found == (Dependency(name="db", version="1.0.1", repository="oci://example.com/c"),)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("keywords: a\n", "keywords is not a list"), ("sources: [[a]]\n", "an entry of sources is not a text"),
+        ("maintainers: {name: a}\n", "maintainers is not a list"), ("maintainers: [a]\n", "is not a mapping"),
+        ("maintainers: [{name: [a]}]\n", "name is not a text"), ("annotations: [a]\n", "is not a mapping of keys"),
+        ("annotations: {a: [b]}\n", "an entry of annotations is not a text"), ("home: [a]\n", "home is not a text"),
+        ("deprecated: maybe\n", "deprecated is neither true nor false"), ("kubeVersion: 1.20\n", "is read as a float"),
+        ("dependencies: [{name: a, tags: b}]\n", "tags is not a list"),
+        ("dependencies: [{name: a, import-values: b}]\n", "import-values is not a list"),
+        ("dependencies: [{name: a, enabled: b}]\n", "enabled is neither true nor false"),
+    ],
+)  # fmt: skip
+def test_shapes_that_helm_refuses(more: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        read_metadata(f"apiVersion: v2\nname: a\nversion: 1.0.0\n{more}".encode(), "Chart.yaml")
+
+
+def test_nothing_in_place_of_a_list_is_none() -> None:
+    text = b"apiVersion: v2\nname: a\nversion: 1.0.0\nkeywords:\nmaintainers: ~\nannotations: null\ndependencies:\n"
+    assert read_metadata(text, "Chart.yaml").fields.keys() == {"apiVersion", "name", "version"}
