@@ -326,7 +326,8 @@ class Registry:
             return send({})
         answer = send(self._authorizer.header(scopes))
         challenge = answer.headers.get("www-authenticate")
-        if answer.status == 401 and challenge:
+        asked = http.origin(answer.url) == http.origin(url)  # not by a storage that it sent us to
+        if answer.status == 401 and challenge and asked:
             answer = send(self._authorizer.challenged(challenge, scopes))
         if answer.status in (401, 403) and method != "POST":
             raise http.refusal(answer, explain)

@@ -193,6 +193,7 @@ class Client:
             try:
                 data = _read(answer, method, url, sink, cap)
             except BaseException:
+                answer.close()
                 connection.close()
                 raise
             if answer.will_close:

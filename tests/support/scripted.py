@@ -16,8 +16,9 @@ class Request(NamedTuple):
     body: bytes
 
 
-#: Status, headers, body. A Content-Length header is added unless there is one.
-Answer = tuple[int, dict[str, str], bytes]
+#: Status, headers, body. A Content-Length header is added unless there is one; a body in pieces has none, and is sent
+#: as long as somebody listens.
+Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
 
 
 class Scripted(NamedTuple):
@@ -39,9 +40,16 @@ def scripted(answer: Callable[[Request], Answer]) -> Iterator[Scripted]:
             status, headers, data = answer(request)
             requests.append(request)
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            length = {"Content-Length": str(len(data))} if isinstance(data, bytes) else {}
+            for name, value in {**length, **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
+            if not isinstance(data, bytes):
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    for piece in data:
+                        self.wfile.write(piece)
+                return
             if self.command != "HEAD":
                 self.wfile.write(data)
             if int(headers.get("Content-Length", 0)) > len(data):
