@@ -177,12 +177,15 @@ def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> in
 
     What nobody can detect: a forger who recomputes ids (design.md §17).
     """
+    from pipeline_steps.core.config import several
     from pipeline_steps.core.verification import findings
 
     config = None if arguments.state and not arguments.config else step.configuration(arguments)
     hosts = config.hosts if config else {}
+    channels = (config.channels.snapshot.charts, config.channels.production.charts) if config else ()
+    charts = [url for urls in channels for url in several(urls) if url]
     counts: dict[str, int] = {}
-    for finding in findings(state, hosts):
+    for finding in findings(state, hosts, charts):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
         if finding.verdict != "holds":
             print(f"{finding.verdict}: {finding.what}")

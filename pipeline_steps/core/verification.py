@@ -5,11 +5,11 @@ It finds every accident and every edit that does not recompute ids; against a fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.core.errors import EvidenceError, PipelineError
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -24,8 +24,11 @@ class Finding(NamedTuple):
     what: str
 
 
-def findings(state: State, hosts: Mapping[str, Host]) -> Iterator[Finding]:
-    """One finding for each torn line, `uses`, evidence file and output of the records that nothing supersedes."""
+def findings(state: State, hosts: Mapping[str, Host], charts: Sequence[str] = ()) -> Iterator[Finding]:
+    """One finding for each torn line, `uses`, evidence file and output of the records that nothing supersedes.
+
+    charts: URLs of the chart repositories configured now.
+    """
     for path, size in state.torn().items():
         yield Finding("truncated", f"{path}: the last line, {size} bytes without an end; the next step drops it")
     records = state.records()
@@ -43,8 +46,11 @@ def findings(state: State, hosts: Mapping[str, Host]) -> Iterator[Finding]:
         for name, digest in record.evidence.items():
             yield _file(state.folder / name, digest, f"{_name(record)} evidence {name}")
         for name, value in record.outputs.items():
-            if "@sha256:" in value:
-                yield _output(value, f"{_name(record)} {name} {value}", hosts)
+            what = f"{_name(record)} {name} {value}"
+            if "@sha256:" in value and name.startswith("chart") and not value.startswith(("oci://", "file://")):
+                yield _chart(record, value, what, charts, hosts)
+            elif "@sha256:" in value:
+                yield _output(value, what, hosts)
 
 
 def _name(record: Record) -> str:
@@ -72,6 +78,25 @@ def _output(value: str, what: str, hosts: Mapping[str, Host]) -> Finding:
     if tagged is None:
         return Finding("gone", f"{what}: the tag is gone, the digest is there")
     return Finding("holds", what) if tagged.digest == digest else Finding("changed", f"{what}, now {tagged.digest}")
+
+
+def _chart(record: Record, value: str, what: str, charts: Sequence[str], hosts: Mapping[str, Host]) -> Finding:
+    """Does its repository have the recorded archive under that version? An older index in its place is noticed here."""
+    from pipeline_steps.repositories.table import open_repository
+
+    known = [*charts, *record.parameters.get("charts", [])]
+    url = max((one for one in known if value.startswith(one.rstrip("/"))), key=len, default=None)
+    if url is None:
+        return Finding("cannot be reached", f"{what}: it is in no repository that is configured now")
+    try:
+        found = open_repository(url, hosts).find(record.subject, str(record.parameters["version"]))
+    except EvidenceError as error:
+        return Finding("changed", f"{what}: {error}")
+    except PipelineError as error:
+        return Finding("cannot be reached", f"{what}: {error}")
+    if found is None:
+        return Finding("gone", what)
+    return Finding("holds", what) if found.reference == value else Finding("changed", f"{what}, now {found.reference}")
 
 
 def _file(path: Path, digest: str, what: str) -> Finding:
