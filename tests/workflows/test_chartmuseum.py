@@ -1,0 +1,116 @@
+"""A release by way of ChartMuseum, and what is noticed when its storage is taken back to an earlier day.
+
+ChartMuseum is a double (tests/support/chartmuseum.py); git and both helms are real.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.chartmuseum import Museum, chartmuseum
+from tests.support.charts import packed
+from tests.support.gits import Repo
+from tests.support.helms import helm
+
+PIPELINE = """\
+charts: [{{path: charts/common, tests: {{none: "tested through its dependents"}}}}]
+channels:
+  snapshot: {{charts: "{url}/snapshots"}}
+  production: {{charts: "{url}/stable"}}
+hosts: {{"{host}": {{username: ci, password: "${{MUSEUM}}"}}}}
+"""
+CHART = "apiVersion: v2\nname: common\nversion: 1.0.0\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+
+
+class Line:
+    """A checkout with one chart, and the command line on it."""
+
+    def __init__(self, folder: Path, museum: Museum) -> None:
+        self.folder, self.museum = folder, museum
+        self.repo = Repo(folder / "source", folder / "gitconfig")
+        self.repo.put("pipeline.yaml", PIPELINE.format(url=museum.url, host=museum.host))
+        self.repo.put("charts/common/Chart.yaml", CHART)
+        self.repo.put("charts/common/templates/map.yaml", MAP)
+        self.repo.commit()
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        path = f"{helm(4).parent}:{os.environ['PATH']}"
+        environment = {"PATH": path, "HOME": str(self.folder), "MUSEUM": "secret"}
+        environment["GIT_CONFIG_GLOBAL"] = str(self.repo.config)
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+
+    def ok(self, *words: str) -> subprocess.CompletedProcess[str]:
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def output(self, step: str) -> str:
+        lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
+        found = [record["outputs"]["chart"] for record in map(json.loads, lines) if record["step"] == step]
+        return str(found[-1])
+
+    def storage(self) -> tuple[Any, Any]:
+        return copy.deepcopy(self.museum.files), copy.deepcopy(self.museum.index)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    with chartmuseum(depth=1) as museum:
+        museum.login = ("ci", "secret")
+        yield Line(tmp_path, museum)
+
+
+def test_rollback_of_a_channel_is_noticed(line: Line, tmp_path: Path) -> None:
+    """Rollback: an older index with its files. Consistent in itself; the records of what was published tell."""
+    line.ok("check")
+    before_snapshot = line.storage()
+    line.ok("snapshot")
+    line.ok("integration_test")
+    line.ok("tag_release", "--local")
+    before_promote = line.storage()
+    line.ok("promote")
+    for major in (3, 4):
+        login = ["--username", "ci", "--password", "secret", "--repo", f"http://{line.museum.host}/stable"]
+        command = [str(helm(major)), "pull", "common", "--version", "1.0.0", *login, "--destination", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, env={"HOME": str(tmp_path), "PATH": "/bin"})
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "common-1.0.0.tgz").read_bytes() == line.museum.files["stable/common-1.0.0.tgz"]
+        (tmp_path / "common-1.0.0.tgz").unlink()
+    assert "already done" in line.ok("promote").stderr
+    assert "holds" in line.ok("state", "verify").stdout
+
+    line.museum.files, line.museum.index = before_promote
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "gone: promote of common" in done.stdout
+    published = line.output("promote")
+    assert "already done" not in line.ok("promote").stderr
+    assert line.output("promote") == published, "the very bytes again"
+
+    line.museum.files, line.museum.index = before_snapshot
+    done = line.run("promote", "--again")
+    assert done.returncode == 4 and "is gone" in done.stderr
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "gone: snapshot of common" in done.stdout
+    assert "already done" not in line.ok("snapshot").stderr
+
+    other = packed("common", more="description: of another day\n")
+    line.museum.files["stable/common-1.0.0.tgz"] = other.tgz
+    line.museum.index["stable/common-1.0.0.tgz"] = {
+        "name": "common", "version": "1.0.0", "apiVersion": "v2", "urls": ["charts/common-1.0.0.tgz"],
+        "created": "2026-01-02T03:04:05Z", "digest": other.digest.removeprefix("sha256:"),
+    }  # fmt: skip
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "changed: promote of common" in done.stdout
+    done = line.run("promote")
+    assert done.returncode == 5 and other.tar_digest in done.stderr
