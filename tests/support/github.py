@@ -182,6 +182,9 @@ class Github:
     def _answer(self, request: Request, *, half: bool) -> Answer:
         if found := re.fullmatch(r"/([^/]+/[^/]+)/releases/download/(.+)/([^/]+)", request.path):
             return self._page(found[1], found[2], found[3])
+        if found := re.fullmatch(r"/pages/([^/]+/[^/]+)/(.+)", request.path):
+            data = self.repositories[found[1]].files("gh-pages").get(found[2])
+            return Answer(404) if data is None else Answer(200, data)
         if not (found := re.fullmatch(r"/api/(?:v3|(uploads))/repos/([^/]+/[^/]+)(/.*)?", request.path)):
             return Answer(404, {"message": "Not Found"})
         repository = self._visible(request, found[2])
