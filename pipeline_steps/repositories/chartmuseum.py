@@ -1,7 +1,8 @@
 """Charts in ChartMuseum, published by its API.
 
 chartmuseum+https://host stands for https://host, chartmuseum+https://host/org/repo for one tenant of several
-(`--depth`). index.yaml and charts/NAME-VERSION.tgz lie below that URL, the API below https://host/api[/org/repo].
+(`--depth`). index.yaml and charts/NAME-VERSION.tgz lie below that URL, the API below https://host/api[/org/repo], or
+behind the server's `--context-path`.
 
 Two answers are needed to know that a version is absent. The file server says 404 to whatever its storage says, a
 failure too, and the index is a copy in memory, each replica's own, brought up to date now and then. So: what the
@@ -16,6 +17,7 @@ Source: ChartMuseum 0.16, pkg/chartmuseum/server/multitenant; chartmuseum/auth 0
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -86,10 +88,8 @@ class ChartmuseumRepository:
         self.url = url.rstrip("/")
         self._web = Web(self.url.removeprefix(SCHEME), hosts, timeout=timeout, budget=budget)
         parts = urlsplit(self._web.url)
-        root = f"{parts.scheme}://{parts.netloc}"
-        self._api = f"{root}/api{parts.path}"
-        self._tenant = parts.path.strip("/") or "repo"
-        self._tokens = Authorizer(self._web.client, root, self._web.login)
+        self._root, self._path = f"{parts.scheme}://{parts.netloc}", parts.path
+        self._tokens = Authorizer(self._web.client, self._root, self._web.login)
 
     def standing(self, name: str, version: str) -> str | None:
         """See Repository: what the index says, and the archive's digest where it says nothing."""
@@ -248,6 +248,22 @@ class ChartmuseumRepository:
         advice = "change what is in its storage; it follows by itself, or start it with --always-regenerate-chart-index"
         raise UsageError("ChartMuseum makes its index from the charts it has", where=self.url, advice=advice)
 
+    @functools.cached_property
+    def _split(self) -> tuple[str, str]:
+        """The path of the URL as `--context-path` and tenant. Where one ends only the server knows: it is asked."""
+        parts = [f"/{part}" for part in self._path.split("/")[1:]]
+        for cut in range(len(parts) + 1 if parts else 0):
+            context, tenant = "".join(parts[:cut]), "".join(parts[cut:])
+            answer = self._web.get(f"{self._root}{context}/api{tenant}/charts/-/0.0.0")
+            if answer.status != 404 or _absent(answer):
+                return context, tenant
+        return "", self._path
+
+    @property
+    def _api(self) -> str:
+        context, tenant = self._split
+        return f"{self._root}{context}/api{tenant}"
+
     def _entry(self, name: str, version: str) -> _Entry | None:
         """A version in the index. ChartMuseum takes a version for a range: 1.0.0 may be answered with 1.0.0+a."""
         url = f"{self._api}/charts/{quote(name, safe='')}/{quote(version, safe='')}"
@@ -302,7 +318,8 @@ class ChartmuseumRepository:
         cap: int = http.CAP,
     ) -> http.Response:
         """The answer to a request with the login, or with a token when the server itself asks for one."""
-        scopes = [f"artifact-repository:{self._tenant}:{'push' if method == 'POST' else 'pull'}"]
+        tenant = self._split[1].strip("/") or "repo"
+        scopes = [f"artifact-repository:{tenant}:{'push' if method == 'POST' else 'pull'}"]
 
         def once(token: Mapping[str, str]) -> http.Response:
             both = {**(headers or {}), **token}

@@ -61,7 +61,7 @@ class Web:
         """The login that `hosts` has for this folder."""
         return self._login()
 
-    def get(self, url: str, cap: int) -> http.Response:
+    def get(self, url: str, cap: int = http.CAP) -> http.Response:
         """The answer to GET, at most `cap` bytes."""
         return self.send("GET", url, cap=cap)
 

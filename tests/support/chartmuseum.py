@@ -30,11 +30,13 @@ class Museum:
 
     files: path below the tenant's storage → bytes. index: the same path of a .tgz → its entry, which appears only
     when the index was asked `lag` times after an upload. login: (user, password) for basic authentication; realm:
-    the URL of a token server, whose tokens are the scopes they stand for. fault: asked first, answers instead.
+    the URL of a token server, whose tokens are the scopes they stand for. context: what `--context-path` says.
+    fault: asked first, answers instead.
     """
 
     def __init__(self, depth: int = 0) -> None:
         self.depth = depth
+        self.context = ""
         self.host = ""
         self.requests: list[Request] = []
         self.files: dict[str, bytes] = {}
@@ -53,7 +55,8 @@ class Museum:
         return self.fault(request) or self._route(request)
 
     def _route(self, request: Request) -> Answer:
-        parts = unquote(urlsplit(request.path).path).split("/")[1:]
+        path = unquote(urlsplit(request.path).path)
+        parts = path.removeprefix(self.context).split("/")[1:] if path.startswith(self.context) else [""]
         api = parts[0] == "api"
         start = 1 if api else 0
         tenant = "".join(f"{part}/" for part in parts[start : start + self.depth])

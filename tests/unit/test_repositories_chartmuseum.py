@@ -59,6 +59,14 @@ def test_tenants_are_paths(museum: Museum) -> None:
         open_repository(museum.url, {}).find("hello", "1.0.0")
 
 
+def test_a_context_path_is_found(museum: Museum) -> None:
+    museum.depth, museum.context = 1, "/museum"
+    published = open_repository(f"{museum.url}/museum/stable", {}).publish(packed())
+    assert list(museum.files) == ["stable/hello-1.0.0.tgz"]
+    assert published.reference.startswith(f"{museum.url}/museum/stable/charts/hello-1.0.0.tgz@sha256:")
+    assert asked(museum) == ["/museum/api/stable/charts"]
+
+
 def test_a_version_that_the_index_does_not_show_yet_is_there(museum: Museum) -> None:
     museum.lag = 4
     repository, chart = opened(museum), packed()
