@@ -2,10 +2,11 @@
 
     pipeline-steps check --chart hello
 
-Reads the chart as the source stores it, with its file:// subcharts; each of its test values files is linted
+Reads the chart as the source stores it, with its dependencies; each of its test values files is linted
 (`helm lint --strict`, which applies values.schema.json) and rendered. A version that is released with other
 content is said: tag_release will refuse it. `check: {commands: […]}` of pipeline.yaml run in its folder.
 Writes .pipeline/junit/check-*.xml and a record; changes nothing outside. Exits with 8 when the chart fails.
+With --fix it first writes the Chart.lock that ranges of dependencies need, for you to commit; nothing else.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.clusters.helm import Helm
-from pipeline_steps.core import checks, gates, step
+from pipeline_steps.core import checks, gates, locking, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed
+from pipeline_steps.core.options import Option
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, junit, scratch
@@ -28,6 +30,7 @@ from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("helm",)
 WRITES = (".pipeline/junit",)
+OPTIONS = (Option("fix", "flag", "write the Chart.lock that ranges of dependencies need; never from the environment"),)
 
 log = logging.getLogger("pipeline_steps.check")  # not __name__, which is __main__ under -m
 
@@ -38,15 +41,21 @@ def check(
     config: Config,
     state: State,
     plan: bool = False,
+    fix: bool = False,
     jobs: int | None = None,
     timeout: float | None = None,
 ) -> Record | tuple[Record, ...]:
     """Check `chart` and record it; it is asked anew every time. timeout: seconds for each of your commands.
 
+    fix: first write the locks that it lacks, or only say so when planning.
+
     Raises ChartFailed naming every check that failed, ToolMissing, ConfigurationError. Returns () when only planned.
     """
     checkout = opened(config)
     it = checkout.chart(chart)
+    if fix and locking.fix(checkout, it, plan=plan):
+        checkout = Checkout(config)  # the one that was opened knows nothing of the new files
+        it = checkout.chart(chart)
     parameters = gates.check_parameters(checkout, it, config)
     values = tuple(parameters["values"])
     if plan:

@@ -20,7 +20,7 @@ from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.derive import derive
 from pipeline_steps.ci.build import detect
-from pipeline_steps.core import packaging, publishing, step
+from pipeline_steps.core import consumed, packaging, publishing, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
@@ -41,7 +41,8 @@ def snapshot(
 ) -> Record | tuple[Record, ...]:
     """Publish a snapshot of `chart` and record it; the former record when that still holds.
 
-    Returns () when only planned. Raises EvidenceError (an image was not built), ConfigurationError, Conflict.
+    Returns () when only planned. Raises EvidenceError (an image was not built, a dependency is another one than the
+    last release used), ConfigurationError, Conflict.
     """
     checkout = opened(config)
     it = checkout.chart(chart)
@@ -49,6 +50,7 @@ def snapshot(
     images, uses = packaging.images(checkout, it, state)
     files = packaging.files_of(checkout, it)
     inputs = packaging.inputs(images, files)
+    consumed.unchanged(checkout, it, state, inputs, again=again)
     made = packed(checkout, it, files, images, inputs)
     parameters = {"version": made.version}
     key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)

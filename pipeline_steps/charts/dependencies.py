@@ -14,6 +14,7 @@ from pipeline_steps.charts.read import Dependency, Metadata, read_dependencies, 
 from pipeline_steps.charts.version import parse, strict
 from pipeline_steps.core.errors import ConfigurationError
 
+_LOCK = "run pipeline-steps check --fix and commit the lock it writes"
 _BUILD = "run helm dependency build, or helm dependency update for newer versions"
 
 
@@ -62,14 +63,15 @@ def _needed(files: Mapping[str, bytes], prefix: str, where: str) -> Iterator[Nee
     own = {path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)}
     place = f"{where}/{prefix}".strip("/")
     metadata = metadata_of(own, place) if not prefix else _packed_metadata(own, place)
-    wanted, lock = _wanted(metadata, own, place)
-    there = _there(own, place)
-    for dependency in wanted:
-        if dependency.name in there:
-            _fitting(dependency, _entry(dependency, lock, place), there[dependency.name], place)
+    known, lock = wanted(metadata, own, place)
+    vendored = there(own, place)
+    for dependency, entries in zip(known, paired(known, lock), strict=True):
+        if dependency.name in vendored:
+            exact = entry(dependency, entries, place) if dependency.repository else None  # helm locks the range then
+            _fitting(dependency, exact, vendored[dependency.name], place)
             continue
-        version = _locked(dependency, lock, place)
-        if version is None or not dependency.repository.startswith(("oci://", "https://", "http://")):
+        version = _locked(dependency, entries, place)
+        if version is None or not remote(dependency):
             raise _nowhere(dependency, place)
         yield Needed(prefix, dependency.name, version, dependency.repository.rstrip("/"))
     for folder in sorted({path.split("/")[1] for path in own if path.startswith("charts/") and path.count("/") > 1}):
@@ -77,22 +79,42 @@ def _needed(files: Mapping[str, bytes], prefix: str, where: str) -> Iterator[Nee
             yield from _needed(files, f"{prefix}charts/{folder}/", where)
 
 
+def remote(dependency: Dependency) -> bool:
+    """Does it come from a repository that every machine knows by the same name?"""
+    return dependency.repository.startswith(("oci://", "https://", "http://"))
+
+
 def _packed_metadata(files: Mapping[str, bytes], place: str) -> Metadata:
     return read_metadata(files["Chart.yaml"], f"{place}/Chart.yaml", strict=False)
 
 
-def _wanted(
+def wanted(
     metadata: Metadata, files: Mapping[str, bytes], place: str
 ) -> tuple[tuple[Dependency, ...], tuple[Dependency, ...]]:
     """Dependencies and lock; charts of apiVersion v1 have them in files of their own."""
-    wanted, lock = metadata.dependencies, "Chart.lock"
-    if metadata.api_version == "v1" and "requirements.yaml" in files:
-        wanted = read_dependencies(files["requirements.yaml"], f"{place}/requirements.yaml")
-        lock = "requirements.lock"
-    return wanted, read_dependencies(files[lock], f"{place}/{lock}") if lock in files else ()
+    known, lock = metadata.dependencies, lock_name(metadata, files)
+    if lock == "requirements.lock":
+        known = read_dependencies(files["requirements.yaml"], f"{place}/requirements.yaml")
+    return known, read_dependencies(files[lock], f"{place}/{lock}", unique=False) if lock in files else ()
 
 
-def _there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
+def paired(known: tuple[Dependency, ...], lock: tuple[Dependency, ...]) -> list[tuple[Dependency, ...]]:
+    """The entries of a lock that may be about each dependency: its own, where several have one name in that order."""
+    found: list[tuple[Dependency, ...]] = []
+    for number, dependency in enumerate(known):
+        entries = tuple(one for one in lock if one.name == dependency.name)
+        alike = [one.name for one in known].count(dependency.name)
+        before = [one.name for one in known[:number]].count(dependency.name)
+        found.append(entries[before : before + 1] if len(entries) == alike else entries)
+    return found
+
+
+def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
+    """The file with the lock of a chart; the dependencies stand in requirements.yaml, or else in Chart.yaml."""
+    return "requirements.lock" if metadata.api_version == "v1" and "requirements.yaml" in files else "Chart.lock"
+
+
+def there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
     """Name → versions of the charts in charts/, folders and archives, which are checked."""
     found: dict[str, list[str]] = {}
     for path, data in files.items():
@@ -109,35 +131,32 @@ def _there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
     return found
 
 
-def _entry(dependency: Dependency, lock: tuple[Dependency, ...], place: str) -> str | None:
-    """The version that the lock says of a dependency, None when it says nothing; two may have one name."""
-    entries = [one for one in lock if one.name == dependency.name]
+def entry(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -> str | None:
+    """The version that a dependency's entries in the lock say, None when there is none."""
     where = f"{place}/Chart.lock".lstrip("/")
-    advice = "run helm dependency update and commit Chart.lock"
-    for entry in entries:
-        locked = parse(entry.version)
-        same = entry.repository.rstrip("/") == dependency.repository.rstrip("/")
+    for one in entries:
+        locked = parse(one.version)
+        same = one.repository.rstrip("/") == dependency.repository.rstrip("/")
         if locked is None or (not same and len(entries) == 1):
-            what = f"the lock of {entry.name} ({entry.version} from {entry.repository}) does not belong to Chart.yaml"
-            raise ConfigurationError(what, where=where, advice=advice)
+            what = f"the lock of {one.name} ({one.version} from {one.repository}) does not belong to Chart.yaml"
+            raise ConfigurationError(what, where=where, advice=_LOCK)
         if same and (not dependency.version or ranges.fits(locked, dependency.version, where)):
-            return entry.version
+            return one.version
     if entries:
         what = f"the lock says {dependency.name} {entries[0].version}, Chart.yaml wants {dependency.version}"
-        raise ConfigurationError(what, where=where, advice=advice)
+        raise ConfigurationError(what, where=where, advice=_LOCK)
     return None
 
 
-def _locked(dependency: Dependency, lock: tuple[Dependency, ...], place: str) -> str | None:
+def _locked(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -> str | None:
     """The exact version of a dependency from a repository: the lock's, or its own; None when it has no repository."""
     if dependency.local or not dependency.repository:
         return None
-    entry = _entry(dependency, lock, place)
-    if entry is None and ranges.is_range(dependency.version):
+    exact = entry(dependency, entries, place)
+    if exact is None and ranges.is_range(dependency.version):
         what = f"the dependency {dependency.name} {dependency.version or '(any version)'} is a range without a lock"
-        where = f"{place}/Chart.lock".lstrip("/")
-        raise ConfigurationError(what, where=where, advice="run helm dependency update and commit Chart.lock")
-    return entry or dependency.version
+        raise ConfigurationError(what, where=f"{place}/Chart.lock".lstrip("/"), advice=_LOCK)
+    return exact or dependency.version
 
 
 def _fitting(dependency: Dependency, locked: str | None, versions: list[str], place: str) -> None:

@@ -41,8 +41,23 @@ def _field(key: str, value: Any) -> Any:
     if key == "annotations":
         return {name: _text(item) for name, item in (value or {}).items()}
     if key == "dependencies":
-        return [{"repository": "", **_only(_DEPENDENCY, item)} for item in value or []]
+        return [dependency(item) for item in value or []]
     return bool(value)
+
+
+def dependency(item: Mapping[str, Any]) -> dict[str, Any]:
+    """One dependency as helm writes it; of its texts only `repository` is written when it is empty.
+
+    >>> dependency({"version": "^1", "name": "db"})
+    {'name': 'db', 'version': '^1', 'repository': ''}
+    """
+    own = {**_only(_DEPENDENCY, item), "repository": _text(item.get("repository"))}
+    return {key: _sorted(own[key]) if key == "import-values" else own[key] for key in _DEPENDENCY if key in own}
+
+
+def _sorted(entries: Any) -> Any:
+    """Go writes what has no type of its own with its keys sorted."""
+    return [dict(sorted(entry.items())) if isinstance(entry, dict) else entry for entry in entries]
 
 
 def _only(keys: list[str], item: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +78,12 @@ def helm_json(fields: Mapping[str, Any]) -> bytes:
     >>> helm_json({"name": "a", "kubeVersion": ">=1.20"}).decode()
     '{"name":"a","kubeVersion":"\\\\u003e=1.20"}'
     """
-    text = json.dumps(helm_metadata(fields), separators=(",", ":"), ensure_ascii=False)
+    return go_json(helm_metadata(fields))
+
+
+def go_json(value: Any) -> bytes:
+    """JSON as Go's encoding/json writes it, keys in the order they have."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text.encode()

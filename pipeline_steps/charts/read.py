@@ -94,16 +94,21 @@ def read_metadata(
 
 
 def read_dependencies(
-    data: bytes, where: str, *, error: type[PipelineError] = ConfigurationError
+    data: bytes, where: str, *, unique: bool = True, error: type[PipelineError] = ConfigurationError
 ) -> tuple[Dependency, ...]:
-    """The `dependencies` of a Chart.lock (or of requirements.yaml, requirements.lock of apiVersion v1)."""
+    """The `dependencies` of a Chart.lock (or of requirements.yaml, requirements.lock of apiVersion v1).
+
+    unique: refuse two of one name; locks, which have no aliases, may have them.
+    """
     _, root = documents.parse(data, where, error=error)
     if not isinstance(root, Mapping):
         raise error("no mapping of keys", where=where, advice="run: helm dependency update")
-    return _dependencies(root.get("dependencies"), where, False, error)
+    return _dependencies(root.get("dependencies"), where, False, error, unique=unique)
 
 
-def _dependencies(node: Node | None, where: str, strict: bool, error: type[PipelineError]) -> tuple[Dependency, ...]:
+def _dependencies(
+    node: Node | None, where: str, strict: bool, error: type[PipelineError], *, unique: bool = True
+) -> tuple[Dependency, ...]:
     if node is None or _nothing(node):
         return ()
     if not isinstance(node, Sequence):
@@ -114,7 +119,7 @@ def _dependencies(node: Node | None, where: str, strict: bool, error: type[Pipel
             raise error("a dependency that is not a mapping", where=f"{where}:{item.line + 1}", advice="write name: …")
         found.append(_dependency(_Fields(item, where, strict, error)))
     names = [dependency.alias or dependency.name for dependency in found]
-    for name in names:
+    for name in names if unique else ():
         if names.count(name) > 1:
             advice = "give one of them an alias"
             raise error(f"two dependencies are called {name!r}", where=f"{where}:{node.line + 1}", advice=advice)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.charts.chart import Chart
-from pipeline_steps.charts.gather import gather
 from pipeline_steps.clusters.helm import Helm, said
+from pipeline_steps.core import packaging
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config, named
 from pipeline_steps.core.errors import ChartFailed, ConfigurationError, UsageError
@@ -22,7 +22,7 @@ COMMAND_SECONDS = 600.0
 
 
 class Staged(NamedTuple):
-    """A chart on disk as it would be packed, its file:// subcharts in it; values: test values file → where it is."""
+    """A chart on disk as it would be packed, its dependencies in it; values: test values file → where it is."""
 
     chart: Path
     values: dict[str, Path]
@@ -34,10 +34,8 @@ class Staged(NamedTuple):
 
 def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path) -> Staged:
     """Write what the source stores of the chart below `folder`; values files may be left out of the package."""
-    entries = checkout.tree.entries()
-    kinds = {path: entries[path].kind for path in chart.closure}
     place = folder / chart.name
-    for name, data in gather(chart.path, kinds, checkout.tree.read).items():
+    for name, data in packaging.files_of(checkout, chart).items():
         _write(place / name, data)
     prefix = f"{chart.path}/" if chart.path else ""
     sources = {f"{prefix}{name}": name for name in values if name}

@@ -162,6 +162,12 @@ RICH = (
 )
 
 
+DEPENDENCY = (
+    "dependencies: [{name: common, alias: c, version: '>=0.1', condition: c.on, tags: [t],"
+    " import-values: [{parent: p, child: a}, x]}]\n"
+)
+
+
 @pytest.mark.parametrize("run", BOTH, indirect=True)
 @pytest.mark.parametrize("number", ["1.2.3", "1.2.3-0.4.t0123456789ab.dirty", "1.2.3+b.1"])
 def test_helm_pulls_what_we_push(run: Helm, number: str, host: str, tmp_path: Path) -> None:
@@ -177,7 +183,8 @@ def test_helm_pulls_what_we_push(run: Helm, number: str, host: str, tmp_path: Pa
 @pytest.mark.parametrize("run", BOTH, indirect=True)
 def test_we_find_what_helm_pushes_and_write_the_same_manifest(run: Helm, host: str, tmp_path: Path) -> None:
     url = f"oci://{host}/theirs{abs(hash(str(tmp_path)))}"
-    folder = written(tmp_path / "hello", files(version="1.2.3", more=RICH))
+    folder = written(tmp_path / "hello", files(version="1.2.3", more=RICH + DEPENDENCY))
+    written(folder / "charts/common", files("common", "0.1.0"))
     run("package", str(folder))
     out = run("push", "hello-1.2.3.tgz", url, "--plain-http")
     repository = OciRepository(url, {})

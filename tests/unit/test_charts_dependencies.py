@@ -45,6 +45,18 @@ def test_an_exact_version_needs_no_lock_and_subcharts_have_their_own_needs() -> 
     assert dependencies.needed({**files(), **inner})[0].place == "charts/common/charts/db-1.0.0.tgz"
 
 
+def test_two_versions_of_one_chart_are_locked_in_their_order() -> None:
+    more = f"dependencies:\n- {{name: db, version: '>=1.0.0', repository: '{URL}'}}\n"
+    more += f"- {{name: db, version: ~1.2.0, repository: '{URL}', alias: old}}\n"
+    lock = "dependencies:\n" + "".join(
+        f"- {{name: db, repository: '{URL}', version: {v}}}\n" for v in ("1.9.0", "1.2.0")
+    )
+    source = {**files(more=more), "Chart.lock": lock.encode()}
+    assert [one.version for one in dependencies.needed(source)] == ["1.9.0", "1.2.0"]
+    there = {f"charts/db-{v}.tgz": packed("db", v).tgz for v in ("1.9.0", "1.2.0")}
+    assert dependencies.needed({**source, **there}) == ()
+
+
 def test_what_is_there_is_taken() -> None:
     vendored = {"charts/db-1.2.0.tgz": packed("db", "1.2.0").tgz}
     assert dependencies.needed({**chart(), **vendored}) == ()
@@ -55,7 +67,7 @@ def test_what_is_there_is_taken() -> None:
 @pytest.mark.parametrize(
     ("files_", "message"),
     [
-        (chart(), "hello/Chart.lock: the dependency db ^1.0.0 is a range without a lock (run helm dependency update"),
+        (chart(), "hello/Chart.lock: the dependency db ^1.0.0 is a range without a lock (run pipeline-steps check"),
         (chart(lock="2.0.0"), "hello/Chart.lock: the lock says db 2.0.0, Chart.yaml wants ^1.0.0"),
         (chart(repository="https://other", lock="1.0.0"), "does not belong to Chart.yaml"),
         (chart(repository=""), "hello/Chart.yaml: the dependency db has no repository and is not in charts/"),

@@ -18,12 +18,14 @@ from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError
+from pipeline_steps.core.step import state_for
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from tests.support.charts import files, packed
 from tests.support.gits import Repo
+from tests.support.helms import helm
 from tests.support.registries import registry
 
 PIPELINE = """\
@@ -82,10 +84,11 @@ class Line:
     def state(self) -> State:
         return State(self.repo.root / ".pipeline/state.jsonl")
 
-    def built(self, image: str = IMAGE) -> None:
+    def built(self, image: str = IMAGE, state: State | None = None) -> None:
         """The record that build_image leaves."""
         content = Checkout(self.config).image_content("web")
-        with attempt(self.state, step="build_image", subject="web", key=f"sha256:{image[-64:]}", content=content) as it:
+        key = f"sha256:{image[-64:]}"
+        with attempt(state or self.state, step="build_image", subject="web", key=key, content=content) as it:
             it.passed({"image": image})
 
     def snapshot(self, *, plan: bool = False, again: bool = False) -> Record:
@@ -209,6 +212,48 @@ def test_what_cannot_be_made_is_refused_and_nothing_is_published(line: Line) -> 
     with pytest.raises(ConfigurationError, match=r"there is no chart 'helo' \(there is hello"):
         snapshot("helo", config=line.config, state=line.state)
     assert open_repository(line.oci, {}).versions("hello") == []
+
+
+def replaced(line: Line) -> str:
+    """Another db 1.4.0 in place of the one that was there, by helm, which does not ask; its digest."""
+    other = packed("db", "1.4.0", more="description: another\n")
+    (line.folder / other.file_name).write_bytes(other.tgz)
+    command = [str(helm(4)), "push", str(line.folder / other.file_name), f"{line.oci}/others", "--plain-http"]
+    subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": str(line.folder)}, check=True, capture_output=True)
+    return other.digest
+
+
+def test_a_dependency_that_was_replaced_is_refused_naming_both(line: Line) -> None:
+    line.built()
+    first = line.snapshot()
+    theirs = replaced(line)
+    ours = packed("db", "1.4.0").digest
+    message = rf"charts/hello: charts/db-1\.4\.0\.tgz is {theirs}, the snapshot of \S+ used {ours} under this version"
+    with pytest.raises(EvidenceError, match=message) as caught:
+        line.snapshot()
+    assert caught.value.exit_code == 4 and "snapshot --again" in caught.value.advice
+    taken = line.snapshot(again=True)
+    assert taken.outputs["tar"] != first.outputs["tar"] and taken.inputs["dependency:charts/db-1.4.0.tgz"] == theirs
+    assert line.snapshot() == taken
+
+
+def test_the_last_release_says_which_dependency_it_used_though_only_a_store_knows(line: Line) -> None:
+    line.repo.put(
+        "pipeline.yaml", PIPELINE.format(channels=[line.oci]) + f"evidence: {line.folder.as_uri()}/evidence\n"
+    )
+    line.built()
+    line.repo.commit()
+    config = line.config
+    snapshot("hello", config=config, state=state_for(config, "snapshot"))
+    line.repo.git("tag", "hello-1.0.0")
+    line.repo.git("tag", "hello-next")  # no release of it
+    replaced(line)
+    line.repo.put("charts/hello/values.yaml", "image: {repository: x, tag: y}\n")
+    line.repo.commit()
+    elsewhere = state_for(config, "snapshot", line.folder / "elsewhere/state.jsonl")
+    line.built(state=elsewhere)
+    with pytest.raises(EvidenceError, match="under this version"):
+        snapshot("hello", config=config, state=elsewhere)
 
 
 def test_a_taken_version_is_a_conflict_and_recorded(line: Line) -> None:

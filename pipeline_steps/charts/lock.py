@@ -1,0 +1,115 @@
+"""Chart.lock as helm writes it: the exact version of each dependency, and a digest that ties them to Chart.yaml.
+
+`helm dependency build` takes the lock when its digest fits. Nothing is fetched or written here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline_steps.charts import documents, ranges
+from pipeline_steps.charts.archive import metadata_of
+from pipeline_steps.charts.dependencies import entry, lock_name, paired, remote, there, wanted
+from pipeline_steps.charts.metadata import dependency as as_helm
+from pipeline_steps.charts.metadata import go_json
+from pipeline_steps.charts.read import Dependency
+from pipeline_steps.charts.version import parse, strict
+from pipeline_steps.core.errors import ConfigurationError, PipelineError
+
+#: The versions of a dependency that its repository has, newest first.
+Versions = Callable[[Dependency], Sequence[str]]
+
+
+class Locked(NamedTuple):
+    """What a dependency is locked to. range: the version that the chart asks for."""
+
+    name: str
+    repository: str
+    version: str
+    range: str
+
+
+class Lock(NamedTuple):
+    """A lock to write. file: its name in the chart's folder."""
+
+    file: str
+    entries: tuple[Locked, ...]
+    digest: str
+
+    def text(self, generated: str) -> bytes:
+        """The file. generated: RFC 3339."""
+        entries = "".join(
+            f"- name: {_scalar(one.name)}\n  repository: {_scalar(one.repository)}\n  version: {_scalar(one.version)}\n"
+            for one in self.entries
+        )
+        return f"dependencies:\n{entries}digest: {self.digest}\ngenerated: {json.dumps(generated)}\n".encode()
+
+
+def lacking(files: Mapping[str, bytes], versions: Versions, where: str = "") -> Lock | None:
+    """The lock that a chart with ranges needs and does not have; None when it needs none.
+
+    files: its package, file:// subcharts in charts/. What the present lock says and still fits is kept, what lies in
+    charts/ is locked to that version, everything else to the newest that fits, as helm does it.
+    Raises ConfigurationError.
+    """
+    metadata = metadata_of(files, where)
+    known, present = wanted(metadata, files, where)
+    vendored = there(files, where)
+    kept = [_kept(one, entries) for one, entries in zip(known, paired(known, present), strict=True)]
+    asked = list(zip(known, kept, strict=True))
+    if not any(_open(one) and one.name not in vendored and not exact for one, exact in asked):
+        return None
+    entries = tuple(
+        Locked(one.name, one.repository, exact or _exact(one, vendored, versions, where), one.version)
+        for one, exact in asked
+    )
+    file = lock_name(metadata, files)
+    raw = documents.plain(documents.parse(files[file.replace(".lock", ".yaml")], where)[1])["dependencies"]
+    return Lock(file, entries, digest(raw, entries))
+
+
+def digest(asked: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str:
+    """Ties exact versions to the dependencies a chart asks for. Source: helm, internal/resolver, HashReq."""
+    locked = [as_helm({"name": one.name, "version": one.version, "repository": one.repository}) for one in entries]
+    return f"sha256:{hashlib.sha256(go_json([[as_helm(one) for one in asked], locked])).hexdigest()}"
+
+
+def _open(dependency: Dependency) -> bool:
+    """May several versions be meant?"""
+    return remote(dependency) and ranges.is_range(dependency.version)
+
+
+def _kept(dependency: Dependency, entries: tuple[Dependency, ...]) -> str | None:
+    """The version that the present lock says, None when it says none that fits."""
+    try:
+        return entry(dependency, entries, "")
+    except PipelineError:
+        return None
+
+
+def _exact(dependency: Dependency, vendored: Mapping[str, Sequence[str]], versions: Versions, where: str) -> str:
+    if not dependency.repository:
+        return dependency.version
+    found = vendored.get(dependency.name) or versions(dependency)
+    fitting = [one for one in found if parse(one) and ranges.fits(strict(one, where), dependency.version or "*", where)]
+    if not fitting:
+        what = f"no version of the dependency {dependency.name} fits {dependency.version}"
+        has = f"it has {', '.join(found[:5]) or 'no version of it'}"
+        raise ConfigurationError(what, where=dependency.repository, advice=has)
+    return fitting[0]
+
+
+def _scalar(text: str) -> str:
+    """A text as YAML; what would be read as something else is quoted, as helm's own writer quotes it.
+
+    >>> [_scalar(text) for text in ("1.2.3", "1.10", "*", "")]
+    ['1.2.3', '"1.10"', "'*'", '""']
+    """
+    if documents.meaning(text) != "text":
+        return json.dumps(text)
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./:+~^-]*(?<!:)", text)
+    return text if plain else "'" + text.replace("'", "''") + "'"
