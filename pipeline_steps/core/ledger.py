@@ -29,7 +29,10 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True):
-    """A tag all whose versions stand. at: its revision; said: digest of its text, "" for none."""
+    """A tag all whose versions stand. at: its revision; said: digest of its text, "" for none.
+
+    Without a tag it is about the index: at is its digest at the end of a run.
+    """
 
     tag: str
     at: str
@@ -58,6 +61,26 @@ class Ledger:
             except msgspec.DecodeError:
                 continue
             self._done[done.tag] = done
+        self._index = self._done.pop("", None)
+
+    def same(self, index: bytes | None) -> dict[str, dict[str, str]] | None:
+        """Name → version → digest of the archive of all that is done, when the index is as a run before left it.
+
+        None: the index is another one now, or was never kept.
+        """
+        if self._index is None or index is None or self._index.at != files.sha256(index):
+            return None
+        found: dict[str, dict[str, str]] = {}
+        for kept in (kept for done in self._done.values() for kept in done.versions):
+            found.setdefault(kept.name, {})[kept.version] = kept.archive
+        return found
+
+    def keep_index(self, index: bytes | None) -> None:
+        """Note how the index stands at the end of a run. Raises MachineError."""
+        digest = files.sha256(index) if index is not None else ""
+        if digest and (self._index is None or self._index.at != digest):
+            self._new.append(msgspec.json.encode(Done("", digest, "", ())))
+            self.write()
 
     def of(self, tag: Tag) -> Done | None:
         """What was done for a tag, None when it was not, or the tag is another one now."""
@@ -66,7 +89,10 @@ class Ledger:
 
     def add(self, tag: Tag, versions: tuple[Kept, ...]) -> None:
         """A tag is done. Raises MachineError."""
-        self._new.append(msgspec.json.encode(Done(tag.name, tag.revision, _said(tag), versions)))
+        done = Done(tag.name, tag.revision, _said(tag), versions)
+        if self._done.get(tag.name) == done:
+            return
+        self._new.append(msgspec.json.encode(done))
         if len(self._new) >= _AT_ONCE:
             self.write()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.charts import archive as archives
-from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
 from pipeline_steps.core.regeneration import Report, Standing, Wanted
 from pipeline_steps.core.tally import Tally
@@ -26,7 +25,6 @@ def migrate(old: Repository, new: Repository, wanted: Wanted, *, plan: bool, aga
     report = Report.empty()
     there = Standing(new)
     before = Standing(old)
-    created: dict[Key, str] = {}
     keys: list[Key] = []
     for name in old.charts():
         for version in reversed(old.versions(name)):
@@ -42,7 +40,7 @@ def migrate(old: Repository, new: Repository, wanted: Wanted, *, plan: bool, aga
     sent: deque[tuple[Key, str]] = deque()
 
     def publications() -> Iterator[Publication]:
-        for key, outcome in _read(old, keys, created):
+        for key, outcome in _read(old, keys, before):
             if isinstance(outcome, Publication) and not plan:
                 sent.append((key, outcome.archive.digest))
                 yield outcome
@@ -73,9 +71,7 @@ def _tell(report: Report, key: Key, digest: str, outcome: Published | PipelineEr
         (report.published if new else report.kept).append(told)
 
 
-def _read(
-    old: Repository, keys: list[Key], created: Mapping[Key, str]
-) -> Iterator[tuple[Key, Publication | PipelineError]]:
+def _read(old: Repository, keys: list[Key], before: Standing) -> Iterator[tuple[Key, Publication | PipelineError]]:
     """Each version with its archive and .prov as they are stored, or why it cannot be had; several are under way."""
 
     def fetch(key: Key) -> Publication | PipelineError:
@@ -84,7 +80,7 @@ def _read(
             if published is None:
                 raise EvidenceError("it is listed and not there", where=old.url)
             archive = archives.opened(old.fetch(published), published.reference)
-            return Publication(archive, old.provenance(published), created.get(key, CREATED))
+            return Publication(archive, old.provenance(published), before.created(*key))
         except (EvidenceError, ConfigurationError) as error:
             return error
 

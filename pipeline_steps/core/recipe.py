@@ -137,12 +137,23 @@ def existing_reference(checkout: Checkout, image: str) -> Reference:
 
 def _in_values(checkout: Checkout, chart: Chart, templates: Mapping[str, str], written: Reference | None) -> Reference:
     """The reference in a chart's values; with `written`, only its tag and digest."""
+    file = f"{chart.path}/values.yaml".lstrip("/")
+    data = checkout.tree.read([file])[file] if file in checkout.tree.entries() else None
+    return in_values(data, file, chart.app_version, templates, written)
+
+
+def in_values(
+    data: bytes | None, file: str, app_version: str | None, templates: Mapping[str, str], written: Reference | None
+) -> Reference:
+    """The reference in the values.yaml `data`, called `file`; with `written`, only its tag and digest.
+
+    templates: values key → template. Raises ConfigurationError.
+    """
     from pipeline_steps.charts import edit  # costs 15 ms, and most images are not named by values
 
-    file = f"{chart.path}/values.yaml".lstrip("/")
-    values = {"Chart.appVersion": chart.app_version or ""}
-    if file in checkout.tree.entries():
-        _, root = documents.parse(checkout.tree.read([file])[file], file)
+    values = {"Chart.appVersion": app_version or ""}
+    if data is not None:
+        _, root = documents.parse(data, file)
         values.update({key: scalar.value for key, scalar in edit.scalars(root)})
     if written is None:
         return from_values(templates, values, where=file)

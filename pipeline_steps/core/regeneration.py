@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
+from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.core import packaging
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import Conflict, PipelineError, UsageError
@@ -40,6 +42,8 @@ WORKER = "pipeline_steps.core.remaking:Remaker"
 FORMAT = 1
 #: Tags and versions that a worker gets at once; fewer versions than this are made in this process.
 _TAGS, _VERSIONS = 64, 16
+#: Source: RFC 3339, section 5.6.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 class Report(NamedTuple):
@@ -99,22 +103,37 @@ class Looked(NamedTuple):
 
 
 class Standing:
-    """What is in a repository when we begin, read once: its index, or the versions of each chart when asked for."""
+    """What is in a repository when we begin, read once: its index, or the versions of each chart when asked for.
 
-    def __init__(self, repository: Repository) -> None:
+    known: name → version → digest of the archive, of an index that was read before.
+    """
+
+    def __init__(self, repository: Repository, known: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self._repository = repository
-        self._charts: dict[str, dict[str, str]] = {}
-        read: Callable[[], bytes | None] | None = getattr(repository, "index", None)
-        self._whole = read is not None
-        if read is not None:
-            entries = index.Index(read(), f"{repository.url}/index.yaml").entries()
-            self._charts = {name: {one.version: one.digest for one in found} for name, found in entries.items()}
+        self._entries: dict[tuple[str, str], index.Entry] = {}
+        self._charts: dict[str, Mapping[str, str]] = dict(known or {})
+        self._whole = known is not None or hasattr(repository, "index")
+        if self._whole and known is None:
+            parsed = index.Index(index_of(repository), f"{repository.url}/index.yaml").entries()
+            self._entries = {(name, one.version): one for name, found in parsed.items() for one in found}
+            self._charts = {name: {one.version: one.digest for one in found} for name, found in parsed.items()}
 
     def digest(self, name: str, version: str) -> str | None:
         """The digest of a version's archive as the index says it, "" when that is not known, None when absent."""
         if name not in self._charts and not self._whole:
             self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
         return self._charts.get(name, {}).get(version)
+
+    def created(self, name: str, version: str) -> str:
+        """When a version was made, as the index says it, in RFC 3339; the fixed time where it says nothing of use."""
+        entry = self._entries.get((name, version))
+        return entry.created if entry and _TIME.fullmatch(entry.created) else CREATED
+
+
+def index_of(repository: Repository) -> bytes | None:
+    """The index of a repository that has one; None where it is not there, or there is no such thing."""
+    read: Callable[[], bytes | None] | None = getattr(repository, "index", None)
+    return read() if read is not None else None
 
 
 class Regeneration:
@@ -129,8 +148,8 @@ class Regeneration:
         self._state = state
         self._jobs = jobs or len(os.sched_getaffinity(0))
         self._plan = plan
-        self._there = Standing(repository)
         self._ledger = Ledger(state.folder, [FORMAT, repository.url, *_plain(settings), *_plain(wanted)])
+        self._there = Standing(repository, self._ledger.same(index_of(repository)))
         self._done: dict[tuple[str, str], Kept] = {}
         self.report = Report.empty()
 
@@ -142,6 +161,8 @@ class Regeneration:
         names = Names(self._settings.tags)
         meant = sorted((tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name))
         open_tags = [tag for tag in meant if again or not self._stands(tag)]
+        if open_tags:  # what others published meanwhile counts, too
+            self._there = Standing(self._repository)
         by_name = sorted(open_tags, key=lambda tag: (names.reading(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
         with crew(WORKER, self._settings, 1 if few else self._jobs) as each:
@@ -152,6 +173,8 @@ class Regeneration:
             finally:
                 if not self._plan:
                     self._ledger.write()
+        if not self._plan:
+            self._ledger.keep_index(index_of(self._repository))
         return self.report
 
     def _stands(self, tag: Tag) -> bool:

@@ -16,7 +16,7 @@ from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.content import Closures
 from pipeline_steps.charts.dependencies import Needed
 from pipeline_steps.charts.gather import gather
-from pipeline_steps.core import config_file, entries, release
+from pipeline_steps.core import config_file, entries, recipe, release
 from pipeline_steps.core.config import named
 from pipeline_steps.core.errors import (
     AccessRefused,
@@ -99,6 +99,8 @@ class Remaker:
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
         """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
+        self._objects.read_ahead(task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks)
+        self._objects.read_ahead([], [tree for task in tasks if isinstance(task, Version) for tree in task.trees])
         return [self.look(task) if isinstance(task, Tag) else self.made(task) for task in tasks]
 
     def look(self, tag: Tag) -> list[Version | Unfit]:
@@ -239,13 +241,24 @@ class Remaker:
             for folder in (version.folder, *closures.subcharts(version.folder))
         }
         if names:
-            # Values are edited twice, as they were then: the first edit decides how the second is quoted.
-            before = {name: f"{self._settings.snapshots}/{name}:k-000000000000" for name in names}
-            files = self._edited(version, files, templates, before, told) if self._settings.snapshots else files
+            # Values are set twice, as they were then: what the snapshot wrote decides how promote's values are quoted.
+            tested = {name: self._tested(version, name, closure.images[name], templates, files) for name in names}
+            files = self._edited(version, files, templates, tested, told)
             files = self._edited(version, files, templates, self._targets(version, names, told), told)
         return archive.pack(files, files.executables, version.folder)
 
-    def _targets(self, version: Version, names: tuple[str, ...], told: Said) -> dict[str, str]:
+    def _tested(self, version: Version, name: str, entry: Mapping[str, Any], templates: Any, files: Files) -> Reference:
+        """What the snapshot named an image, but for its digest and key."""
+        if entry.get("context") is not None:
+            return Reference.parse(f"{self._settings.snapshots or 'snapshot.invalid/s'}/{name}:k-000000000000")
+        written = Reference.familiar(entry["existing"]) if entry.get("existing") else None
+        if written and (written.tag or written.digest):
+            return written
+        mine: Mapping[str, str] = next((found[name] for found in templates.values() if name in found), {})
+        app_version = archive.metadata_of(files, version.folder).app_version
+        return recipe.in_values(files.get("values.yaml"), f"{version.folder}/values.yaml", app_version, mine, written)
+
+    def _targets(self, version: Version, names: tuple[str, ...], told: Said) -> dict[str, Reference]:
         """Image name → its name in production, where it must be."""
         if not self._settings.images:
             advice = "give the pipeline.yaml that promote used (--config)"
@@ -253,21 +266,19 @@ class Remaker:
         from pipeline_steps.oci.copy import standing
 
         tag = release.image_tag(self._settings.image_tag, version.name, version.version)
-        found = {name: f"{self._settings.images}/{name}:{tag}" for name in names}
-        for name, text in found.items():
-            target = Reference.parse(f"{text}@{told.images[name]}")
+        found = {name: Reference.parse(f"{self._settings.images}/{name}:{tag}") for name in names}
+        for name, target in found.items():
             if not standing(target, told.images[name], hosts=self._settings.hosts):
-                what = f"the image {target} is not in production"
+                what = f"the image {target}@{told.images[name]} is not in production"
                 raise EvidenceError(what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}")
         return found
 
     def _edited(
-        self, version: Version, files: Files, templates: Mapping[str, Any], images: Mapping[str, str], told: Said
+        self, version: Version, files: Files, templates: Mapping[str, Any], images: Mapping[str, Reference], told: Said
     ) -> Files:
-        hosts = self._settings.hosts
         seen = {
-            name: image_reference.of(Reference.parse(f"{text}@{told.images[name]}"), hosts)
-            for name, text in images.items()
+            name: image_reference.of(reference._replace(digest=told.images[name]), self._settings.hosts)
+            for name, reference in images.items()
         }
         wanted = references.edits(
             files, version.folder, templates, lambda name, template, where: seen[name].fill(template, where=where)

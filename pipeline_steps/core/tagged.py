@@ -21,6 +21,9 @@ from pipeline_steps.sources.git_objects import Node, Objects
 #: Of a chart's name and of what may be a version; the shortest name is the right one, as names have no dots.
 _NAME, _VERSION = r"(?P<name>[a-z0-9][-a-z0-9]*?)", r"(?P<version>[0-9]+\.[0-9]+\.[0-9]+.*)"
 
+#: How many Chart.yaml are kept.
+_KEPT = 10_000
+
 
 class Said(NamedTuple):
     """What a tag's text says of one chart: its version and content, and the digests of its images by name."""
@@ -91,20 +94,12 @@ class Charts:
         plain = [paths.inside(part, where="--charts") for one in patterns for part in paths.alternatives(one)]
         self._patterns = tuple(tuple(each.split("/")) if each else () for each in dict.fromkeys(plain))
         self._metadata: dict[str, Metadata | ConfigurationError] = {}
-        self._found: dict[tuple[str, tuple[str, ...]], tuple[Place, ...]] = {}
+        self._yamls: dict[str, Node | None] = {}
 
     def places(self, tree: str) -> dict[str, Place]:
         """Folder → place of every chart that fits a pattern, in the order of the patterns."""
-        found = (place for pattern in self._patterns for place in self._below(tree, pattern))
+        found = (place for pattern in self._patterns for place in self._look(tree, pattern))
         return {place.folder: place for place in found}
-
-    def _below(self, tree: str, pattern: tuple[str, ...]) -> tuple[Place, ...]:
-        key = (tree, pattern)
-        if key not in self._found:
-            if len(self._found) > 10_000:
-                self._found.clear()
-            self._found[key] = tuple(self._look(tree, pattern))
-        return self._found[key]
 
     def _look(self, tree: str, pattern: tuple[str, ...]) -> Iterator[Place]:
         if not pattern:
@@ -113,17 +108,21 @@ class Charts:
             return
         first, rest = pattern[0], pattern[1:]
         if first == "**":
-            yield from self._below(tree, rest)
+            yield from self._look(tree, rest)
         fitting = paths.expression("*" if first == "**" else first)
         for node in self._objects.listing(tree):
             if node.kind == "tree" and fitting.fullmatch(node.name):
-                for place in self._below(node.id, pattern if first == "**" else rest):
+                for place in self._look(node.id, pattern if first == "**" else rest):
                     yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.tree)
 
     def yaml(self, tree: str) -> Node | None:
         """The Chart.yaml of the chart whose folder is `tree`."""
-        found = next((node for node in self._objects.listing(tree) if node.name == "Chart.yaml"), None)
-        return found if found is not None and found.kind in ("file", "executable") else None
+        if tree not in self._yamls:
+            if len(self._yamls) >= _KEPT:
+                self._yamls.clear()
+            found = next((node for node in self._objects.listing(tree) if node.name == "Chart.yaml"), None)
+            self._yamls[tree] = found if found is not None and found.kind in ("file", "executable") else None
+        return self._yamls[tree]
 
     def metadata(self, place: Place) -> Metadata:
         """What the Chart.yaml of a chart says. Raises ConfigurationError when it is bad."""
@@ -136,7 +135,7 @@ class Charts:
                 found = read_metadata(self._objects.blobs([node.id])[node.id], chart_yaml(place.folder))
             except ConfigurationError as error:
                 found = error
-            if len(self._metadata) > 20_000:
+            if len(self._metadata) >= _KEPT:
                 self._metadata.clear()
             self._metadata[node.id] = found
         if isinstance(found, ConfigurationError):

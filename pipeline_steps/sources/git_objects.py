@@ -21,8 +21,8 @@ from pipeline_steps.toolbox import files, process
 
 #: Ids asked for at once: git reads them before it answers, and their lines must fit into a pipe.
 _AT_ONCE = 256
-#: Bytes of file contents, and trees, that are kept.
-_KEPT_BYTES, _KEPT_TREES = 32 * 2**20, 20_000
+#: How much is kept: bytes of files, and names in trees.
+_KEPT_BYTES, _KEPT_NAMES = 32 * 2**20, 100_000
 
 
 class Node(NamedTuple):
@@ -46,7 +46,7 @@ class Objects:
         self._trees: dict[str, tuple[Node, ...]] = {}
         self._digests: dict[str, str] = {}
         self._blobs: dict[str, bytes] = {}
-        self._bytes = 0
+        self._bytes = self._names = 0
 
     @functools.cached_property
     def _git(self) -> subprocess.Popen[bytes]:
@@ -67,23 +67,40 @@ class Objects:
 
     def tree(self, revision: str) -> str:
         """The id of a commit's tree."""
-        if revision not in self._of_commits:
-            [(_, data)] = self._asked([revision])
-            if not data.startswith(b"tree "):
-                raise MachineError(f"{revision} is no commit", where=str(self.root))
-            self._of_commits[revision] = data[5 : data.index(b"\n")].decode()
+        self.read_ahead([revision])
         return self._of_commits[revision]
 
     def listing(self, tree: str) -> tuple[Node, ...]:
         """The names in one tree, in git's order."""
-        found = self._trees.get(tree)
-        if found is None:
-            [(_, data)] = self._asked([tree])
-            found = tuple(_parsed(data, len(tree) // 2))
-            if len(self._trees) >= _KEPT_TREES:
-                self._trees.clear()
-            self._trees[tree] = found
-        return found
+        if tree not in self._trees:
+            self._read_trees([tree])
+        return self._trees[tree]
+
+    def read_ahead(self, revisions: Iterable[str], trees: Iterable[str] = ()) -> None:
+        """Read the trees of commits, and trees with all below them, a level at a time: one by one is slow."""
+        unknown = [each for each in dict.fromkeys(revisions) if each not in self._of_commits]
+        for revision, data in self._asked(unknown):
+            if not data.startswith(b"tree "):
+                raise MachineError(f"{revision} is no commit", where=str(self.root))
+            self._of_commits[revision] = data[5 : data.index(b"\n")].decode()
+        level = list(dict.fromkeys((*trees, *(self._of_commits[each] for each in unknown))))
+        below = set(trees)
+        while level:
+            self._read_trees([each for each in level if each not in self._trees])
+            found = [
+                node.id for each in level if each in below for node in self._trees.get(each, ()) if node.kind == "tree"
+            ]
+            level = list(dict.fromkeys(found))
+            below.update(level)
+
+    def _read_trees(self, ids: list[str]) -> None:
+        if self._names > _KEPT_NAMES:
+            self._trees.clear()
+            self._names = 0
+        for identity, data in self._asked(ids):
+            found = tuple(_parsed(data, len(identity) // 2))
+            self._trees[identity] = found
+            self._names += len(found)
 
     def child(self, tree: str, path: str) -> Node | None:
         """What `path` names below a tree, None when there is nothing."""
