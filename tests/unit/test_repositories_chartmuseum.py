@@ -79,6 +79,14 @@ def test_a_version_that_the_index_does_not_show_yet_is_there(museum: Museum) -> 
         repository.publish(packed(more="description: other\n"))
 
 
+def test_a_version_is_no_range(museum: Museum) -> None:
+    """Asked for 1.0.0 it answers with 1.0.0+b, as helm would resolve it."""
+    repository = opened(museum)
+    repository.publish(packed(version="1.0.0+b"))
+    assert repository.standing("hello", "1.0.0") is None and repository.find("hello", "1.0.0") is None
+    assert repository.standing("hello", "1.0.0+b") is not None
+
+
 def test_an_index_that_never_shows_it_is_temporary(museum: Museum) -> None:
     museum.lag = 10**6
     with pytest.raises(Temporary, match=r"hello-1\.0\.0\.tgz is there, but not in the index"):
