@@ -162,9 +162,10 @@ def twin(version: str, others: Iterable[str]) -> str | None:
 
 def newest_first(versions: Iterable[str]) -> list[str]:
     """Versions in descending order, as in an index; what is not SemVer last."""
-
-    def order(text: str) -> tuple[bool, object, str]:
-        found = parse(text)
-        return (found is not None, found.precedence if found else (), text)
-
     return sorted(versions, key=order, reverse=True)
+
+
+def order(text: str) -> tuple[bool, tuple[object, ...], str]:
+    """What versions are sorted by, ascending: what is not SemVer first, of equal ones the texts."""
+    found = parse(text)
+    return (found is not None, found.precedence if found else (), text)

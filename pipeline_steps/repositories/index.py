@@ -6,30 +6,43 @@ Source: helm 3 and 4, pkg/repo/index.go.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import yaml
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, cast
 
 from pipeline_steps.charts import documents
 from pipeline_steps.charts.metadata import CREATED, helm_metadata
-from pipeline_steps.charts.version import parse as parse_version
+from pipeline_steps.charts.version import newest_first, order
 from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.repositories import index_blocks, index_text
+from pipeline_steps.repositories.index_blocks import Block, Blocks
 
 #: Bytes of an index; the largest public ones have about 20 MB.
 LARGEST = 64 * 2**20
+#: Of one that is parsed as a whole, like JSON: its tree takes many times its size.
+PARSED_LARGEST = 24 * 2**20
+_EMPTY = f'apiVersion: v1\nentries: {{}}\ngenerated: "{CREATED}"\n'.encode()
+_ADVICE = "regenerate rebuilds the index"
+_READ = frozenset({"name", "version", "digest", "urls", "removed", "created"})
+#: Line ends as libyaml counts them.
+_LINE_END = re.compile(rb"\r\n|\n|\r|\xc2\x85|\xe2\x80[\xa8\xa9]")
+#: Anything but comments below a line.
+_CONTENT = re.compile(rb"[\r\n][ \t]*[^ \t\r\n#]")
+_DASH = re.compile(rb" *(?=-[ \t\r\n])")
 
 
 class Entry(NamedTuple):
-    """One chart version. digest: "sha256:" + hex of the .tgz, "" when the index has none; urls: as written."""
+    """One chart version. digest: "sha256:" + hex of the .tgz, "" when the index has none; urls, created: as written."""
 
     name: str
     version: str
     digest: str
     urls: tuple[str, ...]
     removed: bool
+    created: str = ""
 
 
 def entry(fields: Mapping[str, Any], digest: str, url: str, created: str = CREATED) -> dict[str, Any]:
@@ -46,170 +59,270 @@ def _sorted(value: Any) -> Any:
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
-class Index:
-    """A parsed index; `data` None: one that is not there yet.
+_Fields = Mapping[str, Any]
 
+
+class _Piece(NamedTuple):
+    """Text that takes the place of the bytes from `start` to `end`."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Index:
+    """An index.yaml; `data` None: one that is not there yet. earlier: another state of it, whose entries are known.
+
+    One in block style, as helm writes it, is not parsed as a whole: only what it says of the charts asked for.
     Raises EvidenceError naming the line: no index, or in what is asked for a version twice, an entry without
     version, a wrong digest. What the index says of charts that are not asked for is not judged.
     """
 
-    def __init__(self, data: bytes | None, where: str) -> None:
+    def __init__(self, data: bytes | None, where: str, earlier: Index | None = None) -> None:
         self.where = where
-        if data is None:
-            data = f'apiVersion: v1\nentries: {{}}\ngenerated: "{CREATED}"\n'.encode()
-        self.text, root = documents.parse(data, where, largest=LARGEST, error=EvidenceError)
-        if not isinstance(root, documents.Mapping) or root.get("apiVersion") is None:
-            raise EvidenceError("not an index: it has no apiVersion", where=where, advice="regenerate rebuilds it")
-        self.root = root
-        found = root.get("entries")
-        if not isinstance(found, documents.Mapping):
-            raise EvidenceError("entries is missing or no mapping", where=where, advice="regenerate rebuilds it")
-        self.charts = found
+        self.data = _EMPTY if data is None else data
+        if len(self.data) > LARGEST:
+            raise EvidenceError(f"{len(self.data)} bytes of YAML, more than {LARGEST} are not read", where=where)
+        if not self.data.endswith(b"\n"):
+            self.data += b"\n"
+        self._known: dict[bytes, Entry] = earlier._known if earlier else {}
+        self._placed: dict[str, list[tuple[Entry, int]]] = {}
+        blocks = index_blocks.find(self.data)
+        self._tree = None if blocks else _tree(self.data, where)
+        self._blocks = blocks or cast(_Tree, self._tree).blocks
 
-    def _fail(self, what: str, line: int) -> EvidenceError:
-        return EvidenceError(what, where=f"{self.where}:{line + 1}", advice="regenerate rebuilds the index")
+    def names(self) -> list[str]:
+        """The charts, in the order written."""
+        return list(self._blocks.charts)
 
     def entries(self) -> dict[str, list[Entry]]:
         """Chart name → its versions, in the order written."""
-        return {key.value: self.versions(key.value) for key, _ in self.charts.items}
+        return {name: self.versions(name) for name in self.names()}
 
     def versions(self, name: str) -> list[Entry]:
         """The versions of one chart, in the order written; none when the index does not have it."""
-        return [entry for entry, _ in self._placed(name)]
+        return [entry for entry, _ in self._of(name)]
 
     def find(self, name: str, version: str) -> Entry | None:
         """The entry of a version, None when the index does not have it."""
         return next((entry for entry in self.versions(name) if entry.version == version), None)
 
-    def _placed(self, name: str) -> list[tuple[Entry, int]]:
-        """The entries of a chart with the line each begins at."""
-        node = self.charts.get(name)
-        if node is None or (isinstance(node, documents.Scalar) and node.meaning == "null"):
-            return []
-        if not isinstance(node, documents.Sequence):
-            raise self._fail(f"the entry {name} is not a list", node.line)
-        found = [(self._entry(name, item), item.line) for item in node.items]
-        seen: set[str] = set()
-        for one, line in found:
-            if one.version in seen:
-                raise self._fail(f"{name} {one.version} is in the index twice", line)
-            seen.add(one.version)
-        return found
+    def _of(self, name: str) -> list[tuple[Entry, int]]:
+        """The entries of a chart, each with the offset of the line it begins at."""
+        if name not in self._placed:
+            block = self._blocks.charts.get(name)
+            found = self._read(name, block) if block else []
+            seen: set[str] = set()
+            for one, offset in found:
+                if one.version in seen:
+                    what = f"{name} {one.version} is in the index twice"
+                    raise _failure(what, self.where, _lines_before(self.data, offset))
+                seen.add(one.version)
+            self._placed[name] = found
+        return self._placed[name]
 
-    def _entry(self, name: str, node: documents.Node) -> Entry:
-        if not isinstance(node, documents.Mapping):
-            raise self._fail(f"an entry of {name} is not a mapping", node.line)
-        fields = documents.plain(node)
-        version, urls, digest = fields.get("version"), fields.get("urls") or [], fields.get("digest") or ""
-        if fields.get("name") != name or not isinstance(version, str):
-            raise self._fail(f"an entry of {name} has another name or no version", node.line)
-        if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-            raise self._fail(f"{name} {version} has urls that are no list of texts", node.line)
-        if digest and not re.fullmatch(r"(sha256:)?[0-9a-f]{64}", str(digest)):
-            raise self._fail(f"{name} {version} has the digest {digest!r}, which is no sha256", node.line)
-        plain = f"sha256:{str(digest).removeprefix('sha256:')}" if digest else ""
-        return Entry(name, version, plain, tuple(urls), fields.get("removed") is True)
+    def _read(self, name: str, block: Block) -> list[tuple[Entry, int]]:
+        if self._tree:
+            found = _entries(name, self._tree.charts[name], self.where)
+            return [(one, self._tree.lines[line]) for one, line in found]
+        start, end, items = block
+        if items and not _CONTENT.search(self.data, self.data.index(b"\n", start), items[0]):
+            return [(self._item(name, *place), place[0]) for place in pairwise((*items, end))]
+        lines = [0, *_line_starts(self.data, start, end)]  # below `entries:`
+        return [(one, lines[line]) for one, line in self._alone(name, self.data[start:end], start)]
 
-    def with_entry(self, new: Mapping[str, Any]) -> bytes:
-        """The index with an entry more, made by `entry`; everything else stays as it is.
+    def _item(self, name: str, start: int, end: int) -> Entry:
+        """The entry written in these lines, which are parsed when they are new."""
+        lines = index_text.key(name, self._blocks.indent).encode() + self.data[start:end]
+        digest = hashlib.sha256(lines).digest()
+        if digest not in self._known:
+            [(self._known[digest], _)] = self._alone(name, lines, start, above=2)
+        return self._known[digest]
 
-        Raises EvidenceError when the version is in the index already: entries are never replaced.
+    def _alone(self, name: str, lines: bytes, start: int, above: int = 1) -> list[tuple[Entry, int]]:
+        """The entries in the lines of one chart, read as an index of their own.
+
+        above: how many lines of that index come before the one that is at `start` in this.
         """
-        name, version = str(new["name"]), str(new["version"])
-        there = self._placed(name)
-        if any(one.version == version for one, _ in there):
-            raise EvidenceError(f"{name} {version} is in the index already", where=self.where)
-        if self.root.flow:
-            return self._with_entry_in_json(new, [one.version for one, _ in there])
-        if self.charts.flow:
-            return self._with_first_entry(new)
-        lines = self.text.splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
-        key = next((key for key, _ in self.charts.items if key.value == name), None)
-        node = self.charts.get(name)
-        if isinstance(node, documents.Sequence) and node.flow and there:
-            raise self._fail(f"the entry {name} is written with brackets in an index that is not JSON", node.line)
-        if key is not None and not there:  # the chart is named and has no version: [] or nothing
-            indent = len(lines[key.line]) - len(lines[key.line].lstrip(" "))
-            return "".join(
-                (*lines[: key.line], *_written(new, indent, with_name=True), *lines[key.line + 1 :])
-            ).encode()
-        at, indent = self._place(name, version, there, lines)
-        return "".join((*lines[:at], *_written(new, indent, with_name=not there), *lines[at:])).encode()
-
-    def _place(self, name: str, version: str, there: list[tuple[Entry, int]], lines: list[str]) -> tuple[int, int]:
-        """The line to write at, and how far the list is indented."""
-        keys = [key for key, _ in self.charts.items]
-        if there:
-            older = next((line for one, line in there if _newer(version, one.version)), None)
-            indent = len(lines[there[0][1]].split("-")[0])
-            after = next((key.line for key in keys if key.line > there[-1][1]), self._behind_entries(lines))
-            return (older if older is not None else after), indent
-        indent = len(lines[keys[0].line]) - len(lines[keys[0].line].lstrip(" "))
-        return next((key.line for key in keys if key.value > name), self._behind_entries(lines)), indent
-
-    def _behind_entries(self, lines: list[str]) -> int:
-        """The line after the last entry: where the next key of the index begins."""
-        mine = next(key.line for key, _ in self.root.items if key.value == "entries")
-        return min((key.line for key, _ in self.root.items if key.line > mine), default=len(lines))
-
-    def _with_first_entry(self, new: Mapping[str, Any]) -> bytes:
-        """`entries: {}` becomes a block with one entry."""
-        key = next(key for key, _ in self.root.items if key.value == "entries")
-        if self.charts.items:
-            raise self._fail("entries is written with braces in an index that is not JSON", key.line)
-        lines = self.text.splitlines(keepends=True)
-        lines[key.line] = "entries:\n" + "".join(_written(new, 2, with_name=True))
-        return "".join(lines).encode()
-
-    def _with_entry_in_json(self, new: Mapping[str, Any], there: Sequence[str]) -> bytes:
+        data = b"entries:\n" + lines
         try:
-            content = json.loads(self.text)
+            return _entries(name, _chart(name, data, self.where), self.where)
+        except EvidenceError:  # once more, as far down as it stands, to name the line
+            data = b"\n" * (_lines_before(self.data, start) - above) + data
+            return _entries(name, _chart(name, data, self.where), self.where)
+
+    def with_entry(self, new: _Fields) -> bytes:
+        """The index with an entry more; see `with_entries`."""
+        return self.with_entries([new])
+
+    def with_entries(self, news: Iterable[_Fields]) -> bytes:
+        """The index with entries more, made by `entry`; everything else stays as it is.
+
+        Raises EvidenceError when a version is in the index already: entries are never replaced.
+        """
+        charts: dict[str, dict[str, _Fields]] = {}
+        for new in news:
+            name, version = str(new["name"]), str(new["version"])
+            mine = charts.setdefault(name, {})
+            if version in mine or self.find(name, version):
+                raise EvidenceError(f"{name} {version} is in the index already", where=self.where)
+            mine[version] = new
+        sorted_news = {
+            name: [charts[name][version] for version in newest_first(charts[name])] for name in sorted(charts)
+        }
+        if self._tree and self._tree.json:
+            return self._in_json(sorted_news)
+        if self._tree and self._tree.braces:
+            pieces = [self._first(*self._tree.braces, sorted_news)]
+        else:
+            pieces = [piece for name, newest in sorted_news.items() for piece in self._pieces(name, newest)]
+        data, parts, place = memoryview(self.data), list[bytes | memoryview](), 0
+        for piece in sorted(pieces, key=lambda piece: piece.start):
+            parts += [data[place : piece.start], piece.text.encode()]
+            place = piece.end
+        return b"".join((*parts, data[place:]))
+
+    def _pieces(self, name: str, newest: Sequence[_Fields]) -> Iterator[_Piece]:
+        """What is to be written of a chart, and where: each entry before the first that is older."""
+        there, block, indent = self._of(name), self._blocks.charts.get(name), self._blocks.indent
+        if block is None:
+            later = (place.start for key, place in self._blocks.charts.items() if key > name)
+            start = next(later, self._blocks.end)
+            yield _Piece(start, start, index_text.chart(name, newest, indent))
+        elif not there:  # the chart is named and has no version: [] or nothing
+            end = self._line_alone(name, block.start, block.end)
+            yield _Piece(block.start, end, index_text.chart(name, newest, indent))
+        else:
+            starts = [*(offset for _, offset in there), block.end]
+            columns = [self._column(name, offset) for offset in starts[:-1]]
+            for new, place in _places(newest, [one.version for one, _ in there]):
+                yield _Piece(starts[place], starts[place], index_text.item(new, columns[0]))
+
+    def _first(self, start: int, end: int, charts: Mapping[str, Sequence[_Fields]]) -> _Piece:
+        """`entries: {}` becomes a block."""
+        if self._blocks.charts:
+            raise _failure(
+                "entries is written with braces in an index that is not JSON",
+                self.where,
+                _lines_before(self.data, start),
+            )
+        end = self._line_alone("entries", start, end)
+        text = "".join(index_text.chart(name, newest, 2) for name, newest in charts.items())
+        return _Piece(start, end, f"entries:\n{text}")
+
+    def _line_alone(self, name: str, start: int, end: int) -> int:
+        """The end of the line at `start`, below which only comments may follow."""
+        behind = [*_line_starts(self.data, start, end), end][1]
+        if _CONTENT.search(self.data, behind - 1, end):
+            raise self._unknown(name, start)
+        return behind
+
+    def _column(self, name: str, offset: int) -> int:
+        """The column of the dash that an entry begins with."""
+        found = _DASH.match(self.data, offset)
+        if found is None:
+            raise self._unknown(name, offset)
+        return len(found[0])
+
+    def _unknown(self, name: str, offset: int) -> EvidenceError:
+        what = f"{name} is written in a way that nothing can be added to"
+        return _failure(what, self.where, _lines_before(self.data, offset))
+
+    def _in_json(self, charts: Mapping[str, Sequence[_Fields]]) -> bytes:
+        try:
+            content = json.loads(self.data.decode("utf-8-sig"))
         except ValueError as problem:
             raise EvidenceError(f"an index in braces that is not JSON: {problem}", where=self.where)
-        older = next((place for place, version in enumerate(there) if _newer(str(new["version"]), version)), len(there))
-        versions = content["entries"].get(new["name"]) or []
-        content["entries"][new["name"]] = [*versions[:older], dict(new), *versions[older:]]
+        for name, newest in charts.items():
+            versions = list(content["entries"].get(name) or [])
+            for new, place in reversed([*_places(newest, [one.version for one, _ in self._of(name)])]):
+                versions.insert(place, dict(new))
+            content["entries"][name] = versions
         content["entries"] = dict(sorted(content["entries"].items()))
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _newer(one: str, other: str) -> bool:
-    mine, theirs = parse_version(one), parse_version(other)
-    return mine is not None and (theirs is None or mine > theirs)
+def _places(newest: Sequence[_Fields], there: Sequence[str]) -> Iterator[tuple[_Fields, int]]:
+    """Each new entry, newest first, with the number of the first version there that is older."""
+    place = 0
+    for new in newest:
+        while place < len(there) and order(there[place]) >= order(str(new["version"])):
+            place += 1
+        yield new, place
 
 
-def _written(new: Mapping[str, Any], indent: int, *, with_name: bool) -> list[str]:
-    """The lines of an entry as an item of its chart's list, the chart's key before it when it is the first."""
-    dumped = yaml.dump(
-        _quoted(new), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=10**6, sort_keys=False
-    )
-    body = dumped.splitlines(keepends=True)
-    space = " " * indent
-    item = [f"{space}- {body[0]}", *(f"{space}  {line}" for line in body[1:])]
-    name = str(new["name"])
-    key = name if documents.meaning(name) == "text" else f'"{name}"'
-    return [f"{space}{key}:\n", *item] if with_name else item
+class _Tree(NamedTuple):
+    """An index parsed as a whole. lines: their offsets; json: it is one; braces: of `entries` in an index that is not.
+
+    braces: offsets of the line of `entries` and of the byte behind what it holds.
+    """
+
+    charts: dict[str, documents.Node]
+    blocks: Blocks
+    lines: list[int]
+    json: bool
+    braces: tuple[int, int] | None
 
 
-class _Text(str):
-    """A text that YAML readers, Python's or Go's, might take for something else: written with quotes."""
+def _tree(data: bytes, where: str) -> _Tree:
+    _, root = documents.parse(data, where, largest=PARSED_LARGEST, error=EvidenceError)
+    if not isinstance(root, documents.Mapping) or root.get("apiVersion") is None:
+        raise EvidenceError("not an index: it has no apiVersion", where=where, advice=_ADVICE)
+    charts = root.get("entries")
+    if not isinstance(charts, documents.Mapping):
+        raise EvidenceError("entries is missing or no mapping", where=where, advice=_ADVICE)
+    lines = _line_starts(data, 0, len(data))
+    own = next(key.line for key, _ in root.items if key.value == "entries")
+    end = min((lines[key.line] for key, _ in root.items if key.line > own), default=len(data))
+    starts = [lines[key.line] for key, _ in charts.items]
+    places = zip(charts.items, starts, [*starts[1:], end], strict=False)
+    blocks = {key.value: Block(start, behind, []) for (key, _), start, behind in places}
+    indent = len(data[starts[0] :]) - len(data[starts[0] :].lstrip(b" ")) if starts else 2
+    braces = (lines[own], end) if charts.flow and not root.flow else None
+    return _Tree({key.value: node for key, node in charts.items}, Blocks(indent, blocks, end), lines, root.flow, braces)
 
 
-class _Dumper(yaml.CSafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+def _chart(name: str, data: bytes, where: str) -> documents.Node | None:
+    """What an index says of a chart that is the only one in it."""
+    _, root = documents.parse(data, where, largest=2 * LARGEST, error=EvidenceError)
+    charts = root.get("entries") if isinstance(root, documents.Mapping) else None
+    return charts.get(name) if isinstance(charts, documents.Mapping) else None
 
 
-_Dumper.add_representer(
-    _Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
-)
+def _entries(name: str, node: documents.Node | None, where: str) -> list[tuple[Entry, int]]:
+    """The entries of a chart, each with the line it begins at."""
+    if node is None or (isinstance(node, documents.Scalar) and node.meaning == "null"):
+        return []
+    if not isinstance(node, documents.Sequence):
+        raise _failure(f"the entry {name} is not a list", where, node.line)
+    return [(_entry(name, item, where), item.line) for item in node.items]
 
 
-def _quoted(value: Any) -> Any:
-    if isinstance(value, str):
-        return _Text(value) if documents.meaning(value) != "text" else value
-    if isinstance(value, Mapping):
-        return {key: _quoted(item) for key, item in value.items()}
-    return [_quoted(item) for item in value] if isinstance(value, list) else value
+def _entry(name: str, node: documents.Node, where: str) -> Entry:
+    if not isinstance(node, documents.Mapping):
+        raise _failure(f"an entry of {name} is not a mapping", where, node.line)
+    fields = {key.value: documents.plain(item) for key, item in node.items if key.value in _READ}
+    version, urls, digest = fields.get("version"), fields.get("urls") or [], fields.get("digest") or ""
+    if fields.get("name") != name or not isinstance(version, str):
+        raise _failure(f"an entry of {name} has another name or no version", where, node.line)
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        raise _failure(f"{name} {version} has urls that are no list of texts", where, node.line)
+    if digest and not re.fullmatch(r"(sha256:)?[0-9a-f]{64}", str(digest)):
+        raise _failure(f"{name} {version} has the digest {digest!r}, which is no sha256", where, node.line)
+    plain = f"sha256:{str(digest).removeprefix('sha256:')}" if digest else ""
+    created = fields.get("created")
+    created = created if isinstance(created, str) else ""
+    return Entry(name, version, plain, tuple(urls), fields.get("removed") is True, created)
+
+
+def _failure(what: str, where: str, line: int) -> EvidenceError:
+    return EvidenceError(what, where=f"{where}:{line + 1}", advice=_ADVICE)
+
+
+def _line_starts(data: bytes, start: int, end: int) -> list[int]:
+    """Offsets of the lines between two offsets, `start` being one."""
+    return [start, *(found.end() for found in _LINE_END.finditer(data, start, end) if found.end() < end)]
+
+
+def _lines_before(data: bytes, offset: int) -> int:
+    return sum(1 for _ in _LINE_END.finditer(data, 0, offset))

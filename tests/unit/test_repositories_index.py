@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from pipeline_steps.charts import documents
+from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.version import newest_first
 from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.repositories import index_blocks
 from pipeline_steps.repositories.index import Entry, Index, entry
 
 DIGEST = "sha256:" + "12e4" * 16
@@ -47,7 +50,9 @@ def test_the_index_is_a_function_of_the_set(published: list[tuple[str, str]], ra
     for name, versions in found.items():
         mine = [version for other, version in published if other == name]
         assert [one.version for one in versions] == newest_first(mine)
-        assert versions[0] == Entry(name, newest_first(mine)[0], DIGEST, (f"{name}-{versions[0].version}.tgz",), False)
+        assert versions[0] == Entry(
+            name, newest_first(mine)[0], DIGEST, (f"{name}-{versions[0].version}.tgz",), False, CREATED
+        )
     if as_json:
         assert json.loads(data)["serverInfo"] == {"x": 1}
 
@@ -85,7 +90,7 @@ def test_everything_else_stays_byte_for_byte(name: str, version: str, before: st
     assert data.startswith(OTHERS[:place])
     assert data.endswith(OTHERS[place:])
     found = Index(data.encode(), "x")
-    assert found.find(name, version) == Entry(name, version, DIGEST, (f"{name}-{version}.tgz",), False)
+    assert found.find(name, version) == Entry(name, version, DIGEST, (f"{name}-{version}.tgz",), False, CREATED)
     assert found.find("zebra", "1.0.0") == Entry("zebra", "1.0.0", "", ("z.tgz",), True)
 
 
@@ -125,3 +130,161 @@ def test_damage_is_named(data: bytes, message: str) -> None:
 def test_an_entry_is_never_replaced() -> None:
     with pytest.raises(EvidenceError, match=r"a 1\.0\.0 is in the index already"):
         grown(("a", "1.0.0"), ("a", "1.0.0"))
+
+
+def test_many_entries_at_once_are_the_same_as_one_by_one() -> None:
+    published = [(name, f"1.{number}.0") for name in ("b", "hello", "zebra", "empty") for number in (0, 2, 10)]
+    for start in (None, OTHERS.encode(), b'{"apiVersion": "v1", "entries": {"b": []}}'):
+        new_ones = [one for one in published if start is None or Index(start, "x").find(*one) is None]
+        at_once = Index(start, "x").with_entries([new(*one) for one in new_ones])
+        assert at_once == grown(*new_ones, start=start)
+    assert Index(at_once, "x").with_entries([]) == at_once
+    with pytest.raises(EvidenceError, match=r"b 9\.0\.0 is in the index already"):
+        Index(at_once, "x").with_entries([new("b", "9.0.0"), new("b", "9.0.0")])
+
+
+BLOCKS = """\
+apiVersion: v1
+entries:
+  alpha:
+  - annotations:
+      changes: |
+        - kind: "added
+          it's: [1] and {two
+    created: "2024-01-02T03:04:05Z"
+    description: a long text that is
+      folded, isn't it
+    icon: "https://example.com/a \\
+      b"
+    name: alpha
+    urls:
+    - alpha-1.0.0.tgz
+    version: 1.0.0
+  - {name: alpha, version: 0.9.0,
+     urls: ["a, ] b"]}
+  # a comment
+  "beta":
+  - description: 'it''s: "folded
+      here'
+    name: beta
+    keywords: [a, "b", 'c d', ünïcode]
+    version: 1.0.0
+  c-3:
+    - name: c-3
+      version: 1.0.0
+generated: "x"
+serverInfo: {a: b}
+"""
+FRAGMENTS = (
+    "\" | ' | [ | ] | { | } | : |- |#| #|||>|&a |*a|!x |? |\t| |\n|\n  |\n    |: \"|: '|- [| {|\\|''|\r\n|\u2028|\x85|"
+    "---\n|...\n|entries:\n|  d:\n|\n# c\n|: |\n|: >-\n||2\n|,|é|\ufeff|\n   x|\n- |"
+    "\n  b:\n  - name: b\n    version: 1.0.0\n"
+).split("|")  # fmt: skip
+places = st.integers(0, len(BLOCKS))
+lines = st.integers(0, BLOCKS.count("\n") - 1)
+edits = st.one_of(
+    st.tuples(st.just("put"), places, st.sampled_from([*FRAGMENTS, "|"])),
+    st.tuples(st.just("cut"), places, st.integers(1, 4)),
+    st.tuples(st.just("copy"), lines, lines),
+    st.tuples(st.just("indent"), lines, st.integers(0, 5)),
+)
+
+
+def edited(how: tuple[str, int, Any], text: str) -> str:
+    """A text with one accident in it."""
+    kind, place, more = how
+    if kind == "put":
+        return f"{text[:place]}{more}{text[place:]}"
+    if kind == "cut":
+        return text[:place] + text[place + more :]
+    all_lines = text.splitlines(keepends=True)
+    line = all_lines[place % len(all_lines)]
+    if kind == "copy":
+        all_lines.insert(more, line)
+    else:
+        all_lines[place % len(all_lines)] = " " * more + line.lstrip(" ")
+    return "".join(all_lines)
+
+
+def plainly(data: bytes) -> dict[str, Any] | None:
+    """What a YAML reader finds below `entries`, None when it is no index to it."""
+    try:
+        _, root = documents.parse(data, "x", error=EvidenceError)
+    except EvidenceError:
+        return None
+    charts = root.get("entries") if isinstance(root, documents.Mapping) and root.get("apiVersion") else None
+    return documents.plain(charts) if isinstance(charts, documents.Mapping) else None
+
+
+def told(data: bytes, name: str) -> list[str] | None:
+    """The versions of a chart, None when they are refused."""
+    try:
+        return [one.version for one in Index(data, "x").versions(name)]
+    except EvidenceError:
+        return None
+
+
+@settings(max_examples=1000, suppress_health_check=list(HealthCheck), deadline=None)
+@given(st.lists(edits, max_size=5))
+def test_looking_for_blocks_finds_what_parsing_finds(how: list[tuple[str, int, Any]]) -> None:
+    text = BLOCKS
+    for one in how:
+        text = edited(one, text)
+    data = text.encode()
+    blocks, charts = index_blocks.find(data), plainly(data)
+    event(f"recognised: {blocks is not None}, an index: {charts is not None}")
+    if blocks is None or charts is None:
+        return
+    assert list(blocks.charts) == list(charts)
+    for name, entries in charts.items():
+        found = told(data, name)
+        if found is None:  # only for a reason
+            versions = [one.get("version") if isinstance(one, dict) else None for one in entries]
+            assert (
+                not isinstance(entries, list)
+                or len(set(versions)) < len(versions)
+                or not all(isinstance(version, str) for version in versions)
+                or any(one.get("name") != name or not _listed(one.get("urls")) for one in entries)
+            )
+            continue
+        assert found == [one["version"] for one in entries or []]
+        try:
+            more = plainly(Index(data, "x").with_entry(new(name, "0.9.5")))
+        except EvidenceError:
+            continue
+        assert more is not None
+        assert [one for one in more[name] if one["version"] != "0.9.5"] == (entries or [])
+        assert {key: more[key] for key in more if key != name} == {key: charts[key] for key in charts if key != name}
+
+
+def _listed(urls: Any) -> bool:
+    return not urls or (isinstance(urls, list) and all(isinstance(url, str) for url in urls))
+
+
+def test_what_helm_writes_is_recognised() -> None:
+    """So that nobody waits for a parse of 20 MB without our noticing it."""
+    blocks = index_blocks.find(BLOCKS.encode())
+    assert blocks is not None
+    assert {name: len(block.items) for name, block in blocks.charts.items()} == {"alpha": 2, "beta": 1, "c-3": 0}
+    assert index_blocks.find(grown(("a", "1.0.0"), ("no", "1.0.0"))) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BLOCKS.replace("\n", "\r\n"), "---\n" + BLOCKS, "\ufeff" + BLOCKS, "# c\n\n" + BLOCKS, BLOCKS.rstrip("\n"),
+        BLOCKS.replace("entries:", "entries: # all"), BLOCKS.replace("entries:\n", "\nentries:\n\n  # all\n"),
+        BLOCKS.replace("folded", "fol\u2028         ded"),
+        '"generated": x\n' + BLOCKS.replace('generated: "x"\n', ""),
+    ],
+    ids=["crlf", "marker", "bom", "comment", "no line end", "comment behind", "spaced", "u2028", "quoted key"],
+)  # fmt: skip
+def test_however_it_is_written_it_says_the_same(text: str) -> None:
+    found = Index(text.encode(), "x")
+    assert {name: [one.version for one in versions] for name, versions in found.entries().items()} == {
+        "alpha": ["1.0.0", "0.9.0"], "beta": ["1.0.0"], "c-3": ["1.0.0"],
+    }  # fmt: skip
+    again = Index(found.with_entries([new("beta", "1.0.1"), new("new", "1.0.0"), new("c-3", "0.1.0")]), "x").entries()
+    assert {name: [one.version for one in versions] for name, versions in again.items()} == {
+        "alpha": ["1.0.0", "0.9.0"], "beta": ["1.0.1", "1.0.0"], "c-3": ["1.0.0", "0.1.0"], "new": ["1.0.0"],
+    }  # fmt: skip

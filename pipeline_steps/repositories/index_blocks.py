@@ -1,0 +1,148 @@
+"""Where each chart stands in an index.yaml of block style, found without parsing it.
+
+As helm, chart-releaser, ChartMuseum and we write it: `entries:` at the margin, below it the names of charts, each on
+a line of its own, below them their versions. Whatever may mean something else to a YAML reader is not recognised, and
+is parsed whole. What lines mean to YAML does not belong here.
+
+Why lines can be trusted: in block style a line at the column of the charts' names, or left of it, continues nothing
+but a quoted text or a collection in brackets. Wherever one of these may begin, it must end before the next such line.
+Source: YAML 1.1, productions 4.5 and 4.6, as libyaml reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import NamedTuple
+
+from pipeline_steps.charts import documents
+from pipeline_steps.core.errors import PipelineError
+
+#: Line ends of YAML 1.1 that are not ours: with them lines are something else than what we look at.
+_OTHER_ENDS = (b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+_ENTRIES = re.compile(rb"(?:\A|\n)entries:[ \t]*(?:#[^\n]*)?(?=\n)")
+_FIRST = re.compile(rb"\n( {1,16})(?=[^ \n#])")
+_TOP = re.compile(rb"([A-Za-z]\w*):(?:[ \t].*)?")
+_CHART = re.compile(rb"""(["']?)([A-Za-z0-9][\w.-]*)\1:(?:[ \t]+(?:#.*)?)?""")
+#: A quotation mark or bracket where a value may begin, and its counterpart is not plainly on the same line.
+_OPEN = re.compile(
+    rb"\"(?<=[ \t\n]\")(?![^\"\\\n]*\")|'(?<=[ \t\n]')(?![^'\n]*'(?!'))"
+    rb"|\[(?<=[ \t\n]\[)(?![^\[\]{}\"'#\n]*\])|\{(?<=[ \t\n]\{)(?![^\[\]{}\"'#\n]*\})"
+)
+_ENDS = {b'"': re.compile(rb'\\.|"', re.DOTALL), b"'": re.compile(rb"''?")}
+#: How often and in how many bytes we look closer before the whole is parsed.
+_MOST = 2000
+_LONGEST = 2**18
+
+
+class Block(NamedTuple):
+    """One chart: offsets of its first byte, of the byte behind it, and of the lines that its versions begin at.
+
+    items is empty when the list is indented further than its chart's name, or is no list.
+    """
+
+    start: int
+    end: int
+    items: list[int]
+
+
+class Blocks(NamedTuple):
+    """All charts in the order written. indent: columns before their names; end: offset behind the last of them."""
+
+    indent: int
+    charts: dict[str, Block]
+    end: int
+
+
+def find(data: bytes) -> Blocks | None:
+    """Where the charts stand in `data`, None when it is written in a way that is not recognised here."""
+    entries = _ENTRIES.search(data)
+    first = _FIRST.search(data, entries.end()) if entries else None
+    if first is None or any(ending in data for ending in _OTHER_ENDS):
+        return None
+    indent = len(first[1])
+    lines = _outer_lines(data, indent)
+    blocks = _blocks(lines, indent, len(data))
+    return blocks if blocks and _all_closed(data, [offset for offset, _ in lines]) else None
+
+
+def _outer_lines(data: bytes, indent: int) -> list[tuple[int, bytes]]:
+    """Offset and text of the lines that begin at the column `indent` or left of it, without comments."""
+    outer = re.compile(rb"\n(?! {%d}| *(?:#|\n|\Z))([^\n]*)" % (indent + 1))
+    found = [(line.start() + 1, line[1]) for line in outer.finditer(data)]
+    first = data.partition(b"\n")[0]
+    return found if not first.strip() or first.startswith(b"#") else [(0, first), *found]
+
+
+def _blocks(lines: list[tuple[int, bytes]], indent: int, size: int) -> Blocks | None:
+    top: set[bytes] = set()
+    charts: dict[str, Block] = {}
+    open_since, name, end = 0, "", size
+    items: list[int] = []
+    for offset, line in lines:
+        inside = b"entries" in top and end == size
+        if not line.startswith(b" "):
+            key = _TOP.fullmatch(line)
+            if key is None or key[1] in top:
+                return None
+            top.add(key[1])
+            end = offset if inside else end
+            continue
+        own = line[indent:]
+        if not inside or not line.startswith(b" " * indent):
+            return None
+        if own[:2] in (b"- ", b"-"):
+            if not name:
+                return None
+            items.append(offset)
+            continue
+        chart = _CHART.fullmatch(own)
+        if name:
+            charts[name] = Block(open_since, offset, items)
+        if chart is None or chart[2].decode() in charts:
+            return None
+        open_since, name, items = offset, chart[2].decode(), []
+    if not name or b"apiVersion" not in top:
+        return None
+    charts[name] = Block(open_since, end, items)
+    return Blocks(indent, charts, end)
+
+
+def _all_closed(data: bytes, outer: list[int]) -> bool:
+    """Does everything that may begin over several lines end before the next outer line?"""
+    parsed = followed = read_until = 0
+    bounds = [0, *outer, len(data)]
+    for opening in _OPEN.finditer(data):
+        start = opening.start()
+        if start < read_until:
+            continue
+        number = bisect_right(outer, start)
+        end = _end_of_quoted(data, start)
+        if end is not None and end <= bounds[number + 1]:
+            followed += end - start
+        else:
+            parsed, read_until = parsed + 1, bounds[number + 1]
+            if parsed > _MOST or not _is_whole(data[bounds[number] : read_until]):
+                return False
+        if followed > len(data):  # written to keep us busy: many that begin before the others end
+            return False
+    return True
+
+
+def _end_of_quoted(data: bytes, start: int) -> int | None:
+    """The offset behind the quoted text that begins at `start`, None when none is seen to end."""
+    mark, place = data[start : start + 1], start + 1
+    while mark in _ENDS and place - start < _LONGEST and (found := _ENDS[mark].search(data, place)):
+        place = found.end()
+        if found[0] == mark:
+            return place
+    return None
+
+
+def _is_whole(lines: bytes) -> bool:
+    """Do these lines stand for themselves? What they open and do not close is an error to a YAML reader."""
+    try:
+        documents.parse(lines, "", largest=_LONGEST)
+    except PipelineError:
+        return False
+    return True
