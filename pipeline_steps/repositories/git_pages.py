@@ -43,6 +43,8 @@ INDEX = "index.yaml"
 BRANCH = "gh-pages"
 #: Seconds that all tries of one push may take together; a push takes a server about a second.
 BUDGET = 300.0
+#: Seconds of the longest pause before a try: who waits longer is overtaken for ever, who waits less pushes in vain.
+LONGEST = 8.0
 #: What one commit may publish: charts, and bytes of their archives.
 _CHARTS, _BYTES = 200, 64 * 2**20
 #: Names of branches, as `git check-ref-format` allows them.
@@ -151,7 +153,7 @@ class GitPagesRepository:
         """See Repository: a commit for each group."""
         for group in _groups(publications):
             with self._lock:
-                outcomes = http.retrying(functools.partial(self._publish, group), budget=BUDGET)
+                outcomes = http.retrying(functools.partial(self._publish, group), budget=BUDGET, longest=LONGEST)
             yield from outcomes
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
@@ -202,7 +204,7 @@ class GitPagesRepository:
     def rewrite(self, before: bytes | None, after: bytes) -> None:
         """See Classic."""
         with self._lock:
-            http.retrying(functools.partial(self._rewrite, before, after), budget=BUDGET)
+            http.retrying(functools.partial(self._rewrite, before, after), budget=BUDGET, longest=LONGEST)
 
     def _rewrite(self, before: bytes | None, after: bytes) -> None:
         tip = self._branch.tip()

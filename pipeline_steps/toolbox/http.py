@@ -40,6 +40,8 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 #: Seconds all tries of one request may take together, and seconds one read or write may take.
 BUDGET = 120.0
 TIMEOUT = 30.0
+#: Seconds of the longest pause before a try that no server asked for.
+LONGEST = 30.0
 #: Bytes a second an answer must bring on average once it is slow: who sends one byte a second would hold us for ever.
 SLOWEST = 16 * 1024
 #: Bytes an answer kept in memory may have.
@@ -396,11 +398,11 @@ def translated(url: str) -> Iterator[None]:
         raise MachineError(f"the connection failed: {error.strerror or error}", where=where) from error
 
 
-def retrying(work: Callable[[], T], *, budget: float = BUDGET) -> T:
+def retrying(work: Callable[[], T], *, budget: float = BUDGET, longest: float = LONGEST) -> T:
     """What `work` returns; it is called again while it raises TryAgain and the budget of seconds lasts.
 
     Waits as long as the server asks, of any size but never beyond the budget, else exponentially with full
-    jitter. The last TryAgain leaves when the budget is used up.
+    jitter, up to `longest` seconds. The last TryAgain leaves when the budget is used up.
     """
     deadline = Deadline(budget)
     try:
@@ -420,7 +422,7 @@ def retrying(work: Callable[[], T], *, budget: float = BUDGET) -> T:
     def wait(state: tenacity.RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
         asked = failure.retry_after if isinstance(failure, TryAgain) else None
-        pause = random.uniform(0, min(30.0, 0.5 * 2**state.attempt_number)) if asked is None else asked
+        pause = random.uniform(0, min(longest, 0.5 * 2**state.attempt_number)) if asked is None else asked
         return min(pause, deadline.left() or 0.0)
 
     def tell(state: tenacity.RetryCallState) -> None:
