@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,6 +17,7 @@ from pipeline_steps.core.errors import (
     Conflict,
     EvidenceError,
     MachineError,
+    PipelineError,
     Temporary,
     UsageError,
 )
@@ -149,6 +152,46 @@ def test_an_upload_whose_answer_is_lost_is_read_back(museum: Museum) -> None:
     museum.fault = lose
     opened(museum).publish(packed())
     assert len(asked(museum)) == 2, "the second one was told 409, and what stands there is ours"
+
+
+LATER = {"Retry-After": "0"}
+#: What is answered instead; those who call `work` let the server do it all the same.
+FAULTS: dict[str, Callable[[Callable[[], Answer]], Answer]] = {
+    "busy": lambda _: (503, LATER, b""),
+    "too often": lambda _: (429, LATER, b""),
+    "done, and no word of it": lambda work: (500, {**LATER, "X-Done": str(work()[0])}, b""),
+    "cut": lambda work: (work()[0], {"Content-Length": "99999"}, b"{"),
+    "refused": lambda _: (401, {}, b'{"error":"unauthorized"}'),
+    "no such page": lambda _: (404, {}, b"<html>"),
+    "a page": lambda _: (200, {}, b"<html>"),
+    "empty": lambda _: (200, {}, b""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_publishing_broken_at_every_request(museum: Museum, fault: str) -> None:
+    """One fault at each request in turn: published or a named error, and as if nothing had been the next time."""
+    chart, signature = packed(), signed(packed())
+    for number in itertools.count():
+        museum.files.clear()
+        museum.index.clear()
+        count = itertools.count()
+
+        def break_it(request: Request, at: int = number, count: Iterator[int] = count) -> Answer | None:
+            return FAULTS[fault](lambda: museum._route(request)) if next(count) == at else None
+
+        museum.fault = break_it
+        with contextlib.suppress(PipelineError):
+            published = opened(museum, budget=0.3).publish(chart, signature)
+            assert published.tar_digest == chart.tar_digest
+        museum.fault = lambda _: None
+        assert set(museum.files) <= {chart.file_name, f"{chart.file_name}.prov"}
+        again = opened(museum).publish(chart, signature)
+        assert (opened(museum).fetch(again), opened(museum).provenance(again)) == (chart.tgz, signature)
+        assert len(museum.files) == 2
+        if next(count) <= number:
+            break
+    assert number >= 6, "the requests of one publication"
 
 
 def test_the_one_who_comes_second_is_told(museum: Museum) -> None:
