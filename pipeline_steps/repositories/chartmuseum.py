@@ -101,7 +101,7 @@ class ChartmuseumRepository:
 
     def find(self, name: str, version: str) -> Published | None:
         """See Repository."""
-        entry = self._entry(name, version)  # before the archive: who publishes now has written that first
+        entry = self._entry(name, version)  # first: the archive of a version that it shows is written
         tgz = self._archive(name, version)
         if tgz is None:
             if entry:
@@ -134,16 +134,17 @@ class ChartmuseumRepository:
         created: not used, the server has its own. Raises Temporary when the index does not show the version in time.
         """
         known = self.versions(archive.name)
-        if self._archive(archive.name, archive.version) is None:
+        there = self._archive(archive.name, archive.version) is not None
+        if not there:
             if archive.version in known:
                 raise self._missing(archive.name, archive.version)
             twin = versions_of.twin(archive.version, known)
             if twin:
                 raise twin_conflict(archive, twin, self.url)
             self._upload(archive, provenance)
-        else:
-            log.info("%s: already there", self._place(archive.name, archive.version))
         published = self._settled(archive)
+        if there:
+            log.info("%s: already there", published.reference)
         if provenance is not None and published.archive_digest == archive.digest:
             self._completed(published, provenance)
         return published
