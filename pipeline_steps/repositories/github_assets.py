@@ -140,7 +140,7 @@ class Releases:
         path = f"/releases/{draft.id}"
         answer = self._github.call("PATCH", path, body=final, allowed={404, 422}, idempotent=True)
         if answer.status == 200:
-            return decoded(answer, Release)
+            return self._again(draft)  # the URLs of its files have changed
         there = self.find(wanted.tag)
         if there is None:
             raise refusal(answer)

@@ -135,9 +135,11 @@ class GithubReleases:
             yield from self._publish(group)
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
-        if self.index() is None:
+        data = self.index()
+        if data is None:
             self._branch.begin(index.Index(None, "").data)
-        known = self._index()
+            data = self.index()
+        known = index.Index(data, self._branch.where)
         outcomes: list[_Ready | PipelineError] = []
         for publication in group:
             before = [one.published for one in outcomes if isinstance(one, _Ready)]
@@ -186,16 +188,9 @@ class GithubReleases:
         place = self._below(asset.browser_download_url, archive.file_name)
         stored = self._stored(asset, archive, f"{self.url}/{place}")
         fields = read_metadata(archives.unpack(stored.tgz, place)["Chart.yaml"], place, strict=False).fields
-        return _Ready(
-            Published(
-                archive.name,
-                archive.version,
-                f"{self.url}/{place}@{stored.digest}",
-                stored.tar_digest,
-                stored.digest,
-            ),
-            index.entry(fields, stored.digest, asset.browser_download_url, publication.created),
-        )
+        entry = index.entry(fields, stored.digest, asset.browser_download_url, publication.created)
+        reference = f"{self.url}/{place}@{stored.digest}"
+        return _Ready(Published(archive.name, archive.version, reference, stored.tar_digest, stored.digest), entry)
 
     def _stored(self, asset: Asset, archive: Archive, where: str) -> Archive:
         if asset.digest == archive.digest:
@@ -230,7 +225,7 @@ class GithubReleases:
 
     def charts(self) -> list[str]:
         """See Repository."""
-        return sorted(self._index().entries())
+        return sorted(self._index().names())
 
     def index(self) -> bytes | None:
         """See Classic."""
