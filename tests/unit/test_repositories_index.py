@@ -257,6 +257,17 @@ def test_looking_for_blocks_finds_what_parsing_finds(how: list[tuple[str, int, A
         assert {key: more[key] for key in more if key != name} == {key: charts[key] for key in charts if key != name}
 
 
+def test_a_line_within_a_text_is_no_chart() -> None:
+    """Wherever it is put: between quotation marks and brackets YAML does not mind where lines begin."""
+    hidden = 0
+    for place in range(len(BLOCKS)):
+        data = f"{BLOCKS[:place]}\n  b:\n  - name: b\n    version: 1.0.0\n{BLOCKS[place:]}".encode()
+        blocks, charts = index_blocks.find(data), plainly(data)
+        assert blocks is None or charts is None or list(blocks.charts) == list(charts), data.decode()
+        hidden += charts is not None and "b" not in charts
+    assert hidden > 50
+
+
 def _listed(urls: Any) -> bool:
     return not urls or (isinstance(urls, list) and all(isinstance(url, str) for url in urls))
 
