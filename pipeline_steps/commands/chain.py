@@ -67,7 +67,7 @@ def rows(state: State, name: str) -> list[tuple[str, str, str]]:
 
 
 def commands(config: Config, state: State, name: str) -> list[str]:
-    """The helm commands that get the production chart, or none when there is none."""
+    """The helm commands that get the production chart; none when there is none, or only pages serve it to helm."""
     for record in state.find(step="promote", subject=name)[-1:]:
         reference = record.outputs["chart"]
         version = record.parameters.get("version", "")
@@ -78,7 +78,8 @@ def commands(config: Config, state: State, name: str) -> list[str]:
                 f"helm pull {chart} --version {version}{plain}",
                 f"helm install {name} {chart} --version {version}{plain}",
             ]
-        return [f"helm install {name} {reference.partition('@')[0].removeprefix('file://')}"]
+        if reference.startswith("file://"):
+            return [f"helm install {name} {reference.partition('@')[0].removeprefix('file://')}"]
     return []
 
 
