@@ -23,8 +23,8 @@ from pipeline_steps.core import migration, regeneration, selection, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ChartFailed, UsageError
+from pipeline_steps.core.filling import Report, Wanted
 from pipeline_steps.core.options import Option
-from pipeline_steps.core.regeneration import Report, Wanted
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State

@@ -5,10 +5,8 @@ Published archives win: a version that is there keeps its bytes, whatever its ta
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +14,14 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.core import packaging
 from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import Conflict, PipelineError, UsageError
+from pipeline_steps.core.errors import Conflict, EvidenceError, PipelineError, UsageError
+from pipeline_steps.core.filling import Report, Standing, Wanted, adopt, emptied, index_of
 from pipeline_steps.core.ledger import Kept, Ledger
 from pipeline_steps.core.remaking import Settings, Unfit, Version
 from pipeline_steps.core.tagged import Names, Said
 from pipeline_steps.core.tally import Tally
-from pipeline_steps.repositories import index
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Publication, Published, Repository
 from pipeline_steps.repositories.transfer import publish_many
@@ -42,56 +39,6 @@ WORKER = "pipeline_steps.core.remaking:Remaker"
 FORMAT = 1
 #: Tags and versions that a worker gets at once; fewer versions than this are made in this process.
 _TAGS, _VERSIONS = 64, 16
-#: Source: RFC 3339, section 5.6.
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-
-
-class Report(NamedTuple):
-    """What came of a regeneration or a migration. published, kept: how many; the others a line for each.
-
-    kept: were there before, with the same tar. differs: were there, and stay, with another tar than made now.
-    """
-
-    published: list[str]
-    kept: list[str]
-    differs: list[str]
-    withdrawn: list[str]
-    failed: list[str]
-
-    @classmethod
-    def empty(cls) -> Report:
-        """Nothing yet."""
-        return cls([], [], [], [], [])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many of each."""
-        return {field: len(lines) for field, lines in self._asdict().items()}
-
-    def __str__(self) -> str:
-        words = ("published", "there before", "differ from what is published", "withdrawn", "failed")
-        return ", ".join(f"{len(lines)} {word}" for word, lines in zip(words, self, strict=True))
-
-
-class Wanted(NamedTuple):
-    """Which versions are meant. withdrawn: "VERSION" or "NAME-VERSION"; charts: names, () for all; shard: (I, N)."""
-
-    withdrawn: frozenset[str]
-    charts: tuple[str, ...] = ()
-    shard: tuple[int, int] | None = None
-
-    def here(self, name: str, version: str) -> bool:
-        """Whether a version is one of these charts and of this shard; withdrawn ones are."""
-        if self.charts and name not in self.charts:
-            return False
-        if self.shard is None:
-            return True
-        number = int.from_bytes(hashlib.sha256(f"{name}-{version}".encode()).digest()[:8], "big")
-        return number % self.shard[1] == self.shard[0] - 1
-
-    def gone(self, name: str, version: str) -> bool:
-        """Whether a version is withdrawn."""
-        return bool({version, f"{name}-{version}"} & self.withdrawn)
 
 
 class Looked(NamedTuple):
@@ -100,40 +47,6 @@ class Looked(NamedTuple):
     tag: Tag
     versions: tuple[Version, ...]
     whole: bool
-
-
-class Standing:
-    """What is in a repository when we begin, read once: its index, or the versions of each chart when asked for.
-
-    known: name → version → digest of the archive, of an index that was read before.
-    """
-
-    def __init__(self, repository: Repository, known: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        self._repository = repository
-        self._entries: dict[tuple[str, str], index.Entry] = {}
-        self._charts: dict[str, Mapping[str, str]] = dict(known or {})
-        self._whole = known is not None or hasattr(repository, "index")
-        if self._whole and known is None:
-            parsed = index.Index(index_of(repository), f"{repository.url}/index.yaml").entries()
-            self._entries = {(name, one.version): one for name, found in parsed.items() for one in found}
-            self._charts = {name: {one.version: one.digest for one in found} for name, found in parsed.items()}
-
-    def digest(self, name: str, version: str) -> str | None:
-        """The digest of a version's archive as the index says it, "" when that is not known, None when absent."""
-        if name not in self._charts and not self._whole:
-            self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
-        return self._charts.get(name, {}).get(version)
-
-    def created(self, name: str, version: str) -> str:
-        """When a version was made, as the index says it, in RFC 3339; the fixed time where it says nothing of use."""
-        entry = self._entries.get((name, version))
-        return entry.created if entry and _TIME.fullmatch(entry.created) else CREATED
-
-
-def index_of(repository: Repository) -> bytes | None:
-    """The index of a repository that has one; None where it is not there, or there is no such thing."""
-    read: Callable[[], bytes | None] | None = getattr(repository, "index", None)
-    return read() if read is not None else None
 
 
 class Regeneration:
@@ -149,7 +62,6 @@ class Regeneration:
         self._jobs = jobs or len(os.sched_getaffinity(0))
         self._plan = plan
         self._ledger = Ledger(state.folder, [FORMAT, repository.url, *_plain(settings), *_plain(wanted)])
-        self._there = Standing(repository, self._ledger.same(index_of(repository)))
         self._done: dict[tuple[str, str], Kept] = {}
         self.report = Report.empty()
 
@@ -158,10 +70,17 @@ class Regeneration:
 
         again: at all of them. What cannot be made is in the report. Raises MachineError's kinds, Temporary.
         """
+        known = None if again else self._ledger.same(index_of(self._repository))
+        new = None
+        try:
+            self._there = Standing(self._repository, known)
+        except EvidenceError as error:
+            new = emptied(self._repository, error, again=again and not self._plan)
+            self._there = Standing(new)
         names = Names(self._settings.tags)
         meant = sorted((tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name))
         open_tags = [tag for tag in meant if again or not self._stands(tag)]
-        if open_tags:  # what others published meanwhile counts, too
+        if open_tags and known:  # what others published meanwhile counts, too
             self._there = Standing(self._repository)
         by_name = sorted(open_tags, key=lambda tag: (names.reading(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
@@ -173,6 +92,8 @@ class Regeneration:
             finally:
                 if not self._plan:
                     self._ledger.write()
+        if new is not None:
+            adopt(new, self._wanted, self.report)
         if not self._plan:
             self._ledger.keep_index(index_of(self._repository))
         return self.report

@@ -188,6 +188,19 @@ def test_a_lost_index_is_made_again_byte_for_byte(source: Source) -> None:
     assert stored(source.out) == first
 
 
+def test_a_damaged_index_is_made_anew_from_archives_and_tags_when_asked(source: Source) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        source.release("web", version)
+    source.ok()
+    DirectoryRepository(source.out.as_uri()).publish(packed("untagged"))
+    first = stored(source.out)
+    (source.out / "index.yaml").write_bytes(first["index.yaml"][:200])
+    done = source.run()
+    assert done.returncode == 4 and "regenerate --again makes the index anew" in done.stderr
+    source.ok("--again")
+    assert stored(source.out) == first
+
+
 def test_withdrawn_versions_stay_withdrawn(source: Source) -> None:
     for version in ("1.0.0", "1.1.0"):
         source.release("web", version)

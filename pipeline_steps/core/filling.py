@@ -1,0 +1,139 @@
+"""What is filled, with what, and what came of it: what a regeneration and a migration of a repository share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.core.errors import EvidenceError, PipelineError
+from pipeline_steps.repositories import index
+from pipeline_steps.repositories.repository import Classic, Publication, Repository
+
+log = logging.getLogger(__name__)
+
+#: Source: RFC 3339, section 5.6.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+class Report(NamedTuple):
+    """What came of a regeneration or a migration. published, kept: how many; the others a line for each.
+
+    kept: were there before, with the same tar. differs: were there, and stay, with another tar than made now.
+    """
+
+    published: list[str]
+    kept: list[str]
+    differs: list[str]
+    withdrawn: list[str]
+    failed: list[str]
+
+    @classmethod
+    def empty(cls) -> Report:
+        """Nothing yet."""
+        return cls([], [], [], [], [])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each."""
+        return {field: len(lines) for field, lines in self._asdict().items()}
+
+    def __str__(self) -> str:
+        words = ("published", "there before", "differ from what is published", "withdrawn", "failed")
+        return ", ".join(f"{len(lines)} {word}" for word, lines in zip(words, self, strict=True))
+
+
+class Wanted(NamedTuple):
+    """Which versions are meant. withdrawn: "VERSION" or "NAME-VERSION"; charts: names, () for all; shard: (I, N)."""
+
+    withdrawn: frozenset[str]
+    charts: tuple[str, ...] = ()
+    shard: tuple[int, int] | None = None
+
+    def here(self, name: str, version: str) -> bool:
+        """Whether a version is one of these charts and of this shard; withdrawn ones are."""
+        if self.charts and name not in self.charts:
+            return False
+        if self.shard is None:
+            return True
+        number = int.from_bytes(hashlib.sha256(f"{name}-{version}".encode()).digest()[:8], "big")
+        return number % self.shard[1] == self.shard[0] - 1
+
+    def gone(self, name: str, version: str) -> bool:
+        """Whether a version is withdrawn."""
+        return bool({version, f"{name}-{version}"} & self.withdrawn)
+
+
+class Standing:
+    """What is in a repository when we begin, read once: its index, or the versions of each chart when asked for.
+
+    known: name → version → digest of the archive, of an index that was read before.
+    """
+
+    def __init__(self, repository: Repository, known: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self._repository = repository
+        self._entries: dict[tuple[str, str], index.Entry] = {}
+        self._charts: dict[str, Mapping[str, str]] = dict(known or {})
+        self._whole = known is not None or hasattr(repository, "index")
+        if self._whole and known is None:
+            parsed = index.Index(index_of(repository), f"{repository.url}/index.yaml").entries()
+            self._entries = {(name, one.version): one for name, found in parsed.items() for one in found}
+            self._charts = {name: {one.version: one.digest for one in found} for name, found in parsed.items()}
+
+    def digest(self, name: str, version: str) -> str | None:
+        """The digest of a version's archive as the index says it, "" when that is not known, None when absent."""
+        if name not in self._charts and not self._whole:
+            self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
+        return self._charts.get(name, {}).get(version)
+
+    def created(self, name: str, version: str) -> str:
+        """When a version was made, as the index says it, in RFC 3339; the fixed time where it says nothing of use."""
+        entry = self._entries.get((name, version))
+        return entry.created if entry and _TIME.fullmatch(entry.created) else CREATED
+
+
+def index_of(repository: Repository) -> bytes | None:
+    """The index of a repository that has one; None where it is not there, or there is no such thing."""
+    read: Callable[[], bytes | None] | None = getattr(repository, "index", None)
+    return read() if read is not None else None
+
+
+def emptied(repository: Repository, error: EvidenceError, *, again: bool) -> Classic:
+    """The repository with an empty index in place of one that cannot be read, when asked to look at all `again`.
+
+    error: what is wrong with the index; raised, with what to do, when not asked.
+    """
+    if not again:
+        advice = "regenerate --again makes the index anew from the archives and the tags"
+        raise EvidenceError(error.what, where=error.where, advice=advice) from error
+    log.warning("%s; the index is made anew", error)
+    classic: Classic = repository  # type: ignore[assignment]
+    classic.rewrite(classic.index(), index.Index(None, "").data)
+    return classic
+
+
+def adopt(repository: Classic, wanted: Wanted, report: Report) -> None:
+    """Give every archive of a folder that its new index does not have its entry, but not what is withdrawn."""
+    left: list[Publication] = []
+    there = Standing(repository)
+    for name in repository.files() or ():
+        data = repository.read(name) if name.endswith(".tgz") else None
+        try:
+            archive = archives.opened(data, name) if data is not None else None
+        except EvidenceError as error:
+            report.failed.append(str(error))
+            continue
+        if archive is None or name != archive.file_name or wanted.gone(archive.name, archive.version):
+            continue
+        if there.digest(archive.name, archive.version) is None:
+            left.append(Publication(archive))
+    for one, outcome in zip(left, repository.publish_all(left), strict=True):
+        told = f"{one.archive.name} {one.archive.version}"
+        if isinstance(outcome, PipelineError):
+            report.failed.append(f"{told}: {outcome}")
+        else:
+            report.kept.append(told)
