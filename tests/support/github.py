@@ -496,7 +496,11 @@ def _server(serve: Serve) -> http.server.ThreadingHTTPServer:
         wbufsize = -1  # head and body in one packet: else each answer waits 40 ms for an acknowledgement
 
         def do(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            promised = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(promised)
+            if len(body) < promised:  # whoever sent it was killed
+                self.close_connection = True
+                return
             answer = serve(self.command, self.path, dict(self.headers), body)
             if answer is None:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
