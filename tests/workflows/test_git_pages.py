@@ -1,0 +1,133 @@
+"""A release whose channels are branches of a git repository behind ssh, pulled by helm from what pages would serve.
+
+git and both helms are real. `ssh` is a double: it runs here what it is told to run on the other machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.toolbox import clock
+from tests.support.gits import Repo, bare
+from tests.support.helms import helm
+
+PIPELINE = """\
+charts: [{{path: charts/common, tests: {{none: "tested through its dependents"}}}}]
+channels:
+  snapshot: {{charts: "{url}#snapshots"}}
+  production: {{charts: "{url}"}}
+"""
+CHART = "apiVersion: v2\nname: common\nversion: 1.0.0\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+SSH = """\
+#!/bin/sh
+for word; do before=$command; command=$word; done
+test "$before" = git@pages.example.com && exec sh -c "$command"
+"""
+
+
+class Line:
+    """A checkout with one chart, and the command line on it; pages: the repository that the channels are in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pages = bare(folder / "pages.git")
+        self.url = f"git+ssh://git@pages.example.com{self.pages}"
+        self.repo = Repo(folder / "source", folder / "gitconfig")
+        self.repo.put("pipeline.yaml", PIPELINE.format(url=self.url))
+        self.repo.put("charts/common/Chart.yaml", CHART)
+        self.repo.put("charts/common/templates/map.yaml", MAP)
+        self.repo.commit()
+        self.repo.put("../bin/ssh", SSH, executable=True)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": f"{helm(4).parent}:{os.environ['PATH']}", "HOME": str(self.folder)}
+        environment |= {"GIT_CONFIG_GLOBAL": str(self.repo.config), "GIT_SSH_COMMAND": f"{self.folder}/bin/ssh"}
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+
+    def ok(self, *words: str) -> subprocess.CompletedProcess[str]:
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def output(self, step: str) -> str:
+        lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
+        found = [record["outputs"]["chart"] for record in map(json.loads, lines) if record["step"] == step]
+        return str(found[-1])
+
+    def git(self, *arguments: str) -> str:
+        ran = subprocess.run(["git", *arguments], cwd=self.pages, capture_output=True, text=True, check=True)
+        return ran.stdout.strip()
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{web.server_port}"
+        finally:
+            web.shutdown()
+            thread.join()
+
+
+def test_from_push_to_pages_and_again(line: Line, tmp_path: Path) -> None:
+    for words in (["check"], ["snapshot"], ["integration_test"], ["tag_release", "--local"], ["promote"]):
+        line.ok(*words)
+    assert line.output("snapshot").startswith(f"{line.url}#snapshots/common-1.0.0-0.1.t")
+    assert line.output("promote").startswith(f"{line.url}#gh-pages/common-1.0.0.tgz@sha256:")
+    assert line.git("log", "--format=%s by %an", "gh-pages") == "Publish common 1.0.0 by Tester"
+    tagged = line.repo.git("for-each-ref", "--format=%(taggerdate:unix)", "refs/tags/common-1.0.0")
+    assert f'created: "{clock.rfc3339(int(tagged))}"' in line.git("show", "gh-pages:index.yaml")
+    clone = Repo(tmp_path / "clone", tmp_path / "gitconfig", str(line.pages))
+    clone.git("checkout", "-q", "gh-pages")
+    with served(clone.root) as url:
+        for major in (3, 4):
+            folder = tmp_path / f"by-{major}"
+            command = [
+                str(helm(major)),
+                "pull",
+                "common",
+                "--repo",
+                url,
+                "--version",
+                "1.0.0",
+                "--destination",
+                str(folder),
+            ]
+            folder.mkdir()
+            done = subprocess.run(command, capture_output=True, text=True, env={"HOME": str(folder), "PATH": "/bin"})
+            assert done.returncode == 0, done.stderr
+            assert (folder / "common-1.0.0.tgz").read_bytes() == (clone.root / "common-1.0.0.tgz").read_bytes()
+
+    commits = line.git("rev-parse", "snapshots", "gh-pages")
+    assert "already done" in line.ok("snapshot").stderr
+    assert "already done" in line.ok("promote").stderr
+    assert line.git("rev-parse", "snapshots", "gh-pages") == commits
+    assert "holds" in line.ok("state", "verify").stdout
+
+    published = line.output("promote")
+    line.git("branch", "-D", "gh-pages")
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "gone: promote of common" in done.stdout
+    assert "already done" not in line.ok("promote").stderr
+    assert line.output("promote") == published, "the very bytes again"
