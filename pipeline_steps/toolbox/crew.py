@@ -65,6 +65,9 @@ def _shared(
         try:
             _send(child.stdin, task)
             good, answer = _received(child.stdout)
+        except (EOFError, BrokenPipeError):
+            process.go_on()  # it was ended because we are
+            good, answer = False, child.stderr.read().decode(errors="replace") if child.stderr else ""
         finally:
             idle.put(child)
         if not good:
@@ -90,8 +93,7 @@ def _received(stream: Any) -> Any:
     head = stream.read(_LENGTH.size)
     data = stream.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else b""
     if not data:
-        process.go_on()
-        raise EOFError("a worker process ended")
+        raise EOFError
     return pickle.loads(data)
 
 

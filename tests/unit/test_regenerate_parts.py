@@ -1,0 +1,201 @@
+"""The parts that regenerate is made of: tags and their texts, git's objects, workers, what is remembered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.core.errors import ConfigurationError, MachineError
+from pipeline_steps.core.filling import Wanted
+from pipeline_steps.core.ledger import Kept, Ledger
+from pipeline_steps.core.tagged import Charts, Names, said
+from pipeline_steps.core.tally import Tally
+from pipeline_steps.sources.git_mirror import is_url
+from pipeline_steps.sources.git_objects import Objects, ObjectsTree
+from pipeline_steps.sources.git_tree import CommitTree
+from pipeline_steps.sources.source import Tag
+from pipeline_steps.toolbox.crew import crew
+from tests.support.gits import Repo, chart
+
+
+@pytest.mark.parametrize(
+    ("template", "tag", "reading"),
+    [
+        ("{name}-{version}", "web-1.0.0", ("web", "1.0.0")),
+        ("{name}-{version}", "a-2-1.0.0-rc.1+b.2", ("a-2", "1.0.0-rc.1+b.2")),
+        ("{name}-{version}", "web-1.0", None),
+        ("{name}-{version}", "web-v1.0.0", None),
+        ("{name}-{version}", "web-1.01.0", None),
+        ("charts/{name}/v{version}", "charts/web/v1.0.0", ("web", "1.0.0")),
+        ("v{version}", "v1.0.0", ("", "1.0.0")),
+        ("v{version}", "w1.0.0", None),
+        ("v{version}.x", "v1.0.0.x", ("", "1.0.0")),
+    ],
+)
+def test_what_a_template_reads_from_a_tag(template: str, tag: str, reading: tuple[str, str] | None) -> None:
+    names = Names(template)
+    assert names.one_chart and names.reading(tag) == reading and names.fits(tag) == (reading is not None)
+
+
+def test_a_shell_pattern_is_no_template() -> None:
+    assert not Names("v*").one_chart and Names("v*").pattern == "v*" and Names("v*").fits("v2026")
+    assert Names("{name}-{version}").pattern == "*-*"
+
+
+def test_what_a_tag_says_of_its_charts() -> None:
+    digest = f"sha256:{'0' * 64}"
+    text = (
+        f"Release\n\nPipeline-Content: web 1.0.0 {digest}\nPipeline-Image: web app {digest}\n"
+        f"Pipeline-Image: web side sha256:short\nPipeline-Content: api 2.0.0 {digest}\n"
+    )
+    told = said(text)
+    assert list(told) == ["web", "api"]
+    assert told["web"].images == {"app": digest}, "what is no digest is not one"
+    assert said("Pipeline-Content of web") == {} == said("")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
+    repo.put("charts/web/Chart.yaml", chart("web"))
+    repo.put("charts/web/run.sh", "#!/bin/sh\n", executable=True)
+    repo.put("charts/web/ü ñ.txt", "x")
+    repo.put("old/stable/api/Chart.yaml", chart("api"))
+    repo.put("charts/none/README.md", "no chart")
+    (repo.root / "charts/web/link").symlink_to("run.sh")
+    repo.put(".pipeline/state.jsonl", "ours")
+    repo.commit()
+    return repo
+
+
+@pytest.fixture
+def objects(repo: Repo) -> Iterator[Objects]:
+    with Objects(repo.root) as objects:
+        yield objects
+
+
+@pytest.mark.parametrize("folder", ["", "charts", "charts/web"])
+def test_objects_are_what_the_tree_of_the_commit_is(repo: Repo, objects: Objects, folder: str) -> None:
+    commit = repo.git("rev-parse", "HEAD")
+    mine, theirs = ObjectsTree(objects, commit, folder), CommitTree(repo.root, commit, folder)
+    assert dict(mine.entries()) == dict(theirs.entries())
+    names = list(mine.entries())
+    assert mine.read(names) == theirs.read(names) and mine.digests(names) == theirs.digests(names)
+    with pytest.raises(ConfigurationError, match=r"gone is not stored in git"):
+        mine.read(["gone"])
+
+
+def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(repo: Repo, objects: Objects) -> None:
+    with pytest.raises(MachineError, match="is not here"):
+        objects.blobs([repo.git("rev-parse", "HEAD:charts/web/run.sh"), "0" * 40])
+    blob = repo.git("rev-parse", "HEAD:charts/web/Chart.yaml")
+    assert objects.blobs([blob]) == {blob: chart("web").encode()}
+    assert objects.child(objects.tree(repo.git("rev-parse", "HEAD")), "charts/web/run.sh/x") is None
+
+
+@pytest.mark.parametrize(
+    ("patterns", "folders"),
+    [
+        (("charts/*",), ["charts/web"]),
+        (("charts/*", "old/{stable,incubator}/*"), ["charts/web", "old/stable/api"]),
+        (("**",), ["charts/web", "old/stable/api"]),
+        (("charts/web",), ["charts/web"]),
+        ((".",), []),
+    ],
+)
+def test_charts_are_found_by_patterns(
+    objects: Objects, repo: Repo, patterns: tuple[str, ...], folders: list[str]
+) -> None:
+    tree = objects.tree(repo.git("rev-parse", "HEAD"))
+    places = Charts(objects, patterns).places(tree)
+    assert list(places) == folders
+    assert [Charts(objects, patterns).metadata(place).name for place in places.values()] == [
+        folder.rpartition("/")[2] for folder in folders
+    ]
+
+
+WORKER = "tests.unit.test_regenerate_parts:Square"
+
+
+class Square:
+    """A worker for these tests."""
+
+    def __init__(self, less: object) -> None:
+        self.less = less
+
+    def __call__(self, number: int) -> int:
+        assert isinstance(self.less, int)
+        if number == 13:
+            raise ValueError("unlucky")
+        return number * number - self.less
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_workers_give_results_in_the_order_of_their_tasks(number: int) -> None:
+    with crew(WORKER, 1, number) as each:
+        assert list(each(range(12))) == [n * n - 1 for n in range(12)]
+        assert list(each([])) == []
+
+
+def test_a_bug_in_a_worker_is_told_here() -> None:
+    with crew(WORKER, 1, 2) as each, pytest.raises(RuntimeError, match="ValueError: unlucky"):
+        list(each(range(14)))
+
+
+def test_the_parts_of_a_shard_are_the_whole() -> None:
+    versions = [("web", f"1.{n}.0") for n in range(50)]
+    parts = [[one for one in versions if Wanted(frozenset(), (), (n, 4)).here(*one)] for n in (1, 2, 3, 4)]
+    assert sorted(one for part in parts for one in part) == sorted(versions) and all(parts)
+
+
+def test_withdrawn_by_version_or_by_chart_and_version() -> None:
+    wanted = Wanted(frozenset({"1.0.0", "web-2.0.0"}), ("web", "api"))
+    assert wanted.gone("api", "1.0.0") and wanted.gone("web", "2.0.0") and not wanted.gone("api", "2.0.0")
+    assert wanted.here("web", "1.0.0") and not wanted.here("other", "1.0.0")
+
+
+def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path) -> None:
+    tag = Tag("web-1.0.0", "c1", "Release", "2026-01-01T00:00:00Z")
+    kept = Kept("web", "1.0.0", "sha256:1", "sha256:1", "sha256:2")
+    ledger = Ledger(tmp_path, ["x"])
+    ledger.add(tag, (kept,))
+    ledger.keep_index(b"index")
+    with ledger.path.open("ab") as file:
+        file.write(b'["web-2.0.0","c2","",[["web"')
+    again = Ledger(tmp_path, ["x"])
+    done = again.of(tag)
+    assert done is not None and done.versions == (kept,)
+    assert again.of(tag._replace(revision="c2")) is None and again.of(tag._replace(message="other")) is None
+    assert again.same(b"index") == {"web": {"1.0.0": "sha256:2"}}
+    assert again.same(b"other") is None and again.same(None) is None
+    assert Ledger(tmp_path, ["y"]).of(tag) is None, "made by other rules"
+    again.add(tag._replace(name="web-2.0.0"), ())
+    again.write()
+    assert Ledger(tmp_path, ["x"]).of(tag._replace(name="web-2.0.0")) is not None, "the torn line is gone"
+
+
+def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    clock = iter([0.0, 4.0, 10.0, 12.0])
+    monkeypatch.setattr("pipeline_steps.core.tally.time.monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO), Tally("versions", 8) as tally:
+        for _ in range(3):
+            tally.one()
+    assert caplog.messages == ["2 of 8 versions, 0/s, 30 s left"]
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.com/x.git", "git@example.com:team/charts.git", "file:///srv/x", "lp:x"]
+)
+def test_what_is_a_url(text: str) -> None:
+    assert is_url(text)
+
+
+@pytest.mark.parametrize("text", [".", "charts", "/srv/charts.git", "a@b", "ext::sh -c x", "-x@y:z"])
+def test_what_is_no_url(text: str) -> None:
+    assert not is_url(text)
