@@ -1,13 +1,17 @@
 """A chart repository in a folder: archives and index.yaml, as any web server serves it to helm.
 
 Publishers share a lock that dies with its process; the artifact is written first, the index last, both atomically.
+Readers need no lock. What takes long, writing archives and waiting for the disk, comes before the lock: others wait
+only while a group of archives gets its names and the index is replaced, a fraction of a second. So groups are bounded
+by files and bytes, which are held open and in memory, and by time, which a killed run has lost.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.charts import archive as archives
@@ -22,10 +26,10 @@ from pipeline_steps.repositories.repository import (
     Publication,
     Published,
     conflict,
-    one_by_one,
     twin_conflict,
 )
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.clock import Deadline
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,55 @@ INDEX = "index.yaml"
 LOCK = ".lock"
 #: Published files are for web servers to read.
 _MODE = 0o644
+
+
+#: What a group may have: open files (a process often has 1024), bytes, seconds until it is complete.
+_FILES, _BYTES, _SECONDS = 256, 64 * 2**20, 2.0
+
+
+class _New(NamedTuple):
+    """A chart that is written and not named yet. names: of its files, in the order they are given."""
+
+    publication: Publication
+    path: Path
+    entry: Mapping[str, Any]
+    tgz: bytes
+    names: Sequence[Path] = ()
+
+    @property
+    def published(self) -> Published:
+        archive, digest = self.publication.archive, files.sha256(self.tgz)
+        reference = f"{self.path.absolute().as_uri()}@{digest}"
+        return Published(archive.name, archive.version, reference, archive.tar_digest, digest)
+
+
+_Outcome: TypeAlias = "Published | PipelineError | _New"
+
+
+def _groups(publications: Iterable[Publication]) -> Iterator[list[Publication]]:
+    """Publications to be named together: no version twice, not even one that only differs in build metadata."""
+    group: dict[tuple[str, str], Publication] = {}
+    held = size = 0
+    deadline = Deadline(_SECONDS)
+    for one in publications:
+        key = one.archive.name, one.archive.version.partition("+")[0]
+        if key in group:
+            yield list(group.values())
+            group = {}
+        if not group:
+            held, size, deadline = 0, 0, Deadline(_SECONDS)
+        group[key] = one
+        held += 1 + (one.provenance is not None)
+        size += len(one.archive.tgz)
+        if held >= _FILES or size >= _BYTES or deadline.over:
+            yield list(group.values())
+            group = {}
+    if group:
+        yield list(group.values())
+
+
+def _provenance(path: Path) -> Path:
+    return path.with_name(f"{path.name}.prov")
 
 
 class DirectoryRepository:
@@ -46,6 +99,7 @@ class DirectoryRepository:
             raise ConfigurationError("not the URL of a folder", where=url, advice="write file:///folder, absolute")
         self.folder = Path(unquote(parts.path))
         self.url = url.rstrip("/")
+        self._parsed: tuple[bytes | None, index.Index] | None = None
 
     def standing(self, name: str, version: str) -> str | None:
         """See Repository: the index and the archive are read."""
@@ -69,7 +123,12 @@ class DirectoryRepository:
         return self._index().find(name, version)
 
     def _index(self) -> index.Index:
-        return index.Index(self._read(self.folder / INDEX), str(self.folder / INDEX))
+        """The index as it is now; what was read of it before is not read again."""
+        data = self.index()
+        if self._parsed is None or self._parsed[0] != data:
+            earlier = self._parsed[1] if self._parsed else None
+            self._parsed = data, index.Index(data, str(self.folder / INDEX), earlier)
+        return self._parsed[1]
 
     def _bytes(self, entry: index.Entry) -> bytes:
         """The archive of an entry, compared with the digest in the index."""
@@ -122,50 +181,97 @@ class DirectoryRepository:
 
     def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
         """See Repository."""
-        files.folder(self.folder, mode=0o755)
-        with files.locked(self.folder / LOCK):
-            files.sweep_temporaries(self.folder)
-            return self._publish(archive, provenance, created)
+        (outcome,) = self.publish_all([Publication(archive, provenance, created)])
+        if isinstance(outcome, PipelineError):
+            raise outcome
+        return outcome
 
     def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
-        """See Repository."""
-        return one_by_one(self, publications)
+        """See Repository: the index is written once for each group."""
+        for group in _groups(publications):
+            yield from self._publish(group)
 
-    def _publish(self, archive: Archive, provenance: bytes | None, created: str) -> Published:
+    def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
+        """Publish versions of which no two are the same."""
+        files.folder(self.folder, mode=0o755)
         known = self._index()
-        entry = known.find(archive.name, archive.version)
-        if entry:
+        outcomes: list[_Outcome | None] = [self._there(known, one.archive) for one in group]
+        with files.Batch(mode=_MODE) as batch:
+            for number, one in enumerate(group):
+                if outcomes[number] is None:
+                    outcomes[number] = self._prepared(batch, one)
+            if any(isinstance(one, _New) for one in outcomes):
+                batch.sync()
+                with files.locked(self.folder / LOCK):
+                    files.sweep_temporaries(self.folder)
+                    outcomes = self._named(batch, outcomes)
+        return [one.published if isinstance(one, _New) else one for one in outcomes if one is not None]
+
+    def _there(self, known: index.Index, archive: Archive) -> Published | PipelineError | None:
+        """What the index says of a version that is on its way, None when it may come."""
+        try:
+            entry = known.find(archive.name, archive.version)
+            if entry is None:
+                bare = archive.version.partition("+")[0]
+                alike = (one.version for one in known.versions(archive.name) if one.version.partition("+")[0] == bare)
+                twin = versions_of.twin(archive.version, alike)
+                return twin_conflict(archive, twin, self.url) if twin else None
             there = self._published(entry, self._bytes(entry))
             if there.tar_digest != archive.tar_digest:
-                raise conflict(archive, there.tar_digest, there.reference)
-            log.info("%s: already there", there.reference)
-            return there
-        twin = versions_of.twin(archive.version, (one.version for one in known.versions(archive.name)))
-        if twin:
-            raise twin_conflict(archive, twin, self.url)
-        path = self.folder / archive.file_name
-        tgz = self._artifact(path, archive, provenance)
-        fields = read_metadata(archives.unpack(tgz, str(path))["Chart.yaml"], str(path), strict=False).fields
-        data = known.with_entry(index.entry(fields, files.sha256(tgz), archive.file_name, created))
-        files.write(self.folder / INDEX, data, mode=_MODE)
-        if self._read(self.folder / INDEX) != data or self._read(path) != tgz:
-            raise MachineError("it reads differently from what was just written", where=str(self.folder))
-        digest = files.sha256(tgz)
-        reference = f"{path.absolute().as_uri()}@{digest}"
-        return Published(archive.name, archive.version, reference, archive.tar_digest, digest)
+                return conflict(archive, there.tar_digest, there.reference)
+        except (ConfigurationError, EvidenceError) as error:
+            return error
+        log.info("%s: already there", there.reference)
+        return there
 
-    def _artifact(self, path: Path, archive: Archive, provenance: bytes | None) -> bytes:
-        """Write the archive and its .prov; what a killed publisher left of the same tar stays."""
-        left = self._read(path)
-        if left is not None:
-            theirs = archives.tar_digest(left, str(path))
-            if theirs != archive.tar_digest:
-                raise conflict(archive, theirs, str(path))
-            return left
-        if provenance is not None:
-            files.write(path.with_name(f"{path.name}.prov"), provenance, mode=_MODE)
-        files.write(path, archive.tgz, mode=_MODE)
-        return archive.tgz
+    def _prepared(self, batch: files.Batch, publication: Publication) -> _New | PipelineError:
+        """Write the archive and its .prov, still without names."""
+        archive, path = publication.archive, self.folder / publication.archive.file_name
+        try:
+            content = archives.unpack(archive.tgz, archive.file_name)
+            fields = read_metadata(content["Chart.yaml"], archive.file_name, strict=False).fields
+        except (ConfigurationError, EvidenceError) as error:
+            return error
+        if publication.provenance is not None:
+            batch.add(_provenance(path), publication.provenance)
+        batch.add(path, archive.tgz)
+        entry = index.entry(fields, archive.digest, archive.file_name, publication.created)
+        return _New(publication, path, entry, archive.tgz)
+
+    def _named(self, batch: files.Batch, outcomes: Sequence[_Outcome | None]) -> list[_Outcome | None]:
+        """Under the lock: give names to what is new and may still come, then replace the index."""
+        known = self._index()
+        there = [self._there(known, one.publication.archive) if isinstance(one, _New) else one for one in outcomes]
+        found = [
+            self._left(new) if one is None and isinstance(new, _New) else one
+            for new, one in zip(outcomes, there, strict=True)
+        ]
+        news = [one for one in found if isinstance(one, _New)]
+        if news:
+            batch.name([path for new in news for path in new.names])
+            data = known.with_entries([new.entry for new in news])
+            files.write(self.folder / INDEX, data, mode=_MODE)
+            if self.index() != data or any(self._read(new.path) != new.tgz for new in news):
+                raise MachineError("it reads differently from what was just written", where=str(self.folder))
+        return found
+
+    def _left(self, new: _New) -> _New | PipelineError:
+        """What is to be named: what a killed publisher left of the same tar stays, when no .prov needs other bytes."""
+        archive, provenance = new.publication.archive, new.publication.provenance
+        left = self._read(new.path)
+        try:
+            theirs = archives.tar_digest(left, str(new.path)) if left is not None else archive.tar_digest
+        except (ConfigurationError, EvidenceError) as error:
+            return error
+        if theirs != archive.tar_digest:
+            return conflict(archive, theirs, str(new.path))
+        beside = [_provenance(new.path)] if provenance is not None else []
+        if left is not None and (left == archive.tgz or provenance is None):
+            digest = files.sha256(left).removeprefix("sha256:")
+            return new._replace(tgz=left, entry={**new.entry, "digest": digest}, names=beside)
+        if provenance is None:  # one that was left is of other bytes
+            files.remove(_provenance(new.path))
+        return new._replace(names=[*beside, new.path])
 
     def versions(self, name: str) -> list[str]:
         """See Repository."""
@@ -173,7 +279,7 @@ class DirectoryRepository:
 
     def charts(self) -> list[str]:
         """See Repository."""
-        return sorted(self._index().entries())
+        return sorted(self._index().names())
 
     def index(self) -> bytes | None:
         """See Classic."""

@@ -11,7 +11,7 @@ import fcntl
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline_steps.core.errors import MachineError
@@ -51,21 +51,73 @@ def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
     Raises MachineError; the file is then whole, the former one or, when only the folder was not synced, this one.
     """
-    try:
-        _sweep_once(path.parent)
-        temporary, descriptor = _beside(path.parent, mode)
+    with Batch(mode=mode) as batch:
+        batch.add(path, data)
+        batch.sync()
+        batch.name([path])
+
+
+class Batch:
+    """Files that get their names together: add → sync → name. Nothing is seen of one before `name`.
+
+    Many are made durable faster than one after the other: all are written before the first fsync. Each keeps a
+    descriptor open to the end. Every method raises MachineError; what has no name then is removed.
+    """
+
+    def __init__(self, *, mode: int = 0o600) -> None:
+        self._mode = mode
+        self._files: dict[Path, tuple[Path, int]] = {}
+
+    def add(self, path: Path, data: bytes) -> None:
+        """Write `data` beside `path`; the folder must exist."""
         try:
-            os.fchmod(descriptor, mode)
+            _sweep_once(path.parent)
+            self._files[path] = _, descriptor = _beside(path.parent, self._mode)
+            os.fchmod(descriptor, self._mode)
             _write_all(descriptor, data)
-            os.fsync(descriptor)
-            temporary.replace(path)
-        except BaseException:
+        except OSError as error:
+            raise failure(error, path) from error
+
+    def sync(self) -> None:
+        """Make the data of all durable."""
+        for path, (_, descriptor) in self._files.items():
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise failure(error, path) from error
+
+    def name(self, paths: Iterable[Path]) -> None:
+        """Give these their names, in this order, each replacing what is there; all names there are durable then."""
+        folders = {path.parent for path in self._files}
+        path = Path()
+        try:
+            for path in paths:
+                temporary, descriptor = self._files.pop(path)
+                try:
+                    temporary.replace(path)
+                except BaseException:
+                    self._files[path] = temporary, descriptor
+                    raise
+                os.close(descriptor)
+            for path in folders:
+                sync_folder(path)
+        except OSError as error:
+            raise failure(error, path) from error
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for temporary, descriptor in self._files.values():
             with contextlib.suppress(OSError):
                 temporary.unlink()
-            raise
-        finally:
             os.close(descriptor)
-        sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove the file `path` if it is there. Raises MachineError."""
+    try:
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise failure(error, path) from error
 

@@ -66,6 +66,18 @@ def test_a_write_replaces_whole_files_and_leaves_nothing_beside(tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
+def test_files_of_a_batch_get_their_names_together_or_not_at_all(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in "abc"]
+    with files.Batch(mode=0o644) as batch:
+        for path in names:
+            batch.add(path, path.name.encode())
+        batch.sync()
+        assert not any(path.exists() for path in names)
+        files.sweep_temporaries(tmp_path)  # another writer's
+        batch.name(names[1:])
+    assert sorted((path.name, path.read_text()) for path in tmp_path.iterdir()) == [("b", "b"), ("c", "c")]
+
+
 def test_a_failed_write_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(MachineError, match="folder"):
