@@ -6,6 +6,7 @@ completed; what was published stays. Source: GitHub documentation, "Releases" an
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Container, Iterator
@@ -170,7 +171,7 @@ class Releases:
     def _upload(self, release: Release, wanted: Wanted) -> None:
         """Upload the files that are not there; a draft may be gone by now, which its publication tells."""
         for name, data in wanted.files:
-            http.retrying(lambda name=name, data=data: self._send(release, name, data), budget=self._github.budget)
+            http.retrying(functools.partial(self._send, release, name, data), budget=self._github.budget)
 
     def _send(self, release: Release, name: str, data: bytes) -> None:
         """Upload a file. Raises TryAgain when half of it stood there: GitHub's 502 may leave such (state starter)."""

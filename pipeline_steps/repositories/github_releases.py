@@ -43,7 +43,7 @@ class _Ready(NamedTuple):
     entry: dict[str, Any] | None = None
 
 
-class GithubReleases:
+class GithubReleasesRepository:
     """`url` is github-releases:owner/repo. Reading a public one needs no token."""
 
     guarantees = Guarantees(

@@ -36,9 +36,9 @@ def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
 
         return ChartmuseumRepository(url, hosts)
     if url.startswith("github-releases:"):
-        from pipeline_steps.repositories.github_releases import GithubReleases
+        from pipeline_steps.repositories.github_releases import GithubReleasesRepository
 
-        return GithubReleases(url, hosts)
+        return GithubReleasesRepository(url, hosts)
     if url.startswith(("https://", "http://")):
         from pipeline_steps.repositories.https import HttpsRepository
 

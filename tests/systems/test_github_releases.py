@@ -26,7 +26,7 @@ from pipeline_steps.core.errors import (
 )
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories import github_releases, index
-from pipeline_steps.repositories.github_releases import GithubReleases
+from pipeline_steps.repositories.github_releases import GithubReleasesRepository
 from pipeline_steps.repositories.repository import Publication
 from pipeline_steps.toolbox.files import sha256
 from tests.support.charts import packed, signed
@@ -51,8 +51,8 @@ def there(hub: Github) -> Repository:
     return hub.repository("me/charts")
 
 
-def opened(budget: float = 5.0) -> GithubReleases:
-    return GithubReleases(URL, {}, budget=budget)
+def opened(budget: float = 5.0) -> GithubReleasesRepository:
+    return GithubReleasesRepository(URL, {}, budget=budget)
 
 
 def entries(repository: Repository) -> list[dict[str, Any]]:
@@ -267,21 +267,21 @@ def test_an_older_server_computes_no_digests(hub: Github, there: Repository) -> 
 
 def test_a_private_repository_by_its_token(hub: Github, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.repository("me/hidden", private=True)
-    repository = GithubReleases("github-releases:me/hidden", {})
+    repository = GithubReleasesRepository("github-releases:me/hidden", {})
     chart = packed()
     published = repository.publish(chart, signed(chart))
     assert repository.fetch(published) == chart.tgz
     assert repository.provenance(published) == signed(chart)
     monkeypatch.setenv("GITHUB_TOKEN", READ)
-    assert GithubReleases("github-releases:me/hidden", {}).find("hello", "1.0.0") == published
+    assert GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0") == published
     monkeypatch.delenv("GITHUB_TOKEN")
     with pytest.raises(AccessRefused, match="or hidden from this login: set GITHUB_TOKEN"):
-        GithubReleases("github-releases:me/hidden", {}).find("hello", "1.0.0")
+        GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0")
     with pytest.raises(AccessRefused):
-        GithubReleases("github-releases:me/hidden", {}).fetch(published)
+        GithubReleasesRepository("github-releases:me/hidden", {}).fetch(published)
     host = hub.web.partition("://")[2]
     configured = {f"{host}/me/hidden": Host(username="x-access-token", password=READ)}
-    assert GithubReleases("github-releases:me/hidden", configured).versions("hello") == ["1.0.0"]
+    assert GithubReleasesRepository("github-releases:me/hidden", configured).versions("hello") == ["1.0.0"]
 
 
 @pytest.mark.parametrize("token", ["", READ, "token-of-nobody"])
