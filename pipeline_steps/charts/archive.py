@@ -10,7 +10,8 @@ import codecs
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,8 @@ _WORTH = 2**20
 #: Headers and padding come on top of the files' bytes.
 _LARGEST_TAR = tar.LARGEST_TOTAL + tar.MOST_MEMBERS * 3 * tar.BLOCK
 LEVEL = 6
+#: Bytes that are decompressed at a time.
+_PIECE = 2**18
 
 
 class Files(dict[str, bytes]):
@@ -109,28 +112,58 @@ def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceErr
 
 def opened(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Archive:
     """An archive as it was published, checked; its bytes are kept. Raises `error`."""
-    stream, files = read(tgz, where, error)
+    digest, files = read(tgz, where, error)
     found = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error)
-    return Archive(found.name, found.version, _sha256(stream), tgz)
+    return Archive(found.name, found.version, digest, tgz)
+
+
+def loaded(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Archive:
+    """Like `opened`, for what is packed into another chart: helm can load it, and all that lies in its charts/."""
+    digest, files = read(tgz, where, error)
+    _loads(files, where, error, tar.LARGEST_TOTAL - sum(map(len, files.values())), 1)
+    found = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error)
+    return Archive(found.name, found.version, digest, tgz)
+
+
+def _loads(files: Mapping[str, bytes], where: str, error: type[PipelineError], left: int, depth: int) -> int:
+    """left: how many bytes the archives in it may still unpack to; returns what is left then."""
+    _as_helm_demands(files, where, error)
+    for name, data in files.items():
+        folder, _, last = name.rpartition("/")
+        if not last.endswith(".tgz") or last[0] in "_." or folder.rpartition("/")[2] != "charts":
+            continue
+        inner = unpack(data, _at(where, name), error)
+        left -= sum(map(len, inner.values())) + tar.BLOCK
+        if left < 0 or depth > tar.DEEPEST:
+            what = "archives lie in archives, too many or too deep"
+            raise error(f"this archive is refused: {what}", where=where, advice="nothing of it was used")
+        left = _loads(inner, _at(where, name), error, left, depth + 1)
+    return left
 
 
 def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> str:
     """Digest of the uncompressed tar. Raises `error` when it is no whole gzip file within the caps."""
-    return _sha256(decompressed(tgz, where, error))
+    digest = hashlib.sha256()
+    for piece in decompressed(tgz, where, error):
+        digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"
 
 
-def read(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> tuple[bytes, Files]:
-    """The tar stream and the files of a packed chart. Raises `error` naming the member that is not allowed."""
+def read(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> tuple[str, Files]:
+    """The digest of the tar and the files of a packed chart, read as a stream.
+
+    Raises `error` naming the member that is not allowed.
+    """
 
     def refuse(reason: str) -> PipelineError:
         return error(f"this archive is refused: {reason}", where=where, advice="nothing of it was used")
 
-    stream = decompressed(tgz, where, error)
+    digest = hashlib.sha256()
     files: dict[str, bytes] = {}
     executables: list[str] = []
     folders: list[str] = []
     top: str | None = None
-    for member in tar.read(stream, refuse):
+    for member in tar.read(_hashed(decompressed(tgz, where, error), digest), refuse):
         first, _, rest = member.name.partition("/")
         top = first if top is None else top
         if first != top:
@@ -146,7 +179,13 @@ def read(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
         if member.mode & 0o100:
             executables.append(rest)
     _whole(files, folders, top, where, refuse, error)
-    return stream, Files(files, executables)
+    return f"sha256:{digest.hexdigest()}", Files(files, executables)
+
+
+def _hashed(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
 def _whole(
@@ -171,8 +210,8 @@ def _whole(
         raise refuse(f"its folder is {top!r}, its chart is called {name!r}")
 
 
-def decompressed(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> bytes:
-    """The tar stream in a gzip file of one member, within the caps. Raises `error`."""
+def decompressed(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Iterator[bytes]:
+    """The tar stream in a gzip file of one member, in pieces and within the caps. Raises `error`."""
 
     def refuse(reason: str) -> PipelineError:
         return error(f"this archive is refused: {reason}", where=where, advice="nothing of it was used")
@@ -181,22 +220,28 @@ def decompressed(tgz: bytes, where: str = "", error: type[PipelineError] = Evide
         raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")
     if tgz[:3] != b"\x1f\x8b\x08":
         raise refuse("it is not a gzip file")
-    allowed = _allowed(tgz)
+    allowed = left = _allowed(tgz)
     machine = zlib.decompressobj(31)
     try:
-        stream = machine.decompress(tgz, allowed + 1)
-        if len(stream) > allowed:
-            why = (
-                "more than a chart may have" if allowed == _LARGEST_TAR else f"more than {LARGEST_RATIO} times its size"
-            )
-            raise refuse(f"it unpacks to more than {allowed} bytes, {why}")
-        if not machine.eof:
-            raise refuse("it is cut off")
+        for start in range(0, len(tgz), _PIECE):
+            waiting = tgz[start : start + _PIECE]
+            while waiting and not machine.eof:
+                piece = machine.decompress(waiting, _PIECE)
+                waiting = machine.unconsumed_tail
+                left -= len(piece)
+                if left < 0:
+                    most = f"more than {LARGEST_RATIO} times its size"
+                    why = "more than a chart may have" if allowed == _LARGEST_TAR else most
+                    raise refuse(f"it unpacks to more than {allowed} bytes, {why}")
+                yield piece
+            if machine.eof:
+                behind = len(machine.unused_data) + len(tgz[start + _PIECE :])
+                if behind:
+                    raise refuse(f"{behind} bytes follow its end")
+                return
     except zlib.error as failure:
         raise refuse(f"it is damaged: {failure}")
-    if machine.unused_data:
-        raise refuse(f"{len(machine.unused_data)} bytes follow its end")
-    return stream
+    raise refuse("it is cut off")
 
 
 def _allowed(tgz: bytes) -> int:
@@ -204,26 +249,24 @@ def _allowed(tgz: bytes) -> int:
     return min(_LARGEST_TAR, max(_WORTH, len(tgz) * LARGEST_RATIO))
 
 
-def _as_helm_demands(files: Mapping[str, bytes], where: str) -> None:
-    """What `helm package` refuses: values or a schema it cannot read, something in charts/ that is no chart."""
+def _as_helm_demands(files: Mapping[str, bytes], where: str, error: type[PipelineError] = ConfigurationError) -> None:
+    """What helm cannot load: values or a schema it cannot read, something in charts/ that is no chart."""
     for name, data in files.items():
         folder, _, last = name.rpartition("/")
         if last == "values.yaml" and _is_chart(folder, files):
-            values.check(data, _at(where, name))
+            values.check(data, _at(where, name), error)
         if last == "values.schema.json" and _is_chart(folder, files):
             try:
                 json.loads(data.removeprefix(codecs.BOM_UTF8))
             except (ValueError, RecursionError) as problem:
-                raise ConfigurationError(f"not JSON: {problem}", where=_at(where, name))
+                raise error(f"not JSON: {problem}", where=_at(where, name))
         if name.startswith("charts/"):
             first = name.split("/")[1]
             vendored = first.endswith(".tgz") and name == f"charts/{first}"
             kept = first[0] in "_." or name.endswith(".prov")
             if not (vendored or kept or f"charts/{first}/Chart.yaml" in files):
                 advice = "only charts belong there: move it, or name it in .helmignore"
-                raise ConfigurationError(
-                    "it is in charts/ and no chart, which helm refuses", where=_at(where, name), advice=advice
-                )
+                raise error("it is in charts/ and no chart, which helm refuses", where=_at(where, name), advice=advice)
 
 
 def _is_chart(folder: str, files: Mapping[str, bytes]) -> bool:

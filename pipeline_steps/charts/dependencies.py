@@ -43,7 +43,7 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
     added: dict[str, bytes] = {}
     for one in needed(files, where):
         tgz = fetch(one)
-        found = archive.opened(tgz, f"{one.repository}: {one.name}-{one.version}.tgz")
+        found = archive.loaded(tgz, f"{one.repository}: {one.name}-{one.version}.tgz")
         if (found.name, found.version) != (one.name, one.version):
             what = f"the archive of {one.name} {one.version} holds the chart {found.name} {found.version}"
             raise ConfigurationError(what, where=one.repository, advice="nothing of it was used")
@@ -123,7 +123,7 @@ def there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
             continue
         where = f"{place}/{path}".lstrip("/")
         if len(parts) == 2 and path.endswith(".tgz"):
-            one = archive.opened(data, where, ConfigurationError)
+            one = archive.loaded(data, where, ConfigurationError)
             found.setdefault(one.name, []).append(one.version)
         elif parts[2:] == ["Chart.yaml"]:
             metadata = read_metadata(data, where, strict=False)

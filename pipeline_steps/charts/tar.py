@@ -131,17 +131,20 @@ def _header(name: bytes, size: int, mode: int, kind: bytes, prefix: bytes = b"")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
-def read(tar: bytes, refuse: Refuse) -> Iterator[Member]:
-    """The members of a tar stream, each checked; raises what `refuse` makes of a reason, which names the member."""
-    view = memoryview(tar)
-    position = members = total = 0
+def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
+    """The members of a tar stream, each checked; raises what `refuse` makes of a reason, which names the member.
+
+    chunks: the stream in pieces of any size; all of it is read, no more than one member of it is held.
+    """
+    stream = _Stream(chunks)
+    members = total = 0
     path: str | None = None
     while True:
-        block = bytes(view[position : position + BLOCK])
+        block = stream.take(BLOCK)
         if len(block) < BLOCK:
             raise refuse("it is cut off: the end of the archive is missing")
         if block == _ZEROS:
-            _end(tar, position, path, refuse)
+            _end(stream, path, refuse)
             return
         members += 1
         if members > MOST_MEMBERS:
@@ -152,11 +155,10 @@ def read(tar: bytes, refuse: Refuse) -> Iterator[Member]:
         total += size
         if total > LARGEST_TOTAL:
             raise refuse(f"its files have more than {LARGEST_TOTAL} bytes")
-        start = position + BLOCK
-        if start + size > len(tar):
+        data = stream.take(size)
+        if len(data) < size:
             raise refuse(f"it is cut off in {name!r}")
-        data = bytes(view[start : start + size])
-        position = start + size + (-size % BLOCK)
+        stream.take(-size % BLOCK)
         if kind == "x":
             if path is not None:
                 raise refuse(f"{name!r} is a second extended header of one file")
@@ -168,12 +170,40 @@ def read(tar: bytes, refuse: Refuse) -> Iterator[Member]:
         yield _member(kind, name, mode, data, refuse)
 
 
-def _end(tar: bytes, position: int, path: str | None, refuse: Refuse) -> None:
+class _Stream:
+    """Pieces of any size, taken in others."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.chunks = chunks
+        self.piece = b""
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end."""
+        found = [self.piece[self.at : self.at + size]]
+        self.at += size
+        missing = size - len(found[0])
+        while missing:
+            self.piece, self.at = next(self.chunks, b""), missing
+            if not self.piece:
+                break
+            found.append(self.piece[:missing])
+            missing -= len(found[-1])
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def rest(self) -> Iterator[bytes]:
+        """All that was not taken, in pieces."""
+        yield self.piece[self.at :]
+        yield from self.chunks
+
+
+def _end(stream: _Stream, path: str | None, refuse: Refuse) -> None:
     if path is not None:
         raise refuse("it ends after an extended header")
-    if len(tar) < position + 2 * BLOCK:
+    last = stream.take(BLOCK)
+    if len(last) < BLOCK:
         raise refuse("it is cut off: the end of the archive is missing")
-    if tar.count(b"\0", position) != len(tar) - position:
+    if last != _ZEROS or not all(piece.count(b"\0") == len(piece) for piece in stream.rest()):
         raise refuse("something follows the end of the archive")
 
 
