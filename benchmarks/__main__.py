@@ -10,39 +10,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
+from benchmarks import state
 from benchmarks.job import Job
+from benchmarks.rows import Row, once, table, timed
 from tools.machine import say
-
-
-class Row(NamedTuple):
-    """One comparison. ours, theirs: seconds (medians); limit: of their ratio, from the issue that promised it."""
-
-    name: str
-    ours: float
-    theirs: float
-    limit: float
-
-    @property
-    def holds(self) -> bool:
-        return self.ours <= self.limit * self.theirs
-
-
-def timed(work: Callable[[], object], rounds: int) -> float:
-    """Median seconds of `rounds` calls, after one that is not counted."""
-    work()
-    return statistics.median([once(work) for _ in range(rounds)])
-
-
-def once(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def run(*argv: str, cwd: Path | None = None) -> None:
@@ -85,22 +59,15 @@ def start_up(rounds: int) -> list[Row]:
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    head = f"{'':46} {'ours':>9} {'theirs':>9} {'ratio':>7} {'limit':>7}"
-    lines = [
-        f"{row.name:46} {row.ours * 1000:6.0f} ms {row.theirs * 1000:6.0f} ms {row.ours / row.theirs:6.2f}x "
-        f"{row.limit:6.1f}x {'' if row.holds else ' above'}"
-        for row in rows
-    ]
-    return "\n".join([head, *lines])
-
-
 def main() -> int:
     if "KUBECONFIG" not in os.environ:
         raise SystemExit("benchmarks need an engine and a node: make bench")
     # An installed package has its bytecode; one that may not write it would be compiled anew by every process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows = start_up(15)
+    with tempfile.TemporaryDirectory(prefix="bench-state-") as folder:
+        say("benchmarks: state and evidence")
+        rows += state.rows(Path(folder))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         job = Job(Path(folder))
         with job.sandbox():

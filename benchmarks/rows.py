@@ -1,0 +1,59 @@
+"""What a benchmark yields: a row of two figures and the limit of their ratio; and how both are measured."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+
+class Row(NamedTuple):
+    """One comparison. ours, theirs: medians, in seconds or MiB; limit: of their ratio, from the issue that promised it.
+
+    unit: what they are shown in.
+    """
+
+    name: str
+    ours: float
+    theirs: float
+    limit: float
+    unit: Literal["ms", "MiB"] = "ms"
+
+    @property
+    def holds(self) -> bool:
+        return self.ours <= self.limit * self.theirs
+
+    def shown(self, value: float) -> str:
+        """Three digits are enough to compare."""
+        number = value * 1000 if self.unit == "ms" else value
+        return f"{number:6.0f} ms" if number >= 10 and self.unit == "ms" else f"{number:6.1f} {self.unit}"
+
+
+def timed(work: Callable[[], object], rounds: int) -> float:
+    """Median seconds of `rounds` calls, after one that is not counted."""
+    work()
+    return statistics.median([once(work) for _ in range(rounds)])
+
+
+def alternately(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Median seconds of each, called in turns after one that is not counted: what else runs meets both."""
+    times = [(once(ours), once(theirs)) for _ in range(rounds + 1)][1:]
+    return statistics.median([time for time, _ in times]), statistics.median([time for _, time in times])
+
+
+def once(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def table(rows: list[Row]) -> str:
+    """All rows, those above their limit marked."""
+    head = f"{'':46} {'ours':>10} {'theirs':>10} {'ratio':>7} {'limit':>7}"
+    lines = [
+        f"{row.name:46} {row.shown(row.ours):>10} {row.shown(row.theirs):>10} {row.ours / row.theirs:6.2f}x "
+        f"{row.limit:6.1f}x {'' if row.holds else ' above'}"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
