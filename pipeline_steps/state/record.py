@@ -21,7 +21,7 @@ SCHEMA = 1
 VERDICTS = frozenset({"passed", "failed", "refused"})
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # what JSON holds cannot lead back to itself
     """See design.md §5. Digests are "sha256:" + 64 hex digits; times RFC 3339 in UTC.
 
     inputs: name → digest. uses, supersedes: record ids. outputs: name → reference with digest.
@@ -133,9 +133,10 @@ def _newer(found: object, where: str) -> EvidenceError:
 
 
 def _named_by_its_hash(line: bytes, identity: str) -> bool:
-    member = b',"id":"%s"' % identity.encode()
-    before, found, after = line.partition(member)
-    if found and f"sha256:{hashlib.sha256(before + after).hexdigest()}" == identity:
+    before, found, after = line.partition(b',"id":"%s"' % identity.encode())
+    digest = hashlib.sha256(before)
+    digest.update(after)
+    if found and f"sha256:{digest.hexdigest()}" == identity:
         return True
     try:  # the same record, but not written canonically
         fields = json.loads(line, object_pairs_hook=_without_duplicates)
