@@ -70,12 +70,16 @@ def ran(name: str, broken: Sequence[World], settings: Settings) -> list[Figure]:
 
 
 def in_memory(folder: Path) -> None:
-    """Mount a file system in memory on `folder`, which nobody else sees: fsync costs nothing, all goes at the end."""
+    """Mount a file system in memory on `folder`, which nobody else sees: fsync costs nothing, all goes at the end.
+
+    Another one is for what libfaketime leaves when its process is killed.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(NEW_MOUNTS):
         raise SystemExit("the faults need root: they mount file systems of their own")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "faults", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "faults", "/dev/shm"], check=True)
 
 
 if __name__ == "__main__":
