@@ -124,7 +124,27 @@ class Releases:
     def have(self, wanted: Wanted) -> Release:
         """The published release of the tag: made now, completed, or as it was published with whatever archive."""
         release = self.find(wanted.tag) or self._make(wanted)
-        return release if release.asset(wanted.name) else self._fill(release, wanted)
+        if release.asset(wanted.name) is None:  # nobody here leaves such a release, other programs do
+            log.info("%s: its release has no archive, which is uploaded now", wanted.tag)
+            self._upload(release, wanted)
+            release = self._again(release)
+        return self._signed(release, wanted)
+
+    def _signed(self, release: Release, wanted: Wanted) -> Release:
+        """The release without the .prov of another archive, and with ours, if the archive in it is ours."""
+        asset, left = release.asset(wanted.name), release.asset(f"{wanted.name}.prov")
+        digest = sha256(wanted.tgz)
+        if asset is None or self.digest(asset) != digest:
+            return release
+        if left is None and wanted.provenance is None:
+            return release
+        if left is not None:
+            ours = wanted.provenance is not None and self.digest(left) == sha256(wanted.provenance)
+            if ours or digest.encode() in self.read(left):  # a .prov names the archive that it is of
+                return release
+            self._remove(left)
+        self._upload(release, wanted)
+        return self._again(release)
 
     def _make(self, wanted: Wanted) -> Release:
         """Publish a release with its files; that of another publisher who was first, if so."""
@@ -148,19 +168,6 @@ class Releases:
         log.info("%s: another publisher was first", wanted.tag)
         self._github.call("DELETE", path, allowed={404})
         return there
-
-    def _fill(self, release: Release, wanted: Wanted) -> Release:
-        """A published release without archive, with the files wanted: nobody here leaves such, other programs do."""
-        log.info("%s: its release has no archive, which is uploaded now", wanted.tag)
-        self._upload(release, wanted)
-        filled = self._again(release)
-        asset, signature = filled.asset(wanted.name), filled.asset(f"{wanted.name}.prov")
-        ours = asset is not None and self.digest(asset) == sha256(wanted.tgz)
-        if not ours or not signature or wanted.provenance in (None, self.read(signature)):
-            return filled
-        self._remove(signature)  # left there by somebody whose archive did not come
-        self._upload(release, wanted)
-        return self._again(release)
 
     def _again(self, release: Release) -> Release:
         return decoded(self._github.call("GET", f"/releases/{release.id}"), Release)

@@ -195,6 +195,19 @@ def test_a_release_without_archive_is_completed(hub: Github, there: Repository, 
     assert there.refs["refs/tags/hello-1.0.0"] == there.refs["refs/heads/main"], "its tag stays"
 
 
+def test_a_provenance_file_is_of_the_archive_beside_it(hub: Github, there: Repository) -> None:
+    chart, other = packed(), packed(version="1.0.1")
+    release(hub, there, chart, tgz=chart.tgz)
+    release(hub, there, other, prov=b"of another archive")
+    opened().publish(chart, signed(chart))
+    opened().publish(other)
+    left = {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}
+    assert there.published() == {"hello-1.0.0": left, "hello-1.0.1": {other.file_name: other.tgz}}
+    there.put("gh-pages", "index.yaml", index.Index(None, "").data)
+    opened().publish(chart, signed(chart, by="somebody else"))
+    assert there.published()["hello-1.0.0"] == left, "what fits stays"
+
+
 def test_another_tar_in_a_release_is_refused_before_the_index(hub: Github, there: Repository) -> None:
     other = packed(more="description: other\n")
     release(hub, there, other, tgz=other.tgz)
