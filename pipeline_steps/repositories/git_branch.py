@@ -168,13 +168,17 @@ class GitBranch:
             wanted = "".join(f"{identity}\n" for identity in missing).encode()
             self._output(*options, "--filter=blob:none", "origin", "--stdin", stdin=wanted, remote=True)
 
-    def commit(self, parent: Tip | None, files: Mapping[str, bytes], message: str) -> str:
-        """A commit that puts `files` (path → bytes) on top of `parent`, all else unchanged; it is only here yet."""
+    def commit(self, parent: Tip | None, files: Mapping[str, bytes | None], message: str) -> str:
+        """A commit that puts `files` on top of `parent`, all else unchanged; it is only here yet.
+
+        files: path → bytes, None for one that goes.
+        """
         with self._lock:
             parts = [f"commit refs/made/{secrets.token_hex(8)}\nmark :1\ncommitter {self._committer} now\n".encode()]
             parts += [_data(message.encode()), f"from {parent.commit}\n".encode() if parent else b""]
             for path, data in files.items():
-                parts += [b"M 100644 inline " + program.quoted([path]), _data(data)]
+                name = program.quoted([path])
+                parts += [b"D " + name] if data is None else [b"M 100644 inline " + name, _data(data)]
             stream = b"".join((*parts, b"get-mark :1\ndone\n"))
             options = ["--quiet", "--done", "--date-format=now"]
             return self._output("fast-import", *options, stdin=stream).decode().strip()

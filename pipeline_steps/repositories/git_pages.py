@@ -35,6 +35,7 @@ from pipeline_steps.repositories.repository import (
     twin_conflict,
 )
 from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ BRANCH = "gh-pages"
 BUDGET = 300.0
 #: Seconds of the longest pause before a try: who waits longer is overtaken for ever, who waits less pushes in vain.
 LONGEST = 8.0
-#: What one commit may publish: charts, and bytes of their archives.
-_CHARTS, _BYTES = 200, 64 * 2**20
+#: What one commit may publish: charts, bytes of their archives, seconds until they are complete (what a kill loses).
+_CHARTS, _BYTES, _SECONDS = 200, 64 * 2**20, 10.0
 #: Names of branches, as `git check-ref-format` allows them.
 _WRONG = re.compile(r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock|\.|/)(/|$)|^@?$")
 
@@ -94,7 +95,8 @@ class GitPagesRepository:
         commit = tip.commit if tip else None
         parsed = self._parsed
         if parsed is None or parsed[0] != commit:
-            parsed = self._parsed = commit, index.Index(self._index_bytes(tip), f"{self.url}/{INDEX}")
+            earlier = parsed[1] if parsed else None
+            parsed = self._parsed = commit, index.Index(self._index_bytes(tip), f"{self.url}/{INDEX}", earlier)
         return parsed[1]
 
     def _index_bytes(self, tip: Tip | None) -> bytes | None:
@@ -172,7 +174,8 @@ class GitPagesRepository:
         tip = self._branch.tip()
         if tip is None or tip.commit != commit:
             there, known = tip.files if tip else {}, self._index(tip)
-            wrong = [path for path, data in draft.added.items() if there.get(path) != object_id(data)]
+            meant = {path: None if data is None else object_id(data) for path, data in draft.added.items()}
+            wrong = [path for path, identity in meant.items() if there.get(path) != identity]
             wrong += [f"the entry of {' '.join(one)}" for one in draft.made if known.find(*one) is None]
             if wrong:
                 raise MachineError(f"pushed, but it is not there: {', '.join(wrong[:5])}", where=self.url)
@@ -183,7 +186,7 @@ class GitPagesRepository:
 
     def charts(self) -> list[str]:
         """See Repository."""
-        return sorted(self._index(self._tip()).entries())
+        return sorted(self._index(self._tip()).names())
 
     def index(self) -> bytes | None:
         """See Classic."""
@@ -219,11 +222,11 @@ class GitPagesRepository:
 class _Draft:
     """One commit to be, on top of `tip`: each publication is checked against what is there and what it adds itself.
 
-    added: path → bytes of archives and .prov files. made: (name, version) → what is new.
+    added: path → bytes of archives and .prov files, None for one that goes. made: (name, version) → what is new.
     """
 
     def __init__(self, repository: GitPagesRepository, tip: Tip | None, known: index.Index) -> None:
-        self.added: dict[str, bytes] = {}
+        self.added: dict[str, bytes | None] = {}
         self.made: dict[tuple[str, str], Published] = {}
         self._entries: list[dict[str, Any]] = []
         self._repository = repository
@@ -243,17 +246,20 @@ class _Draft:
                 raise conflict(archive, there.tar_digest, there.reference)
             log.info("%s: already there", there.reference)
             return there
-        known = (one.version for one in self._known.versions(archive.name))
-        twin = versions_of.twin(archive.version, (*known, *(ours for name, ours in self.made if name == archive.name)))
+        known = [one.version for one in self._known.versions(archive.name)]
+        known += [version for name, version in self.made if name == archive.name]
+        bare = archive.version.partition("+")[0]
+        twin = versions_of.twin(archive.version, (one for one in known if one.partition("+")[0] == bare))
         if twin:
             raise twin_conflict(archive, twin, self._repository.url)
-        tgz = self._bytes(archive)
+        tgz = self._bytes(archive, provenance)
         path, digest = archive.file_name, sha256(tgz)
         fields = read_metadata(archives.unpack(tgz, path)["Chart.yaml"], path, strict=False).fields
         self._entries.append(index.entry(fields, digest, path, created))
         self.added[path] = tgz
-        if provenance is not None and tgz == archive.tgz:  # it is about these bytes only
-            self.added[f"{path}.prov"] = provenance
+        beside, before = f"{path}.prov", self._tip.files if self._tip else {}
+        if provenance is not None or (beside in before and path not in before):  # one that was left is of other bytes
+            self.added[beside] = provenance
         reference = self._repository._reference(path, digest)
         made = Published(archive.name, archive.version, reference, archive.tar_digest, digest)
         self.made[archive.name, archive.version] = made
@@ -270,8 +276,8 @@ class _Draft:
             return Published(archive.name, archive.version, reference, archive.tar_digest, archive.digest)
         return self._repository._published(self._tip, entry)
 
-    def _bytes(self, archive: Archive) -> bytes:
-        """What to publish: an archive of the same tar that lies there without an entry stays as it is."""
+    def _bytes(self, archive: Archive, provenance: bytes | None) -> bytes:
+        """What to publish: an archive of the same tar that lies there without an entry, unless a .prov is of ours."""
         left = self._tip.files.get(archive.file_name) if self._tip else None
         if self._tip is None or left is None or left == object_id(archive.tgz):
             return archive.tgz
@@ -280,15 +286,11 @@ class _Draft:
         theirs = archives.tar_digest(tgz, where)
         if theirs != archive.tar_digest:
             raise conflict(archive, theirs, where)
-        return tgz
+        return tgz if provenance is None else archive.tgz
 
-    def files(self) -> dict[str, bytes]:
+    def files(self) -> dict[str, bytes | None]:
         """Everything to commit, path → bytes."""
-        data, known = b"", self._known
-        for entry in self._entries:
-            data = known.with_entry(entry)
-            known = index.Index(data, known.where)
-        return {**self.added, INDEX: data}
+        return {**self.added, INDEX: self._known.with_entries(self._entries)}
 
 
 def _branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> GitBranch:
@@ -324,13 +326,15 @@ def _placed(tip: Tip, url: str) -> str | None:
 def _groups(publications: Iterable[Publication]) -> Iterator[list[Publication]]:
     """What is published by one commit each."""
     group: list[Publication] = []
-    size = 0
+    size, deadline = 0, Deadline(None)
     for publication in publications:
+        if not group:
+            size, deadline = 0, Deadline(_SECONDS)
         group.append(publication)
         size += len(publication.archive.tgz)
-        if len(group) == _CHARTS or size >= _BYTES:
+        if len(group) == _CHARTS or size >= _BYTES or deadline.over:
             yield group
-            group, size = [], 0
+            group = []
     if group:
         yield group
 

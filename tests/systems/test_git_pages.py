@@ -273,9 +273,11 @@ def test_archives_that_others_put_there_are_found(pages: Pages, site: Repo) -> N
 def test_what_lies_there_without_an_entry_is_completed_or_refused(pages: Pages, site: Repo) -> None:
     site.put("hello-1.0.0.tgz", packed().tgz)
     site.put("web-1.0.0.tgz", packed().tgz)
+    site.put("api-1.0.0.tgz.prov", b"of another archive")
     site.commit()
     site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
     assert pages.opened().publish(packed()).archive_digest == packed().digest
+    assert pages.opened().provenance(pages.opened().publish(packed("api"))) is None
     with pytest.raises(Conflict, match="another content"):
         pages.opened().publish(packed("web"))
 
