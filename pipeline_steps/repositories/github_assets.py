@@ -181,17 +181,23 @@ class Releases:
             http.retrying(functools.partial(self._send, release, name, data), budget=self._github.budget)
 
     def _send(self, release: Release, name: str, data: bytes) -> None:
-        """Upload a file. Raises TryAgain when half of it stood there: GitHub's 502 may leave such (state starter)."""
+        """Upload a file. Raises TryAgain when it is not whole there: GitHub's 502 may leave half of it (starter)."""
         url = f"{release.upload_url.partition('{')[0]}?{urlencode({'name': name})}"
         answer = self._github.call("POST", url, body=data, allowed={404, 422}, idempotent=True)
-        if answer.status != 422:
+        if answer.status == 404:
             return
-        there = [one for one in self._github.pages(f"/releases/{release.id}/assets", Asset) if one.stores(name)]
-        if not there:
-            raise refusal(answer)
-        if not there[0].whole:
-            self._remove(there[0])
-            raise http.TryAgain(f"{name} was uploaded by half", where=release.tag_name, retry_after=0)
+        if answer.status == 201:
+            asset = decoded(answer, Asset)
+            good = asset.whole and self.digest(asset) == sha256(data)
+        else:
+            there = [one for one in self._github.pages(f"/releases/{release.id}/assets", Asset) if one.stores(name)]
+            if not there:
+                raise refusal(answer)
+            asset = there[0]
+            good = asset.whole
+        if not good:
+            self._remove(asset)
+            raise http.TryAgain(f"{name} is not there as it was sent", where=release.tag_name, retry_after=0)
 
     def sweep(self, tags: Container[str]) -> None:
         """Remove the drafts that killed publishers left of releases that are published by now."""

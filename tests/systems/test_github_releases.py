@@ -150,6 +150,24 @@ def test_half_an_upload_is_thrown_away(hub: Github, there: Repository, monkeypat
     assert there.published() == {"hello-1.0.0": {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}}
 
 
+def test_what_is_stored_otherwise_than_sent_is_not_published(hub: Github, there: Repository) -> None:
+    damaged: list[Request] = []
+
+    def fault(request: Request) -> Answer | None:
+        if "uploads" not in request.path or len(damaged) == 2:
+            return None
+        assert not there.published()
+        damaged.append(request)
+        asset = {"id": 99, "name": request.query["name"], "state": "uploaded", "size": 1, "browser_download_url": ""}
+        return Answer(201, {**asset, "digest": sha256(b"x")})
+
+    hub.fault = fault
+    chart = packed()
+    opened().publish(chart)
+    assert there.published() == {"hello-1.0.0": {chart.file_name: chart.tgz}}
+    assert len(damaged) == 2
+
+
 def test_the_index_has_the_digest_of_what_is_stored(hub: Github, there: Repository) -> None:
     """Acceptance test A1 (helm/chart-releaser): upload, crash before the index, packed again in other bytes."""
     chart = packed()
