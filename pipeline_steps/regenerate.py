@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from pipeline_steps.ci.build import detect
 from pipeline_steps.core import migration, regeneration, selection, step
@@ -25,9 +27,12 @@ from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ChartFailed, UsageError
 from pipeline_steps.core.filling import Report, Wanted
 from pipeline_steps.core.options import Option
+from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.sources.git_mirror import is_url
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.http import shown
 from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("git",)
@@ -51,7 +56,7 @@ log = logging.getLogger("pipeline_steps.regenerate")  # not __name__, which is _
 def regenerate(
     *, config: Config, state: State, source: str | None = None, charts: tuple[str, ...] = (), tags: str | None = None,
     to: str | None = None, chart: tuple[str, ...] = (), shard: str | None = None, plan: bool = False,
-    again: bool = False, jobs: int | None = None, **more: str | None,
+    again: bool = False, jobs: int | None = None, **more: Any,
 ) -> tuple[Record, ...]:  # fmt: skip
     """Fill the repository `to` from tags, or from the repository `from`; a record for each repository filled.
 
@@ -63,32 +68,51 @@ def regenerate(
         raise UsageError("regenerate which repository?", advice="give --to URL, like file:///srv/charts")
     part = selection.shard(shard, detect(os.environ)) if shard else None
     wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), part)
-    records = []
-    for url in urls:
-        repository = open_repository(url, config.hosts)
-        if more.get("from"):
-            old = open_repository(str(more["from"]), config.hosts)
-            work = partial(migration.migrate, old, repository, wanted, plan=plan, again=again)
-        else:
-            work = partial(
-                regeneration.regenerate, repository, config, wanted, source=source, patterns=charts, tags=tags,
-                state=state, jobs=jobs, plan=plan, again=again,
-            )  # fmt: skip
-        if plan:
-            tell(work(), url)
-            continue
-        parameters = {"to": url, "source": source, "charts": list(charts), "tags": tags, "from": more.get("from")}
-        key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
-        with attempt(state, step="regenerate", subject="regenerate", key=key, parameters=parameters) as trial:
-            trial.intend({"repository": url})
-            report = work()
-            tell(report, url)
-            trial.parameters.update(counts=report.counts, differs=report.differs[:TOLD], failed=report.failed[:TOLD])
-            if report.failed:
-                what = f"{len(report.failed)} versions could not be made; all others stand"
-                raise ChartFailed(what, where=url, advice="each is listed above with its reason")
-            records.append(trial.passed({"repository": url}))
+    first, *others = [open_repository(url, config.hosts) for url in urls]
+    if more.get("from"):
+        old = open_repository(more["from"], config.hosts)
+        work = partial(migration.migrate, old, first, wanted, plan=plan, again=again)
+    else:
+        work = partial(
+            regeneration.regenerate, first, config, wanted, source=source, patterns=charts, tags=tags, state=state,
+            jobs=jobs, plan=plan, again=again,
+        )  # fmt: skip
+    # The first repository of a channel is authoritative: the others get what it has.
+    copies = [partial(migration.migrate, first, other, wanted, plan=plan, again=again) for other in others]
+    works = zip((first, *others), (work, *copies), strict=True)
+    if plan:
+        for repository, each in works:
+            tell(each(), repository.url)
+        return ()
+    asked = {
+        "source": shown(source) if source and is_url(source) else None, "charts": list(charts), "tags": tags,
+        "from": shown(more["from"]) if more.get("from") else None,
+    }  # fmt: skip
+    records: list[Record] = []
+    failed: list[ChartFailed] = []
+    for repository, each in works:
+        try:
+            records.append(_filled(repository, each, asked, state))
+        except ChartFailed as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
     return tuple(records)
+
+
+def _filled(repository: Repository, work: Callable[[], Report], asked: Mapping[str, Any], state: State) -> Record:
+    """The record of filling one repository. Raises ChartFailed when a version could not be made."""
+    parameters = {**asked, "to": repository.url}
+    key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
+    with attempt(state, step="regenerate", subject="regenerate", key=key, parameters=parameters) as trial:
+        trial.intend({"repository": repository.url})
+        report = work()
+        tell(report, repository.url)
+        trial.parameters.update(counts=report.counts, differs=report.differs[:TOLD], failed=report.failed[:TOLD])
+        if report.failed:
+            what = f"{len(report.failed)} versions could not be made; all others stand"
+            raise ChartFailed(what, where=repository.url, advice="each is listed above with its reason")
+        return trial.passed({"repository": repository.url})
 
 
 def tell(report: Report, url: str) -> None:

@@ -26,7 +26,7 @@ def migrate(old: Repository, new: Repository, wanted: Wanted, *, plan: bool, aga
     there = Standing(new)
     before = Standing(old)
     keys: list[Key] = []
-    for name in old.charts():
+    for name in wanted.charts or old.charts():
         for version in reversed(old.versions(name)):
             if wanted.gone(name, version):
                 report.withdrawn.append(f"{name} {version} is withdrawn, and not copied")

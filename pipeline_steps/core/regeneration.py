@@ -302,6 +302,8 @@ def opened(source: str | None, config: Config) -> tuple[Source, str]:
     if source and is_url(source):
         return mirror(source, cache_folder() / "git"), ""
     place = Path(source).resolve() if source else config.root
+    if not place.is_dir():
+        raise UsageError("there is no such folder", where=str(source), advice="a checkout, a bare repository or a URL")
     if (place / "HEAD").is_file() and (place / "objects").is_dir():
         return Git(place), ""
     found = open_source(place)

@@ -14,6 +14,8 @@ ENVIRONMENT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": 
 ADVICE = "install git 2.30 or newer"
 #: Seconds for a call that only reads the repository, and for one that talks to a server.
 LOCAL, REMOTE = 300.0, 300.0
+#: Seconds for fetching a whole repository, which does not go on where it was stopped.
+WHOLE = 3600.0
 
 _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
     (
@@ -40,9 +42,12 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
 
 
 def call(
-    root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False
-) -> process.Completed:
+    root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False,
+    timeout: float | None = None,
+) -> process.Completed:  # fmt: skip
     """Run git in `root`; a failing exit code is the caller's to judge. remote: it talks to a server.
+
+    timeout: seconds, instead of the usual ones.
 
     Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
     """
@@ -51,7 +56,7 @@ def call(
         cwd=root,
         env={**ENVIRONMENT, **(env or {})},
         stdin=stdin,
-        timeout=REMOTE if remote else LOCAL,
+        timeout=timeout or (REMOTE if remote else LOCAL),
         advice=ADVICE,
     )
     if completed.code is None:
