@@ -31,6 +31,7 @@ NOBODY = "pipeline-steps <pipeline-steps@localhost>"
 #: What git says, as the client or the server, of a push that came second.
 _SECOND = re.compile(
     r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|incorrect old value|reference already exists"
+    r"|shallow update not allowed"  # the branch was removed meanwhile
 )
 #: The login comes from the environment of git, which its children share: no argument, no file has it.
 _HELPER = '!f() { test $1 != get || printf \'username=%s\\npassword=%s\\n\' "$LOGIN_USERNAME" "$LOGIN_PASSWORD"; }; f'

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.faults import errors, kills, links, power, records, same, signals, waiting
+from tests.faults import errors, kills, links, power, pushes, records, same, signals, waiting
 from tests.faults.figures import Figure, Settings, show, timed
 from tests.faults.world import World, worlds
 
@@ -30,6 +30,7 @@ TESTS: dict[str, Test] = {
     "T1c": waiting.at_random,
     "T2": power.cuts,
     "T3": errors.at_every_call,
+    "T4b": pushes.together,
     "T10": signals.at_random,
     "T12": same.everywhere,
     "T13": records.bits,
