@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Agent:
             {"JENKINS_URL": "https://ci.example.com/", "BUILD_TAG": f"jenkins-{name}-1", **build} if build else {}
         )
 
-    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, before: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
             "HOME": str(self.server.folder),
@@ -79,7 +80,7 @@ class Agent:
             **self.build,
             **variables,
         }
-        command = [sys.executable, "-m", "pipeline_steps", *words]
+        command = [*before, sys.executable, "-m", "pipeline_steps", *words]
         return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
 
     def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -93,10 +94,10 @@ class Agent:
         return [record for record in map(json.loads, lines) if record["step"] == step]
 
 
-def review(server: Server, head: str) -> Agent:
+def review(server: Server, head: str, name: str = "review") -> Agent:
     """The build of a patch set."""
     return Agent(
-        server, "review", head, GERRIT_EVENT_TYPE="patchset-created", GERRIT_CHANGE_NUMBER="1042",
+        server, name, head, GERRIT_EVENT_TYPE="patchset-created", GERRIT_CHANGE_NUMBER="1042",
         GERRIT_PATCHSET_REVISION=head, GERRIT_BRANCH="main", GERRIT_REFSPEC="refs/changes/42/1042/2",
     )  # fmt: skip
 
@@ -208,16 +209,22 @@ def test_a_plan_writes_no_store(server: Server) -> None:
     assert laptop.records("selection") == [] and not (server.folder / "evidence").exists()
 
 
-def test_intents_of_a_lost_agent_are_seen(server: Server) -> None:
-    """An agent that died between its intent and its outcome: another one counts its attempt."""
+def test_another_agent_continues_what_a_killed_one_began(server: Server) -> None:
+    """SIGKILL after the intent is in the store, before anything is published; they share nothing but the store."""
     head = server.change()
     lost = review(server, head)
-    lost.ok("snapshot")
-    lines = (lost.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()
-    intents = {json.loads(line)["id"] for line in lines if json.loads(line)["result"] == "started"}
-    laptop = Agent(server, "laptop", head)
-    laptop.ok("state", "pull", "--revision", "HEAD")
-    assert intents and intents <= {record["id"] for record in laptop.records("snapshot")}
+    lock = server.folder / "snapshots/.lock"
+    kill = ("strace", "-qq", "-o", "/dev/null", "-P", str(lock), "-e", "inject=openat:signal=KILL:when=1")
+    assert lost.run("snapshot", before=kill).returncode == -signal.SIGKILL
+    assert [record["result"] for record in lost.records("snapshot")] == ["started"]
+
+    other = review(server, head, "retried")
+    assert "already done" not in other.ok("snapshot").stderr
+    assert len(list((server.folder / "snapshots").glob("*.tgz"))) == 1
+    other.ok("state", "pull", "--revision", "HEAD")
+    assert lost.records("snapshot")[0] in other.records("snapshot")
+    shown = [line.split() for line in other.ok("state", "show").stdout.splitlines() if line.startswith("snapshot")]
+    assert sorted(line[2:4] for line in shown) == [["passed", "2"], ["started", "2"]], "both tries are counted"
 
 
 def test_a_store_that_cannot_be_reached_is_said_and_made_up_for(server: Server, host: str) -> None:
