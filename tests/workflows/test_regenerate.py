@@ -251,6 +251,11 @@ def test_usage_that_cannot_be_is_refused(source: Source) -> None:
     for words, says in (
         (("--tags", "v*"), "give --source PATH or URL"),
         (("--source", str(source.repo.root)), "give --charts PATTERN"),
+        (
+            ("--source", "https://me:secret@example.com/x.git", "--charts", "*"),
+            "https://example.com/x.git: there is a password",
+        ),
+        (("--source", "nowhere", "--charts", "*"), "there is no such folder"),
         (("--source", "svn://example.com/x", "--charts", "*"), "Subversion sources: not yet"),
         (("--source", "lp:project", "--charts", "*"), "Bazaar sources: not yet"),
     ):
@@ -377,6 +382,23 @@ def test_a_copy_is_the_same_byte_for_byte_with_provenance_and_times(source: Sour
     archives = {name: data for name, data in stored(tmp_path / "old").items() if name.startswith("hello")}
     assert {name: data for name, data in stored(tmp_path / "back").items() if name != "index.yaml"} == archives
     assert "6 there before" in source.ok(to=source.out.as_uri())
+
+
+def test_the_other_repositories_of_a_channel_are_copies_of_the_first(source: Source, tmp_path: Path) -> None:
+    theirs = packed("web", "1.0.0", more="description: made by another program\n")
+    DirectoryRepository(source.out.as_uri()).publish(theirs)
+    urls = f"['{source.out.as_uri()}', '{(tmp_path / 'second').as_uri()}']"
+    source.repo.put("pipeline.yaml", f"charts:\n  - path: charts/*\nchannels: {{production: {{charts: {urls}}}}}\n")
+    for version in ("1.0.0", "1.1.0"):
+        source.release("web", version)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline_steps", "regenerate", "--json"],
+        cwd=source.repo.root, env=source.environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert stored(tmp_path / "second") == stored(source.out)
+    first, second = (json.loads(line)["parameters"]["counts"] for line in done.stdout.splitlines())
+    assert (first["differs"], second["published"]) == (1, 2)
 
 
 def test_a_copy_tells_what_it_cannot_have_and_what_is_there_otherwise(source: Source, tmp_path: Path) -> None:
