@@ -7,13 +7,14 @@ what is not released yet.
 
 from __future__ import annotations
 
+import functools
 import glob
 import logging
 import os
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
@@ -24,6 +25,9 @@ from pipeline_steps.core.errors import EvidenceError, NotYet, UsageError
 from pipeline_steps.state.record import Record, fingerprint
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock
+
+if TYPE_CHECKING:
+    from pipeline_steps.repositories.repository import Repository
 
 STEP = "selection"
 #: Steps that are about what is not released yet, not about what is not tested yet.
@@ -63,9 +67,7 @@ def selected(config: Config, state: State, arguments: Namespace, *, step: str = 
         step in RELEASING or bool(getattr(arguments, "release", False)),
     )
     checkout = opened(config, _tagged(opened(config), asked.tag) if asked.tag else None)
-    selection = select(
-        checkout, state, asked, build, lambda name, version: _published(config, name, version), plan=arguments.plan
-    )
+    selection = select(checkout, state, asked, build, _published(config), plan=arguments.plan)
     if not selection.charts:
         log.info("%s", selection.reason)
     if not arguments.shard:
@@ -249,15 +251,20 @@ def _record(checkout: Checkout, state: State, asked: Asked, selection: Selection
     )
 
 
-def _published(config: Config, name: str, version: str) -> bool:
-    """Whether the authoritative production repository has this version; asked from the network."""
-    from pipeline_steps.repositories.table import open_repository
+def _published(config: Config) -> IsPublished:
+    """Whether the authoritative production repository, opened once, has a version; asked from the network."""
 
-    urls = several(config.channels.production.charts)
-    if not urls:
-        raise UsageError(
-            "a global tag releases what is not published yet, but there is no production channel",
-            where=config.where("channels"),
-            advice="name it in channels.production.charts, or give --chart",
-        )
-    return open_repository(urls[0], config.hosts).standing(name, version) is not None
+    @functools.cache
+    def repository() -> Repository:
+        from pipeline_steps.repositories.table import open_repository
+
+        urls = several(config.channels.production.charts)
+        if not urls:
+            raise UsageError(
+                "a global tag releases what is not published yet, but there is no production channel",
+                where=config.where("channels"),
+                advice="name it in channels.production.charts, or give --chart",
+            )
+        return open_repository(urls[0], config.hosts)
+
+    return lambda name, version: repository().standing(name, version) is not None
