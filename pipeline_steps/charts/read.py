@@ -5,6 +5,7 @@ Editing does not belong here (`edit`), nor do archives (`archive`).
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -64,6 +65,11 @@ def read_metadata(
     text, of which helm makes another text (1.10 becomes 1.1); charts of others may have them, ours not.
     Raises `error`.
     """
+    return _read_metadata(data, where, strict, error)
+
+
+@functools.lru_cache(maxsize=16)  # a chart that is gathered and packed is read several times in a row
+def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineError]) -> Metadata:
     _, root = documents.parse(data, where, error=error)
     if not isinstance(root, Mapping):
         raise error("Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2")
