@@ -127,14 +127,19 @@ def _in_order(found: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes,
 
 
 def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
-    """The evidence files that lie here and are what the record says."""
+    """The evidence files that lie here and are what the record says.
+
+    Raises MachineError for one that cannot be read now: without it the record would be there for ever.
+    """
     found = {}
     for name, digest in record.evidence.items():
         try:
             data = (folder / name).read_bytes()
-        except OSError as error:
-            log.warning("%s: not kept as evidence: %s", folder / name, error.strerror)
+        except FileNotFoundError:
+            log.warning("%s: not kept as evidence: it is gone", folder / name)
             continue
+        except OSError as error:
+            raise MachineError(f"cannot read: {error.strerror}", where=str(folder / name)) from error
         if sha256(data) == digest:
             found[name] = data
         else:

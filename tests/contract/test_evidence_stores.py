@@ -227,6 +227,24 @@ def test_what_a_store_could_not_be_given_is_given_later(tmp_path: Path) -> None:
     assert store.about(CONTENT) == {record.id for record in again.records()} and len(again.records()) == 1
 
 
+def test_a_record_waits_for_evidence_that_cannot_be_read_now(tmp_path: Path) -> None:
+    fields = {"step": "check", "subject": "hello", "key": "k", "content": CONTENT, "started": "t", "result": "passed"}
+    store = open_store((tmp_path / "store").as_uri(), {})
+    report = tmp_path / "a/report"
+    report.mkdir(parents=True)  # reading a folder fails, whoever tries
+    state = State(tmp_path / "a/state.jsonl", Stores([store], store))
+    with pytest.raises(MachineError, match="is not in the evidence store: cannot read"):
+        state.add({**fields, "evidence": {"report": sha256(b"text")}})
+    assert store.about(CONTENT) == set()
+
+    report.rmdir()
+    report.write_bytes(b"text")
+    again = State(state.path, Stores([store], store))
+    again.about([CONTENT])
+    again.settle()
+    assert len(store.about(CONTENT)) == 1 and store.attached(sha256(b"text")) == b"text"
+
+
 def test_a_store_that_is_only_written_is_not_believed(url: str, tmp_path: Path) -> None:
     store = open_store(url, {})
     line, record = made()
