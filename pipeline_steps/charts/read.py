@@ -65,7 +65,7 @@ def read_metadata(
     text, of which helm makes another text (1.10 becomes 1.1); charts of others may have them, ours not.
     Raises `error`.
     """
-    return _read_metadata(data, where, strict, error)
+    return _read_metadata(data, where, strict, error)  # type: ignore[arg-type]  # a class can be hashed
 
 
 @functools.lru_cache(maxsize=16)  # a chart that is gathered and packed is read several times in a row
