@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -13,8 +14,9 @@ from pipeline_steps.charts import archive
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, Unreachable
 from pipeline_steps.repositories.oci import OciRepository, prepare
-from pipeline_steps.repositories.repository import Publication, Repository
+from pipeline_steps.repositories.repository import Classic, Publication, Repository
 from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.toolbox.files import sha256
 from tests.support.chartmuseum import chartmuseum
 from tests.support.charts import packed, signed
 from tests.support.github import Github, github
@@ -63,6 +65,11 @@ def empty(kind: str, host: str, folder: Path) -> Repository:
     if kind == "git":
         return open_repository(f"git+{bare(folder / 'pages.git').as_uri()}#gh-pages", {})
     return open_repository((folder / "c").as_uri(), {})
+
+
+def classic(repository: Repository) -> TypeGuard[Classic]:
+    """Does it keep an index of its own writing beside the files?"""
+    return repository.url.startswith(("file:", "git+", "github-releases:"))
 
 
 def squeezed(one: Archive) -> Archive:
@@ -136,6 +143,44 @@ def test_versions_that_differ_in_build_metadata_only_are_refused(repository: Rep
     with pytest.raises(Conflict, match=r"differs from the published 1\.0\.0\+b\.1 only in build metadata"):
         repository.publish(packed(version="1.0.0"))
     assert repository.versions("hello") == ["1.0.0+b.1"]
+
+
+def test_two_versions_that_helm_takes_for_one_are_never_both_there(repository: Repository) -> None:
+    """Acceptance test A4: `helm repo index --merge` drops one of them without a word."""
+    first = repository.publish(packed(version="1.0.0+a"))
+    with pytest.raises(Conflict, match=r"1\.0\.0\+b differs from the published 1\.0\.0\+a only in build metadata"):
+        repository.publish(packed(version="1.0.0+b"))
+    assert repository.versions("hello") == ["1.0.0+a"]
+    assert repository.find("hello", "1.0.0+a") == first
+
+
+def test_a_pre_release_is_one_entry_however_often_it_is_published(repository: Repository) -> None:
+    """Acceptance test A3: helm/chart-releaser#533, which splits names at the last dash and adds it each time."""
+    chart = packed("foo", "1.0.0-rc.1")
+    published = [repository.publish(chart) for _ in range(2)]
+    published += [repository.publish(squeezed(chart))]
+    assert published == [published[0]] * 3
+    assert repository.versions("foo") == ["1.0.0-rc.1"]
+    if classic(repository):
+        assert (repository.index() or b"").count(b"1.0.0-rc.1.tgz") == 1
+
+
+def test_the_index_names_what_is_stored_after_a_crash_before_it(repository: Repository) -> None:
+    """Acceptance test A1 (helm/chart-releaser): uploaded, no index yet, packed again in other bytes, published again.
+
+    In a registry the manifest is written last and a museum writes the index itself: there is nothing in between.
+    """
+    repository.publish(packed("base"))
+    before = repository.index() if classic(repository) else None
+    chart = packed()
+    repository.publish(chart)
+    if classic(repository):
+        repository.rewrite(repository.index(), before or b"")
+        assert repository.versions("hello") == []
+    published = repository.publish(squeezed(chart))
+    assert published == repository.find("hello", "1.0.0")
+    assert published.archive_digest == sha256(repository.fetch(published))
+    assert published.archive_digest == chart.digest, "the bytes that were there stay"
 
 
 def test_versions_are_newest_first(repository: Repository) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pipeline_steps.repositories.table import open_repository
 from tests.support.gits import Repo
 from tests.support.helms import helm
 
@@ -46,14 +48,17 @@ class Line:
     def configure(self, more: str = "") -> None:
         self.repo.put("pipeline.yaml", PIPELINE.format(folder=self.folder, more=more))
 
-    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {
+    def environment(self, **variables: str) -> dict[str, str]:
+        return {
             "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
             "HOME": str(self.folder),
             "GIT_CONFIG_GLOBAL": str(self.repo.config),
             **variables,
         }
+
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline_steps", *words]
+        environment = self.environment(**variables)
         return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
 
     def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -162,6 +167,7 @@ def test_dirty_content_that_is_committed_later_is_not_what_a_release_is_made_of(
 
 
 def test_a_production_version_with_other_content_is_never_replaced(line: Line) -> None:
+    """Acceptance test A7: `helm push`, `werf bundle publish` and Kargo's oci-push put theirs in its place."""
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     line.ok("promote", "--chart", "common")
@@ -175,6 +181,27 @@ def test_a_production_version_with_other_content_is_never_replaced(line: Line) -
     line.repo.git("tag", "common-1.0.0")
     line.refused(5, "common 1.0.0 is already there with another content", "promote", "--tag", "common-1.0.0")
     assert (line.folder / "charts/common-1.0.0.tgz").read_bytes() == there
+
+
+def test_a_release_that_was_cancelled_does_not_keep_the_next_one_back(line: Line) -> None:
+    """Acceptance test A13: jenkins-x/jx#3701, where the build after a cancelled one never published its chart."""
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    command = [sys.executable, "-m", "pipeline_steps", "promote", "--tag", "common-1.0.0"]
+    cancelled = subprocess.Popen(command, cwd=line.repo.root, env=line.environment(), stderr=subprocess.DEVNULL)
+    while not any(record["result"] == "started" for record in line.records("promote")):
+        assert cancelled.poll() is None, "it was not quick enough to be cancelled"
+    cancelled.kill()
+    assert cancelled.wait() == -signal.SIGKILL
+
+    line.repo.put("charts/common/Chart.yaml", CHART.format(version="1.0.1"))
+    line.repo.commit()
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--tag", "common-1.0.1")
+    assert (line.folder / "charts/common-1.0.1.tgz").exists()
+    line.ok("promote", "--tag", "common-1.0.0")
+    assert open_repository(f"file://{line.folder}/charts", {}).versions("common") == ["1.0.1", "1.0.0"]
 
 
 def test_a_tag_on_other_content_is_never_moved(line: Line) -> None:

@@ -169,6 +169,35 @@ def test_another_checkout_makes_the_same_bytes(line: Line) -> None:
     assert again.outputs == first.outputs
 
 
+def test_every_machine_makes_the_same_tar_and_the_same_manifest(line: Line) -> None:
+    """Acceptance tests A8 and A9, in which helm fails: other time zone, umask, clone and helm, the same digests."""
+    line.built()
+    first = open_repository(line.oci, {}).find("hello", number_of(line.snapshot()))
+    assert first is not None
+    other = Repo(line.folder / "elsewhere/copy", line.repo.config, clone=str(line.repo.root))
+    for path in (other.root / "charts").rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    again = line.oci.replace(line.oci.rpartition("/")[2], "again")
+    overlay = line.folder / "again.yaml"
+    overlay.write_text(f"channels: {{snapshot: {{charts: '{again}'}}}}\n")
+    (other.root / ".pipeline").mkdir()
+    (other.root / ".pipeline/state.jsonl").write_bytes(line.state.path.read_bytes())
+    environment = {
+        "PATH": f"{helm(3).parent}:{os.environ['PATH']}", "TZ": "Asia/Tokyo", "HOME": str(line.folder / "home"),
+        "GIT_CONFIG_GLOBAL": str(line.repo.config), "PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C",
+    }  # fmt: skip
+    words = [sys.executable, "-m", "pipeline_steps", "snapshot", "--chart", "hello", "--config", "pipeline.yaml"]
+    done = subprocess.run(
+        [*words, "--config", str(overlay)], cwd=other.root, env=environment, umask=0o077, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    second = open_repository(again, {}).find("hello", first.version)
+    assert second is not None
+    assert second.tar_digest == first.tar_digest
+    assert second.reference.rpartition("@")[2] == first.reference.rpartition("@")[2]
+
+
 def test_count_next_version_and_dirt(line: Line) -> None:
     line.built()
     line.repo.put("charts/hello/templates/new.yaml", "a: b\n")
