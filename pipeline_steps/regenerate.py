@@ -82,7 +82,7 @@ def regenerate(
     works = zip((first, *others), (work, *copies), strict=True)
     if plan:
         for repository, each in works:
-            tell(each(), repository.url)
+            tell(each(), f"{repository.url}, planned only")
         return ()
     asked = {
         "source": shown(source) if source and is_url(source) else None, "charts": list(charts), "tags": tags,
@@ -115,13 +115,13 @@ def _filled(repository: Repository, work: Callable[[], Report], asked: Mapping[s
         return trial.passed({"repository": repository.url})
 
 
-def tell(report: Report, url: str) -> None:
+def tell(report: Report, what: str) -> None:
     """Say what came of it: what needs somebody's eyes line by line, the rest as counts."""
     for line in report.withdrawn:
         log.info("%s", line)
     for line in (*report.differs, *report.failed):
         log.warning("%s", line)
-    log.info("%s: %s", url, report)
+    log.info("%s: %s", what, report)
 
 
 def main(argv: list[str] | None = None) -> int:

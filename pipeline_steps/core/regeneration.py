@@ -216,6 +216,7 @@ class Regeneration:
     def _planned(self, version: Version, made: Archive) -> None:
         there = self._there.digest(version.name, version.version)
         said = "would be published, replacing nothing" if there is None else f"is there ({there or 'digest not asked'})"
+        (self.report.published if there is None else self.report.kept).append(str(version))
         log.info("%s (tar %s) %s: %s", made.file_name, made.tar_digest, said, self._repository.url)
 
 

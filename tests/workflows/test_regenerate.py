@@ -275,6 +275,7 @@ images: {{app: {{existing: "{host}/outside/app:1.10"}}}}
 channels:
   snapshot: {{images: "{host}/snapshots", charts: "file://{folder}/snapshots"}}
   production: {{images: "{host}/production", charts: "file://{folder}/charts"}}
+evidence: "file://{folder}/evidence"
 """
 VALUES = "# the image\nimage: {repository: outside/app, tag: 1.10, digest: ''}  # set by the pipeline\n"
 
@@ -308,14 +309,17 @@ def test_a_promoted_version_is_made_again_exactly(line: Line) -> None:
     commit = line.repo.git("rev-parse", "common-1.0.0^{commit}")
     line.repo.git("tag", "-d", "common-1.0.0")
     line.repo.git("tag", "common-1.0.0", commit)
-    third = line.folder / "third"
-    line.ok("regenerate", "--to", third.as_uri())
-    assert stored(third)["common-1.0.0.tgz"] == promoted["common-1.0.0.tgz"]
+    for number in ("here", "elsewhere"):
+        third = line.folder / number
+        state = () if number == "here" else ("--state", str(line.folder / "fresh/state.jsonl"))
+        line.ok("regenerate", "--to", third.as_uri(), *state)
+        assert stored(third)["common-1.0.0.tgz"] == promoted["common-1.0.0.tgz"], "by the state, by the store"
 
     # Without records, too, it is packaged as it stands.
-    away = line.folder / "state.jsonl"
-    line.ok("regenerate", "--to", (line.folder / "plain").as_uri(), "--state", str(away))
-    assert archive.unpack(stored(line.folder / "plain")["common-1.0.0.tgz"])["values.yaml"] == VALUES.encode()
+    shutil.rmtree(line.folder / "evidence")
+    plain = line.folder / "plain"
+    line.ok("regenerate", "--to", plain.as_uri(), "--state", str(line.folder / "empty/state.jsonl"))
+    assert archive.unpack(stored(plain)["common-1.0.0.tgz"])["values.yaml"] == VALUES.encode()
 
 
 def test_a_tag_that_does_not_stand_for_what_it_says_is_refused(line: Line) -> None:
