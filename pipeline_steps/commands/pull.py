@@ -56,7 +56,11 @@ def pull(state: State, words: list[str], arguments: argparse.Namespace) -> int:
 
 def contents(config: Config, revision: str) -> list[str]:
     """The contents of every chart and image at a revision. Raises ConfigurationError, UsageError."""
-    checkout = opened(config, revision)
+    try:
+        checkout = opened(config, opened(config).source.revision(revision))
+    except UsageError as error:
+        advice = "fetch it first, or use --digest: a store finds records by content and digest, not by revision"
+        raise UsageError(error.what, where=error.where, advice=advice) from error
     charts = checkout.contents()
     images = {image for name in charts for image in checkout.images_of(name)}
     return list(dict.fromkeys([*charts.values(), *(checkout.image_content(image) for image in sorted(images))]))

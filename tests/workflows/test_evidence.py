@@ -275,6 +275,7 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
         (("--digest", f"sha256:{'0' * 64}"), 4, f"no record about sha256:{'0' * 64}"),
         (("--digest", "common-1.0.0"), 4, "not a digest"),
         (("--revision", "no-such-thing"), 2, "no-such-thing"),
+        (("--revision", "0" * 40), 2, "fetch it first"),
         ((), 2, "state pull --revision R or --digest D"),
     ],
 )
