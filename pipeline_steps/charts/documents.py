@@ -17,6 +17,8 @@ from pipeline_steps.core.errors import ConfigurationError, PipelineError
 
 DEEPEST = 50
 LARGEST = 5 * 1024 * 1024
+#: Keys and values of a document: each takes some 250 bytes of memory, and three bytes of text can make one.
+MOST = 500_000
 _STANDARD = "tag:yaml.org,2002:"
 _TAGS = frozenset(_STANDARD + name for name in "str int float bool null timestamp map seq".split())
 _RESOLVERS = yaml.resolver.Resolver.yaml_implicit_resolvers
@@ -146,6 +148,7 @@ class _Reader:
         self.aliases = aliases
         self.error = error
         self.anchors: dict[str, Node] = {}
+        self.count = 0
 
     def fail(self, what: str, line: int | None = None, advice: str = "") -> PipelineError:
         place = self.where if line is None else f"{self.where}:{line + 1}"
@@ -220,6 +223,9 @@ class _Reader:
 
     def node(self, text: str, event: Any) -> Node:
         start, end, line = event.start_mark.index, event.end_mark.index, event.start_mark.line
+        self.count += 1
+        if self.count > MOST:
+            raise self.fail(f"more than {MOST} keys and values are not read", line)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event.anchor or "", start, end, line)
         tag = event.tag

@@ -57,6 +57,8 @@ T = TypeVar("T")
 
 SCHEME = "chartmuseum+"
 _PROV = ".prov"
+#: Lists and objects of an answer: each takes memory, and three bytes can make one.
+_MOST = 500_000
 #: Seconds between two looks at an index that lags behind.
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -223,7 +225,7 @@ class ChartmuseumRepository:
     def charts(self) -> list[str]:
         """See Repository: what the index has."""
         answer = self._call("GET", f"{self._api}/charts", cap=index.LARGEST)
-        return sorted(self._decoded(answer, dict[str, msgspec.Raw]))
+        return sorted(self._decoded(answer, dict[str, list[_Entry]]))
 
     def index(self) -> bytes:
         """See Classic: the index as the server has it in memory now."""
@@ -337,6 +339,8 @@ class ChartmuseumRepository:
     def _decoded(self, answer: http.Response, kind: type[T]) -> T:
         if answer.status != 200:
             raise self._refusal(answer)
+        if answer.body.count(b"]") + answer.body.count(b"}") > _MOST:
+            raise MachineError(f"more than {_MOST} lists and objects are not read", where=http.shown(answer.url))
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -24,6 +24,8 @@ from pipeline_steps.repositories.index_blocks import Block, Blocks
 LARGEST = 64 * 2**20
 #: Of one that is parsed as a whole, like JSON: its tree takes many times its size.
 PARSED_LARGEST = 24 * 2**20
+#: Lines are kept by number, which takes many times the bytes of empty ones.
+MOST_LINES = 2_000_000
 _EMPTY = f'apiVersion: v1\nentries: {{}}\ngenerated: "{CREATED}"\n'.encode()
 _ADVICE = "regenerate rebuilds the index"
 _READ = frozenset({"name", "version", "digest", "urls", "removed", "created"})
@@ -83,6 +85,8 @@ class Index:
         self.data = _EMPTY if data is None else data
         if len(self.data) > LARGEST:
             raise EvidenceError(f"{len(self.data)} bytes of YAML, more than {LARGEST} are not read", where=where)
+        if self.data.count(b"\n") > MOST_LINES:
+            raise EvidenceError(f"more than {MOST_LINES} lines are not read", where=where)
         if not self.data.endswith(b"\n"):
             self.data += b"\n"
         self._known: dict[bytes, Entry] = earlier._known if earlier else {}

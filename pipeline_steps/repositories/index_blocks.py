@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from itertools import islice
 from typing import NamedTuple
 
 from pipeline_steps.charts import documents
@@ -32,6 +33,9 @@ _OPEN = re.compile(
 _ENDS = {b'"': re.compile(rb'\\.|"', re.DOTALL), b"'": re.compile(rb"''?")}
 #: How often and in how many bytes we look closer before the whole is parsed.
 _MOST = 2000
+#: Each takes memory before anybody asked for it: what has more is parsed whole, or refused for its size.
+_MOST_CHARTS = 100_000
+_MOST_OUTER = 400_000
 _LONGEST = 2**18
 
 
@@ -62,6 +66,8 @@ def find(data: bytes) -> Blocks | None:
         return None
     indent = len(first[1])
     lines = _outer_lines(data, indent)
+    if len(lines) > _MOST_OUTER:
+        return None
     blocks = _blocks(lines, indent, len(data))
     return blocks if blocks and _all_closed(data, [offset for offset, _ in lines]) else None
 
@@ -69,7 +75,7 @@ def find(data: bytes) -> Blocks | None:
 def _outer_lines(data: bytes, indent: int) -> list[tuple[int, bytes]]:
     """Offset and text of the lines that begin at the column `indent` or left of it, without comments."""
     outer = re.compile(rb"\n(?! {%d}| *(?:#|\n|\Z))([^\n]*)" % (indent + 1))
-    found = [(line.start() + 1, line[1]) for line in outer.finditer(data)]
+    found = [(line.start() + 1, line[1]) for line in islice(outer.finditer(data), _MOST_OUTER + 1)]
     first = data.partition(b"\n")[0]
     return found if not first.strip() or first.startswith(b"#") else [(0, first), *found]
 
@@ -99,7 +105,7 @@ def _blocks(lines: list[tuple[int, bytes]], indent: int, size: int) -> Blocks | 
         chart = _CHART.fullmatch(own)
         if name:
             charts[name] = Block(open_since, offset, items)
-        if chart is None or chart[2].decode() in charts:
+        if chart is None or chart[2].decode() in charts or len(charts) >= _MOST_CHARTS:
             return None
         open_since, name, items = offset, chart[2].decode(), []
     if not name or b"apiVersion" not in top:
