@@ -13,7 +13,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks import package, state
+from benchmarks import package, regenerate, state
 from benchmarks.job import Job
 from benchmarks.rows import Row, once, table, timed
 from tools.machine import say
@@ -68,6 +68,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-state-") as folder:
         say("benchmarks: state and evidence")
         rows += state.rows(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="bench-regenerate-") as folder:
+        say("benchmarks: a whole repository from tags")
+        rows += regenerate.rows(Path(folder))
     with tempfile.TemporaryDirectory(prefix="bench-package-") as folder:
         say("benchmarks: packaging and publishing one chart")
         rows += package.rows(Path(folder))
