@@ -26,6 +26,9 @@ from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.http import TryAgain
 
 _TIP = "refs/tip"
+#: Not origin: this account's configuration may have something to say about that.
+_REMOTE = "pages"
+_FETCH = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none")
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
 #: What git says, as the client or the server, of a push that came second.
@@ -79,7 +82,7 @@ class GitBranch:
     def _config(self) -> str:
         """Settings of the scratch repository: they win over this account's."""
         lines = ["[core]", "hooksPath = /dev/null", "fsync = none", "[gc]", "auto = 0", "[maintenance]", "auto = false"]
-        lines += ['[remote "origin"]', f"url = {_quoted(self.remote)}"]
+        lines += [f'[remote "{_REMOTE}"]', f"url = {_quoted(self.remote)}"]
         origin = _quoted("{0.scheme}://{0.netloc}".format(urlsplit(self.remote)))
         if self._ca_file:
             lines += [f"[http {origin}]", f"sslCAInfo = {_quoted(str(Path(self._ca_file).absolute()))}"]
@@ -113,8 +116,7 @@ class GitBranch:
         """The newest commit, fetched now; None when the repository answers that it does not have the branch."""
         with self._lock:
             ref = f"refs/heads/{self.branch}"
-            options = ["--quiet", "--no-tags", "--depth=1", "--filter=blob:none"]
-            fetched = self._call("fetch", *options, "origin", f"+{ref}:{_TIP}", remote=True)
+            fetched = self._call("fetch", *_FETCH, "--depth=1", _REMOTE, f"+{ref}:{_TIP}", remote=True)
             said = fetched.stderr.decode(errors="replace").lower().splitlines()
             if f"fatal: couldn't find remote ref {ref}".lower() in said:
                 return None
@@ -158,16 +160,9 @@ class GitBranch:
         missing = [line.removeprefix("?") for line in seen.splitlines() if line.startswith("?")]
         if missing:
             # The negotiation would find that the commit is here, and ask for nothing.
-            options = [
-                "-c",
-                "fetch.negotiationAlgorithm=noop",
-                "fetch",
-                "--quiet",
-                "--no-tags",
-                "--no-write-fetch-head",
-            ]
+            fetch = ["-c", "fetch.negotiationAlgorithm=noop", "fetch", *_FETCH]
             wanted = "".join(f"{identity}\n" for identity in missing).encode()
-            self._output(*options, "--filter=blob:none", "origin", "--stdin", stdin=wanted, remote=True)
+            self._output(*fetch, _REMOTE, "--stdin", stdin=wanted, remote=True)
 
     def commit(self, parent: Tip | None, files: Mapping[str, bytes | None], message: str) -> str:
         """A commit that puts `files` on top of `parent`, all else unchanged; it is only here yet.
@@ -195,7 +190,7 @@ class GitBranch:
     def push(self, commit: str) -> None:
         """Make `commit` the newest. Raises TryAgain when another one is that by now, AccessRefused."""
         with self._lock:
-            pushed = self._call("push", "--porcelain", "origin", f"{commit}:refs/heads/{self.branch}", remote=True)
+            pushed = self._call("push", "--porcelain", _REMOTE, f"{commit}:refs/heads/{self.branch}", remote=True)
             if pushed.ok:
                 return
             refused = re.search(r"^!\t.*\[(?:remote )?rejected\] \((.*)\)$", pushed.stdout.decode(), re.MULTILINE)

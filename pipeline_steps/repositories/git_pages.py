@@ -37,6 +37,7 @@ from pipeline_steps.repositories.repository import (
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class GitPagesRepository:
         remote, mark, branch = url.removeprefix("git+").rstrip("/").partition("#")
         branch = branch if mark else BRANCH
         if _WRONG.search(branch):
-            raise ConfigurationError(f"{branch!r} cannot be the name of a branch", where=http.shown(url))
+            raise ConfigurationError(f"{branch!r} cannot be the name of a branch", where=redact(url))
         self.url = f"git+{remote}#{branch}"
         self._branch = _branch(remote, branch, hosts, self.url)
         self._lock = threading.Lock()
@@ -295,15 +296,18 @@ class _Draft:
 
 def _branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> GitBranch:
     """Raises ConfigurationError for what is no URL of a repository, or has a login in it."""
-    parts = urlsplit(remote)
-    local = parts.scheme == "file" and parts.netloc in ("", "localhost")
-    named = parts.scheme != "file" and bool(parts.hostname)
-    if not (local or named) or not parts.path.strip("/") or parts.query:
+    try:
+        parts = urlsplit(remote)
+        local = parts.scheme == "file" and parts.netloc in ("", "localhost")
+        named = parts.scheme != "file" and bool(parts.hostname)
+        if not (local or named) or not parts.path.strip("/") or parts.query:
+            raise ValueError
+    except ValueError:
         advice = "write git+https://host/path#branch, git+ssh://git@host/path#branch or git+file:///path#branch"
-        raise ConfigurationError("not the URL of a git repository", where=http.shown(where), advice=advice)
+        raise ConfigurationError("not the URL of a git repository", where=redact(where), advice=advice)
     if parts.password or (parts.username and parts.scheme != "ssh"):
         advice = "write it into `hosts`, or leave it to git's own credential store"
-        raise ConfigurationError("a login does not belong into a URL", where=http.shown(where), advice=advice)
+        raise ConfigurationError("a login does not belong into a URL", where=redact(where), advice=advice)
     if parts.scheme != "https":
         return GitBranch(remote, branch, where=where)
     host, path = parts.netloc, parts.path.strip("/")
@@ -316,7 +320,10 @@ def _placed(tip: Tip, url: str) -> str | None:
 
     Relative ones are paths. Absolute ones end with the path, behind what the pages are served as.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     path = posixpath.normpath(unquote(parts.path)).lstrip("/")
     names = path.split("/")
     tails = ["/".join(names[start:]) for start in range(len(names))] if parts.netloc else [path]

@@ -93,7 +93,7 @@ def other() -> Archive:
 @pytest.mark.parametrize(
     "url",
     [
-        "git+https://h", "git+file://host/x", "git+https://me:secret@h/x", "git+https://secret@h/x",
+        "git+https://h", "git+https://[h/x", "git+file://host/x", "git+file:///", "git+https://me:secret@h/x", "git+https://secret@h/x",
         "git+ssh://git:secret@h/x", "git+ssh://h/x?y",
         *(f"git+ssh://h/x#{name}" for name in "-x /a a..b a.lock a/.b a~1 @{-1} @".split()),
         "git+ssh://h/x#", "git+ssh://h/x#a b",
