@@ -99,8 +99,10 @@ def listed(options: Iterable[Option]) -> list[str]:
 
 
 def row(option: Option) -> str:
-    variable = "" if option.key in DANGEROUS else f"`PIPELINE_STEPS_{option.key.upper()}`"
-    return f"| `--{option.name}` | {variable} | {option.help.replace('|', chr(92) + '|')} |"
+    word = option.kind == "word"
+    variable = "" if word or option.key in DANGEROUS else f"`PIPELINE_STEPS_{option.key.upper()}`"
+    name = option.name.upper() if word else f"--{option.name}"
+    return f"| `{name}` | {variable} | {option.help.replace('|', chr(92) + '|')} |"
 
 
 def main(argv: list[str]) -> int:

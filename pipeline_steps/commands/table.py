@@ -28,8 +28,8 @@ STEPS = (
     Command("promote", "pipeline_steps.promote", "release what was tested, by digest"),
     Command("regenerate", "pipeline_steps.regenerate", "rebuild a chart repository from the tagged sources"),
     Command("deploy", "", "install a chart from the checkout and watch it"),
-    Command("audit", "", "check a whole chart repository"),
-    Command("verify", "", "check one chart's chain of evidence"),
+    Command("audit", "pipeline_steps.audit", "check a whole chart repository"),
+    Command("verify", "pipeline_steps.verify", "check one chart's chain of evidence"),
     Command("sweep", "", "remove snapshots and namespaces nobody needs"),
 )
 COMMANDS = (

@@ -1,7 +1,7 @@
 """Which evidence stores a step reads and writes (design.md §5, §17).
 
-Ordinary builds read and write `evidence`. A release (the build of a tag; tag_release and promote anywhere) believes
-only the stores of `channels.production.evidence`, which are the same when nothing else is said.
+Ordinary builds read and write `evidence`. A release (the build of a tag; tag_release, promote, audit and verify
+anywhere) believes only the stores of `channels.production.evidence`, which are the same when nothing else is said.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pipeline_steps.evidence.store import Store
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.evidence.table import open_store
 
-#: Steps that make the checks of a release wherever they run.
-RELEASING = frozenset({"tag_release", "promote"})
+#: Steps that make the checks of a release, or ask about one, wherever they run.
+RELEASING = frozenset({"tag_release", "promote", "audit", "verify"})
 
 
 class Urls(NamedTuple):

@@ -16,7 +16,9 @@ DANGEROUS = frozenset({"fix", "apply", "again", "release", "evidence"})
 
 
 class Option(NamedTuple):
-    """One option. kind: "flag", "text", "texts" (repeatable), "number", "path", "paths", "seconds"."""
+    """One option. kind: "flag", "text", "texts" (repeatable), "number", "path", "paths", "seconds",
+    "word" (typed without a name, may be left out).
+    """
 
     name: str
     kind: str
@@ -54,7 +56,9 @@ def parse(
     parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False, formatter_class=_Help)
     for option in options:
         flag = f"--{option.name}"
-        if option.kind == "flag":
+        if option.kind == "word":
+            parser.add_argument(option.key, nargs="?", metavar=option.name.upper(), help=option.help)
+        elif option.kind == "flag":
             parser.add_argument(flag, dest=option.key, action="store_true", default=None, help=option.help)
         elif option.kind in ("texts", "paths"):
             parser.add_argument(flag, dest=option.key, action="append", metavar=_metavar(option), help=option.help)
@@ -63,7 +67,7 @@ def parse(
     arguments = parser.parse_args(argv)
     for option in options:
         value = getattr(arguments, option.key)
-        if value is None and option.key not in DANGEROUS:
+        if value is None and option.key not in DANGEROUS and option.kind != "word":
             value = _from_environment(option, environ)
         setattr(arguments, option.key, _typed(option, value))
     return arguments

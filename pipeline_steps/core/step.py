@@ -53,8 +53,13 @@ class Outcome(NamedTuple):
         return f"{self.subject}: {last.result}{several} {told}".rstrip()
 
 
-def main(function: StepFunction, argv: Sequence[str] | None) -> int:
-    """Run a step as a process: returns the exit code of design.md §16, prints talk to stderr, records to stdout."""
+def main(
+    function: StepFunction, argv: Sequence[str] | None, *, shown: Callable[[Record, State], str] | None = None
+) -> int:
+    """Run a step as a process: returns the exit code of design.md §16, prints talk to stderr, records to stdout.
+
+    shown: what a person asked for, of a record; it is printed to stdout where --json does not print the record.
+    """
     module = sys.modules[function.__module__]
 
     def work() -> int:
@@ -68,9 +73,12 @@ def main(function: StepFunction, argv: Sequence[str] | None) -> int:
         scratch.sweep()
         config = configuration(arguments, optional=getattr(module, "OPTIONAL", False))
         _load_ahead(config)
-        outcomes = call(function, config, state_of(config, arguments, function.__name__), arguments)
+        state = state_of(config, arguments, function.__name__)
+        outcomes = call(function, config, state, arguments)
         for outcome in outcomes:
             tell(outcome, arguments)
+            if shown is not None and not arguments.json:
+                print("".join(shown(record, state) for record in outcome.records), end="", flush=True)
         return worst([code(outcome) for outcome in outcomes])
 
     return boundary.guarded(work)

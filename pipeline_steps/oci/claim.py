@@ -26,10 +26,10 @@ def claim(registry: Registry, path: str, tag: str, content: str, manifest: Manif
 
     what, where: the thing and its place, for words. Raises Conflict when another content said so, too.
     """
-    prefix = _prefix(tag)
-    mine = f"{prefix}{content.removeprefix('sha256:')[:SHORT]}"
+    own = prefix(tag)
+    mine = f"{own}{content.removeprefix('sha256:')[:SHORT]}"
     registry.put_manifest(path, mine, manifest.body, manifest.media_type)
-    claims = re.compile(re.escape(prefix) + f"[0-9a-f]{{{SHORT}}}")
+    claims = re.compile(re.escape(own) + f"[0-9a-f]{{{SHORT}}}")
     others = [found for found in registry.tags(path) if claims.fullmatch(found) and found != mine]
     if others:
         raise Conflict(
@@ -39,5 +39,6 @@ def claim(registry: Registry, path: str, tag: str, content: str, manifest: Manif
         )
 
 
-def _prefix(tag: str) -> str:
+def prefix(tag: str) -> str:
+    """How the claims of a wanted tag begin."""
     return f"claim-{tag if len(tag) <= _ROOM else sha256(tag.encode()).removeprefix('sha256:')}-"

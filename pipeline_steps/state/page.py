@@ -50,10 +50,11 @@ def page(records: Iterable[Record], title: str, *, files: bool = False) -> str:
     if everything:
         rows = "".join(_record(one.record, one, longest, files=files) for one in reversed(everything))
         body.append(f"<section><header><h2>All records</h2>{_count(known)}</header>{rows}</section>")
-    return _document(title, "\n".join(body))
+    return document(title, "\n".join(body))
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """The whole page around `body`, which is HTML."""
     policy = f"default-src 'none'; img-src data:; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -73,7 +74,7 @@ def _head(records: Sequence[Record], everything: Sequence[Tried], title: str) ->
         return f"<header><h1>{_h(title)}</h1><p>No records yet.</p></header>"
     ends = sorted(record.finished or record.started for record in records)
     bad = sum(KINDS.get(one.word) == "bad" for one in everything)
-    told = _badge("failed", f"{bad} failed") if bad else _badge("passed", "nothing failed")
+    told = badge("failed", f"{bad} failed") if bad else badge("passed", "nothing failed")
     return (
         f'<header><h1>{_h(title)}</h1><p class="soft">{_time(ends[0])} to {_time(ends[-1])} · '
         f"{len(everything)} pieces of work · {told}</p></header>"
@@ -89,11 +90,11 @@ def _count(records: Sequence[Record]) -> str:
 
 def _chart(of_chart: Sequence[Chain], longest: float) -> str:
     newest, *older = of_chart
-    parts = [f"<section><header><h2>{_h(newest.chart)}</h2>{_badge(newest.word)}</header>", _chain(newest, longest)]
+    parts = [f"<section><header><h2>{_h(newest.chart)}</h2>{badge(newest.word)}</header>", _chain(newest, longest)]
     for chain in older:
         parts.append(
             f'<details class="older"><summary>Earlier content <code>{_h(short(chain.content))}</code> '
-            f"{_badge(chain.word)}</summary>{_chain(chain, longest)}</details>"
+            f"{badge(chain.word)}</summary>{_chain(chain, longest)}</details>"
         )
     return "".join([*parts, "</section>"])
 
@@ -115,7 +116,7 @@ def _chain(chain: Chain, longest: float) -> str:
         rows = "".join(_test(one, longest) for one in chain.tests)
         parts.append(f"<h4>Tests</h4><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
     if chain.gates:
-        gates = "".join(f"<li>{_link(one)} {_badge(one.word)} {_attempts(one)}</li>" for one in chain.gates)
+        gates = "".join(f"<li>{_link(one)} {badge(one.word)} {_attempts(one)}</li>" for one in chain.gates)
         parts.append(f'<h4>Beside the chain</h4><ul class="gates">{gates}</ul>')
     return "".join(parts)
 
@@ -157,7 +158,7 @@ def _stage(
         tries = sum(each.attempts for each in several)
         more = f" · <b>{tries} attempts</b>" if tries > len(several) else ""
         told = f"{_h(one.word)}{f' · {duration(time)}' if one.record.finished else ''}{more}"
-    shown = "".join(_value(label, value) for label, value in values)
+    shown = "".join(labelled(label, value) for label, value in values)
     return f'<li class="stage {kind}"><h3>{_mark(kind)}{_h(name)}</h3><p class="soft">{told}</p>{shown}</li>'
 
 
@@ -174,14 +175,14 @@ def _problems(chain: Chain) -> Iterator[str]:
     every = (*chain.gates, *chain.images, chain.snapshot, *chain.tests, chain.tag, chain.production)
     for one in every:
         if one and one.record.reason and one.word != "passed":
-            yield f'<div class="problem"><p>{_badge(one.word)} {_link(one)}</p><pre>{_h(one.record.reason)}</pre></div>'
+            yield f'<div class="problem"><p>{badge(one.word)} {_link(one)}</p><pre>{_h(one.record.reason)}</pre></div>'
 
 
 def _test(one: Tried, longest: float) -> str:
     said = one.record.parameters
     values = str(said.get("values") or said.get("none") or "the chart's own")
     cells = (
-        f"<td>{_badge(one.word)}</td>",
+        f"<td>{badge(one.word)}</td>",
         f'<td><a href="#{_anchor(one.record)}">{_h(values)}</a></td>',
         f'<td data-name="cluster">{_h(str(said.get("cluster") or "none"))}</td>',
         f'<td data-name="attempts">{_attempts(one)}</td>',
@@ -198,7 +199,7 @@ def _record(record: Record, one: Tried | None, longest: float, *, files: bool) -
     """A record folded to one line; `one` when it is what stands of its key, with the earlier ones inside."""
     word = one.word if one else record.result
     summary = (
-        f"<span>{_badge(word)}</span><span>{_h(record.step)}</span><span>{_h(_name(record))}</span>"
+        f"<span>{badge(word)}</span><span>{_h(record.step)}</span><span>{_h(_name(record))}</span>"
         f'<span class="number">{_h(lasted(record))}</span><span>{_bar(record, longest)}</span>'
         f'<span class="soft">{_attempts(one) if one else ""}</span><code>{_h(record.id[7:19])}</code>'
     )
@@ -221,14 +222,14 @@ def _fields(record: Record, *, files: bool) -> Iterator[str]:
         yield f"<dt>reason</dt><dd>{_h(record.reason)}</dd>"
     for title, table in (("inputs", record.inputs), ("outputs", record.outputs)):
         if table:
-            rows = "".join(_value(name, value, full=True) for name, value in table.items())
+            rows = "".join(labelled(name, value, full=True) for name, value in table.items())
             yield f"<dt>{title}</dt><dd>{rows}</dd>"
     for title, identities in (("uses", record.uses), ("supersedes", record.supersedes)):
         if identities:
             links = ", ".join(f'<a href="#r-{_h(each[7:])}"><code>{_h(each[7:19])}</code></a>' for each in identities)
             yield f"<dt>{title}</dt><dd>{links}</dd>"
     if record.evidence:
-        rows = "".join(_value("file", name, copied=digest, files=files) for name, digest in record.evidence.items())
+        rows = "".join(labelled("file", name, copied=digest, files=files) for name, digest in record.evidence.items())
         yield f"<dt>evidence</dt><dd>{rows}</dd>"
     if record.parameters:
         text = json.dumps(record.parameters, indent=1, ensure_ascii=False)
@@ -260,7 +261,7 @@ def _name(record: Record) -> str:
 # -- small parts ------------------------------------------------------------------------------------------------
 
 
-def _value(label: str, value: str, *, full: bool = False, copied: str = "", files: bool = False) -> str:
+def labelled(label: str, value: str, *, full: bool = False, copied: str = "", files: bool = False) -> str:
     shown = _h(value if full or copied else short(value))
     if files and copied:
         shown = f'<a href="./{_h(quote(value))}">{shown}</a>'
@@ -276,7 +277,7 @@ def _button(text: str) -> str:
     return f'<button type="button" data-copy="{_h(text)}" aria-label="Copy {_h(short(text))}">Copy</button>'
 
 
-def _badge(word: str, text: str = "") -> str:
+def badge(word: str, text: str = "") -> str:
     kind = KINDS.get(word, "odd")
     return f'<span class="badge {kind}">{_mark(kind)}{_h(text or word)}</span>'
 

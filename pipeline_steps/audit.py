@@ -1,0 +1,114 @@
+"""Check a whole chart repository, or say what is in it, who approved it and what tested it.
+
+    pipeline-steps audit
+    pipeline-steps audit file:///srv/charts --fix
+    pipeline-steps audit oci://registry.example.com/charts --chart hello --report html > production.html
+    pipeline-steps audit --uses sha256:4b6f…
+
+Works without a pipeline.yaml for a URL; without one, for every repository of `channels.production.charts`. Reads the
+index, every archive, and the records of promote and snapshot. Lists what is wrong (docs/how-to/audit.md has all
+kinds). --fix lists what it is about to do, and does exactly that, in one rewrite of the index; archives are never
+touched. --report and --uses read no archives, and print to stdout.
+Writes a record with all counts. Changes outside: with --fix the index. Exits with 4 while something is wrong, with 5
+when the index was changed between plan and fix.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pipeline_steps.core import inspection, production, step
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.auditing import by_kind
+from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.errors import EvidenceError, UsageError
+from pipeline_steps.core.options import Option
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
+
+NEEDS = ("records",)
+WRITES = ("repository",)
+SUBJECTS = "none"
+OPTIONAL = True
+OPTIONS = (
+    Option("url", "word", "the chart repository; default: every one of channels.production.charts"),
+    Option("fix", "flag", "repair the index where nothing has to be guessed"),
+    Option("report", "text", "table, csv, json or html: what is in it, who approved it, what tested it"),
+    Option("uses", "text", "only versions made with this image or base image (sha256:…); as a table, or --report"),
+)
+FORMAT = 1
+#: How many findings a record names one by one; all are told on stderr.
+TOLD = 100
+
+log = logging.getLogger("pipeline_steps.audit")  # not __name__, which is __main__ under -m
+
+
+def audit(
+    *, config: Config, state: State, url: str | None = None, chart: tuple[str, ...] = (), fix: bool = False,
+    report: str | None = None, uses: str | None = None, plan: bool = False, jobs: int | None = None,
+) -> tuple[Record, ...]:  # fmt: skip
+    """Check the repository at `url`, or those of the production channel; a record for each.
+
+    chart: names, () for all. Returns () when only planned. Raises EvidenceError while something is wrong, after every
+    repository was looked at, Conflict when an index was changed meanwhile, UsageError where none can be rewritten.
+    """
+    urls = (url,) if url else several(config.channels.production.charts)
+    if not urls:
+        raise UsageError("audit which repository?", advice="give its URL, like file:///srv/charts")
+    if report or uses:
+        return (production.reported(urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs),)
+    records: list[Record] = []
+    wrong: list[EvidenceError] = []
+    for one in urls:
+        try:
+            records += _audited(one, config, state, chart, fix=fix, plan=plan, jobs=jobs)
+        except EvidenceError as error:
+            wrong.append(error)
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else EvidenceError("; ".join(map(str, wrong)))
+    return tuple(records)
+
+
+def _audited(
+    url: str, config: Config, state: State, chart: tuple[str, ...], *, fix: bool, plan: bool, jobs: int | None
+) -> list[Record]:
+    parameters = {"url": url, "charts": list(chart), "fix": fix}
+    key = make_key("audit", FORMAT, parameters=parameters, content=None, consumed={})
+    if plan:
+        tell(inspection.inspect(url, config, state, chart, jobs))
+        return []
+    with attempt(state, step="audit", subject="audit", key=key, parameters=parameters) as trial:
+        found = inspection.inspect(url, config, state, chart, jobs)
+        tell(found)
+        listed = [str(finding) for finding in found.findings[:TOLD]]
+        trial.parameters.update(counts=by_kind(found.findings), findings=listed)
+        if fix and found.fixable:
+            trial.intend({"repository": url})
+            inspection.repair(found)
+            trial.parameters["fixed"] = [finding.fix.words for finding in found.fixable if finding.fix][:TOLD]
+            log.info("%s: %d findings repaired", url, len(found.fixable))
+        left = len(found.findings) - (len(found.fixable) if fix else 0)
+        if left:
+            advice = "each is listed above" if fix or not found.fixable else "--fix repairs what is marked so above"
+            raise EvidenceError(f"{left} things are wrong", where=url, advice=advice)
+        return [trial.passed({"repository": url})]
+
+
+def tell(found: inspection.Inspection) -> None:
+    """Everything that was found, and what --fix does about it, in the order of the charts."""
+    for finding in found.findings:
+        log.warning("%s", finding)
+        if finding.fix:
+            log.warning("    fix: %s", finding.fix.words)
+    if not found.findings:
+        log.info("%s: nothing is wrong", found.repository.url)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code of design.md §16."""
+    return step.main(audit, argv, shown=production.shown)
+
+
+if __name__ == "__main__":
+    leave(main())

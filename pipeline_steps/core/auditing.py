@@ -1,0 +1,143 @@
+"""What `audit` finds wrong in a chart repository, whatever its kind, and what may be done about it.
+
+How repositories with an index are looked at stands in `auditing_index`, registries in `auditing_oci`, what the
+records say in `auditing_records`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts import version as versions_of
+from pipeline_steps.charts.metadata import helm_metadata
+from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.repositories.index_rows import Row
+from pipeline_steps.toolbox.files import sha256
+
+Kind = Literal[
+    "unreadable index", "unreadable entry", "missing file", "wrong digest", "no digest", "orphan file",
+    "duplicate version", "differs only in +build", "non-SemVer version", "changed since recorded", "missing .prov",
+    "entry disagrees", "other chart", "archive refused", "stale claim",
+]  # fmt: skip
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+#: Archives read at once; each may have 20 MiB.
+AT_ONCE = 4
+#: Archives decompressed at once; each may have 100 MiB then.
+_OPENING = threading.Semaphore(1)
+
+
+class Fix(NamedTuple):
+    """What --fix does about a finding, in the index only. gone: entries taken out; new: an entry put in."""
+
+    words: str
+    gone: tuple[Row, ...] = ()
+    new: Mapping[str, Any] | None = None
+
+
+class Finding(NamedTuple):
+    """Something wrong with a version. where: file and line, URL or reference; fix: None where nothing may be done."""
+
+    kind: Kind
+    chart: str
+    version: str
+    what: str
+    where: str
+    fix: Fix | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {f'{self.chart} {self.version}'.strip()}: {self.what} ({self.where})"
+
+
+class Facts(NamedTuple):
+    """What an archive is. digest: of the .tgz; tar: of its tar; metadata: of its Chart.yaml."""
+
+    digest: str
+    tar: str
+    metadata: Metadata
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def version(self) -> str:
+        return self.metadata.version
+
+
+class Refused(NamedTuple):
+    """An archive that is not read, and why."""
+
+    digest: str
+    reason: str
+
+
+Seen: TypeAlias = "Facts | Refused"
+
+
+def seen(tgz: bytes, where: str) -> Seen:
+    """What an archive is; its bytes are not kept."""
+    try:
+        with _OPENING:
+            tar, files = archives.read(tgz, where)
+        metadata = read_metadata(files["Chart.yaml"], f"{where}/Chart.yaml", strict=False, error=EvidenceError)
+    except EvidenceError as error:
+        return Refused(sha256(tgz), error.what)
+    return Facts(sha256(tgz), tar, metadata)
+
+
+def disagreements(said: Mapping[str, Any], facts: Facts) -> list[str]:
+    """The fields of Chart.yaml that an index entry, or a manifest's configuration, has otherwise.
+
+    Of charts of apiVersion v1 helm also takes dependencies from another file: those are not compared.
+    """
+    ours = helm_metadata(facts.metadata.fields)
+    try:
+        theirs = helm_metadata(said)
+    except (TypeError, AttributeError, ValueError):  # of other shapes than helm's
+        return ["a field of another shape"]
+    left_out = {"dependencies"} if facts.metadata.api_version == "v1" else set()
+    return sorted(key for key in {*ours, *theirs} - left_out if ours.get(key) != theirs.get(key))
+
+
+def versions_that_mislead(chart: str, places: Mapping[str, str]) -> Iterator[Finding]:
+    """Versions that are not SemVer, or that nobody can tell apart. places: version → where it is said."""
+    known: dict[versions_of.Version, str] = {}
+    for version, where in places.items():
+        parsed = versions_of.parse(version)
+        if parsed is None:
+            advice = "helm may take it for another; publish it under a version of three numbers"
+            yield Finding("non-SemVer version", chart, version, advice, where)
+        elif parsed in known:
+            what = f"helm cannot tell it from {known[parsed]}"
+            yield Finding("differs only in +build", chart, version, what, where)
+        else:
+            known[parsed] = version
+
+
+def without_provenance(chart: str, signed: Mapping[str, bool], where: Mapping[str, str]) -> Iterator[Finding]:
+    """Versions without .prov, where others of the chart have one. signed: version → has it one?"""
+    if any(signed.values()):
+        for version, has in signed.items():
+            if not has:
+                yield Finding("missing .prov", chart, version, "others of this chart have one", where[version])
+
+
+def many(ask: Callable[[Asked], Answer], questions: Sequence[Asked], jobs: int) -> Iterator[Answer]:
+    """The answers in order, `jobs` questions at once; answers that are not taken do not pile up."""
+    with ThreadPoolExecutor(jobs, thread_name_prefix="audit") as pool:
+        for start in range(0, len(questions), 16 * jobs):
+            yield from pool.map(ask, questions[start : start + 16 * jobs])
+
+
+def by_kind(findings: Iterable[Finding]) -> dict[str, int]:
+    """How many findings there are of each kind."""
+    counts: dict[str, int] = {}
+    for finding in findings:
+        counts[finding.kind] = counts.get(finding.kind, 0) + 1
+    return counts

@@ -1,0 +1,292 @@
+"""Repositories with an index.yaml: does the index say what the files are, and the files what the records say?
+
+`findings` reads everything and changes nothing; `repaired` makes the index that their fixes lead to. What is published
+is never removed or replaced by a fix: the index follows the files, and only where nothing has to be guessed.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from pipeline_steps.charts import version as versions_of
+from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.core import auditing
+from pipeline_steps.core.auditing import Facts, Finding, Fix, Refused, Seen
+from pipeline_steps.core.auditing_records import Known, Recorded
+from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.repositories import index, index_rows
+from pipeline_steps.repositories.index_rows import Row
+from pipeline_steps.repositories.repository import Classic
+
+#: Kinds that leave open what an entry means: nothing is done to other entries of such a chart.
+_UNCLEAR = frozenset({"unreadable entry", "duplicate version"})
+
+
+class Look(NamedTuple):
+    """An entry and what its first URL leads to; seen None: nothing. signed: is there a .prov beside it?"""
+
+    row: Row
+    seen: Seen | None
+    signed: bool
+    why: str = ""
+
+
+class Orphan(NamedTuple):
+    """An archive that no entry names."""
+
+    file: str
+    seen: Seen
+
+
+class Stock(NamedTuple):
+    """Everything there is of one chart. known: what is recorded; withdrawn: versions."""
+
+    chart: str
+    looks: Sequence[Look]
+    orphans: Sequence[Orphan]
+    known: Known
+    withdrawn: Collection[str]
+
+    def recorded(self, version: str) -> list[Recorded]:
+        return self.known.get((self.chart, version), [])
+
+
+def digests(data: bytes | None, where: str) -> list[str]:
+    """The digests of archives that an index names; none when it cannot be read."""
+    try:
+        return [row.digest for row in index_rows.rows(data, where) if row.digest] if data else []
+    except EvidenceError:
+        return []
+
+
+def findings(
+    repository: Classic, before: bytes | None, known: Known, withdrawn: Collection[str], charts: Collection[str],
+    jobs: int,
+) -> list[Finding]:  # fmt: skip
+    """What is wrong. before: the index; charts: names, none for all. Raises MachineError's kinds, Temporary."""
+    where = f"{repository.url}/index.yaml"
+    try:
+        rows = index_rows.rows(before, where) if before is not None else []
+    except EvidenceError as error:
+        return [Finding("unreadable index", "", "", error.what, error.where)]
+    files = repository.files()
+    wanted = [row for row in rows if not charts or row.chart in charts]
+    looks = list(auditing.many(lambda row: _look(repository, row, files), wanted, jobs))
+    named = {name for row in rows if row.urls for name in [_file(row.urls[0], files or {})] if name}
+    loose = [name for name in files or {} if name.endswith(".tgz") and name not in named and _of(name, charts)]
+    orphans = list(auditing.many(lambda name: _orphan(repository, name), loose, jobs))
+    found = [finding for stock in _stocks(looks, orphans, known, withdrawn) for finding in _judged(stock)]
+    return [*found, *_strays(files or {}, charts)]
+
+
+def repaired(before: bytes | None, found: Sequence[Finding], where: str) -> bytes:
+    """The index after every fix. Raises EvidenceError where nothing can be put into it or taken out of it."""
+    fixes = [finding.fix for finding in found if finding.fix]
+    gone = {(row.chart, row.number): row for fix in fixes for row in fix.gone}
+    new = {(str(fix.new["name"]), str(fix.new["version"])): fix.new for fix in fixes if fix.new}
+    kept = before if before is None else index_rows.without(before, gone.values(), where)
+    return index.Index(kept, where).with_entries(new.values()) if new or kept is None else kept
+
+
+def _look(repository: Classic, row: Row, files: Mapping[str, int] | None) -> Look:
+    if row.fault or not row.urls:
+        return Look(row, None, False, "it has no URL")
+    url = row.urls[0]
+    if files is not None and _file(url, files) is None:
+        return Look(row, None, False, f"there is no file {url}")
+    try:
+        tgz = repository.read(url)
+    except EvidenceError as error:  # a URL that leads out of the repository
+        return Look(row, None, False, error.what)
+    if tgz is None:
+        return Look(row, None, False, f"there is no file {url}")
+    signed = f"{_file(url, files)}.prov" in files if files is not None else repository.read(f"{url}.prov") is not None
+    return Look(row, auditing.seen(tgz, url), signed)
+
+
+def _orphan(repository: Classic, name: str) -> Orphan:
+    tgz = repository.read(name if "://" in name else quote(name, safe="/+"))
+    return Orphan(name, auditing.seen(tgz, name) if tgz is not None else Refused("", "it went away meanwhile"))
+
+
+def _file(url: str, files: Mapping[str, int]) -> str | None:
+    """The file that a URL in the index means: relative ones are paths, absolute ones end with one."""
+    if url in files:
+        return url
+    parts = urlsplit(url)
+    names = posixpath.normpath(unquote(parts.path)).lstrip("/").split("/")
+    tails = ["/".join(names[start:]) for start in range(len(names))] if parts.netloc else ["/".join(names)]
+    return next((tail for tail in tails if tail in files), None)
+
+
+def _of(name: str, charts: Collection[str]) -> bool:
+    last = name.rpartition("/")[2]
+    return not charts or any(last.startswith(f"{chart}-") for chart in charts)
+
+
+def _strays(files: Mapping[str, int], charts: Collection[str]) -> Iterator[Finding]:
+    for name in files:
+        if name.endswith(".prov") and name.removesuffix(".prov") not in files and _of(name, charts):
+            yield Finding("orphan file", "", name.rpartition("/")[2], "there is no such archive", name)
+
+
+def _stocks(
+    looks: Sequence[Look], orphans: Sequence[Orphan], known: Known, withdrawn: Collection[str]
+) -> Iterator[Stock]:
+    """By chart; an orphan that cannot be read belongs to none."""
+    names = [look.row.chart for look in looks]
+    names += [one.seen.name if isinstance(one.seen, Facts) else "" for one in orphans]
+    for name in dict.fromkeys(names):
+        own = [look for look in looks if look.row.chart == name]
+        loose = [one for one in orphans if (one.seen.name if isinstance(one.seen, Facts) else "") == name]
+        yield Stock(name, own, loose, known, withdrawn)
+
+
+def _judged(stock: Stock) -> list[Finding]:
+    """Everything wrong with one chart."""
+    found: list[Finding] = []
+    by_version: dict[str, list[Look]] = {}
+    for look in stock.looks:
+        if look.row.fault:
+            found.append(_finding("unreadable entry", look, look.row.fault))
+        else:
+            by_version.setdefault(look.row.version, []).append(look)
+    for same in by_version.values():
+        kept, doubled = _single(same)
+        found += doubled
+        if kept is not None:
+            found += _entry(stock, kept)
+    places = {version: same[0].row.where for version, same in by_version.items()}
+    found += auditing.versions_that_mislead(stock.chart, places)
+    signed = {version: same[0].signed for version, same in by_version.items() if isinstance(same[0].seen, Facts)}
+    found += auditing.without_provenance(stock.chart, signed, places)
+    found += _orphans(stock, by_version)
+    unclear = any(finding.kind in _UNCLEAR and not finding.fix for finding in found)
+    return [finding._replace(fix=None) for finding in found] if unclear else found
+
+
+def _finding(kind: auditing.Kind, look: Look, what: str, fix: Fix | None = None) -> Finding:
+    return Finding(kind, look.row.chart, look.row.version, what, look.row.where, fix)
+
+
+def _single(same: Sequence[Look]) -> tuple[Look | None, list[Finding]]:
+    """The entry that counts of several of one version: the first that says what its file is, unless files differ."""
+    if len(same) == 1:
+        return same[0], []
+    right = [look for look in same if isinstance(look.seen, Facts) and look.seen.digest == look.row.digest]
+    if len({look.row.digest for look in right}) != 1:
+        what = f"it is in the index {len(same)} times, and the files do not tell which entry counts"
+        return None, [_finding("duplicate version", same[0], what)]
+    others = tuple(look.row for look in same if look is not right[0])
+    listed = ", ".join(row.where.rpartition(":")[2] for row in others)
+    fix = Fix(f"take out the entries at line {listed}; the one at {right[0].row.where} says what its file is", others)
+    return right[0], [_finding("duplicate version", right[0], f"it is in the index {len(same)} times", fix)]
+
+
+def _entry(stock: Stock, look: Look) -> Iterator[Finding]:
+    """What is wrong with the only entry of a version."""
+    row, there, recorded = look.row, look.seen, stock.recorded(look.row.version)
+    if there is None:
+        yield _finding("missing file", look, *_missing(stock, look))
+        return
+    told = [one for one in recorded if one.digest == there.digest]
+    if isinstance(there, Refused):
+        yield _finding("archive refused", look, there.reason)
+    elif (there.name, there.version) != (row.chart, row.version):
+        yield _finding("other chart", look, f"the archive holds the chart {there.name} {there.version}")
+        return
+    if recorded and not told:
+        what = f"the archive has the digest {there.digest}, recorded is {recorded[-1].digest}"
+        yield _finding("changed since recorded", look, f"{what} ({recorded[-1].record.id[7:19]})")
+    replaced = None
+    if isinstance(there, Facts):
+        replaced = (row,), _rewritten(row, there)
+    if row.digest and row.digest != there.digest:
+        what = f"the archive has the digest {there.digest}, the index says {row.digest}"
+        fix = (
+            Fix("put the recorded digest, which the archive has, into the index", *replaced)
+            if told and replaced
+            else None
+        )
+        yield _finding("wrong digest", look, what if fix else f"{what}; restore the archive", fix)
+        return
+    if recorded and not told:
+        return
+    if not row.digest and replaced:
+        yield _finding("no digest", look, "nobody can see whether its archive changes", Fix("put it there", *replaced))
+    fields = auditing.disagreements(row.fields, there) if isinstance(there, Facts) else []
+    if fields and replaced:
+        fix = Fix("write what its Chart.yaml says", *replaced)
+        yield _finding("entry disagrees", look, f"its Chart.yaml has another {', '.join(fields)}", fix)
+
+
+def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
+    """An entry whose file is gone is taken out only where a record keeps what it was: then nothing is forgotten."""
+    again = next((one for one in stock.orphans if look.row.digest and one.seen.digest == look.row.digest), None)
+    if again is not None and isinstance(again.seen, Facts):
+        new = {**_rewritten(look.row, again.seen), "urls": [_url(again.file)]}
+        return f"{look.why}; {again.file} is it", Fix(f"name {again.file}", (look.row,), new)
+    if stock.recorded(look.row.version):
+        words = "take the entry out; promote or regenerate then publish the same tar again, which a record names"
+        return look.why, Fix(words, (look.row,))
+    advice = f"restore the archive {look.row.digest}" if look.row.digest else "restore the archive"
+    return f"{look.why}; no record keeps what it was: {advice}, or take the entry out by hand", None
+
+
+def _orphans(stock: Stock, entries: Mapping[str, Sequence[Look]]) -> Iterator[Finding]:
+    """Archives without an entry; each gets one where it is what its name says and nothing else is that version."""
+    taken: set[str] = set()
+    for one in stock.orphans:
+        if isinstance(one.seen, Refused):
+            yield Finding("archive refused", "", one.file.rpartition("/")[2], one.seen.reason, one.file)
+            continue
+        version = one.seen.version
+        if version in stock.withdrawn or f"{stock.chart}-{version}" in stock.withdrawn:
+            continue
+        same = entries.get(version, ())
+        if any(look.seen is None and look.row.digest == one.seen.digest for look in same):
+            continue  # told, and mended, with the entry
+        why = _no_entry(stock, one, one.seen, [*entries, *taken])
+        fix = None if why else Fix("give it an entry", (), _written(one.seen, [_url(one.file)], CREATED))
+        taken.add(version)
+        yield Finding("orphan file", stock.chart, version, why or "no entry names it", one.file, fix)
+
+
+def _no_entry(stock: Stock, orphan: Orphan, facts: Facts, versions: Sequence[str]) -> str:
+    """Why an archive gets no entry, "" when it gets one."""
+    if facts.version in versions:
+        return "an entry names another file of this version"
+    twin = versions_of.twin(facts.version, versions)
+    if twin:
+        return f"it differs from {twin} only behind the +, which helm cannot tell apart"
+    if orphan.file.rpartition("/")[2] != f"{facts.name}-{facts.version}.tgz":
+        return "its file name is not that of its chart and version"
+    recorded = stock.recorded(facts.version)
+    if recorded and facts.digest not in {one.digest for one in recorded}:
+        return f"recorded is another archive, {recorded[-1].digest}"
+    return ""
+
+
+def _url(name: str) -> str:
+    return name if "://" in name else quote(name, safe="/+")
+
+
+def _rewritten(row: Row, facts: Facts) -> dict[str, Any]:
+    """The entry as its archive has it; when it was made, its URLs and what helm does not know stay."""
+    mine = _written(facts, row.urls, str(row.fields.get("created") or CREATED))
+    foreign = {key: value for key, value in row.fields.items() if key not in _OURS and value is not None}
+    return {**mine, **foreign}
+
+
+def _written(facts: Facts, urls: Sequence[str], created: str) -> dict[str, Any]:
+    return {**index.entry(facts.metadata.fields, facts.digest, urls[0], created), "urls": list(urls)}
+
+
+#: Fields of an entry that follow from the archive, or are kept by name.
+_OURS = frozenset(
+    "name home sources version description keywords maintainers icon apiVersion condition tags appVersion deprecated "
+    "annotations kubeVersion dependencies type digest urls created".split()
+)

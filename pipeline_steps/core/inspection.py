@@ -1,0 +1,73 @@
+"""One chart repository looked at as a whole, and repaired as far as that needs no guess: what `audit` does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple, cast
+
+from pipeline_steps.core import auditing, auditing_index, auditing_records
+from pipeline_steps.core.auditing import Finding
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import MachineError
+from pipeline_steps.repositories.repository import Classic, Repository
+from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.state.state import State
+
+
+class Inspection(NamedTuple):
+    """What was found. before: the index that was looked at, None where there is none."""
+
+    repository: Repository
+    findings: list[Finding]
+    before: bytes | None
+
+    @property
+    def fixable(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.fix]
+
+
+def inspect(url: str, config: Config, state: State, charts: Collection[str], jobs: int | None) -> Inspection:
+    """Read everything in the repository at `url` and compare it with itself and with the records.
+
+    charts: names, none for all. Raises MachineError's kinds, Temporary, ConfigurationError.
+    """
+    repository = open_repository(url, config.hosts)
+    at_once = jobs or auditing.AT_ONCE
+    if not hasattr(repository, "rewrite"):
+        from pipeline_steps.core import auditing_oci
+
+        known = auditing_records.known(state, config, url)
+        return Inspection(
+            repository, auditing_oci.findings(url, named(repository, charts), known, config.hosts, at_once), None
+        )
+    classic = cast(Classic, repository)
+    before = classic.index()
+    known = auditing_records.known(state, config, url, auditing_index.digests(before, url))
+    found = auditing_index.findings(classic, before, known, config.release.withdrawn, charts, at_once)
+    return Inspection(repository, found, before)
+
+
+def named(repository: Repository, charts: Collection[str]) -> list[str]:
+    """These charts, or all of the repository. Raises MachineError where it does not list them."""
+    if charts:
+        return sorted(charts)
+    try:
+        return repository.charts()
+    except MachineError as error:
+        advice = "name the charts: --chart NAME, once for each"
+        raise type(error)(
+            f"it does not say which charts it has: {error.what}", where=repository.url, advice=advice
+        ) from error
+
+
+def repair(inspection: Inspection) -> None:
+    """Carry out the fixes, all in one rewrite of the index.
+
+    Raises Conflict when the index is another one by now, MachineError when it reads differently afterwards,
+    UsageError where indexes cannot be rewritten, EvidenceError where nothing can be put into this one.
+    """
+    repository = cast(Classic, inspection.repository)
+    after = auditing_index.repaired(inspection.before, inspection.fixable, f"{repository.url}/index.yaml")
+    repository.rewrite(inspection.before, after)
+    if repository.index() != after:
+        raise MachineError("the index reads differently from what was just written", where=repository.url)

@@ -1,0 +1,177 @@
+"""index.yaml read for `audit`: each entry by itself, so that what is wrong with one says nothing about the others.
+
+And entries taken out again, all else byte for byte. What publishers read, and refuse, stands in `index`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from pipeline_steps.charts import documents
+from pipeline_steps.charts.documents import Node
+from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.repositories import index, index_blocks
+from pipeline_steps.repositories.index_blocks import Blocks
+
+_DIGEST = re.compile(r"(sha256:)?([0-9a-f]{64})")
+_ENTRIES = re.compile(rb"^entries:[^\n]*$", re.MULTILINE)
+
+
+class Row(NamedTuple):
+    """An entry as written. number: its place in the list of its chart, from 0; fault: why it cannot be read, or "".
+
+    fields: texts, lists, dicts and booleans. where: file and line.
+    """
+
+    chart: str
+    number: int
+    fields: Mapping[str, Any]
+    where: str
+    fault: str = ""
+
+    @property
+    def version(self) -> str:
+        return str(self.fields.get("version") or "")
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:" + hex of the .tgz, "" where the index says none."""
+        found = _DIGEST.fullmatch(str(self.fields.get("digest") or ""))
+        return f"sha256:{found[2]}" if found else ""
+
+    @property
+    def urls(self) -> list[str]:
+        return list(self.fields.get("urls") or [])
+
+
+def rows(data: bytes, where: str) -> list[Row]:
+    """Every entry, in the order written. Raises EvidenceError when it is no index at all."""
+    blocks = index_blocks.find(data)
+    if blocks is None:
+        charts = _whole(data, where)
+        return [row for name, node in charts for row in _of_chart(name, node, where, 0)]
+    found: list[Row] = []
+    for name, block in blocks.charts.items():
+        line = data.count(b"\n", 0, block.start)
+        try:
+            node = _parsed(data[block.start : block.end], where)
+        except EvidenceError as error:
+            found += _one_by_one(name, data, pairwise((*block.items, block.end)), error, where)
+        else:
+            items = node.items[0][1] if isinstance(node, documents.Mapping) else None
+            found += _of_chart(name, items, where, line)
+    return found
+
+
+def _whole(data: bytes, where: str) -> list[tuple[str, Node]]:
+    """The charts of an index that has to be parsed at once."""
+    _, root = documents.parse(data, where, largest=index.PARSED_LARGEST, error=EvidenceError)
+    charts = root.get("entries") if isinstance(root, documents.Mapping) else None
+    if not isinstance(charts, documents.Mapping) or not isinstance(root, documents.Mapping):
+        raise EvidenceError("entries is missing or no mapping", where=where)
+    if root.get("apiVersion") is None:
+        raise EvidenceError("not an index: it has no apiVersion", where=where)
+    return [(key.value, node) for key, node in charts.items]
+
+
+def _one_by_one(
+    name: str, data: bytes, spans: Iterable[tuple[int, int]], error: EvidenceError, where: str
+) -> Iterator[Row]:
+    """The entries of a chart that cannot be read at once: what is wrong is said of the entry that is it."""
+    told = False
+    for number, (start, end) in enumerate(spans):
+        place = _place(where, data, start)
+        try:
+            node = _parsed(data[start:end], place)
+        except EvidenceError as problem:
+            told = True
+            yield Row(name, number, {}, place, problem.what)
+        else:
+            item = node.items[0] if isinstance(node, documents.Sequence) and node.items else None
+            yield _row(name, number, item, place)
+    if not told:
+        yield Row(name, -1, {}, where, error.what)
+
+
+def _place(where: str, data: bytes, offset: int) -> str:
+    newline = b"\n"
+    return f"{where}:{data.count(newline, 0, offset) + 1}"
+
+
+def _parsed(lines: bytes, where: str) -> Node | None:
+    return documents.parse(lines, where, largest=2 * index.LARGEST, error=EvidenceError)[1]
+
+
+def _of_chart(name: str, node: Node | None, where: str, above: int) -> Iterator[Row]:
+    """above: how many lines of the index come before those that were parsed."""
+    if node is None or (isinstance(node, documents.Scalar) and node.meaning == "null"):
+        return
+    if not isinstance(node, documents.Sequence):
+        yield Row(name, -1, {}, f"{where}:{above + node.line + 1}", "it is not a list")
+        return
+    for number, item in enumerate(node.items):
+        yield _row(name, number, item, f"{where}:{above + item.line + 1}")
+
+
+def _row(name: str, number: int, item: Node | None, where: str) -> Row:
+    if not isinstance(item, documents.Mapping):
+        return Row(name, number, {}, where, "it is not a mapping")
+    fields = documents.plain(item)
+    return Row(name, number, fields, where, _fault(name, fields))
+
+
+def _fault(name: str, fields: Mapping[str, Any]) -> str:
+    """What publishers refuse such an entry for, "" when nothing."""
+    urls, digest = fields.get("urls") or [], fields.get("digest") or ""
+    if fields.get("name") != name:
+        return f"it is in the list of {name} and has the name {fields.get('name')!r}"
+    if not isinstance(fields.get("version"), str) or not fields["version"]:
+        return "it has no version"
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        return "its urls are no list of texts"
+    if digest and not _DIGEST.fullmatch(str(digest)):
+        return f"its digest {str(digest)[:80]!r} is no sha256"
+    return ""
+
+
+def without(data: bytes, gone: Iterable[Row], where: str) -> bytes:
+    """The index without these entries, all else as it is; a chart without entries is not in it any more.
+
+    Raises EvidenceError where the index is written in a way that nothing can be taken out of.
+    """
+    numbers: dict[str, set[int]] = {}
+    for row in gone:
+        numbers.setdefault(row.chart, set()).add(row.number)
+    if not numbers:
+        return data
+    blocks = index_blocks.find(data)
+    if blocks is not None and all(blocks.charts[name].items for name in numbers):
+        return _cut(data, blocks, numbers)
+    try:
+        content = json.loads(data)
+    except ValueError as problem:
+        raise EvidenceError("it is written in a way that nothing can be taken out of", where=where) from problem
+    for name, mine in numbers.items():
+        content["entries"][name] = [one for n, one in enumerate(content["entries"][name]) if n not in mine]
+    content["entries"] = {name: list_ for name, list_ in content["entries"].items() if list_}
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _cut(data: bytes, blocks: Blocks, numbers: Mapping[str, set[int]]) -> bytes:
+    spans: list[tuple[int, int]] = []
+    emptied = 0
+    for name, mine in numbers.items():
+        start, end, items = blocks.charts[name]
+        if len(mine) == len(items):
+            emptied += 1
+            spans.append((start, end))
+        else:
+            places = list(pairwise((*items, end)))
+            spans += [places[number] for number in mine]
+    for start, end in sorted(spans, reverse=True):
+        data = data[:start] + data[end:]
+    return data if emptied < len(blocks.charts) else _ENTRIES.sub(b"entries: {}", data, count=1)

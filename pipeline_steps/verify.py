@@ -1,0 +1,67 @@
+"""Check one chart's chain of evidence by its records: what was tested is what is published.
+
+    pipeline-steps verify oci://registry.example.com/charts/hello:1.2.3
+    pipeline-steps verify oci://registry.example.com/charts/hello@sha256:7d0e…
+    pipeline-steps verify file:///srv/charts/hello-1.2.3.tgz
+
+Reads the chart, and finds by its digests the records of its release in the state and the evidence stores: promote's
+changes, undone, must give the tested tar again; the tests must have passed with that snapshot; each image must be the
+tested one. Prints each link to stdout: holds, missing or changed. Writes a record. Changes nothing outside.
+Exits with 4 when a link does not hold. It checks by records: whoever may write those may claim anything.
+"""
+
+from __future__ import annotations
+
+from pipeline_steps.core import step, verifying
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import EvidenceError, UsageError
+from pipeline_steps.core.options import Option
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.leave import leave
+
+NEEDS = ("records",)
+WRITES = ("record",)
+SUBJECTS = "none"
+OPTIONAL = True
+OPTIONS = (
+    Option("reference", "word", "the chart: oci://host/path/name:1.2.3, …@sha256:… or file:///…/name-1.2.3.tgz"),
+)
+FORMAT = 1
+
+
+def verify(*, config: Config, state: State, reference: str | None = None) -> Record:
+    """Check the chain of the chart that `reference` names; the record's parameter "links" says what came of each link.
+
+    Raises EvidenceError when a link is missing or changed, or the chart is not there, UsageError, MachineError's
+    kinds, Temporary.
+    """
+    if not reference:
+        raise UsageError("verify which chart?", advice=verifying.ADVICE)
+    key = make_key("verify", FORMAT, parameters={"reference": reference}, content=None, consumed={})
+    with attempt(state, step="verify", subject="verify", key=key, parameters={"reference": reference}) as trial:
+        chart = verifying.fetch(reference, config)
+        links = verifying.links(chart, state)
+        trial.parameters["links"] = [str(link) for link in links]
+        broken = [link.what for link in links if link.word != "holds"]
+        if broken:
+            what = f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}"
+            raise EvidenceError(
+                what, where=chart.reference, advice="were its records pulled, is `evidence` configured?"
+            )
+        return trial.passed({"chart": chart.reference, "tar": chart.archive.tar_digest})
+
+
+def shown(record: Record, state: State) -> str:
+    """The links, a line each."""
+    return "".join(f"{link}\n" for link in record.parameters.get("links", []))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code of design.md §16."""
+    return step.main(verify, argv, shown=shown)
+
+
+if __name__ == "__main__":
+    leave(main())

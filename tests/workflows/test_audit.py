@@ -1,0 +1,435 @@
+"""Faults planted into chart repositories are found by name, and what can be mended without a guess is mended once."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.audit import audit
+from pipeline_steps.charts import archive
+from pipeline_steps.core import inspection
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import Conflict, EvidenceError, MachineError
+from pipeline_steps.oci.manifest import OCI_MANIFEST
+from pipeline_steps.oci.registry import connect
+from pipeline_steps.repositories.oci import CONTENT, prepare
+from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.files import sha256
+from tests.support.charts import packed, signed
+from tests.support.planting import Folder, Pages
+from tests.support.registries import registry
+from tests.workflows.test_release import Line
+
+Planter = Folder | Pages
+KINDS: dict[str, type[Folder] | type[Pages]] = {"file": Folder, "git": Pages}
+#: Reading an index has nothing to do with where it is: these show that what is planted elsewhere is seen, and mended.
+ELSEWHERE = ("missing", "changed file", "orphan", "doubled", "hostile")
+INDEX = "index.yaml"
+NEXT = packed(version="1.1.0")
+OTHER = packed(more="description: other\n")
+
+
+def entry_of(data: bytes, version: str) -> bytes:
+    """The lines of an entry, whose dash is at the first of them."""
+    found = re.search(rb"(?:^  - (?:(?!^  - )[^\0])*?\n    version: %s\n)" % re.escape(version.encode()), data, re.M)
+    assert found, data.decode()
+    return found[0]
+
+
+def missing(stored: dict[str, bytes]) -> None:
+    del stored["hello-1.0.0.tgz"]
+
+
+def changed_file(stored: dict[str, bytes]) -> None:
+    stored["hello-1.0.0.tgz"] = OTHER.tgz
+
+
+def orphan(stored: dict[str, bytes]) -> None:
+    stored[NEXT.file_name] = NEXT.tgz
+
+
+def orphan_twin(stored: dict[str, bytes]) -> None:
+    stored["hello-1.0.0+b.tgz"] = packed(version="1.0.0+b").tgz
+
+
+def misnamed_orphan(stored: dict[str, bytes]) -> None:
+    stored["hello-7.0.0.tgz"] = NEXT.tgz
+
+
+def doubled(stored: dict[str, bytes]) -> None:
+    lines = entry_of(stored[INDEX], "1.0.0")
+    stored[INDEX] = stored[INDEX].replace(lines, lines + lines.replace(digest(packed()), b"0" * 64))
+
+
+def twins(stored: dict[str, bytes]) -> None:
+    twin = packed(version="1.0.0+b")
+    lines = entry_of(stored[INDEX], "1.0.0").replace(b"version: 1.0.0", b"version: 1.0.0+b")
+    lines = lines.replace(b"hello-1.0.0.tgz", b"hello-1.0.0+b.tgz").replace(digest(packed()), digest(twin))
+    stored[INDEX] = stored[INDEX].replace(b"  - ", lines + b"  - ", 1)
+    stored[twin.file_name] = twin.tgz
+
+
+def loose_version(stored: dict[str, bytes]) -> None:
+    stored[INDEX] = stored[INDEX].replace(b"    version: 1.0.0\n", b"    version: v1.0\n", 1)
+
+
+def unsigned(stored: dict[str, bytes]) -> None:
+    stored["hello-1.0.0.tgz.prov"] = signed(packed())
+    stored[NEXT.file_name] = NEXT.tgz
+    lines = entry_of(stored[INDEX], "1.0.0").replace(b"1.0.0", b"1.1.0").replace(digest(packed()), digest(NEXT))
+    stored[INDEX] = stored[INDEX].replace(b"  - ", lines + b"  - ", 1)
+
+
+def disagreeing(stored: dict[str, bytes]) -> None:
+    stored[INDEX] = stored[INDEX].replace(b"    version: 1.0.0\n", b'    appVersion: "9"\n    version: 1.0.0\n', 1)
+
+
+def without_digest(stored: dict[str, bytes]) -> None:
+    stored[INDEX] = re.sub(rb"    digest: \w+\n", b"", stored[INDEX], count=1)
+
+
+def hostile(stored: dict[str, bytes]) -> None:
+    stored["hello-1.0.0.tgz"] = gzip.compress(b"\0" * 3_000_000)
+
+
+def unreadable(stored: dict[str, bytes]) -> None:
+    stored[INDEX] = stored[INDEX].replace(b"    version: 1.0.0\n", b"    version: 1.0.0\n    version: 1.0.1\n", 1)
+
+
+def no_index(stored: dict[str, bytes]) -> None:
+    stored[INDEX] = b"<html>moved</html>\n"
+
+
+def stray(stored: dict[str, bytes]) -> None:
+    stored["hello-3.0.0.tgz.prov"] = b"x"
+
+
+def digest(one: archive.Archive) -> bytes:
+    return one.digest.removeprefix("sha256:").encode()
+
+
+#: Each fault: what it does to the files, the kinds it is found as, and how many of them --fix leaves.
+FAULTS: dict[str, tuple[Callable[[dict[str, bytes]], None], set[str], int]] = {
+    "missing": (missing, {"missing file"}, 1),
+    "changed file": (changed_file, {"wrong digest"}, 1),
+    "orphan": (orphan, {"orphan file"}, 0),
+    "orphan twin": (orphan_twin, {"orphan file"}, 1),
+    "misnamed orphan": (misnamed_orphan, {"orphan file"}, 1),
+    "doubled": (doubled, {"duplicate version"}, 0),
+    "twins": (twins, {"differs only in +build"}, 1),
+    "loose version": (loose_version, {"non-SemVer version", "other chart"}, 2),
+    "unsigned": (unsigned, {"missing .prov"}, 1),
+    "disagreeing": (disagreeing, {"entry disagrees"}, 0),
+    "without digest": (without_digest, {"no digest"}, 0),
+    "hostile": (hostile, {"archive refused", "wrong digest"}, 2),
+    "unreadable": (unreadable, {"unreadable entry", "orphan file"}, 2),
+    "no index": (no_index, {"unreadable index"}, 1),
+    "stray": (stray, {"orphan file"}, 1),
+}
+
+
+@pytest.fixture(params=KINDS)
+def planter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planter:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    made: Planter = KINDS[request.param](tmp_path / "charts")
+    repository = open_repository(made.url, {})
+    repository.publish(packed())
+    repository.publish(packed("other"))
+    return made
+
+
+class Audited:
+    """What `audit` says of a repository, in a folder with no pipeline.yaml."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = Config(charts=(), root=folder)
+        self.state = State(folder / ".pipeline/state.jsonl")
+
+    def kinds(self, url: str, *charts: str) -> set[str]:
+        found = inspection.inspect(url, self.config, self.state, charts, None)
+        return {finding.kind for finding in found.findings}
+
+    def fix(self, url: str) -> int:
+        """How many things are wrong after --fix."""
+        try:
+            audit(config=self.config, state=self.state, url=url, fix=True)
+        except EvidenceError as error:
+            return int(error.what.split()[0])
+        return 0
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Audited:
+    return Audited(tmp_path)
+
+
+def test_what_was_published_here_is_clean(planter: Planter, audited: Audited) -> None:
+    assert audited.kinds(planter.url) == set()
+    [record] = audit(config=audited.config, state=audited.state, url=planter.url)
+    assert record.passed and record.parameters["counts"] == {}
+
+
+@pytest.mark.parametrize(
+    ("planter", "fault"),
+    [
+        *(("file", fault) for fault in FAULTS),
+        *((kind, fault) for kind in KINDS for fault in ELSEWHERE if kind != "file"),
+    ],
+    indirect=["planter"],
+)
+def test_a_planted_fault_is_found_and_mended_without_a_guess(planter: Planter, audited: Audited, fault: str) -> None:
+    plant, kinds, left = FAULTS[fault]
+    planter.change(plant)
+    assert audited.kinds(planter.url) == kinds
+    before = open_repository(planter.url, {}).index()  # type: ignore[attr-defined]
+    assert audited.fix(planter.url) == left
+    assert audited.kinds(planter.url) == (kinds if left else set())
+    after = open_repository(planter.url, {}).index()  # type: ignore[attr-defined]
+    assert (after == before) == bool(left), "it changes what it mends, and nothing else"
+    assert audited.fix(planter.url) == left, "the second time there is nothing to do"
+    assert open_repository(planter.url, {}).index() == after  # type: ignore[attr-defined]
+    if not left:
+        assert open_repository(planter.url, {}).versions("other") == ["1.0.0"]
+
+
+def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(planter: Planter, audited: Audited) -> None:
+    planter.change(orphan)
+    planter.change(unreadable)
+    assert audited.fix(planter.url) == 3
+
+
+def test_only_the_charts_named_are_looked_at(planter: Planter, audited: Audited) -> None:
+    planter.change(missing)
+    assert audited.kinds(planter.url, "other") == set()
+    assert audited.kinds(planter.url, "hello") == {"missing file"}
+
+
+def test_who_comes_between_plan_and_fix_is_not_overwritten(planter: Planter, audited: Audited) -> None:
+    planter.change(orphan)
+    found = inspection.inspect(planter.url, audited.config, audited.state, (), None)
+    open_repository(planter.url, {}).publish(packed(version="2.0.0"))
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        inspection.repair(found)
+    assert audited.fix(planter.url) == 0
+    assert open_repository(planter.url, {}).versions("hello") == ["2.0.0", "1.1.0", "1.0.0"]
+
+
+def test_the_last_entry_of_all_can_be_taken_out_and_put_back(tmp_path: Path, audited: Audited) -> None:
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed())
+    folder.change(disagreeing)
+    assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
+
+
+def test_a_moved_archive_is_named_anew(tmp_path: Path, audited: Audited) -> None:
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed())
+    (folder.folder / "old").mkdir()
+    (folder.folder / packed().file_name).rename(folder.folder / "old" / packed().file_name)
+    assert audited.kinds(folder.url) == {"missing file"}
+    assert audited.fix(folder.url) == 0
+    assert open_repository(folder.url, {}).find("hello", "1.0.0") is not None
+
+
+def test_unknown_fields_and_comments_outlive_a_fix(planter: Planter, audited: Audited) -> None:
+    def both(stored: dict[str, bytes]) -> None:
+        disagreeing(stored)
+        own = b"# kept by hand\nserverInfo: {contextPath: /x}\n"
+        stored[INDEX] = own + stored[INDEX].replace(
+            b'    appVersion: "9"\n', b'    appVersion: "9"\n    mine: yes it is\n'
+        )
+
+    planter.change(both)
+    assert audited.fix(planter.url) == 0
+    after = open_repository(planter.url, {}).index()  # type: ignore[attr-defined]
+    assert b"# kept by hand\nserverInfo: {contextPath: /x}\n" in after and b"mine: yes it is" in after
+    assert b"appVersion" not in after
+
+
+def test_an_index_in_json_is_mended_too(tmp_path: Path, audited: Audited) -> None:
+    folder = Folder(tmp_path / "one")
+    entry = {"name": "hello", "version": "1.0.0", "apiVersion": "v2", "urls": ["hello-1.0.0.tgz"], "appVersion": "9"}
+    index = {"apiVersion": "v1", "entries": {"hello": [{**entry, "digest": digest(packed()).decode()}]}}
+    (folder.folder / INDEX).write_text(json.dumps(index))
+    (folder.folder / "hello-1.0.0.tgz").write_bytes(packed().tgz)
+    assert audited.kinds(folder.url) == {"entry disagrees"}
+    assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
+
+
+# -- registries -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running.host
+
+
+class Pushed:
+    """Charts in a registry, and manifests put there by hand."""
+
+    def __init__(self, host: str, path: str) -> None:
+        self.url = f"oci://{host}/{path}"
+        self.path = f"{path}/hello"
+        self.registry = connect(f"{host}/{self.path}", {})
+        open_repository(self.url, {}).publish(packed())
+
+    def tag(self, tag: str, one: archive.Archive, change: Callable[[dict[str, object]], None] = lambda _: None) -> None:
+        push = prepare(one)
+        for name, data in push.blobs.items():
+            self.registry.push_blob(self.path, data, name)
+        manifest = json.loads(push.manifest)
+        change(manifest)
+        self.registry.put_manifest(self.path, tag, json.dumps(manifest).encode(), OCI_MANIFEST)
+
+
+def no_layers(manifest: dict[str, object]) -> None:
+    manifest["layers"] = []
+
+
+def configured_otherwise(manifest: dict[str, object]) -> None:
+    manifest["config"] = json.loads(prepare(OTHER).manifest)["config"]
+
+
+TAGS: dict[str, tuple[Callable[[Pushed], None], set[str]]] = {
+    "other version": (lambda pushed: pushed.tag("2.0.0", NEXT), {"other chart"}),
+    "no chart": (lambda pushed: pushed.tag("1.1.0", NEXT, no_layers), {"archive refused"}),
+    "word": (lambda pushed: pushed.tag("latest", packed()), {"non-SemVer version"}),
+    "twin": (lambda pushed: pushed.tag("1.0.0_b", packed(version="1.0.0+b")), {"differs only in +build"}),
+    "claim": (lambda pushed: pushed.tag("claim-1.1.0-0123456789ab", NEXT), {"stale claim"}),
+    "other configuration": (
+        lambda pushed: pushed.tag("1.1.0", NEXT, configured_otherwise),
+        {"entry disagrees"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", TAGS)
+def test_faults_in_a_registry_are_found(host: str, audited: Audited, fault: str) -> None:
+    plant, kinds = TAGS[fault]
+    pushed = Pushed(host, f"r{abs(hash(str(audited.config.root)))}")
+    for data in prepare(OTHER).blobs.values():
+        pushed.registry.push_blob(pushed.path, data, sha256(data))
+    assert audited.kinds(pushed.url) == set(), "the claim of a version that is there is none"
+    plant(pushed)
+    assert audited.kinds(pushed.url) == kinds
+    assert audited.fix(pushed.url) == 1, "nothing in a registry is mended"
+
+
+def test_a_layer_that_the_registry_lost_is_found(tmp_path: Path, audited: Audited) -> None:
+    with registry(tmp_path / "registry") as running:
+        pushed = Pushed(running.host, "lost")
+        layer = next(blob for blob in json.loads(prepare(packed()).manifest)["layers"] if blob["mediaType"] == CONTENT)
+        hexadecimal = layer["digest"].removeprefix("sha256:")
+        [link] = (tmp_path / "registry").rglob(f"_layers/sha256/{hexadecimal}/link")
+        link.unlink()
+        assert audited.kinds(pushed.url) == {"missing file"}
+
+
+def test_a_chart_that_is_named_and_not_there_is_missing(host: str, audited: Audited) -> None:
+    assert audited.kinds(f"oci://{host}/none", "hello") == {"missing file"}
+
+
+# -- what is recorded -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    line = Line(tmp_path_factory.mktemp("line"))
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--chart", "common")
+    return line
+
+
+@pytest.fixture
+def line(released: Line) -> Iterator[Line]:
+    """The released chart; what a test does to the production repository is undone."""
+    folder = released.folder / "charts"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    yield released
+    for path in folder.iterdir():
+        path.unlink()
+    for name, data in before.items():
+        (folder / name).write_bytes(data)
+
+
+def test_the_production_channel_is_audited_by_default_and_records_are_compared(line: Line) -> None:
+    assert "nothing is wrong" in line.ok("audit").stderr
+    place = line.folder / "charts/common-1.0.0.tgz"
+    index = line.folder / "charts/index.yaml"
+    other = archive.pack({**archive.unpack(place.read_bytes()), "more.txt": b"x"})
+    index.write_bytes(index.read_bytes().replace(line_digest(place.read_bytes()), line_digest(other.tgz)))
+    place.write_bytes(other.tgz)
+
+    done = line.run("audit", "--fix")
+    assert done.returncode == 4
+    assert "changed since recorded: common 1.0.0: the archive has the digest" in done.stderr
+    assert place.read_bytes() == other.tgz, "an archive is never touched"
+    assert line.records("audit")[-1]["parameters"]["counts"] == {"changed since recorded": 1}
+
+
+def test_an_index_that_lies_about_a_recorded_archive_is_corrected(line: Line) -> None:
+    place, index = line.folder / "charts/common-1.0.0.tgz", line.folder / "charts/index.yaml"
+    right = index.read_bytes()
+    index.write_bytes(right.replace(line_digest(place.read_bytes()), b"0" * 64))
+    assert line.run("audit").returncode == 4
+    told = line.ok("audit", "--fix").stderr
+    assert "fix: put the recorded digest, which the archive has, into the index" in told
+    assert index.read_bytes() == right
+    assert "nothing is wrong" in line.ok("audit", "--fix").stderr
+
+
+def test_an_entry_of_a_recorded_archive_that_is_gone_makes_way_for_the_same_tar(line: Line) -> None:
+    place = line.folder / "charts/common-1.0.0.tgz"
+    was = place.read_bytes()
+    place.unlink()
+    assert "take the entry out" in line.ok("audit", "--fix").stderr
+    assert "nothing is wrong" in line.ok("audit").stderr
+    line.ok("promote", "--chart", "common")
+    assert archive.tar_digest(place.read_bytes()) == archive.tar_digest(was)
+
+
+def test_a_plan_and_the_environment_mend_nothing(line: Line) -> None:
+    index = line.folder / "charts/index.yaml"
+    index.write_bytes(wrong := index.read_bytes().replace(b"    version: 1.0.0", b"    icon: x\n    version: 1.0.0"))
+    assert "fix: write what its Chart.yaml says" in line.run("audit", "--fix", "--plan").stderr
+    assert line.run("audit", PIPELINE_STEPS_FIX="1").returncode == 4
+    assert index.read_bytes() == wrong
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "html"])
+def test_the_report_says_what_is_in_production_and_what_tested_it(line: Line, form: str) -> None:
+    said = line.ok("audit", "--report", form).stdout
+    promoted = line.records("promote")[-1]
+    assert "common" in said and "1.0.0" in said and "a library, tested through its dependents" in said
+    assert (promoted["content"] if form != "table" else promoted["content"][7:19]) in said
+    assert (promoted["revision"] if form != "table" else promoted["revision"][:12]) in said
+    if form == "json":
+        [one] = json.loads(said)
+        assert (one["proof"], one["tests"][0]["attempts"]) == ("recorded", 1)
+
+
+def test_a_report_on_what_nobody_recorded_says_so(line: Line, tmp_path: Path) -> None:
+    open_repository(line.folder.joinpath("charts").as_uri(), {}).publish(packed())
+    lines = json.loads(line.ok("audit", "--report", "json").stdout)
+    assert [(one["chart"], one["proof"]) for one in lines] == [("common", "recorded"), ("hello", "no record")]
+
+
+def line_digest(data: bytes) -> bytes:
+    return sha256(data).removeprefix("sha256:").encode()
+
+
+def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path, audited: Audited) -> None:
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed())
+    (folder.folder / INDEX).unlink()
+    (folder.folder / INDEX).mkdir()
+    with pytest.raises(MachineError, match="cannot be read"):
+        audited.kinds(folder.url)

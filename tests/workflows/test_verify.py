@@ -1,0 +1,159 @@
+"""`verify`: one chart's chain by its records, whole and with each link broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_steps.charts import archive
+from pipeline_steps.core import verifying
+from pipeline_steps.core.config import Config
+from pipeline_steps.core.errors import EvidenceError, UsageError
+from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.state.record import encode
+from pipeline_steps.state.state import State
+from tests.support.registries import registry
+from tests.workflows.test_release import Line
+
+NONE = Config(charts=(), root=Path("/"))
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    line = Line(tmp_path_factory.mktemp("line"))
+    written = (line.repo.root / "pipeline.yaml").read_text()
+    line.repo.put("pipeline.yaml", f'{written}evidence: "file://{line.folder}/evidence"\n')
+    line.repo.commit()
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--chart", "common")
+    return line
+
+
+@pytest.fixture
+def chart(released: Line) -> str:
+    return (released.folder / "charts/common-1.0.0.tgz").as_uri()
+
+
+def test_a_released_chart_holds_link_by_link(released: Line, chart: str) -> None:
+    done = released.ok("verify", chart)
+    lines = done.stdout.splitlines()
+    assert lines and all(line.startswith("holds ") for line in lines)
+    promoted = released.records("promote")[-1]
+    for words in (
+        promoted["id"][7:19],
+        promoted["content"],
+        promoted["revision"],
+        "undone, give the tested tar sha256:",
+    ):
+        assert words in done.stdout
+    assert "test " in done.stdout and "check " in done.stdout
+
+
+def test_a_machine_with_nothing_but_the_store_finds_the_same(released: Line, chart: str, tmp_path: Path) -> None:
+    away = tmp_path / "pipeline.yaml"
+    shutil.copy(released.repo.root / "pipeline.yaml", away)
+    assert "holds" in released.ok("verify", chart, "--config", str(away)).stdout
+    assert not (tmp_path / ".pipeline/state.jsonl").read_text().count('"step":"promote"')
+
+
+def test_a_snapshot_has_a_chain_too(released: Line) -> None:
+    reference = released.records("snapshot")[-1]["outputs"]["chart"]
+    assert "snapshot" in released.ok("verify", reference).stdout
+
+
+def test_an_archive_that_was_exchanged_is_not_what_was_recorded(released: Line, tmp_path: Path) -> None:
+    files = archive.unpack((released.folder / "charts/common-1.0.0.tgz").read_bytes())
+    other = tmp_path / "common-1.0.0.tgz"
+    other.write_bytes(archive.pack({**files, "more.txt": b"x"}).tgz)
+    done = released.run("verify", other.as_uri())
+    assert done.returncode == 4
+    assert done.stdout.splitlines()[-1].startswith("changed  promote of common 1.0.0 recorded the tar sha256:")
+
+
+def test_a_digest_in_the_reference_counts(released: Line, chart: str) -> None:
+    assert released.run("verify", f"{chart}@sha256:{'0' * 64}").returncode == 4
+    assert released.run("verify", f"{chart}.gone").returncode == 4
+    assert released.run("verify").returncode == 2
+    assert released.run("verify", "https://example.com/x").returncode == 2
+
+
+Edit = Callable[[dict[str, dict[str, Any]]], None]
+
+
+def untested(steps: dict[str, dict[str, Any]]) -> None:
+    steps["integration_test"]["result"] = "failed"
+
+
+def other_tar(steps: dict[str, dict[str, Any]]) -> None:
+    steps["snapshot"]["outputs"]["tar"] = f"sha256:{'1' * 64}"
+
+
+def other_content(steps: dict[str, dict[str, Any]]) -> None:
+    steps["integration_test"]["content"] = f"sha256:{'1' * 64}"
+
+
+def without_changes(steps: dict[str, dict[str, Any]]) -> None:
+    steps["promote"]["parameters"]["changes"] = []
+
+
+def unused(steps: dict[str, dict[str, Any]]) -> None:
+    steps["integration_test"]["uses"] = []
+
+
+BROKEN: dict[str, tuple[Edit, str]] = {
+    "test failed": (untested, "changed  test"),
+    "other snapshot": (other_tar, "changed  undoing the recorded changes gives"),
+    "other content": (other_content, "changed  test"),
+    "without changes": (without_changes, "changed  undoing"),
+    "test of no snapshot": (unused, "missing  test"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_link_is_named(released: Line, chart: str, tmp_path: Path, broken: str) -> None:
+    """Records made anew with one thing wrong, each hashed as it then is: what counts is that they no longer fit."""
+    edit, said = BROKEN[broken]
+    records = [json.loads(line) for line in (released.repo.root / ".pipeline/state.jsonl").read_text().splitlines()]
+    steps = {record["step"]: record for record in records if record["result"] == "passed"}
+    edit(steps)
+    ids: dict[str, str] = {}
+    with (tmp_path / "state.jsonl").open("wb") as file:
+        for record in records:
+            record["uses"] = [ids.get(one, one) for one in record.get("uses", [])]
+            line = encode({name: value for name, value in record.items() if name not in ("id", "schema")})
+            ids[record["id"]] = json.loads(line)["id"]
+            file.write(line + b"\n")
+    state = State(tmp_path / "state.jsonl")
+    links = verifying.links(verifying.fetch(chart, NONE), state)
+    assert [str(link) for link in links if link.word != "holds" and str(link).startswith(said)], links
+
+
+def test_without_a_record_the_chain_ends(chart: str, tmp_path: Path) -> None:
+    links = verifying.links(verifying.fetch(chart, NONE), State(tmp_path / "state.jsonl"))
+    assert [link.word for link in links] == ["holds", "missing"]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[str]:
+    with registry(tmp_path / "registry") as running:
+        yield running.host
+
+
+def test_a_chart_in_a_registry_is_found_by_tag_and_by_digest(released: Line, host: str) -> None:
+    made = archive.opened((released.folder / "charts/common-1.0.0.tgz").read_bytes())
+    published = open_repository(f"oci://{host}/charts", {}).publish(made)
+    by_digest = f"oci://{host}/charts/common@{published.reference.rpartition('@')[2]}"
+    for reference in (published.reference, published.reference.partition("@")[0], by_digest):
+        done = released.ok("verify", reference)
+        assert "recorded this tar" in done.stdout
+    for wrong in (f"oci://{host}/charts/common:9.0.0", f"{published.reference[:-64]}{'0' * 64}"):
+        with pytest.raises(EvidenceError):
+            verifying.fetch(wrong, NONE)
+    with pytest.raises(UsageError):
+        verifying.fetch(f"oci://{host}/charts/common", NONE)
