@@ -71,6 +71,7 @@ class GitPagesRepository:
         self._branch = _branch(remote, branch, hosts, self.url)
         self._lock = threading.Lock()
         self._parsed: tuple[str | None, index.Index] | None = None
+        self._asked: Tip | None = None
 
     def standing(self, name: str, version: str) -> str | None:
         """See Repository: what the index says, or the archive's digest where it says none."""
@@ -101,7 +102,7 @@ class GitPagesRepository:
         return parsed[1]
 
     def _index_bytes(self, tip: Tip | None) -> bytes | None:
-        return self._branch.read(tip.files[INDEX], index.LARGEST) if tip and INDEX in tip.files else None
+        return self._read(tip, INDEX, index.LARGEST) if tip and INDEX in tip.files else None
 
     def _path(self, tip: Tip, entry: index.Entry) -> str:
         path = _placed(tip, entry.urls[0] if entry.urls else "")
@@ -111,7 +112,11 @@ class GitPagesRepository:
         return path
 
     def _bytes(self, tip: Tip, path: str) -> bytes:
-        return self._branch.read(tip.files[path], archives.LARGEST)
+        return self._read(tip, path, archives.LARGEST)
+
+    def _read(self, tip: Tip, path: str, cap: int) -> bytes:
+        """A file of the branch, which git may have to fetch now."""
+        return http.retrying(functools.partial(self._branch.read, tip.files[path], cap))
 
     def _reference(self, path: str, digest: str) -> str:
         return f"{self.url}/{path}@{digest}"
@@ -143,7 +148,8 @@ class GitPagesRepository:
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
         path = published.reference.removeprefix(f"{self.url}/").rpartition("@")[0]
-        return self.read(f"{path}.prov")
+        tip = self._tip()
+        return self._bytes(tip, f"{path}.prov") if tip and f"{path}.prov" in tip.files else None
 
     def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
         """See Repository."""
@@ -191,17 +197,18 @@ class GitPagesRepository:
 
     def index(self) -> bytes | None:
         """See Classic."""
-        return self._index_bytes(self._tip())
+        self._asked = self._tip()
+        return self._index_bytes(self._asked)
 
     def files(self) -> Mapping[str, int]:
-        """See Classic: all files of the branch are fetched."""
-        tip = self._tip()
+        """See Classic: of the commit whose index was asked last, so that both agree. All its files are fetched."""
+        tip = self._asked or self._tip()
         sizes = self._branch.sizes(tip) if tip else {}
         return {path: size for path, size in sizes.items() if path != INDEX}
 
     def read(self, name: str) -> bytes | None:
-        """See Classic."""
-        tip = self._tip()
+        """See Classic: of the commit whose index was asked last."""
+        tip = self._asked or self._tip()
         path = _placed(tip, name) if tip else None
         return self._bytes(tip, path) if tip and path else None
 

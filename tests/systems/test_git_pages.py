@@ -197,6 +197,10 @@ def test_an_index_is_replaced_only_as_it_was_read(pages: Pages) -> None:
     with pytest.raises(Conflict, match="changed meanwhile"):
         repository.rewrite(before, b"")
     assert repository.files() == {"hello-1.0.0.tgz": len(packed().tgz)}
+    pages.opened().publish(packed("web"))
+    assert repository.read("web-1.0.0.tgz") is None, "what was looked at agrees with the index that was asked"
+    repository.index()
+    assert repository.read("web-1.0.0.tgz") == packed("web").tgz
 
 
 def test_absent_is_not_the_same_as_out_of_reach(pages: Pages, tmp_path: Path) -> None:
