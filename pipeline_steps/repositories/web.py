@@ -30,10 +30,10 @@ class Web:
         self.url = url.rstrip("/")
         self.budget = budget
         self._hosts = dict(hosts)
-        parts = urlsplit(self.url)
-        if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-            advice = "write https://host/path; logins stand in `hosts`"
-            raise ConfigurationError("not the URL of a folder on a web server", where=http.shown(url), advice=advice)
+        if not _is_folder(self.url):
+            advice = "write https://host/path in plain ASCII; logins stand in `hosts`"
+            place = url.rpartition("@")[2].partition("?")[0]
+            raise ConfigurationError("not the URL of a folder on a web server", where=repr(place), advice=advice)
         place = self.url.partition("://")[2]
         if not self.allowed(self.url):
             raise MachineError("plain HTTP is not allowed", where=url, advice="write plain_http: true in `hosts`")
@@ -52,7 +52,13 @@ class Web:
 
         Raises EvidenceError when it is neither https nor allowed.
         """
-        place = urljoin(f"{self.url}/", url)
+        try:
+            place = urljoin(f"{self.url}/", url)
+        except ValueError:
+            place = ""
+        if not _can_be_sent(place):
+            where = url.rpartition("@")[2].partition("?")[0]
+            raise EvidenceError(f"{what} has the URL {where!a}, which is not https, or none at all", where=self.url)
         if not self.allowed(place):
             raise EvidenceError(f"{what} has the URL {http.shown(place)}, which is not https", where=self.url)
         return place
@@ -82,6 +88,24 @@ class Web:
             method, url, headers={**own, **(headers or {})}, body=body, cap=cap, budget=self.budget,
             idempotent=idempotent,
         )  # fmt: skip
+
+
+def _is_folder(url: str) -> bool:
+    """An origin and a path, nothing else?"""
+    if not _can_be_sent(url):
+        return False
+    parts = urlsplit(url)
+    return "@" not in parts.netloc and not parts.query and not parts.fragment
+
+
+def _can_be_sent(url: str) -> bool:
+    """Has it a host and, if any, a port, and only signs that a request can carry?"""
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return named and url.isascii() and url.isprintable() and " " not in url
 
 
 def _here(url: str) -> bool:

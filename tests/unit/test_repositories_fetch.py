@@ -111,7 +111,30 @@ def test_a_login_never_goes_to_another_origin(tmp_path: Path) -> None:
         away.close()
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "javascript:x", "ftp://h/x", "http://other.example.com/x"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://x?a;cmd", "oci://$IFS/x", "oci://h/$(id)", "https://127.0.0.1:1/x y", "https://u:secret@127.0.0.1/x",
+     "oci://h/x\nHost: y", "https://127.0.0.1/\r\nX: y", "https://u:secret@[::1", "https://127.0.0.1:99999/x",
+     "https://127.0.0.1/x#y", "oci://127.0.0.1:1/../x", "https://", "oci://", "https://127.0.0.1/\U0001f600"],
+)  # fmt: skip
+def test_a_repository_that_cannot_be_one_is_refused_before_anything_is_asked(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        fetcher({}, tmp_path)(Needed("", "db", "1.0.0", url))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "https://[::1",
+        "https://127.0.0.1:99999/x",
+        "https://h/\U0001f600",
+        "javascript:x",
+        "ftp://h/x",
+        "http://other.example.com/x",
+    ],
+)
 def test_an_index_cannot_send_us_anywhere(served: Served, url: str) -> None:
     open_repository(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     index = served.folder / "index.yaml"
