@@ -156,7 +156,7 @@ class Client:
                 if error := self._later(answer):
                     raise error
                 return answer
-            after = urljoin(url, target)
+            after = _redirected(url, target)
             if url.startswith("https:") and not after.startswith("https:"):
                 raise MachineError(f"is redirected from https to {shown(after)}", where=shown(url))
             if origin(after) != origin(url):
@@ -494,6 +494,17 @@ def origin(url: str) -> str:
     """
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme)}"
+
+
+def _redirected(url: str, target: str) -> str:
+    """Where a Location header leads from `url`. Raises MachineError when no request can be sent there."""
+    try:
+        after = urljoin(url, target)
+        if urlsplit(after).hostname and urlsplit(after).port != 0 and after.isascii() and after.isprintable():
+            return after
+    except ValueError:
+        pass
+    raise MachineError(f"is redirected to what is no URL: {target.partition('?')[0]!a}", where=shown(url))
 
 
 def shown(url: str) -> str:

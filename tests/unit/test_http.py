@@ -40,6 +40,14 @@ def test_uploads_are_not_redirected_and_loops_end() -> None:
             http.Client().request("GET", f"http://{server.host}/")
 
 
+@pytest.mark.parametrize("target", ["https://[::1", "http://127.0.0.1:99999/x", "http://h/\u00fc"])
+def test_redirects_to_nowhere_are_refused(target: str) -> None:
+    with scripted(lambda _: (302, {"Location": target}, b"")) as server:
+        with pytest.raises(MachineError, match="is redirected to what is no URL"):
+            http.Client().request("GET", f"http://{server.host}/")
+        assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_temporary_answers_are_tried_again(status: int) -> None:
     def answer(_: Request) -> Answer:
