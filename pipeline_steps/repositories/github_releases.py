@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 SCHEME = "github-releases:"
 #: Versions that get their releases before the index names them.
 GROUP = 50
+#: Seconds of the longest pause after another publisher's commit: who waits longer is overtaken again and again.
+LONGEST = 8.0
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
@@ -213,7 +215,7 @@ class GithubReleasesRepository:
             try:
                 self._branch.replace(before, after, _message([one.published for one in new]))
             except Conflict as error:
-                pause = random.uniform(0, min(10.0, 0.2 * next(lost)))  # whoever was first is done: soon again
+                pause = random.uniform(0, min(LONGEST, 0.1 * 2 ** next(lost)))
                 raise http.TryAgain(error.what, where=error.where, retry_after=pause) from error
             return refused
 

@@ -183,7 +183,8 @@ class Github:
         if found := re.fullmatch(r"/([^/]+/[^/]+)/releases/download/(.+)/([^/]+)", request.path):
             return self._page(found[1], found[2], found[3])
         if found := re.fullmatch(r"/pages/([^/]+/[^/]+)/(.+)", request.path):
-            data = self.repositories[found[1]].files("gh-pages").get(found[2])
+            pages = self.repositories[found[1]]
+            data = pages.files("gh-pages").get(found[2]) if "refs/heads/gh-pages" in pages.refs else None
             return Answer(404) if data is None else Answer(200, data)
         if not (found := re.fullmatch(r"/api/(?:v3|(uploads))/repos/([^/]+/[^/]+)(/.*)?", request.path)):
             return Answer(404, {"message": "Not Found"})
