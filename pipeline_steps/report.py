@@ -58,7 +58,7 @@ def report(
         return ()
     checkout = opened(config)
     found = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
-    page = Page(found, checkout.revision, (origin()["ci"] or {}).get("url", ""), started)
+    page = Page(found, checkout.revision, (origin()["ci"] or {}).get("url", ""), started, diffs(found, state))
     contents = {each.chart.name: each.chart.content for each in found}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
     key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
@@ -70,6 +70,19 @@ def report(
         said = "started" if started else verdict.together(found)
         log.info("%s (%s)", page.headline, folder / "report.html")
         return it.passed({"verdict": said})
+
+
+def diffs(found: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:
+    """Chart name → the diff that `snapshot --diff` left here, where it is about the snapshot of the verdict."""
+    texts: dict[str, str] = {}
+    for each in found:
+        path = state.folder / "diff" / f"{each.chart.name}.diff"
+        if each.snapshot and path.is_file():
+            text = path.read_text(errors="replace")
+            about = text.partition(",")[0].rpartition(" ")[2]
+            if about and about in each.snapshot:
+                texts[each.chart.name] = text
+    return texts
 
 
 def write(page: Page, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
     python -m pipeline_steps.snapshot
     pipeline-steps snapshot --chart hello
+    pipeline-steps snapshot --chart hello --diff --plan
 
 Reads the chart as the source stores it (modifications included and marked .dirty) and the digests that build_image
 recorded for its images. Writes a record with the chart's reference and tar digest. Changes outside: one chart
 version in each repository of `channels.snapshot.charts`; the same content and images always get the same tar.
+--diff says what it renders otherwise than the newest version in production, and writes it to .pipeline/diff.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pipeline_steps.core import consumed, packaging, publishing, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
+from pipeline_steps.core.options import Option
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.state.record import Record, fingerprint, make_key
 from pipeline_steps.state.state import State
@@ -31,18 +34,19 @@ from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("build_image",)
 WRITES = ("chart", "tar", "image:NAME")
+OPTIONS = (Option("diff", "flag", "say what it renders otherwise than what is published"),)
 FORMAT = 1
 
 log = logging.getLogger(__name__)
 
 
 def snapshot(
-    chart: str, *, config: Config, state: State, plan: bool = False, again: bool = False
+    chart: str, *, config: Config, state: State, plan: bool = False, again: bool = False, diff: bool = False
 ) -> Record | tuple[Record, ...]:
     """Publish a snapshot of `chart` and record it; the former record when that still holds.
 
-    Returns () when only planned. Raises EvidenceError (an image was not built, a dependency is another one than the
-    last release used), ConfigurationError, Conflict.
+    diff: write .pipeline/diff/CHART.diff, too. Returns () when only planned. Raises EvidenceError (an image was not
+    built, a dependency is another one than the last release used), ConfigurationError, Conflict.
     """
     checkout = opened(config)
     it = checkout.chart(chart)
@@ -52,6 +56,10 @@ def snapshot(
     inputs = packaging.inputs(images, files)
     consumed.unchanged(checkout, it, state, inputs, again=again)
     made = packed(checkout, it, files, images, inputs)
+    if diff:
+        from pipeline_steps.core import differences  # who does not ask for it does not pay for helm
+
+        differences.write(checkout, it, config, state, made, images)
     parameters = {"version": made.version}
     key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
     repositories = publishing.repositories(config, "snapshot")

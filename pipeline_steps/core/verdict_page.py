@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pipeline_steps.core.verdict import ChartVerdict, Item, Word, together
@@ -22,15 +23,21 @@ WORDS: dict[Word, str] = {
     "incomplete": "incomplete: something required is missing or could not be carried out",
 }
 _SHOWN = 12
+#: Characters of a diff that a page shows; reviews refuse long comments.
+_DIFF = 12_000
 
 
 class Page(NamedTuple):
-    """What is to be shown. revision: of the checkout; build: its URL, "" outside CI; started: no verdict yet."""
+    """What is to be shown. revision: of the checkout; build: its URL, "" outside CI; started: no verdict yet.
+
+    diffs: chart name → what its snapshot renders otherwise than what is published.
+    """
 
     verdicts: Sequence[ChartVerdict]
     revision: str
     build: str
     started: bool
+    diffs: Mapping[str, str] = MappingProxyType({})
 
     @property
     def headline(self) -> str:
@@ -53,7 +60,7 @@ def markdown(page: Page) -> str:
         for item in verdict.items:
             cells = (item.name, item.outcome, str(item.attempts), item.reason)
             lines.append(f"| {' | '.join(_md(cell) for cell in cells)} |")
-        lines.append("")
+        lines += ["", *_folded(page.diffs.get(verdict.chart.name, ""))]
     return "\n".join(lines)
 
 
@@ -71,6 +78,8 @@ def html_page(page: Page) -> str:
             parts.append("<table><tr><th>required</th><th>result</th><th>attempts</th><th>reason</th></tr>")
             parts += [_row(item) for item in verdict.items]
             parts.append("</table>")
+            diff = page.diffs.get(verdict.chart.name, "")
+            parts.append(f"<details><summary>{_CHANGES}</summary><pre>{_h(_cut(diff))}</pre></details>" if diff else "")
     return _FRAME.format(title=_h(page.headline), body="\n".join(parts))
 
 
@@ -81,6 +90,31 @@ def cases(page: Page) -> Iterator[Case]:
         for item in verdict.items:
             name = f"{verdict.chart.name} {item.name}"
             yield Case(name, outcome=kinds.get(item.outcome, "error"), text=item.reason or item.outcome)
+
+
+_CHANGES = "What it renders otherwise than what is published"
+
+
+def _cut(diff: str) -> str:
+    return diff if len(diff) <= _DIFF else f"{diff[:_DIFF]}\n… {len(diff) - _DIFF} characters more in the file"
+
+
+def _folded(diff: str) -> list[str]:
+    """A diff in Markdown, folded, in a fence longer than any in it."""
+    if not diff:
+        return []
+    text = _cut(redact(diff))
+    fence = "`" * (2 + max([1, *(len(run) for run in re.findall("`+", text))]))
+    return [
+        f"<details><summary>{_CHANGES}</summary>",
+        "",
+        f"{fence}diff",
+        text.rstrip("\n"),
+        fence,
+        "",
+        "</details>",
+        "",
+    ]
 
 
 def _title(verdict: ChartVerdict) -> str:

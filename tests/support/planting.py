@@ -59,5 +59,5 @@ def _changed(before: Mapping[str, bytes], change: Change) -> dict[str, bytes | N
     """What `change` made other, None for what it took away."""
     after = dict(before)
     change(after)
-    gone: dict[str, bytes | None] = {name: None for name in before.keys() - after.keys()}
+    gone: dict[str, bytes | None] = dict.fromkeys(before.keys() - after.keys())
     return gone | {name: data for name, data in after.items() if before.get(name) != data}

@@ -147,3 +147,17 @@ def test_a_review_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
     world.step("check")
     assert verdict(world.report(output=tmp_path / "page")) == "positive"
+
+
+def test_a_diff_stays_in_its_fence_and_in_bounds(tmp_path: Path) -> None:
+    it = World(tmp_path)
+    it.step("snapshot", chart="oci://r.example.com/snap/web:1.0.0-0.1.tab@sha256:" + "0" * 64)
+    hostile = "```\n</details><script>alert(1)</script>\n"
+    (it.state.folder / "diff").mkdir()
+    about = "web 1.0.0-0.1.tab, compared with nothing\n"
+    (it.state.folder / "diff/web.diff").write_text(about + hostile + "+ more\n" * 5000)
+    it.report()
+    pages = {kind: (it.repo.root / f".pipeline/report/report.{kind}").read_text() for kind in ("md", "html")}
+    assert "````diff\n" in pages["md"] and pages["md"].count("````") == 2
+    assert "<script>" not in pages["html"] and "&lt;script&gt;" in pages["html"]
+    assert all("characters more in the file" in page and len(page) < 30_000 for page in pages.values())

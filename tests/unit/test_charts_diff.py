@@ -1,0 +1,79 @@
+"""The diff of two renderings: what changed for a reason is shown, what changes in every build is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline_steps.charts.diff import differences
+
+DIGEST = "sha256:" + "a" * 64
+MAP = """\
+---
+# Source: hello/templates/map.yaml
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: hello
+  labels: {{helm.sh/chart: hello-{version}, app.kubernetes.io/version: "{version}", team: a}}
+data:
+  greeting: {greeting}
+"""
+POD = """\
+---
+# Source: hello/templates/pod.yaml
+kind: Pod
+apiVersion: v1
+metadata: {{name: hello, namespace: x, annotations: {{checksum/config: {checksum}}}}}
+spec:
+  containers:
+    - image: {image}
+      ports: [{{containerPort: {port}}}]
+"""
+
+
+def pod(image: str = f"a.example.com/snap/web:k-1@{DIGEST}", checksum: str = "0" * 64, port: str = "80") -> str:
+    return POD.format(image=image, checksum=checksum, port=port)
+
+
+def test_noise_is_no_difference() -> None:
+    before = MAP.format(version="1.0.0", greeting="hi") + pod()
+    after = pod(f"b.example.com/web:1.0.0@{DIGEST}", "1" * 64) + MAP.format(version="1.0.1-0.3.tab", greeting="hi")
+    assert differences(before, after) == []
+
+
+def test_a_change_is_shown_by_resource() -> None:
+    found = differences(MAP.format(version="1", greeting="hi") + pod(), MAP.format(version="1", greeting="bye") + pod())
+    [one] = found
+    assert (one.name, one.word) == ("ConfigMap hello", "changed")
+    assert "-  greeting: hi\n+  greeting: bye" in one.text
+
+
+def test_what_comes_and_goes_is_told_whole() -> None:
+    [gone, new] = differences(pod(), MAP.format(version="1", greeting="hi"))
+    assert (new.name, new.word, gone.name, gone.word) == ("Pod x/hello", "removed", "ConfigMap hello", "added")
+    assert "-  - image: web@sha256:" in new.text and "+  greeting: hi" in gone.text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (pod(), pod(f"a.example.com/snap/web:k-1@sha256:{'b' * 64}")),
+        (pod(), pod(checksum="none")),
+        (pod(), pod(port='"80"')),
+        (pod(), pod("a.example.com/snap/web:k-1")),
+    ],
+    ids=["image", "annotation", "type", "unpinned"],
+)
+def test_what_matters_is_a_difference(before: str, after: str) -> None:
+    assert [one.word for one in differences(before, after)] == ["changed"]
+
+
+def test_images_known_to_be_the_same_are_no_difference() -> None:
+    aliases = ({"a.example.com/snap/web:k-1": "web"}, {"b.example.com/web:1.0.0": "web"})
+    assert differences(pod("a.example.com/snap/web:k-1"), pod("b.example.com/web:1.0.0"), aliases) == []
+
+
+def test_resources_of_one_name_and_what_is_no_yaml_are_compared_all_the_same() -> None:
+    two = MAP.format(version="1", greeting="hi") * 2
+    assert [one.name for one in differences(two, two.replace("hi", "bye", 1))] == ["ConfigMap hello"]
+    assert [one.word for one in differences("# Source: x\na: [", "# Source: x\na: {")] == ["changed"]
