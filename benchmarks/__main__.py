@@ -13,7 +13,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks import package, regenerate, state
+from benchmarks import index, package, regenerate, state
 from benchmarks.job import Job
 from benchmarks.rows import Row, once, table, timed
 from tools.machine import say
@@ -71,6 +71,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-regenerate-") as folder:
         say("benchmarks: a whole repository from tags")
         rows += regenerate.rows(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="bench-index-") as folder:
+        say("benchmarks: a version more in a large index")
+        rows += index.rows(Path(folder))
     with tempfile.TemporaryDirectory(prefix="bench-package-") as folder:
         say("benchmarks: packaging and publishing one chart")
         rows += package.rows(Path(folder))
