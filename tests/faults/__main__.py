@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.faults import errors, kills, links, power, pushes, records, same, signals, waiting
+from tests.faults import errors, kills, links, power, publishers, pushes, records, same, signals, waiting
 from tests.faults.figures import Figure, Settings, show, timed
 from tests.faults.world import World, worlds
 
@@ -31,6 +31,10 @@ TESTS: dict[str, Test] = {
     "T2": power.cuts,
     "T3": errors.at_every_call,
     "T4b": pushes.together,
+    "T4": publishers.distinct,
+    "T4c": publishers.shared,
+    "T4d": publishers.rivals,
+    "T4e": publishers.killed,
     "T10": signals.at_random,
     "T12": same.everywhere,
     "T13": records.bits,
