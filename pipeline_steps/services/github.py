@@ -125,9 +125,8 @@ class Github:
         host = self._api.partition("://")[2].partition("/")[0]
         _, entry = table.of(dict(hosts), host)
         local = host.startswith(("localhost:", "127.", "[::1]"))
-        if not self._api.startswith("https://") and not (
-            self._api.startswith("http://") and (entry.plain_http or local)
-        ):
+        plain = self._api.startswith("http://") and (entry.plain_http or local)
+        if not plain and not self._api.startswith("https://"):
             raise ConfigurationError("GITHUB_API_URL is no https:// URL", where=http.shown(self._api))
         self.repository = repository
         self.web = web(self._api)
