@@ -18,7 +18,7 @@ from pipeline_steps.charts.metadata import dependency as as_helm
 from pipeline_steps.charts.metadata import go_json
 from pipeline_steps.charts.read import Dependency
 from pipeline_steps.charts.version import parse, strict
-from pipeline_steps.core.errors import ConfigurationError, PipelineError
+from pipeline_steps.core.errors import ConfigurationError
 
 #: The versions of a dependency that its repository has, newest first.
 Versions = Callable[[Dependency], Sequence[str]]
@@ -50,22 +50,21 @@ class Lock(NamedTuple):
 
 
 def lacking(files: Mapping[str, bytes], versions: Versions, where: str = "") -> Lock | None:
-    """The lock that a chart with ranges needs and does not have; None when it needs none.
+    """The lock that a chart needs and does not have: one for its ranges, or instead of one that does not fit.
 
     files: its package, file:// subcharts in charts/. What the present lock says and still fits is kept, what lies in
-    charts/ is locked to that version, everything else to the newest that fits, as helm does it.
-    Raises ConfigurationError.
+    charts/ is locked to that version, everything else to the newest that fits, as helm does it. None when it needs
+    none. Raises ConfigurationError.
     """
     metadata = metadata_of(files, where)
     known, present = wanted(metadata, files, where)
     vendored = there(files, where)
-    kept = [_kept(one, entries) for one, entries in zip(known, paired(known, present), strict=True)]
-    asked = list(zip(known, kept, strict=True))
-    if not any(_open(one) and one.name not in vendored and not exact for one, exact in asked):
+    asked = list(zip(known, paired(known, present), strict=True))
+    if not any(_lacks(one, entries, one.name in vendored) for one, entries in asked):
         return None
     entries = tuple(
-        Locked(one.name, one.repository, exact or _exact(one, vendored, versions, where), one.version)
-        for one, exact in asked
+        Locked(one.name, one.repository, _kept(one, old) or _exact(one, vendored, versions, where), one.version)
+        for one, old in asked
     )
     file = lock_name(metadata, files)
     raw = documents.plain(documents.parse(files[file.replace(".lock", ".yaml")], where)[1])["dependencies"]
@@ -78,16 +77,22 @@ def digest(asked: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str
     return f"sha256:{hashlib.sha256(go_json([[as_helm(one) for one in asked], locked])).hexdigest()}"
 
 
-def _open(dependency: Dependency) -> bool:
-    """May several versions be meant?"""
-    return remote(dependency) and ranges.is_range(dependency.version)
+def _lacks(dependency: Dependency, entries: tuple[Dependency, ...], vendored: bool) -> bool:
+    """Is it a range that nothing decides, or does the lock say what does not fit?"""
+    if not dependency.repository:
+        return False
+    try:
+        exact = entry(dependency, entries, "")
+    except ConfigurationError:
+        return True
+    return not exact and not vendored and remote(dependency) and ranges.is_range(dependency.version)
 
 
 def _kept(dependency: Dependency, entries: tuple[Dependency, ...]) -> str | None:
-    """The version that the present lock says, None when it says none that fits."""
+    """The version that the present lock says, None when it says none that fits; a folder has its own."""
     try:
-        return entry(dependency, entries, "")
-    except PipelineError:
+        return None if dependency.local else entry(dependency, entries, "")
+    except ConfigurationError:
         return None
 
 

@@ -180,6 +180,23 @@ def test_a_lock_that_does_not_fit_is_mended_and_the_rest_kept(world: World) -> N
     assert "is written: db 2.0.0 (of ^2.0.0), db 1.2.0 (of ~1.2.0), cache 1.10.0" in world.ok("check", "--fix")
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [("^0.1.0", "^0.2.0", "common 0.2.0 (of ^0.2.0)"), ("~1.2.0", "2.0.0", "db 2.0.0 (of 2.0.0)")],
+    ids=["of a folder", "of an exact version"],
+)
+def test_a_lock_of_what_needs_none_is_mended_too(world: World, before: str, after: str, says: str) -> None:
+    world.ok("check", "--fix")
+    world.repo.put("hello/Chart.yaml", (world.repo.root / "hello/Chart.yaml").read_text().replace(before, after))
+    if "common" in says:
+        world.repo.put("common/Chart.yaml", files("common", "0.2.0")["Chart.yaml"])
+    done = world.run("check")
+    assert (done.returncode, "run pipeline-steps check --fix" in done.stderr) == (2, True), done.stderr
+    assert says in world.ok("check", "--fix")
+    world.helm(4, "repo", "add", "served", world.web)
+    world.helm(4, "dependency", "build", "hello", "--plain-http")
+
+
 def test_no_version_that_fits_is_said(world: World) -> None:
     world.repo.put(
         "hello/Chart.yaml", (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^7.0.0")

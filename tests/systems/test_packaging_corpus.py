@@ -150,7 +150,8 @@ def test_it_is_packaged_or_refused_as_by_helm(name: str, world: World, tmp_path:
     packed = archive.unpack((made.folder / "ours.tgz").read_bytes())
     for tgz in taken.values():
         same_files(packed, archive.unpack(tgz))
-    for major in BOTH:
+    nested = any(path.startswith("charts/") for path in packed)
+    for major in BOTH if nested or name in SHOWN else (4,):
         same_rendering(world, major, made)
 
 
