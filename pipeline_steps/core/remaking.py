@@ -125,11 +125,22 @@ class Remaker:
 
     def _look(self, tag: Tag) -> Iterator[Version | Unfit]:
         root = self._root(tag)
-        told = said(tag.message)
         reading = self._names.reading(tag.name) if self._names.one_chart else None
+        if reading and reading[0]:  # most charts lie in a folder of their name
+            near = list(self._among(tag, root, self._charts.places(root, reading[0]), reading))
+            if any(isinstance(one, Version) for one in near):
+                yield from near
+                return
+        yield from self._among(tag, root, self._charts.places(root), reading)
+
+    def _among(
+        self, tag: Tag, root: str, places: Mapping[str, Place], reading: tuple[str, str] | None
+    ) -> Iterator[Version | Unfit]:
+        """What a tag stands for among the charts in `places`. reading: the name and version in the tag."""
+        told = said(tag.message)
         there: dict[str, str] = {}
         found: dict[str, Version] = {}
-        for place in self._charts.places(root).values():
+        for place in places.values():
             try:
                 metadata = self._charts.metadata(place)
             except ConfigurationError as error:
@@ -139,7 +150,7 @@ class Remaker:
             there[metadata.name] = metadata.version
             if self._names.one_chart and named(self._names.template, metadata.name, metadata.version) != tag.name:
                 continue
-            trees = (place.tree, *self._subtrees(root, place))
+            trees = (place.tree, *(subchart.tree for subchart in self._subcharts(root, place)))
             one = Version(metadata.name, metadata.version, tag, place.folder, trees, told.get(metadata.name))
             other = found.setdefault(one.name, one)
             if other.trees != one.trees:
@@ -156,10 +167,6 @@ class Remaker:
         if found is None or found.kind != "tree":
             raise ConfigurationError(f"there is no folder {self._settings.folder} yet", where=tag.name)
         return found.id
-
-    def _subtrees(self, root: str, place: Place, above: tuple[str, ...] = ()) -> Iterator[str]:
-        for subchart in self._subcharts(root, place, above):
-            yield subchart.tree
 
     def _subcharts(self, root: str, place: Place, above: tuple[str, ...] = ()) -> Iterator[Place]:
         """The places of the file:// dependencies of a chart, and of theirs; those that are not there are left out."""

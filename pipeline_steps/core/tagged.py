@@ -96,23 +96,27 @@ class Charts:
         self._metadata: dict[str, Metadata | ConfigurationError] = {}
         self._yamls: dict[str, Node | None] = {}
 
-    def places(self, tree: str) -> dict[str, Place]:
-        """Folder → place of every chart that fits a pattern, in the order of the patterns."""
-        found = (place for pattern in self._patterns for place in self._look(tree, pattern))
-        return {place.folder: place for place in found}
+    def places(self, tree: str, name: str = "") -> dict[str, Place]:
+        """Folder → place of every chart that fits a pattern, in the order of the patterns.
 
-    def _look(self, tree: str, pattern: tuple[str, ...]) -> Iterator[Place]:
+        name: only those whose folder is called so, which is much faster among many.
+        """
+        found = (place for pattern in self._patterns for place in self._look(tree, pattern, name))
+        return {place.folder: place for place in found if not name or place.folder.rpartition("/")[2] == name}
+
+    def _look(self, tree: str, pattern: tuple[str, ...], name: str) -> Iterator[Place]:
         if not pattern:
             if self.yaml(tree) is not None:
                 yield Place("", tree)
             return
         first, rest = pattern[0], pattern[1:]
         if first == "**":
-            yield from self._look(tree, rest)
+            yield from self._look(tree, rest, name)
         fitting = paths.expression("*" if first == "**" else first)
+        called = name if not rest and first != "**" else ""
         for node in self._objects.listing(tree):
-            if node.kind == "tree" and fitting.fullmatch(node.name):
-                for place in self._look(node.id, pattern if first == "**" else rest):
+            if node.kind == "tree" and (not called or node.name == called) and fitting.fullmatch(node.name):
+                for place in self._look(node.id, pattern if first == "**" else rest, name):
                     yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.tree)
 
     def yaml(self, tree: str) -> Node | None:
