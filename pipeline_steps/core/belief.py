@@ -18,6 +18,8 @@ from pipeline_steps.evidence.table import open_store
 
 #: Steps that make the checks of a release, or ask about one, wherever they run.
 RELEASING = frozenset({"tag_release", "promote", "audit", "verify"})
+#: Those of them that people run who may not write to a store: their records stay in the state file.
+ASKING = frozenset({"audit", "verify"})
 
 
 class Urls(NamedTuple):
@@ -46,7 +48,7 @@ def stores(config: Config, step: str, *, write: bool = True) -> Stores | None:
     Raises ConfigurationError.
     """
     wanted = urls(config, step, tag=bool(detect(os.environ).tag))
-    if not write:
+    if not write or step in ASKING:
         wanted = wanted._replace(write="")
     return opened(config, wanted) if any(wanted) else None
 

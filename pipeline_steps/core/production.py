@@ -32,7 +32,7 @@ FOLDER = "audit"
 log = logging.getLogger("pipeline_steps.audit")
 
 
-class Tested(NamedTuple):
+class Passed(NamedTuple):
     """A passed scenario. attempts: how often it was tried with the same content, images and cluster."""
 
     values: str
@@ -55,7 +55,7 @@ class Line(NamedTuple):
     revision: str
     released: str
     approvers: tuple[str, ...]
-    tests: tuple[Tested, ...]
+    tests: tuple[Passed, ...]
     images: dict[str, str]
     bases: dict[str, str]
 
@@ -181,8 +181,8 @@ def _approvers(approval: Record) -> list[str]:
     return [str(one) for one in said] if isinstance(said, list) else []
 
 
-def _test(record: Record, every: Iterable[Record]) -> Tested:
+def _test(record: Record, every: Iterable[Record]) -> Passed:
     said = record.parameters
     values = str(said.get("values") or said.get("none") or "the chart's own")
     attempts = union.attempts(one for one in every if one.key == record.key)
-    return Tested(values, str(said.get("cluster") or ""), attempts)
+    return Passed(values, str(said.get("cluster") or ""), attempts)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.support.github import Repository
+
 Change = Callable[[dict[str, bytes]], None]
 
 
@@ -53,6 +55,26 @@ class Pages:
 
     def git(self, *words: str, cwd: Path | None = None) -> None:
         subprocess.run(["git", *words], cwd=cwd or self.clone, check=True, stdout=sys.stderr)
+
+
+class Releases:
+    """A chart repository of releases of a GitHub, the double; files cannot be added by `change`."""
+
+    def __init__(self, repository: Repository, name: str) -> None:
+        self.repository = repository
+        self.url = f"github-releases:{name}"
+
+    def change(self, change: Change) -> None:
+        assets = {asset["name"]: number for number, asset in self.repository.assets.items()}
+        before = {name: self.repository.data[number] for name, number in assets.items()}
+        before["index.yaml"] = self.repository.files("gh-pages")["index.yaml"]
+        for name, data in _changed(before, change).items():
+            if name == "index.yaml":
+                self.repository.put("gh-pages", name, data or b"")
+            elif data is None:
+                del self.repository.assets[assets[name]]
+            else:
+                self.repository.data[assets[name]] = data
 
 
 def _changed(before: Mapping[str, bytes], change: Change) -> dict[str, bytes | None]:

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline_steps.audit import audit
 from pipeline_steps.charts import archive
-from pipeline_steps.core import inspection
+from pipeline_steps.core import inspection, production
 from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import Conflict, EvidenceError, MachineError
+from pipeline_steps.core.errors import Conflict, EvidenceError, MachineError, UsageError
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.oci import CONTENT, prepare
@@ -22,14 +22,16 @@ from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.files import sha256
 from tests.support.charts import packed, signed
-from tests.support.planting import Folder, Pages
+from tests.support.github import Github, github
+from tests.support.planting import Folder, Pages, Releases
+from tests.support.records import Story
 from tests.support.registries import registry
 from tests.workflows.test_release import Line
 
-Planter = Folder | Pages
-KINDS: dict[str, type[Folder] | type[Pages]] = {"file": Folder, "git": Pages}
+Planter = Folder | Pages | Releases
+KINDS = ("file", "git", "github")
 #: Reading an index has nothing to do with where it is: these show that what is planted elsewhere is seen, and mended.
-ELSEWHERE = ("missing", "changed file", "orphan", "doubled", "hostile")
+ELSEWHERE = ("missing", "changed file", "unlisted", "doubled", "hostile")
 INDEX = "index.yaml"
 NEXT = packed(version="1.1.0")
 OTHER = packed(more="description: other\n")
@@ -52,6 +54,10 @@ def changed_file(stored: dict[str, bytes]) -> None:
 
 def orphan(stored: dict[str, bytes]) -> None:
     stored[NEXT.file_name] = NEXT.tgz
+
+
+def unlisted(stored: dict[str, bytes]) -> None:
+    stored[INDEX] = stored[INDEX].replace(entry_of(stored[INDEX], "1.0.0"), b"", 1).replace(b"  hello:\n", b"")
 
 
 def orphan_twin(stored: dict[str, bytes]) -> None:
@@ -119,6 +125,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, bytes]], None], set[str], int]] = {
     "missing": (missing, {"missing file"}, 1),
     "changed file": (changed_file, {"wrong digest"}, 1),
     "orphan": (orphan, {"orphan file"}, 0),
+    "unlisted": (unlisted, {"orphan file"}, 0),
     "orphan twin": (orphan_twin, {"orphan file"}, 1),
     "misnamed orphan": (misnamed_orphan, {"orphan file"}, 1),
     "doubled": (doubled, {"duplicate version"}, 0),
@@ -134,10 +141,23 @@ FAULTS: dict[str, tuple[Callable[[dict[str, bytes]], None], set[str], int]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Github]:
+    with github() as running:
+        yield running
+
+
 @pytest.fixture(params=KINDS)
-def planter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planter:
+def planter(request: pytest.FixtureRequest, hub: Github, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planter:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    made: Planter = KINDS[request.param](tmp_path / "charts")
+    for name, value in hub.environment.items():
+        monkeypatch.setenv(name, value)
+    place = f"o/r{abs(hash(str(tmp_path)))}"
+    made: Planter
+    if request.param == "github":
+        made = Releases(hub.repository(place), place)
+    else:
+        made = Folder(tmp_path / "charts") if request.param == "file" else Pages(tmp_path / "charts")
     repository = open_repository(made.url, {})
     repository.publish(packed())
     repository.publish(packed("other"))
@@ -199,9 +219,9 @@ def test_a_planted_fault_is_found_and_mended_without_a_guess(planter: Planter, a
 
 
 def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(planter: Planter, audited: Audited) -> None:
-    planter.change(orphan)
+    planter.change(doubled)
     planter.change(unreadable)
-    assert audited.fix(planter.url) == 3
+    assert audited.fix(planter.url) == 2
 
 
 def test_only_the_charts_named_are_looked_at(planter: Planter, audited: Audited) -> None:
@@ -211,13 +231,13 @@ def test_only_the_charts_named_are_looked_at(planter: Planter, audited: Audited)
 
 
 def test_who_comes_between_plan_and_fix_is_not_overwritten(planter: Planter, audited: Audited) -> None:
-    planter.change(orphan)
+    planter.change(unlisted)
     found = inspection.inspect(planter.url, audited.config, audited.state, (), None)
     open_repository(planter.url, {}).publish(packed(version="2.0.0"))
     with pytest.raises(Conflict, match="changed meanwhile"):
         inspection.repair(found)
     assert audited.fix(planter.url) == 0
-    assert open_repository(planter.url, {}).versions("hello") == ["2.0.0", "1.1.0", "1.0.0"]
+    assert open_repository(planter.url, {}).versions("hello") == ["2.0.0", "1.0.0"]
 
 
 def test_the_last_entry_of_all_can_be_taken_out_and_put_back(tmp_path: Path, audited: Audited) -> None:
@@ -433,3 +453,46 @@ def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path, audited: Audi
     (folder.folder / INDEX).mkdir()
     with pytest.raises(MachineError, match="cannot be read"):
         audited.kinds(folder.url)
+
+
+# -- what uses an image -----------------------------------------------------------------------------------------
+
+
+def test_what_is_built_on_a_base_image_is_told(tmp_path: Path) -> None:
+    """The records of a chart with an image, as its steps write them, and a chart that nobody recorded."""
+    folder = Folder(tmp_path / "charts")
+    repository = open_repository(folder.url, {})
+    repository.publish(packed("other"))
+    published = repository.publish(packed())
+    base, image, content = (f"sha256:{sign * 64}" for sign in "abc")
+    audited = Audited(tmp_path)
+    story = Story(audited.state)
+    reference = f"r.example.com/web:k-1@{image}"
+    built = story.add(
+        "build_image", "web", "image", inputs={"docker.io/library/busybox:1": base}, outputs={"image": reference}
+    )
+    images = {"image:web": image}
+    snapshot = story.add(
+        "snapshot", "hello", content, uses=[built.id], inputs=images, outputs={"tar": f"sha256:{'d' * 64}"}
+    )
+    lost = story.test("hello", content, snapshot, "ci/a-values.yaml", "infrastructure", reason="the node went away")
+    test = story.test("hello", content, snapshot, "ci/a-values.yaml")
+    story.add(
+        "promote", "hello", content, uses=[snapshot.id, test.id], inputs=images, parameters={"version": "1.0.0"},
+        outputs={
+            "chart": published.reference, "tar": published.tar_digest, "image:web": f"r.example.com/web:1.0.0@{image}",
+        },
+    )  # fmt: skip
+    assert lost.key == test.key
+    for asked, versions in ((base, 1), (image, 1), (f"sha256:{'e' * 64}", 0)):
+        (record,) = audit(config=audited.config, state=audited.state, url=folder.url, uses=asked)
+        assert record.parameters["versions"] == versions
+    (record,) = audit(config=audited.config, state=audited.state, url=folder.url, report="json")
+    [hello, other] = json.loads(production.shown(record, audited.state))
+    assert (other["chart"], other["proof"], hello["proof"]) == ("other", "no record", "recorded")
+    assert hello["tests"] == [{"values": "ci/a-values.yaml", "cluster": "k131", "attempts": 2}]
+    assert hello["bases"] == {"docker.io/library/busybox:1": base}
+    with pytest.raises(UsageError):
+        audit(config=audited.config, state=audited.state, url=folder.url, report="pdf")
+    with pytest.raises(EvidenceError, match="not a digest"):
+        audit(config=audited.config, state=audited.state, url=folder.url, uses="busybox")

@@ -62,6 +62,12 @@ def test_a_machine_with_nothing_but_the_store_finds_the_same(released: Line, cha
     assert not (tmp_path / ".pipeline/state.jsonl").read_text().count('"step":"promote"')
 
 
+def test_whoever_may_only_read_the_store_can_verify(released: Line, chart: str) -> None:
+    before = sorted((released.folder / "evidence").rglob("*"))
+    released.ok("verify", chart)
+    assert sorted((released.folder / "evidence").rglob("*")) == before
+
+
 def test_a_snapshot_has_a_chain_too(released: Line) -> None:
     reference = released.records("snapshot")[-1]["outputs"]["chart"]
     assert "snapshot" in released.ok("verify", reference).stdout

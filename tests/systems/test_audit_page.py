@@ -1,0 +1,77 @@
+"""The page of `audit --report html` in a real browser: Debian's chromium, driven by playwright."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from pipeline_steps.core.production import Line, Passed, written
+from tests.support.records import HOSTILE, digest
+from tests.systems.test_state_page import CHROMIUM, DESK, PHONE, Opened
+
+
+def lines() -> list[Line]:
+    """A chart with a recorded, a changed and an unrecorded version, and one whose name wants to be markup."""
+    tests = (Passed("ci/default-values.yaml", "k131", 1), Passed("ci/tls-values.yaml", "k134", 3))
+    images = {"web": f"registry.example.com/production/web:1.4.1@{digest('web')}"}
+    bases = {"docker.io/library/busybox:1": digest("base")}
+    recorded = (
+        digest("content"),
+        digest("r")[7:47],
+        "2026-11-20T10:07:03.400Z",
+        ("ada", "grace"),
+        tests,
+        images,
+        bases,
+    )
+    nothing = ("", "", "", (), (), {}, {})
+    return [
+        Line("hello", "1.4.1", f"oci://r.example.com/charts/hello:1.4.1@{digest('x')}", "recorded", *recorded),
+        Line("hello", "1.4.0", "", "changed", *nothing),
+        Line("hello", "1.3.0", "", "no record", *nothing),
+        Line(HOSTILE, "1.0.0", "", "recorded", *recorded),
+    ]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audit") / "production.html"
+    path.write_text(written(lines(), "html", about="In production: oci://registry.example.com/charts"))
+    return path
+
+
+def test_it_shows_versions_approvers_tests_and_images_and_loads_nothing(browser: Browser, page: Path) -> None:
+    opened = Opened(browser, page, DESK)
+    row = opened.page.locator("tbody tr").first.inner_text()
+    for words in ("1.4.1", "recorded", "2026-11-20", "ada, grace", "ci/tls-values.yaml on k134, 3 attempts", "web"):
+        assert words in row
+    assert opened.page.locator(".badge.bad").inner_text() == "changed"
+    assert "2 without a record that holds" in opened.page.locator("header").first.inner_text()
+    assert opened.complaints == []
+    assert [url for url in opened.asked if not url.startswith("data:")] == [page.as_uri()]
+    assert opened.page.title() == "In production: oci://registry.example.com/charts"
+    assert opened.page.locator("img").count() == 0 and opened.page.locator("h2", has_text=HOSTILE).count() == 1
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, page: Path) -> None:
+    opened = Opened(browser, page, PHONE)
+    wide = opened.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide[0] == wide[1] == PHONE["width"]
+
+
+def test_the_button_copies_the_whole_digest(browser: Browser, page: Path) -> None:
+    opened = Opened(browser, page, DESK)
+    opened.page.locator("tbody tr button").first.click()
+    opened.page.wait_for_function("document.querySelector('tbody button').textContent === 'Copied'")
+    assert opened.page.evaluate("navigator.clipboard.readText()") == digest("content")
