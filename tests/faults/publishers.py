@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 import urllib.error
@@ -32,6 +33,7 @@ from pipeline_steps.toolbox.files import sha256
 from tests.faults.figures import Figure, Settings
 from tests.faults.world import World
 from tests.support.charts import packed
+from tests.support.gits import bare
 from tests.support.registries import registry
 
 PUBLISHERS, RIVALS = 200, 50
@@ -47,12 +49,15 @@ class Backend(NamedTuple):
     """One kind of repository. opened: (an empty folder) → its URL, for as long as the context is open.
 
     versions: (URL) → versions of hello that a reader sees, read without our code; it raises when what is read is half.
-    one_wins: exactly one of those who want the same version, or at most one?
+    one_wins: exactly one of those who want the same version, or at most one? publishers: how many begin together;
+    rounds: how often one version is competed for in the full size.
     """
 
     opened: Callable[[Path], contextlib.AbstractContextManager[str]]
     versions: Callable[[str], set[str]]
     one_wins: bool
+    publishers: int = PUBLISHERS
+    rounds: int = ROUNDS_FULL
 
 
 @contextlib.contextmanager
@@ -64,6 +69,11 @@ def _folder(place: Path) -> Iterator[str]:
 def _registry(place: Path) -> Iterator[str]:
     with registry(place) as running:
         yield f"oci://{running.host}/team/charts"
+
+
+@contextlib.contextmanager
+def _pages(place: Path) -> Iterator[str]:
+    yield f"git+{bare(place / 'pages.git').as_uri()}"
 
 
 def _in_folder(url: str) -> set[str]:
@@ -92,9 +102,31 @@ def _in_registry(url: str) -> set[str]:
     return {tag for tag in tags if not tag.startswith("claim-")}
 
 
+def _on_branch(url: str) -> set[str]:
+    """The versions in the index of the newest commit, each with its archive."""
+    folder = urlsplit(url.removeprefix("git+")).path
+
+    def git(*words: str, stdin: bytes = b"") -> bytes:
+        return subprocess.run(["git", *words], cwd=folder, input=stdin, capture_output=True, check=True).stdout
+
+    commit = git("for-each-ref", "--format=%(objectname)", "refs/heads/gh-pages").decode().strip()
+    if not commit:
+        return set()
+    index = yaml.load(git("cat-file", "blob", f"{commit}:index.yaml"), Loader=yaml.CSafeLoader)
+    entries = index["entries"]["hello"]
+    archives = git("cat-file", "--batch", stdin="".join(f"{commit}:{one['urls'][0]}\n" for one in entries).encode())
+    for entry in entries:
+        head, _, rest = archives.partition(b"\n")
+        size = int(head.split()[2])
+        assert sha256(rest[:size]) == f"sha256:{entry['digest']}", entry["version"]
+        archives = rest[size + 1 :]
+    return {entry["version"] for entry in entries}
+
+
 BACKENDS = {
     "file": Backend(_folder, _in_folder, one_wins=True),
     "oci": Backend(_registry, _in_registry, one_wins=False),
+    "git": Backend(_pages, _on_branch, one_wins=True, publishers=20, rounds=10),  # 200 are in T4b
 }
 
 
@@ -105,7 +137,7 @@ def distinct(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def _distinct(name: str, place: Path) -> list[Figure]:
     backend = BACKENDS[name]
-    charts = [packed(version=f"1.0.{number}") for number in range(PUBLISHERS)]
+    charts = [packed(version=f"1.0.{number}") for number in range(backend.publishers)]
     with backend.opened(place) as url:
         publishers = Publishers(place, [(url, chart) for chart in charts])
         with Reader(backend, url, publishers) as reader:
@@ -116,7 +148,7 @@ def _distinct(name: str, place: Path) -> list[Figure]:
     good = len(charts) - len(wrong)
     return [
         Figure("T4", f"{name}: publishers of distinct versions at once: all there",
-               f"{PUBLISHERS}/{PUBLISHERS}", f"{good}/{PUBLISHERS}", tuple(wrong)),
+               f"{len(charts)}/{len(charts)}", f"{good}/{len(charts)}", tuple(wrong)),
         Figure("T5", f"{name}: reads meanwhile: whole, and with all that was acknowledged before",
                "all", f"{reader.reads - len(reader.wrong)}/{reader.reads}",
                tuple(reader.wrong) or (() if reader.reads else ("no read",))),
@@ -143,7 +175,7 @@ def rivals(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def _rivals(name: str, place: Path, settings: Settings) -> Figure:
     backend = BACKENDS[name]
-    rounds, wrong, winners = ROUNDS_FULL if settings.full else ROUNDS, list[str](), list[int]()
+    rounds, wrong, winners = backend.rounds if settings.full else ROUNDS, list[str](), list[int]()
     with backend.opened(place) as url:
         for number in range(rounds):
             charts = [packed(version=f"1.0.{number}", more=f"description: number {n}\n") for n in range(RIVALS)]
@@ -174,11 +206,11 @@ def killed(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
     backend, dice = BACKENDS[name], random.Random(settings.seed)
-    charts = [packed(version=f"1.0.{number}") for number in range(PUBLISHERS)]
+    charts = [packed(version=f"1.0.{number}") for number in range(backend.publishers)]
     with backend.opened(place) as url:
         publishers = Publishers(place, [(url, chart) for chart in charts])
         with Reader(backend, url, publishers) as reader:
-            publishers.kill(dice, PUBLISHERS // 5)
+            publishers.kill(dice, len(charts) // 5)
             publishers.wait()
         acknowledged = publishers.acknowledged()
         there = _whole(url, charts)
@@ -196,11 +228,11 @@ def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
     missing = [f"{version}: {how}" for version, how in after.items() if how != "there"]
     alive = len(acknowledged)
     return [
-        Figure("T4e", f"{name}: {len(publishers.dead)} of {PUBLISHERS} publishers killed: acknowledged versions there",
+        Figure("T4e", f"{name}: {len(publishers.dead)} of {len(charts)} publishers killed: acknowledged versions there",
                f"{alive}/{alive}", f"{alive - len(wrong)}/{alive}, the next after {stuck:.2f} s, {reader.reads} reads",
                tuple(wrong)),
-        Figure("T4e", f"{name}: the killed ones again: all there", f"{PUBLISHERS}/{PUBLISHERS}",
-               f"{PUBLISHERS - len(missing)}/{PUBLISHERS}", tuple(missing)),
+        Figure("T4e", f"{name}: the killed ones again: all there", f"{len(charts)}/{len(charts)}",
+               f"{len(charts) - len(missing)}/{len(charts)}", tuple(missing)),
     ]  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,6 @@ class Retries(logging.Handler):
 def together(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """One figure: versions that are there, and how often each was tried."""
     number, publishers = SIZE_FULL if settings.full else SIZE
-    os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
     pages = bare(worlds[0].root.parent / "T4b/pages.git", core__logAllRefUpdates="always")
     url = f"git+{pages.as_uri()}"
     versions = [f"1.0.{n}" for n in range(number)]
