@@ -165,7 +165,7 @@ def rows(folder: Path) -> list[Row]:
 
 def per_version(folder: Path, size: int) -> float:
     """Seconds a version takes among `size` small ones."""
-    place = Place(folder, size // VERSIONS, VERSIONS, tiny=True)
+    place = Place(folder, CHARTS, size // CHARTS, tiny=True)
     times = []
     for _ in range(3 if size < 10_000 else 1):
         place.clean()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from pipeline_steps.toolbox import files, process
 _AT_ONCE = 256
 #: How much is kept: bytes of files, and names in trees.
 _KEPT_BYTES, _KEPT_NAMES = 32 * 2**20, 100_000
+#: Bytes of an id → one name in a tree object: mode, name, id.
+_ROWS = {length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)}
 
 
 class Node(NamedTuple):
@@ -98,7 +101,7 @@ class Objects:
             self._trees.clear()
             self._names = 0
         for identity, data in self._asked(ids):
-            found = tuple(_parsed(data, len(identity) // 2))
+            found = _parsed(data, len(identity) // 2)
             self._trees[identity] = found
             self._names += len(found)
 
@@ -213,14 +216,16 @@ class ObjectsTree:
         return entry.id
 
 
-def _parsed(data: bytes, length: int) -> Iterator[Node]:
+def _parsed(data: bytes, length: int) -> tuple[Node, ...]:
     """The names in a tree object. length: bytes of an id. Source: git, Documentation/gitformat (tree objects)."""
-    position = 0
-    while position < len(data):
-        space, end = data.index(b" ", position), data.index(b"\0", position)
-        mode, name = data[position:space], data[space + 1 : end].decode("utf-8", "surrogateescape")
-        if name in ("", ".", "..") or "/" in name:
-            raise ConfigurationError(f"the commit holds the hostile name {name!r}", advice="do not trust this source")
-        position = end + 1 + length
+    rows = _ROWS[length].findall(data)
+    if sum(len(mode) + len(name) + 2 + length for mode, name, _ in rows) != len(data):
+        raise MachineError("a tree object is damaged", advice="git fsck")
+    nodes = []
+    for mode, name, identity in rows:
+        if name in (b".", b"..") or b"/" in name:
+            text = name.decode(errors="replace")
+            raise ConfigurationError(f"the commit holds the hostile name {text!r}", advice="do not trust this source")
         kind = "tree" if mode == b"40000" else KINDS.get(mode.decode(), "submodule")
-        yield Node(name, kind, data[end + 1 : position].hex())
+        nodes.append(Node(name.decode("utf-8", "surrogateescape"), kind, identity.hex()))
+    return tuple(nodes)
