@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, cast
 
 from pipeline_steps.charts import documents
@@ -132,8 +132,9 @@ class Index:
         start, end, items = block
         if items and not _CONTENT.search(self.data, self.data.index(b"\n", start), items[0]):
             return [(self._item(name, *place), place[0]) for place in pairwise((*items, end))]
-        lines = [0, *_line_starts(self.data, start, end)]  # below `entries:`
-        return [(one, lines[line]) for one, line in self._alone(name, self.data[start:end], start)]
+        found = self._alone(name, self.data[start:end], start)
+        lines = _offsets(self.data, {line - 1 for _, line in found}, start)  # `entries:` was added
+        return [(one, lines[line - 1]) for one, line in found]
 
     def _item(self, name: str, start: int, end: int) -> Entry:
         """The entry written in these lines, which are parsed when they are new."""
@@ -216,7 +217,8 @@ class Index:
 
     def _line_alone(self, name: str, start: int, end: int) -> int:
         """The end of the line at `start`, below which only comments may follow."""
-        behind = [*_line_starts(self.data, start, end), end][1]
+        line = _LINE_END.search(self.data, start, end)
+        behind = line.end() if line else end
         if _CONTENT.search(self.data, behind - 1, end):
             raise self._unknown(name, start)
         return behind
@@ -256,14 +258,14 @@ def _places(newest: Sequence[_Fields], there: Sequence[str]) -> Iterator[tuple[_
 
 
 class _Tree(NamedTuple):
-    """An index parsed as a whole. lines: their offsets; json: it is one; braces: of `entries` in an index that is not.
+    """An index parsed as a whole. lines: offsets of those that keys and entries begin at; json: it is one.
 
-    braces: offsets of the line of `entries` and of the byte behind what it holds.
+    braces: in one that is not, offsets of the line `entries: {}` and of the byte behind it.
     """
 
     charts: dict[str, documents.Node]
     blocks: Blocks
-    lines: list[int]
+    lines: dict[int, int]
     json: bool
     braces: tuple[int, int] | None
 
@@ -275,7 +277,9 @@ def _tree(data: bytes, where: str) -> _Tree:
     charts = root.get("entries")
     if not isinstance(charts, documents.Mapping):
         raise EvidenceError("entries is missing or no mapping", where=where, advice=_ADVICE)
-    lines = _line_starts(data, 0, len(data))
+    keys = [key for mapping in (root, charts) for key, _ in mapping.items]
+    items = [item for _, node in charts.items if isinstance(node, documents.Sequence) for item in node.items]
+    lines = _offsets(data, {node.line for node in (*keys, *items)})
     own = next(key.line for key, _ in root.items if key.value == "entries")
     end = min((lines[key.line] for key, _ in root.items if key.line > own), default=len(data))
     starts = [lines[key.line] for key, _ in charts.items]
@@ -323,9 +327,12 @@ def _failure(what: str, where: str, line: int) -> EvidenceError:
     return EvidenceError(what, where=f"{where}:{line + 1}", advice=_ADVICE)
 
 
-def _line_starts(data: bytes, start: int, end: int) -> list[int]:
-    """Offsets of the lines between two offsets, `start` being one."""
-    return [start, *(found.end() for found in _LINE_END.finditer(data, start, end) if found.end() < end)]
+def _offsets(data: bytes, lines: set[int], start: int = 0) -> dict[int, int]:
+    """Where these lines begin, counted from the one at `start`. Not of all lines: there may be millions."""
+    begins = chain([start], (found.end() for found in _LINE_END.finditer(data, start)))
+    return {
+        line: offset for line, offset in zip(range(max(lines, default=-1) + 1), begins, strict=False) if line in lines
+    }
 
 
 def _lines_before(data: bytes, offset: int) -> int:

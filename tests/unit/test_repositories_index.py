@@ -14,7 +14,7 @@ from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.version import newest_first
 from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index_blocks
-from pipeline_steps.repositories.index import Entry, Index, entry
+from pipeline_steps.repositories.index import LARGEST, Entry, Index, entry
 
 DIGEST = "sha256:" + "12e4" * 16
 
@@ -38,6 +38,7 @@ charts = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(charts, unique=True, min_size=1, max_size=12), st.randoms(), st.booleans())
 def test_the_index_is_a_function_of_the_set(published: list[tuple[str, str]], random: Any, as_json: bool) -> None:
     start = b'{"apiVersion": "v1", "entries": {}, "serverInfo": {"x": 1}}' if as_json else None
@@ -270,6 +271,53 @@ def test_a_line_within_a_text_is_no_chart() -> None:
 
 def _listed(urls: Any) -> bool:
     return not urls or (isinstance(urls, list) and all(isinstance(url, str) for url in urls))
+
+
+GOOD = "apiVersion: v1\nentries:\n  good:\n  - name: good\n    version: 1.0.0\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("  bad:\n  - name: bad\n    version: 1.0.0\n    name: good\n", "x:9: key 'name' is there twice"),
+        ("  bad:\n  - &a {name: bad, version: 1.0.0}\n  - *a\n", "x:8: the alias *a is not read here"),
+        ("  bad:\n  - name: bad\n    version: !!python/object:os.system 1\n", "x:8: the tag tag:yaml.org,2002:python"),
+        ("  bad:\n  - name: bad\n    a: " + "[" * 60 + "]" * 60 + "\n", "x:8: nested deeper than 50 levels"),
+        ("  bad:\n  - name: bad\n    version: [1]\n", "x:7: an entry of bad has another name or no version"),
+        ("  bad:\n    - name: bad\n    - name: bad\n", "x:7: an entry of bad has another name or no version"),
+        ("  bad:\n    name: bad\n", "x:7: the entry bad is not a list"),
+        ("  bad:\n  - just a text\n", "x:7: an entry of bad is not a mapping"),
+        (2 * "  bad:\n  - name: bad\n    version: 1.0.0\n", "x:9: key 'bad' is there twice"),
+        (
+            "  bad:\n" + 2 * "  - name: bad\n    version: 1.0.0\n", "x:9: bad 1.0.0 is in the index twice",
+        ),
+    ],
+)  # fmt: skip
+def test_damage_is_named_when_it_is_asked_for(lines: str, message: str) -> None:
+    data = (GOOD + lines).encode()
+    with pytest.raises(EvidenceError) as raised:
+        Index(data, "x").versions("bad")
+    assert message in str(raised.value)
+    if "'bad'" not in message and "nested" not in message:  # what others damaged stops nobody
+        assert [one.version for one in Index(data, "x").versions("good")] == ["1.0.0"]
+        more = Index(data, "x").with_entry(new("good", "1.1.0"))
+        assert more.endswith(lines.encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"#" * (LARGEST + 1), f"more than {LARGEST} are not read"),
+        (b"apiVersion: v1\nentries: " + b"[" * 10**6, "nested deeper than 50 levels"),
+        (b"a: &a [1,1]\n" + b"".join(b"b%d: &b%d [*a,*a]\n" % (n, n) for n in range(99)), "the alias *a is not read"),
+        (b"\xff\xfe" + "apiVersion: v1\n".encode("utf-16-le"), "not UTF-8 text"),
+    ],
+    ids=["huge", "deep", "bomb", "utf-16"],
+)
+def test_an_index_that_is_an_attack_is_refused_by_name(data: bytes, message: str) -> None:
+    with pytest.raises(EvidenceError) as raised:
+        Index(data, "x")
+    assert message in str(raised.value)
 
 
 def test_what_helm_writes_is_recognised() -> None:
