@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.charts import archive, dependencies, edit, paths, references
 from pipeline_steps.charts.archive import Archive, Files
-from pipeline_steps.charts.content import Closures
+from pipeline_steps.charts.content import Closures, chart_yaml
 from pipeline_steps.charts.dependencies import Needed
 from pipeline_steps.charts.gather import gather
 from pipeline_steps.core import config_file, entries, recipe, release
@@ -23,6 +23,7 @@ from pipeline_steps.core.errors import (
     ConfigurationError,
     EvidenceError,
     Interrupted,
+    MachineError,
     PipelineError,
     Unreachable,
 )
@@ -99,8 +100,9 @@ class Remaker:
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
         """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
-        self._objects.read_ahead(task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks)
-        self._objects.read_ahead([], [tree for task in tasks if isinstance(task, Version) for tree in task.trees])
+        with contextlib.suppress(MachineError):  # what is not there is said of the tag that needs it
+            self._objects.read_ahead(task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks)
+            self._objects.read_ahead([], [tree for task in tasks if isinstance(task, Version) for tree in task.trees])
         return [self.look(task) if isinstance(task, Tag) else self.made(task) for task in tasks]
 
     def look(self, tag: Tag) -> list[Version | Unfit]:
@@ -150,7 +152,7 @@ class Remaker:
             there[metadata.name] = metadata.version
             if self._names.one_chart and named(self._names.template, metadata.name, metadata.version) != tag.name:
                 continue
-            trees = (place.tree, *(subchart.tree for subchart in self._subcharts(root, place)))
+            trees = tuple(self._trees(root, place))
             one = Version(metadata.name, metadata.version, tag, place.folder, trees, told.get(metadata.name))
             other = found.setdefault(one.name, one)
             if other.trees != one.trees:
@@ -168,17 +170,25 @@ class Remaker:
             raise ConfigurationError(f"there is no folder {self._settings.folder} yet", where=tag.name)
         return found.id
 
+    def _trees(self, root: str, place: Place) -> Iterator[str]:
+        yield place.tree
+        with contextlib.suppress(ConfigurationError):  # what is wrong with them is told when they are packaged
+            for subchart in self._subcharts(root, place):
+                yield subchart.tree
+
     def _subcharts(self, root: str, place: Place, above: tuple[str, ...] = ()) -> Iterator[Place]:
         """The places of the file:// dependencies of a chart, and of theirs; those that are not there are left out."""
-        with contextlib.suppress(ConfigurationError):  # what is wrong with them is told when they are packaged
-            for dependency in self._charts.metadata(place).dependencies:
-                if dependency.local:
-                    folder = paths.inside(dependency.folder, base=place.folder)
-                    node = self._objects.child(root, folder)
-                    if node is not None and node.kind == "tree" and folder not in above:
-                        subchart = Place(folder, node.id)
-                        yield subchart
-                        yield from self._subcharts(root, subchart, (*above, folder))
+        for dependency in self._charts.metadata(place).dependencies:
+            if not dependency.local:
+                continue
+            where = chart_yaml(place.folder)
+            folder = paths.inside(dependency.folder, base=place.folder, where=where)
+            if folder in (*above, place.folder):
+                raise ConfigurationError(f"the dependency {dependency.name} leads back to {folder}", where=where)
+            node = self._objects.child(root, folder)
+            if node is not None and node.kind == "tree":
+                yield (subchart := Place(folder, node.id))
+                yield from self._subcharts(root, subchart, (*above, place.folder))
 
     def _with_content(self, one: Version) -> Version:
         """The version with its content where records may know the images that its tag does not name."""

@@ -161,18 +161,19 @@ class Objects:
         assert asked is not None and answer is not None, "opened as pipes"
         asked.write("".join(f"{each}\n" for each in ids).encode())
         asked.flush()
-        found = []
-        for identity in ids:  # all are read before one is given out: who stops half way must not find old answers
+        found, missing = [], ""
+        for identity in ids:  # all are read before one is given out: the next question must not find old answers
             header = answer.readline().split()
-            if len(header) != 3:
-                raise MachineError(
-                    f"the object {identity} is not here", where=str(self.root), advice="git fetch, or git fsck"
-                )
-            size = int(header[2])
-            data = answer.read(size + 1)
-            if len(data) != size + 1:
+            if len(header) == 2 and header[1] == b"missing":
+                missing = identity
+                continue
+            data = answer.read(int(header[2]) + 1) if len(header) == 3 else b""
+            if not data.endswith(b"\n"):
                 raise MachineError("git cat-file ended early", where=str(self.root), advice="git fsck")
             found.append((identity, data[:-1]))
+        if missing:
+            what = f"the object {missing} is not here"
+            raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
         yield from found
 
 

@@ -90,7 +90,7 @@ def test_objects_are_what_the_tree_of_the_commit_is(repo: Repo, objects: Objects
 
 def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(repo: Repo, objects: Objects) -> None:
     with pytest.raises(MachineError, match="is not here"):
-        objects.blobs([repo.git("rev-parse", "HEAD:charts/web/run.sh"), "0" * 40])
+        objects.blobs(["0" * 40, repo.git("rev-parse", "HEAD:charts/web/run.sh")])
     blob = repo.git("rev-parse", "HEAD:charts/web/Chart.yaml")
     assert objects.blobs([blob]) == {blob: chart("web").encode()}
     assert objects.child(objects.tree(repo.git("rev-parse", "HEAD")), "charts/web/run.sh/x") is None

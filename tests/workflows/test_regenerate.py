@@ -149,6 +149,8 @@ def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(so
     source.release("web", "1.0.0")
     source.release("bad", "1.0.0", more="dependencies: [{name: x, version: ^1, repository: https://example.com}]\n")
     source.release("odd", "1.0.0", tag="odd-1.1.0")
+    source.repo.put("charts/ring/Chart.yaml", chart("ring", "0.1.0", "ring2"))
+    source.release("ring2", "0.1.0", more="dependencies: [{name: ring, version: 0.1.0, repository: file://../ring}]\n")
     source.repo.put("charts/torn/Chart.yaml", "name: [\n")
     source.repo.commit()
     source.repo.git("tag", "torn-1.0.0")
@@ -159,6 +161,7 @@ def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(so
             "bad 1.0.0 (bad-1.0.0): charts/bad/Chart.lock: the dependency x ^1 is a range without a lock" in done.stderr
         )
         assert "odd 1.1.0 (odd-1.1.0): the version of odd there is 1.0.0" in done.stderr
+        assert "ring2 0.1.0 (ring2-0.1.0): charts/ring/Chart.yaml: the dependency ring2 leads back to" in done.stderr
         assert "torn-1.0.0" in done.stderr and "charts/torn/Chart.yaml" in done.stderr
         assert sorted(stored(source.out)) == ["index.yaml", "web-1.0.0.tgz"]
 
