@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 from urllib.parse import urlsplit
 
 import yaml
@@ -33,6 +34,7 @@ from pipeline_steps.toolbox.files import sha256
 from tests.faults.figures import Figure, Settings
 from tests.faults.world import World
 from tests.support.charts import packed
+from tests.support.github import github
 from tests.support.gits import bare
 from tests.support.registries import registry
 
@@ -123,10 +125,34 @@ def _on_branch(url: str) -> set[str]:
     return {entry["version"] for entry in entries}
 
 
+@contextlib.contextmanager
+def _releases(place: Path) -> Iterator[str]:
+    with github("team/charts") as hub, mock.patch.dict(os.environ, hub.environment):
+        yield "github-releases:team/charts"
+        assert hub.wrong == []
+
+
+def _on_github(url: str) -> set[str]:
+    """The versions in the index that the pages serve, each with its archive."""
+    pages = os.environ["GITHUB_API_URL"].replace("/api/v3", "/pages/team/charts/index.yaml")
+    try:
+        with urllib.request.urlopen(pages) as answer:
+            entries = yaml.load(answer.read(), Loader=yaml.CSafeLoader)["entries"].get("hello", [])
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return set()
+        raise
+    for entry in entries:
+        with urllib.request.urlopen(entry["urls"][0]) as answer:
+            assert sha256(answer.read()) == f"sha256:{entry['digest']}", entry["version"]
+    return {entry["version"] for entry in entries}
+
+
 BACKENDS = {
     "file": Backend(_folder, _in_folder, one_wins=True),
     "oci": Backend(_registry, _in_registry, one_wins=False),
     "git": Backend(_pages, _on_branch, one_wins=True, publishers=20, rounds=10),  # 200 are in T4b
+    "github": Backend(_releases, _on_github, one_wins=True, publishers=20, rounds=10),
 }
 
 
@@ -248,7 +274,9 @@ class Publishers:
         context.set_forkserver_preload([__name__])
         with gate.open("ab") as opened:  # a lock: no killed child can keep it from the others
             fcntl.flock(opened, fcntl.LOCK_EX)
-            self._children = [context.Process(target=_publish, args=(*one, self._told, gate)) for one in what]
+            self._children = [
+                context.Process(target=_publish, args=(*one, self._told, gate, dict(os.environ))) for one in what
+            ]
             for child in self._children:
                 child.start()
             end = time.monotonic() + TOGETHER
@@ -279,7 +307,8 @@ class Publishers:
         return [line.split()[0] for line in self.told() if line.endswith(" done")]
 
 
-def _publish(url: str, chart: Archive, told: Path, gate: Path) -> None:
+def _publish(url: str, chart: Archive, told: Path, gate: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     with gate.open("ab", buffering=0) as opened:
         opened.write(b".")
         fcntl.flock(opened, fcntl.LOCK_SH)
