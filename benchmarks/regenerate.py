@@ -154,7 +154,7 @@ def rows(folder: Path) -> list[Row]:
     loop = statistics.mean(theirs) * place.total
     told = " ".join(f"{round(part * place.total)}: {took:.2f} s" for part, took in zip(PARTS, theirs, strict=True))
     print(f"loop, a version with an index of {told}; {place.total} versions: {loop:.0f} s (scaled)", file=sys.stderr)
-    flat = {size: per_version(folder / f"tiny-{size}", size) for size in TINY}
+    flat = per_version(folder)
     return [
         Row(f"15 x regenerate {place.total} versions / loop", 15 * statistics.median(first), loop, 1.0),
         Row("200 x the same again / loop", 200 * statistics.median(second), loop, 1.0),
@@ -163,14 +163,15 @@ def rows(folder: Path) -> list[Row]:
     ]
 
 
-def per_version(folder: Path, size: int) -> float:
-    """Seconds a version takes among `size` small ones."""
-    place = Place(folder, CHARTS, size // CHARTS, tiny=True)
-    times = []
-    for _ in range(3 if size < 10_000 else 1):
-        place.clean()
-        times.append(place.ours())
-    return statistics.median(times) / size
+def per_version(folder: Path) -> dict[int, float]:
+    """Number of small versions → seconds that one of them takes, measured in turns."""
+    places = {size: Place(folder / f"tiny-{size}", CHARTS, size // CHARTS, tiny=True) for size in TINY}
+    times: dict[int, list[float]] = {size: [] for size in TINY}
+    for _ in range(3):
+        for size, place in places.items():
+            place.clean()
+            times[size].append(place.ours() / size)
+    return {size: statistics.median(each) for size, each in times.items()}
 
 
 def main() -> int:
