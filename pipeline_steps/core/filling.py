@@ -127,7 +127,9 @@ def adopt(repository: Classic, wanted: Wanted, report: Report) -> None:
         except EvidenceError as error:
             report.failed.append(str(error))
             continue
-        if archive is None or name != archive.file_name or wanted.gone(archive.name, archive.version):
+        if archive is None or wanted.gone(archive.name, archive.version):
+            continue
+        if name != archive.file_name and "://" not in name:  # a file of a release is called by its URL
             continue
         if there.digest(archive.name, archive.version) is None:
             left.append(Publication(archive))

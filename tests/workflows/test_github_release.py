@@ -10,7 +10,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
+from pipeline_steps.repositories.table import open_repository
+from tests.support.charts import packed
 from tests.support.github import WRITE, Fault, Github, Request, github
 from tests.support.gits import Repo
 from tests.support.helms import helm
@@ -80,3 +83,25 @@ def test_a_release_killed_before_its_index_is_completed(tmp_path: Path) -> None:
     records = "".join(path.read_text() for path in (repo.root / ".pipeline").rglob("*.jsonl"))
     assert "github-releases:official/charts/common-1.0.0/common-1.0.0.tgz@sha256:" in records
     assert WRITE not in told + records
+
+
+def test_an_index_that_was_damaged_is_made_anew_from_the_releases(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
+    repo.put("charts/common/Chart.yaml", CHART)
+    repo.commit()
+    repo.git("tag", "common-1.0.0")
+    to = ["--charts", "charts/*", "--tags", "{name}-{version}", "--to", "github-releases:official/charts"]
+    words = ["regenerate", "--source", str(repo.root), *to]
+    with github("official/charts") as hub, mock.patch.dict(os.environ, hub.environment):
+        charts = open_repository("github-releases:official/charts", {})
+        charts.publish(packed("of-other-sources"))
+        done = step(repo, hub, *words)
+        said, _ = done.communicate()
+        assert done.returncode == 0, said
+        hub.repository("official/charts").put("gh-pages", "index.yaml", b"<<<<<<< ours\n")
+        done = step(repo, hub, *words, "--again")
+        said, _ = done.communicate()
+        assert done.returncode == 0, said
+        assert charts.charts() == ["common", "of-other-sources"]
+        assert len(hub.repository("official/charts").releases) == 2
+        assert hub.wrong == []
