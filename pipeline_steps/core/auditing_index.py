@@ -15,7 +15,7 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.core import auditing
 from pipeline_steps.core.auditing import Facts, Finding, Fix, Refused, Seen
-from pipeline_steps.core.auditing_records import Known, Recorded
+from pipeline_steps.core.auditing_records import Known, Recorded, tells
 from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.index_rows import Row
@@ -53,6 +53,9 @@ class Stock(NamedTuple):
     def recorded(self, version: str) -> list[Recorded]:
         return self.known.get((self.chart, version), [])
 
+    def is_withdrawn(self, version: str) -> bool:
+        return version in self.withdrawn or f"{self.chart}-{version}" in self.withdrawn
+
 
 def digests(data: bytes | None, where: str) -> list[str]:
     """The digests of archives that an index names; none when it cannot be read."""
@@ -75,11 +78,23 @@ def findings(
     files = repository.files()
     wanted = [row for row in rows if not charts or row.chart in charts]
     looks = list(auditing.many(lambda row: _look(repository, row, files), wanted, jobs))
-    named = {name for row in rows if row.urls for name in [_file(row.urls[0], files or {})] if name}
-    loose = [name for name in files or {} if name.endswith(".tgz") and name not in named and _of(name, charts)]
+    loose = _loose(rows, files or {}, charts)
+    if loose:  # what was published since the index was read has an entry by now
+        loose = sorted({*loose}.intersection(_loose(_again(repository, where), files or {}, charts)))
     orphans = list(auditing.many(lambda name: _orphan(repository, name), loose, jobs))
     found = [finding for stock in _stocks(looks, orphans, known, withdrawn) for finding in _judged(stock)]
     return [*found, *_strays(files or {}, charts)]
+
+
+def _loose(rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str]) -> list[str]:
+    """The archives that no entry names."""
+    named = {_file(row.urls[0], files) for row in rows if row.urls}
+    return [name for name in files if name.endswith(".tgz") and name not in named and _of(name, charts)]
+
+
+def _again(repository: Classic, where: str) -> list[Row]:
+    data = repository.index()
+    return index_rows.rows(data, where) if data is not None else []
 
 
 def repaired(before: bytes | None, found: Sequence[Finding], where: str) -> bytes:
@@ -96,7 +111,7 @@ def _look(repository: Classic, row: Row, files: Mapping[str, int] | None) -> Loo
         return Look(row, None, False, "it has no URL")
     url = row.urls[0]
     if files is not None and _file(url, files) is None:
-        return Look(row, None, False, f"there is no file {url}")
+        return Look(row, None, False, f"{url} is not in this repository")
     try:
         tgz = repository.read(url)
     except EvidenceError as error:  # a URL that leads out of the repository
@@ -192,35 +207,44 @@ def _entry(stock: Stock, look: Look) -> Iterator[Finding]:
     if there is None:
         yield _finding("missing file", look, *_missing(stock, look))
         return
-    told = [one for one in recorded if one.digest == there.digest]
-    if isinstance(there, Refused):
-        yield _finding("archive refused", look, there.reason)
-    elif (there.name, there.version) != (row.chart, row.version):
-        yield _finding("other chart", look, f"the archive holds the chart {there.name} {there.version}")
-        return
+    told = tells(recorded, there.digest, there.tar if isinstance(there, Facts) else "")
     if recorded and not told:
         what = f"the archive has the digest {there.digest}, recorded is {recorded[-1].digest}"
         yield _finding("changed since recorded", look, f"{what} ({recorded[-1].record.id[7:19]})")
-    replaced = None
-    if isinstance(there, Facts):
-        replaced = (row,), _rewritten(row, there)
-    if row.digest and row.digest != there.digest:
-        what = f"the archive has the digest {there.digest}, the index says {row.digest}"
-        fix = (
-            Fix("put the recorded digest, which the archive has, into the index", *replaced)
-            if told and replaced
-            else None
+    wrong = bool(row.digest) and row.digest != there.digest
+    what = f"the archive has the digest {there.digest}, the index says {row.digest}"
+    if isinstance(there, Refused):
+        yield _finding("archive refused", look, there.reason)
+        if wrong:
+            yield _finding("wrong digest", look, f"{what}; restore the archive")
+    elif (there.name, there.version) != (row.chart, row.version):
+        yield _finding("other chart", look, f"the archive holds the chart {there.name} {there.version}")
+    elif wrong and not told:
+        yield _finding("wrong digest", look, f"{what}; restore the archive")
+    elif wrong:
+        yield _finding(
+            "wrong digest",
+            look,
+            what,
+            _corrected(look, there, "put the digest of the archive, which a record names, into the index"),
         )
-        yield _finding("wrong digest", look, what if fix else f"{what}; restore the archive", fix)
-        return
-    if recorded and not told:
-        return
-    if not row.digest and replaced:
-        yield _finding("no digest", look, "nobody can see whether its archive changes", Fix("put it there", *replaced))
-    fields = auditing.disagreements(row.fields, there) if isinstance(there, Facts) else []
-    if fields and replaced:
-        fix = Fix("write what its Chart.yaml says", *replaced)
+    elif told or not recorded:
+        yield from _fields(look, there)
+
+
+def _fields(look: Look, there: Facts) -> Iterator[Finding]:
+    """An entry that names the right archive: does it say what that says?"""
+    if not look.row.digest:
+        fix = _corrected(look, there, "put it there")
+        yield _finding("no digest", look, "nobody can see whether its archive changes", fix)
+    fields = auditing.disagreements(look.row.fields, there)
+    if fields:
+        fix = _corrected(look, there, "write what its Chart.yaml says")
         yield _finding("entry disagrees", look, f"its Chart.yaml has another {', '.join(fields)}", fix)
+
+
+def _corrected(look: Look, there: Facts, words: str) -> Fix:
+    return Fix(words, (look.row,), _rewritten(look.row, there))
 
 
 def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
@@ -229,7 +253,9 @@ def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
     if again is not None and isinstance(again.seen, Facts):
         new = {**_rewritten(look.row, again.seen), "urls": [_url(again.file)]}
         return f"{look.why}; {again.file} is it", Fix(f"name {again.file}", (look.row,), new)
-    if stock.recorded(look.row.version):
+    if stock.is_withdrawn(look.row.version):
+        return f"{look.why}; the version is withdrawn", Fix("take the entry out", (look.row,))
+    if stock.recorded(look.row.version) and "://" not in "".join(look.row.urls[:1]):
         words = "take the entry out; promote or regenerate then publish the same tar again, which a record names"
         return look.why, Fix(words, (look.row,))
     advice = f"restore the archive {look.row.digest}" if look.row.digest else "restore the archive"
@@ -244,7 +270,7 @@ def _orphans(stock: Stock, entries: Mapping[str, Sequence[Look]]) -> Iterator[Fi
             yield Finding("archive refused", "", one.file.rpartition("/")[2], one.seen.reason, one.file)
             continue
         version = one.seen.version
-        if version in stock.withdrawn or f"{stock.chart}-{version}" in stock.withdrawn:
+        if stock.is_withdrawn(version):
             continue
         same = entries.get(version, ())
         if any(look.seen is None and look.row.digest == one.seen.digest for look in same):
@@ -265,7 +291,7 @@ def _no_entry(stock: Stock, orphan: Orphan, facts: Facts, versions: Sequence[str
     if orphan.file.rpartition("/")[2] != f"{facts.name}-{facts.version}.tgz":
         return "its file name is not that of its chart and version"
     recorded = stock.recorded(facts.version)
-    if recorded and facts.digest not in {one.digest for one in recorded}:
+    if recorded and not tells(recorded, facts.digest, facts.tar):
         return f"recorded is another archive, {recorded[-1].digest}"
     return ""
 

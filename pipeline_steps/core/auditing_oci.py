@@ -14,7 +14,7 @@ from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.version import from_tag
 from pipeline_steps.core import auditing
 from pipeline_steps.core.auditing import Facts, Finding, Refused, Seen
-from pipeline_steps.core.auditing_records import Known
+from pipeline_steps.core.auditing_records import Known, tells
 from pipeline_steps.core.errors import MachineError
 from pipeline_steps.oci import claim
 from pipeline_steps.oci.hosts import Host
@@ -98,7 +98,8 @@ def _judged(chart: str, looked: Collection[Tagged], known: Known) -> Iterator[Fi
 
 def _tag(chart: str, one: Tagged, known: Known) -> Iterator[Finding]:
     recorded = known.get((chart, one.version), [])
-    if recorded and one.digest and one.digest not in {each.digest for each in recorded}:
+    tar = one.seen.tar if isinstance(one.seen, Facts) else ""
+    if recorded and one.digest and not tells(recorded, one.digest, tar):
         what = f"the tag leads to {one.digest}, recorded is {recorded[-1].digest} ({recorded[-1].record.id[7:19]})"
         yield Finding("changed since recorded", chart, one.version, what, one.reference)
     if one.seen is None:

@@ -27,6 +27,14 @@ class Recorded(NamedTuple):
     tar: str
 
 
+def tells(recorded: Iterable[Recorded], digest: str, tar: str) -> bool:
+    """Is one of these what is there? The tar is a chart's identity: the same in other bytes is no other chart.
+
+    digest: of the archive, or the manifest; tar: "" where the archive cannot be read.
+    """
+    return any(one.digest == digest or (tar and one.tar == tar) for one in recorded)
+
+
 Known = dict[tuple[str, str], list[Recorded]]
 
 

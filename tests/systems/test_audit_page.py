@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -27,7 +28,7 @@ def lines() -> list[Line]:
         images,
         bases,
     )
-    nothing = ("", "", "", (), (), {}, {})
+    nothing: Any = ("", "", "", (), (), {}, {})
     return [
         Line("hello", "1.4.1", f"oci://r.example.com/charts/hello:1.4.1@{digest('x')}", "recorded", *recorded),
         Line("hello", "1.4.0", "", "changed", *nothing),

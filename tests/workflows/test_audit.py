@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gzip
+import http.server
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline_steps.audit import audit
 from pipeline_steps.charts import archive
-from pipeline_steps.core import inspection, production
-from pipeline_steps.core.config import Config
+from pipeline_steps.core import auditing_index, inspection, production
+from pipeline_steps.core.config import Config, Release
 from pipeline_steps.core.errors import Conflict, EvidenceError, MachineError, UsageError
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
@@ -21,6 +26,7 @@ from pipeline_steps.repositories.oci import CONTENT, prepare
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.files import sha256
+from tests.support.chartmuseum import chartmuseum
 from tests.support.charts import packed, signed
 from tests.support.github import Github, github
 from tests.support.planting import Folder, Pages, Releases
@@ -97,7 +103,7 @@ def disagreeing(stored: dict[str, bytes]) -> None:
 
 
 def without_digest(stored: dict[str, bytes]) -> None:
-    stored[INDEX] = re.sub(rb"    digest: \w+\n", b"", stored[INDEX], count=1)
+    stored[INDEX] = re.sub(rb"(?m)^ *digest: \w+\n", b"", stored[INDEX], count=1)
 
 
 def hostile(stored: dict[str, bytes]) -> None:
@@ -219,9 +225,13 @@ def test_a_planted_fault_is_found_and_mended_without_a_guess(planter: Planter, a
 
 
 def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(planter: Planter, audited: Audited) -> None:
-    planter.change(doubled)
-    planter.change(unreadable)
-    assert audited.fix(planter.url) == 2
+    open_repository(planter.url, {}).publish(packed(version="0.9.0"))
+    planter.change(disagreeing)
+    planter.change(
+        lambda stored: stored.update({INDEX: stored[INDEX].replace(b": 0.9.0\n", b": 0.9.0\n    version: 1\n")})
+    )
+    assert audited.kinds(planter.url) == {"entry disagrees", "unreadable entry", "orphan file"}
+    assert audited.fix(planter.url) == 3
 
 
 def test_only_the_charts_named_are_looked_at(planter: Planter, audited: Audited) -> None:
@@ -272,6 +282,25 @@ def test_unknown_fields_and_comments_outlive_a_fix(planter: Planter, audited: Au
     assert b"appVersion" not in after
 
 
+def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_no_entry(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed())
+    audited = Audited(tmp_path)
+    audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.1.0")))
+    folder.change(missing)
+    folder.change(orphan)
+    assert audited.kinds(folder.url) == {"missing file"}
+    assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
+    assert open_repository(folder.url, {}).charts() == []
+
+
+def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
+    repository: Any = open_repository(planter.url, {})
+    before = repository.index()
+    open_repository(planter.url, {}).publish(NEXT)
+    assert auditing_index.findings(repository, before, {}, (), (), 1) == []
+
+
 def test_an_index_in_json_is_mended_too(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     entry = {"name": "hello", "version": "1.0.0", "apiVersion": "v2", "urls": ["hello-1.0.0.tgz"], "appVersion": "9"}
@@ -280,6 +309,58 @@ def test_an_index_in_json_is_mended_too(tmp_path: Path, audited: Audited) -> Non
     (folder.folder / "hello-1.0.0.tgz").write_bytes(packed().tgz)
     assert audited.kinds(folder.url) == {"entry disagrees"}
     assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
+
+
+@contextlib.contextmanager
+def browsed(folder: Path) -> Iterator[str]:
+    """The folder behind a web server, as anybody may read it."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_a_repository_that_is_only_read_is_looked_at_and_left_alone(tmp_path: Path, audited: Audited) -> None:
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed(), signed(packed()))
+    open_repository(folder.url, {}).publish(NEXT)
+    open_repository(folder.url, {}).publish(packed("other"))
+    with browsed(folder.folder) as url:
+        assert audited.kinds(url) == {"missing .prov"}
+        folder.change(disagreeing)
+        folder.change(lambda stored: stored.update({"other-1.0.0.tgz": OTHER.tgz}))
+        assert audited.kinds(url) == {"missing .prov", "entry disagrees", "other chart"}
+        with pytest.raises(UsageError, match="only read"):
+            audited.fix(url)
+
+
+def test_chartmuseum_is_looked_at_and_left_alone(audited: Audited) -> None:
+    with chartmuseum() as museum:
+        repository = open_repository(museum.url, {})
+        repository.publish(packed(), signed(packed()))
+        assert audited.kinds(museum.url) == set()
+        repository.publish(NEXT)
+        museum.files["hello-1.0.0.tgz"] = OTHER.tgz
+        assert audited.kinds(museum.url) == {"missing .prov", "wrong digest"}
+        assert audited.fix(museum.url) == 2
+
+
+def test_an_index_that_cannot_be_mended_in_place_is_left_as_it_is(tmp_path: Path, audited: Audited) -> None:
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed())
+    folder.change(lambda stored: stored.update({INDEX: re.sub(rb"(?m)^(  -|    )", rb"  \1", stored[INDEX])}))
+    assert audited.kinds(folder.url) == set(), "a list that is indented further is an index, too"
+    folder.change(without_digest)
+    before = (folder.folder / INDEX).read_bytes()
+    with pytest.raises(EvidenceError, match="nothing can be taken out of"):
+        audit(config=audited.config, state=audited.state, url=folder.url, fix=True)
+    assert (folder.folder / INDEX).read_bytes() == before
 
 
 # -- registries -------------------------------------------------------------------------------------------------
@@ -401,7 +482,7 @@ def test_an_index_that_lies_about_a_recorded_archive_is_corrected(line: Line) ->
     index.write_bytes(right.replace(line_digest(place.read_bytes()), b"0" * 64))
     assert line.run("audit").returncode == 4
     told = line.ok("audit", "--fix").stderr
-    assert "fix: put the recorded digest, which the archive has, into the index" in told
+    assert "fix: put the digest of the archive, which a record names, into the index" in told
     assert index.read_bytes() == right
     assert "nothing is wrong" in line.ok("audit", "--fix").stderr
 
@@ -414,6 +495,15 @@ def test_an_entry_of_a_recorded_archive_that_is_gone_makes_way_for_the_same_tar(
     assert "nothing is wrong" in line.ok("audit").stderr
     line.ok("promote", "--chart", "common")
     assert archive.tar_digest(place.read_bytes()) == archive.tar_digest(was)
+
+
+def test_the_same_tar_in_other_bytes_is_what_was_recorded(line: Line) -> None:
+    place, index = line.folder / "charts/common-1.0.0.tgz", line.folder / "charts/index.yaml"
+    was = place.read_bytes()
+    place.write_bytes(again := gzip.compress(gzip.decompress(was), 1))
+    assert "wrong digest: common 1.0.0" in line.run("audit").stderr
+    line.ok("audit", "--fix")
+    assert line_digest(again) in index.read_bytes() and "nothing is wrong" in line.ok("audit").stderr
 
 
 def test_a_plan_and_the_environment_mend_nothing(line: Line) -> None:
