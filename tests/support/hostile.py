@@ -130,7 +130,7 @@ def unloadable() -> Iterator[tuple[str, bytes, str]]:
         nested = zipped(tar(("a/charts/a.tgz", nested)))
     yield "thirty archives in each other", nested, "too many or too deep"
     almost = ((f"a/{n}", hashlib.shake_128(bytes([n])).digest(2**19) + bytes(4 * 2**20)) for n in range(22))
-    yield "almost 100 MiB", gzip.compress(tar(*almost, ("a/x/../y", b"")), 1), "contains .."
+    yield "almost 100 MiB, then a name with .. inside", gzip.compress(tar(*almost, ("a/x/../y", b"")), 1), "contains .."
     large = zipped(tar(*((f"a/{n}", hashlib.shake_128(bytes([n])).digest(2**18) + bytes(3 * 2**20)) for n in range(4))))
     yield (
         "archives that are large together",
