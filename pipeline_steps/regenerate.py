@@ -117,7 +117,7 @@ def _filled(repository: Repository, work: Callable[[], Report], asked: Mapping[s
 
 def tell(report: Report, what: str) -> None:
     """Say what came of it: what needs somebody's eyes line by line, the rest as counts."""
-    for line in report.withdrawn:
+    for line in (*report.withdrawn, *report.unmade):
         log.info("%s", line)
     for line in (*report.differs, *report.failed):
         log.warning("%s", line)

@@ -23,11 +23,13 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 class Report(NamedTuple):
     """What came of a regeneration or a migration. published, kept: how many; the others a line for each.
 
-    kept: were there before, with the same tar. differs: were there, and stay, with another tar than made now.
+    kept: were there before, with the same tar. unmade: are there, and stay, but cannot be made again to compare.
+    differs: were there, and stay, with another tar than made now.
     """
 
     published: list[str]
     kept: list[str]
+    unmade: list[str]
     differs: list[str]
     withdrawn: list[str]
     failed: list[str]
@@ -35,7 +37,7 @@ class Report(NamedTuple):
     @classmethod
     def empty(cls) -> Report:
         """Nothing yet."""
-        return cls([], [], [], [], [])
+        return cls([], [], [], [], [], [])
 
     @property
     def counts(self) -> dict[str, int]:
@@ -43,7 +45,14 @@ class Report(NamedTuple):
         return {field: len(lines) for field, lines in self._asdict().items()}
 
     def __str__(self) -> str:
-        words = ("published", "there before", "differ from what is published", "withdrawn", "failed")
+        words = (
+            "published",
+            "there before",
+            "there and not to be made again",
+            "differ from what is published",
+            "withdrawn",
+            "failed",
+        )
         return ", ".join(f"{len(lines)} {word}" for word, lines in zip(words, self, strict=True))
 
 

@@ -19,7 +19,10 @@ _AT_ONCE = 500
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """A version of a tag. ours: digest of the tar made; theirs: of the tar published; archive: of its .tgz."""
+    """A version of a tag. ours: digest of the tar made; theirs: of the tar published; archive: of its .tgz.
+
+    ours, theirs: "" for one that is published and cannot be made again.
+    """
 
     name: str
     version: str

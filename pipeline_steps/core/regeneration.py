@@ -160,7 +160,8 @@ class Regeneration:
         def publications() -> Iterator[Publication]:
             for version, made in _one_by_one(each, versions, _VERSIONS):
                 if isinstance(made, Unfit):
-                    self._failed(made)
+                    self._unmade(version, made)
+                    waiting.done((version.name, version.version))
                     tally.one()
                 elif self._plan:
                     self._planned(version, made)
@@ -205,10 +206,21 @@ class Regeneration:
     def _told(self, kept: Kept, tag: str, *, new: bool) -> None:
         self._done[kept.name, kept.version] = kept
         told = f"{kept.name} {kept.version}"
-        if kept.ours != kept.theirs:
+        if not kept.ours:
+            self.report.unmade.append(f"{told} ({tag}): could not be made again when it was looked at")
+        elif kept.ours != kept.theirs:
             self.report.differs.append(f"{told}: {tag} gives the tar {kept.ours}, published is {kept.theirs}")
         else:
             (self.report.published if new else self.report.kept).append(told)
+
+    def _unmade(self, version: Version, why: Unfit) -> None:
+        """A version that cannot be packaged: what is published stays, what is missing is a failure."""
+        there = self._there.digest(version.name, version.version)
+        if there is None:
+            self._failed(why)
+            return
+        self._done[version.name, version.version] = Kept(version.name, version.version, "", "", there)
+        self.report.unmade.append(f"{why.what} ({why.tag}): {why.reason}")
 
     def _failed(self, one: Unfit) -> None:
         self.report.failed.append(f"{one.what} ({one.tag}): {one.reason}")

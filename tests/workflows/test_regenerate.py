@@ -109,7 +109,7 @@ def test_every_tag_becomes_an_archive_and_a_second_run_changes_nothing(source: S
     assert stored(source.out) == first, "without what was remembered"
     source.release("web", "1.3.0")
     source.ok()
-    assert source.report() == {"published": 1, "kept": 6, "differs": 0, "withdrawn": 0, "failed": 0}
+    assert source.report() == {"published": 1, "kept": 6, "unmade": 0, "differs": 0, "withdrawn": 0, "failed": 0}
 
 
 def test_the_result_is_the_same_in_parts_by_workers_and_from_a_url(source: Source, tmp_path: Path) -> None:
@@ -164,6 +164,18 @@ def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(so
         assert "ring2 0.1.0 (ring2-0.1.0): charts/ring/Chart.yaml: the dependency ring2 leads back to" in done.stderr
         assert "torn-1.0.0" in done.stderr and "charts/torn/Chart.yaml" in done.stderr
         assert sorted(stored(source.out)) == ["index.yaml", "web-1.0.0.tgz"]
+
+
+def test_what_is_published_needs_not_be_made_again(source: Source) -> None:
+    source.release("old", "1.0.0", more="dependencies: [{name: x, version: ^1, repository: https://example.com}]\n")
+    theirs = packed("old", "1.0.0")
+    DirectoryRepository(source.out.as_uri()).publish(theirs)
+    for says in ("the dependency x ^1 is a range without a lock", "could not be made again when it was looked at"):
+        assert f"old 1.0.0 (old-1.0.0): {says}" in source.ok().replace("charts/old/Chart.lock: ", "")
+        assert source.report()["unmade"] == 1
+    (source.out / "index.yaml").unlink()
+    (source.out / "old-1.0.0.tgz").unlink()
+    assert source.run().returncode == 8, "now it is missing"
 
 
 def test_published_archives_win_and_what_differs_is_told(source: Source) -> None:
