@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline_steps.charts import archive
+from pipeline_steps.charts.derive import derive
 from pipeline_steps.core import verifying
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.record import encode
 from pipeline_steps.state.state import State
+from tests.support.charts import files
+from tests.support.records import Story
 from tests.support.registries import registry
 from tests.workflows.test_release import Line
 
@@ -163,3 +167,29 @@ def test_a_chart_in_a_registry_is_found_by_tag_and_by_digest(released: Line, hos
             verifying.fetch(wrong, NONE)
     with pytest.raises(UsageError):
         verifying.fetch(f"oci://{host}/charts/common", NONE)
+
+
+@pytest.mark.parametrize(
+    ("tested", "built", "said"),
+    [("a", "a", ""), ("b", "a", "changed  image:web is sha256:aaaa"), ("a", "c", "missing  image:web sha256:aaaa")],
+    ids=["whole", "other image tested", "no build"],
+)
+def test_images_are_links_by_digest(tmp_path: Path, tested: str, built: str, said: str) -> None:
+    """Records as the steps of a chart with an image write them."""
+    digests = {sign: f"sha256:{sign * 64}" for sign in "abc"}
+    snapshot_files = archive.Files(files(version="1.0.0-0.1.t0123456789ab"))
+    made = derive(snapshot_files, "1.0.0", {"values.yaml": {"image.tag": "1.0.0"}})
+    (tmp_path / "hello-1.0.0.tgz").write_bytes(made.archive.tgz)
+    story = Story(State(tmp_path / "state.jsonl"))
+    image = story.add("build_image", "web", "image", outputs={"image": f"r.example.com/web:k-1@{digests[built]}"})
+    inputs = {"image:web": digests[tested]}
+    tar = archive.pack(snapshot_files).tar_digest
+    snapshot = story.add("snapshot", "hello", "x", uses=[image.id], inputs=inputs, outputs={"tar": tar})
+    test = story.test("hello", "x", snapshot, "ci/a-values.yaml")
+    outputs = {"tar": made.archive.tar_digest, "image:web": f"r.example.com/web:1.0.0@{digests['a']}"}
+    parameters = {"version": "1.0.0", "changes": [msgspec.structs.asdict(change) for change in made.changes]}
+    uses = [snapshot.id, test.id]
+    story.add("promote", "hello", "x", uses=uses, inputs=inputs, outputs=outputs, parameters=parameters)
+    links = verifying.links(verifying.fetch((tmp_path / "hello-1.0.0.tgz").as_uri(), NONE), story.state)
+    broken = [str(link) for link in links if link.word != "holds"]
+    assert broken == [] if not said else [one for one in broken if one.startswith(said)], links
