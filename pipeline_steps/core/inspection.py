@@ -37,9 +37,8 @@ def inspect(url: str, config: Config, state: State, charts: Collection[str], job
         from pipeline_steps.core import auditing_oci
 
         known = auditing_records.known(state, config, url)
-        return Inspection(
-            repository, auditing_oci.findings(url, named(repository, charts), known, config.hosts, at_once), None
-        )
+        found = auditing_oci.findings(repository.url, named(repository, charts), known, config.hosts, at_once)
+        return Inspection(repository, found, None)
     classic = cast(Classic, repository)
     before = classic.index()
     known = auditing_records.known(state, config, url, auditing_index.digests(before, url))
