@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import logging
 
-from pipeline_steps.core import inspection, production, step
+from pipeline_steps.audits import inspection, production
+from pipeline_steps.audits.faults import by_kind
+from pipeline_steps.core import step
 from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.auditing import by_kind
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.core.options import Option

@@ -21,12 +21,13 @@ from functools import partial
 from typing import Any
 
 from pipeline_steps.ci.build import detect
-from pipeline_steps.core import migration, regeneration, selection, step
+from pipeline_steps.core import selection, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ChartFailed, UsageError
-from pipeline_steps.core.filling import Report, Wanted
 from pipeline_steps.core.options import Option
+from pipeline_steps.regeneration import migration, run
+from pipeline_steps.regeneration.filling import Report, Wanted
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.sources.git_mirror import is_url
@@ -74,7 +75,7 @@ def regenerate(
         work = partial(migration.migrate, old, first, wanted, plan=plan, again=again)
     else:
         work = partial(
-            regeneration.regenerate, first, config, wanted, source=source, patterns=charts, tags=tags, state=state,
+            run.regenerate, first, config, wanted, source=source, patterns=charts, tags=tags, state=state,
             jobs=jobs, plan=plan, again=again,
         )  # fmt: skip
     # The first repository of a channel is authoritative: the others get what it has.

@@ -12,7 +12,8 @@ Exits with 4 when a link does not hold. It checks by records: whoever may write 
 
 from __future__ import annotations
 
-from pipeline_steps.core import step, verifying
+from pipeline_steps.audits import chain
+from pipeline_steps.core import step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import EvidenceError, UsageError
@@ -38,11 +39,11 @@ def verify(*, config: Config, state: State, reference: str | None = None) -> Rec
     kinds, Temporary.
     """
     if not reference:
-        raise UsageError("verify which chart?", advice=verifying.ADVICE)
+        raise UsageError("verify which chart?", advice=chain.ADVICE)
     key = make_key("verify", FORMAT, parameters={"reference": reference}, content=None, consumed={})
     with attempt(state, step="verify", subject="verify", key=key, parameters={"reference": reference}) as trial:
-        chart = verifying.fetch(reference, config)
-        links = verifying.links(chart, state)
+        chart = chain.fetch(reference, config)
+        links = chain.links(chart, state)
         trial.parameters["links"] = [str(link) for link in links]
         broken = [link.what for link in links if link.word != "holds"]
         if broken:

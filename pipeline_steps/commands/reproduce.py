@@ -24,7 +24,7 @@ from pipeline_steps.core.checkout import opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.core.options import Option, parse
-from pipeline_steps.core.reproduction import Outcome
+from pipeline_steps.reproduction.outcome import Outcome
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox.leave import leave
@@ -168,7 +168,7 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
     boundary.log.info("%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result)
     known = {each.id: each for each in state.records()}
     if record.step == "integration_test":
-        from pipeline_steps.core import retesting
+        from pipeline_steps.reproduction import retesting
 
         return retesting.integration_test(
             record, config, known, cluster=arguments.cluster, keep=arguments.keep, timeout=arguments.timeout
@@ -184,10 +184,10 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
             advice=f"run pipeline-steps {record.step} at revision {str(record.revision)[:12]}",
         )
     if record.step == "build_image":
-        from pipeline_steps.core import rebuilding
+        from pipeline_steps.reproduction import rebuilding
 
         return rebuilding.build_image(record, config, timeout=arguments.timeout)
-    from pipeline_steps.core import repacking
+    from pipeline_steps.reproduction import repacking
 
     return repacking.snapshot(record, config) if record.step == "snapshot" else repacking.promote(record, config, known)
 

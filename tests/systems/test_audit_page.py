@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from pipeline_steps.core.production import Line, Passed, written
+from pipeline_steps.audits.production import Line, Passed, written
 from tests.support.records import HOSTILE, digest
 from tests.systems.test_state_page import CHROMIUM, DESK, PHONE, Opened
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from pipeline_steps.audit import audit
+from pipeline_steps.audits import indexed, inspection, production
 from pipeline_steps.charts import archive
-from pipeline_steps.core import auditing_index, inspection, production
 from pipeline_steps.core.config import Config, Release
 from pipeline_steps.core.errors import Conflict, EvidenceError, MachineError, UsageError
 from pipeline_steps.oci.manifest import OCI_MANIFEST
@@ -298,7 +298,7 @@ def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
     repository: Any = open_repository(planter.url, {})
     before = repository.index()
     open_repository(planter.url, {}).publish(NEXT)
-    assert auditing_index.findings(repository, before, {}, (), (), 1) == []
+    assert indexed.findings(repository, before, {}, (), (), 1) == []
 
 
 def test_an_index_in_json_is_mended_too(tmp_path: Path, audited: Audited) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline_steps.audits import chain
 from pipeline_steps.charts import archive
 from pipeline_steps.charts.derive import derive
-from pipeline_steps.core import verifying
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.repositories.table import open_repository
@@ -140,12 +140,12 @@ def test_a_broken_link_is_named(released: Line, chart: str, tmp_path: Path, brok
             ids[record["id"]] = json.loads(line)["id"]
             file.write(line + b"\n")
     state = State(tmp_path / "state.jsonl")
-    links = verifying.links(verifying.fetch(chart, NONE), state)
+    links = chain.links(chain.fetch(chart, NONE), state)
     assert [str(link) for link in links if link.word != "holds" and str(link).startswith(said)], links
 
 
 def test_without_a_record_the_chain_ends(chart: str, tmp_path: Path) -> None:
-    links = verifying.links(verifying.fetch(chart, NONE), State(tmp_path / "state.jsonl"))
+    links = chain.links(chain.fetch(chart, NONE), State(tmp_path / "state.jsonl"))
     assert [link.word for link in links] == ["holds", "missing"]
 
 
@@ -164,9 +164,9 @@ def test_a_chart_in_a_registry_is_found_by_tag_and_by_digest(released: Line, hos
         assert "recorded this tar" in done.stdout
     for wrong in (f"oci://{host}/charts/common:9.0.0", f"{published.reference[:-64]}{'0' * 64}"):
         with pytest.raises(EvidenceError):
-            verifying.fetch(wrong, NONE)
+            chain.fetch(wrong, NONE)
     with pytest.raises(UsageError):
-        verifying.fetch(f"oci://{host}/charts/common", NONE)
+        chain.fetch(f"oci://{host}/charts/common", NONE)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,6 @@ def test_images_are_links_by_digest(tmp_path: Path, tested: str, built: str, sai
     parameters = {"version": "1.0.0", "changes": [msgspec.structs.asdict(change) for change in made.changes]}
     uses = [snapshot.id, test.id]
     story.add("promote", "hello", "x", uses=uses, inputs=inputs, outputs=outputs, parameters=parameters)
-    links = verifying.links(verifying.fetch((tmp_path / "hello-1.0.0.tgz").as_uri(), NONE), story.state)
+    links = chain.links(chain.fetch((tmp_path / "hello-1.0.0.tgz").as_uri(), NONE), story.state)
     broken = [str(link) for link in links if link.word != "holds"]
     assert broken == [] if not said else [one for one in broken if one.startswith(said)], links

@@ -10,7 +10,7 @@ from pipeline_steps.state.page import badge, document, labelled
 from pipeline_steps.toolbox.redact import redact
 
 if TYPE_CHECKING:
-    from pipeline_steps.core.production import Line
+    from pipeline_steps.audits.production import Line
 
 _BADGES = {"recorded": "passed", "changed": "failed", "no record": "incomplete"}
 

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+from pipeline_steps.audits import faults
+from pipeline_steps.audits.faults import Facts, Finding, Fix, Refused, Seen
+from pipeline_steps.audits.records import Known, Recorded, tells
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.core import auditing
-from pipeline_steps.core.auditing import Facts, Finding, Fix, Refused, Seen
-from pipeline_steps.core.auditing_records import Known, Recorded, tells
 from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.index_rows import Row
@@ -77,11 +77,11 @@ def findings(
         return [Finding("unreadable index", "", "", error.what, error.where)]
     files = repository.files()
     wanted = [row for row in rows if not charts or row.chart in charts]
-    looks = list(auditing.many(lambda row: _look(repository, row, files), wanted, jobs))
+    looks = list(faults.many(lambda row: _look(repository, row, files), wanted, jobs))
     loose = _loose(rows, files or {}, charts)
     if loose:  # what was published since the index was read has an entry by now
         loose = sorted({*loose}.intersection(_loose(_again(repository, where), files or {}, charts)))
-    orphans = list(auditing.many(lambda name: _orphan(repository, name), loose, jobs))
+    orphans = list(faults.many(lambda name: _orphan(repository, name), loose, jobs))
     found = [finding for stock in _stocks(looks, orphans, known, withdrawn) for finding in _judged(stock)]
     return [*found, *_strays(files or {}, charts)]
 
@@ -119,12 +119,12 @@ def _look(repository: Classic, row: Row, files: Mapping[str, int] | None) -> Loo
     if tgz is None:
         return Look(row, None, False, f"there is no file {url}")
     signed = f"{_file(url, files)}.prov" in files if files is not None else repository.read(f"{url}.prov") is not None
-    return Look(row, auditing.seen(tgz, url), signed)
+    return Look(row, faults.seen(tgz, url), signed)
 
 
 def _orphan(repository: Classic, name: str) -> Orphan:
     tgz = repository.read(name if "://" in name else quote(name, safe="/+"))
-    return Orphan(name, auditing.seen(tgz, name) if tgz is not None else Refused("", "it went away meanwhile"))
+    return Orphan(name, faults.seen(tgz, name) if tgz is not None else Refused("", "it went away meanwhile"))
 
 
 def _file(url: str, files: Mapping[str, int]) -> str | None:
@@ -175,15 +175,15 @@ def _judged(stock: Stock) -> list[Finding]:
         if kept is not None:
             found += _entry(stock, kept)
     places = {version: same[0].row.where for version, same in by_version.items()}
-    found += auditing.versions_that_mislead(stock.chart, places)
+    found += faults.versions_that_mislead(stock.chart, places)
     signed = {version: same[0].signed for version, same in by_version.items() if isinstance(same[0].seen, Facts)}
-    found += auditing.without_provenance(stock.chart, signed, places)
+    found += faults.without_provenance(stock.chart, signed, places)
     found += _orphans(stock, by_version)
     unclear = any(finding.kind in _UNCLEAR and not finding.fix for finding in found)
     return [finding._replace(fix=None) for finding in found] if unclear else found
 
 
-def _finding(kind: auditing.Kind, look: Look, what: str, fix: Fix | None = None) -> Finding:
+def _finding(kind: faults.Kind, look: Look, what: str, fix: Fix | None = None) -> Finding:
     return Finding(kind, look.row.chart, look.row.version, what, look.row.where, fix)
 
 
@@ -237,7 +237,7 @@ def _fields(look: Look, there: Facts) -> Iterator[Finding]:
     if not look.row.digest:
         fix = _corrected(look, there, "put it there")
         yield _finding("no digest", look, "nobody can see whether its archive changes", fix)
-    fields = auditing.disagreements(look.row.fields, there)
+    fields = faults.disagreements(look.row.fields, there)
     if fields:
         fix = _corrected(look, there, "write what its Chart.yaml says")
         yield _finding("entry disagrees", look, f"its Chart.yaml has another {', '.join(fields)}", fix)

@@ -17,11 +17,11 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.core import packaging
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import Conflict, EvidenceError, PipelineError, UsageError
-from pipeline_steps.core.filling import Report, Standing, Wanted, adopt, emptied, index_of
-from pipeline_steps.core.ledger import Kept, Ledger
-from pipeline_steps.core.remaking import Settings, Unfit, Version
 from pipeline_steps.core.tagged import Names, Said
-from pipeline_steps.core.tally import Tally
+from pipeline_steps.regeneration.filling import Report, Standing, Wanted, adopt, emptied, index_of
+from pipeline_steps.regeneration.ledger import Kept, Ledger
+from pipeline_steps.regeneration.remaking import Settings, Unfit, Version
+from pipeline_steps.regeneration.tally import Tally
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Publication, Published, Repository
 from pipeline_steps.repositories.transfer import publish_many
@@ -34,7 +34,7 @@ from pipeline_steps.toolbox.crew import crew
 
 log = logging.getLogger(__name__)
 
-WORKER = "pipeline_steps.core.remaking:Remaker"
+WORKER = "pipeline_steps.regeneration.remaking:Remaker"
 #: Raise it when the same tag gives other archives than before: what was remembered is then looked at again.
 FORMAT = 1
 #: Tags and versions that a worker gets at once; fewer versions than this are made in this process.

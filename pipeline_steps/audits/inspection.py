@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple, cast
 
-from pipeline_steps.core import auditing, auditing_index, auditing_records
-from pipeline_steps.core.auditing import Finding
+from pipeline_steps.audits import faults, indexed, records
+from pipeline_steps.audits.faults import Finding
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import MachineError
 from pipeline_steps.repositories.repository import Classic, Repository
@@ -32,17 +32,17 @@ def inspect(url: str, config: Config, state: State, charts: Collection[str], job
     charts: names, none for all. Raises MachineError's kinds, Temporary, ConfigurationError.
     """
     repository = open_repository(url, config.hosts)
-    at_once = jobs or auditing.AT_ONCE
+    at_once = jobs or faults.AT_ONCE
     if not hasattr(repository, "rewrite"):
-        from pipeline_steps.core import auditing_oci
+        from pipeline_steps.audits import registry
 
-        known = auditing_records.known(state, config, url)
-        found = auditing_oci.findings(repository.url, named(repository, charts), known, config.hosts, at_once)
+        known = records.known(state, config, url)
+        found = registry.findings(repository.url, named(repository, charts), known, config.hosts, at_once)
         return Inspection(repository, found, None)
     classic = cast(Classic, repository)
     before = classic.index()
-    known = auditing_records.known(state, config, url, auditing_index.digests(before, url))
-    found = auditing_index.findings(classic, before, known, config.release.withdrawn, charts, at_once)
+    known = records.known(state, config, url, indexed.digests(before, url))
+    found = indexed.findings(classic, before, known, config.release.withdrawn, charts, at_once)
     return Inspection(repository, found, before)
 
 
@@ -66,7 +66,7 @@ def repair(inspection: Inspection) -> None:
     UsageError where indexes cannot be rewritten, EvidenceError where nothing can be put into this one.
     """
     repository = cast(Classic, inspection.repository)
-    after = auditing_index.repaired(inspection.before, inspection.fixable, f"{repository.url}/index.yaml")
+    after = indexed.repaired(inspection.before, inspection.fixable, f"{repository.url}/index.yaml")
     repository.rewrite(inspection.before, after)
     if repository.index() != after:
         raise MachineError("the index reads differently from what was just written", where=repository.url)

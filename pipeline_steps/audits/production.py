@@ -10,10 +10,10 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from pipeline_steps.audits import faults, inspection, records
+from pipeline_steps.audits.records import Recorded
 from pipeline_steps.charts import version as versions_of
-from pipeline_steps.core import auditing, auditing_records, inspection
 from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.auditing_records import Recorded
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import UsageError
 from pipeline_steps.evidence.store import hexadecimal
@@ -105,10 +105,10 @@ def _digests(line: Line) -> set[str]:
 
 def written(found: Sequence[Line], form: str, *, about: str) -> str:
     """A report in one of FORMS."""
-    from pipeline_steps.core import production_forms
+    from pipeline_steps.audits import production_forms
 
     if form == "html":
-        from pipeline_steps.core.production_page import page
+        from pipeline_steps.audits.production_page import page
 
         return page(found, about)
     return {"table": production_forms.table, "csv": production_forms.csv, "json": production_forms.json}[form](found)
@@ -117,8 +117,8 @@ def written(found: Sequence[Line], form: str, *, about: str) -> str:
 def lines(url: str, config: Config, state: State, charts: Collection[str], jobs: int | None) -> list[Line]:
     """Every version of these charts (none: all) in the repository, newest first, with what is recorded of it."""
     repository = open_repository(url, config.hosts)
-    listed = _listed(repository, charts, jobs or auditing.AT_ONCE)
-    known = auditing_records.known(state, config, url, [digest for _, _, digest in listed if digest])
+    listed = _listed(repository, charts, jobs or faults.AT_ONCE)
+    known = records.known(state, config, url, [digest for _, _, digest in listed if digest])
     state.about(one.record.content for recorded in known.values() for one in recorded)
     every = {record.id: record for record in state.records()}
     found = []
@@ -140,7 +140,7 @@ def _listed(repository: Repository, charts: Collection[str], jobs: int) -> list[
         by_version = sorted(wanted, key=lambda one: versions_of.order(one[1]), reverse=True)
         return sorted(by_version, key=lambda one: one[0])
     pairs = [(name, each) for name in inspection.named(repository, charts) for each in repository.versions(name)]
-    standing = auditing.many(lambda pair: repository.standing(*pair) or "", pairs, jobs)
+    standing = faults.many(lambda pair: repository.standing(*pair) or "", pairs, jobs)
     return [(*pair, reference.rpartition("@")[2]) for pair, reference in zip(pairs, standing, strict=True)]
 
 

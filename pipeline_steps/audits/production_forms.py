@@ -12,7 +12,7 @@ from pipeline_steps.state.chains import short
 from pipeline_steps.toolbox.redact import redact
 
 if TYPE_CHECKING:
-    from pipeline_steps.core.production import Line
+    from pipeline_steps.audits.production import Line
 
 _HEAD = ("chart", "version", "proof", "content", "revision", "approvers", "tests", "images")
 #: A cell that begins so is a formula to spreadsheets.

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.clusters.scenario import Scenario, values_files
-from pipeline_steps.core import packaging, repacking, scenario_runs, snapshots, testing
+from pipeline_steps.core import packaging, scenario_runs, snapshots, testing
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed, EvidenceError, PipelineError, UsageError
-from pipeline_steps.core.reproduction import Outcome, tools_that_differ
 from pipeline_steps.core.testing import Settings
+from pipeline_steps.reproduction import repacking
+from pipeline_steps.reproduction.outcome import Outcome, tools_that_differ
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 

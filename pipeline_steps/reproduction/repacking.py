@@ -15,8 +15,8 @@ from pipeline_steps.core import packaging
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
-from pipeline_steps.core.reproduction import Outcome, first_difference, how_many, inputs_that_differ, parts_of_chart
 from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.reproduction.outcome import Outcome, first_difference, how_many, inputs_that_differ, parts_of_chart
 from pipeline_steps.state.record import Record
 
 

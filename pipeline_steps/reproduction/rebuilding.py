@@ -15,14 +15,14 @@ from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import EvidenceError, MachineError, PipelineError, UsageError
 from pipeline_steps.core.recipe import Recipe
-from pipeline_steps.core.repacking import source_of
-from pipeline_steps.core.reproduction import Difference, Outcome, Part, first_difference, how_many, tools_that_differ
 from pipeline_steps.images import contents
 from pipeline_steps.images.contents import Image, Member
 from pipeline_steps.images.table import builder
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.reproduction.outcome import Difference, Outcome, Part, first_difference, how_many, tools_that_differ
+from pipeline_steps.reproduction.repacking import source_of
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
 

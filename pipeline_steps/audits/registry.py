@@ -10,11 +10,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pipeline_steps.audits import faults
+from pipeline_steps.audits.faults import Facts, Finding, Refused, Seen
+from pipeline_steps.audits.records import Known, tells
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.version import from_tag
-from pipeline_steps.core import auditing
-from pipeline_steps.core.auditing import Facts, Finding, Refused, Seen
-from pipeline_steps.core.auditing_records import Known, tells
 from pipeline_steps.core.errors import MachineError
 from pipeline_steps.oci import claim
 from pipeline_steps.oci.hosts import Host
@@ -49,7 +49,7 @@ def findings(url: str, charts: Collection[str], known: Known, hosts: Mapping[str
         if not tags:
             found.append(Finding("missing file", chart, "", "the registry has no tag of it", f"oci://{place}"))
         versions = {tag: version for tag in tags if (version := from_tag(tag))}
-        looked = list(auditing.many(lambda tag: _look(registry, place, tag, versions[tag]), sorted(versions), jobs))  # noqa: B023
+        looked = list(faults.many(lambda tag: _look(registry, place, tag, versions[tag]), sorted(versions), jobs))  # noqa: B023
         found += _judged(chart, looked, known)
         found += _others(chart, tags, versions, place)
     return found
@@ -72,7 +72,7 @@ def _look(registry: Registry, place: Reference, tag: str, version: str) -> Tagge
     if tgz is None:
         why = f"the registry has lost the layer {layers[0].digest}"
         return Tagged(version, reference, manifest.digest, None, signed, None, why)
-    seen = auditing.seen(tgz, reference)
+    seen = faults.seen(tgz, reference)
     return Tagged(version, reference, manifest.digest, seen, signed, _config(registry, place, manifest))
 
 
@@ -91,9 +91,9 @@ def _judged(chart: str, looked: Collection[Tagged], known: Known) -> Iterator[Fi
     for one in looked:
         yield from _tag(chart, one, known)
     places = {one.version: one.reference for one in looked}
-    yield from auditing.versions_that_mislead(chart, places)
+    yield from faults.versions_that_mislead(chart, places)
     signed = {one.version: one.signed for one in looked if isinstance(one.seen, Facts)}
-    yield from auditing.without_provenance(chart, signed, places)
+    yield from faults.without_provenance(chart, signed, places)
 
 
 def _tag(chart: str, one: Tagged, known: Known) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def _tag(chart: str, one: Tagged, known: Known) -> Iterator[Finding]:
         what = f"the tag holds the chart {one.seen.name} {one.seen.version}"
         yield Finding("other chart", chart, one.version, what, one.reference)
     else:
-        fields = auditing.disagreements(one.config or {}, one.seen)
+        fields = faults.disagreements(one.config or {}, one.seen)
         if fields:
             what = f"its Chart.yaml has another {', '.join(fields)} than its manifest's configuration"
             yield Finding("entry disagrees", chart, one.version, what, one.reference)

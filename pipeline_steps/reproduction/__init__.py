@@ -1,0 +1,1 @@
+"""What was recorded, made again and compared: what `reproduce` stands on."""
