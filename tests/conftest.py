@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline_steps.toolbox import redact
 from tests.support import machine
 
 
@@ -30,3 +31,11 @@ def _talk_as_before() -> Iterator[None]:
     yield
     logger.handlers[:], logger.propagate = before[:2]
     logger.setLevel(before[2])
+
+
+@pytest.fixture(autouse=True)
+def _secrets_as_before() -> Iterator[None]:
+    """What one test's login hides, like "wrong", may be an ordinary word of the next one's messages."""
+    before = set(redact._forms), redact._pattern
+    yield
+    redact._forms, redact._pattern = before

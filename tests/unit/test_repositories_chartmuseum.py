@@ -269,7 +269,7 @@ def test_a_login_is_that_of_hosts(museum: Museum) -> None:
     hosts = {museum.host: Host(username="ci", password="secret")}
     assert open_repository(museum.url, hosts).publish(packed())
     with pytest.raises(AccessRefused):
-        open_repository(museum.url, {museum.host: Host(username="ci", password="wrong")}).find("hello", "1.0.0")
+        open_repository(museum.url, {museum.host: Host(username="ci", password="not-this-one")}).find("hello", "1.0.0")
 
 
 def test_tokens_are_bought_from_the_server_it_names(museum: Museum) -> None:
