@@ -20,6 +20,8 @@ from pipeline_steps.toolbox import files, scratch
 OURS = ".pipeline"
 KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
 _AT_ONCE = 256
+#: Bytes of one file, and of all, that a tree keeps: what is asked for its digest is soon asked for its bytes.
+_SMALL, _KEPT = 64 * 2**10, 8 * 2**20
 
 
 class CommitTree:
@@ -31,6 +33,8 @@ class CommitTree:
         self.root = root
         self.revision = commit
         self.folder = folder
+        self._small: dict[str, bytes] = {}
+        self._room = _KEPT
 
     @functools.cached_property
     def _entries(self) -> dict[str, Entry]:
@@ -54,7 +58,21 @@ class CommitTree:
 
     def _contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         wanted = [self._entry(path) for path in dict.fromkeys(paths)]
-        yield from blobs(self.root, {entry.path: entry.id for entry in wanted})
+        yield from self._blobs(wanted)
+
+    def _blobs(self, wanted: Iterable[Entry]) -> Iterator[tuple[str, bytes]]:
+        """Name and bytes of each, those of small files read once."""
+        asked: dict[str, str] = {}
+        for entry in wanted:
+            if entry.id in self._small:
+                yield entry.path, self._small[entry.id]
+            else:
+                asked[entry.path] = entry.id
+        for path, data in blobs(self.root, asked):
+            if len(data) <= min(_SMALL, self._room):
+                self._small[asked[path]] = data
+                self._room -= len(data)
+            yield path, data
 
     def _entry(self, path: str) -> Entry:
         entry = self.entries().get(path)
@@ -104,7 +122,7 @@ class CheckoutTree(CommitTree):
 
     def _contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         wanted = [self._entry(path) for path in dict.fromkeys(paths)]
-        yield from blobs(self.root, {entry.path: entry.id for entry in wanted if entry.id})
+        yield from self._blobs(entry for entry in wanted if entry.id)
         changed = [entry for entry in wanted if not entry.id]
         for start in range(0, len(changed), _AT_ONCE):
             yield from self._stored(changed[start : start + _AT_ONCE])

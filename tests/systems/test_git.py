@@ -153,6 +153,17 @@ def test_the_base_is_taken_from_the_remote_branch(repo: Repo, tmp_path: Path) ->
         Git(clone.root).base("nowhere")
 
 
+def test_a_small_file_is_asked_for_once_a_large_one_again(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.put("large", b"x" * (64 * 1024 + 1))
+    repo.commit()
+    tree = Git(repo.root).tree(None, "")
+    assert tree.digests(["a.txt", "large"])["a.txt"] == files.sha256(b"one\n")
+    monkeypatch.setenv("PATH", "")
+    assert tree.read(["a.txt"]) == {"a.txt": b"one\n"}
+    with pytest.raises(MachineError, match="git is not installed"):
+        tree.read(["large"])
+
+
 def test_a_tag_says_when_it_was_made_else_when_its_commit_was(repo: Repo) -> None:
     repo.git("tag", "light")
     dated = {**os.environ, "GIT_COMMITTER_DATE": "2026-02-03T04:05:06+02:00"}
