@@ -176,4 +176,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "report": EVERY,
     "tag_release": (*EVERY, "helm", "snapshot images", "snapshot charts", "production images", "production charts"),
     "promote": (*EVERY, "helm", "snapshot images", "snapshot charts", "production images", "production charts"),
+    "regenerate": (*EVERY, "production charts"),
+    "audit": (*EVERY, "production charts"),
+    "verify": (*EVERY, "production charts"),
 }
