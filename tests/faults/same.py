@@ -4,6 +4,8 @@ entries, helm."""
 from __future__ import annotations
 
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,20 +63,23 @@ def everywhere(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def _chain(world: World, way: Way) -> str:
     world.back(STEPS[0])
-    before = way.before
+    before, more = way.before, dict(way.more)
     if way.shuffled:
         _shuffle(world.root)
     if way.other_user:
         world.root.parent.chmod(0o755)
         subprocess.run(["chown", "-R", "nobody:nogroup", world.root], check=True)
         before = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+        base, packages = _reachable(world.root.parent)
+        world.python = str(base / "bin" / Path(sys.executable).resolve().name)
+        more |= {"PYTHONPATH": f"{world.code}:{packages}", "LD_LIBRARY_PATH": str(base / "lib")}
     world.helm_major, major = way.helm, world.helm_major
     try:
         for number, step in enumerate(STEPS):
             if step.before and number:
                 step.before(world)
             for _ in range(way.again):
-                done = world.run(step, *before, cwd=world.source / way.cwd, more=way.more)
+                done = world.run(step, *before, cwd=world.source / way.cwd, more=more)
                 if done.returncode:
                     return f"{step.name} exits {done.returncode}: {done.stderr.strip()[-500:]}"
             if wrong := difference(world.expected[step.name], world.outcome()):
@@ -83,7 +88,16 @@ def _chain(world: World, way: Way) -> str:
                 return f"{step.name}: the state has mode {world.state.stat().st_mode & 0o777:o}"
         return ""
     finally:
-        world.helm_major = major
+        world.helm_major, world.python = major, sys.executable
+
+
+def _reachable(folder: Path) -> tuple[Path, Path]:
+    """This Python and its packages where every account can reach them: they may lie in a closed home."""
+    base, packages = folder / "python", folder / "packages"
+    for source, target in ((sys.base_prefix, base), (sysconfig.get_path("purelib"), packages)):
+        target.mkdir(exist_ok=True)
+        subprocess.run(["mount", "--bind", source, target], check=True)  # in the mounts that are ours alone
+    return base, packages
 
 
 def _shuffle(root: Path) -> None:

@@ -98,6 +98,7 @@ class World:
         self.kept = folder / "kept"
         self.code = code
         self.helm_major = helm_major
+        self.python = sys.executable
         self.steps = steps
         self.source = self.root / "source"
         self.state = self.source / ".pipeline/state.jsonl"
@@ -137,7 +138,7 @@ class World:
         }
 
     def command(self, step: Step) -> list[str]:
-        return [sys.executable, "-m", "pipeline_steps", *(word.format(root=self.root) for word in step.words)]
+        return [self.python, "-m", "pipeline_steps", *(word.format(root=self.root) for word in step.words)]
 
     def run(
         self, step: Step, *before: str, cwd: Path | None = None, more: Mapping[str, str] | None = None
