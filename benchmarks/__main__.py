@@ -9,13 +9,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
 from benchmarks import index, package, regenerate, state
 from benchmarks.job import Job
-from benchmarks.rows import Row, once, table, timed
+from benchmarks.rows import Row, measured, once, table, timed
 from tools.machine import say
 
 
@@ -59,31 +58,32 @@ def start_up(rounds: int) -> list[Row]:
     return rows
 
 
+def jobs(folder: Path) -> list[Row]:
+    """The main job, and its steps when nothing is left to do."""
+    job = Job(folder)
+    with job.sandbox():
+        return [main_job(job, 3), *nothing_to_do(job, 9)]
+
+
+#: What is measured besides the start, each in a folder of its own.
+PARTS = {
+    "state and evidence": state.rows,
+    "a whole repository from tags": regenerate.rows,
+    "a version more in a large index": index.rows,
+    "packaging and publishing one chart": package.rows,
+    "main job, 4 rounds each way, and steps with nothing to do": jobs,
+}
+
+
 def main() -> int:
     if "KUBECONFIG" not in os.environ:
         raise SystemExit("benchmarks need an engine and a node: make bench")
     # An installed package has its bytecode; one that may not write it would be compiled anew by every process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows = start_up(15)
-    with tempfile.TemporaryDirectory(prefix="bench-state-") as folder:
-        say("benchmarks: state and evidence")
-        rows += state.rows(Path(folder))
-    with tempfile.TemporaryDirectory(prefix="bench-regenerate-") as folder:
-        say("benchmarks: a whole repository from tags")
-        rows += regenerate.rows(Path(folder))
-    with tempfile.TemporaryDirectory(prefix="bench-index-") as folder:
-        say("benchmarks: a version more in a large index")
-        rows += index.rows(Path(folder))
-    with tempfile.TemporaryDirectory(prefix="bench-package-") as folder:
-        say("benchmarks: packaging and publishing one chart")
-        rows += package.rows(Path(folder))
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        job = Job(Path(folder))
-        with job.sandbox():
-            say("benchmarks: main job, 4 rounds each way")
-            rows.append(main_job(job, 3))
-            say("benchmarks: steps with nothing to do")
-            rows += nothing_to_do(job, 9)
+    for about, part in PARTS.items():
+        say(f"benchmarks: {about}")
+        rows += measured(part)
     print(table(rows))
     return 0 if all(row.holds for row in rows) else 1
 

@@ -12,11 +12,10 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.rows import Row, table
+from benchmarks.rows import Row, alone
 from tests.support.charts import packed
 from tests.support.helms import helm
 
@@ -125,13 +124,5 @@ def process(*argv: str) -> tuple[float, float]:
     return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
-def main() -> int:
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    with tempfile.TemporaryDirectory(prefix="bench-index-") as folder:
-        found = rows(Path(folder))
-    print(table(found))
-    return 0 if all(row.holds for row in found) else 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone(rows))

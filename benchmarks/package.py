@@ -9,10 +9,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from benchmarks.rows import Row, alternately, once, table
+from benchmarks.rows import Row, alone, alternately, once
 from pipeline_steps.charts import archive
 from tests.support.gits import Repo
 from tests.support.helms import helm
@@ -87,13 +86,5 @@ class Chart:
         self.run(self.helm, "push", archived, f"oci://{self.host}/theirs", "--plain-http")
 
 
-def main() -> int:
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    with tempfile.TemporaryDirectory(prefix="bench-package-") as folder:
-        found = rows(Path(folder))
-    print(table(found))
-    return 0 if all(row.holds for row in found) else 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone(rows))

@@ -14,13 +14,12 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 from benchmarks import tagged_charts
-from benchmarks.rows import Row, once, table
+from benchmarks.rows import Row, alone, once
 
 CHARTS, VERSIONS = 60, 50
 #: Sizes of the index at which the loop is measured, as parts of the whole, and how many versions at each.
@@ -174,12 +173,5 @@ def per_version(folder: Path) -> dict[int, float]:
     return {size: statistics.median(each) for size, each in times.items()}
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="bench-regenerate-") as folder:
-        found = rows(Path(folder))
-    print(table(found))
-    return 0 if all(row.holds for row in found) else 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone(rows))

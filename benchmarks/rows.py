@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 
@@ -46,6 +49,21 @@ def once(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def alone(rows: Callable[[Path], list[Row]]) -> int:
+    """Print the table of one benchmark, measured in a folder of its own; 1 when a ratio is above its limit, else 0."""
+    # An installed package has its bytecode; one that may not write it would be compiled anew by every process.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    found = measured(rows)
+    print(table(found))
+    return 0 if all(row.holds for row in found) else 1
+
+
+def measured(rows: Callable[[Path], list[Row]]) -> list[Row]:
+    """The rows of a benchmark that wants a folder, which is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return rows(Path(folder))
 
 
 def table(rows: list[Row]) -> str:

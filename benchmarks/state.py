@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import Row, alternately, once, table
+from benchmarks.rows import Row, alone, alternately, once
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.evidence.store import Store, hexadecimal
 from pipeline_steps.evidence.table import open_store
@@ -202,12 +202,5 @@ def lay(path: Path) -> None:
     path.touch()
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="bench-state-") as folder:
-        found = rows(Path(folder))
-    print(table(found))
-    return 0 if all(row.holds for row in found) else 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone(rows))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from pipeline_steps.audits.production import Line, Passed, written
+from tests.support.browser import DESK, PHONE, Opened, chromium
 from tests.support.records import HOSTILE, digest
-from tests.systems.test_state_page import CHROMIUM, DESK, PHONE, Opened
 
 
 def lines() -> list[Line]:
@@ -39,10 +39,8 @@ def lines() -> list[Line]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

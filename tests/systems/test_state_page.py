@@ -8,22 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
 from pipeline_steps.state.state import State
+from tests.support.browser import DESK, PHONE, Opened, chromium
 from tests.support.records import HOSTILE, REASON, story
-
-CHROMIUM = "/usr/bin/chromium"
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +28,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "pipeline_steps", "state", "html", "--state", str(folder / "state.jsonl")]
     subprocess.run(command, check=True, capture_output=True)
     return folder / "state.html"
-
-
-class Opened:
-    """A page in a window, and everything that the browser complained of or asked for."""
-
-    def __init__(self, browser: Browser, file: Path, size: dict[str, int], scheme: str = "light") -> None:
-        context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        self.page: Page = context.new_page()
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(file.as_uri())
-
-    def colour(self, of: str) -> str:
-        return str(self.page.evaluate("name => getComputedStyle(document.querySelector(name)).backgroundColor", of))
 
 
 def test_it_loads_nothing_and_complains_of_nothing(browser: Browser, written: Path) -> None:

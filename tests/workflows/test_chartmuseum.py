@@ -6,10 +6,7 @@ ChartMuseum is a double (tests/support/chartmuseum.py); git and both helms are r
 from __future__ import annotations
 
 import copy
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,8 @@ import pytest
 
 from tests.support.chartmuseum import Museum, chartmuseum
 from tests.support.charts import packed
-from tests.support.gits import Repo
 from tests.support.helms import helm
+from tests.support.one_chart import OneChart
 
 PIPELINE = """\
 charts: [{{path: charts/common, tests: {{none: "tested through its dependents"}}}}]
@@ -28,37 +25,14 @@ channels:
   production: {{charts: "{url}/stable"}}
 hosts: {{"{host}": {{username: ci, password: "${{MUSEUM}}"}}}}
 """
-CHART = "apiVersion: v2\nname: common\nversion: 1.0.0\n"
-MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 
 
-class Line:
-    """A checkout with one chart, and the command line on it."""
+class Line(OneChart):
+    """A checkout with one chart, whose channels are in `museum`."""
 
     def __init__(self, folder: Path, museum: Museum) -> None:
-        self.folder, self.museum = folder, museum
-        self.repo = Repo(folder / "source", folder / "gitconfig")
-        self.repo.put("pipeline.yaml", PIPELINE.format(url=museum.url, host=museum.host))
-        self.repo.put("charts/common/Chart.yaml", CHART)
-        self.repo.put("charts/common/templates/map.yaml", MAP)
-        self.repo.commit()
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        path = f"{helm(4).parent}:{os.environ['PATH']}"
-        environment = {"PATH": path, "HOME": str(self.folder), "MUSEUM": "secret"}
-        environment["GIT_CONFIG_GLOBAL"] = str(self.repo.config)
-        command = [sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
-
-    def ok(self, *words: str) -> subprocess.CompletedProcess[str]:
-        done = self.run(*words)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def output(self, step: str) -> str:
-        lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
-        found = [record["outputs"]["chart"] for record in map(json.loads, lines) if record["step"] == step]
-        return str(found[-1])
+        super().__init__(folder, PIPELINE.format(url=museum.url, host=museum.host), {"MUSEUM": "secret"})
+        self.museum = museum
 
     def storage(self) -> tuple[Any, Any]:
         return copy.deepcopy(self.museum.files), copy.deepcopy(self.museum.index)

@@ -17,6 +17,7 @@ from tests.support.charts import packed
 from tests.support.github import WRITE, Fault, Github, Request, github
 from tests.support.gits import Repo
 from tests.support.helms import helm
+from tests.support.one_chart import CHART, MAP
 
 PIPELINE = """\
 charts: [{{path: charts/common, tests: {{none: "tested through its dependents"}}}}]
@@ -24,8 +25,6 @@ channels:
   snapshot: {{charts: "{folder}"}}
   production: {{charts: "github-releases:official/charts"}}
 """
-CHART = "apiVersion: v2\nname: common\nversion: 1.0.0\n"
-MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 
 
 def step(repo: Repo, hub: Github, *words: str) -> subprocess.Popen[str]:

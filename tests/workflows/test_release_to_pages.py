@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import functools
 import http.server
-import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ import pytest
 from pipeline_steps.toolbox import clock
 from tests.support.gits import Repo, bare
 from tests.support.helms import helm
+from tests.support.one_chart import OneChart
 
 PIPELINE = """\
 charts: [{{path: charts/common, tests: {{none: "tested through its dependents"}}}}]
@@ -28,8 +26,6 @@ channels:
   snapshot: {{charts: "{url}#snapshots"}}
   production: {{charts: "{url}"}}
 """
-CHART = "apiVersion: v2\nname: common\nversion: 1.0.0\n"
-MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 SSH = """\
 #!/bin/sh
 for word; do before=$command; command=$word; done
@@ -37,35 +33,14 @@ test "$before" = git@pages.example.com && exec sh -c "$command"
 """
 
 
-class Line:
-    """A checkout with one chart, and the command line on it; pages: the repository that the channels are in."""
+class Line(OneChart):
+    """A checkout with one chart; pages: the repository that the channels are in."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.pages = bare(folder / "pages.git")
         self.url = f"git+ssh://git@pages.example.com{self.pages}"
-        self.repo = Repo(folder / "source", folder / "gitconfig")
-        self.repo.put("pipeline.yaml", PIPELINE.format(url=self.url))
-        self.repo.put("charts/common/Chart.yaml", CHART)
-        self.repo.put("charts/common/templates/map.yaml", MAP)
-        self.repo.commit()
+        super().__init__(folder, PIPELINE.format(url=self.url), {"GIT_SSH_COMMAND": f"{folder}/bin/ssh"})
         self.repo.put("../bin/ssh", SSH, executable=True)
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": f"{helm(4).parent}:{os.environ['PATH']}", "HOME": str(self.folder)}
-        environment |= {"GIT_CONFIG_GLOBAL": str(self.repo.config), "GIT_SSH_COMMAND": f"{self.folder}/bin/ssh"}
-        command = [sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
-
-    def ok(self, *words: str) -> subprocess.CompletedProcess[str]:
-        done = self.run(*words)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def output(self, step: str) -> str:
-        lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
-        found = [record["outputs"]["chart"] for record in map(json.loads, lines) if record["step"] == step]
-        return str(found[-1])
 
     def git(self, *arguments: str) -> str:
         ran = subprocess.run(["git", *arguments], cwd=self.pages, capture_output=True, text=True, check=True)
