@@ -36,6 +36,9 @@ CHART = "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n"
 MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 #: Fields of a record that an undisturbed and a repeated run share.
 SAME = ("step", "subject", "key", "content", "parameters", "inputs", "outputs", "result", "revision")
+#: Parameters that say how the image was come by, not which it is. A step that was killed between the push and its
+#: record finds its image there when it is asked again, and says that it took it and cannot tell how it was built.
+HOW = ("taken", "reproducible")
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline_steps"
 
 
@@ -237,7 +240,9 @@ def standing(lines: Sequence[bytes]) -> list[str]:
     """The verdicts that nothing supersedes, read without the library's own code."""
     records = [json.loads(line) for line in lines if line]
     gone = {identity for record in records for identity in record.get("supersedes", ())}
-    verdicts = (r for r in records if r["id"] not in gone and r["result"] in ("passed", "failed", "refused"))
+    verdicts = [r for r in records if r["id"] not in gone and r["result"] in ("passed", "failed", "refused")]
+    for verdict in verdicts:
+        verdict["parameters"] = {k: v for k, v in verdict.get("parameters", {}).items() if k not in HOW}
     return sorted(json.dumps({name: record.get(name) for name in SAME}, sort_keys=True) for record in verdicts)
 
 
