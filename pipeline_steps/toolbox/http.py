@@ -1,8 +1,6 @@
 """HTTP for the clients of foreign systems: kept connections, TLS, proxies, byte caps, retries within a budget.
 
-It stands on http.client, not on urllib3: a step that only asks whether its artifact is still there must be done
-in 100 ms, and importing urllib3 alone takes 85 ms on the machine where http.client takes 28 ms.
-
+How one connection speaks stands in `connection`. ssl is imported where a URL asks for TLS.
 What a status means is the caller's to judge (`refusal` has the usual words); logins live in the clients.
 """
 
@@ -12,23 +10,22 @@ import base64
 import contextlib
 import errno
 import functools
-import http.client
-import io
 import logging
 import os
-import random
 import socket
-import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from pipeline_steps.core.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
 from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.connection import Answer, Connection, NotHttp, Slow, Tunnel, Unsendable
 from pipeline_steps.toolbox.redact import redact
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +39,8 @@ BUDGET = 120.0
 TIMEOUT = 30.0
 #: Seconds of the longest pause before a try that no server asked for.
 LONGEST = 30.0
-#: Bytes a second an answer must bring on average once it is slow: who sends one byte a second would hold us for ever.
-SLOWEST = 16 * 1024
 #: Bytes an answer kept in memory may have.
 CAP = 32 * 2**20
-_BLOCK = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL})
 
@@ -106,7 +100,7 @@ class Client:
         self._ca_file = ca_file
         self._timeout = timeout
         self._later = later or (lambda answer: temporary(answer, explain) if answer.status in TEMPORARY else None)
-        self._idle: dict[str, list[http.client.HTTPConnection]] = {}
+        self._idle: dict[str, list[Connection]] = {}
         self._lock = threading.Lock()
 
     def request(
@@ -181,54 +175,47 @@ class Client:
             if connection is not None:
                 try:
                     answer = _send(connection, method, url, headers, body)
-                except (http.client.HTTPException, OSError):
+                except (NotHttp, OSError):
                     connection.close()  # the server closed it while it was idle; says nothing about the server now
                     connection = None
             if connection is None:
                 connection = self._open(url)
-                connection.response_class = functools.partial(_Paced, timeout=self._timeout)  # type: ignore[assignment]
                 try:
                     answer = _send(connection, method, url, headers, body)
                 except BaseException:
                     connection.close()
                     raise
             try:
-                data = _read(answer, method, url, sink, cap)
+                data = _read(answer, url, sink, cap)
             except BaseException:
-                answer.close()
                 connection.close()
                 raise
-            if answer.will_close:
-                connection.close()
-            else:
+            if answer.kept:
                 self._keep(key, connection)
-            return Response(method, url, answer.status, {k.lower(): v for k, v in answer.getheaders()}, data)
+            else:
+                connection.close()
+            return Response(method, url, answer.status, answer.headers, data)
 
-    def _kept(self, key: str) -> http.client.HTTPConnection | None:
+    def _kept(self, key: str) -> Connection | None:
         with self._lock:
             idle = self._idle.get(key)
             return idle.pop() if idle else None
 
-    def _keep(self, key: str, connection: http.client.HTTPConnection) -> None:
+    def _keep(self, key: str, connection: Connection) -> None:
         with self._lock:
             self._idle.setdefault(key, []).append(connection)
 
-    def _open(self, url: str) -> http.client.HTTPConnection:
+    def _open(self, url: str) -> Connection:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        proxy = proxy_for(parts.scheme, parts.netloc.rpartition("@")[2])
-        if parts.scheme == "http":
-            if proxy:
-                return http.client.HTTPConnection(proxy.host, proxy.port, timeout=self._timeout)
-            return http.client.HTTPConnection(host, port, timeout=self._timeout)
-        if parts.scheme != "https":
+        if parts.scheme not in ("http", "https"):
             raise MachineError("is neither http nor https", where=shown(url))
-        context = trust(self._ca_file)
-        if not proxy:
-            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context)
-        connection = http.client.HTTPSConnection(proxy.host, proxy.port, timeout=self._timeout, context=context)
-        connection.set_tunnel(host, port, headers=proxy.headers)
-        return connection
+        secured = trust(self._ca_file) if parts.scheme == "https" else None
+        host, port = parts.hostname or "", parts.port or (443 if secured else 80)
+        proxy = proxy_for(parts.scheme, parts.netloc.rpartition("@")[2])
+        if proxy is None:
+            return Connection(host, port, timeout=self._timeout, secured=secured)
+        tunnel = Tunnel(host, port, proxy.headers) if secured else None
+        return Connection(proxy.host, proxy.port, timeout=self._timeout, secured=secured, tunnel=tunnel)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -241,80 +228,38 @@ class Client:
         self.close()
 
 
-class _Slow(TimeoutError):
-    """An answer that comes, but would never end."""
-
-
-class _Paced(http.client.HTTPResponse):
-    """An answer that must come to its end in time, however steadily it trickles, its status line and headers too."""
-
-    def __init__(self, sock: socket.socket, *args: Any, timeout: float, **more: Any) -> None:
-        super().__init__(sock, *args, **more)
-        self.fp = io.BufferedReader(_Pace(self.fp.detach(), timeout))
-
-
-class _Pace(io.RawIOBase):
-    """What a socket receives, until all reads together took twice `timeout` seconds and what SLOWEST allows."""
-
-    def __init__(self, raw: io.RawIOBase, timeout: float) -> None:
-        self._raw, self._began, self._patience, self._received = raw, time.monotonic(), 2 * timeout, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        taken = time.monotonic() - self._began
-        if taken > self._patience + self._received / SLOWEST:
-            raise _Slow(f"{self._received} bytes in {taken:.0f} s")
-        count = self._raw.readinto(buffer)
-        self._received += count or 0
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
 def _send(
-    connection: http.client.HTTPConnection,
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes | Path | None,
-) -> http.client.HTTPResponse:
+    connection: Connection, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None
+) -> Answer:
     parts = urlsplit(url)
-    path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     proxy = proxy_for("http", parts.netloc.rpartition("@")[2]) if parts.scheme == "http" else None
     if proxy:
-        path, headers = urlunsplit(parts._replace(fragment="")), {**headers, **proxy.headers}
-    with contextlib.ExitStack() as stack:
-        data: bytes | IO[bytes] | None = None
-        if isinstance(body, Path):
-            data = stack.enter_context(body.open("rb"))
-            headers = {**headers, "Content-Length": str(body.stat().st_size)}
-        else:
-            data = body
-        try:
-            connection.request(method, path, body=data, headers={"User-Agent": "pipeline-steps", **headers})
-        except (BrokenPipeError, ConnectionResetError) as error:
-            # A server that refuses an upload may answer and close before it has read all of it.
-            try:
-                return connection.getresponse()
-            except (http.client.HTTPException, OSError):
-                raise error
-    return connection.getresponse()
+        target, headers = urlunsplit(parts._replace(fragment="")), {**headers, **proxy.headers}
+    headers = {"Host": _host(url), "User-Agent": "pipeline-steps", **headers}
+    if not isinstance(body, Path):
+        return connection.request(method, target, headers, body, None if body is None else len(body))
+    with body.open("rb") as file:
+        return connection.request(method, target, headers, file, body.stat().st_size)
 
 
-def _read(answer: http.client.HTTPResponse, method: str, url: str, sink: IO[bytes] | None, cap: int) -> bytes:
-    """The body, or b"" when it went into `sink`. Raises MachineError over `cap`, IncompleteRead when it is cut."""
+def _host(url: str) -> str:
+    """What the Host header says of a URL: its port only where it is not the scheme's own (RFC 9110 §7.2)."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    name = f"[{host}]" if ":" in host else host if host.isascii() else host.encode("idna").decode()
+    return name if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f"{name}:{parts.port}"
+
+
+def _read(answer: Answer, url: str, sink: IO[bytes] | None, cap: int) -> bytes:
+    """The body, or b"" when it went into `sink`. Raises MachineError over `cap`, Cut when it ends early."""
     into_sink = sink is not None and answer.status in (200, 206)
     blocks: list[bytes] = []
     total = 0
-    promised = answer.length
     if into_sink and sink is not None:
         sink.seek(0)
         sink.truncate()
-    while block := answer.read(_BLOCK):
+    for block in answer.blocks():
         total += len(block)
         if total > cap:
             raise MachineError(f"the answer has more than {cap} bytes", where=shown(url))
@@ -322,8 +267,6 @@ def _read(answer: http.client.HTTPResponse, method: str, url: str, sink: IO[byte
             sink.write(block)
         else:
             blocks.append(block)
-    if method != "HEAD" and promised is not None and total < promised:
-        raise http.client.IncompleteRead(b"", promised - total)
     return b"".join(blocks)
 
 
@@ -354,6 +297,8 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
 @functools.cache
 def trust(ca_file: str | None) -> ssl.SSLContext:
     """What TLS connections trust: the machine's authorities, and those of `ca_file`. Raises MachineError."""
+    import ssl
+
     context = ssl.create_default_context()
     if ca_file:
         try:
@@ -365,37 +310,42 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn what sockets, TLS and http.client raise into errors of core/errors, with the URL."""
+    """Turn what sockets, TLS and connections raise into errors of core/errors, with the URL."""
     where = shown(url)
     try:
         yield
-    except ssl.SSLCertVerificationError as error:
-        raise MachineError(
-            f"its certificate is not trusted: {error.verify_message}",
-            where=where,
-            advice="name the authority's PEM file as ca_file in `hosts`",
-        ) from error
-    except ssl.SSLError as error:
-        plain = "it seems to speak plain HTTP: plain_http: true in `hosts`" if "VERSION" in str(error) else ""
-        raise MachineError(f"no TLS connection: {error.reason or error}", where=where, advice=plain) from error
-    except socket.gaierror as error:
-        raise Unreachable(f"unknown host: {error.strerror}", where=where, advice="check its name and DNS") from error
-    except _Slow as error:
+    except Slow as error:
         raise TryAgain(f"sends too slowly: {error}", where=where) from error
     except TimeoutError as error:
         raise TryAgain("no answer in time", where=where) from error
-    except (ConnectionError, http.client.IncompleteRead) as error:
-        if isinstance(error, OSError) and error.errno in _UNREACHABLE:
-            raise Unreachable(
-                f"does not answer: {error.strerror}", where=where, advice="is it running, is the port right?"
-            ) from error
-        raise TryAgain(f"the connection broke: {error or type(error).__name__}", where=where) from error
-    except http.client.HTTPException as error:
-        raise MachineError(f"does not speak HTTP: {type(error).__name__} {error}", where=where) from error
+    except NotHttp as error:
+        raise MachineError(f"does not speak HTTP: {error}", where=where) from error
+    except Unsendable as error:
+        raise MachineError(f"cannot be asked: {error}", where=where) from error
+    except socket.gaierror as error:
+        raise Unreachable(f"unknown host: {error.strerror}", where=where, advice="check its name and DNS") from error
     except OSError as error:
-        if error.errno in _UNREACHABLE:
-            raise Unreachable(f"does not answer: {error.strerror}", where=where) from error
-        raise MachineError(f"the connection failed: {error.strerror or error}", where=where) from error
+        raise _broken(error, where) from error
+
+
+def _broken(error: OSError, where: str) -> PipelineError:
+    """The error for a connection that failed, or that TLS refused."""
+    if type(error).__module__ == "ssl":  # loaded by whoever raised it
+        import ssl
+
+        if isinstance(error, ssl.SSLCertVerificationError):
+            what, advice = error.verify_message, "name the authority's PEM file as ca_file in `hosts`"
+            return MachineError(f"its certificate is not trusted: {what}", where=where, advice=advice)
+        if isinstance(error, ssl.SSLError):
+            plain = "it seems to speak plain HTTP: plain_http: true in `hosts`" if "VERSION" in str(error) else ""
+            return MachineError(f"no TLS connection: {error.reason or error}", where=where, advice=plain)
+    if error.errno in _UNREACHABLE:
+        return Unreachable(
+            f"does not answer: {error.strerror}", where=where, advice="is it running, is the port right?"
+        )
+    if isinstance(error, ConnectionError):
+        return TryAgain(f"the connection broke: {error or type(error).__name__}", where=where)
+    return MachineError(f"the connection failed: {error.strerror or error}", where=where)
 
 
 def retrying(work: Callable[[], T], *, budget: float = BUDGET, longest: float = LONGEST) -> T:
@@ -411,6 +361,8 @@ def retrying(work: Callable[[], T], *, budget: float = BUDGET, longest: float = 
         if not budget:
             raise
         failures = iter([error])  # tenacity costs 50 ms to import: only the second try pays for it
+
+    import random
 
     import tenacity
 
