@@ -41,12 +41,13 @@ class Checkout:
 
     source: its system. folder: pipeline.yaml's folder relative to the source's root, "" for the root itself.
     tree: the files below `folder`. revision: full id of what it is, or is based on.
-    At a revision the charts and images are those that its own pipeline.yaml names.
+    At a revision the charts and images are those that its own pipeline.yaml names. What `source` has read already is
+    not read again.
     """
 
-    def __init__(self, config: Config, revision: str | None = None) -> None:
+    def __init__(self, config: Config, revision: str | None = None, source: Source | None = None) -> None:
         self.config = config
-        self.source: Source = open_source(config.root)
+        self.source: Source = source or open_source(config.root)
         below = config.root.relative_to(self.source.root).as_posix()
         self.folder = "" if below == "." else below
         self.tree: Tree = self.source.tree(revision, self.folder)
@@ -286,7 +287,8 @@ def opened(config: Config, revision: str | None = None) -> Checkout:
         return Checkout(config, revision)
     place = (id(config), revision)
     if place not in known:
-        known[place] = Checkout(config, revision)
+        source = next((each.source for each in known.values() if each.config is config), None)
+        known[place] = Checkout(config, revision, source)
     return known[place]
 
 

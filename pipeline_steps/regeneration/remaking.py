@@ -32,8 +32,8 @@ from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.sources.git_objects import Objects, ObjectsTree
-from pipeline_steps.sources.git_tree import ours
+from pipeline_steps.sources.git_objects import Objects
+from pipeline_steps.sources.git_tree import CommitTree, ours
 from pipeline_steps.sources.source import Entry, Tag
 
 
@@ -303,8 +303,8 @@ class Remaker:
         edited, _ = edit.apply(files, wanted, version.folder)
         return Files(edited, files.executables)
 
-    def _tree(self, version: Version) -> ObjectsTree:
-        return ObjectsTree(self._objects, version.tag.revision, self._settings.folder)
+    def _tree(self, version: Version) -> CommitTree:
+        return CommitTree(self._objects, version.tag.revision, self._settings.folder)
 
     def _closures(self, version: Version) -> Closures:
         """The closures of the tree at the version's tag, as its own pipeline.yaml has them."""
@@ -312,7 +312,7 @@ class Remaker:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  (it lives as long as its process)
     def _closures_at(self, revision: str) -> Closures:
-        tree = ObjectsTree(self._objects, revision, self._settings.folder)
+        tree = CommitTree(self._objects, revision, self._settings.folder)
         written = self._settings.written_in
         if written not in tree.entries():
             raise ConfigurationError(f"there is no {written}", where=revision[:12])

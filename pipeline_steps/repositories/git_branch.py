@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pipeline_steps.core.errors import AccessRefused, EvidenceError, MachineError, PipelineError, Temporary
 from pipeline_steps.oci.credentials import Login
 from pipeline_steps.sources import git_program as program
-from pipeline_steps.sources.git_tree import blobs
+from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.http import TryAgain
 
@@ -138,7 +138,8 @@ class GitBranch:
             (size,) = self._sizes([identity])
             if size > cap:
                 raise EvidenceError(f"a file has {size} bytes, more than {cap}", where=self.where)
-            return dict(blobs(self._root, {"": identity}, self._environment))[""]
+            with Objects(self._root, self._environment) as objects:
+                return objects.blobs([identity])[identity]
 
     def sizes(self, tip: Tip) -> dict[str, int]:
         """Path → bytes of every file. All files of the tip are fetched."""

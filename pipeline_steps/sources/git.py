@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline_steps.core.errors import Conflict, MachineError, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.export import write
-from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, ours
+from pipeline_steps.sources.git_objects import Objects
+from pipeline_steps.sources.git_tree import STATUS, CheckoutTree, CommitTree, changes, ours
 from pipeline_steps.sources.source import Tag, Tree
 from pipeline_steps.toolbox import clock
 
@@ -61,10 +62,16 @@ class Git:
 
     def tree(self, revision: str | None, folder: str) -> Tree:
         """The tree of `revision` below `folder`; None: the checkout as it stands."""
-        if revision is None:
+        if revision is not None:
+            return CommitTree(self._objects, self._full(revision), folder)
+        with program.begun(self.root, *STATUS, *([folder] if folder else [])) as status:
+            self._objects.begin()
             _, algorithm, commit, _ = self._facts
-            return CheckoutTree(self.root, commit, folder, algorithm)
-        return CommitTree(self.root, self._full(revision), folder)
+            return CheckoutTree(self._objects, commit, folder, algorithm, changes(status.output(), folder))
+
+    @functools.cached_property
+    def _objects(self) -> Objects:
+        return Objects(self.root)
 
     def export(self, revision: str, folder: str, destination: Path) -> None:
         """Write the files of a revision as they are stored; attributes of `git archive` do not apply."""

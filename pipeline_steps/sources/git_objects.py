@@ -9,6 +9,7 @@ import contextlib
 import functools
 import re
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +17,16 @@ from typing import NamedTuple
 
 from pipeline_steps.core.errors import ConfigurationError, MachineError
 from pipeline_steps.sources import git_program as program
-from pipeline_steps.sources.git_tree import KINDS, ours
-from pipeline_steps.sources.source import Entry
+from pipeline_steps.sources.source import Entry, Kind
 from pipeline_steps.toolbox import files, process
 
 #: Ids asked for at once: git reads them before it answers, and their lines must fit into a pipe.
 _AT_ONCE = 256
-#: How much is kept: bytes of files, and names in trees.
-_KEPT_BYTES, _KEPT_NAMES = 32 * 2**20, 100_000
+#: How much is kept: bytes of files, of one file, and names in trees.
+_KEPT_BYTES, _KEPT_FILE, _KEPT_NAMES = 32 * 2**20, 2**20, 100_000
 #: Bytes of an id → one name in a tree object: mode, name, id.
 _ROWS = {length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)}
+KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
 
 
 class Node(NamedTuple):
@@ -37,13 +38,18 @@ class Node(NamedTuple):
 
 
 class Objects:
-    """The objects of the repository at `root`, a checkout's top folder or a bare repository. Close it, or use `with`.
+    """The objects of the repository at `root`, a checkout's top folder or a bare repository; threads may share them.
+
+    env: of git, for objects that lie elsewhere. git is started by the first question, or by `begin`, and ends with
+    `close`, `with` or when nobody has this any more.
 
     Raises MachineError for an object that is not here, as in a clone that was cut or is damaged.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, env: Mapping[str, str] | None = None) -> None:
         self.root = root
+        self._env = {**program.ENVIRONMENT, **(env or {})}
+        self._lock = threading.Lock()
         self._open = contextlib.ExitStack()
         self._of_commits: dict[str, str] = {}
         self._trees: dict[str, tuple[Node, ...]] = {}
@@ -53,10 +59,13 @@ class Objects:
 
     @functools.cached_property
     def _git(self) -> subprocess.Popen[bytes]:
-        talk = process.conversation(
-            ["git", "cat-file", "--batch"], cwd=self.root, env=program.ENVIRONMENT, advice=program.ADVICE
-        )
+        talk = process.conversation(["git", "cat-file", "--batch"], cwd=self.root, env=self._env, advice=program.ADVICE)
         return self._open.enter_context(talk)
+
+    def begin(self) -> None:
+        """Start git now: it is ready by the time of the first question."""
+        with self._lock:
+            self._git.poll()
 
     def __enter__(self) -> Objects:
         return self
@@ -65,7 +74,12 @@ class Objects:
         self.close()
 
     def close(self) -> None:
-        """End the git process."""
+        """End the git process; the next question starts another."""
+        with self._lock:
+            self._open.close()
+            self.__dict__.pop("_git", None)
+
+    def __del__(self) -> None:
         self._open.close()
 
     def tree(self, revision: str) -> str:
@@ -134,8 +148,9 @@ class Objects:
             if self._bytes > _KEPT_BYTES:
                 self._blobs.clear()
                 self._bytes = 0
-            self._blobs[identity] = data
-            self._bytes += len(data)
+            if len(data) <= _KEPT_FILE:
+                self._blobs[identity] = data
+                self._bytes += len(data)
         return found
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
@@ -150,13 +165,14 @@ class Objects:
     def _asked(self, ids: list[str]) -> Iterator[tuple[str, bytes]]:
         """Id and bytes of objects, whatever they are."""
         for start in range(0, len(ids), _AT_ONCE):
-            part = ids[start : start + _AT_ONCE]
             try:
-                yield from self._answers(part)
+                with self._lock:
+                    found = self._answers(ids[start : start + _AT_ONCE])
             except OSError as error:
                 raise MachineError(f"git cat-file ended early: {error}", where=str(self.root)) from error
+            yield from found
 
-    def _answers(self, ids: list[str]) -> Iterator[tuple[str, bytes]]:
+    def _answers(self, ids: list[str]) -> list[tuple[str, bytes]]:
         asked, answer = self._git.stdin, self._git.stdout
         assert asked is not None and answer is not None, "opened as pipes"
         asked.write("".join(f"{each}\n" for each in ids).encode())
@@ -174,47 +190,7 @@ class Objects:
         if missing:
             what = f"the object {missing} is not here"
             raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
-        yield from found
-
-
-class ObjectsTree:
-    """The tree of one commit below `folder`, as `source.Tree`, read through `Objects`."""
-
-    modified: tuple[str, ...] = ()
-
-    def __init__(self, objects: Objects, revision: str, folder: str) -> None:
-        self._objects = objects
-        self.revision = revision
-        found = objects.child(objects.tree(revision), folder)
-        self.id = found.id if found is not None and found.kind == "tree" else None
-
-    @functools.cached_property
-    def _entries(self) -> dict[str, Entry]:
-        listed = self._objects.files(self.id) if self.id else ()
-        return {entry.path: entry for entry in sorted(listed) if not ours(entry.path)}
-
-    def entries(self) -> Mapping[str, Entry]:
-        """Every file below the folder by path, sorted."""
-        return self._entries
-
-    def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """The stored bytes of files, the targets of links."""
-        ids = {path: self._id(path) for path in paths}
-        data = self._objects.blobs(ids.values())
-        return {path: data[identity] for path, identity in ids.items()}
-
-    def digests(self, paths: Iterable[str]) -> dict[str, str]:
-        """The sha256 of what `read` gives."""
-        ids = {path: self._id(path) for path in paths}
-        found = self._objects.digests(ids.values())
-        return {path: found[identity] for path, identity in ids.items()}
-
-    def _id(self, path: str) -> str:
-        entry = self._entries.get(path)
-        if entry is None or entry.kind == "submodule":
-            what = "is a repository of its own (a submodule)" if entry else "is not stored in git"
-            raise ConfigurationError(f"{path} {what} at {self.revision[:12]}", where=str(self._objects.root))
-        return entry.id
+        return found
 
 
 def _parsed(data: bytes, length: int) -> tuple[Node, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline_steps.core.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
 from pipeline_steps.toolbox import process
@@ -41,6 +43,38 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
 )
 
 
+class Asked(NamedTuple):
+    """A call of git in `root` that was begun."""
+
+    root: Path
+    begun: process.Begun
+
+    def completed(self, stdin: bytes | None = None, timeout: float = LOCAL) -> process.Completed:
+        """What it left; see `call`."""
+        completed = self.begun.completed(stdin, timeout=timeout)
+        if completed.code is None:
+            raise Temporary(f"git {completed.argv[1]} took too long", where=str(self.root), advice="run again")
+        if completed.code == 128 and b"dubious ownership" in completed.stderr:
+            raise MachineError(
+                "git refuses this repository because another account owns it",
+                where=str(self.root),
+                advice=f"git config --global --add safe.directory {self.root}",
+            )
+        return completed
+
+    def output(self) -> bytes:
+        """What it prints; see `output`."""
+        return _judged(self.root, self.completed())
+
+
+@contextlib.contextmanager
+def begun(root: Path, *arguments: str, feed: bool = False, env: Mapping[str, str] | None = None) -> Iterator[Asked]:
+    """Start git in `root`, to wait for it later, inside of the block. feed: with standard input. Raises ToolMissing."""
+    variables = {**ENVIRONMENT, **(env or {})}
+    with process.begun(["git", *arguments], cwd=root, env=variables, feed=feed, advice=ADVICE) as child:
+        yield Asked(root, child)
+
+
 def call(
     root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False,
     timeout: float | None = None,
@@ -51,30 +85,18 @@ def call(
 
     Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
     """
-    completed = process.run(
-        ["git", *arguments],
-        cwd=root,
-        env={**ENVIRONMENT, **(env or {})},
-        stdin=stdin,
-        timeout=timeout or (REMOTE if remote else LOCAL),
-        advice=ADVICE,
-    )
-    if completed.code is None:
-        raise Temporary(f"git {arguments[0]} took too long", where=str(root), advice="run again")
-    if completed.code == 128 and b"dubious ownership" in completed.stderr:
-        raise MachineError(
-            "git refuses this repository because another account owns it",
-            where=str(root),
-            advice=f"git config --global --add safe.directory {root}",
-        )
-    return completed
+    with begun(root, *arguments, feed=stdin is not None, env=env) as asked:
+        return asked.completed(stdin, timeout or (REMOTE if remote else LOCAL))
 
 
 def output(
     root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False
 ) -> bytes:
     """What git prints; any failure is an error in our words."""
-    completed = call(root, *arguments, stdin=stdin, env=env, remote=remote)
+    return _judged(root, call(root, *arguments, stdin=stdin, env=env, remote=remote))
+
+
+def _judged(root: Path, completed: process.Completed) -> bytes:
     if not completed.ok:
         raise failure(root, completed)
     return completed.stdout

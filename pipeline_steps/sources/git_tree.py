@@ -14,35 +14,38 @@ from pathlib import Path
 
 from pipeline_steps.core.errors import ConfigurationError, MachineError, Temporary
 from pipeline_steps.sources import git_program as program
+from pipeline_steps.sources.git_objects import KINDS, Objects
 from pipeline_steps.sources.source import Entry, Kind
 from pipeline_steps.toolbox import files, scratch
 
 OURS = ".pipeline"
-KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
 _AT_ONCE = 256
-#: Bytes of one file, and of all, that a tree keeps: what is asked for its digest is soon asked for its bytes.
-_SMALL, _KEPT = 64 * 2**10, 8 * 2**20
+#: What `git status` is asked for `changes`.
+STATUS = ("status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none", "--")
 
 
 class CommitTree:
-    """The tree of one commit below a folder (relative to the repository's root, "" for all)."""
+    """The tree of one commit below a folder (relative to the repository's root, "" for all).
+
+    id: of the folder's tree object, None where the commit has no such folder.
+    """
 
     modified: tuple[str, ...] = ()
 
-    def __init__(self, root: Path, commit: str, folder: str) -> None:
-        self.root = root
+    def __init__(self, objects: Objects, commit: str, folder: str) -> None:
+        self.root = objects.root
         self.revision = commit
         self.folder = folder
-        self._small: dict[str, bytes] = {}
-        self._room = _KEPT
+        self._objects = objects
+        found = objects.child(objects.tree(commit), folder)
+        self.id = found.id if found is not None and found.kind == "tree" else None
 
     @functools.cached_property
     def _entries(self) -> dict[str, Entry]:
-        below = [f"{self.folder}/"] if self.folder else []
-        listed = program.output(self.root, "ls-tree", "-r", "-z", "--full-tree", self.revision, "--", *below)
-        skipped = len(self.folder) + 1 if self.folder else 0
-        entries = (_listed(line, skipped) for line in program.texts(listed))
-        return {entry.path: entry for entry in entries if not ours(entry.path)}
+        if self.id is None:
+            return {}
+        self._objects.read_ahead((), [self.id])
+        return {entry.path: entry for entry in sorted(self._objects.files(self.id)) if not ours(entry.path)}
 
     def entries(self) -> Mapping[str, Entry]:
         """Every file below the folder by path, sorted."""
@@ -50,29 +53,15 @@ class CommitTree:
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The stored bytes of files, the targets of links."""
-        return dict(self._contents(paths))
+        ids = {path: self._entry(path).id for path in paths}
+        data = self._objects.blobs(ids.values())
+        return {path: data[identity] for path, identity in ids.items()}
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
         """The sha256 of what `read` gives."""
-        return {path: files.sha256(data) for path, data in self._contents(paths)}
-
-    def _contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        wanted = [self._entry(path) for path in dict.fromkeys(paths)]
-        yield from self._blobs(wanted)
-
-    def _blobs(self, wanted: Iterable[Entry]) -> Iterator[tuple[str, bytes]]:
-        """Name and bytes of each, those of small files read once."""
-        asked: dict[str, str] = {}
-        for entry in wanted:
-            if entry.id in self._small:
-                yield entry.path, self._small[entry.id]
-            else:
-                asked[entry.path] = entry.id
-        for path, data in blobs(self.root, asked):
-            if len(data) <= min(_SMALL, self._room):
-                self._small[asked[path]] = data
-                self._room -= len(data)
-            yield path, data
+        ids = {path: self._entry(path).id for path in paths}
+        found = self._objects.digests(ids.values())
+        return {path: found[identity] for path, identity in ids.items()}
 
     def _entry(self, path: str) -> Entry:
         entry = self.entries().get(path)
@@ -90,13 +79,15 @@ class CommitTree:
 
 
 class CheckoutTree(CommitTree):
-    """The checkout as it stands below a folder, based on commit `commit`."""
+    """The checkout as it stands below a folder, based on commit `commit`.
 
-    def __init__(self, root: Path, commit: str, folder: str, algorithm: str) -> None:
-        super().__init__(root, commit, folder)
+    algorithm: of git's ids, "sha1" or "sha256". changed: as `changes` gives it.
+    """
+
+    def __init__(self, objects: Objects, commit: str, folder: str, algorithm: str, changed: Mapping[str, str]) -> None:
+        super().__init__(objects, commit, folder)
         self._algorithm = algorithm
-        changes = dict(sorted(_changes(root, folder).items()))
-        self._changes = {path: change for path, change in changes.items() if not ours(path)}
+        self._changes = {path: mode for path, mode in sorted(changed.items()) if not ours(path)}
         self.modified = tuple(self._changes)
 
     @functools.cached_property
@@ -109,6 +100,24 @@ class CheckoutTree(CommitTree):
                 entries[path] = Entry(path, kind, "")
         return dict(sorted(entries.items())) if self._changes else entries
 
+    def read(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of files as git stores them, or would store them as they lie here."""
+        stored, changed = self._apart(paths)
+        found = super().read(stored)
+        found.update(self._stored(changed))
+        return found
+
+    def digests(self, paths: Iterable[str]) -> dict[str, str]:
+        """The sha256 of what `read` gives."""
+        stored, changed = self._apart(paths)
+        found = super().digests(stored)
+        found.update((path, files.sha256(data)) for path, data in self._stored(changed))
+        return found
+
+    def _apart(self, paths: Iterable[str]) -> tuple[list[str], list[Entry]]:
+        wanted = [self._entry(path) for path in dict.fromkeys(paths)]
+        return [entry.path for entry in wanted if entry.id], [entry for entry in wanted if not entry.id]
+
     def _kind(self, path: str, mode: str) -> Kind | None:
         """Kind of a changed file; None when it is gone. mode: as git lists it, "" for untracked."""
         if mode == "000000":
@@ -120,15 +129,12 @@ class CheckoutTree(CommitTree):
             return "link"
         return "executable" if os.access(place, os.X_OK) else "file"
 
-    def _contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        wanted = [self._entry(path) for path in dict.fromkeys(paths)]
-        yield from self._blobs(entry for entry in wanted if entry.id)
-        changed = [entry for entry in wanted if not entry.id]
-        for start in range(0, len(changed), _AT_ONCE):
-            yield from self._stored(changed[start : start + _AT_ONCE])
-
     def _stored(self, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
         """Changed files as git would store them."""
+        for start in range(0, len(entries), _AT_ONCE):
+            yield from self._some(entries[start : start + _AT_ONCE])
+
+    def _some(self, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
         names = [entry.path for entry in entries if entry.kind != "link"]
         full = [f"{self.folder}/{name}" if self.folder else name for name in names]
         ids = dict(zip(names, _hashed(self.root, full), strict=True))
@@ -154,7 +160,8 @@ class CheckoutTree(CommitTree):
             written = dict(zip(ids, _hashed(self.root, full, write=env), strict=True))
             if written != dict(ids):
                 raise Temporary("files change while they are read", where=str(self.root), advice="run again")
-            yield from blobs(self.root, written, env)
+            with Objects(self.root, env) as cleaned:
+                yield from ((name, cleaned.blobs([identity])[identity]) for name, identity in written.items())
 
     def _id(self, data: bytes) -> str:
         return hashlib.new(self._algorithm, b"blob %d\0" % len(data) + data).hexdigest()
@@ -165,41 +172,14 @@ def ours(path: str) -> bool:
     return path == OURS or path.startswith(f"{OURS}/")
 
 
-def blobs(root: Path, ids: Mapping[str, str], env: Mapping[str, str] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each object in `ids` (name → object id), some hundred a process."""
-    names = list(ids)
-    for start in range(0, len(names), _AT_ONCE):
-        part = names[start : start + _AT_ONCE]
-        asked = "".join(f"{ids[name]}\n" for name in part).encode()
-        answer = program.output(root, "cat-file", "--batch", stdin=asked, env=env)
-        offset = 0
-        for name in part:
-            end = answer.index(b"\n", offset)
-            header = answer[offset:end].split()
-            if len(header) != 3 or header[1] != b"blob":
-                raise MachineError(
-                    f"the object {ids[name]} of {name} is not here", where=str(root), advice="git fetch, or git fsck"
-                )
-            size = int(header[2])
-            yield name, answer[end + 1 : end + 1 + size]
-            offset = end + 1 + size + 1
+def changes(listed: bytes, folder: str) -> dict[str, str]:
+    """What differs from HEAD, by what STATUS listed: path below `folder` → mode in the work tree.
 
-
-def _listed(line: str, skipped: int) -> Entry:
-    facts, _, path = line.partition("\t")
-    mode, _, identity = facts.split(" ")
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        raise ConfigurationError(f"the commit holds the hostile path {path!r}", advice="do not trust this repository")
-    return Entry(path[skipped:], KINDS.get(mode, "submodule"), identity)
-
-
-def _changes(root: Path, folder: str) -> dict[str, str]:
-    """What differs from HEAD: path below `folder` → mode in the work tree ("000000" gone, "" untracked)."""
-    arguments = ["status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none"]
-    listed = program.texts(program.output(root, *arguments, "--", *([folder] if folder else [])))
+    The mode is "000000" for a file that is gone, "" for an untracked one.
+    """
     below = f"{folder}/" if folder else ""
     found = {}
-    for line in sorted(listed, key=lambda line: line[0] == "?"):
+    for line in sorted(program.texts(listed), key=lambda line: line[0] == "?"):
         if line[0] == "?":
             # A repository inside this one is listed by its folder alone.
             path, mode = line[2:].removesuffix("/"), "160000" if line.endswith("/") else ""

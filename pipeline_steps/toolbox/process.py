@@ -116,29 +116,60 @@ def run(
     tell: called in another thread with every line of standard error as it comes, redacted.
     Raises ToolMissing when the program does not exist, Interrupted (in any thread) once `stop_all` was called.
     """
+    with begun(argv, cwd=cwd, env=env, feed=stdin is not None, advice=advice) as child:
+        return child.completed(stdin, timeout=timeout, tell=tell)
+
+
+class Begun(NamedTuple):
+    """A program that runs while its starter does something else."""
+
+    argv: tuple[str, ...]
+    child: subprocess.Popen[bytes]
+
+    def completed(
+        self, stdin: bytes | None = None, *, timeout: float | None = None, tell: Callable[[str], None] | None = None
+    ) -> Completed:
+        """Wait for its end; see `run`."""
+        listener = _Listener(self.child, tell) if tell else None
+        try:
+            stdout, stderr = self.child.communicate(stdin, timeout=timeout)
+            go_on()
+            code: int | None = self.child.returncode
+        except subprocess.TimeoutExpired:
+            stop(self.child)
+            stdout, stderr = self.child.communicate()
+            code = None
+        return Completed(self.argv, code, stdout, listener.all() if listener else stderr)
+
+
+@contextlib.contextmanager
+def begun(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    feed: bool = False,
+    advice: str = "",
+) -> Iterator[Begun]:
+    """A program that was started; where the block ends before it does, its group is ended.
+
+    feed: it gets standard input by `completed`. Raises as `run`.
+    """
     go_on()
     command = [os.fspath(part) for part in argv]
     variables = environment(env)
     try:
-        child = _start(resolved(command, variables, advice=advice), cwd, variables, stdin is not None)
+        child = _start(resolved(command, variables, advice=advice), cwd, variables, feed)
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise
         raise ToolMissing(f"{command[0]} is not installed", advice=advice or f"install {command[0]}") from error
     try:
         go_on()
-        listener = _Listener(child, tell) if tell else None
-        stdout, stderr = child.communicate(stdin, timeout=timeout)
-        go_on()
-        return Completed(tuple(command), child.returncode, stdout, listener.all() if listener else stderr)
-    except subprocess.TimeoutExpired:
-        stop(child)
-        stdout, stderr = child.communicate()
-        return Completed(tuple(command), None, stdout, listener.all() if listener else stderr)
-    except BaseException:
-        stop(child)
-        raise
+        yield Begun(tuple(command), child)
     finally:
+        if child.returncode is None:
+            _dismissed(child)
         _running.discard(child)
 
 
@@ -156,12 +187,17 @@ def conversation(
     try:
         yield child
     finally:
-        for stream in (child.stdin, child.stdout, child.stderr):
-            with contextlib.suppress(OSError):
-                if stream:
-                    stream.close()
-        stop(child)
+        _dismissed(child)
         _running.discard(child)
+
+
+def _dismissed(child: subprocess.Popen[bytes]) -> None:
+    """End a child that nobody listens to any more."""
+    for stream in (child.stdin, child.stdout, child.stderr):
+        with contextlib.suppress(OSError):
+            if stream:
+                stream.close()
+    stop(child)
 
 
 def _start(command: list[str], cwd: Path | None, env: Mapping[str, str], feed: bool) -> subprocess.Popen[bytes]:
@@ -213,9 +249,8 @@ def stop(child: subprocess.Popen[bytes]) -> None:
     """End the process group of `child`: SIGTERM, and SIGKILL for what is left after GRACE seconds."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
-    end = time.monotonic() + GRACE
-    while child.poll() is None and time.monotonic() < end:
-        time.sleep(0.02)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
 

@@ -153,15 +153,24 @@ def test_the_base_is_taken_from_the_remote_branch(repo: Repo, tmp_path: Path) ->
         Git(clone.root).base("nowhere")
 
 
-def test_a_small_file_is_asked_for_once_a_large_one_again(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    repo.put("large", b"x" * (64 * 1024 + 1))
+def test_one_git_reads_what_a_small_file_holds_once_and_a_large_one_again(repo: Repo) -> None:
+    repo.put("large", b"x" * (2**20 + 1))
     repo.commit()
-    tree = Git(repo.root).tree(None, "")
+    source = Git(repo.root)
+    tree = source.tree(None, "")
     assert tree.digests(["a.txt", "large"])["a.txt"] == files.sha256(b"one\n")
-    monkeypatch.setenv("PATH", "")
-    assert tree.read(["a.txt"]) == {"a.txt": b"one\n"}
-    with pytest.raises(MachineError, match="git is not installed"):
+    source._objects._git.kill()
+    assert source.tree("HEAD", "").read(["a.txt"]) == {"a.txt": b"one\n"}
+    with pytest.raises(MachineError, match="git cat-file ended early"):
         tree.read(["large"])
+
+
+def test_git_ends_when_nobody_reads_any_more(repo: Repo) -> None:
+    source = Git(repo.root)
+    child = source.tree(None, "")._objects._git  # type: ignore[attr-defined]
+    assert child.poll() is None
+    del source
+    assert child.poll() is not None
 
 
 def test_a_tag_says_when_it_was_made_else_when_its_commit_was(repo: Repo) -> None:

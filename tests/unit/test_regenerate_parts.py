@@ -14,9 +14,10 @@ from pipeline_steps.regeneration.filling import Wanted
 from pipeline_steps.regeneration.ledger import Kept, Ledger
 from pipeline_steps.regeneration.tally import Tally
 from pipeline_steps.sources.git_mirror import is_url
-from pipeline_steps.sources.git_objects import Objects, ObjectsTree
+from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import CommitTree
 from pipeline_steps.sources.source import Tag
+from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.crew import crew
 from tests.support.gits import Repo, chart
 
@@ -78,14 +79,22 @@ def objects(repo: Repo) -> Iterator[Objects]:
 
 
 @pytest.mark.parametrize("folder", ["", "charts", "charts/web"])
-def test_objects_are_what_the_tree_of_the_commit_is(repo: Repo, objects: Objects, folder: str) -> None:
+def test_a_tree_is_what_git_lists(repo: Repo, objects: Objects, folder: str) -> None:
     commit = repo.git("rev-parse", "HEAD")
-    mine, theirs = ObjectsTree(objects, commit, folder), CommitTree(repo.root, commit, folder)
-    assert dict(mine.entries()) == dict(theirs.entries())
-    names = list(mine.entries())
-    assert mine.read(names) == theirs.read(names) and mine.digests(names) == theirs.digests(names)
+    tree = CommitTree(objects, commit, folder)
+    lines = repo.git("ls-tree", "-r", "-z", f"{commit}:{folder}").split("\0")[:-1]
+    listed = {path: facts.split(" ") for facts, path in (line.split("\t") for line in lines)}
+    listed.pop(".pipeline/state.jsonl", None)
+    assert [(e.path, e.id) for e in tree.entries().values()] == [(path, each[2]) for path, each in listed.items()]
+    kinds = {"100644": "file", "100755": "executable", "120000": "link"}
+    assert {e.path: e.kind for e in tree.entries().values()} == {path: kinds[e[0]] for path, e in listed.items()}
+    read = tree.read(listed)
+    assert {path: repo.git("cat-file", "-p", each[2]) for path, each in listed.items()} == {
+        path: data.decode().strip() for path, data in read.items()
+    }
+    assert tree.digests(listed) == {path: files.sha256(data) for path, data in read.items()}
     with pytest.raises(ConfigurationError, match=r"gone is not stored in git"):
-        mine.read(["gone"])
+        tree.read(["gone"])
 
 
 def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(repo: Repo, objects: Objects) -> None:
