@@ -7,8 +7,8 @@
 
 Works without a pipeline.yaml for a URL; without one, for every repository of `channels.production.charts`. Reads the
 index, every archive, and the records of promote and snapshot. Lists what is wrong (docs/how-to/audit.md has all
-kinds). --fix lists what it is about to do, and does exactly that, in one rewrite of the index; archives are never
-touched. --report and --uses read no archives, and print to stdout.
+kinds). --fix lists what it is about to do, does exactly that, in one rewrite of the index, and looks again; archives
+are never touched. --report and --uses read no archives, and print to stdout.
 Writes a record with all counts. Changes outside: with --fix the index. Exits with 4 while something is wrong, with 5
 when the index was changed between plan and fix.
 """
@@ -89,11 +89,21 @@ def _audited(
             inspection.repair(found)
             trial.parameters["fixed"] = [finding.fix.words for finding in found.fixable if finding.fix][:TOLD]
             log.info("%s: %d findings repaired", url, len(found.fixable))
-        left = len(found.findings) - (len(found.fixable) if fix else 0)
-        if left:
+            before, found = found, inspection.inspect(url, config, state, chart, jobs)
+            trial.parameters["left"] = by_kind(found.findings)
+            _tell_new(before, found)
+        if found.findings:
             advice = "each is listed above" if fix or not found.fixable else "--fix repairs what is marked so above"
-            raise EvidenceError(f"{left} things are wrong", where=url, advice=advice)
+            raise EvidenceError(f"{len(found.findings)} things are wrong", where=url, advice=advice)
         return [trial.passed({"repository": url})]
+
+
+def _tell_new(before: inspection.Inspection, after: inspection.Inspection) -> None:
+    """What is found only once an index is repaired: an entry that is new may have faults of its own."""
+    known = {(one.kind, one.chart, one.version) for one in before.findings}
+    fresh = [one for one in after.findings if (one.kind, one.chart, one.version) not in known]
+    if fresh or not after.findings:
+        tell(after._replace(findings=fresh))
 
 
 def tell(found: inspection.Inspection) -> None:

@@ -257,6 +257,22 @@ def test_the_last_entry_of_all_can_be_taken_out_and_put_back(tmp_path: Path, aud
     assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
 
 
+def test_what_only_a_repaired_index_shows_is_told_before_anybody_relies_on_it(
+    tmp_path: Path, audited: Audited, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An archive without .prov gets its entry; others of its chart have one."""
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed(), signed(packed()))
+    folder.change(orphan)
+    with pytest.raises(EvidenceError, match="1 things are wrong"):
+        audit(config=audited.config, state=audited.state, url=folder.url, fix=True)
+    assert audited.state.records()[-1].parameters["left"] == {"missing .prov": 1}
+    assert "missing .prov: hello 1.1.0" in caplog.text
+    assert open_repository(folder.url, {}).versions("hello") == ["1.1.0", "1.0.0"]
+    (folder.folder / f"{NEXT.file_name}.prov").write_bytes(signed(NEXT))
+    assert audited.fix(folder.url) == 0
+
+
 def test_a_moved_archive_is_named_anew(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     open_repository(folder.url, {}).publish(packed())
