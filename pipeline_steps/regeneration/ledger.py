@@ -14,7 +14,7 @@ from pipeline_steps.state import file as state_file
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.toolbox import files
 
-#: Lines that are written at once; each write is durable.
+#: Lines that are written at once.
 _AT_ONCE = 500
 
 
@@ -103,7 +103,7 @@ class Ledger:
         """Write what was added. Raises MachineError."""
         if self._new:
             state_file.folder(self.path)
-            files.append(self.path, b"\n".join(self._new))
+            files.append(self.path, b"\n".join(self._new), durable=False)
             self._new.clear()
 
 

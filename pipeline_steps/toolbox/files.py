@@ -142,8 +142,10 @@ def own_folder(path: Path, *, mode: int = 0o700) -> Path:
     return folder(path, mode=mode)
 
 
-def append(path: Path, line: bytes, *, mode: int = 0o600) -> int:
+def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) -> int:
     """Add one line (without line end) under a lock, in one write, fsynced; returns bytes of a torn line dropped.
+
+    durable: False for a cache, which a power cut may take.
 
     A last line without line end is what a killed or full-disk writer left, one with NUL bytes what a power cut left
     of a write that no fsync followed: it is cut off first. When this write fails half way, what it wrote is cut off
@@ -160,11 +162,12 @@ def append(path: Path, line: bytes, *, mode: int = 0o600) -> int:
             os.lseek(descriptor, end, os.SEEK_SET)
             try:
                 _write_all(descriptor, line + b"\n")
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise
-            if end == 0:  # under the lock: who adds the second line may rely on the file's name
+            if durable and end == 0:  # under the lock: who adds the second line may rely on the file's name
                 sync_folder(path.parent)
         finally:
             os.close(descriptor)
