@@ -60,6 +60,8 @@ class Sync(NamedTuple):
 
 
 FOLDER = -1
+#: Step → what it makes outside, which must not be there without a record that it began.
+INTENDED = {"snapshot": "snapshots/*.tgz", "promote": "released/charts/*.tgz", "regenerate": "regenerated/*.tgz"}
 Operation = Write | Names | Sync
 Disk = dict[str, bytes | None]  # path → content, None: a folder
 
@@ -355,7 +357,7 @@ def _store(world: World) -> str:
 
 
 def _index(world: World) -> str:
-    for path in [*world.root.glob("snapshots/index.yaml"), *world.root.glob("released/charts/index.yaml")]:
+    for path in [path for place in world.repositories for path in place.glob("index.yaml")]:
         try:
             entries = yaml.safe_load(path.read_bytes())["entries"].values()
             named = [(one["urls"][0], one["digest"].removeprefix("sha256:")) for kind in entries for one in kind]
@@ -368,7 +370,7 @@ def _index(world: World) -> str:
 
 
 def _intents(world: World, steps: set[str]) -> str:
-    for name, pattern in {"snapshot": "snapshots/*.tgz", "promote": "released/charts/*.tgz"}.items():
+    for name, pattern in INTENDED.items():
         if list(world.root.glob(pattern)) and name not in steps:
             return f"{pattern} is there, no record says that {name} began"
     return ""

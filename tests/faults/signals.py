@@ -130,7 +130,8 @@ def unrecorded(world: World) -> str:
     """An archive or a tag that no record of an intent names, "" when there is none."""
     known = [*lines(world.state), *lines(world.root / "agent.jsonl"), *stored(world.store)]
     steps = {json.loads(line)["step"] for line in known if line}
-    places = {"snapshot": "snapshots/*.tgz", "promote": "released/**/*.tgz", "tag_release": "source/.git/refs/tags/*"}
+    places = {"snapshot": "snapshots/*.tgz", "promote": "released/**/*.tgz", "tag_release": "source/.git/refs/tags/*",
+              "regenerate": "regenerated/*.tgz"}  # fmt: skip
     for name, pattern in places.items():
         if name not in steps and list(world.root.glob(pattern)):
             return f"{pattern} was made without a record of {name}"

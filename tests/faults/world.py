@@ -10,6 +10,7 @@ import compileall
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -39,6 +40,12 @@ SAME = ("step", "subject", "key", "content", "parameters", "inputs", "outputs", 
 #: Parameters that say how the image was come by, not which it is. A step that was killed between the push and its
 #: record finds its image there when it is asked again, and says that it took it and cannot tell how it was built.
 HOW = ("taken", "reproducible")
+#: Parameters that say what a step met when it looked. What one did that was killed before its record is there already
+#: when it is asked again; the files themselves are compared byte for byte.
+MET = ("counts", "findings", "fixed", "left")
+#: A chart of another source, whose tags no pipeline made.
+PLAIN = "apiVersion: v2\nname: hello\nversion: {version}\n"
+_RECORD = re.compile(r"\b[0-9a-f]{12}\b")
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline_steps"
 
 
@@ -62,11 +69,26 @@ def handed_over(world: World) -> None:
 def afresh(world: World) -> None:
     """Nothing was done yet."""
     shutil.rmtree(world.state.parent)
-    shutil.rmtree(world.root / "released")
+    for name in ("released", "regenerated", "copied"):
+        shutil.rmtree(world.root / name)
     (world.root / "agent.jsonl").unlink()
     for path in (world.root / "snapshots").iterdir():
         path.unlink()
     world.git("tag", "-d", "common-1.0.0")
+
+
+def signed(world: World) -> None:
+    """One chart of the repository to copy has a .prov file."""
+    (world.root / "regenerated/hello-0.1.0.tgz.prov").write_bytes(b"signed\n")
+
+
+def damaged(world: World) -> None:
+    """One entry of the index is lost, another one is there twice; all archives have a .prov file."""
+    (world.root / "copied/hello-0.2.0.tgz.prov").write_bytes(b"signed\n")
+    index = world.root / "copied/index.yaml"
+    text = index.read_text()
+    first, second = re.findall(r"(?m)^  - .*\n(?:    .*\n)*", text)
+    index.write_text(text.replace(first, "").replace(second, second * 2))
 
 
 def elsewhere(world: World) -> None:
@@ -81,14 +103,26 @@ MAKING = (
     Step("tag_release", ("tag_release", "--local", "--chart", "common")),
     Step("promote", ("promote", "--chart", "common")),
 )
+TAGS = ("--source", "{root}/history", "--charts", "charts/*", "--tags", "{{name}}-{{version}}")
+FILLED, COPIED = "file://{root}/regenerated", "file://{root}/copied"
+FILLING = (
+    Step("regenerate", ("regenerate", "--to", FILLED)),
+    Step("regenerate, plain tags", ("regenerate", *TAGS, "--to", FILLED)),
+    Step("regenerate --from", ("regenerate", "--from", FILLED, "--to", COPIED, "--chart", "hello"), signed),
+    Step("audit --fix", ("audit", COPIED, "--fix"), damaged),
+)
+VERIFY = ("verify", "file://{root}/released/charts/common-1.0.0.tgz")
 SCAN = ("--name", "scan", "--subject", "common", "--evidence", "{root}/site.yaml", "--", "true")
 STEPS = (
     *MAKING,
+    *FILLING,
+    Step("verify", VERIFY),
     Step("reproduce", ("reproduce", "snapshot/common")),
     Step("state join", ("state", "join", "{root}/agent.jsonl"), handed_over),
     *(Step(f"{step.name}, store", step.words, None if number else afresh, True) for number, step in enumerate(MAKING)),
     Step("record, store", ("record", *SCAN), store=True),
     Step("state pull, store", ("state", "pull", "--revision", "HEAD"), elsewhere, True),
+    Step("verify, store", VERIFY, elsewhere, True),
 )
 Outcome = dict[str, Any]
 
@@ -115,11 +149,23 @@ class World:
         shutil.rmtree(self.source / ".git/hooks")
         repo.git("add", "-A")
         repo.git("-c", "user.useConfigOnly=false", "commit", "-q", "--date=2026-01-01T00:00:00Z", "-m", "change")
+        history = Repo(self.root / "history", self.root / "gitconfig")
+        shutil.rmtree(history.root / ".git/hooks")
+        for version in ("0.1.0", "0.2.0"):
+            history.put("charts/hello/Chart.yaml", PLAIN.format(version=version))
+            history.put("charts/hello/templates/map.yaml", MAP)
+            history.commit()
+            history.git("tag", f"hello-{version}")
 
     @property
     def places(self) -> tuple[Path, ...]:
         """The folders that steps write to, but for the source's own."""
-        return (self.state.parent, self.root / "snapshots", self.root / "released", self.store)
+        return (self.state.parent, *self.repositories, self.store)
+
+    @property
+    def repositories(self) -> tuple[Path, ...]:
+        """The folders that are chart repositories."""
+        return tuple(self.root / name for name in ("snapshots", "released/charts", "regenerated", "copied"))
 
     def _fill(self, repo: Repo) -> None:
         """The files of the checkout."""
@@ -193,8 +239,9 @@ class World:
         return sorted({str(path.relative_to(self.root)) for path in found if path.name != ".lock"})
 
     def _published(self) -> list[Path]:
-        places = (self.root / "snapshots", self.root / "released")
-        files = (path for place in places for path in place.rglob("*") if path.is_file() or path.is_symlink())
+        files = (
+            path for place in self.repositories for path in place.rglob("*") if path.is_file() or path.is_symlink()
+        )
         return sorted(path for path in files if path.name != ".lock" and "tmp-" not in path.name)
 
     def _file(self, path: Path) -> str:
@@ -242,8 +289,15 @@ def standing(lines: Sequence[bytes]) -> list[str]:
     gone = {identity for record in records for identity in record.get("supersedes", ())}
     verdicts = [r for r in records if r["id"] not in gone and r["result"] in ("passed", "failed", "refused")]
     for verdict in verdicts:
-        verdict["parameters"] = {k: v for k, v in verdict.get("parameters", {}).items() if k not in HOW}
+        verdict["parameters"] = {k: _said(v) for k, v in verdict.get("parameters", {}).items() if k not in (*HOW, *MET)}
     return sorted(json.dumps({name: record.get(name) for name in SAME}, sort_keys=True) for record in verdicts)
+
+
+def _said(value: Any) -> Any:
+    """A parameter; the ids of records, which are random, in lines of text as what they are."""
+    if not isinstance(value, list):
+        return value
+    return [_RECORD.sub("RECORD", line) if isinstance(line, str) else line for line in value]
 
 
 def difference(expected: Outcome, seen: Outcome) -> str:
