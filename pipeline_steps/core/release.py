@@ -6,7 +6,6 @@ name is free. Why the content may be released at all stands in `proof`.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from pipeline_steps.charts import compare
@@ -129,6 +128,8 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
     names = sorted({str(record.parameters.get("values", "")) for record in release.proof.tests})
     prefix = f"{chart.path}/" if chart.path else ""
     data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
+    from concurrent.futures import ThreadPoolExecutor
+
     with scratch.folder("render") as folder, ThreadPoolExecutor(4) as pool:
         charts = {"tested": tested, "released": release.archive.tgz}
         for name, tgz in charts.items():

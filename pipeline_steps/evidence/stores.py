@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -103,6 +102,8 @@ def _all(ask: Callable[[Asked], Answer], questions: Sequence[Asked]) -> list[Ans
     """The answers to all questions, many asked at once."""
     if len(questions) < 2:
         return [ask(question) for question in questions]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(min(AT_ONCE, len(questions)), thread_name_prefix="evidence") as pool:
         return list(pool.map(ask, questions))
 
