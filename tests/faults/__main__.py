@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.faults import errors, kills, links, power, publishers, pushes, records, same, signals, waiting
+from tests.faults import errors, filled, kills, links, power, publishers, pushes, records, same, signals, waiting
 from tests.faults.figures import Figure, Settings, show, timed
 from tests.faults.world import World, worlds
 
@@ -28,6 +28,7 @@ TESTS: dict[str, Test] = {
     "T1": kills.at_every_call,
     "T1b": kills.at_random,
     "T1c": waiting.at_random,
+    "T1d": filled.at_every_request,
     "T2": power.cuts,
     "T3": errors.at_every_call,
     "T4b": pushes.together,

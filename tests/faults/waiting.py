@@ -16,6 +16,7 @@ from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.kubernetes import Api
 from tests.faults import kills
 from tests.faults.figures import Figure, Settings, counted
+from tests.faults.filled import tags
 from tests.faults.world import MAKING, Outcome, Step, World, lines
 from tests.support import machine
 from tests.support.gits import Repo
@@ -93,10 +94,7 @@ class Waiting(World):
 
     def outcome(self) -> Outcome:
         """Also every tag of the registry with its digest."""
-        home = self.root / "registry/data/docker/registry/v2/repositories"
-        links = sorted(home.glob("**/_manifests/tags/*/current/link"))
-        tags = {str(link.relative_to(home).parents[1]): link.read_text() for link in links}
-        return {**super().outcome(), "registry": tags}
+        return {**super().outcome(), "registry": tags(self.root / "registry")}
 
 
 def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:

@@ -50,7 +50,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pipeline_steps"
 
 
 class Step(NamedTuple):
-    """A command line, and what is done to a world before it. {root} in a word: the world's folder.
+    """A command line, and what is done to a world before it. {root} in a word: the world's folder, as in its `names`.
 
     store: with an evidence store beside the state file.
     """
@@ -132,6 +132,7 @@ class World:
 
     def __init__(self, folder: Path, code: Path, helm_major: int = 4, steps: Sequence[Step] = STEPS) -> None:
         self.root = folder / "world"
+        self.names = {"root": str(self.root)}
         self.kept = folder / "kept"
         self.code = code
         self.helm_major = helm_major
@@ -187,7 +188,7 @@ class World:
         }
 
     def command(self, step: Step) -> list[str]:
-        return [self.python, "-m", "pipeline_steps", *(word.format(root=self.root) for word in step.words)]
+        return [self.python, "-m", "pipeline_steps", *(word.format(**self.names) for word in step.words)]
 
     def run(
         self, step: Step, *before: str, cwd: Path | None = None, more: Mapping[str, str] | None = None
