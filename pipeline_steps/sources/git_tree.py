@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from pipeline_steps.toolbox import files, scratch
 
 OURS = ".pipeline"
 _AT_ONCE = 256
+#: Bytes from which on a file is read where it lies.
+_LARGE = 128 * 2**10
 #: What `git status` is asked for `changes`.
 STATUS = ("status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none", "--")
 
@@ -102,21 +105,38 @@ class CheckoutTree(CommitTree):
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The bytes of files as git stores them, or would store them as they lie here."""
-        stored, changed = self._apart(paths)
-        found = super().read(stored)
-        found.update(self._stored(changed))
-        return found
+        names = list(dict.fromkeys(paths))
+        found = dict(self._here(names))
+        found.update(super().read(name for name in names if name not in found))
+        return {name: found[name] for name in names}
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
         """The sha256 of what `read` gives."""
-        stored, changed = self._apart(paths)
-        found = super().digests(stored)
-        found.update((path, files.sha256(data)) for path, data in self._stored(changed))
-        return found
+        names = list(dict.fromkeys(paths))
+        found = {name: files.sha256(data) for name, data in self._here(names)}
+        found.update(super().digests(name for name in names if name not in found))
+        return {name: found[name] for name in names}
 
-    def _apart(self, paths: Iterable[str]) -> tuple[list[str], list[Entry]]:
-        wanted = [self._entry(path) for path in dict.fromkeys(paths)]
-        return [entry.path for entry in wanted if entry.id], [entry for entry in wanted if not entry.id]
+    def _here(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
+        """What need not be asked from git's store: files that were changed, and large ones."""
+        wanted = [self._entry(name) for name in names]
+        yield from self._stored([entry for entry in wanted if not entry.id])
+        for entry in wanted:
+            data = self._large(entry) if entry.id else None
+            if data is not None:
+                yield entry.path, data
+
+    def _large(self, entry: Entry) -> bytes | None:
+        """A large file as it lies here, if that is what the commit stores, by its id: git takes long to unpack it."""
+        place = self.root / self.folder / entry.path
+        try:
+            facts = place.lstat()
+            if not stat.S_ISREG(facts.st_mode) or facts.st_size < _LARGE:
+                return None
+            data = place.read_bytes()
+        except OSError:
+            return None
+        return data if self._id(data) == entry.id else None
 
     def _kind(self, path: str, mode: str) -> Kind | None:
         """Kind of a changed file; None when it is gone. mode: as git lists it, "" for untracked."""

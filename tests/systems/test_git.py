@@ -162,7 +162,25 @@ def test_one_git_reads_what_a_small_file_holds_once_and_a_large_one_again(repo: 
     source._objects._git.kill()
     assert source.tree("HEAD", "").read(["a.txt"]) == {"a.txt": b"one\n"}
     with pytest.raises(MachineError, match="git cat-file ended early"):
-        tree.read(["large"])
+        source.tree("HEAD", "").read(["large"])
+
+
+def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stores(repo: Repo) -> None:
+    stored, crlf = b"x" * 2**18, b"a\n" * 2**18
+    repo.put(".gitattributes", "crlf text eol=crlf\n")
+    repo.put("large", stored)
+    repo.put("crlf", crlf)
+    repo.commit()
+    (repo.root / "crlf").unlink()
+    repo.git("checkout", "crlf")
+    assert (repo.root / "crlf").read_bytes() == crlf.replace(b"\n", b"\r\n")
+    tree = Git(repo.root).tree(None, "")
+    assert tree.modified == ()
+    (repo.root / "large").write_bytes(b"y" * 2**18)  # after git looked: what was read then is what counts
+    assert tree.read(["large", "crlf"]) == {"large": stored, "crlf": crlf}
+    assert tree.digests(["crlf", "large"]) == {"crlf": files.sha256(crlf), "large": files.sha256(stored)}
+    (repo.root / "large").unlink()
+    assert tree.read(["large"]) == {"large": stored}
 
 
 def test_git_ends_when_nobody_reads_any_more(repo: Repo) -> None:
