@@ -1,167 +1,89 @@
 """Many publishers at once: distinct versions (T4) while readers poll (T5), blobs of a registry that many share (T4c),
 one version with different content (T4d), publishers killed (T4e).
 
-Publishers are processes of their own that begin together. A new kind of repository is one line of BACKENDS: every
-test is then made on it.
+Publishers are processes of their own that begin together, on every kind of repository of `backends`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
 import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
-from urllib.parse import urlsplit
-
-import yaml
 
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.core.errors import Conflict, PipelineError
 from pipeline_steps.repositories.table import open_repository
-from pipeline_steps.toolbox.files import sha256
+from tests.faults.backends import BACKENDS, Backend, in_registry
 from tests.faults.figures import Figure, Settings
 from tests.faults.world import World
 from tests.support.charts import packed
-from tests.support.github import github
-from tests.support.gits import bare
-from tests.support.registries import registry
 
-PUBLISHERS, RIVALS = 200, 50
+RIVALS = 50
 SHARING, SHARING_FULL = 60, 200
-ROUNDS, ROUNDS_FULL = 2, 100
+ROUNDS = 2
+#: Reads while others publish; as many rounds are made as that takes.
+READS, READS_FULL = 1_000, 10_000
 #: A lock is stuck when nobody can publish for longer than this many seconds.
 STUCK = 1.0
+#: Seconds between two reads.
+PAUSE = 0.002
 #: Seconds in which all publishers must have started.
 TOGETHER = 60.0
 
 
-class Backend(NamedTuple):
-    """One kind of repository. opened: (an empty folder) → its URL, for as long as the context is open.
+class Watched(NamedTuple):
+    """What rounds of publishers of distinct versions came to. there: versions; states: of what was read."""
 
-    versions: (URL) → versions of hello that a reader sees, read without our code; it raises when what is read is half.
-    one_wins: exactly one of those who want the same version, or at most one? publishers: how many begin together;
-    rounds: how often one version is competed for in the full size.
-    """
+    there: int = 0
+    published: int = 0
+    reads: int = 0
+    states: int = 0
+    missing: tuple[str, ...] = ()
+    misread: tuple[str, ...] = ()
 
-    opened: Callable[[Path], contextlib.AbstractContextManager[str]]
-    versions: Callable[[str], set[str]]
-    one_wins: bool
-    publishers: int = PUBLISHERS
-    rounds: int = ROUNDS_FULL
-
-
-@contextlib.contextmanager
-def _folder(place: Path) -> Iterator[str]:
-    yield (place / "charts").as_uri()
-
-
-@contextlib.contextmanager
-def _registry(place: Path) -> Iterator[str]:
-    with registry(place) as running:
-        yield f"oci://{running.host}/team/charts"
-
-
-@contextlib.contextmanager
-def _pages(place: Path) -> Iterator[str]:
-    yield f"git+{bare(place / 'pages.git').as_uri()}"
-
-
-def _in_folder(url: str) -> set[str]:
-    """The versions in the index, each with its archive."""
-    folder = Path(urlsplit(url).path)
-    try:
-        index = yaml.load((folder / "index.yaml").read_bytes(), Loader=yaml.CSafeLoader)
-    except FileNotFoundError:
-        return set()
-    entries = (index["entries"] or {}).get("hello", [])
-    for entry in entries:
-        assert sha256((folder / entry["urls"][0]).read_bytes()) == f"sha256:{entry['digest']}", entry["version"]
-    return {entry["version"] for entry in entries}
-
-
-def _in_registry(url: str) -> set[str]:
-    """The versions that are tags."""
-    host, _, path = url.removeprefix("oci://").partition("/")
-    try:
-        with urllib.request.urlopen(f"http://{host}/v2/{path}/hello/tags/list") as answer:
-            tags = json.load(answer)["tags"] or []
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return set()
-        raise
-    return {tag for tag in tags if not tag.startswith("claim-")}
-
-
-def _on_branch(url: str) -> set[str]:
-    """The versions in the index of the newest commit, each with its archive."""
-    folder = urlsplit(url.removeprefix("git+")).path
-
-    def git(*words: str, stdin: bytes = b"") -> bytes:
-        return subprocess.run(["git", *words], cwd=folder, input=stdin, capture_output=True, check=True).stdout
-
-    commit = git("for-each-ref", "--format=%(objectname)", "refs/heads/gh-pages").decode().strip()
-    if not commit:
-        return set()
-    index = yaml.load(git("cat-file", "blob", f"{commit}:index.yaml"), Loader=yaml.CSafeLoader)
-    entries = index["entries"]["hello"]
-    archives = git("cat-file", "--batch", stdin="".join(f"{commit}:{one['urls'][0]}\n" for one in entries).encode())
-    for entry in entries:
-        head, _, rest = archives.partition(b"\n")
-        size = int(head.split()[2])
-        assert sha256(rest[:size]) == f"sha256:{entry['digest']}", entry["version"]
-        archives = rest[size + 1 :]
-    return {entry["version"] for entry in entries}
-
-
-@contextlib.contextmanager
-def _releases(place: Path) -> Iterator[str]:
-    with github("team/charts") as hub, mock.patch.dict(os.environ, hub.environment):
-        yield "github-releases:team/charts"
-        assert hub.wrong == []
-
-
-def _on_github(url: str) -> set[str]:
-    """The versions in the index that the pages serve, each with its archive."""
-    pages = os.environ["GITHUB_API_URL"].replace("/api/v3", "/pages/team/charts/index.yaml")
-    try:
-        with urllib.request.urlopen(pages) as answer:
-            entries = yaml.load(answer.read(), Loader=yaml.CSafeLoader)["entries"].get("hello", [])
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return set()
-        raise
-    for entry in entries:
-        with urllib.request.urlopen(entry["urls"][0]) as answer:
-            assert sha256(answer.read()) == f"sha256:{entry['digest']}", entry["version"]
-    return {entry["version"] for entry in entries}
-
-
-BACKENDS = {
-    "file": Backend(_folder, _in_folder, one_wins=True),
-    "oci": Backend(_registry, _in_registry, one_wins=False),
-    "git": Backend(_pages, _on_branch, one_wins=True, publishers=20, rounds=10),  # 200 are in T4b
-    "github": Backend(_releases, _on_github, one_wins=True, publishers=20, rounds=10),
-}
+    def and_then(self, other: Watched) -> Watched:
+        return Watched(
+            self.there + other.there, self.published + other.published, self.reads + other.reads,
+            self.states + other.states, self.missing + other.missing, self.misread + other.misread,
+        )  # fmt: skip
 
 
 def distinct(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """Two figures a backend: versions there after all publishers began at once, and what readers saw meanwhile."""
-    return [figure for name in BACKENDS for figure in _distinct(name, _place(worlds, f"T4-{name}"))]
+    demanded = READS_FULL if settings.full else READS
+    seen = dict.fromkeys(BACKENDS, Watched())
+    rounds = 0
+    while not rounds or sum(each.reads for each in seen.values()) < demanded:
+        rounds += 1
+        for name in BACKENDS:
+            seen[name] = seen[name].and_then(_distinct(name, _place(worlds, f"T4-{name}-{rounds}")))
+    reads, misread = sum(each.reads for each in seen.values()), sum(len(each.misread) for each in seen.values())
+    return [
+        *(figure for name, each in seen.items() for figure in _figures(name, each)),
+        Figure("T5", "all backends: reads while others publish, none of something half", f">= {demanded}",
+               f"{reads - misread}/{reads}", ()),
+    ]  # fmt: skip
 
 
-def _distinct(name: str, place: Path) -> list[Figure]:
+def _figures(name: str, seen: Watched) -> list[Figure]:
+    whole = seen.reads - len(seen.misread)
+    return [
+        Figure("T4", f"{name}: publishers of distinct versions at once: all there",
+               f"{seen.published}/{seen.published}", f"{seen.there}/{seen.published}", seen.missing),
+        Figure("T5", f"{name}: reads meanwhile: whole, and with all that was acknowledged before",
+               "all", f"{whole}/{seen.reads}, {seen.states} states", seen.misread),
+    ]  # fmt: skip
+
+
+def _distinct(name: str, place: Path) -> Watched:
+    """One round."""
     backend = BACKENDS[name]
     charts = [packed(version=f"1.0.{number}") for number in range(backend.publishers)]
     with backend.opened(place) as url:
@@ -170,21 +92,15 @@ def _distinct(name: str, place: Path) -> list[Figure]:
             publishers.wait()
         there = _whole(url, charts)
     wrong = [f"{chart.version}: {there[chart.version]}" for chart in charts if there[chart.version] != "there"]
-    wrong += [f"told {line}" for line in publishers.told() if not line.endswith(" done")]
+    told = [f"told {line}" for line in publishers.told() if not line.endswith(" done")]
     good = len(charts) - len(wrong)
-    return [
-        Figure("T4", f"{name}: publishers of distinct versions at once: all there",
-               f"{len(charts)}/{len(charts)}", f"{good}/{len(charts)}", tuple(wrong)),
-        Figure("T5", f"{name}: reads meanwhile: whole, and with all that was acknowledged before",
-               "all", f"{reader.reads - len(reader.wrong)}/{reader.reads}",
-               tuple(reader.wrong) or (() if reader.reads else ("no read",))),
-    ]  # fmt: skip
+    return Watched(good, len(charts), reader.reads, reader.looks, (*wrong, *told), tuple(reader.wrong))
 
 
 def shared(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """One figure: one chart published to many paths of a registry at once, whose blobs are the same."""
     number, chart = SHARING_FULL if settings.full else SHARING, packed()
-    with _registry(_place(worlds, "T4c")) as url:
+    with in_registry(_place(worlds, "T4c")) as url:
         urls = [f"{url}{n}" for n in range(number)]
         publishers = Publishers(_place(worlds, "T4c-told"), [(one, chart) for one in urls])
         publishers.wait()
@@ -241,7 +157,7 @@ def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
         acknowledged = publishers.acknowledged()
         there = _whole(url, charts)
         stuck = min(_seconds(url, packed(version=f"2.0.{number}")) for number in range(3))
-        seen = backend.versions(url)
+        seen = backend.seen(url)
         gone = [chart for chart in charts if there[chart.version] != "there"]
         again = Publishers(place / "again", [(url, chart) for chart in gone])
         again.wait()
@@ -324,26 +240,38 @@ def _publish(url: str, chart: Archive, told: Path, gate: Path, environment: dict
 
 
 class Reader:
-    """A reader that polls as long as it is open. wrong: reads that failed, or lacked what was acknowledged before."""
+    """A reader that polls as long as it is open. wrong: reads that failed, or lacked what was acknowledged before.
+
+    What reads as it did the last time is not looked into again; looks: how often it was another.
+    """
 
     def __init__(self, backend: Backend, url: str, publishers: Publishers) -> None:
-        self.reads = 0
+        self.reads = self.looks = 0
         self.wrong: list[str] = []
-        self._ask = (backend.versions, url, publishers.acknowledged)
+        self._backend, self._url, self._acknowledged = backend, url, publishers.acknowledged
+        self._last: bytes | None = None
+        self._seen: set[str] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._poll)
 
     def _poll(self) -> None:
-        versions, url, acknowledged = self._ask
-        while not self._end.wait(0.02) or not self.reads:
-            before = acknowledged()
+        while not self._end.wait(PAUSE) or not self.reads:
+            before = self._acknowledged()
             self.reads += 1
             try:
-                missing = sorted(set(before) - versions(url))
+                missing = sorted(set(before) - self._versions())
             except Exception as error:  # whatever a reader trips over is the finding
                 self.wrong.append(f"read {self.reads}: {error!r}")
             else:
                 self.wrong += [f"read {self.reads}: without {missing}"] if missing else []
+
+    def _versions(self) -> set[str]:
+        found = self._backend.read(self._url)
+        if found != self._last:
+            self.looks += 1
+            self._seen = set() if found is None else self._backend.versions(self._url, found)
+            self._last = found
+        return self._seen
 
     def __enter__(self) -> Reader:
         self._thread.start()
