@@ -18,16 +18,15 @@ import os
 from collections.abc import Mapping
 
 from pipeline_steps.charts import version
-from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.derive import derive
+from pipeline_steps.charts.references import Edits
 from pipeline_steps.ci.build import detect
 from pipeline_steps.core import consumed, packaging, publishing, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.options import Option
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.state.record import Record, fingerprint, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.leave import leave
@@ -55,16 +54,21 @@ def snapshot(
     files = packaging.files_of(checkout, it)
     inputs = packaging.inputs(images, files)
     consumed.unchanged(checkout, it, state, inputs, again=again)
-    made = packed(checkout, it, files, images, inputs)
+    edits = packaging.edits(checkout, it, files, images)
+    number = numbered(checkout, it, edits, inputs)
+    parameters = {"version": number}
+    key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
+    repositories = publishing.repositories(config, "snapshot")
+    former = None if again else state.verdict(key)
+    done = former and former.passed and publishing.stands(repositories, former, chart, number)
+    if former and done and not diff:
+        return former
+    made = derive(files, number, edits, it.path).archive
     if diff:
         from pipeline_steps.core import differences  # who does not ask for it does not pay for helm
 
         differences.write(checkout, it, config, state, made, images)
-    parameters = {"version": made.version}
-    key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
-    repositories = publishing.repositories(config, "snapshot")
-    former = None if again else state.verdict(key)
-    if former and former.passed and publishing.stands(repositories, former, made):
+    if former and done:
         return former
     if plan:
         return publishing.plan(repositories, made)
@@ -78,19 +82,15 @@ def snapshot(
         return trial.passed({**publishing.publish(repositories, made), **names})
 
 
-def packed(
-    checkout: Checkout, chart: Chart, files: Files, images: Mapping[str, Reference], inputs: Mapping[str, str]
-) -> Archive:
-    """The snapshot's archive. Its version stands for all else that is in it, so one version never means two tars."""
-    wanted = packaging.edits(checkout, chart, files, images)
-    number = version.snapshot(
+def numbered(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]) -> str:
+    """The snapshot's version. It stands for all that is in it, so one version never means two tars."""
+    return version.snapshot(
         version.strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
         count=_count(checkout, chart),
-        fingerprint=fingerprint([chart.content, wanted, dict(inputs), FORMAT]),
+        fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
         dirty=bool(chart.modified),
     )
-    return derive(files, number, wanted, chart.path).archive
 
 
 def _count(checkout: Checkout, chart: Chart) -> int:

@@ -129,18 +129,20 @@ class Checkout:
         """Mainline position of the newest revision that changed the chart's closure, its entries among it.
 
         Raises MachineError when the history is not here."""
-        found = self.source.position(self.revision, [self._from_root(place) for place in chart.places])
-        written = self._from_root(self.written_in)
-        changed = self._entries_changed(self._closures.chart(chart.path), written)
-        return max(found, self.source.position(changed, [written])) if changed else found
+        places = [self._from_root(place) for place in chart.places]
+        newest = next(iter(self.source.history(self.revision, places, 1)), "")
+        if newest != self.revision:
+            newest = self._entries_changed(self._closures.chart(chart.path), newest) or newest
+        return self.source.position(newest) if newest else 0
 
-    def _entries_changed(self, closure: Closure, written: str) -> str | None:
-        """The newest revision that changed the entries about a closure; of more than LOOKED_AT, the last looked at."""
+    def _entries_changed(self, closure: Closure, after: str) -> str | None:
+        """The newest revision after another that changed the entries about a closure; else the LOOKED_ATth."""
         if not closure.charts and not closure.images:
             return None
-        revisions = self.source.history(self.revision, written, LOOKED_AT)
-        for revision, before in zip(revisions, (*revisions[1:], None), strict=True):
-            if before is None or not self._says_the_same(closure, self._written_at(before)):
+        revisions = self.source.history(self.revision, [self._from_root(self.written_in)], LOOKED_AT, after)
+        before = [*revisions[1:], "" if len(revisions) == LOOKED_AT else after]
+        for revision, former in zip(revisions, before, strict=False):
+            if not former or not self._says_the_same(closure, self._written_at(former)):
                 return revision
         return None
 

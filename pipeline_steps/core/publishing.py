@@ -35,13 +35,11 @@ def output(number: int) -> str:
     return "chart" if number == 0 else f"chart-{number + 1}"
 
 
-def stands(repositories: Sequence[Repository], record: Record, archive: Archive) -> bool:
-    """Does every repository still have the version under the reference that the record names?"""
-    if record.outputs.get("tar") != archive.tar_digest:
-        return False
+def stands(repositories: Sequence[Repository], record: Record, name: str, version: str) -> bool:
+    """Does every repository still have the version of a chart under the reference that the record names?"""
     recorded = [record.outputs.get(output(number)) for number in range(len(repositories))]
     return all(
-        reference is not None and repository.standing(archive.name, archive.version) == reference
+        reference is not None and repository.standing(name, version) == reference
         for repository, reference in zip(repositories, recorded, strict=True)
     )
 

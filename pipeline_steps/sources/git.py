@@ -119,13 +119,17 @@ class Git:
         paths = (path[len(below) :] for path in program.texts(listed) if path.startswith(below))
         return tuple(sorted(path for path in paths if not ours(path)))
 
-    def position(self, revision: str, paths: Sequence[str]) -> int:
-        """How many commits lead to the newest one on the first-parent line that changed `paths`; 0 without one."""
-        # What `history` named changed the path itself.
-        newest = [revision] if (revision, tuple(paths)) in self._changes else self._first_parents(revision, paths, 1)
-        return self._count(newest[0]) if newest else 0
+    def history(self, revision: str, paths: Sequence[str], limit: int, after: str = "") -> tuple[str, ...]:
+        """Commits on the first-parent line that changed one of `paths`, a merge counting as what it brought."""
+        self._whole()
+        last = self._full(revision)
+        asked = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H", last, *([f"^{after}"] if after else [])]
+        return tuple(program.output(self.root, "log", *asked, "--", *paths).decode().split())
 
-    def _count(self, commit: str) -> int:
+    def position(self, revision: str) -> int:
+        """How many commits lead to one, on whichever line."""
+        self._whole()
+        commit = self._full(revision)
         if commit not in self._counts:
             self._counts[commit] = int(program.output(self.root, "rev-list", "--count", commit, "--"))
         return self._counts[commit]
@@ -134,22 +138,9 @@ class Git:
     def _counts(self) -> dict[str, int]:
         return {}
 
-    @functools.cached_property
-    def _changes(self) -> set[tuple[str, tuple[str, ...]]]:
-        """(commit, paths) for commits known to have changed just these paths."""
-        return set()
-
-    def history(self, revision: str, path: str, limit: int) -> tuple[str, ...]:
-        """Commits on the first-parent line that changed `path`, a merge counting as what it brought."""
-        found = tuple(self._first_parents(revision, [path], limit))
-        self._changes.update((commit, (path,)) for commit in found)
-        return found
-
-    def _first_parents(self, revision: str, paths: Sequence[str], limit: int) -> list[str]:
+    def _whole(self) -> None:
         if self.shallow:
             raise self._cut("the number of commits")
-        arguments = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H", self._full(revision)]
-        return program.output(self.root, "log", *arguments, "--", *paths).decode().split()
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""

@@ -162,6 +162,10 @@ class Objects:
             self._digests.update({identity: files.sha256(data) for identity, data in read.items()})
         return {identity: self._digests[identity] for identity in wanted}
 
+    def learn(self, digests: Mapping[str, str]) -> None:
+        """Take it that files have these digests: whoever says so has seen bytes of that id. Without an id: nothing."""
+        self._digests.update({identity: digest for identity, digest in digests.items() if identity})
+
     def _asked(self, ids: list[str]) -> Iterator[tuple[str, bytes]]:
         """Id and bytes of objects, whatever they are."""
         for start in range(0, len(ids), _AT_ONCE):

@@ -114,6 +114,7 @@ class CheckoutTree(CommitTree):
         """The sha256 of what `read` gives."""
         names = list(dict.fromkeys(paths))
         found = {name: files.sha256(data) for name, data in self._here(names)}
+        self._objects.learn({self._entry(name).id: digest for name, digest in found.items()})
         found.update(super().digests(name for name in names if name not in found))
         return {name: found[name] for name in names}
 

@@ -86,15 +86,14 @@ class Source(Protocol):
     def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
         """Paths below `folder` (relative to it) that differ between two revisions, renames as both names."""
 
-    def position(self, revision: str, paths: Sequence[str]) -> int:
-        """Mainline position of the newest revision up to `revision` that changed `paths` (relative to root).
+    def history(self, revision: str, paths: Sequence[str], limit: int, after: str = "") -> tuple[str, ...]:
+        """Mainline revisions up to `revision` that changed one of `paths` (relative to root), newest first.
 
-        Raises MachineError when the history is not here (a shallow clone), naming the command that gets it."""
+        after: only those that came after this one. Raises MachineError when the history is not here (a shallow
+        clone), naming the command that gets it."""
 
-    def history(self, revision: str, path: str, limit: int) -> tuple[str, ...]:
-        """Mainline revisions up to `revision` that changed `path` (relative to root), newest first.
-
-        Raises MachineError as `position` does."""
+    def position(self, revision: str) -> int:
+        """How many revisions lead to one, itself included. Raises MachineError as `history` does."""
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""

@@ -118,25 +118,24 @@ def test_an_export_is_the_revision_byte_for_byte(checkout: Checkout, tmp_path: P
     assert (target / "link").readlink() == Path("a b☺.txt")
 
 
-def test_the_position_grows_with_changes_of_the_paths_only(checkout: Checkout) -> None:
-    first = opened(checkout).position(opened(checkout).revision(), ["sub"])
-    checkout.put("top", "changed")
-    checkout.commit("elsewhere")
-    assert opened(checkout).position(opened(checkout).revision(), ["sub"]) == first
-    checkout.put("sub/run", "changed")
-    checkout.commit("here")
-    assert opened(checkout).position(opened(checkout).revision(), ["sub"]) > first
-
-
-def test_the_history_of_a_path_is_newest_first_and_limited(checkout: Checkout) -> None:
+def test_the_history_of_paths_is_newest_first_limited_and_cut(checkout: Checkout) -> None:
     first = opened(checkout).revision()
     checkout.put("top", "changed")
-    checkout.commit("elsewhere")
+    second = checkout.commit("elsewhere")
     checkout.put("sub/run", "changed")
     last = checkout.commit("here")
-    assert opened(checkout).history(last, "sub/run", 9) == (last, first)
-    assert opened(checkout).history(last, "sub/run", 1) == (last,)
-    assert opened(checkout).history(last, "nowhere", 9) == ()
+    assert opened(checkout).history(last, ["sub/run"], 9) == (last, first)
+    assert opened(checkout).history(last, ["sub"], 1) == (last,)
+    assert opened(checkout).history(second, ["sub"], 9) == (first,)
+    assert opened(checkout).history(last, ["sub", "top"], 9) == (last, second, first)
+    assert opened(checkout).history(last, ["sub", "top"], 9, after=first) == (last, second)
+    assert opened(checkout).history(last, ["nowhere"], 9) == ()
+
+
+def test_the_position_grows_with_every_revision(checkout: Checkout) -> None:
+    first = opened(checkout).position(opened(checkout).revision())
+    second = checkout.commit("another")
+    assert opened(checkout).position(second) == first + 1
 
 
 def test_a_tag_is_set_once_listed_and_never_moved(checkout: Checkout) -> None:

@@ -86,7 +86,7 @@ def test_hostile_names_are_only_names(repo: Repo) -> None:
     committed = Git(repo.root).tree("HEAD", "-dir")
     assert committed.read(names) == {name: name.encode() for name in names}
     assert set(uncommitted.digests(names).items()) == set(committed.digests(names).items())
-    assert Git(repo.root).position("HEAD", ["-dir/*"]) == 2
+    assert Git(repo.root).history("HEAD", ["-dir/*"], 9) == (repo.git("rev-parse", "HEAD"),)
 
 
 def test_a_submodule_is_seen_and_not_read(repo: Repo, tmp_path: Path) -> None:
@@ -114,7 +114,9 @@ def test_a_shallow_clone_has_no_position_and_says_how_to_get_it(repo: Repo, tmp_
     shallow.git("fetch", "-q", "--depth=1", f"file://{repo.root}", "main")
     shallow.git("checkout", "-q", "FETCH_HEAD")
     with pytest.raises(MachineError, match="git fetch --unshallow"):
-        Git(shallow.root).position("HEAD", ["."])
+        Git(shallow.root).position("HEAD")
+    with pytest.raises(MachineError, match="git fetch --unshallow"):
+        Git(shallow.root).history("HEAD", ["."], 1)
 
 
 def test_no_commit_yet_is_said(tmp_path: Path, repo: Repo) -> None:
@@ -133,11 +135,12 @@ def test_the_position_follows_the_first_parent_line(repo: Repo) -> None:
     repo.commit("unrelated")
     repo.git("merge", "-q", "--no-ff", "-m", "merge", "topic")
     source = Git(repo.root)
-    merged = source.position("HEAD", ["charts"])
+    merge = repo.git("rev-parse", "HEAD")
+    assert source.history("HEAD", ["charts"], 1) == (merge,), "the merge brought the change to the mainline"
+    assert source.position("HEAD") == 5, "its ancestors count"
     repo.commit("unrelated again")
-    assert merged == 5, "the merge brought the change to the mainline: its ancestors count"
-    assert Git(repo.root).position("HEAD", ["charts"]) == merged
-    assert Git(repo.root).position("HEAD", ["nowhere"]) == 0
+    assert Git(repo.root).history("HEAD", ["charts"], 1) == (merge,)
+    assert Git(repo.root).history("HEAD", ["charts"], 9, after=merge) == ()
 
 
 def test_the_base_is_taken_from_the_remote_branch(repo: Repo, tmp_path: Path) -> None:
