@@ -53,6 +53,7 @@ class Objects:
         self._open = contextlib.ExitStack()
         self._of_commits: dict[str, str] = {}
         self._trees: dict[str, tuple[Node, ...]] = {}
+        self._whole: set[str] = set()  # ids of trees that were read with all below them
         self._digests: dict[str, str] = {}
         self._blobs: dict[str, bytes] = {}
         self._bytes = self._names = 0
@@ -89,9 +90,8 @@ class Objects:
 
     def listing(self, tree: str) -> tuple[Node, ...]:
         """The names in one tree, in git's order."""
-        if tree not in self._trees:
-            self._read_trees([tree])
-        return self._trees[tree]
+        found = self._trees.get(tree)
+        return self._read_trees([tree])[tree] if found is None else found
 
     def read_ahead(self, revisions: Iterable[str], trees: Iterable[str] = ()) -> None:
         """Read the trees of commits, and trees with all below them, a level at a time: one by one is slow."""
@@ -100,8 +100,9 @@ class Objects:
             if not data.startswith(b"tree "):
                 raise MachineError(f"{revision} is no commit", where=str(self.root))
             self._of_commits[revision] = data[5 : data.index(b"\n")].decode()
-        level = list(dict.fromkeys((*trees, *(self._of_commits[each] for each in unknown))))
-        below = set(trees)
+        new = [each for each in trees if each not in self._whole]
+        level = list(dict.fromkeys((*new, *(self._of_commits[each] for each in unknown))))
+        below = set(new)
         while level:
             self._read_trees([each for each in level if each not in self._trees])
             found = [
@@ -109,15 +110,15 @@ class Objects:
             ]
             level = list(dict.fromkeys(found))
             below.update(level)
+        self._whole.update(new)
 
-    def _read_trees(self, ids: list[str]) -> None:
+    def _read_trees(self, ids: list[str]) -> dict[str, tuple[Node, ...]]:
         if self._names > _KEPT_NAMES:
-            self._trees.clear()
-            self._names = 0
-        for identity, data in self._asked(ids):
-            found = _parsed(data, len(identity) // 2)
-            self._trees[identity] = found
-            self._names += len(found)
+            self._trees, self._whole, self._names = {}, set(), 0
+        found = {identity: _parsed(data, len(identity) // 2) for identity, data in self._asked(ids)}
+        self._trees.update(found)
+        self._names += sum(map(len, found.values()))
+        return found
 
     def child(self, tree: str, path: str) -> Node | None:
         """What `path` names below a tree, None when there is nothing."""
@@ -142,12 +143,12 @@ class Objects:
     def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Id → bytes of files."""
         wanted = list(dict.fromkeys(ids))
-        found = {each: self._blobs[each] for each in wanted if each in self._blobs}
+        kept = self._blobs
+        found = {each: kept[each] for each in wanted if each in kept}
         for identity, data in self._asked([each for each in wanted if each not in found]):
             found[identity] = data
             if self._bytes > _KEPT_BYTES:
-                self._blobs.clear()
-                self._bytes = 0
+                self._blobs, self._bytes = {}, 0
             if len(data) <= _KEPT_FILE:
                 self._blobs[identity] = data
                 self._bytes += len(data)
