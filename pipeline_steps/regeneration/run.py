@@ -155,6 +155,8 @@ class Regeneration:
 
     def _publish(self, each: Any, versions: list[Version], looked: list[Looked]) -> None:
         waiting = _Waiting(looked, self._wanted, self._ledger, self._done)
+        keys = ((version.name, version.version) for version in versions)
+        missing = {key for key in keys if self._there.digest(*key) is None}  # asked before they are there
         sent: deque[tuple[Version, Archive]] = deque()
 
         def publications() -> Iterator[Publication]:
@@ -173,13 +175,12 @@ class Regeneration:
         with Tally("versions", len(versions)) as tally:
             for outcome in publish_many(self._repository, publications()):
                 version, made = sent.popleft()
-                self._outcome(version, made, outcome)
+                self._outcome(version, made, outcome, new=(version.name, version.version) in missing)
                 waiting.done((version.name, version.version))
                 tally.one()
         waiting.rest()
 
-    def _outcome(self, version: Version, made: Archive, outcome: Published | PipelineError) -> None:
-        new = self._there.digest(version.name, version.version) is None
+    def _outcome(self, version: Version, made: Archive, outcome: Published | PipelineError, *, new: bool) -> None:
         if isinstance(outcome, Conflict):
             outcome = self._theirs(version, made, new=new) or outcome
         if isinstance(outcome, Published):

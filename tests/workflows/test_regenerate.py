@@ -7,6 +7,7 @@ import functools
 import http.server
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -110,6 +111,24 @@ def test_every_tag_becomes_an_archive_and_a_second_run_changes_nothing(source: S
     source.release("web", "1.3.0")
     source.ok()
     assert source.report() == {"published": 1, "kept": 6, "unmade": 0, "differs": 0, "withdrawn": 0, "failed": 0}
+
+
+def test_publishing_in_any_order_ends_with_what_regenerating_writes(source: Source, tmp_path: Path) -> None:
+    """T13 of the test plan: the index is a function of what is published, whoever did it, in whatever order."""
+    for version in ("1.0.0", "1.10.0", "1.2.0-rc.1", "1.2.0+b.2"):
+        source.release("web", version)
+        source.release("my-api", version)
+    source.ok()
+    whole = stored(source.out)
+    made = [archive.opened(data, name) for name, data in whole.items() if name.endswith(".tgz")]
+    times = source.repo.git("for-each-ref", "--format=%(refname:short) %(creatordate:unix)", "refs/tags")
+    seconds = dict(line.split() for line in times.splitlines())
+    created = {tag: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(when))) for tag, when in seconds.items()}
+    for seed in range(4):
+        published = DirectoryRepository((tmp_path / str(seed)).as_uri())
+        for one in random.Random(seed).sample(made, len(made)):
+            published.publish(one, created=created[f"{one.name}-{one.version}"])
+        assert stored(published.folder) == whole
 
 
 def test_the_result_is_the_same_in_parts_by_workers_and_from_a_url(source: Source, tmp_path: Path) -> None:
