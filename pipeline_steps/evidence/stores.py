@@ -51,16 +51,26 @@ class Stores:
         stores = [*self._read, *([self._write] if self._write and self._write not in self._read else [])]
         pairs = [(store, digest) for digest in digests for store in stores]
         wanted: dict[str, Store] = {}
-        for (store, digest), found in zip(pairs, _all(lambda pair: pair[0].about(pair[1]), pairs), strict=True):
+        for (store, digest), found in zip(pairs, self._all(lambda pair: pair[0].about(pair[1]), pairs), strict=True):
             if store is self._write:
                 self._there[digest] = found
             if store in self._read:
                 wanted |= {one: store for one in found if one not in known}
-        return _in_order(_all(lambda pair: _record(pair[1], pair[0], listed=True), list(wanted.items())))
+        return _in_order(self._all(lambda pair: _record(pair[1], pair[0], listed=True), list(wanted.items())))
 
     def named(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
         """Lines and records by their ids, as many as there are. Raises as `about` does."""
-        return _in_order(_all(self._named, list(ids)))
+        return _in_order(self._all(self._named, list(ids)))
+
+    def _all(self, ask: Callable[[Asked], Answer], questions: Sequence[Asked]) -> list[Answer]:
+        """The answers to all questions, many asked at once. A few to folders are answered before threads would be."""
+        near = all(store.url.startswith("file:") for store in (*self._read, *([self._write] if self._write else [])))
+        if len(questions) < (AT_ONCE if near else 2):
+            return [ask(question) for question in questions]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(AT_ONCE, len(questions)), thread_name_prefix="evidence") as pool:
+            return list(pool.map(ask, questions))
 
     @property
     def urls(self) -> str:
@@ -96,16 +106,6 @@ class Stores:
         for digest in subjects(record):
             if digest in self._there:
                 self._there[digest].add(record.id)
-
-
-def _all(ask: Callable[[Asked], Answer], questions: Sequence[Asked]) -> list[Answer]:
-    """The answers to all questions, many asked at once."""
-    if len(questions) < 2:
-        return [ask(question) for question in questions]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(AT_ONCE, len(questions)), thread_name_prefix="evidence") as pool:
-        return list(pool.map(ask, questions))
 
 
 def _record(store: Store, identity: str, *, listed: bool = False) -> tuple[bytes, Record] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline_steps.charts import archive as archives
@@ -65,6 +65,15 @@ def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
     }
     body = json.dumps(manifest, separators=(",", ":"), ensure_ascii=False).encode()
     return Push(body, {sha256(data): data for data in (config, *(data for _, data in layers))})
+
+
+def _at_once(push: Callable[[str], None], digests: Iterable[str]) -> None:
+    """Push blobs at the same time: each takes four requests one after the other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4, thread_name_prefix="blob") as pool:
+        for done in [pool.submit(push, digest) for digest in digests]:
+            done.result()
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
@@ -146,7 +155,7 @@ class OciRepository:
         return one_by_one(self, publications)
 
     def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
-        """See Repository: blobs, then the manifest by digest, then the claim, then the tag."""
+        """See Repository: blobs, then for a release the manifest by digest and the claim, then the tag."""
         registry, path = self._registry(archive.name), self._path(archive.name).path
         there = self.find(archive.name, archive.version)
         if there:
@@ -155,14 +164,13 @@ class OciRepository:
         if twin:
             raise twin_conflict(archive, twin, self.url)
         push = prepare(archive, provenance)
-        for digest, data in push.blobs.items():
-            registry.push_blob(path, data, digest)
 
         def refill(digest: str) -> None:
             registry.push_blob(path, push.blobs[digest], digest)
 
-        registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
+        _at_once(refill, push.blobs)
         if not versions_of.is_snapshot(archive.version):  # a snapshot's version stands for its content
+            registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
             self._claim(archive, push)
         there = self.find(archive.name, archive.version)  # another publisher may have come first
         if there:
