@@ -5,6 +5,7 @@ Only the calls of our own process: what git and helm do between them is theirs.
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -45,8 +46,15 @@ class Call(NamedTuple):
         return any(path.startswith(f"{folder}/") or path == str(folder) for path in self.paths for folder in folders)
 
 
+@functools.cache
+def recorded(world: World, step: Step) -> list[Call]:
+    """What `record` says, asked once for all that breaks single calls."""
+    return record(world, step)
+
+
 def record(world: World, step: Step) -> list[Call]:
     """Every call of CHANGING and every openat of an undisturbed run, of other threads those on the state file."""
+    world.back(step)
     main = _traced(world, step)
     world.back(step)
     state = str(world.state)

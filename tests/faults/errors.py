@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.calls import Call, broken, record
+from tests.faults.calls import Call, broken, recorded
 from tests.faults.figures import Figure, Settings, counted, spread
 from tests.faults.world import STEPS, Step, World
 
@@ -103,8 +103,7 @@ def _fill(filler: Path, left: int) -> None:
 
 def _calls(world: World, step: Step) -> list[Call]:
     """Those on state and repositories, reading ones included."""
-    world.back(step)
-    return [call for call in record(world, step) if call.below(*world.places)]
+    return [call for call in recorded(world, step) if call.below(*world.places)]
 
 
 def _kept(world: World) -> dict[Path, bytes]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.calls import Call, broken, record
+from tests.faults.calls import Call, broken, recorded
 from tests.faults.figures import Figure, Settings, counted, spread
 from tests.faults.world import STEPS, Step, World
 
@@ -83,8 +83,7 @@ def killed_at(worlds: Sequence[World], points: Sequence[Moment], settings: Setti
 
 
 def _changing(world: World, step: Step) -> list[Call]:
-    world.back(step)
-    return [call for call in record(world, step) if call.changes]
+    return [call for call in recorded(world, step) if call.changes]
 
 
 def _at(call: Call, world: World) -> Call:

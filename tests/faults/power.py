@@ -15,6 +15,7 @@ import random
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +84,8 @@ class State(NamedTuple):
 
 def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """Three figures: disks that hold, disks on which the step ends well again, fsyncs whose absence is noticed."""
-    traces = [{step.name: record(world, step) for step in STEPS} for world in worlds]
+    with ThreadPoolExecutor(len(worlds)) as pool:  # paths and times are each world's own
+        traces = list(pool.map(lambda world: {step.name: record(world, step) for step in STEPS}, worlds))
     found = [[(step, state) for step in STEPS for state in states(of[step.name])] for of in traces]
     bad = [f"{step.name}: {wrong}" for step in STEPS for wrong in _broken(worlds[0], step, traces[0][step.name])]
     most = max(len(pending) for trace in traces[0].values() for _, pending in moments(trace.operations))

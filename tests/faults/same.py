@@ -46,11 +46,13 @@ WAYS = (
     Way("every step twice", again=2),
     Way("every step ten times", again=10),
 )
+#: Ways left out of a sample: others are much like them.
+FULL = (*(f"PYTHONHASHSEED {seed}" for seed in range(2, 10)), "every step ten times")
 
 
 def everywhere(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """One figure: ways in which the chain leaves what it leaves in the plain way."""
-    ways = WAYS if settings.full else [way for way in WAYS if "HASHSEED" not in way.name or way.name.endswith("1")]
+    ways = WAYS if settings.full else [way for way in WAYS if way.name not in FULL]
 
     def run(number: int, way: Way) -> str:
         wrong = _chain(worlds[number], way)

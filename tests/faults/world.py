@@ -161,7 +161,8 @@ class World:
     @property
     def places(self) -> tuple[Path, ...]:
         """The folders that steps write to, but for the source's own."""
-        return (self.state.parent, *self.repositories, self.store)
+        outside = (self.root / name for name in ("snapshots", "released", "regenerated", "copied"))
+        return (self.state.parent, *outside, self.store)
 
     @property
     def repositories(self) -> tuple[Path, ...]:
