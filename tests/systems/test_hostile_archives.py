@@ -1,23 +1,30 @@
 """Archives that must be refused, by every door through which a chart comes in; and what helm makes of them.
 
-A child reads the whole corpus, so that its memory and what it leaves behind can be measured.
+A child reads the whole corpus, so that its memory and what it leaves behind can be measured. The commands that read
+charts of others do so, too, each as a process that meets all of them at once: a hostile one keeps no other back.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import http.server
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tests.support import hostile
-from tests.support.charts import files
+from tests.support.charts import files, packed
 from tests.support.gits import Repo
 from tests.support.helms import helm
 
@@ -119,6 +126,154 @@ def test_a_chart_that_brings_one_is_refused(corpus: list[Hostile], step: str, na
     assert done.returncode == 2, done.stderr
     assert "hello/charts/a-1.0.0.tgz" in done.stderr and one.says in done.stderr
     assert not (tmp_path / "p").exists()
+
+
+#: A repository of one chart, or a part of a larger one.
+ENTRY = "  {name}:\n  - {{apiVersion: v2, name: {name}, version: 1.0.0, urls: [{file}], digest: {digest}}}\n"
+HEAD = "apiVersion: v1\nentries:\n"
+
+
+class Ended(NamedTuple):
+    """A process that has ended. mib: what it needed at most."""
+
+    code: int
+    told: str
+    mib: float
+
+    def about(self, name: str) -> str:
+        """The one line that names it; it must be there once."""
+        [line] = [line for line in self.told.splitlines() if name in line]
+        return line
+
+
+def ran(home: Path, *words: str, cwd: Path | None = None) -> Ended:
+    """The command line with a home of its own; its memory is read as long as it runs, and never shrinks there."""
+    environment = {
+        "PATH": f"{helm(4).parent}:{os.environ['PATH']}", "HOME": str(home), "TMPDIR": str(home),
+        "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "GIT_CONFIG_GLOBAL": str(home.parent / "gitconfig"),
+    }  # fmt: skip
+    home.mkdir()
+    command = [sys.executable, "-m", "pipeline_steps", *words]
+    with (home.parent / "told").open("w+") as told:
+        child = subprocess.Popen(command, cwd=cwd or home, env=environment, stdout=told, stderr=told)
+        kib = 0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.005)
+                break
+            found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{child.pid}/status").read_text())
+            kib = int(found[1]) if found else kib
+    return Ended(child.returncode, (home.parent / "told").read_text(), kib / 1024)
+
+
+def left(folder: Path) -> list[str]:
+    """The files below a folder that are not a step's records or caches."""
+    kept = (".pipeline/", ".cache/")
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(path for path in found if not path.startswith(kept))
+
+
+@pytest.fixture(scope="module")
+def old(corpus: list[Hostile], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that offers each of them as a chart of its own, and one good chart."""
+    folder = tmp_path_factory.mktemp("old")
+    good = packed("good", "1.0.0")
+    offered = {f"x{one.path.stem}": one.path.read_bytes() for one in corpus} | {"good": good.tgz}
+    lines = [HEAD]
+    for name, tgz in offered.items():
+        (folder / f"{name}-1.0.0.tgz").write_bytes(tgz)
+        digest = hashlib.sha256(tgz).hexdigest()
+        lines.append(ENTRY.format(name=name, file=f"{name}-1.0.0.tgz", digest=digest))
+    (folder / "index.yaml").write_text("".join(lines))
+    return folder
+
+
+def test_audit_tells_each_and_reads_on(corpus: list[Hostile], old: Path, tmp_path: Path) -> None:
+    before = left(old)
+    done = ran(tmp_path / "home", "audit", old.as_uri())
+    assert done.code == 4, done.told
+    for one in corpus:
+        line = done.about(f"x{one.path.stem} 1.0.0")
+        assert ("other chart" if one.loads and one.says not in line else one.says) in line, (one.name, line)
+    assert "good" not in done.told
+    assert left(tmp_path / "home") == [] and left(old) == before
+    assert done.mib <= MOST_MIB, done.mib
+
+
+def test_a_migration_takes_what_is_good_and_tells_the_rest(corpus: list[Hostile], old: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    done = ran(tmp_path / "home", "regenerate", "--from", old.as_uri(), "--to", new.as_uri())
+    assert done.code == 8, done.told
+    for one in corpus:
+        line = done.about(f"x{one.path.stem}-1.0.0.tgz")
+        assert ("holds the chart a" if one.loads and one.says not in line else one.says) in line, (one.name, line)
+    assert set(left(new)) - {".lock"} == {"good-1.0.0.tgz", "index.yaml"}
+    assert left(tmp_path / "home") == []
+    assert done.mib <= MOST_MIB, done.mib
+
+
+VERIFIED = (
+    "member that is a symbolic link (kind 2)", "a link and a file through it", "bomb of 300 MiB", "a million members",
+    "name of a file with .. first", "Chart.yaml: alias bomb", "long pax header", "two Chart.yaml",
+    "almost 100 MiB, then a name with .. inside",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VERIFIED)
+def test_verify_refuses_it_before_it_looks_for_records(corpus: list[Hostile], name: str, tmp_path: Path) -> None:
+    [one] = [one for one in corpus if one.name == name]
+    (tmp_path / "a-1.0.0.tgz").write_bytes(one.path.read_bytes())
+    done = ran(tmp_path / "home", "verify", (tmp_path / "a-1.0.0.tgz").as_uri())
+    assert done.code == 4, done.told
+    assert one.says in done.about("a-1.0.0.tgz")
+    assert left(tmp_path / "home") == []
+    assert done.mib <= MOST_MIB, done.mib
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def web(folder: Path) -> Iterator[str]:
+    """The folder, served."""
+    handler = partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_no_snapshot_takes_one_in_as_a_dependency(corpus: list[Hostile], tmp_path: Path) -> None:
+    """A chart for each of them; the one whose dependency is good is published, all others are refused by name."""
+    repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
+    published = tmp_path / "p"
+    repo.put("pipeline.yaml", f"charts: [{{path: '*'}}]\nchannels: {{snapshot: {{charts: '{published.as_uri()}'}}}}\n")
+    offered = {f"x{one.path.stem}": one.path.read_bytes() for one in corpus} | {"good": packed("a", "1.0.0").tgz}
+    with web(tmp_path / "served") as url:
+        for name, tgz in offered.items():
+            place = tmp_path / "served" / name
+            place.mkdir(parents=True)
+            (place / "a-1.0.0.tgz").write_bytes(tgz)
+            entry = ENTRY.format(name="a", file="a-1.0.0.tgz", digest=hashlib.sha256(tgz).hexdigest())
+            (place / "index.yaml").write_text(HEAD + entry)
+            dependency = f"dependencies: [{{name: a, version: 1.0.0, repository: '{url}/{name}'}}]\n"
+            for path, data in files(name, "1.0.0", more=dependency).items():
+                repo.put(f"{name}/{path}", data)
+        repo.commit()
+        done = ran(tmp_path / "home", "snapshot", cwd=repo.root)
+    assert done.code in (2, 4), done.told
+    for one in corpus:
+        line = done.about(f"x{one.path.stem}: ")
+        assert one.says in line and f"/x{one.path.stem}" in line and "a-1.0.0.tgz" in line, (one.name, line)
+    assert [path for path in left(published) if path.startswith("x")] == []
+    assert any(path.startswith("good-1.0.0") for path in left(published)), done.told
+    assert left(tmp_path / "home") == []
+    assert repo.git("status", "--porcelain") == ""
+    assert done.mib <= MOST_MIB, done.mib
 
 
 def test_what_helm_reads_of_it_stands_in_the_documentation(
