@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from pipeline_steps.oci.registry import Registry
 from tests.support import images, machine
 from tests.support.images import checkout, one, opened, write
 from tests.support.registries import Running, free_port
+
+ROOT = str(Path(__file__).resolve().parents[2])
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,12 @@ def test_a_broken_build_fails_with_its_last_lines(tmp_path: Path, registry: Runn
         build_image("app", config=config, state=state)
     assert caught.value.exit_code == 8 and str(caught.value).startswith("app/Dockerfile: the build failed: ")
     assert "COPY no-such-file /" in str(caught.value) and len(str(caught.value).splitlines()) <= 25
+    command = [sys.executable, "-m", "pipeline_steps", "build_image"]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True)
+    assert done.returncode == 8, done.stderr
+    assert "app/Dockerfile: the build failed: " in done.stderr and "Traceback" not in done.stderr
+    last = done.stderr.partition("the build failed: ")[2]  # behind the progress
+    assert "COPY no-such-file /" in last and len(last.splitlines()) <= 25
 
 
 def test_no_builder_says_which_and_what_to_do(

@@ -29,6 +29,8 @@ from tests.support import images, machine
 from tests.support.images import checkout, one, opened, write
 from tests.support.registries import Running
 
+ROOT = str(Path(__file__).resolve().parents[2])
+
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Running]:
@@ -171,6 +173,17 @@ def test_a_broken_build_fails_with_its_last_lines(folder: Path) -> None:
     config, state = opened(folder)
     with pytest.raises(ChartFailed, match="NONSENSE"):
         build_image("app", config=config, state=state)
+
+
+def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(folder: Path) -> None:
+    write(folder, "app/Dockerfile", "FROM scratch\nCOPY hello /\nCOPY no-such-file /\n")
+    program = "import runpy; from pipeline_steps.images import table; table.SYSTEM = ()\n"
+    program += "runpy.run_module('pipeline_steps', run_name='__main__')"
+    command = [sys.executable, "-c", program, "build_image"]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True)
+    assert done.returncode == 8, done.stderr
+    assert "app/Dockerfile: the build failed: " in done.stderr and "Traceback" not in done.stderr
+    assert "Step 2/3 : COPY hello /" in done.stderr and "no-such-file" in done.stderr
 
 
 @pytest.mark.parametrize(
