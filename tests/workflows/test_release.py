@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,9 +17,16 @@ from typing import Any
 
 import pytest
 
+from pipeline_steps.core.attempt import attempt
+from pipeline_steps.core.checkout import Checkout
+from pipeline_steps.core.config_file import load
+from pipeline_steps.oci.registry import Registry
 from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.state.state import State
 from tests.support.gits import Repo
 from tests.support.helms import helm
+from tests.support.images import push_base
+from tests.support.registries import registry
 
 PIPELINE = """\
 charts:
@@ -181,6 +189,33 @@ def test_a_production_version_with_other_content_is_never_replaced(line: Line) -
     line.repo.git("tag", "common-1.0.0")
     line.refused(5, "common 1.0.0 is already there with another content", "promote", "--tag", "common-1.0.0")
     assert (line.folder / "charts/common-1.0.0.tgz").read_bytes() == there
+
+
+def test_a_production_image_with_another_digest_is_never_replaced(line: Line) -> None:
+    """Acceptance test A7 for images, whose tag somebody took in production: nothing of the release is written."""
+    with registry(line.folder / "registry") as running:
+        pipeline = PIPELINE.format(folder=line.folder, more=f", images: {running.host}/production")
+        pipeline = pipeline.replace("charts/*", "charts/*\n    images: {app: {image.repository: '{repository}',"
+                                    " image.tag: '{tag}'}}")  # fmt: skip
+        pipeline = pipeline.replace('snapshots"', f'snapshots", images: {running.host}/snap')
+        line.repo.put("pipeline.yaml", f"{pipeline}images: {{app: {{context: app}}}}\n")
+        line.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
+        line.repo.put("app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        line.repo.commit()
+        api = Registry(running.host, plain_http=True)
+        built = push_base(api, "snap/app", "k-1", b"built")
+        config = load((), environ={}, start=line.repo.root)
+        state, content = State(line.repo.root / ".pipeline/state.jsonl"), Checkout(config).image_content("app")
+        with attempt(state, step="build_image", subject="app", key="k", content=content) as build:
+            build.passed({"image": f"{running.host}/snap/app:k-1@{built}"})
+        line.tested()
+        line.ok("tag_release", "--local", "--chart", "common")
+        [target] = re.findall(rf"{running.host}/(production/\S+?):([^\s@]+)", line.ok("promote", "--plan").stderr)
+        theirs = push_base(api, target[0], target[1], b"theirs")
+
+        line.refused(5, f"theirs {theirs}, ours {built}", "promote", "--chart", "common")
+        there = api.head(*target)
+        assert there is not None and there.digest == theirs
 
 
 def test_a_release_that_was_cancelled_does_not_keep_the_next_one_back(line: Line) -> None:
