@@ -47,17 +47,34 @@ class Manifest(NamedTuple):
 
     @property
     def children(self) -> list[Descriptor]:
-        """Manifests that an index names; none of other manifests."""
-        return _descriptors(self.content.get("manifests") or []) if self.is_index else []
+        """Manifests that an index names; none of other manifests. Raises MachineError."""
+        return self._descriptors(self._parts("manifests")) if self.is_index else []
 
     @property
     def blobs(self) -> list[Descriptor]:
-        """Config and layers, each once, without those that live elsewhere (foreign layers with URLs)."""
+        """Config and layers, each once, without those that live elsewhere (foreign layers with URLs).
+
+        Raises MachineError.
+        """
         content = self.content
-        parts = [content.get("config"), *(content.get("layers") or [])] if not self.is_index else []
-        stored = [part for part in parts if part and not part.get("urls")]
-        return list({each.digest: each for each in _descriptors(stored)}.values())
+        config = [content["config"]] if content.get("config") else []
+        parts = [*config, *self._parts("layers")] if not self.is_index else []
+        stored = [part for part in parts if part and not (isinstance(part, dict) and part.get("urls"))]
+        return list({each.digest: each for each in self._descriptors(stored)}.values())
 
+    def _parts(self, key: str) -> list[Any]:
+        found = self.content.get(key) or []
+        if not isinstance(found, list):
+            raise MachineError(f"manifest {self.digest}: {key} is not a list")
+        return found
 
-def _descriptors(parts: list[dict[str, Any]]) -> list[Descriptor]:
-    return [Descriptor(part.get("mediaType", ""), part["digest"], part.get("size", 0)) for part in parts]
+    def _descriptors(self, parts: list[Any]) -> list[Descriptor]:
+        found = []
+        for part in parts:
+            fields: dict[str, Any] = part if isinstance(part, dict) else {}
+            digest: Any = fields.get("digest")
+            one = Descriptor(fields.get("mediaType", ""), digest, fields.get("size", 0))
+            if not (isinstance(one.media_type, str) and isinstance(one.digest, str) and isinstance(one.size, int)):
+                raise MachineError(f"manifest {self.digest} names a part without digest, or with a strange one")
+            found.append(one)
+        return found

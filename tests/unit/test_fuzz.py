@@ -1,0 +1,123 @@
+"""Whatever comes from outside is read or refused by name, quickly: damaged archives, indexes, records and manifests.
+
+Each reader gets random bytes, and good input that was cut, joined and overwritten at random. FUZZ=N tries N inputs of
+each instead of a few; what fails is kept by hypothesis and tried first the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline_steps.charts import archive, read
+from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
+from pipeline_steps.repositories.index import Index
+from pipeline_steps.state import record
+from tests.support.charts import packed
+
+INPUTS = int(os.environ.get("FUZZ", "1000"))
+SECONDS = 2.0
+CHART = (
+    b"apiVersion: v2\nname: a\nversion: 1.0.0\nmaintainers: [{name: b}]\nannotations: {c: 'true'}\n"
+    b"dependencies:\n- {name: d, version: 1.0.0, repository: 'https://example.com', alias: e, tags: [t]}\n"
+)
+INDEX = b"""apiVersion: v1
+entries:
+  a:
+  - apiVersion: v2
+    created: "2026-01-02T03:04:05Z"
+    description: >-
+      folded
+    digest: 0000000000000000000000000000000000000000000000000000000000000000
+    name: a
+    urls: [a-1.0.0.tgz]
+    version: 1.0.0
+  b: []
+generated: "2026-01-02T03:04:05Z"
+"""
+RECORD = record.encode(
+    {"step": "check", "subject": "a", "key": f"sha256:{'0' * 64}", "content": f"sha256:{'1' * 64}", "result": "passed",
+     "started": "2026-01-02T03:04:05.000Z", "finished": "2026-01-02T03:04:06.000Z", "outputs": {"x": "y"}}
+)  # fmt: skip
+PART = {"mediaType": OCI_MANIFEST, "digest": f"sha256:{'0' * 64}", "size": 9}
+MANIFEST = json.dumps({"schemaVersion": 2, "config": PART, "layers": [PART], "manifests": [PART]}).encode()
+
+
+def manifest(data: bytes) -> None:
+    for kind in (OCI_INDEX, OCI_MANIFEST):
+        found = Manifest(data, kind, "sha256:0")
+        found.children, found.blobs  # noqa: B018
+
+
+class Reader(NamedTuple):
+    """What reads, something that it takes, and bytes to strew into that."""
+
+    read: Callable[[bytes], object]
+    good: bytes
+    words: tuple[bytes, ...]
+
+
+YAML = (
+    b"&a ",
+    b"*a",
+    b"<<: ",
+    b"!!python/object:x ",
+    b"---\n",
+    b"\t",
+    b"[" * 500,
+    b"\0",
+    b"\xff",
+    b"1e999",
+    b"'",
+    b": ",
+)
+JSON = (b"NaN", b"1" * 5000, b'"\\ud800"', b"[" * 5000, b"null", b'"a":', b"{", b"}", b"1e999", b"\xff", b"true", b"-1")
+READERS = {
+    "archive": Reader(archive.loaded, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9)),
+    "tar": Reader(
+        lambda data: archive.loaded(gzip.compress(data, 1)), gzip.decompress(packed().tgz),
+        (b"../x", b"\0" * 512, b"77777777777", b"\xff" * 12, b"\x80", b"ustar", b"path=", b"L", b"x"),
+    ),
+    "Chart.yaml": Reader(lambda data: read.read_metadata(data, "Chart.yaml"), CHART, YAML),
+    "index.yaml": Reader(lambda data: Index(data, "index.yaml").entries(), INDEX, YAML),
+    "state": Reader(lambda data: record.decode(data, where="state"), RECORD, JSON),
+    "manifest": Reader(manifest, MANIFEST, JSON),
+}  # fmt: skip
+
+
+@st.composite
+def damaged(draw: st.DrawFn, reader: Reader) -> bytes:
+    """The good input with up to six pieces of it replaced, doubled or cut out."""
+    data = reader.good
+    for _ in range(draw(st.integers(1, 6))):
+        start = draw(st.integers(0, len(data)))
+        end = start + draw(st.integers(0, 40))
+        new = draw(st.sampled_from(reader.words) | st.binary(max_size=20) | st.just(data[start : start + 200] * 2))
+        data = data[:start] + new + data[end:]
+    return data
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_it_is_read_or_refused_by_name_in_time(name: str) -> None:
+    reader = READERS[name]
+    reader.read(reader.good)
+
+    @settings(max_examples=INPUTS, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(damaged(reader) | st.binary(max_size=400))
+    def tried(data: bytes) -> None:
+        began = time.process_time()
+        with contextlib.suppress(PipelineError):
+            reader.read(data)
+        assert time.process_time() - began < SECONDS
+
+    tried()
