@@ -1,4 +1,4 @@
-"""One version more in an index of 20,000, against `helm repo index --merge`; both as processes, with their memory.
+"""One version more in a large index, against `helm repo index --merge`; both as processes, with their memory.
 
 python -m benchmarks.index      # these rows alone, without engine and node
 """
@@ -19,7 +19,8 @@ from benchmarks.rows import Row, alone
 from tests.support.charts import packed
 from tests.support.helms import helm
 
-CHARTS, VERSIONS = 60, 20_000
+#: Charts, and versions in all: few with a long history, and many.
+SIZES = ((60, 20_000), (500, 10_000))
 ROUNDS = 3
 ADD = """
 import sys
@@ -74,10 +75,10 @@ ENTRY = """\
 """
 
 
-def index(charts: int = CHARTS, versions: int = VERSIONS) -> str:
+def index(charts: int, versions: int) -> str:
     """An index as helm writes it, with what entries of public repositories have."""
     dice, parts = random.Random(1), ["apiVersion: v1\nentries:\n"]
-    for name in (f"chart-{number:02}" for number in range(charts)):
+    for name in (f"chart-{number:03}" for number in range(charts)):
         parts.append(f"  {name}:\n")
         for number in reversed(range(versions // charts + 1)):
             version = f"{number // 100}.{number // 10 % 10}.{number % 10}"
@@ -88,14 +89,18 @@ def index(charts: int = CHARTS, versions: int = VERSIONS) -> str:
 
 
 def rows(folder: Path) -> list[Row]:
-    """Two rows: seconds, and MiB of memory at most."""
+    """Two rows for each size: seconds, and MiB of memory at most."""
+    return [row for size in SIZES for row in _rows(folder / str(size[0]), *size)]
+
+
+def _rows(folder: Path, charts: int, versions: int) -> list[Row]:
     old, ours, theirs = folder / "index.yaml", folder / "ours", folder / "theirs"
-    old.write_text(index())
-    ours.mkdir()
+    ours.mkdir(parents=True)
+    old.write_text(index(charts, versions))
     shutil.copy(old, ours)
     measured = []
     for number in range(ROUNDS + 1):
-        chart = packed("chart-30", f"9.0.{number}")
+        chart = packed("chart-030", f"9.0.{number}")
         shutil.rmtree(theirs, ignore_errors=True)
         theirs.mkdir()
         (theirs / chart.file_name).write_bytes(chart.tgz)
@@ -106,7 +111,7 @@ def rows(folder: Path) -> list[Row]:
     our_time, our_memory, their_time, their_memory = (
         statistics.median(column) for column in zip(*measured[1:], strict=True)
     )
-    what = f"a version more in an index of {VERSIONS:,}"
+    what = f"a version more: {versions:,} of {charts} charts"
     return [
         Row(f"{what} / helm", our_time, their_time, 0.1),
         Row("the same: memory / helm's", our_memory, their_memory, 0.5, "MiB"),

@@ -60,15 +60,16 @@ def snapshot(
     key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
     repositories = publishing.repositories(config, "snapshot")
     former = None if again else state.verdict(key)
-    done = former and former.passed and publishing.stands(repositories, former, chart, number)
-    if former and done and not diff:
+    if former and not (former.passed and publishing.stands(repositories, former, chart, number)):
+        former = None
+    if former and not diff:
         return former
     made = derive(files, number, edits, it.path).archive
     if diff:
         from pipeline_steps.core import differences  # who does not ask for it does not pay for helm
 
         differences.write(checkout, it, config, state, made, images)
-    if former and done:
+    if former:
         return former
     if plan:
         return publishing.plan(repositories, made)

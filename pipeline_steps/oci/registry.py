@@ -324,11 +324,12 @@ class Registry:
 
         if scopes is None:
             return send({})
-        answer = send(self._authorizer.header(scopes))
+        used = self._authorizer.header(scopes)
+        answer = send(used)
         challenge = answer.headers.get("www-authenticate")
         asked = http.origin(answer.url) == http.origin(url)  # not by a storage that it sent us to
         if answer.status == 401 and challenge and asked:
-            answer = send(self._authorizer.challenged(challenge, scopes))
+            answer = send(self._authorizer.challenged(challenge, scopes, used))
         if answer.status in (401, 403) and method != "POST":
             raise http.refusal(answer, explain)
         return answer

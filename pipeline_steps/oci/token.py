@@ -7,7 +7,8 @@ challenge.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode, urljoin
 
@@ -50,6 +51,7 @@ class Authorizer:
         self._login = login
         self._challenge: Challenge | None = None
         self._tokens: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def header(self, scopes: Iterable[str]) -> dict[str, str]:
         """What is known to be needed: nothing before the first challenge."""
@@ -58,14 +60,18 @@ class Authorizer:
         if self._challenge.scheme == "basic":
             return self._basic()
         wanted = " ".join(scopes)
-        if wanted not in self._tokens:
-            self._tokens[wanted] = register(self._fetch(self._challenge, wanted))
-        return {"Authorization": f"Bearer {self._tokens[wanted]}"}
+        with self._lock:  # threads that need the same token wait for the one that fetches it
+            if wanted not in self._tokens:
+                self._tokens[wanted] = register(self._fetch(self._challenge, wanted))
+            return {"Authorization": f"Bearer {self._tokens[wanted]}"}
 
-    def challenged(self, header: str, scopes: Iterable[str]) -> dict[str, str]:
-        """The header after a 401: a token that has been used is thrown away and fetched anew."""
+    def challenged(self, header: str, scopes: Iterable[str], used: Mapping[str, str]) -> dict[str, str]:
+        """The header after a 401 to `used`: a token that was in it is thrown away and fetched anew."""
         self._challenge = Challenge.parse(header)
-        self._tokens.pop(" ".join(scopes), None)
+        wanted = " ".join(scopes)
+        with self._lock:
+            if used.get("Authorization") == f"Bearer {self._tokens.get(wanted)}":
+                del self._tokens[wanted]
         if self._challenge.scheme not in ("basic", "bearer"):
             raise AccessRefused(f"asks for an unknown login scheme: {header!r}", where=self._base)
         return self.header(scopes)

@@ -329,11 +329,12 @@ class ChartmuseumRepository:
             return self._web.send(method, url, headers=both, body=body, cap=cap, idempotent=True)
 
         own = http.origin(url) == http.origin(self._web.url)
-        answer = once(self._tokens.header(scopes) if own else {})
+        used = self._tokens.header(scopes) if own else {}
+        answer = once(used)
         wanted = answer.headers.get("www-authenticate", "")
         asked = answer.status == 401 and wanted.lower().startswith("bearer ")
         if asked and http.origin(answer.url) == http.origin(self._web.url):
-            return once(self._tokens.challenged(wanted, scopes))
+            return once(self._tokens.challenged(wanted, scopes, used))
         return answer
 
     def _decoded(self, answer: http.Response, kind: type[T]) -> T:

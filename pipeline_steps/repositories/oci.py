@@ -71,9 +71,13 @@ def _at_once(push: Callable[[str], None], digests: Iterable[str]) -> None:
     """Push blobs at the same time: each takes four requests one after the other."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(4, thread_name_prefix="blob") as pool:
+    pool = ThreadPoolExecutor(4, thread_name_prefix="blob")
+    try:
         for done in [pool.submit(push, digest) for digest in digests]:
             done.result()
+    finally:
+        # All are done, or one has failed, or a signal came: this process waits for none of the others then.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
+import select
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError, MachineError
+from pipeline_steps.core.errors import ConfigurationError, MachineError, PipelineError, Temporary
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.source import Entry, Kind
 from pipeline_steps.toolbox import files, process
 
-#: Ids asked for at once: git reads them before it answers, and their lines must fit into a pipe.
-_AT_ONCE = 256
+#: Ids asked for at once: git may answer before it has read them all, so their lines must fit into the smallest pipe.
+_AT_ONCE = 60
+_BLOCK = 2**20
 #: How much is kept: bytes of files, of one file, and names in trees.
 _KEPT_BYTES, _KEPT_FILE, _KEPT_NAMES = 32 * 2**20, 2**20, 100_000
 #: Bytes of an id → one name in a tree object: mode, name, id.
@@ -59,14 +62,13 @@ class Objects:
         self._bytes = self._names = 0
 
     @functools.cached_property
-    def _git(self) -> subprocess.Popen[bytes]:
-        talk = process.conversation(["git", "cat-file", "--batch"], cwd=self.root, env=self._env, advice=program.ADVICE)
-        return self._open.enter_context(talk)
+    def _git(self) -> _Conversation:
+        return self._open.enter_context(_conversation(self.root, self._env))
 
     def begin(self) -> None:
         """Start git now: it is ready by the time of the first question."""
         with self._lock:
-            self._git.poll()
+            self._git.child.poll()
 
     def __enter__(self) -> Objects:
         return self
@@ -77,8 +79,11 @@ class Objects:
     def close(self) -> None:
         """End the git process; the next question starts another."""
         with self._lock:
-            self._open.close()
-            self.__dict__.pop("_git", None)
+            self._end()
+
+    def _end(self) -> None:
+        self._open.close()
+        self.__dict__.pop("_git", None)
 
     def __del__(self) -> None:
         self._open.close()
@@ -97,6 +102,8 @@ class Objects:
         """Read the trees of commits, and trees with all below them, a level at a time: one by one is slow."""
         unknown = [each for each in dict.fromkeys(revisions) if each not in self._of_commits]
         for revision, data in self._asked(unknown):
+            while data.startswith(b"object "):  # an annotated tag stands for what it names
+                ((_, data),) = self._asked([data[7 : data.index(b"\n")].decode()])
             if not data.startswith(b"tree "):
                 raise MachineError(f"{revision} is no commit", where=str(self.root))
             self._of_commits[revision] = data[5 : data.index(b"\n")].decode()
@@ -170,32 +177,88 @@ class Objects:
     def _asked(self, ids: list[str]) -> Iterator[tuple[str, bytes]]:
         """Id and bytes of objects, whatever they are."""
         for start in range(0, len(ids), _AT_ONCE):
-            try:
-                with self._lock:
-                    found = self._answers(ids[start : start + _AT_ONCE])
-            except OSError as error:
-                raise MachineError(f"git cat-file ended early: {error}", where=str(self.root)) from error
+            with self._lock:
+                found = self._answers(ids[start : start + _AT_ONCE])
             yield from found
 
     def _answers(self, ids: list[str]) -> list[tuple[str, bytes]]:
-        asked, answer = self._git.stdin, self._git.stdout
-        assert asked is not None and answer is not None, "opened as pipes"
-        asked.write("".join(f"{each}\n" for each in ids).encode())
-        asked.flush()
-        found, missing = [], ""
-        for identity in ids:  # all are read before one is given out: the next question must not find old answers
-            header = answer.readline().split()
-            if len(header) == 2 and header[1] == b"missing":
-                missing = identity
-                continue
-            data = answer.read(int(header[2]) + 1) if len(header) == 3 else b""
-            if not data.endswith(b"\n"):
-                raise MachineError("git cat-file ended early", where=str(self.root), advice="git fsck")
-            found.append((identity, data[:-1]))
+        try:
+            answers = self._git.ask(ids)
+        except BaseException:
+            self._end()  # what else it would say answers no question that anybody asks
+            raise
+        missing = [identity for identity, data in answers if data is None]
         if missing:
-            what = f"the object {missing} is not here"
+            what = f"the object {missing[0]} is not here"
             raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
+        return [(identity, data) for identity, data in answers if data is not None]
+
+
+class _Conversation:
+    """`git cat-file --batch`, asked for objects by id. said: the file of what it says on standard error."""
+
+    def __init__(self, root: Path, child: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        assert child.stdin is not None and child.stdout is not None, "opened as pipes"
+        self.child = child
+        self._root, self._said = root, said
+        self._asks, self._answers = child.stdin.fileno(), child.stdout.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
+        self._data = bytearray()
+
+    def ask(self, ids: list[str]) -> list[tuple[str, bytes | None]]:
+        """Id and bytes of each, None for one that is not there; all are read before one is given out.
+
+        Raises Temporary when git says nothing for long (it may fetch from a remote), else what it failed with.
+        """
+        try:
+            os.write(self._asks, "".join(f"{each}\n" for each in ids).encode())
+        except OSError as error:
+            raise self._ended() from error
+        offset, found = 0, list[tuple[str, "bytes | None"]]()
+        for identity in ids:
+            while (end := self._data.find(b"\n", offset)) < 0:
+                self._read()
+            name, *facts = self._data[offset:end].split()
+            offset = end + 1
+            if name != identity.encode() or (facts != [b"missing"] and len(facts) != 2):
+                what = f"git cat-file answered {bytes(name)[:80]!r} when it was asked for {identity}"
+                raise MachineError(what, where=str(self._root), advice="git fsck")
+            size = None if facts == [b"missing"] else int(facts[1])
+            while size is not None and len(self._data) <= offset + size:
+                self._read()
+            found.append((identity, None if size is None else bytes(memoryview(self._data)[offset : offset + size])))
+            offset += 0 if size is None else size + 1
+        self._data.clear()
         return found
+
+    def _read(self) -> None:
+        if not self._poll.poll(1000 * program.LOCAL):
+            raise Temporary("git cat-file took too long", where=str(self._root), advice="run again")
+        data = os.read(self._answers, _BLOCK)
+        if not data:
+            raise self._ended()
+        self._data += data
+
+    def _ended(self) -> PipelineError:
+        """What git failed with, by its own words."""
+        process.go_on()  # it was ended because we are
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(process.GRACE)
+        self._said.seek(0)
+        left = process.Completed(("git", "cat-file"), self.child.returncode, b"", self._said.read())
+        return program.failure(self._root, left)
+
+
+@contextlib.contextmanager
+def _conversation(root: Path, env: Mapping[str, str]) -> Iterator[_Conversation]:
+    command = ["git", "cat-file", "--batch"]
+    # A file without a name: what git says there (of fetching, in a partial clone) must never fill a pipe.
+    with (
+        os.fdopen(os.memfd_create("git"), "w+b") as said,
+        process.conversation(command, cwd=root, env=env, advice=program.ADVICE, stderr=said) as child,
+    ):
+        yield _Conversation(root, child, said)
 
 
 def _parsed(data: bytes, length: int) -> tuple[Node, ...]:
@@ -208,6 +271,6 @@ def _parsed(data: bytes, length: int) -> tuple[Node, ...]:
         if name in (b".", b"..") or b"/" in name:
             text = name.decode(errors="replace")
             raise ConfigurationError(f"the commit holds the hostile name {text!r}", advice="do not trust this source")
-        kind = "tree" if mode == b"40000" else KINDS.get(mode.decode(), "submodule")
+        kind = "tree" if int(mode, 8) == 0o40000 else KINDS.get(mode.decode(), "submodule")
         nodes.append(Node(name.decode("utf-8", "surrogateescape"), kind, identity.hex()))
     return tuple(nodes)

@@ -7,6 +7,7 @@ take for all it does. Which connection, how often, and what a status means do no
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ SLOWEST = 16 * 1024
 #: Bytes that status line and headers of an answer may have.
 _HEAD = 256 * 1024
 _BLOCK = 2**18
+_BREAKING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: Methods whose requests say that they have no body (RFC 9110 §8.6).
 _WITH_BODY = frozenset({"PUT", "POST", "PATCH"})
 
@@ -64,21 +66,22 @@ class Answer:
         self._ready = self._complete = self._more = False
         self.status = 0
         self.headers: dict[str, str] = {}
+        self._idle = 0  # bytes since the last of a body
         while not self._ready:
             self._receive()
-            if not self._ready and self._received > _HEAD:
-                raise NotHttp(f"more than {_HEAD} bytes of headers")
 
     @property
     def kept(self) -> bool:
         """May the connection serve another request? True only when the answer was read to its end."""
-        return self._complete and not self._more and self._keep
+        return self._complete and not self._more and self._alive
 
     def blocks(self) -> Iterator[bytes]:
         """The body as it comes. Raises Cut when it ends early, Slow, NotHttp, TimeoutError."""
         while True:
-            while self._pieces:
-                yield self._pieces.pop(0)
+            if self._pieces:
+                data = b"".join(self._pieces)
+                self._pieces.clear()
+                yield data
             if self._complete:
                 return
             self._receive()
@@ -94,12 +97,17 @@ class Answer:
                 raise Cut("the answer was cut" if self._received else "the server closed it without an answer")
             self._complete = True  # an answer that says no length ends with its connection
             return
+        self._idle += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:  # a signal's exception, raised in a method below
+            raise error.__context__ or error
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._complete:
                 raise NotHttp(str(error) or type(error).__name__) from error
             self._more = True
+        if self._idle > _HEAD and not self._complete:
+            raise NotHttp(f"more than {_HEAD} bytes of headers or trailers")
 
     @property
     def _framed(self) -> bool:
@@ -120,10 +128,11 @@ class Answer:
         if self._complete or 100 <= status < 200:
             return
         self.status, self._ready = status, True
-        self._keep = self._parser.should_keep_alive()
+        self._alive = self._parser.should_keep_alive()
         self._complete = self._method == "HEAD"  # its headers are about a body that does not come
 
     def on_body(self, body: bytes) -> None:
+        self._idle = 0
         if self._complete:
             self._more = True
         else:
@@ -216,14 +225,18 @@ def _dig(connection: socket.socket, tunnel: Tunnel, timeout: float) -> None:
     # Read like an answer to HEAD: what a proxy that connects sends after its headers is the other side's.
     answer = Answer(connection, "HEAD", timeout)
     if not 200 <= answer.status < 300:
-        raise ConnectionError(f"the proxy answered {answer.status}")
+        raise OSError(f"the proxy answered {answer.status}")
 
 
 def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """Request line and headers. Raises Unsendable."""
     if not target.isascii() or any(character <= " " or character == "\x7f" for character in target):
-        raise Unsendable(f"{target!a} holds blanks, control characters or others that are not ASCII")
+        path = target.partition("?")[0]  # what follows may be a signature
+        raise Unsendable(f"{path!a} holds blanks, control characters or others that are not ASCII")
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    if not all(line.replace("\t", " ").isprintable() for line in lines):
+    if any(_BREAKING.search(line) for line in lines):
         raise Unsendable("a header holds control characters")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    try:
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise Unsendable("a header holds characters that HTTP has no bytes for") from error

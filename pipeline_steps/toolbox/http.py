@@ -178,6 +178,9 @@ class Client:
                 except (NotHttp, OSError):
                     connection.close()  # the server closed it while it was idle; says nothing about the server now
                     connection = None
+                except BaseException:
+                    connection.close()
+                    raise
             if connection is None:
                 connection = self._open(url)
                 try:

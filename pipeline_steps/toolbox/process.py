@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from pipeline_steps.core.errors import Interrupted, ToolMissing
 from pipeline_steps.toolbox.redact import redact
@@ -175,15 +175,21 @@ def begun(
 
 @contextlib.contextmanager
 def conversation(
-    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, advice: str = ""
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    advice: str = "",
+    stderr: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program that is asked and answers on its pipes, until the block ends; its group is ended then.
 
-    env: added to the cleaned environment. Raises ToolMissing, Interrupted once `stop_all` was called.
+    env: added to the cleaned environment. stderr: the file for what it says there; None: a pipe, which somebody must
+    read when it may say more than a pipe holds. Raises ToolMissing, Interrupted once `stop_all` was called.
     """
     go_on()
     variables = environment(env)
-    child = _start(resolved(argv, variables, advice=advice), cwd, variables, True)
+    child = _start(resolved(argv, variables, advice=advice), cwd, variables, True, stderr)
     try:
         yield child
     finally:
@@ -200,7 +206,9 @@ def _dismissed(child: subprocess.Popen[bytes]) -> None:
     stop(child)
 
 
-def _start(command: list[str], cwd: Path | None, env: Mapping[str, str], feed: bool) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], cwd: Path | None, env: Mapping[str, str], feed: bool, stderr: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
     """The child, known to `stop_all`; between its birth and that no signal raises here (see `end`)."""
     main = threading.current_thread() is threading.main_thread()
     if main:
@@ -212,7 +220,7 @@ def _start(command: list[str], cwd: Path | None, env: Mapping[str, str], feed: b
             env=env,
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr or subprocess.PIPE,
             start_new_session=True,
         )
         _running.add(child)

@@ -162,10 +162,11 @@ def test_one_git_reads_what_a_small_file_holds_once_and_a_large_one_again(repo: 
     source = Git(repo.root)
     tree = source.tree(None, "")
     assert tree.digests(["a.txt", "large"])["a.txt"] == files.sha256(b"one\n")
-    source._objects._git.kill()
+    source._objects._git.child.kill()
     assert source.tree("HEAD", "").read(["a.txt"]) == {"a.txt": b"one\n"}
-    with pytest.raises(MachineError, match="git cat-file ended early"):
+    with pytest.raises(MachineError, match="git cat-file failed with exit code -9"):
         source.tree("HEAD", "").read(["large"])
+    assert len(source.tree("HEAD", "").read(["large"])["large"]) == 2**20 + 1
 
 
 def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stores(repo: Repo) -> None:
@@ -186,9 +187,52 @@ def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stor
     assert tree.read(["large"]) == {"large": stored}
 
 
+def test_an_interrupted_answer_is_not_the_next_ones(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.put("large", b"x" * (2**20 + 1))
+    repo.commit()
+    tree = Git(repo.root).tree("HEAD", "")
+    tree.entries()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            tree.read(["large"])
+    assert tree.read(["a.txt"]) == {"a.txt": b"one\n"}
+
+
+def test_a_partial_clone_says_why_its_remote_gives_nothing_and_is_never_stuck(repo: Repo, tmp_path: Path) -> None:
+    for number in range(100):
+        repo.put(f"many/{number}", f"{number}")
+    repo.commit()
+    repo.git("config", "uploadpack.allowFilter", "true")
+    chatty = tmp_path / "chatty"
+    chatty.write_text("#!/bin/sh\nhead -c 2000 /dev/zero | tr '\\0' x >&2\nexec git-upload-pack \"$@\"\n")
+    chatty.chmod(0o755)
+    clone = tmp_path / "partial"
+    away = ["-c", f"remote.origin.uploadpack={chatty}", "-c", "protocol.file.allow=always"]
+    repo.git(*away, "clone", "-q", "--no-checkout", "--filter=blob:none", f"file://{repo.root}", str(clone))
+    tree = Git(clone).tree("HEAD", "")
+    assert len(tree.read([f"many/{number}" for number in range(60)])) == 60
+    repo.root.rename(tmp_path / "moved")
+    with pytest.raises(PipelineError, match=r"(?s)git cat-file failed.*(does not appear|not read|not exist)"):
+        tree.read(["many/99"])
+
+
+def test_modes_and_tags_that_old_repositories_have(repo: Repo) -> None:
+    blob = repo.git("rev-parse", "HEAD:a.txt")
+    (repo.root / "inner").write_bytes(b"100644 a.txt\0" + bytes.fromhex(blob))
+    inner = repo.git("hash-object", "-t", "tree", "-w", "inner")
+    (repo.root / "outer").write_bytes(b"040000 sub\0" + bytes.fromhex(inner))
+    outer = repo.git("hash-object", "-t", "tree", "-w", "--literally", "outer")
+    commit = repo.git("commit-tree", outer, "-m", "old")
+    assert set(Git(repo.root).tree(commit, "").entries()) == {"sub/a.txt"}
+    repo.git("tag", "-a", "-m", "x", "annotated")
+    tag = repo.git("rev-parse", "refs/tags/annotated")
+    assert "a.txt" in Git(repo.root).tree(tag, "").entries()
+
+
 def test_git_ends_when_nobody_reads_any_more(repo: Repo) -> None:
     source = Git(repo.root)
-    child = source.tree(None, "")._objects._git  # type: ignore[attr-defined]
+    child = source.tree(None, "")._objects._git.child  # type: ignore[attr-defined]
     assert child.poll() is None
     del source
     assert child.poll() is not None

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline_steps.core.errors import MachineError, Temporary
+from pipeline_steps.core.errors import Interrupted, MachineError, Temporary
 from pipeline_steps.toolbox import http
-from pipeline_steps.toolbox.connection import Connection, Cut, NotHttp, Tunnel, Unsendable
+from pipeline_steps.toolbox.connection import Answer, Connection, Cut, NotHttp, Tunnel, Unsendable
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -101,8 +101,28 @@ def test_what_is_no_answer_or_two_at_once_is_refused(sent: bytes) -> None:
         http.Client().request("GET", f"http://127.0.0.1:{port}/")
 
 
-def test_headers_without_end_are_refused() -> None:
-    with server(OK + b"A: b\r\n" * 50_000) as (port, _), pytest.raises(MachineError, match="262144 bytes of headers"):
+@pytest.mark.parametrize("begin", [b"", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX: "])
+def test_headers_and_trailers_without_end_are_refused(begin: bytes) -> None:
+    endless = OK + begin + b"A: b\r\n" * 50_000
+    with server(endless) as (port, _), pytest.raises(MachineError, match="262144 bytes of headers"):
+        http.Client().request("GET", f"http://127.0.0.1:{port}/")
+
+
+def test_small_chunks_are_read_together() -> None:
+    many = OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+    with server(many) as (port, _), connected(port) as connection:
+        blocks = list(connection.request("GET", "/", {}, None, None).blocks())
+        assert b"".join(blocks) == b"x" * 100_000 and len(blocks) < 1000
+
+
+def test_a_signal_while_an_answer_is_read_is_that_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser turns what its callbacks raise into an error of its own."""
+
+    def interrupted(self: Answer, body: bytes) -> None:
+        raise Interrupted(15)
+
+    monkeypatch.setattr(Answer, "on_body", interrupted)
+    with server(OK + b"Content-Length: 5\r\n\r\nhello") as (port, _), pytest.raises(Interrupted):
         http.Client().request("GET", f"http://127.0.0.1:{port}/")
 
 
@@ -121,7 +141,8 @@ def test_a_connection_that_said_more_than_its_answer_is_not_used_again() -> None
 
 
 @pytest.mark.parametrize(
-    ("target", "headers"), [("/a b", {}), ("/\r\nX: y", {}), ("/\u00fc", {}), ("/", {"A": "b\r\nC: d"})]
+    ("target", "headers"),
+    [("/a b", {}), ("/\r\nX: y", {}), ("/\u00fc", {}), ("/", {"A": "b\r\nC: d"}), ("/", {"A": "\u20ac"})],
 )
 def test_nothing_breaks_out_of_a_request(target: str, headers: dict[str, str]) -> None:
     with (
@@ -137,7 +158,7 @@ def test_a_proxy_that_does_not_connect_is_named() -> None:
     with (
         server(b"HTTP/1.1 407 Authenticate\r\n\r\n") as (port, requests),
         connected(port, tunnel) as connection,
-        pytest.raises(ConnectionError, match="the proxy answered 407"),
+        pytest.raises(OSError, match="the proxy answered 407"),
     ):
         connection.request("GET", "/", {}, None, None)
     assert requests == [
