@@ -8,7 +8,8 @@
     pipeline-steps state pull --revision HEAD
 
 show: a table of what was done; --graph: a tree of what used what. html: one page that loads nothing, by default
-.pipeline/state.html; its path on stdout. get: one value on stdout. verify: ids, uses, every reachable output.
+.pipeline/state.html; its path on stdout. get: one value on stdout, of what is checked out, from the evidence stores
+where it was made elsewhere. verify: ids, uses, every reachable output.
 join: adds the records of other files to this checkout's, copied line by line. pull: adds what the evidence stores
 have behind a commit (--revision) or an image or chart (--digest).
 """
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline_steps.core import boundary, step
-from pipeline_steps.core.errors import EvidenceError, UsageError
+from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
 from pipeline_steps.core.options import Option, parse
 from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
@@ -134,12 +135,24 @@ def page(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def get(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
-    """`get SUBJECT STEP.OUTPUT`: the value of the newest standing passed record; EvidenceError without one."""
+def get(state: State, words: list[str], arguments: argparse.Namespace) -> int:
+    """`get SUBJECT STEP.OUTPUT`: the value of the passed record of what is checked out; EvidenceError without one.
+
+    A record about another content is taken, and said to be, where there is none about this.
+    """
     if len(words) != 2 or "." not in words[1]:
         raise UsageError("state get SUBJECT STEP.OUTPUT", advice="for example: state get hello snapshot.chart")
     subject, (name, _, output) = words[0], words[1].partition(".")
-    found = state.find(step=name, subject=subject)
+    content = None if arguments.state else _content(subject, arguments)
+    here = state.find(step=name, subject=subject)
+    found = [record for record in here if content in (None, record.content)]
+    if content and not found:  # a step that answered `already done` may have found it in a store
+        found = state.find(step=name, subject=subject, content=content)
+    if here and not found:
+        boundary.log.warning(
+            "%s of %s is not recorded for what is checked out; this one is of another content", name, subject
+        )
+        found = here
     if not found:
         known = sorted({record.subject for record in state.find(step=name)})
         raise EvidenceError(
@@ -151,6 +164,21 @@ def get(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
         raise UsageError(f"{name} of {subject} has no output {output}", advice=f"it has {', '.join(found[-1].outputs)}")
     print(found[-1].outputs[output])
     return 0
+
+
+def _content(subject: str, arguments: argparse.Namespace) -> str | None:
+    """The content of the chart or image of that name as it is checked out; None where there is none."""
+    from pipeline_steps.core.checkout import opened
+
+    try:
+        checkout = opened(step.configuration(arguments))
+    except PipelineError as error:
+        boundary.log.warning("what is checked out cannot be told: %s", error)
+        return None
+    try:
+        return checkout.chart(subject).content if subject in checkout.charts else checkout.image_content(subject)
+    except ConfigurationError:
+        return None
 
 
 def join(state: State, words: list[str], _arguments: argparse.Namespace) -> int:

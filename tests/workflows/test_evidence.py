@@ -165,6 +165,28 @@ def test_the_tag_build_promotes_what_the_review_build_tested(
     assert "already done" in release.ok("promote").stderr
 
 
+def test_a_value_is_had_where_another_agent_made_it(server: Server) -> None:
+    """After `already done` a script asks for the output; a value of other content must not come in its place."""
+    tested = review(server, server.change())
+    tested.ok("snapshot")
+    made = tested.ok("state", "get", "common", "snapshot.chart").stdout
+    agent = Agent(server, "agent", "origin/main")
+    agent.ok("snapshot")
+    older = agent.ok("state", "get", "common", "snapshot.chart")
+    assert older.stdout != made and not older.stderr
+    agent.repo.git("checkout", "-q", "--detach", "origin/topic")
+    other = agent.ok("state", "get", "common", "snapshot.chart")
+    assert other.stdout == made and not other.stderr
+    assert "already done" in agent.ok("snapshot").stderr
+    assert agent.ok("state", "get", "common", "snapshot.chart").stdout == made
+
+    agent.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "of nobody's build"))
+    unknown = agent.ok("state", "get", "common", "snapshot.chart")
+    assert unknown.stdout == older.stdout and "this one is of another content" in unknown.stderr
+    missing = agent.run("state", "get", "common", "promote.chart")
+    assert missing.returncode == 4 and "no passed promote of common" in missing.stderr
+
+
 def test_a_release_does_not_believe_the_store_of_reviews(server: Server) -> None:
     """design.md §17: what unreviewed code wrote counts neither for promote nor as already done."""
     believed = (server.folder / "believed").as_uri()
@@ -249,7 +271,7 @@ def _site(server: Server, evidence: str) -> str:
 
 
 def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server: Server) -> None:
-    agent = Agent(server, "agent", "main")
+    agent = Agent(server, "agent", "origin/main")
     for step in ("check", "snapshot", "integration_test"):
         agent.ok(step, "--chart", "common")
     agent.ok("tag_release", "--local", "--chart", "common")
@@ -323,7 +345,7 @@ def test_any_program_can_be_a_gate(server: Server) -> None:
     ],
 )
 def test_what_cannot_be_recorded_says_why(server: Server, words: tuple[str, ...], code: int, says: str) -> None:
-    agent = Agent(server, "agent", "main")
+    agent = Agent(server, "agent", "origin/main")
     done = agent.run("record", *words)
     assert done.returncode == code and says in done.stderr, done.stderr
     assert [record for record in agent.records("scan") if record["result"] == "passed"] == []
