@@ -3,7 +3,7 @@
 A module directly inside this package is a step: one verb, one process, one Python function. A folder is what
 steps stand on, named after a thing of the domain. Importing the package changes nothing, with one exception:
 started as ``python -m pipeline_steps…`` the working directory leaves ``sys.path``, because it holds the
-checkout under test and a ``yaml.py`` in it must not run.
+checkout under test and a ``yaml.py`` in it must not run; and a step's questions to git are begun.
 """
 
 import sys
@@ -12,5 +12,11 @@ __version__ = "0.1.0"
 
 # Only `python -m` leaves "-m" here while packages are imported (CPython, Modules/main.c and runpy): a program
 # that imports the library as a package keeps its own path. PYTHONSAFEPATH has taken the entry off already.
-if sys.argv[:1] == ["-m"] and not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]
+if sys.argv[:1] == ["-m"]:
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]
+    _step = next((word for word in sys.orig_argv if word.startswith("pipeline_steps.")), "").partition(".")[2]
+    if _step and "." not in _step:
+        from pipeline_steps.core import start
+
+        start.prepare(_step)

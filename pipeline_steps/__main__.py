@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     import importlib
 
+    if command in table.STEPS:
+        from pipeline_steps.core import start
+
+        start.prepare(command.name)
     return int(importlib.import_module(command.module).main(arguments[1:]))
 
 

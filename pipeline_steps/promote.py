@@ -19,11 +19,13 @@ import msgspec
 
 from pipeline_steps.ci.build import detect
 from pipeline_steps.core import proof as evidence
-from pipeline_steps.core import publishing, release, step
+from pipeline_steps.core import publishing, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, NotYet, UsageError
+from pipeline_steps.core.moves import Move
+from pipeline_steps.core.moves import moves as moves_of
 from pipeline_steps.core.options import Option
 from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.sources.source import Tag
@@ -58,7 +60,7 @@ def promote(
     named = tagged(here, tag or tag_here(here, chart, state))
     checkout = opened(config, revision=named.revision)
     proof = evidence.prove(checkout, chart, config, state)
-    moves = release.moves(proof, config)
+    moves = moves_of(proof, config)
     parameters = {
         "version": proof.chart.version, "images": [str(move.target) for move in moves],
         "charts": list(several(config.channels.production.charts)),
@@ -67,6 +69,8 @@ def promote(
     former = None if again else state.verdict(key)
     if former and former.passed and stands(former, moves, config):
         return former
+    from pipeline_steps.core import release  # who has nothing to do does not pay for it
+
     made = release.prepare(proof, checkout, config)
     repositories = publishing.repositories(config, "production")
     if plan:
@@ -125,7 +129,7 @@ def unchanged(checkout: Checkout, chart: str) -> None:
         )
 
 
-def stands(record: Record, moves: tuple[release.Move, ...], config: Config) -> bool:
+def stands(record: Record, moves: tuple[Move, ...], config: Config) -> bool:
     """Does everything that the record published still stand where it was put?"""
     if not all(standing(move.target, move.target.digest or "", hosts=config.hosts) for move in moves):
         return False

@@ -22,7 +22,7 @@ from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.derive import derive
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.ci.build import detect
-from pipeline_steps.core import consumed, packaging, publishing, step
+from pipeline_steps.core import consumed, image_records, packaging, publishing, step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
@@ -50,7 +50,7 @@ def snapshot(
     checkout = opened(config)
     it = checkout.chart(chart)
     state.about([it.content, *(checkout.image_content(image) for image in it.images)])
-    images, uses = packaging.images(checkout, it, state)
+    images, uses = image_records.images(checkout, it, state)
     files = packaging.files_of(checkout, it)
     inputs = packaging.inputs(images, files)
     consumed.unchanged(checkout, it, state, inputs, again=again)
@@ -73,7 +73,7 @@ def snapshot(
         return former
     if plan:
         return publishing.plan(repositories, made)
-    names = {f"{packaging.IMAGE}{name}": str(image) for name, image in images.items()}
+    names = {f"{image_records.IMAGE}{name}": str(image) for name, image in images.items()}
     with attempt(
         state, step="snapshot", subject=chart, key=key, content=it.content, revision=checkout.revision,
         parameters={**parameters, "modified": list(it.modified)}, inputs=inputs, uses=uses,

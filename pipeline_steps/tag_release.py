@@ -14,11 +14,12 @@ import logging
 from collections.abc import Iterable
 
 from pipeline_steps.charts.chart import Chart
-from pipeline_steps.core import release, step
+from pipeline_steps.core import step
 from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, Conflict, NotYet, UsageError
+from pipeline_steps.core.moves import Move, tag_of
 from pipeline_steps.core.options import Option
 from pipeline_steps.core.proof import Proof, prove
 from pipeline_steps.state.record import Record, make_key
@@ -49,7 +50,7 @@ def tag_release(
         raise NotYet("tag_release --global")
     checkout = opened(config)
     proof = prove(checkout, chart, config, state)
-    name = release.tag_of(proof.chart, config)
+    name = tag_of(proof.chart, config)
     key = make_key(
         "tag_release", FORMAT, parameters={"tag": name, "local": local}, content=proof.chart.content, consumed={}
     )
@@ -57,6 +58,8 @@ def tag_release(
     former = None if again else state.verdict(key)
     if former and former.passed and there:
         return former
+    from pipeline_steps.core import release  # who has nothing to do does not pay for it
+
     made = release.prepare(proof, checkout, config)
     revision = there or checkout.revision
     if plan:
@@ -92,7 +95,7 @@ def tagged(checkout: Checkout, chart: Chart, name: str) -> str | None:
     return known.revision
 
 
-def message(proof: Proof, moves: Iterable[release.Move]) -> str:
+def message(proof: Proof, moves: Iterable[Move]) -> str:
     """The tag's text: what it says to regenerate, long after the records are gone (design.md §8)."""
     chart = proof.chart
     lines = [f"Pipeline-Content: {chart.name} {chart.version} {chart.content}"]

@@ -6,7 +6,6 @@ A registry has no index that could be rewritten, and nothing published is ever r
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,9 +21,10 @@ from pipeline_steps.oci.manifest import Manifest
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.repositories.oci import CONFIG, CONTENT, PROVENANCE
+from pipeline_steps.toolbox.regex import regex
 
 #: Tags that signatures and other referrers have where a registry has no API for them.
-_REFERRERS = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?")
+_REFERRERS = regex(r"sha256-[0-9a-f]{64}(\.\w+)?")
 
 
 class Tagged(NamedTuple):

@@ -13,11 +13,12 @@ from typing import NamedTuple
 from pipeline_steps.charts import documents
 from pipeline_steps.charts.documents import Mapping, Node, Scalar, Sequence
 from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.regex import regex
 
 #: Kubernetes cuts names and labels at 63 characters, and charts cut them in advance.
 _CUT = range(50, 64)
-_HASH = re.compile(r"[0-9a-f]{32,128}")
-_SOURCE = re.compile(r"# Source: (\S.*)")
+_HASH = regex(r"[0-9a-f]{32,128}")
+_SOURCE = regex(r"# Source: (\S.*)")
 Pairs = Iterable[tuple[str, str]]
 
 

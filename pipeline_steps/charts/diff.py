@@ -8,7 +8,6 @@ same. Whether a release may differ at all is judged in `compare`.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +17,11 @@ from pipeline_steps.charts import documents
 from pipeline_steps.charts.compare import rendered
 from pipeline_steps.charts.documents import Alias, Node
 from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.regex import regex
 
 _LABELS = frozenset({"helm.sh/chart", "app.kubernetes.io/version"})
-_HASH = re.compile(r"[0-9a-f]{32,128}")
-_IMAGE = re.compile(r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})")
+_HASH = regex(r"[0-9a-f]{32,128}")
+_IMAGE = regex(r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})")
 #: Nodes of one document, aliases followed; more of them are compared as text.
 _MOST = 100_000
 

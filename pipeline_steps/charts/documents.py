@@ -7,13 +7,13 @@ What the keys mean does not belong here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import yaml
 
 from pipeline_steps.core.errors import ConfigurationError, PipelineError
+from pipeline_steps.toolbox.regex import regex
 
 DEEPEST = 50
 LARGEST = 5 * 1024 * 1024
@@ -23,7 +23,7 @@ _STANDARD = "tag:yaml.org,2002:"
 _TAGS = frozenset(_STANDARD + name for name in "str int float bool null timestamp map seq".split())
 _RESOLVERS = yaml.resolver.Resolver.yaml_implicit_resolvers
 #: What Go's YAML takes for a number or truth value and PyYAML does not.
-_GO_NUMBER = re.compile(r"[-+]?(0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?)")
+_GO_NUMBER = regex(r"[-+]?(0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?)")
 _GO_TRUTH = frozenset({"y", "Y", "n", "N"})
 
 Meaning = Literal["text", "int", "float", "bool", "null", "timestamp", "merge"]
@@ -253,7 +253,7 @@ class _Reader:
         return Alias(name, self.anchors[name], start, end, line)
 
 
-_PROPERTY = re.compile(r"(?:[&!][^\s,\[\]{}]*(?:\s+|(?=[,\]}]|$)))+")
+_PROPERTY = regex(r"(?:[&!][^\s,\[\]{}]*(?:\s+|(?=[,\]}]|$)))+")
 
 
 def _behind_properties(text: str, start: int, end: int) -> int:

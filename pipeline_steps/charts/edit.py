@@ -16,12 +16,13 @@ import msgspec
 from pipeline_steps.charts import documents
 from pipeline_steps.charts.documents import Alias, Node, Scalar, Sequence
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError
+from pipeline_steps.toolbox.regex import regex
 
 _BOM = b"\xef\xbb\xbf"
-_PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./@+:-]*(?<!:)")
+_PLAIN = regex(r"[A-Za-z0-9_/][A-Za-z0-9_./@+:-]*(?<!:)")
 _UNPRINTABLE = r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\ufeff]"
-_BLOCK = re.compile(r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)")
-_INDEX = re.compile(r"(?<!\\)\[(\d+)\]")
+_BLOCK = regex(r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)")
+_INDEX = regex(r"(?<!\\)\[(\d+)\]")
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ Editing does not belong here (`edit`), nor do archives (`archive`).
 from __future__ import annotations
 
 import functools
-import re
 from typing import Any
 
 import msgspec
@@ -14,13 +13,14 @@ import msgspec
 from pipeline_steps.charts import documents, version
 from pipeline_steps.charts.documents import Mapping, Node, Scalar, Sequence
 from pipeline_steps.core.errors import ConfigurationError, PipelineError
+from pipeline_steps.toolbox.regex import regex
 
 #: Source: helm's own rule for chart names, pkg/lint/rules (RFC 1123 label), and design.md R7.
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+NAME = regex(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 #: Source: helm, Dependency.Validate ("aliasNameFormat").
-ALIAS = re.compile(r"[a-zA-Z0-9_-]+")
+ALIAS = regex(r"[a-zA-Z0-9_-]+")
 LONGEST_NAME = 250
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = regex(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):

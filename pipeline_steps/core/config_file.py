@@ -23,6 +23,7 @@ from pipeline_steps.core.document import Document, KeyPath, spelled
 from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.sources.table import SYSTEMS, open_source
 from pipeline_steps.toolbox import clock, redact
+from pipeline_steps.toolbox.regex import regex
 
 NAME = "pipeline.yaml"
 SITE = "PIPELINE_STEPS_SITE"
@@ -33,8 +34,8 @@ OF_TARGET = ("channels", "hosts", "release", "review", "approvals", "evidence")
 EXPANDED = ("channels", "hosts", "clusters", "evidence")
 #: Sections of named settings, of which a stage may use some without having the variables of all.
 _NEEDY = ("hosts", "clusters")
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
-_NAME_DEFAULT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<said>:-(?P<default>.*))?", re.DOTALL)
+_VARIABLE = regex(r"\$\{([^}]*)\}")
+_NAME_DEFAULT = regex(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<said>:-(?P<default>.*))?", re.DOTALL)
 
 log = logging.getLogger(__name__)
 

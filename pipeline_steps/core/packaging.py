@@ -1,4 +1,4 @@
-"""A chart of a checkout as it is packed: its files, the images its values name, and what is set in them."""
+"""A chart of a checkout as it is packed: its files, what is set in them to name its images, and what went in."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from pipeline_steps.charts.gather import gather
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import named
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, UsageError
+from pipeline_steps.core.errors import ConfigurationError, UsageError
+from pipeline_steps.core.image_records import IMAGE
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.reference import Reference
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.state.record import Record
-from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.files import sha256
 
-IMAGE = "image:"
 DEPENDENCY = "dependency:"
 
 
@@ -32,38 +30,6 @@ def files_of(checkout: Checkout, chart: Chart) -> Files:
     kinds = {path: entries[path].kind for path in chart.closure if path in entries}
     files = gather(chart.path, kinds, checkout.tree.read)
     return dependencies.fill(files, fetcher(checkout.config.hosts), chart.path)
-
-
-def images(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:
-    """Image name → reference with digest as build_image recorded it for the image's content, and the records' ids.
-
-    Raises EvidenceError naming the image that has no such record.
-    """
-    found: dict[str, Reference] = {}
-    uses: list[str] = []
-    for name in chart.images:
-        content = checkout.image_content(name)
-        records = state.find(step="build_image", subject=name, content=content)
-        if not records:
-            raise EvidenceError(
-                f"image {name} of chart {chart.name} has no record for its content {content[:19]}",
-                where=str(state.path),
-                advice="run pipeline-steps build_image first",
-            )
-        found[name] = Reference.parse(records[-1].outputs["image"])
-        uses.append(records[-1].id)
-    return found, uses
-
-
-def digest_of(built: Record) -> str | None:
-    """The digest of the image that a record of build_image names."""
-    return Reference.parse(built.outputs["image"]).digest
-
-
-def images_of(snapshot: Record) -> dict[str, Reference]:
-    """Image name → reference with digest, as a snapshot's record names them."""
-    outputs = snapshot.outputs.items()
-    return {name.removeprefix(IMAGE): Reference.parse(text) for name, text in outputs if name.startswith(IMAGE)}
 
 
 def edits(checkout: Checkout, chart: Chart, files: Mapping[str, bytes], images: Mapping[str, Reference]) -> Edits:

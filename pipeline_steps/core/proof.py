@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from pipeline_steps.charts.chart import Chart
-from pipeline_steps.core import gates, packaging, testing
+from pipeline_steps.core import gates, image_records, testing
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, NotYet, UsageError
@@ -109,14 +109,14 @@ def candidates(checkout: Checkout, chart: Chart, config: Config, state: State) -
     Asks the evidence stores, nobody else. Raises EvidenceError for contradictions, NotYet for tests of later versions.
     """
     state.about([chart.content, *(checkout.image_content(name) for name in chart.images)])
-    built = {(one.subject, packaging.digest_of(one)) for one in state.find(step="build_image")}
+    built = {(one.subject, image_records.digest_of(one)) for one in state.find(step="build_image")}
     wanted = testing.settings(config, chart)
     found: dict[tuple[tuple[str, str], ...], Tested] = {}
     for snapshot in state.records():
         if (snapshot.step, snapshot.subject, snapshot.content) != ("snapshot", chart.name, chart.content):
             continue
         images = tuple(sorted(snapshot.inputs.items()))
-        used_images = {(name, image.digest) for name, image in packaging.images_of(snapshot).items()}
+        used_images = {(name, image.digest) for name, image in image_records.images_of(snapshot).items()}
         if images in found or not _releasable(snapshot) or not used_images <= built:
             continue
         tests = _tests(checkout, chart, config, wanted, snapshot, state)
@@ -175,7 +175,7 @@ def _named(sets: list[Tested], config: Config) -> Tested:
 
     named = []
     for tested in sets:
-        images = packaging.images_of(tested.snapshots[0])
+        images = image_records.images_of(tested.snapshots[0])
         try:
             if all(standing(image, image.digest or "", hosts=config.hosts) for image in images.values()):
                 named.append(tested)

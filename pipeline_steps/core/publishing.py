@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.record import Record
+
+if TYPE_CHECKING:
+    from pipeline_steps.charts.archive import Archive
 
 log = logging.getLogger(__name__)
 

@@ -18,21 +18,13 @@ from pipeline_steps.charts.version import twin
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.core import packaging, publishing, snapshots
 from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config import Config, named, several
-from pipeline_steps.core.errors import ChartFailed, ConfigurationError, Conflict, EvidenceError, NotYet
+from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.errors import ChartFailed, Conflict, EvidenceError, NotYet
+from pipeline_steps.core.moves import Move, moves
 from pipeline_steps.core.proof import Proof
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.repositories.repository import conflict, twin_conflict
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
-
-
-class Move(NamedTuple):
-    """An image on its way: the tested one by digest, and the name it gets in production."""
-
-    name: str
-    source: Reference
-    target: Reference
 
 
 class Release(NamedTuple):
@@ -43,36 +35,6 @@ class Release(NamedTuple):
     moves: tuple[Move, ...]
     archive: Archive
     changes: tuple[Change, ...]
-
-
-def tag_of(chart: Chart, config: Config) -> str:
-    """The name of the chart's release tag."""
-    return named(config.release.tag, chart.name, chart.version)
-
-
-def moves(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[Move, ...]:
-    """Where each image goes, from where `snapshot` (any of the proof's when None) has it.
-
-    Raises ConfigurationError when the production channel has no place for images.
-    """
-    images = packaging.images_of(snapshot or proof.snapshots[0])
-    place = config.channels.production.images
-    if images and not place:
-        raise ConfigurationError(
-            "channels.production.images is missing",
-            where=config.where("channels.production"),
-            advice="name a registry path, like registry.example.com/production",
-        )
-    tag = image_tag(config.release.image_tag, proof.chart.name, proof.chart.version)
-    return tuple(
-        Move(name, source, Reference.parse(f"{place}/{name}:{tag}@{source.digest}"))
-        for name, source in sorted(images.items())
-    )
-
-
-def image_tag(template: str, name: str, version: str) -> str:
-    """The tag of a chart's images in production: `release.image_tag` filled, + written as registries can have it."""
-    return named(template, name, version).replace("+", "_")
 
 
 def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:

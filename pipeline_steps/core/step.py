@@ -8,7 +8,6 @@ Besides it may say OPTIONS, what its command line has more than others, and SUBJ
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from argparse import Namespace
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.core import boundary
-from pipeline_steps.core.config import Config, several
+from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import Interrupted, PipelineError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
@@ -66,13 +65,12 @@ def main(
         given = sys.argv[1:] if argv is None else argv
         options = (*options_of(module), *COMMON)
         arguments = parse(
-            f"pipeline-steps {function.__name__}", inspect.getdoc(module) or "", options, given, os.environ
+            f"pipeline-steps {function.__name__}", (module.__doc__ or "").strip(), options, given, os.environ
         )
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
         scratch.sweep()
         config = configuration(arguments, optional=getattr(module, "OPTIONAL", False))
-        _load_ahead(config)
         state = state_of(config, arguments, function.__name__)
         outcomes = call(function, config, state, arguments)
         for outcome in outcomes:
@@ -82,17 +80,6 @@ def main(
         return worst([code(outcome) for outcome in outcomes])
 
     return boundary.guarded(work)
-
-
-def _load_ahead(config: Config) -> None:
-    """Import what talks to registries while the source is asked: waiting for git leaves a core to it."""
-    snapshot, production = config.channels.snapshot, config.channels.production
-    places = (*several(snapshot.charts), *several(production.charts), snapshot.images or "", production.images or "")
-    if any(place and not place.startswith("file:") for place in places):
-        import importlib
-        import threading
-
-        threading.Thread(target=importlib.import_module, args=("pipeline_steps.oci.registry",), daemon=True).start()
 
 
 def options_of(module: ModuleType) -> tuple[Option, ...]:
@@ -151,7 +138,7 @@ def call(function: StepFunction, config: Config, state: State, arguments: Namesp
     """Call the step's function for every selected subject; every subject is tried, whatever happens to others."""
     module = sys.modules[function.__module__]
     subjects: Subjects = getattr(module, "SUBJECTS", "charts")
-    accepted = inspect.signature(function).parameters
+    accepted = function.__annotations__  # every parameter has one; inspect takes long to load
     common = ("plan", "again", "jobs", "timeout", "shard", *(["chart"] if subjects == "none" else []))
     given = {name: getattr(arguments, name) for name in common if name in accepted}
     given.update({option.key: getattr(arguments, option.key) for option in options_of(module)})

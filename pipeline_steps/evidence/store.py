@@ -6,17 +6,17 @@ nothing is overwritten. Which records count, and what they say, does not belong 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Protocol
 
 from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.state.record import Record
+from pipeline_steps.toolbox.regex import regex
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = regex(r"sha256:[0-9a-f]{64}")
 #: Names of steps as they stand in file names and tags.
-STEP = re.compile(r"[a-z][a-z0-9_.-]{0,59}")
-_ENTRY = re.compile(rf"{STEP.pattern}-([0-9a-f]{{64}})")
+STEP = regex(r"[a-z][a-z0-9_.-]{0,59}")
+_ENTRY = regex(rf"{STEP.pattern}-([0-9a-f]{{64}})")
 
 
 class Store(Protocol):

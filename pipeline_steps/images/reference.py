@@ -13,8 +13,9 @@ from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.oci import hosts as table
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.reference import DIGEST, TAG, Reference
+from pipeline_steps.toolbox.regex import regex
 
-_FIELD = re.compile(r"\{([^{}]*)\}")
+_FIELD = regex(r"\{([^{}]*)\}")
 
 
 class ImageReference(NamedTuple):

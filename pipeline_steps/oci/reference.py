@@ -5,16 +5,16 @@ Grammar: OCI Distribution Specification 1.1, "Pulling manifests" (path, tag), OC
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.regex import regex
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
-PATH = re.compile(rf"{_PART}(?:/{_PART})*")
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HOST = regex(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+PATH = regex(rf"{_PART}(?:/{_PART})*")
+TAG = regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+DIGEST = regex(r"sha256:[0-9a-f]{64}")
 #: What Docker adds to a name without host, and where that host's API really is.
 DOCKER_HUB = "docker.io"
 

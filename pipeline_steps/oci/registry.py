@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
@@ -26,6 +25,7 @@ from pipeline_steps.oci.reference import DOCKER_HUB, Reference
 from pipeline_steps.oci.token import Authorizer
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.toolbox.regex import regex
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ LAYER_CAP = 64 * 2**30
 TIMEOUT = 120.0
 _ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 _MISSING_BLOBS = frozenset({"DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
+_NEXT = regex(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 
 def codes(body: bytes) -> set[str]:

@@ -6,7 +6,6 @@ challenge.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -16,8 +15,9 @@ from pipeline_steps.core.errors import AccessRefused, MachineError
 from pipeline_steps.oci.credentials import Login
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.redact import register
+from pipeline_steps.toolbox.regex import regex
 
-_PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
+_PARAMETER = regex(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 CLIENT = "pipeline-steps"
 
 

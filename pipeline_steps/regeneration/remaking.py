@@ -16,7 +16,7 @@ from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.content import Closures, chart_yaml
 from pipeline_steps.charts.dependencies import Needed
 from pipeline_steps.charts.gather import gather
-from pipeline_steps.core import config_file, entries, recipe, release
+from pipeline_steps.core import config_file, entries, moves, recipe
 from pipeline_steps.core.config import named
 from pipeline_steps.core.errors import (
     AccessRefused,
@@ -282,7 +282,7 @@ class Remaker:
             raise ConfigurationError("channels.production.images is missing", where=version.tag.name, advice=advice)
         from pipeline_steps.oci.copy import standing
 
-        tag = release.image_tag(self._settings.image_tag, version.name, version.version)
+        tag = moves.image_tag(self._settings.image_tag, version.name, version.version)
         found = {name: Reference.parse(f"{self._settings.images}/{name}:{tag}") for name in names}
         for name, target in found.items():
             if not standing(target, told.images[name], hosts=self._settings.hosts):

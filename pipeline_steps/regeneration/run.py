@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core import packaging
+from pipeline_steps.core import image_records
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import Conflict, EvidenceError, PipelineError, UsageError
 from pipeline_steps.core.tagged import Names, Said
@@ -147,7 +147,7 @@ class Regeneration:
         known: dict[tuple[str, str | None, str], Said] = {}
         for record in self._state.find(step="promote") if any(one.content for one in versions) else ():
             number = str(record.parameters.get("version"))
-            images = {name: str(it.digest) for name, it in packaging.images_of(record).items()}
+            images = {name: str(it.digest) for name, it in image_records.images_of(record).items()}
             known[record.subject, record.content, number] = Said(number, str(record.content), images)
         return [one._replace(said=one.said or known.get((one.name, one.content, one.version))) for one in versions]
 

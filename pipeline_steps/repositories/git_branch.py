@@ -24,6 +24,7 @@ from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.http import TryAgain
+from pipeline_steps.toolbox.regex import regex
 
 _TIP = "refs/tip"
 #: Not origin: this account's configuration may have something to say about that.
@@ -32,7 +33,7 @@ _FETCH = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none")
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
 #: What git says, as the client or the server, of a push that came second.
-_SECOND = re.compile(
+_SECOND = regex(
     r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|incorrect old value|reference already exists"
     r"|shallow update not allowed"  # the branch was removed meanwhile
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import logging
 import posixpath
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +37,7 @@ from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.regex import regex
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ LONGEST = 8.0
 #: What one commit may publish: charts, bytes of their archives, seconds until they are complete (what a kill loses).
 _CHARTS, _BYTES, _SECONDS = 200, 64 * 2**20, 10.0
 #: Names of branches, as `git check-ref-format` allows them.
-_WRONG = re.compile(r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock|\.|/)(/|$)|^@?$")
+_WRONG = regex(r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock|\.|/)(/|$)|^@?$")
 
 
 class GitPagesRepository:

@@ -27,6 +27,7 @@ from pipeline_steps.repositories.repository import Guarantees, Publication, Publ
 from pipeline_steps.services.github import Github
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.toolbox.regex import regex
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ SCHEME = "github-releases:"
 GROUP = 50
 #: Seconds of the longest pause after another publisher's commit: who waits longer is overtaken again and again.
 LONGEST = 8.0
-_PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
+_PLACE = regex(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
 class _Ready(NamedTuple):

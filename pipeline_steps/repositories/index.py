@@ -19,6 +19,7 @@ from pipeline_steps.charts.version import newest_first, order
 from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index_blocks, index_text
 from pipeline_steps.repositories.index_blocks import Block, Blocks
+from pipeline_steps.toolbox.regex import regex
 
 #: Bytes of an index; the largest public ones have about 20 MB.
 LARGEST = 64 * 2**20
@@ -30,10 +31,10 @@ _EMPTY = f'apiVersion: v1\nentries: {{}}\ngenerated: "{CREATED}"\n'.encode()
 _ADVICE = "regenerate rebuilds the index"
 _READ = frozenset({"name", "version", "digest", "urls", "removed", "created"})
 #: Line ends as libyaml counts them.
-_LINE_END = re.compile(rb"\r\n|\n|\r|\xc2\x85|\xe2\x80[\xa8\xa9]")
+_LINE_END = regex(rb"\r\n|\n|\r|\xc2\x85|\xe2\x80[\xa8\xa9]")
 #: Anything but comments below a line.
-_CONTENT = re.compile(rb"[\r\n][ \t]*[^ \t\r\n#]")
-_DASH = re.compile(rb" *(?=-[ \t\r\n])")
+_CONTENT = regex(rb"[\r\n][ \t]*[^ \t\r\n#]")
+_DASH = regex(rb" *(?=-[ \t\r\n])")
 
 
 class Entry(NamedTuple):

@@ -18,15 +18,16 @@ from typing import NamedTuple
 
 from pipeline_steps.charts import documents
 from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.toolbox.regex import regex
 
 #: Line ends of YAML 1.1 that are not ours: with them lines are something else than what we look at.
 _OTHER_ENDS = (b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
-_ENTRIES = re.compile(rb"(?:\A|\n)entries:[ \t]*(?:#[^\n]*)?(?=\n)")
-_FIRST = re.compile(rb"\n( {1,16})(?=[^ \n#])")
-_TOP = re.compile(rb"([A-Za-z]\w*):(?:[ \t].*)?")
-_CHART = re.compile(rb"""(["']?)([A-Za-z0-9][\w.-]*)\1:(?:[ \t]+(?:#.*)?)?""")
+_ENTRIES = regex(rb"(?:\A|\n)entries:[ \t]*(?:#[^\n]*)?(?=\n)")
+_FIRST = regex(rb"\n( {1,16})(?=[^ \n#])")
+_TOP = regex(rb"([A-Za-z]\w*):(?:[ \t].*)?")
+_CHART = regex(rb"""(["']?)([A-Za-z0-9][\w.-]*)\1:(?:[ \t]+(?:#.*)?)?""")
 #: A quotation mark or bracket where a value may begin, and its counterpart is not plainly on the same line.
-_OPEN = re.compile(
+_OPEN = regex(
     rb"\"(?<=[ \t\n]\")(?![^\"\\\n]*\")|'(?<=[ \t\n]')(?![^'\n]*'(?!'))"
     rb"|\[(?<=[ \t\n]\[)(?![^\[\]{}\"'#\n]*\])|\{(?<=[ \t\n]\{)(?![^\[\]{}\"'#\n]*\})"
 )

@@ -16,9 +16,10 @@ from pipeline_steps.charts.documents import Node
 from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index, index_blocks
 from pipeline_steps.repositories.index_blocks import Blocks
+from pipeline_steps.toolbox.regex import regex
 
-_DIGEST = re.compile(r"(sha256:)?([0-9a-f]{64})")
-_ENTRIES = re.compile(rb"^entries:[^\n]*$", re.MULTILINE)
+_DIGEST = regex(r"(sha256:)?([0-9a-f]{64})")
+_ENTRIES = regex(rb"^entries:[^\n]*$", re.MULTILINE)
 
 
 class Row(NamedTuple):

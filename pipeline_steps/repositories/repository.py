@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
+
+if TYPE_CHECKING:
+    from pipeline_steps.charts.archive import Archive
 
 
 class Publication(NamedTuple):

@@ -11,7 +11,7 @@ from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.derive import Derived, derive
-from pipeline_steps.core import packaging
+from pipeline_steps.core import image_records, packaging
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
@@ -59,7 +59,7 @@ def snapshot(record: Record, config: Config) -> Outcome:
     checkout = source_of(record, config, lambda it: it.content_of(record.subject))
     chart = checkout.chart(record.subject)
     files = packaging.files_of(checkout, chart)
-    differ = inputs_that_differ(record.inputs, packaging.inputs(packaging.images_of(record), files))
+    differ = inputs_that_differ(record.inputs, packaging.inputs(image_records.images_of(record), files))
     made = repacked(record, checkout, chart, files)
     if made.tar_digest == record.outputs.get("tar"):
         return Outcome((f"tar {made.tar_digest}",), tuple(differ))
@@ -68,7 +68,7 @@ def snapshot(record: Record, config: Config) -> Outcome:
 
 def repacked(record: Record, checkout: Checkout, chart: Chart, files: Files) -> Archive:
     """The snapshot's archive, with the version and the images of its record."""
-    edits = packaging.edits(checkout, chart, files, packaging.images_of(record))
+    edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
     return derive(files, str(record.parameters["version"]), edits, chart.path).archive
 
 
@@ -81,7 +81,7 @@ def promote(record: Record, config: Config, known: Mapping[str, Record]) -> Outc
     checkout = source_of(record, config, lambda it: it.content_of(record.subject))
     chart = checkout.chart(record.subject)
     files, notes = _tested(tested, checkout, chart, config)
-    edits = packaging.edits(checkout, chart, files, packaging.images_of(record))
+    edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
     made: Derived = derive(files, str(record.parameters["version"]), edits, chart.path)
     changes = [msgspec.structs.asdict(change) for change in made.changes]
     recorded = [dict(change) for change in record.parameters.get("changes", ())]

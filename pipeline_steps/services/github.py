@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +22,7 @@ from pipeline_steps.oci.credentials import from_hosts
 from pipeline_steps.oci.hosts import Host
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.redact import register
+from pipeline_steps.toolbox.regex import regex
 
 T = TypeVar("T")
 
@@ -35,9 +35,9 @@ BYTES = "application/octet-stream"
 #: Seconds one read or write may take; and to wait after a limit that does not say how long it lasts ("Rate limits").
 TIMEOUT = 120.0
 _PAUSE = 60.0
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
+_NEXT = regex(r'<([^>]*)>\s*;[^,]*rel="next"')
 #: Letters a header takes: a line break would split it.
-_TOKEN = re.compile(r"[\x21-\x7e]+")
+_TOKEN = regex(r"[\x21-\x7e]+")
 
 
 def explain(body: bytes) -> str:

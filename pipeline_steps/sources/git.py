@@ -12,13 +12,13 @@ from pipeline_steps.core.errors import Conflict, MachineError, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.export import write
 from pipeline_steps.sources.git_objects import Objects
-from pipeline_steps.sources.git_tree import STATUS, CheckoutTree, CommitTree, changes, ours
+from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, changes, ours
 from pipeline_steps.sources.source import Tag, Tree
 from pipeline_steps.toolbox import clock
+from pipeline_steps.toolbox.regex import regex
 
-_FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
-_SIGNATURE = re.compile(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
-_FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_SIGNATURE = regex(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
+_FULL = regex(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 class Git:
@@ -32,8 +32,7 @@ class Git:
     @functools.cached_property
     def _facts(self) -> tuple[bool, str, str, str]:
         """Whether shallow, the hash algorithm, HEAD's commit and its full branch name: one call, asked often."""
-        asked = ["--is-shallow-repository", "--show-object-format", "HEAD^{commit}", "--symbolic-full-name", "HEAD"]
-        completed = program.call(self.root, "rev-parse", *asked)
+        completed = program.call(self.root, *program.HEAD)
         if b"unknown revision" in completed.stderr or b"ambiguous argument 'HEAD" in completed.stderr:
             raise UsageError("there is no commit yet", where=str(self.root), advice="commit something first")
         if not completed.ok:
@@ -64,7 +63,7 @@ class Git:
         """The tree of `revision` below `folder`; None: the checkout as it stands."""
         if revision is not None:
             return CommitTree(self._objects, self._full(revision), folder)
-        with program.begun(self.root, *STATUS, *([folder] if folder else [])) as status:
+        with program.begun(self.root, *program.STATUS, *([folder] if folder else [])) as status:
             self._objects.begin()
             _, algorithm, commit, _ = self._facts
             return CheckoutTree(self._objects, commit, folder, algorithm, changes(status.output(), folder))
@@ -144,7 +143,7 @@ class Git:
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""
-        listed = program.output(self.root, "for-each-ref", f"--format={_FIELDS}", "refs/tags")
+        listed = program.output(self.root, *program.TAGS)
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
         found = {}
         for name, identity, kind, target, made, text in zip(*(fields[n:-1:6] for n in range(6)), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,14 @@ ADVICE = "install git 2.30 or newer"
 LOCAL, REMOTE = 300.0, 300.0
 #: Seconds for fetching a whole repository, which does not go on where it was stopped.
 WHOLE = 3600.0
+
+#: What differs from HEAD, whole or below the folder that is added; read by `git_tree.changes`.
+STATUS = ("status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none", "--")
+#: Whether shallow, the hash algorithm, HEAD's commit and its full branch name.
+HEAD = ("rev-parse", "--is-shallow-repository", "--show-object-format", "HEAD^{commit}", "--symbolic-full-name", "HEAD")
+_FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
+#: Six fields for each tag, each ended by NUL.
+TAGS = ("for-each-ref", f"--format={_FIELDS}", "refs/tags")
 
 _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
     (
@@ -67,9 +76,24 @@ class Asked(NamedTuple):
         return _judged(self.root, self.completed())
 
 
+#: What `ahead` began and nobody asked for yet, and what ends it with the process.
+_ahead: dict[tuple[Path, tuple[str, ...]], Asked] = {}
+_until_exit = contextlib.ExitStack()
+atexit.register(_until_exit.close)
+
+
+def ahead(root: Path, *arguments: str) -> None:
+    """Start git now for the first `begun` of the same words, which takes this answer. Raises ToolMissing."""
+    _ahead[root, arguments] = _until_exit.enter_context(begun(root, *arguments))
+
+
 @contextlib.contextmanager
 def begun(root: Path, *arguments: str, feed: bool = False, env: Mapping[str, str] | None = None) -> Iterator[Asked]:
     """Start git in `root`, to wait for it later, inside of the block. feed: with standard input. Raises ToolMissing."""
+    known = _ahead.pop((root, arguments), None)
+    if known is not None:
+        yield known
+        return
     variables = {**ENVIRONMENT, **(env or {})}
     with process.begun(["git", *arguments], cwd=root, env=variables, feed=feed, advice=ADVICE) as child:
         yield Asked(root, child)

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline_steps.core.errors import ConfigurationError, MachineError, Temporary
@@ -23,8 +23,8 @@ OURS = ".pipeline"
 _AT_ONCE = 256
 #: Bytes from which on a file is read where it lies.
 _LARGE = 128 * 2**10
-#: What `git status` is asked for `changes`.
-STATUS = ("status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none", "--")
+#: Bytes that are read at once: few enough for memory that was just used.
+_PIECE = 64 * 2**10
 
 
 class CommitTree:
@@ -112,32 +112,43 @@ class CheckoutTree(CommitTree):
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
         """The sha256 of what `read` gives."""
-        names = list(dict.fromkeys(paths))
-        found = {name: files.sha256(data) for name, data in self._here(names)}
-        self._objects.learn({self._entry(name).id: digest for name, digest in found.items()})
-        found.update(super().digests(name for name in names if name not in found))
-        return {name: found[name] for name in names}
+        wanted = {path: self._entry(path) for path in paths}
+        found = {name: files.sha256(data) for name, data in self._stored([e for e in wanted.values() if not e.id])}
+        for entry in wanted.values():
+            digest = hashlib.sha256()
+            if entry.id and self._lies_here(entry, digest.update):
+                found[entry.path] = f"sha256:{digest.hexdigest()}"
+                self._objects.learn({entry.id: found[entry.path]})
+        found.update(super().digests(name for name in wanted if name not in found))
+        return {name: found[name] for name in wanted}
 
     def _here(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
         """What need not be asked from git's store: files that were changed, and large ones."""
         wanted = [self._entry(name) for name in names]
         yield from self._stored([entry for entry in wanted if not entry.id])
         for entry in wanted:
-            data = self._large(entry) if entry.id else None
-            if data is not None:
-                yield entry.path, data
+            pieces: list[bytes] = []
+            if entry.id and self._lies_here(entry, pieces.append):
+                yield entry.path, b"".join(pieces)
 
-    def _large(self, entry: Entry) -> bytes | None:
-        """A large file as it lies here, if that is what the commit stores, by its id: git takes long to unpack it."""
+    def _lies_here(self, entry: Entry, take: Callable[[bytes], object]) -> bool:
+        """Give `take` a large file in pieces; whether it lies here as the commit stores it, by its id.
+
+        git takes long to unpack it. What `take` got of another file is to be thrown away.
+        """
         place = self.root / self.folder / entry.path
         try:
             facts = place.lstat()
             if not stat.S_ISREG(facts.st_mode) or facts.st_size < _LARGE:
-                return None
-            data = place.read_bytes()
+                return False
+            identity = hashlib.new(self._algorithm, b"blob %d\0" % facts.st_size)
+            with place.open("rb", buffering=0) as file:
+                while piece := file.read(_PIECE):
+                    identity.update(piece)
+                    take(piece)
         except OSError:
-            return None
-        return data if self._id(data) == entry.id else None
+            return False
+        return identity.hexdigest() == entry.id
 
     def _kind(self, path: str, mode: str) -> Kind | None:
         """Kind of a changed file; None when it is gone. mode: as git lists it, "" for untracked."""
@@ -194,7 +205,7 @@ def ours(path: str) -> bool:
 
 
 def changes(listed: bytes, folder: str) -> dict[str, str]:
-    """What differs from HEAD, by what STATUS listed: path below `folder` → mode in the work tree.
+    """What differs from HEAD, by what `git status` listed: path below `folder` → mode in the work tree.
 
     The mode is "000000" for a file that is gone, "" for an untracked one.
     """

@@ -5,18 +5,18 @@ Written with the standard library: importing junitparser takes longer than writi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.regex import regex
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 
 #: Characters that XML 1.0 cannot carry, not even escaped.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = regex("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Case(NamedTuple):

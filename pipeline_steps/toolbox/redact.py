@@ -11,6 +11,8 @@ import json
 import re
 from urllib.parse import quote
 
+from pipeline_steps.toolbox.regex import regex
+
 MASK = "[redacted]"
 #: Shorter values would mask ordinary words; a password of three letters cannot be hidden in a text anyway.
 SHORTEST = 4
@@ -18,7 +20,7 @@ SHORTEST = 4
 _forms: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 #: A name alone is no secret for ssh, where records must keep it (git+ssh://git@host/…); for others it may be a token.
-_userinfo = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@")
+_userinfo = regex(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@")
 
 
 def register(secret: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,10 @@ from pipeline_steps.core.errors import (
     MachineError,
     NotYet,
     PipelineError,
+    ToolMissing,
     UsageError,
 )
-from pipeline_steps.sources import git_program
+from pipeline_steps.sources import ahead, git_program
 from pipeline_steps.sources.git import Git
 from pipeline_steps.sources.table import open_source
 from pipeline_steps.toolbox import clock, files
@@ -342,3 +346,59 @@ def test_what_is_no_git_checkout_is_said(tmp_path: Path) -> None:
         (tmp_path / system / mark).mkdir(parents=True)
         with pytest.raises(NotYet, match=f"{system} checkouts: not yet"):
             open_source(tmp_path / system)
+
+
+def wrapped(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """A `git` before the real one on PATH that first runs a line of shell."""
+    folder.mkdir()
+    program = folder / "git"
+    program.write_text(f'#!/bin/sh\n{first}\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("below", ["", "sub/folder"])
+def test_what_is_asked_ahead_is_asked_once_and_its_answer_used_once(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    repo.put(f"{below}/pipeline.yaml".lstrip("/"), "charts: []\n")
+    repo.put("sub/folder/charts/x", "x")
+    repo.commit()
+    repo.git("tag", "v1")
+    repo.put("sub/folder/charts/x", "y")
+    log = tmp_path / "log"
+    wrapped(tmp_path / "programs", monkeypatch, f'echo "$1" >> {log}')
+    monkeypatch.chdir(repo.root / "sub/folder/charts")
+    ahead.begin(tags=True)
+    source = Git(repo.root)
+    inside = "sub/folder/charts/x".removeprefix(below).lstrip("/")
+    assert source.tree(None, below).modified == (inside,) and list(source.tags()) == ["v1"]
+    assert sorted(log.read_text().split()) == ["cat-file", "for-each-ref", "rev-parse", "status"]
+    repo.git("checkout", "-q", ".")
+    repo.git("tag", "v2")
+    assert source.tree(None, below).modified == () and list(source.tags()) == ["v1", "v2"]
+
+
+def test_what_was_asked_ahead_in_vain_ends_with_the_step(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.put("pipeline.yaml", "charts: []\n")
+    started = tmp_path / "started"
+    wrapped(tmp_path / "programs", monkeypatch, f"echo $$ >> {started}; sleep 60")
+    command = [sys.executable, "-m", "pipeline_steps", "promote", "--nonsense"]
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=repo.root, capture_output=True, text=True)
+    assert done.returncode == 2 and "unrecognized arguments: --nonsense" in done.stderr
+    assert time.monotonic() - start < 30
+    children = started.read_text().split() if started.exists() else []
+    assert not [pid for pid in children if Path("/proc", pid).exists()]
+
+
+def test_nothing_is_asked_ahead_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    ahead.begin(tags=True)
+    (tmp_path / ".git").mkdir()
+    ahead.begin(tags=True)  # without the program, too
+    with pytest.raises(ToolMissing, match="git is not installed"):
+        Git(tmp_path).tree(None, "")
