@@ -182,7 +182,7 @@ class _Fields:
         if self.strict and node.meaning not in ("text", "timestamp"):
             what = f"{key}: {node.value} is read as a {node.meaning}, helm wants text here"
             raise self.fail(key, what, f'write {key}: "{node.value}"')
-        if _CONTROL.search(node.value):
+        if not node.value.isprintable() and _CONTROL.search(node.value):  # the pattern is slow to compile
             raise self.fail(key, f"{key} contains control characters: {node.value!r}", "remove them")
         return node.value
 

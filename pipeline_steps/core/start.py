@@ -9,7 +9,7 @@ from pipeline_steps.sources import ahead
 
 def prepare(step: str) -> None:
     """Begin what the step asks of git, and keep from loading what it can do without."""
-    ahead.begin(tags=step in ("tag_release", "promote"))
+    ahead.begin(tags=step in ("snapshot", "tag_release", "promote"))
     if sys.version_info >= (3, 11) and "typing_extensions" not in sys.modules:
         # msgspec needs nothing of it since 3.11, and it brings inspect, ast and dis. None is the documented way to
         # say that a module is not to be had (The Python Language Reference, 5.3.1).

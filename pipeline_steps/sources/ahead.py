@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from pipeline_steps.core.errors import PipelineError
-from pipeline_steps.sources import git_program
+from pipeline_steps.sources import git_objects, git_program
 
 #: How the top folder of the checkout and the configuration are called.
 _TOP, _CONFIGURATION = ".git", "pipeline.yaml"
@@ -28,3 +28,4 @@ def begin(*, tags: bool) -> None:
         below = [os.fspath(folder.relative_to(root))] if folder != root else []
         for words in ([*git_program.STATUS, *below], git_program.HEAD, *([git_program.TAGS] if tags else [])):
             git_program.ahead(root, *words)
+        git_objects.ahead(root)

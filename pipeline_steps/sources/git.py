@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline_steps.core.errors import Conflict, MachineError, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.export import write
-from pipeline_steps.sources.git_objects import Objects
+from pipeline_steps.sources.git_objects import Objects, objects
 from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, changes, ours
 from pipeline_steps.sources.source import Tag, Tree
 from pipeline_steps.toolbox import clock
@@ -70,7 +70,7 @@ class Git:
 
     @functools.cached_property
     def _objects(self) -> Objects:
-        return Objects(self.root)
+        return objects(self.root)
 
     def export(self, revision: str, folder: str, destination: Path) -> None:
         """Write the files of a revision as they are stored; attributes of `git archive` do not apply."""

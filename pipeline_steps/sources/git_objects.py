@@ -5,6 +5,7 @@ What was read is kept within bounds, by id: a tree or a file that several revisi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -192,6 +193,26 @@ class Objects:
             what = f"the object {missing[0]} is not here"
             raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
         return [(identity, data) for identity, data in answers if data is not None]
+
+
+#: Begun and not asked for yet, by their repository.
+_ahead: dict[Path, Objects] = {}
+
+
+def ahead(root: Path) -> None:
+    """Start git now for the first `objects` of the same repository. Raises ToolMissing."""
+    begun = _ahead[root] = Objects(root)
+    atexit.register(begun.close)
+    begun.begin()
+
+
+def objects(root: Path) -> Objects:
+    """The objects of a repository, begun ahead or to be begun by the first question."""
+    begun = _ahead.pop(root, None)
+    if begun is None:
+        return Objects(root)
+    atexit.unregister(begun.close)  # it ends with its pipes, which this process need not wait for
+    return begun
 
 
 class _Conversation:
