@@ -4,8 +4,6 @@
 exist. Keys of later versions are types too: they are accepted, and refused with "not yet" where they are used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar

@@ -12,7 +12,6 @@ import hashlib
 import io
 import os
 import stat
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -111,7 +110,7 @@ def _input(file: Path, path: str) -> Input:
 
 def _digest(stream: IO[bytes]) -> hashlib._Hash:
     found = hashlib.sha256()  # Python 3.10 has no hashlib.file_digest
-    while block := stream.read(2**20):
+    while block := stream.read(2**16):
         found.update(block)
     return found
 
@@ -121,11 +120,18 @@ def write_tar(context: Context, stream: IO[bytes], extra: Mapping[str, bytes], *
 
     Raises EvidenceError when an input is not any more what was read.
     """
+    import tarfile  # who builds nothing does not pay for it
+
+    def member(path: str, mode: int) -> tarfile.TarInfo:
+        info = tarfile.TarInfo(path)
+        info.mode, info.mtime = mode, epoch
+        return info
+
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for each in context.inputs:
             if each.path in extra:
                 continue
-            info = _member(each.path, MODES[each.kind], epoch)
+            info = member(each.path, MODES[each.kind])
             with _same(each, context) as data:
                 if each.kind == "link":
                     info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(data.read())
@@ -134,15 +140,9 @@ def write_tar(context: Context, stream: IO[bytes], extra: Mapping[str, bytes], *
                     info.size = data.size
                     tar.addfile(info, data)
         for path, content in sorted(extra.items()):
-            info = _member(path, 0o644, epoch)
+            info = member(path, 0o644)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-
-
-def _member(path: str, mode: int, epoch: int) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(path)
-    info.mode, info.mtime = mode, epoch
-    return info
 
 
 def lay_out(context: Context, folder: Path, *, epoch: int) -> None:

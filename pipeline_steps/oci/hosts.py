@@ -1,7 +1,5 @@
 """What the configuration says about a host: credentials, trust, plain HTTP. Longest prefix wins."""
 
-from __future__ import annotations
-
 import msgspec
 
 

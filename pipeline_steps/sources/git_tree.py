@@ -90,6 +90,7 @@ class CheckoutTree(CommitTree):
     def __init__(self, objects: Objects, commit: str, folder: str, algorithm: str, changed: Mapping[str, str]) -> None:
         super().__init__(objects, commit, folder)
         self._algorithm = algorithm
+        self._top = self.root / folder
         self._changes = {path: mode for path, mode in sorted(changed.items()) if not ours(path)}
         self.modified = tuple(self._changes)
 
@@ -136,7 +137,7 @@ class CheckoutTree(CommitTree):
 
         git takes long to unpack it. What `take` got of another file is to be thrown away.
         """
-        place = self.root / self.folder / entry.path
+        place = self._top / entry.path
         try:
             facts = place.lstat()
             if not stat.S_ISREG(facts.st_mode) or facts.st_size < _LARGE:

@@ -4,8 +4,6 @@ Records are written once and never encoded again: unknown fields of a newer vers
 copied, not rebuilt. Source of the format: docs/reference/state.md (schema 1).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
