@@ -19,7 +19,6 @@ from collections.abc import Mapping
 
 from pipeline_steps.charts import version
 from pipeline_steps.charts.chart import Chart
-from pipeline_steps.charts.derive import derive
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.ci.build import detect
 from pipeline_steps.core import consumed, image_records, packaging, publishing, step
@@ -64,6 +63,8 @@ def snapshot(
         former = None
     if former and not diff:
         return former
+    from pipeline_steps.charts.derive import derive  # who has nothing to do does not pay for it
+
     made = derive(files, number, edits, it.path).archive
     if diff:
         from pipeline_steps.core import differences  # who does not ask for it does not pay for helm

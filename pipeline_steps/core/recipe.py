@@ -149,7 +149,7 @@ def in_values(
 
     templates: values key → template. Raises ConfigurationError.
     """
-    from pipeline_steps.charts import edit  # costs 15 ms, and most images are not named by values
+    from pipeline_steps.charts import edit  # most images are not named by values
 
     values = {"Chart.appVersion": app_version or ""}
     if data is not None:
