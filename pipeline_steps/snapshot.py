@@ -48,13 +48,16 @@ def snapshot(
     """
     checkout = opened(config)
     it = checkout.chart(chart)
+    mainline = on_mainline(checkout)
+    if mainline:
+        checkout.expect_position(it)
     state.about([it.content, *(checkout.image_content(image) for image in it.images)])
     images, uses = image_records.images(checkout, it, state)
     files = packaging.files_of(checkout, it)
     inputs = packaging.inputs(images, files)
     consumed.unchanged(checkout, it, state, inputs, again=again)
     edits = packaging.edits(checkout, it, files, images)
-    number = numbered(checkout, it, edits, inputs)
+    number = numbered(checkout, it, edits, inputs, mainline=mainline)
     parameters = {"version": number}
     key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
     repositories = publishing.repositories(config, "snapshot")
@@ -84,23 +87,23 @@ def snapshot(
         return trial.passed({**publishing.publish(repositories, made), **names})
 
 
-def numbered(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]) -> str:
+def numbered(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str], *, mainline: bool) -> str:
     """The snapshot's version. It stands for all that is in it, so one version never means two tars."""
     return version.snapshot(
         version.strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
-        count=_count(checkout, chart),
+        count=checkout.position(chart) if mainline else 0,
         fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
         dirty=bool(chart.modified),
     )
 
 
-def _count(checkout: Checkout, chart: Chart) -> int:
-    """Mainline position, or 0 for reviews and other branches, which sort below every mainline snapshot."""
+def on_mainline(checkout: Checkout) -> bool:
+    """Whether a snapshot gets its mainline position; reviews and other branches get 0, which sorts below them all."""
     build = detect(os.environ)
     branch = build.branch or checkout.source.branch() or ""
     mainline = any(fnmatch.fnmatchcase(branch, pattern) for pattern in checkout.config.release.branches)
-    return checkout.position(chart) if build.tag or (mainline and not build.review) else 0
+    return bool(build.tag) or (mainline and not build.review)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -125,12 +125,15 @@ class Checkout:
                     found[names[subchart]].append(name)
         return {name: tuple(users) for name, users in found.items()}
 
+    def expect_position(self, chart: Chart) -> None:
+        """That `position` is asked soon: the source may begin to look."""
+        self.source.expect(self.revision, self._places(chart))
+
     def position(self, chart: Chart) -> int:
         """Mainline position of the newest revision that changed the chart's closure, its entries among it.
 
         Raises MachineError when the history is not here."""
-        places = [self._from_root(place) for place in chart.places]
-        newest = next(iter(self.source.history(self.revision, places, 1)), "")
+        newest = next(iter(self.source.history(self.revision, self._places(chart), 1)), "")
         if newest != self.revision:
             newest = self._entries_changed(self._closures.chart(chart.path), newest) or newest
         return self.source.position(newest) if newest else 0
@@ -145,6 +148,9 @@ class Checkout:
             if not former or not self._says_the_same(closure, self._written_at(former)):
                 return revision
         return None
+
+    def _places(self, chart: Chart) -> list[str]:
+        return [self._from_root(place) for place in chart.places]
 
     def _from_root(self, path: str) -> str:
         return "/".join(part for part in (self.folder, path) if part) or "."

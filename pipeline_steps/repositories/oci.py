@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -68,16 +69,25 @@ def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
 
 
 def _at_once(push: Callable[[str], None], digests: Iterable[str]) -> None:
-    """Push blobs at the same time: each takes four requests one after the other."""
-    from concurrent.futures import ThreadPoolExecutor
+    """Push the two or three blobs of a chart at the same time: each takes four requests one after the other."""
+    failed: list[BaseException] = []
 
-    pool = ThreadPoolExecutor(4, thread_name_prefix="blob")
-    try:
-        for done in [pool.submit(push, digest) for digest in digests]:
-            done.result()
-    finally:
-        # All are done, or one has failed, or a signal came: this process waits for none of the others then.
-        pool.shutdown(wait=False, cancel_futures=True)
+    def beside(digest: str) -> None:
+        try:
+            push(digest)
+        except BaseException as error:
+            failed.append(error)
+
+    first, *others = digests
+    # Daemons: when a push has failed or a signal came, this process waits for none of the others.
+    threads = [threading.Thread(target=beside, args=(digest,), daemon=True) for digest in others]
+    for thread in threads:
+        thread.start()
+    push(first)
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
@@ -159,12 +169,16 @@ class OciRepository:
         return one_by_one(self, publications)
 
     def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
-        """See Repository: blobs, then for a release the manifest by digest and the claim, then the tag."""
+        """See Repository: blobs, then for a release the manifest by digest and the claim, then the tag.
+
+        A snapshot's version stands for its content: nobody else can want it for another, nor a twin of it.
+        """
         registry, path = self._registry(archive.name), self._path(archive.name).path
         there = self.find(archive.name, archive.version)
         if there:
             return self._kept(archive, there)
-        twin = versions_of.twin(archive.version, self.versions(archive.name))
+        release = not versions_of.is_snapshot(archive.version)
+        twin = versions_of.twin(archive.version, self.versions(archive.name)) if release else None
         if twin:
             raise twin_conflict(archive, twin, self.url)
         push = prepare(archive, provenance)
@@ -173,12 +187,12 @@ class OciRepository:
             registry.push_blob(path, push.blobs[digest], digest)
 
         _at_once(refill, push.blobs)
-        if not versions_of.is_snapshot(archive.version):  # a snapshot's version stands for its content
+        if release:
             registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
             self._claim(archive, push)
-        there = self.find(archive.name, archive.version)  # another publisher may have come first
-        if there:
-            return self._kept(archive, there)
+            there = self.find(archive.name, archive.version)  # another publisher may have come first
+            if there:
+                return self._kept(archive, there)
         registry.put_manifest(path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill)
         reference = self._named(archive.name, archive.version, push.digest)
         return Published(archive.name, archive.version, reference, archive.tar_digest, archive.digest)

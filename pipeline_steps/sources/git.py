@@ -122,16 +122,23 @@ class Git:
         """Commits on the first-parent line that changed one of `paths`, a merge counting as what it brought."""
         self._whole()
         last = self._full(revision)
-        asked = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H", last, *([f"^{after}"] if after else [])]
-        return tuple(program.output(self.root, "log", *asked, "--", *paths).decode().split())
+        return tuple(program.output(self.root, *_changes(last, paths, limit, after)).decode().split())
 
     def position(self, revision: str) -> int:
         """How many commits lead to one, on whichever line."""
         self._whole()
         commit = self._full(revision)
         if commit not in self._counts:
-            self._counts[commit] = int(program.output(self.root, "rev-list", "--count", commit, "--"))
+            self._counts[commit] = int(program.output(self.root, *_count(commit)))
         return self._counts[commit]
+
+    def expect(self, revision: str, paths: Sequence[str]) -> None:
+        """Begin git log, and the count for the case that `revision` itself is what it finds."""
+        commit = self._full(revision)
+        if not self.shallow:
+            program.ahead(self.root, *_changes(commit, paths, 1))
+            if commit not in self._counts:
+                program.ahead(self.root, *_count(commit))
 
     @functools.cached_property
     def _counts(self) -> dict[str, int]:
@@ -227,3 +234,12 @@ class Git:
             where=str(self.root),
             advice="git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0)",
         )
+
+
+def _changes(last: str, paths: Sequence[str], limit: int, after: str = "") -> tuple[str, ...]:
+    wanted = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H", last, *([f"^{after}"] if after else [])]
+    return ("log", *wanted, "--", *paths)
+
+
+def _count(commit: str) -> tuple[str, ...]:
+    return ("rev-list", "--count", commit, "--")

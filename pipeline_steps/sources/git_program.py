@@ -84,7 +84,8 @@ atexit.register(_until_exit.close)
 
 def ahead(root: Path, *arguments: str) -> None:
     """Start git now for the first `begun` of the same words, which takes this answer. Raises ToolMissing."""
-    _ahead[root, arguments] = _until_exit.enter_context(begun(root, *arguments))
+    if (root, arguments) not in _ahead:
+        _ahead[root, arguments] = _until_exit.enter_context(begun(root, *arguments))
 
 
 @contextlib.contextmanager

@@ -95,6 +95,9 @@ class Source(Protocol):
     def position(self, revision: str) -> int:
         """How many revisions lead to one, itself included. Raises MachineError as `history` does."""
 
+    def expect(self, revision: str, paths: Sequence[str]) -> None:
+        """That `history(revision, paths, 1)` and `position(revision)` are asked soon: a source may begin to look."""
+
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""
 
