@@ -218,9 +218,12 @@ class Registry:
         if f"sha256:{found.hexdigest()}" != digest:
             raise _corrupt(url, digest, f"sha256:{found.hexdigest()}")
 
-    def push_blob(self, path: str, data: bytes | Path, digest: str) -> None:
-        """Upload a blob in one request, from memory or streamed from a file, and see that it is there."""
-        if self.has_blob(path, digest):
+    def push_blob(self, path: str, data: bytes | Path, digest: str, *, new: bool = False) -> None:
+        """Upload a blob in one request, from memory or streamed from a file, and see that it is there.
+
+        new: nobody can have pushed it yet, so do not ask first.
+        """
+        if not new and self.has_blob(path, digest):
             return
 
         def once() -> None:
