@@ -76,16 +76,21 @@ class Asked(NamedTuple):
         return _judged(self.root, self.completed())
 
 
-#: What `ahead` began and nobody asked for yet, and what ends it with the process.
-_ahead: dict[tuple[Path, tuple[str, ...]], Asked] = {}
-_until_exit = contextlib.ExitStack()
-atexit.register(_until_exit.close)
+#: What `ahead` began and nobody asked for yet, and what ends it.
+_ahead: dict[tuple[Path, tuple[str, ...]], tuple[Asked, contextlib.ExitStack]] = {}
 
 
 def ahead(root: Path, *arguments: str) -> None:
     """Start git now for the first `begun` of the same words, which takes this answer. Raises ToolMissing."""
     if (root, arguments) not in _ahead:
-        _ahead[root, arguments] = _until_exit.enter_context(begun(root, *arguments))
+        ends = contextlib.ExitStack()
+        _ahead[root, arguments] = ends.enter_context(begun(root, *arguments)), ends
+
+
+@atexit.register
+def _in_vain() -> None:
+    while _ahead:
+        _ahead.popitem()[1][1].close()
 
 
 @contextlib.contextmanager
@@ -93,7 +98,9 @@ def begun(root: Path, *arguments: str, feed: bool = False, env: Mapping[str, str
     """Start git in `root`, to wait for it later, inside of the block. feed: with standard input. Raises ToolMissing."""
     known = _ahead.pop((root, arguments), None)
     if known is not None:
-        yield known
+        asked, ends = known
+        with ends:
+            yield asked
         return
     variables = {**ENVIRONMENT, **(env or {})}
     with process.begun(["git", *arguments], cwd=root, env=variables, feed=feed, advice=ADVICE) as child:

@@ -138,6 +138,18 @@ def test_the_position_grows_with_every_revision(checkout: Checkout) -> None:
     assert opened(checkout).position(second) == first + 1
 
 
+@pytest.mark.parametrize("path", ["top", "sub", "nowhere"])
+def test_what_is_expected_is_answered_as_what_is_not(checkout: Checkout, path: str) -> None:
+    checkout.put("top", "changed")
+    last = checkout.commit("elsewhere")
+    expecting, asking = opened(checkout), opened(checkout)
+    answers = [(asking.history(last, [path], 1), asking.position(last))]
+    for _ in range(2):
+        expecting.expect(last, [path])
+        answers.append((expecting.history(last, [path], 1), expecting.position(last)))
+    assert answers[1:] == answers[:1] * 2 and len(answers[0][0]) == (path != "nowhere")
+
+
 def test_a_tag_is_set_once_listed_and_never_moved(checkout: Checkout) -> None:
     source = opened(checkout)
     first = source.revision()

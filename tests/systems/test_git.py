@@ -379,13 +379,14 @@ def test_what_is_asked_ahead_is_asked_once_and_its_answer_used_once(
     assert source.tree(None, below).modified == () and list(source.tags()) == ["v1", "v2"]
 
 
+@pytest.mark.parametrize("step", [("pipeline_steps", "promote"), ("pipeline_steps.promote",)])
 def test_what_was_asked_ahead_in_vain_ends_with_the_step(
-    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[str, ...]
 ) -> None:
     repo.put("pipeline.yaml", "charts: []\n")
     started = tmp_path / "started"
     wrapped(tmp_path / "programs", monkeypatch, f"echo $$ >> {started}; sleep 60")
-    command = [sys.executable, "-m", "pipeline_steps", "promote", "--nonsense"]
+    command = [sys.executable, "-m", *step, "--nonsense"]
     start = time.monotonic()
     done = subprocess.run(command, cwd=repo.root, capture_output=True, text=True)
     assert done.returncode == 2 and "unrecognized arguments: --nonsense" in done.stderr
