@@ -26,6 +26,8 @@ def begin(*, tags: bool) -> None:
             return
         folder = next(at for at in above if at == root or (at / _CONFIGURATION).exists())
         below = [os.fspath(folder.relative_to(root))] if folder != root else []
-        for words in ([*git_program.STATUS, *below], git_program.HEAD, *([git_program.TAGS] if tags else [])):
-            git_program.ahead(root, *words)
         git_objects.ahead(root)
+        if tags:
+            git_program.ahead(root, *git_program.TAGS)
+        # The last: it works longest, and a start waits for a core.
+        git_program.ahead(root, *git_program.STATUS, *below)

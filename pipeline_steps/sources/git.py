@@ -12,7 +12,7 @@ from pipeline_steps.core.errors import Conflict, MachineError, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.export import write
 from pipeline_steps.sources.git_objects import Objects, objects
-from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, changes, ours
+from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, Head, changes, head, no_commit, ours
 from pipeline_steps.sources.source import Tag, Tree
 from pipeline_steps.toolbox import clock
 from pipeline_steps.toolbox.regex import regex
@@ -30,25 +30,28 @@ class Git:
         self.root = root
 
     @functools.cached_property
-    def _facts(self) -> tuple[bool, str, str, str]:
-        """Whether shallow, the hash algorithm, HEAD's commit and its full branch name: one call, asked often."""
-        completed = program.call(self.root, *program.HEAD)
+    def _head(self) -> Head:
+        """What is checked out, asked alone: a bare repository has it, too."""
+        completed = program.call(self.root, "rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD")
         if b"unknown revision" in completed.stderr or b"ambiguous argument 'HEAD" in completed.stderr:
-            raise UsageError("there is no commit yet", where=str(self.root), advice="commit something first")
+            raise no_commit(self.root)
         if not completed.ok:
             raise program.failure(self.root, completed)
-        shallow, algorithm, commit, name = completed.stdout.decode().splitlines()
-        return shallow == "true", algorithm, commit, name
+        commit, name = completed.stdout.decode("utf-8", "surrogateescape").splitlines()
+        return Head(commit, name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None)
 
-    @property
+    @functools.cached_property
     def shallow(self) -> bool:
         """Whether the history was cut when cloning."""
-        return self._facts[0]
+        own = self.root / ".git"
+        if own.is_dir() and not (own / "shallow").exists():  # git asks for the same file
+            return False
+        return program.output(self.root, "rev-parse", "--is-shallow-repository").strip() == b"true"
 
     def revision(self, name: str = "") -> str:
         """The full commit id of HEAD, or of what `name` means."""
         if not name:
-            return self._facts[2]
+            return self._head.commit
         found = None if name.startswith("-") or "\0" in name else self._commit(name)
         if not found:
             advice = "git fetch --tags origin, or correct it"
@@ -65,8 +68,9 @@ class Git:
             return CommitTree(self._objects, self._full(revision), folder)
         with program.begun(self.root, *program.STATUS, *([folder] if folder else [])) as status:
             self._objects.begin()
-            _, algorithm, commit, _ = self._facts
-            return CheckoutTree(self._objects, commit, folder, algorithm, changes(status.output(), folder))
+            listed = status.output()
+        self._head = head(listed, self.root)
+        return CheckoutTree(self._objects, self._head.commit, folder, changes(listed, folder))
 
     @functools.cached_property
     def _objects(self) -> Objects:
@@ -78,8 +82,7 @@ class Git:
 
     def branch(self) -> str | None:
         """The branch that is checked out, or None."""
-        name = self._facts[3]
-        return name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
+        return self._head.branch
 
     def tip(self, branch: str) -> str:
         """The newest commit of a branch; that of the remote, as last fetched, is preferred to a local one."""

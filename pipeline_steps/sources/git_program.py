@@ -20,10 +20,11 @@ LOCAL, REMOTE = 300.0, 300.0
 #: Seconds for fetching a whole repository, which does not go on where it was stopped.
 WHOLE = 3600.0
 
-#: What differs from HEAD, whole or below the folder that is added; read by `git_tree.changes`.
-STATUS = ("status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none", "--")
-#: Whether shallow, the hash algorithm, HEAD's commit and its full branch name.
-HEAD = ("rev-parse", "--is-shallow-repository", "--show-object-format", "HEAD^{commit}", "--symbolic-full-name", "HEAD")
+#: HEAD, and what differs from it, whole or below the folder that is added; read by `git_tree.head` and `changes`.
+STATUS = (
+    "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all",
+    "--ignore-submodules=none", "--",
+)  # fmt: skip
 _FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
 #: Six fields for each tag, each ended by NUL.
 TAGS = ("for-each-ref", f"--format={_FIELDS}", "refs/tags")

@@ -12,8 +12,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError, MachineError, Temporary
+from pipeline_steps.core.errors import ConfigurationError, MachineError, Temporary, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import KINDS, Objects
 from pipeline_steps.sources.source import Entry, Kind
@@ -82,14 +83,11 @@ class CommitTree:
 
 
 class CheckoutTree(CommitTree):
-    """The checkout as it stands below a folder, based on commit `commit`.
+    """The checkout as it stands below a folder, based on commit `commit`. changed: as `changes` gives it."""
 
-    algorithm: of git's ids, "sha1" or "sha256". changed: as `changes` gives it.
-    """
-
-    def __init__(self, objects: Objects, commit: str, folder: str, algorithm: str, changed: Mapping[str, str]) -> None:
+    def __init__(self, objects: Objects, commit: str, folder: str, changed: Mapping[str, str]) -> None:
         super().__init__(objects, commit, folder)
-        self._algorithm = algorithm
+        self._algorithm = "sha1" if len(commit) == 40 else "sha256"
         self._top = self.root / folder
         self._changes = {path: mode for path, mode in sorted(changed.items()) if not ours(path)}
         self.modified = tuple(self._changes)
@@ -205,6 +203,26 @@ def ours(path: str) -> bool:
     return path == OURS or path.startswith(f"{OURS}/")
 
 
+class Head(NamedTuple):
+    """What is checked out. branch: None for a detached checkout."""
+
+    commit: str
+    branch: str | None
+
+
+def head(listed: bytes, root: Path) -> Head:
+    """What `git status` says of HEAD. Raises UsageError before the first commit."""
+    said = dict(line[2:].split(" ", 1) for line in program.texts(listed) if line.startswith("# "))
+    if said["branch.oid"] == "(initial)":
+        raise no_commit(root)
+    name = said["branch.head"]
+    return Head(said["branch.oid"], None if name == "(detached)" else name)
+
+
+def no_commit(root: Path) -> UsageError:
+    return UsageError("there is no commit yet", where=str(root), advice="commit something first")
+
+
 def changes(listed: bytes, folder: str) -> dict[str, str]:
     """What differs from HEAD, by what `git status` listed: path below `folder` → mode in the work tree.
 
@@ -212,7 +230,8 @@ def changes(listed: bytes, folder: str) -> dict[str, str]:
     """
     below = f"{folder}/" if folder else ""
     found = {}
-    for line in sorted(program.texts(listed), key=lambda line: line[0] == "?"):
+    lines = (line for line in program.texts(listed) if not line.startswith("# "))
+    for line in sorted(lines, key=lambda line: line[0] == "?"):
         if line[0] == "?":
             # A repository inside this one is listed by its folder alone.
             path, mode = line[2:].removesuffix("/"), "160000" if line.endswith("/") else ""
