@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from pipeline_steps.sources import ahead
+from pipeline_steps.toolbox.regex import regex
 
 
 def prepare(step: str) -> None:
@@ -18,3 +20,9 @@ def prepare(step: str) -> None:
             import msgspec  # noqa: F401
         finally:
             del sys.modules["typing_extensions"]
+    # PyYAML compiles its patterns when it is loaded, half of the time that takes; its C parser never uses the worst.
+    compiler, re.compile = re.compile, regex  # type: ignore[assignment]
+    try:
+        import yaml  # noqa: F401
+    finally:
+        re.compile = compiler
