@@ -247,12 +247,13 @@ class World:
         return sorted(path for path in files if path.name != ".lock" and "tmp-" not in path.name)
 
     def _file(self, path: Path) -> str:
-        """What is in a file; the time of the tag, which an index names, as what it is."""
+        """What is in a file; the times of tags, which an index names, as what they are: each world has its own."""
         if path.is_symlink():
             return "a symbolic link"
         data = path.read_bytes()
         if path.name == "index.yaml":
-            for tagged in self.git("for-each-ref", "--format=%(taggerdate:unix)", "refs/tags").split():
+            dates = ("for-each-ref", "--format=%(creatordate:unix)", "refs/tags")
+            for tagged in (self.git(*dates) + self.git("-C", str(self.root / "history"), *dates)).split():
                 written = datetime.fromtimestamp(int(tagged), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
                 data = data.replace(written.encode(), b"TAGGED")
         return f"{stat.S_IMODE(path.stat().st_mode):o} {hashlib.sha256(data).hexdigest()}"
