@@ -65,7 +65,7 @@ def jobs(folder: Path) -> list[Row]:
     """The main job, and its steps when nothing is left to do."""
     job = Job(folder)
     with job.sandbox():
-        return [main_job(job, 3), *nothing_to_do(job, 9)]
+        return [main_job(job, 3), *nothing_to_do(job, 25)]
 
 
 #: What is measured besides the start, each in a folder of its own.

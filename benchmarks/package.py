@@ -18,7 +18,7 @@ from tests.support.helms import helm
 from tests.support.registries import registry
 from tests.support.sources import gathered
 
-ROUNDS = 15
+ROUNDS = 25
 
 
 def rows(folder: Path) -> list[Row]:

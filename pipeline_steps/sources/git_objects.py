@@ -13,15 +13,16 @@ import re
 import select
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 from pipeline_steps.core.errors import ConfigurationError, MachineError, PipelineError, Temporary
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.source import Entry, Kind
 from pipeline_steps.toolbox import files, process
+from pipeline_steps.toolbox.regex import regex
 
 #: Ids asked for at once: git may answer before it has read them all, so their lines must fit into the smallest pipe.
 _AT_ONCE = 60
@@ -29,7 +30,8 @@ _BLOCK = 2**20
 #: How much is kept: bytes of files, of one file, and names in trees.
 _KEPT_BYTES, _KEPT_FILE, _KEPT_NAMES = 32 * 2**20, 2**20, 100_000
 #: Bytes of an id → one name in a tree object: mode, name, id.
-_ROWS = {length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)}
+_ROWS = {length: regex(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)}
+_Answer = TypeVar("_Answer")
 KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
 
 
@@ -171,6 +173,14 @@ class Objects:
             self._digests.update({identity: files.sha256(data) for identity, data in read.items()})
         return {identity: self._digests[identity] for identity in wanted}
 
+    def expect(self, ids: Iterable[str]) -> None:
+        """That `digests` of these is asked next: git begins to read them."""
+        unknown = [each for each in dict.fromkeys(ids) if each not in self._digests]
+        first = [each for each in unknown[:_AT_ONCE] if each not in self._blobs]
+        if first:
+            with self._lock:
+                self._or_end(self._git.expect, first)
+
     def learn(self, digests: Mapping[str, str]) -> None:
         """Take it that files have these digests: whoever says so has seen bytes of that id. Without an id: nothing."""
         self._digests.update({identity: digest for identity, digest in digests.items() if identity})
@@ -183,16 +193,19 @@ class Objects:
             yield from found
 
     def _answers(self, ids: list[str]) -> list[tuple[str, bytes]]:
-        try:
-            answers = self._git.ask(ids)
-        except BaseException:
-            self._end()  # what else it would say answers no question that anybody asks
-            raise
+        answers = self._or_end(self._git.ask, ids)
         missing = [identity for identity, data in answers if data is None]
         if missing:
             what = f"the object {missing[0]} is not here"
             raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
         return [(identity, data) for identity, data in answers if data is not None]
+
+    def _or_end(self, ask: Callable[[list[str]], _Answer], ids: list[str]) -> _Answer:
+        try:
+            return ask(ids)
+        except BaseException:
+            self._end()  # what else it would say answers no question that anybody asks
+            raise
 
 
 #: Begun and not asked for yet, by their repository.
@@ -226,16 +239,32 @@ class _Conversation:
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
         self._data = bytearray()
+        self._expected: list[str] = []
+
+    def expect(self, ids: list[str]) -> None:
+        """Ask now what `ask` is called for next; answers to another question are read and thrown away then."""
+        if self._expected:
+            self._received(self._expected)
+        self._send(ids)
+        self._expected = ids
 
     def ask(self, ids: list[str]) -> list[tuple[str, bytes | None]]:
         """Id and bytes of each, None for one that is not there; all are read before one is given out.
 
         Raises Temporary when git says nothing for long (it may fetch from a remote), else what it failed with.
         """
+        if self._expected != ids:
+            self.expect(ids)
+        self._expected = []
+        return self._received(ids)
+
+    def _send(self, ids: list[str]) -> None:
         try:
             os.write(self._asks, "".join(f"{each}\n" for each in ids).encode())
         except OSError as error:
             raise self._ended() from error
+
+    def _received(self, ids: list[str]) -> list[tuple[str, bytes | None]]:
         offset, found = 0, list[tuple[str, "bytes | None"]]()
         for identity in ids:
             while (end := self._data.find(b"\n", offset)) < 0:

@@ -113,12 +113,18 @@ class CheckoutTree(CommitTree):
         """The sha256 of what `read` gives."""
         wanted = {path: self._entry(path) for path in paths}
         found = {name: files.sha256(data) for name, data in self._stored([e for e in wanted.values() if not e.id])}
-        for entry in wanted.values():
+        stored = {name: entry for name, entry in wanted.items() if entry.id}
+        large = {name: entry for name, entry in stored.items() if self._is_large(entry)}
+        self._objects.expect(
+            entry.id for name, entry in stored.items() if name not in large
+        )  # while we read large ones
+        for name, entry in large.items():
             digest = hashlib.sha256()
-            if entry.id and self._lies_here(entry, digest.update):
-                found[entry.path] = f"sha256:{digest.hexdigest()}"
-                self._objects.learn({entry.id: found[entry.path]})
-        found.update(super().digests(name for name in wanted if name not in found))
+            if self._lies_here(entry, digest.update):
+                found[name] = f"sha256:{digest.hexdigest()}"
+                self._objects.learn({entry.id: found[name]})
+        found.update(super().digests(name for name in stored if name not in large))
+        found.update(super().digests(name for name in large if name not in found))
         return {name: found[name] for name in wanted}
 
     def _here(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
@@ -127,21 +133,25 @@ class CheckoutTree(CommitTree):
         yield from self._stored([entry for entry in wanted if not entry.id])
         for entry in wanted:
             pieces: list[bytes] = []
-            if entry.id and self._lies_here(entry, pieces.append):
+            if entry.id and self._is_large(entry) and self._lies_here(entry, pieces.append):
                 yield entry.path, b"".join(pieces)
 
-    def _lies_here(self, entry: Entry, take: Callable[[bytes], object]) -> bool:
-        """Give `take` a large file in pieces; whether it lies here as the commit stores it, by its id.
-
-        git takes long to unpack it. What `take` got of another file is to be thrown away.
-        """
-        place = self._top / entry.path
+    def _is_large(self, entry: Entry) -> bool:
+        """Whether a file that takes git long to unpack lies here."""
         try:
-            facts = place.lstat()
-            if not stat.S_ISREG(facts.st_mode) or facts.st_size < _LARGE:
-                return False
-            identity = hashlib.new(self._algorithm, b"blob %d\0" % facts.st_size)
-            with place.open("rb", buffering=0) as file:
+            facts = (self._top / entry.path).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(facts.st_mode) and facts.st_size >= _LARGE
+
+    def _lies_here(self, entry: Entry, take: Callable[[bytes], object]) -> bool:
+        """Give `take` a file in pieces; whether it lies here as the commit stores it, by its id.
+
+        What `take` got of another file is to be thrown away.
+        """
+        try:
+            with (self._top / entry.path).open("rb", buffering=0) as file:
+                identity = hashlib.new(self._algorithm, b"blob %d\0" % os.fstat(file.fileno()).st_size)
                 while piece := file.read(_PIECE):
                     identity.update(piece)
                     take(piece)

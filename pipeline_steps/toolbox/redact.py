@@ -6,8 +6,6 @@ boundary) calls `redact`. Encoded forms are covered: URL-quoted, base64 at its t
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from urllib.parse import quote
 
@@ -40,11 +38,15 @@ def redact(text: str) -> str:
     >>> redact("git+ssh://git@host/a ssh://me:hunter2@host/b https://token@host/c")
     'git+ssh://git@host/a ssh://[redacted]@host/b https://[redacted]@host/c'
     """
-    text = _userinfo.sub(rf"\g<scheme>{MASK}@", text)
+    if "@" in text:
+        text = _userinfo.sub(rf"\g<scheme>{MASK}@", text)
     return _pattern.sub(MASK, text) if _pattern else text
 
 
 def _encodings(secret: str) -> set[str]:
+    import base64  # who has no secret does not pay for these
+    import json
+
     raw = secret.encode()
     forms = {secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1]}
     for before in range(3):

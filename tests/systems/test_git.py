@@ -23,6 +23,7 @@ from pipeline_steps.core.errors import (
 )
 from pipeline_steps.sources import ahead, git_program
 from pipeline_steps.sources.git import Git
+from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.table import open_source
 from pipeline_steps.toolbox import clock, files
 from tests.support.gits import Repo
@@ -189,6 +190,26 @@ def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stor
     assert tree.digests(["crlf", "large"]) == {"crlf": files.sha256(crlf), "large": files.sha256(stored)}
     (repo.root / "large").unlink()
     assert tree.read(["large"]) == {"large": stored}
+
+
+def test_what_was_expected_and_not_asked_is_no_answer_to_another_question(repo: Repo) -> None:
+    repo.put("b.txt", b"two\n")
+    repo.commit()
+    objects = Objects(repo.root)
+    ids = {entry.path: entry.id for entry in objects.files(objects.tree(repo.git("rev-parse", "HEAD").strip()))}
+    a, b = ids["a.txt"], ids["b.txt"]
+    for expected in ([a, b], [a], [b], []):
+        objects.expect(expected)
+        objects.expect(reversed(expected))
+    assert objects.digests([b]) == {b: files.sha256(b"two\n")}
+    objects.expect([a, b])  # b is known: only a is asked
+    assert objects.digests([a]) == {a: files.sha256(b"one\n")}
+    objects.expect(["0" * 40])
+    with pytest.raises(MachineError, match="the object 0000"):
+        objects.digests(["0" * 40])
+    objects.expect([a, b])
+    objects.close()
+    assert objects.blobs([b]) == {b: b"two\n"}
 
 
 def test_an_interrupted_answer_is_not_the_next_ones(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

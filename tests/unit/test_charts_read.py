@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipeline_steps.charts import documents
 from pipeline_steps.charts.read import Dependency, read_dependencies, read_metadata
@@ -134,3 +137,21 @@ def test_shapes_that_helm_refuses(more: str, says: str) -> None:
 def test_nothing_in_place_of_a_list_is_none() -> None:
     text = b"apiVersion: v2\nname: a\nversion: 1.0.0\nkeywords:\nmaintainers: ~\nannotations: null\ndependencies:\n"
     assert read_metadata(text, "Chart.yaml").fields.keys() == {"apiVersion", "name", "version"}
+
+
+@given(
+    st.text("0123456789abcdefoxtzETZ_.:+- ms/٣", max_size=12) | st.from_regex(r"[0-9]+[-:.eE+0-9_]*", fullmatch=True)
+)
+@example("1.2.3")
+@example("2m")
+@example("12e03")
+@example("190:20:30.15")
+@example("2001-12-14t21:59:43.10-05:00")
+def test_a_scalar_means_what_all_patterns_say_though_most_are_never_tried(plain: str) -> None:
+    tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, plain, (True, False))  # type: ignore[no-untyped-call]
+    said = tag.removeprefix("tag:yaml.org,2002:")
+    if said == "str":
+        said = "bool" if plain in ("y", "Y", "n", "N") else "text"
+        if plain.isascii() and documents._GO_NUMBER.fullmatch(plain):
+            said = "float"
+    assert documents.meaning(plain) == said
