@@ -24,8 +24,7 @@ from pipeline_steps.core.attempt import attempt
 from pipeline_steps.core.checkout import Checkout, opened
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, NotYet, UsageError
-from pipeline_steps.core.moves import Move
-from pipeline_steps.core.moves import moves as moves_of
+from pipeline_steps.core.moves import Move, moves_of
 from pipeline_steps.core.options import Option
 from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.sources.source import Tag

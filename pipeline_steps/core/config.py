@@ -4,6 +4,7 @@
 exist. Keys of later versions are types too: they are accepted, and refused with "not yet" where they are used.
 """
 
+# Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar

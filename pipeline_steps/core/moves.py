@@ -26,7 +26,7 @@ def tag_of(chart: Chart, config: Config) -> str:
     return named(config.release.tag, chart.name, chart.version)
 
 
-def moves(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[Move, ...]:
+def moves_of(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[Move, ...]:
     """Where each image goes, from where `snapshot` (any of the proof's when None) has it.
 
     Raises ConfigurationError when the production channel has no place for images.

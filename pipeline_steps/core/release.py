@@ -20,7 +20,7 @@ from pipeline_steps.core import packaging, publishing, snapshots
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import ChartFailed, Conflict, EvidenceError, NotYet
-from pipeline_steps.core.moves import Move, moves
+from pipeline_steps.core.moves import Move, moves_of
 from pipeline_steps.core.proof import Proof
 from pipeline_steps.repositories.repository import conflict, twin_conflict
 from pipeline_steps.state.record import Record
@@ -48,7 +48,7 @@ def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
     snapshot = _in_channel(proof, config)
     tested = snapshots.fetch(snapshots.of(snapshot, chart), chart, config)
     files = unpack(tested, snapshot.outputs["chart"])
-    planned = moves(proof, config, snapshot)
+    planned = moves_of(proof, config, snapshot)
     wanted = packaging.edits(checkout, chart, files, {move.name: move.target for move in planned})
     made = derive(files, chart.version, wanted, chart.path)
     prove_derivation(made.archive.tgz, made.changes, snapshot.outputs["tar"], chart.path)

@@ -1,5 +1,6 @@
 """What the configuration says about a host: credentials, trust, plain HTTP. Longest prefix wins."""
 
+# Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
 import msgspec
 
 

@@ -186,7 +186,7 @@ class OciRepository:
         def refill(digest: str) -> None:
             registry.push_blob(path, push.blobs[digest], digest)
 
-        # Both blobs say the version, and that is not here.
+        # Each of them says the version or signs what says it, and that is not here.
         _at_once(lambda digest: registry.push_blob(path, push.blobs[digest], digest, new=True), push.blobs)
         if release:
             registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)

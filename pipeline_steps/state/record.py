@@ -4,6 +4,7 @@ Records are written once and never encoded again: unknown fields of a newer vers
 copied, not rebuilt. Source of the format: docs/reference/state.md (schema 1).
 """
 
+# Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
 import hashlib
 import json
 from collections.abc import Mapping
