@@ -1,7 +1,8 @@
 """Repositories with an index.yaml: does the index say what the files are, and the files what the records say?
 
 `findings` reads everything and changes nothing; `repaired` makes the index that their fixes lead to. What is published
-is never removed or replaced by a fix: the index follows the files, and only where nothing has to be guessed.
+is never removed or replaced by a fix: the index follows the files, and only where nothing has to be guessed. Versions
+that the configuration withdraws leave the index; their archives stay.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Stock(NamedTuple):
         return self.known.get((self.chart, version), [])
 
     def is_withdrawn(self, version: str) -> bool:
-        return version in self.withdrawn or f"{self.chart}-{version}" in self.withdrawn
+        return faults.is_withdrawn(self.withdrawn, self.chart, version)
 
 
 def digests(data: bytes | None, where: str) -> list[str]:
@@ -206,6 +207,10 @@ def _entry(stock: Stock, look: Look) -> Iterator[Finding]:
     row, there, recorded = look.row, look.seen, stock.recorded(look.row.version)
     if there is None:
         yield _finding("missing file", look, *_missing(stock, look))
+        return
+    if stock.is_withdrawn(row.version):
+        fix = Fix("take the entry out; its archive stays", (row,))
+        yield _finding("withdrawn version", look, "it is withdrawn, and still in the index", fix)
         return
     told = tells(recorded, there.digest, there.tar if isinstance(there, Facts) else "")
     if recorded and not told:

@@ -37,7 +37,8 @@ def inspect(url: str, config: Config, state: State, charts: Collection[str], job
         from pipeline_steps.audits import registry
 
         known = records.known(state, config, url)
-        found = registry.findings(repository.url, named(repository, charts), known, config.hosts, at_once)
+        wanted = named(repository, charts)
+        found = registry.findings(repository.url, wanted, known, config.release.withdrawn, config.hosts, at_once)
         return Inspection(repository, found, None)
     classic = cast(Classic, repository)
     before = classic.index()

@@ -39,8 +39,10 @@ class Tagged(NamedTuple):
     why: str = ""
 
 
-def findings(url: str, charts: Collection[str], known: Known, hosts: Mapping[str, Host], jobs: int) -> list[Finding]:
-    """What is wrong with these charts. Raises MachineError's kinds, Temporary."""
+def findings(
+    url: str, charts: Collection[str], known: Known, withdrawn: Collection[str], hosts: Mapping[str, Host], jobs: int
+) -> list[Finding]:
+    """What is wrong with these charts. withdrawn: versions. Raises MachineError's kinds, Temporary."""
     found: list[Finding] = []
     for chart in charts:
         place = Reference.parse(f"{url.removeprefix('oci://')}/{chart}", where=url)
@@ -51,6 +53,11 @@ def findings(url: str, charts: Collection[str], known: Known, hosts: Mapping[str
         versions = {tag: version for tag in tags if (version := from_tag(tag))}
         looked = list(faults.many(lambda tag: _look(registry, place, tag, versions[tag]), sorted(versions), jobs))  # noqa: B023
         found += _judged(chart, looked, known)
+        found += [
+            Finding("withdrawn version", chart, one.version, "it is withdrawn: remove its tag", one.reference)
+            for one in looked
+            if faults.is_withdrawn(withdrawn, chart, one.version)
+        ]
         found += _others(chart, tags, versions, place)
     return found
 

@@ -310,6 +310,18 @@ def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_
     assert open_repository(folder.url, {}).charts() == []
 
 
+def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_archive_stays(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "one")
+    for one in (packed(), NEXT):
+        open_repository(folder.url, {}).publish(one)
+    audited = Audited(tmp_path)
+    audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0",)))
+    assert audited.kinds(folder.url) == {"withdrawn version"}
+    assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
+    assert open_repository(folder.url, {}).versions("hello") == [NEXT.version]
+    assert (folder.folder / "hello-1.0.0.tgz").read_bytes() == packed().tgz
+
+
 def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
     repository: Any = open_repository(planter.url, {})
     before = repository.index()
@@ -437,6 +449,14 @@ def test_faults_in_a_registry_are_found(host: str, audited: Audited, fault: str)
     plant(pushed)
     assert audited.kinds(pushed.url) == kinds
     assert audited.fix(pushed.url) == 1, "nothing in a registry is mended"
+
+
+def test_a_withdrawn_version_in_a_registry_is_told_and_stays(host: str, audited: Audited) -> None:
+    pushed = Pushed(host, "withdrawn")
+    audited.config = Config(charts=(), root=audited.config.root, release=Release(withdrawn=("1.0.0",)))
+    assert audited.kinds(pushed.url) == {"withdrawn version"}
+    assert audited.fix(pushed.url) == 1
+    assert open_repository(pushed.url, {}).versions("hello") == ["1.0.0"]
 
 
 def test_a_layer_that_the_registry_lost_is_found(tmp_path: Path, audited: Audited) -> None:
