@@ -58,7 +58,7 @@ def audit(
     if not urls:
         raise UsageError("audit which repository?", advice="give its URL, like file:///srv/charts")
     if report or uses:
-        return (production.reported(urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs),)
+        return production.reported(urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs, plan=plan)
     records: list[Record] = []
     wrong: list[EvidenceError] = []
     for one in urls:

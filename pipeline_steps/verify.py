@@ -12,6 +12,8 @@ Exits with 4 when a link does not hold. It checks by records: whoever may write 
 
 from __future__ import annotations
 
+import logging
+
 from pipeline_steps.audits import chain
 from pipeline_steps.core import step
 from pipeline_steps.core.attempt import attempt
@@ -31,15 +33,23 @@ OPTIONS = (
 )
 FORMAT = 1
 
+log = logging.getLogger("pipeline_steps.verify")  # not __name__, which is __main__ under -m
 
-def verify(*, config: Config, state: State, reference: str | None = None) -> Record:
+
+def verify(
+    *, config: Config, state: State, reference: str | None = None, plan: bool = False
+) -> Record | tuple[Record, ...]:
     """Check the chain of the chart that `reference` names; the record's parameter "links" says what came of each link.
 
-    Raises EvidenceError when a link is missing or changed, or the chart is not there, UsageError, MachineError's
-    kinds, Temporary.
+    Returns () when only planned: then the links are told, and nothing is recorded. Raises EvidenceError when a link is
+    missing or changed, or the chart is not there, UsageError, MachineError's kinds, Temporary.
     """
     if not reference:
         raise UsageError("verify which chart?", advice=chain.ADVICE)
+    if plan:
+        for link in chain.links(chain.fetch(reference, config), state):
+            log.info("%s", link)
+        return ()
     key = make_key("verify", FORMAT, parameters={"reference": reference}, content=None, consumed={})
     with attempt(state, step="verify", subject="verify", key=key, parameters={"reference": reference}) as trial:
         chart = chain.fetch(reference, config)

@@ -62,12 +62,12 @@ class Line(NamedTuple):
 
 def reported(
     urls: Sequence[str], config: Config, state: State, charts: Collection[str], *, form: str, uses: str | None,
-    jobs: int | None,
-) -> Record:  # fmt: skip
+    jobs: int | None, plan: bool = False,
+) -> tuple[Record, ...]:  # fmt: skip
     """Write the report about these repositories below the state's folder; the record names it as evidence.
 
-    uses: a digest; only versions with this image or base image. Raises UsageError, EvidenceError, MachineError's
-    kinds, Temporary.
+    uses: a digest; only versions with this image or base image. Returns () when only planned. Raises UsageError,
+    EvidenceError, MachineError's kinds, Temporary.
     """
     if form not in FORMS:
         raise UsageError(f"--report {form}", advice=f"one of {', '.join(FORMS)}")
@@ -75,18 +75,21 @@ def reported(
         hexadecimal(uses)
     parameters = {"urls": list(urls), "charts": list(charts), "report": form, "uses": uses}
     key = make_key("audit", FORMAT, parameters=parameters, content=None, consumed={})
+    path = state.folder / FOLDER / f"report-{key[7:19]}.{'txt' if form == 'table' else form}"
+    if plan:
+        log.info("%s would be written, with what is in %s", path, ", ".join(urls))
+        return ()
     with attempt(state, step="audit", subject="audit", key=key, parameters=parameters) as trial:
         found = [line for url in urls for line in lines(url, config, state, charts, jobs)]
         wanted = [line for line in found if uses is None or uses in _digests(line)]
         unknown = [line for line in found if line.proof != "recorded"]
         if uses and unknown:
             log.warning("%d of %d versions have no record that says what is in them", len(unknown), len(found))
-        path = state.folder / FOLDER / f"report-{key[7:19]}.{'txt' if form == 'table' else form}"
         files.folder(path.parent)
         files.write(path, written(wanted, form, about=_about(urls, uses)).encode())
         trial.attach(path)
         trial.parameters["versions"] = len(wanted)
-        return trial.passed({})
+        return (trial.passed({}),)
 
 
 def shown(record: Record, state: State) -> str:

@@ -6,16 +6,14 @@ Which files belong into a chart stands in `gather`, what they depend on in `depe
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from pipeline_steps.charts import tar, values
+from pipeline_steps.charts import schema, tar, values
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError
 
@@ -256,10 +254,7 @@ def _as_helm_demands(files: Mapping[str, bytes], where: str, error: type[Pipelin
         if last == "values.yaml" and _is_chart(folder, files):
             values.check(data, _at(where, name), error)
         if last == "values.schema.json" and _is_chart(folder, files):
-            try:
-                json.loads(data.removeprefix(codecs.BOM_UTF8))
-            except (ValueError, RecursionError) as problem:
-                raise error(f"not JSON: {problem}", where=_at(where, name))
+            schema.check(data, _at(where, name), error)
         if name.startswith("charts/"):
             first = name.split("/")[1]
             vendored = first.endswith(".tgz") and name == f"charts/{first}"

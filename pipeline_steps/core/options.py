@@ -49,7 +49,7 @@ COMMON = (
 def parse(
     program: str, description: str, options: Sequence[Option], argv: Sequence[str], environ: Mapping[str, str]
 ) -> argparse.Namespace:
-    """Options from `argv`, else from PIPELINE_STEPS_<OPTION>, else None (flags: False).
+    """Options from `argv`, else from PIPELINE_STEPS_<OPTION>, else None (flags: False); `typed`: keys of the former.
 
     Exits with 2 on an unknown option, as argparse does. Raises UsageError for a value of the wrong kind.
     """
@@ -65,6 +65,7 @@ def parse(
         else:
             parser.add_argument(flag, dest=option.key, metavar=_metavar(option), help=option.help)
     arguments = parser.parse_args(argv)
+    arguments.typed = frozenset(key for key, value in vars(arguments).items() if value is not None)
     for option in options:
         value = getattr(arguments, option.key)
         if value is None and option.key not in DANGEROUS and option.kind != "word":

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.core import boundary
 from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import Interrupted, PipelineError, worst
+from pipeline_steps.core.errors import Interrupted, PipelineError, UsageError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
@@ -69,6 +69,7 @@ def main(
         )
         boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
+        _refuse_vain(function, arguments)
         scratch.sweep()
         config = configuration(arguments, optional=getattr(module, "OPTIONAL", False))
         state = state_of(config, arguments, function.__name__)
@@ -151,6 +152,20 @@ def call(function: StepFunction, config: Config, state: State, arguments: Namesp
         names = ("",) if subjects == "none" else _selected(config, state, arguments, subjects, function.__name__)
         outcomes = [_once(function, (name,) if name else (), name, keywords) for name in names]
     return outcomes if arguments.plan else [*outcomes, *_settled(state)]
+
+
+def _refuse_vain(function: StepFunction, arguments: Namespace) -> None:
+    """Raises UsageError for an option that was typed and that this step can do nothing with.
+
+    In the environment options are for all steps of a pipeline; and whoever does one thing after the other keeps --jobs.
+    """
+    module, able = sys.modules[function.__module__], set(function.__annotations__)
+    own = {option.key for option in options_of(module)}
+    if getattr(module, "SUBJECTS", "charts") != "none" or "charts" in able - own:
+        able.update(("chart", "all", "since", "shard"))
+    for name in ("chart", "all", "since", "shard", "timeout"):
+        if name in arguments.typed and name not in able:
+            raise UsageError(f"--{name}: {function.__name__} can do nothing with it", advice="leave it out")
 
 
 def _settled(state: State) -> list[Outcome]:

@@ -30,6 +30,7 @@ class Case(NamedTuple):
 ALONE = {
     "a file above 5 MiB": "files above 5 MiB, as helm 3 does; helm 4 packs them and cannot read its package then",
     "a file of nothing but zeros": "what packs to less than a 200th: readers take such an archive for a bomb",
+    "a schema that refers to a file": "a values.schema.json that refers to files or hosts; helm reads them anew",
     "a link out of the source": "symbolic links to what is not in the source",
     "two names that differ in case": "names of files that differ only in case, or in how a letter is composed",
     "a name with a control character": "names of files with control characters",
@@ -142,6 +143,8 @@ def plain() -> Iterator[Case]:
     yield Case("a file of nothing but zeros", chart(added={"files/0": bytes(4 * 2**20)}), "us", "more than 200 times")
     yield Case("a link out of the source", chart(added={"link": "/etc/hostname"}), "us", "leads out of the source",
                links=frozenset({"hello/link"}))  # fmt: skip
+    referring = chart(added={"values.schema.json": '{"$ref": "file:///nowhere/x.json"}'})
+    yield Case("a schema that refers to a file", referring, "us", "it refers to 'file:///nowhere/x.json'")
     yield Case("a schema that is not JSON", chart(added={"values.schema.json": "{"}), "both", "schema.json: not JSON")
     yield Case("a pattern that cannot be", chart(added={".helmignore": "**/x\n"}), "both", ".helmignore:1: ")
 

@@ -120,6 +120,12 @@ def unloadable() -> Iterator[tuple[str, bytes, str]]:
     ]:  # fmt: skip
         yield f"values.yaml: {name}", zipped(tar(("a/values.yaml", data))), why
     yield "schema that is not JSON", zipped(tar(("a/values.schema.json", b"{"))), "not JSON"
+    for what, reference, why in (
+        ("a device", b"/dev/null", "it refers to '/dev/null'"), ("a file", b"file:///etc/hostname", "refers to 'file:"),
+        ("a web server", b"http://127.0.0.1:1/x", "refers to 'http:"), ("itself", b"#", "to itself in a circle"),
+    ):  # fmt: skip
+        referring = b'{"$ref": "%s"}' % reference
+        yield f"schema that refers to {what}", zipped(tar(("a/values.schema.json", referring))), why
     yield "deep schema", zipped(tar(("a/values.schema.json", b"[" * 100_000))), "not JSON"
     yield "file in charts", zipped(tar(("a/charts/README.md", b""))), "in charts/ and no chart"
     yield "folder in charts that is no chart", zipped(tar(("a/charts/x/values.yaml", b""))), "in charts/ and no chart"

@@ -562,6 +562,15 @@ def test_the_report_says_what_is_in_production_and_what_tested_it(line: Line, fo
         assert (one["proof"], one["tests"][0]["attempts"]) == ("recorded", 1)
 
 
+@pytest.mark.parametrize("words", [("--report", "html"), ("--uses", f"sha256:{'0' * 64}"), ()])
+def test_a_plan_writes_neither_a_record_nor_a_report(line: Line, words: tuple[str, ...]) -> None:
+    folder = line.repo.root / ".pipeline"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = line.ok("audit", *words, "--plan")
+    assert done.stdout == "" and ("would be written" in done.stderr) == bool(words)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_a_report_on_what_nobody_recorded_says_so(line: Line, tmp_path: Path) -> None:
     open_repository(line.folder.joinpath("charts").as_uri(), {}).publish(packed())
     lines = json.loads(line.ok("audit", "--report", "json").stdout)

@@ -257,3 +257,27 @@ def test_the_disk_is_full(project: Project) -> None:
     assert done.returncode == 7, done.stderr
     assert "the disk is full: free space and run again" in done.stderr
     project.ok("snapshot")
+
+
+# -- options that cannot mean anything --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("snapshot", "--timeout", "5m"), ("promote", "--timeout", "5"), ("regenerate", "--all"), ("audit", "--all"),
+        ("audit", "--since", "HEAD"), ("audit", "--shard", "1/2"), ("verify", "--chart", "web"),
+    ],
+)  # fmt: skip
+def test_an_option_that_a_step_can_do_nothing_with_is_refused_where_it_is_typed(
+    project: Project, words: tuple[str, ...]
+) -> None:
+    project.refused(2, f"{words[1]}: {words[0]} can do nothing with it", *words)
+    assert not (project.repo.root / ".pipeline").exists()
+
+
+def test_in_the_environment_options_are_for_the_steps_that_can(project: Project) -> None:
+    done = project.run("snapshot", PIPELINE_STEPS_TIMEOUT="5m", PIPELINE_STEPS_JOBS="3")
+    assert done.returncode == 0, done.stderr
+    done = project.run("run", "snapshot", "--timeout", "5m", "--channels", "configured")
+    assert done.returncode == 0, done.stderr

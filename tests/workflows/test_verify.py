@@ -72,6 +72,14 @@ def test_whoever_may_only_read_the_store_can_verify(released: Line, chart: str) 
     assert sorted((released.folder / "evidence").rglob("*")) == before
 
 
+def test_a_plan_tells_the_links_and_writes_nothing(released: Line, chart: str) -> None:
+    state = released.repo.root / ".pipeline/state.jsonl"
+    before = state.read_bytes()
+    done = released.ok("verify", chart, "--plan")
+    assert done.stderr.count("holds ") > 3 and done.stdout == ""
+    assert state.read_bytes() == before
+
+
 def test_a_snapshot_has_a_chain_too(released: Line) -> None:
     reference = released.records("snapshot")[-1]["outputs"]["chart"]
     assert "snapshot" in released.ok("verify", reference).stdout

@@ -1,0 +1,115 @@
+"""values.schema.json as helm takes it, and whole in itself: it means the same wherever the chart is installed.
+
+helm reads what a schema refers to from the machine it runs on (`/dev/zero`, too) or asks the network for it. What the
+schema says of values is helm's to judge. Source: JSON Schema 2020-12 and draft 7, 8 (`$ref`, `$id`); helm 3.18 and 4
+(santhosh-tekuri/jsonschema).
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urldefrag, urljoin
+
+from pipeline_steps.core.errors import ConfigurationError, PipelineError
+
+#: Keywords whose value is a mapping from names to schemas.
+_NAMED = frozenset({"$defs", "definitions", "properties", "patternProperties", "dependentSchemas", "dependencies"})
+#: Keywords whose value is data, whatever it looks like.
+_DATA = frozenset({"const", "default", "enum", "examples"})
+#: Keywords whose schemas are about the same value as the schema they stand in.
+_SAME = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else"})
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+#: Its meta-schemas are part of every validator.
+_KNOWN = ("http://json-schema.org/", "https://json-schema.org/")
+
+
+class _Schema(NamedTuple):
+    """A schema in a document. at: JSON pointer; base: the URI that its references are relative to."""
+
+    at: str
+    value: Any
+    base: str
+
+
+def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationError) -> None:
+    """Raise `error` unless `data` are JSON whose references stay inside, and lead somewhere."""
+    try:
+        document = json.loads(data.removeprefix(codecs.BOM_UTF8))
+    except (ValueError, RecursionError) as problem:
+        raise error(f"not JSON: {problem}", where=where)
+    schemas = {schema.at: schema for schema in _schemas(document)}
+    root = schemas[""].base if schemas else ""
+    own = {"", *(schema.base for schema in schemas.values())}
+    leads: dict[str, list[str]] = {}
+    for at, schema in schemas.items():
+        leads[at] = [inner for inner in _same(schema) if inner in schemas]
+        for keyword in _REFERENCES:
+            reference = schema.value.get(keyword)
+            if not isinstance(reference, str):
+                continue
+            target, fragment = urldefrag(urljoin(schema.base, reference))
+            if target not in own and not target.startswith(_KNOWN):
+                what = f"it refers to {reference!r}, which helm reads from the machine that installs, or asks for"
+                raise error(what, where=f"{where}#{at}/{keyword}", advice="put what it refers to below $defs")
+            if target == root and keyword == "$ref" and unquote(fragment) in schemas:
+                leads[at].append(unquote(fragment))
+    met = _circle(leads)
+    if met is not None:
+        raise error("it refers to itself in a circle", where=f"{where}#{met}", advice="helm refuses it, too")
+
+
+def _schemas(document: Any) -> Iterator[_Schema]:
+    waiting = [_Schema("", document, "")]
+    while waiting:
+        at, value, base = waiting.pop()
+        if not isinstance(value, dict):
+            continue
+        identity = value.get("$id", value.get("id"))
+        if isinstance(identity, str):
+            base = urldefrag(urljoin(base, identity)).url
+        yield _Schema(at, value, base)
+        for key, inner in value.items():
+            place = f"{at}/{_escaped(key)}"
+            if key in _NAMED and isinstance(inner, dict):
+                waiting += [_Schema(f"{place}/{_escaped(name)}", one, base) for name, one in inner.items()]
+            elif key not in _DATA:
+                several = isinstance(inner, list)
+                waiting += [_Schema(f"{place}/{n}", one, base) for n, one in enumerate(inner if several else ())]
+                waiting += [] if several else [_Schema(place, inner, base)]
+
+
+def _same(schema: _Schema) -> Iterator[str]:
+    """Where the schemas about the same value stand."""
+    for key in _SAME.intersection(schema.value):
+        inner = schema.value[key]
+        several = range(len(inner)) if isinstance(inner, list) else ()
+        yield from (f"{schema.at}/{key}/{n}" for n in several) if several else (f"{schema.at}/{key}",)
+
+
+def _circle(leads: dict[str, list[str]]) -> str | None:
+    """A place from which one comes back to it, None without one."""
+    done: set[str] = set()
+    for start in leads:
+        path = [(start, iter(leads[start]))]
+        on = {start}
+        while path and start not in done:
+            at, others = path[-1]
+            following = next((other for other in others if other not in done), None)
+            if following is None:
+                path.pop()
+                on.discard(at)
+                done.add(at)
+            elif following in on:
+                return following
+            else:
+                on.add(following)
+                path.append((following, iter(leads[following])))
+    return None
+
+
+def _escaped(name: str) -> str:
+    """A name as JSON pointers have it (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
