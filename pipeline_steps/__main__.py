@@ -30,10 +30,6 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     import importlib
 
-    if command in table.STEPS:
-        from pipeline_steps.core import start
-
-        start.prepare(command.name)
     return int(importlib.import_module(command.module).main(arguments[1:]))
 
 
@@ -52,6 +48,10 @@ def entry() -> NoReturn:
     import gc
 
     gc.set_threshold(50_000)  # what is imported stays: looking for garbage in it is lost time
+    if any(step.module and [step.name] == sys.argv[1:2] for step in table.STEPS):
+        from pipeline_steps.core import start
+
+        start.prepare(sys.argv[1])
     try:
         code = main()
     except BrokenPipeError:

@@ -7,7 +7,7 @@ records say in `auditing_records`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -103,11 +103,6 @@ def disagreements(said: Mapping[str, Any], facts: Facts) -> list[str]:
         return ["a field of another shape"]
     left_out = {"dependencies"} if facts.metadata.api_version == "v1" else set()
     return sorted(key for key in {*ours, *theirs} - left_out if ours.get(key) != theirs.get(key))
-
-
-def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:
-    """Does `release.withdrawn` name it, as 1.2.0 or hello-1.2.0?"""
-    return version in withdrawn or f"{chart}-{version}" in withdrawn
 
 
 def versions_that_mislead(chart: str, places: Mapping[str, str]) -> Iterator[Finding]:

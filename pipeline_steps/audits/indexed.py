@@ -2,7 +2,8 @@
 
 `findings` reads everything and changes nothing; `repaired` makes the index that their fixes lead to. What is published
 is never removed or replaced by a fix: the index follows the files, and only where nothing has to be guessed. Versions
-that the configuration withdraws leave the index; their archives stay.
+that the configuration withdraws by chart and version leave the index, because a repository may hold charts of others
+with the same version; their archives stay.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Stock(NamedTuple):
         return self.known.get((self.chart, version), [])
 
     def is_withdrawn(self, version: str) -> bool:
-        return faults.is_withdrawn(self.withdrawn, self.chart, version)
+        return versions_of.is_withdrawn(self.withdrawn, self.chart, version)
 
 
 def digests(data: bytes | None, where: str) -> list[str]:
@@ -204,13 +205,19 @@ def _single(same: Sequence[Look]) -> tuple[Look | None, list[Finding]]:
 
 def _entry(stock: Stock, look: Look) -> Iterator[Finding]:
     """What is wrong with the only entry of a version."""
+    row, found = look.row, list(_compared(stock, look))
+    if look.seen is not None and f"{row.chart}-{row.version}" in stock.withdrawn:
+        fix = Fix("take the entry out; its archive stays", (row,))
+        yield _finding("withdrawn version", look, "it is withdrawn, and still in the index", fix)
+        found = [finding._replace(fix=None) for finding in found]
+    yield from found
+
+
+def _compared(stock: Stock, look: Look) -> Iterator[Finding]:
+    """Is it the archive that was published, and does the entry say what it says?"""
     row, there, recorded = look.row, look.seen, stock.recorded(look.row.version)
     if there is None:
         yield _finding("missing file", look, *_missing(stock, look))
-        return
-    if stock.is_withdrawn(row.version):
-        fix = Fix("take the entry out; its archive stays", (row,))
-        yield _finding("withdrawn version", look, "it is withdrawn, and still in the index", fix)
         return
     told = tells(recorded, there.digest, there.tar if isinstance(there, Facts) else "")
     if recorded and not told:
@@ -254,12 +261,12 @@ def _corrected(look: Look, there: Facts, words: str) -> Fix:
 
 def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
     """An entry whose file is gone is taken out only where a record keeps what it was: then nothing is forgotten."""
+    if stock.is_withdrawn(look.row.version):
+        return f"{look.why}; the version is withdrawn", Fix("take the entry out", (look.row,))
     again = next((one for one in stock.orphans if look.row.digest and one.seen.digest == look.row.digest), None)
     if again is not None and isinstance(again.seen, Facts):
         new = {**_rewritten(look.row, again.seen), "urls": [_url(again.file)]}
         return f"{look.why}; {again.file} is it", Fix(f"name {again.file}", (look.row,), new)
-    if stock.is_withdrawn(look.row.version):
-        return f"{look.why}; the version is withdrawn", Fix("take the entry out", (look.row,))
     if stock.recorded(look.row.version) and "://" not in "".join(look.row.urls[:1]):
         words = "take the entry out; promote or regenerate then publish the same tar again, which a record names"
         return look.why, Fix(words, (look.row,))

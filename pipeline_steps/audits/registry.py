@@ -42,7 +42,7 @@ class Tagged(NamedTuple):
 def findings(
     url: str, charts: Collection[str], known: Known, withdrawn: Collection[str], hosts: Mapping[str, Host], jobs: int
 ) -> list[Finding]:
-    """What is wrong with these charts. withdrawn: versions. Raises MachineError's kinds, Temporary."""
+    """What is wrong with these charts. withdrawn: NAME-VERSION. Raises MachineError's kinds, Temporary."""
     found: list[Finding] = []
     for chart in charts:
         place = Reference.parse(f"{url.removeprefix('oci://')}/{chart}", where=url)
@@ -56,7 +56,7 @@ def findings(
         found += [
             Finding("withdrawn version", chart, one.version, "it is withdrawn: remove its tag", one.reference)
             for one in looked
-            if faults.is_withdrawn(withdrawn, chart, one.version)
+            if f"{chart}-{one.version}" in withdrawn
         ]
         found += _others(chart, tags, versions, place)
     return found

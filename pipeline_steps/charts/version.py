@@ -6,7 +6,7 @@ Source: semver.org 2.0.0; Masterminds/semver for what helm makes of them. No fil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
 from pipeline_steps.core.errors import ConfigurationError
@@ -80,6 +80,11 @@ def parse(text: str) -> Version | None:
     if max(major, minor, patch) > _LARGEST:
         return None
     return Version(major, minor, patch, tuple(found[4].split(".")) if found[4] else (), found[5] or "")
+
+
+def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:
+    """Does `release.withdrawn` name the version of a chart, as 1.2.0 or hello-1.2.0?"""
+    return version in withdrawn or f"{chart}-{version}" in withdrawn
 
 
 def strict(text: str, where: str = "") -> Version:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline_steps.core import boundary, step
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
+from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.core.options import Option, parse
 from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
@@ -138,7 +138,7 @@ def page(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
 def get(state: State, words: list[str], arguments: argparse.Namespace) -> int:
     """`get SUBJECT STEP.OUTPUT`: the value of the passed record of what is checked out; EvidenceError without one.
 
-    A record about another content is taken, and said to be, where there is none about this.
+    With --state the file is the question, whatever is checked out.
     """
     if len(words) != 2 or "." not in words[1]:
         raise UsageError("state get SUBJECT STEP.OUTPUT", advice="for example: state get hello snapshot.chart")
@@ -149,10 +149,11 @@ def get(state: State, words: list[str], arguments: argparse.Namespace) -> int:
     if content and not found:  # a step that answered `already done` may have found it in a store
         found = state.find(step=name, subject=subject, content=content)
     if here and not found:
-        boundary.log.warning(
-            "%s of %s is not recorded for what is checked out; this one is of another content", name, subject
+        raise EvidenceError(
+            f"{name} of {subject} is recorded, but not of what is checked out ({str(content)[:19]})",
+            where=str(state.path),
+            advice=f"run pipeline-steps {name}, or name the file: --state {state.path}",
         )
-        found = here
     if not found:
         known = sorted({record.subject for record in state.find(step=name)})
         raise EvidenceError(
@@ -167,18 +168,16 @@ def get(state: State, words: list[str], arguments: argparse.Namespace) -> int:
 
 
 def _content(subject: str, arguments: argparse.Namespace) -> str | None:
-    """The content of the chart or image of that name as it is checked out; None where there is none."""
+    """The content of the chart or image of that name as it is checked out; None where there is none.
+
+    Raises ConfigurationError for a chart that cannot be read.
+    """
     from pipeline_steps.core.checkout import opened
 
-    try:
-        checkout = opened(step.configuration(arguments))
-    except PipelineError as error:
-        boundary.log.warning("what is checked out cannot be told: %s", error)
-        return None
-    try:
-        return checkout.chart(subject).content if subject in checkout.charts else checkout.image_content(subject)
-    except ConfigurationError:
-        return None
+    checkout = opened(step.configuration(arguments))
+    if subject in checkout.charts:
+        return checkout.chart(subject).content
+    return checkout.image_content(subject) if subject in checkout.image_names else None
 
 
 def join(state: State, words: list[str], _arguments: argparse.Namespace) -> int:

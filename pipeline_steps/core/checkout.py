@@ -105,6 +105,11 @@ class Checkout:
             )
         return self._images[name]
 
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """The names in `images`."""
+        return tuple(self._images)
+
     def image_content(self, name: str) -> str:
         """The digest over the image's Dockerfile, the files of its context and its entry."""
         return self._closures.content(self.image_closure(name))

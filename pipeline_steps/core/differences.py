@@ -12,7 +12,7 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.chart import Chart
 from pipeline_steps.clusters import scenario
 from pipeline_steps.clusters.helm import Helm
-from pipeline_steps.core import publishing, snapshots, testing
+from pipeline_steps.core import image_records, publishing, snapshots, testing
 from pipeline_steps.core.checkout import Checkout
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import ChartFailed
@@ -75,7 +75,7 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
 def _images(records: list[Record]) -> dict[str, Reference]:
     """Image name → reference, as the newest of these records names it."""
     outputs = records[-1].outputs if records else {}
-    prefix = snapshots.IMAGE
+    prefix = image_records.IMAGE
     return {name.removeprefix(prefix): Reference.parse(ref) for name, ref in outputs.items() if name.startswith(prefix)}
 
 

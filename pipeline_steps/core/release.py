@@ -14,7 +14,7 @@ from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.derive import derive, replaced
 from pipeline_steps.charts.derive import prove as prove_derivation
 from pipeline_steps.charts.edit import Change
-from pipeline_steps.charts.version import twin
+from pipeline_steps.charts.version import is_withdrawn, twin
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.core import packaging, publishing, snapshots
 from pipeline_steps.core.checkout import Checkout
@@ -78,7 +78,7 @@ def _refuse(chart: Chart, config: Config) -> None:
         raise NotYet("release.sign", where=config.where("release.sign"))
     if config.release.pin != "ours":
         raise NotYet("release.pin: all", where=config.where("release.pin"))
-    if {chart.version, f"{chart.name}-{chart.version}"} & set(config.release.withdrawn):
+    if is_withdrawn(config.release.withdrawn, chart.name, chart.version):
         where = config.where("release.withdrawn")
         raise Conflict(f"{chart.name} {chart.version} is withdrawn", where=where, advice="raise the version")
 

@@ -8,12 +8,10 @@ from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.version import from_tag
 from pipeline_steps.core.config import Config, several
 from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.core.image_records import IMAGE
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-
-#: How the names of images begin among a snapshot's outputs.
-IMAGE = "image:"
 
 
 class Snapshot(NamedTuple):

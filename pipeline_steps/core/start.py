@@ -11,9 +11,17 @@ with late():
     from pipeline_steps.sources import ahead
 
 
+#: Steps that look at what is checked out → whether they ask for its tags.
+_LOOKING = {
+    "check": False, "build_image": False, "snapshot": True, "integration_test": False, "report": False,
+    "tag_release": True, "promote": True,
+}  # fmt: skip
+
+
 def prepare(step: str) -> None:
-    """Begin what the step asks of git, and keep from loading what it can do without."""
-    ahead.begin(tags=step in ("snapshot", "tag_release", "promote"))
+    """Begin what the step asks of git, and keep from loading what it can do without. Once in a process."""
+    if step in _LOOKING and not {"-h", "--help"}.intersection(sys.argv):
+        ahead.begin(tags=_LOOKING[step])
     gc.set_threshold(50_000)  # as `__main__.entry` does
     if sys.version_info >= (3, 11) and "typing_extensions" not in sys.modules:
         # msgspec needs nothing of it since 3.11, and it brings inspect, ast and dis. None is the documented way to

@@ -15,8 +15,9 @@ from pipeline_steps.toolbox.regex import regex
 
 _DIGEST = regex(r"sha256:[0-9a-f]{64}")
 #: Names of steps as they stand in file names and tags.
-STEP = regex(r"[a-z][a-z0-9_.-]{0,59}")
-_ENTRY = regex(rf"{STEP.pattern}-([0-9a-f]{{64}})")
+_NAME = r"[a-z][a-z0-9_.-]{0,59}"
+STEP = regex(_NAME)
+_ENTRY = regex(rf"{_NAME}-([0-9a-f]{{64}})")
 
 
 class Store(Protocol):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.charts.version import is_withdrawn
 from pipeline_steps.core.errors import EvidenceError, PipelineError
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.repository import Classic, Publication, Repository
@@ -74,7 +75,7 @@ class Wanted(NamedTuple):
 
     def gone(self, name: str, version: str) -> bool:
         """Whether a version is withdrawn."""
-        return bool({version, f"{name}-{version}"} & self.withdrawn)
+        return is_withdrawn(self.withdrawn, name, version)
 
 
 class Standing:

@@ -136,7 +136,9 @@ class Regeneration:
                 self.report.differs.append(f"{one} at {one.tag.name} has other files than at {first.tag.name}")
         for key, one in list(found.items()):
             if self._wanted.gone(*key):
-                there = "" if self._there.digest(*key) is None else ", and still in the index: audit --fix removes it"
+                name = "-".join(key)
+                cure = f"audit --fix takes {name} out of the index where release.withdrawn has it by that name"
+                there = "" if self._there.digest(*key) is None else f", and still published: {cure}"
                 self.report.withdrawn.append(f"{one} is withdrawn{there}")
                 del found[key]
         return self._with_images(sorted(found.values(), key=lambda one: (one.name, one.tag.created)))

@@ -31,7 +31,7 @@ _OPEN = regex(
     rb"\"(?<=[ \t\n]\")(?![^\"\\\n]*\")|'(?<=[ \t\n]')(?![^'\n]*'(?!'))"
     rb"|\[(?<=[ \t\n]\[)(?![^\[\]{}\"'#\n]*\])|\{(?<=[ \t\n]\{)(?![^\[\]{}\"'#\n]*\})"
 )
-_ENDS = {b'"': re.compile(rb'\\.|"', re.DOTALL), b"'": re.compile(rb"''?")}
+_ENDS = {b'"': regex(rb'\\.|"', re.DOTALL), b"'": regex(rb"''?")}
 #: How often and in how many bytes we look closer before the whole is parsed.
 _MOST = 2000
 #: Each takes memory before anybody asked for it: what has more is parsed whole, or refused for its size.

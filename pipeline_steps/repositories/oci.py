@@ -171,7 +171,7 @@ class OciRepository:
     def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
         """See Repository: blobs, then for a release the manifest by digest and the claim, then the tag.
 
-        A snapshot's version stands for its content: nobody else can want it for another, nor a twin of it.
+        A snapshot's version stands for its content: nobody wants it for another tar, nor a twin of it.
         """
         registry, path = self._registry(archive.name), self._path(archive.name).path
         there = self.find(archive.name, archive.version)
@@ -191,9 +191,9 @@ class OciRepository:
         if release:
             registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
             self._claim(archive, push)
-            there = self.find(archive.name, archive.version)  # another publisher may have come first
-            if there:
-                return self._kept(archive, there)
+        there = self.find(archive.name, archive.version)  # another publisher may have come first
+        if there:
+            return self._kept(archive, there)
         registry.put_manifest(path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill)
         reference = self._named(archive.name, archive.version, push.digest)
         return Published(archive.name, archive.version, reference, archive.tar_digest, archive.digest)

@@ -28,6 +28,7 @@ class Git:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._expected: tuple[str, ...] = ()
 
     @functools.cached_property
     def _head(self) -> Head:
@@ -125,23 +126,22 @@ class Git:
         """Commits on the first-parent line that changed one of `paths`, a merge counting as what it brought."""
         self._whole()
         last = self._full(revision)
-        return tuple(program.output(self.root, *_changes(last, paths, limit, after)).decode().split())
+        return tuple(program.output(self.root, *_log_words(last, paths, limit, after)).decode().split())
 
     def position(self, revision: str) -> int:
         """How many commits lead to one, on whichever line."""
         self._whole()
         commit = self._full(revision)
         if commit not in self._counts:
-            self._counts[commit] = int(program.output(self.root, *_count(commit)))
+            self._counts[commit] = int(program.output(self.root, "rev-list", "--count", commit, "--"))
         return self._counts[commit]
 
     def expect(self, revision: str, paths: Sequence[str]) -> None:
-        """Begin git log, and the count for the case that `revision` itself is what it finds."""
-        commit = self._full(revision)
+        """Begin git log; what was expected before and not asked is given up."""
+        program.forget(self.root, *self._expected)
         if not self.shallow:
-            program.ahead(self.root, *_changes(commit, paths, 1))
-            if commit not in self._counts:
-                program.ahead(self.root, *_count(commit))
+            self._expected = _log_words(self._full(revision), paths, 1)
+            program.ahead(self.root, *self._expected)
 
     @functools.cached_property
     def _counts(self) -> dict[str, int]:
@@ -239,10 +239,6 @@ class Git:
         )
 
 
-def _changes(last: str, paths: Sequence[str], limit: int, after: str = "") -> tuple[str, ...]:
+def _log_words(last: str, paths: Sequence[str], limit: int, after: str = "") -> tuple[str, ...]:
     wanted = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H", last, *([f"^{after}"] if after else [])]
     return ("log", *wanted, "--", *paths)
-
-
-def _count(commit: str) -> tuple[str, ...]:
-    return ("rev-list", "--count", commit, "--")

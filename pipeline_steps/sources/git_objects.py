@@ -214,6 +214,7 @@ _ahead: dict[Path, Objects] = {}
 
 def ahead(root: Path) -> None:
     """Start git now for the first `objects` of the same repository. Raises ToolMissing."""
+    objects(root).close()  # one that nobody took
     begun = _ahead[root] = Objects(root)
     atexit.register(begun.close)
     begun.begin()

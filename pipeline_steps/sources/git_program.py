@@ -1,4 +1,7 @@
-"""The git program: one call, and its failures in our words. What is asked of it stands in `git` and `git_tree`."""
+"""The git program: one call, or one that is begun ahead, and its failures in our words.
+
+What is asked ahead stands here, everything else in `git` and `git_tree`, and who reads an answer, too.
+"""
 
 from __future__ import annotations
 
@@ -83,9 +86,15 @@ _ahead: dict[tuple[Path, tuple[str, ...]], tuple[Asked, contextlib.ExitStack]] =
 
 def ahead(root: Path, *arguments: str) -> None:
     """Start git now for the first `begun` of the same words, which takes this answer. Raises ToolMissing."""
-    if (root, arguments) not in _ahead:
-        ends = contextlib.ExitStack()
-        _ahead[root, arguments] = ends.enter_context(begun(root, *arguments)), ends
+    forget(root, *arguments)  # an answer that nobody took is of another time
+    ends = contextlib.ExitStack()
+    _ahead[root, arguments] = ends.enter_context(begun(root, *arguments)), ends
+
+
+def forget(root: Path, *arguments: str) -> None:
+    """End what `ahead` began, if nobody has taken its answer."""
+    if (root, arguments) in _ahead:
+        _ahead.pop((root, arguments))[1].close()
 
 
 @atexit.register
@@ -97,7 +106,7 @@ def _in_vain() -> None:
 @contextlib.contextmanager
 def begun(root: Path, *arguments: str, feed: bool = False, env: Mapping[str, str] | None = None) -> Iterator[Asked]:
     """Start git in `root`, to wait for it later, inside of the block. feed: with standard input. Raises ToolMissing."""
-    known = _ahead.pop((root, arguments), None)
+    known = None if feed or env else _ahead.pop((root, arguments), None)
     if known is not None:
         asked, ends = known
         with ends:

@@ -165,7 +165,7 @@ class CheckoutTree(CommitTree):
             return None
         if mode:
             return KINDS.get(mode, "submodule")
-        place = self.root / self.folder / path
+        place = self._top / path
         if place.is_symlink():
             return "link"
         return "executable" if os.access(place, os.X_OK) else "file"
@@ -181,7 +181,7 @@ class CheckoutTree(CommitTree):
         ids = dict(zip(names, _hashed(self.root, full), strict=True))
         filtered = {}
         for entry in entries:
-            data = _bytes(self.root / self.folder / entry.path)
+            data = _bytes(self._top / entry.path)
             if entry.kind == "link" or self._id(data) == ids[entry.path]:
                 yield entry.path, data
             else:

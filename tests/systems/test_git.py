@@ -400,26 +400,73 @@ def test_what_is_asked_ahead_is_asked_once_and_its_answer_used_once(
     assert source.tree(None, below).modified == () and list(source.tags()) == ["v1", "v2"]
 
 
-@pytest.mark.parametrize("step", [("pipeline_steps", "promote"), ("pipeline_steps.promote",)])
-def test_what_was_asked_ahead_in_vain_ends_with_the_step(
-    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[str, ...]
+def test_what_is_expected_is_begun_once_and_what_nobody_asks_ends(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repo.put("pipeline.yaml", "charts: []\n")
+    repo.put("b.txt", "b")
+    last = repo.commit()
+    log = tmp_path / "log"
+    wrapped(tmp_path / "programs", monkeypatch, f'case $1 in log) echo "$$ $*" >> {log};; esac')
+    source = Git(repo.root)
+    source.expect(last, ["b.txt"])
+    assert source.history(last, ["b.txt"], 1) == (last,)
+    assert len(log.read_text().splitlines()) == 1
+    for number in range(30):
+        source.expect(last, [f"{number}.txt"])
+    assert len(list(Path("/proc/self/fd").iterdir())) < 40, "only the newest is still waited for"
+    assert source.history(last, ["29.txt"], 1) == ()
+    begun = [int(line.split()[0]) for line in log.read_text().splitlines()]
+    assert not [pid for pid in begun if Path("/proc", str(pid)).exists()]
+
+
+@pytest.mark.parametrize("module", [("pipeline_steps", "{}"), ("pipeline_steps.{}",)])
+@pytest.mark.parametrize(
+    ("step", "asked"),
+    [
+        ("promote", ["cat-file", "for-each-ref", "status"]),
+        ("check", ["cat-file", "status"]),
+        ("audit", []),  # it looks at no checkout
+    ],
+)
+def test_what_was_asked_ahead_in_vain_ends_with_the_step(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: tuple[str, ...], step: str, asked: list[str]
+) -> None:
+    configuration, started = tmp_path / "pipeline.yaml", tmp_path / "started"
+    os.mkfifo(configuration)  # the step waits for it, and so for us
+    started.touch()
+    wrapped(tmp_path / "programs", monkeypatch, f'echo "$$ $1" >> {started}; sleep 60')
+    words = [*(word.format(step) for word in module), "--config", str(configuration), "--state", "pipeline_steps.check"]
+    child = subprocess.Popen([sys.executable, "-m", *words], cwd=repo.root, stderr=subprocess.PIPE, text=True)
+    with child, configuration.open("w") as written:
+        deadline = clock.Deadline(20)
+        while len(started.read_text().splitlines()) < len(asked) and not deadline.over:
+            time.sleep(0.01)
+        written.write("charts: [")
+        written.close()
+        said = child.communicate()[1]
+    assert child.returncode == 2 and "pipeline.yaml" in said
+    begun = [line.split() for line in started.read_text().splitlines()]
+    assert sorted(what for _, what in begun) == asked
+    assert not [pid for pid, _ in begun if Path("/proc", pid).exists()]
+
+
+def test_help_starts_nothing(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = tmp_path / "started"
-    wrapped(tmp_path / "programs", monkeypatch, f"echo $$ >> {started}; sleep 60")
-    command = [sys.executable, "-m", *step, "--nonsense"]
-    start = time.monotonic()
-    done = subprocess.run(command, cwd=repo.root, capture_output=True, text=True)
-    assert done.returncode == 2 and "unrecognized arguments: --nonsense" in done.stderr
-    assert time.monotonic() - start < 30
-    children = started.read_text().split() if started.exists() else []
-    assert not [pid for pid in children if Path("/proc", pid).exists()]
+    wrapped(tmp_path / "programs", monkeypatch, f"echo >> {started}")
+    for words in (["pipeline_steps", "promote"], ["pipeline_steps.promote"]):
+        subprocess.run([sys.executable, "-m", *words, "--help"], cwd=repo.root, stdout=subprocess.DEVNULL, check=True)
+    time.sleep(0.1)
+    assert not started.exists()
 
 
 def test_nothing_is_asked_ahead_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+    with monkeypatch.context() as patch:
+        wrapped(tmp_path / "programs", patch, f"echo >> {log}")
+        ahead.begin(tags=True)
+    assert not log.exists()
     monkeypatch.setenv("PATH", "")
-    ahead.begin(tags=True)
     (tmp_path / ".git").mkdir()
     ahead.begin(tags=True)  # without the program, too
     with pytest.raises(ToolMissing, match="git is not installed"):

@@ -312,14 +312,29 @@ def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_
 
 def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_archive_stays(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "one")
-    for one in (packed(), NEXT):
+    for one in (packed(), NEXT, packed("other")):
         open_repository(folder.url, {}).publish(one)
     audited = Audited(tmp_path)
-    audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0",)))
+    audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.0.0")))
     assert audited.kinds(folder.url) == {"withdrawn version"}
     assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
     assert open_repository(folder.url, {}).versions("hello") == [NEXT.version]
+    assert open_repository(folder.url, {}).versions("other") == ["1.0.0"], "it may be somebody else's"
     assert (folder.folder / "hello-1.0.0.tgz").read_bytes() == packed().tgz
+
+
+def test_what_else_is_wrong_with_a_withdrawn_version_is_told_too_and_it_gets_no_entry(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "one")
+    open_repository(folder.url, {}).publish(packed())
+    audited = Audited(tmp_path)
+    audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0",)))
+    folder.change(disagreeing)
+    assert audited.kinds(folder.url) == {"withdrawn version", "entry disagrees"}
+    (folder.folder / "old").mkdir()
+    (folder.folder / "hello-1.0.0.tgz").rename(folder.folder / "old/hello-1.0.0.tgz")
+    assert audited.kinds(folder.url) == {"missing file"}
+    assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
+    assert open_repository(folder.url, {}).charts() == []
 
 
 def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
@@ -453,7 +468,7 @@ def test_faults_in_a_registry_are_found(host: str, audited: Audited, fault: str)
 
 def test_a_withdrawn_version_in_a_registry_is_told_and_stays(host: str, audited: Audited) -> None:
     pushed = Pushed(host, "withdrawn")
-    audited.config = Config(charts=(), root=audited.config.root, release=Release(withdrawn=("1.0.0",)))
+    audited.config = Config(charts=(), root=audited.config.root, release=Release(withdrawn=("hello-1.0.0",)))
     assert audited.kinds(pushed.url) == {"withdrawn version"}
     assert audited.fix(pushed.url) == 1
     assert open_repository(pushed.url, {}).versions("hello") == ["1.0.0"]

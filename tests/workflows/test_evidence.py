@@ -181,8 +181,15 @@ def test_a_value_is_had_where_another_agent_made_it(server: Server) -> None:
     assert agent.ok("state", "get", "common", "snapshot.chart").stdout == made
 
     agent.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "of nobody's build"))
-    unknown = agent.ok("state", "get", "common", "snapshot.chart")
-    assert unknown.stdout == older.stdout and "this one is of another content" in unknown.stderr
+    unknown = agent.run("state", "get", "common", "snapshot.chart", "--quiet")
+    assert (unknown.returncode, unknown.stdout) == (4, "")
+    assert "snapshot of common is recorded, but not of what is checked out" in unknown.stderr
+    named = agent.ok("state", "get", "common", "snapshot.chart", "--state", ".pipeline/state.jsonl")
+    assert named.stdout == older.stdout, "of this file, whatever is checked out"
+    agent.repo.put("charts/common/Chart.yaml", "apiVersion: v2\n")
+    broken = agent.run("state", "get", "common", "snapshot.chart")
+    assert (broken.returncode, broken.stdout) == (2, "") and "charts/common/Chart.yaml" in broken.stderr
+    agent.repo.git("checkout", "-q", ".")
     missing = agent.run("state", "get", "common", "promote.chart")
     assert missing.returncode == 4 and "no passed promote of common" in missing.stderr
 
