@@ -1,7 +1,8 @@
 """Whatever comes from outside is read or refused by name, quickly: damaged archives, indexes, records and manifests.
 
 Each reader gets random bytes, and good input that was cut, joined and overwritten at random. FUZZ=N tries N inputs of
-each instead of a few; what fails is kept by hypothesis and tried first the next time.
+each instead of a few; what fails is kept by hypothesis and tried first the next time. Each reader is fuzzed in a
+process of its own, whose memory is measured.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import contextlib
 import gzip
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -27,6 +31,8 @@ from tests.support.charts import packed
 
 INPUTS = int(os.environ.get("FUZZ", "1000"))
 SECONDS = 2.0
+MOST_MIB = 256
+ROOT = Path(__file__).resolve().parents[2]
 CHART = (
     b"apiVersion: v2\nname: a\nversion: 1.0.0\nmaintainers: [{name: b}]\nannotations: {c: 'true'}\n"
     b"dependencies:\n- {name: d, version: 1.0.0, repository: 'https://example.com', alias: e, tags: [t]}\n"
@@ -107,8 +113,8 @@ def damaged(draw: st.DrawFn, reader: Reader) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("name", READERS)
-def test_it_is_read_or_refused_by_name_in_time(name: str) -> None:
+def fuzz(name: str) -> None:
+    """Try a reader; called in a child."""
     reader = READERS[name]
     reader.read(reader.good)
 
@@ -121,3 +127,21 @@ def test_it_is_read_or_refused_by_name_in_time(name: str) -> None:
         assert time.process_time() - began < SECONDS
 
     tried()
+
+
+#: VmHWM, as a child's ru_maxrss begins with what its parent needed at most.
+CHILD = """
+import re, sys
+from pathlib import Path
+from tests.unit.test_fuzz import fuzz
+fuzz(sys.argv[1])
+print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_it_is_read_or_refused_by_name_in_time_and_in_little_memory(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CHILD, name], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    mib = int(done.stdout.splitlines()[-1]) / 1024
+    assert mib <= MOST_MIB, f"{mib:.0f} MiB"
