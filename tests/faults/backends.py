@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from pipeline_steps.toolbox.files import sha256
+from tests.faults.figures import Settings
 from tests.support.github import github
 from tests.support.gits import bare
 from tests.support.registries import registry
@@ -33,8 +34,8 @@ class Backend(NamedTuple):
 
     read: (URL) → what a reader asks for first, like the index, None when it is not there, without our code.
     versions: (URL, what was read) → versions of hello that it names; it raises when that, or an archive, is half.
-    one_wins: exactly one of those who want the same version, or at most one? publishers: how many begin together;
-    rounds: how often one version is competed for in the full size.
+    one_wins: exactly one of those who want the same version, or at most one? publishers: how many begin together,
+    full: in the full size; rounds: how often one version is competed for in the full size.
     """
 
     opened: Callable[[Path], contextlib.AbstractContextManager[str]]
@@ -42,7 +43,12 @@ class Backend(NamedTuple):
     versions: Callable[[str, bytes], set[str]]
     one_wins: bool
     publishers: int = PUBLISHERS
+    full: int = PUBLISHERS
     rounds: int = ROUNDS
+
+    def crowd(self, settings: Settings) -> int:
+        """How many begin together."""
+        return self.full if settings.full else self.publishers
 
     def seen(self, url: str) -> set[str]:
         """The versions that a reader sees now."""
@@ -154,6 +160,6 @@ def _on_github(url: str, index: bytes) -> set[str]:
 BACKENDS = {
     "file": Backend(_folder, _index_in_folder, _in_folder, one_wins=True),
     "oci": Backend(in_registry, _tags, _in_registry, one_wins=False),
-    "git": Backend(_pages, _commit, _on_branch, one_wins=True, publishers=20, rounds=10),  # 200 are in T4b
-    "github": Backend(_releases, _page, _on_github, one_wins=True, publishers=20, rounds=10),
+    "git": Backend(_pages, _commit, _on_branch, one_wins=True, publishers=20, rounds=10),
+    "github": Backend(_releases, _page, _on_github, one_wins=True, publishers=20, full=20, rounds=10),
 }

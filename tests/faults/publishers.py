@@ -64,7 +64,7 @@ def distinct(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     while not rounds or sum(each.reads for each in seen.values()) < demanded:
         rounds += 1
         for name in BACKENDS:
-            seen[name] = seen[name].and_then(_distinct(name, _place(worlds, f"T4-{name}-{rounds}")))
+            seen[name] = seen[name].and_then(_distinct(name, _place(worlds, f"T4-{name}-{rounds}"), settings))
     reads, misread = sum(each.reads for each in seen.values()), sum(len(each.misread) for each in seen.values())
     return [
         *(figure for name, each in seen.items() for figure in _figures(name, each)),
@@ -83,10 +83,10 @@ def _figures(name: str, seen: Watched) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _distinct(name: str, place: Path) -> Watched:
+def _distinct(name: str, place: Path, settings: Settings) -> Watched:
     """One round."""
     backend = BACKENDS[name]
-    charts = [packed(version=f"1.0.{number}") for number in range(backend.publishers)]
+    charts = [packed(version=f"1.0.{number}") for number in range(backend.crowd(settings))]
     with backend.opened(place) as url:
         publishers = Publishers(place, [(url, chart) for chart in charts])
         with Reader(backend, url, publishers) as reader:
@@ -149,7 +149,7 @@ def killed(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
     backend, dice = BACKENDS[name], random.Random(settings.seed)
-    charts = [packed(version=f"1.0.{number}") for number in range(backend.publishers)]
+    charts = [packed(version=f"1.0.{number}") for number in range(backend.crowd(settings))]
     with backend.opened(place) as url:
         alone = statistics.median([_seconds(url, packed(version=f"2.0.{number}")) for number in range(3)])
         publishers = Publishers(place, [(url, chart) for chart in charts])
