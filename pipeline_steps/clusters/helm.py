@@ -6,8 +6,10 @@ homes of its own, which vanish with the `Helm` value. What a failed install mean
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import resource
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,8 @@ VARIABLE = "PIPELINE_STEPS_HELM"
 ADVICE = f"install helm 3 (3.14 or newer) or 4, or name the program in {VARIABLE}"
 #: Rendering and linting are local work: a helm that needs longer hangs.
 LOCAL_SECONDS = 120.0
+#: Bytes that helm may take: 1,000,000 values take 0.7 GB, a template that calls itself by `tpl` 6 GB without this.
+MOST_MEMORY = 2 * 2**30
 #: Helm itself watches --timeout; only a helm that does not end by itself is ended by us, this much later.
 GRACE = 15.0
 
@@ -145,13 +149,20 @@ class Helm:
         homes = {f"HELM_{name}_HOME": f"{self._homes}/{name}" for name in ("CACHE", "CONFIG", "DATA")}
         # A user's KUBECONFIG must not decide anything: the cluster is always given by option.
         nowhere = {"KUBECONFIG": os.devnull}
-        return process.run([self.program, *arguments], env={**homes, **nowhere}, timeout=timeout, advice=ADVICE)
+        with process.begun([self.program, *arguments], env={**homes, **nowhere}, advice=ADVICE) as child:
+            with contextlib.suppress(OSError, ValueError):  # it has ended, or may not even have so much
+                resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+            return child.completed(timeout=timeout)
 
 
 def said(done: Completed) -> str:
-    """The cause in helm's own words: its last error without prefix, or that it hung."""
+    """The cause in helm's own words: its last error without prefix, or that it hung or broke down."""
     if done.code is None:
         return "helm did not end and was stopped"
+    broken = re.search(rb"^(?:fatal error|panic): (.*)$", done.stderr, re.MULTILINE)
+    if broken:
+        cause = broken[1].decode(errors="replace")
+        return f"helm broke down ({cause}): a template that calls itself without end, or values too large, does that"
     lines = [line for line in done.tail(40).splitlines() if line.strip()]
     errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     told = lines[errors[-1] :] if errors else lines[-3:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,15 @@ import pytest
 from pipeline_steps.clusters.helm import Helm, Target, said
 from pipeline_steps.core.errors import ChartFailed, MachineError, ToolMissing
 from tests.support.helms import chart_files, helm
+
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{}"}}}}]
+contexts: [{{name: c, context: {{cluster: c, user: u}}}}]
+current-context: c
+users: [{{name: u, user: {{}}}}]
+"""
 
 
 @pytest.fixture(params=[3, 4])
@@ -68,6 +79,54 @@ def test_no_cluster_of_the_user_is_ever_asked(
     done = program.install(chart, Target(tmp_path / "empty", None, "n", "r"), timeout=5)
     assert done.code == 1
     assert "unreachable" in said(done) or "no configuration" in said(done)
+
+
+def test_a_template_asks_no_cluster_and_no_name_server_and_sees_no_secret(
+    program: Helm, chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (chart / "templates/asks.yaml").write_text(
+        'pods: {{ lookup "v1" "Pod" "" "" | toJson }}\naddress: {{ getHostByName "localhost" | quote }}\n'
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for config in (tmp_path / "theirs", tmp_path / ".kube/config"):
+            config.parent.mkdir(exist_ok=True)
+            config.write_text(KUBECONFIG.format(server.getsockname()[1]))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "theirs"))
+        rendered = program.template(chart)
+        assert "pods: {}" in rendered and 'address: ""' in rendered
+        assert program.lint(chart).code is not None
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        assert 'address: ""' not in program.template(chart, args=("--enable-dns",)), "it would be known here"
+        server.settimeout(30)
+        asked = subprocess.Popen([program.program, "template", chart, "--dry-run=server"], stdout=subprocess.DEVNULL)
+        server.accept()[0].close()
+        asked.kill()
+        asked.wait()
+
+
+@pytest.mark.parametrize("function", ["env", "expandenv"])
+def test_a_template_cannot_read_the_environment(
+    program: Helm, chart: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_STEPS_SECRET", "hunter2")
+    (chart / "templates/asks.yaml").write_text(f'a: {{{{ {function} "$PIPELINE_STEPS_SECRET" }}}}\n')
+    with pytest.raises(ChartFailed, match=f'function "{function}" not defined') as caught:
+        program.template(chart)
+    done = program.lint(chart)
+    assert done.code == 1
+    assert "hunter2" not in f"{caught.value}{done.stdout.decode()}{done.stderr.decode()}"
+
+
+def test_a_template_that_calls_itself_without_end_ends_in_words_and_in_bounded_memory(
+    program: Helm, chart: Path
+) -> None:
+    (chart / "values.yaml").write_text("again: '{{ tpl .Values.again . }}'\n")
+    (chart / "templates/again.yaml").write_text("a: {{ tpl .Values.again . }}\n")
+    with pytest.raises(ChartFailed, match=r"helm broke down \(.*memory.*\): a template that calls itself"):
+        program.template(chart)
 
 
 def test_missing_helm_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
