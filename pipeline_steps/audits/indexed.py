@@ -256,7 +256,7 @@ def _fields(look: Look, there: Facts) -> Iterator[Finding]:
 
 
 def _corrected(look: Look, there: Facts, words: str) -> Fix:
-    return Fix(words, (look.row,), _rewritten(look.row, there))
+    return Fix(words, (look.row,), _rewritten(look.row, there, look.row.urls))
 
 
 def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
@@ -265,7 +265,7 @@ def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
         return f"{look.why}; the version is withdrawn", Fix("take the entry out", (look.row,))
     again = next((one for one in stock.orphans if look.row.digest and one.seen.digest == look.row.digest), None)
     if again is not None and isinstance(again.seen, Facts):
-        new = {**_rewritten(look.row, again.seen), "urls": [_url(again.file)]}
+        new = _rewritten(look.row, again.seen, [_url(again.file)])
         return f"{look.why}; {again.file} is it", Fix(f"name {again.file}", (look.row,), new)
     if stock.recorded(look.row.version) and "://" not in "".join(look.row.urls[:1]):
         words = "take the entry out; promote or regenerate then publish the same tar again, which a record names"
@@ -312,9 +312,9 @@ def _url(name: str) -> str:
     return name if "://" in name else quote(name, safe="/+")
 
 
-def _rewritten(row: Row, facts: Facts) -> dict[str, Any]:
-    """The entry as its archive has it; when it was made, its URLs and what helm does not know stay."""
-    mine = _written(facts, row.urls, str(row.fields.get("created") or CREATED))
+def _rewritten(row: Row, facts: Facts, urls: Sequence[str]) -> dict[str, Any]:
+    """The entry as its archive, which is at `urls`, has it; when it was made and what helm does not know stay."""
+    mine = _written(facts, urls, str(row.fields.get("created") or CREATED))
     foreign = {key: value for key, value in row.fields.items() if key not in _OURS and value is not None}
     return {**mine, **foreign}
 

@@ -226,6 +226,20 @@ def test_what_is_no_repository(url: str) -> None:
         open_repository(url, {})
 
 
+def test_an_entry_without_a_url_is_evidence_missing_and_replaced_by_nothing(tmp_path: Path) -> None:
+    repository = open_repository(tmp_path.as_uri(), {})
+    repository.publish(packed())
+    index = tmp_path / "index.yaml"
+    index.write_bytes(before := index.read_bytes().replace(b"urls:\n    - hello-1.0.0.tgz\n", b"urls: []\n"))
+    assert b"urls: []" in before
+    for call in (repository.find, repository.standing):
+        with pytest.raises(EvidenceError, match=r"hello 1\.0\.0 has the URL ''"):
+            call("hello", "1.0.0")
+    with pytest.raises(EvidenceError, match=r"hello 1\.0\.0 has the URL ''"):
+        repository.publish(packed())
+    assert index.read_bytes() == before
+
+
 def test_damage_in_a_folder_is_named(tmp_path: Path) -> None:
     repository = open_repository(tmp_path.as_uri(), {})
     repository.publish(packed())

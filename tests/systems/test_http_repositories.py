@@ -260,6 +260,11 @@ def test_wrong_digests(attacked: Attacked, digest: str) -> None:
     attacked.refused(EvidenceError, "which is no sha256")
 
 
+def test_no_url_for_the_archive(indexed: Attacked) -> None:
+    indexed.index(urls=[])
+    indexed.refused(EvidenceError, r"hello 1\.0\.0 has no URL in the index")
+
+
 def test_a_page_in_place_of_the_archive(attacked: Attacked) -> None:
     attacked.index(digest="")
     attacked.lies[TGZ] = (200, {"Content-Type": "text/html"}, b"<html>please log in</html>")

@@ -37,7 +37,7 @@ from tests.workflows.test_release import Line
 Planter = Folder | Pages | Releases
 KINDS = ("file", "git", "github")
 #: Reading an index has nothing to do with where it is: these show that what is planted elsewhere is seen, and mended.
-ELSEWHERE = ("missing", "changed file", "unlisted", "doubled", "hostile")
+ELSEWHERE = ("missing", "changed file", "unlisted", "doubled", "without URL", "hostile")
 INDEX = "index.yaml"
 NEXT = packed(version="1.1.0")
 OTHER = packed(more="description: other\n")
@@ -110,6 +110,15 @@ def hostile(stored: dict[str, bytes]) -> None:
     stored["hello-1.0.0.tgz"] = gzip.compress(b"\0" * 3_000_000)
 
 
+def without_url(stored: dict[str, bytes]) -> None:
+    stored[INDEX] = re.sub(rb"(?m)^    urls:\n    - \S+\n", b"    urls: []\n", stored[INDEX], count=1)
+
+
+def without_url_and_file(stored: dict[str, bytes]) -> None:
+    without_url(stored)
+    missing(stored)
+
+
 def unreadable(stored: dict[str, bytes]) -> None:
     stored[INDEX] = stored[INDEX].replace(b"    version: 1.0.0\n", b"    version: 1.0.0\n    version: 1.0.1\n", 1)
 
@@ -140,6 +149,8 @@ FAULTS: dict[str, tuple[Callable[[dict[str, bytes]], None], set[str], int]] = {
     "unsigned": (unsigned, {"missing .prov"}, 1),
     "disagreeing": (disagreeing, {"entry disagrees"}, 0),
     "without digest": (without_digest, {"no digest"}, 0),
+    "without URL": (without_url, {"missing file"}, 0),
+    "without URL and file": (without_url_and_file, {"missing file"}, 1),
     "hostile": (hostile, {"archive refused", "wrong digest"}, 2),
     "unreadable": (unreadable, {"unreadable entry", "orphan file"}, 2),
     "no index": (no_index, {"unreadable index"}, 1),
