@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
+import string
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -81,6 +83,7 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
         ("name with a line end", named(b'"a\\nb"'), "is not allowed"),
         ("name that is an option", named(b"-rf"), "is not allowed"),
         ("name that a shell runs", named(b"$(id)"), "is not allowed"),
+        ("name .", named(b"."), "is not allowed"), ("name ..", named(b".."), "is not allowed"),
         ("name with an emoji", named("\U0001f600".encode()), "is not allowed"),
         ("name of 300 letters", named(b"a" * 300), "is not allowed"),
         ("name that is null", named(b"null"), "is missing"),
@@ -104,6 +107,15 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
         ("unknown type", CHART + b"type: job\n", "neither application"),
     ]:  # fmt: skip
         yield f"Chart.yaml: {name}", data, why
+
+
+def odd() -> Iterator[tuple[str, bytes]]:
+    """Archives that are taken, and must do nothing but be the chart a 1.0.0."""
+    plain = gzip.compress(tar(), mtime=0)
+    said = b"\x05\0evil\0" + b"../evil\0" + b"../../evil\0"  # extra field, name and comment
+    yield "gzip header with extra, name and comment", plain[:3] + b"\x1c" + plain[4:10] + said + plain[10:]
+    keys = map("".join, itertools.islice(itertools.product(string.ascii_letters, repeat=4), 10**6))
+    yield "values.yaml of 1,000,000 keys", gzip.compress(tar(("a/values.yaml", f"{{{','.join(keys)}}}".encode())))
 
 
 def unloadable() -> Iterator[tuple[str, bytes, str]]:

@@ -7,6 +7,7 @@ charts of others do so, too, each as a process that meets all of them at once: a
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import http.server
 import json
@@ -23,6 +24,9 @@ from typing import NamedTuple
 
 import pytest
 
+from pipeline_steps.charts import archive
+from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.toolbox.files import sha256
 from tests.support import hostile
 from tests.support.charts import files, packed
 from tests.support.gits import Repo
@@ -39,7 +43,7 @@ from pathlib import Path
 from pipeline_steps.charts import archive, dependencies
 from pipeline_steps.core.errors import PipelineError
 from tests.support.charts import files
-own = files(more="dependencies: [{name: a, version: 1.0.0, repository: 'https://example.com'}]\\n")
+own = archive.Files(files(more="dependencies: [{name: a, version: 1.0.0, repository: 'https://example.com'}]\\n"))
 doors = {
     "opened": lambda tgz: archive.opened(tgz, "a-1.0.0.tgz"),
     "fetched": lambda tgz: dependencies.fill(own, lambda needed: tgz, "hello"),
@@ -81,27 +85,48 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Hostile]]:
     yield found
 
 
+def at_every_door(archives: Path, home: Path) -> dict[str, dict[str, str]]:
+    """Archive → door → what it said; in little memory, and nothing is written."""
+    environment = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", CHILD, str(archives)]
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert list(home.iterdir()) == []
+    assert answer["kib"] <= MOST_MIB * 1024, f"{answer['kib'] / 1024:.0f} MiB"
+    return dict(answer["told"])
+
+
 def test_every_door_refuses_all_of_it_in_little_memory_and_writes_nothing(
     corpus: list[Hostile], tmp_path: Path
 ) -> None:
-    environment = {
-        "HOME": str(tmp_path),
-        "TMPDIR": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    command = [sys.executable, "-c", CHILD, str(corpus[0].path.parent)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    told = at_every_door(corpus[0].path.parent, tmp_path)
     assert len(corpus) > 110
     for one in corpus:
-        for door, said in answer["told"][one.path.stem].items():
+        for door, said in told[one.path.stem].items():
             if door == "opened" and one.loads and said == "taken":
                 continue
             assert said[:2] in ("2 ", "4 ") and "a-1.0.0.tgz" in said and one.says in said, (one.name, door, said)
-    assert list(tmp_path.iterdir()) == []
-    assert answer["kib"] <= MOST_MIB * 1024, f"{answer['kib'] / 1024:.0f} MiB"
+
+
+def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_what_it_is(tmp_path: Path) -> None:
+    """helm's own packages have an extra field and a comment in their header, too."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "odd").mkdir()
+    archives = dict(hostile.odd())
+    for number, data in enumerate(archives.values()):
+        (tmp_path / f"odd/{number}.tgz").write_bytes(data)
+    told = at_every_door(tmp_path / "odd", tmp_path / "home")
+    assert [set(said.values()) for said in told.values()] == [{"taken"}] * len(archives)
+    for number, data in enumerate(archives.values()):
+        place = tmp_path / f"p/{number}"
+        published = open_repository(place.as_uri(), {}).publish(archive.opened(data))
+        assert set(left(place)) == {".lock", "a-1.0.0.tgz", "index.yaml"}
+        assert published.reference.startswith(f"{place.as_uri()}/a-1.0.0.tgz@")
+        assert "evil" not in (place / "index.yaml").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "odd", "p"]
+    header = archives["gzip header with extra, name and comment"]
+    assert gzip.decompress(header) == hostile.tar() and archive.opened(header).tar_digest == sha256(hostile.tar())
 
 
 @pytest.mark.parametrize("step", ["check", "snapshot"])
