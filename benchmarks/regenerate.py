@@ -26,6 +26,8 @@ CHARTS, VERSIONS = 60, 50
 PARTS, SAMPLE = (0.0, 0.34, 0.67, 1.0), 15
 TINY = (300, 3_000, 30_000) if os.environ.get("FULL") else (300, 3_000)
 MEMORY = 500.0
+#: Many charts with few versions each, small ones, and the seconds that these may take.
+WIDE, WIDE_SECONDS = (500, 20), 20.0
 HELM = os.environ.get("HELM", "helm")
 
 
@@ -155,10 +157,24 @@ def rows(folder: Path) -> list[Row]:
     print(f"loop, a version with an index of {told}; {place.total} versions: {loop:.0f} s (scaled)", file=sys.stderr)
     flat = per_version(folder)
     return [
+        *wide(folder),
         Row(f"15 x regenerate {place.total} versions / loop", 15 * statistics.median(first), loop, 1.0),
         Row("200 x the same again / loop", 200 * statistics.median(second), loop, 1.0),
         Row(f"peak memory / {MEMORY:.0f} MiB", memory, MEMORY, 1.0, "MiB"),
         *(Row(f"a version of {size} / of {TINY[0]}", flat[size], flat[TINY[0]], 1.3) for size in TINY[1:]),
+    ]
+
+
+def wide(folder: Path) -> list[Row]:
+    """Many charts, once: seconds and memory against what they may be."""
+    place = Place(folder / "wide", *WIDE, tiny=True)
+    began = time.perf_counter()
+    memory = place.watched().measure()
+    took = time.perf_counter() - began
+    what = f"{place.total:,} versions of {WIDE[0]} charts"
+    return [
+        Row(f"{what} / {WIDE_SECONDS:.0f} s", took, WIDE_SECONDS, 1.0),
+        Row(f"the same: peak memory / {MEMORY:.0f} MiB", memory, MEMORY, 1.0, "MiB"),
     ]
 
 
