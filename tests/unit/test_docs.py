@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -16,6 +17,8 @@ from tools import reference
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+#: What stands between two commands of a line.
+BETWEEN = ";&|()"
 
 
 def test_the_reference_is_what_the_code_says() -> None:
@@ -32,17 +35,92 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_commands_on_the_page_exist_with_their_options(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
-    for line in (line for block in blocks for line in block.splitlines()):
-        for call in re.findall(r"pipeline-steps ([a-z_]+[^;&|\"#)]*)", line):
-            words = shlex.split(call.partition(" -- ")[0])  # what follows is another program's
-            command = table.find(words[0])
-            assert command is not None and command.module, f"{line}: there is no {words[0]}"
-            if command.module == table.__name__:
-                continue
-            assert main([*words[:1], "--help"]) == 0
-            known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-            assert {word for word in words if word.startswith("--")} <= known, line
+    for script in scripts(page):
+        calls = ours(script)
+        assert len(calls) == len(re.findall(r"pipeline-steps [a-z]|-m pipeline_steps\b", script)), f"not read: {script}"
+        for name, words in calls:
+            assert unknown(name, words, capsys) == [], f"{script}: {name} {' '.join(words)}"
+
+
+@pytest.mark.parametrize(
+    "line, wrong",
+    [
+        ("pipeline-steps bake", ["bake"]),
+        ("pipeline-steps approval", ["approval"]),
+        ("pipeline-steps check --fast", ["--fast"]),
+        ("pipeline-steps check --chart=hello --fast=1", ["--fast"]),
+        ("pipeline-steps state show [--tree]", ["--tree"]),
+        ("python -m pipeline_steps.check --fast", ["--fast"]),
+        ("python3 -m pipeline_steps check --fast", ["--fast"]),
+        ("SHARD=1 .venv/bin/pipeline-steps check --fast", ["--fast"]),
+        ("pipeline-steps regenerate --charts 'charts/*' --fast", ["--fast"]),
+        ('pipeline-steps check --chart "a; b" --fast', ["--fast"]),
+        ('pipeline-steps check --config "$(pipeline-steps sandbox up --fast)"', ["--fast"]),
+        ("pipeline-steps check --config `pipeline-steps sandbox up --fast`", ["--fast"]),
+        ('pipeline-steps check; echo "$?" && cd x || (pipeline-steps list | pipeline-steps state --fast)', ["--fast"]),
+        ("pipeline-steps check --fix \\\n  --fast", ["--fast"]),
+        ("pipeline-steps record --name scan --image x -- trivy image --output y", ["--image"]),
+        ("pipeline-steps record --output x --name scan -- trivy image", ["--output"]),
+        ("pipeline-steps check --fix  # it's not --fast; pipeline-steps bake", []),
+    ],
+)
+def test_a_wrong_command_is_seen_wherever_it_stands(
+    line: str, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (script,) = lines(line)
+    assert [word for name, words in ours(script) for word in unknown(name, words, capsys)] == wrong
+
+
+def scripts(page: Path) -> list[str]:
+    """Every line of shell on a page, comments left out: its sh blocks, and what CI gives to a shell."""
+    text = page.read_text()
+    found = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in lines(block)]
+    return [*found, *re.findall(r"\bsh '([^']*)'", text), *re.findall(r'"(pipeline-steps [^"]*)"\]', text)]
+
+
+def lines(block: str) -> list[str]:
+    joined = block.replace("\\\n", " ")
+    return [line for line in re.sub(r"(^|\s)#.*", r"\1", joined, flags=re.MULTILINE).splitlines() if line.strip()]
+
+
+def ours(line: str) -> list[tuple[str, list[str]]]:
+    """(name, words after it) of each command of ours in a line of shell, those within $(…) and `…` too."""
+    if inner := re.search(r"\$\(([^()]*)\)|`([^`]*)`", line):
+        around = f"{line[: inner.start()]}_{line[inner.end() :]}"
+        return ours(around) + ours(inner[1] or inner[2])
+    tokens = shlex.shlex(line, posix=True, punctuation_chars=BETWEEN)
+    tokens.whitespace_split = True
+    tokens.commenters = ""
+    groups = [list(words) for between, words in itertools.groupby(tokens, lambda one: set(one) <= set(BETWEEN))]
+    return [call for words in groups if (call := one_of_ours(words))]
+
+
+def one_of_ours(words: list[str]) -> tuple[str, list[str]] | None:
+    """What a simple command calls, when that is `pipeline-steps` or a module of ours."""
+    program, *rest = itertools.dropwhile(re.compile(r"\w+=").match, words)
+    rest = list(itertools.takewhile(lambda word: word != "--", rest))  # what follows is another program's
+    if Path(program).name == "pipeline-steps":
+        return rest[0], rest[1:]
+    if re.fullmatch(r"python[\d.]*", Path(program).name) and rest[:1] == ["-m"]:
+        module, _, name = rest[1].partition(".")
+        if module == "pipeline_steps":
+            return (name, rest[2:]) if name else (rest[2], rest[3:])
+    return None
+
+
+def unknown(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a command of ours does not know: its name, else options."""
+    command = table.find(name)
+    if command is None or not command.module:
+        return [name]
+    known: set[str] = set()
+    if command.module != table.__name__:
+        assert main([name, "--help"]) == 0
+        options = capsys.readouterr().out.partition("\noptions:\n")[2]  # examples above it name other programs' options
+        known = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", options, re.MULTILINE))
+        assert "--help" in known
+    given = [word.strip("[]").partition("=")[0] for word in words]
+    return [word for word in given if word.startswith("--") and word not in known]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
