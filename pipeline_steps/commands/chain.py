@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 
 from pipeline_steps.core.config import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 
-
-def charts(state: State, run: str) -> list[str]:
-    """The charts that the newest selection names, else those that have records of this run."""
-    selections = state.find(step="selection")
-    if selections:
-        return [str(name) for name in selections[-1].parameters.get("charts", ())]
-    return sorted({record.subject for record in state.records() if record.run == run and record.step == "snapshot"})
+#: What a run was about: the charts → the content that its steps recorded, None when they recorded none.
+Charts = Mapping[str, str | None]
 
 
-def tell(config: Config, state: State, names: list[str], *, seconds: float, sandboxed: bool) -> None:
+def tell(config: Config, state: State, charts: Charts, *, seconds: float) -> None:
     """Print the chain of every chart as a table, where things lie, and the helm commands to copy."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False, markup=False)
-    for name in names:
-        found = rows(state, name)
+    for name, content in charts.items():
+        found = rows(state, name, content)
         if not sys.stderr.isatty():  # logs get whole lines: digests in them must be there to copy
             for what, value, time in found:
                 console.print(f"{name}  {what:<18} {value}  {time}".rstrip(), soft_wrap=True)
@@ -37,19 +33,19 @@ def tell(config: Config, state: State, names: list[str], *, seconds: float, sand
         for row in found:
             table.add_row(*row)
         console.print(table)
-    where = config.root / ".pipeline"
-    console.print(f"state: {state.path}\nJUnit: {where / 'junit'}\nlogs of failures: {where / 'failures'}")
-    for name in names:
-        for line in commands(config, state, name):
+    places = f"state: {state.path}\nJUnit: {state.folder / 'junit'}\nlogs of failures: {state.folder / 'failures'}"
+    console.print(places, soft_wrap=True)  # a path that is folded cannot be copied
+    for name, content in charts.items():
+        for line in commands(config, state, name, content):
             console.print(line, soft_wrap=True)
     console.print(f"{seconds:.1f} s in all")
 
 
-def rows(state: State, name: str) -> list[tuple[str, str, str]]:
-    """(what, value, time) for each link of the chart's chain that has a standing record."""
-    snapshots = state.find(step="snapshot", subject=name)
+def rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
+    """(what, value, time) for each link of the chain of a content, else the newest, that has a standing record."""
+    snapshots = _of(state, "snapshot", name, content)
     if not snapshots:
-        return [("snapshot", "none", "")]
+        return [*([("content", content, "")] if content else []), ("snapshot", "none", "")]
     snapshot = snapshots[-1]
     found = [("content", snapshot.content or "", "")]
     images = [record for record in state.find(step="build_image") if record.id in snapshot.uses]
@@ -66,9 +62,14 @@ def rows(state: State, name: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def commands(config: Config, state: State, name: str) -> list[str]:
+def _of(state: State, step: str, name: str, content: str | None) -> list[Record]:
+    """What passed here about the content, None: any; the evidence stores are not asked for it."""
+    return [record for record in state.find(step=step, subject=name) if content in (None, record.content)]
+
+
+def commands(config: Config, state: State, name: str, content: str | None = None) -> list[str]:
     """The helm commands that get the production chart; none when there is none, or only pages serve it to helm."""
-    for record in state.find(step="promote", subject=name)[-1:]:
+    for record in _of(state, "promote", name, content)[-1:]:
         reference = record.outputs["chart"]
         version = record.parameters.get("version", "")
         plain = " --plain-http" if _plain(config, reference) else ""

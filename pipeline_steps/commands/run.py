@@ -16,7 +16,8 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from pipeline_steps.commands import chain, table
 from pipeline_steps.commands.progress import Progress
@@ -24,6 +25,7 @@ from pipeline_steps.core import boundary, step
 from pipeline_steps.core.config import Config
 from pipeline_steps.core.errors import MachineError, NotYet, UsageError, worst
 from pipeline_steps.core.options import COMMON, Option, parse
+from pipeline_steps.core.selection import selected
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.leave import leave
 
@@ -104,6 +106,7 @@ def run(names: Sequence[str], config: Config, arguments: Namespace, words: Seque
     """
     state = step.state_of(config, arguments)
     codes: list[int] = []
+    done: list[tuple[str, list[step.Outcome]]] = []
     started = time.monotonic()
     held_back = [name for name in names if name in RELEASE] if not arguments.release and len(names) > 1 else []
     with Progress(quiet=arguments.quiet) as progress:
@@ -111,9 +114,11 @@ def run(names: Sequence[str], config: Config, arguments: Namespace, words: Seque
             if name in held_back or (worst(codes) and name != "report"):
                 continue
             state = step.state_of(config, arguments, name)  # a release believes other stores
-            codes.append(one(name, config, state, arguments, progress, sandboxed=sandboxed))
-    charts = chain.charts(state, os.environ["PIPELINE_STEPS_RUN"])
-    chain.tell(config, state, charts, seconds=time.monotonic() - started, sandboxed=sandboxed)
+            done.append((name, one(name, config, state, arguments, progress, sandboxed=sandboxed)))
+            codes.append(worst([step.code(outcome) for outcome in done[-1][1]]))
+    if not arguments.quiet:
+        seconds = time.monotonic() - started
+        chain.tell(config, state, about(done, lambda: selected(config, state, arguments)), seconds=seconds)
     if held_back and not worst(codes):
         boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(words))
     return worst(codes)
@@ -127,9 +132,9 @@ def one(
     progress: Progress,
     *,
     sandboxed: bool,
-) -> int:
-    """Run one step for all its subjects, with progress; returns its exit code."""
-    module = importlib.import_module(f"pipeline_steps.{name}")
+) -> list[step.Outcome]:
+    """Run one step for all its subjects, with progress; returns what came of each."""
+    module = step_module(name)
     given = Namespace(**vars(arguments))
     for option in step.options_of(module):
         if not hasattr(given, option.key):
@@ -148,7 +153,27 @@ def one(
             step.print_records(outcome)
     if not outcomes:
         progress.nothing()
-    return worst([step.code(outcome) for outcome in outcomes])
+    return outcomes
+
+
+def about(done: Sequence[tuple[str, Sequence[step.Outcome]]], chosen: Callable[[], Sequence[str]]) -> chain.Charts:
+    """The charts that steps were called for, with the content they recorded last.
+
+    done: (step, its outcomes). chosen: the selection, asked when steps were called only for what is made of charts.
+    """
+    of_charts = [outcomes for name, outcomes in done if step.subjects_of(step_module(name)) == "charts"]
+    if not of_charts:
+        return dict.fromkeys(chosen() if {"build_image", "report"} & {name for name, _ in done} else ())
+    found: dict[str, str | None] = {}
+    for outcome in (each for outcomes in of_charts for each in outcomes):
+        if outcome.subject != step.STORE or outcome.error is None:
+            contents = [record.content for record in outcome.records if record.content]
+            found[outcome.subject] = contents[-1] if contents else found.get(outcome.subject)
+    return found
+
+
+def step_module(name: str) -> ModuleType:
+    return importlib.import_module(f"pipeline_steps.{name}")
 
 
 def go_on(words: Sequence[str]) -> str:

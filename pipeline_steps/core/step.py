@@ -26,6 +26,8 @@ from pipeline_steps.toolbox import files, scratch
 
 Subjects = Literal["charts", "images", "none"]
 StepFunction = Callable[..., "Record | Iterable[Record]"]
+#: The subject of the outcome that says the evidence store could not be given what it lacks.
+STORE = "evidence"
 
 
 class Outcome(NamedTuple):
@@ -88,6 +90,12 @@ def options_of(module: ModuleType) -> tuple[Option, ...]:
     return tuple(getattr(module, "OPTIONS", ()))
 
 
+def subjects_of(module: ModuleType) -> Subjects:
+    """What the step in `module` is called for."""
+    subjects: Subjects = getattr(module, "SUBJECTS", "charts")
+    return subjects
+
+
 def configuration(arguments: Namespace, *, optional: bool = False) -> Config:
     """The configuration that the options name, or the nearest pipeline.yaml.
 
@@ -138,7 +146,7 @@ def shard_of(arguments: Namespace) -> tuple[int, int] | None:
 def call(function: StepFunction, config: Config, state: State, arguments: Namespace) -> list[Outcome]:
     """Call the step's function for every selected subject; every subject is tried, whatever happens to others."""
     module = sys.modules[function.__module__]
-    subjects: Subjects = getattr(module, "SUBJECTS", "charts")
+    subjects = subjects_of(module)
     accepted = function.__annotations__  # every parameter has one; inspect takes long to load
     common = ("plan", "again", "jobs", "timeout", "shard", *(["chart"] if subjects == "none" else []))
     given = {name: getattr(arguments, name) for name in common if name in accepted}
@@ -175,7 +183,7 @@ def _settled(state: State) -> list[Outcome]:
     except (Interrupted, BrokenPipeError):
         raise
     except Exception as error:
-        return [Outcome("evidence", (), False, error)]
+        return [Outcome(STORE, (), False, error)]
     return []
 
 
