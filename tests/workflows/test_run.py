@@ -1,13 +1,16 @@
-"""`pipeline-steps run` as a log sees it: real git and helm, a folder as repository."""
+"""`pipeline-steps run` as a person and as a log sees it: real git and helm, a folder as repository, a real terminal."""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.one_chart import CHART, MAP, OneChart
+from tests.support.terminal import CONTROL, Shown, on_terminal
 
 PIPELINE = """\
 charts:
@@ -17,6 +20,9 @@ channels:
   snapshot: {{charts: "file://{folder}/snapshots"}}
 """
 RUN = ("run", "check", "snapshot", "--channels", "configured")
+#: rich turns the spinner and redraws the clock by moving up and erasing the line.
+REDRAWN = "\x1b[2K"
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 @pytest.fixture
@@ -30,13 +36,84 @@ def one(tmp_path: Path) -> OneChart:
     return found
 
 
+def watched(one: OneChart, *words: str, columns: int = 100, **more: str) -> Shown:
+    command = [sys.executable, "-m", "pipeline_steps", *words]
+    return on_terminal(command, one.repo.root, {**one.environment, **more}, columns=columns)
+
+
 def charts_told(text: str) -> set[str]:
     """The charts whose chain stands at the end."""
     return set(re.findall(r"^(\w+)  (?:content|snapshot) ", text, re.MULTILINE))
 
 
-def test_quiet_says_only_errors(one: OneChart) -> None:
-    assert one.ok(*RUN, "--quiet", "--all").stderr == ""
+def test_a_log_gets_plain_lines_without_control_codes(one: OneChart) -> None:
+    done = one.ok(*RUN, "--chart", "common")
+    assert done.stdout == ""
+    assert not CONTROL.search(done.stderr), repr(done.stderr)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "check ..."
+    assert re.fullmatch(r"✓ check +\d+\.\d s  common: passed", lines[1])
+    assert lines[2] == "snapshot ..."
+    made = one.output("snapshot")
+    assert re.fullmatch(rf"✓ snapshot +\d+\.\d s  common: passed {re.escape(made)}", lines[4])
+    assert f"common  snapshot chart     {made}  " in done.stderr, "not folded: it is there to copy"
+    assert f"\nstate: {one.repo.root}/.pipeline/state.jsonl\n" in done.stderr
+    assert re.fullmatch(r"\d+\.\d s in all", lines[-1])
+
+
+def test_colours_forced_by_a_ci_change_nothing_in_a_log(one: OneChart) -> None:
+    forced = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}
+    one.environment.update(forced)
+    assert not CONTROL.search(one.ok(*RUN, "--chart", "common").stderr)
+
+
+def test_a_person_sees_what_runs_and_for_how_long(one: OneChart) -> None:
+    shown = watched(one, *RUN, "--chart", "common")
+    assert shown.code == 0, shown.text
+    assert re.search(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] check +0:00:0\d *$", shown.text, re.MULTILINE), "a spinner, the step, a clock"
+    assert re.search(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] snapshot +0:00:0\d *$", shown.text, re.MULTILINE)
+    assert REDRAWN in shown.raw, "in place, not a line each time"
+    assert "check ..." not in shown.text
+    assert re.search(r"^✓ check +\d+\.\d s  common: passed *$", shown.text, re.MULTILINE)
+
+
+def test_the_terminal_is_left_as_it_was(one: OneChart) -> None:
+    shown = watched(one, *RUN, "--chart", "common")
+    assert shown.raw.count(HIDE_CURSOR) == shown.raw.count(SHOW_CURSOR) == 1
+    assert shown.raw.index(HIDE_CURSOR) < shown.raw.index(SHOW_CURSOR)
+    after = shown.raw.partition(SHOW_CURSOR)[2]
+    assert "⠋" not in after and REDRAWN not in after, "the table stands below, and is not redrawn"
+
+
+def test_the_table_on_a_terminal_has_whole_digests_in_its_columns(one: OneChart) -> None:
+    shown = watched(one, *RUN, "--chart", "common", columns=80)
+    table = shown.raw.partition(SHOW_CURSOR)[2].replace("\r\n", "\n")
+    title, *rest = table.strip().splitlines()
+    assert CONTROL.sub("", title).rstrip() == "common"
+    assert not CONTROL.search("".join(rest)), "what is copied holds no codes"
+    assert rest[0].startswith("content         sha256:")
+    values = "".join(
+        line[16:74].strip() for line in rest[: rest.index(f"state: {one.repo.root}/.pipeline/state.jsonl")]
+    )
+    assert one.output("snapshot") in values, "folded within its column, nothing cut off"
+
+
+def test_a_failure_is_shown_on_a_terminal_and_ends_the_clock(one: OneChart) -> None:
+    one.repo.put("charts/common/templates/map.yaml", "{{ fail `no greeting` }}\n")
+    one.repo.commit()
+    shown = watched(one, *RUN, "--chart", "common")
+    assert shown.code == 8
+    assert re.search(r"^✗ check +\d+\.\d s  common: ", shown.text, re.MULTILINE)
+    assert "no greeting" in shown.text
+    assert "snapshot  " not in shown.text.partition("content")[0]
+    assert shown.raw.count(SHOW_CURSOR) == 1
+
+
+@pytest.mark.parametrize(
+    "see", [lambda one, *words: one.run(*words).stderr, lambda one, *words: watched(one, *words).raw]
+)
+def test_quiet_says_only_errors(one: OneChart, see: Callable[..., str]) -> None:
+    assert see(one, *RUN, "--quiet", "--all") == ""
 
 
 def test_the_chain_is_that_of_the_charts_of_this_run(one: OneChart) -> None:
