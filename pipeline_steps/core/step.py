@@ -169,7 +169,7 @@ def _refuse_vain(function: StepFunction, arguments: Namespace) -> None:
     """
     module, able = sys.modules[function.__module__], set(function.__annotations__)
     own = {option.key for option in options_of(module)}
-    if getattr(module, "SUBJECTS", "charts") != "none" or "charts" in able - own:
+    if subjects_of(module) != "none" or "charts" in able - own:
         able.update(("chart", "all", "since", "shard"))
     for name in ("chart", "all", "since", "shard", "timeout"):
         if name in arguments.typed and name not in able:
