@@ -56,9 +56,10 @@ def fetch(reference: str, config: Config) -> Chart:
 
     Raises UsageError, EvidenceError when it is not there or has another digest, MachineError's kinds, Temporary.
     """
-    place, mark, digest = reference.partition("@")
     if reference.startswith("oci://"):
         return _of_registry(reference, config)
+    place, mark, digest = reference.rpartition("@sha256:")  # git+ssh://git@host/… has another @
+    place, digest = (place, f"sha256:{digest}") if mark else (reference, "")
     if reference.startswith("file://"):
         path = Path(unquote(urlsplit(place).path))
         try:
@@ -67,8 +68,8 @@ def fetch(reference: str, config: Config) -> Chart:
             raise EvidenceError("the chart is not there", where=str(path))
         except OSError as error:
             raise MachineError(f"cannot be read: {error.strerror}", where=str(path)) from error
-        return _whole(tgz, place, digest if mark else "")
-    return _of_repository(place, digest if mark else "", config)
+        return _whole(tgz, place, digest)
+    return _of_repository(place, digest, config)
 
 
 def _of_registry(reference: str, config: Config) -> Chart:

@@ -166,7 +166,7 @@ def test_a_pre_release_is_one_entry_however_often_it_is_published(repository: Re
 
 
 def test_the_index_names_what_is_stored_after_a_crash_before_it(repository: Repository) -> None:
-    """Acceptance test A1 (helm/chart-releaser): uploaded, no index yet, packed again in other bytes, published again.
+    """Acceptance test A1 (rstudio/helm#9): uploaded, no index yet, packed again in other bytes, published again.
 
     In a registry the manifest is written last and a museum writes the index itself: there is nothing in between.
     """

@@ -169,7 +169,7 @@ def test_what_is_stored_otherwise_than_sent_is_not_published(hub: Github, there:
 
 
 def test_the_index_has_the_digest_of_what_is_stored(hub: Github, there: Repository) -> None:
-    """Acceptance test A1 (helm/chart-releaser): upload, crash before the index, packed again in other bytes."""
+    """Acceptance test A1 (rstudio/helm#9): upload, crash before the index, packed again in other bytes."""
     chart = packed()
     hub.fault = lambda request: "drop" if request.method == "PUT" else None
     with pytest.raises(Temporary):

@@ -85,7 +85,7 @@ def versions(folder: Path, name: str) -> list[str]:
 
 
 def test_every_tag_becomes_an_archive_and_a_second_run_changes_nothing(source: Source) -> None:
-    """A15 of the acceptance tests: unchanged sources, regenerate twice, an empty diff with all times."""
+    """Acceptance test A15 (helm/helm#4482): unchanged sources, regenerate twice, an empty diff with all times."""
     for version in ("1.0.0", "1.1.0", "1.2.0-rc.1"):
         source.release("web", version)
         source.release("my-api", version)

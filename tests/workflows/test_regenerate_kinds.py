@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,9 +22,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pipeline_steps.audits import chain
+from pipeline_steps.core.config_file import load
+from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories.directory import DirectoryRepository
+from pipeline_steps.repositories.table import open_repository
 from tests.support.chartmuseum import chartmuseum
-from tests.support.charts import packed
+from tests.support.charts import packed, signed
 from tests.support.git_server import https
 from tests.support.github import WRITE, github
 from tests.support.gits import bare
@@ -254,3 +259,50 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same(filling: Filling, tmp
     assert sum(counts.values()) == 18 and not {"failed", "differs"} & counts.keys()
     assert filling.place.archives() == whole
     assert filling.fill("--again") == {"kept": 18}
+
+
+def test_every_kind_is_copied_into_a_registry_byte_for_byte_with_provenance(filling: Filling, tmp_path: Path) -> None:
+    """What `--from chartmuseum+https://old --to oci://new` is for; a version that is withdrawn stays behind."""
+    old = DirectoryRepository((tmp_path / "old").as_uri())
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        old.publish(packed("web", version), signed(packed("web", version)))
+    filling.more = ("--from", old.url)
+    assert filling.fill()["published"] == 3
+    config = filling.folder / "pipeline.yaml"
+    hosts = config.read_text() if config.exists() else "charts: [{path: charts/*}]\n"
+    config.write_text(f"{hosts}release: {{withdrawn: [web-1.1.0]}}\n")
+    with registry(tmp_path / "registry") as running:
+        new = f"oci://{running.host}/new"
+        filling.more = ("--from", filling.place.url)
+        said = filling.ok(to=new)
+        assert "2 published" in said and "web 1.1.0 is withdrawn" in said
+        assert "2 there before" in filling.ok(to=new)
+        there = open_repository(new, {})
+        assert there.versions("web") == ["1.2.0", "1.0.0"]
+        for version in there.versions("web"):
+            found = there.find("web", version)
+            assert found and there.fetch(found) == packed("web", version).tgz
+            assert there.provenance(found) == signed(packed("web", version))
+
+
+def test_verify_fetches_a_chart_from_every_kind_by_its_file_name(
+    filling: Filling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filling.release("web", "1.0.0-rc.1")
+    filling.fill()
+    tgz = filling.place.archives()["web-1.0.0-rc.1.tgz"]
+    for name, value in filling.place.environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "pipeline.yaml").touch()
+    text = (tmp_path / "pipeline.yaml").read_text() or "charts: [{path: charts/*}]\n"
+    url = filling.place.url
+    (tmp_path / "pipeline.yaml").write_text(f"{text}channels: {{production: {{charts: '{url}'}}}}\n")
+    config = load((), environ=os.environ, start=tmp_path)
+    place = f"{url}/web:1.0.0-rc.1" if url.startswith("oci:") else f"{url}/web-1.0.0-rc.1.tgz"
+    found = chain.fetch(place, config)
+    assert found.archive.tgz == tgz and found.reference.startswith(place)
+    assert chain.fetch(found.reference, config) == found
+    with pytest.raises(EvidenceError, match=r"digest|leads to"):
+        chain.fetch(f"{place}@sha256:{'0' * 64}", config)
+    with pytest.raises(EvidenceError, match="the chart is not there"):
+        chain.fetch(place.replace("rc.1", "rc.2"), config)

@@ -175,7 +175,7 @@ def test_dirty_content_that_is_committed_later_is_not_what_a_release_is_made_of(
 
 
 def test_a_production_version_with_other_content_is_never_replaced(line: Line) -> None:
-    """Acceptance test A7: `helm push`, `werf bundle publish` and Kargo's oci-push put theirs in its place."""
+    """Acceptance test A7 (goharbor/harbor#13146): `helm push` and others put theirs in its place."""
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     line.ok("promote", "--chart", "common")
@@ -216,6 +216,18 @@ def test_a_production_image_with_another_digest_is_never_replaced(line: Line) ->
         line.refused(5, f"theirs {theirs}, ours {built}", "promote", "--chart", "common")
         there = api.head(*target)
         assert there is not None and there.digest == theirs
+
+
+def test_a_withdrawn_version_is_neither_tagged_nor_promoted(line: Line) -> None:
+    line.tested()
+    pipeline = PIPELINE.format(folder=line.folder, more="")
+    line.repo.put("pipeline.yaml", f"{pipeline}release: {{withdrawn: [common-1.0.0]}}\n")
+    line.repo.commit()
+    line.refused(5, "common 1.0.0 is withdrawn", "tag_release", "--local", "--chart", "common")
+    assert line.repo.git("tag") == ""
+    line.repo.git("tag", "common-1.0.0")
+    line.refused(5, "common 1.0.0 is withdrawn", "promote", "--tag", "common-1.0.0")
+    assert not list((line.folder / "charts").iterdir())
 
 
 def test_a_release_that_was_cancelled_does_not_keep_the_next_one_back(line: Line) -> None:

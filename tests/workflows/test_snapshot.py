@@ -170,7 +170,7 @@ def test_another_checkout_makes_the_same_bytes(line: Line) -> None:
 
 
 def test_every_machine_makes_the_same_tar_and_the_same_manifest(line: Line) -> None:
-    """Acceptance tests A8 and A9, in which helm fails: other time zone, umask, clone and helm, the same digests."""
+    """Acceptance tests A8 (helm/helm#31439), A9 (periareon/rules_helm#259): other time zone, umask, clone and helm."""
     line.built()
     first = open_repository(line.oci, {}).find("hello", number_of(line.snapshot()))
     assert first is not None
