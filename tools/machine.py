@@ -33,6 +33,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def agreed(question: str) -> bool:
+    """Ask the person at the terminal. Return alone means yes; the end of input (Ctrl-D) is no answer: it means no."""
+    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return bool(answer) and answer.strip().lower() in ("", "y", "yes")
+
+
 def ends_with_exit_code(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a command line and leave with its code; refusals are one line on stderr, never a traceback."""
     try:

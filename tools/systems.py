@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from tools.engine import engine
 from tools.kubernetes import build, node
-from tools.machine import Cannot, cache, find_program, say
+from tools.machine import Cannot, agreed, cache, find_program, say
 from tools.programs import debian, programs
 
 ENGINE_PROGRAMS = ("buildx", "buildkitd")
@@ -149,10 +150,5 @@ def path_with(*folders: Path) -> str:
 
 def confirm(what: str, *, yes: bool) -> None:
     """Ask on a terminal; without one, or with `yes`, go on. Raises Cannot when the answer is no."""
-    import sys
-
-    if yes or not sys.stdin.isatty():
-        return
-    print(f"{what} [Y/n] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
+    if sys.stdin.isatty() and not yes and not agreed(what):
         raise Cannot("not confirmed: nothing was installed")

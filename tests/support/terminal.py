@@ -29,7 +29,7 @@ class Shown(NamedTuple):
     @property
     def text(self) -> str:
         """What was shown, a line redrawn in place being as many lines."""
-        return CONTROL.sub("", self.raw.replace("\r", "\n"))
+        return CONTROL.sub("", self.raw.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def on_terminal(
@@ -41,7 +41,7 @@ def on_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         command, cwd=cwd, env={"TERM": "xterm-256color", **environment}, stdin=theirs, stdout=theirs, stderr=theirs,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C reaches it
     )  # fmt: skip
     os.close(theirs)
     read = bytearray()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.terminal import on_terminal
 from tools.machine import Cannot
 from tools.programs import gobuild, programs, wheels
 
@@ -155,3 +156,18 @@ def test_without_root_the_line_to_run_is_printed() -> None:
         "packages are missing and this is not root. Run:\n"
         "  sudo apt-get install --yes --no-install-recommends no-such-package-anywhere 7\n"
     )
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\x04"], ids=["n", "Ctrl-D"])
+def test_who_does_not_want_packages_gets_the_line_to_run(answer: str) -> None:
+    code = (
+        "import sys; sys.argv[0] = 'demo.py'\n"
+        "from tools.programs import debian; from tools.machine import ends_with_exit_code\n"
+        "debian.PACKAGES['wish'] = {'no-such-package-anywhere': 'to see what is said'}\n"
+        "ends_with_exit_code(lambda _: debian.install(['wish'], yes=False) or 0)\n"
+    )
+    shown = on_terminal([sys.executable, "-c", code], ROOT, os.environ, answer=answer)
+    assert shown.code == 7
+    assert "no-such-package-anywhere     to see what is said" in shown.text.partition("Install them now? [Y/n]")[0]
+    line = "apt-get install --yes --no-install-recommends no-such-package-anywhere"
+    assert shown.text.rstrip().endswith(f"demo.py: packages are missing. Run:\n  {line}")

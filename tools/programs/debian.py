@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.machine import Cannot, Misuse, find_program, locked, say
+from tools.machine import Cannot, Misuse, agreed, find_program, locked, say
 
 #: purpose -> package -> why it is needed
 PACKAGES: dict[str, dict[str, str]] = {
@@ -93,10 +93,8 @@ def install(purposes: list[str], *, yes: bool) -> None:
     line = f"apt-get install --yes --no-install-recommends {' '.join(needed)}"
     if os.geteuid() != 0:
         raise Cannot(f"packages are missing and this is not root. Run:\n  sudo {line}")
-    if sys.stdin.isatty() and not yes:
-        print("Install them now? [Y/n] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
-            raise Cannot(f"packages are missing. Run:\n  {line}")
+    if sys.stdin.isatty() and not yes and not agreed("Install them now?"):
+        raise Cannot(f"packages are missing. Run:\n  {line}")
     with locked(Path("/run/pipeline-steps/apt.lock"), "apt-get"), services_held_back():
         apt_get(line.split()[1:])
 
