@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.gits import bare
 from tests.support.one_chart import CHART, MAP, OneChart
 from tests.support.terminal import CONTROL, Shown, on_terminal
 
@@ -18,6 +19,7 @@ charts:
     tests: {{none: "a library, tested through its dependents"}}
 channels:
   snapshot: {{charts: "file://{folder}/snapshots"}}
+  production: {{charts: "file://{folder}/charts"}}
 """
 RUN = ("run", "check", "snapshot", "--channels", "configured")
 #: rich turns the spinner and redraws the clock by moving up and erasing the line.
@@ -28,7 +30,8 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 @pytest.fixture
 def one(tmp_path: Path) -> OneChart:
     """A checkout with the charts common and other."""
-    (tmp_path / "snapshots").mkdir()
+    for place in ("snapshots", "charts"):
+        (tmp_path / place).mkdir()
     found = OneChart(tmp_path, PIPELINE.format(folder=tmp_path), {})
     found.repo.put("charts/other/Chart.yaml", CHART.replace("common", "other"))
     found.repo.put("charts/other/templates/map.yaml", MAP)
@@ -139,3 +142,21 @@ def test_things_lie_beside_the_state_file_that_was_named(one: OneChart) -> None:
     folder = one.repo.root / "elsewhere"
     assert f"\nJUnit: {folder}/junit\nlogs of failures: {folder}/failures\n" in done.stderr
     assert list((folder / "junit").glob("check-common-*.xml"))
+
+
+def test_a_release_ends_with_its_tag_its_chart_and_what_to_type(one: OneChart) -> None:
+    one.repo.git("remote", "add", "origin", str(bare(one.folder / "origin.git")))
+    one.repo.git("push", "-q", "--set-upstream", "origin", "main")
+    release = ("run", "private", "--channels", "configured", "--chart", "common")
+    tag, published = f"common-1.0.0@{one.repo.git('rev-parse', 'HEAD')}", one.folder / "charts/common-1.0.0.tgz"
+    for time in ("first", "already done"):
+        said = one.ok(*release, "--release").stderr
+        assert re.search(rf"^common  tag +{tag}  \d+\.\d s$", said, re.MULTILINE), (time, said)
+        assert re.search(rf"^common  production chart +{published.as_uri()}@sha256:\w{{64}}$", said, re.MULTILINE)
+        assert re.search(r"^common  test +passed  ", said, re.MULTILINE)
+        assert f"\nhelm install common {published}\n" in said
+    one.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    one.repo.commit()
+    said = one.ok(*release).stderr
+    assert "helm install" not in said and "production" not in said, "of the release before"
+    assert said.endswith(f"go on with: pipeline-steps {' '.join(release)} --release\n")
