@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.core.config import Config
 from pipeline_steps.state.record import Record
@@ -80,7 +82,7 @@ def commands(config: Config, state: State, name: str, content: str | None = None
                 f"helm install {name} {chart} --version {version}{plain}",
             ]
         if reference.startswith("file://"):
-            return [f"helm install {name} {reference.partition('@')[0].removeprefix('file://')}"]
+            return [shlex.join(["helm", "install", name, unquote(urlsplit(reference.partition("@")[0]).path)])]
     return []
 
 

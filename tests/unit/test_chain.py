@@ -115,7 +115,10 @@ def test_an_older_content_that_is_released_now_is_the_one_that_is_shown(
                 "helm install hello oci://other.example.com/charts/hello --version 1.4.1+b2",
             ],
         ),
-        (f"file:///srv/charts/hello-1.4.1+b2.tgz@{digest('p')}", ["helm install hello /srv/charts/hello-1.4.1+b2.tgz"]),
+        (
+            f"{Path('/srv/a @2/hello-1.4.1+b2.tgz').as_uri()}@{digest('p')}",
+            ["helm install hello '/srv/a @2/hello-1.4.1+b2.tgz'"],
+        ),
         (f"pages+https://git.example.com/charts.git#hello-1.4.1.tgz@{digest('p')}", []),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ charts:
     tests: {{none: "a library, tested through its dependents"}}
 channels:
   snapshot: {{charts: "file://{folder}/snapshots"}}
-  production: {{charts: "file://{folder}/charts"}}
+  production: {{charts: "file://{folder}/a team@2"}}
 """
 RUN = ("run", "check", "snapshot", "--channels", "configured")
 #: rich turns the spinner and redraws the clock by moving up and erasing the line.
@@ -30,7 +31,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 @pytest.fixture
 def one(tmp_path: Path) -> OneChart:
     """A checkout with the charts common and other."""
-    for place in ("snapshots", "charts"):
+    for place in ("snapshots", "a team@2"):
         (tmp_path / place).mkdir()
     found = OneChart(tmp_path, PIPELINE.format(folder=tmp_path), {})
     found.repo.put("charts/other/Chart.yaml", CHART.replace("common", "other"))
@@ -148,13 +149,16 @@ def test_a_release_ends_with_its_tag_its_chart_and_what_to_type(one: OneChart) -
     one.repo.git("remote", "add", "origin", str(bare(one.folder / "origin.git")))
     one.repo.git("push", "-q", "--set-upstream", "origin", "main")
     release = ("run", "private", "--channels", "configured", "--chart", "common")
-    tag, published = f"common-1.0.0@{one.repo.git('rev-parse', 'HEAD')}", one.folder / "charts/common-1.0.0.tgz"
+    tag, published = f"common-1.0.0@{one.repo.git('rev-parse', 'HEAD')}", one.folder / "a team@2/common-1.0.0.tgz"
     for time in ("first", "already done"):
         said = one.ok(*release, "--release").stderr
         assert re.search(rf"^common  tag +{tag}  \d+\.\d s$", said, re.MULTILINE), (time, said)
         assert re.search(rf"^common  production chart +{published.as_uri()}@sha256:\w{{64}}$", said, re.MULTILINE)
         assert re.search(r"^common  test +passed  ", said, re.MULTILINE)
-        assert f"\nhelm install common {published}\n" in said
+        (install,) = re.findall(r"^helm install .+$", said, re.MULTILINE)
+        typed = ["sh", "-c", install.replace("helm install", "helm template")]  # the same chart, without a cluster
+        rendered = subprocess.run(typed, env=one.environment, cwd="/", capture_output=True, text=True)
+        assert "greeting: hello" in rendered.stdout, rendered.stderr
     one.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     one.repo.commit()
     said = one.ok(*release).stderr
