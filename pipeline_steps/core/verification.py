@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from pipeline_steps.core.errors import EvidenceError, PipelineError
 from pipeline_steps.oci.hosts import Host
@@ -60,7 +61,7 @@ def _name(record: Record) -> str:
 def _output(value: str, what: str, hosts: Mapping[str, Host]) -> Finding:
     reference, _, digest = value.rpartition("@")
     if reference.startswith("file://"):
-        return _file(Path(reference.removeprefix("file://")), digest, what)
+        return _file(Path(unquote(reference.removeprefix("file://"))), digest, what)
     from pipeline_steps.oci.reference import Reference
     from pipeline_steps.oci.registry import connect
 

@@ -159,6 +159,8 @@ def test_a_release_ends_with_its_tag_its_chart_and_what_to_type(one: OneChart) -
         typed = ["sh", "-c", install.replace("helm install", "helm template")]  # the same chart, without a cluster
         rendered = subprocess.run(typed, env=one.environment, cwd="/", capture_output=True, text=True)
         assert "greeting: hello" in rendered.stdout, rendered.stderr
+        verified = one.ok("state", "verify")
+        assert "gone" not in verified.stdout + verified.stderr
     one.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     one.repo.commit()
     said = one.ok(*release).stderr
