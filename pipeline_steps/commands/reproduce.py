@@ -18,6 +18,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from pipeline_steps.core import boundary, step
 from pipeline_steps.core.checkout import opened
@@ -82,7 +83,7 @@ def _state(config: Config, given: str | None, what: str) -> Iterator[State]:
             _fetch(given, folder / FILE, config)
             yield State(folder / FILE)
         return
-    path = Path.cwd() / given.removeprefix("file://")
+    path = Path.cwd() / (unquote(given.removeprefix("file://")) if given.startswith("file://") else given)
     if path.is_dir() and any(path.glob("state*.jsonl")):
         yield State(path / FILE)
         return

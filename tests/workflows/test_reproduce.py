@@ -115,10 +115,10 @@ def test_what_was_made_at_an_earlier_revision_is_made_again_byte_for_byte(made: 
 def test_an_id_is_enough_and_the_state_may_come_from_elsewhere(made: Line, tmp_path: Path) -> None:
     state = made.repo.root / ".pipeline/state.jsonl"
     short = made.records("snapshot")[-1]["id"][7:19]
-    away = tmp_path / "downloads"
+    away = tmp_path / "down loads@2"
     away.mkdir()
     (away / "state.jsonl").write_bytes(state.read_bytes())
-    for given in (away, away / "state.jsonl"):
+    for given in (away, away / "state.jsonl", away.as_uri()):
         assert "equal: tar " in made.ok("reproduce", short, "--state", str(given))
     with served(away) as url:
         assert "equal: tar " in made.ok("reproduce", short, "--state", f"{url}/state.jsonl")
