@@ -56,10 +56,11 @@ def fetch(reference: str, config: Config) -> Chart:
 
     Raises UsageError, EvidenceError when it is not there or has another digest, MachineError's kinds, Temporary.
     """
+    place, _, digest = reference.rpartition("@")
+    if not digest.startswith("sha256:"):  # what is before an @ may be an account, as in git+ssh://git@host
+        place, digest = reference, ""
     if reference.startswith("oci://"):
         return _of_registry(reference, config)
-    place, mark, digest = reference.rpartition("@sha256:")  # git+ssh://git@host/… has another @
-    place, digest = (place, f"sha256:{digest}") if mark else (reference, "")
     if reference.startswith("file://"):
         path = Path(unquote(urlsplit(place).path))
         try:
@@ -90,30 +91,34 @@ def _of_registry(reference: str, config: Config) -> Chart:
 
 
 def _of_repository(place: str, digest: str, config: Config) -> Chart:
-    """A chart of a configured repository of another kind: its URL, then a file name."""
+    """A chart of a configured repository of another kind: its URL, as written or as it calls itself, then a file."""
     channels = config.channels
     urls = [*several(channels.production.charts), *several(channels.snapshot.charts)]
-    url = max((one for one in urls if place.startswith(f"{one.rstrip('/')}/")), key=len, default=None)
-    if url is None:
+    known = [(one, open_repository(one, config.hosts)) for one in urls]
+    starts = {f"{name.rstrip('/')}/": repository for url, repository in known for name in (url, repository.url)}
+    start = max((one for one in starts if place.startswith(one)), key=len, default=None)
+    if start is None:
         raise UsageError("not the reference of a chart in a repository of pipeline.yaml", where=place, advice=ADVICE)
-    repository = open_repository(url, config.hosts)
-    for name, version in _readings(place.rpartition("/")[2]):
+    repository = starts[start]
+    for name, version in _readings(place):
         published = repository.find(name, version)
         if published is not None:
             return _whole(repository.fetch(published), place, digest)
     raise EvidenceError("the chart is not there", where=place)
 
 
-def _readings(file: str) -> Iterator[tuple[str, str]]:
-    """Names and versions that a file name can stand for.
+def _readings(place: str) -> Iterator[tuple[str, str]]:
+    """Names and versions that a file can stand for, by its name, else by its folder's: a release's tag, where GitHub
+    stores another letter for + in the file's name.
 
-    >>> list(_readings("my-chart-1.0.0-rc.1.tgz"))
-    [('my-chart', '1.0.0-rc.1')]
+    >>> list(_readings("my-chart-1.0.0-rc.1.tgz")), list(_readings("web-1.0.0%2Bb.1/web-1.0.0.b.1.tgz"))
+    ([('my-chart', '1.0.0-rc.1')], [('web', '1.0.0+b.1')])
     """
-    stem = file.removesuffix(".tgz")
-    for dash in re.finditer("-", stem):
-        if parse(stem[dash.end() :]):
-            yield stem[: dash.start()], stem[dash.end() :]
+    *_, folder, file = ("", *place.split("/"))
+    for stem in (unquote(file).removesuffix(".tgz"), unquote(folder)):
+        for dash in re.finditer("-", stem):
+            if parse(stem[dash.end() :]):
+                yield stem[: dash.start()], stem[dash.end() :]
 
 
 def _whole(tgz: bytes, place: str, digest: str) -> Chart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,13 +16,16 @@ from pipeline_steps.audits import chain
 from pipeline_steps.charts import archive
 from pipeline_steps.charts.derive import derive
 from pipeline_steps.core.config import Config
+from pipeline_steps.core.config_file import load
 from pipeline_steps.core.errors import EvidenceError, UsageError
 from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.record import encode
 from pipeline_steps.state.state import State
-from tests.support.charts import files
+from tests.support.charts import files, packed
 from tests.support.records import Story
 from tests.support.registries import registry
+from tests.workflows.test_regenerate import served
+from tests.workflows.test_regenerate_kinds import KINDS, Place
 from tests.workflows.test_release import Line
 
 NONE = Config(charts=(), root=Path("/"))
@@ -175,6 +179,52 @@ def test_a_chart_in_a_registry_is_found_by_tag_and_by_digest(released: Line, hos
             chain.fetch(wrong, NONE)
     with pytest.raises(UsageError):
         chain.fetch(f"oci://{host}/charts/common", NONE)
+
+
+@contextlib.contextmanager
+def web(folder: Path) -> Iterator[Place]:
+    """A folder behind a web server, which is only read."""
+    (folder / "served").mkdir()
+    with served(folder / "served") as url:
+        yield Place(url, dict, dict)
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind != "oci"), "https"])
+def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
+    released: Line, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the reference that publishing gives it, and by the repository's URL with a file name."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(released.repo.config))
+    made = archive.opened((released.folder / "charts/common-1.0.0.tgz").read_bytes())
+    odd = packed("my-chart", "1.0.0-rc.1+b.2")
+    with {**KINDS, "https": web}[kind](tmp_path) as place:
+        for name, value in place.environment.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "channel.yaml").write_text(f"channels: {{production: {{charts: '{place.url}'}}}}\n")
+        (tmp_path / "hosts.yaml").write_text(place.config or "{}\n")
+        overlays = [released.repo.root / "pipeline.yaml", tmp_path / "hosts.yaml", tmp_path / "channel.yaml"]
+        config = load(overlays, environ=place.environment, start=released.repo.root)
+        folder = (tmp_path / "served").as_uri()
+        for one in (made, odd):
+            open_repository(folder if kind == "https" else place.url, config.hosts).publish(one)
+        repository = open_repository(place.url, config.hosts)
+        found, other = repository.find("common", "1.0.0"), repository.find(odd.name, odd.version)
+        assert found is not None and other is not None
+        words = [word for overlay in overlays for word in ("--config", str(overlay))]
+        for reference in (found.reference, found.reference.rpartition("@")[0], f"{place.url}/common-1.0.0.tgz"):
+            done = released.ok("verify", reference, *words, **place.environment)
+            assert "recorded this tar" in done.stdout
+            assert all(line.startswith("holds ") for line in done.stdout.splitlines())
+        assert chain.fetch(other.reference, config).archive.tgz == odd.tgz
+        for wrong in (f"{found.reference[:-64]}{'0' * 64}", f"{place.url}/common-1.0.1.tgz", f"{place.url}/common.tgz"):
+            with pytest.raises(EvidenceError):
+                chain.fetch(wrong, config)
+
+
+def test_an_account_in_the_url_of_a_repository_is_no_digest() -> None:
+    elsewhere = "git+ssh://git@git.example.com/pages.git#gh-pages/common-1.0.0.tgz@sha256:0"
+    with pytest.raises(UsageError, match=r"git\+ssh://git@git\.example\.com/pages\.git#gh-pages/common-1\.0\.0\.tgz: "):
+        chain.fetch(elsewhere, NONE)
 
 
 @pytest.mark.parametrize(
