@@ -35,6 +35,10 @@ BLOB_CAP = 32 * 2**20
 LAYER_CAP = 64 * 2**30
 #: Seconds one read may take when a registry assembles an upload of gigabytes.
 TIMEOUT = 120.0
+#: Bytes of an error's body that are understood: three of them can make a value that takes a hundred.
+_WORDS = 64 * 1024
+#: Names in a list, and pages of it, that are read: both are as many as the registry likes.
+_MOST_NAMES, _MOST_PAGES = 500_000, 10_000
 _ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 _MISSING_BLOBS = frozenset({"DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 _NEXT = regex(r'<([^>]*)>\s*;[^,]*rel="?next"?')
@@ -43,7 +47,7 @@ _NEXT = regex(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 def codes(body: bytes) -> set[str]:
     """The error codes in a registry's answer."""
     with contextlib.suppress(ValueError, AttributeError, TypeError):
-        return {str(error.get("code")) for error in json.loads(body)["errors"]}
+        return {str(error.get("code")) for error in json.loads(body[:_WORDS])["errors"]}
     return set()
 
 
@@ -54,7 +58,7 @@ def explain(body: bytes) -> str:
     'DENIED: not yours'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        errors = json.loads(body)["errors"]
+        errors = json.loads(body[:_WORDS])["errors"]
         return "; ".join(f"{error['code']}: {error.get('message') or error.get('detail')}" for error in errors)[:500]
     return http.excerpt(body)
 
@@ -282,7 +286,10 @@ class Registry:
                 return found
             if answer.status != 200:
                 raise http.refusal(answer, explain)
-            found.extend(answer.json().get(key) or [])
+            if len(found) + answer.body.count(b",") > _MOST_NAMES or len(seen) > _MOST_PAGES:
+                what = f"more than {_MOST_NAMES} {key} or {_MOST_PAGES} pages of them are not read"
+                raise MachineError(what, where=http.shown(url))
+            found.extend(_names(answer, key))
             following = _NEXT.search(answer.headers.get("link", ""))
             if not following:
                 return found
@@ -336,6 +343,15 @@ class Registry:
         if answer.status in (401, 403) and method != "POST":
             raise http.refusal(answer, explain)
         return answer
+
+
+def _names(answer: http.Response, key: str) -> list[str]:
+    """What one page of a list says under `key`. Raises MachineError."""
+    page = answer.json()
+    names = (page.get(key) or []) if isinstance(page, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise MachineError(f"the answer is no list of {key}", where=http.shown(answer.url))
+    return names
 
 
 def _pull(path: str) -> tuple[str, ...]:

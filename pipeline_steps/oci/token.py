@@ -19,6 +19,8 @@ from pipeline_steps.toolbox.regex import regex
 
 _PARAMETER = regex(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 CLIENT = "pipeline-steps"
+#: Bytes of a token server's answer.
+CAP = 2**20
 
 
 class Challenge(NamedTuple):
@@ -94,12 +96,12 @@ class Authorizer:
             form = [*fields[:1], ("scope", scopes), ("client_id", CLIENT), ("grant_type", "refresh_token")]
             data = urlencode([*form, ("refresh_token", login.identity_token)]).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = self._client.request("POST", realm, headers=headers, body=data, idempotent=True)
+            answer = self._client.request("POST", realm, headers=headers, body=data, cap=CAP, idempotent=True)
         else:
             joint = "&" if "?" in realm else "?"
             headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
             url = f"{realm}{joint}{urlencode([*fields, ('client_id', CLIENT)])}"
-            answer = self._client.request("GET", url, headers=headers)
+            answer = self._client.request("GET", url, headers=headers, cap=CAP)
         if answer.status in (400, 401, 403):
             who = login.username or "the identity token" if login else "an anonymous visitor"
             raise AccessRefused(

@@ -59,6 +59,8 @@ SCHEME = "chartmuseum+"
 _PROV = ".prov"
 #: Lists and objects of an answer: each takes memory, and three bytes can make one.
 _MOST = 500_000
+#: Bytes of an error's body that are understood.
+_WORDS = 64 * 1024
 #: Seconds between two looks at an index that lags behind.
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -366,7 +368,7 @@ def _absent(answer: http.Response) -> bool:
 def _words(answer: http.Response) -> str:
     """The error in a JSON body, "" when there is none."""
     try:
-        found = json.loads(answer.body)
+        found = json.loads(answer.body[:_WORDS])
     except (ValueError, RecursionError):
         return ""
     words = found.get("error") if isinstance(found, dict) else None

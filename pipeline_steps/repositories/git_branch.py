@@ -30,6 +30,10 @@ _TIP = "refs/tip"
 #: Not origin: this account's configuration may have something to say about that.
 _REMOTE = "pages"
 _FETCH = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none")
+#: Bytes of the names of all files, with their ids: a dozen folders that hold each other ten times name 10^10 files.
+LISTING = 16 * 2**20
+#: Bytes of a file that git takes into its memory when it unpacks what a server sent; more than an archive may have.
+_IN_MEMORY = 32 * 2**20
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
 #: What git says, as the client or the server, of a push that came second.
@@ -82,7 +86,8 @@ class GitBranch:
 
     def _config(self) -> str:
         """Settings of the scratch repository: they win over this account's."""
-        lines = ["[core]", "hooksPath = /dev/null", "fsync = none", "[gc]", "auto = 0", "[maintenance]", "auto = false"]
+        lines = ["[core]", "hooksPath = /dev/null", "fsync = none", f"bigFileThreshold = {_IN_MEMORY}"]
+        lines += ["[gc]", "auto = 0", "[maintenance]", "auto = false"]
         lines += [f'[remote "{_REMOTE}"]', f"url = {_quoted(self.remote)}"]
         origin = _quoted("{0.scheme}://{0.netloc}".format(urlsplit(self.remote)))
         if self._ca_file:
@@ -96,9 +101,11 @@ class GitBranch:
         login = {"LOGIN_USERNAME": self._login.username, "LOGIN_PASSWORD": self._login.password} if self._login else {}
         return {"GIT_DIR": str(self._root), **login}
 
-    def _call(self, *arguments: str, stdin: bytes | None = None, remote: bool = False) -> process.Completed:
+    def _call(
+        self, *arguments: str, stdin: bytes | None = None, remote: bool = False, most: int | None = None
+    ) -> process.Completed:
         try:
-            return program.call(self._root, *arguments, stdin=stdin, env=self._environment, remote=remote)
+            return program.call(self._root, *arguments, stdin=stdin, env=self._environment, remote=remote, most=most)
         except Temporary as error:
             raise TryAgain(error.what, where=self.where) from error
 
@@ -129,8 +136,12 @@ class GitBranch:
             return self._last
 
     def _files(self, commit: str) -> dict[str, str]:
-        listed = program.texts(self._output("ls-tree", "-r", "-z", "--full-tree", commit))
-        split = (line.partition("\t") for line in listed)
+        listed = self._call("ls-tree", "-r", "-z", "--full-tree", commit, most=LISTING)
+        if len(listed.stdout) > LISTING:
+            raise EvidenceError(f"the list of its files has more than {LISTING} bytes", where=self.where)
+        if not listed.ok:
+            raise self._failure(listed)
+        split = (line.partition("\t") for line in program.texts(listed.stdout))
         return {path: facts.split(" ")[2] for facts, _, path in split if facts.split(" ")[1] == "blob"}
 
     def read(self, identity: str, cap: int) -> bytes:

@@ -36,6 +36,8 @@ BYTES = "application/octet-stream"
 TIMEOUT = 120.0
 _PAUSE = 60.0
 _NEXT = regex(r'<([^>]*)>\s*;[^,]*rel="next"')
+#: Bytes of an error's body that are understood, and pages of a list that are read: GitHub has no more than 100.
+_WORDS, _MOST_PAGES = 64 * 1024, 1000
 #: Letters a header takes: a line break would split it.
 _TOKEN = regex(r"[\x21-\x7e]+")
 
@@ -47,7 +49,7 @@ def explain(body: bytes) -> str:
     'Validation Failed (tag_name already_exists)'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        said = json.loads(body)
+        said = json.loads(body[:_WORDS])
         errors = [one if isinstance(one, str) else _words(one) for one in said.get("errors") or []]
         detail = f" ({'; '.join(errors)})" if errors else ""
         return f"{said['message']}{detail}"[:500]
@@ -188,6 +190,8 @@ class Github:
         seen: set[str] = set()
         while url not in seen:
             seen.add(url)
+            if len(seen) > _MOST_PAGES:
+                raise MachineError(f"more than {_MOST_PAGES} pages are not read", where=http.shown(url))
             answer = self.call("GET", url)
             yield from decoded(answer, list[kind])  # type: ignore[valid-type]
             following = _NEXT.search(answer.headers.get("link", ""))

@@ -62,9 +62,11 @@ class Asked(NamedTuple):
     root: Path
     begun: process.Begun
 
-    def completed(self, stdin: bytes | None = None, timeout: float = LOCAL) -> process.Completed:
+    def completed(
+        self, stdin: bytes | None = None, timeout: float = LOCAL, most: int | None = None
+    ) -> process.Completed:
         """What it left; see `call`."""
-        completed = self.begun.completed(stdin, timeout=timeout)
+        completed = self.begun.completed(stdin, timeout=timeout, most=most)
         if completed.code is None:
             raise Temporary(f"git {completed.argv[1]} took too long", where=str(self.root), advice="run again")
         if completed.code == 128 and b"dubious ownership" in completed.stderr:
@@ -119,16 +121,16 @@ def begun(root: Path, *arguments: str, feed: bool = False, env: Mapping[str, str
 
 def call(
     root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False,
-    timeout: float | None = None,
+    timeout: float | None = None, most: int | None = None,
 ) -> process.Completed:  # fmt: skip
     """Run git in `root`; a failing exit code is the caller's to judge. remote: it talks to a server.
 
-    timeout: seconds, instead of the usual ones.
+    timeout: seconds, instead of the usual ones. most: bytes of output; see `process.Begun.completed`.
 
     Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
     """
     with begun(root, *arguments, feed=stdin is not None, env=env) as asked:
-        return asked.completed(stdin, timeout or (REMOTE if remote else LOCAL))
+        return asked.completed(stdin, timeout or (REMOTE if remote else LOCAL), most)
 
 
 def output(

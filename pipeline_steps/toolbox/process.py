@@ -127,10 +127,16 @@ class Begun(NamedTuple):
     child: subprocess.Popen[bytes]
 
     def completed(
-        self, stdin: bytes | None = None, *, timeout: float | None = None, tell: Callable[[str], None] | None = None
-    ) -> Completed:
-        """Wait for its end; see `run`."""
+        self, stdin: bytes | None = None, *, timeout: float | None = None, tell: Callable[[str], None] | None = None,
+        most: int | None = None,
+    ) -> Completed:  # fmt: skip
+        """Wait for its end; see `run`.
+
+        most: bytes of output that are expected; one that prints more is not listened to any longer, and what it left
+        is more than `most`.
+        """
         listener = _Listener(self.child, tell) if tell else None
+        reader = None if most is None else _Reader(self.child, most)
         try:
             stdout, stderr = self.child.communicate(stdin, timeout=timeout)
             go_on()
@@ -139,7 +145,7 @@ class Begun(NamedTuple):
             stop(self.child)
             stdout, stderr = self.child.communicate()
             code = None
-        return Completed(self.argv, code, stdout, listener.all() if listener else stderr)
+        return Completed(self.argv, code, reader.all() if reader else stdout, listener.all() if listener else stderr)
 
 
 @contextlib.contextmanager
@@ -251,6 +257,28 @@ class _Listener:
         """Everything that was said, once the child has closed it."""
         self._thread.join()
         return b"".join(self._heard)
+
+
+class _Reader:
+    """Reads a child's standard output in a thread, in the place of `communicate`, until that is more than `most`."""
+
+    def __init__(self, child: subprocess.Popen[bytes], most: int) -> None:
+        stream, child.stdout = child.stdout, None
+        self._read = bytearray()
+
+        def read() -> None:
+            assert stream is not None, "opened as a pipe"
+            with stream:  # whoever goes on printing is ended by its closed pipe
+                while len(self._read) <= most and (block := os.read(stream.fileno(), 2**18)):
+                    self._read += block
+
+        self._thread = threading.Thread(target=read, daemon=True)
+        self._thread.start()
+
+    def all(self) -> bytes:
+        """What was read, once the child has closed it or printed too much."""
+        self._thread.join()
+        return bytes(self._read)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
