@@ -26,7 +26,7 @@ ADD = """
 import sys
 from pathlib import Path
 from pipeline_steps.charts import archive
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 path = Path(sys.argv[2])
 open_repository(sys.argv[1], {}).publish(archive.opened(path.read_bytes(), path.name))
 """

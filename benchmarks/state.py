@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Row, alone, alternately, once
-from pipeline_steps.core.attempt import attempt
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.store import Store, hexadecimal
-from pipeline_steps.evidence.table import open_store
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.state import file
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import decode, encode
 from pipeline_steps.state.state import State
 from tests.support.registries import registry

@@ -3,7 +3,7 @@
 A module directly inside this package is a step: one verb, one process, one Python function. A folder is what
 steps stand on, named after a thing of the domain. Importing the package changes nothing, with one exception:
 started as ``python -m pipeline_steps…`` the working directory leaves ``sys.path``, because it holds the
-checkout under test and a ``yaml.py`` in it must not run; and a step's start is prepared (`core.start`).
+checkout under test and a ``yaml.py`` in it must not run.
 """
 
 import sys
@@ -12,13 +12,5 @@ __version__ = "0.1.0"
 
 # Only `python -m` leaves "-m" here while packages are imported (CPython, Modules/main.c and runpy): a program
 # that imports the library as a package keeps its own path. PYTHONSAFEPATH has taken the entry off already.
-if sys.argv[:1] == ["-m"]:
-    if not getattr(sys.flags, "safe_path", False):
-        del sys.path[0]
-    # The word after -m is what runs; those behind it are the step's own.
-    _runs = sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
-    if _runs.startswith("pipeline_steps."):
-        from pipeline_steps.core import start
-
-        start.prepare(_runs.partition(".")[2])
-    del _runs
+if sys.argv[:1] == ["-m"] and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]

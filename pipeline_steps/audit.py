@@ -19,14 +19,13 @@ import logging
 
 from pipeline_steps.audits import inspection, production
 from pipeline_steps.audits.faults import by_kind
-from pipeline_steps.core import step
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.config import Config, several
-from pipeline_steps.core.errors import EvidenceError, UsageError
-from pipeline_steps.core.options import Option
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config, several
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 
 NEEDS = ("records",)
 WRITES = ("repository",)
@@ -122,4 +121,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -15,21 +15,21 @@ from __future__ import annotations
 import logging
 import os
 
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building import recipe
 from pipeline_steps.ci.build import detect
-from pipeline_steps.core import recipe, step
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import Conflict, MachineError
-from pipeline_steps.core.options import Option
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config
 from pipeline_steps.images.builder import Built
+from pipeline_steps.images.builders import builder
 from pipeline_steps.images.existing import resolve
-from pipeline_steps.images.table import builder
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import Conflict, MachineError
+from pipeline_steps.workspace.checkout import Checkout, opened
 
 NEEDS = ("engine or buildx, only where something is built",)
 WRITES = ("image",)
@@ -169,4 +169,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

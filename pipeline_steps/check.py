@@ -15,18 +15,20 @@ import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline_steps.charts.chart import Chart
+from pipeline_steps.building import locking
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
 from pipeline_steps.clusters.helm import Helm
-from pipeline_steps.core import checks, gates, locking, step
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ChartFailed
-from pipeline_steps.core.options import Option
+from pipeline_steps.config.language import Config
+from pipeline_steps.reporting import checks
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.testing import requirements
 from pipeline_steps.toolbox import clock, junit, scratch
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import ChartFailed
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
 
 NEEDS = ("helm",)
 WRITES = (".pipeline/junit",)
@@ -56,13 +58,13 @@ def check(
     if fix and locking.fix(checkout, it, plan=plan):
         checkout = Checkout(config)  # the one that was opened knows nothing of the new files
         it = checkout.chart(chart)
-    parameters = gates.check_parameters(checkout, it, config)
+    parameters = requirements.check_parameters(checkout, it, config)
     values = tuple(parameters["values"])
     if plan:
         log.info("%s: would lint and render it with %s; writes nothing outside", chart, ", ".join(values))
         return ()
     with attempt(
-        state, step="check", subject=chart, key=gates.check_key(checkout, it, config), content=it.content,
+        state, step="check", subject=chart, key=requirements.check_key(checkout, it, config), content=it.content,
         revision=checkout.revision, parameters=parameters,
     ) as trial:  # fmt: skip
         helm = Helm.find()
@@ -104,4 +106,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

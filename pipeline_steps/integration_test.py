@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import logging
 
-from pipeline_steps.charts.chart import Chart
-from pipeline_steps.core import snapshots, step, testing
-from pipeline_steps.core.checkout import opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.options import Option
+from pipeline_steps.building import snapshots
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.testing import scenario_runs, settings
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import opened
 
 NEEDS = ("helm", "cluster", "record: snapshot", "channels.snapshot.charts")
 WRITES = ("clusters: namespaces, releases", ".pipeline/junit", ".pipeline/failures")
@@ -51,19 +52,17 @@ def integration_test(
     """
     checkout = opened(config)
     it = checkout.chart(chart)
-    wanted = testing.settings(config, it, timeout=timeout, parallel=jobs)
+    wanted = settings.settings(config, it, timeout=timeout, parallel=jobs)
     snapshot = snapshots.newest(state, it)
-    keys = testing.keys(checkout, it, wanted, snapshot.consumed, cluster)
+    keys = settings.keys(checkout, it, wanted, snapshot.consumed, cluster)
     passed = {one: found for one, key in keys.items() if (found := state.verdict(key)) and found.passed and not again}
     done = {one: found for one, found in passed.items() if _stands(found, it, state, config)}
     todo = {one: key for one, key in keys.items() if one not in done}
     if plan:
         for one in todo:
-            log.info("%s: would test %s with %s %s", chart, snapshot.reference, one.name, testing.place(wanted, one))
+            log.info("%s: would test %s with %s %s", chart, snapshot.reference, one.name, settings.place(wanted, one))
         return ()
     if todo:
-        from pipeline_steps.core import scenario_runs  # who has nothing to do does not pay for clusters
-
         with scenario_runs.prepared(checkout, it, wanted, snapshot, state) as ready:
             done |= scenario_runs.run_all(ready, todo, retries=retry_infrastructure or 0)
     return tuple(done[one] for one in keys)
@@ -80,4 +79,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -18,19 +18,19 @@ from typing import Any
 import msgspec
 
 from pipeline_steps.ci.build import detect
-from pipeline_steps.core import proof as evidence
-from pipeline_steps.core import publishing, step
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config, several
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, NotYet, UsageError
-from pipeline_steps.core.moves import Move, moves_of
-from pipeline_steps.core.options import Option
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import copy, standing
+from pipeline_steps.release import derivation, publishing
+from pipeline_steps.release import proof as evidence
+from pipeline_steps.release.image_copies import Move, moves_of
 from pipeline_steps.sources.source import Tag
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
+from pipeline_steps.workspace.checkout import Checkout, opened
 
 NEEDS = ("snapshot", "integration_test", "tag_release")
 WRITES = ("chart", "tar", "image:NAME")
@@ -68,9 +68,7 @@ def promote(
     former = None if again else state.verdict(key)
     if former and former.passed and stands(former, moves, config):
         return former
-    from pipeline_steps.core import release  # who has nothing to do does not pay for it
-
-    made = release.prepare(proof, checkout, config)
+    made = derivation.prepare(proof, checkout, config)
     repositories = publishing.repositories(config, "production")
     if plan:
         for move in moves:
@@ -146,4 +144,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -21,20 +21,19 @@ from functools import partial
 from typing import Any
 
 from pipeline_steps.ci.build import detect
-from pipeline_steps.core import selection, step
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.config import Config, several
-from pipeline_steps.core.errors import ChartFailed, UsageError
-from pipeline_steps.core.options import Option
+from pipeline_steps.cli import selection, step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config, several
 from pipeline_steps.regeneration import migration, run
 from pipeline_steps.regeneration.filling import Report, Wanted
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Repository
-from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.sources.git_mirror import is_url
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import ChartFailed, UsageError
 from pipeline_steps.toolbox.http import shown
-from pipeline_steps.toolbox.leave import leave
 
 NEEDS = ("git",)
 WRITES = ("repository",)
@@ -131,4 +130,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -14,17 +14,17 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_steps.core import step, verdict, verdict_page
-from pipeline_steps.core.attempt import attempt, origin
-from pipeline_steps.core.checkout import opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import NotYet
-from pipeline_steps.core.options import Option
-from pipeline_steps.core.verdict_page import Page
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config
+from pipeline_steps.reporting import verdict, verdict_page
+from pipeline_steps.reporting.verdict_page import Page
+from pipeline_steps.state.attempt import attempt, origin
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, files, junit
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import NotYet
+from pipeline_steps.workspace.checkout import opened
 
 NEEDS = ("records",)
 WRITES = (".pipeline/report",)
@@ -107,4 +107,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -17,18 +17,21 @@ import logging
 import os
 from collections.abc import Mapping
 
+from pipeline_steps.building import consumed, image_records, packaging
 from pipeline_steps.charts import version
-from pipeline_steps.charts.chart import Chart
+from pipeline_steps.charts.derive import derive
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.ci.build import detect
-from pipeline_steps.core import consumed, image_records, packaging, publishing, step
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.options import Option
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config
+from pipeline_steps.release import publishing
+from pipeline_steps.reporting import differences
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, fingerprint, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
 
 NEEDS = ("build_image",)
 WRITES = ("chart", "tar", "image:NAME")
@@ -66,12 +69,8 @@ def snapshot(
         former = None
     if former and not diff:
         return former
-    from pipeline_steps.charts.derive import derive  # who has nothing to do does not pay for it
-
     made = derive(files, number, edits, it.path).archive
     if diff:
-        from pipeline_steps.core import differences  # who does not ask for it does not pay for helm
-
         differences.write(checkout, it, config, state, made, images)
     if former:
         return former
@@ -112,4 +111,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

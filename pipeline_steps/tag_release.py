@@ -13,18 +13,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from pipeline_steps.charts.chart import Chart
-from pipeline_steps.core import step
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ConfigurationError, Conflict, NotYet, UsageError
-from pipeline_steps.core.moves import Move, tag_of
-from pipeline_steps.core.options import Option
-from pipeline_steps.core.proof import Proof, prove
+from pipeline_steps.cli import step
+from pipeline_steps.cli.options import Option
+from pipeline_steps.config.language import Config
+from pipeline_steps.release import derivation
+from pipeline_steps.release.image_copies import Move, tag_of
+from pipeline_steps.release.proof import Proof, prove
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, NotYet, UsageError
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
 
 NEEDS = ("snapshot", "integration_test")
 WRITES = ("tag",)
@@ -58,9 +58,7 @@ def tag_release(
     former = None if again else state.verdict(key)
     if former and former.passed and there:
         return former
-    from pipeline_steps.core import release  # who has nothing to do does not pay for it
-
-    made = release.prepare(proof, checkout, config)
+    made = derivation.prepare(proof, checkout, config)
     revision = there or checkout.revision
     if plan:
         log.info("tag %s at %s %s", name, revision, "is there" if there else "would be set, replacing nothing")
@@ -109,4 +107,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

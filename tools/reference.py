@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline_steps.commands import table
-from pipeline_steps.core import errors
-from pipeline_steps.core.options import COMMON, DANGEROUS, Option
+from pipeline_steps.cli.options import COMMON, DANGEROUS, Option
+from pipeline_steps.commands import index
+from pipeline_steps.toolbox import errors
 from tools.machine import say
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/reference"
@@ -35,7 +35,7 @@ def steps() -> str:
         "`pipeline-steps NAME` is `python -m pipeline_steps.NAME`, and one Python function of the same name.\n"
         "Every step takes the [common options](#common-options).\n"
     )
-    for command in table.STEPS:
+    for command in index.STEPS:
         parts.append(f"## {command.name}\n")
         if not command.module:
             parts.append(f"Not yet: {command.purpose}.\n")
@@ -50,13 +50,13 @@ def steps() -> str:
 
 def commands() -> str:
     parts = [HEAD, "# Commands\n"]
-    for command in table.COMMANDS:
+    for command in index.COMMANDS:
         parts.append(f"## {command.name}\n")
         if not command.module:
             parts.append(f"Not yet: {command.purpose}.\n")
             continue
         module = importlib.import_module(command.module)
-        if module is table:
+        if module is index:
             parts.append("`pipeline-steps list`: every step and command with its purpose.\n")
             continue
         parts.append(described(module.__doc__))

@@ -14,19 +14,19 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import derive
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.version import from_tag, parse
-from pipeline_steps.core.config import Config, several
-from pipeline_steps.core.errors import EvidenceError, MachineError, PipelineError, UsageError
-from pipeline_steps.oci.reference import Reference
+from pipeline_steps.config.language import Config, several
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Published
-from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, UsageError
 from pipeline_steps.toolbox.files import sha256
 
 Word = Literal["holds", "missing", "changed"]

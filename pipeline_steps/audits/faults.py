@@ -15,8 +15,8 @@ from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import helm_metadata
 from pipeline_steps.charts.read import Metadata, read_metadata
-from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories.index_rows import Row
+from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.toolbox.files import sha256
 
 Kind = Literal[

@@ -18,10 +18,10 @@ from pipeline_steps.audits.faults import Facts, Finding, Fix, Refused, Seen
 from pipeline_steps.audits.records import Known, Recorded, tells
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.index_rows import Row
 from pipeline_steps.repositories.repository import Classic
+from pipeline_steps.toolbox.errors import EvidenceError
 
 #: Kinds that leave open what an entry means: nothing is done to other entries of such a chart.
 _UNCLEAR = frozenset({"unreadable entry", "duplicate version"})

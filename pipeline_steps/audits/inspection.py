@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple, cast
 
-from pipeline_steps.audits import faults, indexed, records
+from pipeline_steps.audits import faults, indexed, records, registry
 from pipeline_steps.audits.faults import Finding
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import MachineError
+from pipeline_steps.config.language import Config
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Classic, Repository
-from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import MachineError
 
 
 class Inspection(NamedTuple):
@@ -34,8 +34,6 @@ def inspect(url: str, config: Config, state: State, charts: Collection[str], job
     repository = open_repository(url, config.hosts)
     at_once = jobs or faults.AT_ONCE
     if not hasattr(repository, "rewrite"):
-        from pipeline_steps.audits import registry
-
         known = records.known(state, config, url)
         wanted = named(repository, charts)
         found = registry.findings(repository.url, wanted, known, config.release.withdrawn, config.hosts, at_once)

@@ -10,20 +10,21 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from pipeline_steps.audits import faults, inspection, records
+from pipeline_steps.audits import faults, inspection, production_forms, records
+from pipeline_steps.audits.production_page import page
 from pipeline_steps.audits.records import Recorded
 from pipeline_steps.charts import version as versions_of
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import UsageError
+from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import hexadecimal
 from pipeline_steps.repositories import index_rows
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Repository
-from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state import union
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import UsageError
 
 FORMS = ("table", "csv", "json", "html")
 FORMAT = 1
@@ -108,11 +109,7 @@ def _digests(line: Line) -> set[str]:
 
 def written(found: Sequence[Line], form: str, *, about: str) -> str:
     """A report in one of FORMS."""
-    from pipeline_steps.audits import production_forms
-
     if form == "html":
-        from pipeline_steps.audits.production_page import page
-
         return page(found, about)
     return {"table": production_forms.table, "csv": production_forms.csv, "json": production_forms.json}[form](found)
 

@@ -8,7 +8,7 @@ import json as javascript
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline_steps.state.chains import short
+from pipeline_steps.reporting.chains import short
 from pipeline_steps.toolbox.redact import redact
 
 if TYPE_CHECKING:

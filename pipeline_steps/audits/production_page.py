@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline_steps.state.page import badge, document, labelled
+from pipeline_steps.reporting.state_page import badge, document, labelled
 from pipeline_steps.toolbox.redact import redact
 
 if TYPE_CHECKING:

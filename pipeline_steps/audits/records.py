@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pipeline_steps.core import tagged
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.config.language import Config
+from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
+from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.workspace import tagged
 
 #: Steps whose outputs are charts in repositories.
 PUBLISHING = ("promote", "snapshot")
@@ -63,8 +64,6 @@ def known(state: State, config: Config, url: str, digests: Iterable[str] = ()) -
 
 def _contents(config: Config) -> list[str]:
     """The contents that the tags of the source name, if there is one here."""
-    from pipeline_steps.sources.table import open_source
-
     try:
         tags = open_source(config.root).tags("*")
     except ConfigurationError:

@@ -6,25 +6,25 @@ A registry has no index that could be rewritten, and nothing published is ever r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline_steps.audits import faults
 from pipeline_steps.audits.faults import Facts, Finding, Refused, Seen
 from pipeline_steps.audits.records import Known, tells
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.version import from_tag
-from pipeline_steps.core.errors import MachineError
 from pipeline_steps.oci import claim
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import Manifest
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.repositories.oci import CONFIG, CONTENT, PROVENANCE
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox.errors import MachineError
 
 #: Tags that signatures and other referrers have where a registry has no API for them.
-_REFERRERS = regex(r"sha256-[0-9a-f]{64}(\.\w+)?")
+_REFERRERS = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?")
 
 
 class Tagged(NamedTuple):

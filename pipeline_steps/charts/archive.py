@@ -11,11 +11,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import deflate
 import msgspec
 
 from pipeline_steps.charts import schema, tar, values
 from pipeline_steps.charts.read import Metadata, read_metadata
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
 
 #: Caps of design rule R7: bytes of the archive, and how much larger it may become (once it is worth a word).
 LARGEST = 20 * 2**20
@@ -89,8 +90,6 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
 
 def compressed(stream: bytes) -> bytes:
     """The gzip file of a tar stream, without name and time."""
-    import deflate
-
     return bytes(deflate.gzip_compress(stream, LEVEL))
 
 

@@ -10,15 +10,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pipeline_steps.charts import documents
-from pipeline_steps.charts.documents import Mapping, Node, Scalar, Sequence
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar, Sequence
 
 #: Kubernetes cuts names and labels at 63 characters, and charts cut them in advance.
 _CUT = range(50, 64)
-_HASH = regex(r"[0-9a-f]{32,128}")
-_SOURCE = regex(r"# Source: (\S.*)")
+_HASH = re.compile(r"[0-9a-f]{32,128}")
+_SOURCE = re.compile(r"# Source: (\S.*)")
 Pairs = Iterable[tuple[str, str]]
 
 
@@ -83,8 +82,8 @@ class _Comparison:
 
     def documents(self, one: Rendered, other: Rendered) -> Iterator[Difference]:
         try:
-            _, ours = documents.parse(one.text.encode(), one.template, aliases=True)
-            _, theirs = documents.parse(other.text.encode(), other.template, aliases=True)
+            _, ours = yaml_reader.parse(one.text.encode(), one.template, aliases=True)
+            _, theirs = yaml_reader.parse(other.text.encode(), other.template, aliases=True)
         except ConfigurationError as error:
             if self.alike(one.text, other.text):
                 return

@@ -12,7 +12,7 @@ from pipeline_steps.charts import archive, ranges
 from pipeline_steps.charts.archive import Files, metadata_of
 from pipeline_steps.charts.read import Dependency, Metadata, read_dependencies, read_metadata
 from pipeline_steps.charts.version import parse, strict
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 _LOCK = "run pipeline-steps check --fix and commit the lock it writes"
 _BUILD = "run helm dependency build, or helm dependency update for newer versions"

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pipeline_steps.charts import archive, documents, edit
+from pipeline_steps.charts import archive, edit
 from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.edit import Change
-from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import EvidenceError
 
 
 class Derived(NamedTuple):
@@ -51,5 +52,5 @@ def replaced(changes: Iterable[Change]) -> tuple[tuple[str, str], ...]:
 def _value(written: str) -> str:
     if written.startswith("*"):
         return ""
-    _, node = documents.parse(written.encode(), "")
-    return node.value if isinstance(node, documents.Scalar) else ""
+    _, node = yaml_reader.parse(written.encode(), "")
+    return node.value if isinstance(node, yaml_reader.Scalar) else ""

@@ -8,20 +8,20 @@ same. Whether a release may differ at all is judged in `compare`.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline_steps.charts import documents
 from pipeline_steps.charts.compare import rendered
-from pipeline_steps.charts.documents import Alias, Node
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.yaml_reader import Alias, Node
 
 _LABELS = frozenset({"helm.sh/chart", "app.kubernetes.io/version"})
-_HASH = regex(r"[0-9a-f]{32,128}")
-_IMAGE = regex(r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})")
+_HASH = re.compile(r"[0-9a-f]{32,128}")
+_IMAGE = re.compile(r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})")
 #: Nodes of one document, aliases followed; more of them are compared as text.
 _MOST = 100_000
 
@@ -61,7 +61,7 @@ def _resources(output: str, same: Mapping[str, str]) -> dict[str, str]:
 
 def _resource(template: str, text: str, same: Mapping[str, str]) -> tuple[str, str]:
     try:
-        _, node = documents.parse(text.encode(), template, aliases=True)
+        _, node = yaml_reader.parse(text.encode(), template, aliases=True)
         value = _Plain(same).of(node)
     except ConfigurationError:
         return template, text
@@ -92,10 +92,10 @@ class _Plain:
             raise ConfigurationError("a document with too many nodes")
         if isinstance(node, Alias):
             return self.of(node.target, above)
-        if isinstance(node, documents.Mapping):
+        if isinstance(node, yaml_reader.Mapping):
             kept = ((key.value, item) for key, item in node.items if not _noise(above, key.value, item))
             return {key: self.of(item, key) for key, item in kept}
-        if isinstance(node, documents.Sequence):
+        if isinstance(node, yaml_reader.Sequence):
             return [self.of(item, above) for item in node.items]
         if node is None or node.meaning == "null":
             return None
@@ -122,5 +122,5 @@ _Dumper.add_representer(_Written, lambda dumper, one: dumper.represent_scalar(f"
 def _noise(above: str, key: str, item: Node) -> bool:
     if above in ("labels", "matchLabels", "selector") and key in _LABELS:
         return True
-    hashed = isinstance(item, documents.Scalar) and _HASH.fullmatch(item.value)
+    hashed = isinstance(item, yaml_reader.Scalar) and _HASH.fullmatch(item.value)
     return above == "annotations" and "checksum" in key.lower() and bool(hashed)

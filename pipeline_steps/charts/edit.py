@@ -13,16 +13,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline_steps.charts import documents
-from pipeline_steps.charts.documents import Alias, Node, Scalar, Sequence
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
+from pipeline_steps.toolbox.yaml_reader import Alias, Node, Scalar, Sequence
 
 _BOM = b"\xef\xbb\xbf"
-_PLAIN = regex(r"[A-Za-z0-9_/][A-Za-z0-9_./@+:-]*(?<!:)")
+_PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./@+:-]*(?<!:)")
 _UNPRINTABLE = r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\ufeff]"
-_BLOCK = regex(r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)")
-_INDEX = regex(r"(?<!\\)\[(\d+)\]")
+_BLOCK = re.compile(r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)")
+_INDEX = re.compile(r"(?<!\\)\[(\d+)\]")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -65,7 +64,7 @@ def apply(
 
 def replace(data: bytes, values: Mapping[str, str], *, file: str, where: str) -> tuple[bytes, tuple[Change, ...]]:
     """One document with `values` (key → value) set, and what changed. Raises ConfigurationError."""
-    text, root = documents.parse(data, where, aliases=True)
+    text, root = yaml_reader.parse(data, where, aliases=True)
     edits: list[tuple[int, int, str]] = []
     changes: list[Change] = []
     for key, value in values.items():
@@ -94,7 +93,7 @@ def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, byt
 
 
 def _undone(data: bytes, changes: list[Change], file: str) -> bytes:
-    text, root = documents.parse(data, file, aliases=True, error=EvidenceError)
+    text, root = yaml_reader.parse(data, file, aliases=True, error=EvidenceError)
     edits: list[tuple[int, int, str]] = []
     for change in changes:
         place = _find(text, root, change.key, file, EvidenceError)
@@ -183,7 +182,7 @@ def _place(
 
 
 def _child(node: Node | None, part: str) -> Node | None:
-    if isinstance(node, documents.Mapping):
+    if isinstance(node, yaml_reader.Mapping):
         return node.get(part)
     if isinstance(node, Sequence) and part.isdigit() and int(part) < len(node.items):
         return node.items[int(part)]
@@ -193,13 +192,13 @@ def _child(node: Node | None, part: str) -> Node | None:
 def _missing(
     root: Node | None, node: Node | None, key: str, found: list[str], where: str, error: type[PipelineError]
 ) -> PipelineError:
-    merged = isinstance(node, documents.Mapping) and "<<" in node.keys
+    merged = isinstance(node, yaml_reader.Mapping) and "<<" in node.keys
     line = f":{node.line + 1}" if node is not None and found else ""
     if merged:
         advice = "it may come in by <<, which cannot be set: write the key out at this place"
     else:
         known = [path for path, _ in scalars(root)]
-        advice = documents.nearest(key, known) or "the file has no values"
+        advice = yaml_reader.nearest(key, known) or "the file has no values"
     return error(f"the key to set, {key}, does not exist", where=f"{where}{line}", advice=advice)
 
 
@@ -219,7 +218,7 @@ def _nodes(node: Node | None) -> Iterator[Node]:
     if node is None:
         return
     yield node
-    if isinstance(node, documents.Mapping):
+    if isinstance(node, yaml_reader.Mapping):
         for _, child in node.items:
             yield from _nodes(child)
     elif isinstance(node, Sequence):
@@ -229,7 +228,7 @@ def _nodes(node: Node | None) -> Iterator[Node]:
 
 def scalars(node: Node | None, prefix: str = "") -> Iterator[tuple[str, Scalar]]:
     """Every single value written in a document with its key, as `apply` takes it; aliases are not followed."""
-    if isinstance(node, documents.Mapping):
+    if isinstance(node, yaml_reader.Mapping):
         for key, child in node.items:
             part = re.sub(r"([\\.\[])", r"\\\1", key.value)
             yield from scalars(child, f"{prefix}.{part}" if prefix else part)
@@ -248,7 +247,7 @@ def _written(text: str, place: _Place, value: str) -> str:
         new = _double(value)
     elif style == "'":
         new = "'" + value.replace("'", "''") + "'"
-    elif _PLAIN.fullmatch(value) and documents.meaning(value) == "text" and not (place.flow and ":" in value):
+    elif _PLAIN.fullmatch(value) and yaml_reader.meaning(value) == "text" and not (place.flow and ":" in value):
         new = value
     else:
         new = _double(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 FILE = ".helmignore"
 

@@ -11,14 +11,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline_steps.charts import documents, ranges
+from pipeline_steps.charts import ranges
 from pipeline_steps.charts.archive import metadata_of
 from pipeline_steps.charts.dependencies import entry, lock_name, paired, remote, there, wanted
 from pipeline_steps.charts.metadata import dependency as as_helm
 from pipeline_steps.charts.metadata import go_json
 from pipeline_steps.charts.read import Dependency
 from pipeline_steps.charts.version import parse, strict
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: The versions of a dependency that its repository has, newest first.
 Versions = Callable[[Dependency], Sequence[str]]
@@ -67,7 +68,7 @@ def lacking(files: Mapping[str, bytes], versions: Versions, where: str = "") -> 
         for one, old in asked
     )
     file = lock_name(metadata, files)
-    raw = documents.plain(documents.parse(files[file.replace(".lock", ".yaml")], where)[1])["dependencies"]
+    raw = yaml_reader.plain(yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1])["dependencies"]
     return Lock(file, entries, digest(raw, entries))
 
 
@@ -114,7 +115,7 @@ def _scalar(text: str) -> str:
     >>> [_scalar(text) for text in ("1.2.3", "1.10", "*", "")]
     ['1.2.3', '"1.10"', "'*'", '""']
     """
-    if documents.meaning(text) != "text":
+    if yaml_reader.meaning(text) != "text":
         return json.dumps(text)
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./:+~^-]*(?<!:)", text)
     return text if plain else "'" + text.replace("'", "''") + "'"

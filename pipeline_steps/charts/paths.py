@@ -7,7 +7,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 
 def inside(path: str, *, base: str = "", where: str = "") -> str:
@@ -79,3 +79,8 @@ def below(paths: Sequence[str], folder: str) -> Sequence[str]:
 def holds(place: str, path: str) -> bool:
     """Whether `path` is the file `place`, or lies below the folder `place`."""
     return not place or path == place or path.startswith(f"{place}/")
+
+
+def chart_yaml(folder: str) -> str:
+    """Path of the Chart.yaml of the chart in `folder`."""
+    return f"{folder}/Chart.yaml" if folder else "Chart.yaml"

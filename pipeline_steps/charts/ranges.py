@@ -5,15 +5,15 @@ Only the question whether a version fits; nothing is resolved here, Chart.lock s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from pipeline_steps.charts.version import Version, parse
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 _PART = r"v?([0-9]+|[xX*])(?:\.([0-9]+|[xX*]))?(?:\.([0-9]+|[xX*]))?(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?"
-_CONSTRAINT = regex(rf"\s*(=|==|!=|>|<|>=|=>|<=|=<|~|~>|\^)?\s*{_PART}\s*,?")
-_HYPHEN = regex(rf"({_PART})\s+-\s+({_PART})")
+_CONSTRAINT = re.compile(rf"\s*(=|==|!=|>|<|>=|=>|<=|=<|~|~>|\^)?\s*{_PART}\s*,?")
+_HYPHEN = re.compile(rf"({_PART})\s+-\s+({_PART})")
 
 
 def is_range(text: str) -> bool:

@@ -6,21 +6,22 @@ Editing does not belong here (`edit`), nor do archives (`archive`).
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import msgspec
 
-from pipeline_steps.charts import documents, version
-from pipeline_steps.charts.documents import Mapping, Node, Scalar, Sequence
-from pipeline_steps.core.errors import ConfigurationError, PipelineError
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.charts import version
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
+from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar, Sequence
 
 #: Source: helm's own rule for chart names, pkg/lint/rules (RFC 1123 label), and design.md R7.
-NAME = regex(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 #: Source: helm, Dependency.Validate ("aliasNameFormat").
-ALIAS = regex(r"[a-zA-Z0-9_-]+")
+ALIAS = re.compile(r"[a-zA-Z0-9_-]+")
 LONGEST_NAME = 250
-_CONTROL = regex(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +71,7 @@ def read_metadata(
 
 @functools.lru_cache(maxsize=16)  # a chart that is gathered and packed is read several times in a row
 def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineError]) -> Metadata:
-    _, root = documents.parse(data, where, error=error)
+    _, root = yaml_reader.parse(data, where, error=error)
     if not isinstance(root, Mapping):
         raise error("Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2")
     reader = _Fields(root, where, strict, error)
@@ -95,7 +96,7 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
         type=kind,
         description=reader.text("description"),
         dependencies=_dependencies(root.get("dependencies"), where, strict, error),
-        fields=_without_nothing(documents.plain(root)),
+        fields=_without_nothing(yaml_reader.plain(root)),
     )
 
 
@@ -106,7 +107,7 @@ def read_dependencies(
 
     unique: refuse two of one name; locks, which have no aliases, may have them.
     """
-    _, root = documents.parse(data, where, error=error)
+    _, root = yaml_reader.parse(data, where, error=error)
     if not isinstance(root, Mapping):
         raise error("no mapping of keys", where=where, advice="run: helm dependency update")
     return _dependencies(root.get("dependencies"), where, False, error, unique=unique)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from pipeline_steps.charts.archive import metadata_of
-from pipeline_steps.charts.content import chart_yaml
-from pipeline_steps.charts.paths import inside
+from pipeline_steps.charts.paths import chart_yaml, inside
 
 Edits = dict[str, dict[str, str]]
 #: image name → values key (or Chart.appVersion) → template.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
-from pipeline_steps.core.errors import ConfigurationError, PipelineError
+from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
 #: Keywords whose value is a mapping from names to schemas.
 _NAMED = frozenset({"$defs", "definitions", "properties", "patternProperties", "dependentSchemas", "dependencies"})

@@ -11,8 +11,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, NoReturn
 
-from pipeline_steps.toolbox.regex import regex
-
 #: 1980-01-01T00:00:00Z, the earliest time that every archive format knows.
 EPOCH = 315532800
 BLOCK = 512
@@ -29,7 +27,7 @@ _KINDS = {
     "1": "a hard link", "2": "a symbolic link", "3": "a device", "4": "a device", "6": "a pipe",
     "S": "a sparse file", "L": "a GNU long name", "K": "a GNU long link", "g": "a global header",
 }  # fmt: skip
-_CONTROL = regex(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 Refuse = Callable[[str], Exception]
 

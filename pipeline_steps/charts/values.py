@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline_steps.core.errors import ConfigurationError, PipelineError
+from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
 DEEPEST = 1000
 

@@ -9,19 +9,18 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _IDENTIFIER = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
-_PATTERN = regex(
+_PATTERN = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})"
     rf"(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?"
 )
 #: Helm reads each of the three numbers into 64 bits.
 _LARGEST = 2**64 - 1
 #: Source: OCI Distribution Specification 1.1, "Pulling manifests".
-_TAG = regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 Part = Literal["major", "minor", "patch"]
 

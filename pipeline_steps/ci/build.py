@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pipeline_steps.ci import github_actions, gitlab, jenkins, terminal
 from pipeline_steps.ci.facts import Build
 
 __all__ = ["Build", "detect"]
@@ -16,17 +17,9 @@ def detect(environ: Mapping[str, str]) -> Build:
     """The build that `environ` describes. Empty variables count as not set."""
     said = {name: value for name, value in environ.items() if value}
     if said.get("GITHUB_ACTIONS") == "true":
-        from pipeline_steps.ci import github_actions
-
         return github_actions.build(said)
     if "GITLAB_CI" in environ:  # gitlab-ci-local sets it to "false"
-        from pipeline_steps.ci import gitlab
-
         return gitlab.build(said)
     if "JENKINS_URL" in said or said.get("BUILD_TAG", "").startswith("jenkins-"):
-        from pipeline_steps.ci import jenkins
-
         return jenkins.build(said)
-    from pipeline_steps.ci import terminal
-
     return terminal.build(said)

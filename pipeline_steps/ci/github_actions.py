@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_steps.ci.facts import Build
-from pipeline_steps.core.errors import MachineError
+from pipeline_steps.toolbox.errors import MachineError
 
 
 def build(environ: Mapping[str, str]) -> Build:

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 from pipeline_steps.clusters.kubernetes import Object
 from pipeline_steps.clusters.watch import statuses
-from pipeline_steps.toolbox.regex import regex
 
 Phase = Literal["install", "test"]
 
@@ -42,18 +41,20 @@ class Cause(NamedTuple):
         return f"{self.kind}: {self.words}"
 
 
-_CLUSTER_GONE = regex(
+_CLUSTER_GONE = re.compile(
     r"cluster unreachable|connection refused|connection reset|client connection lost|TLS handshake timeout"
     r"|no route to host|i/o timeout|etcdserver:|currently unable to handle the request|http2: |unexpected EOF"
     r"|failed calling webhook|the server was unable to return a response|Too Many Requests"
 )
 _PULL_WAITS = ("ImagePullBackOff", "ErrImagePull", "ImageInspectError", "ErrImageNeverPull", "InvalidImageName")
-_REGISTRY_GONE = regex(
+_REGISTRY_GONE = re.compile(
     r"i/o timeout|connection refused|connection reset|TLS handshake timeout|no route to host|server misbehaving"
     r"|toomanyrequests|Too Many Requests|\b(429|500|502|503|504)\b|unexpected EOF|context deadline exceeded"
 )
 _CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError")
-_ADMISSION = regex(r"admission webhook|violates PodSecurity|exceeded quota|is forbidden|is invalid|denied the request")
+_ADMISSION = re.compile(
+    r"admission webhook|violates PodSecurity|exceeded quota|is forbidden|is invalid|denied the request"
+)
 _PRESSURE = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from pipeline_steps.clusters.cause import Cause, Phase, Seen, classify
 from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.clusters.watch import Watcher, statuses
-from pipeline_steps.core.errors import PipelineError
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import PipelineError
 from pipeline_steps.toolbox.redact import redact
 
 #: Bytes of one log that are kept, its end.

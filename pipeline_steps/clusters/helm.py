@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import ChartFailed, MachineError, ToolMissing
 from pipeline_steps.toolbox import process, scratch
+from pipeline_steps.toolbox.errors import ChartFailed, MachineError, ToolMissing
 from pipeline_steps.toolbox.process import Completed
 
 #: Below this helm lacks what we stand on (--kube-version for lint, dry runs without a cluster).

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline_steps.core.errors import AccessRefused, ConfigurationError, MachineError
+import yaml
+
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import register
 
 ADVICE = "pipeline-steps doctor --for integration_test says more"
@@ -72,8 +74,6 @@ def load(kubeconfig: Path, context: str | None) -> Connection:
 
 
 def _document(kubeconfig: Path) -> Mapping[str, Any]:
-    import yaml
-
     try:
         text = kubeconfig.read_bytes()
     except OSError as error:

@@ -10,14 +10,18 @@ answer at all is Unreachable as long as the server never answered, and Temporary
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+import urllib3
+import urllib3.exceptions as foreign
+
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.kubeconfig import ADVICE, Connection
-from pipeline_steps.core.errors import AccessRefused, Conflict, MachineError, PipelineError, Temporary, Unreachable
 from pipeline_steps.toolbox import scratch
+from pipeline_steps.toolbox.errors import AccessRefused, Conflict, MachineError, PipelineError, Temporary, Unreachable
 
 if TYPE_CHECKING:
     import ssl
@@ -109,8 +113,6 @@ class Api:
         stream: bool = False,
         renewed: bool = False,
     ) -> BaseHTTPResponse | None:
-        import urllib3
-
         headers = {"Accept": "application/json, */*"}
         if self.connection.token:
             headers["Authorization"] = f"Bearer {self.connection.token}"
@@ -171,8 +173,6 @@ class _Translated:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        import urllib3.exceptions as foreign
-
         if not isinstance(error, foreign.HTTPError):
             return
         cause = getattr(error, "reason", None) or error
@@ -197,8 +197,6 @@ def _message(data: bytes) -> str:
 
 
 def _pool(connection: Connection) -> PoolManager:
-    import urllib3
-
     given: dict[str, Any] = {"maxsize": 16, "block": False}
     if connection.server.startswith("https:"):
         given["ssl_context"] = _trust(connection)
@@ -211,8 +209,6 @@ def _pool(connection: Connection) -> PoolManager:
 
 
 def _trust(connection: Connection) -> ssl.SSLContext:
-    import ssl
-
     try:
         context = ssl.create_default_context(cadata=connection.ca.decode() if connection.ca else None)
         if not connection.verify:

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping
 
 from pipeline_steps.clusters.kubernetes import Api
-from pipeline_steps.core.errors import Conflict, MachineError
+from pipeline_steps.toolbox.errors import Conflict, MachineError
 
 MANAGED = {"app.kubernetes.io/managed-by": "pipeline-steps"}
 PULL_SECRET = "pipeline-steps-pull"

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline_steps.clusters.kubernetes import Api, Object
-from pipeline_steps.core.errors import MachineError, PipelineError
+from pipeline_steps.toolbox.errors import MachineError, PipelineError
 
 log = logging.getLogger(__name__)
 

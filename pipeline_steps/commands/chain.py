@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import unquote, urlsplit
 
-from pipeline_steps.core.config import Config
+from pipeline_steps.auth.hosts import of
+from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 
@@ -87,8 +88,6 @@ def commands(config: Config, state: State, name: str, content: str | None = None
 
 
 def _plain(config: Config, reference: str) -> bool:
-    from pipeline_steps.oci.hosts import of
-
     return of(config.hosts, reference.removeprefix("oci://"))[1].plain_http
 
 

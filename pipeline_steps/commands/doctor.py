@@ -20,12 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from pipeline_steps.cli import boundary
+from pipeline_steps.cli.options import Option, parse
 from pipeline_steps.commands.probes import NEEDS, OF_MACHINE, OPTIONAL, PROBES
-from pipeline_steps.core import boundary
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import PipelineError, UsageError, worst
-from pipeline_steps.core.options import Option, parse
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.config.config_file import NAME, load
+from pipeline_steps.config.language import Config
+from pipeline_steps.toolbox.errors import PipelineError, UsageError, worst
 from pipeline_steps.toolbox.redact import redact
 
 OPTIONS = (
@@ -93,8 +95,6 @@ def _one(name: str, config: Config | None) -> Answer:
 def tell(answers: Sequence[Answer], *, as_json: bool) -> None:
     """One line an answer on stdout."""
     if as_json:
-        import msgspec
-
         for answer in answers:
             print(msgspec.json.encode(answer._asdict()).decode())
         return
@@ -104,8 +104,6 @@ def tell(answers: Sequence[Answer], *, as_json: bool) -> None:
 
 def _configuration(arguments: Namespace) -> Config | None:
     """The configuration, or None where there is none and none was asked for."""
-    from pipeline_steps.core.config_file import NAME, load
-
     here = Path.cwd()
     if not arguments.config and not any((folder / NAME).exists() for folder in (here, *here.parents)):
         return None
@@ -113,4 +111,4 @@ def _configuration(arguments: Namespace) -> Config | None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_steps.core import boundary
-from pipeline_steps.core.config_file import NAME
-from pipeline_steps.core.errors import Conflict, UsageError
-from pipeline_steps.core.options import Option, parse
+import yaml
+
+from pipeline_steps.cli import boundary
+from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.config.config_file import NAME
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import Conflict, UsageError
 
 OPTIONS = (
     Option("plan", "flag", "print it to stdout; write nothing"),
@@ -115,8 +116,6 @@ def grouped(root: Path, charts: Sequence[Path]) -> list[str]:
 
 def reference_keys(chart: Path) -> Iterator[str]:
     """The values keys of a chart that look like an image reference: image.repository and its neighbours."""
-    import yaml
-
     try:
         values: Any = yaml.safe_load((chart / "values.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
@@ -156,4 +155,4 @@ def _text(value: str) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

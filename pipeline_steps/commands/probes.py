@@ -11,9 +11,18 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline_steps.core.config import Config, several
-from pipeline_steps.core.errors import ConfigurationError, MachineError, ToolMissing
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.clusters import kubeconfig
+from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.clusters.kubernetes import Api
+from pipeline_steps.config.language import Config, several
+from pipeline_steps.evidence.kinds import open_store
+from pipeline_steps.oci.registry import connect
+from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.sandbox.engine import version
+from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing
 
 ABSENT = "pipeline-steps-doctor"
 
@@ -26,16 +35,12 @@ def git(_config: Config | None) -> str:
 
 def helm(_config: Config | None) -> str:
     """helm, in a version that works. Raises ToolMissing, MachineError."""
-    from pipeline_steps.clusters.helm import Helm
-
     found = Helm.find()
     return f"helm {found.version} ({found.program})"
 
 
 def engine(_config: Config | None) -> str:
     """A docker engine that answers this account. Raises Unreachable, AccessRefused."""
-    from pipeline_steps.sandbox.engine import version
-
     return f"docker engine {version()}"
 
 
@@ -51,8 +56,6 @@ def buildx(_config: Config | None) -> str:
 
 def source(config: Config | None) -> str:
     """The checkout that pipeline.yaml lies in. Raises ConfigurationError."""
-    from pipeline_steps.sources.table import open_source
-
     it = open_source(_configured(config).root)
     return f"{type(it).__name__} checkout in {_configured(config).root}"
 
@@ -90,8 +93,6 @@ def production_charts(config: Config | None) -> str:
 
 def evidence(config: Config | None) -> str:
     """Every evidence store answers, asked for a content that does not exist; none is fine."""
-    from pipeline_steps.evidence.table import open_store
-
     it = _configured(config)
     urls = dict.fromkeys(url for url in (it.evidence, *(it.channels.production.evidence or ())) if url)
     for url in urls:
@@ -101,9 +102,6 @@ def evidence(config: Config | None) -> str:
 
 def cluster(config: Config | None) -> str:
     """Every configured cluster answers this account. Raises ConfigurationError, MachineError."""
-    from pipeline_steps.clusters import kubeconfig
-    from pipeline_steps.clusters.kubernetes import Api
-
     it = _configured(config)
     if not it.clusters:
         raise ConfigurationError("no cluster is configured", advice="clusters: {NAME: {kubeconfig: FILE}}")
@@ -124,9 +122,6 @@ def _configured(config: Config | None) -> Config:
 
 def _registry(config: Config, key: str, images: str | None) -> str:
     """The registry answers and takes the login, asked for a tag that does not exist."""
-    from pipeline_steps.oci.reference import Reference
-    from pipeline_steps.oci.registry import connect
-
     if not images:
         raise ConfigurationError("not set", where=key, advice="like registry.example.com/team")
     reference = Reference.parse(f"{images}/{ABSENT}", where=key)
@@ -136,8 +131,6 @@ def _registry(config: Config, key: str, images: str | None) -> str:
 
 def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> str:
     """Every chart repository answers, asked for a chart that does not exist."""
-    from pipeline_steps.repositories.table import open_repository
-
     urls = several(charts) if charts else ()
     if not urls:
         raise ConfigurationError("not set", where=key, advice="like oci://registry.example.com/charts")

@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
-from pipeline_steps.core import boundary
-from pipeline_steps.core.step import Outcome
+from pipeline_steps.cli import boundary
+from pipeline_steps.cli.step import Outcome
 from pipeline_steps.toolbox.redact import redact
 
 

@@ -14,16 +14,17 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline_steps.core import belief, step
-from pipeline_steps.core.checkout import opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import EvidenceError, UsageError
+from pipeline_steps.cli import step
+from pipeline_steps.config.language import Config
+from pipeline_steps.evidence import trust
 from pipeline_steps.evidence.store import hexadecimal
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.workspace.checkout import opened
 
 log = logging.getLogger(__name__)
 #: Lines and records by id.
@@ -35,7 +36,7 @@ def pull(state: State, words: list[str], arguments: argparse.Namespace) -> int:
     if words or bool(arguments.revision) == bool(arguments.digest):
         raise UsageError("state pull --revision R or --digest D", advice="one of them")
     config = step.configuration(arguments)
-    stores = belief.everywhere(config)
+    stores = trust.everywhere(config)
     if arguments.revision:
         what, digests = f"revision {arguments.revision}", contents(config, arguments.revision)
     else:

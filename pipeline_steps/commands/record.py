@@ -15,20 +15,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_steps.commands import table
-from pipeline_steps.core import boundary, gates, step
-from pipeline_steps.core.attempt import Attempt, attempt
-from pipeline_steps.core.checkout import opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ChartFailed, EvidenceError, UsageError
-from pipeline_steps.core.options import Option, parse
-from pipeline_steps.core.selection import STEP as SELECTION
+from pipeline_steps.cli import boundary, step
+from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.cli.selection import STEP as SELECTION
+from pipeline_steps.commands import index
+from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import STEP
 from pipeline_steps.state import file
+from pipeline_steps.state.attempt import Attempt, attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.testing import requirements
 from pipeline_steps.toolbox import files, process
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, UsageError
+from pipeline_steps.workspace.checkout import opened
 
 OPTIONS = (
     Option("name", "text", "what to call it, as in channels.production.requires"),
@@ -43,7 +43,7 @@ OPTIONS = (
     Option("verbose", "flag", "more on stderr"),
 )
 #: Names that records of ours have.
-OURS = frozenset({SELECTION, *(command.name for command in (*table.STEPS, *table.COMMANDS))})
+OURS = frozenset({SELECTION, *(command.name for command in (*index.STEPS, *index.COMMANDS))})
 
 log = logging.getLogger("pipeline_steps.commands.record")  # not __name__, which is __main__ under -m
 
@@ -94,7 +94,7 @@ def record(
     _refuse(name, subject, program)
     checkout = opened(config)
     chart = checkout.chart(subject or "")
-    key = gates.record_key(str(name), chart)
+    key = requirements.record_key(str(name), chart)
     parameters = {"program": list(program), "modified": list(chart.modified)}
     with attempt(
         state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,
@@ -139,4 +139,4 @@ def _keep(it: Attempt, state: State, path: Path, prefix: str) -> bool:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

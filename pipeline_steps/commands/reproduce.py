@@ -20,15 +20,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from pipeline_steps.core import boundary, step
-from pipeline_steps.core.checkout import opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import EvidenceError, UsageError
-from pipeline_steps.core.options import Option, parse
+from pipeline_steps.auth.credentials import login_for
+from pipeline_steps.auth.hosts import of
+from pipeline_steps.cli import boundary, step
+from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.commands import pull
+from pipeline_steps.config.language import Config
+from pipeline_steps.evidence.kinds import open_store
+from pipeline_steps.evidence.stores import Stores
+from pipeline_steps.reproduction import rebuilding, repacking, retesting
 from pipeline_steps.reproduction.outcome import Outcome
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox import http, scratch
+from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.workspace.checkout import opened
 
 OPTIONS = (
     Option("config", "paths", "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml"),
@@ -77,8 +83,6 @@ def _state(config: Config, given: str | None, what: str) -> Iterator[State]:
         yield State(config.root / FOLDER / FILE)
         return
     if re.match(r"https?://", given):
-        from pipeline_steps.toolbox import scratch
-
         with scratch.folder("state") as folder:
             _fetch(given, folder / FILE, config)
             yield State(folder / FILE)
@@ -88,8 +92,6 @@ def _state(config: Config, given: str | None, what: str) -> Iterator[State]:
         yield State(path / FILE)
         return
     if given.startswith("oci://") or (given.startswith("file://") and path.is_dir()):
-        from pipeline_steps.toolbox import scratch
-
         with scratch.folder("state") as folder:
             yield _of_store(given, State(folder / FILE), config, what)
         return
@@ -103,10 +105,6 @@ def _of_store(url: str, state: State, config: Config, what: str) -> State:
 
     Raises UsageError for a part of an id: a store finds by content.
     """
-    from pipeline_steps.commands import pull
-    from pipeline_steps.evidence.stores import Stores
-    from pipeline_steps.evidence.table import open_store
-
     stores = Stores([open_store(url, config.hosts)], None)
     if "/" in what:
         contents = pull.contents(config, opened(config).revision)
@@ -123,10 +121,6 @@ def _of_store(url: str, state: State, config: Config, what: str) -> State:
 
 def _fetch(url: str, target: Path, config: Config) -> None:
     """Download a state file, with the login and trust of `hosts` for the URL. Raises AccessRefused, Unreachable."""
-    from pipeline_steps.oci.credentials import login_for
-    from pipeline_steps.oci.hosts import of
-    from pipeline_steps.toolbox import http
-
     place = url.partition("://")[2]
     entry = of(config.hosts, place)[1]
     host, _, path = place.partition("/")
@@ -169,8 +163,6 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
     boundary.log.info("%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result)
     known = {each.id: each for each in state.records()}
     if record.step == "integration_test":
-        from pipeline_steps.reproduction import retesting
-
         return retesting.integration_test(
             record, config, known, cluster=arguments.cluster, keep=arguments.keep, timeout=arguments.timeout
         )
@@ -185,11 +177,7 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
             advice=f"run pipeline-steps {record.step} at revision {str(record.revision)[:12]}",
         )
     if record.step == "build_image":
-        from pipeline_steps.reproduction import rebuilding
-
         return rebuilding.build_image(record, config, timeout=arguments.timeout)
-    from pipeline_steps.reproduction import repacking
-
     return repacking.snapshot(record, config) if record.step == "snapshot" else repacking.promote(record, config, known)
 
 
@@ -209,4 +197,4 @@ def tell(record: Record, outcome: Outcome) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

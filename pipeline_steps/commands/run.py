@@ -19,15 +19,16 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from pipeline_steps.commands import chain, table
+from pipeline_steps.ci.build import detect
+from pipeline_steps.cli import boundary, step
+from pipeline_steps.cli.options import COMMON, Option, parse
+from pipeline_steps.cli.selection import selected
+from pipeline_steps.commands import chain, index
 from pipeline_steps.commands.progress import Progress
-from pipeline_steps.core import boundary, step
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import MachineError, NotYet, UsageError, worst
-from pipeline_steps.core.options import COMMON, Option, parse
-from pipeline_steps.core.selection import selected
+from pipeline_steps.config.language import Config
+from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import MachineError, NotYet, UsageError, worst
 
 OPTIONS = (
     Option("release", "flag", "go on with tag_release and promote"),
@@ -65,9 +66,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def use_sandbox(arguments: Namespace) -> bool:
     """Put the sandbox's overlay last among the configuration files where it applies. Raises MachineError."""
-    from pipeline_steps.ci.build import detect
-    from pipeline_steps.sandbox.sandbox import overlay
-
     if arguments.channels not in (None, "configured", "sandbox"):
         raise UsageError(f"--channels {arguments.channels}: configured or sandbox")
     if arguments.channels == "configured" or (not arguments.channels and detect(os.environ).system != "terminal"):
@@ -90,7 +88,7 @@ def steps(words: Sequence[str], config: Config) -> list[str]:
     names = [name for word in words for name in WORKFLOWS.get(word, (word,))]
     if any(need.startswith("approval") for need in config.channels.production.requires) and "promote" in names:
         names.insert(names.index("tag_release") if "tag_release" in names else names.index("promote"), "approval")
-    known = {command.name: command for command in table.STEPS}
+    known = {command.name: command for command in index.STEPS}
     for name in names:
         if name not in known:
             raise UsageError(f"{name}: no such workflow or step", advice="pipeline-steps list shows all")
@@ -186,4 +184,4 @@ def go_on(words: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -17,11 +17,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from pipeline_steps.core import boundary
-from pipeline_steps.core.errors import UsageError
-from pipeline_steps.core.options import Option, parse
+from pipeline_steps.cli import boundary
+from pipeline_steps.cli.options import Option, parse
 from pipeline_steps.sandbox import sandbox
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox.errors import UsageError
 
 VERBS = ("up", "status", "down")
 OPTIONS = (
@@ -73,4 +72,4 @@ def perform(verb: str, arguments: Namespace) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

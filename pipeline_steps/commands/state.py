@@ -21,14 +21,22 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline_steps.core import boundary, step
-from pipeline_steps.core.errors import EvidenceError, UsageError
-from pipeline_steps.core.options import Option, parse
+import msgspec
+
+from pipeline_steps.audits.state_records import findings
+from pipeline_steps.cli import boundary, step
+from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.commands import pull as command
+from pipeline_steps.config.language import several
+from pipeline_steps.reporting.graph import lines
+from pipeline_steps.reporting.state_page import page as made
 from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import attempts, superseded
-from pipeline_steps.toolbox.leave import leave
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.workspace.checkout import opened
 
 OPTIONS = (
     Option("config", "paths", "configuration file (repeatable)"),
@@ -77,8 +85,6 @@ def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
     """Every standing record with its attempts; nothing is hidden, superseded ones are counted."""
     records = state.records()
     if arguments.json:
-        import msgspec
-
         for record in records:
             print(msgspec.json.encode(record).decode())
         return 0
@@ -86,8 +92,6 @@ def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
         print(f"no records yet in {state.folder}")
         return 0
     if arguments.graph:
-        from pipeline_steps.state.graph import lines
-
         print(*lines(records), sep="\n")
         return 0
     from rich.console import Console
@@ -119,9 +123,6 @@ def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
 
 def page(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
     """Write the page and print where it is. Raises MachineError when the file cannot be written."""
-    from pipeline_steps.state.page import page as made
-    from pipeline_steps.toolbox import files
-
     target: Path = Path.cwd() / (arguments.output or state.folder / "state.html")
     beside = target.parent.resolve() == state.folder.resolve()
     title = f"Chain of evidence of {state.folder.resolve().parent.name}"
@@ -172,8 +173,6 @@ def _content(subject: str, arguments: argparse.Namespace) -> str | None:
 
     Raises ConfigurationError for a chart that cannot be read.
     """
-    from pipeline_steps.core.checkout import opened
-
     checkout = opened(step.configuration(arguments))
     if subject in checkout.charts:
         return checkout.chart(subject).content
@@ -204,9 +203,6 @@ def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> in
 
     What nobody can detect: a forger who recomputes ids (design.md §17).
     """
-    from pipeline_steps.core.config import several
-    from pipeline_steps.core.verification import findings
-
     config = None if arguments.state and not arguments.config else step.configuration(arguments)
     hosts = config.hosts if config else {}
     channels = (config.channels.snapshot.charts, config.channels.production.charts) if config else ()
@@ -224,8 +220,6 @@ def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> in
 
 def pull(state: State, words: list[str], arguments: argparse.Namespace) -> int:
     """See commands/pull."""
-    from pipeline_steps.commands import pull as command
-
     return command.pull(state, words, arguments)
 
 
@@ -239,4 +233,4 @@ VERBS: dict[str, Callable[[State, list[str], argparse.Namespace], int]] = {
 }
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
 from pipeline_steps.evidence.store import entry, hexadecimal, identity, subjects
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
 
 #: For other builds and people to read; who may write is up to the folder's owner and the umask.
 _MODE, _FOLDERS = 0o644, 0o775

@@ -15,13 +15,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.evidence.store import entry, hexadecimal, identity, subjects
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import OCI_MANIFEST
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.record import Record
+from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.toolbox.files import sha256
 
 RECORD = "application/vnd.pipeline-steps.record.v1+json"

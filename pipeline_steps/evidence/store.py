@@ -6,18 +6,18 @@ nothing is overwritten. Which records count, and what they say, does not belong 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.state.record import Record
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox.errors import EvidenceError
 
-_DIGEST = regex(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 #: Names of steps as they stand in file names and tags.
 _NAME = r"[a-z][a-z0-9_.-]{0,59}"
-STEP = regex(_NAME)
-_ENTRY = regex(rf"{_NAME}-([0-9a-f]{{64}})")
+STEP = re.compile(_NAME)
+_ENTRY = re.compile(rf"{_NAME}-([0-9a-f]{{64}})")
 
 
 class Store(Protocol):

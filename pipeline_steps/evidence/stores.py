@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline_steps.core.errors import EvidenceError, Interrupted, MachineError, PipelineError, Temporary
 from pipeline_steps.evidence.store import Store, subjects
 from pipeline_steps.state.record import Record, decode
+from pipeline_steps.toolbox.errors import EvidenceError, Interrupted, MachineError, PipelineError, Temporary
 from pipeline_steps.toolbox.files import sha256
 
 Asked = TypeVar("Asked")
@@ -67,8 +68,6 @@ class Stores:
         near = all(store.url.startswith("file:") for store in (*self._read, *([self._write] if self._write else [])))
         if len(questions) < (AT_ONCE if near else 2):
             return [ask(question) for question in questions]
-        from concurrent.futures import ThreadPoolExecutor
-
         with ThreadPoolExecutor(min(AT_ONCE, len(questions)), thread_name_prefix="evidence") as pool:
             return list(pool.map(ask, questions))
 

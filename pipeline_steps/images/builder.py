@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images.context import Context
 from pipeline_steps.images.dockerfile import Dockerfile
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.reference import Reference
+from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.toolbox.redact import register
 
 BuilderKind = Literal["buildx", "docker"]

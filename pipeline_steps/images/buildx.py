@@ -15,34 +15,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import MachineError, PipelineError, Temporary
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images import outcome
 from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
 from pipeline_steps.images.context import lay_out
 from pipeline_steps.images.dockerfile import Dockerfile
 from pipeline_steps.images.logins import docker_config
-from pipeline_steps.oci import hosts as table
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import speaks_http
 from pipeline_steps.toolbox import process, scratch
+from pipeline_steps.toolbox.errors import MachineError, PipelineError, Temporary
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.toolbox.redact import redact
-from pipeline_steps.toolbox.regex import regex
 
 log = logging.getLogger(__name__)
 
 #: The first BuildKit that rewrites the times inside layers (moby/buildkit v0.13.0, "rewrite-timestamp").
 REPRODUCIBLE_SINCE = (0, 13)
-_VERSION = regex(r"^\s*buildkit(?: version)?:\s*v?(\S+)", re.IGNORECASE | re.MULTILINE)
-_DRIVER = regex(r"^Driver:[ \t]*(\S+)", re.MULTILINE)
-_TROUBLE = regex(r"^(?:Error|ERROR):\s*(.+)", re.MULTILINE)
-_NO_BUILDER = regex(
+_VERSION = re.compile(r"^\s*buildkit(?: version)?:\s*v?(\S+)", re.IGNORECASE | re.MULTILINE)
+_DRIVER = re.compile(r"^Driver:[ \t]*(\S+)", re.MULTILINE)
+_TROUBLE = re.compile(r"^(?:Error|ERROR):\s*(.+)", re.MULTILINE)
+_NO_BUILDER = re.compile(
     r"cannot connect to the docker daemon|failed to connect|no builder .* found|error during connect"
     r"|dial unix|failed to find driver|permission denied while trying|error: desc = \"transport",
     re.IGNORECASE,
 )
 #: How buildx words what is the registry's: pushing, or reading the names of base images.
-_REGISTRY = regex(r"failed to push|failed to resolve|failed to do request|failed to authorize|push access|pull access")
+_REGISTRY = re.compile(
+    r"failed to push|failed to resolve|failed to do request|failed to authorize|push access|pull access"
+)
 
 
 class Facts(NamedTuple):

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from pipeline_steps.core.errors import EvidenceError, MachineError
-from pipeline_steps.oci.hosts import Host
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.manifest import Manifest
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _BLOCK = 2**20

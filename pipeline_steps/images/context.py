@@ -12,12 +12,13 @@ import hashlib
 import io
 import os
 import stat
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError
 from pipeline_steps.images.ignore import ALWAYS, Ignored, parse
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import failure
 
 Kind = Literal["file", "executable", "link"]
@@ -120,7 +121,6 @@ def write_tar(context: Context, stream: IO[bytes], extra: Mapping[str, bytes], *
 
     Raises EvidenceError when an input is not any more what was read.
     """
-    import tarfile  # who builds nothing does not pay for it
 
     def member(path: str, mode: int) -> tarfile.TarInfo:
         info = tarfile.TarInfo(path)

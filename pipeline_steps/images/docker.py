@@ -15,15 +15,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_steps.core.errors import MachineError, PipelineError, Temporary, ToolMissing
+import requests
+
+from pipeline_steps.auth.credentials import login_for
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images import outcome
 from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
 from pipeline_steps.images.context import IGNORE_FILE, write_tar
 from pipeline_steps.images.dockerfile import Dockerfile
-from pipeline_steps.oci.credentials import login_for
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.errors import MachineError, PipelineError, Temporary, ToolMissing
 
 if TYPE_CHECKING:
     import docker
@@ -173,7 +175,6 @@ def engine() -> Iterator[docker.DockerClient]:
     """
     import docker
     import docker.errors
-    import requests
 
     _knock()
     client = None

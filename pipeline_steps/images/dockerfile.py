@@ -9,16 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError, ToolMissing
-from pipeline_steps.oci.reference import Reference
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.toolbox.errors import ConfigurationError, ToolMissing
 
-_DIRECTIVE = regex(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
-_VARIABLE = regex(r"\\(.)|\$(?:\{(\w+)(?::([-+])([^}]*))?\}|(\w+))")
-_HEREDOC = regex(r"(?<!<)<<-?\s*([\"']?)([a-zA-Z_][a-zA-Z0-9_]*)\1")
-_FLAG = regex(r"--([a-z][a-z-]*)(?:=(\S+))?\s+")
-_MOUNT_FROM = regex(r"(?:^|,)from=([^,\s]+)")
-_PLATFORM = regex(r"\$\{?(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)\}?")
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
+_VARIABLE = re.compile(r"\\(.)|\$(?:\{(\w+)(?::([-+])([^}]*))?\}|(\w+))")
+_HEREDOC = re.compile(r"(?<!<)<<-?\s*([\"']?)([a-zA-Z_][a-zA-Z0-9_]*)\1")
+_FLAG = re.compile(r"--([a-z][a-z-]*)(?:=(\S+))?\s+")
+_MOUNT_FROM = re.compile(r"(?:^|,)from=([^,\s]+)")
+_PLATFORM = re.compile(r"\$\{?(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)\}?")
 #: Flags that the classic builder does not know (Docker Engine 20.10).
 _BUILDKIT_FLAGS = {
     "RUN": {"mount", "network", "security", "device"},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline_steps.core.errors import EvidenceError
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.reference import Reference
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.toolbox.errors import EvidenceError
 
 
 def resolve(reference: Reference, hosts: Mapping[str, Host], *, where: str = "") -> Reference:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: Never part of a context, at any depth: our own state and the sources' bookkeeping.
 ALWAYS = frozenset({".pipeline", ".git", ".bzr", ".svn"})

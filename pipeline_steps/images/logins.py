@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline_steps.oci.credentials import Login, docker_folder, from_hosts, login_for, read_store
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.reference import DOCKER_HUB, Reference
+from pipeline_steps.auth.credentials import Login, docker_folder, from_hosts, login_for, read_store
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import DOCKER_HUB, Reference
 from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.redact import register
 

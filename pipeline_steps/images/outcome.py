@@ -1,4 +1,4 @@
-"""What the words of a failed build or push mean, as errors of core/errors: engines report everything as text.
+"""What the words of a failed build or push mean, as errors of toolbox/errors: engines report everything as text.
 
 Only the lines in which the builder itself speaks are judged: a build step may print anything.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline_steps.core.errors import (
+from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ChartFailed,
     MachineError,
@@ -16,24 +16,23 @@ from pipeline_steps.core.errors import (
     Unreachable,
 )
 from pipeline_steps.toolbox.redact import redact
-from pipeline_steps.toolbox.regex import regex
 
 #: Lines of a build kept in an error.
 LINES = 20
 
-_REFUSED = regex(
+_REFUSED = re.compile(
     r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|authorization failed"
     r"|access (?:to the resource is |forbidden)?denied|\bdenied\b|40[13] (?:Unauthorized|Forbidden)",
     re.IGNORECASE,
 )
-_NOBODY = regex(r"connection refused|no such host|no route to host|network is unreachable", re.IGNORECASE)
-_NOT_TLS = regex(r"server gave HTTP response to HTTPS client|x509:|certificate|tls:", re.IGNORECASE)
-_FOR_NOW = regex(
+_NOBODY = re.compile(r"connection refused|no such host|no route to host|network is unreachable", re.IGNORECASE)
+_NOT_TLS = re.compile(r"server gave HTTP response to HTTPS client|x509:|certificate|tls:", re.IGNORECASE)
+_FOR_NOW = re.compile(
     r"429|too many requests|toomanyrequests|\b50[0234]\b|i/o timeout|TLS handshake timeout|deadline exceeded"
     r"|connection reset|unexpected EOF|code = Unavailable|: EOF$",
     re.IGNORECASE,
 )
-_FULL = regex(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 def of_registry(message: str, *, where: str) -> PipelineError:

@@ -9,13 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.oci import hosts as table
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.reference import DIGEST, TAG, Reference
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import DIGEST, TAG, Reference
+from pipeline_steps.toolbox.errors import ConfigurationError
 
-_FIELD = regex(r"\{([^{}]*)\}")
+_FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 class ImageReference(NamedTuple):

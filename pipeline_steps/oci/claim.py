@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 
-from pipeline_steps.core.errors import Conflict
 from pipeline_steps.oci.manifest import Manifest
 from pipeline_steps.oci.registry import Registry
+from pipeline_steps.toolbox.errors import Conflict
 from pipeline_steps.toolbox.files import sha256
 
 #: Hex digits of a content in a claim.

@@ -11,13 +11,13 @@ import json
 import logging
 from collections.abc import Mapping
 
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.claim import claim
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Manifest
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.toolbox import scratch
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError
 
 log = logging.getLogger(__name__)
 

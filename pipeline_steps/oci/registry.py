@@ -11,21 +11,21 @@ import functools
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlencode, urljoin
 
-from pipeline_steps.core.errors import Conflict, MachineError, PipelineError
-from pipeline_steps.oci import hosts as table
-from pipeline_steps.oci.credentials import Login, login_for
-from pipeline_steps.oci.hosts import Host
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.credentials import Login, login_for
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import DOCKER_HUB, Reference
+from pipeline_steps.auth.token import Authorizer
 from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Descriptor, Manifest
-from pipeline_steps.oci.reference import DOCKER_HUB, Reference
-from pipeline_steps.oci.token import Authorizer
 from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import Conflict, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
-from pipeline_steps.toolbox.regex import regex
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _WORDS = 64 * 1024
 _MOST_NAMES, _MOST_PAGES = 500_000, 10_000
 _ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 _MISSING_BLOBS = frozenset({"DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
-_NEXT = regex(r'<([^>]*)>\s*;[^,]*rel="?next"?')
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 
 def codes(body: bytes) -> set[str]:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.version import is_withdrawn
-from pipeline_steps.core.errors import EvidenceError, PipelineError
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.repository import Classic, Publication, Repository
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox.errors import EvidenceError, PipelineError
 
 log = logging.getLogger(__name__)
 
 #: Source: RFC 3339, section 5.6.
-_TIME = regex(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 class Report(NamedTuple):

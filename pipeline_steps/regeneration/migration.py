@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.charts import archive as archives
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
 from pipeline_steps.regeneration.filling import Report, Standing, Wanted
-from pipeline_steps.regeneration.tally import Tally
+from pipeline_steps.regeneration.progress import Tally
 from pipeline_steps.repositories.repository import Publication, Published, Repository
 from pipeline_steps.repositories.transfer import PUBLISHERS, publish_many
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
 
 Key = tuple[str, str]
 

@@ -12,29 +12,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline_steps.building import image_records
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core import image_records
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import Conflict, EvidenceError, PipelineError, UsageError
-from pipeline_steps.core.tagged import Names, Said
+from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.filling import Report, Standing, Wanted, adopt, emptied, index_of
 from pipeline_steps.regeneration.ledger import Kept, Ledger
-from pipeline_steps.regeneration.remaking import Settings, Unfit, Version
-from pipeline_steps.regeneration.tally import Tally
+from pipeline_steps.regeneration.progress import Tally
+from pipeline_steps.regeneration.repackaging import Settings, Unfit, Version
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Publication, Published, Repository
 from pipeline_steps.repositories.transfer import publish_many
 from pipeline_steps.sources.git import Git
 from pipeline_steps.sources.git_mirror import is_url, mirror
+from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Source, Tag
-from pipeline_steps.sources.table import open_source
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.crew import crew
+from pipeline_steps.toolbox.errors import Conflict, EvidenceError, PipelineError, UsageError
+from pipeline_steps.workspace.tagged import Names, Said
 
 log = logging.getLogger(__name__)
 
-WORKER = "pipeline_steps.regeneration.remaking:Remaker"
+WORKER = "pipeline_steps.regeneration.repackaging:Remaker"
 #: Raise it when the same tag gives other archives than before: what was remembered is then looked at again.
 FORMAT = 1
 #: Tags and versions that a worker gets at once; fewer versions than this are made in this process.

@@ -30,13 +30,12 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.token import Authorizer
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.core.errors import EvidenceError, MachineError, PipelineError, Temporary, UsageError
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.token import Authorizer
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.repository import (
     Guarantees,
@@ -49,6 +48,7 @@ from pipeline_steps.repositories.repository import (
 from pipeline_steps.repositories.web import Web
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, Temporary, UsageError
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,6 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.repository import (
     Guarantees,
@@ -30,6 +29,7 @@ from pipeline_steps.repositories.repository import (
 )
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
 
 log = logging.getLogger(__name__)
 

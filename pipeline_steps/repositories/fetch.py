@@ -11,11 +11,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.dependencies import Fetch, Needed
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from pipeline_steps.core.errors import AccessRefused, EvidenceError, MachineError, PipelineError, Temporary
-from pipeline_steps.oci.credentials import Login
+from pipeline_steps.auth.credentials import Login
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.toolbox import process, scratch
+from pipeline_steps.toolbox.errors import AccessRefused, EvidenceError, MachineError, PipelineError, Temporary
 from pipeline_steps.toolbox.http import TryAgain
-from pipeline_steps.toolbox.regex import regex
 
 _TIP = "refs/tip"
 #: Not origin: this account's configuration may have something to say about that.
@@ -37,7 +36,7 @@ _IN_MEMORY = 32 * 2**20
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
 #: What git says, as the client or the server, of a push that came second.
-_SECOND = regex(
+_SECOND = re.compile(
     r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|incorrect old value|reference already exists"
     r"|shallow update not allowed"  # the branch was removed meanwhile
 )

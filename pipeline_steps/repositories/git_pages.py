@@ -10,20 +10,20 @@ from __future__ import annotations
 import functools
 import logging
 import posixpath
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.credentials import from_hosts
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
-from pipeline_steps.oci import hosts as table
-from pipeline_steps.oci.credentials import from_hosts
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.git_branch import GitBranch, Tip, object_id
 from pipeline_steps.repositories.repository import (
@@ -35,9 +35,9 @@ from pipeline_steps.repositories.repository import (
 )
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.toolbox.redact import redact
-from pipeline_steps.toolbox.regex import regex
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ LONGEST = 8.0
 #: What one commit may publish: charts, bytes of their archives, seconds until they are complete (what a kill loses).
 _CHARTS, _BYTES, _SECONDS = 200, 64 * 2**20, 10.0
 #: Names of branches, as `git check-ref-format` allows them.
-_WRONG = regex(r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock|\.|/)(/|$)|^@?$")
+_WRONG = re.compile(r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock|\.|/)(/|$)|^@?$")
 
 
 class GitPagesRepository:

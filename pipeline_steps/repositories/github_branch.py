@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from pipeline_steps.core.errors import Conflict, MachineError
 from pipeline_steps.repositories import index
 from pipeline_steps.services.github import RAW, Github, decoded, explain, refusal
+from pipeline_steps.toolbox.errors import Conflict, MachineError
 
 BRANCH = "gh-pages"
 INDEX = "index.yaml"

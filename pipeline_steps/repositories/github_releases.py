@@ -13,21 +13,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.github_assets import Asset, Release, Releases, Wanted
 from pipeline_steps.repositories.github_branch import BRANCH, Branch
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published, conflict, twin_conflict
 from pipeline_steps.services.github import Github
 from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
-from pipeline_steps.toolbox.regex import regex
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ SCHEME = "github-releases:"
 GROUP = 50
 #: Seconds of the longest pause after another publisher's commit: who waits longer is overtaken again and again.
 LONGEST = 8.0
-_PLACE = regex(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
+_PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
 class _Ready(NamedTuple):

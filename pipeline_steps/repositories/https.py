@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.core.errors import EvidenceError, PipelineError, UsageError
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published
 from pipeline_steps.repositories.web import Web
 from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, UsageError
 from pipeline_steps.toolbox.files import sha256
 
 

@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, NamedTuple, cast
 
-from pipeline_steps.charts import documents
 from pipeline_steps.charts.metadata import CREATED, helm_metadata
 from pipeline_steps.charts.version import newest_first, order
-from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index_blocks, index_text
 from pipeline_steps.repositories.index_blocks import Block, Blocks
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import EvidenceError
 
 #: Bytes of an index; the largest public ones have about 20 MB.
 LARGEST = 64 * 2**20
@@ -31,10 +30,10 @@ _EMPTY = f'apiVersion: v1\nentries: {{}}\ngenerated: "{CREATED}"\n'.encode()
 _ADVICE = "regenerate rebuilds the index"
 _READ = frozenset({"name", "version", "digest", "urls", "removed", "created"})
 #: Line ends as libyaml counts them.
-_LINE_END = regex(rb"\r\n|\n|\r|\xc2\x85|\xe2\x80[\xa8\xa9]")
+_LINE_END = re.compile(rb"\r\n|\n|\r|\xc2\x85|\xe2\x80[\xa8\xa9]")
 #: Anything but comments below a line.
-_CONTENT = regex(rb"[\r\n][ \t]*[^ \t\r\n#]")
-_DASH = regex(rb" *(?=-[ \t\r\n])")
+_CONTENT = re.compile(rb"[\r\n][ \t]*[^ \t\r\n#]")
+_DASH = re.compile(rb" *(?=-[ \t\r\n])")
 
 
 class Entry(NamedTuple):
@@ -264,7 +263,7 @@ class _Tree(NamedTuple):
     braces: in one that is not, offsets of the line `entries: {}` and of the byte behind it.
     """
 
-    charts: dict[str, documents.Node]
+    charts: dict[str, yaml_reader.Node]
     blocks: Blocks
     lines: dict[int, int]
     json: bool
@@ -272,14 +271,14 @@ class _Tree(NamedTuple):
 
 
 def _tree(data: bytes, where: str) -> _Tree:
-    _, root = documents.parse(data, where, largest=PARSED_LARGEST, error=EvidenceError)
-    if not isinstance(root, documents.Mapping) or root.get("apiVersion") is None:
+    _, root = yaml_reader.parse(data, where, largest=PARSED_LARGEST, error=EvidenceError)
+    if not isinstance(root, yaml_reader.Mapping) or root.get("apiVersion") is None:
         raise EvidenceError("not an index: it has no apiVersion", where=where, advice=_ADVICE)
     charts = root.get("entries")
-    if not isinstance(charts, documents.Mapping):
+    if not isinstance(charts, yaml_reader.Mapping):
         raise EvidenceError("entries is missing or no mapping", where=where, advice=_ADVICE)
     keys = [key for mapping in (root, charts) for key, _ in mapping.items]
-    items = [item for _, node in charts.items if isinstance(node, documents.Sequence) for item in node.items]
+    items = [item for _, node in charts.items if isinstance(node, yaml_reader.Sequence) for item in node.items]
     lines = _offsets(data, {node.line for node in (*keys, *items)})
     own = next(key.line for key, _ in root.items if key.value == "entries")
     end = min((lines[key.line] for key, _ in root.items if key.line > own), default=len(data))
@@ -291,26 +290,26 @@ def _tree(data: bytes, where: str) -> _Tree:
     return _Tree({key.value: node for key, node in charts.items}, Blocks(indent, blocks, end), lines, root.flow, braces)
 
 
-def _chart(name: str, data: bytes, where: str) -> documents.Node | None:
+def _chart(name: str, data: bytes, where: str) -> yaml_reader.Node | None:
     """What an index says of a chart that is the only one in it."""
-    _, root = documents.parse(data, where, largest=2 * LARGEST, error=EvidenceError)
-    charts = root.get("entries") if isinstance(root, documents.Mapping) else None
-    return charts.get(name) if isinstance(charts, documents.Mapping) else None
+    _, root = yaml_reader.parse(data, where, largest=2 * LARGEST, error=EvidenceError)
+    charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
+    return charts.get(name) if isinstance(charts, yaml_reader.Mapping) else None
 
 
-def _entries(name: str, node: documents.Node | None, where: str) -> list[tuple[Entry, int]]:
+def _entries(name: str, node: yaml_reader.Node | None, where: str) -> list[tuple[Entry, int]]:
     """The entries of a chart, each with the line it begins at."""
-    if node is None or (isinstance(node, documents.Scalar) and node.meaning == "null"):
+    if node is None or (isinstance(node, yaml_reader.Scalar) and node.meaning == "null"):
         return []
-    if not isinstance(node, documents.Sequence):
+    if not isinstance(node, yaml_reader.Sequence):
         raise _failure(f"the entry {name} is not a list", where, node.line)
     return [(_entry(name, item, where), item.line) for item in node.items]
 
 
-def _entry(name: str, node: documents.Node, where: str) -> Entry:
-    if not isinstance(node, documents.Mapping):
+def _entry(name: str, node: yaml_reader.Node, where: str) -> Entry:
+    if not isinstance(node, yaml_reader.Mapping):
         raise _failure(f"an entry of {name} is not a mapping", where, node.line)
-    fields = {key.value: documents.plain(item) for key, item in node.items if key.value in _READ}
+    fields = {key.value: yaml_reader.plain(item) for key, item in node.items if key.value in _READ}
     version, urls, digest = fields.get("version"), fields.get("urls") or [], fields.get("digest") or ""
     if fields.get("name") != name or not isinstance(version, str):
         raise _failure(f"an entry of {name} has another name or no version", where, node.line)

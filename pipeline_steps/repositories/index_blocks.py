@@ -16,22 +16,21 @@ from bisect import bisect_right
 from itertools import islice
 from typing import NamedTuple
 
-from pipeline_steps.charts import documents
-from pipeline_steps.core.errors import PipelineError
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import PipelineError
 
 #: Line ends of YAML 1.1 that are not ours: with them lines are something else than what we look at.
 _OTHER_ENDS = (b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
-_ENTRIES = regex(rb"(?:\A|\n)entries:[ \t]*(?:#[^\n]*)?(?=\n)")
-_FIRST = regex(rb"\n( {1,16})(?=[^ \n#])")
-_TOP = regex(rb"([A-Za-z]\w*):(?:[ \t].*)?")
-_CHART = regex(rb"""(["']?)([A-Za-z0-9][\w.-]*)\1:(?:[ \t]+(?:#.*)?)?""")
+_ENTRIES = re.compile(rb"(?:\A|\n)entries:[ \t]*(?:#[^\n]*)?(?=\n)")
+_FIRST = re.compile(rb"\n( {1,16})(?=[^ \n#])")
+_TOP = re.compile(rb"([A-Za-z]\w*):(?:[ \t].*)?")
+_CHART = re.compile(rb"""(["']?)([A-Za-z0-9][\w.-]*)\1:(?:[ \t]+(?:#.*)?)?""")
 #: A quotation mark or bracket where a value may begin, and its counterpart is not plainly on the same line.
-_OPEN = regex(
+_OPEN = re.compile(
     rb"\"(?<=[ \t\n]\")(?![^\"\\\n]*\")|'(?<=[ \t\n]')(?![^'\n]*'(?!'))"
     rb"|\[(?<=[ \t\n]\[)(?![^\[\]{}\"'#\n]*\])|\{(?<=[ \t\n]\{)(?![^\[\]{}\"'#\n]*\})"
 )
-_ENDS = {b'"': regex(rb'\\.|"', re.DOTALL), b"'": regex(rb"''?")}
+_ENDS = {b'"': re.compile(rb'\\.|"', re.DOTALL), b"'": re.compile(rb"''?")}
 #: How often and in how many bytes we look closer before the whole is parsed.
 _MOST = 2000
 #: Each takes memory before anybody asked for it: what has more is parsed whole, or refused for its size.
@@ -149,7 +148,7 @@ def _end_of_quoted(data: bytes, start: int) -> int | None:
 def _is_whole(lines: bytes) -> bool:
     """Do these lines stand for themselves? What they open and do not close is an error to a YAML reader."""
     try:
-        documents.parse(lines, "", largest=_LONGEST)
+        yaml_reader.parse(lines, "", largest=_LONGEST)
     except PipelineError:
         return False
     return True

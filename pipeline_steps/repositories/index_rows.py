@@ -11,15 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from pipeline_steps.charts import documents
-from pipeline_steps.charts.documents import Node
-from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index, index_blocks
 from pipeline_steps.repositories.index_blocks import Blocks
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import EvidenceError
+from pipeline_steps.toolbox.yaml_reader import Node
 
-_DIGEST = regex(r"(sha256:)?([0-9a-f]{64})")
-_ENTRIES = regex(rb"^entries:[^\n]*$", re.MULTILINE)
+_DIGEST = re.compile(r"(sha256:)?([0-9a-f]{64})")
+_ENTRIES = re.compile(rb"^entries:[^\n]*$", re.MULTILINE)
 
 
 class Row(NamedTuple):
@@ -63,16 +62,16 @@ def rows(data: bytes, where: str) -> list[Row]:
         except EvidenceError as error:
             found += _one_by_one(name, data, pairwise((*block.items, block.end)), error, where)
         else:
-            items = node.items[0][1] if isinstance(node, documents.Mapping) else None
+            items = node.items[0][1] if isinstance(node, yaml_reader.Mapping) else None
             found += _of_chart(name, items, where, line)
     return found
 
 
 def _whole(data: bytes, where: str) -> list[tuple[str, Node]]:
     """The charts of an index that has to be parsed at once."""
-    _, root = documents.parse(data, where, largest=index.PARSED_LARGEST, error=EvidenceError)
-    charts = root.get("entries") if isinstance(root, documents.Mapping) else None
-    if not isinstance(charts, documents.Mapping) or not isinstance(root, documents.Mapping):
+    _, root = yaml_reader.parse(data, where, largest=index.PARSED_LARGEST, error=EvidenceError)
+    charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
+    if not isinstance(charts, yaml_reader.Mapping) or not isinstance(root, yaml_reader.Mapping):
         raise EvidenceError("entries is missing or no mapping", where=where)
     if root.get("apiVersion") is None:
         raise EvidenceError("not an index: it has no apiVersion", where=where)
@@ -92,7 +91,7 @@ def _one_by_one(
             told = True
             yield Row(name, number, {}, place, problem.what)
         else:
-            item = node.items[0] if isinstance(node, documents.Sequence) and node.items else None
+            item = node.items[0] if isinstance(node, yaml_reader.Sequence) and node.items else None
             yield _row(name, number, item, place)
     if not told:
         yield Row(name, -1, {}, where, error.what)
@@ -104,14 +103,14 @@ def _place(where: str, data: bytes, offset: int) -> str:
 
 
 def _parsed(lines: bytes, where: str) -> Node | None:
-    return documents.parse(lines, where, largest=2 * index.LARGEST, error=EvidenceError)[1]
+    return yaml_reader.parse(lines, where, largest=2 * index.LARGEST, error=EvidenceError)[1]
 
 
 def _of_chart(name: str, node: Node | None, where: str, above: int) -> Iterator[Row]:
     """above: how many lines of the index come before those that were parsed."""
-    if node is None or (isinstance(node, documents.Scalar) and node.meaning == "null"):
+    if node is None or (isinstance(node, yaml_reader.Scalar) and node.meaning == "null"):
         return
-    if not isinstance(node, documents.Sequence):
+    if not isinstance(node, yaml_reader.Sequence):
         yield Row(name, -1, {}, f"{where}:{above + node.line + 1}", "it is not a list")
         return
     for number, item in enumerate(node.items):
@@ -119,9 +118,9 @@ def _of_chart(name: str, node: Node | None, where: str, above: int) -> Iterator[
 
 
 def _row(name: str, number: int, item: Node | None, where: str) -> Row:
-    if not isinstance(item, documents.Mapping):
+    if not isinstance(item, yaml_reader.Mapping):
         return Row(name, number, {}, where, "it is not a mapping")
-    fields = documents.plain(item)
+    fields = yaml_reader.plain(item)
     return Row(name, number, fields, where, _fault(name, fields))
 
 

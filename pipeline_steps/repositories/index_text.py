@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from pipeline_steps.charts import documents
+from pipeline_steps.toolbox import yaml_reader
 
 
 def key(name: str, indent: int) -> str:
     """The line that names a chart. indent: columns before it."""
-    written = name if documents.meaning(name) == "text" else f'"{name}"'
+    written = name if yaml_reader.meaning(name) == "text" else f'"{name}"'
     return f"{' ' * indent}{written}:\n"
 
 
@@ -47,7 +47,7 @@ _Dumper.add_representer(
 
 def _quoted(value: Any) -> Any:
     if isinstance(value, str):
-        return _Text(value) if documents.meaning(value) != "text" else value
+        return _Text(value) if yaml_reader.meaning(value) != "text" else value
     if isinstance(value, Mapping):
         return {key: _quoted(item) for key, item in value.items()}
     return [_quoted(item) for item in value] if isinstance(value, list) else value

@@ -12,16 +12,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED, helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError, PipelineError
 from pipeline_steps.oci.claim import claim
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.repositories.repository import (
     Guarantees,
@@ -31,6 +30,7 @@ from pipeline_steps.repositories.repository import (
     one_by_one,
     twin_conflict,
 )
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)

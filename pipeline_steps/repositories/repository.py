@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
 
 if TYPE_CHECKING:
     from pipeline_steps.charts.archive import Archive

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from pipeline_steps.core.errors import PipelineError
 from pipeline_steps.repositories.repository import Publication, Published, Repository, one_by_one
+from pipeline_steps.toolbox.errors import PipelineError
 
 #: Publishers at once into a registry: each waits for answers most of the time.
 PUBLISHERS = 8

@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urljoin, urlsplit
 
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError
-from pipeline_steps.oci import hosts as table
-from pipeline_steps.oci.credentials import Login, from_hosts
-from pipeline_steps.oci.hosts import Host
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.credentials import Login, from_hosts
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
 
 
 class Web:

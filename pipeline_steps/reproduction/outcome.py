@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from pipeline_steps.toolbox.regex import regex
-
 #: Bytes shown before and after the first that differs.
 _BEFORE, _AFTER = 24, 40
 #: What package managers and compilers of images leave behind that changes when the world does.
-_PACKAGES = regex(
+_PACKAGES = re.compile(
     r"(^|/)(lib/apk/db|var/lib/(dpkg|rpm|apt|pacman)|var/cache|usr/lib/sysimage/rpm|etc/apk|site-packages|node_modules"
     r"|go/pkg/mod|\.m2)(/|$)|\.dist-info/"
 )
-_TIMES = regex(
+_TIMES = re.compile(
     rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|[A-Z]{3,4}|[+-]\d\d:?\d\d))?"
     rb"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? .{0,7}[A-Z][a-z]{2} .{0,30}|\b1[0-9]{9}(\d{3})?\b|\b\d\d:\d\d:\d\d\b"
 )

@@ -10,21 +10,21 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline_steps.core import recipe
-from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import EvidenceError, MachineError, PipelineError, UsageError
-from pipeline_steps.core.recipe import Recipe
-from pipeline_steps.images import contents
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building import recipe
+from pipeline_steps.building.recipe import Recipe
+from pipeline_steps.config.language import Config
+from pipeline_steps.images import contents, docker
+from pipeline_steps.images.builders import builder
 from pipeline_steps.images.contents import Image, Member
-from pipeline_steps.images.table import builder
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.reproduction.outcome import Difference, Outcome, Part, first_difference, how_many, tools_that_differ
 from pipeline_steps.reproduction.repacking import source_of
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, UsageError
+from pipeline_steps.workspace.checkout import Checkout
 
 #: Bytes of a file that are compared one by one; what differs beyond is told by digests.
 MOST = 64 * 2**20
@@ -52,8 +52,6 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         builds.check(it.dockerfile, it.entry.platforms, it.entry.secrets)
         built = builds.build(request)
         if not built.digest:
-            from pipeline_steps.images import docker
-
             docker.save(target, folder / "image.tar")
         tools = tools_that_differ(record.tools, built.tools)
         notes = (f"versions: {tools}",) if tools else ()

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from pipeline_steps.building import image_records, packaging
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive, Files
-from pipeline_steps.charts.chart import Chart
 from pipeline_steps.charts.derive import Derived, derive
-from pipeline_steps.core import image_records, packaging
-from pipeline_steps.core.checkout import Checkout, opened
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.config.language import Config
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.reproduction.outcome import Outcome, first_difference, how_many, inputs_that_differ, parts_of_chart
 from pipeline_steps.state.record import Record
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
 
 
 def source_of(record: Record, config: Config, content: Callable[[Checkout], str | None]) -> Checkout:

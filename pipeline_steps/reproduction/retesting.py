@@ -9,17 +9,18 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline_steps.charts.chart import Chart
-from pipeline_steps.clusters.scenario import Scenario, values_files
-from pipeline_steps.core import packaging, scenario_runs, snapshots, testing
-from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ChartFailed, EvidenceError, PipelineError, UsageError
-from pipeline_steps.core.testing import Settings
+from pipeline_steps.building import packaging, snapshots
+from pipeline_steps.config.language import Config
 from pipeline_steps.reproduction import repacking
 from pipeline_steps.reproduction.outcome import Outcome, tools_that_differ
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
+from pipeline_steps.testing import scenario_runs, settings
+from pipeline_steps.testing.scenario import Scenario, values_files
+from pipeline_steps.testing.settings import Settings
+from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, PipelineError, UsageError
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout
 
 #: Below .pipeline: bundles and reports of what was run again, by the record's id; no step reads the records there.
 REPRODUCED = "reproduced"
@@ -110,7 +111,7 @@ def kubectl(state: State, config: Config, cluster: str) -> list[str]:
 
 
 def _refuse(record: Record) -> None:
-    if record.parameters.get("scenario") == testing.NOTHING.kind:
+    if record.parameters.get("scenario") == settings.NOTHING.kind:
         raise UsageError(f"nothing was tested, there is nothing to run again: {record.parameters.get('none')}")
     if record.result not in ("passed", "failed"):
         raise UsageError(
@@ -121,13 +122,13 @@ def _refuse(record: Record) -> None:
 
 def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float | None) -> Settings:
     """The chart's settings at the revision, with what the record says was used."""
-    wanted = testing.settings(checkout.config, chart, timeout=timeout)._replace(
+    wanted = settings.settings(checkout.config, chart, timeout=timeout)._replace(
         none=None,
         namespace=str(record.parameters["namespace"]),
         helm_args=tuple(map(str, record.parameters.get("helm_args", ()))),
     )
     values = str(record.parameters.get("values", ""))
-    if values and values not in values_files(testing.own_files(checkout, chart), wanted.values):
+    if values and values not in values_files(settings.own_files(checkout, chart), wanted.values):
         wanted = wanted._replace(values=glob.escape(values))
     return wanted
 
@@ -135,7 +136,7 @@ def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float |
 def _scenario(record: Record, config: Config, chart: Chart, wanted: Settings, cluster: str | None) -> Scenario:
     recorded = str(record.parameters["cluster"])
     given = cluster or (recorded if recorded in config.clusters else None)
-    names = testing.cluster_names(config, chart, wanted, given)
+    names = settings.cluster_names(config, chart, wanted, given)
     if len(names) > 1:
         known = ", ".join(names)
         raise UsageError(f"the recorded cluster {recorded} is not configured", advice=f"--cluster one of {known}")

@@ -10,10 +10,12 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-from pipeline_steps.core.errors import ConfigurationError, MachineError, ToolMissing, Unreachable, UsageError
+from urllib3.exceptions import HTTPError
+
 from pipeline_steps.sandbox import k3d, kind, minikube
 from pipeline_steps.sandbox.ledger import Made
 from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing, Unreachable, UsageError
 
 log = logging.getLogger(__name__)
 NAME = "pipeline-steps"
@@ -69,7 +71,6 @@ def ask(kubeconfig: Path, context: str | None, *, timeout: float = 10) -> str:
     """The cluster's version. Raises ConfigurationError, Unreachable, MachineError."""
     from kubernetes import client, config
     from kubernetes.config import ConfigException
-    from urllib3.exceptions import HTTPError
 
     where = f"{kubeconfig}{f', context {context}' if context else ''}"
     try:

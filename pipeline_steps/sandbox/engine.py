@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pipeline_steps.core.errors import AccessRefused, MachineError, Unreachable
+from pipeline_steps.toolbox.errors import AccessRefused, MachineError, Unreachable
 
 DEFAULT = "unix:///var/run/docker.sock"
 

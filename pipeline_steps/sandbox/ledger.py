@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline_steps.core.errors import MachineError
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.daemon import Daemon
+from pipeline_steps.toolbox.errors import MachineError
 
 log = logging.getLogger(__name__)
 FILE = "sandbox.json"

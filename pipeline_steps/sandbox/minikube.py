@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline_steps.core.errors import MachineError
 from pipeline_steps.sandbox.tool import call, hosts_toml
+from pipeline_steps.toolbox.errors import MachineError
 
 PROGRAM = "minikube"
 

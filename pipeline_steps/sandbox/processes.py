@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from pipeline_steps.core.errors import MachineError
 from pipeline_steps.sandbox import ledger, registry, web
 from pipeline_steps.sandbox.ledger import Ledger
 from pipeline_steps.toolbox import daemon, files
+from pipeline_steps.toolbox.errors import MachineError
 
 log = logging.getLogger(__name__)
 HERE = "127.0.0.1"

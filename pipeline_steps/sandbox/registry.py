@@ -6,8 +6,8 @@ import http.client
 import json
 from pathlib import Path
 
-from pipeline_steps.core.errors import ToolMissing
 from pipeline_steps.toolbox import files, process
+from pipeline_steps.toolbox.errors import ToolMissing
 
 PROGRAM = "docker-registry"
 CONFIG = """\

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from pipeline_steps.core.errors import PipelineError, UsageError
-from pipeline_steps.sandbox import ledger, processes
+from pipeline_steps.sandbox import cluster, engine, ledger, processes
 from pipeline_steps.sandbox.ledger import Ledger, Made
 from pipeline_steps.sandbox.overlay import EVIDENCE, text
 from pipeline_steps.sandbox.overlay import FILE as OVERLAY
 from pipeline_steps.toolbox import daemon, files
+from pipeline_steps.toolbox.errors import PipelineError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,6 @@ def up(folder: Path, wanted: Wanted) -> Path:
 
     Raises UsageError, and MachineError's kinds for engine, registry program and cluster.
     """
-    from pipeline_steps.sandbox import engine
-
     folder = folder.expanduser().absolute()
     log.info("docker engine: %s", engine.version())
     with ledger.held(folder):
@@ -79,8 +77,6 @@ def up(folder: Path, wanted: Wanted) -> Path:
 
 def down(folder: Path) -> None:
     """End and remove everything `up` made, whatever a killed run left; nothing else is touched."""
-    from pipeline_steps.sandbox import cluster
-
     folder = folder.expanduser().absolute()
     if not folder.exists():
         log.info("no sandbox in %s", folder)
@@ -101,8 +97,6 @@ def down(folder: Path) -> None:
 
 def status(folder: Path) -> list[Line]:
     """What lives and what does not; empty when there is no sandbox."""
-    from pipeline_steps.sandbox import cluster
-
     known = ledger.read(folder)
     lines = []
     for name, started in known.daemons.items():
@@ -123,8 +117,6 @@ def status(folder: Path) -> list[Line]:
 
 def _with_cluster(folder: Path, known: Ledger, wanted: Wanted) -> Ledger:
     """Have a cluster and record it; one that we made is recorded first and never forgotten."""
-    from pipeline_steps.sandbox import cluster
-
     former = known.cluster
     if wanted.kubeconfig is not None or wanted.maker == "none":
         if former is not None and _ours(former):

@@ -6,8 +6,8 @@ import ipaddress
 import logging
 from collections.abc import Mapping
 
-from pipeline_steps.core.errors import MachineError
 from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import MachineError
 
 log = logging.getLogger(__name__)
 

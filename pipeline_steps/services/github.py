@@ -10,19 +10,20 @@ import contextlib
 import functools
 import json
 import os
+import re
 from collections.abc import Container, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from pipeline_steps.core.errors import AccessRefused, ConfigurationError, MachineError, PipelineError
-from pipeline_steps.oci import hosts as table
-from pipeline_steps.oci.credentials import from_hosts
-from pipeline_steps.oci.hosts import Host
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.credentials import from_hosts
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError, PipelineError
 from pipeline_steps.toolbox.redact import register
-from pipeline_steps.toolbox.regex import regex
 
 T = TypeVar("T")
 
@@ -35,11 +36,11 @@ BYTES = "application/octet-stream"
 #: Seconds one read or write may take; and to wait after a limit that does not say how long it lasts ("Rate limits").
 TIMEOUT = 120.0
 _PAUSE = 60.0
-_NEXT = regex(r'<([^>]*)>\s*;[^,]*rel="next"')
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
 #: Bytes of an error's body that are understood, and pages of a list that are read: GitHub has no more than 100.
 _WORDS, _MOST_PAGES = 64 * 1024, 1000
 #: Letters a header takes: a line break would split it.
-_TOKEN = regex(r"[\x21-\x7e]+")
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 def explain(body: bytes) -> str:
@@ -79,8 +80,6 @@ def _until(headers: Mapping[str, str]) -> float:
     >>> _until({"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"})
     7.0
     """
-    from email.utils import parsedate_to_datetime
-
     try:
         then = float(headers["x-ratelimit-reset"])
         return max(0.0, then - parsedate_to_datetime(headers["date"]).timestamp())

@@ -6,9 +6,9 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 _AT_ONCE = 256
 

@@ -8,17 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline_steps.core.errors import Conflict, MachineError, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.export import write
 from pipeline_steps.sources.git_objects import Objects, objects
 from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, Head, changes, head, no_commit, ours
 from pipeline_steps.sources.source import Tag, Tree
 from pipeline_steps.toolbox import clock
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 
-_SIGNATURE = regex(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
-_FULL = regex(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_SIGNATURE = re.compile(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
+_FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 class Git:

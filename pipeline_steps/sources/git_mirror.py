@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline_steps.core.errors import NotYet, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git import Git
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import NotYet, UsageError
 from pipeline_steps.toolbox.http import shown
-from pipeline_steps.toolbox.regex import regex
 
-_URL = regex(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp):.+")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp):.+")
 _LATER = {"bzr": "Bazaar", "lp": "Bazaar", "svn": "Subversion"}
 
 

@@ -18,11 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, TypeVar
 
-from pipeline_steps.core.errors import ConfigurationError, MachineError, PipelineError, Temporary
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.source import Entry, Kind
 from pipeline_steps.toolbox import files, process
-from pipeline_steps.toolbox.regex import regex
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, PipelineError, Temporary
 
 #: Ids asked for at once: git may answer before it has read them all, so their lines must fit into the smallest pipe.
 _AT_ONCE = 60
@@ -30,7 +29,7 @@ _BLOCK = 2**20
 #: How much is kept: bytes of files, of one file, and names in trees.
 _KEPT_BYTES, _KEPT_FILE, _KEPT_NAMES = 32 * 2**20, 2**20, 100_000
 #: Bytes of an id → one name in a tree object: mode, name, id.
-_ROWS = {length: regex(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)}
+_ROWS = {length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)}
 _Answer = TypeVar("_Answer")
 KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
 

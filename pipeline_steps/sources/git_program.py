@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
 from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
 
 #: Asked in plain English, never at a terminal, without locks for what only reads, names never as patterns.
 ENVIRONMENT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.core.errors import ConfigurationError, MachineError, Temporary, UsageError
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import KINDS, Objects
 from pipeline_steps.sources.source import Entry, Kind
 from pipeline_steps.toolbox import files, scratch
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Temporary, UsageError
 
 OURS = ".pipeline"
 _AT_ONCE = 256

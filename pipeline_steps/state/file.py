@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from pipeline_steps.core.errors import EvidenceError, MachineError
 from pipeline_steps.state.record import Record, decode
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError
 
 log = logging.getLogger(__name__)
 

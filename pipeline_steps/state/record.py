@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline_steps.core.errors import EvidenceError, Result
+from pipeline_steps.toolbox.errors import EvidenceError, Result
 from pipeline_steps.toolbox.redact import redact
 
 SCHEMA = 1

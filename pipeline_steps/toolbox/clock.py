@@ -5,6 +5,7 @@ Nothing is ordered or expired by the local wall clock.
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime, timezone
 
@@ -46,8 +47,6 @@ def seconds(duration: str) -> float:
     >>> seconds("1h30m"), seconds("0.5s"), seconds("7d")
     (5400.0, 0.5, 604800.0)
     """
-    import re
-
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhd]))+", duration):
         raise ValueError(f"not a duration: {duration!r}; write for example 90s, 5m, 1h30m or 7d")

@@ -7,14 +7,13 @@ take for all it does. Which connection, how often, and what a status means do no
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import httptools
-
-from pipeline_steps.toolbox.regex import regex
 
 if TYPE_CHECKING:
     import ssl
@@ -24,7 +23,7 @@ SLOWEST = 16 * 1024
 #: Bytes that status line and headers of an answer may have.
 _HEAD = 256 * 1024
 _BLOCK = 2**18
-_BREAKING = regex(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BREAKING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: Methods whose requests say that they have no body (RFC 9110 §8.6).
 _WITH_BODY = frozenset({"PUT", "POST", "PATCH"})
 

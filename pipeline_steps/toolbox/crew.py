@@ -1,6 +1,6 @@
 """Work shared among Python processes of our own, each of which makes one worker and gives it task after task.
 
-    with crew("pipeline_steps.regeneration.remaking:Remaker", settings, 4) as each:
+    with crew("pipeline_steps.regeneration.repackaging:Remaker", settings, 4) as each:
         for result in each(tasks): ...
 
 Tasks and results are pickled between processes that run the same program, over pipes that nobody else has. A worker

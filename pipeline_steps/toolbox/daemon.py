@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline_steps.core.errors import ToolMissing
+from pipeline_steps.toolbox.errors import ToolMissing
 from pipeline_steps.toolbox.process import environment, resolved
 
 

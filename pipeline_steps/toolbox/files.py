@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline_steps.core.errors import MachineError
+from pipeline_steps.toolbox.errors import MachineError
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free space and run again",
@@ -34,7 +34,7 @@ TEMPORARY = ".pipeline-steps-tmp-"
 
 
 def failure(error: OSError, path: Path | str) -> MachineError:
-    """The error of `core/errors` for a failed system call on `path`."""
+    """The error of `toolbox/errors` for a failed system call on `path`."""
     advice = _ADVICE.get(error.errno or 0, "")
     return MachineError(f"cannot write: {error.strerror or error}", where=str(path), advice=advice)
 

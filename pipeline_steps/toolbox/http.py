@@ -10,18 +10,26 @@ import base64
 import contextlib
 import errno
 import functools
+import json
 import logging
 import os
+import random
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
-from pipeline_steps.core.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
+import tenacity
+
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.connection import Answer, Connection, NotHttp, Slow, Tunnel, Unsendable
+from pipeline_steps.toolbox.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
 from pipeline_steps.toolbox.redact import redact
 
 if TYPE_CHECKING:
@@ -64,8 +72,6 @@ class Response(NamedTuple):
 
     def json(self) -> Any:
         """The body as JSON. Raises MachineError naming the URL when it is none."""
-        import json
-
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
@@ -283,8 +289,6 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
     """The proxy that the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) names for a host, if any."""
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    from urllib.request import getproxies_environment, proxy_bypass
-
     proxies = getproxies_environment()
     found = proxies.get(scheme) or proxies.get("all")
     if not found or proxy_bypass(host):
@@ -300,8 +304,6 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
 @functools.cache
 def trust(ca_file: str | None) -> ssl.SSLContext:
     """What TLS connections trust: the machine's authorities, and those of `ca_file`. Raises MachineError."""
-    import ssl
-
     context = ssl.create_default_context()
     if ca_file:
         try:
@@ -313,7 +315,7 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn what sockets, TLS and connections raise into errors of core/errors, with the URL."""
+    """Turn what sockets, TLS and connections raise into errors of toolbox/errors, with the URL."""
     where = shown(url)
     try:
         yield
@@ -334,8 +336,6 @@ def translated(url: str) -> Iterator[None]:
 def _broken(error: OSError, where: str) -> PipelineError:
     """The error for a connection that failed, or that TLS refused."""
     if type(error).__module__ == "ssl":  # loaded by whoever raised it
-        import ssl
-
         if isinstance(error, ssl.SSLCertVerificationError):
             what, advice = error.verify_message, "name the authority's PEM file as ca_file in `hosts`"
             return MachineError(f"its certificate is not trusted: {what}", where=where, advice=advice)
@@ -364,10 +364,6 @@ def retrying(work: Callable[[], T], *, budget: float = BUDGET, longest: float = 
         if not budget:
             raise
         failures = iter([error])  # tenacity costs 50 ms to import: only the second try pays for it
-
-    import random
-
-    import tenacity
 
     def again() -> T:
         for failure in failures:
@@ -427,9 +423,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     >>> retry_after({"retry-after": date.format(9), "date": date.format(2)})
     7.0
     """
-    from datetime import datetime, timezone
-    from email.utils import parsedate_to_datetime
-
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)

@@ -5,18 +5,19 @@ Written with the standard library: importing junitparser takes longer than writi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
+from xml.etree import ElementTree as xml
 
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.redact import redact
-from pipeline_steps.toolbox.regex import regex
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 
 #: Characters that XML 1.0 cannot carry, not even escaped.
-_FORBIDDEN = regex("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Case(NamedTuple):
@@ -30,8 +31,6 @@ class Case(NamedTuple):
 
 def write(path: Path, suite: str, cases: Iterable[Case], *, started: str, properties: dict[str, str]) -> Path:
     """Write one suite to `path`, its folder made when missing. started: RFC 3339. Raises MachineError."""
-    from xml.etree import ElementTree as xml
-
     listed = list(cases)
     counts = {f"{key}s": sum(case.outcome == key for case in listed) for key in ("failure", "error")}
     attributes = {

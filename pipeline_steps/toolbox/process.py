@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pipeline_steps.core.errors import Interrupted, ToolMissing
+from pipeline_steps.toolbox.errors import Interrupted, ToolMissing
 from pipeline_steps.toolbox.redact import redact
 
 #: What a child may see of our environment: locale, home, and what CI passes credentials with (design.md §15).

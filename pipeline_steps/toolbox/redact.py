@@ -6,10 +6,10 @@ boundary) calls `redact`. Encoded forms are covered: URL-quoted, base64 at its t
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from urllib.parse import quote
-
-from pipeline_steps.toolbox.regex import regex
 
 MASK = "[redacted]"
 #: Shorter values would mask ordinary words; a password of three letters cannot be hidden in a text anyway.
@@ -18,7 +18,7 @@ SHORTEST = 4
 _forms: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 #: A name alone is no secret for ssh, where records must keep it (git+ssh://git@host/…); for others it may be a token.
-_userinfo = regex(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@")
+_userinfo = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@")
 
 
 def register(secret: str) -> str:
@@ -44,9 +44,6 @@ def redact(text: str) -> str:
 
 
 def _encodings(secret: str) -> set[str]:
-    import base64  # who has no secret does not pay for these
-    import json
-
     raw = secret.encode()
     forms = {secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1]}
     for before in range(3):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +30,6 @@ class Scratch:
 
     def remove(self) -> None:
         """Remove the folder with all that is in it; a second time changes nothing."""
-        import shutil  # who makes no folder does not pay for it
-
         if self._lock >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
@@ -74,8 +73,6 @@ def sweep() -> None:
 
 
 def _remove_if_left(path: Path) -> None:
-    import shutil
-
     with contextlib.suppress(OSError):
         if path.lstat().st_uid == os.geteuid():
             lock = _locked(path, wait=False)

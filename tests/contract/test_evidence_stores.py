@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from pipeline_steps.core.errors import (
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.evidence.kinds import open_store
+from pipeline_steps.evidence.store import Store, subjects
+from pipeline_steps.evidence.stores import Stores
+from pipeline_steps.oci.registry import connect
+from pipeline_steps.state.record import Record, decode, encode
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
     EvidenceError,
@@ -19,13 +26,6 @@ from pipeline_steps.core.errors import (
     PipelineError,
     Unreachable,
 )
-from pipeline_steps.evidence.store import Store, subjects
-from pipeline_steps.evidence.stores import Stores
-from pipeline_steps.evidence.table import open_store
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.registry import connect
-from pipeline_steps.state.record import Record, decode, encode
-from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.files import sha256
 from tests.support.registries import TokenServer, free_port, registry
 
@@ -255,7 +255,7 @@ def test_a_store_that_is_only_written_is_not_believed(url: str, tmp_path: Path) 
 
 READ = """
 import sys
-from pipeline_steps.evidence.table import open_store
+from pipeline_steps.evidence.kinds import open_store
 store = open_store(sys.argv[1], {})
 [found] = store.about(sys.argv[2])
 assert store.read(found)

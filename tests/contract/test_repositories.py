@@ -12,10 +12,10 @@ import pytest
 
 from pipeline_steps.charts import archive
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError, Unreachable
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.oci import OciRepository, prepare
 from pipeline_steps.repositories.repository import Classic, Publication, Repository
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, Unreachable
 from pipeline_steps.toolbox.files import sha256
 from tests.support.chartmuseum import chartmuseum
 from tests.support.charts import packed, signed

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import pytest
 
-from pipeline_steps.core.errors import ConfigurationError, Conflict, UsageError
+from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Source
-from pipeline_steps.sources.table import open_source
 from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, UsageError
 from tests.support.gits import Repo
 
 

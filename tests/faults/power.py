@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import yaml
 
-from pipeline_steps.core.errors import PipelineError
 from pipeline_steps.state import file
 from pipeline_steps.state.record import decode
+from pipeline_steps.toolbox.errors import PipelineError
 from tests.faults.figures import Figure, Settings, counted, spread
 from tests.faults.world import STEPS, Step, World, difference, lost, stored
 

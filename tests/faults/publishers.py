@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import Conflict, PipelineError
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.toolbox.errors import Conflict, PipelineError
 from tests.faults.backends import BACKENDS, Backend, in_registry
 from tests.faults.figures import Figure, Settings
 from tests.faults.world import World

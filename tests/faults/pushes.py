@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 from tests.faults.figures import Figure, Settings
 from tests.faults.world import World
 from tests.support.charts import packed

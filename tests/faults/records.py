@@ -7,9 +7,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.state import file
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import EvidenceError
 from tests.faults.figures import Figure, Settings
 from tests.faults.world import STEPS, Step, World
 

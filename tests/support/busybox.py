@@ -9,7 +9,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from pipeline_steps.oci.hosts import Host
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.oci.registry import connect
 
 

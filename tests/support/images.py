@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline_steps.core import config_file
-from pipeline_steps.core.config import Config
+from pipeline_steps.config import config_file
+from pipeline_steps.config.language import Config
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pipeline_steps.charts import archive, gather
+from pipeline_steps.charts import archive, collect
 
 
 def written(
@@ -39,7 +39,7 @@ def gathered(folder: Path, root: Path) -> archive.Files:
             for path, place in places.items()
         }
 
-    return gather.gather(folder.relative_to(root).as_posix(), kinds, read)
+    return collect.gather(folder.relative_to(root).as_posix(), kinds, read)
 
 
 def _kind(path: Path) -> str:

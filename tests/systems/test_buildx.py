@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.build_image import build_image
-from pipeline_steps.core.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
 from pipeline_steps.images import contents, context, dockerfile
 from pipeline_steps.images.builder import Request
+from pipeline_steps.images.builders import plugin
 from pipeline_steps.images.buildx import Buildx, Facts
-from pipeline_steps.images.table import plugin
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry
+from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
 from tests.support import images, machine
 from tests.support.images import checkout, one, opened, write
 from tests.support.registries import Running, free_port

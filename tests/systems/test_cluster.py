@@ -15,17 +15,17 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline_steps.build_image import build_image
-from pipeline_steps.clusters import kubeconfig, namespaces, scenario
+from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.kubernetes import Api
-from pipeline_steps.core import pulls
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.config_file import load
-from pipeline_steps.core.errors import AccessRefused, ChartFailed, EvidenceError, MachineError, Temporary, UsageError
+from pipeline_steps.config.config_file import load
+from pipeline_steps.config.language import Config
 from pipeline_steps.integration_test import integration_test
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.testing import pulls, scenario
+from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, EvidenceError, MachineError, Temporary, UsageError
 from tests.support import busybox
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm

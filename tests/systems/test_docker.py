@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.build_image import build_image
-from pipeline_steps.core.errors import (
+from pipeline_steps.images import builders
+from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ChartFailed,
     ConfigurationError,
@@ -23,8 +25,6 @@ from pipeline_steps.core.errors import (
     ToolMissing,
     Unreachable,
 )
-from pipeline_steps.images import table
-from pipeline_steps.oci.registry import Registry, connect
 from tests.support import images, machine
 from tests.support.images import checkout, one, opened, write
 from tests.support.registries import Running
@@ -43,7 +43,7 @@ def classic(docker_engine: machine.Engine, tmp_path: Path, monkeypatch: pytest.M
     """The engine without any buildx plugin."""
     monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker-config"))
-    monkeypatch.setattr(table, "SYSTEM", ())
+    monkeypatch.setattr(builders, "SYSTEM", ())
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path, registry: Running) -> Path:
 
 
 def api(reference: str) -> tuple[Registry, str, str]:
-    from pipeline_steps.oci.reference import Reference
+    from pipeline_steps.auth.reference import Reference
 
     parsed = Reference.parse(reference)
     assert parsed.digest
@@ -177,7 +177,7 @@ def test_a_broken_build_fails_with_its_last_lines(folder: Path) -> None:
 
 def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(folder: Path) -> None:
     write(folder, "app/Dockerfile", "FROM scratch\nCOPY hello /\nCOPY no-such-file /\n")
-    program = "import runpy; from pipeline_steps.images import table; table.SYSTEM = ()\n"
+    program = "import runpy; from pipeline_steps.images import builders; table.SYSTEM = ()\n"
     program += "runpy.run_module('pipeline_steps', run_name='__main__')"
     command = [sys.executable, "-c", program, "build_image"]
     done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True)
@@ -217,7 +217,7 @@ def test_a_closed_socket_says_who_may_use_it() -> None:
     """As another account: root may open any socket."""
     code = (
         "import os, docker, requests, pipeline_steps.images.docker as it\n"
-        "from pipeline_steps.core.errors import MachineError\n"
+        "from pipeline_steps.toolbox.errors import MachineError\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "try:\n with it.engine(): pass\nexcept MachineError as error: print(error)\n"
     )

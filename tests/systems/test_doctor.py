@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pipeline_steps.commands import probes, table
+from pipeline_steps.commands import index, probes
 from tests.support import helms, machine
 
 CONFIG = """\
@@ -97,7 +97,7 @@ def test_an_unknown_step(tmp_path: Path) -> None:
 
 
 def test_every_step_there_is_has_its_needs() -> None:
-    assert set(probes.NEEDS) == {command.name for command in table.STEPS if command.module}
+    assert set(probes.NEEDS) == {command.name for command in index.STEPS if command.module}
     assert {need for needs in probes.NEEDS.values() for need in needs} == set(probes.PROBES)
 
 

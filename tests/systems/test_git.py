@@ -11,21 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.errors import (
+from pipeline_steps.sources import git_program
+from pipeline_steps.sources.git import Git
+from pipeline_steps.sources.git_objects import Objects
+from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.toolbox import clock, files
+from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
     Conflict,
     MachineError,
     NotYet,
     PipelineError,
-    ToolMissing,
     UsageError,
 )
-from pipeline_steps.sources import ahead, git_program
-from pipeline_steps.sources.git import Git
-from pipeline_steps.sources.git_objects import Objects
-from pipeline_steps.sources.table import open_source
-from pipeline_steps.toolbox import clock, files
 from tests.support.gits import Repo
 
 
@@ -378,28 +377,6 @@ def wrapped(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
-@pytest.mark.parametrize("below", ["", "sub/folder"])
-def test_what_is_asked_ahead_is_asked_once_and_its_answer_used_once(
-    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
-) -> None:
-    repo.put(f"{below}/pipeline.yaml".lstrip("/"), "charts: []\n")
-    repo.put("sub/folder/charts/x", "x")
-    repo.commit()
-    repo.git("tag", "v1")
-    repo.put("sub/folder/charts/x", "y")
-    log = tmp_path / "log"
-    wrapped(tmp_path / "programs", monkeypatch, f'echo "$1" >> {log}')
-    monkeypatch.chdir(repo.root / "sub/folder/charts")
-    ahead.begin(tags=True)
-    source = Git(repo.root)
-    inside = "sub/folder/charts/x".removeprefix(below).lstrip("/")
-    assert source.tree(None, below).modified == (inside,) and list(source.tags()) == ["v1"]
-    assert sorted(log.read_text().split()) == ["cat-file", "for-each-ref", "status"]
-    repo.git("checkout", "-q", ".")
-    repo.git("tag", "v2")
-    assert source.tree(None, below).modified == () and list(source.tags()) == ["v1", "v2"]
-
-
 def test_what_is_expected_is_begun_once_and_what_nobody_asks_ends(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,37 +397,6 @@ def test_what_is_expected_is_begun_once_and_what_nobody_asks_ends(
     assert not [pid for pid in begun if Path("/proc", str(pid)).exists()]
 
 
-@pytest.mark.parametrize("module", [("pipeline_steps", "{}"), ("pipeline_steps.{}",)])
-@pytest.mark.parametrize(
-    ("step", "asked"),
-    [
-        ("promote", ["cat-file", "for-each-ref", "status"]),
-        ("check", ["cat-file", "status"]),
-        ("audit", []),  # it looks at no checkout
-    ],
-)
-def test_what_was_asked_ahead_in_vain_ends_with_the_step(
-    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: tuple[str, ...], step: str, asked: list[str]
-) -> None:
-    configuration, started = tmp_path / "pipeline.yaml", tmp_path / "started"
-    os.mkfifo(configuration)  # the step waits for it, and so for us
-    started.touch()
-    wrapped(tmp_path / "programs", monkeypatch, f'echo "$$ $1" >> {started}; sleep 60')
-    words = [*(word.format(step) for word in module), "--config", str(configuration), "--state", "pipeline_steps.check"]
-    child = subprocess.Popen([sys.executable, "-m", *words], cwd=repo.root, stderr=subprocess.PIPE, text=True)
-    with child, configuration.open("w") as written:
-        deadline = clock.Deadline(20)
-        while len(started.read_text().splitlines()) < len(asked) and not deadline.over:
-            time.sleep(0.01)
-        written.write("charts: [")
-        written.close()
-        said = child.communicate()[1]
-    assert child.returncode == 2 and "pipeline.yaml" in said
-    begun = [line.split() for line in started.read_text().splitlines()]
-    assert sorted(what for _, what in begun) == asked
-    assert not [pid for pid, _ in begun if Path("/proc", pid).exists()]
-
-
 def test_help_starts_nothing(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = tmp_path / "started"
     wrapped(tmp_path / "programs", monkeypatch, f"echo >> {started}")
@@ -458,17 +404,3 @@ def test_help_starts_nothing(repo: Repo, tmp_path: Path, monkeypatch: pytest.Mon
         subprocess.run([sys.executable, "-m", *words, "--help"], cwd=repo.root, stdout=subprocess.DEVNULL, check=True)
     time.sleep(0.1)
     assert not started.exists()
-
-
-def test_nothing_is_asked_ahead_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    log = tmp_path / "log"
-    with monkeypatch.context() as patch:
-        wrapped(tmp_path / "programs", patch, f"echo >> {log}")
-        ahead.begin(tags=True)
-    assert not log.exists()
-    monkeypatch.setenv("PATH", "")
-    (tmp_path / ".git").mkdir()
-    ahead.begin(tags=True)  # without the program, too
-    with pytest.raises(ToolMissing, match="git is not installed"):
-        Git(tmp_path).tree(None, "")

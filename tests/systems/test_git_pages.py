@@ -16,12 +16,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import AccessRefused, ConfigurationError, Conflict, EvidenceError, Unreachable
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories import git_branch
 from pipeline_steps.repositories.git_pages import GitPagesRepository
 from pipeline_steps.repositories.repository import Publication, Published
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, Conflict, EvidenceError, Unreachable
 from tests.support.charts import packed
 from tests.support.git_server import Serving, https
 from tests.support.gits import Repo, bare
@@ -298,7 +298,7 @@ def test_damage_is_named(pages: Pages, site: Repo) -> None:
 
 KILLED = """
 import sys
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 from tests.support.charts import packed
 print(open_repository(sys.argv[1], {}).publish(packed()).reference)
 """

@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import (
+from pipeline_steps.repositories import github_releases, index
+from pipeline_steps.repositories.github_releases import GithubReleasesRepository
+from pipeline_steps.repositories.repository import Publication
+from pipeline_steps.toolbox.errors import (
     AccessRefused,
     Conflict,
     EvidenceError,
@@ -24,10 +28,6 @@ from pipeline_steps.core.errors import (
     PipelineError,
     Temporary,
 )
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.repositories import github_releases, index
-from pipeline_steps.repositories.github_releases import GithubReleasesRepository
-from pipeline_steps.repositories.repository import Publication
 from pipeline_steps.toolbox.files import sha256
 from tests.support.charts import packed, signed
 from tests.support.github import READ, WRITE, Answer, Fault, Github, Repository, Request, github

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.clusters.helm import Helm, Target, said
-from pipeline_steps.core.errors import ChartFailed, MachineError, ToolMissing
+from pipeline_steps.toolbox.errors import ChartFailed, MachineError, ToolMissing
 from tests.support.helms import chart_files, helm
 
 KUBECONFIG = """\

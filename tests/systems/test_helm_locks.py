@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.charts import archive
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 from tests.support.charts import files, packed
 from tests.support.gits import Repo
 from tests.support.helms import helm

@@ -17,10 +17,10 @@ import pytest
 from pipeline_steps.charts import archive, version
 from pipeline_steps.charts.metadata import oci_annotations
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import ConfigurationError
 from pipeline_steps.repositories import index
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.oci import OciRepository
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.toolbox.errors import ConfigurationError
 from tests.support.charts import files, packed
 from tests.support.helms import helm
 from tests.support.registries import registry

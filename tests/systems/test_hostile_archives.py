@@ -25,7 +25,7 @@ from typing import NamedTuple
 import pytest
 
 from pipeline_steps.charts import archive
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.toolbox.files import sha256
 from tests.support import hostile
 from tests.support.charts import files, packed
@@ -41,7 +41,7 @@ CHILD = """
 import json, re, sys
 from pathlib import Path
 from pipeline_steps.charts import archive, dependencies
-from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.toolbox.errors import PipelineError
 from tests.support.charts import files
 own = archive.Files(files(more="dependencies: [{name: a, version: 1.0.0, repository: 'https://example.com'}]\\n"))
 doors = {

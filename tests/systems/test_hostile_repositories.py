@@ -20,7 +20,6 @@ import yaml
 
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.dependencies import Needed
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError, PipelineError, Temporary
 from pipeline_steps.oci import registry
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry
@@ -28,11 +27,12 @@ from pipeline_steps.repositories import git_branch
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.repositories.git_branch import GitBranch
 from pipeline_steps.repositories.github_releases import GithubReleasesRepository
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.oci import CONFIG, CONTENT, prepare
 from pipeline_steps.repositories.repository import Repository
-from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.services import github
 from pipeline_steps.sources import git_program
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError, PipelineError, Temporary
 from pipeline_steps.toolbox.files import sha256
 from tests.support.charts import packed, signed
 from tests.support.gits import bare
@@ -44,8 +44,8 @@ PUSH = prepare(CHART, signed(CHART))
 MEASURE = """
 import re, resource, sys
 from pathlib import Path
-from pipeline_steps.core.errors import PipelineError
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.toolbox.errors import PipelineError
+from pipeline_steps.repositories.kinds import open_repository
 repository = open_repository(sys.argv[1], {})
 def most():  # not ru_maxrss, which begins with that of the parent
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024

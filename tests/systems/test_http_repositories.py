@@ -21,15 +21,15 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline_steps.auth.credentials import Login
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.dependencies import Needed
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError, MachineError, PipelineError, Temporary
-from pipeline_steps.oci.credentials import Login
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.repositories.https import HttpsRepository
 from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError, PipelineError, Temporary
 from tests.support.chartmuseum import Museum, chartmuseum
 from tests.support.charts import packed, signed
 from tests.support.scripted import Answer, Request, scripted
@@ -89,9 +89,9 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 from pipeline_steps.charts import archive
-from pipeline_steps.core.errors import PipelineError
+from pipeline_steps.toolbox.errors import PipelineError
 from pipeline_steps.repositories.repository import Published
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 repository = open_repository(sys.argv[1], {})
 def most():  # not ru_maxrss, which begins with that of the parent
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024

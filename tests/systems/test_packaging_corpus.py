@@ -25,9 +25,9 @@ from pipeline_steps.charts import archive, dependencies
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import helm_metadata
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core.errors import PipelineError
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.toolbox.errors import PipelineError
 from tests.support import corpus
 from tests.support.corpus import Case
 from tests.support.helms import helm

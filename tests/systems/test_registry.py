@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from pipeline_steps.core.errors import AccessRefused, Conflict, EvidenceError, MachineError, Unreachable
+from pipeline_steps.auth.credentials import Login
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.copy import copy
-from pipeline_steps.oci.credentials import Login
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.toolbox.errors import AccessRefused, Conflict, EvidenceError, MachineError, Unreachable
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.toolbox.redact import redact
 from tests.support.registries import Running, TokenServer, certificate, free_port, htpasswd, registry

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pipeline_steps.core.config_file import load
+from pipeline_steps.config.config_file import load
 from pipeline_steps.sandbox import ledger, processes, sandbox
 from pipeline_steps.sandbox.sandbox import Wanted
 from pipeline_steps.toolbox import daemon

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.commands import chain
-from pipeline_steps.core.config import Config
-from pipeline_steps.oci.hosts import Host
+from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from tests.support.records import Story, digest

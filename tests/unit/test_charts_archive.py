@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_steps.charts import archive, tar
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from tests.support import hostile
 
 CHART = b"apiVersion: v2\nname: hello\nversion: 1.2.3\n"

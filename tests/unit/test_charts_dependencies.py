@@ -8,7 +8,7 @@ from pipeline_steps.charts import archive, dependencies, ranges
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.dependencies import Needed
 from pipeline_steps.charts.version import strict
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from tests.support.charts import files, packed
 
 URL = "oci://example.com/charts"

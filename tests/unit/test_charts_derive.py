@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import archive, compare, derive, references
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.edit import Change
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError
 from pipeline_steps.images.reference import of
-from pipeline_steps.oci.reference import Reference
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from tests.support.charts import files
 
 SNAPSHOT = "1.0.0-0.3.t0123456789ab"

@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_steps.charts import documents, edit
+from pipeline_steps.charts import edit
 from pipeline_steps.charts.edit import Change
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 
 VALUES = b"""\
 # how it runs
@@ -66,7 +67,7 @@ def test_only_the_scalar_is_replaced(key: str, value: str, old: str, new: str) -
             break
     else:
         pytest.fail("more than the scalar changed")
-    node = dict(edit.scalars(documents.parse(files["values.yaml"], "")[1]))[edit_key(key)]
+    node = dict(edit.scalars(yaml_reader.parse(files["values.yaml"], "")[1]))[edit_key(key)]
     assert node.meaning == "text"
     assert node.value == value
     assert edit.undo(files, changes) == {"values.yaml": VALUES}
@@ -148,7 +149,7 @@ def test_a_space_that_yaml_knows_as_a_letter_goes_with_the_value() -> None:
 
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufeff"), max_size=12)
-words = st.text("abc.-_/é[]", min_size=1, max_size=4).filter(lambda word: documents.meaning(word) == "text")
+words = st.text("abc.-_/é[]", min_size=1, max_size=4).filter(lambda word: yaml_reader.meaning(word) == "text")
 leaf = st.one_of(text, st.sampled_from(["1.10", "no", "x:1", "a#b", "- x", "{", "'", '"', "0o17", "1:30", "~", ""]))
 tree = st.dictionaries(words, st.recursive(leaf, lambda inner: st.one_of(
     st.lists(inner, min_size=1, max_size=3), st.dictionaries(words, inner, min_size=1, max_size=3)), max_leaves=8,
@@ -161,12 +162,12 @@ def test_only_the_key_differs_and_undo_is_the_inverse(
 ) -> None:
     written = yaml.safe_dump(content, default_flow_style=flow, default_style=style, allow_unicode=True, width=40)
     original = ("# first\n" + written + "# last\n").replace("\n", line_end).encode()
-    _, root = documents.parse(original, "values.yaml")
+    _, root = yaml_reader.parse(original, "values.yaml")
     known = dict(edit.scalars(root))
     key = data.draw(st.sampled_from(sorted(known)))
     value = data.draw(leaf)
     files, changes = edit.apply({"values.yaml": original}, {"values.yaml": {key: value}})
-    after = dict(edit.scalars(documents.parse(files["values.yaml"], "values.yaml")[1]))
+    after = dict(edit.scalars(yaml_reader.parse(files["values.yaml"], "values.yaml")[1]))
     kept_line_ends = known[key].style in ("|", ">")
     assert after[key].meaning == "text"
     assert after[key].value == value or (kept_line_ends and after[key].value.rstrip() == value.rstrip())

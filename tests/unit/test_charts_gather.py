@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from pipeline_steps.charts import archive, gather
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.charts import archive, collect
+from pipeline_steps.toolbox.errors import ConfigurationError
 from tests.support.charts import files
 
 COMMON = "dependencies:\n- {name: common, version: 0.1.0, repository: 'file://../common'}\n"
@@ -19,7 +19,7 @@ def gathered(contents: dict[str, bytes], kinds: dict[str, str] | None = None, fo
     def read(paths: Iterable[str]) -> dict[str, bytes]:
         return {path: contents[path] for path in paths}
 
-    return gather.gather(folder, listing, read)
+    return collect.gather(folder, listing, read)
 
 
 def below(folder: str, contents: dict[str, bytes]) -> dict[str, bytes]:

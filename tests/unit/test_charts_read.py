@@ -7,9 +7,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline_steps.charts import documents
 from pipeline_steps.charts.read import Dependency, read_dependencies, read_metadata
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 
 GOOD = b"""\
 apiVersion: v2
@@ -91,18 +91,18 @@ def test_what_helm_or_we_refuse(data: bytes, message: str) -> None:
         ("a: ü".encode("utf-16"), "x: not UTF-8 text"),
         (b"a: \x1b[31m", "x: not YAML: "),
         (b"a:\n\t- b", "x:2: not YAML: found character that cannot start any token"),
-        (b"a: " + b"x" * documents.LARGEST, "bytes of YAML, more than 5242880 are not read"),
+        (b"a: " + b"x" * yaml_reader.LARGEST, "bytes of YAML, more than 5242880 are not read"),
     ],
 )
 def test_documents_that_are_not_read(data: bytes, message: str) -> None:
     with pytest.raises(EvidenceError) as raised:
-        documents.parse(data, "x", error=EvidenceError)
+        yaml_reader.parse(data, "x", error=EvidenceError)
     assert message in str(raised.value)
 
 
 def test_texts_stay_what_was_written() -> None:
-    _, root = documents.parse(b"[1.10, no, 0o17, 1e3, 2026-01-31, ~, 'a', true, 1:30]", "x")
-    assert documents.plain(root) == ["1.10", False, "0o17", "1e3", "2026-01-31", None, "a", True, "1:30"]
+    _, root = yaml_reader.parse(b"[1.10, no, 0o17, 1e3, 2026-01-31, ~, 'a', true, 1:30]", "x")
+    assert yaml_reader.plain(root) == ["1.10", False, "0o17", "1e3", "2026-01-31", None, "a", True, "1:30"]
 
 
 def test_charts_of_others_may_have_unquoted_numbers() -> None:
@@ -152,6 +152,6 @@ def test_a_scalar_means_what_all_patterns_say_though_most_are_never_tried(plain:
     said = tag.removeprefix("tag:yaml.org,2002:")
     if said == "str":
         said = "bool" if plain in ("y", "Y", "n", "N") else "text"
-        if plain.isascii() and documents._GO_NUMBER.fullmatch(plain):
+        if plain.isascii() and yaml_reader._GO_NUMBER.fullmatch(plain):
             said = "float"
-    assert documents.meaning(plain) == said
+    assert yaml_reader.meaning(plain) == said

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline_steps.charts import schema
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline_steps.charts import values
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{after}: &{after} [{','.join(['*' + before] * 9)}]\n"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline_steps.charts import version
 from pipeline_steps.charts.version import Version
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 numbers = st.integers(0, 10**6)
 identifiers = st.one_of(numbers.map(str), st.text("0ab1-", min_size=1, max_size=4).filter(lambda t: not t.isdigit()))

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline_steps.check import check
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.config_file import load
-from pipeline_steps.core.errors import ChartFailed
+from pipeline_steps.config.config_file import load
+from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import ChartFailed
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.ci.build import Build, detect
-from pipeline_steps.core.errors import MachineError
+from pipeline_steps.toolbox.errors import MachineError
 
 JENKINS = {
     "JENKINS_URL": "https://ci.example.com/",

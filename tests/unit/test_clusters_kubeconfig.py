@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline_steps.clusters.kubeconfig import load
-from pipeline_steps.core.errors import AccessRefused, ConfigurationError, MachineError
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 
 
 def written(folder: Path, user: dict[str, Any], **cluster: Any) -> Path:

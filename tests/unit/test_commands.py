@@ -6,18 +6,18 @@ import re
 from pathlib import Path
 
 import pipeline_steps
-from pipeline_steps.commands import run, table
+from pipeline_steps.commands import index, run
 
 PACKAGE = Path(pipeline_steps.__file__).parent
 
 
 def test_every_step_module_stands_in_the_table_and_the_other_way_round() -> None:
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert modules == {command.name for command in table.STEPS if command.module}
+    assert modules == {command.name for command in index.STEPS if command.module}
 
 
 def test_every_step_has_the_anatomy() -> None:
-    for command in table.STEPS:
+    for command in index.STEPS:
         if command.module:
             module = importlib.import_module(command.module)
             tree = ast.parse(Path(str(module.__file__)).read_text())
@@ -33,7 +33,7 @@ def test_every_step_has_the_anatomy() -> None:
 
 
 def test_every_command_has_a_main() -> None:
-    for command in table.COMMANDS:
+    for command in index.COMMANDS:
         if command.module:
             assert callable(importlib.import_module(command.module).main), command.name
 

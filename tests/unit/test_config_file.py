@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core import config_file
-from pipeline_steps.core.config import TEST_DEFAULTS, ChartTests, Config, merged, several
-from pipeline_steps.core.errors import ConfigurationError, UsageError
-from pipeline_steps.oci import hosts
+from pipeline_steps.auth import hosts
+from pipeline_steps.config import config_file
+from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged, several
 from pipeline_steps.toolbox import redact
+from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
 from tests.support.gits import Repo
 
 CHARTS = "charts:\n  - path: charts/*\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline_steps.core import schema
+from pipeline_steps.config import schema
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_file_is_current() -> None:
-    advice = "run python -m pipeline_steps.core.schema"
+    advice = "run python -m pipeline_steps.config.schema"
     assert (ROOT / schema.FILE).read_text(encoding="utf-8") == schema.text(), advice
 
 

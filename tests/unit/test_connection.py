@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline_steps.core.errors import Interrupted, MachineError, Temporary
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.connection import Answer, Connection, Cut, NotHttp, Tunnel, Unsendable
+from pipeline_steps.toolbox.errors import Interrupted, MachineError, Temporary
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core import config_file
-from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.errors import ConfigurationError
+from pipeline_steps.config import config_file
+from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo, chart
 
 PIPELINE = """\

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.__main__ import main
-from pipeline_steps.commands import table
-from pipeline_steps.core.config_file import load
+from pipeline_steps.commands import index
+from pipeline_steps.config.config_file import load
 from tools import reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,11 +110,11 @@ def one_of_ours(words: list[str]) -> tuple[str, list[str]] | None:
 
 def unknown(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What a command of ours does not know: its name, else options."""
-    command = table.find(name)
+    command = index.find(name)
     if command is None or not command.module:
         return [name]
     known: set[str] = set()
-    if command.module != table.__name__:
+    if command.module != index.__name__:
         assert main([name, "--help"]) == 0
         options = capsys.readouterr().out.partition("\noptions:\n")[2]  # examples above it name other programs' options
         known = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", options, re.MULTILINE))

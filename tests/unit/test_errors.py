@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from pipeline_steps.core import errors
-from pipeline_steps.core.errors import PipelineError, worst
+from pipeline_steps.toolbox import errors
+from pipeline_steps.toolbox.errors import PipelineError, worst
 
 
 def subclasses(of: type[PipelineError]) -> list[type[PipelineError]]:

@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline_steps.charts import archive, read
-from pipeline_steps.core.errors import PipelineError
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
 from pipeline_steps.repositories.index import Index
 from pipeline_steps.state import record
+from pipeline_steps.toolbox.errors import PipelineError
 from tests.support.charts import packed
 
 INPUTS = int(os.environ.get("FUZZ", "1000"))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.errors import AccessRefused, MachineError, Temporary, Unreachable
 from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import AccessRefused, MachineError, Temporary, Unreachable
 from tests.support.scripted import Answer, Request, scripted
 
 
@@ -164,12 +160,3 @@ def test_refusals_have_the_classes_of_core_errors() -> None:
     assert [refused(status) for status in (401, 403, 404, 429, 503)] == [7, 7, 7, 75, 75]
     answer = http.Response("GET", "https://example.com/", 403, {}, b"because")
     assert isinstance(http.refusal(answer), AccessRefused) and "GET answered 403: because" in str(http.refusal(answer))
-
-
-def test_importing_it_is_cheap() -> None:
-    """urllib3 alone costs more than all a step with nothing to do may take."""
-    heavy = {"urllib3", "tenacity", "docker", "email", "ssl"}
-    code = f"import pipeline_steps.oci.registry, sys; print({heavy} & set(sys.modules))"
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=dict(os.environ), capture_output=True, text=True)
-    assert done.stdout == "set()\n", done.stderr

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.errors import ConfigurationError, EvidenceError
 from pipeline_steps.images.context import Context, lay_out, read, write_tar
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import sha256
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline_steps.core.errors import ConfigurationError, ToolMissing
 from pipeline_steps.images.dockerfile import parse
+from pipeline_steps.toolbox.errors import ConfigurationError, ToolMissing
 
 D = "sha256:" + "d" * 64
 LATEST = "r.example.com/t:latest"

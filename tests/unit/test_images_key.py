@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.config import ImageEntry
-from pipeline_steps.core.recipe import Recipe, former_bases
+from pipeline_steps.building.recipe import Recipe, former_bases
+from pipeline_steps.config.language import ImageEntry
 from pipeline_steps.images import dockerfile
 from pipeline_steps.images.context import Context, Input
 

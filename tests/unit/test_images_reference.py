@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.errors import ConfigurationError
-from pipeline_steps.images import reference, table
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.images import builders, reference
 from pipeline_steps.images.builder import find_secrets
-from pipeline_steps.images.table import kind
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.reference import Reference
+from pipeline_steps.images.builders import kind
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 D = "sha256:" + "e" * 64
 WEB = Reference("r.example.com:5000", "team/web", "1.0", D)
@@ -79,7 +79,7 @@ def test_secrets_come_from_variables_or_their_files(tmp_path: Path) -> None:
 
 
 def test_the_kind_of_builder_is_found_without_asking_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "SYSTEM", (str(tmp_path / "lib"),))
+    monkeypatch.setattr(builders, "SYSTEM", (str(tmp_path / "lib"),))
     environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": str(tmp_path)}
     assert kind(environ) == "docker"
     (tmp_path / "cli-plugins").mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.commands import init
-from pipeline_steps.core.config_file import load
+from pipeline_steps.config.config_file import load
 
 VALUES = 'image: {repository: registry.example.com/x, tag: "1", pullPolicy: Always}\n'
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.errors import ConfigurationError, MachineError
-from pipeline_steps.oci.credentials import login_for
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.oci.reference import Reference
+from pipeline_steps.auth.credentials import login_for
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
 D = "sha256:" + "a" * 64
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.__main__ import main
-from pipeline_steps.state import chains, graph
-from pipeline_steps.state.page import page
+from pipeline_steps.reporting import chains, graph
+from pipeline_steps.reporting.state_page import page
 from pipeline_steps.state.state import State
 from tests.support.records import HOSTILE, Story, digest, story
 

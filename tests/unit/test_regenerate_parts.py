@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.core.errors import ConfigurationError, MachineError
-from pipeline_steps.core.tagged import Charts, Names, said
 from pipeline_steps.regeneration.filling import Wanted
 from pipeline_steps.regeneration.ledger import Kept, Ledger
-from pipeline_steps.regeneration.tally import Tally
+from pipeline_steps.regeneration.progress import Tally
 from pipeline_steps.sources.git_mirror import is_url
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import CommitTree
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.crew import crew
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
+from pipeline_steps.workspace.tagged import Charts, Names, said
 from tests.support.gits import Repo, chart
 
 
@@ -191,7 +191,7 @@ def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path)
 
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     clock = iter([0.0, 4.0, 10.0, 12.0])
-    monkeypatch.setattr("pipeline_steps.regeneration.tally.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("pipeline_steps.regeneration.progress.time.monotonic", lambda: next(clock))
     with caplog.at_level(logging.INFO), Tally("versions", 8) as tally:
         for _ in range(3):
             tally.one()

@@ -9,15 +9,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config_file import load
-from pipeline_steps.core.errors import ChartFailed, NotYet, PipelineError, Temporary
-from pipeline_steps.core.gates import check_key
-from pipeline_steps.core.testing import key_of, scenarios, settings
+from pipeline_steps.config.config_file import load
 from pipeline_steps.report import report
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.testing.requirements import check_key
+from pipeline_steps.testing.settings import key_of, scenarios, settings
+from pipeline_steps.toolbox.errors import ChartFailed, NotYet, PipelineError, Temporary
+from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
 from tests.support.helms import chart_files
 

@@ -11,7 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pipeline_steps.core.errors import (
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
+from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
     Conflict,
@@ -21,9 +24,6 @@ from pipeline_steps.core.errors import (
     Temporary,
     UsageError,
 )
-from pipeline_steps.oci.hosts import Host
-from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
-from pipeline_steps.repositories.table import open_repository
 from tests.support.chartmuseum import Museum, chartmuseum
 from tests.support.charts import packed, signed
 from tests.support.scripted import Answer, Request, scripted

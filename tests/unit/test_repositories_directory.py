@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.core.errors import Conflict, EvidenceError
 from pipeline_steps.repositories.directory import DirectoryRepository
 from pipeline_steps.repositories.repository import Publication, Published
+from pipeline_steps.toolbox.errors import Conflict, EvidenceError
 from tests.support.charts import packed
 
 CHARTS = {

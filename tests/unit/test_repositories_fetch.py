@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.dependencies import Needed
-from pipeline_steps.core.errors import AccessRefused, ConfigurationError, EvidenceError, MachineError, UsageError
-from pipeline_steps.oci.hosts import Host
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, EvidenceError, MachineError, UsageError
 from tests.support.charts import packed
 from tests.support.registries import free_port
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from pipeline_steps.charts import documents
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.version import newest_first
-from pipeline_steps.core.errors import EvidenceError
 from pipeline_steps.repositories import index_blocks
 from pipeline_steps.repositories.index import LARGEST, Entry, Index, entry
+from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox.errors import EvidenceError
 
 DIGEST = "sha256:" + "12e4" * 16
 
@@ -210,11 +210,11 @@ def edited(how: tuple[str, int, Any], text: str) -> str:
 def plainly(data: bytes) -> dict[str, Any] | None:
     """What a YAML reader finds below `entries`, None when it is no index to it."""
     try:
-        _, root = documents.parse(data, "x", error=EvidenceError)
+        _, root = yaml_reader.parse(data, "x", error=EvidenceError)
     except EvidenceError:
         return None
-    charts = root.get("entries") if isinstance(root, documents.Mapping) and root.get("apiVersion") else None
-    return documents.plain(charts) if isinstance(charts, documents.Mapping) else None
+    charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) and root.get("apiVersion") else None
+    return yaml_reader.plain(charts) if isinstance(charts, yaml_reader.Mapping) else None
 
 
 def told(data: bytes, name: str) -> list[str] | None:

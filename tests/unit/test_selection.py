@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.ci.build import Build
-from pipeline_steps.core import config_file, selection, testing
-from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.errors import ConfigurationError, UsageError
-from pipeline_steps.core.selection import Asked, Selection
+from pipeline_steps.cli import selection
+from pipeline_steps.cli.selection import Asked, Selection
+from pipeline_steps.config import config_file
 from pipeline_steps.state.state import State
+from pipeline_steps.testing import settings
+from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
+from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo, chart
 
 TERMINAL = Build("terminal")
@@ -53,7 +55,7 @@ def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str
     content = opened(repo).chart(name).content
     fields = {"subject": name, "content": content, "started": "2026-01-01T00:00:00.000Z"}
     made = state_of(repo).add({**fields, "step": "snapshot", "key": f"snapshot of {content}", "result": "passed"})
-    key = testing.key_of_none("libraries", content, {})
+    key = settings.key_of_none("libraries", content, {})
     test = {**fields, "step": "integration_test", "key": key, "result": result, "uses": [made.id]}
     return state_of(repo).add({**test, "supersedes": supersedes}).id
 

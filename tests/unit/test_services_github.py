@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline_steps.core.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.services.github import Github, later, refusal
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.toolbox.http import Response
 
 DATE = {"date": "Thu, 01 Jan 2026 00:00:00 GMT"}

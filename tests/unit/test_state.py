@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.errors import ChartFailed, EvidenceError, MachineError
 from pipeline_steps.state import record, union
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, MachineError
 
 
 def fields(**more: object) -> dict[str, object]:
@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_the_state_as_it_was(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from pipeline_steps.core.errors import MachineError
+from pipeline_steps.toolbox.errors import MachineError
 from pipeline_steps.state.state import State
 folder = Path(sys.argv[1])
 state = State(folder / "state.jsonl")

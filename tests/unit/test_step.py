@@ -7,11 +7,11 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline_steps.core import options, step
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.config_file import load
-from pipeline_steps.core.errors import ChartFailed, Interrupted, UsageError, worst
+from pipeline_steps.cli import options, step
+from pipeline_steps.config.config_file import load
+from pipeline_steps.config.language import Config
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import ChartFailed, Interrupted, UsageError, worst
 from tests.support.gits import Repo
 
 tried: list[str] = []

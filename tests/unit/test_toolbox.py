@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_steps.core.errors import MachineError, ToolMissing
 from pipeline_steps.toolbox import clock, daemon, files, process, redact
+from pipeline_steps.toolbox.errors import MachineError, ToolMissing
 
 
 def test_a_program_that_is_not_there_is_named_with_advice() -> None:
@@ -110,7 +110,7 @@ def test_a_program_of_the_working_folder_is_never_found(tmp_path: Path, monkeypa
 
 STOPPED = """
 import sys, time
-from pipeline_steps.core import boundary
+from pipeline_steps.cli import boundary
 from pipeline_steps.toolbox import process
 def work():
     boundary.talk(); boundary.handle_signals(); print("ready", flush=True)

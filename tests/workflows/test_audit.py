@@ -18,13 +18,13 @@ import pytest
 from pipeline_steps.audit import audit
 from pipeline_steps.audits import indexed, inspection, production
 from pipeline_steps.charts import archive
-from pipeline_steps.core.config import Config, Release
-from pipeline_steps.core.errors import Conflict, EvidenceError, MachineError, UsageError
+from pipeline_steps.config.language import Config, Release
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.oci import CONTENT, prepare
-from pipeline_steps.repositories.table import open_repository
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError, UsageError
 from pipeline_steps.toolbox.files import sha256
 from tests.support.chartmuseum import chartmuseum
 from tests.support.charts import packed, signed

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 from tests.support.charts import packed
 from tests.support.github import WRITE, Fault, Github, Request, github
 from tests.support.gits import Repo

@@ -21,7 +21,7 @@ import pytest
 
 from pipeline_steps.charts import archive
 from pipeline_steps.repositories.directory import DirectoryRepository
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
 from tests.support.busybox import push
 from tests.support.charts import packed
 from tests.support.gits import Repo, chart

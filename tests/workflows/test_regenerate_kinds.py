@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipeline_steps.audits import chain
-from pipeline_steps.core.config_file import load
-from pipeline_steps.core.errors import EvidenceError
+from pipeline_steps.config.config_file import load
 from pipeline_steps.repositories.directory import DirectoryRepository
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.toolbox.errors import EvidenceError
 from tests.support.chartmuseum import chartmuseum
 from tests.support.charts import packed, signed
 from tests.support.git_server import https

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config_file import load
+from pipeline_steps.config.config_file import load
 from pipeline_steps.oci.registry import Registry
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.state import State
+from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
 from tests.support.helms import helm
 from tests.support.images import push_base

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.build_image import build_image
-from pipeline_steps.oci.reference import Reference
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.record import Record
 from tests.support import machine

@@ -13,16 +13,16 @@ import pytest
 
 from pipeline_steps.charts import archive, version
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.core import config_file
-from pipeline_steps.core.attempt import attempt
-from pipeline_steps.core.checkout import Checkout
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.errors import ConfigurationError, Conflict, EvidenceError
-from pipeline_steps.core.step import state_for
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.cli.step import state_for
+from pipeline_steps.config import config_file
+from pipeline_steps.config.language import Config
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.snapshot import snapshot
+from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError
+from pipeline_steps.workspace.checkout import Checkout
 from tests.support.charts import files, packed
 from tests.support.gits import Repo
 from tests.support.helms import helm

@@ -15,12 +15,12 @@ import pytest
 from pipeline_steps.audits import chain
 from pipeline_steps.charts import archive
 from pipeline_steps.charts.derive import derive
-from pipeline_steps.core.config import Config
-from pipeline_steps.core.config_file import load
-from pipeline_steps.core.errors import EvidenceError, UsageError
-from pipeline_steps.repositories.table import open_repository
+from pipeline_steps.config.config_file import load
+from pipeline_steps.config.language import Config
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.state.record import encode
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 from tests.support.charts import files, packed
 from tests.support.records import Story
 from tests.support.registries import registry

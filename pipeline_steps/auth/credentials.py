@@ -1,0 +1,168 @@
+"""Which login to use for a registry path: `hosts` of the configuration, else docker's own store, else helm's.
+
+Docker's store is $DOCKER_CONFIG/config.json: credHelpers, credsStore, auths (docker.com, "docker login" reference);
+helm's registry file has the same form. Every secret read here is registered with the redactor.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import DOCKER_HUB
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
+from pipeline_steps.toolbox.redact import register
+
+#: What docker's helpers say when they know nothing (docker-credential-helpers, credentials/error.go).
+_UNKNOWN = "credentials not found in native keychain"
+_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
+
+
+class Login(NamedTuple):
+    """username and password; or, for registries with OAuth2, an identity token that buys access tokens."""
+
+    username: str
+    password: str
+    identity_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Login({self.username!r}, …)"
+
+
+def login_for(
+    host: str, path: str, hosts: Mapping[str, Host], environ: Mapping[str, str] | None = None
+) -> Login | None:
+    """The login for host/path, None when nothing knows one (then requests are anonymous).
+
+    Raises ConfigurationError (half a login in `hosts`, unreadable password file), MachineError (a broken store).
+    """
+    known = os.environ if environ is None else environ
+    configured = from_hosts(host, path, hosts)
+    if configured:
+        return configured
+    for file in stores(known):
+        found = _from_store(file, host, path)
+        if found:
+            return found
+    return None
+
+
+def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
+    """The login that the configuration's longest matching prefix has, if any."""
+    with_login = {prefix: entry for prefix, entry in hosts.items() if entry.username or entry.password}
+    prefix, entry = table.of(with_login, f"{host}/{path}")
+    if not prefix:
+        return None
+    if not entry.username or not entry.password:
+        raise ConfigurationError("needs both username and password", where=f"hosts.{prefix}")
+    return Login(entry.username, _password(entry.password, prefix))
+
+
+def _password(text: str, prefix: str) -> str:
+    if not text.startswith("file:"):
+        return register(text)
+    file = Path(text.removeprefix("file:"))
+    try:
+        return register(file.read_text().rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the password: {error}", where=f"hosts.{prefix}.password") from error
+
+
+def stores(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Files with logins, in the order they are asked: docker's, then helm's."""
+    home = Path(environ.get("HOME") or "/")
+    yield docker_folder(environ) / "config.json"
+    if named := environ.get("HELM_REGISTRY_CONFIG"):
+        yield Path(named)
+    else:
+        config = environ.get("HELM_CONFIG_HOME") or f"{environ.get('XDG_CONFIG_HOME') or home / '.config'}/helm"
+        yield Path(config) / "registry" / "config.json"
+
+
+def docker_folder(environ: Mapping[str, str]) -> Path:
+    """Where docker keeps its configuration: $DOCKER_CONFIG, else ~/.docker."""
+    return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/") / ".docker")
+
+
+def _from_store(file: Path, host: str, path: str) -> Login | None:
+    config = read_store(file)
+    names = (*_HUB_KEYS, host) if host == DOCKER_HUB else (host, f"https://{host}")
+    helpers: Mapping[str, str] = config.get("credHelpers") or {}
+    program = next((helpers[name] for name in names if name in helpers), None) or config.get("credsStore")
+    if program:
+        for name in names:
+            found = _ask_helper(program, name, file)
+            if found:
+                return found
+    auths: Mapping[str, Any] = config.get("auths") or {}
+    wanted = f"{DOCKER_HUB}/{path}" if host == DOCKER_HUB else f"{host}/{path}"
+    fitting = [key for key in auths if f"{wanted}/".startswith(f"{_bare(key)}/")]
+    for key in sorted(fitting, key=lambda each: len(_bare(each)), reverse=True):
+        found = _entry(auths[key], f"{file}: auths.{key}")
+        if found:
+            return found
+    return None
+
+
+def read_store(file: Path) -> dict[str, Any]:
+    """The JSON object in a store, {} when there is no such file. Raises MachineError."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise MachineError(f"cannot be read: {error}", where=str(file)) from error
+    if not isinstance(content, dict):
+        raise MachineError("is not a JSON object", where=str(file))
+    return content
+
+
+def _bare(key: str) -> str:
+    """A key of `auths` as host/path: old ones are URLs."""
+    if key in _HUB_KEYS:
+        return DOCKER_HUB
+    name = key.partition("://")[2] or key
+    return name.rstrip("/").removesuffix("/v1").removesuffix("/v2")
+
+
+def _entry(entry: Any, where: str) -> Login | None:
+    if not isinstance(entry, dict):
+        raise MachineError("is not an object", where=where)
+    username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
+    if entry.get("auth"):
+        try:
+            username, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+        except ValueError as error:
+            raise MachineError("auth is not base64 of name:password", where=where) from error
+        register(entry["auth"])
+    token = str(entry.get("identitytoken") or "")
+    if not token and not username:
+        return None
+    return Login(username, register(password), register(token))
+
+
+def _ask_helper(program: str, name: str, file: Path) -> Login | None:
+    """What docker-credential-PROGRAM says of a server (its name goes by standard input), None when it knows nothing."""
+    command = f"docker-credential-{program}"
+    path = process.find(command, advice=f"{file} names it: install it, or remove it there")
+    # Helpers of clouds take their own login from any variable, so they see the whole environment.
+    done = process.run([path, "get"], env=os.environ, stdin=name.encode(), timeout=30)
+    if not done.ok:
+        words = (done.stdout + done.stderr).decode(errors="replace")
+        if _UNKNOWN in words:
+            return None
+        raise MachineError(f"{command} fails for {name}: {done.tail(5)}", where=str(file))
+    try:
+        answer = json.loads(done.stdout)
+        username, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MachineError(f"{command} answered no login for {name}", where=str(file)) from error
+    register(secret)
+    return Login("", "", secret) if username == "<token>" else Login(username, secret)

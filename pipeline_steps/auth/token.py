@@ -1,0 +1,118 @@
+"""How a registry wants requests authorised: HTTP Basic, or Bearer tokens of its token server.
+
+Source: distribution's "Token Authentication Specification" and "OAuth2 Token Authentication"; RFC 7235 for the
+challenge.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import urlencode, urljoin
+
+from pipeline_steps.auth.credentials import Login
+from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import AccessRefused, MachineError
+from pipeline_steps.toolbox.redact import register
+
+_PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
+CLIENT = "pipeline-steps"
+#: Bytes of a token server's answer.
+CAP = 2**20
+
+
+class Challenge(NamedTuple):
+    """What a 401 asks for. scheme: "basic" or "bearer"; realm: URL of the token server."""
+
+    scheme: str
+    realm: str
+    service: str
+
+    @classmethod
+    def parse(cls, header: str) -> Challenge:
+        """
+        >>> Challenge.parse('Bearer realm="https://auth.example.com/token",service="registry"')
+        Challenge(scheme='bearer', realm='https://auth.example.com/token', service='registry')
+        """
+        scheme, _, rest = header.strip().partition(" ")
+        found = {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(rest)}
+        return cls(scheme.lower(), found.get("realm", ""), found.get("service", ""))
+
+
+class Authorizer:
+    """Authorization headers for one registry; a token is fetched once for each set of scopes.
+
+    login: asked only when the registry demands one, because stores may be programs that take a while.
+    """
+
+    def __init__(self, client: http.Client, base: str, login: Callable[[], Login | None]) -> None:
+        self._client = client
+        self._base = base
+        self._login = login
+        self._challenge: Challenge | None = None
+        self._tokens: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def header(self, scopes: Iterable[str]) -> dict[str, str]:
+        """What is known to be needed: nothing before the first challenge."""
+        if self._challenge is None:
+            return {}
+        if self._challenge.scheme == "basic":
+            return self._basic()
+        wanted = " ".join(scopes)
+        with self._lock:  # threads that need the same token wait for the one that fetches it
+            if wanted not in self._tokens:
+                self._tokens[wanted] = register(self._fetch(self._challenge, wanted))
+            return {"Authorization": f"Bearer {self._tokens[wanted]}"}
+
+    def challenged(self, header: str, scopes: Iterable[str], used: Mapping[str, str]) -> dict[str, str]:
+        """The header after a 401 to `used`: a token that was in it is thrown away and fetched anew."""
+        self._challenge = Challenge.parse(header)
+        wanted = " ".join(scopes)
+        with self._lock:
+            if used.get("Authorization") == f"Bearer {self._tokens.get(wanted)}":
+                del self._tokens[wanted]
+        if self._challenge.scheme not in ("basic", "bearer"):
+            raise AccessRefused(f"asks for an unknown login scheme: {header!r}", where=self._base)
+        return self.header(scopes)
+
+    def _basic(self) -> dict[str, str]:
+        login = self._login()
+        if login is None:
+            raise AccessRefused("needs a login", where=self._base, advice="configure `hosts`, or run docker login")
+        if not login.username:
+            raise AccessRefused("takes name and password, and only an identity token is stored", where=self._base)
+        return {"Authorization": http.basic(login.username, login.password)}
+
+    def _fetch(self, challenge: Challenge, scopes: str) -> str:
+        realm = urljoin(f"{self._base}/", challenge.realm)
+        if self._base.startswith("https:") and not realm.startswith("https:"):
+            raise AccessRefused(f"sends us for a token to {http.shown(realm)}, which is not https", where=self._base)
+        login = self._login()
+        fields = [("service", challenge.service), *(("scope", scope) for scope in scopes.split())]
+        if login is not None and login.identity_token:
+            form = [*fields[:1], ("scope", scopes), ("client_id", CLIENT), ("grant_type", "refresh_token")]
+            data = urlencode([*form, ("refresh_token", login.identity_token)]).encode()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            answer = self._client.request("POST", realm, headers=headers, body=data, cap=CAP, idempotent=True)
+        else:
+            joint = "&" if "?" in realm else "?"
+            headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
+            url = f"{realm}{joint}{urlencode([*fields, ('client_id', CLIENT)])}"
+            answer = self._client.request("GET", url, headers=headers, cap=CAP)
+        if answer.status in (400, 401, 403):
+            who = login.username or "the identity token" if login else "an anonymous visitor"
+            raise AccessRefused(
+                f"its token server {http.shown(realm)} answered {answer.status} to {who} for {scopes}",
+                where=self._base,
+                advice="check the login in `hosts`, or run docker login",
+            )
+        if answer.status != 200:
+            raise http.refusal(answer)
+        found = answer.json()
+        token = found.get("token") or found.get("access_token") if isinstance(found, dict) else None
+        if not isinstance(token, str):
+            raise MachineError("answered no token", where=http.shown(realm))
+        return token

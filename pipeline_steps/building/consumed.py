@@ -1,0 +1,75 @@
+"""Archives of dependencies compared with those that the chart's last release and snapshots used.
+
+A repository that gives other bytes under a version it gave before has lost that version's identity: nothing is
+packed with them unless somebody says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+
+from pipeline_steps.building.packaging import DEPENDENCY
+from pipeline_steps.charts.version import parse
+from pipeline_steps.config.language import named
+from pipeline_steps.sources.source import Tag
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import EvidenceError
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
+
+log = logging.getLogger(__name__)
+
+
+def unchanged(checkout: Checkout, chart: Chart, state: State, inputs: Mapping[str, str], *, again: bool) -> None:
+    """Compare the archives among `inputs` with the newest record that used one of the same name.
+
+    again: only warn. Raises EvidenceError naming both digests.
+    """
+    archives = {name: digest for name, digest in inputs.items() if name.startswith(DEPENDENCY)}
+    if not archives:
+        return
+    _ask_stores(checkout, chart, state)
+    for name, digest in archives.items():
+        former = _last(state, chart, name)
+        if former is None or former.inputs[name] == digest:
+            continue
+        what = (
+            f"{name.removeprefix(DEPENDENCY)} is {digest}, the {former.step} of {former.finished or former.started} "
+            f"used {former.inputs[name]} under this version"
+        )
+        if not again:
+            advice = "ask who replaced it; use another version, or take the new one with snapshot --again"
+            raise EvidenceError(what, where=chart.path or chart.name, advice=advice)
+        log.warning("%s: %s; it is taken (--again)", chart.name, what)
+
+
+def _last(state: State, chart: Chart, name: str) -> Record | None:
+    """The newest snapshot or release of the chart that used an archive of this name; a snapshot may supersede."""
+    records = [record for step in ("promote", "snapshot") for record in state.find(step=step, subject=chart.name)]
+    using = {record.id for record in records if name in record.inputs}
+    return next((record for record in reversed(state.records()) if record.id in using), None)
+
+
+def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
+    """Records are found by content: that of the last release is asked for, where there are stores to ask."""
+    if state.elsewhere is None:
+        return
+    tag = last_release(checkout, chart)
+    if tag is not None:
+        state.about([opened(checkout.config, tag.revision).content_of(chart.name)])
+
+
+def last_release(checkout: Checkout, chart: Chart) -> Tag | None:
+    """The chart's tag of the highest version, as `release.tag` names them; None before the first."""
+    template = checkout.config.release.tag
+    parts = re.split(r"(\{version\})", named(template, chart.name, "{version}"))
+    pattern = re.compile("".join("(.+)" if part == "{version}" else re.escape(part) for part in parts))
+    found = {
+        version: tag
+        for name, tag in checkout.source.tags(named(template, chart.name, "*")).items()
+        if (read := pattern.fullmatch(name)) and read.groups() and (version := parse(read[1]))
+    }
+    return found[max(found)] if found else None

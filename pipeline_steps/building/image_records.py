@@ -1,0 +1,45 @@
+"""The images of a chart as records name them, by digest."""
+
+from __future__ import annotations
+
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import EvidenceError
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout
+
+#: What the names of images among a record's inputs and outputs begin with.
+IMAGE = "image:"
+
+
+def images(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:
+    """Image name → reference with digest as build_image recorded it for the image's content, and the records' ids.
+
+    Raises EvidenceError naming the image that has no such record.
+    """
+    found: dict[str, Reference] = {}
+    uses: list[str] = []
+    for name in chart.images:
+        content = checkout.image_content(name)
+        records = state.find(step="build_image", subject=name, content=content)
+        if not records:
+            raise EvidenceError(
+                f"image {name} of chart {chart.name} has no record for its content {content[:19]}",
+                where=str(state.path),
+                advice="run pipeline-steps build_image first",
+            )
+        found[name] = Reference.parse(records[-1].outputs["image"])
+        uses.append(records[-1].id)
+    return found, uses
+
+
+def digest_of(built: Record) -> str | None:
+    """The digest of the image that a record of build_image names."""
+    return Reference.parse(built.outputs["image"]).digest
+
+
+def images_of(snapshot: Record) -> dict[str, Reference]:
+    """Image name → reference with digest, as a snapshot's record names them."""
+    outputs = snapshot.outputs.items()
+    return {name.removeprefix(IMAGE): Reference.parse(text) for name, text in outputs if name.startswith(IMAGE)}

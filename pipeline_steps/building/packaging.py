@@ -1,0 +1,63 @@
+"""A chart of a checkout as it is packed: its files, what is set in them to name its images, and what went in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building.image_records import IMAGE
+from pipeline_steps.charts import dependencies, references
+from pipeline_steps.charts.archive import Files
+from pipeline_steps.charts.collect import gather
+from pipeline_steps.charts.references import Edits
+from pipeline_steps.config.language import named
+from pipeline_steps.images import reference as image_reference
+from pipeline_steps.repositories.fetch import fetcher
+from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
+from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
+
+DEPENDENCY = "dependency:"
+
+
+def files_of(checkout: Checkout, chart: Chart) -> Files:
+    """The files of the chart's package as the source stores them, dependencies from repositories fetched.
+
+    Raises ConfigurationError.
+    """
+    entries = checkout.tree.entries()
+    kinds = {path: entries[path].kind for path in chart.closure if path in entries}
+    files = gather(chart.path, kinds, checkout.tree.read)
+    return dependencies.fill(files, fetcher(checkout.config.hosts), chart.path)
+
+
+def edits(checkout: Checkout, chart: Chart, files: Mapping[str, bytes], images: Mapping[str, Reference]) -> Edits:
+    """What to set in the package so that it names these images, as clusters see them. Raises ConfigurationError."""
+    templates = {folder: checkout.targets(folder) for folder in (chart.path, *chart.subcharts)}
+    hosts = checkout.config.hosts
+    seen = {name: image_reference.of(reference, hosts) for name, reference in images.items()}
+    return references.edits(
+        files, chart.path, templates, lambda name, template, where: seen[name].fill(template, where=where)
+    )
+
+
+def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[str, str]:
+    """What a package consumes by digest: its images, and the archives of its dependencies."""
+    archives = {name: data for name, data in files.items() if name.startswith("charts/") and name.endswith(".tgz")}
+    return {
+        **{f"{IMAGE}{name}": reference.digest or "" for name, reference in images.items()},
+        **{f"{DEPENDENCY}{name}": sha256(data) for name, data in archives.items()},
+    }
+
+
+def released(checkout: Checkout, chart: Chart) -> bool:
+    """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read counts as that."""
+    tag = named(checkout.config.release.tag, chart.name, chart.version)
+    known = checkout.source.tags(tag).get(tag)
+    if known is None or (known.revision == checkout.revision and not chart.modified):
+        return False
+    try:
+        return opened(checkout.config, known.revision).chart(chart.name).content != chart.content
+    except (ConfigurationError, UsageError):
+        return True

@@ -1,0 +1,130 @@
+"""Which files make a chart's archive: its folder as helm sees it, its file:// dependencies as folders in charts/.
+
+Works on a tree's listing and a function that reads; neither disk nor source system is known here.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+
+from pipeline_steps.charts import ignore
+from pipeline_steps.charts.archive import Files, metadata_of
+from pipeline_steps.charts.paths import below, chart_yaml, inside
+from pipeline_steps.toolbox.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+Read = Callable[[Iterable[str]], Mapping[str, bytes]]
+_MOST_LINKS = 40
+
+
+def gather(folder: str, kinds: Mapping[str, str], read: Read) -> Files:
+    """The files of the chart in `folder`, path in the chart → bytes, its file:// subcharts below charts/.
+
+    kinds: path → "file", "executable" or "link" of the chart's closure, relative to pipeline.yaml like `folder`;
+    symbolic links are followed inside of it only. read: the bytes of files, the targets of links, all at once.
+    Raises ConfigurationError naming the file.
+    """
+    return _Gatherer(kinds, read).chart(folder)
+
+
+class _Gatherer:
+    def __init__(self, kinds: Mapping[str, str], read: Read) -> None:
+        self.kinds = kinds
+        self.paths = sorted(kinds)
+        self.read = read
+        links = [path for path in self.paths if kinds[path] == "link"]
+        self.links = {path: target.decode(errors="surrogateescape") for path, target in read(links).items()}
+
+    def chart(self, folder: str) -> Files:
+        rules = self.rules(folder)
+        sources = {name: path for name, path in self.walk(folder, rules) if not _skipped(name)}
+        data = self.read(sorted(set(sources.values())))
+        files = {name: data[path] for name, path in sources.items()}
+        executables = {name for name, path in sources.items() if self.kinds[path] == "executable"}
+        metadata = metadata_of(files, folder)
+        for dependency in metadata.dependencies:
+            if dependency.local:
+                target = inside(dependency.folder, base=folder, where=chart_yaml(folder))
+                subchart = self.chart(target)
+                name = metadata_of(subchart, target).name
+                if name != dependency.name:
+                    what = f"the dependency {dependency.name} is in {target}, where the chart is called {name}"
+                    raise ConfigurationError(what, where=chart_yaml(folder), advice="correct its name")
+                for old in [path for path in files if _is_copy(path, name)]:
+                    log.info("%s/%s: left out, charts/%s comes from %s", folder, old, name, target)
+                    del files[old]
+                files.update({f"charts/{name}/{path}": content for path, content in subchart.items()})
+                executables.update(f"charts/{name}/{path}" for path in subchart.executables)
+        return Files(files, executables & files.keys())
+
+    def rules(self, folder: str) -> ignore.Rules:
+        file = posixpath.join(folder, ignore.FILE)
+        found = self.resolved(file) if file in self.kinds else None
+        return ignore.parse(self.read([found])[found] if found else b"", file)
+
+    def walk(self, folder: str, rules: ignore.Rules) -> Iterable[tuple[str, str]]:
+        """Name in the chart and path in the tree of every file that helm would take."""
+        prefix = f"{folder}/" if folder else ""
+        for path in below(self.paths, folder):
+            yield from self.found(path.removeprefix(prefix), path, rules, ())
+
+    def found(self, name: str, path: str, rules: ignore.Rules, above: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+        if self.kinds[path] != "link":
+            if not rules.left_out(name):
+                yield name, path
+            return
+        if rules.left_out(name) or rules.ignored(name, folder=True):
+            return
+        target = self.resolved(path)
+        if target in self.kinds:
+            if not rules.left_out(name):
+                yield name, target
+            return
+        if target in above or len(above) > _MOST_LINKS or path.startswith(f"{target}/"):
+            raise ConfigurationError("the symbolic link leads back to itself", where=path, advice="remove it")
+        for inner in below(self.paths, target):
+            yield from self.found(f"{name}{inner.removeprefix(target)}", inner, rules, (*above, target))
+
+    def resolved(self, path: str) -> str:
+        """The file or folder of the tree that `path` names when all symbolic links on the way are followed."""
+        rest, done = path.split("/"), ""
+        for _ in range(_MOST_LINKS * 25):
+            if not rest:
+                if done in self.kinds or below(self.paths, done):
+                    return done
+                raise ConfigurationError(
+                    f"the symbolic link leads to {done}, which is not in the chart's files",
+                    where=path,
+                    advice="correct it, or add what it names to `paths` of the chart",
+                )
+            part, *rest = rest
+            step = posixpath.normpath(posixpath.join(done, part))
+            if step == ".." or step.startswith(("../", "/")):
+                break
+            step = "" if step == "." else step
+            if step in self.links:
+                target = self.links[step]
+                if target.startswith("/"):
+                    break
+                rest = [*target.split("/"), *rest]
+            else:
+                done = step
+        advice = "copy the file: a chart must not depend on the machine it is packed on"
+        raise ConfigurationError("the symbolic link leads out of the source", where=path, advice=advice)
+
+
+def _skipped(name: str) -> bool:
+    """What helm leaves out of a package in charts/: names beginning with _ or . (helm, loader.LoadFiles)."""
+    return name.startswith(("charts/_", "charts/.")) and not name.endswith(".prov")
+
+
+def _is_copy(path: str, name: str) -> bool:
+    """Is this a vendored copy of the subchart `name`: its folder, or an archive made by helm?"""
+    if path.startswith(f"charts/{name}/"):
+        return True
+    file = path.removeprefix("charts/")
+    is_archive = file != path and "/" not in file and file.startswith(f"{name}-") and file.endswith(".tgz")
+    return is_archive and file[len(name) + 1 :][:1].isdigit()

@@ -1,0 +1,1 @@
+"""A function becomes a process: options, the selection of charts, exit codes, signals."""

@@ -1,0 +1,114 @@
+"""The one error boundary: a process ends with an exit code of toolbox/errors and words for a person, or as a bug.
+
+Also the place of signals: SIGTERM, SIGINT and SIGHUP become Interrupted in the main thread, children are ended,
+and the process is out within four seconds, because CI systems wait five before they give up on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from pipeline_steps import __version__
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import Interrupted, PipelineError
+from pipeline_steps.toolbox.files import disk_failure
+from pipeline_steps.toolbox.redact import redact
+
+log = logging.getLogger("pipeline_steps")
+
+#: Seconds after a signal at which the process ends whatever it is doing.
+LATEST = 3.8
+BUG = 3
+#: The thread that ends our children once a signal came: who ends earlier would leave those that ignore SIGTERM.
+_stoppers: list[threading.Thread] = []
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Run `work` and turn every way it can end into an exit code; an error is told on stderr."""
+    # Foreign libraries start programs, too (credential helpers, plugins of kubeconfig), never those of a checkout.
+    os.environ["PATH"] = process.search_path(os.environ)
+    try:
+        code = work()
+        process.go_on()  # a signal may have been raised where exceptions are swallowed
+        return code
+    except BrokenPipeError:
+        # The reader of our stdout has gone: nothing is wrong here, but nothing more can be said either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+    except BaseException as error:
+        return tell(error)
+    finally:
+        for stopper in _stoppers:
+            stopper.join()
+
+
+def tell(error: BaseException, *, subject: str = "") -> int:
+    """Say on stderr what went wrong and return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted(signal.SIGINT)
+    error = disk_failure(error) or error
+    if isinstance(error, PipelineError):
+        name = f"{subject}: " if subject else ""
+        log.error("%s", redact(f"{name}{error}"))
+        return error.exit_code
+    report = "".join(traceback.format_exception(error))
+    print(
+        redact(
+            f"{report}\nThis is a bug in pipeline_steps {__version__} (Python {platform.python_version()}): "
+            "please report it with the lines above."
+        ),
+        file=sys.stderr,
+    )
+    return BUG
+
+
+def handle_signals() -> None:
+    """Make SIGTERM, SIGINT and SIGHUP raise Interrupted in the main thread, and end the process in any case."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    may_raise = process.end(number)
+    stopper = threading.Thread(target=process.stop_all, daemon=True)
+    stopper.start()
+    _stoppers.append(stopper)
+    last = threading.Timer(LATEST, os._exit, (128 + number,))
+    last.daemon = True
+    last.start()
+    if may_raise:
+        raise Interrupted(number)
+
+
+def talk(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Send what the library says to stderr, redacted; results go to stdout and are not talk."""
+    logger = logging.getLogger("pipeline_steps")
+    handler = _Stderr()
+    handler.setFormatter(_Redacting("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at the time: a program that calls a step as a function may replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

@@ -1,0 +1,1 @@
+"""The language of pipeline.yaml: its types, its files and overlays, its JSON Schema. No network."""

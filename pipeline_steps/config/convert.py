@@ -1,0 +1,109 @@
+"""Plain values into the types of `config`, with errors that say file, line, key, what was expected and found."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any, TypeVar
+
+import msgspec
+
+from pipeline_steps.config.document import Document, KeyPath, spelled
+from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.yaml_reader import nearest
+
+Kind = TypeVar("Kind")
+
+
+def convert(document: Document, kind: type[Kind]) -> Kind:
+    """The document as a `kind`. Raises ConfigurationError for the first thing that does not fit."""
+    try:
+        return msgspec.convert(document.value, kind)
+    except msgspec.ValidationError as error:
+        explain(document, document.value, kind, ())
+        raise ConfigurationError(str(error), where=where(document, ())) from error
+
+
+def where(document: Document, path: KeyPath) -> str:
+    """File and line of `path`, or of the nearest key above it."""
+    while path and path not in document.places:
+        path = path[:-1]
+    return document.places[path].where if path in document.places else ""
+
+
+def explain(document: Document, value: Any, kind: Any, path: KeyPath) -> None:
+    """Raise the error for what of `value` does not fit `kind`, as deep inside as it can be found."""
+    if _fits(value, kind):
+        return
+    choices = _choices(kind)
+    struct = next((c for c in choices if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
+    if isinstance(value, dict) and struct is not None:
+        _explain_struct(document, value, struct, path)
+    for choice in choices:
+        origin, arguments = typing.get_origin(choice), typing.get_args(choice)
+        if isinstance(value, dict) and origin is dict:
+            for key, item in value.items():
+                explain(document, item, arguments[1], (*path, key))
+        if isinstance(value, list) and origin is tuple:
+            for index, item in enumerate(value):
+                explain(document, item, arguments[0], (*path, index))
+    expected = " or ".join(dict.fromkeys(_expected(choice) for choice in choices if choice is not types.NoneType))
+    found, advice = _found(document, value, path, expected)
+    raise ConfigurationError(
+        f"{spelled(path)} must be {expected}, not {found}", where=where(document, path), advice=advice
+    )
+
+
+def _explain_struct(document: Document, value: dict[str, Any], struct: type[msgspec.Struct], path: KeyPath) -> None:
+    hints = typing.get_type_hints(struct)
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    for key in value:
+        if key not in fields:
+            advice = nearest(str(key), fields)
+            inside = f" in {spelled(path)}" if path else ""
+            raise ConfigurationError(f"unknown key {key}{inside}", where=where(document, (*path, key)), advice=advice)
+    for key, field in fields.items():
+        if key in value:
+            explain(document, value[key], hints[field.name], (*path, key))
+        elif field.required:
+            inside = f" of {spelled(path)}" if path else ""
+            raise ConfigurationError(f"the key {key}{inside} is missing", where=where(document, path))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return typing.get_args(kind) if is_union else (kind,)
+
+
+def _expected(kind: Any) -> str:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(str(a) for a in arguments)
+    if origin is tuple:
+        return "a list"
+    if origin is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return "a mapping of keys"
+    return {str: "a text", int: "a whole number", bool: "true or false"}.get(kind, str(kind))
+
+
+def _found(document: Document, value: Any, path: KeyPath, expected: str) -> tuple[str, str]:
+    """What was found, and what to do about it."""
+    text = document.places[path].text if path in document.places else ""
+    if isinstance(value, (bool, int, float)):
+        kind = "the truth value" if isinstance(value, bool) else "the number"
+        return f"{kind} {text}", f'YAML reads it so: quote it, "{text}"' if "text" in expected else ""
+    if isinstance(value, dict):
+        return "a mapping of keys", ""
+    if isinstance(value, list):
+        return "a list", ""
+    if value is None:
+        return "nothing", "write a value, or remove the key"
+    return f"the text {value!r}", f"write [{value}]" if expected == "a list" else ""

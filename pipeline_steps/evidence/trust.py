@@ -1,0 +1,78 @@
+"""Which evidence stores a step reads and writes (design.md §5, §17).
+
+Ordinary builds read and write `evidence`. A release (the build of a tag; tag_release, promote, audit and verify
+anywhere) believes only the stores of `channels.production.evidence`, which are the same when nothing else is said.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from pipeline_steps.ci.build import detect
+from pipeline_steps.config.language import Config
+from pipeline_steps.evidence.kinds import open_store
+from pipeline_steps.evidence.store import Store
+from pipeline_steps.evidence.stores import Stores
+from pipeline_steps.toolbox.errors import ConfigurationError
+
+#: Steps that make the checks of a release, or ask about one, wherever they run.
+RELEASING = frozenset({"tag_release", "promote", "audit", "verify"})
+#: Those of them that people run who may not write to a store: their records stay in the state file.
+ASKING = frozenset({"audit", "verify"})
+
+
+class Urls(NamedTuple):
+    """read: the stores whose records count. write: where new records go, "" for nowhere."""
+
+    read: tuple[str, ...]
+    write: str
+
+
+def urls(config: Config, step: str, *, tag: bool) -> Urls:
+    """The stores for a step. tag: is a tag being built?
+
+    In a tag build records go where a release finds them again: to `evidence` when that is believed, else to the
+    first store that is.
+    """
+    mine, believed = config.evidence or "", config.channels.production.evidence or ()
+    if not tag and step not in RELEASING:
+        return Urls((mine,) if mine else (), mine)
+    first = believed[0] if believed else ""
+    return Urls(believed, mine if mine and (mine in believed or not tag or not first) else first)
+
+
+def stores(config: Config, step: str, *, write: bool = True) -> Stores | None:
+    """The evidence stores of a step, None when there are none; without `write` to read only.
+
+    Raises ConfigurationError.
+    """
+    wanted = urls(config, step, tag=bool(detect(os.environ).tag))
+    if not write or step in ASKING:
+        wanted = wanted._replace(write="")
+    return opened(config, wanted) if any(wanted) else None
+
+
+def everywhere(config: Config) -> Stores:
+    """Every store that counts for this build, to read only; in a tag build those that a release believes.
+
+    Raises ConfigurationError when there is none.
+    """
+    wanted = urls(config, "", tag=bool(detect(os.environ).tag))
+    believed = config.channels.production.evidence or ()
+    read = tuple(dict.fromkeys((*wanted.read, *believed)))
+    if not read:
+        raise ConfigurationError(
+            "there is no evidence store",
+            where=config.where("evidence"),
+            advice="name one with `evidence: oci://host/path` or `evidence: file:///folder`",
+        )
+    return opened(config, Urls(read, ""))
+
+
+def opened(config: Config, wanted: Urls) -> Stores:
+    """The stores behind these URLs; nothing is asked from them yet. Raises ConfigurationError."""
+    where = config.where("evidence")
+    named = {*wanted.read, wanted.write} - {""}
+    found: dict[str, Store] = {url: open_store(url, config.hosts, where=where) for url in named}
+    return Stores([found[url] for url in wanted.read], found.get(wanted.write))

@@ -1,0 +1,345 @@
+"""Chart versions made again from the tags of a git repository, without a checkout: the worker's side of `regenerate`.
+
+A version whose tag names its content and images is made as promote makes it, another one is packaged as it stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building import recipe
+from pipeline_steps.charts import archive, dependencies, edit, paths, references
+from pipeline_steps.charts.archive import Archive, Files
+from pipeline_steps.charts.collect import gather
+from pipeline_steps.charts.dependencies import Needed
+from pipeline_steps.charts.paths import chart_yaml
+from pipeline_steps.config import config_file, entries
+from pipeline_steps.config.language import named
+from pipeline_steps.images import reference as image_reference
+from pipeline_steps.oci.copy import standing
+from pipeline_steps.release import image_copies
+from pipeline_steps.repositories.fetch import fetcher
+from pipeline_steps.sources.git_objects import Objects
+from pipeline_steps.sources.git_tree import CommitTree, ours
+from pipeline_steps.sources.source import Entry, Tag
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    EvidenceError,
+    Interrupted,
+    MachineError,
+    PipelineError,
+    Unreachable,
+)
+from pipeline_steps.workspace.content import Closures
+from pipeline_steps.workspace.tagged import Charts, Names, Place, Said, said
+
+
+class Settings(NamedTuple):
+    """What a worker has to know. All but root and folder are the configuration's words.
+
+    root: of the git repository; folder: what patterns and pipeline.yaml are relative to, "" for the repository's root.
+    written_in: pipeline.yaml's name. snapshots, images: `channels.*.images`, "" when not said. evidence: may records
+    know images that a tag does not name?
+    """
+
+    root: Path
+    folder: str
+    patterns: tuple[str, ...]
+    tags: str
+    written_in: str = "pipeline.yaml"
+    snapshots: str = ""
+    images: str = ""
+    image_tag: str = "{version}"
+    hosts: Mapping[str, Host] = {}
+    evidence: bool = False
+
+
+class Version(NamedTuple):
+    """A chart version that a tag stands for. trees: the ids of what it is packaged from, equal when that is.
+
+    said: what the tag, or the records of that content, say of its images; None: it is packaged as it stands.
+    content: to ask records for, when the tag says nothing of its images; else "".
+    """
+
+    name: str
+    version: str
+    tag: Tag
+    folder: str
+    trees: tuple[str, ...]
+    said: Said | None = None
+    content: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class Unfit(NamedTuple):
+    """What cannot be packaged: a chart version, or what a tag seems to name, and why."""
+
+    what: str
+    tag: str
+    reason: str
+
+
+class Remaker:
+    """Looks what tags stand for, and makes versions: called with a list of tags or of versions, all of one kind."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._objects = Objects(settings.root)
+        self._charts = Charts(self._objects, settings.patterns)
+        self._names = Names(settings.tags)
+        self._fetch = _remembering(fetcher(dict(settings.hosts)))
+
+    def close(self) -> None:
+        """End the git process."""
+        self._objects.close()
+
+    def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
+        """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
+        with contextlib.suppress(MachineError):  # what is not there is said of the tag that needs it
+            self._objects.read_ahead(task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks)
+            self._objects.read_ahead([], [tree for task in tasks if isinstance(task, Version) for tree in task.trees])
+        return [self.look(task) if isinstance(task, Tag) else self.made(task) for task in tasks]
+
+    def look(self, tag: Tag) -> list[Version | Unfit]:
+        """What a tag stands for; nothing, when it names no chart that there is."""
+        try:
+            return list(self._look(tag))
+        except Interrupted:
+            raise
+        except PipelineError as error:
+            return [Unfit(tag.name, tag.name, str(error))]
+
+    def made(self, version: Version) -> Archive | Unfit:
+        """The archive of a version, or why there is none."""
+        try:
+            return self._promoted(version, version.said) if version.said else self._as_it_stands(version)
+        except Interrupted:
+            raise
+        except PipelineError as error:
+            return Unfit(str(version), version.tag.name, str(error))
+
+    # -- what a tag stands for --------------------------------------------------------------------------------
+
+    def _look(self, tag: Tag) -> Iterator[Version | Unfit]:
+        root = self._root(tag)
+        reading = self._names.reading(tag.name) if self._names.one_chart else None
+        if reading and reading[0]:  # most charts lie in a folder of their name
+            near = list(self._among(tag, root, self._charts.places(root, reading[0]), reading))
+            if any(isinstance(one, Version) for one in near):
+                yield from near
+                return
+        yield from self._among(tag, root, self._charts.places(root), reading)
+
+    def _among(
+        self, tag: Tag, root: str, places: Mapping[str, Place], reading: tuple[str, str] | None
+    ) -> Iterator[Version | Unfit]:
+        """What a tag stands for among the charts in `places`. reading: the name and version in the tag."""
+        told = said(tag.message)
+        there: dict[str, str] = {}
+        found: dict[str, Version] = {}
+        for place in places.values():
+            try:
+                metadata = self._charts.metadata(place)
+            except ConfigurationError as error:
+                if not self._names.one_chart or (reading and place.folder.rpartition("/")[2] == reading[0]):
+                    yield Unfit(place.folder, tag.name, str(error))
+                continue
+            there[metadata.name] = metadata.version
+            if self._names.one_chart and named(self._names.template, metadata.name, metadata.version) != tag.name:
+                continue
+            trees = tuple(self._trees(root, place))
+            one = Version(metadata.name, metadata.version, tag, place.folder, trees, told.get(metadata.name))
+            other = found.setdefault(one.name, one)
+            if other.trees != one.trees:
+                what = f"{one.name} is in {other.folder} and in {one.folder}, which differ"
+                yield Unfit(str(one), tag.name, what)
+                found[one.name] = other._replace(trees=())
+        yield from (self._with_content(one) for one in found.values() if one.trees)
+        if reading and not found and reading[0] in there:
+            what = f"the version of {reading[0]} there is {there[reading[0]]}"
+            yield Unfit(f"{reading[0]} {reading[1]}", tag.name, what)
+
+    def _root(self, tag: Tag) -> str:
+        found = self._objects.child(self._objects.tree(tag.revision), self._settings.folder)
+        if found is None or found.kind != "tree":
+            raise ConfigurationError(f"there is no folder {self._settings.folder} yet", where=tag.name)
+        return found.id
+
+    def _trees(self, root: str, place: Place) -> Iterator[str]:
+        yield place.tree
+        with contextlib.suppress(ConfigurationError):  # what is wrong with them is told when they are packaged
+            for subchart in self._subcharts(root, place):
+                yield subchart.tree
+
+    def _subcharts(self, root: str, place: Place, above: tuple[str, ...] = ()) -> Iterator[Place]:
+        """The places of the file:// dependencies of a chart, and of theirs; those that are not there are left out."""
+        for dependency in self._charts.metadata(place).dependencies:
+            if not dependency.local:
+                continue
+            where = chart_yaml(place.folder)
+            folder = paths.inside(dependency.folder, base=place.folder, where=where)
+            if folder in (*above, place.folder):
+                raise ConfigurationError(f"the dependency {dependency.name} leads back to {folder}", where=where)
+            node = self._objects.child(root, folder)
+            if node is not None and node.kind == "tree":
+                yield (subchart := Place(folder, node.id))
+                yield from self._subcharts(root, subchart, (*above, place.folder))
+
+    def _with_content(self, one: Version) -> Version:
+        """The version with its content where records may know the images that its tag does not name."""
+        if one.said is not None or not self._settings.evidence:
+            return one
+        with contextlib.suppress(ConfigurationError):
+            closures = self._closures(one)
+            if closures.images(one.folder):
+                return one._replace(content=closures.content(closures.chart(one.folder)))
+        return one
+
+    # -- as it stands -----------------------------------------------------------------------------------------
+
+    def _as_it_stands(self, version: Version) -> Archive:
+        files = self._filled(version, self._files(version))
+        return archive.pack(files, files.executables, version.folder)
+
+    def _files(self, version: Version) -> dict[str, Entry]:
+        """The files of the chart and its file:// subcharts by path; all there are when one of these is a link."""
+        root = self._root(version.tag)
+        own = self._objects.child(root, version.folder)
+        assert own is not None, "it was found there"
+        place = Place(version.folder, own.id)
+        found: dict[str, Entry] = {}
+        for each in (place, *self._subcharts(root, place)):
+            prefix = f"{each.folder}/" if each.folder else ""
+            found.update((entry.path, entry) for entry in self._objects.files(each.tree, prefix))
+        if any(entry.kind == "link" for entry in found.values()):
+            found = {entry.path: entry for entry in self._objects.files(root)}
+        return {path: entry for path, entry in found.items() if not ours(path)}
+
+    def _filled(self, version: Version, known: Mapping[str, Entry]) -> Files:
+        """The files of the package."""
+
+        def read(paths: Any) -> dict[str, bytes]:
+            ids = {path: known[path].id for path in paths}
+            data = self._objects.blobs(ids.values())
+            return {path: data[identity] for path, identity in ids.items()}
+
+        # What is no file here (a submodule) is not in the chart, as helm finds an empty folder there.
+        kinds = {path: entry.kind for path, entry in known.items() if entry.kind != "submodule"}
+        return dependencies.fill(gather(version.folder, kinds, read), self._fetch, version.folder)
+
+    # -- as promote makes it ----------------------------------------------------------------------------------
+
+    def _promoted(self, version: Version, told: Said) -> Archive:
+        """The archive that promote makes of this content with these images.
+
+        Raises EvidenceError when the tag stands for other content, or an image is not in production.
+        """
+        closures = self._closures(version)
+        closure = closures.chart(version.folder)
+        content = closures.content(closure)
+        if (told.version, told.content) != (version.version, content):
+            what = f"the tag says {told.version} with content {told.content}, there is {version.version} with {content}"
+            raise EvidenceError(
+                what, where=version.tag.name, advice="the tag was not made by tag_release, or was moved"
+            )
+        names = closures.images(version.folder)
+        missing = [name for name in names if name not in told.images]
+        if missing:
+            raise EvidenceError(f"the digest of image {missing[0]} is nowhere", where=version.tag.name)
+        tree = self._tree(version)
+        files = self._filled(version, {path: tree.entries()[path] for path in closure.files})
+        templates = {
+            folder: closure.charts.get(folder, {}).get("images", {})
+            for folder in (version.folder, *closures.subcharts(version.folder))
+        }
+        if names:
+            # Values are set twice, as they were then: what the snapshot wrote decides how promote's values are quoted.
+            tested = {name: self._tested(version, name, closure.images[name], templates, files) for name in names}
+            files = self._edited(version, files, templates, tested, told)
+            files = self._edited(version, files, templates, self._targets(version, names, told), told)
+        return archive.pack(files, files.executables, version.folder)
+
+    def _tested(self, version: Version, name: str, entry: Mapping[str, Any], templates: Any, files: Files) -> Reference:
+        """What the snapshot named an image, but for its digest and key."""
+        if entry.get("context") is not None:
+            return Reference.parse(f"{self._settings.snapshots or 'snapshot.invalid/s'}/{name}:k-000000000000")
+        written = Reference.familiar(entry["existing"]) if entry.get("existing") else None
+        if written and (written.tag or written.digest):
+            return written
+        mine: Mapping[str, str] = next((found[name] for found in templates.values() if name in found), {})
+        app_version = archive.metadata_of(files, version.folder).app_version
+        return recipe.in_values(files.get("values.yaml"), f"{version.folder}/values.yaml", app_version, mine, written)
+
+    def _targets(self, version: Version, names: tuple[str, ...], told: Said) -> dict[str, Reference]:
+        """Image name → its name in production, where it must be."""
+        if not self._settings.images:
+            advice = "give the pipeline.yaml that promote used (--config)"
+            raise ConfigurationError("channels.production.images is missing", where=version.tag.name, advice=advice)
+        tag = image_copies.image_tag(self._settings.image_tag, version.name, version.version)
+        found = {name: Reference.parse(f"{self._settings.images}/{name}:{tag}") for name in names}
+        for name, target in found.items():
+            if not standing(target, told.images[name], hosts=self._settings.hosts):
+                what = f"the image {target}@{told.images[name]} is not in production"
+                raise EvidenceError(what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}")
+        return found
+
+    def _edited(
+        self, version: Version, files: Files, templates: Mapping[str, Any], images: Mapping[str, Reference], told: Said
+    ) -> Files:
+        seen = {
+            name: image_reference.of(reference._replace(digest=told.images[name]), self._settings.hosts)
+            for name, reference in images.items()
+        }
+        wanted = references.edits(
+            files, version.folder, templates, lambda name, template, where: seen[name].fill(template, where=where)
+        )
+        edited, _ = edit.apply(files, wanted, version.folder)
+        return Files(edited, files.executables)
+
+    def _tree(self, version: Version) -> CommitTree:
+        return CommitTree(self._objects, version.tag.revision, self._settings.folder)
+
+    def _closures(self, version: Version) -> Closures:
+        """The closures of the tree at the version's tag, as its own pipeline.yaml has them."""
+        return self._closures_at(version.tag.revision)
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  (it lives as long as its process)
+    def _closures_at(self, revision: str) -> Closures:
+        tree = CommitTree(self._objects, revision, self._settings.folder)
+        written = self._settings.written_in
+        if written not in tree.entries():
+            raise ConfigurationError(f"there is no {written}", where=revision[:12])
+        texts = tree.read([path for path, entry in tree.entries().items() if _is_text(path, entry, written)])
+        own = config_file.entries(texts[written], f"{written}@{revision[:12]}")
+        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in texts if entries.is_chart(path))
+        images = own.value.get("images", {})
+        return Closures(tree, texts, entries.by_folder(own, known), images, lambda key: written)
+
+
+def _is_text(path: str, entry: Entry, written: str) -> bool:
+    return entry.kind != "submodule" and (path == written or entries.is_chart(path))
+
+
+def _remembering(fetch: Callable[[Needed], bytes]) -> Callable[[Needed], bytes]:
+    """The same, but a repository that does not answer is asked once."""
+    refused: dict[str, PipelineError] = {}
+
+    def ask(wanted: Needed) -> bytes:
+        if wanted.repository in refused:
+            raise refused[wanted.repository]
+        try:
+            return fetch(wanted)
+        except (Unreachable, AccessRefused) as error:
+            refused[wanted.repository] = error
+            raise
+
+    return ask

@@ -1,0 +1,132 @@
+"""What a release of a chart would be: asked by tag_release and promote, writes nothing.
+
+It reads the tested snapshot, derives the production chart from it, compares what both render, and sees that every
+name is free. Why the content may be released at all stands in `proof`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from pipeline_steps.building import packaging, snapshots
+from pipeline_steps.charts import compare
+from pipeline_steps.charts.archive import Archive, unpack
+from pipeline_steps.charts.derive import derive, replaced
+from pipeline_steps.charts.derive import prove as prove_derivation
+from pipeline_steps.charts.edit import Change
+from pipeline_steps.charts.version import is_withdrawn, twin
+from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.config.language import Config, several
+from pipeline_steps.oci.copy import standing
+from pipeline_steps.release import publishing
+from pipeline_steps.release.image_copies import Move, moves_of
+from pipeline_steps.release.proof import Proof
+from pipeline_steps.repositories.repository import conflict, twin_conflict
+from pipeline_steps.state.record import Record
+from pipeline_steps.toolbox import scratch
+from pipeline_steps.toolbox.errors import ChartFailed, Conflict, EvidenceError, NotYet
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout
+
+
+class Release(NamedTuple):
+    """What promote would publish. changes: how `archive` differs from the snapshot, one of those tested."""
+
+    proof: Proof
+    snapshot: Record
+    moves: tuple[Move, ...]
+    archive: Archive
+    changes: tuple[Change, ...]
+
+
+def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
+    """Derive the production chart from the tested snapshot, prove it, and check that nothing stands in its way.
+
+    Raises EvidenceError (the snapshot is gone or changed), ChartFailed (it renders differently), Conflict (the
+    version or an image's tag is taken by other content, or withdrawn).
+    """
+    chart = proof.chart
+    _refuse(chart, config)
+    snapshot = _in_channel(proof, config)
+    tested = snapshots.fetch(snapshots.of(snapshot, chart), chart, config)
+    files = unpack(tested, snapshot.outputs["chart"])
+    planned = moves_of(proof, config, snapshot)
+    wanted = packaging.edits(checkout, chart, files, {move.name: move.target for move in planned})
+    made = derive(files, chart.version, wanted, chart.path)
+    prove_derivation(made.archive.tgz, made.changes, snapshot.outputs["tar"], chart.path)
+    release = Release(proof, snapshot, planned, made.archive, made.changes)
+    _compare_rendered(release, tested, checkout, config)
+    _free(release, config)
+    return release
+
+
+def _in_channel(proof: Proof, config: Config) -> Record:
+    """The tested snapshot that the channel configured now has. Raises EvidenceError when it has none of them."""
+    chart = proof.chart
+    for one in proof.snapshots:
+        if snapshots.stands(snapshots.of(one, chart), chart, config):
+            return one
+    listed = ", ".join(one.outputs["chart"] for one in proof.snapshots)
+    raise EvidenceError(
+        f"the snapshot channel ({several(config.channels.snapshot.charts)[0]}) does not have what was tested: {listed}",
+        where=chart.path,
+        advice="run build_image, snapshot and integration_test: what is gone is made and tested again",
+    )
+
+
+def _refuse(chart: Chart, config: Config) -> None:
+    """What this version cannot do, and what must not be released again."""
+    if config.release.sign:
+        raise NotYet("release.sign", where=config.where("release.sign"))
+    if config.release.pin != "ours":
+        raise NotYet("release.pin: all", where=config.where("release.pin"))
+    if is_withdrawn(config.release.withdrawn, chart.name, chart.version):
+        where = config.where("release.withdrawn")
+        raise Conflict(f"{chart.name} {chart.version} is withdrawn", where=where, advice="raise the version")
+
+
+def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, config: Config) -> None:
+    """Render both charts with every tested values file. Raises ChartFailed naming template and line."""
+    helm = Helm.find()
+    chart = release.proof.chart
+    names = sorted({str(record.parameters.get("values", "")) for record in release.proof.tests})
+    prefix = f"{chart.path}/" if chart.path else ""
+    data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
+    with scratch.folder("render") as folder, ThreadPoolExecutor(4) as pool:
+        charts = {"tested": tested, "released": release.archive.tgz}
+        for name, tgz in charts.items():
+            (folder / f"{name}.tgz").write_bytes(tgz)
+        for number, name in enumerate(names):
+            (folder / f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
+
+        def render(which: str, number: int) -> str:
+            values = [folder / f"values-{number}.yaml"] if names[number] else []
+            return helm.template(folder / f"{which}.tgz", values=values, release=chart.name[:53])
+
+        outputs = {(which, n): pool.submit(render, which, n) for which in charts for n in range(len(names))}
+        for number, name in enumerate(names):
+            found = compare.compare(
+                outputs["tested", number].result(), outputs["released", number].result(), replaced(release.changes)
+            )
+            if found:
+                raise ChartFailed(
+                    f"with {name or 'its own values'} the release would not render as tested: "
+                    + "; ".join(map(str, found[:5])),
+                    where=chart.path,
+                    advice="a template must not depend on the version or on where images come from",
+                )
+
+
+def _free(release: Release, config: Config) -> None:
+    """Is every name free, or taken by exactly this? Raises Conflict naming both digests."""
+    for move in release.moves:
+        standing(move.target, move.target.digest or "", hosts=config.hosts)
+    archive = release.archive
+    for repository in publishing.repositories(config, "production"):
+        there = repository.find(archive.name, archive.version)
+        if there is not None and there.tar_digest != archive.tar_digest:
+            raise conflict(archive, there.tar_digest, repository.url)
+        other = None if there else twin(archive.version, repository.versions(archive.name))
+        if other:
+            raise twin_conflict(archive, other, repository.url)

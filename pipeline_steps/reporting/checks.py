@@ -1,0 +1,152 @@
+"""The single checks of `check`, each a function that gives one case of its report; none of them raises for a chart."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_steps.building import packaging
+from pipeline_steps.clusters.helm import Helm, said
+from pipeline_steps.config.language import Config, named
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError, UsageError
+from pipeline_steps.toolbox.junit import Case
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
+
+#: Seconds one of the user's commands may take when nothing else is said.
+COMMAND_SECONDS = 600.0
+
+
+class Staged(NamedTuple):
+    """A chart on disk as it would be packed, its dependencies in it; values: test values file → where it is."""
+
+    chart: Path
+    values: dict[str, Path]
+
+    def of(self, values: str) -> list[Path]:
+        """What helm is given for a test values file, "" for none."""
+        return [self.values[values]] if values else []
+
+
+def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path) -> Staged:
+    """Write what the source stores of the chart below `folder`; values files may be left out of the package."""
+    place = folder / chart.name
+    for name, data in packaging.files_of(checkout, chart).items():
+        _write(place / name, data)
+    prefix = f"{chart.path}/" if chart.path else ""
+    sources = {f"{prefix}{name}": name for name in values if name}
+    read = checkout.tree.read(sources)
+    written = {name: _write(folder / "values" / name, read[source]) for source, name in sources.items()}
+    return Staged(place, written)
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def lint(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
+    """`helm lint --strict` with one values file ("" for the chart's own)."""
+    done = helm.lint(staged.chart, values=staged.of(values))
+    if done.ok:
+        return Case(f"lint {_shown(values)}")
+    told = lint_errors(done.stdout.decode(errors="replace"), chart.name, chart.path) or said(done)
+    return Case(f"lint {_shown(values)}", outcome="failure", text=told)
+
+
+def lint_errors(output: str, name: str, path: str) -> str:
+    """The errors and warnings in helm's output, files named as in the checkout.
+
+    >>> print(lint_errors("==> Linting x\\n[INFO] Chart.yaml: icon is recommended\\n"
+    ...       "[ERROR] templates/: web/templates/a.yaml:12:10\\n  nil pointer\\n\\n", "web", "charts/web"))
+    charts/web/templates/a.yaml:12:10
+      nil pointer
+    """
+    told: list[str] = []
+    wanted = False
+    for line in output.splitlines():
+        found = re.match(r"\[(ERROR|WARNING|INFO)\] (?:templates/: )?(.*)", line)
+        if found:
+            wanted = found[1] != "INFO"
+            line = in_checkout(found[2], name, path)
+        elif line.startswith("==>") or re.match(r"\d+ chart\(s\) linted", line):
+            wanted = False
+        if wanted and line.strip():
+            told.append(line)
+    return "\n".join(dict.fromkeys(told))
+
+
+def in_checkout(text: str, name: str, path: str) -> str:
+    """Helm names files from the chart's name or folder on; people look for them from pipeline.yaml on.
+
+    >>> in_checkout("parse error on web/templates/a.yaml: line 3", "web", "charts/web")
+    'parse error on charts/web/templates/a.yaml: line 3'
+    """
+    prefix = f"{path}/" if path else ""
+    files = rf"(?<![\w/.-])(?:{re.escape(name)}/)?(templates/\S|values\.yaml|Chart\.yaml|values\.schema\.json)"
+    return re.sub(files, lambda found: f"{prefix}{found[1]}", text)
+
+
+def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
+    """All templates with one values file ("" for the chart's own)."""
+    try:
+        helm.template(staged.chart, values=staged.of(values), release=chart.name[:53])
+    except ChartFailed as error:
+        return Case(f"render {_shown(values)}", outcome="failure", text=in_checkout(error.what, chart.name, chart.path))
+    return Case(f"render {_shown(values)}")
+
+
+def version_notice(checkout: Checkout, chart: Chart) -> str:
+    """What to do about the version before a release, "" when nothing: is it tagged as released with other content?
+
+    No failure: snapshots then lead to the next patch (design.md §7), and only tag_release refuses.
+    """
+    tag = named(checkout.config.release.tag, chart.name, chart.version)
+    known = checkout.source.tags(tag).get(tag)
+    if known is None:
+        return ""
+    at_tag = f"version {chart.version} is released (tag {tag} at {known.revision[:12]})"
+    advice = f"raise version in {chart.path or '.'}/Chart.yaml before the next release"
+    try:
+        former = opened(checkout.config, known.revision).chart(chart.name)
+    except (ConfigurationError, UsageError) as error:
+        return f"{at_tag}, and cannot be compared: {error}; {advice}"
+    if former.content == chart.content:
+        return ""
+    files = sorted({path for path in (*chart.closure, *former.closure) if _differs(checkout, known.revision, path)})
+    listed = ", ".join(files[:10]) + (f" and {len(files) - 10} more" if len(files) > 10 else "")
+    what = f"changed since: {listed}" if files else "its entries in pipeline.yaml changed since"
+    return f"{at_tag} with other content; {what}; {advice}"
+
+
+def _differs(checkout: Checkout, revision: str, path: str) -> bool:
+    then = checkout.source.tree(revision, checkout.folder)
+    before, now = then.entries().get(path), checkout.tree.entries().get(path)
+    if before is None or now is None or before.kind != now.kind:
+        return before is not now
+    return then.digests([path]) != checkout.tree.digests([path])
+
+
+def command(config: Config, chart: Chart, line: str, timeout: float | None) -> Case:
+    """One of the user's own checks; {chart} in it is the chart's folder. No shell is involved."""
+    try:
+        argv = [part.replace("{chart}", chart.path or ".") for part in shlex.split(line)]
+    except ValueError as error:
+        raise ConfigurationError(f"{line!r}: {error}", where="check.commands") from error
+    if not argv:
+        raise ConfigurationError("a command is empty", where="check.commands")
+    advice = f"check.commands of pipeline.yaml runs it: install {argv[0]}"
+    done = process.run(argv, cwd=config.root, timeout=timeout or COMMAND_SECONDS, advice=advice)
+    if done.ok:
+        return Case(line)
+    how = "took too long and was stopped" if done.code is None else f"ended with exit code {done.code}"
+    return Case(line, outcome="failure", text=f"{how}\n{done.tail(40)}".strip())
+
+
+def _shown(values: str) -> str:
+    return f"with {values}" if values else "with its own values"

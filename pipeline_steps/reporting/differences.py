@@ -1,0 +1,133 @@
+"""What a snapshot renders otherwise than what is published: for people, and for the page of `report`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building import image_records, snapshots
+from pipeline_steps.charts import diff
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.config.language import Config
+from pipeline_steps.release import publishing
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from pipeline_steps.testing import scenario, settings
+from pipeline_steps.toolbox import files, scratch
+from pipeline_steps.toolbox.errors import ChartFailed
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout
+
+FOLDER = "diff"
+
+log = logging.getLogger("pipeline_steps.snapshot")
+
+
+class Baseline(NamedTuple):
+    """What is compared with. what: for people; tgz None: there is nothing; images: as far as recorded."""
+
+    what: str
+    version: str
+    tgz: bytes | None
+    images: Mapping[str, Reference]
+
+
+def write(
+    checkout: Checkout, chart: Chart, config: Config, state: State, made: Archive, images: Mapping[str, Reference]
+) -> Path:
+    """Write the diff of `made` below the state's folder; where it is.
+
+    Raises ChartFailed when the chart cannot be rendered, EvidenceError, MachineError's kinds, Temporary.
+    """
+    base = baseline(chart, config, state)
+    text = f"{made.name} {made.version}, compared with {base.what}\n"
+    text += _rendered(checkout, chart, config, made, images, base)
+    path = state.folder / FOLDER / f"{chart.name}.diff"
+    files.own_folder(path.parent)
+    files.write(path, text.encode(), mode=0o644)
+    log.info("%s", text.rstrip("\n"))
+    return path
+
+
+def baseline(chart: Chart, config: Config, state: State) -> Baseline:
+    """The newest version in production, else the newest snapshot of another content, else nothing."""
+    if config.channels.production.charts:
+        repository = publishing.repositories(config, "production")[0]
+        version = next(iter(repository.versions(chart.name)), None)
+        published = repository.find(chart.name, version) if version else None
+        if published:
+            records = state.find(step="promote", subject=chart.name)
+            mine = [one for one in records if one.outputs.get("tar") == published.tar_digest]
+            what = f"{chart.name} {version} in production"
+            return Baseline(what, published.version, repository.fetch(published), _images(mine))
+    others = [one for one in state.find(step="snapshot", subject=chart.name) if one.content != chart.content]
+    if others:
+        snapshot = snapshots.of(others[-1], chart)
+        what = f"the snapshot {snapshot.version}, as nothing is in production"
+        tgz = snapshots.fetch(snapshot, chart, config)
+        return Baseline(what, snapshot.version, tgz, _images(others))
+    return Baseline("nothing: no version is in production, and there is no other snapshot", "", None, {})
+
+
+def _images(records: list[Record]) -> dict[str, Reference]:
+    """Image name → reference, as the newest of these records names it."""
+    outputs = records[-1].outputs if records else {}
+    prefix = image_records.IMAGE
+    return {name.removeprefix(prefix): Reference.parse(ref) for name, ref in outputs.items() if name.startswith(prefix)}
+
+
+def _rendered(
+    checkout: Checkout, chart: Chart, config: Config, made: Archive, images: Mapping[str, Reference], base: Baseline
+) -> str:
+    """The differences with each values file of the tests, else with the chart's own values."""
+    pattern = settings.values_pattern(config, chart)
+    planned = scenario.planned(settings.own_files(checkout, chart), pattern, ("",))
+    names = sorted({one.values for one in planned}) or [""]
+    prefix = f"{chart.path}/" if chart.path else ""
+    data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
+    aliases = (
+        _aliases(base.images, images, chart.name, base.version),
+        _aliases(images, images, chart.name, made.version),
+    )
+    told: dict[str, list[str]] = {}
+    helm = Helm.find()
+    with scratch.folder("diff") as folder:
+        for name in names:
+            values = []
+            if name:
+                (folder / "values.yaml").write_bytes(data[f"{prefix}{name}"])
+                values = [folder / "values.yaml"]
+            before = _template(helm, folder, chart, base.tgz, values) if base.tgz is not None else ""
+            after = _template(helm, folder, chart, made.tgz, values)
+            told.setdefault(_told(diff.differences(before, after, aliases)), []).append(name or "its own values")
+    return "\n".join(f"\nWith {', '.join(names)}: {text}" for text, names in told.items())
+
+
+def _template(helm: Helm, folder: Path, chart: Chart, tgz: bytes, values: list[Path]) -> str:
+    (folder / "chart.tgz").write_bytes(tgz)
+    try:
+        return helm.template(folder / "chart.tgz", values=values, release=chart.name[:53])
+    except ChartFailed as error:
+        return f"# Source: helm\n{error.what}\n"
+
+
+def _told(found: list[diff.Difference]) -> str:
+    if not found:
+        return "nothing else is rendered\n"
+    parts = [f"--- {one.name} ({one.word})\n{one.text}\n" for one in found]
+    return f"{len(found)} resources differ\n" + "".join(parts)
+
+
+def _aliases(own: Mapping[str, Reference], others: Mapping[str, Reference], name: str, version: str) -> dict[str, str]:
+    """Texts of one side and what they stand for: images of the same digest, and the chart's own name with version."""
+    found = {f"{name}-{version}": f"{name}-VERSION"} if version else {}
+    for image, reference in own.items():
+        if image in others and others[image].digest == reference.digest:
+            tagged = f"{reference.repository}:{reference.tag}"
+            by_digest = f"{reference.repository}@{reference.digest}"
+            found |= dict.fromkeys((str(reference), tagged, by_digest), f"{image}@{reference.digest}")
+    return found

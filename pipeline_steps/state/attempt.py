@@ -1,0 +1,149 @@
+"""One try of a step: intent recorded, work done by the step, outcome recorded, whatever happens.
+
+with attempt(state, step="snapshot", subject="hello", key=key, …) as it:
+    it.intend({"chart": reference})     # before anything outside is written
+    …
+    return it.passed({"chart": reference_with_digest})
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import getpass
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline_steps.ci.build import detect
+from pipeline_steps.state.record import VERDICTS, Record
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import clock, files
+from pipeline_steps.toolbox.errors import EvidenceError, Interrupted, PipelineError, Result
+
+log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """What a step says about its try; every call appends a record."""
+
+    def __init__(self, state: State, fields: dict[str, Any], supersedes: Iterable[str]) -> None:
+        self._state = state
+        self._fields = fields
+        self._supersedes = tuple(supersedes)
+        self._intents: list[str] = []
+        self.inputs: dict[str, str] = dict(fields.pop("inputs"))
+        self.tools: dict[str, str] = dict(fields.pop("tools"))
+        self.parameters: dict[str, Any] = dict(fields.pop("parameters"))
+        self.outputs: dict[str, str] = {}
+        self.evidence: dict[str, str] = {}
+        self.record: Record | None = None
+
+    def intend(self, outputs: Mapping[str, str]) -> Record:
+        """Record what is about to be made outside, so that a killed run's leftovers are known."""
+        line, record = self._write("started", outputs=dict(outputs), finished=None)
+        self._intents.append(record.id)
+        return self._state.hand_on(line, record)
+
+    def attach(self, path: Path) -> None:
+        """Name a file below the state folder as evidence of the outcome."""
+        self.evidence[path.relative_to(self._state.folder).as_posix()] = files.sha256(path.read_bytes())
+
+    def passed(self, outputs: Mapping[str, str]) -> Record:
+        """Record the good outcome. outputs: name → reference with digest."""
+        return self._end("passed", None, {**self.outputs, **outputs})
+
+    def failed(self, error: BaseException) -> Record:
+        """Record the outcome of an error; a foreign one is our bug and says so."""
+        if isinstance(error, PipelineError):
+            return self._end(error.result, str(error), self.outputs)
+        result: Result = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "infrastructure"
+        return self._end(result, f"{type(error).__name__}: {error}", self.outputs)
+
+    def _end(self, result: Result, reason: str | None, outputs: Mapping[str, str]) -> Record:
+        supersedes = self._supersedes if result in VERDICTS else ()
+        line, self.record = self._write(
+            result, reason=reason, outputs=dict(outputs), evidence=self.evidence, supersedes=supersedes
+        )
+        return self._state.hand_on(line, self.record)
+
+    def _write(self, result: Result, **more: Any) -> tuple[bytes, Record]:
+        fields = {**self._fields, "inputs": self.inputs, "tools": self.tools, "parameters": self.parameters}
+        uses = [*self._fields["uses"], *self._intents]
+        return self._state.write({**fields, "finished": clock.now(), **more, "result": result, "uses": uses})
+
+
+@contextlib.contextmanager
+def attempt(
+    state: State,
+    *,
+    step: str,
+    subject: str,
+    key: str,
+    content: str | None = None,
+    revision: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    uses: Iterable[str] = (),
+    supersedes: Iterable[str] = (),
+    tools: Mapping[str, str] | None = None,
+) -> Iterator[Attempt]:
+    """A try that ends in exactly one outcome: the one the block records, or the one of its exception.
+
+    A verdict supersedes every standing one of the same key, and those in `supersedes`.
+    Raises EvidenceError when the block ends without an outcome: a step must never pass by silence. When the evidence
+    store fails too, the block's own exception goes on and the store's is told.
+    """
+    state.about([content])
+    replaced = [*supersedes, *(record.id for record in state.standing(key).standing)]
+    fields: dict[str, Any] = {
+        "step": step,
+        "subject": subject,
+        "key": key,
+        "content": content,
+        "revision": revision,
+        "parameters": parameters or {},
+        "inputs": inputs or {},
+        "uses": list(uses),
+        "tools": tools or {},
+        "started": clock.now(),
+        **origin(),
+    }
+    it = Attempt(state, fields, dict.fromkeys(replaced))
+    try:
+        yield it
+    except BaseException as error:
+        if it.record is None:
+            _record(it, error)
+        raise
+    if it.record is None:
+        it.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
+        raise EvidenceError(f"{step} of {subject} ended without an outcome", advice="this is a bug: report it")
+
+
+def _record(it: Attempt, error: BaseException) -> None:
+    """Record the outcome of an error; that the store cannot have it must not hide the error itself."""
+    try:
+        it.failed(error)
+    except PipelineError as trouble:
+        if it.record is None or isinstance(trouble, Interrupted):
+            raise
+        if str(trouble) != str(error):
+            log.error("%s", trouble)
+
+
+@functools.cache
+def origin() -> dict[str, Any]:
+    """Who runs here and where: actor, ci (system and build URL) and run, as they stand in every record."""
+    build = detect(os.environ)
+    actor = None
+    with contextlib.suppress(KeyError, OSError):
+        actor = getpass.getuser()
+    where = {"system": build.system, **({"url": build.url} if build.url else {})}
+    return {
+        "actor": actor,
+        "ci": None if build.system == "terminal" else where,
+        "run": os.environ.get("PIPELINE_STEPS_RUN") or build.id or "",
+    }

@@ -1,0 +1,1 @@
+"""How charts are tested: settings, scenarios, the keys of required records, one test run in a cluster."""

@@ -1,0 +1,155 @@
+"""How a chart is tested: the settings that hold for it, its scenarios, and the keys of their records.
+
+integration_test runs what is said here; promote asks here what a release needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged
+from pipeline_steps.state.record import make_key
+from pipeline_steps.testing import scenario
+from pipeline_steps.testing.scenario import Scenario
+from pipeline_steps.toolbox.clock import seconds
+from pipeline_steps.toolbox.errors import ConfigurationError, NotYet, UsageError
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout
+
+STEP = "integration_test"
+FORMAT = 1
+FRESH = "fresh"
+#: The only scenario of a chart that says why it has no tests.
+NOTHING = Scenario("none", "", "")
+
+
+class Settings(NamedTuple):
+    """What holds for one chart. none: why it has no test, or None. timeout: seconds for a scenario.
+
+    clusters: names its tests must pass on; empty: any configured one. namespace: "fresh" or a given one's name.
+    """
+
+    none: str | None
+    timeout: float
+    values: str
+    clusters: tuple[str, ...]
+    namespace: str
+    pull_secret: bool
+    helm_args: tuple[str, ...]
+    parallel: int
+
+
+def settings(config: Config, chart: Chart, *, timeout: float | None = None, parallel: int | None = None) -> Settings:
+    """The chart's own test settings over those for all charts over the defaults; timeout, parallel: over all that.
+
+    Raises NotYet for what this version cannot test, ConfigurationError for what cannot be.
+    """
+    own: ChartTests = chart.entry.tests or ChartTests()
+    said = merged(config.tests, own)
+    for key in ("prepare", "upgrade_from"):
+        if getattr(said, key):
+            raise NotYet(f"tests.{key} of chart {chart.name}", where=str(config.files[0]) if config.files else "")
+    all_of_it = merged(TEST_DEFAULTS, said)
+    try:
+        limit = timeout or seconds(all_of_it.timeout or "")
+    except ValueError as error:
+        raise ConfigurationError(f"tests.timeout of chart {chart.name}: {error}") from error
+    return Settings(
+        none=all_of_it.none,
+        timeout=limit,
+        values=all_of_it.values or "",
+        clusters=all_of_it.clusters or (),
+        namespace=all_of_it.namespace or FRESH,
+        pull_secret=bool(all_of_it.pull_secret),
+        helm_args=all_of_it.helm_args or (),
+        parallel=max(1, parallel or all_of_it.parallel or 1),
+    )
+
+
+def values_pattern(config: Config, chart: Chart) -> str:
+    """The glob of the chart's test values files; needs nothing that cannot be tested yet."""
+    return merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests()).values or ""
+
+
+def cluster_names(config: Config, chart: Chart, wanted: Settings, given: str | None) -> tuple[str, ...]:
+    """The clusters to test on now: the given one, else those the chart names, else the only one configured.
+
+    Raises UsageError when that leaves none or a choice: there is no default cluster.
+    """
+    names = (given,) if given else wanted.clusters or tuple(config.clusters)
+    known = ", ".join(sorted(config.clusters)) or "none"
+    for name in names:
+        if name not in config.clusters:
+            raise UsageError(
+                f"no cluster {name} in the configuration (there are: {known})",
+                advice="add it to `clusters` in pipeline.yaml, or start one with pipeline-steps sandbox up",
+            )
+    if not names:
+        raise UsageError(
+            f"no cluster to test {chart.name} on",
+            advice="name one in `clusters` of pipeline.yaml (kubeconfig, context), "
+            "or start one with pipeline-steps sandbox up and use its --config",
+        )
+    if len(names) > 1 and not given and not wanted.clusters:
+        raise UsageError(
+            f"several clusters are configured ({known})",
+            advice="name one with --cluster, or those that count with tests.clusters",
+        )
+    return names
+
+
+def keys(
+    checkout: Checkout, chart: Chart, wanted: Settings, consumed: Mapping[str, str], cluster: str | None
+) -> dict[Scenario, str]:
+    """Every scenario that has to pass now, and the key of its record. Raises UsageError when no cluster is named.
+
+    consumed: digests of the images and dependencies in the snapshot. A chart that says why it has no tests has one
+    scenario of the kind "none", on no cluster.
+    """
+    if wanted.none:
+        planned: tuple[Scenario, ...] = (NOTHING,)
+    else:
+        clusters = cluster_names(checkout.config, chart, wanted, cluster)
+        planned = scenarios(checkout, chart, wanted, clusters)
+    return {one: key_of(one, wanted, chart.content, consumed) for one in planned}
+
+
+def scenarios(checkout: Checkout, chart: Chart, wanted: Settings, clusters: tuple[str, ...]) -> tuple[Scenario, ...]:
+    """What has to pass for this chart on each of `clusters`."""
+    return scenario.planned(own_files(checkout, chart), wanted.values, clusters)
+
+
+def own_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:
+    """The files of the chart's folder, relative to it, as the source has them."""
+    prefix = f"{chart.path}/" if chart.path else ""
+    return tuple(path.removeprefix(prefix) for path in checkout.tree.entries() if path.startswith(prefix))
+
+
+def key_of(one: Scenario, wanted: Settings, content: str, consumed: Mapping[str, str]) -> str:
+    """The key of a scenario's record. consumed: digests of the images and dependencies in the snapshot."""
+    return make_key(STEP, FORMAT, parameters=parameters(one, wanted), content=content, consumed=consumed)
+
+
+def key_of_none(reason: str, content: str, consumed: Mapping[str, str]) -> str:
+    """The key of the record that says why there is nothing to test."""
+    return make_key(STEP, FORMAT, parameters=_none(reason), content=content, consumed=consumed)
+
+
+def _none(reason: str) -> dict[str, Any]:
+    return {"scenario": NOTHING.kind, "none": reason}
+
+
+def parameters(one: Scenario, wanted: Settings) -> dict[str, Any]:
+    """What of the settings matters for the outcome of a scenario; stands in its record."""
+    if one == NOTHING:
+        return _none(wanted.none or "")
+    return scenario.parameters(one, namespace=wanted.namespace, helm_args=wanted.helm_args)
+
+
+def place(wanted: Settings, one: Scenario) -> str:
+    """Where a scenario runs, for --plan."""
+    if one == NOTHING:
+        return f"on no cluster: {wanted.none}"
+    fresh = wanted.namespace == FRESH
+    return f"on cluster {one.cluster} in " + ("a fresh namespace, removed after it" if fresh else wanted.namespace)

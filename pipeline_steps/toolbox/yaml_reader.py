@@ -1,0 +1,265 @@
+"""The one YAML reader for charts and indexes: a tree that knows where everything stands in the text.
+
+Strict where YAML surprises: byte and depth caps, one document, no duplicate keys, no tags, aliases only where the
+caller allows them. Scalars stay the text that was written; `meaning` says what YAML would make of them.
+What the keys mean does not belong here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import yaml
+
+from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
+
+DEEPEST = 50
+LARGEST = 5 * 1024 * 1024
+#: Keys and values of a document: each takes some 250 bytes of memory, and three bytes of text can make one.
+MOST = 500_000
+_STANDARD = "tag:yaml.org,2002:"
+_TAGS = frozenset(_STANDARD + name for name in "str int float bool null timestamp map seq".split())
+_RESOLVERS = yaml.resolver.Resolver.yaml_implicit_resolvers
+#: What Go's YAML takes for a number or truth value and PyYAML does not.
+_GO_NUMBER = re.compile(r"[-+]?(0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?)")
+_GO_TRUTH = frozenset({"y", "Y", "n", "N"})
+#: What numbers begin with, and all that numbers and dates that begin with a digit are written with.
+_BEGINNINGS, _NUMERIC = frozenset("+-.0123456789"), frozenset("0123456789abcdefABCDEFxoTtZz_.:+- \t")
+
+Meaning = Literal["text", "int", "float", "bool", "null", "timestamp", "merge"]
+
+
+class Scalar(NamedTuple):
+    """One value: `start` and `end` are character offsets of the text as written, without anchor and tag."""
+
+    value: str
+    style: str
+    start: int
+    end: int
+    line: int
+    anchor: str | None
+    tag: str | None
+
+    @property
+    def meaning(self) -> Meaning:
+        """What YAML readers make of it; quoted and block scalars are always text."""
+        if self.style or (self.tag and self.tag.endswith(":str")):
+            return "text"
+        return meaning(self.value)
+
+
+class Alias(NamedTuple):
+    """A mention of the node `name`; `target` is that node."""
+
+    name: str
+    target: Node
+    start: int
+    end: int
+    line: int
+
+
+class Mapping(NamedTuple):
+    items: list[tuple[Scalar, Node]]
+    line: int
+    flow: bool
+    anchor: str | None
+
+    def get(self, key: str) -> Node | None:
+        """The node written below `key`, None when it is not written (merged keys are not)."""
+        return next((node for name, node in self.items if name.value == key), None)
+
+    @property
+    def keys(self) -> list[str]:
+        return [key.value for key, _ in self.items]
+
+
+class Sequence(NamedTuple):
+    items: list[Node]
+    line: int
+    flow: bool
+    anchor: str | None
+
+
+Node: TypeAlias = "Scalar | Alias | Mapping | Sequence"
+
+
+def meaning(plain: str) -> Meaning:
+    """What YAML readers, Python's or Go's, make of an unquoted scalar.
+
+    >>> [meaning(text) for text in ("1.10", "1e3", "no", "1.2.3", "", "2026-01-31", "y")]
+    ['float', 'float', 'bool', 'text', 'null', 'timestamp', 'bool']
+    """
+    first = plain[:1]
+    if "0" <= first <= "9" and (plain.count(".") > 1 or not _NUMERIC.issuperset(plain)):
+        return "text"  # a version, an address, a duration: those patterns take a millisecond to compile
+    for tag, pattern in _RESOLVERS.get(first, ()):
+        if pattern.match(plain):
+            found: Meaning = tag.removeprefix(_STANDARD)
+            return found if found in ("int", "float", "bool", "null", "timestamp", "merge") else "text"
+    if plain in _GO_TRUTH:
+        return "bool"
+    return "float" if first in _BEGINNINGS and _GO_NUMBER.fullmatch(plain) else "text"
+
+
+def parse(
+    data: bytes,
+    where: str,
+    *,
+    aliases: bool = False,
+    largest: int = LARGEST,
+    error: type[PipelineError] = ConfigurationError,
+) -> tuple[str, Node | None]:
+    """The text of a document (without byte order mark) and its tree; None when it is empty.
+
+    where: names the file in errors. aliases: allowed? error: what to raise.
+    """
+    return _Reader(where, aliases, error).read(data, largest)
+
+
+def plain(node: Node | None) -> Any:
+    """The tree as dicts, lists, texts, booleans and None. Numbers and dates stay the text that was written.
+
+    Not for documents with aliases, which a few lines can make grow without end.
+    """
+    if isinstance(node, Mapping):
+        return {key.value: plain(item) for key, item in node.items}
+    if isinstance(node, Sequence):
+        return [plain(item) for item in node.items]
+    if isinstance(node, Alias):
+        return plain(node.target)
+    if node is None or node.meaning == "null":
+        return None
+    if node.meaning == "bool":
+        return node.value.lower() in ("true", "yes", "on", "y")
+    return node.value
+
+
+def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:
+    """Advice naming the known words most like `wrong`, or all of a few."""
+    names = list(known)
+    close = difflib.get_close_matches(wrong, names, count, 0.5) or names[: 2 * count]
+    return f"there is {', '.join(close)}" if close else ""
+
+
+class _Reader:
+    """One pass over the events of libyaml, without recursion: nesting cannot exhaust the stack."""
+
+    def __init__(self, where: str, aliases: bool, error: type[PipelineError]) -> None:
+        self.where = where
+        self.aliases = aliases
+        self.error = error
+        self.anchors: dict[str, Node] = {}
+        self.count = 0
+
+    def fail(self, what: str, line: int | None = None, advice: str = "") -> PipelineError:
+        place = self.where if line is None else f"{self.where}:{line + 1}"
+        return self.error(what, where=place, advice=advice)
+
+    def read(self, data: bytes, largest: int) -> tuple[str, Node | None]:
+        if len(data) > largest:
+            raise self.fail(f"{len(data)} bytes of YAML, more than {largest} are not read")
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise self.fail(f"not UTF-8 text: {error.reason} at byte {error.start}", advice="save it as UTF-8")
+        try:
+            return text, self.document(text, yaml.parse(text, Loader=yaml.CSafeLoader))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+            raise self.fail(f"not YAML: {problem}", None if mark is None else mark.line)
+
+    def document(self, text: str, events: Iterator[Any]) -> Node | None:
+        root: Node | None = None
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    line = None if event.start_mark is None else event.start_mark.line
+                    raise self.fail("a second YAML document", line, "keep one document in the file")
+            elif isinstance(event, yaml.NodeEvent):  # the root; its children are taken from `events`
+                root = self.tree(text, event, events)
+        return root
+
+    def tree(self, text: str, event: Any, events: Iterator[Any]) -> Node:
+        """The node that `event` begins, children taken from `events`."""
+        root = self.node(text, event)
+        open_nodes: list[Mapping | Sequence] = [root] if isinstance(root, (Mapping, Sequence)) else []
+        keys: list[Scalar | None] = [None]
+        seen: list[set[str]] = [set()]
+        while open_nodes:
+            event = next(events)
+            if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+                open_nodes.pop()
+                keys.pop()
+                seen.pop()
+                continue
+            node = self.node(text, event)
+            parent = open_nodes[-1]
+            if isinstance(parent, Sequence):
+                parent.items.append(node)
+            elif keys[-1] is None:
+                keys[-1] = self.key(node, seen[-1])
+                continue
+            else:
+                parent.items.append((keys[-1], node))
+                keys[-1] = None
+            if isinstance(node, (Mapping, Sequence)):
+                if len(open_nodes) >= DEEPEST:
+                    raise self.fail(f"nested deeper than {DEEPEST} levels", node.line)
+                open_nodes.append(node)
+                keys.append(None)
+                seen.append(set())
+        return root
+
+    def key(self, node: Node, seen: set[str]) -> Scalar:
+        if not isinstance(node, Scalar):
+            raise self.fail("a key that is not a text", node.line)
+        if node.value in seen:
+            advice = "keep one of them: readers disagree about which one counts"
+            raise self.fail(f"key {node.value!r} is there twice", node.line, advice)
+        seen.add(node.value)
+        return node
+
+    def node(self, text: str, event: Any) -> Node:
+        start, end, line = event.start_mark.index, event.end_mark.index, event.start_mark.line
+        self.count += 1
+        if self.count > MOST:
+            raise self.fail(f"more than {MOST} keys and values are not read", line)
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event.anchor or "", start, end, line)
+        tag = event.tag
+        if tag and tag not in _TAGS:
+            raise self.fail(f"the tag {tag} is not read", line, "remove it")
+        node: Node
+        if isinstance(event, yaml.ScalarEvent):
+            style = event.style or ""
+            if event.anchor or tag:
+                start = _behind_properties(text, start, end)
+            node = Scalar(event.value, style, start, end, line, event.anchor, tag)
+        elif isinstance(event, yaml.MappingStartEvent):
+            node = Mapping([], line, bool(event.flow_style), event.anchor)
+        else:
+            node = Sequence([], line, bool(event.flow_style), event.anchor)
+        if event.anchor:
+            self.anchors[event.anchor] = node
+        return node
+
+    def alias(self, name: str, start: int, end: int, line: int) -> Alias:
+        if not self.aliases:
+            raise self.fail(f"the alias *{name} is not read here", line, "write the value out")
+        if name not in self.anchors:
+            raise self.fail(f"the alias *{name} names nothing", line)
+        return Alias(name, self.anchors[name], start, end, line)
+
+
+_PROPERTY = re.compile(r"(?:[&!][^\s,\[\]{}]*(?:\s+|(?=[,\]}]|$)))+")
+
+
+def _behind_properties(text: str, start: int, end: int) -> int:
+    found = _PROPERTY.match(text, start)
+    return min(found.end(), end) if found else start

@@ -1,0 +1,1 @@
+"""A checkout or one of its revisions: its charts, their content, what its tags stand for."""
