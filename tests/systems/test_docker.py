@@ -177,7 +177,7 @@ def test_a_broken_build_fails_with_its_last_lines(folder: Path) -> None:
 
 def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(folder: Path) -> None:
     write(folder, "app/Dockerfile", "FROM scratch\nCOPY hello /\nCOPY no-such-file /\n")
-    program = "import runpy; from pipeline_steps.images import builders; table.SYSTEM = ()\n"
+    program = "import runpy; from pipeline_steps.images import builders; builders.SYSTEM = ()\n"
     program += "runpy.run_module('pipeline_steps', run_name='__main__')"
     command = [sys.executable, "-c", program, "build_image"]
     done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True)
