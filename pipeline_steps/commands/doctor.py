@@ -27,7 +27,7 @@ from pipeline_steps.cli.options import Option, parse
 from pipeline_steps.commands.probes import NEEDS, OF_MACHINE, OPTIONAL, PROBES
 from pipeline_steps.config.config_file import NAME, load
 from pipeline_steps.config.language import Config
-from pipeline_steps.toolbox.errors import PipelineError, UsageError, worst
+from pipeline_steps.toolbox.errors import PipelineError, ToolMissing, UsageError, worst
 from pipeline_steps.toolbox.redact import redact
 
 OPTIONS = (
@@ -89,7 +89,7 @@ def _one(name: str, config: Config | None) -> Answer:
         return Answer(name, 0, PROBES[name](config), True)
     except PipelineError as error:
         words = " | ".join(line.strip() for line in redact(str(error)).splitlines() if line.strip())
-        return Answer(name, error.exit_code, words, name not in OPTIONAL)
+        return Answer(name, error.exit_code, words, name not in OPTIONAL or not isinstance(error, ToolMissing))
 
 
 def tell(answers: Sequence[Answer], *, as_json: bool) -> None:

@@ -6,7 +6,6 @@ Nothing is written outside, and nothing inside but what is removed again.
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,8 @@ from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.evidence.kinds import open_store
+from pipeline_steps.images import builders
+from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.sandbox.engine import version
@@ -45,13 +46,16 @@ def engine(_config: Config | None) -> str:
 
 
 def buildx(_config: Config | None) -> str:
-    """buildx and the BuildKit behind it; without it the classic builder is used. Raises ToolMissing."""
-    advice = "install docker's buildx plugin: without it images are not bit-identical and BuildKit syntax is refused"
-    done = process.run(["docker", "buildx", "inspect"], timeout=60, advice=advice)
-    if not done.ok:
-        raise ToolMissing(f"docker buildx does not work: {done.tail(2)}", advice=advice)
-    found = re.search(r"BuildKit(?: version)?:\s*v?(\S+)", done.stdout.decode(errors="replace"))
-    return f"buildx, BuildKit {found[1] if found else 'of an unknown version'}"
+    """The plugin that builds call, and its current builder. Raises ToolMissing, MachineError."""
+    program = builders.plugin(os.environ)
+    if program is None:
+        raise ToolMissing(
+            "docker's buildx plugin is not installed",
+            advice="without it images are not bit-identical and BuildKit syntax is refused",
+        )
+    facts = Buildx(program).facts({}, start=False)
+    running = f"BuildKit {facts.buildkit}" if facts.buildkit else "not running: a build starts it"
+    return f"{program}, builder {facts.driver}, {running}"
 
 
 def source(config: Config | None) -> str:
@@ -155,7 +159,7 @@ PROBES: dict[str, Probe] = {
     "production images": production_images,
     "production charts": production_charts,
 }
-#: Steps go another way without these.
+#: Steps go another way where these are not installed.
 OPTIONAL = frozenset({"buildx"})
 #: What does not need a pipeline.yaml.
 OF_MACHINE = ("git", "helm", "engine", "buildx")

@@ -47,7 +47,10 @@ _REGISTRY = re.compile(
 
 
 class Facts(NamedTuple):
-    """driver: docker, docker-container, remote or kubernetes. buildkit: its version, the oldest of several nodes."""
+    """driver: docker, docker-container, remote or kubernetes.
+
+    buildkit: its version, the oldest of several nodes; "" when the builder does not run.
+    """
 
     driver: str
     buildkit: str
@@ -78,14 +81,15 @@ class Buildx:
     def check(self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]) -> None:
         """Everything can be built here."""
 
-    def facts(self, env: Mapping[str, str]) -> Facts:
-        """What the current builder is; it is started when it is not running. Raises MachineError."""
-        done = process.run([self._plugin, "inspect", "--bootstrap"], env=env, timeout=180)
+    def facts(self, env: Mapping[str, str], *, start: bool = True) -> Facts:
+        """What the current builder is. start: start it when it is not running. Raises MachineError."""
+        options = ["--bootstrap"] if start else []
+        done = process.run([self._plugin, "inspect", *options], env=env, timeout=180)
         text = (done.stdout + done.stderr).decode(errors="replace")
         versions, driver, trouble = _VERSION.findall(text), _DRIVER.search(text), _TROUBLE.search(text)
-        if not done.ok or not driver or not versions:
+        if not done.ok or not driver or (not versions and (start or trouble)):
             raise self._unusable(redact(trouble[1]) if trouble else done.tail(5))
-        return Facts(driver[1], min(versions, key=_numbers))
+        return Facts(driver[1], min(versions, key=_numbers, default=""))
 
     def build(self, request: Request) -> Built:
         """Build and push; by digest alone where the builder can, else under the target's tag."""

@@ -65,6 +65,16 @@ def test_all_is_well(checkout: Path, docker_engine: machine.Engine) -> None:
         assert "BuildKit 0." in ran.answers["buildx"]
 
 
+def test_buildx_is_asked_as_builds_call_it(tmp_path: Path, docker_engine: machine.Engine) -> None:
+    """The plugin without a docker command; one that has no builder fails builds, one that is missing does not."""
+    alone = {**docker_engine.environment, "PATH": str(helms.helm(4).parent)}
+    assert doctor(tmp_path, **alone).answers["buildx"].startswith("ok")
+    ran = doctor(tmp_path, **{**alone, "BUILDX_BUILDER": "nowhere"})
+    assert "NOT builder nowhere" in ran.answers["buildx"] and ran.code == 7, ran
+    ran = doctor(tmp_path, **{**docker_engine.environment, "DOCKER_CONFIG": str(tmp_path)})
+    assert ran.answers["buildx"].startswith("no docker's buildx plugin is not installed") and ran.code == 0, ran
+
+
 def test_a_login_that_is_refused(checkout: Path) -> None:
     with machine.registry(user="ci", password="right-one") as registry:
         configure(checkout, registry.host, ', username: ci, password: "${PASSWORD}"')
