@@ -1,4 +1,4 @@
-"""Helm 3 and 4 as a program: find it, render, lint, install, test, upgrade, roll back, uninstall.
+"""Helm 3 and 4 as a program: find it, render, lint, install, test, uninstall.
 
 Every difference between the two is in here. The user's plugins, repositories and caches never matter: helm gets
 homes of its own, which vanish with the `Helm` value. What a failed install means is judged by `diagnosis`.
@@ -110,15 +110,6 @@ class Helm:
             (target.release, str(chart)), timeout,
         )  # fmt: skip
 
-    def upgrade(
-        self, chart: Path, target: Target, *, values: Sequence[Path] = (), timeout: float, args: Sequence[str] = ()
-    ) -> Completed:
-        """Upgrade an installed release to `chart` and wait; the former values are not reused."""
-        return self._on(
-            target, "upgrade", ("--wait", "--wait-for-jobs", "--output", "json", *_values(values), *args),
-            (target.release, str(chart)), timeout,
-        )  # fmt: skip
-
     def test(self, target: Target, *, timeout: float) -> Completed:
         """Run the chart's test hooks.
 
@@ -126,10 +117,6 @@ class Helm:
         jobs (helm/helm#9098, #9264), helm 4 leaves jobs out; `watch` keeps the logs of both.
         """
         return self._on(target, "test", (), (target.release,), timeout)
-
-    def rollback(self, target: Target, *, revision: int = 0, timeout: float) -> Completed:
-        """Go back to `revision` (0: the one before) and wait."""
-        return self._on(target, "rollback", ("--wait", "--wait-for-jobs"), (target.release, str(revision)), timeout)
 
     def uninstall(self, target: Target, *, timeout: float) -> Completed:
         """Remove the release with what it made outside the namespace too; absent is success."""
