@@ -1,7 +1,7 @@
 """What the scenarios of one chart are run with, and one scenario from intent to record.
 
 The order of scenarios, repeating and reporting several failures are the step's; what happens in the cluster is
-`testing.test_run`.
+`testing.trial`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.testing import pulls, scenario, settings
 from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.testing.settings import FRESH, Settings
-from pipeline_steps.testing.test_run import Observed, Trial, carry_out
+from pipeline_steps.testing.trial import Observed, Trial, carry_out
 from pipeline_steps.toolbox import clock, junit, scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Interrupted, PipelineError, Temporary, worst
 from pipeline_steps.workspace.chart import Chart

@@ -11,7 +11,7 @@ from pipeline_steps.clusters import diagnosis
 from pipeline_steps.clusters.cause import Phase, Seen, classify
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import pulls, scenario_runs
-from pipeline_steps.testing.test_run import Observed
+from pipeline_steps.testing.trial import Observed
 from pipeline_steps.toolbox import redact
 from pipeline_steps.toolbox.errors import Unreachable
 from tests.support.registries import free_port
