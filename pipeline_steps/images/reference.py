@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline_steps.auth import hosts as table
-from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.hosts import Host, pulled
 from pipeline_steps.auth.reference import DIGEST, TAG, Reference
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -50,17 +49,13 @@ class ImageReference(NamedTuple):
 
 
 def of(reference: Reference, hosts: Mapping[str, Host]) -> ImageReference:
-    """The parts as clusters see them: `pull_as` of the host's entry replaces the prefix that we push to.
+    """The parts as clusters see them: see `hosts.pulled`.
 
     >>> hosts = {"r.example.com/prod": Host(pull_as="mirror.example.com/p")}
     >>> of(Reference.parse("r.example.com/prod/web:1"), hosts).reference
     'mirror.example.com/p/web:1'
     """
-    prefix, entry = table.of({name: host for name, host in hosts.items() if host.pull_as}, reference.repository)
-    if prefix and entry.pull_as:
-        rest = reference.repository.removeprefix(prefix.rstrip("/"))
-        seen = Reference.parse(f"{entry.pull_as.rstrip('/')}{rest}", where=f"hosts.{prefix}.pull_as")
-        reference = seen._replace(tag=reference.tag, digest=reference.digest)
+    reference = pulled(reference, hosts)
     return ImageReference(
         registry=reference.host,
         path=reference.path,

@@ -5,36 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import login_for
-from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.hosts import Host, pulled
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.registry import connect
 
 
 def credentials(images: Iterable[str], hosts: Mapping[str, Host]) -> dict[str, tuple[str, str]]:
-    """Registry host → (user, password) for every registry that `images` (references) are pulled from, where known."""
-    found: dict[str, tuple[str, str]] = {}
+    """What a pull secret holds: registry host → (user, password) for all that `images` (references) are pulled from.
+
+    Where images of one host need different logins, further ones stand under the whole repository, which the kubelet
+    prefers. Hosts without a known login are left out.
+    """
+    logins: dict[str, tuple[str, str]] = {}
     for image in images:
-        pushed = Reference.parse(image).repository
-        prefix, entry = table.of(dict(hosts), pushed)
-        pulled = f"{entry.pull_as}{pushed.removeprefix(prefix)}" if entry.pull_as else pushed
-        host, _, path = pulled.partition("/")
-        login = login_for(host, path, hosts)
+        reference = pulled(Reference.parse(image), hosts)
+        login = login_for(reference.host, reference.path, hosts)
         if login and login.username:
-            found[host] = (login.username, login.password)
-    return found
+            pair = (login.username, login.password)
+            if logins.setdefault(reference.host, pair) != pair:
+                logins[reference.repository] = pair
+    return logins
 
 
-def named(image: str, manifests: str) -> bool:
+def named(image: str, manifests: str, hosts: Mapping[str, Host]) -> bool:
     """Whether rendered manifests name an image (reference with digest), by its digest, its repository or its key tag.
 
-    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: mirror/web:k-0123456789ab")
+    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: mirror/web:k-0123456789ab", {})
     True
-    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: localhost:5000/snapshot/webby:1")
+    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: localhost:5000/snapshot/webby:1", {})
     False
     """
-    reference = Reference.parse(image)
+    reference = pulled(Reference.parse(image), hosts)
     tag = f":{reference.tag}" if re.fullmatch("k-[0-9a-f]{12}", reference.tag or "") else None
     if any(way in manifests for way in (reference.digest, tag) if way):
         return True

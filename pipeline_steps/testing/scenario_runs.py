@@ -92,7 +92,9 @@ def prepared(
             parts=lambda name: pulls.parts(snapshot.images[name], config.hosts),
             archive=archive,
             values=values,
-            unused=_unused(helm, archive, values, snapshot.images) if helm and images and len(values) > 1 else {},
+            unused=_unused(helm, archive, values, snapshot.images, config)
+            if helm and images and len(values) > 1
+            else {},
             api=functools.cache(functools.partial(_api, config)),
             helm=helm,
             credentials=pulls.credentials(snapshot.images.values(), config.hosts) if wanted.pull_secret else {},
@@ -111,7 +113,9 @@ def _values(checkout: Checkout, chart: Chart, wanted: Settings, folder: Path) ->
     return written
 
 
-def _unused(helm: Helm, archive: Path, values: Mapping[str, Path], images: Mapping[str, str]) -> dict[str, set[str]]:
+def _unused(
+    helm: Helm, archive: Path, values: Mapping[str, Path], images: Mapping[str, str], config: Config
+) -> dict[str, set[str]]:
     """Which images each values file leaves out, as the chart renders; what all leave out is left out by none."""
 
     def missing(file: Path) -> set[str]:
@@ -119,7 +123,7 @@ def _unused(helm: Helm, archive: Path, values: Mapping[str, Path], images: Mappi
             manifests = helm.template(archive, values=[file])
         except ChartFailed:
             return set()  # the install says why
-        return {name for name, image in images.items() if not pulls.named(image, manifests)}
+        return {name for name, image in images.items() if not pulls.named(image, manifests, config.hosts)}
 
     with ThreadPoolExecutor() as pool:
         found = dict(zip(values, pool.map(missing, values.values()), strict=True))
