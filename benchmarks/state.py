@@ -110,7 +110,7 @@ def bookkeeping(folder: Path) -> float:
     def nothing() -> None:
         key, content = digest("key"), digest("content")
         with attempt(State(path), step="snapshot", subject="hello", key=key, content=content) as it:
-            it.intend({"chart": "oci://registry.example.com/charts/hello:1.2.3"})
+            it.begin({"chart": "oci://registry.example.com/charts/hello:1.2.3"})
             it.passed({"chart": f"oci://registry.example.com/charts/hello:1.2.3@{digest('chart')}"})
 
     path.write_bytes(before)

@@ -84,7 +84,7 @@ def _audited(
         listed = [str(finding) for finding in found.findings[:TOLD]]
         trial.parameters.update(counts=by_kind(found.findings), findings=listed)
         if fix and found.fixable:
-            trial.intend({"repository": url})
+            trial.begin({"repository": url})
             inspection.repair(found)
             trial.parameters["fixed"] = [finding.fix.words for finding in found.fixable if finding.fix][:TOLD]
             log.info("%s: %d findings repaired", url, len(found.fixable))

@@ -86,7 +86,7 @@ def build_image(
             trial.parameters["taken"] = True
             return trial.passed({"image": _output(target, there.digest)})
         request = it.request(target, bases, config, timeout)
-        trial.intend({"image": str(target)})
+        trial.begin({"image": str(target)})
         built = builds.build(request._replace(already=lambda: _digest(registry, target), fresh=again))
         trial.tools.update(built.tools)
         digest = _named(registry, target, built)

@@ -83,7 +83,7 @@ def promote(
         state, step="promote", subject=chart, key=key, content=proof.chart.content, revision=checkout.revision,
         parameters={**parameters, "changes": changes}, inputs=proof.consumed, uses=proof.uses,
     ) as trial:  # fmt: skip
-        trial.intend({"chart": repositories[0].url, "tar": made.archive.tar_digest, **names})
+        trial.begin({"chart": repositories[0].url, "tar": made.archive.tar_digest, **names})
         for move in moves:
             copy(move.source, move.target, hosts=config.hosts)
             log.info("%s", move.target)

@@ -105,7 +105,7 @@ def _filled(repository: Repository, work: Callable[[], Report], asked: Mapping[s
     parameters = {**asked, "to": repository.url}
     key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
     with attempt(state, step="regenerate", subject="regenerate", key=key, parameters=parameters) as trial:
-        trial.intend({"repository": repository.url})
+        trial.begin({"repository": repository.url})
         report = work()
         tell(report, repository.url)
         trial.parameters.update(counts=report.counts, differs=report.differs[:TOLD], failed=report.failed[:TOLD])

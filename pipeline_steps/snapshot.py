@@ -82,7 +82,7 @@ def snapshot(
         parameters={**parameters, "modified": list(it.modified)}, inputs=inputs, uses=uses,
         supersedes=[former.id for former in state.find(step="snapshot", subject=chart, content=it.content)],
     ) as trial:  # fmt: skip
-        trial.intend({"chart": repositories[0].url, "tar": made.tar_digest, **names})
+        trial.begin({"chart": repositories[0].url, "tar": made.tar_digest, **names})
         return trial.passed({**publishing.publish(repositories, made), **names})
 
 

@@ -67,7 +67,7 @@ def tag_release(
         state, step="tag_release", subject=chart, key=key, content=proof.chart.content, revision=revision,
         parameters={"tag": name, "local": local}, uses=proof.uses,
     ) as trial:  # fmt: skip
-        trial.intend({"tag": f"{name}@{revision}"})
+        trial.begin({"tag": f"{name}@{revision}"})
         tag = checkout.source.create_tag(name, revision, message(proof, made.moves), push=not local)
         return trial.passed({"tag": f"{tag.name}@{tag.revision}"})
 

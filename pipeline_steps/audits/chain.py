@@ -190,8 +190,8 @@ def _used(record: Record, state: State) -> _Used:
     """The records that one names in `uses`, its own intents left out."""
     known = {one.id: one for one in state.records()}
     away = [identity for identity in record.uses if identity not in known]
-    if away and state.elsewhere is not None:
-        known |= {one.id: one for _line, one in state.elsewhere.named(away)}
+    if away and state.stores is not None:
+        known |= {one.id: one for _line, one in state.stores.by_id(away)}
     there = [known[identity] for identity in record.uses if identity in known]
     missing = [identity for identity in record.uses if identity not in known]
     return _Used([one for one in there if one.result != "started"], missing)
@@ -227,8 +227,8 @@ def _tests(record: Record, used: Sequence[Record], snapshots: Sequence[Record], 
         said = test.parameters
         name = str(said.get("values") or said.get("none") or "the chart's own values")
         what = f"test {_id(test)}: {name}{f' on {cluster}' if (cluster := said.get('cluster')) else ''}"
-        standing = state.standing(test.key).standing
-        if not test.passed or any(not one.passed for one in standing):
+        current = state.resolve(test.key).current
+        if not test.passed or any(not one.passed for one in current):
             yield Link("changed", f"{what}: {test.result}, or contradicted by now")
         elif test.content != record.content or test.inputs != record.inputs:
             yield Link("changed", f"{what}: it is about other content or images")

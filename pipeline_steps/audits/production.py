@@ -171,8 +171,8 @@ def _used(identities: Iterable[str], every: dict[str, Record], state: State) -> 
     """The records with these ids, those that are not at hand from the evidence stores; intents are left out."""
     wanted = list(dict.fromkeys(identities))
     away = [identity for identity in wanted if identity not in every]
-    if away and state.elsewhere is not None:
-        every.update({record.id: record for _line, record in state.elsewhere.named(away)})
+    if away and state.stores is not None:
+        every.update({record.id: record for _line, record in state.stores.by_id(away)})
     return [every[one] for one in wanted if one in every and every[one].result != "started"]
 
 

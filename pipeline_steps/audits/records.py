@@ -46,7 +46,7 @@ def known(state: State, config: Config, url: str, digests: Iterable[str] = ()) -
     published. Raises what asking the evidence stores raises.
     """
     asked = set(digests)
-    if state.elsewhere is not None:
+    if state.stores is not None:
         state.about([*sorted(asked), *_contents(config)])
     records = [record for record in state.records() if record.step in PUBLISHING]
     gone = superseded(records)

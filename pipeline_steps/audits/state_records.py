@@ -38,8 +38,8 @@ def findings(state: State, hosts: Mapping[str, Host], charts: Sequence[str] = ()
     records = state.records()
     known = {record.id for record in records}
     used = {identity for record in records for identity in record.uses} - known
-    if used and state.elsewhere is not None:
-        known |= {record.id for _line, record in state.elsewhere.named(sorted(used))}
+    if used and state.stores is not None:
+        known |= {record.id for _line, record in state.stores.by_id(sorted(used))}
     gone = superseded(records)
     for record in records:
         for identity in record.uses:

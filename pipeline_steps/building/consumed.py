@@ -55,7 +55,7 @@ def _last(state: State, chart: Chart, name: str) -> Record | None:
 
 def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
     """Records are found by content: that of the last release is asked for, where there are stores to ask."""
-    if state.elsewhere is None:
+    if state.stores is None:
         return
     tag = last_release(checkout, chart)
     if tag is not None:

@@ -177,7 +177,7 @@ def _refuse_vain(function: StepFunction, arguments: Namespace) -> None:
 def _settled(state: State) -> list[Outcome]:
     """The outcome of giving the evidence store what a run before could not, if that fails."""
     try:
-        state.settle()
+        state.flush()
     except (Interrupted, BrokenPipeError):
         raise
     except Exception as error:

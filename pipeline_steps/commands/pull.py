@@ -78,7 +78,7 @@ def behind(stores: Stores, digests: Iterable[str]) -> tuple[Found, int]:
     found |= {record.id: (line, record) for line, record in stores.about(sorted(others), found)}
     missing: set[str] = set()
     while wanted := {used for _line, record in found.values() for used in record.uses} - found.keys() - missing:
-        more = {record.id: (line, record) for line, record in stores.named(sorted(wanted))}
+        more = {record.id: (line, record) for line, record in stores.by_id(sorted(wanted))}
         missing |= wanted - more.keys()
         found |= more
     return found, len(missing)

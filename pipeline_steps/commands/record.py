@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             if arguments.json and state.added:
                 step.print_records(done._replace(records=tuple(state.added[-1:])))
         log.info("%s: %s", arguments.subject, done.words)
-        state.settle()
+        state.flush()
         return 0
 
     return boundary.guarded(work)

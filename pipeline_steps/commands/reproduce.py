@@ -113,7 +113,7 @@ def _of_store(url: str, state: State, config: Config, what: str) -> State:
         if len(digits) != 64:
             advice = "give all 64 digits, or STEP/SUBJECT in a checkout of the revision"
             raise UsageError(f"{what}: a store does not find records by a part of their id", where=url, advice=advice)
-        contents = [str(record.content) for _line, record in stores.named([f"sha256:{digits}"]) if record.content]
+        contents = [str(record.content) for _line, record in stores.by_id([f"sha256:{digits}"]) if record.content]
     pull.add(state, pull.behind(stores, contents)[0])
     state.refresh()
     return state

@@ -1,1 +1,1 @@
-"""Stores of the records of all builds, found by what they are about. Which store counts when stands in core."""
+"""Stores of the records of all builds, found by what they are about, and which of them a step trusts."""

@@ -51,7 +51,7 @@ class DirectoryStore:
             return set()
         except OSError as error:
             raise _unreadable(error, place) from error
-        return {found for name in names if (found := identity(name))}
+        return {record_id for name in names if (record_id := identity(name))}
 
     def read(self, identity: str) -> bytes | None:
         """See Store."""
@@ -81,10 +81,10 @@ class DirectoryStore:
         return path
 
     def _keep(self, place: Path, data: bytes) -> None:
-        there = self._bytes(place)
-        if there is None:
+        kept = self._bytes(place)
+        if kept is None:
             files.write(self._home(place) / place.name, data, mode=_MODE)
-        elif there != data:
+        elif kept != data:
             what = "is there with other bytes: nothing was written"
             raise EvidenceError(what, where=str(place), advice="restore the store's folder; its files never change")
 

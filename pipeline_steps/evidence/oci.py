@@ -56,15 +56,15 @@ class OciStore:
 
     def about(self, digest: str) -> set[str]:
         """See Store."""
-        return {found for tag in self._registry.tags(self._about(digest)) if (found := identity(tag))}
+        return {record_id for tag in self._registry.tags(self._about(digest)) if (record_id := identity(tag))}
 
     def read(self, identity: str) -> bytes | None:
         """See Store."""
         where = f"{self._base.host}/{self._records}:{hexadecimal(identity)}"
-        found = self._registry.manifest(self._records, hexadecimal(identity))
-        if found is None:
+        manifest = self._registry.manifest(self._records, hexadecimal(identity))
+        if manifest is None:
             return None
-        config = found.content.get("config")
+        config = manifest.content.get("config")
         if not isinstance(config, dict) or config.get("mediaType") != RECORD:
             raise EvidenceError("is not a record", where=where, advice="something else writes below this path")
         line = _embedded(config) or self._registry.blob(self._records, str(config.get("digest")))

@@ -55,9 +55,9 @@ def hexadecimal(digest: str) -> str:
 
 def subjects(record: Record) -> list[str]:
     """The digests that a record is found by: of each output, and last of its content."""
-    said = [digest for value in record.outputs.values() for digest in _DIGEST.findall(value)]
+    outputs = [digest for value in record.outputs.values() for digest in _DIGEST.findall(value)]
     content = [record.content] if record.content and _DIGEST.fullmatch(record.content) else []
-    return [*dict.fromkeys(each for each in said if each not in content), *content]
+    return [*dict.fromkeys(digest for digest in outputs if digest not in content), *content]
 
 
 def entry(record: Record) -> str:
@@ -73,5 +73,5 @@ def identity(name: str) -> str | None:
     >>> identity("check-" + "0" * 64) == "sha256:" + "0" * 64, identity("latest")
     (True, None)
     """
-    found = _ENTRY.fullmatch(name)
-    return f"sha256:{found[1]}" if found else None
+    match = _ENTRY.fullmatch(name)
+    return f"sha256:{match[1]}" if match else None

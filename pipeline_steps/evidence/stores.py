@@ -16,7 +16,7 @@ from pipeline_steps.state.record import Record, decode
 from pipeline_steps.toolbox.errors import EvidenceError, Interrupted, MachineError, PipelineError, Temporary
 from pipeline_steps.toolbox.files import sha256
 
-Asked = TypeVar("Asked")
+Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 #: Requests at once.
 AT_ONCE = 8
@@ -30,9 +30,9 @@ class Stores:
     def __init__(self, read: Sequence[Store], write: Store | None) -> None:
         self._read = tuple(read)
         self._write = write
-        self._there: dict[str, set[str]] = {}
-        self._broken: PipelineError | None = None
-        self._silent: PipelineError | None = None
+        self._listed: dict[str, set[str]] = {}  # digest → ids of the records about it in the store that is written
+        self._write_error: PipelineError | None = None
+        self._read_error: PipelineError | None = None
 
     def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`.
@@ -40,32 +40,39 @@ class Stores:
         Raises EvidenceError for a record that is not what its name says, MachineError's kinds, Temporary; the same
         again without asking when a store has been tried in vain: not for every chart anew.
         """
-        if self._silent is not None:
-            raise self._silent
+        if self._read_error is not None:
+            raise self._read_error
         try:
             return self._about(digests, known)
         except (MachineError, Temporary) as error:
-            self._silent = error
+            self._read_error = error
             raise
 
     def _about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
-        stores = [*self._read, *([self._write] if self._write and self._write not in self._read else [])]
-        pairs = [(store, digest) for digest in digests for store in stores]
-        wanted: dict[str, Store] = {}
-        for (store, digest), found in zip(pairs, self._all(lambda pair: pair[0].about(pair[1]), pairs), strict=True):
+        questions = [(store, digest) for digest in digests for store in self._all_stores]
+        holders: dict[str, Store] = {}  # record id → a store that has it
+        answers = self._ask_all(lambda question: question[0].about(question[1]), questions)
+        for (store, digest), ids in zip(questions, answers, strict=True):
             if store is self._write:
-                self._there[digest] = found
+                self._listed[digest] = ids
             if store in self._read:
-                wanted |= {one: store for one in found if one not in known}
-        return _in_order(self._all(lambda pair: _record(pair[1], pair[0], listed=True), list(wanted.items())))
+                holders |= dict.fromkeys(ids.difference(known), store)
+        return _sorted(self._ask_all(lambda item: _read(item[1], item[0], listed=True), list(holders.items())))
 
-    def named(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
+    @property
+    def _all_stores(self) -> list[Store]:
+        return [*self._read, *([self._write] if self._write and self._write not in self._read else [])]
+
+    def by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
         """Lines and records by their ids, as many as there are. Raises as `about` does."""
-        return _in_order(self._all(self._named, list(ids)))
+        return _sorted(self._ask_all(self._by_id, list(ids)))
 
-    def _all(self, ask: Callable[[Asked], Answer], questions: Sequence[Asked]) -> list[Answer]:
+    def _by_id(self, identity: str) -> tuple[bytes, Record] | None:
+        return next((record for store in self._read if (record := _read(store, identity))), None)
+
+    def _ask_all(self, ask: Callable[[Question], Answer], questions: Sequence[Question]) -> list[Answer]:
         """The answers to all questions, many asked at once. A few to folders are answered before threads would be."""
-        near = all(store.url.startswith("file:") for store in (*self._read, *([self._write] if self._write else [])))
+        near = all(store.url.startswith("file:") for store in self._all_stores)
         if len(questions) < (AT_ONCE if near else 2):
             return [ask(question) for question in questions]
         with ThreadPoolExecutor(min(AT_ONCE, len(questions)), thread_name_prefix="evidence") as pool:
@@ -76,23 +83,20 @@ class Stores:
         """The stores that are read, for messages."""
         return ", ".join(store.url for store in self._read) or "no store"
 
-    def _named(self, identity: str) -> tuple[bytes, Record] | None:
-        return next((found for store in self._read if (found := _record(store, identity))), None)
-
     def attached(self, digest: str) -> bytes | None:
         """A file of evidence from whichever store has it."""
         return next((data for store in self._read if (data := store.attached(digest)) is not None), None)
 
     def lacks(self, record: Record) -> bool:
         """Is this a record about something that was asked for, and not in the store that is written?"""
-        return any(digest in self._there and record.id not in self._there[digest] for digest in subjects(record))
+        return any(digest in self._listed and record.id not in self._listed[digest] for digest in subjects(record))
 
     def put(self, line: bytes, record: Record, folder: Path) -> None:
         """Keep a record with its evidence files, which lie in `folder`. Raises MachineError's kinds, Temporary."""
         if self._write is None:
             return
-        if self._broken is not None:
-            raise self._broken
+        if self._write_error is not None:
+            raise self._write_error
         try:
             self._write.put(line, record, _attached(record, folder))
         except Interrupted:
@@ -100,14 +104,14 @@ class Stores:
         except PipelineError as error:
             what = f"the record {record.id[:19]} of {record.step} is not in the evidence store: {error.what}"
             advice = f"it stands in {folder}; the next step of this content puts it there, once the store answers"
-            self._broken = type(error)(what, where=error.where or self._write.url, advice=advice)
-            raise self._broken from error
+            self._write_error = type(error)(what, where=error.where or self._write.url, advice=advice)
+            raise self._write_error from error
         for digest in subjects(record):
-            if digest in self._there:
-                self._there[digest].add(record.id)
+            if digest in self._listed:
+                self._listed[digest].add(record.id)
 
 
-def _record(store: Store, identity: str, *, listed: bool = False) -> tuple[bytes, Record] | None:
+def _read(store: Store, identity: str, *, listed: bool = False) -> tuple[bytes, Record] | None:
     """The line and the record of an id, which it must have. listed: one that is missing is an error."""
     where = f"{store.url}, record {identity[:19]}"
     line = store.read(identity)
@@ -121,9 +125,10 @@ def _record(store: Store, identity: str, *, listed: bool = False) -> tuple[bytes
     return line, record
 
 
-def _in_order(found: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes, Record]]:
+def _sorted(records: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes, Record]]:
     """Roughly as they were written. Nothing is decided by that: what replaces what says `supersedes`."""
-    return sorted((one for one in found if one), key=lambda one: (one[1].finished or one[1].started, one[1].id))
+    present = [pair for pair in records if pair is not None]
+    return sorted(present, key=lambda pair: (pair[1].finished or pair[1].started, pair[1].id))
 
 
 def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
@@ -131,7 +136,7 @@ def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
 
     Raises MachineError for one that cannot be read now: without it the record would be there for ever.
     """
-    found = {}
+    attached = {}
     for name, digest in record.evidence.items():
         try:
             data = (folder / name).read_bytes()
@@ -141,7 +146,7 @@ def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
         except OSError as error:
             raise MachineError(f"cannot read: {error.strerror}", where=str(folder / name)) from error
         if sha256(data) == digest:
-            found[name] = data
+            attached[name] = data
         else:
             log.warning("%s: not kept as evidence: it changed since it was recorded", folder / name)
-    return found
+    return attached

@@ -1,7 +1,7 @@
 """Which evidence stores a step reads and writes (design.md §5, §17).
 
 Ordinary builds read and write `evidence`. A release (the build of a tag; tag_release, promote, audit and verify
-anywhere) believes only the stores of `channels.production.evidence`, which are the same when nothing else is said.
+anywhere) trusts only the stores of `channels.production.evidence`, which are the same when nothing else is said.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Urls(NamedTuple):
 def urls(config: Config, step: str, *, tag: bool) -> Urls:
     """The stores for a step. tag: is a tag being built?
 
-    In a tag build records go where a release finds them again: to `evidence` when that is believed, else to the
+    In a tag build records go where a release finds them again: to `evidence` when that is trusted, else to the
     first store that is.
     """
-    mine, believed = config.evidence or "", config.channels.production.evidence or ()
+    own, trusted = config.evidence or "", config.channels.production.evidence or ()
     if not tag and step not in RELEASING:
-        return Urls((mine,) if mine else (), mine)
-    first = believed[0] if believed else ""
-    return Urls(believed, mine if mine and (mine in believed or not tag or not first) else first)
+        return Urls((own,) if own else (), own)
+    first = trusted[0] if trusted else ""
+    return Urls(trusted, own if own and (own in trusted or not tag or not first) else first)
 
 
 def stores(config: Config, step: str, *, write: bool = True) -> Stores | None:
@@ -47,20 +47,19 @@ def stores(config: Config, step: str, *, write: bool = True) -> Stores | None:
 
     Raises ConfigurationError.
     """
-    wanted = urls(config, step, tag=bool(detect(os.environ).tag))
+    trusted = urls(config, step, tag=bool(detect(os.environ).tag))
     if not write or step in ASKING:
-        wanted = wanted._replace(write="")
-    return opened(config, wanted) if any(wanted) else None
+        trusted = trusted._replace(write="")
+    return opened(config, trusted) if any(trusted) else None
 
 
 def everywhere(config: Config) -> Stores:
-    """Every store that counts for this build, to read only; in a tag build those that a release believes.
+    """Every store that counts for this build, to read only; in a tag build those that a release trusts.
 
     Raises ConfigurationError when there is none.
     """
-    wanted = urls(config, "", tag=bool(detect(os.environ).tag))
-    believed = config.channels.production.evidence or ()
-    read = tuple(dict.fromkeys((*wanted.read, *believed)))
+    trusted = config.channels.production.evidence or ()
+    read = tuple(dict.fromkeys((*urls(config, "", tag=bool(detect(os.environ).tag)).read, *trusted)))
     if not read:
         raise ConfigurationError(
             "there is no evidence store",
@@ -70,9 +69,10 @@ def everywhere(config: Config) -> Stores:
     return opened(config, Urls(read, ""))
 
 
-def opened(config: Config, wanted: Urls) -> Stores:
+def opened(config: Config, urls: Urls) -> Stores:
     """The stores behind these URLs; nothing is asked from them yet. Raises ConfigurationError."""
     where = config.where("evidence")
-    named = {*wanted.read, wanted.write} - {""}
-    found: dict[str, Store] = {url: open_store(url, config.hosts, where=where) for url in named}
-    return Stores([found[url] for url in wanted.read], found.get(wanted.write))
+    by_url: dict[str, Store] = {
+        url: open_store(url, config.hosts, where=where) for url in {*urls.read, urls.write} - {""}
+    }
+    return Stores([by_url[url] for url in urls.read], by_url.get(urls.write))

@@ -291,7 +291,7 @@ def regenerate(
     meant = tuple(patterns) or tuple(entry.path for entry in config.charts)
     if not meant:
         raise UsageError("where are the charts?", advice="give --charts PATTERN, like 'charts/*'")
-    elsewhere = state.elsewhere is not None or any(record.step == "promote" for record in state.records())
+    elsewhere = state.stores is not None or any(record.step == "promote" for record in state.records())
     settings = Settings(
         root=git.root,
         folder=folder,

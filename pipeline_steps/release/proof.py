@@ -72,7 +72,7 @@ def _gates(checkout: Checkout, chart: Chart, config: Config, state: State) -> It
             raise NotYet(f"channels.production.requires {need}", where=config.where("channels.production.requires"))
         if need == settings.STEP:
             continue
-        verdict = state.standing(requirements.key_of(need, checkout, chart, config))
+        verdict = state.resolve(requirements.key_of(need, checkout, chart, config))
         consistent(verdict)
         if verdict.record is None:
             ours = f"{need} --chart {chart.name}"
@@ -90,8 +90,8 @@ def consistent(verdict: Verdict) -> None:
     """Raises EvidenceError when the standing records of a key contradict each other."""
     if not verdict.contradictory:
         return
-    listed = ", ".join(f"{one.result} {one.id[7:19]} ({one.finished})" for one in verdict.standing)
-    first = verdict.standing[0]
+    listed = ", ".join(f"{one.result} {one.id[7:19]} ({one.finished})" for one in verdict.current)
+    first = verdict.current[0]
     raise EvidenceError(
         f"{first.step} of {first.subject} contradicts itself: {listed}",
         advice="run it again: its record then replaces them",
@@ -140,7 +140,7 @@ def _tests(
     """The passed records of every required scenario with this snapshot's images, or none when one is missing."""
     found: list[Record] = []
     for alternatives in _keys(checkout, chart, config, wanted, snapshot):
-        verdicts = [state.standing(key) for key in alternatives]
+        verdicts = [state.resolve(key) for key in alternatives]
         for verdict in verdicts:
             consistent(verdict)
         passed = [verdict.record for verdict in verdicts if verdict.record is not None and verdict.record.passed]

@@ -1,9 +1,9 @@
 """One try of a step: intent recorded, work done by the step, outcome recorded, whatever happens.
 
-with attempt(state, step="snapshot", subject="hello", key=key, …) as it:
-    it.intend({"chart": reference})     # before anything outside is written
+with attempt(state, step="snapshot", subject="hello", key=key, …) as trial:
+    trial.begin({"chart": reference})     # before anything outside is written
     …
-    return it.passed({"chart": reference_with_digest})
+    return trial.passed({"chart": reference_with_digest})
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Attempt:
         self.evidence: dict[str, str] = {}
         self.record: Record | None = None
 
-    def intend(self, outputs: Mapping[str, str]) -> Record:
+    def begin(self, outputs: Mapping[str, str]) -> Record:
         """Record what is about to be made outside, so that a killed run's leftovers are known."""
         line, record = self._write("started", outputs=dict(outputs), finished=None)
         self._intents.append(record.id)
-        return self._state.hand_on(line, record)
+        return self._state.replicate(line, record)
 
     def attach(self, path: Path) -> None:
         """Name a file below the state folder as evidence of the outcome."""
@@ -67,12 +67,12 @@ class Attempt:
         line, self.record = self._write(
             result, reason=reason, outputs=dict(outputs), evidence=self.evidence, supersedes=supersedes
         )
-        return self._state.hand_on(line, self.record)
+        return self._state.replicate(line, self.record)
 
     def _write(self, result: Result, **more: Any) -> tuple[bytes, Record]:
         fields = {**self._fields, "inputs": self.inputs, "tools": self.tools, "parameters": self.parameters}
         uses = [*self._fields["uses"], *self._intents]
-        return self._state.write({**fields, "finished": clock.now(), **more, "result": result, "uses": uses})
+        return self._state.append({**fields, "finished": clock.now(), **more, "result": result, "uses": uses})
 
 
 @contextlib.contextmanager
@@ -92,12 +92,12 @@ def attempt(
 ) -> Iterator[Attempt]:
     """A try that ends in exactly one outcome: the one the block records, or the one of its exception.
 
-    A verdict supersedes every standing one of the same key, and those in `supersedes`.
+    A verdict supersedes every current one of the same key, and those in `supersedes`.
     Raises EvidenceError when the block ends without an outcome: a step must never pass by silence. When the evidence
     store fails too, the block's own exception goes on and the store's is told.
     """
     state.about([content])
-    replaced = [*supersedes, *(record.id for record in state.standing(key).standing)]
+    replaced = [*supersedes, *(record.id for record in state.resolve(key).current)]
     fields: dict[str, Any] = {
         "step": step,
         "subject": subject,
@@ -111,24 +111,24 @@ def attempt(
         "started": clock.now(),
         **origin(),
     }
-    it = Attempt(state, fields, dict.fromkeys(replaced))
+    trial = Attempt(state, fields, dict.fromkeys(replaced))
     try:
-        yield it
+        yield trial
     except BaseException as error:
-        if it.record is None:
-            _record(it, error)
+        if trial.record is None:
+            _record(trial, error)
         raise
-    if it.record is None:
-        it.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
+    if trial.record is None:
+        trial.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
         raise EvidenceError(f"{step} of {subject} ended without an outcome", advice="this is a bug: report it")
 
 
-def _record(it: Attempt, error: BaseException) -> None:
+def _record(trial: Attempt, error: BaseException) -> None:
     """Record the outcome of an error; that the store cannot have it must not hide the error itself."""
     try:
-        it.failed(error)
+        trial.failed(error)
     except PipelineError as trouble:
-        if it.record is None or isinstance(trouble, Interrupted):
+        if trial.record is None or isinstance(trouble, Interrupted):
             raise
         if str(trouble) != str(error):
             log.error("%s", trouble)

@@ -1,7 +1,7 @@
 """The state that steps are given: the union of the state files in one folder, and the one file we append to.
 
 With evidence stores the union holds what these know about the contents at hand, too. Who asks them is not here:
-a state does no network, it is given `Elsewhere`.
+a state does no network, it is given `EvidenceStores`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ FOLDER = ".pipeline"
 FILE = "state.jsonl"
 
 
-class Elsewhere(Protocol):
+class EvidenceStores(Protocol):
     """Records of other builds; what is asked raises MachineError's kinds or Temporary, never "absent" then."""
 
     def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`."""
 
-    def named(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
+    def by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
         """Lines and records by their ids, as many as there are."""
 
     def lacks(self, record: Record) -> bool:
@@ -36,13 +36,13 @@ class Elsewhere(Protocol):
 class State:
     """All records known in a checkout. `path` is appended to; `.pipeline/state*.jsonl` beside it are read too.
 
-    elsewhere: the evidence stores, None without. Other processes append while we run: `refresh` reads them again.
+    stores: the evidence stores, None without. Other processes append while we run: `refresh` reads them again.
     """
 
-    def __init__(self, path: Path, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(self, path: Path, stores: EvidenceStores | None = None) -> None:
         self.path = path
         self.folder = path.parent
-        self.elsewhere = elsewhere
+        self.stores = stores
         self.added: list[Record] = []
         self._records: list[Record] | None = None
         self._asked: set[str] = set()
@@ -63,69 +63,73 @@ class State:
         return sorted({*self.folder.glob("state*.jsonl"), self.path})
 
     def about(self, contents: Iterable[str | None]) -> None:
-        """Ask the evidence stores for all they know about these contents, each once; without stores, nothing.
+        """Add all that the evidence stores know about these contents; without stores, nothing.
 
-        Raises EvidenceError for a record there that cannot be believed, MachineError's kinds, Temporary.
+        Each content is asked for once, however many questions need it; that nothing is known is an answer, too. What
+        other agents record meanwhile is seen after `refresh` only: a step decides by one view of the records, and its
+        own record supersedes what it saw. Raises EvidenceError for a record there that cannot be believed,
+        MachineError's kinds, Temporary.
         """
-        wanted = [each for each in dict.fromkeys(contents) if each and each not in self._asked]
-        if self.elsewhere is None or not wanted:
+        new = [content for content in dict.fromkeys(contents) if content and content not in self._asked]
+        if self.stores is None or not new:
             return
         known = {record.id for record in self.records()}
-        self._fetched += [record for _line, record in self.elsewhere.about(wanted, known)]
-        self._asked.update(wanted)
+        self._fetched += [record for _line, record in self.stores.about(new, known)]
+        self._asked.update(new)
         self._records = union.union(self._fetched, self.records())
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Give the evidence store what it lacks of the contents asked for: a run before may not have reached it.
 
         Raises MachineError's kinds, Temporary.
         """
-        if self.elsewhere is None:
+        if self.stores is None:
             return
-        lacking = {record.id for record in self.records() if self.elsewhere.lacks(record)}
-        lines = [each for path in self._paths() for each in file.lines(path)] if lacking else []
+        lacking = {record.id for record in self.records() if self.stores.lacks(record)}
+        lines = [pair for path in self._paths() for pair in file.lines(path)] if lacking else []
         for line, record in {record.id: (line, record) for line, record in lines if record.id in lacking}.values():
-            self.elsewhere.put(line, record, self.folder)
+            self.stores.put(line, record, self.folder)
 
     def refresh(self) -> None:
-        """Forget what was read; the next question reads the files again."""
+        """Read the files again at the next question, and ask the stores again about every content."""
         self._records = None
+        self._asked.clear()
 
     def add(self, fields: Mapping[str, Any]) -> Record:
         """Append a record made of `fields` (all but schema and id), then give it to the evidence store.
 
         Raises MachineError, nothing is lost then; also when the store fails, and the record is in the file then.
         """
-        return self.hand_on(*self.write(fields))
+        return self.replicate(*self.append(fields))
 
-    def write(self, fields: Mapping[str, Any]) -> tuple[bytes, Record]:
+    def append(self, fields: Mapping[str, Any]) -> tuple[bytes, Record]:
         """Append a record to the state file only; its line and it. Raises MachineError."""
-        known = self.records()
+        records = self.records()
         file.folder(self.path)
         line = encode(fields)
         file.append(self.path, line)
         record = decode(line, where=str(self.path))
-        known.append(record)
+        records.append(record)
         self.added.append(record)
         return line, record
 
-    def hand_on(self, line: bytes, record: Record) -> Record:
+    def replicate(self, line: bytes, record: Record) -> Record:
         """Give a record of the state file to the evidence store, if there is one, and return it.
 
-        Not what a signal ended: nothing new is written outside then, and `settle` does it later.
+        Not what a signal ended: nothing new is written outside then, and `flush` does it later.
         Raises MachineError's kinds, Temporary.
         """
-        if self.elsewhere is not None and record.result != "interrupted":
-            self.elsewhere.put(line, record, self.folder)
+        if self.stores is not None and record.result != "interrupted":
+            self.stores.put(line, record, self.folder)
         return record
 
-    def standing(self, key: str) -> union.Verdict:
+    def resolve(self, key: str) -> union.Verdict:
         """The verdict of `key` with its contradictions and attempts."""
-        return union.verdict(self.records(), key)
+        return union.resolve(self.records(), key)
 
     def verdict(self, key: str) -> Record | None:
         """The record that decides `key`, or None: never run, only attempted, or contradictory."""
-        return self.standing(key).record
+        return self.resolve(key).record
 
     def find(
         self, *, step: str, subject: str | None = None, content: str | None = None, result: str | None = "passed"
@@ -136,11 +140,11 @@ class State:
         """
         self.about([content])
         records = [record for record in self.records() if record.step == step]
-        gone = union.superseded(records)
+        replaced = union.superseded(records)
         return [
             record
             for record in records
-            if record.id not in gone
+            if record.id not in replaced
             and subject in (None, record.subject)
             and content in (None, record.content)
             and result in (None, record.result)

@@ -13,20 +13,24 @@ from pipeline_steps.state.record import VERDICTS, Record
 
 
 class Verdict(NamedTuple):
-    """What stands for a key: the verdicts that nothing supersedes, and how many attempts there were in all."""
+    """What the records of one key come to. current: the verdicts that nothing supersedes, in the order of the records.
 
-    standing: tuple[Record, ...]
+    attempts: how often it was tried in all. latest: its newest record, of whatever result; None when there is none.
+    """
+
+    current: tuple[Record, ...]
     attempts: int
+    latest: Record | None = None
 
     @property
     def contradictory(self) -> bool:
         """Passed beside something else, neither superseding the other: two builds at once disagree."""
-        return len({record.result for record in self.standing}) > 1
+        return len({record.result for record in self.current}) > 1
 
     @property
     def record(self) -> Record | None:
         """The record that decides, or None without a verdict or with a contradiction."""
-        return None if self.contradictory or not self.standing else self.standing[-1]
+        return None if self.contradictory or not self.current else self.current[-1]
 
 
 def union(*collections: Iterable[Record]) -> list[Record]:
@@ -39,12 +43,12 @@ def superseded(records: Iterable[Record]) -> set[str]:
     return {identity for record in records for identity in record.supersedes}
 
 
-def verdict(records: Iterable[Record], key: str) -> Verdict:
+def resolve(records: Iterable[Record], key: str) -> Verdict:
     """The verdict of `key` over `records`, which must hold every record known of it."""
     of_key = [record for record in records if record.key == key]
-    gone = superseded(of_key)
-    standing = tuple(record for record in of_key if record.result in VERDICTS and record.id not in gone)
-    return Verdict(standing, attempts(of_key))
+    replaced = superseded(of_key)
+    current = tuple(record for record in of_key if record.result in VERDICTS and record.id not in replaced)
+    return Verdict(current, attempts(of_key), of_key[-1] if of_key else None)
 
 
 def attempts(records: Iterable[Record]) -> int:

@@ -200,7 +200,7 @@ def run(bench: Bench, one: Scenario) -> Record:
             return it.passed({})
         fresh = wanted.namespace == FRESH
         namespace = namespaces.fresh_name(bench.chart.name) if fresh else wanted.namespace
-        intent = it.intend({"namespace": f"{one.cluster}/{namespace}"})
+        intent = it.begin({"namespace": f"{one.cluster}/{namespace}"})
         name = f"{one.name}-{intent.id.removeprefix('sha256:')[:8]}"
         trial = _trial(bench, one, namespace, bench.state.folder / "failures" / name)
         try:

@@ -195,7 +195,7 @@ def test_another_thing_under_a_records_name_in_a_registry_is_named(host: str) ->
     assert manifest is not None
     here.put_manifest("damaged/evidence/records", other.id.removeprefix("sha256:"), manifest.body, manifest.media_type)
     with pytest.raises(EvidenceError, match="holds another record"):
-        Stores([store], None).named([other.id])
+        Stores([store], None).by_id([other.id])
 
 
 def test_a_state_reads_the_union_and_writes_the_store(url: str, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_what_a_store_could_not_be_given_is_given_later(tmp_path: Path) -> None:
     folder.unlink()
     again = State(state.path, Stores([store], store))
     again.about([CONTENT])
-    again.settle()
+    again.flush()
     assert store.about(CONTENT) == {record.id for record in again.records()} and len(again.records()) == 1
 
 
@@ -241,7 +241,7 @@ def test_a_record_waits_for_evidence_that_cannot_be_read_now(tmp_path: Path) -> 
     report.write_bytes(b"text")
     again = State(state.path, Stores([store], store))
     again.about([CONTENT])
-    again.settle()
+    again.flush()
     assert len(store.about(CONTENT)) == 1 and store.attached(sha256(b"text")) == b"text"
 
 
@@ -306,7 +306,7 @@ def test_what_a_signal_ended_is_given_by_the_next_run(tmp_path: Path) -> None:
     assert store.about(CONTENT) == set()
     again = State(state.path, Stores([store], store))
     again.about([CONTENT])
-    again.settle()
+    again.flush()
     assert store.about(CONTENT) == {stopped.id}
 
 

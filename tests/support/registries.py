@@ -29,15 +29,20 @@ class Running(NamedTuple):
 
 
 @contextlib.contextmanager
-def registry(folder: Path, *, auth: str = "", tls: tuple[Path, Path] | None = None) -> Iterator[Running]:
-    """Debian's docker-registry. auth: the YAML of its `auth` section; tls: certificate and key files."""
+def registry(
+    folder: Path, *, auth: str = "", tls: tuple[Path, Path] | None = None, access_log: bool = False
+) -> Iterator[Running]:
+    """Debian's docker-registry. auth: the YAML of its `auth` section; tls: certificate and key files.
+
+    access_log: a line for every request in the file `log` of the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     host = f"127.0.0.1:{free_port()}"
     config = folder / "config.yml"
     http_section = f"http: {{addr: '{host}', secret: throw-away"
     http_section += f", tls: {{certificate: '{tls[0]}', key: '{tls[1]}'}}}}" if tls else "}"
     config.write_text(
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+        f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: {str(not access_log).lower()}}}}}\n"
         f"storage: {{filesystem: {{rootdirectory: '{folder}/data'}}, delete: {{enabled: true}}}}\n"
         f"{http_section}\n{auth}"
     )

@@ -169,23 +169,23 @@ def test_union_is_commutative_associative_idempotent(a: list[Record], b: list[Re
 
 def test_passed_beside_failed_is_a_contradiction_until_one_supersedes_the_other() -> None:
     passed, failed = made("k", "passed"), made("k", "failed")
-    assert union.verdict([passed, failed], "k").contradictory
-    assert union.verdict([passed, failed], "k").record is None
+    assert union.resolve([passed, failed], "k").contradictory
+    assert union.resolve([passed, failed], "k").record is None
 
     settled = made("k", "passed", supersedes=(passed.id, failed.id), n=1)
-    assert union.verdict([settled, failed, passed], "k").record == settled
+    assert union.resolve([settled, failed, passed], "k").record == settled
 
 
 def test_infrastructure_and_interrupted_are_attempts_not_verdicts() -> None:
     started = made("k", "started")
     trouble = made("k", "infrastructure", uses=(started.id,))
-    assert union.verdict([started, trouble], "k") == union.Verdict((), 1)
+    assert union.resolve([started, trouble], "k") == union.Verdict((), 1, trouble)
 
 
 def test_an_attempt_records_intent_outcome_and_what_it_supersedes(tmp_path: Path) -> None:
     state = State(tmp_path / "state.jsonl")
     with pytest.raises(ChartFailed), attempt(state, step="snapshot", subject="hello", key="k") as it:
-        it.intend({"chart": "oci://r/hello:1"})
+        it.begin({"chart": "oci://r/hello:1"})
         raise ChartFailed("template breaks", where="templates/x.yaml:3", advice="mend it")
     with attempt(state, step="snapshot", subject="hello", key="k") as it:
         it.passed({"chart": "oci://r/hello:1@sha256:aa"})

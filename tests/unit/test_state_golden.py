@@ -44,7 +44,7 @@ def test_what_stands_and_how_often_it_was_tried_is_what_it_was(tmp_path: Path) -
         "6": "passed",
         "7": "passed",
     }
-    assert [state.standing(key).attempts for key in keys.values()] == [1, 2, 1, 1, 1, 1, 1]
+    assert [state.resolve(key).attempts for key in keys.values()] == [1, 2, 1, 1, 1, 1, 1]
 
 
 def test_adding_a_record_leaves_the_old_lines_as_they_are(tmp_path: Path) -> None:

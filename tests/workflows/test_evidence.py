@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,14 @@ from typing import Any
 
 import pytest
 
+from pipeline_steps.cli.step import state_for
+from pipeline_steps.config.config_file import load
+from pipeline_steps.oci.registry import Registry
+from pipeline_steps.state.attempt import attempt
+from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
 from tests.support.helms import helm
+from tests.support.images import push_base
 from tests.support.registries import free_port, registry
 
 PIPELINE = """\
@@ -396,3 +403,50 @@ def test_shards_bring_their_own_files_and_need_no_job(server: Server, tmp_path: 
         path.unlink()
     assert set((folder / "state.jsonl").read_bytes().splitlines()) == lines
     release.ok("promote", "--all")
+
+
+@pytest.mark.parametrize("kind", ["oci", "file"])
+def test_a_promote_asks_the_store_once_for_each_content(tmp_path: Path, kind: str) -> None:
+    """The contents of the chart and of its image; also where the store knows nothing of one of them."""
+    with registry(tmp_path / "registry", access_log=True) as running:
+        evidence = f"oci://{running.host}/evidence" if kind == "oci" else (tmp_path / "evidence").as_uri()
+        server = Server(tmp_path, evidence)
+        server.repo.put("app/Dockerfile", "FROM scratch\n")
+        server.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
+        pipeline = PIPELINE.replace('snapshots"', f'snapshots", images: {running.host}/snap')
+        pipeline = pipeline.replace('charts"{more}', f'charts", images: {running.host}/production')
+        pipeline = pipeline.replace("tests:", "images: {{app: {{image.repository: '{{repository}}'}}}}\n    tests:")
+        pipeline += "images: {{app: {{context: app}}}}\n"
+        server.repo.put("pipeline.yaml", pipeline.format(folder=tmp_path, evidence=evidence))
+        server.repo.commit("an image")
+        agent = Agent(server, "agent", "origin/main")
+        config = load((), environ={}, start=agent.repo.root)
+        checkout = Checkout(config)
+        built = push_base(Registry(running.host, plain_http=True), "snap/app", "k-1", b"built")
+        with attempt(
+            state_for(config), step="build_image", subject="app", key="k", content=checkout.image_content("app")
+        ) as build:
+            build.passed({"image": f"{running.host}/snap/app:k-1@{built}"})
+        for words in (["check"], ["snapshot"], ["integration_test"], ["tag_release", "--local"]):
+            agent.ok(*words, "--chart", "common")
+        (agent.repo.root / ".pipeline/state.jsonl").unlink()  # another agent: all it knows is in the store
+
+        before, trace = len(_lines(tmp_path / "registry/log")), tmp_path / "trace"
+        strace = ("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(trace))
+        done = agent.run("promote", "--tag", "common-1.0.0", "--chart", "common", before=strace)
+        assert done.returncode == 0, done.stderr
+        if kind == "oci":
+            text = "\n".join(_lines(tmp_path / "registry/log")[before:])
+            asked = re.findall(r'"GET /v2/evidence/([0-9a-f]{64})/tags/list', text)
+        else:
+            opened = r"evidence/about/([0-9a-f]{2}/[0-9a-f]{62})\", .*O_NONBLOCK.*O_DIRECTORY"
+            folders = re.findall(opened, trace.read_text())
+            asked = [folder.replace("/", "") for folder in folders]
+        contents = [checkout.chart("common").content, checkout.image_content("app")]
+        assert sorted(asked) == sorted(content.removeprefix("sha256:") for content in contents)
+        promoted = agent.records("promote")[-1]
+        assert promoted["result"] == "passed" and promoted["inputs"] == {"image:app": built}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
