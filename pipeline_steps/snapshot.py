@@ -51,16 +51,13 @@ def snapshot(
     """
     checkout = opened(config)
     it = checkout.chart(chart)
-    mainline = on_mainline(checkout)
-    if mainline:
-        checkout.expect_position(it)
     state.about([it.content, *(checkout.image_content(image) for image in it.images)])
     images, uses = image_records.images(checkout, it, state)
     files = packaging.files_of(checkout, it)
     inputs = packaging.inputs(images, files)
     consumed.unchanged(checkout, it, state, inputs, again=again)
     edits = packaging.edits(checkout, it, files, images)
-    number = numbered(checkout, it, edits, inputs, mainline=mainline)
+    number = numbered(checkout, it, edits, inputs)
     parameters = {"version": number}
     key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
     repositories = publishing.repositories(config, "snapshot")
@@ -86,12 +83,12 @@ def snapshot(
         return trial.passed({**publishing.publish(repositories, made), **names})
 
 
-def numbered(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str], *, mainline: bool) -> str:
+def numbered(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]) -> str:
     """The snapshot's version. It stands for all that is in it, so one version never means two tars."""
     return version.snapshot(
         version.strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
-        count=checkout.position(chart) if mainline else 0,
+        count=checkout.position(chart) if on_mainline(checkout) else 0,
         fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
         dirty=bool(chart.modified),
     )

@@ -94,13 +94,14 @@ class Remaker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._objects = Objects(settings.root)
+        self._objects.__enter__()
         self._charts = Charts(self._objects, settings.patterns)
         self._names = Names(settings.tags)
         self._fetch = _remembering(fetcher(dict(settings.hosts)))
 
     def close(self) -> None:
         """End the git process."""
-        self._objects.close()
+        self._objects.__exit__(None, None, None)
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
         """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""

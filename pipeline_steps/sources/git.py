@@ -10,13 +10,16 @@ from pathlib import Path
 
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.export import write
-from pipeline_steps.sources.git_objects import Objects, objects
-from pipeline_steps.sources.git_tree import CheckoutTree, CommitTree, Head, changes, head, no_commit, ours
+from pipeline_steps.sources.git_objects import Objects
+from pipeline_steps.sources.git_tree import STATUS, CheckoutTree, CommitTree, Head, changes, head, no_commit, ours
 from pipeline_steps.sources.source import Tag, Tree
 from pipeline_steps.toolbox import clock
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 
 _SIGNATURE = re.compile(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
+_FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
+#: Six fields for each tag, each ended by NUL.
+_TAGS = ("for-each-ref", f"--format={_FIELDS}", "refs/tags")
 _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -27,7 +30,8 @@ class Git:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._expected: tuple[str, ...] = ()
+        self._objects = Objects(root)
+        self._counts: dict[str, int] = {}
 
     @functools.cached_property
     def _head(self) -> Head:
@@ -66,15 +70,13 @@ class Git:
         """The tree of `revision` below `folder`; None: the checkout as it stands."""
         if revision is not None:
             return CommitTree(self._objects, self._full(revision), folder)
-        with program.begun(self.root, *program.STATUS, *([folder] if folder else [])) as status:
-            self._objects.begin()
-            listed = status.output()
+        listed = program.output(self.root, *STATUS, *([folder] if folder else []))
         self._head = head(listed, self.root)
         return CheckoutTree(self._objects, self._head.commit, folder, changes(listed, folder))
 
-    @functools.cached_property
-    def _objects(self) -> Objects:
-        return objects(self.root)
+    def kept_open(self) -> Objects:
+        """While this lasts one git process reads all objects."""
+        return self._objects
 
     def export(self, revision: str, folder: str, destination: Path) -> None:
         """Write the files of a revision as they are stored; attributes of `git archive` do not apply."""
@@ -125,7 +127,9 @@ class Git:
         """Commits on the first-parent line that changed one of `paths`, a merge counting as what it brought."""
         self._whole()
         last = self._full(revision)
-        return tuple(program.output(self.root, *_log_words(last, paths, limit, after)).decode().split())
+        wanted = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H"]
+        cut = [f"^{after}"] if after else []
+        return tuple(program.output(self.root, "log", *wanted, last, *cut, "--", *paths).decode().split())
 
     def position(self, revision: str) -> int:
         """How many commits lead to one, on whichever line."""
@@ -135,24 +139,13 @@ class Git:
             self._counts[commit] = int(program.output(self.root, "rev-list", "--count", commit, "--"))
         return self._counts[commit]
 
-    def expect(self, revision: str, paths: Sequence[str]) -> None:
-        """Begin git log; what was expected before and not asked is given up."""
-        program.forget(self.root, *self._expected)
-        if not self.shallow:
-            self._expected = _log_words(self._full(revision), paths, 1)
-            program.ahead(self.root, *self._expected)
-
-    @functools.cached_property
-    def _counts(self) -> dict[str, int]:
-        return {}
-
     def _whole(self) -> None:
         if self.shallow:
             raise self._cut("the number of commits")
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""
-        listed = program.output(self.root, *program.TAGS)
+        listed = program.output(self.root, *_TAGS)
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
         found = {}
         for name, identity, kind, target, made, text in zip(*(fields[n:-1:6] for n in range(6)), strict=True):
@@ -236,8 +229,3 @@ class Git:
             where=str(self.root),
             advice="git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0)",
         )
-
-
-def _log_words(last: str, paths: Sequence[str], limit: int, after: str = "") -> tuple[str, ...]:
-    wanted = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H", last, *([f"^{after}"] if after else [])]
-    return ("log", *wanted, "--", *paths)

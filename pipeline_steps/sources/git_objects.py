@@ -5,7 +5,6 @@ What was read is kept within bounds, by id: a tree or a file that several revisi
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import os
@@ -45,8 +44,8 @@ class Node(NamedTuple):
 class Objects:
     """The objects of the repository at `root`, a checkout's top folder or a bare repository; threads may share them.
 
-    env: of git, for objects that lie elsewhere. git is started by the first question, or by `begin`, and ends with
-    `close`, `with` or when nobody has this any more.
+    env: of git, for objects that lie elsewhere. In a `with` block one git answers everything, started by the first
+    question and ended with the block; outside of one each question starts and ends its own.
 
     Raises MachineError for an object that is not here, as in a clone that was cut or is damaged.
     """
@@ -54,7 +53,8 @@ class Objects:
     def __init__(self, root: Path, env: Mapping[str, str] | None = None) -> None:
         self.root = root
         self._env = {**program.ENVIRONMENT, **(env or {})}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._blocks = 0
         self._open = contextlib.ExitStack()
         self._of_commits: dict[str, str] = {}
         self._trees: dict[str, tuple[Node, ...]] = {}
@@ -67,27 +67,20 @@ class Objects:
     def _git(self) -> _Conversation:
         return self._open.enter_context(_conversation(self.root, self._env))
 
-    def begin(self) -> None:
-        """Start git now: it is ready by the time of the first question."""
-        with self._lock:
-            self._git.child.poll()
-
     def __enter__(self) -> Objects:
+        with self._lock:
+            self._blocks += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the git process; the next question starts another."""
         with self._lock:
-            self._end()
+            self._blocks -= 1
+            if not self._blocks:
+                self._end()
 
     def _end(self) -> None:
-        self._open.close()
+        """End the git process; the next question starts another."""
         self.__dict__.pop("_git", None)
-
-    def __del__(self) -> None:
         self._open.close()
 
     def tree(self, revision: str) -> str:
@@ -103,15 +96,24 @@ class Objects:
     def read_ahead(self, revisions: Iterable[str], trees: Iterable[str] = ()) -> None:
         """Read the trees of commits, and trees with all below them, a level at a time: one by one is slow."""
         unknown = [each for each in dict.fromkeys(revisions) if each not in self._of_commits]
-        for revision, data in self._asked(unknown):
+        new = [each for each in trees if each not in self._whole]
+        with self:
+            self._read_commits(unknown)
+            self._read_levels(new, [self._of_commits[each] for each in unknown])
+        self._whole.update(new)
+
+    def _read_commits(self, ids: list[str]) -> None:
+        for revision, data in self._asked(ids, _bytes).items():
             while data.startswith(b"object "):  # an annotated tag stands for what it names
-                ((_, data),) = self._asked([data[7 : data.index(b"\n")].decode()])
+                (data,) = self._asked([data[7 : data.index(b"\n")].decode()], _bytes).values()
             if not data.startswith(b"tree "):
                 raise MachineError(f"{revision} is no commit", where=str(self.root))
             self._of_commits[revision] = data[5 : data.index(b"\n")].decode()
-        new = [each for each in trees if each not in self._whole]
-        level = list(dict.fromkeys((*new, *(self._of_commits[each] for each in unknown))))
-        below = set(new)
+
+    def _read_levels(self, whole: list[str], alone: list[str]) -> None:
+        """Read trees, those in `whole` with all below them."""
+        level = list(dict.fromkeys((*whole, *alone)))
+        below = set(whole)
         while level:
             self._read_trees([each for each in level if each not in self._trees])
             found = [
@@ -119,12 +121,11 @@ class Objects:
             ]
             level = list(dict.fromkeys(found))
             below.update(level)
-        self._whole.update(new)
 
     def _read_trees(self, ids: list[str]) -> dict[str, tuple[Node, ...]]:
         if self._names > _KEPT_NAMES:
             self._trees, self._whole, self._names = {}, set(), 0
-        found = {identity: _parsed(data, len(identity) // 2) for identity, data in self._asked(ids)}
+        found = self._asked(ids, lambda identity, data: _parsed(data, len(identity) // 2))
         self._trees.update(found)
         self._names += sum(map(len, found.values()))
         return found
@@ -152,80 +153,46 @@ class Objects:
     def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Id → bytes of files."""
         wanted = list(dict.fromkeys(ids))
-        kept = self._blobs
-        found = {each: kept[each] for each in wanted if each in kept}
-        for identity, data in self._asked([each for each in wanted if each not in found]):
-            found[identity] = data
-            if self._bytes > _KEPT_BYTES:
-                self._blobs, self._bytes = {}, 0
-            if len(data) <= _KEPT_FILE:
-                self._blobs[identity] = data
-                self._bytes += len(data)
-        return found
+        found = {each: self._blobs[each] for each in wanted if each in self._blobs}
+        return found | self._asked([each for each in wanted if each not in found], self._kept)
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
-        """Id → sha256 of files ("sha256:" + hex)."""
+        """Id → sha256 of files ("sha256:" + hex); one file after the other is in memory."""
         wanted = list(dict.fromkeys(ids))
         unknown = [each for each in wanted if each not in self._digests]
-        for start in range(0, len(unknown), _AT_ONCE):
-            read = self.blobs(unknown[start : start + _AT_ONCE])
-            self._digests.update({identity: files.sha256(data) for identity, data in read.items()})
+        self._digests.update({each: files.sha256(self._blobs[each]) for each in unknown if each in self._blobs})
+        unread = [each for each in unknown if each not in self._digests]
+        self._digests.update(self._asked(unread, lambda identity, data: files.sha256(self._kept(identity, data))))
         return {identity: self._digests[identity] for identity in wanted}
 
-    def expect(self, ids: Iterable[str]) -> None:
-        """That `digests` of these is asked next: git begins to read them."""
-        unknown = [each for each in dict.fromkeys(ids) if each not in self._digests]
-        first = [each for each in unknown[:_AT_ONCE] if each not in self._blobs]
-        if first:
-            with self._lock:
-                self._or_end(self._git.expect, first)
+    def _kept(self, identity: str, data: bytes) -> bytes:
+        if self._bytes > _KEPT_BYTES:
+            self._blobs, self._bytes = {}, 0
+        if len(data) <= _KEPT_FILE:
+            self._blobs[identity] = data
+            self._bytes += len(data)
+        return data
 
-    def learn(self, digests: Mapping[str, str]) -> None:
-        """Take it that files have these digests: whoever says so has seen bytes of that id. Without an id: nothing."""
-        self._digests.update({identity: digest for identity, digest in digests.items() if identity})
+    def _asked(self, ids: list[str], use: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
+        """Id → what `use` makes of an object's bytes, whatever it is."""
+        found: dict[str, _Answer] = {}
+        with self:
+            for start in range(0, len(ids), _AT_ONCE):
+                with self._lock:
+                    found.update(self._answers(ids[start : start + _AT_ONCE], use))
+        return found
 
-    def _asked(self, ids: list[str]) -> Iterator[tuple[str, bytes]]:
-        """Id and bytes of objects, whatever they are."""
-        for start in range(0, len(ids), _AT_ONCE):
-            with self._lock:
-                found = self._answers(ids[start : start + _AT_ONCE])
-            yield from found
-
-    def _answers(self, ids: list[str]) -> list[tuple[str, bytes]]:
-        answers = self._or_end(self._git.ask, ids)
-        missing = [identity for identity, data in answers if data is None]
-        if missing:
-            what = f"the object {missing[0]} is not here"
-            raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
-        return [(identity, data) for identity, data in answers if data is not None]
-
-    def _or_end(self, ask: Callable[[list[str]], _Answer], ids: list[str]) -> _Answer:
+    def _answers(self, ids: list[str], use: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
         try:
-            return ask(ids)
+            found = self._git.ask(ids, use)
         except BaseException:
             self._end()  # what else it would say answers no question that anybody asks
             raise
-
-
-#: Begun and not asked for yet, by their repository.
-_ahead: dict[Path, Objects] = {}
-
-
-def ahead(root: Path) -> None:
-    """Start git now for the first `objects` of the same repository. Raises ToolMissing."""
-    objects(root).close()  # one that nobody took
-    begun = _ahead[root] = Objects(root)
-    atexit.register(begun.close)
-    begun.begin()
-
-
-def objects(root: Path) -> Objects:
-    """The objects of a repository, begun ahead or to be begun by the first question."""
-    begun = _ahead.pop(root, None)
-    if begun is None:
-        return Objects(root)
-    atexit.unregister(begun.close)  # it ends with its pipes, which this process need not wait for
-    return begun
+        missing = next((identity for identity in ids if identity not in found), None)
+        if missing is not None:
+            what = f"the object {missing} is not here"
+            raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
+        return found
 
 
 class _Conversation:
@@ -239,48 +206,35 @@ class _Conversation:
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
         self._data = bytearray()
-        self._expected: list[str] = []
 
-    def expect(self, ids: list[str]) -> None:
-        """Ask now what `ask` is called for next; answers to another question are read and thrown away then."""
-        if self._expected:
-            self._received(self._expected)
-        self._send(ids)
-        self._expected = ids
-
-    def ask(self, ids: list[str]) -> list[tuple[str, bytes | None]]:
-        """Id and bytes of each, None for one that is not there; all are read before one is given out.
+    def ask(self, ids: list[str], use: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
+        """Id → what `use` makes of its bytes, without those that are not there.
 
         Raises Temporary when git says nothing for long (it may fetch from a remote), else what it failed with.
         """
-        if self._expected != ids:
-            self.expect(ids)
-        self._expected = []
-        return self._received(ids)
-
-    def _send(self, ids: list[str]) -> None:
         try:
             os.write(self._asks, "".join(f"{each}\n" for each in ids).encode())
         except OSError as error:
             raise self._ended() from error
+        answers = [(identity, self._answer(identity, use)) for identity in ids]
+        return {identity: answer for identity, answer in answers if answer is not None}
 
-    def _received(self, ids: list[str]) -> list[tuple[str, bytes | None]]:
-        offset, found = 0, list[tuple[str, "bytes | None"]]()
-        for identity in ids:
-            while (end := self._data.find(b"\n", offset)) < 0:
-                self._read()
-            name, *facts = self._data[offset:end].split()
-            offset = end + 1
-            if name != identity.encode() or (facts != [b"missing"] and len(facts) != 2):
-                what = f"git cat-file answered {bytes(name)[:80]!r} when it was asked for {identity}"
-                raise MachineError(what, where=str(self._root), advice="git fsck")
-            size = None if facts == [b"missing"] else int(facts[1])
-            while size is not None and len(self._data) <= offset + size:
-                self._read()
-            found.append((identity, None if size is None else bytes(memoryview(self._data)[offset : offset + size])))
-            offset += 0 if size is None else size + 1
-        self._data.clear()
-        return found
+    def _answer(self, identity: str, use: Callable[[str, bytes], _Answer]) -> _Answer | None:
+        while (end := self._data.find(b"\n")) < 0:
+            self._read()
+        name, *facts = self._data[:end].split()
+        if name != identity.encode() or (facts != [b"missing"] and len(facts) != 2):
+            what = f"git cat-file answered {bytes(name)[:80]!r} when it was asked for {identity}"
+            raise MachineError(what, where=str(self._root), advice="git fsck")
+        if facts == [b"missing"]:
+            del self._data[: end + 1]
+            return None
+        start, size = end + 1, int(facts[1])
+        while len(self._data) <= start + size:
+            self._read()
+        data = bytes(memoryview(self._data)[start : start + size])
+        del self._data[: start + size + 1]
+        return use(identity, data)
 
     def _read(self) -> None:
         if not self._poll.poll(1000 * program.LOCAL):
@@ -309,6 +263,10 @@ def _conversation(root: Path, env: Mapping[str, str]) -> Iterator[_Conversation]
         process.conversation(command, cwd=root, env=env, advice=program.ADVICE, stderr=said) as child,
     ):
         yield _Conversation(root, child, said)
+
+
+def _bytes(_identity: str, data: bytes) -> bytes:
+    return data
 
 
 def _parsed(data: bytes, length: int) -> tuple[Node, ...]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +20,12 @@ from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Temporary, UsageError
 
 OURS = ".pipeline"
+#: HEAD, and what differs from it, whole or below the folder that is added; read by `head` and `changes`.
+STATUS = (
+    "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all",
+    "--ignore-submodules=none", "--",
+)  # fmt: skip
 _AT_ONCE = 256
-#: Bytes from which on a file is read where it lies.
-_LARGE = 128 * 2**10
-#: Bytes that are read at once: few enough for memory that was just used.
-_PIECE = 64 * 2**10
 
 
 class CommitTree:
@@ -41,15 +41,17 @@ class CommitTree:
         self.revision = commit
         self.folder = folder
         self._objects = objects
-        found = objects.child(objects.tree(commit), folder)
+        with objects:
+            found = objects.child(objects.tree(commit), folder)
         self.id = found.id if found is not None and found.kind == "tree" else None
 
     @functools.cached_property
     def _entries(self) -> dict[str, Entry]:
         if self.id is None:
             return {}
-        self._objects.read_ahead((), [self.id])
-        return {entry.path: entry for entry in sorted(self._objects.files(self.id)) if not ours(entry.path)}
+        with self._objects:
+            self._objects.read_ahead((), [self.id])
+            return {entry.path: entry for entry in sorted(self._objects.files(self.id)) if not ours(entry.path)}
 
     def entries(self) -> Mapping[str, Entry]:
         """Every file below the folder by path, sorted."""
@@ -104,60 +106,17 @@ class CheckoutTree(CommitTree):
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The bytes of files as git stores them, or would store them as they lie here."""
-        names = list(dict.fromkeys(paths))
-        found = dict(self._here(names))
-        found.update(super().read(name for name in names if name not in found))
-        return {name: found[name] for name in names}
+        wanted = {path: self._entry(path) for path in paths}
+        found = dict(self._stored([entry for entry in wanted.values() if not entry.id]))
+        found |= super().read(path for path in wanted if path not in found)
+        return {path: found[path] for path in wanted}
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
         """The sha256 of what `read` gives."""
         wanted = {path: self._entry(path) for path in paths}
-        found = {name: files.sha256(data) for name, data in self._stored([e for e in wanted.values() if not e.id])}
-        stored = {name: entry for name, entry in wanted.items() if entry.id}
-        large = {name: entry for name, entry in stored.items() if self._is_large(entry)}
-        self._objects.expect(
-            entry.id for name, entry in stored.items() if name not in large
-        )  # while we read large ones
-        for name, entry in large.items():
-            digest = hashlib.sha256()
-            if self._lies_here(entry, digest.update):
-                found[name] = f"sha256:{digest.hexdigest()}"
-                self._objects.learn({entry.id: found[name]})
-        found.update(super().digests(name for name in stored if name not in large))
-        found.update(super().digests(name for name in large if name not in found))
-        return {name: found[name] for name in wanted}
-
-    def _here(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
-        """What need not be asked from git's store: files that were changed, and large ones."""
-        wanted = [self._entry(name) for name in names]
-        yield from self._stored([entry for entry in wanted if not entry.id])
-        for entry in wanted:
-            pieces: list[bytes] = []
-            if entry.id and self._is_large(entry) and self._lies_here(entry, pieces.append):
-                yield entry.path, b"".join(pieces)
-
-    def _is_large(self, entry: Entry) -> bool:
-        """Whether a file that takes git long to unpack lies here."""
-        try:
-            facts = (self._top / entry.path).lstat()
-        except OSError:
-            return False
-        return stat.S_ISREG(facts.st_mode) and facts.st_size >= _LARGE
-
-    def _lies_here(self, entry: Entry, take: Callable[[bytes], object]) -> bool:
-        """Give `take` a file in pieces; whether it lies here as the commit stores it, by its id.
-
-        What `take` got of another file is to be thrown away.
-        """
-        try:
-            with (self._top / entry.path).open("rb", buffering=0) as file:
-                identity = hashlib.new(self._algorithm, b"blob %d\0" % os.fstat(file.fileno()).st_size)
-                while piece := file.read(_PIECE):
-                    identity.update(piece)
-                    take(piece)
-        except OSError:
-            return False
-        return identity.hexdigest() == entry.id
+        found = {path: files.sha256(data) for path, data in self._stored([e for e in wanted.values() if not e.id])}
+        found |= super().digests(path for path in wanted if path not in found)
+        return {path: found[path] for path in wanted}
 
     def _kind(self, path: str, mode: str) -> Kind | None:
         """Kind of a changed file; None when it is gone. mode: as git lists it, "" for untracked."""

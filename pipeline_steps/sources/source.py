@@ -6,6 +6,7 @@ Revisions are opaque texts. Paths are relative to the folder a tree was opened f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -63,6 +64,9 @@ class Source(Protocol):
     system: str
     root: Path
 
+    def kept_open(self) -> AbstractContextManager[object]:
+        """While this lasts, what reading takes (a process, a connection) stays; else each question has its own."""
+
     def revision(self, name: str = "") -> str:
         """The full id of what is checked out, or of what `name` (tag, branch, abbreviated id) means.
 
@@ -94,9 +98,6 @@ class Source(Protocol):
 
     def position(self, revision: str) -> int:
         """How many revisions lead to one, itself included. Raises MachineError as `history` does."""
-
-    def expect(self, revision: str, paths: Sequence[str]) -> None:
-        """That `history(revision, paths, 1)` and `position(revision)` are asked soon: a source may begin to look."""
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""

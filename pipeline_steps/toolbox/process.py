@@ -289,6 +289,8 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         child.wait(GRACE)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE)
 
 
 def ended() -> bool:

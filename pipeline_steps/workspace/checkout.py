@@ -9,6 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -120,26 +121,12 @@ class Checkout:
         self.image_entry(name)
         return self._closures.image(name)
 
-    @functools.cached_property
-    def dependents(self) -> Mapping[str, tuple[str, ...]]:
-        """Chart name → names of the charts that pack it as a file:// subchart, directly or not."""
-        names = {folder: name for name, folder in self._folders.items()}
-        found: dict[str, list[str]] = {name: [] for name in self._folders}
-        for folder, name in names.items():
-            for subchart in self._closures.subcharts(folder):
-                if subchart in names:
-                    found[names[subchart]].append(name)
-        return {name: tuple(users) for name, users in found.items()}
-
-    def expect_position(self, chart: Chart) -> None:
-        """That `position` is asked soon: the source may begin to look."""
-        self.source.expect(self.revision, self._places(chart))
-
     def position(self, chart: Chart) -> int:
         """Mainline position of the newest revision that changed the chart's closure, its entries among it.
 
         Raises MachineError when the history is not here."""
-        newest = next(iter(self.source.history(self.revision, self._places(chart), 1)), "")
+        places = [self._from_root(place) for place in chart.places]
+        newest = next(iter(self.source.history(self.revision, places, 1)), "")
         if newest != self.revision:
             newest = self._entries_changed(self._closures.chart(chart.path), newest) or newest
         return self.source.position(newest) if newest else 0
@@ -154,9 +141,6 @@ class Checkout:
             if not former or not self._says_the_same(closure, self._written_at(former)):
                 return revision
         return None
-
-    def _places(self, chart: Chart) -> list[str]:
-        return [self._from_root(place) for place in chart.places]
 
     def _from_root(self, path: str) -> str:
         return "/".join(part for part in (self.folder, path) if part) or "."
@@ -286,12 +270,16 @@ class Checkout:
 
 @contextlib.contextmanager
 def shared() -> Iterator[None]:
-    """While this lasts `opened` opens each checkout once: a step and its selection see one state of the source."""
-    token = _opened.set({})
-    try:
-        yield
-    finally:
-        _opened.reset(token)
+    """While this lasts `opened` opens each checkout once: a step and its selection see one state of the source.
+
+    What its sources keep open to be read ends with it.
+    """
+    with contextlib.ExitStack() as ends:
+        token = _opened.set(_Opened({}, ends))
+        try:
+            yield
+        finally:
+            _opened.reset(token)
 
 
 def opened(config: Config, revision: str | None = None) -> Checkout:
@@ -300,13 +288,23 @@ def opened(config: Config, revision: str | None = None) -> Checkout:
     if known is None:
         return Checkout(config, revision)
     place = (id(config), revision)
-    if place not in known:
-        source = next((each.source for each in known.values() if each.config is config), None)
-        known[place] = Checkout(config, revision, source)
-    return known[place]
+    if place not in known.checkouts:
+        source = next((each.source for each in known.checkouts.values() if each.config is config), None)
+        if source is None:
+            source = open_source(config.root)
+            known.ends.enter_context(source.kept_open())
+        known.checkouts[place] = Checkout(config, revision, source)
+    return known.checkouts[place]
 
 
-_opened: ContextVar[dict[tuple[int, str | None], Checkout] | None] = ContextVar("opened", default=None)
+class _Opened(NamedTuple):
+    """The checkouts that were opened, by configuration and revision, and what ends what they keep open."""
+
+    checkouts: dict[tuple[int, str | None], Checkout]
+    ends: contextlib.ExitStack
+
+
+_opened: ContextVar[_Opened | None] = ContextVar("opened", default=None)
 
 
 class _Lazy(Mapping[str, Chart]):

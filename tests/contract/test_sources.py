@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -138,16 +139,19 @@ def test_the_position_grows_with_every_revision(checkout: Checkout) -> None:
     assert opened(checkout).position(second) == first + 1
 
 
-@pytest.mark.parametrize("path", ["top", "sub", "nowhere"])
-def test_what_is_expected_is_answered_as_what_is_not(checkout: Checkout, path: str) -> None:
-    checkout.put("top", "changed")
-    last = checkout.commit("elsewhere")
-    expecting, asking = opened(checkout), opened(checkout)
-    answers = [(asking.history(last, [path], 1), asking.position(last))]
-    for _ in range(2):
-        expecting.expect(last, [path])
-        answers.append((expecting.history(last, [path], 1), expecting.position(last)))
-    assert answers[1:] == answers[:1] * 2 and len(answers[0][0]) == (path != "nowhere")
+def test_what_is_kept_open_answers_the_same_and_leaves_no_process(checkout: Checkout) -> None:
+    before = children()
+    source, alone = opened(checkout), opened(checkout)
+    with source.kept_open(), source.kept_open():
+        assert source.tree(None, "").read(["sub/run"]) == alone.tree(None, "").read(["sub/run"])
+        assert source.tree(source.revision(), "").digests(["top"]) == alone.tree(None, "").digests(["top"])
+        kept = children() - before
+    assert children() == before, f"{kept} are left"
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that have not ended."""
+    return {int(pid) for pid in Path("/proc/self/task", str(os.getpid()), "children").read_text().split()}
 
 
 def test_a_tag_is_set_once_listed_and_never_moved(checkout: Checkout) -> None:

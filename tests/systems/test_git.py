@@ -13,7 +13,6 @@ import pytest
 
 from pipeline_steps.sources import git_program
 from pipeline_steps.sources.git import Git
-from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import (
@@ -166,11 +165,12 @@ def test_one_git_reads_what_a_small_file_holds_once_and_a_large_one_again(repo: 
     source = Git(repo.root)
     tree = source.tree(None, "")
     assert tree.digests(["a.txt", "large"])["a.txt"] == files.sha256(b"one\n")
-    source._objects._git.child.kill()
-    assert source.tree("HEAD", "").read(["a.txt"]) == {"a.txt": b"one\n"}
-    with pytest.raises(MachineError, match="git cat-file failed with exit code -9"):
-        source.tree("HEAD", "").read(["large"])
-    assert len(source.tree("HEAD", "").read(["large"])["large"]) == 2**20 + 1
+    with source.kept_open() as objects:
+        objects._git.child.kill()
+        assert source.tree("HEAD", "").read(["a.txt"]) == {"a.txt": b"one\n"}
+        with pytest.raises(MachineError, match="git cat-file failed with exit code -9"):
+            source.tree("HEAD", "").read(["large"])
+        assert len(source.tree("HEAD", "").read(["large"])["large"]) == 2**20 + 1
 
 
 def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stores(repo: Repo) -> None:
@@ -191,36 +191,18 @@ def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stor
     assert tree.read(["large"]) == {"large": stored}
 
 
-def test_what_was_expected_and_not_asked_is_no_answer_to_another_question(repo: Repo) -> None:
-    repo.put("b.txt", b"two\n")
-    repo.commit()
-    objects = Objects(repo.root)
-    ids = {entry.path: entry.id for entry in objects.files(objects.tree(repo.git("rev-parse", "HEAD").strip()))}
-    a, b = ids["a.txt"], ids["b.txt"]
-    for expected in ([a, b], [a], [b], []):
-        objects.expect(expected)
-        objects.expect(reversed(expected))
-    assert objects.digests([b]) == {b: files.sha256(b"two\n")}
-    objects.expect([a, b])  # b is known: only a is asked
-    assert objects.digests([a]) == {a: files.sha256(b"one\n")}
-    objects.expect(["0" * 40])
-    with pytest.raises(MachineError, match="the object 0000"):
-        objects.digests(["0" * 40])
-    objects.expect([a, b])
-    objects.close()
-    assert objects.blobs([b]) == {b: b"two\n"}
-
-
 def test_an_interrupted_answer_is_not_the_next_ones(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     repo.put("large", b"x" * (2**20 + 1))
     repo.commit()
-    tree = Git(repo.root).tree("HEAD", "")
-    tree.entries()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            tree.read(["large"])
-    assert tree.read(["a.txt"]) == {"a.txt": b"one\n"}
+    source = Git(repo.root)
+    with source.kept_open():
+        tree = source.tree("HEAD", "")
+        tree.entries()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                tree.read(["large"])
+        assert tree.read(["a.txt"]) == {"a.txt": b"one\n"}
 
 
 def test_a_partial_clone_says_why_its_remote_gives_nothing_and_is_never_stuck(repo: Repo, tmp_path: Path) -> None:
@@ -254,12 +236,15 @@ def test_modes_and_tags_that_old_repositories_have(repo: Repo) -> None:
     assert "a.txt" in Git(repo.root).tree(tag, "").entries()
 
 
-def test_git_ends_when_nobody_reads_any_more(repo: Repo) -> None:
+def test_git_ends_with_the_outermost_block_that_reads(repo: Repo) -> None:
     source = Git(repo.root)
-    child = source.tree(None, "")._objects._git.child  # type: ignore[attr-defined]
-    assert child.poll() is None
-    del source
-    assert child.poll() is not None
+    with source.kept_open() as objects:
+        with source.kept_open():
+            source.tree(None, "").entries()
+            child = objects._git.child
+        source.tree("HEAD", "").read(["a.txt"])
+        assert objects._git.child is child and child.poll() is None
+    assert child.returncode is not None
 
 
 def test_a_tag_says_when_it_was_made_else_when_its_commit_was(repo: Repo) -> None:
@@ -375,26 +360,6 @@ def wrapped(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
     program.write_text(f'#!/bin/sh\n{first}\nexec {shutil.which("git")} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-
-
-def test_what_is_expected_is_begun_once_and_what_nobody_asks_ends(
-    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repo.put("b.txt", "b")
-    last = repo.commit()
-    log = tmp_path / "log"
-    wrapped(tmp_path / "programs", monkeypatch, f'case $1 in log) echo "$$ $*" >> {log};; esac')
-    source = Git(repo.root)
-    source.expect(last, ["b.txt"])
-    assert source.history(last, ["b.txt"], 1) == (last,)
-    assert len(log.read_text().splitlines()) == 1
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    for number in range(30):
-        source.expect(last, [f"{number}.txt"])
-    assert len(list(Path("/proc/self/fd").iterdir())) < before + 10, "only the newest is still waited for"
-    assert source.history(last, ["29.txt"], 1) == ()
-    begun = [int(line.split()[0]) for line in log.read_text().splitlines()]
-    assert not [pid for pid in begun if Path("/proc", str(pid)).exists()]
 
 
 def test_help_starts_nothing(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
