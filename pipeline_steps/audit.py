@@ -19,35 +19,50 @@ import logging
 
 from pipeline_steps.audits import inspection, production
 from pipeline_steps.audits.faults import by_kind
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 
-NEEDS = ("records",)
-WRITES = ("repository",)
-SUBJECTS = "none"
-OPTIONAL = True
-OPTIONS = (
-    Option("url", "word", "the chart repository; default: every one of channels.production.charts"),
-    Option("fix", "flag", "repair the index where nothing has to be guessed"),
-    Option("report", "text", "table, csv, json or html: what is in it, who approved it, what tested it"),
-    Option("uses", "text", "only versions made with this image or base image (sha256:…); as a table, or --report"),
+STEP = Step(
+    "audit",
+    __doc__,
+    kind="asking",
+    subjects="none",
+    keywords=("chart", "plan", "jobs"),
+    options=(
+        Option("url", "word", "the chart repository; default: every one of channels.production.charts"),
+        Option("fix", "flag", "repair the index where nothing has to be guessed", from_environment=False),
+        Option("report", "text", "table, csv, json or html: what is in it, who approved it, what tested it"),
+        Option("uses", "text", "only versions made with this image or base image (sha256:…); as a table, or --report"),
+    ),
+    needs=("production charts",),
+    reads=("snapshot", "promote"),
+    writes=("repository",),
+    needs_configuration=False,
 )
 FORMAT = 1
 #: How many findings a record names one by one; all are told on stderr.
 TOLD = 100
 
-log = logging.getLogger("pipeline_steps.audit")  # not __name__, which is __main__ under -m
+log = logging.getLogger("pipeline_steps.audit")  # __name__ is __main__ under -m
 
 
 def audit(
-    *, config: Config, state: State, url: str | None = None, chart: tuple[str, ...] = (), fix: bool = False,
-    report: str | None = None, uses: str | None = None, plan: bool = False, jobs: int | None = None,
-) -> tuple[Record, ...]:  # fmt: skip
+    *,
+    config: Config,
+    state: State,
+    url: str | None = None,
+    chart: tuple[str, ...] = (),
+    fix: bool = False,
+    report: str | None = None,
+    uses: str | None = None,
+    plan: bool = False,
+    jobs: int | None = None,
+) -> tuple[Record, ...]:
     """Check the repository at `url`, or those of the production channel; a record for each.
 
     chart: names, () for all. Returns () when only planned. Raises EvidenceError while something is wrong, after every
@@ -116,8 +131,7 @@ def tell(found: inspection.Inspection) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code of design.md §16."""
-    return step.main(audit, argv, shown=production.shown)
+    return run_step(STEP, audit, argv, shown=production.shown)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import os
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import recipe
 from pipeline_steps.ci.build import detect
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.images.builder import Built
 from pipeline_steps.images.builders import builder
@@ -31,12 +31,18 @@ from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import Conflict, MachineError
 from pipeline_steps.workspace.checkout import Checkout, opened
 
-NEEDS = ("engine or buildx, only where something is built",)
-WRITES = ("image",)
-SUBJECTS = "images"
-OPTIONS = (Option("pull", "flag", "resolve base images and existing images again"),)
+STEP = Step(
+    "build_image",
+    __doc__,
+    kind="making",
+    subjects="images",
+    keywords=("plan", "again", "timeout"),
+    options=(Option("pull", "flag", "resolve base images and existing images again"),),
+    needs=("engine", "buildx", "snapshot images"),
+    writes=("image",),
+)
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pipeline_steps.build_image")  # __name__ is __main__ under -m
 
 
 def build_image(
@@ -164,8 +170,7 @@ def _output(target: Reference, digest: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code of design.md §16."""
-    return step.main(build_image, argv)
+    return run_step(STEP, build_image, argv)
 
 
 if __name__ == "__main__":

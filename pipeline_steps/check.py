@@ -16,8 +16,8 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.building import locking
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import checks
@@ -30,11 +30,25 @@ from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 
-NEEDS = ("helm",)
-WRITES = (".pipeline/junit",)
-OPTIONS = (Option("fix", "flag", "write the Chart.lock that ranges of dependencies need; never from the environment"),)
+STEP = Step(
+    "check",
+    __doc__,
+    kind="asking",
+    subjects="charts",
+    keywords=("plan", "jobs", "timeout"),
+    options=(
+        Option(
+            "fix",
+            "flag",
+            "write the Chart.lock that ranges of dependencies need; never from the environment",
+            from_environment=False,
+        ),
+    ),
+    needs=("helm",),
+    writes=(".pipeline/junit",),
+)
 
-log = logging.getLogger("pipeline_steps.check")  # not __name__, which is __main__ under -m
+log = logging.getLogger("pipeline_steps.check")  # __name__ is __main__ under -m
 
 
 def check(
@@ -102,7 +116,7 @@ def _cases(
 
 
 def main(argv: list[str] | None = None) -> int:
-    return step.main(check, argv)
+    return run_step(STEP, check, argv)
 
 
 if __name__ == "__main__":

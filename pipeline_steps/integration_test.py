@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 
 from pipeline_steps.building import snapshots
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -22,14 +22,30 @@ from pipeline_steps.testing import scenario_runs, settings
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import opened
 
-NEEDS = ("helm", "cluster", "record: snapshot", "channels.snapshot.charts")
-WRITES = ("clusters: namespaces, releases", ".pipeline/junit", ".pipeline/failures")
-OPTIONS = (
-    Option("cluster", "text", "the cluster of the configuration to test on; default: the only one, or tests.clusters"),
-    Option("retry-infrastructure", "number", "how often a scenario is repeated after the cluster's own trouble"),
+STEP = Step(
+    "integration_test",
+    __doc__,
+    kind="making",
+    subjects="charts",
+    keywords=("plan", "again", "jobs", "timeout"),
+    options=(
+        Option(
+            "cluster",
+            "text",
+            "the cluster of the configuration to test on; default: the only one, or tests.clusters",
+        ),
+        Option(
+            "retry-infrastructure",
+            "number",
+            "how often a scenario is repeated after the cluster's own trouble",
+        ),
+    ),
+    needs=("helm", "snapshot charts", "cluster"),
+    reads=("snapshot",),
+    writes=("namespaces and releases in clusters", ".pipeline/junit", ".pipeline/failures"),
 )
 
-log = logging.getLogger("pipeline_steps.integration_test")  # not __name__, which is __main__ under -m
+log = logging.getLogger("pipeline_steps.integration_test")  # __name__ is __main__ under -m
 
 
 def integration_test(
@@ -75,7 +91,7 @@ def _stands(record: Record, chart: Chart, state: State, config: Config) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return step.main(integration_test, argv)
+    return run_step(STEP, integration_test, argv)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from __future__ import annotations
 import glob
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipeline_steps.ci.build import detect
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.release import derivation, publishing
@@ -32,21 +33,36 @@ from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.workspace.checkout import Checkout, opened
 
-NEEDS = ("snapshot", "integration_test", "tag_release")
-WRITES = ("chart", "tar", "image:NAME")
-OPTIONS = (
-    Option("tag", "text", "the tag to release; default: the CI's, else the one tag_release recorded here"),
-    Option("apply", "path", "carry out exactly this plan (not yet)"),
+STEP = Step(
+    "promote",
+    __doc__,
+    kind="making",
+    subjects="charts",
+    keywords=("plan", "again"),
+    options=(
+        Option("tag", "text", "the tag to release; default: the CI's, else the one tag_release recorded here"),
+        Option("apply", "path", "carry out exactly this plan (not yet)", from_environment=False),
+    ),
+    needs=("helm", "snapshot images", "snapshot charts", "production images", "production charts"),
+    reads=("build_image", "snapshot", "integration_test", "tag_release"),
+    writes=("chart", "tar", "image:NAME"),
+    releases=True,
 )
 FORMAT = 1
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pipeline_steps.promote")  # __name__ is __main__ under -m
 
 
 def promote(
-    chart: str, *, config: Config, state: State, tag: str | None = None, plan: bool = False, again: bool = False,
-    apply: object = None,
-) -> Record | tuple[Record, ...]:  # fmt: skip
+    chart: str,
+    *,
+    config: Config,
+    state: State,
+    tag: str | None = None,
+    plan: bool = False,
+    again: bool = False,
+    apply: Path | None = None,
+) -> Record | tuple[Record, ...]:
     """Release `chart` as it stands at `tag`; the former record when all it published still stands.
 
     Returns () when only planned. Raises EvidenceError (no test of this content), NotApproved, Conflict (the version
@@ -139,8 +155,7 @@ def stands(record: Record, moves: tuple[Move, ...], config: Config) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code of design.md §16."""
-    return step.main(promote, argv)
+    return run_step(STEP, promote, argv)
 
 
 if __name__ == "__main__":

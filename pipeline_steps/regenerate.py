@@ -15,14 +15,12 @@ was stopped, and does nothing where all stands. Exits with 8 when a version coul
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from pipeline_steps.ci.build import detect
-from pipeline_steps.cli import selection, step
-from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.options import Option, Shard
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.regeneration import migration, run
 from pipeline_steps.regeneration.filling import Report, Wanted
@@ -35,30 +33,50 @@ from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ChartFailed, UsageError
 from pipeline_steps.toolbox.http import shown
 
-NEEDS = ("git",)
-WRITES = ("repository",)
-SUBJECTS = "none"
-OPTIONAL = True
-OPTIONS = (
-    Option("source", "text", "checkout, bare repository or URL of a git repository; default: pipeline.yaml's"),
-    Option("charts", "texts", "pattern of charts' folders (repeatable: charts move); default: those of pipeline.yaml"),
-    Option("tags", "text", "template like {name}-{version}, or a shell pattern like v*; default: release.tag"),
-    Option("to", "text", "URL of the repository to fill; default: channels.production.charts"),
-    Option("from", "text", "URL of a repository to copy instead, byte for byte"),
+STEP = Step(
+    "regenerate",
+    __doc__,
+    kind="asking",
+    subjects="none",
+    keywords=("chart", "shard", "plan", "again", "jobs"),
+    options=(
+        Option("source", "text", "checkout, bare repository or URL of a git repository; default: pipeline.yaml's"),
+        Option(
+            "charts",
+            "texts",
+            "pattern of charts' folders (repeatable: charts move); default: those of pipeline.yaml",
+        ),
+        Option("tags", "text", "template like {name}-{version}, or a shell pattern like v*; default: release.tag"),
+        Option("to", "text", "URL of the repository to fill; default: channels.production.charts"),
+        Option("from", "text", "URL of a repository to copy instead, byte for byte"),
+    ),
+    needs=("production charts",),
+    writes=("repository",),
+    needs_configuration=False,
 )
 FORMAT = 1
 #: How many of a kind a record names one by one; all are told on stderr.
 TOLD = 100
 
-log = logging.getLogger("pipeline_steps.regenerate")  # not __name__, which is __main__ under -m
+log = logging.getLogger("pipeline_steps.regenerate")  # __name__ is __main__ under -m
 
 
 def regenerate(
-    *, config: Config, state: State, source: str | None = None, charts: tuple[str, ...] = (), tags: str | None = None,
-    to: str | None = None, chart: tuple[str, ...] = (), shard: str | None = None, plan: bool = False,
-    again: bool = False, jobs: int | None = None, **more: Any,
-) -> tuple[Record, ...]:  # fmt: skip
-    """Fill the repository `to` from tags, or from the repository `from`; a record for each repository filled.
+    *,
+    config: Config,
+    state: State,
+    source: str | None = None,
+    charts: tuple[str, ...] = (),
+    tags: str | None = None,
+    to: str | None = None,
+    from_: str | None = None,
+    chart: tuple[str, ...] = (),
+    shard: Shard | None = None,
+    plan: bool = False,
+    again: bool = False,
+    jobs: int | None = None,
+) -> tuple[Record, ...]:
+    """Fill the repository `to` from tags, or from the repository `from_`; a record for each repository filled.
 
     chart: names, () for all. again: look at every tag and archive, not just at what changed since the last run.
     Returns () when only planned. Raises ChartFailed when a version could not be made, after all others were.
@@ -66,11 +84,10 @@ def regenerate(
     urls = (to,) if to else several(config.channels.production.charts)
     if not urls:
         raise UsageError("regenerate which repository?", advice="give --to URL, like file:///srv/charts")
-    part = selection.shard(shard, detect(os.environ)) if shard else None
-    wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), part)
+    wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *others = [open_repository(url, config.hosts) for url in urls]
-    if more.get("from"):
-        old = open_repository(more["from"], config.hosts)
+    if from_:
+        old = open_repository(from_, config.hosts)
         work = partial(migration.migrate, old, first, wanted, plan=plan, again=again)
     else:
         work = partial(
@@ -86,7 +103,7 @@ def regenerate(
         return ()
     asked = {
         "source": shown(source) if source and is_url(source) else None, "charts": list(charts), "tags": tags,
-        "from": shown(more["from"]) if more.get("from") else None,
+        "from": shown(from_) if from_ else None,
     }  # fmt: skip
     records: list[Record] = []
     failed: list[ChartFailed] = []
@@ -125,8 +142,7 @@ def tell(report: Report, what: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code of design.md §16."""
-    return step.main(regenerate, argv)
+    return run_step(STEP, regenerate, argv)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import verdict, verdict_page
 from pipeline_steps.reporting.verdict_page import Page
@@ -26,23 +26,29 @@ from pipeline_steps.toolbox import clock, files, junit
 from pipeline_steps.toolbox.errors import NotYet
 from pipeline_steps.workspace.checkout import opened
 
-NEEDS = ("records",)
-WRITES = (".pipeline/report",)
-SUBJECTS = "none"
-OPTIONS = (
-    Option("started", "flag", "say that the tests have begun; no verdict yet"),
-    Option("output", "path", "folder for the page; default: .pipeline/report"),
+STEP = Step(
+    "report",
+    __doc__,
+    kind="asking",
+    subjects="selection",
+    keywords=("plan",),
+    options=(
+        Option("started", "flag", "say that the tests have begun; no verdict yet"),
+        Option("output", "path", "folder for the page; default: .pipeline/report"),
+    ),
+    reads=("check", "build_image", "snapshot", "integration_test"),
+    writes=("verdict", ".pipeline/report"),
 )
 FORMAT = 1
 
-log = logging.getLogger("pipeline_steps.report")  # not __name__, which is __main__ under -m
+log = logging.getLogger("pipeline_steps.report")  # __name__ is __main__ under -m
 
 
 def report(
     *,
     config: Config,
     state: State,
-    charts: Sequence[str] = (),
+    charts: tuple[str, ...] = (),
     started: bool = False,
     output: Path | None = None,
     plan: bool = False,
@@ -103,7 +109,7 @@ def _refuse_reviews(config: Config, output: Path | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return step.main(report, argv)
+    return run_step(STEP, report, argv)
 
 
 if __name__ == "__main__":

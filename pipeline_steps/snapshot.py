@@ -22,8 +22,8 @@ from pipeline_steps.charts import version
 from pipeline_steps.charts.derive import derive
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.ci.build import detect
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import publishing
 from pipeline_steps.reporting import differences
@@ -33,12 +33,20 @@ from pipeline_steps.state.state import State
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 
-NEEDS = ("build_image",)
-WRITES = ("chart", "tar", "image:NAME")
-OPTIONS = (Option("diff", "flag", "say what it renders otherwise than what is published"),)
+STEP = Step(
+    "snapshot",
+    __doc__,
+    kind="making",
+    subjects="charts",
+    keywords=("plan", "again"),
+    options=(Option("diff", "flag", "say what it renders otherwise than what is published"),),
+    needs=("snapshot images", "snapshot charts"),
+    reads=("build_image",),
+    writes=("chart", "tar", "image:NAME"),
+)
 FORMAT = 1
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pipeline_steps.snapshot")  # __name__ is __main__ under -m
 
 
 def snapshot(
@@ -103,8 +111,7 @@ def on_mainline(checkout: Checkout) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code of design.md §16."""
-    return step.main(snapshot, argv)
+    return run_step(STEP, snapshot, argv)
 
 
 if __name__ == "__main__":

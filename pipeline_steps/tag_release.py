@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
 from pipeline_steps.release.image_copies import Move, tag_of
@@ -26,27 +26,42 @@ from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, NotYet, 
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 
-NEEDS = ("snapshot", "integration_test")
-WRITES = ("tag",)
-OPTIONS = (
-    Option("global", "text", "one tag of this name over all charts (not yet)"),
-    Option("local", "flag", "set the tag in this checkout only, push nothing"),
+STEP = Step(
+    "tag_release",
+    __doc__,
+    kind="making",
+    subjects="charts",
+    keywords=("plan", "again"),
+    options=(
+        Option("global", "text", "one tag of this name over all charts (not yet)"),
+        Option("local", "flag", "set the tag in this checkout only, push nothing"),
+    ),
+    needs=("helm", "snapshot images", "snapshot charts", "production images", "production charts"),
+    reads=("build_image", "snapshot", "integration_test"),
+    writes=("tag",),
+    releases=True,
 )
 FORMAT = 1
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pipeline_steps.tag_release")  # __name__ is __main__ under -m
 
 
 def tag_release(
-    chart: str, *, config: Config, state: State, plan: bool = False, again: bool = False, local: bool = False,
-    **later: str | None,
-) -> Record | tuple[Record, ...]:  # fmt: skip
+    chart: str,
+    *,
+    config: Config,
+    state: State,
+    plan: bool = False,
+    again: bool = False,
+    local: bool = False,
+    global_: str | None = None,
+) -> Record | tuple[Record, ...]:
     """Tag `chart` at the revision that is checked out; the former record when the tag is there with this content.
 
     Returns () when only planned. Raises EvidenceError, NotApproved or Conflict with promote's reason, and Conflict
     when the tag stands for other content.
     """
-    if later.get("global"):
+    if global_:
         raise NotYet("tag_release --global")
     checkout = opened(config)
     proof = prove(checkout, chart, config, state)
@@ -102,8 +117,7 @@ def message(proof: Proof, moves: Iterable[Move]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code of design.md §16."""
-    return step.main(tag_release, argv)
+    return run_step(STEP, tag_release, argv)
 
 
 if __name__ == "__main__":

@@ -15,24 +15,31 @@ from __future__ import annotations
 import logging
 
 from pipeline_steps.audits import chain
-from pipeline_steps.cli import step
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 
-NEEDS = ("records",)
-WRITES = ("record",)
-SUBJECTS = "none"
-OPTIONAL = True
-OPTIONS = (
-    Option("reference", "word", "the chart: oci://host/path/name:1.2.3, …@sha256:… or file:///…/name-1.2.3.tgz"),
+STEP = Step(
+    "verify",
+    __doc__,
+    kind="asking",
+    subjects="none",
+    keywords=("plan",),
+    options=(
+        Option("reference", "word", "the chart: oci://host/path/name:1.2.3, …@sha256:… or file:///…/name-1.2.3.tgz"),
+    ),
+    needs=("production charts",),
+    reads=("build_image", "snapshot", "integration_test", "promote"),
+    writes=("chart", "tar"),
+    needs_configuration=False,
 )
 FORMAT = 1
 
-log = logging.getLogger("pipeline_steps.verify")  # not __name__, which is __main__ under -m
+log = logging.getLogger("pipeline_steps.verify")  # __name__ is __main__ under -m
 
 
 def verify(
@@ -69,8 +76,7 @@ def shown(record: Record, state: State) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code of design.md §16."""
-    return step.main(verify, argv, shown=shown)
+    return run_step(STEP, verify, argv, shown=shown)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,31 @@ Unlike the other tools it imports pipeline_steps, so it runs in the virtual envi
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline_steps.cli.options import COMMON, DANGEROUS, Option
-from pipeline_steps.commands import index
+from pipeline_steps.cli.options import COMMON, Option
+from pipeline_steps.cli.step import Step
+from pipeline_steps.commands import doctor, index, init, record, reproduce, run, sandbox, state
+from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.toolbox import errors
 from tools.machine import say
 
+COMMANDS = {each.COMMAND.name: each.COMMAND for each in (doctor, init, record, reproduce, run, sandbox, state)}
+#: What a step's function is called for.
+SUBJECTS = {
+    "charts": "each selected chart",
+    "images": "each image of the selected charts",
+    "selection": "all selected charts at once",
+    "none": "once, no charts are selected",
+}
+#: What a second run does.
+KINDS = {
+    "making": "already done when a passed record of the same key exists and its outputs still hold",
+    "asking": "always done anew: its record says what was true then",
+}
 FOLDER = Path(__file__).resolve().parents[1] / "docs/reference"
 HEAD = "<!-- written by `make doc` from the code: change it there -->\n"
 
@@ -40,10 +54,8 @@ def steps() -> str:
         if not command.module:
             parts.append(f"Not yet: {command.purpose}.\n")
             continue
-        module = importlib.import_module(command.module)
-        parts.append(described(module.__doc__))
-        parts.append(f"Needs: {', '.join(module.NEEDS)}. Writes: {', '.join(module.WRITES)}.\n")
-        parts += listed(own(module))
+        step = STEPS[command.name][0]
+        parts += [described(step.documentation), facts(step), *listed(step.options)]
     parts += ["## Common options\n", *listed(COMMON)]
     return "\n".join(parts)
 
@@ -55,12 +67,11 @@ def commands() -> str:
         if not command.module:
             parts.append(f"Not yet: {command.purpose}.\n")
             continue
-        module = importlib.import_module(command.module)
-        if module is index:
+        if command.name not in COMMANDS:  # list takes no options
             parts.append("`pipeline-steps list`: every step and command with its purpose.\n")
             continue
-        parts.append(described(module.__doc__))
-        parts += listed(option for option in own(module) if option not in COMMON)
+        parts.append(described(COMMANDS[command.name].documentation))
+        parts += listed(option for option in COMMANDS[command.name].options if option not in COMMON)
     return "\n".join(parts)
 
 
@@ -69,10 +80,17 @@ def exit_codes() -> str:
     return "\n".join([HEAD, "# Exit codes\n", described(errors.__doc__)])
 
 
-def own(module: object) -> Iterable[Option]:
-    """The options of a module itself."""
-    found: Iterable[Option] = getattr(module, "OPTIONS", ())
-    return found
+def facts(step: Step) -> str:
+    """What a step says it is, a line each."""
+    lines = {
+        "Called for": SUBJECTS[step.subjects],
+        "Run again": KINDS[step.kind],
+        "Needs": ", ".join(step.needs),
+        "Reads the records of": ", ".join(step.reads),
+        "Writes": ", ".join(step.writes),
+        "Without a pipeline.yaml": "" if step.needs_configuration else "works",
+    }
+    return "".join(f"- {name}: {text}\n" for name, text in lines.items() if text)
 
 
 def described(doc: str | None) -> str:
@@ -99,9 +117,8 @@ def listed(options: Iterable[Option]) -> list[str]:
 
 
 def row(option: Option) -> str:
-    word = option.kind == "word"
-    variable = "" if word or option.key in DANGEROUS else f"`PIPELINE_STEPS_{option.key.upper()}`"
-    name = option.name.upper() if word else f"--{option.name}"
+    variable = f"`{option.variable}`" if option.variable else ""
+    name = option.name.upper() if option.kind == "word" else f"--{option.name}"
     return f"| `{name}` | {variable} | {option.help.replace('|', chr(92) + '|')} |"
 
 

@@ -1,4 +1,4 @@
-"""The one error boundary: a process ends with an exit code of toolbox/errors and words for a person, or as a bug.
+"""The error boundary: a process ends with an exit code of toolbox/errors and a message for a person, or as a bug.
 
 Also the place of signals: SIGTERM, SIGINT and SIGHUP become Interrupted in the main thread, children are ended,
 and the process is out within four seconds, because CI systems wait five before they give up on it.
@@ -25,14 +25,14 @@ from pipeline_steps.toolbox.redact import redact
 log = logging.getLogger("pipeline_steps")
 
 #: Seconds after a signal at which the process ends whatever it is doing.
-LATEST = 3.8
+DEADLINE = 3.8
 BUG = 3
-#: The thread that ends our children once a signal came: who ends earlier would leave those that ignore SIGTERM.
+#: The threads that end our children once a signal came: who ends earlier would leave those that ignore SIGTERM.
 _stoppers: list[threading.Thread] = []
 
 
-def guarded(work: Callable[[], int]) -> int:
-    """Run `work` and turn every way it can end into an exit code; an error is told on stderr."""
+def run_main(work: Callable[[], int]) -> int:
+    """Run `work` and turn every way it can end into an exit code; an error is reported on stderr."""
     # Foreign libraries start programs, too (credential helpers, plugins of kubeconfig), never those of a checkout.
     os.environ["PATH"] = process.search_path(os.environ)
     try:
@@ -46,14 +46,14 @@ def guarded(work: Callable[[], int]) -> int:
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
     except BaseException as error:
-        return tell(error)
+        return report_error(error)
     finally:
         for stopper in _stoppers:
             stopper.join()
 
 
-def tell(error: BaseException, *, subject: str = "") -> int:
-    """Say on stderr what went wrong and return its exit code."""
+def report_error(error: BaseException, *, subject: str = "") -> int:
+    """Say on stderr what went wrong, with a traceback when it is a bug; returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
     error = disk_failure(error) or error
@@ -85,15 +85,15 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     stopper = threading.Thread(target=process.stop_all, daemon=True)
     stopper.start()
     _stoppers.append(stopper)
-    last = threading.Timer(LATEST, os._exit, (128 + number,))
-    last.daemon = True
-    last.start()
+    deadline = threading.Timer(DEADLINE, os._exit, (128 + number,))
+    deadline.daemon = True
+    deadline.start()
     if may_raise:
         raise Interrupted(number)
 
 
-def talk(*, quiet: bool = False, verbose: bool = False) -> None:
-    """Send what the library says to stderr, redacted; results go to stdout and are not talk."""
+def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Send the library's log to stderr, redacted; results of steps go to stdout, never through the log."""
     logger = logging.getLogger("pipeline_steps")
     handler = _Stderr()
     handler.setFormatter(_Redacting("%(message)s"))

@@ -3,118 +3,174 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import os
-import sys
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.toolbox.clock import seconds
 from pipeline_steps.toolbox.errors import UsageError
 
-#: These are never taken from the environment: a variable left behind must not force, repair or release, nor prove.
-DANGEROUS = frozenset({"fix", "apply", "again", "release", "evidence"})
+#: texts, paths: repeatable. word: typed without a name, may be left out.
+Kind = Literal["flag", "text", "texts", "number", "path", "paths", "seconds", "shard", "word"]
+REPEATABLE = frozenset({"texts", "paths"})
 
 
 class Option(NamedTuple):
-    """One option. kind: "flag", "text", "texts" (repeatable), "number", "path", "paths", "seconds",
-    "word" (typed without a name, may be left out).
+    """One option of a command line.
+
+    from_environment: may a variable set it? Never what forces, repairs, releases or proves: a variable that was left
+    behind must not do that.
     """
 
     name: str
-    kind: str
+    kind: Kind
     help: str
+    from_environment: bool = True
 
     @property
     def key(self) -> str:
-        return self.name.replace("-", "_")
+        """Its name as a keyword of a Python function: `from` is `from_` there."""
+        name = self.name.replace("-", "_")
+        return f"{name}_" if keyword.iskeyword(name) else name
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it; "" when none does."""
+        if not self.from_environment or self.kind == "word":
+            return ""
+        return f"PIPELINE_STEPS_{self.name.replace('-', '_').upper()}"
+
+    @property
+    def default(self) -> object:
+        """Its value when nothing sets it."""
+        if self.kind in REPEATABLE:
+            return ()
+        return False if self.kind == "flag" else None
 
 
+class Shard(NamedTuple):
+    """One of `total` parts of a build that run at the same time; number: from 1."""
+
+    number: int
+    total: int
+
+    def part(self, names: Sequence[str]) -> tuple[str, ...]:
+        """This shard's part of `names`; the parts of all shards together are all names.
+
+        >>> Shard(1, 2).part("abcde"), Shard(2, 2).part("abcde")
+        (('a', 'c', 'e'), ('b', 'd'))
+        """
+        return tuple(names[self.number - 1 :: self.total])
+
+
+CONFIG = Option(
+    "config",
+    "paths",
+    "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml",
+)
+STATE = Option("state", "path", "state file; default: .pipeline/state.jsonl beside pipeline.yaml")
+QUIET = Option("quiet", "flag", "only errors on stderr")
+VERBOSE = Option("verbose", "flag", "more on stderr")
+#: What every step takes. A step that can do nothing with one of them refuses it when it is typed.
 COMMON = (
-    Option("config", "paths", "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml"),
-    Option("state", "path", "state file; default: .pipeline/state.jsonl beside pipeline.yaml"),
+    CONFIG,
+    STATE,
     Option("chart", "texts", "only this chart (repeatable)"),
     Option("all", "flag", "every chart"),
     Option("since", "text", "charts that changed since this revision, and what depends on them"),
-    Option("shard", "text", "I/N: only the I-th of N parts, or auto from the CI"),
+    Option("shard", "shard", "I/N: only the I-th of N parts, or auto from the CI"),
     Option("plan", "flag", "say each write (where, which digest, what it replaces); write nothing"),
-    Option("again", "flag", "do it even when it is already done"),
+    Option("again", "flag", "do it even when it is already done", from_environment=False),
     Option("jobs", "number", "how many at once"),
     Option("timeout", "seconds", "seconds (or 5m, 1h) for one subject"),
     Option("json", "flag", "one record a line on stdout"),
-    Option("quiet", "flag", "only errors on stderr"),
-    Option("verbose", "flag", "more on stderr"),
+    QUIET,
+    VERBOSE,
 )
 
 
 def parse(
     program: str, description: str, options: Sequence[Option], argv: Sequence[str], environ: Mapping[str, str]
 ) -> argparse.Namespace:
-    """Options from `argv`, else from PIPELINE_STEPS_<OPTION>, else None (flags: False); `typed`: keys of the former.
+    """Options from `argv`, else from PIPELINE_STEPS_<OPTION>, else their defaults; `typed`: keys of the former.
 
     Exits with 2 on an unknown option, as argparse does. Raises UsageError for a value of the wrong kind.
     """
-    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False, formatter_class=_Help)
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for option in options:
-        flag = f"--{option.name}"
-        if option.kind == "word":
-            parser.add_argument(option.key, nargs="?", metavar=option.name.upper(), help=option.help)
-        elif option.kind == "flag":
-            parser.add_argument(flag, dest=option.key, action="store_true", default=None, help=option.help)
-        elif option.kind in ("texts", "paths"):
-            parser.add_argument(flag, dest=option.key, action="append", metavar=_metavar(option), help=option.help)
-        else:
-            parser.add_argument(flag, dest=option.key, metavar=_metavar(option), help=option.help)
+        _add_option(parser, option)
     arguments = parser.parse_args(argv)
     arguments.typed = frozenset(key for key, value in vars(arguments).items() if value is not None)
     for option in options:
         value = getattr(arguments, option.key)
-        if value is None and option.key not in DANGEROUS and option.kind != "word":
+        if value is None:
             value = _from_environment(option, environ)
-        setattr(arguments, option.key, _typed(option, value))
+        converted = option.default if value is None else _converted(option, value, environ)
+        setattr(arguments, option.key, converted)
     return arguments
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Asks for the terminal's width only when there is help to show: argparse makes one of these for each option."""
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    if option.kind == "word":
+        parser.add_argument(option.key, nargs="?", metavar=option.name.upper(), help=option.help)
+        return
+    flag = f"--{option.name}"
+    if option.kind == "flag":
+        parser.add_argument(flag, dest=option.key, action="store_true", default=None, help=option.help)
+        return
+    action = "append" if option.kind in REPEATABLE else "store"
+    metavar = {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME"}.get(option.kind, "NAME")
+    parser.add_argument(flag, dest=option.key, action=action, metavar=metavar, help=option.help)
 
-    def __init__(self, prog: str) -> None:
-        width = None if {"-h", "--help"}.intersection(sys.argv) else 78
-        super().__init__(prog, width=width)
 
-
-def _metavar(option: Option) -> str:
-    return {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME"}.get(option.kind, "NAME")
-
-
-def _from_environment(option: Option, environ: Mapping[str, str]) -> object:
-    value = environ.get(f"PIPELINE_STEPS_{option.key.upper()}")
+def _from_environment(option: Option, environ: Mapping[str, str]) -> str | bool | list[str] | None:
+    value = environ.get(option.variable)
     if not value:
         return None
     if option.kind == "flag":
         return value.lower() not in ("0", "false", "no")
-    separator = os.pathsep if option.kind == "paths" else ","
-    return value.split(separator) if option.kind in ("texts", "paths") else value
-
-
-def _typed(option: Option, value: object) -> object:
-    if value is None:
-        return {"flag": False, "texts": (), "paths": ()}.get(option.kind)
-    if option.kind == "paths":
-        return tuple(Path(str(item)) for item in value)  # type: ignore[attr-defined]
-    if option.kind == "texts":
-        return tuple(value)  # type: ignore[arg-type]
-    if option.kind == "path":
-        return Path(str(value))
-    try:
-        if option.kind == "number":
-            return int(str(value))
-        if option.kind == "seconds":
-            return _seconds(str(value))
-    except ValueError as error:
-        raise UsageError(f"--{option.name} {value}: {error}") from error
+    if option.kind in REPEATABLE:
+        return value.split(os.pathsep if option.kind == "paths" else ",")
     return value
 
 
-def _seconds(value: str) -> float:
-    return float(value) if value.replace(".", "", 1).isdigit() else seconds(value)
+def _converted(option: Option, value: str | bool | list[str], environ: Mapping[str, str]) -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list):
+        return tuple(Path(item) if option.kind == "paths" else item for item in value)
+    try:
+        if option.kind == "number":
+            return int(value)
+        if option.kind == "seconds":
+            return float(value) if value.replace(".", "", 1).isdigit() else seconds(value)
+    except ValueError as error:
+        raise UsageError(f"--{option.name} {value}: {error}") from error
+    if option.kind == "shard":
+        return parse_shard(value, detect(environ))
+    return Path(value) if option.kind == "path" else value
+
+
+def parse_shard(text: str, build: Build) -> Shard:
+    """The shard that --shard names. Raises UsageError.
+
+    >>> parse_shard("2/4", Build("terminal"))
+    Shard(number=2, total=4)
+    """
+    if text == "auto":
+        if build.shard is None:
+            raise UsageError("--shard auto: this build does not say its shard", advice="give --shard I/N")
+        return Shard(*build.shard)
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise UsageError(f"--shard {text!r} is not I/N with I from 1 to N")
+    return Shard(int(numbers[1]), int(numbers[2]))

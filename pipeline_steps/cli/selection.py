@@ -13,11 +13,12 @@ import logging
 import os
 import re
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
+from pipeline_steps.cli.options import Shard
 from pipeline_steps.config.language import Config, named, several
 from pipeline_steps.release import proof
 from pipeline_steps.repositories.kinds import open_repository
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from pipeline_steps.repositories.repository import Repository
 
 STEP = "selection"
-#: Steps that are about what is not released yet, not about what is not tested yet.
-RELEASING = frozenset({"tag_release", "promote"})
 NOTHING = "no chart affected"
 #: (name, version) → whether that version is in the production channel.
 IsPublished = Callable[[str, str], bool]
@@ -58,23 +57,25 @@ class Asked(NamedTuple):
     release: bool = False
 
 
-def selected(config: Config, state: State, arguments: Namespace, *, step: str = "") -> tuple[str, ...]:
-    """The charts for a step's command line, those of its shard only; nothing is recorded with --plan."""
+def selected(config: Config, state: State, arguments: Namespace, *, releases: bool = False) -> tuple[str, ...]:
+    """The charts for a step's command line, those of its shard only; nothing is recorded with --plan.
+
+    releases: of a step that is about what is not released yet.
+    """
     build = detect(os.environ)
     asked = Asked(
         arguments.chart,
         arguments.all,
         arguments.since or "",
         getattr(arguments, "tag", None) or "",
-        step in RELEASING or bool(getattr(arguments, "release", False)),
+        releases or bool(getattr(arguments, "release", False)),
     )
     checkout = opened(config, _tagged(opened(config), asked.tag) if asked.tag else None)
     selection = select(checkout, state, asked, build, _published(config), plan=arguments.plan)
     if not selection.charts:
         log.info("%s", selection.reason)
-    if not arguments.shard:
-        return selection.charts
-    return part(selection.charts, *shard(arguments.shard, build))
+    shard: Shard | None = arguments.shard
+    return shard.part(selection.charts) if shard else selection.charts
 
 
 def select(
@@ -148,31 +149,6 @@ def released(checkout: Checkout, name: str, published: IsPublished) -> bool:
     if not revision or opened(checkout.config, revision).content_of(name) != checkout.content_of(name):
         return False
     return published(name, version)
-
-
-def shard(text: str, build: Build) -> tuple[int, int]:
-    """(I, N) of --shard, counted from 1.
-
-    >>> shard("2/4", Build("terminal"))
-    (2, 4)
-    """
-    if text == "auto":
-        if build.shard is None:
-            raise UsageError("--shard auto: this build does not say its shard", advice="give --shard I/N")
-        return build.shard
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError(f"--shard {text!r} is not I/N with I from 1 to N")
-    return int(found[1]), int(found[2])
-
-
-def part(names: Sequence[str], index: int, total: int) -> tuple[str, ...]:
-    """The `index`-th of `total` parts, from 1; all parts together are all names.
-
-    >>> part("abcde", 1, 2), part("abcde", 2, 2)
-    (('a', 'c', 'e'), ('b', 'd'))
-    """
-    return tuple(names[index - 1 :: total])
 
 
 def _selection(charts: Iterable[str], reason: str) -> Selection:

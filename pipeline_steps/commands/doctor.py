@@ -12,30 +12,32 @@ Exits with 7 when something needed is missing, with 2 when the configuration is 
 from __future__ import annotations
 
 import difflib
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from pipeline_steps.cli import boundary
-from pipeline_steps.cli.options import Option, parse
-from pipeline_steps.commands.probes import NEEDS, OF_MACHINE, OPTIONAL, PROBES
-from pipeline_steps.config.config_file import NAME, load
+from pipeline_steps.cli.command import Command, configuration_if_any, run_command
+from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option
+from pipeline_steps.commands.probes import EVERY, OF_MACHINE, OPTIONAL, PROBES
+from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.language import Config
 from pipeline_steps.toolbox.errors import PipelineError, ToolMissing, UsageError, worst
 from pipeline_steps.toolbox.redact import redact
 
-OPTIONS = (
-    Option("for", "text", "only what this step needs"),
-    Option("config", "paths", "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml"),
-    Option("json", "flag", "one answer a line as JSON"),
-    Option("quiet", "flag", "only errors on stderr"),
-    Option("verbose", "flag", "more on stderr"),
+COMMAND = Command(
+    "doctor",
+    __doc__,
+    (
+        Option("for", "text", "only what this step needs"),
+        CONFIG,
+        Option("json", "flag", "one answer a line as JSON"),
+        QUIET,
+        VERBOSE,
+    ),
 )
 
 
@@ -54,37 +56,36 @@ class Answer(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, 7 when something needed is missing, 2 for the configuration."""
-
-    def work() -> int:
-        given = sys.argv[1:] if argv is None else argv
-        arguments = parse("pipeline-steps doctor", __doc__ or "", OPTIONS, given, os.environ)
-        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        config = _configuration(arguments)
-        answers = ask(needs(getattr(arguments, "for"), configured=config is not None), config)
-        tell(answers, as_json=arguments.json)
-        if config is None:
-            boundary.log.info("no pipeline.yaml here: channels, clusters and the state folder were not asked")
-        return worst([answer.code for answer in answers if answer.needed])
-
-    return boundary.guarded(work)
+    return run_command(COMMAND, doctor, argv)
 
 
-def needs(step: str | None, *, configured: bool) -> tuple[str, ...]:
-    """What to ask, in the order of PROBES. Raises UsageError for a step that is not there."""
-    if step and step not in NEEDS:
-        close = difflib.get_close_matches(step, NEEDS, n=1)
-        raise UsageError(f"--for {step}: no such step", advice=f"did you mean {(close or list(NEEDS))[0]}?")
-    wanted = set(NEEDS[step]) if step else {need for every in NEEDS.values() for need in every}
-    return tuple(name for name in PROBES if name in wanted and (configured or name in OF_MACHINE))
+def doctor(arguments: Namespace) -> int:
+    """Ask for everything that is needed, and print each answer."""
+    config = configuration_if_any(arguments)
+    answers = ask(needs(arguments.for_, configured=config is not None), config)
+    report(answers, as_json=arguments.json)
+    if config is None:
+        boundary.log.info("no pipeline.yaml here: channels, clusters and the state folder were not asked")
+    return worst([answer.code for answer in answers if answer.needed])
+
+
+def needs(name: str | None, *, configured: bool) -> tuple[str, ...]:
+    """What to ask for a step (None: for all), in the order of PROBES. Raises UsageError for one that is not there."""
+    if name and name not in STEPS:
+        close = difflib.get_close_matches(name, STEPS, n=1)
+        raise UsageError(f"--for {name}: no such step", advice=f"did you mean {(close or list(STEPS))[0]}?")
+    steps = [STEPS[name]] if name else STEPS.values()
+    needed = {*EVERY, *(need for step, _function in steps for need in step.needs)}
+    return tuple(each for each in PROBES if each in needed and (configured or each in OF_MACHINE))
 
 
 def ask(names: Sequence[str], config: Config | None) -> list[Answer]:
     """All answers, asked at once."""
     with ThreadPoolExecutor(len(names)) as pool:
-        return list(pool.map(lambda name: _one(name, config), names))
+        return list(pool.map(lambda name: _answer(name, config), names))
 
 
-def _one(name: str, config: Config | None) -> Answer:
+def _answer(name: str, config: Config | None) -> Answer:
     try:
         return Answer(name, 0, PROBES[name](config), True)
     except PipelineError as error:
@@ -92,7 +93,7 @@ def _one(name: str, config: Config | None) -> Answer:
         return Answer(name, error.exit_code, words, name not in OPTIONAL or not isinstance(error, ToolMissing))
 
 
-def tell(answers: Sequence[Answer], *, as_json: bool) -> None:
+def report(answers: Sequence[Answer], *, as_json: bool) -> None:
     """One line an answer on stdout."""
     if as_json:
         for answer in answers:
@@ -100,14 +101,6 @@ def tell(answers: Sequence[Answer], *, as_json: bool) -> None:
         return
     for answer in answers:
         print(f"{answer.mark:3} {answer.name:18} {answer.words}")
-
-
-def _configuration(arguments: Namespace) -> Config | None:
-    """The configuration, or None where there is none and none was asked for."""
-    here = Path.cwd()
-    if not arguments.config and not any((folder / NAME).exists() for folder in (here, *here.parents)):
-        return None
-    return load(arguments.config, environ=os.environ, start=Path.cwd())
 
 
 if __name__ == "__main__":

@@ -10,52 +10,45 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline_steps.cli import boundary
-from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.cli.command import Command, run_command
+from pipeline_steps.cli.options import QUIET, VERBOSE, Option
 from pipeline_steps.config.config_file import NAME
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import Conflict, UsageError
 
-OPTIONS = (
-    Option("plan", "flag", "print it to stdout; write nothing"),
-    Option("quiet", "flag", "only errors on stderr"),
-    Option("verbose", "flag", "more on stderr"),
-)
+COMMAND = Command("init", __doc__, (Option("plan", "flag", "print it to stdout; write nothing"), QUIET, VERBOSE))
 SKIPPED = frozenset({"node_modules", "vendor", "templates", "__pycache__"})
 KEYS = ("repository", "tag", "digest")
 WORDS = ("true", "false", "yes", "no", "on", "off", "null")
 #: How deep below this folder charts are looked for.
 DEPTH = 5
-log = logging.getLogger(__name__)
+log = logging.getLogger("pipeline_steps.commands.init")  # __name__ is __main__ under -m
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, 2 when there is no chart, 5 when there is a pipeline.yaml."""
+    return run_command(COMMAND, init, argv)
 
-    def work() -> int:
-        given = sys.argv[1:] if argv is None else argv
-        arguments = parse("pipeline-steps init", __doc__ or "", OPTIONS, given, os.environ)
-        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        text = first(Path.cwd())
-        if arguments.plan:
-            print(text, end="")
-            return 0
-        target = Path.cwd() / NAME
-        if target.exists() or target.is_symlink():
-            raise Conflict(f"there is a {NAME} already", where=str(target), advice="init --plan only prints")
-        files.write(target, text.encode(), mode=0o644)
-        log.info("%s written: set the channels, commit it, then: pipeline-steps doctor", NAME)
+
+def init(arguments: Namespace) -> int:
+    """Write or print the file. Raises UsageError, Conflict."""
+    text = first(Path.cwd())
+    if arguments.plan:
+        print(text, end="")
         return 0
-
-    return boundary.guarded(work)
+    target = Path.cwd() / NAME
+    if target.exists() or target.is_symlink():
+        raise Conflict(f"there is a {NAME} already", where=str(target), advice="init --plan only prints")
+    files.write(target, text.encode(), mode=0o644)
+    log.info("%s written: set the channels, commit it, then: pipeline-steps doctor", NAME)
+    return 0
 
 
 def first(root: Path) -> str:

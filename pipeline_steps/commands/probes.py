@@ -163,17 +163,5 @@ PROBES: dict[str, Probe] = {
 OPTIONAL = frozenset({"buildx"})
 #: What does not need a pipeline.yaml.
 OF_MACHINE = ("git", "helm", "engine", "buildx")
+#: What every step needs beside its own `needs`.
 EVERY = ("git", "source", "state folder", "evidence store")
-#: The needs of each step that this version has.
-NEEDS: dict[str, tuple[str, ...]] = {
-    "check": (*EVERY, "helm"),
-    "build_image": (*EVERY, "engine", "buildx", "snapshot images"),
-    "snapshot": (*EVERY, "snapshot images", "snapshot charts"),
-    "integration_test": (*EVERY, "helm", "snapshot charts", "cluster"),
-    "report": EVERY,
-    "tag_release": (*EVERY, "helm", "snapshot images", "snapshot charts", "production images", "production charts"),
-    "promote": (*EVERY, "helm", "snapshot images", "snapshot charts", "production images", "production charts"),
-    "regenerate": (*EVERY, "production charts"),
-    "audit": (*EVERY, "production charts"),
-    "verify": (*EVERY, "production charts"),
-}

@@ -51,7 +51,7 @@ class Progress:
     def outcome(self, outcome: Outcome) -> None:
         """Say what one subject came to, with the step's seconds so far."""
         mark = "✗" if outcome.error is not None else "✓"
-        self._say(f"{mark} {self._name:<17} {time.monotonic() - self._began:5.1f} s  {outcome.words}")
+        self._say(f"{mark} {self._name:<17} {time.monotonic() - self._began:5.1f} s  {outcome.summary}")
 
     def nothing(self) -> None:
         """Say that no chart is affected."""

@@ -9,12 +9,12 @@ what has this digest (an image, a chart, also a production one), and what those 
 
 from __future__ import annotations
 
-import argparse
 import logging
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline_steps.cli import step
+from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence import trust
 from pipeline_steps.evidence.store import hexadecimal
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 Found = dict[str, tuple[bytes, Record]]
 
 
-def pull(state: State, words: list[str], arguments: argparse.Namespace) -> int:
+def pull(state: State, words: list[str], arguments: Namespace) -> int:
     """Fetch and append; returns 0. Raises EvidenceError when no store knows anything about it."""
     if words or bool(arguments.revision) == bool(arguments.digest):
         raise UsageError("state pull --revision R or --digest D", advice="one of them")
-    config = step.configuration(arguments)
+    config = load(arguments.config)
     stores = trust.everywhere(config)
     if arguments.revision:
         what, digests = f"revision {arguments.revision}", contents(config, arguments.revision)

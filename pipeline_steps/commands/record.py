@@ -12,13 +12,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_steps.cli import boundary, step
-from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.cli.command import Command, open_state_file, run_command
+from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.cli.selection import STEP as SELECTION
+from pipeline_steps.cli.step import print_records
 from pipeline_steps.commands import index
+from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import STEP
 from pipeline_steps.state import file
@@ -30,50 +33,61 @@ from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, UsageError
 from pipeline_steps.workspace.checkout import opened
 
-OPTIONS = (
-    Option("name", "text", "what to call it, as in channels.production.requires"),
-    Option("subject", "text", "the chart it is about"),
-    Option("evidence", "paths", "a file the program writes (repeatable); never taken from the environment"),
-    Option("config", "paths", "configuration file (repeatable)"),
-    Option("state", "path", "state file; default: .pipeline/state.jsonl beside pipeline.yaml"),
-    Option("shard", "text", "I/N: the state file of that shard"),
-    Option("timeout", "seconds", "seconds (or 5m, 1h) for the program"),
-    Option("json", "flag", "the record as a line on stdout"),
-    Option("quiet", "flag", "only errors on stderr"),
-    Option("verbose", "flag", "more on stderr"),
+COMMAND = Command(
+    "record",
+    __doc__,
+    (
+        Option("name", "text", "what to call it, as in channels.production.requires"),
+        Option("subject", "text", "the chart it is about"),
+        Option(
+            "evidence",
+            "paths",
+            "a file the program writes (repeatable); never taken from the environment",
+            from_environment=False,
+        ),
+        CONFIG,
+        STATE,
+        Option("shard", "shard", "I/N: the state file of that shard"),
+        Option("timeout", "seconds", "seconds (or 5m, 1h) for the program"),
+        Option("json", "flag", "the record as a line on stdout"),
+        QUIET,
+        VERBOSE,
+    ),
 )
 #: Names that records of ours have.
 OURS = frozenset({SELECTION, *(command.name for command in (*index.STEPS, *index.COMMANDS))})
 
-log = logging.getLogger("pipeline_steps.commands.record")  # not __name__, which is __main__ under -m
+log = logging.getLogger("pipeline_steps.commands.record")  # __name__ is __main__ under -m
 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns 0 when the program passed, 8 when it failed."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    end = words.index("--") if "--" in words else len(words)
+    program = words[end + 1 :]
+    return run_command(COMMAND, lambda arguments: run_and_record(program, arguments), words[:end])
 
-    def work() -> int:
-        words = list(sys.argv[1:] if argv is None else argv)
-        end = words.index("--") if "--" in words else len(words)
-        arguments = parse("pipeline-steps record", __doc__ or "", OPTIONS, words[:end], os.environ)
-        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        boundary.handle_signals()
-        config = step.configuration(arguments)
-        state = step.state_of(config, arguments)
-        done = step.Outcome(arguments.name or "record", (), True, None)
-        try:
-            made = record(
-                arguments.name, arguments.subject, words[end + 1 :], evidence=arguments.evidence, config=config,
-                state=state, timeout=arguments.timeout,
-            )  # fmt: skip
-            done = done._replace(records=(made,))
-        finally:
-            if arguments.json and state.added:
-                step.print_records(done._replace(records=tuple(state.added[-1:])))
-        log.info("%s: %s", arguments.subject, done.words)
-        state.flush()
-        return 0
 
-    return boundary.guarded(work)
+def run_and_record(program: Sequence[str], arguments: Namespace) -> int:
+    """Record what `program` came to, with the state that the options name."""
+    config = load(arguments.config)
+    state = open_state_file(config, arguments)
+    try:
+        added = record(
+            arguments.name,
+            arguments.subject,
+            program,
+            config=config,
+            state=state,
+            evidence=arguments.evidence,
+            timeout=arguments.timeout,
+        )
+    finally:
+        if arguments.json:
+            print_records(state.added[-1:])
+    log.info("%s: %s: %s", arguments.subject, arguments.name, added.result)
+    state.flush()
+    return 0
 
 
 def record(
@@ -99,18 +113,18 @@ def record(
     with attempt(
         state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,
         parameters=parameters,
-    ) as it:  # fmt: skip
+    ) as trial:  # fmt: skip
         done = process.run(program, cwd=Path.cwd(), env=os.environ, timeout=timeout, tell=log.info)
         for line in done.stdout.decode(errors="replace").splitlines():
             log.info("%s", line)
-        missing = [str(path) for path in evidence if not _keep(it, state, path, f"{name}-{chart.name}")]
+        missing = [str(path) for path in evidence if not _keep(trial, state, path, f"{name}-{chart.name}")]
         if not done.ok:
             how = "took too long and was stopped" if done.code is None else f"ended with exit code {done.code}"
             raise ChartFailed(f"{name} of {chart.name}: {program[0]} {how}\n{done.tail(20)}".rstrip())
         if missing:
             what = f"{program[0]} passed and did not write {', '.join(missing)}"
             raise EvidenceError(what, where=f"{name} of {chart.name}", advice="correct --evidence")
-        return it.passed({})
+        return trial.passed({})
 
 
 def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> None:
@@ -125,7 +139,7 @@ def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> No
         raise UsageError(f"--name {name}: this is what our own records are called", advice="choose another name")
 
 
-def _keep(it: Attempt, state: State, path: Path, prefix: str) -> bool:
+def _keep(trial: Attempt, state: State, path: Path, prefix: str) -> bool:
     """Copy an evidence file beside the state, under a name with its digest; False when it is not there."""
     try:
         data = (Path.cwd() / path).read_bytes()
@@ -134,7 +148,7 @@ def _keep(it: Attempt, state: State, path: Path, prefix: str) -> bool:
     home = files.own_folder(file.folder(state.path) / "evidence")
     place = home / f"{prefix}-{files.sha256(data)[7:19]}-{path.name}"
     files.write(place, data)
-    it.attach(place)
+    trial.attach(place)
     return True
 
 

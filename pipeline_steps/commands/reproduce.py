@@ -11,9 +11,7 @@ A test is equal when it ends as recorded; --keep leaves its namespace when it fa
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +20,11 @@ from urllib.parse import unquote
 
 from pipeline_steps.auth.credentials import login_for
 from pipeline_steps.auth.hosts import of
-from pipeline_steps.cli import boundary, step
-from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.cli import boundary
+from pipeline_steps.cli.command import Command, run_command
+from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option
 from pipeline_steps.commands import pull
+from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.stores import Stores
@@ -36,15 +36,20 @@ from pipeline_steps.toolbox import http, scratch
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 from pipeline_steps.workspace.checkout import opened
 
-OPTIONS = (
-    Option("config", "paths", "configuration file (repeatable, later ones win); default: the nearest pipeline.yaml"),
-    Option("state", "text", "state file, its folder or its URL, or an evidence store; default: this checkout's"),
-    Option("last-failed", "flag", "the newest failed record, not the newest verdict"),
-    Option("keep", "flag", "a test that fails again: leave its namespace, print kubectl lines"),
-    Option("cluster", "text", "the cluster of the configuration to test on; default: the recorded one"),
-    Option("timeout", "seconds", "seconds (or 5m, 1h) for a build or a scenario"),
-    Option("quiet", "flag", "only errors on stderr"),
-    Option("verbose", "flag", "more on stderr"),
+COMMAND = Command(
+    "reproduce",
+    __doc__,
+    (
+        CONFIG,
+        Option("state", "text", "state file, its folder or its URL, or an evidence store; default: this checkout's"),
+        Option("last-failed", "flag", "the newest failed record, not the newest verdict"),
+        Option("keep", "flag", "a test that fails again: leave its namespace, print kubectl lines"),
+        Option("cluster", "text", "the cluster of the configuration to test on; default: the recorded one"),
+        Option("timeout", "seconds", "seconds (or 5m, 1h) for a build or a scenario"),
+        QUIET,
+        VERBOSE,
+    ),
+    words="STEP/SUBJECT|ID",
 )
 LARGEST_STATE = 2**30
 #: Why the other steps are not run again here.
@@ -59,25 +64,22 @@ ASKING = {
 
 def main(argv: list[str] | None = None) -> int:
     """Returns 0 when equal, 4 when something differs or is not to be had, 2, 7, 8, 75 as steps do."""
+    return run_command(COMMAND, reproduce, argv)
 
-    def work() -> int:
-        words = list(sys.argv[1:] if argv is None else argv)
-        end = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-        arguments = parse("pipeline-steps reproduce", __doc__ or "", OPTIONS, words[end:], os.environ)
-        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        boundary.handle_signals()
-        if end != 1:
-            raise UsageError("reproduce what?", advice="STEP/SUBJECT like snapshot/hello, or a record's id")
-        config = step.configuration(arguments)
-        with _state(config, arguments.state, words[0]) as state:
-            record = chosen(state.records(), words[0], last_failed=arguments.last_failed)
-            return tell(record, perform(record, config, state, arguments))
 
-    return boundary.guarded(work)
+def reproduce(arguments: Namespace) -> int:
+    """Find the record that was named, make again what it says was made, and report what differs."""
+    if len(arguments.words) != 1:
+        raise UsageError("reproduce what?", advice="STEP/SUBJECT like snapshot/hello, or a record's id")
+    config = load(arguments.config)
+    (name,) = arguments.words
+    with _open_state(config, arguments.state, name) as state:
+        record = find_record(state.records(), name, last_failed=arguments.last_failed)
+        return report(record, perform(record, config, state, arguments))
 
 
 @contextmanager
-def _state(config: Config, given: str | None, what: str) -> Iterator[State]:
+def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]:
     """The state that --state names: a file, a folder, a URL that is fetched, a store; or the checkout's own."""
     if not given:
         yield State(config.root / FOLDER / FILE)
@@ -93,26 +95,26 @@ def _state(config: Config, given: str | None, what: str) -> Iterator[State]:
         return
     if given.startswith("oci://") or (given.startswith("file://") and path.is_dir()):
         with scratch.folder("state") as folder:
-            yield _of_store(given, State(folder / FILE), config, what)
+            yield _state_of_store(given, State(folder / FILE), config, name)
         return
     if not path.is_file():
         raise UsageError("there is no such state file", where=str(path), advice="name it with --state")
     yield State(path)
 
 
-def _of_store(url: str, state: State, config: Config, what: str) -> State:
+def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
     """What an evidence store knows about the charts that are checked out, or about the content of a whole record id.
 
     Raises UsageError for a part of an id: a store finds by content.
     """
     stores = Stores([open_store(url, config.hosts)], None)
-    if "/" in what:
+    if "/" in name:
         contents = pull.contents(config, opened(config).revision)
     else:
-        digits = what.removeprefix("sha256:")
+        digits = name.removeprefix("sha256:")
         if len(digits) != 64:
             advice = "give all 64 digits, or STEP/SUBJECT in a checkout of the revision"
-            raise UsageError(f"{what}: a store does not find records by a part of their id", where=url, advice=advice)
+            raise UsageError(f"{name}: a store does not find records by a part of their id", where=url, advice=advice)
         contents = [str(record.content) for _line, record in stores.by_id([f"sha256:{digits}"]) if record.content]
     pull.add(state, pull.behind(stores, contents)[0])
     state.refresh()
@@ -132,28 +134,31 @@ def _fetch(url: str, target: Path, config: Config) -> None:
         raise http.refusal(answer)
 
 
-def chosen(records: Sequence[Record], what: str, *, last_failed: bool) -> Record:
-    """The record that `what` names: STEP/SUBJECT, its newest verdict (or failure), or the beginning of an id.
+def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> Record:
+    """The record that `name` stands for: STEP/SUBJECT, its newest verdict (or failure), or the beginning of an id.
 
     Raises UsageError, EvidenceError when there is none or the id is not unique.
     """
-    name, slash, subject = what.partition("/")
+    step, slash, subject = name.partition("/")
     if not slash:
-        digits = what.removeprefix("sha256:")
+        digits = name.removeprefix("sha256:")
         if not re.fullmatch(r"[0-9a-f]{4,64}", digits):
-            raise UsageError(f"{what}: write STEP/SUBJECT like snapshot/hello, or four or more digits of an id")
-        found = [record for record in records if record.id.removeprefix("sha256:").startswith(digits)]
-        if len(found) != 1:
-            listed = ", ".join(record.id[7:19] for record in found) or "none"
-            raise EvidenceError(f"{len(found)} records begin with {digits}: {listed}", advice="see state show --graph")
-        return found[0]
-    wanted = ("failed",) if last_failed else tuple(VERDICTS)
-    found = [record for record in records if (record.step, record.subject) == (name, subject)]
-    ended = [record for record in found if record.result in wanted]
+            raise UsageError(f"{name}: write STEP/SUBJECT like snapshot/hello, or four or more digits of an id")
+        matching = [record for record in records if record.id.removeprefix("sha256:").startswith(digits)]
+        if len(matching) != 1:
+            listed = ", ".join(record.id[7:19] for record in matching) or "none"
+            raise EvidenceError(
+                f"{len(matching)} records begin with {digits}: {listed}", advice="see state show --graph"
+            )
+        return matching[0]
+    results = ("failed",) if last_failed else tuple(VERDICTS)
+    ended = [
+        record for record in records if (record.step, record.subject) == (step, subject) and record.result in results
+    ]
     if not ended:
         known = sorted({f"{record.step}/{record.subject} ({record.result})" for record in records})
         raise EvidenceError(
-            f"no {'failed ' if last_failed else ''}record of {what}", advice=f"there are: {', '.join(known) or 'none'}"
+            f"no {'failed ' if last_failed else ''}record of {name}", advice=f"there are: {', '.join(known) or 'none'}"
         )
     return ended[-1]
 
@@ -161,10 +166,10 @@ def chosen(records: Sequence[Record], what: str, *, last_failed: bool) -> Record
 def perform(record: Record, config: Config, state: State, arguments: Namespace) -> Outcome:
     """Make again what `record` says was made. Raises UsageError for a step that makes nothing."""
     boundary.log.info("%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result)
-    known = {each.id: each for each in state.records()}
+    by_id = {each.id: each for each in state.records()}
     if record.step == "integration_test":
         return retesting.integration_test(
-            record, config, known, cluster=arguments.cluster, keep=arguments.keep, timeout=arguments.timeout
+            record, config, by_id, cluster=arguments.cluster, keep=arguments.keep, timeout=arguments.timeout
         )
     if arguments.keep or arguments.cluster:
         raise UsageError(f"--keep and --cluster are for integration_test, not for {record.step}")
@@ -178,10 +183,10 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
         )
     if record.step == "build_image":
         return rebuilding.build_image(record, config, timeout=arguments.timeout)
-    return repacking.snapshot(record, config) if record.step == "snapshot" else repacking.promote(record, config, known)
+    return repacking.snapshot(record, config) if record.step == "snapshot" else repacking.promote(record, config, by_id)
 
 
-def tell(record: Record, outcome: Outcome) -> int:
+def report(record: Record, outcome: Outcome) -> int:
     """Print what is equal and what is not; returns 0. Raises EvidenceError when something differs."""
     for note in outcome.notes:
         boundary.log.info("%s", note)

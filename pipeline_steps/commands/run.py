@@ -10,31 +10,38 @@ Outside CI it uses the sandbox's endpoints (pipeline-steps sandbox up) unless --
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline_steps.ci.build import detect
-from pipeline_steps.cli import boundary, step
-from pipeline_steps.cli.options import COMMON, Option, parse
+from pipeline_steps.cli import boundary
+from pipeline_steps.cli.command import Command, open_state_file, run_command
+from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.selection import selected
+from pipeline_steps.cli.step import STORE, Outcome, call_step, print_records
 from pipeline_steps.commands import chain, index
 from pipeline_steps.commands.progress import Progress
+from pipeline_steps.commands.steps import STEPS
+from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import MachineError, NotYet, UsageError, worst
 
-OPTIONS = (
-    Option("release", "flag", "go on with tag_release and promote"),
-    Option("channels", "text", "configured: use the configured channels outside CI, too; sandbox: the sandbox's"),
-    Option("cluster", "text", "the cluster to test in"),
-    *COMMON,
+COMMAND = Command(
+    "run",
+    __doc__,
+    (
+        Option("release", "flag", "go on with tag_release and promote", from_environment=False),
+        Option("channels", "text", "configured: use the configured channels outside CI, too; sandbox: the sandbox's"),
+        Option("cluster", "text", "the cluster to test in"),
+        *COMMON,
+    ),
+    words="WORKFLOW|STEP…",
 )
 RELEASE = ("tag_release", "promote")
 BUILD = ("check", "build_image", "snapshot", "integration_test", "report")
@@ -49,19 +56,38 @@ WORKFLOWS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the worst exit code of its steps."""
+    typed = list(sys.argv[1:] if argv is None else argv)
+    return run_command(COMMAND, lambda arguments: run(arguments, typed), typed)
 
-    def work() -> int:
-        words = list(sys.argv[1:] if argv is None else argv)
-        end = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-        arguments = parse("pipeline-steps run", __doc__ or "", OPTIONS, words[end:], os.environ)
-        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        boundary.handle_signals()
-        os.environ.setdefault("PIPELINE_STEPS_RUN", f"run-{os.urandom(6).hex()}")
-        sandboxed = use_sandbox(arguments)
-        config = step.configuration(arguments)
-        return run(steps(words[:end], config), config, arguments, words, sandboxed=sandboxed)
 
-    return boundary.guarded(work)
+def run(arguments: Namespace, typed: Sequence[str]) -> int:
+    """Run steps one after the other; after a failure only `report`. Returns the worst exit code.
+
+    typed: the words and options, for the command to go on with.
+    """
+    os.environ.setdefault("PIPELINE_STEPS_RUN", f"run-{os.urandom(6).hex()}")
+    sandboxed = use_sandbox(arguments)
+    config = load(arguments.config)
+    names = steps_to_run(arguments.words, config)
+    started = time.monotonic()
+    state = open_state_file(config, arguments)
+    outcomes: dict[str, list[Outcome]] = {}
+    code = 0
+    held_back = [name for name in names if name in RELEASE] if not arguments.release and len(names) > 1 else []
+    with Progress(quiet=arguments.quiet) as progress:
+        for name in names:
+            if name in held_back or (code and name != "report"):
+                continue
+            state = open_state_file(config, arguments, name)  # a release believes other stores
+            made = run_one(name, config, state, arguments, progress, sandboxed=sandboxed)
+            outcomes.setdefault(name, []).extend(made)
+            code = worst([code, *(outcome.exit_code for outcome in made)])
+    if not arguments.quiet:
+        charts = charts_of(outcomes, lambda: selected(config, state, arguments))
+        chain.tell(config, state, charts, seconds=time.monotonic() - started)
+    if held_back and not code:
+        boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(typed))
+    return code
 
 
 def use_sandbox(arguments: Namespace) -> bool:
@@ -70,108 +96,73 @@ def use_sandbox(arguments: Namespace) -> bool:
         raise UsageError(f"--channels {arguments.channels}: configured or sandbox")
     if arguments.channels == "configured" or (not arguments.channels and detect(os.environ).system != "terminal"):
         return False
-    found = overlay()
-    if found is None:
+    file = overlay()
+    if file is None:
         raise MachineError(
             "no sandbox is up", advice="pipeline-steps sandbox up, or --channels configured for the configured ones"
         )
-    if found not in arguments.config:
-        arguments.config = (*arguments.config, found)
+    if file not in arguments.config:
+        arguments.config = (*arguments.config, file)
     arguments.cluster = arguments.cluster or "sandbox"
     return True
 
 
-def steps(words: Sequence[str], config: Config) -> list[str]:
-    """The names of the steps to run. Raises UsageError for an unknown one, NotYet for one that cannot be run yet."""
+def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
+    """The names of the steps. Raises UsageError for an unknown one, NotYet for one that cannot be run yet."""
     if not words:
         raise UsageError("run what?", advice=f"a workflow ({', '.join(WORKFLOWS)}) or steps by name")
     names = [name for word in words for name in WORKFLOWS.get(word, (word,))]
     if any(need.startswith("approval") for need in config.channels.production.requires) and "promote" in names:
         names.insert(names.index("tag_release") if "tag_release" in names else names.index("promote"), "approval")
-    known = {command.name: command for command in index.STEPS}
+    known = {command.name for command in index.STEPS}
     for name in names:
         if name not in known:
             raise UsageError(f"{name}: no such workflow or step", advice="pipeline-steps list shows all")
-        if not known[name].module:
+        if name not in STEPS:
             raise NotYet(f"{name} (part of run {' '.join(words)})")
     return names
 
 
-def run(names: Sequence[str], config: Config, arguments: Namespace, words: Sequence[str], *, sandboxed: bool) -> int:
-    """Run steps one after the other; after a failure only `report`. Returns the worst exit code.
-
-    words: what was typed after `run`, for how to go on.
-    """
-    state = step.state_of(config, arguments)
-    codes: list[int] = []
-    done: list[tuple[str, list[step.Outcome]]] = []
-    started = time.monotonic()
-    held_back = [name for name in names if name in RELEASE] if not arguments.release and len(names) > 1 else []
-    with Progress(quiet=arguments.quiet) as progress:
-        for name in names:
-            if name in held_back or (worst(codes) and name != "report"):
-                continue
-            state = step.state_of(config, arguments, name)  # a release believes other stores
-            done.append((name, one(name, config, state, arguments, progress, sandboxed=sandboxed)))
-            codes.append(worst([step.code(outcome) for outcome in done[-1][1]]))
-    if not arguments.quiet:
-        seconds = time.monotonic() - started
-        chain.tell(config, state, about(done, lambda: selected(config, state, arguments)), seconds=seconds)
-    if held_back and not worst(codes):
-        boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(words))
-    return worst(codes)
-
-
-def one(
-    name: str,
-    config: Config,
-    state: State,
-    arguments: Namespace,
-    progress: Progress,
-    *,
-    sandboxed: bool,
-) -> list[step.Outcome]:
+def run_one(
+    name: str, config: Config, state: State, arguments: Namespace, progress: Progress, *, sandboxed: bool
+) -> list[Outcome]:
     """Run one step for all its subjects, with progress; returns what came of each."""
-    module = step_module(name)
-    given = Namespace(**vars(arguments))
-    for option in step.options_of(module):
-        if not hasattr(given, option.key):
-            setattr(given, option.key, {"flag": False, "texts": (), "paths": ()}.get(option.kind))
+    step, function = STEPS[name]
+    # Options that `run` has by the same name (--cluster) are the step's; its others are as when nobody sets them.
+    own = {option.key: option.default for option in step.options}
+    given = Namespace(**{**own, **vars(arguments)})
     if name == "tag_release" and sandboxed:
         given.local = True
-    if name == "report" and sandboxed and not given.output:
+    if name == "report" and sandboxed:
         given.output = config.root / ".pipeline" / "report"
     progress.begin(name)
-    outcomes = step.call(getattr(module, name), config, state, given)
+    outcomes = call_step(step, function, config, state, given)
     for outcome in outcomes:
         progress.outcome(outcome)
-        if step.code(outcome) == boundary.BUG and outcome.error is not None:
-            boundary.tell(outcome.error)
-        if given.json:
-            step.print_records(outcome)
+        if outcome.exit_code == boundary.BUG and outcome.error is not None:
+            boundary.report_error(outcome.error)
+        if arguments.json:
+            print_records(outcome.records)
     if not outcomes:
         progress.nothing()
     return outcomes
 
 
-def about(done: Sequence[tuple[str, Sequence[step.Outcome]]], chosen: Callable[[], Sequence[str]]) -> chain.Charts:
+def charts_of(outcomes: Mapping[str, Sequence[Outcome]], select: Callable[[], Sequence[str]]) -> chain.Charts:
     """The charts that steps were called for, with the content they recorded last.
 
-    done: (step, its outcomes). chosen: the selection, asked when steps were called only for what is made of charts.
+    outcomes: by step. select: asked for the selection when steps were called only for what is made of charts.
     """
-    of_charts = [outcomes for name, outcomes in done if step.subjects_of(step_module(name)) == "charts"]
-    if not of_charts:
-        return dict.fromkeys(chosen() if {"build_image", "report"} & {name for name, _ in done} else ())
-    found: dict[str, str | None] = {}
-    for outcome in (each for outcomes in of_charts for each in outcomes):
-        if outcome.subject != step.STORE or outcome.error is None:
-            contents = [record.content for record in outcome.records if record.content]
-            found[outcome.subject] = contents[-1] if contents else found.get(outcome.subject)
-    return found
-
-
-def step_module(name: str) -> ModuleType:
-    return importlib.import_module(f"pipeline_steps.{name}")
+    subjects = {name: STEPS[name][0].subjects for name in outcomes}
+    if "charts" not in subjects.values():
+        return dict.fromkeys(() if set(subjects.values()) <= {"none"} else select())
+    contents: dict[str, str | None] = {}
+    for name, each in outcomes.items():
+        for outcome in each if subjects[name] == "charts" else ():
+            if outcome.subject != STORE or outcome.error is None:
+                recorded = [record.content for record in outcome.records if record.content]
+                contents[outcome.subject] = recorded[-1] if recorded else contents.get(outcome.subject)
+    return contents
 
 
 def go_on(words: Sequence[str]) -> str:

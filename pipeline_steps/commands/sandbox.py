@@ -12,47 +12,41 @@ gone. `down` removes all that `up` made and nothing else. `status` ends with 7 w
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from pipeline_steps.cli import boundary
-from pipeline_steps.cli.options import Option, parse
+from pipeline_steps.cli.command import Command, run_command
+from pipeline_steps.cli.options import QUIET, VERBOSE, Option
 from pipeline_steps.sandbox import sandbox
 from pipeline_steps.toolbox.errors import UsageError
 
 VERBS = ("up", "status", "down")
-OPTIONS = (
-    Option("kubeconfig", "path", "up: use the cluster of this file"),
-    Option("context", "text", "up: the context in it; default: its current one"),
-    Option("maker", "text", "up: make a cluster with kind, k3d or minikube, or none; default: the first installed"),
-    Option("pull-from", "text", "up: this machine's address as the cluster of --kubeconfig sees it"),
-    Option("folder", "path", "where the sandbox keeps everything; default: below XDG_STATE_HOME"),
-    Option("quiet", "flag", "only errors on stderr"),
-    Option("verbose", "flag", "more on stderr"),
+COMMAND = Command(
+    "sandbox",
+    __doc__,
+    (
+        Option("kubeconfig", "path", "up: use the cluster of this file"),
+        Option("context", "text", "up: the context in it; default: its current one"),
+        Option("maker", "text", "up: make a cluster with kind, k3d or minikube, or none; default: the first installed"),
+        Option("pull-from", "text", "up: this machine's address as the cluster of --kubeconfig sees it"),
+        Option("folder", "path", "where the sandbox keeps everything; default: below XDG_STATE_HOME"),
+        QUIET,
+        VERBOSE,
+    ),
+    words="|".join(VERBS),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, 2 for a wrong command line, 7 when this machine cannot."""
-
-    def work() -> int:
-        words = list(sys.argv[1:] if argv is None else argv)
-        verb = words.pop(0) if words and not words[0].startswith("-") else ""
-        program = f"pipeline-steps sandbox {verb or 'up|status|down'}"
-        arguments = parse(program, __doc__ or "", OPTIONS, words, os.environ)
-        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        if verb not in VERBS:
-            raise UsageError(f"sandbox {verb}".strip(), advice="write sandbox up, sandbox status or sandbox down")
-        boundary.handle_signals()
-        return perform(verb, arguments)
-
-    return boundary.guarded(work)
+    return run_command(COMMAND, perform, argv)
 
 
-def perform(verb: str, arguments: Namespace) -> int:
-    """Do what `verb` says; up's overlay and the lines of status go to stdout."""
+def perform(arguments: Namespace) -> int:
+    """Do what the first word says; up's overlay and the lines of status go to stdout."""
+    verb = " ".join(arguments.words)
+    if verb not in VERBS:
+        raise UsageError(f"sandbox {verb}".strip(), advice="write sandbox up, sandbox status or sandbox down")
     folder = arguments.folder or sandbox.default_folder()
     if verb == "up":
         if arguments.kubeconfig and arguments.maker:

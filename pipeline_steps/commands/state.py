@@ -16,17 +16,19 @@ have behind a commit (--revision) or an image or chart (--digest).
 
 from __future__ import annotations
 
-import argparse
 import os
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from pipeline_steps.audits.state_records import findings
-from pipeline_steps.cli import boundary, step
-from pipeline_steps.cli.options import Option, parse
-from pipeline_steps.commands import pull as command
+from pipeline_steps.cli import boundary
+from pipeline_steps.cli.command import Command, open_state_file, run_command
+from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
+from pipeline_steps.commands.pull import pull
+from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import several
 from pipeline_steps.reporting.graph import lines
 from pipeline_steps.reporting.state_page import page as made
@@ -38,50 +40,43 @@ from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 from pipeline_steps.workspace.checkout import opened
 
-OPTIONS = (
-    Option("config", "paths", "configuration file (repeatable)"),
-    Option("state", "path", "state file; default: .pipeline/state.jsonl beside pipeline.yaml"),
-    Option("shard", "text", "I/N: the state file of that shard"),
-    Option("json", "flag", "show: records as JSON lines"),
-    Option("graph", "flag", "show: as a tree of what used what"),
-    Option("output", "path", "html: the file to write; default: state.html beside the state file"),
-    Option("revision", "text", "pull: the records about the contents at this revision"),
-    Option("digest", "text", "pull: the records behind this image, chart or content (sha256:…)"),
-    Option("quiet", "flag", "only errors on stderr"),
-    Option("verbose", "flag", "more on stderr"),
+COMMAND = Command(
+    "state",
+    __doc__,
+    (
+        CONFIG,
+        STATE,
+        Option("shard", "shard", "I/N: the state file of that shard"),
+        Option("json", "flag", "show: records as JSON lines"),
+        Option("graph", "flag", "show: as a tree of what used what"),
+        Option("output", "path", "html: the file to write; default: state.html beside the state file"),
+        Option("revision", "text", "pull: the records about the contents at this revision"),
+        Option("digest", "text", "pull: the records behind this image, chart or content (sha256:…)"),
+        QUIET,
+        VERBOSE,
+    ),
+    words="show|html|verify|get|join|pull",
 )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns 0, or 4 when something recorded does not hold."""
-
-    def work() -> int:
-        words = list(argv or [])
-        verb, rest = (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
-        positional = _leading(rest)
-        arguments = parse("pipeline-steps state", __doc__ or "", OPTIONS, rest[len(positional) :], os.environ)
-        boundary.talk(quiet=arguments.quiet, verbose=arguments.verbose)
-        if verb not in VERBS:
-            raise UsageError(
-                "state: which of show, html, verify, get, join, pull?" if not verb else f"state {verb}: no such thing"
-            )
-        return VERBS[verb](_state(arguments), positional, arguments)
-
-    return boundary.guarded(work)
+    return run_command(COMMAND, perform, argv)
 
 
-def _leading(words: list[str]) -> list[str]:
-    end = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-    return words[:end]
-
-
-def _state(arguments: argparse.Namespace) -> State:
+def perform(arguments: Namespace) -> int:
+    """Do what the first word says, with the state that the options name."""
+    verb, *words = arguments.words or [""]
+    if verb not in VERBS:
+        raise UsageError(f"state {verb}: no such thing" if verb else f"state: which of {', '.join(VERBS)}?")
     if arguments.state:
-        return State(Path.cwd() / arguments.state)
-    return step.state_of(step.configuration(arguments), arguments)
+        state = State(Path.cwd() / arguments.state)
+    else:
+        state = open_state_file(load(arguments.config), arguments)
+    return VERBS[verb](state, words, arguments)
 
 
-def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
+def show(state: State, _words: list[str], arguments: Namespace) -> int:
     """Every standing record with its attempts; nothing is hidden, superseded ones are counted."""
     records = state.records()
     if arguments.json:
@@ -121,7 +116,7 @@ def show(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def page(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
+def page(state: State, _words: list[str], arguments: Namespace) -> int:
     """Write the page and print where it is. Raises MachineError when the file cannot be written."""
     target: Path = Path.cwd() / (arguments.output or state.folder / "state.html")
     beside = target.parent.resolve() == state.folder.resolve()
@@ -136,7 +131,7 @@ def page(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def get(state: State, words: list[str], arguments: argparse.Namespace) -> int:
+def get(state: State, words: list[str], arguments: Namespace) -> int:
     """`get SUBJECT STEP.OUTPUT`: the value of the passed record of what is checked out; EvidenceError without one.
 
     With --state the file is the question, whatever is checked out.
@@ -168,18 +163,18 @@ def get(state: State, words: list[str], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _content(subject: str, arguments: argparse.Namespace) -> str | None:
+def _content(subject: str, arguments: Namespace) -> str | None:
     """The content of the chart or image of that name as it is checked out; None where there is none.
 
     Raises ConfigurationError for a chart that cannot be read.
     """
-    checkout = opened(step.configuration(arguments))
+    checkout = opened(load(arguments.config))
     if subject in checkout.charts:
         return checkout.chart(subject).content
     return checkout.image_content(subject) if subject in checkout.image_names else None
 
 
-def join(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
+def join(state: State, words: list[str], _arguments: Namespace) -> int:
     """`join FILE…`: make one file: add every record that is not in it yet; lines are copied, never built anew."""
     if not words:
         raise UsageError("state join FILE…: name the state files to join")
@@ -198,12 +193,12 @@ def join(state: State, words: list[str], _arguments: argparse.Namespace) -> int:
     return 0
 
 
-def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> int:
+def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     """Ids, uses and every reachable output; one line for each that does not hold, and the sums.
 
     What nobody can detect: a forger who recomputes ids (design.md §17).
     """
-    config = None if arguments.state and not arguments.config else step.configuration(arguments)
+    config = None if arguments.state and not arguments.config else load(arguments.config)
     hosts = config.hosts if config else {}
     channels = (config.channels.snapshot.charts, config.channels.production.charts) if config else ()
     charts = [url for urls in channels for url in several(urls) if url]
@@ -218,17 +213,12 @@ def verify(state: State, _words: list[str], arguments: argparse.Namespace) -> in
     return 0
 
 
-def pull(state: State, words: list[str], arguments: argparse.Namespace) -> int:
-    """See commands/pull."""
-    return command.pull(state, words, arguments)
-
-
-VERBS: dict[str, Callable[[State, list[str], argparse.Namespace], int]] = {
+VERBS: dict[str, Callable[[State, list[str], Namespace], int]] = {
     "show": show,
     "html": page,
+    "verify": verify,
     "get": get,
     "join": join,
-    "verify": verify,
     "pull": pull,
 }
 

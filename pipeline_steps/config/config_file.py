@@ -8,6 +8,7 @@ belong here, and neither does refusing what a later version implements.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,13 +40,14 @@ _NAME_DEFAULT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<said>:-(?P<defa
 log = logging.getLogger(__name__)
 
 
-def load(files: Sequence[Path] = (), *, environ: Mapping[str, str], start: Path) -> Config:
-    """The configuration for a step started in the folder `start` with --config `files`.
+def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] = os.environ, start: Path | None = None) -> Config:
+    """The configuration for a step started in the folder `start` (None: here) with --config `files`.
 
     pipeline.yaml is the nearest one in `start` or above, up to the top of the checkout, unless a file of that
     name is among `files`. environ: for the site file and ${NAME}.
     Raises ConfigurationError.
     """
+    start = start or Path.cwd()
     base, overlays = _base(files, start.resolve())
     site = Path(environ[SITE]).absolute() if environ.get(SITE) else None
     upper = _site(site) if site else None

@@ -7,6 +7,7 @@ anywhere) trusts only the stores of `channels.production.evidence`, which are th
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.ci.build import detect
@@ -14,6 +15,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.store import Store
 from pipeline_steps.evidence.stores import Stores
+from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: Steps that make the checks of a release, or ask about one, wherever they run.
@@ -76,3 +78,12 @@ def opened(config: Config, urls: Urls) -> Stores:
         url: open_store(url, config.hosts, where=where) for url in {*urls.read, urls.write} - {""}
     }
     return Stores([by_url[url] for url in urls.read], by_url.get(urls.write))
+
+
+def open_state(config: Config, step: str = "", path: Path | None = None, *, write: bool = True) -> State:
+    """The state of a checkout with the evidence stores that count for `step`: what a step's function is given.
+
+    path: another state file than .pipeline/state.jsonl. write: may records go to the stores?
+    Raises ConfigurationError.
+    """
+    return State(path or config.root / FOLDER / FILE, stores(config, step, write=write))

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from pipeline_steps.commands import index, probes
+from pipeline_steps import snapshot
+from pipeline_steps.commands import probes
+from pipeline_steps.commands.steps import STEPS
 from tests.support import helms, machine
 
 CONFIG = """\
@@ -59,7 +61,7 @@ def test_all_is_well(checkout: Path, docker_engine: machine.Engine) -> None:
         configure(checkout, registry.host)
         ran = doctor(checkout, "--for", "snapshot", **docker_engine.environment)
         assert ran.code == 0, ran
-        assert set(ran.answers) == set(probes.NEEDS["snapshot"])
+        assert set(ran.answers) == {*probes.EVERY, *snapshot.STEP.needs}
         ran = doctor(checkout, "--for", "build_image", **docker_engine.environment)
         assert ran.code == 0, ran
         assert "BuildKit 0." in ran.answers["buildx"]
@@ -106,9 +108,9 @@ def test_an_unknown_step(tmp_path: Path) -> None:
     assert (ran.code, "did you mean snapshot?" in ran.stderr) == (2, True), ran.stderr
 
 
-def test_every_step_there_is_has_its_needs() -> None:
-    assert set(probes.NEEDS) == {command.name for command in index.STEPS if command.module}
-    assert {need for needs in probes.NEEDS.values() for need in needs} == set(probes.PROBES)
+def test_each_need_of_a_step_has_its_probe_and_each_probe_its_step() -> None:
+    needs = {need for step, _function in STEPS.values() for need in step.needs}
+    assert {*probes.EVERY, *needs} == set(probes.PROBES)
 
 
 def test_answers_as_json(tmp_path: Path) -> None:

@@ -1,14 +1,33 @@
-"""The static table of `list` says the truth about the modules it names."""
+"""The tables of steps and commands say the truth about the modules they name, and steps about their functions."""
 
-import ast
 import importlib
+import inspect
 import re
 from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
 
 import pipeline_steps
+from pipeline_steps.cli.options import COMMON, Kind, Shard
 from pipeline_steps.commands import index, run
+from pipeline_steps.commands.steps import STEPS
+from pipeline_steps.config.language import Config
+from pipeline_steps.state.state import State
 
 PACKAGE = Path(pipeline_steps.__file__).parent
+#: The type of a function's parameter for each kind of option.
+TYPES: dict[Kind, Any] = {
+    "flag": bool,
+    "text": str | None,
+    "word": str | None,
+    "texts": tuple[str, ...],
+    "number": int | None,
+    "path": Path | None,
+    "paths": tuple[Path, ...],
+    "seconds": float | None,
+    "shard": Shard | None,
+}
 
 
 def test_every_step_module_stands_in_the_table_and_the_other_way_round() -> None:
@@ -16,20 +35,36 @@ def test_every_step_module_stands_in_the_table_and_the_other_way_round() -> None
     assert modules == {command.name for command in index.STEPS if command.module}
 
 
-def test_every_step_has_the_anatomy() -> None:
-    for command in index.STEPS:
-        if command.module:
-            module = importlib.import_module(command.module)
-            tree = ast.parse(Path(str(module.__file__)).read_text())
-            names = {
-                node.targets[0].id
-                for node in tree.body
-                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-            }
-            assert {"NEEDS", "WRITES"} <= names, command.name
-            assert callable(getattr(module, command.name)) and callable(module.main)
-            called = rf"(pipeline-steps |python -m pipeline_steps\.){command.name}\b"
-            assert re.search(called, module.__doc__ or ""), command.name
+def test_steps_with_a_function_are_those_of_the_table_in_its_order() -> None:
+    assert list(STEPS) == [command.name for command in index.STEPS if command.module]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_has_one_value_and_a_function_of_its_name(name: str) -> None:
+    step, function = STEPS[name]
+    module = importlib.import_module(f"pipeline_steps.{name}")
+    assert (module.STEP, module.log.name) == (step, f"pipeline_steps.{name}")
+    assert (function.__name__, function.__module__) == (name, module.__name__)
+    called = rf"(pipeline-steps |python -m pipeline_steps\.){name}\b"
+    assert re.search(called, step.documentation or "")
+    assert module.main(["--help"]) == 0
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_function_takes_what_its_step_says(name: str) -> None:
+    step, function = STEPS[name]
+    parameters = inspect.signature(function).parameters
+    subject = [name for name, each in parameters.items() if each.kind == each.POSITIONAL_OR_KEYWORD]
+    assert subject == {"charts": ["chart"], "images": ["image"]}.get(step.subjects, [])
+    common = [option for option in COMMON if option.key in step.keywords]
+    expected: dict[str, Any] = {"config": Config, "state": State, **dict.fromkeys(subject, str)}
+    if step.subjects == "selection":
+        expected["charts"] = tuple[str, ...]
+    expected |= {option.key: TYPES[option.kind] for option in (*common, *step.options)}
+    hints = get_type_hints(function)
+    assert {name: hints[name] for name in parameters} == expected
+    defaults = {option.key: option.default for option in (*common, *step.options)}
+    assert {name: parameters[name].default for name in defaults} == defaults
 
 
 def test_every_command_has_a_main() -> None:

@@ -12,6 +12,7 @@ import pytest
 from pipeline_steps.__main__ import main
 from pipeline_steps.commands import index
 from pipeline_steps.config.config_file import load
+from tests.support.gits import Repo, chart
 from tools import reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +122,21 @@ def unknown(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> 
         assert "--help" in known
     given = [word.strip("[]").partition("=")[0] for word in words]
     return [word for word in given if word.startswith("--") and word not in known]
+
+
+def test_the_python_example_of_the_readme_publishes_a_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(repo.config))
+    published = (tmp_path / "published").as_uri()
+    repo.put("pipeline.yaml", f"charts: [{{path: charts/*}}]\nchannels: {{snapshot: {{charts: {published}}}}}\n")
+    repo.put("charts/hello/Chart.yaml", chart("hello"))
+    repo.commit()
+    monkeypatch.chdir(repo.root)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(example, {})
+    assert capsys.readouterr().out.startswith(f"{published}/hello-")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline_steps.ci.build import Build
 from pipeline_steps.cli import selection
+from pipeline_steps.cli.options import Shard, parse_shard
 from pipeline_steps.cli.selection import Asked, Selection
 from pipeline_steps.config import config_file
 from pipeline_steps.state.state import State
@@ -176,7 +177,7 @@ def test_the_command_line_selects_at_a_tag_and_in_shards(repo: Repo, monkeypatch
     with pytest.raises(UsageError, match="there is no tag 'gone' here"):
         selection.selected(config, state_of(repo), Namespace(**{**vars(options), "tag": "gone"}))
     parts = [
-        selection.selected(config, state_of(repo), Namespace(**{**vars(options), "shard": f"{n}/2"})) for n in (1, 2)
+        selection.selected(config, state_of(repo), Namespace(**{**vars(options), "shard": Shard(n, 2)})) for n in (1, 2)
     ]
     assert parts == [("api", "web"), ("common",)]
 
@@ -184,10 +185,10 @@ def test_the_command_line_selects_at_a_tag_and_in_shards(repo: Repo, monkeypatch
 @pytest.mark.parametrize("text", ["0/2", "3/2", "x", "1", "1/0", "-1/2"])
 def test_a_bad_shard_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="I/N"):
-        selection.shard(text, TERMINAL)
+        parse_shard(text, TERMINAL)
 
 
 def test_the_shard_of_the_ci_must_be_said() -> None:
-    assert selection.shard("auto", Build("gitlab", shard=(2, 4))) == (2, 4)
+    assert parse_shard("auto", Build("gitlab", shard=(2, 4))) == (2, 4)
     with pytest.raises(UsageError, match=r"--shard auto: this build does not say its shard \(give --shard I/N\)"):
-        selection.shard("auto", TERMINAL)
+        parse_shard("auto", TERMINAL)

@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline_steps.cli import options, step
+from pipeline_steps.cli import options
+from pipeline_steps.cli.step import Outcome, Step, StepFunction, call_step, report_outcome
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.state import State
@@ -42,20 +43,22 @@ def repo(tmp_path: Path) -> Repo:
     return repo
 
 
-def called(function: step.StepFunction, repo: Repo) -> list[step.Outcome]:
+def called(function: StepFunction, repo: Repo) -> list[Outcome]:
     config = load((), environ={}, start=repo.root)
     arguments = options.parse("x", "", options.COMMON, ["--all"], {})
-    outcomes = step.call(function, config, State(repo.root / ".pipeline/state.jsonl"), arguments)
+    state = State(repo.root / ".pipeline/state.jsonl")
+    step = Step("x", __doc__, kind="asking", subjects="charts")
+    outcomes = call_step(step, function, config, state, arguments)
     for outcome in outcomes:
-        step.tell(outcome, arguments)
+        report_outcome(outcome, as_json=False)
     return outcomes
 
 
 def test_our_bug_in_one_chart_leaves_no_other_untried(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = called(fragile, repo)
     assert tried == ["a", "b", "c"]
-    assert [step.code(outcome) for outcome in outcomes] == [3, 3, 8]
-    assert worst([step.code(outcome) for outcome in outcomes]) == 3
+    assert [outcome.exit_code for outcome in outcomes] == [3, 3, 8]
+    assert worst([outcome.exit_code for outcome in outcomes]) == 3
     told = capsys.readouterr().err
     assert told.count("Traceback") == told.count("This is a bug in pipeline_steps") == 2
     assert "KeyError: 'ours in a'" in told and "KeyError: 'ours in b'" in told
@@ -69,6 +72,5 @@ def test_a_signal_stops_all_charts(repo: Repo) -> None:
 
 @pytest.mark.parametrize("text", ["²/3", "1/²", "0/2", "3/2", "1", "1/2/3", "-1/2"])
 def test_what_is_no_shard(text: str) -> None:
-    arguments = options.parse("x", "", options.COMMON, [f"--shard={text}"], {})
     with pytest.raises(UsageError, match="I/N"):
-        step.shard_of(arguments)
+        options.parse("x", "", options.COMMON, [f"--shard={text}"], {})

@@ -113,10 +113,10 @@ import sys, time
 from pipeline_steps.cli import boundary
 from pipeline_steps.toolbox import process
 def work():
-    boundary.talk(); boundary.handle_signals(); print("ready", flush=True)
+    boundary.setup_logging(); boundary.handle_signals(); print("ready", flush=True)
     process.run(["sh", "-c", "trap '' TERM; echo $$ > pid; while :; do sleep 1; done"])
     return 0
-sys.exit(boundary.guarded(work))
+sys.exit(boundary.run_main(work))
 """
 
 

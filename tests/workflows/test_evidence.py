@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from pipeline_steps.cli.step import state_for
 from pipeline_steps.config.config_file import load
+from pipeline_steps.evidence.trust import open_state
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.workspace.checkout import Checkout
@@ -424,7 +424,7 @@ def test_a_promote_asks_the_store_once_for_each_content(tmp_path: Path, kind: st
         checkout = Checkout(config)
         built = push_base(Registry(running.host, plain_http=True), "snap/app", "k-1", b"built")
         with attempt(
-            state_for(config), step="build_image", subject="app", key="k", content=checkout.image_content("app")
+            open_state(config), step="build_image", subject="app", key="k", content=checkout.image_content("app")
         ) as build:
             build.passed({"image": f"{running.host}/snap/app:k-1@{built}"})
         for words in (["check"], ["snapshot"], ["integration_test"], ["tag_release", "--local"]):

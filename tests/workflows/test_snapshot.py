@@ -13,9 +13,9 @@ import pytest
 
 from pipeline_steps.charts import archive, version
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.cli.step import state_for
 from pipeline_steps.config import config_file
 from pipeline_steps.config.language import Config
+from pipeline_steps.evidence.trust import open_state
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.attempt import attempt
@@ -273,13 +273,13 @@ def test_the_last_release_says_which_dependency_it_used_though_only_a_store_know
     line.built()
     line.repo.commit()
     config = line.config
-    snapshot("hello", config=config, state=state_for(config, "snapshot"))
+    snapshot("hello", config=config, state=open_state(config, "snapshot"))
     line.repo.git("tag", "hello-1.0.0")
     line.repo.git("tag", "hello-next")  # no release of it
     replaced(line)
     line.repo.put("charts/hello/values.yaml", "image: {repository: x, tag: y}\n")
     line.repo.commit()
-    elsewhere = state_for(config, "snapshot", line.folder / "elsewhere/state.jsonl")
+    elsewhere = open_state(config, "snapshot", line.folder / "elsewhere/state.jsonl")
     line.built(state=elsewhere)
     with pytest.raises(EvidenceError, match="under this version"):
         snapshot("hello", config=config, state=elsewhere)

@@ -1,0 +1,36 @@
+"""The steps of this version, each with its function: what `run` calls, and what `doctor` and the reference describe.
+
+`index.py` has their names and purposes without importing them.
+"""
+
+from __future__ import annotations
+
+from pipeline_steps import (
+    audit,
+    build_image,
+    check,
+    integration_test,
+    promote,
+    regenerate,
+    report,
+    snapshot,
+    tag_release,
+    verify,
+)
+from pipeline_steps.cli.step import Step, StepFunction
+
+STEPS: dict[str, tuple[Step, StepFunction]] = {
+    step.name: (step, function)
+    for step, function in (
+        (check.STEP, check.check),
+        (build_image.STEP, build_image.build_image),
+        (snapshot.STEP, snapshot.snapshot),
+        (integration_test.STEP, integration_test.integration_test),
+        (report.STEP, report.report),
+        (tag_release.STEP, tag_release.tag_release),
+        (promote.STEP, promote.promote),
+        (regenerate.STEP, regenerate.regenerate),
+        (audit.STEP, audit.audit),
+        (verify.STEP, verify.verify),
+    )
+}
