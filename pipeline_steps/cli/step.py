@@ -22,7 +22,7 @@ from pipeline_steps.cli.command import (
     run_command,
 )
 from pipeline_steps.cli.options import COMMON, Option
-from pipeline_steps.cli.selection import selected
+from pipeline_steps.cli.selection import selected_charts
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
@@ -143,7 +143,7 @@ def call_step(step: Step, function: StepFunction, config: Config, state: State, 
     with shared():
         charts: tuple[str, ...] = ()
         if step.subjects != "none":
-            charts = selected(config, state, arguments, releases=step.releases)
+            charts = selected_charts(config, state, arguments, releases=step.releases)
         if step.subjects == "selection":
             keywords["charts"] = charts
         if step.subjects in ("selection", "none"):

@@ -21,7 +21,7 @@ from pipeline_steps.ci.build import detect
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import COMMON, Option
-from pipeline_steps.cli.selection import selected
+from pipeline_steps.cli.selection import selected_charts
 from pipeline_steps.cli.step import STORE, Outcome, call_step, print_records
 from pipeline_steps.commands import chain, index
 from pipeline_steps.commands.progress import Progress
@@ -83,7 +83,7 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
             outcomes.setdefault(name, []).extend(made)
             code = worst([code, *(outcome.exit_code for outcome in made)])
     if not arguments.quiet:
-        charts = charts_of(outcomes, lambda: selected(config, state, arguments))
+        charts = charts_of(outcomes, lambda: selected_charts(config, state, arguments))
         chain.tell(config, state, charts, seconds=time.monotonic() - started)
     if held_back and not code:
         boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(typed))

@@ -10,7 +10,7 @@ import pytest
 from pipeline_steps.ci.build import Build
 from pipeline_steps.cli import selection
 from pipeline_steps.cli.options import Shard, parse_shard
-from pipeline_steps.cli.selection import Asked, Selection
+from pipeline_steps.cli.selection import Request, Selection
 from pipeline_steps.config import config_file
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import settings
@@ -19,7 +19,7 @@ from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo, chart
 
 TERMINAL = Build("terminal")
-NO_WORD = Asked()
+NO_WORD = Request()
 PIPELINE = "charts:\n  - path: charts/*\n    tests: {none: libraries}\n"
 
 
@@ -47,8 +47,8 @@ def nothing_published(name: str, version: str) -> bool:
     return False
 
 
-def select(repo: Repo, asked: Asked = NO_WORD, build: Build = TERMINAL) -> Selection:
-    return selection.select(opened(repo), state_of(repo), asked, build, nothing_published)
+def select(repo: Repo, request: Request = NO_WORD, build: Build = TERMINAL) -> Selection:
+    return selection.select(opened(repo), state_of(repo), request, build, nothing_published)
 
 
 def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str, ...] = ()) -> str:
@@ -62,28 +62,30 @@ def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str
 
 
 def test_named_charts_are_taken_once_and_must_exist(repo: Repo) -> None:
-    assert select(repo, Asked(charts=("web", "api", "web"))).charts == ("web", "api")
+    assert select(repo, Request(charts=("web", "api", "web"))).charts == ("web", "api")
     with pytest.raises(ConfigurationError, match=r"there is no chart 'webb' \(there is web"):
-        select(repo, Asked(charts=("webb",)))
+        select(repo, Request(charts=("webb",)))
     with pytest.raises(UsageError, match="--chart, --all and --since exclude each other"):
-        select(repo, Asked(charts=("web",), all=True))
+        select(repo, Request(charts=("web",), all=True))
 
 
 def test_without_a_word_it_is_what_has_not_passed_its_tests(repo: Repo) -> None:
     outcome(repo, "api")
     failed = outcome(repo, "web", "failed")
-    found = selection.decide(opened(repo), state_of(repo), Asked(), TERMINAL, nothing_published)
+    found = selection.decide(opened(repo), state_of(repo), Request(), TERMINAL, nothing_published)
     assert found == Selection(("common", "web"), "content without a passed test")
     outcome(repo, "common")
     outcome(repo, "web", supersedes=(failed,))
-    found = selection.decide(opened(repo), state_of(repo), Asked(), TERMINAL, nothing_published)
+    found = selection.decide(opened(repo), state_of(repo), Request(), TERMINAL, nothing_published)
     assert found == Selection((), "no chart affected")
 
 
 def test_a_release_is_about_what_is_not_tagged_and_published(repo: Repo) -> None:
     def decide(*published: str) -> tuple[str, ...]:
-        asked = Asked(release=True)
-        return selection.decide(opened(repo), state_of(repo), asked, TERMINAL, lambda name, _: name in published).charts
+        request = Request(release=True)
+        return selection.decide(
+            opened(repo), state_of(repo), request, TERMINAL, lambda name, _: name in published
+        ).charts
 
     assert decide("web") == ("api", "common", "web")
     repo.git("tag", "web-2.0.0")
@@ -105,7 +107,7 @@ def test_later_steps_of_a_build_use_the_selection_of_the_first(repo: Repo) -> No
     assert record.parameters["charts"] == ["api", "common", "web"]
     # Another build, other arguments, local changes, another revision: each decides anew.
     assert select(repo, build=Build("jenkins", id="2")).charts == ("api", "common")
-    assert select(repo, Asked(charts=("web",))).charts == ("web",)
+    assert select(repo, Request(charts=("web",))).charts == ("web",)
     outcome(repo, "common")
     repo.put("charts/web/values.yaml", "a: 1\n")
     assert select(repo).charts == ("api", "web")
@@ -129,7 +131,7 @@ def test_a_review_is_about_what_it_changes_and_what_stands_on_it(repo: Repo) -> 
     repo.git("checkout", "-q", "topic")
     review = Build("gitlab", id="7", review="4", target="main")
     assert select(repo, build=review) == Selection(("api", "common"), "changed by review 4 of main")
-    assert select(repo, Asked(since="main")).charts == ("api", "common")
+    assert select(repo, Request(since="main")).charts == ("api", "common")
     repo.git("reset", "-q", "--hard", "main")
     assert select(repo, build=review) == Selection((), "no chart affected")
     with pytest.raises(UsageError, match=r"does not say where review 4 goes \(give --since BRANCH\)"):
@@ -141,7 +143,7 @@ def test_a_changed_entry_affects_the_charts_it_is_about(repo: Repo) -> None:
     repo.put("pipeline.yaml", PIPELINE + "  - path: charts/web\n    tests: {timeout: 9m}\n")
     repo.put("charts/new/Chart.yaml", chart("new"))
     repo.commit("an entry and a new chart")
-    assert select(repo, Asked(since="main")).charts == ("new", "web")
+    assert select(repo, Request(since="main")).charts == ("new", "web")
 
 
 def test_a_tag_of_a_chart_is_about_that_chart(repo: Repo) -> None:
@@ -160,9 +162,11 @@ def test_a_tag_with_another_version_than_the_chart_is_no_global_tag(repo: Repo) 
 
 def test_a_global_tag_is_about_what_is_not_published(repo: Repo) -> None:
     checkout, state, build = opened(repo), state_of(repo), Build("gitlab", id="1", tag="2026.11")
-    found = selection.decide(checkout, state, Asked(), build, lambda name, version: (name, version) == ("web", "2.0.0"))
+    found = selection.decide(
+        checkout, state, Request(), build, lambda name, version: (name, version) == ("web", "2.0.0")
+    )
     assert found == Selection(("api", "common"), "not yet published at the tag 2026.11")
-    assert selection.decide(checkout, state, Asked(), build, lambda *_: True) == Selection((), "no chart affected")
+    assert selection.decide(checkout, state, Request(), build, lambda *_: True) == Selection((), "no chart affected")
 
 
 def test_the_command_line_selects_at_a_tag_and_in_shards(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,15 +175,16 @@ def test_the_command_line_selects_at_a_tag_and_in_shards(repo: Repo, monkeypatch
     repo.put("charts/web/Chart.yaml", chart("web", "3.0.0"))
     repo.commit("next")
     config = config_file.load(environ={}, start=repo.root)
-    options = Namespace(chart=(), all=False, since=None, shard=None, plan=False)
-    assert selection.selected(config, state_of(repo), options) == ("api", "common", "web")
-    assert selection.selected(config, state_of(repo), Namespace(**{**vars(options), "tag": "web-2.0.0"})) == ("web",)
+
+    def selected(**given: object) -> tuple[str, ...]:
+        options = {"chart": (), "all": False, "since": None, "shard": None, "plan": False, **given}
+        return selection.selected_charts(config, state_of(repo), Namespace(**options))
+
+    assert selected() == ("api", "common", "web")
+    assert selected(tag="web-2.0.0") == ("web",)
     with pytest.raises(UsageError, match="there is no tag 'gone' here"):
-        selection.selected(config, state_of(repo), Namespace(**{**vars(options), "tag": "gone"}))
-    parts = [
-        selection.selected(config, state_of(repo), Namespace(**{**vars(options), "shard": Shard(n, 2)})) for n in (1, 2)
-    ]
-    assert parts == [("api", "web"), ("common",)]
+        selected(tag="gone")
+    assert [selected(shard=Shard(n, 2)) for n in (1, 2)] == [("api", "web"), ("common",)]
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "x", "1", "1/0", "-1/2"])
