@@ -72,7 +72,9 @@ def audit(
     if not urls:
         raise UsageError("audit which repository?", advice="give its URL, like file:///srv/charts")
     if report or uses:
-        return production.reported(urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs, plan=plan)
+        return production.write_report(
+            urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs, plan=plan
+        )
     records: list[Record] = []
     wrong: list[EvidenceError] = []
     for one in urls:
@@ -131,7 +133,7 @@ def tell(found: inspection.Inspection) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_step(STEP, audit, argv, shown=production.shown)
+    return run_step(STEP, audit, argv, shown=production.report_text)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@
     pipeline-steps state join agent-1/state.jsonl agent-2/state.jsonl
     pipeline-steps state pull --revision HEAD
 
-show: a table of what was done; --graph: a tree of what used what. html: one page that loads nothing, by default
-.pipeline/state.html; its path on stdout. get: one value on stdout, of what is checked out, from the evidence stores
+show: what was done, with its outputs or why it did not pass; --graph: a tree of what used what. html: one page that
+loads nothing, by default .pipeline/state.html, of each chart the content first that is checked out (with --state: the
+newest record); its path on stdout. get: one value on stdout, of what is checked out, from the evidence stores
 where it was made elsewhere. verify: ids, uses, every reachable output.
 join: adds the records of other files to this checkout's, copied line by line. pull: adds what the evidence stores
 have behind a commit (--revision) or an image or chart (--digest).
@@ -30,14 +31,12 @@ from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.commands.pull import pull
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import several
-from pipeline_steps.reporting.graph import lines
-from pipeline_steps.reporting.state_page import page as made
+from pipeline_steps.reporting import state_page
+from pipeline_steps.reporting.state_text import graph, listing
 from pipeline_steps.state import file
-from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.state.union import attempts, superseded
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, UsageError
 from pipeline_steps.workspace.checkout import opened
 
 COMMAND = Command(
@@ -87,32 +86,9 @@ def show(state: State, _words: list[str], arguments: Namespace) -> int:
         print(f"no records yet in {state.folder}")
         return 0
     if arguments.graph:
-        print(*lines(records), sep="\n")
+        print(*graph(records), sep="\n")
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    gone = superseded(records)
-    answered = {identity for record in records if record.result != "started" for identity in record.uses}
-    tries: dict[str, list[Record]] = {}
-    for record in records:
-        tries.setdefault(record.key, []).append(record)
-    table = Table(box=None, pad_edge=False)
-    for title in ("step", "subject", "result", "attempts", "output or reason", "finished", "id"):
-        table.add_column(title, no_wrap=title != "output or reason", overflow="fold")
-    for record in records:
-        if record.id in gone or (record.result == "started" and record.id in answered):
-            continue
-        table.add_row(
-            record.step,
-            record.subject,
-            record.result,
-            str(attempts(tries[record.key])),
-            record.reason or "\n".join(f"{name}: {value}" for name, value in record.outputs.items()),
-            record.finished or "",
-            record.id[7:19],
-        )
-    Console(width=None if os.isatty(1) else 200, highlight=False, markup=False).print(table)
+    print(*listing(records), sep="\n")
     return 0
 
 
@@ -121,7 +97,8 @@ def page(state: State, _words: list[str], arguments: Namespace) -> int:
     target: Path = Path.cwd() / (arguments.output or state.folder / "state.html")
     beside = target.parent.resolve() == state.folder.resolve()
     title = f"Chain of evidence of {state.folder.resolve().parent.name}"
-    document = made(state.records(), title, files=beside)
+    checked_out = None if arguments.state else _checked_out(arguments)
+    document = state_page.page(state.records(), title, files=beside, checked_out=checked_out)
     if beside:
         file.folder(state.path)
     else:
@@ -129,6 +106,18 @@ def page(state: State, _words: list[str], arguments: Namespace) -> int:
     files.write(target, document.encode(errors="replace"), mode=0o644)
     print(target)
     return 0
+
+
+def _checked_out(arguments: Namespace) -> dict[str, str] | None:
+    """Chart → its content as it is checked out; None, and a warning, where that cannot be told.
+
+    Records of an agent are looked at where there is no checkout at all, or one that is being repaired.
+    """
+    try:
+        return opened(load(arguments.config)).contents()
+    except PipelineError as error:
+        boundary.log.warning("the page cannot tell what is checked out: %s", error)
+        return None
 
 
 def get(state: State, words: list[str], arguments: Namespace) -> int:

@@ -1,15 +1,17 @@
-"""Records arranged for people: what was tried and how often, and the chain of evidence of each chart's content.
+"""Records arranged for people: what was tried and how often, and the chain of evidence of each
+chart's content.
 
-Pure functions over records. How a chain looks stands in `page` and `graph`.
+Pure functions over records. Their order is the order of the records, never of a clock. How a chain
+looks is decided in `state_page` and `state_text`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from pipeline_steps.reporting.rendering import duration
 from pipeline_steps.state import union
 from pipeline_steps.state.record import VERDICTS, Record
 
@@ -17,10 +19,11 @@ from pipeline_steps.state.record import VERDICTS, Record
 LINKS = ("build_image", "snapshot", "integration_test", "tag_release", "promote")
 
 
-class Tried(NamedTuple):
-    """The work of one key. record: what stands of it, else its last try. earlier: its other records, oldest first.
+class Work(NamedTuple):
+    """All records of one key. record: the verdict that nothing supersedes, else the last try.
 
-    attempts: how often it was tried in all. contradictory: passed beside failed, neither superseding the other.
+    attempts: how often it was tried in all. earlier: its other records, oldest first.
+    contradictory: passed beside failed, neither superseding the other.
     """
 
     record: Record
@@ -29,15 +32,16 @@ class Tried(NamedTuple):
     contradictory: bool
 
     @property
-    def word(self) -> str:
-        """The result in a word; an intent without outcome is "unfinished": it runs still, or was killed."""
-        if self.contradictory:
-            return "contradictory"
-        return "unfinished" if self.record.result == "started" else self.record.result
+    def outcome(self) -> str:
+        """The result in a word; an intent without outcome is "unfinished": it runs still, or was
+        killed.
+        """
+        return "contradictory" if self.contradictory else outcome(self.record)
 
 
 class Chain(NamedTuple):
-    """Everything known of one content of a chart. images, tests: those of `snapshot`, the newest one.
+    """Everything known of one content of a chart. images, tests: those of `snapshot`, the newest
+    one.
 
     gates: other steps about this content, like check.
     """
@@ -45,25 +49,35 @@ class Chain(NamedTuple):
     chart: str
     content: str
     revision: str
-    images: tuple[Tried, ...]
-    snapshot: Tried | None
-    tests: tuple[Tried, ...]
-    tag: Tried | None
-    production: Tried | None
-    gates: tuple[Tried, ...]
+    images: tuple[Work, ...]
+    snapshot: Work | None
+    tests: tuple[Work, ...]
+    tag: Work | None
+    production: Work | None
+    gates: tuple[Work, ...]
 
     @property
-    def word(self) -> str:
+    def works(self) -> tuple[Work, ...]:
+        """All of it, the gates first, then link by link."""
+        links = (*self.images, self.snapshot, *self.tests, self.tag, self.production)
+        return (*self.gates, *(work for work in links if work))
+
+    @property
+    def status(self) -> str:
         """How far this content came: released, tested, failed or incomplete."""
-        ends = [one for one in (*self.images, self.snapshot, *self.tests, self.tag, self.production) if one]
-        if any(one.word in ("failed", "refused", "contradictory") for one in (*ends, *self.gates)):
+        if any(work.outcome in ("failed", "refused", "contradictory") for work in self.works):
             return "failed"
-        if self.production and self.production.word == "passed":
+        if self.production and self.production.outcome == "passed":
             return "released"
-        return "tested" if self.tests and all(one.word == "passed" for one in self.tests) else "incomplete"
+        return "tested" if self.tests and all(test.outcome == "passed" for test in self.tests) else "incomplete"
 
 
-def tried(records: Iterable[Record]) -> list[Tried]:
+def outcome(record: Record) -> str:
+    """The result of one record in a word for people."""
+    return "unfinished" if record.result == "started" else record.result
+
+
+def works(records: Iterable[Record]) -> list[Work]:
     """The records by key, in the order in which the keys were first seen.
 
     Records of keys that another key's record supersedes are among its earlier ones.
@@ -79,12 +93,12 @@ def tried(records: Iterable[Record]) -> list[Tried]:
             if former != record.key and former in by_key and record.key in by_key:
                 by_key[record.key] = by_key.pop(former) + by_key[record.key]
                 keys.update({moved.id: record.key for moved in by_key[record.key]})
-    gone = union.superseded(known)
-    return [_one(of_key, gone) for of_key in by_key.values()]
+    superseded = union.superseded(known)
+    return [_work(of_key, superseded) for of_key in by_key.values()]
 
 
-def _one(of_key: Sequence[Record], gone: set[str]) -> Tried:
-    verdicts = [record for record in of_key if record.result in VERDICTS and record.id not in gone]
+def _work(of_key: Sequence[Record], superseded: set[str]) -> Work:
+    verdicts = [record for record in of_key if record.result in VERDICTS and record.id not in superseded]
     ended = [record for record in of_key if record.result != "started"]
     shown = verdicts[-1] if verdicts else ended[-1] if ended else of_key[-1]
     answered = {identity for record in of_key for identity in record.uses}
@@ -93,44 +107,57 @@ def _one(of_key: Sequence[Record], gone: set[str]) -> Tried:
         for record in of_key
         if record.id != shown.id and not (record.result == "started" and record.id in answered)
     )
-    return Tried(shown, union.attempts(of_key), earlier, len({record.result for record in verdicts}) > 1)
+    return Work(shown, union.attempts(of_key), earlier, len({record.result for record in verdicts}) > 1)
 
 
-def chains(records: Iterable[Record]) -> list[Chain]:
-    """One chain for each content of each chart; charts by name, their newest content first."""
-    everything = tried(records)
-    newest: dict[tuple[str, str], list[Tried]] = {}
-    for one in everything:
-        record = one.record
+def chains(every: Sequence[Work], checked_out: Mapping[str, str] | None = None) -> dict[str, list[Chain]]:
+    """Chart → one chain for each of its contents; charts by name.
+
+    The content that is checked out comes first (checked_out: chart → content), then the others, the
+    one with the newest record first.
+    """
+    by_content: dict[tuple[str, str], list[Work]] = {}
+    for work in every:
+        record = work.record
         if record.content and record.step != "build_image":
-            found = newest.pop((record.subject, record.content), [])
-            newest[record.subject, record.content] = [*found, one]
-    made = [_chain(chart, content, found, everything) for (chart, content), found in reversed(newest.items())]
-    return sorted(made, key=lambda chain: chain.chart)
+            earlier = by_content.pop((record.subject, record.content), [])
+            by_content[record.subject, record.content] = [*earlier, work]
+    of_charts: dict[str, list[Chain]] = {}
+    for (chart, content), about in reversed(by_content.items()):
+        of_charts.setdefault(chart, []).append(_chain(chart, content, about, every))
+    for chart, of_chart in of_charts.items():
+        current = (checked_out or {}).get(chart)
+        of_chart.sort(key=lambda chain: chain.content != current)
+    return dict(sorted(of_charts.items()))
 
 
-def _chain(chart: str, content: str, found: Sequence[Tried], everything: Sequence[Tried]) -> Chain:
-    def last(step: str) -> Tried | None:
-        return next((one for one in reversed(found) if one.record.step == step), None)
+def _chain(chart: str, content: str, about: Sequence[Work], every: Sequence[Work]) -> Chain:
+    def last(step: str) -> Work | None:
+        return next((work for work in reversed(about) if work.record.step == step), None)
 
     snapshot = last("snapshot")
     used = set(snapshot.record.uses) if snapshot else set()
-    tests = [one for one in found if one.record.step == "integration_test"]
+    tests = [work for work in about if work.record.step == "integration_test"]
     return Chain(
         chart=chart,
         content=content,
-        revision=next((one.record.revision or "" for one in reversed(found) if one.record.revision), ""),
-        images=tuple(one for one in everything if one.record.step == "build_image" and _ids(one) & used),
+        revision=next((work.record.revision or "" for work in reversed(about) if work.record.revision), ""),
+        images=tuple(work for work in every if work.record.step == "build_image" and _ids(work) & used),
         snapshot=snapshot,
-        tests=tuple(one for one in tests if not snapshot or one.record.inputs == snapshot.record.inputs),
+        tests=tuple(test for test in tests if not snapshot or test.record.inputs == snapshot.record.inputs),
         tag=last("tag_release"),
         production=last("promote"),
-        gates=tuple(one for one in found if one.record.step not in LINKS),
+        gates=tuple(work for work in about if work.record.step not in LINKS),
     )
 
 
-def _ids(one: Tried) -> set[str]:
-    return {one.record.id, *(record.id for record in one.earlier)}
+def _ids(work: Work) -> set[str]:
+    return {work.record.id, *(record.id for record in work.earlier)}
+
+
+def values_of(test: Record) -> str:
+    """The values file that a test installed with, or why there is no test, as people are told."""
+    return str(test.parameters.get("values") or test.parameters.get("none") or "the chart's own")
 
 
 def seconds(record: Record) -> float | None:
@@ -145,29 +172,5 @@ def seconds(record: Record) -> float | None:
 
 def lasted(record: Record) -> str:
     """How long a try took, for people: "1.4 s", "3 min 20 s", "" when it has no end."""
-    found = seconds(record)
-    return "" if found is None else duration(found)
-
-
-def duration(time: float) -> str:
-    """Seconds for people.
-
-    >>> duration(1.44), duration(200)
-    ('1.4 s', '3 min 20 s')
-    """
-    return f"{time:.1f} s" if time < 100 else f"{int(time // 60)} min {int(time % 60):02d} s"
-
-
-def short(value: str) -> str:
-    """A digest or a reference as people recognize it: the last part of the name, 12 digits of the digest.
-
-    >>> short("oci://r.example.com/charts/hello:1.0.0@sha256:" + "a" * 64)
-    'hello:1.0.0 @aaaaaaaaaaaa'
-    >>> short("sha256:" + "b" * 64), short("hello-1.0.0@" + "c" * 40)
-    ('bbbbbbbbbbbb', 'hello-1.0.0 @cccccccccccc')
-    """
-    name, _, digest = value.rpartition("@")
-    digits = digest.rpartition(":")[2]
-    if not re.fullmatch(r"(\w+:)?[0-9a-f]{40,}", digest):
-        return value
-    return f"{name.rpartition('/')[2]} @{digits[:12]}" if name else digits[:12]
+    time = seconds(record)
+    return "" if time is None else duration(time)

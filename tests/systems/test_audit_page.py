@@ -9,31 +9,36 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from pipeline_steps.audits.production import Line, Passed, written
+from pipeline_steps.audits.production_report import FORMS, PassedTest, PublishedVersion
 from tests.support.browser import DESK, PHONE, Opened, chromium
 from tests.support.records import HOSTILE, digest
 
+REPOSITORIES = "oci://registry.example.com/charts", "https://charts.example.com"
 
-def lines() -> list[Line]:
-    """A chart with a recorded, a changed and an unrecorded version, and one whose name wants to be markup."""
-    tests = (Passed("ci/default-values.yaml", "k131", 1), Passed("ci/tls-values.yaml", "k134", 3))
-    images = {"web": f"registry.example.com/production/web:1.4.1@{digest('web')}"}
-    bases = {"docker.io/library/busybox:1": digest("base")}
-    recorded = (
-        digest("content"),
-        digest("r")[7:47],
-        "2026-11-20T10:07:03.400Z",
-        ("ada", "grace"),
-        tests,
-        images,
-        bases,
-    )
-    nothing: Any = ("", "", "", (), (), {}, {})
+
+def versions() -> list[PublishedVersion]:
+    """A chart with a recorded, a changed and an unrecorded version, the first in two repositories.
+
+    And one whose name wants to be markup.
+    """
+    recorded: dict[str, Any] = {
+        "proof": "recorded",
+        "record": digest("promote"),
+        "content": digest("content"),
+        "revision": digest("r")[7:47],
+        "released": "2026-11-20T10:07:03.400Z",
+        "approvers": ("ada", "grace"),
+        "tests": (PassedTest("ci/default-values.yaml", "k131", 1), PassedTest("ci/tls-values.yaml", "k134", 3)),
+        "images": {"web": f"registry.example.com/production/web:1.4.1@{digest('web')}"},
+        "bases": {"docker.io/library/busybox:1": digest("base")},
+    }
+    one, other = REPOSITORIES
     return [
-        Line("hello", "1.4.1", f"oci://r.example.com/charts/hello:1.4.1@{digest('x')}", "recorded", *recorded),
-        Line("hello", "1.4.0", "", "changed", *nothing),
-        Line("hello", "1.3.0", "", "no record", *nothing),
-        Line(HOSTILE, "1.0.0", "", "recorded", *recorded),
+        PublishedVersion("hello", "1.4.1", one, f"oci://r.example.com/charts/hello:1.4.1@{digest('x')}", **recorded),
+        PublishedVersion("hello", "1.4.1", other, "", "no record"),
+        PublishedVersion("hello", "1.4.0", one, "", "changed", record=digest("other")),
+        PublishedVersion("hello", "1.3.0", one, "", "no record"),
+        PublishedVersion(HOSTILE, "1.0.0", one, "", **recorded),
     ]
 
 
@@ -46,7 +51,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audit") / "production.html"
-    path.write_text(written(lines(), "html", about="In production: oci://registry.example.com/charts"))
+    path.write_text(FORMS["html"](versions(), "In production: oci://registry.example.com/charts"))
     return path
 
 
@@ -56,7 +61,7 @@ def test_it_shows_versions_approvers_tests_and_images_and_loads_nothing(browser:
     for words in ("1.4.1", "recorded", "2026-11-20", "ada, grace", "ci/tls-values.yaml on k134, 3 attempts", "web"):
         assert words in row
     assert opened.page.locator(".badge.bad").inner_text() == "changed"
-    assert "2 without a record that holds" in opened.page.locator("header").first.inner_text()
+    assert "3 without a record that holds" in opened.page.locator("header").first.inner_text()
     assert opened.complaints == []
     assert [url for url in opened.asked if not url.startswith("data:")] == [page.as_uri()]
     assert opened.page.title() == "In production: oci://registry.example.com/charts"

@@ -34,6 +34,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def templates() -> set[str]:
+    """What the pages are made with, as paths in the wheel."""
+    folder = ROOT / "pipeline_steps/reporting/templates"
+    return {path.relative_to(ROOT).as_posix() for path in folder.iterdir()}
+
+
 @pytest.fixture(scope="module")
 def modules(built: Path) -> set[str]:
     """Every module of the package as it was when it was built, as a path in the wheel."""
@@ -49,7 +55,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path, modules: set[
         licenses = [name for name in wheel.namelist() if name.endswith("LICENSE")]
     assert {name for name in names if name.endswith(".py")} == modules
     others = {name for name in names if not name.endswith(".py")}
-    assert "pipeline_steps/py.typed" in others
+    assert others == {"pipeline_steps/py.typed", *templates()}
     assert all(name.startswith("pipeline_steps/") for name in names)
     assert all(name.endswith((".json", "py.typed", ".j2", ".html", ".css")) for name in others), others
     assert "pipeline-steps = pipeline_steps.__main__:entry" in entries
@@ -60,7 +66,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path, modules: set[
 def test_the_sdist_can_be_built_from_and_read(built: Path, modules: set[str]) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", *modules} <= names
+    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", *modules, *templates()} <= names
     assert not [name for name in names if ".venv" in name or ".demo" in name or "__pycache__" in name]
 
 
@@ -105,12 +111,16 @@ def test_it_installs_into_a_fresh_environment(built: Path, tmp_path: Path) -> No
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
     )
     (Path(place.stdout.strip()) / "dependencies.pth").write_text(f"{ours}\n")
-    shown = subprocess.run([tmp_path / "venv/bin/pipeline-steps", "list"], cwd=tmp_path, capture_output=True, text=True)
+    program = tmp_path / "venv/bin/pipeline-steps"
+    shown = subprocess.run([program, "list"], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "snapshot" in shown.stdout
+    made = subprocess.run([program, "state", "html", "--state", "state.jsonl"], cwd=tmp_path, capture_output=True)
+    assert made.returncode == 0, made.stderr
+    assert "No records yet" in (tmp_path / "state.html").read_text(), "templates are found where it is installed"
 
 
-HOSTILE = ("yaml", "msgspec", "docker", "rich", "kubernetes", "urllib3", "logging", "json")
+HOSTILE = ("yaml", "msgspec", "docker", "rich", "jinja2", "kubernetes", "urllib3", "logging", "json")
 
 
 def hostile_checkout(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.__main__ import main
-from pipeline_steps.reporting import chains, graph
+from pipeline_steps.reporting import chains, state_text
 from pipeline_steps.reporting.state_page import page
 from pipeline_steps.state.state import State
 from tests.support.records import HOSTILE, Story, digest, story
@@ -32,8 +32,8 @@ def state(tmp_path: Path) -> State:
 
 
 def test_chains_say_how_far_each_content_came(state: State) -> None:
-    found = [(chain.chart, chain.content, chain.word) for chain in chains.chains(state.records())]
-    assert found == [
+    of_charts = chains.chains(chains.works(state.records()))
+    assert [(chain.chart, chain.content, chain.status) for of_chart in of_charts.values() for chain in of_chart] == [
         (HOSTILE, digest("third"), "failed"),
         ("hello", digest("second"), "released"),
         ("hello", digest("first"), "failed"),
@@ -42,22 +42,23 @@ def test_chains_say_how_far_each_content_came(state: State) -> None:
 
 
 def test_every_try_counts_and_what_was_superseded_is_earlier(state: State) -> None:
-    failed = next(chain for chain in chains.chains(state.records()) if chain.content == digest("first"))
-    tests = {str(one.record.parameters["values"]): one for one in failed.tests}
+    hello = chains.chains(chains.works(state.records()))["hello"]
+    failed = next(chain for chain in hello if chain.content == digest("first"))
+    tests = {str(test.record.parameters["values"]): test for test in failed.tests}
     tls = tests["ci/tls-values.yaml"]
-    assert (tls.word, tls.attempts, len(tls.earlier)) == ("failed", 2, 1)
+    assert (tls.outcome, tls.attempts, len(tls.earlier)) == ("failed", 2, 1)
 
 
 def test_a_contradiction_is_neither_passed_nor_hidden(tmp_path: Path) -> None:
     told = Story(State(tmp_path / ".pipeline/state.jsonl"))
     for result in ("failed", "passed"):
         told.add("check", "hello", "first", result)
-    [chain] = chains.chains(told.state.records())
-    assert chain.gates[0].word == "contradictory" and chain.word == "failed"
+    [chain] = chains.chains(chains.works(told.state.records()))["hello"]
+    assert chain.gates[0].outcome == "contradictory" and chain.status == "failed"
 
 
 def test_the_graph_shows_each_record_once_below_its_users(state: State) -> None:
-    lines = list(graph.lines(state.records()))
+    lines = list(state_text.graph(state.records()))
     [promote] = [number for number, line in enumerate(lines) if line.startswith("promote hello passed 3.4 s")]
     assert lines[promote].endswith(" hello:1.4.1 @" + digest("secondproduction")[7:19])
     assert lines[promote + 1].startswith("├─ snapshot hello passed")
@@ -67,8 +68,8 @@ def test_the_graph_shows_each_record_once_below_its_users(state: State) -> None:
     assert sum(line.endswith("(superseded)") for line in lines) == 2
     missing = Story(State(state.folder / "other/state.jsonl"))
     missing.add("snapshot", "hello", "x", uses=[digest("lost")], reason="rings a \a bell")
-    assert list(graph.lines(missing.state.records()))[1] == f"└─ {digest('lost')[7:19]} is not here"
-    assert not any("\a" in line for line in graph.lines(missing.state.records()))
+    assert list(state_text.graph(missing.state.records()))[1] == f"└─ {digest('lost')[7:19]} is not here"
+    assert not any("\a" in line for line in state_text.graph(missing.state.records()))
 
 
 class Tags(HTMLParser):
@@ -113,6 +114,36 @@ def test_html_goes_where_it_is_told_and_links_evidence_only_beside_it(
     away.unlink()
     (tmp_path / "full").write_text("")
     assert main(["state", "html", "--state", str(state.path), "--output", str(tmp_path / "full/page.html")]) == 7
+
+
+def test_what_is_checked_out_comes_before_newer_content_of_another_branch(state: State) -> None:
+    Story(state).chain("hello", "branch")
+    contents = {"hello": digest("second"), "worker": digest("edited")}
+    works = chains.works(state.records())
+    first = chains.chains(works)["hello"][0]
+    assert first.content == digest("branch"), "the newest record"
+    found = [chain.content for chain in chains.chains(works, contents)["hello"]]
+    assert found == [digest("second"), digest("branch"), digest("first")]
+    document = page(state.records(), "shop", checked_out=contents)
+    assert document.count("as checked out") == 1
+    assert document.count("nothing is recorded of what is checked out; content with the newest record first") == 1
+    assert document.count("not a chart of this checkout") == 1, "the hostile one"
+    assert "checked out" not in page(state.records(), "shop")
+
+
+def test_show_keeps_outputs_and_reasons_whole_at_any_width(
+    state: State, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Story(state).add("scan", "hello", "second", "failed", reason="rings a \a bell\n\u202eacross lines")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["state", "show", "--state", str(state.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    chart = f"    chart: oci://registry.example.com/charts/hello:1.4.1@{digest('secondproduction')}"
+    [promote] = [number for number, line in enumerate(lines) if line.startswith("promote ")]
+    assert lines[promote + 1 : promote + 3] == [chart, f"    tar: {digest('psecond')}"]
+    assert lines[-2:] == ["    rings a � bell", "    �across lines"]
+    tries = [line for line in lines if line.startswith("integration_test") and line.endswith("  2 attempts")]
+    assert len(tries) == 4
 
 
 def test_an_empty_state_makes_a_page_too(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import gzip
 import http.server
+import io
 import json
 import re
 import threading
@@ -13,10 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline_steps.audit import audit
-from pipeline_steps.audits import indexed, inspection, production
+from pipeline_steps.audits import indexed, inspection
+from pipeline_steps.audits.production import report_text
 from pipeline_steps.charts import archive
 from pipeline_steps.config.language import Config, Release
 from pipeline_steps.oci.manifest import OCI_MANIFEST
@@ -616,6 +620,37 @@ def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path, audited: Audi
         audited.kinds(folder.url)
 
 
+def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_path: Path) -> None:
+    one, other = Folder(tmp_path / "one"), Folder(tmp_path / "other")
+    published = open_repository(one.url, {}).publish(packed())
+    open_repository(one.url, {}).publish(NEXT)
+    open_repository(other.url, {}).publish(OTHER)
+    audited = Audited(tmp_path)
+    outputs = {"chart": published.reference, "tar": published.tar_digest}
+    elsewhere = {"chart": f"{other.url}/hello-1.0.0.tgz@sha256:{'0' * 64}", "tar": f"sha256:{'1' * 64}"}
+    story = Story(audited.state)
+    released = story.add("promote", "hello", "a", parameters={"version": "1.0.0"}, outputs=outputs)
+    replaced = story.add("promote", "hello", "b", parameters={"version": "1.0.0"}, outputs=elsewhere)
+    production = {"charts": [one.url, other.url]}
+    config = msgspec.convert({"channels": {"production": production}, "root": tmp_path, "charts": ()}, Config)
+
+    def report(form: str) -> str:
+        (record,) = audit(config=config, state=audited.state, report=form)
+        return report_text(record, audited.state)
+
+    lines = json.loads(report("json"))
+    assert [(line["version"], line["repository"], line["proof"], line["record"]) for line in lines] == [
+        ("1.1.0", one.url, "no record", ""),
+        ("1.0.0", one.url, "recorded", released.id),
+        ("1.0.0", other.url, "changed", replaced.id),
+    ]
+    head, *rows = report("table").splitlines()
+    assert head.split()[:3] == ["chart", "version", "repository"]
+    assert [row.split()[2] for row in rows] == [one.url, one.url, other.url]
+    assert [row["repository"] for row in csv.DictReader(io.StringIO(report("csv")))] == [one.url, one.url, other.url]
+    assert report("html").count(f'<td data-name="repository">{other.url}</td>') == 1
+
+
 # -- what uses an image -----------------------------------------------------------------------------------------
 
 
@@ -649,7 +684,7 @@ def test_what_is_built_on_a_base_image_is_told(tmp_path: Path) -> None:
         (record,) = audit(config=audited.config, state=audited.state, url=folder.url, uses=asked)
         assert record.parameters["versions"] == versions
     (record,) = audit(config=audited.config, state=audited.state, url=folder.url, report="json")
-    [hello, other] = json.loads(production.shown(record, audited.state))
+    [hello, other] = json.loads(report_text(record, audited.state))
     assert (other["chart"], other["proof"], hello["proof"]) == ("other", "no record", "recorded")
     assert hello["tests"] == [{"values": "ci/a-values.yaml", "cluster": "k131", "attempts": 2}]
     assert hello["bases"] == {"docker.io/library/busybox:1": base}

@@ -1,0 +1,151 @@
+"""How a report on production is written: as a table, as CSV, as JSON, as a page."""
+
+from __future__ import annotations
+
+import csv as comma_separated
+import io
+import json as javascript
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from pipeline_steps.reporting.rendering import printable, render, short
+from pipeline_steps.toolbox.redact import redact
+
+_COLUMNS = (
+    "chart",
+    "version",
+    "repository",
+    "proof",
+    "content",
+    "revision",
+    "approvers",
+    "tests",
+    "images",
+)
+#: A cell that begins so is a formula to spreadsheets.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class PassedTest(NamedTuple):
+    """A passed scenario. attempts: how often it was tried with the same content, images and
+    cluster.
+    """
+
+    values: str
+    cluster: str
+    attempts: int
+
+
+class PublishedVersion(NamedTuple):
+    """A version in production. proof: recorded, changed (something else was recorded) or no record.
+
+    reference: repository, version and digest as the repository says them now. record: the id of the
+    record that decides: of promote or snapshot, with this digest; of the newest with another digest
+    when it was changed. images: name → reference with digest; bases: what those were built on, name
+    → digest.
+    """
+
+    chart: str
+    version: str
+    repository: str
+    reference: str
+    proof: Literal["recorded", "changed", "no record"]
+    record: str = ""
+    content: str = ""
+    revision: str = ""
+    released: str = ""
+    approvers: tuple[str, ...] = ()
+    tests: tuple[PassedTest, ...] = ()
+    images: Mapping[str, str] = {}
+    bases: Mapping[str, str] = {}
+
+
+def table(versions: Sequence[PublishedVersion], _title: str) -> str:
+    """One line a version, digests short, in columns."""
+    if not versions:
+        return "none\n"
+    rows = [_COLUMNS, *(_cells(version, whole=False) for version in versions)]
+    if not _several(versions):  # a terminal has no room for a column that says the same in every line
+        place = _COLUMNS.index("repository")
+        rows = [(*row[:place], *row[place + 1 :]) for row in rows]
+    plain = [[printable(cell, lines=False) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in plain)
+    return "\n".join(padded) + "\n"
+
+
+def csv(versions: Sequence[PublishedVersion], _title: str) -> str:
+    """One row a version, whole digests; of several approvers, tests and images each on a line in
+    its cell.
+    """
+    stream = io.StringIO()
+    writer = comma_separated.writer(stream, lineterminator="\n")
+    writer.writerow((*_COLUMNS, "released", "reference", "record"))
+    for version in versions:
+        cells = (*_cells(version, whole=True), version.released, version.reference, version.record)
+        writer.writerow([_without_formula(cell) for cell in cells])
+    return stream.getvalue()
+
+
+def json(versions: Sequence[PublishedVersion], _title: str) -> str:
+    """A list of objects with the fields of PublishedVersion."""
+    objects = [{**version._asdict(), "tests": [test._asdict() for test in version.tests]} for version in versions]
+    return redact(javascript.dumps(objects, indent=2, ensure_ascii=False)) + "\n"
+
+
+def html(versions: Sequence[PublishedVersion], title: str) -> str:
+    """One page that loads nothing: a section for each chart, a row for each of its versions."""
+    charts: dict[str, list[PublishedVersion]] = {}
+    for version in versions:
+        charts.setdefault(version.chart, []).append(version)
+    return render(
+        "production.html",
+        title=title,
+        number=len(versions),
+        unproven=sum(version.proof != "recorded" for version in versions),
+        several=_several(versions),
+        charts=charts,
+    )
+
+
+#: What `audit --report` can be asked for. Each takes the versions and the title.
+FORMS: dict[str, Callable[[Sequence[PublishedVersion], str], str]] = {
+    "table": table,
+    "csv": csv,
+    "json": json,
+    "html": html,
+}
+
+
+def _several(versions: Sequence[PublishedVersion]) -> bool:
+    return len({version.repository for version in versions}) > 1
+
+
+def _cells(version: PublishedVersion, *, whole: bool) -> tuple[str, ...]:
+    """A cell for each of _COLUMNS.
+
+    whole: digests as they are, and a line for each of several approvers, tests and images.
+    """
+    joint = "\n" if whole else ", "
+    digest = str if whole else short
+    tests = (
+        f"{test.values} on {test.cluster or 'no cluster'}, {test.attempts} attempt{'s' * (test.attempts != 1)}"
+        for test in version.tests
+    )
+    images = (f"{name} {digest(reference)}" for name, reference in sorted(version.images.items()))
+    return (
+        version.chart,
+        version.version,
+        version.repository,
+        version.proof,
+        digest(version.content),
+        version.revision if whole else version.revision[:12],
+        joint.join(version.approvers),
+        joint.join(tests) if whole else "; ".join(tests),
+        joint.join(images),
+    )
+
+
+def _without_formula(text: str) -> str:
+    text = redact(text)
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,0 +1,118 @@
+"""How pages and texts for people are made: the templates beside this file, and values in their
+short forms.
+
+Texts of records and of programs are hostile. Templates escape every value, a name that a template
+uses and nobody gave is an error, and each value loses its secrets and its control characters first
+(`printable`).
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from pipeline_steps.toolbox.redact import redact
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+#: Results, verdicts and states of a chain → the colour and mark they are shown with; all others are
+#: "odd".
+KINDS = {
+    **dict.fromkeys(("passed", "released", "tested", "positive", "recorded"), "good"),
+    **dict.fromkeys(("failed", "refused", "contradictory", "negative", "changed"), "bad"),
+}
+#: What no page shows as it is: control characters but tab and line ends, what turns the direction
+#: of the text around it, and halves of surrogate pairs, which are no text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def render(template: str, **values: object) -> str:
+    """The page that a file of `templates/` makes of these values. They are shown, never run."""
+    return environment().get_template(template).render(values)
+
+
+@functools.cache
+def environment() -> Environment:
+    """The one environment of all pages."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters.update(kind=kind, short=short, utc=utc, sha256=_sha256)
+    return pages
+
+
+def _finalize(value: object) -> object:
+    """What an expression of a template gives, before it is escaped; markup of macros is made of
+    such values.
+    """
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def printable(text: str, *, lines: bool = True) -> str:
+    r"""`text` without secrets, and with "�" for what would not stay in its place on a page or obey
+    a terminal.
+
+    lines: keep tabs and the ends of lines.
+
+    >>> printable("a\x1b[1m\u202eb\nc"), printable("a\nb", lines=False)
+    ('a�[1m�b\nc', 'a�b')
+    """
+    text = _CONTROL.sub("�", redact(text))
+    return text if lines else re.sub(r"[\t\r\n]", "�", text)
+
+
+def kind(word: str) -> str:
+    """good, bad or odd: how a result is coloured and marked."""
+    return KINDS.get(word, "odd")
+
+
+def _sha256(text: str) -> str:
+    """The source of a Content-Security-Policy that allows the inline script or style `text` and no
+    other.
+    """
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def utc(time: str) -> str:
+    """A time of a record for people, to the second.
+
+    >>> utc("2026-11-20T10:03:03.400Z"), utc("soon")
+    ('2026-11-20 10:03:03 UTC', 'soon')
+    """
+    return re.sub(r"T(\d\d:\d\d:\d\d)(\.\d+)?Z$", r" \1 UTC", time)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(1.44), duration(200)
+    ('1.4 s', '3 min 20 s')
+    """
+    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def short(value: str) -> str:
+    """A digest or a reference as people recognize it: the last part of the name, 12 digits of the
+    digest.
+
+    >>> short("oci://r.example.com/charts/hello:1.0.0@sha256:" + "a" * 64)
+    'hello:1.0.0 @aaaaaaaaaaaa'
+    >>> short("sha256:" + "b" * 64), short("hello-1.0.0@" + "c" * 40)
+    ('bbbbbbbbbbbb', 'hello-1.0.0 @cccccccccccc')
+    """
+    name, _, digest = value.rpartition("@")
+    digits = digest.rpartition(":")[2]
+    if not re.fullmatch(r"(\w+:)?[0-9a-f]{40,}", digest):
+        return value
+    return f"{name.rpartition('/')[2]} @{digits[:12]}" if name else digits[:12]

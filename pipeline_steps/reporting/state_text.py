@@ -1,0 +1,117 @@
+"""Records as plain text: what was done, one after the other, and a tree of who used whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipeline_steps.reporting.chains import lasted
+from pipeline_steps.reporting.rendering import printable, short, utc
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.union import attempts, superseded
+
+_HEAD = ("step", "subject", "result", "id", "finished")
+
+
+def listing(records: Iterable[Record]) -> Iterator[str]:
+    """Every record that nothing supersedes, a line each, and below it its outputs, or why it did
+    not pass.
+
+    Long values are not cut or broken, whatever the width of the terminal: they are there to be
+    copied.
+    """
+    known = list(records)
+    replaced, answered = superseded(known), _answered(known)
+    shown = [record for record in known if record.id not in replaced and record.id not in answered]
+    tries: dict[str, list[Record]] = {}
+    for record in known:
+        tries.setdefault(record.key, []).append(record)
+    rows = [_HEAD, *map(_cells, shown)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    heads = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    yield heads[0]
+    for record, head in zip(shown, heads[1:], strict=True):
+        tried = attempts(tries[record.key])
+        yield f"{head}  {tried} attempts" if tried > 1 else head
+        told = record.reason or "\n".join(f"{name}: {value}" for name, value in record.outputs.items())
+        yield from (f"    {printable(line, lines=False)}" for line in told.splitlines())
+
+
+def _cells(record: Record) -> tuple[str, ...]:
+    cells = (
+        record.step,
+        record.subject,
+        record.result,
+        record.id[7:19],
+        utc(record.finished or ""),
+    )
+    return tuple(printable(cell, lines=False) for cell in cells)
+
+
+def graph(records: Iterable[Record]) -> Iterator[str]:
+    """One line a record, newest first; what a record uses is below it, shown in full only the first
+    time.
+
+    Intents that have an outcome are left out. Records that were superseded are marked.
+    """
+    known = list(records)
+    answered = _answered(known)
+    uses = {
+        record.id: [identity for identity in record.uses if identity not in answered]
+        for record in known
+        if record.id not in answered
+    }
+    by_id, replaced = {record.id: record for record in known}, superseded(known)
+    used = {identity for identities in uses.values() for identity in identities}
+    seen: set[str] = set()
+    for record in reversed(known):
+        if record.id in uses and record.id not in used:
+            yield from _tree(record.id, "", "", uses, by_id, replaced, seen)
+
+
+def _answered(records: Sequence[Record]) -> set[str]:
+    """The ids of intents that have an outcome."""
+    intents = {record.id for record in records if record.result == "started"}
+    return {used for record in records if record.result != "started" for used in record.uses} & intents
+
+
+def _tree(
+    identity: str,
+    first: str,
+    below: str,
+    uses: dict[str, list[str]],
+    by_id: dict[str, Record],
+    replaced: set[str],
+    seen: set[str],
+) -> Iterator[str]:
+    record = by_id.get(identity)
+    if record is None:
+        yield printable(f"{first}{identity[7:19]} is not here", lines=False)
+        return
+    again = identity in seen
+    yield f"{first}{_line(record, superseded=identity in replaced)}{' (above)' if again and uses[identity] else ''}"
+    if again:
+        return
+    seen.add(identity)
+    children = uses[identity]
+    for number, child in enumerate(children, 1):
+        last = number == len(children)
+        branch, rest = ("└─ ", "   ") if last else ("├─ ", "│  ")
+        yield from _tree(child, f"{below}{branch}", f"{below}{rest}", uses, by_id, replaced, seen)
+
+
+def _line(record: Record, *, superseded: bool) -> str:
+    parameters = (record.parameters.get(name) for name in ("scenario", "values", "cluster"))
+    details = [value for value in parameters if isinstance(value, str)]
+    output = next((record.outputs[name] for name in ("chart", "image", "tag") if name in record.outputs), "")
+    told = (record.reason or "").partition("\n")[0] or short(output)
+    parts = [
+        record.step,
+        record.subject,
+        *details,
+        record.result,
+        lasted(record),
+        record.id[7:19],
+        told,
+    ]
+    line = " ".join(part for part in parts if part) + (" (superseded)" if superseded else "")
+    return printable(line, lines=False)
