@@ -17,7 +17,6 @@ have behind a commit (--revision) or an image or chart (--digest).
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
