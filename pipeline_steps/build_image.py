@@ -16,19 +16,17 @@ import logging
 import os
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building import recipe
+from pipeline_steps.building import recipe as recipes
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.images.builder import Built
-from pipeline_steps.images.builders import builder
-from pipeline_steps.images.existing import resolve
+from pipeline_steps.images.builders import builder as builder_here
+from pipeline_steps.images.existing import digest_at, resolve, tag_built_image
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import Conflict, MachineError
 from pipeline_steps.workspace.checkout import Checkout, opened
 
 STEP = Step(
@@ -55,118 +53,111 @@ def build_image(
     pull: bool = False,
     timeout: float | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Make sure that `image` is in the snapshot channel, and record its digest; the former record when that holds.
+    """Make sure that `image` is in the snapshot channel, and record its digest; the earlier record when that holds.
 
     pull: resolve base images and `existing` again. timeout: seconds for the build. Returns () when only planned.
     Raises ChartFailed (the build), MachineError (engine), AccessRefused, Unreachable, ConfigurationError.
     """
     checkout = opened(config)
     if checkout.image_entry(image).context is None:
-        return _existing(image, checkout, state, plan=plan, again=again, pull=pull)
-    it = recipe.read(checkout, image)
-    former = state.find(step="build_image", subject=image, content=it.content)
-    bases = (None if pull else recipe.former_bases(it, former)) or _resolved(it, config)
-    image_key = it.key(bases)
-    target = recipe.target(config, image, image_key)
+        return _resolve_existing(image, checkout, state, plan=plan, again=again, pull=pull)
+    recipe = recipes.read(checkout, image)
+    earlier = state.find(step="build_image", subject=image, content=recipe.content)
+    bases = (None if pull else recipes.former_bases(recipe, earlier)) or _resolve_bases(recipe, config)
+    image_key = recipe.key(bases)
+    target = recipes.target(config, image, image_key)
     registry = connect(target, config.hosts)
-    key = make_key("build_image", recipe.FORMAT, parameters={"image": image_key}, content=it.content, consumed=bases)
+    key = make_key(
+        "build_image", recipes.FORMAT, parameters={"image": image_key}, content=recipe.content, consumed=bases
+    )
     verdict = state.verdict(key)
-    if verdict and verdict.passed and not again and _stands(registry, target, verdict.outputs["image"]):
+    if verdict and verdict.passed and not again and _is_tagged(registry, target, verdict.outputs["image"]):
         return verdict
-    there = registry.head(target.path, target.name)
-    if there and detect(os.environ).tag and not any(there.digest in record.outputs["image"] for record in former):
+    present = digest_at(registry, target)
+    if present and detect(os.environ).tag and not any(present in record.outputs["image"] for record in earlier):
         # No record that a release believes names this image, and whoever may write the channel may have put it there.
         log.info("%s: is an image without a record that counts here; building one for this release", target)
-        target, there = target._replace(tag=f"{target.tag}-{os.urandom(4).hex()}"), None
-    builds = builder(os.environ)
-    builds.check(it.dockerfile, it.entry.platforms, it.entry.secrets)
+        target, present = target._replace(tag=f"{target.tag}-{os.urandom(4).hex()}"), None
+    builder = builder_here(os.environ)
+    builder.check(recipe.dockerfile, recipe.entry.platforms, recipe.entry.secrets)
     if plan:
-        log.info("%s: would %s", image, f"take {there.digest} at {target}" if there else f"build and push {target}")
+        log.info("%s: would %s", image, f"take {present} at {target}" if present else f"build and push {target}")
         return ()
-    parameters = {"builder": it.kind, "key": image_key, "source_ignored": list(it.context.source_ignored)}
     with attempt(
-        state, step="build_image", subject=image, key=key, content=it.content, revision=checkout.revision,
-        parameters=parameters, inputs=bases, supersedes=[record.id for record in former],
-    ) as trial:  # fmt: skip
-        if there and not again:
+        state,
+        step="build_image",
+        subject=image,
+        key=key,
+        content=recipe.content,
+        revision=checkout.revision,
+        parameters={
+            "builder": recipe.kind,
+            "key": image_key,
+            "source_ignored": list(recipe.context.source_ignored),
+        },
+        inputs=bases,
+        supersedes=[record.id for record in earlier],
+    ) as trial:
+        if present and not again:
             trial.parameters["taken"] = True
-            return trial.passed({"image": _output(target, there.digest)})
-        request = it.request(target, bases, config, timeout)
+            return trial.passed({"image": str(target._replace(digest=present))})
+        request = recipe.request(target, bases, config, timeout)
         trial.begin({"image": str(target)})
-        built = builds.build(request._replace(already=lambda: _digest(registry, target), fresh=again))
+        built = builder.build(request._replace(already=lambda: digest_at(registry, target), fresh=again))
         trial.tools.update(built.tools)
-        digest = _named(registry, target, built)
+        digest = tag_built_image(registry, target, built)
         trial.parameters.update(taken=digest != built.digest, reproducible=built.reproducible)
-        return trial.passed({"image": _output(target, digest)})
+        return trial.passed({"image": str(target._replace(digest=digest))})
 
 
-def _existing(
+def _resolve_existing(
     image: str, checkout: Checkout, state: State, *, plan: bool, again: bool, pull: bool
 ) -> Record | tuple[Record, ...]:
     """Resolve an image that is built elsewhere to its digest, once for each way it is written."""
     config, content = checkout.config, checkout.image_content(image)
-    reference = recipe.existing_reference(checkout, image)
+    reference = recipes.existing_reference(checkout, image)
     parameters = {"builder": "existing", "reference": str(reference)}
-    former = [
+    earlier = [
         record
         for record in state.find(step="build_image", subject=image, content=content)
         if record.parameters.get("reference") == str(reference)
     ]
-    if former and not (again or pull):
-        known = Reference.parse(former[-1].outputs["image"])
-        if connect(known, config.hosts).head(known.path, str(known.digest)):
-            return former[-1]
-        log.warning("%s: %s is not there any more, resolving %s again", image, known, reference)
-    found = resolve(reference, config.hosts, where=config.where(f"images.{image}"))
+    if earlier and not (again or pull):
+        recorded = Reference.parse(earlier[-1].outputs["image"])
+        if connect(recorded, config.hosts).head(recorded.path, str(recorded.digest)):
+            return earlier[-1]
+        log.warning("%s: %s is not there any more, resolving %s again", image, recorded, reference)
+    resolved = resolve(reference, config.hosts, where=config.where(f"images.{image}"))
     if plan:
-        log.info("%s: is %s, built elsewhere", image, found)
+        log.info("%s: is %s, built elsewhere", image, resolved)
         return ()
-    key = make_key("build_image", recipe.FORMAT, parameters=parameters, content=content, consumed={"image": found.name})
+    consumed = {"image": resolved.name}
     with attempt(
-        state, step="build_image", subject=image, key=key, content=content, revision=checkout.revision,
-        parameters=parameters, inputs={str(reference): found.name}, supersedes=[record.id for record in former],
-    ) as trial:  # fmt: skip
-        return trial.passed({"image": str(found)})
+        state,
+        step="build_image",
+        subject=image,
+        key=make_key("build_image", recipes.FORMAT, parameters=parameters, content=content, consumed=consumed),
+        content=content,
+        revision=checkout.revision,
+        parameters=parameters,
+        inputs={str(reference): resolved.name},
+        supersedes=[record.id for record in earlier],
+    ) as trial:
+        return trial.passed({"image": str(resolved)})
 
 
-def _resolved(it: recipe.Recipe, config: Config) -> dict[str, str]:
-    """The digests that the base images' names stand for now."""
-    where = it.dockerfile.name
-    return {str(base): resolve(base, config.hosts, where=where).name for base in it.needs()}
+def _resolve_bases(recipe: recipes.Recipe, config: Config) -> dict[str, str]:
+    """The digests that the names of the base images have now."""
+    where = recipe.dockerfile.name
+    return {str(base): resolve(base, config.hosts, where=where).name for base in recipe.needs()}
 
 
-def _named(registry: Registry, target: Reference, built: Built) -> str:
-    """The digest that the target's tag names in the end: an image that was there first is taken."""
-    there = _digest(registry, target)
-    if there is None and not built.named:
-        manifest = registry.manifest(target.path, built.digest)
-        if manifest is None:
-            raise MachineError(f"the builder pushed {built.digest}, which is not there", where=target.repository)
-        try:
-            return registry.put_manifest(target.path, target.name, manifest.body, manifest.media_type)
-        except Conflict:
-            there = _digest(registry, target)
-    if there is None:
-        raise MachineError("was pushed and is not there", where=str(target))
-    return there
-
-
-def _digest(registry: Registry, target: Reference) -> str | None:
-    found = registry.head(target.path, target.name)
-    return found.digest if found else None
-
-
-def _stands(registry: Registry, target: Reference, output: str) -> bool:
-    """Does the recorded name, one of the target's repository, still stand for the recorded digest?"""
-    known = Reference.parse(output)
-    if known.repository != target.repository or known.tag is None:
+def _is_tagged(registry: Registry, target: Reference, output: str) -> bool:
+    """Does the recorded name, one of the target's repository, still have the recorded digest?"""
+    recorded = Reference.parse(output)
+    if recorded.repository != target.repository or recorded.tag is None:
         return False
-    found = registry.head(known.path, known.tag)
-    return found is not None and found.digest == known.digest
-
-
-def _output(target: Reference, digest: str) -> str:
-    return str(target._replace(digest=digest))
+    return digest_at(registry, recorded._replace(digest=None)) == recorded.digest
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -52,7 +52,7 @@ log = logging.getLogger("pipeline_steps.check")  # __name__ is __main__ under -m
 
 
 def check(
-    chart: str,
+    name: str,
     *,
     config: Config,
     state: State,
@@ -61,58 +61,66 @@ def check(
     jobs: int | None = None,
     timeout: float | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Check `chart` and record it; it is asked anew every time. timeout: seconds for each of your commands.
+    """Check the chart `name` and record it, anew every time. timeout: seconds for each of your commands.
 
     fix: first write the locks that it lacks, or only say so when planning.
-
     Raises ChartFailed naming every check that failed, ToolMissing, ConfigurationError. Returns () when only planned.
     """
     checkout = opened(config)
-    it = checkout.chart(chart)
-    if fix and locking.fix(checkout, it, plan=plan):
+    chart = checkout.chart(name)
+    if fix and locking.fix(checkout, chart, plan=plan):
         checkout = Checkout(config)  # the one that was opened knows nothing of the new files
-        it = checkout.chart(chart)
-    parameters = requirements.check_parameters(checkout, it, config)
+        chart = checkout.chart(name)
+    parameters = requirements.check_parameters(checkout, chart, config)
     values = tuple(parameters["values"])
     if plan:
-        log.info("%s: would lint and render it with %s; writes nothing outside", chart, ", ".join(values))
+        log.info("%s: would lint and render it with %s; writes nothing outside", name, ", ".join(values))
         return ()
     with attempt(
-        state, step="check", subject=chart, key=requirements.check_key(checkout, it, config), content=it.content,
-        revision=checkout.revision, parameters=parameters,
-    ) as trial:  # fmt: skip
+        state,
+        step="check",
+        subject=name,
+        key=requirements.check_key(checkout, chart, config),
+        content=chart.content,
+        revision=checkout.revision,
+        parameters=parameters,
+    ) as trial:
         helm = Helm.find()
         trial.tools["helm"] = helm.version
         started = clock.now()
-        cases = _cases(helm, checkout, it, values, jobs=jobs or 4, timeout=timeout)
-        name = f"check-{chart}-{secrets.token_hex(4)}.xml"
-        properties = {"content": it.content, "revision": checkout.revision}
-        trial.attach(junit.write(state.folder / "junit" / name, f"check.{chart}", cases, started=started,
-                                 properties=properties))  # fmt: skip
+        cases = _run_checks(helm, checkout, chart, values, jobs=jobs or 4, timeout=timeout)
+        report = junit.write(
+            state.folder / "junit" / f"check-{name}-{secrets.token_hex(4)}.xml",
+            f"check.{name}",
+            cases,
+            started=started,
+            properties={"content": chart.content, "revision": checkout.revision},
+        )
+        trial.attach(report)
         failed = [case for case in cases if case.outcome != "passed"]
         if failed:
-            told = "\n".join(f"{case.name}: {case.text}" for case in failed)
-            raise ChartFailed(f"{len(failed)} of {len(cases)} checks failed:\n{told}", where=it.path or chart)
+            listed = "\n".join(f"{case.name}: {case.text}" for case in failed)
+            raise ChartFailed(f"{len(failed)} of {len(cases)} checks failed:\n{listed}", where=chart.path or name)
         return trial.passed({})
 
 
-def _cases(
+def _run_checks(
     helm: Helm, checkout: Checkout, chart: Chart, values: tuple[str, ...], *, jobs: int, timeout: float | None
 ) -> list[junit.Case]:
     """Every check of the chart, the independent ones at once."""
     with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:
         staged = checks.stage(checkout, chart, values, folder)
-        waiting = [pool.submit(checks.lint, helm, chart, staged, file) for file in values]
+        cases = [pool.submit(checks.lint, helm, chart, staged, file) for file in values]
         if chart.type != "library":  # helm renders no library
-            waiting += [pool.submit(checks.render, helm, chart, staged, file) for file in values]
-        waiting += [
+            cases += [pool.submit(checks.render, helm, chart, staged, file) for file in values]
+        cases += [
             pool.submit(checks.command, checkout.config, chart, line, timeout)
             for line in checkout.config.check.commands
         ]
         notice = checks.version_notice(checkout, chart)
         if notice:
             log.warning("%s: %s", chart.name, notice)
-        return [one.result() for one in waiting]
+        return [case.result() for case in cases]
 
 
 def main(argv: list[str] | None = None) -> int:
