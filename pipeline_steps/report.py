@@ -68,7 +68,7 @@ def report(
     contents = {each.chart.name: each.chart.content for each in found}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
     key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
-    uses = {item.record.id: None for each in found for item in each.items if item.record}
+    uses = {record.id: None for each in found for need in each.requirements for record in need.records}
     with attempt(
         state, step="report", subject="report", key=key, revision=checkout.revision, parameters=parameters, uses=uses
     ) as it:

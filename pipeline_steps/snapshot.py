@@ -59,8 +59,8 @@ def snapshot(
     """
     checkout = opened(config)
     it = checkout.chart(chart)
-    state.about([it.content, *(checkout.image_content(image) for image in it.images)])
-    images, uses = image_records.images(checkout, it, state)
+    state.about(checkout.contents_of(it))
+    images, uses = image_records.built(checkout, it, state)
     files = packaging.files_of(checkout, it)
     inputs = packaging.inputs(images, files)
     consumed.unchanged(checkout, it, state, inputs, again=again)
@@ -81,7 +81,7 @@ def snapshot(
         return former
     if plan:
         return publishing.plan(repositories, made)
-    names = {f"{image_records.IMAGE}{name}": str(image) for name, image in images.items()}
+    names = image_records.outputs(images)
     with attempt(
         state, step="snapshot", subject=chart, key=key, content=it.content, revision=checkout.revision,
         parameters={**parameters, "modified": list(it.modified)}, inputs=inputs, uses=uses,

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pipeline_steps.audits import faults, inspection, records
 from pipeline_steps.audits.production_report import FORMS, PassedTest, PublishedVersion
 from pipeline_steps.audits.records import Recorded
+from pipeline_steps.building import image_records
 from pipeline_steps.charts.version import order
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import hexadecimal
@@ -141,7 +142,6 @@ def _version(
     snapshots = [one for one in used if one.step == "snapshot"] or ([record] if record.step == "snapshot" else [])
     built = _used([identity for snapshot in snapshots for identity in snapshot.uses], every, state)
     approvals = [approval for approval in used if approval.step == "approval"]
-    outputs = record.outputs.items()
     return version._replace(
         proof="recorded",
         record=record.id,
@@ -150,7 +150,7 @@ def _version(
         released=record.finished or "",
         approvers=tuple(sorted({person for approval in approvals for person in _approvers(approval)})),
         tests=tuple(_test(test, every.values()) for test in used if test.step == "integration_test"),
-        images={name.removeprefix("image:"): image for name, image in outputs if name.startswith("image:")},
+        images={name: str(image) for name, image in image_records.images_of(record).items()},
         bases={name: base for build in built if build.step == "build_image" for name, base in build.inputs.items()},
     )
 

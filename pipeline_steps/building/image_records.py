@@ -1,6 +1,11 @@
-"""The images of a chart as records name them, by digest."""
+"""The images of a chart, its file:// subcharts' among them, as records name them: the one place that reads them there.
+
+Which images a chart has stands in `Chart.images`, what they are made of in `Checkout.image_content`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.state.record import Record
@@ -13,12 +18,12 @@ from pipeline_steps.workspace.checkout import Checkout
 IMAGE = "image:"
 
 
-def images(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:
+def built(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:
     """Image name → reference with digest as build_image recorded it for the image's content, and the records' ids.
 
     Raises EvidenceError naming the image that has no such record.
     """
-    found: dict[str, Reference] = {}
+    images: dict[str, Reference] = {}
     uses: list[str] = []
     for name in chart.images:
         content = checkout.image_content(name)
@@ -29,17 +34,22 @@ def images(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Re
                 where=str(state.path),
                 advice="run pipeline-steps build_image first",
             )
-        found[name] = Reference.parse(records[-1].outputs["image"])
+        images[name] = Reference.parse(records[-1].outputs["image"])
         uses.append(records[-1].id)
-    return found, uses
+    return images, uses
 
 
-def digest_of(built: Record) -> str | None:
+def digest_of(build: Record) -> str | None:
     """The digest of the image that a record of build_image names."""
-    return Reference.parse(built.outputs["image"]).digest
+    return Reference.parse(build.outputs["image"]).digest
 
 
-def images_of(snapshot: Record) -> dict[str, Reference]:
-    """Image name → reference with digest, as a snapshot's record names them."""
-    outputs = snapshot.outputs.items()
+def images_of(record: Record) -> dict[str, Reference]:
+    """Image name → reference with digest, as the record of a snapshot or a release names them."""
+    outputs = record.outputs.items()
     return {name.removeprefix(IMAGE): Reference.parse(text) for name, text in outputs if name.startswith(IMAGE)}
+
+
+def outputs(images: Mapping[str, Reference]) -> dict[str, str]:
+    """The outputs of a record that say which images a chart was made with: what `images_of` reads."""
+    return {f"{IMAGE}{name}": str(image) for name, image in images.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline_steps.building.image_records import IMAGE
+from pipeline_steps.building.image_records import images_of
 from pipeline_steps.charts.version import from_tag
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.repositories.kinds import open_repository
@@ -47,7 +47,7 @@ def of(record: Record, chart: Chart) -> Snapshot:
     version = _version(reference, chart.name)
     if version is None:
         raise EvidenceError(f"the record {record.id[:19]} of snapshot names no chart: {reference!r}")
-    images = {k.removeprefix(IMAGE): v for k, v in record.outputs.items() if k.startswith(IMAGE)}
+    images = {name: str(image) for name, image in images_of(record).items()}
     return Snapshot(record, reference, version, dict(record.inputs), images)
 
 

@@ -18,14 +18,15 @@ from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.cli.options import Shard
 from pipeline_steps.config.language import Config, named, several
-from pipeline_steps.release import proof
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.state.attempt import origin
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.state.state import State
+from pipeline_steps.testing import settings
+from pipeline_steps.testing.requirements import required
 from pipeline_steps.toolbox import clock
-from pipeline_steps.toolbox.errors import EvidenceError, NotYet, UsageError
+from pipeline_steps.toolbox.errors import NotYet, UsageError
 from pipeline_steps.workspace.checkout import Checkout, opened
 
 #: The step and the subject of a selection's record.
@@ -124,7 +125,8 @@ def decide(checkout: Checkout, state: State, request: Request, build: Build, is_
     if request.release:
         charts = [name for name in checkout.charts if not is_released(checkout, name, is_published)]
         return _selection(charts, "content that is not released")
-    state.about(checkout.contents().values())
+    checkout.contents()  # the digests of all charts in one go
+    state.about(content for chart in checkout.charts.values() for content in checkout.contents_of(chart))
     charts = [name for name in checkout.charts if not has_passed(checkout, name, state)]
     return _selection(charts, "content without a passed test")
 
@@ -200,10 +202,15 @@ def is_released(checkout: Checkout, name: str, is_published: IsPublished) -> boo
 
 
 def has_passed(checkout: Checkout, name: str, state: State) -> bool:
-    """Has every scenario that a release of the chart needs passed, with images that still count?"""
+    """Has all passed that a release of the chart requires?
+
+    Approvals are left out: no step of a build makes them.
+    """
+    config = checkout.config
+    needs = (need for need in config.channels.production.requires if not need.startswith("approval"))
     try:
-        return bool(proof.candidates(checkout, checkout.chart(name), checkout.config, state))
-    except (EvidenceError, NotYet):
+        return required(checkout, checkout.chart(name), config, state, (*needs, settings.STEP)).passed
+    except NotYet:
         return False
 
 

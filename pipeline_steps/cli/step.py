@@ -193,7 +193,7 @@ def _configuration(step: Step, arguments: Namespace) -> Config:
 def _images(config: Config, charts: Iterable[str]) -> tuple[str, ...]:
     """The names of the images of these charts, each once."""
     checkout = opened(config)
-    return tuple(dict.fromkeys(image for chart in charts for image in checkout.images_of(chart)))
+    return tuple(dict.fromkeys(image for chart in charts for image in checkout.chart(chart).images))
 
 
 def _call(name: str, function: StepFunction, subject: tuple[str, ...], keywords: dict[str, Any]) -> Outcome:

@@ -62,9 +62,8 @@ def contents(config: Config, revision: str) -> list[str]:
     except UsageError as error:
         advice = "fetch it first, or use --digest: a store finds records by content and digest, not by revision"
         raise UsageError(error.what, where=error.where, advice=advice) from error
-    charts = checkout.contents()
-    images = {image for name in charts for image in checkout.images_of(name)}
-    return list(dict.fromkeys([*charts.values(), *(checkout.image_content(image) for image in sorted(images))]))
+    checkout.contents()  # the digests of all charts in one go
+    return list(dict.fromkeys(each for chart in checkout.charts.values() for each in checkout.contents_of(chart)))
 
 
 def behind(stores: Stores, digests: Iterable[str]) -> tuple[Found, int]:

@@ -14,7 +14,6 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import publishing
-from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import scenario, settings
 from pipeline_steps.toolbox import files, scratch
@@ -61,23 +60,17 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
         published = repository.find(chart.name, version) if version else None
         if published:
             records = state.find(step="promote", subject=chart.name)
-            mine = [one for one in records if one.outputs.get("tar") == published.tar_digest]
+            same = [record for record in records if record.outputs.get("tar") == published.tar_digest]
             what = f"{chart.name} {version} in production"
-            return Baseline(what, published.version, repository.fetch(published), _images(mine))
+            images = image_records.images_of(same[-1]) if same else {}
+            return Baseline(what, published.version, repository.fetch(published), images)
     others = [one for one in state.find(step="snapshot", subject=chart.name) if one.content != chart.content]
     if others:
         snapshot = snapshots.of(others[-1], chart)
         what = f"the snapshot {snapshot.version}, as nothing is in production"
         tgz = snapshots.fetch(snapshot, chart, config)
-        return Baseline(what, snapshot.version, tgz, _images(others))
+        return Baseline(what, snapshot.version, tgz, image_records.images_of(others[-1]))
     return Baseline("nothing: no version is in production, and there is no other snapshot", "", None, {})
-
-
-def _images(records: list[Record]) -> dict[str, Reference]:
-    """Image name → reference, as the newest of these records names it."""
-    outputs = records[-1].outputs if records else {}
-    prefix = image_records.IMAGE
-    return {name.removeprefix(prefix): Reference.parse(ref) for name, ref in outputs.items() if name.startswith(prefix)}
 
 
 def _rendered(

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from pipeline_steps.reporting.rendering import render
-from pipeline_steps.reporting.verdict import ChartVerdict, Item, Word, together
+from pipeline_steps.reporting.verdict import ChartVerdict, Word, together
+from pipeline_steps.testing.requirements import Requirement
 from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.toolbox.junit import Outcome as JUnitOutcome
 from pipeline_steps.toolbox.redact import redact
@@ -59,7 +60,7 @@ class Section(NamedTuple):
     title: str
     word: str
     facts: tuple[tuple[str, str], ...]
-    items: tuple[Item, ...]
+    items: tuple[Requirement, ...]
     diff: str
 
 
@@ -72,7 +73,7 @@ def _sections(page: Page) -> Iterator[Section]:
             title=f"{chart.name} {chart.version}{' with local modifications' if chart.modified else ''}",
             word="" if page.started else verdict.word,
             facts=(("content", chart.content), *images, *snapshot),
-            items=() if page.started else verdict.items,
+            items=() if page.started else verdict.requirements,
             diff="" if page.started else _cut(redact(page.diffs.get(chart.name, ""))),
         )
 
@@ -116,7 +117,7 @@ def cases(page: Page) -> Iterator[Case]:
     """Every required thing as a test; what is missing or was prevented is an error, not a failure."""
     outcomes: dict[str, JUnitOutcome] = {"passed": "passed", "failed": "failure"}
     for verdict in page.verdicts:
-        for item in verdict.items:
+        for item in verdict.requirements:
             name = f"{verdict.chart.name} {item.name}"
             yield Case(name, outcome=outcomes.get(item.outcome, "error"), text=item.reason or item.outcome)
 

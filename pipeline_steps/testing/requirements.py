@@ -1,17 +1,24 @@
-"""What a release or a review requires besides tests: the key of each such record, decided by today's settings.
+"""What a chart's content needs before it is merged or released, and what the records say to each: decided here only.
 
-A record of `check` counts for the values files and commands it was made with; a record made by `record` for its name
-and the content. promote and report ask the same keys, so they cannot disagree.
+promote and tag_release ask it for `channels.production.requires`, report for `review.requires`, and selection for what
+is not done yet, so they cannot disagree. Nobody is asked but the records, those of the evidence stores among them.
+
+A record of `check` counts for the values files and commands of today, a record that `record` made for its name and the
+content. Tests count with the images and dependencies that they ran with: see `ImageSet`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
+from pipeline_steps.building import image_records
 from pipeline_steps.config.language import Config
-from pipeline_steps.state.record import make_key
-from pipeline_steps.testing import scenario
-from pipeline_steps.testing.settings import own_files, values_pattern
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.testing import scenario, settings
+from pipeline_steps.testing.scenario import Scenario
+from pipeline_steps.testing.settings import NOTHING, Settings, own_files, values_pattern
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
@@ -19,13 +26,226 @@ CHECK = "check"
 #: Raise when what a record of `check` (or of `record`) says changes for the same content.
 CHECK_FORMAT = 1
 RECORD_FORMAT = 1
+#: Steps whose records are about certain images, not about the content alone.
+OF_IMAGES = ("build_image", "snapshot", settings.STEP)
+#: Steps of ours that `requires` may name; any other name is a program's, whose result `record` keeps.
+OWN = frozenset({CHECK, *OF_IMAGES})
+
+Outcome = Literal["passed", "failed", "missing", "infrastructure", "interrupted", "running", "contradictory"]
 
 
-def key_of(need: str, checkout: Checkout, chart: Chart, config: Config) -> str:
-    """The key of the record that `need`, a step or a name given to `record`, leaves for the chart's content."""
-    if need == CHECK:
+class Requirement(NamedTuple):
+    """One thing that is required of a chart's content. step: whose record it is, or a program's name for `record`.
+
+    name: like check, or integration_test install-default on k131. attempts: how often it was tried in all.
+    reason: why it has not passed, "" when it has. records: those that passed, all of a contradiction, else the newest.
+    """
+
+    name: str
+    step: str
+    outcome: Outcome
+    attempts: int = 0
+    reason: str = ""
+    records: tuple[Record, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "passed"
+
+
+class ImageSet(NamedTuple):
+    """Images and dependencies, by digest, of which snapshots of the content were made; tests count for one such set.
+
+    snapshots: their records, only those of unmodified sources where there are any. builds: current records of
+    build_image for these images. obstacle: why no release can be made of it whatever the tests say, "" when it can.
+    requirements: what is required with these images.
+    """
+
+    snapshots: tuple[Record, ...]
+    builds: tuple[Record, ...]
+    obstacle: str
+    requirements: tuple[Requirement, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not self.obstacle and all(requirement.passed for requirement in self.requirements)
+
+
+class Required(NamedTuple):
+    """All that is required of a chart's content. of_content: whatever the images are.
+
+    image_sets: in the order in which their newest snapshots were made. names_images: is anything of them required?
+    """
+
+    chart: Chart
+    of_content: tuple[Requirement, ...]
+    image_sets: tuple[ImageSet, ...]
+    names_images: bool
+
+    @property
+    def current(self) -> ImageSet | None:
+        """The set that a release would be made of: one that passed, else one that may be released, else the newest."""
+        order = sorted(self.image_sets, key=lambda images: (not images.obstacle, images.passed))
+        return order[-1] if order else None
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Everything that is required, for the current images."""
+        if not self.names_images:
+            return self.of_content
+        current = self.current
+        if current is None:
+            lacking = Requirement(
+                settings.STEP, settings.STEP, "missing", reason="there is no snapshot of this content"
+            )
+            return (*self.of_content, lacking)
+        unfit = [Requirement("snapshot", "snapshot", "missing", reason=current.obstacle)] if current.obstacle else []
+        return (*self.of_content, *unfit, *current.requirements)
+
+    @property
+    def passed(self) -> bool:
+        return all(requirement.passed for requirement in self.requirements)
+
+
+def required(checkout: Checkout, chart: Chart, config: Config, state: State, names: Iterable[str]) -> Required:
+    """What the steps and programs in `names` have to say to the chart's content, and what they said.
+
+    Raises ConfigurationError for tests that cannot be planned, NotYet for those of a later version, and what asking
+    the evidence stores raises.
+    """
+    state.about(checkout.contents_of(chart))
+    needs = tuple(dict.fromkeys(names))
+    of_content = [
+        _of_key(name, name, key_of(name, checkout, chart, config), state) for name in needs if name not in OF_IMAGES
+    ]
+    of_images = [name for name in needs if name in OF_IMAGES]
+    tests = _planned(checkout, chart, config) if settings.STEP in needs else ()
+    sets = [
+        images._replace(
+            requirements=tuple(each for name in of_images for each in _with_images(name, chart, images, tests, state))
+        )
+        for images in _image_sets(chart, state)
+    ]
+    return Required(chart, tuple(of_content), tuple(sets), bool(of_images))
+
+
+def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
+    """The sets of which there are passed snapshots of the content, superseded ones too, the newest last.
+
+    A later snapshot with other images does not take back what passed with the former ones; a later build does.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
+    for record in state.records():
+        if record.passed and (record.step, record.subject, record.content) == ("snapshot", chart.name, chart.content):
+            inputs = tuple(sorted(record.inputs.items()))
+            groups[inputs] = [*groups.pop(inputs, []), record]
+    builds = {(build.subject, image_records.digest_of(build)): build for build in state.find(step="build_image")}
+    sets = []
+    for snapshots in groups.values():
+        clean = [snapshot for snapshot in snapshots if not snapshot.parameters.get("modified")]
+        images = [(name, image.digest) for name, image in sorted(image_records.images_of(snapshots[-1]).items())]
+        lacking = [name for name, digest in images if (name, digest) not in builds]
+        obstacle = ""
+        if chart.modified:
+            obstacle = f"the chart has local modifications: {', '.join(chart.modified[:5])}"
+        elif not clean:
+            obstacle = "its snapshot was made of local modifications"
+        elif lacking:
+            obstacle = f"image {', '.join(lacking)} was built again since, or its build is not recorded"
+        used = tuple(builds[image] for image in images if image in builds)
+        sets.append(ImageSet(tuple(clean or snapshots), used, obstacle))
+    return sets
+
+
+class _Tests(NamedTuple):
+    """Scenarios of which one has to pass; all of the same settings. name: for people, when none was run."""
+
+    name: str
+    scenarios: tuple[Scenario, ...]
+    settings: Settings
+
+
+def _planned(checkout: Checkout, chart: Chart, config: Config) -> list[_Tests]:
+    """What has to pass. Clusters that are named for the chart must all have passed; without names any configured one
+    is enough (design.md §14)."""
+    chosen = settings.settings(config, chart)
+    if chosen.none or chosen.clusters:
+        single = settings.scenarios(checkout, chart, chosen, chosen.clusters)
+        return [_Tests(_name_of(each, chosen), (each,), chosen) for each in single]
+    return [
+        _Tests(
+            f"{settings.STEP} {each.name}",
+            tuple(each._replace(cluster=cluster) for cluster in sorted(config.clusters)),
+            chosen,
+        )
+        for each in settings.scenarios(checkout, chart, chosen, ("",))
+    ]
+
+
+def _with_images(
+    name: str, chart: Chart, images: ImageSet, tests: Iterable[_Tests], state: State
+) -> Iterator[Requirement]:
+    """What the records say to one of OF_IMAGES, with these images."""
+    newest = images.snapshots[-1]
+    if name == "snapshot":
+        yield _of_key(name, name, newest.key, state)
+    elif name == "build_image":
+        for build in images.builds:
+            yield _of_key(f"{name} {build.subject}", name, build.key, state)
+    else:
+        for each in tests:
+            yield _one_of(each, chart, newest.inputs, state)
+
+
+def _one_of(tests: _Tests, chart: Chart, consumed: Mapping[str, str], state: State) -> Requirement:
+    """What came of scenarios of which one has to pass. consumed: digests of images and dependencies."""
+    results = [
+        _of_key(
+            _name_of(planned, tests.settings),
+            settings.STEP,
+            settings.key_of(planned, tests.settings, chart.content, consumed),
+            state,
+        )
+        for planned in tests.scenarios
+    ]
+    passed = [result for result in results if result.passed]
+    tried = [result for result in results if result.outcome != "missing"]
+    for result in results:
+        if result.outcome == "contradictory":  # passing on another cluster does not settle it
+            return result
+    if passed:
+        return passed[0]._replace(records=tuple(record for result in passed for record in result.records))
+    return tried[0] if tried else Requirement(tests.name, settings.STEP, "missing", reason="not run")
+
+
+def _name_of(planned: Scenario, chosen: Settings) -> str:
+    if planned == NOTHING:
+        return f"{settings.STEP} none: {chosen.none}"
+    return f"{settings.STEP} {planned.name} on {planned.cluster}"
+
+
+def _of_key(name: str, step: str, key: str, state: State) -> Requirement:
+    """What the records of one key say."""
+    verdict = state.resolve(key)
+    decisive = verdict.record or verdict.latest
+    if decisive is None:
+        return Requirement(name, step, "missing", reason="not run")
+    if verdict.contradictory:
+        reason = "builds at the same time came to different results: run it again"
+        return Requirement(name, step, "contradictory", verdict.attempts, reason, verdict.current)
+    outcome: Outcome = "failed"
+    if decisive.result == "started":
+        outcome = "running"
+    elif decisive.result in ("passed", "infrastructure", "interrupted"):
+        outcome = decisive.result
+    return Requirement(name, step, outcome, verdict.attempts, decisive.reason or "", (decisive,))
+
+
+def key_of(name: str, checkout: Checkout, chart: Chart, config: Config) -> str:
+    """The key of the record that `check`, or a name given to `record`, leaves for the chart's content."""
+    if name == CHECK:
         return check_key(checkout, chart, config)
-    return record_key(need, chart)
+    return record_key(name, chart)
 
 
 def check_key(checkout: Checkout, chart: Chart, config: Config) -> str:

@@ -46,24 +46,24 @@ def settings(config: Config, chart: Chart, *, timeout: float | None = None, para
     Raises NotYet for what this version cannot test, ConfigurationError for what cannot be.
     """
     own: ChartTests = chart.entry.tests or ChartTests()
-    said = merged(config.tests, own)
+    configured = merged(config.tests, own)
     for key in ("prepare", "upgrade_from"):
-        if getattr(said, key):
+        if getattr(configured, key):
             raise NotYet(f"tests.{key} of chart {chart.name}", where=str(config.files[0]) if config.files else "")
-    all_of_it = merged(TEST_DEFAULTS, said)
+    tests = merged(TEST_DEFAULTS, configured)
     try:
-        limit = timeout or seconds(all_of_it.timeout or "")
+        limit = timeout or seconds(tests.timeout or "")
     except ValueError as error:
         raise ConfigurationError(f"tests.timeout of chart {chart.name}: {error}") from error
     return Settings(
-        none=all_of_it.none,
+        none=tests.none,
         timeout=limit,
-        values=all_of_it.values or "",
-        clusters=all_of_it.clusters or (),
-        namespace=all_of_it.namespace or FRESH,
-        pull_secret=bool(all_of_it.pull_secret),
-        helm_args=all_of_it.helm_args or (),
-        parallel=max(1, parallel or all_of_it.parallel or 1),
+        values=tests.values or "",
+        clusters=tests.clusters or (),
+        namespace=tests.namespace or FRESH,
+        pull_secret=bool(tests.pull_secret),
+        helm_args=tests.helm_args or (),
+        parallel=max(1, parallel or tests.parallel or 1),
     )
 
 
@@ -72,17 +72,17 @@ def values_pattern(config: Config, chart: Chart) -> str:
     return merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests()).values or ""
 
 
-def cluster_names(config: Config, chart: Chart, wanted: Settings, given: str | None) -> tuple[str, ...]:
+def cluster_names(config: Config, chart: Chart, settings: Settings, given: str | None) -> tuple[str, ...]:
     """The clusters to test on now: the given one, else those the chart names, else the only one configured.
 
     Raises UsageError when that leaves none or a choice: there is no default cluster.
     """
-    names = (given,) if given else wanted.clusters or tuple(config.clusters)
-    known = ", ".join(sorted(config.clusters)) or "none"
+    names = (given,) if given else settings.clusters or tuple(config.clusters)
+    configured = ", ".join(sorted(config.clusters)) or "none"
     for name in names:
         if name not in config.clusters:
             raise UsageError(
-                f"no cluster {name} in the configuration (there are: {known})",
+                f"no cluster {name} in the configuration (there are: {configured})",
                 advice="add it to `clusters` in pipeline.yaml, or start one with pipeline-steps sandbox up",
             )
     if not names:
@@ -91,33 +91,34 @@ def cluster_names(config: Config, chart: Chart, wanted: Settings, given: str | N
             advice="name one in `clusters` of pipeline.yaml (kubeconfig, context), "
             "or start one with pipeline-steps sandbox up and use its --config",
         )
-    if len(names) > 1 and not given and not wanted.clusters:
+    if len(names) > 1 and not given and not settings.clusters:
         raise UsageError(
-            f"several clusters are configured ({known})",
+            f"several clusters are configured ({configured})",
             advice="name one with --cluster, or those that count with tests.clusters",
         )
     return names
 
 
 def keys(
-    checkout: Checkout, chart: Chart, wanted: Settings, consumed: Mapping[str, str], cluster: str | None
+    checkout: Checkout, chart: Chart, settings: Settings, consumed: Mapping[str, str], cluster: str | None
 ) -> dict[Scenario, str]:
     """Every scenario that has to pass now, and the key of its record. Raises UsageError when no cluster is named.
 
-    consumed: digests of the images and dependencies in the snapshot. A chart that says why it has no tests has one
-    scenario of the kind "none", on no cluster.
+    consumed: digests of the images and dependencies in the snapshot.
     """
-    if wanted.none:
-        planned: tuple[Scenario, ...] = (NOTHING,)
-    else:
-        clusters = cluster_names(checkout.config, chart, wanted, cluster)
-        planned = scenarios(checkout, chart, wanted, clusters)
-    return {one: key_of(one, wanted, chart.content, consumed) for one in planned}
+    clusters = () if settings.none else cluster_names(checkout.config, chart, settings, cluster)
+    planned = scenarios(checkout, chart, settings, clusters)
+    return {each: key_of(each, settings, chart.content, consumed) for each in planned}
 
 
-def scenarios(checkout: Checkout, chart: Chart, wanted: Settings, clusters: tuple[str, ...]) -> tuple[Scenario, ...]:
-    """What has to pass for this chart on each of `clusters`."""
-    return scenario.planned(own_files(checkout, chart), wanted.values, clusters)
+def scenarios(checkout: Checkout, chart: Chart, settings: Settings, clusters: tuple[str, ...]) -> tuple[Scenario, ...]:
+    """What has to pass for this chart on each of `clusters`.
+
+    A chart that says why it has no tests has one scenario of the kind "none", on no cluster.
+    """
+    if settings.none:
+        return (NOTHING,)
+    return scenario.planned(own_files(checkout, chart), settings.values, clusters)
 
 
 def own_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:
@@ -126,30 +127,23 @@ def own_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:
     return tuple(path.removeprefix(prefix) for path in checkout.tree.entries() if path.startswith(prefix))
 
 
-def key_of(one: Scenario, wanted: Settings, content: str, consumed: Mapping[str, str]) -> str:
+def key_of(planned: Scenario, settings: Settings, content: str, consumed: Mapping[str, str]) -> str:
     """The key of a scenario's record. consumed: digests of the images and dependencies in the snapshot."""
-    return make_key(STEP, FORMAT, parameters=parameters(one, wanted), content=content, consumed=consumed)
+    return make_key(STEP, FORMAT, parameters=parameters(planned, settings), content=content, consumed=consumed)
 
 
-def key_of_none(reason: str, content: str, consumed: Mapping[str, str]) -> str:
-    """The key of the record that says why there is nothing to test."""
-    return make_key(STEP, FORMAT, parameters=_none(reason), content=content, consumed=consumed)
-
-
-def _none(reason: str) -> dict[str, Any]:
-    return {"scenario": NOTHING.kind, "none": reason}
-
-
-def parameters(one: Scenario, wanted: Settings) -> dict[str, Any]:
+def parameters(planned: Scenario, settings: Settings) -> dict[str, Any]:
     """What of the settings matters for the outcome of a scenario; stands in its record."""
-    if one == NOTHING:
-        return _none(wanted.none or "")
-    return scenario.parameters(one, namespace=wanted.namespace, helm_args=wanted.helm_args)
+    if planned == NOTHING:
+        return {"scenario": NOTHING.kind, "none": settings.none or ""}
+    return scenario.parameters(planned, namespace=settings.namespace, helm_args=settings.helm_args)
 
 
-def place(wanted: Settings, one: Scenario) -> str:
+def place(settings: Settings, planned: Scenario) -> str:
     """Where a scenario runs, for --plan."""
-    if one == NOTHING:
-        return f"on no cluster: {wanted.none}"
-    fresh = wanted.namespace == FRESH
-    return f"on cluster {one.cluster} in " + ("a fresh namespace, removed after it" if fresh else wanted.namespace)
+    if planned == NOTHING:
+        return f"on no cluster: {settings.none}"
+    fresh = settings.namespace == FRESH
+    return f"on cluster {planned.cluster} in " + (
+        "a fresh namespace, removed after it" if fresh else settings.namespace
+    )

@@ -89,10 +89,9 @@ class Checkout:
         except ConfigurationError:
             return None
 
-    def images_of(self, chart: Chart | str) -> dict[str, ImageEntry]:
-        """The entries of a chart's images, its subcharts' among them. chart: it, or its name."""
-        it = self.chart(chart) if isinstance(chart, str) else chart
-        return {name: self.image_entry(name) for name in it.images}
+    def contents_of(self, chart: Chart) -> list[str]:
+        """The contents that records about a chart are found by: its own, and those of its images."""
+        return [chart.content, *(self.image_content(name) for name in chart.images)]
 
     def targets(self, folder: str) -> Mapping[str, Mapping[str, str]]:
         """Image name → values key → template, as the entries about the chart in `folder` say."""

@@ -71,7 +71,7 @@ def test_the_charts_are_found_with_what_they_stand_on(repo: Repo) -> None:
         "charts/umbrella/Chart.yaml",
     )
     assert checkout.chart("common").entry.tests.none.startswith("library")
-    assert checkout.images_of(umbrella)["backend"].context == "apps/backend"
+    assert checkout.image_entry("backend").context == "apps/backend"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from jinja2 import UndefinedError, nodes
 
 from pipeline_steps.audits.production_report import FORMS, PassedTest, PublishedVersion
 from pipeline_steps.reporting import rendering, state_page, verdict_page
-from pipeline_steps.reporting.verdict import ChartVerdict, Item
+from pipeline_steps.reporting.verdict import ChartVerdict
 from pipeline_steps.state.state import State
+from pipeline_steps.testing.requirements import Requirement
 from pipeline_steps.toolbox.redact import MASK, register
 from pipeline_steps.workspace.chart import Chart
 from tests.support.records import Story
@@ -49,7 +50,8 @@ def state_html(text: str, folder: Path) -> str:
 def verdict_html(text: str, _folder: Path) -> str:
     """The page of a verdict in which everything says `text`."""
     chart = Chart(text, text, text, text, "application", None, (), (), text, (), (), (text,))
-    verdict = ChartVerdict(chart, text, {text: text}, (Item(text, "failed", 2, text), Item(text, "missing")))
+    failed = Requirement(text, "check", "failed", 2, text)
+    verdict = ChartVerdict(chart, text, {text: text}, (failed, Requirement(text, "check", "missing")))
     page = verdict_page.Page([verdict], text, f"https://{text}", False, {text: text})
     return verdict_page.html_page(page) + verdict_page.html_page(page._replace(started=True))
 

@@ -14,6 +14,7 @@ from pipeline_steps.cli.selection import Request, Selection
 from pipeline_steps.config import config_file
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import settings
+from pipeline_steps.testing.requirements import check_key
 from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo, chart
@@ -52,11 +53,15 @@ def select(repo: Repo, request: Request = NO_WORD, build: Build = TERMINAL) -> S
 
 
 def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str, ...] = ()) -> str:
-    """Record a snapshot of the chart as it stands and what its test came to; the id of the latter."""
-    content = opened(repo).chart(name).content
+    """Record a check and a snapshot of the chart as it stands and what its test came to; the id of the latter."""
+    checkout = opened(repo)
+    chart = checkout.chart(name)
+    content = chart.content
     fields = {"subject": name, "content": content, "started": "2026-01-01T00:00:00.000Z"}
     made = state_of(repo).add({**fields, "step": "snapshot", "key": f"snapshot of {content}", "result": "passed"})
-    key = settings.key_of_none("libraries", content, {})
+    check = {"step": "check", "key": check_key(checkout, chart, checkout.config), "result": "passed"}
+    state_of(repo).add({**fields, **check})
+    key = settings.key_of(settings.NOTHING, settings.settings(checkout.config, chart), content, {})
     test = {**fields, "step": "integration_test", "key": key, "result": result, "uses": [made.id]}
     return state_of(repo).add({**test, "supersedes": supersedes}).id
 
