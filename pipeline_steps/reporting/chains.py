@@ -122,37 +122,48 @@ def chains(every: Sequence[Work], checked_out: Mapping[str, str] | None = None) 
         if record.content and record.step != "build_image":
             earlier = by_content.pop((record.subject, record.content), [])
             by_content[record.subject, record.content] = [*earlier, work]
+    builds = {
+        identity: number
+        for number, work in enumerate(every)
+        if work.record.step == "build_image"
+        for identity in (work.record.id, *(record.id for record in work.earlier))
+    }
     of_charts: dict[str, list[Chain]] = {}
     for (chart, content), about in reversed(by_content.items()):
-        of_charts.setdefault(chart, []).append(_chain(chart, content, about, every))
+        of_charts.setdefault(chart, []).append(_chain(chart, content, about, every, builds))
     for chart, of_chart in of_charts.items():
         current = (checked_out or {}).get(chart)
         of_chart.sort(key=lambda chain: chain.content != current)
     return dict(sorted(of_charts.items()))
 
 
-def _chain(chart: str, content: str, about: Sequence[Work], every: Sequence[Work]) -> Chain:
+def _chain(
+    chart: str,
+    content: str,
+    about: Sequence[Work],
+    every: Sequence[Work],
+    builds: Mapping[str, int],
+) -> Chain:
+    """about: the work on this content. builds: record of an image → where its work is in `every`."""
+
     def last(step: str) -> Work | None:
         return next((work for work in reversed(about) if work.record.step == step), None)
 
     snapshot = last("snapshot")
-    used = set(snapshot.record.uses) if snapshot else set()
+    used = snapshot.record.uses if snapshot else ()
+    images = sorted({builds[identity] for identity in used if identity in builds})
     tests = [work for work in about if work.record.step == "integration_test"]
     return Chain(
         chart=chart,
         content=content,
         revision=next((work.record.revision or "" for work in reversed(about) if work.record.revision), ""),
-        images=tuple(work for work in every if work.record.step == "build_image" and _ids(work) & used),
+        images=tuple(every[number] for number in images),
         snapshot=snapshot,
         tests=tuple(test for test in tests if not snapshot or test.record.inputs == snapshot.record.inputs),
         tag=last("tag_release"),
         production=last("promote"),
         gates=tuple(work for work in about if work.record.step not in LINKS),
     )
-
-
-def _ids(work: Work) -> set[str]:
-    return {work.record.id, *(record.id for record in work.earlier)}
 
 
 def values_of(test: Record) -> str:

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.__main__ import main
+from pipeline_steps.config.config_file import load
 from pipeline_steps.reporting import chains, state_text
 from pipeline_steps.reporting.state_page import page
 from pipeline_steps.state.state import State
+from pipeline_steps.workspace.checkout import Checkout
+from tests.support.gits import Repo
+from tests.support.helms import chart_files
 from tests.support.records import HOSTILE, Story, digest, story
 
 
@@ -129,6 +133,29 @@ def test_what_is_checked_out_comes_before_newer_content_of_another_branch(state:
     assert document.count("nothing is recorded of what is checked out; content with the newest record first") == 1
     assert document.count("not a chart of this checkout") == 1, "the hostile one"
     assert "checked out" not in page(state.records(), "shop")
+
+
+def test_html_asks_the_checkout_which_content_comes_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    for name, text in chart_files().items():
+        repo.put(f"charts/web/{name}", text)
+    repo.put("pipeline.yaml", "charts: [{path: 'charts/*'}]\n")
+    repo.commit()
+    monkeypatch.chdir(repo.root)
+    told = Story(State(repo.root / ".pipeline/state.jsonl"))
+    content = Checkout(load((), environ={}, start=repo.root)).chart("web").content
+    fields = {"step": "check", "subject": "web", "key": digest("main"), "content": content}
+    told.state.add({**fields, "result": "passed", "started": f"{told.hour}:00:00.000Z"})
+    told.add("check", "web", "a branch that is gone")
+    document = repo.root / ".pipeline/state.html"
+    assert main(["state", "html"]) == 0
+    assert "as checked out" in document.read_text()
+    repo.put("charts/web/Chart.yaml", "name: [")
+    assert main(["state", "html"]) == 0, "records are looked at while a chart is being repaired"
+    assert "the page cannot tell what is checked out" in capsys.readouterr().err
+    assert "checked out" not in document.read_text()
 
 
 def test_show_keeps_outputs_and_reasons_whole_at_any_width(
