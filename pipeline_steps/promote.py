@@ -25,7 +25,7 @@ from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.release import derivation, publishing
 from pipeline_steps.release import proof as evidence
-from pipeline_steps.release.image_copies import Move, moves_of
+from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
@@ -74,8 +74,8 @@ def promote(
     unchanged(here, chart)
     named = tagged(here, tag or tag_here(here, chart, state))
     checkout = opened(config, revision=named.revision)
-    proof = evidence.prove(checkout, chart, config, state)
-    moves = moves_of(proof, config)
+    proof = evidence.require_proof(checkout, chart, config, state)
+    moves = image_copies(proof, config)
     parameters = {
         "version": proof.chart.version, "images": [str(move.target) for move in moves],
         "charts": list(several(config.channels.production.charts)),
@@ -142,7 +142,7 @@ def unchanged(checkout: Checkout, chart: str) -> None:
         )
 
 
-def stands(record: Record, moves: tuple[Move, ...], config: Config) -> bool:
+def stands(record: Record, moves: tuple[ImageCopy, ...], config: Config) -> bool:
     """Does everything that the record published still stand where it was put?"""
     if not all(standing(move.target, move.target.digest or "", hosts=config.hosts) for move in moves):
         return False

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 
 from pipeline_steps.building import consumed, image_records, packaging
 from pipeline_steps.charts import version
-from pipeline_steps.charts.derive import derive
 from pipeline_steps.charts.references import Edits
+from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
@@ -74,7 +74,7 @@ def snapshot(
         former = None
     if former and not diff:
         return former
-    made = derive(files, number, edits, it.path).archive
+    made = rewrite(files, number, edits, it.path).archive
     if diff:
         differences.write(checkout, it, config, state, made, images)
     if former:

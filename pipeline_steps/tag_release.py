@@ -17,8 +17,8 @@ from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
-from pipeline_steps.release.image_copies import Move, tag_of
-from pipeline_steps.release.proof import Proof, prove
+from pipeline_steps.release.image_copies import ImageCopy, tag_of
+from pipeline_steps.release.proof import Proof, require_proof
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -64,7 +64,7 @@ def tag_release(
     if global_:
         raise NotYet("tag_release --global")
     checkout = opened(config)
-    proof = prove(checkout, chart, config, state)
+    proof = require_proof(checkout, chart, config, state)
     name = tag_of(proof.chart, config)
     key = make_key(
         "tag_release", FORMAT, parameters={"tag": name, "local": local}, content=proof.chart.content, consumed={}
@@ -83,7 +83,7 @@ def tag_release(
         parameters={"tag": name, "local": local}, uses=proof.uses,
     ) as trial:  # fmt: skip
         trial.begin({"tag": f"{name}@{revision}"})
-        tag = checkout.source.create_tag(name, revision, message(proof, made.moves), push=not local)
+        tag = checkout.source.create_tag(name, revision, message(proof, made.copies), push=not local)
         return trial.passed({"tag": f"{tag.name}@{tag.revision}"})
 
 
@@ -108,7 +108,7 @@ def tagged(checkout: Checkout, chart: Chart, name: str) -> str | None:
     return known.revision
 
 
-def message(proof: Proof, moves: Iterable[Move]) -> str:
+def message(proof: Proof, moves: Iterable[ImageCopy]) -> str:
     """The tag's text: what it says to regenerate, long after the records are gone (design.md §8)."""
     chart = proof.chart
     lines = [f"Pipeline-Content: {chart.name} {chart.version} {chart.content}"]

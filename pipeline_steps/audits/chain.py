@@ -16,9 +16,9 @@ import msgspec
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import archive as archives
-from pipeline_steps.charts import derive
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.edit import Change
+from pipeline_steps.charts.rewrite import verify_rewrite
 from pipeline_steps.charts.version import from_tag, parse
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.repositories.kinds import open_repository
@@ -209,7 +209,7 @@ def _undone(record: Record, snapshots: Sequence[Record], it: Archive) -> Link:
         return Link("missing", f"promote's changes cannot be read: {error}")
     for tar in dict.fromkeys(tars):
         try:
-            derive.prove(it.tgz, changes, tar, it.file_name)
+            verify_rewrite(it.tgz, changes, tar, it.file_name)
         except PipelineError as error:
             problem = error.what
         else:

@@ -12,15 +12,14 @@ from typing import NamedTuple
 from pipeline_steps.building import packaging, snapshots
 from pipeline_steps.charts import compare
 from pipeline_steps.charts.archive import Archive, unpack
-from pipeline_steps.charts.derive import derive, replaced
-from pipeline_steps.charts.derive import prove as prove_derivation
 from pipeline_steps.charts.edit import Change
+from pipeline_steps.charts.rewrite import replaced_values, rewrite, verify_rewrite
 from pipeline_steps.charts.version import is_withdrawn, twin
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import standing
 from pipeline_steps.release import publishing
-from pipeline_steps.release.image_copies import Move, moves_of
+from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.release.proof import Proof
 from pipeline_steps.repositories.repository import conflict, twin_conflict
 from pipeline_steps.state.record import Record
@@ -35,13 +34,13 @@ class Release(NamedTuple):
 
     proof: Proof
     snapshot: Record
-    moves: tuple[Move, ...]
+    copies: tuple[ImageCopy, ...]
     archive: Archive
     changes: tuple[Change, ...]
 
 
 def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
-    """Derive the production chart from the tested snapshot, prove it, and check that nothing stands in its way.
+    """Derive the production chart from the tested snapshot, verify it, and check that nothing stands in its way.
 
     Raises EvidenceError (the snapshot is gone or changed), ChartFailed (it renders differently), Conflict (the
     version or an image's tag is taken by other content, or withdrawn).
@@ -51,11 +50,11 @@ def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
     snapshot = _in_channel(proof, config)
     tested = snapshots.fetch(snapshots.of(snapshot, chart), chart, config)
     files = unpack(tested, snapshot.outputs["chart"])
-    planned = moves_of(proof, config, snapshot)
-    wanted = packaging.edits(checkout, chart, files, {move.name: move.target for move in planned})
-    made = derive(files, chart.version, wanted, chart.path)
-    prove_derivation(made.archive.tgz, made.changes, snapshot.outputs["tar"], chart.path)
-    release = Release(proof, snapshot, planned, made.archive, made.changes)
+    copies = image_copies(proof, config, snapshot)
+    edits = packaging.edits(checkout, chart, files, {image.name: image.target for image in copies})
+    rewritten = rewrite(files, chart.version, edits, chart.path)
+    verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
+    release = Release(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
     _free(release, config)
     return release
@@ -64,12 +63,12 @@ def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
 def _in_channel(proof: Proof, config: Config) -> Record:
     """The tested snapshot that the channel configured now has. Raises EvidenceError when it has none of them."""
     chart = proof.chart
-    for one in proof.snapshots:
-        if snapshots.stands(snapshots.of(one, chart), chart, config):
-            return one
-    listed = ", ".join(one.outputs["chart"] for one in proof.snapshots)
+    for record in proof.snapshots:
+        if snapshots.stands(snapshots.of(record, chart), chart, config):
+            return record
+    tested = ", ".join(record.outputs["chart"] for record in proof.snapshots)
     raise EvidenceError(
-        f"the snapshot channel ({several(config.channels.snapshot.charts)[0]}) does not have what was tested: {listed}",
+        f"the snapshot channel ({several(config.channels.snapshot.charts)[0]}) does not have what was tested: {tested}",
         where=chart.path,
         advice="run build_image, snapshot and integration_test: what is gone is made and tested again",
     )
@@ -106,13 +105,15 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
 
         outputs = {(which, n): pool.submit(render, which, n) for which in charts for n in range(len(names))}
         for number, name in enumerate(names):
-            found = compare.compare(
-                outputs["tested", number].result(), outputs["released", number].result(), replaced(release.changes)
+            differences = compare.compare(
+                outputs["tested", number].result(),
+                outputs["released", number].result(),
+                replaced_values(release.changes),
             )
-            if found:
+            if differences:
                 raise ChartFailed(
                     f"with {name or 'its own values'} the release would not render as tested: "
-                    + "; ".join(map(str, found[:5])),
+                    + "; ".join(map(str, differences[:5])),
                     where=chart.path,
                     advice="a template must not depend on the version or on where images come from",
                 )
@@ -120,8 +121,8 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
 
 def _free(release: Release, config: Config) -> None:
     """Is every name free, or taken by exactly this? Raises Conflict naming both digests."""
-    for move in release.moves:
-        standing(move.target, move.target.digest or "", hosts=config.hosts)
+    for image in release.copies:
+        standing(image.target, image.target.digest or "", hosts=config.hosts)
     archive = release.archive
     for repository in publishing.repositories(config, "production"):
         there = repository.find(archive.name, archive.version)

@@ -1,4 +1,4 @@
-"""What a release is called, and where its images go: told from the proof and the configuration alone."""
+"""What a release is called, and which images are copied where: from the proof and the configuration alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.chart import Chart
 
 
-class Move(NamedTuple):
-    """An image on its way: the tested one by digest, and the name it gets in production."""
+class ImageCopy(NamedTuple):
+    """An image to copy: the tested one by digest, and the name it gets in production."""
 
     name: str
     source: Reference
@@ -26,7 +26,7 @@ def tag_of(chart: Chart, config: Config) -> str:
     return named(config.release.tag, chart.name, chart.version)
 
 
-def moves_of(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[Move, ...]:
+def image_copies(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[ImageCopy, ...]:
     """Where each image goes, from where `snapshot` (any of the proof's when None) has it.
 
     Raises ConfigurationError when the production channel has no place for images.
@@ -41,7 +41,7 @@ def moves_of(proof: Proof, config: Config, snapshot: Record | None = None) -> tu
         )
     tag = image_tag(config.release.image_tag, proof.chart.name, proof.chart.version)
     return tuple(
-        Move(name, source, Reference.parse(f"{place}/{name}:{tag}@{source.digest}"))
+        ImageCopy(name, source, Reference.parse(f"{place}/{name}:{tag}@{source.digest}"))
         for name, source in sorted(images.items())
     )
 

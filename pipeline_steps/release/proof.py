@@ -40,7 +40,7 @@ class Proof(NamedTuple):
         return list(dict.fromkeys(record.id for record in (*self.snapshots, *self.tests, *self.requirements)))
 
 
-def prove(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
+def require_proof(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
     """The proof that the chart's content in `checkout` may be released.
 
     Raises EvidenceError when something required is missing, contradictory or marked as modified; NotYet for

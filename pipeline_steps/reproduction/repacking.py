@@ -10,7 +10,7 @@ import msgspec
 from pipeline_steps.building import image_records, packaging
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive, Files
-from pipeline_steps.charts.derive import Derived, derive
+from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.reproduction.outcome import Outcome, first_difference, how_many, inputs_that_differ, parts_of_chart
@@ -69,7 +69,7 @@ def snapshot(record: Record, config: Config) -> Outcome:
 def repacked(record: Record, checkout: Checkout, chart: Chart, files: Files) -> Archive:
     """The snapshot's archive, with the version and the images of its record."""
     edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
-    return derive(files, str(record.parameters["version"]), edits, chart.path).archive
+    return rewrite(files, str(record.parameters["version"]), edits, chart.path).archive
 
 
 def promote(record: Record, config: Config, known: Mapping[str, Record]) -> Outcome:
@@ -82,7 +82,7 @@ def promote(record: Record, config: Config, known: Mapping[str, Record]) -> Outc
     chart = checkout.chart(record.subject)
     files, notes = _tested(tested, checkout, chart, config)
     edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
-    made: Derived = derive(files, str(record.parameters["version"]), edits, chart.path)
+    made = rewrite(files, str(record.parameters["version"]), edits, chart.path)
     changes = [msgspec.structs.asdict(change) for change in made.changes]
     recorded = [dict(change) for change in record.parameters.get("changes", ())]
     odd = [str(change) for change in changes if change not in recorded]

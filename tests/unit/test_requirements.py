@@ -12,7 +12,7 @@ from pipeline_steps.ci.build import Build
 from pipeline_steps.cli import selection
 from pipeline_steps.cli.selection import Request
 from pipeline_steps.config.config_file import load
-from pipeline_steps.release.proof import prove
+from pipeline_steps.release.proof import require_proof
 from pipeline_steps.report import report
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record
@@ -127,7 +127,7 @@ def world(tmp_path: Path) -> World:
 def refused(world: World, says: str) -> None:
     """promote refuses, the report is not positive, and the chart is still selected."""
     with pytest.raises(EvidenceError, match=says):
-        prove(world.checkout, "web", world.config, world.state)
+        require_proof(world.checkout, "web", world.config, world.state)
     assert world.reported != "positive"
     assert world.selected()
 
@@ -135,7 +135,7 @@ def refused(world: World, says: str) -> None:
 def test_passed_tests_with_the_current_images_are_enough_for_all(world: World) -> None:
     world.build("a")
     test = world.test(snapshot := world.snapshot("a"))
-    proof = prove(world.checkout, "web", world.config, world.state)
+    proof = require_proof(world.checkout, "web", world.config, world.state)
     assert proof.snapshots == (snapshot,) and proof.tests == (test,)
     assert world.reported == "positive" and not world.selected()
 
@@ -162,7 +162,7 @@ def test_a_snapshot_of_local_modifications_is_not_reported_as_passed(world: Worl
     refused(world, "made of local modifications")
     assert world.reported == "incomplete" and "local modifications" in world.page
     world.snapshot("a")
-    prove(world.checkout, "web", world.config, world.state)
+    require_proof(world.checkout, "web", world.config, world.state)
     assert world.reported == "positive", "tests of the same content and images stand"
 
 
@@ -192,7 +192,7 @@ def test_of_two_sets_of_dependencies_the_one_that_passed_counts(world: World) ->
     tested = world.snapshot("a", dependency=DIGEST["d"])
     world.test(tested)
     world.test(world.snapshot("a", dependency=DIGEST["e"]), error=ChartFailed("crash loop"))
-    assert prove(world.checkout, "web", world.config, world.state).snapshots == (tested,)
+    assert require_proof(world.checkout, "web", world.config, world.state).snapshots == (tested,)
     assert world.reported == "positive" and not world.selected()
 
 
@@ -208,5 +208,5 @@ def test_steps_of_ours_can_be_required_by_name(tmp_path: Path) -> None:
     refused(world, "web")
     world.build("a")
     world.test(world.snapshot("a"))
-    prove(world.checkout, "web", world.config, world.state)
+    require_proof(world.checkout, "web", world.config, world.state)
     assert world.reported == "positive" and not world.selected()

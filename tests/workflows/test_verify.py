@@ -14,7 +14,7 @@ import pytest
 
 from pipeline_steps.audits import chain
 from pipeline_steps.charts import archive
-from pipeline_steps.charts.derive import derive
+from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository
@@ -236,7 +236,7 @@ def test_images_are_links_by_digest(tmp_path: Path, tested: str, built: str, sai
     """Records as the steps of a chart with an image write them."""
     digests = {sign: f"sha256:{sign * 64}" for sign in "abc"}
     snapshot_files = archive.Files(files(version="1.0.0-0.1.t0123456789ab"))
-    made = derive(snapshot_files, "1.0.0", {"values.yaml": {"image.tag": "1.0.0"}})
+    made = rewrite(snapshot_files, "1.0.0", {"values.yaml": {"image.tag": "1.0.0"}})
     (tmp_path / "hello-1.0.0.tgz").write_bytes(made.archive.tgz)
     story = Story(State(tmp_path / "state.jsonl"))
     image = story.add("build_image", "web", "image", outputs={"image": f"r.example.com/web:k-1@{digests[built]}"})

@@ -1,6 +1,7 @@
-"""The production chart out of the tested one: some values replaced, each recorded, and provably nothing else.
+"""A chart with another version and other values: each change recorded, and provably nothing else changed.
 
-Undoing the changes gives the tested tar digest again; the proof needs the production archive and the changes only.
+So a snapshot is made of the sources, and a release of the tested snapshot. Undoing the changes gives the tested tar
+digest again; to verify that, the production archive and the changes are enough.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
 
 
-class Derived(NamedTuple):
-    """A derived chart and the changes that undo it."""
+class Rewritten(NamedTuple):
+    """A rewritten chart, and the changes that `verify_rewrite` undoes."""
 
     archive: Archive
     changes: tuple[Change, ...]
 
 
-def derive(files: Files, version: str, edits: Mapping[str, Mapping[str, str]], where: str = "") -> Derived:
+def rewrite(files: Files, version: str, edits: Mapping[str, Mapping[str, str]], where: str = "") -> Rewritten:
     """The chart with another version and other values.
 
-    files: unpacked, or gathered from a source. edits: file → key → value, see `edit.apply`.
+    files: unpacked, or collected from a source. edits: file → key → value, see `edit.apply`.
     Raises ConfigurationError.
     """
-    wanted: dict[str, dict[str, str]] = {"Chart.yaml": {"version": version}}
-    for file, values in edits.items():
-        wanted.setdefault(file, {}).update(values)
-    edited, changes = edit.apply(files, wanted, where)
-    return Derived(archive.pack(edited, files.executables, where), changes)
+    values: dict[str, dict[str, str]] = {"Chart.yaml": {"version": version}}
+    for file, edited in edits.items():
+        values.setdefault(file, {}).update(edited)
+    rewritten, changes = edit.apply(files, values, where)
+    return Rewritten(archive.pack(rewritten, files.executables, where), changes)
 
 
-def prove(production: bytes, changes: Iterable[Change], tested: str, where: str = "") -> None:
+def verify_rewrite(production: bytes, changes: Iterable[Change], tested: str, where: str = "") -> None:
     """See that undoing `changes` in the production archive gives the tested tar digest. Raises EvidenceError."""
     files = archive.unpack(production, where)
     undone = archive.pack(edit.undo(files, changes), files.executables, where)
@@ -44,7 +45,7 @@ def prove(production: bytes, changes: Iterable[Change], tested: str, where: str 
         raise EvidenceError(what, where=where, advice="this chart was not derived from the tested one")
 
 
-def replaced(changes: Iterable[Change]) -> tuple[tuple[str, str], ...]:
+def replaced_values(changes: Iterable[Change]) -> tuple[tuple[str, str], ...]:
     """The values before and after each change, without quotes: what may differ when both charts are rendered."""
     return tuple((_value(change.old), _value(change.new)) for change in changes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.charts import archive, compare, derive, references
+from pipeline_steps.charts import archive, compare, references, rewrite
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.edit import Change
 from pipeline_steps.images.reference import of
@@ -38,7 +38,7 @@ def nested() -> Files:
 def test_derived_and_proved() -> None:
     templates = {**TEMPLATES, "common": {"web": {"image.tag": "{digest}", "Chart.appVersion": "{tag}"}}}
     snapshot = nested()
-    tested = derive.derive(snapshot, SNAPSHOT, references.edits(snapshot, "hello", templates, OLD)).archive
+    tested = rewrite.rewrite(snapshot, SNAPSHOT, references.edits(snapshot, "hello", templates, OLD)).archive
     unpacked = archive.unpack(tested.tgz)
     wanted = references.edits(unpacked, "hello", templates, NEW)
     assert wanted == {
@@ -46,7 +46,7 @@ def test_derived_and_proved() -> None:
         "charts/common/values.yaml": {"image.tag": "sha256:" + "a" * 64},
         "charts/common/Chart.yaml": {"appVersion": "1.0.0"},
     }
-    made = derive.derive(unpacked, "1.0.0", wanted)
+    made = rewrite.rewrite(unpacked, "1.0.0", wanted)
     assert (made.archive.name, made.archive.version) == ("hello", "1.0.0")
     assert [(change.file, change.key) for change in made.changes] == [
         ("Chart.yaml", "version"),
@@ -58,9 +58,9 @@ def test_derived_and_proved() -> None:
     production = archive.unpack(made.archive.tgz)
     assert b"greeting: hello  # said to everybody\n" in production["values.yaml"]
     assert production.executables == {"templates/greeting.yaml"}
-    derive.prove(made.archive.tgz, made.changes, tested.tar_digest)
+    rewrite.verify_rewrite(made.archive.tgz, made.changes, tested.tar_digest)
     with pytest.raises(EvidenceError, match="tested was sha256:"):
-        derive.prove(made.archive.tgz, made.changes[1:], tested.tar_digest)
+        rewrite.verify_rewrite(made.archive.tgz, made.changes[1:], tested.tar_digest)
 
 
 def test_unknown_parts_and_keys_are_named() -> None:
@@ -70,7 +70,7 @@ def test_unknown_parts_and_keys_are_named() -> None:
     with pytest.raises(ConfigurationError, match=r"the image .* has no tag"):
         references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tag}"}}}, untagged)
     with pytest.raises(ConfigurationError, match=r"values\.yaml:3: the key to set, image\.tga, does not exist"):
-        derive.derive(Files(files()), "1.0.0", {"values.yaml": {"image.tga": "x"}})
+        rewrite.rewrite(Files(files()), "1.0.0", {"values.yaml": {"image.tga": "x"}})
 
 
 CHANGES = (
@@ -108,7 +108,7 @@ DERIVED = {
 
 def differences(**other: str) -> list[str]:
     tested, derived = RENDERED.format(**TESTED), RENDERED.format(**{**DERIVED, **other})
-    return [str(one) for one in compare.compare(tested, derived, derive.replaced(CHANGES))]
+    return [str(one) for one in compare.compare(tested, derived, rewrite.replaced_values(CHANGES))]
 
 
 def test_only_replaced_values_differ() -> None:
