@@ -74,11 +74,13 @@ def regenerate(
     shard: Shard | None = None,
     plan: bool = False,
     again: bool = False,
-    jobs: int | None = None,
+    jobs: int | None = 1,
 ) -> tuple[Record, ...]:
     """Fill the repository `to` from tags, or from the repository `from_`; a record for each repository filled.
 
     chart: names, () for all. again: look at every tag and archive, not just at what changed since the last run.
+    jobs: processes that package, None for one a CPU; with more than one, each loads the main module of the program
+    that calls this, which must begin its work below `if __name__ == "__main__"`.
     Returns () when only planned. Raises ChartFailed when a version could not be made, after all others were.
     """
     urls = (to,) if to else several(config.channels.production.charts)

@@ -19,7 +19,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.filling import Report, Standing, Wanted, adopt, emptied, index_of
 from pipeline_steps.regeneration.ledger import Kept, Ledger
 from pipeline_steps.regeneration.progress import Tally
-from pipeline_steps.regeneration.repackaging import Settings, Unfit, Version
+from pipeline_steps.regeneration.repackaging import Remaker, Settings, Unfit, Version
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Publication, Published, Repository
 from pipeline_steps.repositories.transfer import publish_many
@@ -28,13 +28,12 @@ from pipeline_steps.sources.git_mirror import is_url, mirror
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Source, Tag
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.crew import crew
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.worker_pool import MapTasks, worker_pool
 from pipeline_steps.workspace.tagged import Names, Said
 
 log = logging.getLogger(__name__)
 
-WORKER = "pipeline_steps.regeneration.repackaging:Remaker"
 #: Raise it when the same tag gives other archives than before: what was remembered is then looked at again.
 FORMAT = 1
 #: Tags and versions that a worker gets at once; fewer versions than this are made in this process.
@@ -84,11 +83,11 @@ class Regeneration:
             self._there = Standing(self._repository)
         by_name = sorted(open_tags, key=lambda tag: (names.reading(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
-        with crew(WORKER, self._settings, 1 if few else self._jobs) as each:
-            looked = self._looked(each, by_name)
+        with worker_pool(Remaker, self._settings, 1 if few else self._jobs) as map_tasks:
+            looked = self._looked(map_tasks, by_name)
             versions = self._versions(looked)
             try:
-                self._publish(each, versions, looked)
+                self._publish(map_tasks, versions, looked)
             finally:
                 if not self._plan:
                     self._ledger.write()
@@ -112,11 +111,11 @@ class Regeneration:
 
     # -- which versions ---------------------------------------------------------------------------------------
 
-    def _looked(self, each: Any, tags: list[Tag]) -> list[Looked]:
+    def _looked(self, map_tasks: MapTasks, tags: list[Tag]) -> list[Looked]:
         """The tags with what they stand for, oldest first; what cannot be packaged is told."""
         found: list[Looked] = []
         with Tally("tags read", len(tags)) as tally:
-            for tag, result in _one_by_one(each, tags, _TAGS):
+            for tag, result in _one_by_one(map_tasks, tags, _TAGS):
                 tally.one()
                 unfit = [one for one in result if isinstance(one, Unfit)]
                 for one in unfit:
@@ -155,14 +154,14 @@ class Regeneration:
 
     # -- making and publishing --------------------------------------------------------------------------------
 
-    def _publish(self, each: Any, versions: list[Version], looked: list[Looked]) -> None:
+    def _publish(self, map_tasks: MapTasks, versions: list[Version], looked: list[Looked]) -> None:
         waiting = _Waiting(looked, self._wanted, self._ledger, self._done)
         keys = ((version.name, version.version) for version in versions)
         missing = {key for key in keys if self._there.digest(*key) is None}  # asked before they are there
         sent: deque[tuple[Version, Archive]] = deque()
 
         def publications() -> Iterator[Publication]:
-            for version, made in _one_by_one(each, versions, _VERSIONS):
+            for version, made in _one_by_one(map_tasks, versions, _VERSIONS):
                 if isinstance(made, Unfit):
                     self._unmade(version, made)
                     waiting.done((version.name, version.version))
@@ -336,8 +335,8 @@ def _plain(value: Settings | Wanted) -> list[object]:
     return [str(value.root), *texts, list(value.patterns), seen, value.evidence]
 
 
-def _one_by_one(each: Any, items: list[Any], at_once: int) -> Iterator[tuple[Any, Any]]:
+def _one_by_one(map_tasks: MapTasks, items: list[Any], at_once: int) -> Iterator[tuple[Any, Any]]:
     """Each item with its result, asked for in parts."""
     parts = [items[start : start + at_once] for start in range(0, len(items), at_once)]
-    for part, results in zip(parts, each(parts), strict=True):
+    for part, results in zip(parts, map_tasks(parts), strict=True):
         yield from zip(part, results, strict=True)

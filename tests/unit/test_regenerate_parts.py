@@ -16,7 +16,6 @@ from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import CommitTree
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.crew import crew
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 from pipeline_steps.workspace.tagged import Charts, Names, said
 from tests.support.gits import Repo, chart
@@ -124,37 +123,6 @@ def test_charts_are_found_by_patterns(
     assert [Charts(objects, patterns).metadata(place).name for place in places.values()] == [
         folder.rpartition("/")[2] for folder in folders
     ]
-
-
-WORKER = "tests.unit.test_regenerate_parts:Square"
-
-
-class Square:
-    """A worker for these tests."""
-
-    def __init__(self, less: object) -> None:
-        self.less = less
-
-    def __call__(self, number: int) -> int:
-        assert isinstance(self.less, int)
-        if number == 13:
-            raise ValueError("unlucky")
-        return number * number - self.less
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-@pytest.mark.parametrize("number", [1, 3])
-def test_workers_give_results_in_the_order_of_their_tasks(number: int) -> None:
-    with crew(WORKER, 1, number) as each:
-        assert list(each(range(12))) == [n * n - 1 for n in range(12)]
-        assert list(each([])) == []
-
-
-def test_a_bug_in_a_worker_is_told_here() -> None:
-    with crew(WORKER, 1, 2) as each, pytest.raises(RuntimeError, match="ValueError: unlucky"):
-        list(each(range(14)))
 
 
 def test_the_parts_of_a_shard_are_the_whole() -> None:

@@ -1,0 +1,117 @@
+"""A pool of Python processes, each of which makes one worker and gives it task after task.
+
+    with worker_pool(Remaker, settings, 4) as map_tasks:
+        for result in map_tasks(tasks): ...
+
+What a task raises is raised where its result is taken. A worker ends with the process that started it, however that
+ends, and with the block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, TypeVar
+
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import MachineError
+
+MapTasks = Callable[[Iterable[Any]], Iterator[Any]]
+_Settings = TypeVar("_Settings")
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+class Worker(Protocol):
+    """Answers tasks, one at a time; tasks and results can be pickled."""
+
+    def __call__(self, task: Any, /) -> Any: ...
+
+    def close(self) -> None:
+        """Called when the worker does its work in this process, and there is no more of it."""
+
+
+@contextlib.contextmanager
+def worker_pool(make: Callable[[_Settings], Worker], settings: _Settings, processes: int) -> Iterator[MapTasks]:
+    """A function that gives the results of tasks in their order, of which 2 x `processes` are under way at most.
+
+    make: a class or a function at the top of its module, called with `settings` in each process. processes: with one,
+    all is done in this process; so it is before Python 3.11, whose workers look for modules in the working directory.
+    Raises MachineError when a worker is killed.
+    """
+    if processes <= 1 or not hasattr(sys.flags, "safe_path"):
+        with contextlib.closing(make(settings)) as worker:
+            yield lambda tasks: map(worker, tasks)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    lifeline, ours = spawn.Pipe(duplex=False)
+    with _safe_path(), lifeline, ours:
+        pool = ProcessPoolExecutor(processes, spawn, _prepare, (lifeline, make, settings))
+        try:
+            yield lambda tasks: _in_order(pool, tasks, 2 * processes)
+        except BrokenProcessPool as error:
+            time.sleep(0.5)  # whoever signals all processes of a build may not have come to this one yet
+            process.go_on()
+            what = "a worker process was killed, most often by the kernel, for want of memory"
+            raise MachineError(what, advice="run again with fewer --jobs, or give it more memory") from error
+        finally:
+            ours.close()
+            # Python before 3.11.5 waits until tasks are read that nobody is left to read (python/cpython#94777).
+            pool._call_queue._reader.close()  # type: ignore[attr-defined]
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, tasks: Iterable[Any], ahead: int) -> Iterator[Any]:
+    waiting: deque[Future[Any]] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(_answer, task))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Python processes that are started here load no module of the working directory, which may be a checkout."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
+
+
+# -- in a worker process --------------------------------------------------------------------------------------
+
+_worker: Callable[[], Worker]
+
+
+def _prepare(lifeline: Connection, make: Callable[[_Settings], Worker], settings: _Settings) -> None:
+    global _worker
+    os.setsid()  # Ctrl-C in a terminal is for the process that started this one
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    _worker = functools.cache(lambda: make(settings))  # made by the first task, whose result can be what it raises
+
+
+def _end_with(lifeline: Connection) -> None:
+    """End this process when nobody has the other end of its lifeline any more."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
+
+
+def _answer(task: Any) -> Any:
+    return _worker()(task)
