@@ -139,7 +139,9 @@ def _version(
         return version._replace(proof="changed", record=recorded[-1].record.id)
     record = same[-1]
     used = _used(record.uses, every, state)
-    snapshots = [one for one in used if one.step == "snapshot"] or ([record] if record.step == "snapshot" else [])
+    snapshots = [each for each in used if each.step == "snapshot"]
+    if not snapshots and record.step == "snapshot":
+        snapshots = [record]
     built = _used([identity for snapshot in snapshots for identity in snapshot.uses], every, state)
     approvals = [approval for approval in used if approval.step == "approval"]
     return version._replace(
@@ -159,11 +161,12 @@ def _used(identities: Iterable[str], every: dict[str, Record], state: State) -> 
     """The records with these ids, those that are not at hand from the evidence stores; intents are
     left out.
     """
-    wanted = list(dict.fromkeys(identities))
-    away = [identity for identity in wanted if identity not in every]
-    if away and state.stores is not None:
-        every.update({record.id: record for _line, record in state.stores.by_id(away)})
-    return [every[one] for one in wanted if one in every and every[one].result != "started"]
+    used = list(dict.fromkeys(identities))
+    missing = [identity for identity in used if identity not in every]
+    if missing and state.stores is not None:
+        every.update({record.id: record for _line, record in state.stores.by_id(missing)})
+    records = [every[identity] for identity in used if identity in every]
+    return [record for record in records if record.result != "started"]
 
 
 def _approvers(approval: Record) -> list[str]:

@@ -43,14 +43,13 @@ def login_for(
 
     Raises ConfigurationError (half a login in `hosts`, unreadable password file), MachineError (a broken store).
     """
-    known = os.environ if environ is None else environ
     configured = from_hosts(host, path, hosts)
     if configured:
         return configured
-    for file in stores(known):
-        found = _from_store(file, host, path)
-        if found:
-            return found
+    for file in stores(os.environ if environ is None else environ):
+        login = _from_store(file, host, path)
+        if login:
+            return login
     return None
 
 
@@ -98,16 +97,16 @@ def _from_store(file: Path, host: str, path: str) -> Login | None:
     program = next((helpers[name] for name in names if name in helpers), None) or config.get("credsStore")
     if program:
         for name in names:
-            found = _ask_helper(program, name, file)
-            if found:
-                return found
+            login = _ask_helper(program, name, file)
+            if login:
+                return login
     auths: Mapping[str, Any] = config.get("auths") or {}
-    wanted = f"{DOCKER_HUB}/{path}" if host == DOCKER_HUB else f"{host}/{path}"
-    fitting = [key for key in auths if f"{wanted}/".startswith(f"{_bare(key)}/")]
-    for key in sorted(fitting, key=lambda each: len(_bare(each)), reverse=True):
-        found = _entry(auths[key], f"{file}: auths.{key}")
-        if found:
-            return found
+    repository = f"{host}/{path}"
+    prefixes = [key for key in auths if f"{repository}/".startswith(f"{_bare(key)}/")]
+    for key in sorted(prefixes, key=lambda each: len(_bare(each)), reverse=True):
+        login = _entry(auths[key], f"{file}: auths.{key}")
+        if login:
+            return login
     return None
 
 

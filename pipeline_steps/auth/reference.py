@@ -50,13 +50,13 @@ class Reference(NamedTuple):
         """
         host, slash, _ = text.partition("/")
         if slash and (host == "localhost" or any(mark in host for mark in ".:[") or host != host.lower()):
-            found = cls.parse(text, where=where)
+            reference = cls.parse(text, where=where)
         else:
-            found = _after_host(DOCKER_HUB, text, text, where)
-        if found.host in (DOCKER_HUB, "index.docker.io"):
-            path = found.path if "/" in found.path else f"library/{found.path}"
-            found = found._replace(host=DOCKER_HUB, path=path)
-        return found
+            reference = _after_host(DOCKER_HUB, text, text, where)
+        if reference.host in (DOCKER_HUB, "index.docker.io"):
+            path = reference.path if "/" in reference.path else f"library/{reference.path}"
+            reference = reference._replace(host=DOCKER_HUB, path=path)
+        return reference
 
     @property
     def repository(self) -> str:

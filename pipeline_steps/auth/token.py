@@ -37,8 +37,8 @@ class Challenge(NamedTuple):
         Challenge(scheme='bearer', realm='https://auth.example.com/token', service='registry')
         """
         scheme, _, rest = header.strip().partition(" ")
-        found = {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(rest)}
-        return cls(scheme.lower(), found.get("realm", ""), found.get("service", ""))
+        parameters = {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(rest)}
+        return cls(scheme.lower(), parameters.get("realm", ""), parameters.get("service", ""))
 
 
 class Authorizer:
@@ -61,19 +61,19 @@ class Authorizer:
             return {}
         if self._challenge.scheme == "basic":
             return self._basic()
-        wanted = " ".join(scopes)
+        scope = " ".join(scopes)
         with self._lock:  # threads that need the same token wait for the one that fetches it
-            if wanted not in self._tokens:
-                self._tokens[wanted] = register(self._fetch(self._challenge, wanted))
-            return {"Authorization": f"Bearer {self._tokens[wanted]}"}
+            if scope not in self._tokens:
+                self._tokens[scope] = register(self._fetch(self._challenge, scope))
+            return {"Authorization": f"Bearer {self._tokens[scope]}"}
 
     def challenged(self, header: str, scopes: Iterable[str], used: Mapping[str, str]) -> dict[str, str]:
         """The header after a 401 to `used`: a token that was in it is thrown away and fetched anew."""
         self._challenge = Challenge.parse(header)
-        wanted = " ".join(scopes)
+        scope = " ".join(scopes)
         with self._lock:
-            if used.get("Authorization") == f"Bearer {self._tokens.get(wanted)}":
-                del self._tokens[wanted]
+            if used.get("Authorization") == f"Bearer {self._tokens.get(scope)}":
+                del self._tokens[scope]
         if self._challenge.scheme not in ("basic", "bearer"):
             raise AccessRefused(f"asks for an unknown login scheme: {header!r}", where=self._base)
         return self.header(scopes)
@@ -111,8 +111,8 @@ class Authorizer:
             )
         if answer.status != 200:
             raise http.refusal(answer)
-        found = answer.json()
-        token = found.get("token") or found.get("access_token") if isinstance(found, dict) else None
+        fields = answer.json()
+        token = fields.get("token") or fields.get("access_token") if isinstance(fields, dict) else None
         if not isinstance(token, str):
             raise MachineError("answered no token", where=http.shown(realm))
         return token

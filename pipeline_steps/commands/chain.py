@@ -55,7 +55,8 @@ def rows(state: State, name: str, content: str | None = None) -> list[tuple[str,
     found += [(f"image {record.subject}", record.outputs.get("image", ""), lasted(record)) for record in images]
     found.append(("snapshot chart", snapshot.outputs.get("chart", ""), lasted(snapshot)))
     for record in state.find(step="integration_test", subject=name, content=snapshot.content, result=None):
-        if record.result not in ("started", "interrupted"):
+        # A test of other images says nothing about this snapshot.
+        if record.result not in ("started", "interrupted") and record.inputs == snapshot.inputs:
             words = f"{record.parameters.get('scenario', '')} {record.parameters.get('values', '') or 'default values'}"
             found.append(("test", f"{record.result}  {words.strip()}", lasted(record)))
     for title, step in (("tag", "tag_release"), ("production", "promote")):

@@ -40,10 +40,10 @@ class ImageReference(NamedTuple):
         def value(match: re.Match[str]) -> str:
             if match[1] not in self._fields:
                 raise _unknown(match[1], template, where)
-            found = str(getattr(self, match[1]))
-            if not found:
+            text = str(getattr(self, match[1]))
+            if not text:
                 raise ConfigurationError(f"the image {self.reference} has no {match[1]}", where=where)
-            return found
+            return text
 
         return _FIELD.sub(value, template)
 
@@ -90,12 +90,12 @@ def from_values(templates: Mapping[str, str], values: Mapping[str, str], *, wher
             where=where,
             advice="write it there, or give the image `existing` in pipeline.yaml",
         )
-    found = Reference.familiar(name, where=where)
-    tag, digest = parts.get("tag") or found.tag, parts.get("digest") or found.digest
+    reference = Reference.familiar(name, where=where)
+    tag, digest = parts.get("tag") or reference.tag, parts.get("digest") or reference.digest
     for written, grammar in ((tag, TAG), (digest, DIGEST)):
         if written and not grammar.fullmatch(written):
             raise ConfigurationError(f"{written!r} is no tag or digest", where=where)
-    return found._replace(tag=tag, digest=digest)
+    return reference._replace(tag=tag, digest=digest)
 
 
 def _read_back(template: str, text: str, where: str) -> dict[str, str]:
@@ -107,12 +107,12 @@ def _read_back(template: str, text: str, where: str) -> dict[str, str]:
         if position % 2 and part not in ImageReference._fields:
             raise _unknown(part, template, where)
         pattern += f"(?P<{part}>.+?)" if position % 2 else re.escape(part)
-    found = re.fullmatch(pattern, text)
-    if not found:
+    match = re.fullmatch(pattern, text)
+    if not match:
         raise ConfigurationError(f"{text!r} does not fit the template {template!r}", where=where)
-    return found.groupdict()
+    return match.groupdict()
 
 
 def _unknown(name: str, template: str, where: str) -> ConfigurationError:
-    known = " ".join(f"{{{field}}}" for field in ImageReference._fields)
-    return ConfigurationError(f"unknown field {{{name}}} in {template!r}", where=where, advice=f"there are {known}")
+    fields = " ".join(f"{{{field}}}" for field in ImageReference._fields)
+    return ConfigurationError(f"unknown field {{{name}}} in {template!r}", where=where, advice=f"there are {fields}")

@@ -94,7 +94,7 @@ def attempt(
 
     A verdict supersedes every current one of the same key, and those in `supersedes`.
     Raises EvidenceError when the block ends without an outcome: a step must never pass by silence. When the evidence
-    store fails too, the block's own exception goes on and the store's is told.
+    store fails too, the block's own exception goes on and the store's is logged.
     """
     state.about([content])
     replaced = [*supersedes, *(record.id for record in state.resolve(key).current)]

@@ -103,9 +103,9 @@ def decode(line: bytes, *, where: str) -> Record:
     try:
         record = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        found = _schema(line)
-        if found is not None and found != SCHEMA:
-            raise _newer(found, where) from error
+        schema = _schema(line)
+        if schema is not None and schema != SCHEMA:
+            raise _newer(schema, where) from error
         raise EvidenceError(
             f"not a record: {error}", where=where, advice="restore the file, or remove the line to lose that evidence"
         ) from error
@@ -126,16 +126,16 @@ _FREE = frozenset({"reason", "parameters", "tools", "ci", "actor"})
 _decoder = msgspec.json.Decoder(Record)
 
 
-def _newer(found: object, where: str) -> EvidenceError:
-    what = f"record of schema {found}, this version reads schema {SCHEMA}"
+def _newer(schema: object, where: str) -> EvidenceError:
+    what = f"record of schema {schema}, this version reads schema {SCHEMA}"
     return EvidenceError(what, where=where, advice="use a newer pipeline_steps")
 
 
 def _named_by_its_hash(line: bytes, identity: str) -> bool:
-    before, found, after = line.partition(b',"id":"%s"' % identity.encode())
+    before, own_id, after = line.partition(b',"id":"%s"' % identity.encode())
     digest = hashlib.sha256(before)
     digest.update(after)
-    if found and f"sha256:{digest.hexdigest()}" == identity:
+    if own_id and f"sha256:{digest.hexdigest()}" == identity:
         return True
     try:  # the same record, but not written canonically
         fields = json.loads(line, object_pairs_hook=_without_duplicates)

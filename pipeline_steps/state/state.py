@@ -51,7 +51,7 @@ class State:
     def records(self) -> list[Record]:
         """Every record, each once. Raises EvidenceError naming file and line of one that cannot be believed."""
         if self._records is None:
-            # What was made here comes last: of several records that all stand, steps take the newest.
+            # What was made here comes last: of several current records steps take the newest.
             self._records = union.union(self._fetched, *(file.load(path) for path in self._paths()))
         return self._records
 

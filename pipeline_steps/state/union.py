@@ -53,6 +53,6 @@ def resolve(records: Iterable[Record], key: str) -> Verdict:
 
 def attempts(records: Iterable[Record]) -> int:
     """How often a step was tried: every record but the intents of tries that have an outcome."""
-    known = list(records)
-    answered = {identity for record in known if record.result != "started" for identity in record.uses}
-    return sum(1 for record in known if record.result != "started" or record.id not in answered)
+    tries = list(records)
+    ended = {identity for record in tries if record.result != "started" for identity in record.uses}
+    return sum(1 for record in tries if record.result != "started" or record.id not in ended)

@@ -49,7 +49,7 @@ def parts(image: str, hosts: Mapping[str, Host]) -> set[str]:
     Raises MachineError, Temporary when the registry does not say: nothing is known of the chart then.
     """
     reference = Reference.parse(image)
-    found: set[str] = set()
+    digests: set[str] = set()
     waiting = [reference.digest or reference.name]
     registry = connect(reference, hosts)
     while waiting:
@@ -58,5 +58,5 @@ def parts(image: str, hosts: Mapping[str, Host]) -> set[str]:
             continue
         waiting += [child.digest for child in manifest.children]
         config = manifest.content.get("config")
-        found |= {manifest.digest, *([config["digest"]] if config else [])}
-    return found
+        digests |= {manifest.digest, *([config["digest"]] if config else [])}
+    return digests

@@ -105,6 +105,17 @@ def test_an_older_content_that_is_released_now_is_the_one_that_is_shown(
     assert f"helm pull oci://{HOST}/charts/hello --version 1.4.1+b2 --plain-http" in lines
 
 
+def test_a_test_of_former_images_is_no_link_of_the_chain_of_new_ones(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(story.state)
+    inputs, uses = {"image:web": digest("rebuilt")}, list(before.uses)
+    story.add("snapshot", "hello", "second", outputs=before.outputs, inputs=inputs, uses=uses, supersedes=[before.id])
+    lines = told(story, capsys)
+    assert lines[0] == f"hello  content            {digest('second')}"
+    assert not [line for line in lines if line.startswith("hello  test")]
+
+
 @pytest.mark.parametrize(
     "reference, commands",
     [
