@@ -45,8 +45,8 @@ STEP = Step(
     needs_configuration=False,
 )
 FORMAT = 1
-#: How many findings a record names one by one; all are told on stderr.
-TOLD = 100
+#: How many findings a record lists one by one; all are logged.
+LISTED = 100
 
 log = logging.getLogger("pipeline_steps.audit")  # __name__ is __main__ under -m
 
@@ -76,60 +76,60 @@ def audit(
             urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs, plan=plan
         )
     records: list[Record] = []
-    wrong: list[EvidenceError] = []
-    for one in urls:
+    errors: list[EvidenceError] = []
+    for repository_url in urls:
         try:
-            records += _audited(one, config, state, chart, fix=fix, plan=plan, jobs=jobs)
+            records += _audit_repository(repository_url, config, state, chart, fix=fix, plan=plan, jobs=jobs)
         except EvidenceError as error:
-            wrong.append(error)
-    if wrong:
-        raise wrong[0] if len(wrong) == 1 else EvidenceError("; ".join(map(str, wrong)))
+            errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else EvidenceError("; ".join(map(str, errors)))
     return tuple(records)
 
 
-def _audited(
+def _audit_repository(
     url: str, config: Config, state: State, chart: tuple[str, ...], *, fix: bool, plan: bool, jobs: int | None
 ) -> list[Record]:
     parameters = {"url": url, "charts": list(chart), "fix": fix}
     key = make_key("audit", FORMAT, parameters=parameters, content=None, consumed={})
     if plan:
-        tell(inspection.inspect(url, config, state, chart, jobs))
+        report_findings(inspection.inspect(url, config, state, chart, jobs))
         return []
     with attempt(state, step="audit", subject="audit", key=key, parameters=parameters) as trial:
-        found = inspection.inspect(url, config, state, chart, jobs)
-        tell(found)
-        listed = [str(finding) for finding in found.findings[:TOLD]]
-        trial.parameters.update(counts=by_kind(found.findings), findings=listed)
-        if fix and found.fixable:
+        result = inspection.inspect(url, config, state, chart, jobs)
+        report_findings(result)
+        listed = [str(finding) for finding in result.findings[:LISTED]]
+        trial.parameters.update(counts=by_kind(result.findings), findings=listed)
+        if fix and result.fixable:
             trial.begin({"repository": url})
-            inspection.repair(found)
-            trial.parameters["fixed"] = [finding.fix.words for finding in found.fixable if finding.fix][:TOLD]
-            log.info("%s: %d findings repaired", url, len(found.fixable))
-            before, found = found, inspection.inspect(url, config, state, chart, jobs)
-            trial.parameters["left"] = by_kind(found.findings)
-            _tell_new(before, found)
-        if found.findings:
-            advice = "each is listed above" if fix or not found.fixable else "--fix repairs what is marked so above"
-            raise EvidenceError(f"{len(found.findings)} things are wrong", where=url, advice=advice)
+            inspection.repair(result)
+            trial.parameters["fixed"] = [finding.fix.words for finding in result.fixable if finding.fix][:LISTED]
+            log.info("%s: %d findings repaired", url, len(result.fixable))
+            before, result = result, inspection.inspect(url, config, state, chart, jobs)
+            trial.parameters["left"] = by_kind(result.findings)
+            _report_new_findings(before, result)
+        if result.findings:
+            advice = "each is listed above" if fix or not result.fixable else "--fix repairs what is marked so above"
+            raise EvidenceError(f"{len(result.findings)} things are wrong", where=url, advice=advice)
         return [trial.passed({"repository": url})]
 
 
-def _tell_new(before: inspection.Inspection, after: inspection.Inspection) -> None:
+def _report_new_findings(before: inspection.Inspection, after: inspection.Inspection) -> None:
     """What is found only once an index is repaired: an entry that is new may have faults of its own."""
-    known = {(one.kind, one.chart, one.version) for one in before.findings}
-    fresh = [one for one in after.findings if (one.kind, one.chart, one.version) not in known]
-    if fresh or not after.findings:
-        tell(after._replace(findings=fresh))
+    known = {(finding.kind, finding.chart, finding.version) for finding in before.findings}
+    new = [finding for finding in after.findings if (finding.kind, finding.chart, finding.version) not in known]
+    if new or not after.findings:
+        report_findings(after._replace(findings=new))
 
 
-def tell(found: inspection.Inspection) -> None:
-    """Everything that was found, and what --fix does about it, in the order of the charts."""
-    for finding in found.findings:
+def report_findings(result: inspection.Inspection) -> None:
+    """Log every finding, and what --fix does about it, in the order of the charts."""
+    for finding in result.findings:
         log.warning("%s", finding)
         if finding.fix:
             log.warning("    fix: %s", finding.fix.words)
-    if not found.findings:
-        log.info("%s: nothing is wrong", found.repository.url)
+    if not result.findings:
+        log.info("%s: nothing is wrong", result.repository.url)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import scenario_runs, settings
+from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import opened
 
@@ -49,7 +50,7 @@ log = logging.getLogger("pipeline_steps.integration_test")  # __name__ is __main
 
 
 def integration_test(
-    chart: str,
+    name: str,
     *,
     config: Config,
     state: State,
@@ -60,34 +61,38 @@ def integration_test(
     retry_infrastructure: int | None = None,
     jobs: int | None = None,
 ) -> tuple[Record, ...]:
-    """Test `chart` with every scenario that has not passed yet; the records of all of them.
+    """Test the chart `name` with every scenario that has not passed yet; the records of all of them.
 
     timeout: seconds for one scenario instead of tests.timeout. jobs: scenarios at once instead of tests.parallel.
     Raises EvidenceError without a snapshot of this content, ChartFailed, Temporary, UsageError, MachineError; of
-    several failures the worst kind, telling all of them.
+    several failures the worst kind, with the reasons of all.
     """
     checkout = opened(config)
-    it = checkout.chart(chart)
-    wanted = settings.settings(config, it, timeout=timeout, parallel=jobs)
-    snapshot = snapshots.newest(state, it)
-    keys = settings.keys(checkout, it, wanted, snapshot.consumed, cluster)
-    passed = {one: found for one, key in keys.items() if (found := state.verdict(key)) and found.passed and not again}
-    done = {one: found for one, found in passed.items() if _stands(found, it, state, config)}
-    todo = {one: key for one, key in keys.items() if one not in done}
+    chart = checkout.chart(name)
+    test_settings = settings.settings(config, chart, timeout=timeout, parallel=jobs)
+    snapshot = snapshots.newest(state, chart)
+    keys = settings.keys(checkout, chart, test_settings, snapshot.consumed, cluster)
+    records: dict[Scenario, Record] = {}
+    for scenario, key in keys.items():
+        verdict = None if again else state.verdict(key)
+        if verdict and verdict.passed and is_in_channel(verdict, chart, state, config):
+            records[scenario] = verdict
+    todo = {scenario: key for scenario, key in keys.items() if scenario not in records}
     if plan:
-        for one in todo:
-            log.info("%s: would test %s with %s %s", chart, snapshot.reference, one.name, settings.place(wanted, one))
+        for scenario in todo:
+            where = settings.place(test_settings, scenario)
+            log.info("%s: would test %s with %s %s", name, snapshot.reference, scenario.name, where)
         return ()
     if todo:
-        with scenario_runs.prepared(checkout, it, wanted, snapshot, state) as ready:
-            done |= scenario_runs.run_all(ready, todo, retries=retry_infrastructure or 0)
-    return tuple(done[one] for one in keys)
+        with scenario_runs.prepared(checkout, chart, test_settings, snapshot, state) as bench:
+            records |= scenario_runs.run_all(bench, todo, retries=retry_infrastructure or 0)
+    return tuple(records[scenario] for scenario in keys)
 
 
-def _stands(record: Record, chart: Chart, state: State, config: Config) -> bool:
+def is_in_channel(record: Record, chart: Chart, state: State, config: Config) -> bool:
     """Can what was tested still be released, because its snapshot is in the channel?"""
     tested = snapshots.stood_on(record, state)
-    return any(snapshots.stands(snapshots.of(one, chart), chart, config) for one in tested)
+    return any(snapshots.stands(snapshots.of(snapshot, chart), chart, config) for snapshot in tested)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,8 +24,8 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.release import derivation, publishing
-from pipeline_steps.release import proof as evidence
 from pipeline_steps.release.image_copies import ImageCopy, image_copies
+from pipeline_steps.release.proof import require_proof
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
@@ -54,7 +54,7 @@ log = logging.getLogger("pipeline_steps.promote")  # __name__ is __main__ under 
 
 
 def promote(
-    chart: str,
+    name: str,
     *,
     config: Config,
     state: State,
@@ -63,50 +63,57 @@ def promote(
     again: bool = False,
     apply: Path | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Release `chart` as it stands at `tag`; the former record when all it published still stands.
+    """Release the chart `name` as it is at `tag`; the earlier record when all it published is still there.
 
     Returns () when only planned. Raises EvidenceError (no test of this content), NotApproved, Conflict (the version
     or an image's tag is taken by other content), ChartFailed (it would not render as tested).
     """
     if apply:
         raise NotYet("promote --apply")
-    here = opened(config)
-    unchanged(here, chart)
-    named = tagged(here, tag or tag_here(here, chart, state))
-    checkout = opened(config, revision=named.revision)
-    proof = evidence.require_proof(checkout, chart, config, state)
-    moves = image_copies(proof, config)
+    checkout = opened(config)
+    refuse_modified(checkout, name)
+    release_tag = find_tag(checkout, tag or default_tag(checkout, name, state))
+    checkout = opened(config, revision=release_tag.revision)
+    proof = require_proof(checkout, name, config, state)
+    images = image_copies(proof, config)
     parameters = {
-        "version": proof.chart.version, "images": [str(move.target) for move in moves],
+        "version": proof.chart.version,
+        "images": [str(image.target) for image in images],
         "charts": list(several(config.channels.production.charts)),
-    }  # fmt: skip
+    }
     key = make_key("promote", FORMAT, parameters=parameters, content=proof.chart.content, consumed=proof.consumed)
-    former = None if again else state.verdict(key)
-    if former and former.passed and stands(former, moves, config):
-        return former
-    made = derivation.prepare(proof, checkout, config)
+    verdict = None if again else state.verdict(key)
+    if verdict and verdict.passed and is_still_released(verdict, images, config):
+        return verdict
+    release = derivation.prepare(proof, checkout, config)
     repositories = publishing.repositories(config, "production")
     if plan:
-        for move in moves:
-            there = standing(move.target, move.target.digest or "", hosts=config.hosts)
-            log.info(
-                "%s %s", move.target, "is there" if there else f"would be copied from {move.source}, replacing nothing"
-            )
-        return publishing.plan(repositories, made.archive)
-    changes: list[dict[str, Any]] = [msgspec.structs.asdict(change) for change in made.changes]
-    names = {f"image:{move.name}": str(move.target) for move in moves}
+        for image in images:
+            present = standing(image.target, image.target.digest or "", hosts=config.hosts)
+            would = "is there" if present else f"would be copied from {image.source}, replacing nothing"
+            log.info("%s %s", image.target, would)
+        return publishing.plan(repositories, release.archive)
+    changes: list[dict[str, Any]] = [msgspec.structs.asdict(change) for change in release.changes]
+    image_outputs = {f"image:{image.name}": str(image.target) for image in images}
     with attempt(
-        state, step="promote", subject=chart, key=key, content=proof.chart.content, revision=checkout.revision,
-        parameters={**parameters, "changes": changes}, inputs=proof.consumed, uses=proof.uses,
-    ) as trial:  # fmt: skip
-        trial.begin({"chart": repositories[0].url, "tar": made.archive.tar_digest, **names})
-        for move in moves:
-            copy(move.source, move.target, hosts=config.hosts)
-            log.info("%s", move.target)
-        return trial.passed({**publishing.publish(repositories, made.archive, named.created), **names})
+        state,
+        step="promote",
+        subject=name,
+        key=key,
+        content=proof.chart.content,
+        revision=checkout.revision,
+        parameters={**parameters, "changes": changes},
+        inputs=proof.consumed,
+        uses=proof.uses,
+    ) as trial:
+        trial.begin({"chart": repositories[0].url, "tar": release.archive.tar_digest, **image_outputs})
+        for image in images:
+            copy(image.source, image.target, hosts=config.hosts)
+            log.info("%s", image.target)
+        return trial.passed({**publishing.publish(repositories, release.archive, release_tag.created), **image_outputs})
 
 
-def tag_here(checkout: Checkout, chart: str, state: State) -> str:
+def default_tag(checkout: Checkout, name: str, state: State) -> str:
     """The CI's tag, else the tag that tag_release recorded for the content that is checked out.
 
     Raises UsageError without one.
@@ -114,44 +121,40 @@ def tag_here(checkout: Checkout, chart: str, state: State) -> str:
     tag = detect(os.environ).tag
     if tag:
         return tag
-    records = state.find(step="tag_release", subject=chart, content=checkout.chart(chart).content)
+    records = state.find(step="tag_release", subject=name, content=checkout.chart(name).content)
     if not records:
-        raise UsageError("promote which tag?", where=chart, advice="give --tag NAME, or run tag_release first")
+        raise UsageError("promote which tag?", where=name, advice="give --tag NAME, or run tag_release first")
     return str(records[-1].parameters["tag"])
 
 
-def tagged(checkout: Checkout, tag: str) -> Tag:
+def find_tag(checkout: Checkout, name: str) -> Tag:
     """The tag of that name; branches and abbreviations are no tags. Raises UsageError."""
-    known = checkout.source.tags(glob.escape(tag)).get(tag)
-    if known is None:
-        raise UsageError(f"there is no tag {tag!r} here", advice="git fetch --tags origin, or correct it")
-    return known
+    tag = checkout.source.tags(glob.escape(name)).get(name)
+    if tag is None:
+        raise UsageError(f"there is no tag {name!r} here", advice="git fetch --tags origin, or correct it")
+    return tag
 
 
-def unchanged(checkout: Checkout, chart: str) -> None:
+def refuse_modified(checkout: Checkout, name: str) -> None:
     """Raises EvidenceError when the chart has local modifications: what lies here is not what is released."""
     try:
-        modified = checkout.chart(chart).modified
+        modified = checkout.chart(name).modified
     except ConfigurationError:  # the tag's charts count; this one may be gone or renamed since
         return
     if modified:
         raise EvidenceError(
-            f"chart {chart} has local modifications: {', '.join(modified[:5])}",
+            f"chart {name} has local modifications: {', '.join(modified[:5])}",
             where=str(checkout.config.root),
             advice="commit or undo them: only what is in the source is released",
         )
 
 
-def stands(record: Record, moves: tuple[ImageCopy, ...], config: Config) -> bool:
-    """Does everything that the record published still stand where it was put?"""
-    if not all(standing(move.target, move.target.digest or "", hosts=config.hosts) for move in moves):
+def is_still_released(record: Record, images: tuple[ImageCopy, ...], config: Config) -> bool:
+    """Is everything that the record published still where it was put?"""
+    if not all(standing(image.target, image.target.digest or "", hosts=config.hosts) for image in images):
         return False
-    name, number = record.subject, str(record.parameters["version"])
     repositories = publishing.repositories(config, "production")
-    return all(
-        repository.standing(name, number) == record.outputs.get(publishing.output(n))
-        for n, repository in enumerate(repositories)
-    )
+    return publishing.stands(repositories, record, record.subject, str(record.parameters["version"]))
 
 
 def main(argv: list[str] | None = None) -> int:

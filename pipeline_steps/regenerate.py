@@ -55,8 +55,8 @@ STEP = Step(
     needs_configuration=False,
 )
 FORMAT = 1
-#: How many of a kind a record names one by one; all are told on stderr.
-TOLD = 100
+#: How many of a kind a record lists one by one; all are logged.
+LISTED = 100
 
 log = logging.getLogger("pipeline_steps.regenerate")  # __name__ is __main__ under -m
 
@@ -88,30 +88,41 @@ def regenerate(
         raise UsageError("regenerate which repository?", advice="give --to URL, like file:///srv/charts")
     wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *others = [open_repository(url, config.hosts) for url in urls]
+    fill_first = partial(
+        run.regenerate,
+        first,
+        config,
+        wanted,
+        source=source,
+        patterns=charts,
+        tags=tags,
+        state=state,
+        jobs=jobs,
+        plan=plan,
+        again=again,
+    )
     if from_:
         old = open_repository(from_, config.hosts)
-        work = partial(migration.migrate, old, first, wanted, plan=plan, again=again)
-    else:
-        work = partial(
-            run.regenerate, first, config, wanted, source=source, patterns=charts, tags=tags, state=state,
-            jobs=jobs, plan=plan, again=again,
-        )  # fmt: skip
+        fill_first = partial(migration.migrate, old, first, wanted, plan=plan, again=again)
     # The first repository of a channel is authoritative: the others get what it has.
-    copies = [partial(migration.migrate, first, other, wanted, plan=plan, again=again) for other in others]
-    works = zip((first, *others), (work, *copies), strict=True)
+    fills: list[tuple[Repository, Callable[[], Report]]] = [(first, fill_first)]
+    for other in others:
+        fills.append((other, partial(migration.migrate, first, other, wanted, plan=plan, again=again)))
     if plan:
-        for repository, each in works:
-            tell(each(), f"{repository.url}, planned only")
+        for repository, fill in fills:
+            log_report(fill(), f"{repository.url}, planned only")
         return ()
-    asked = {
-        "source": shown(source) if source and is_url(source) else None, "charts": list(charts), "tags": tags,
+    parameters = {
+        "source": shown(source) if source and is_url(source) else None,
+        "charts": list(charts),
+        "tags": tags,
         "from": shown(from_) if from_ else None,
-    }  # fmt: skip
+    }
     records: list[Record] = []
     failed: list[ChartFailed] = []
-    for repository, each in works:
+    for repository, fill in fills:
         try:
-            records.append(_filled(repository, each, asked, state))
+            records.append(_fill_repository(repository, fill, {**parameters, "to": repository.url}, state))
         except ChartFailed as error:
             failed.append(error)
     if failed:
@@ -119,23 +130,24 @@ def regenerate(
     return tuple(records)
 
 
-def _filled(repository: Repository, work: Callable[[], Report], asked: Mapping[str, Any], state: State) -> Record:
+def _fill_repository(
+    repository: Repository, fill: Callable[[], Report], parameters: Mapping[str, Any], state: State
+) -> Record:
     """The record of filling one repository. Raises ChartFailed when a version could not be made."""
-    parameters = {**asked, "to": repository.url}
     key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
     with attempt(state, step="regenerate", subject="regenerate", key=key, parameters=parameters) as trial:
         trial.begin({"repository": repository.url})
-        report = work()
-        tell(report, repository.url)
-        trial.parameters.update(counts=report.counts, differs=report.differs[:TOLD], failed=report.failed[:TOLD])
+        report = fill()
+        log_report(report, repository.url)
+        trial.parameters.update(counts=report.counts, differs=report.differs[:LISTED], failed=report.failed[:LISTED])
         if report.failed:
             what = f"{len(report.failed)} versions could not be made; all others stand"
             raise ChartFailed(what, where=repository.url, advice="each is listed above with its reason")
         return trial.passed({"repository": repository.url})
 
 
-def tell(report: Report, what: str) -> None:
-    """Say what came of it: what needs somebody's eyes line by line, the rest as counts."""
+def log_report(report: Report, what: str) -> None:
+    """Log what needs somebody's eyes line by line, the rest as counts."""
     for line in (*report.withdrawn, *report.unmade):
         log.info("%s", line)
     for line in (*report.differs, *report.failed):

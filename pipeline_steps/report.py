@@ -63,25 +63,25 @@ def report(
         log.info("report: would write report.md, report.html and report.xml into %s", folder)
         return ()
     checkout = opened(config)
-    found = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
-    page = Page(found, checkout.revision, (origin()["ci"] or {}).get("url", ""), started, diffs(found, state))
-    contents = {each.chart.name: each.chart.content for each in found}
+    verdicts = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
+    build_url = (origin()["ci"] or {}).get("url", "")
+    page = Page(verdicts, checkout.revision, build_url, started, diffs(verdicts, state))
+    contents = {each.chart.name: each.chart.content for each in verdicts}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
     key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
-    uses = {record.id: None for each in found for need in each.requirements for record in need.records}
+    uses = {record.id: None for each in verdicts for need in each.requirements for record in need.records}
     with attempt(
         state, step="report", subject="report", key=key, revision=checkout.revision, parameters=parameters, uses=uses
-    ) as it:
+    ) as trial:
         write(page, folder)
-        said = "started" if started else verdict.together(found)
         log.info("%s (%s)", page.headline, folder / "report.html")
-        return it.passed({"verdict": said})
+        return trial.passed({"verdict": "started" if started else verdict.together(verdicts)})
 
 
-def diffs(found: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:
+def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:
     """Chart name → the diff that `snapshot --diff` left here, where it is about the snapshot of the verdict."""
     texts: dict[str, str] = {}
-    for each in found:
+    for each in verdicts:
         path = state.folder / "diff" / f"{each.chart.name}.diff"
         if each.snapshot and path.is_file():
             text = path.read_text(errors="replace")
@@ -96,14 +96,14 @@ def write(page: Page, folder: Path) -> None:
     files.own_folder(folder)
     files.write(folder / "report.md", verdict_page.markdown(page).encode(), mode=0o644)
     files.write(folder / "report.html", verdict_page.html_page(page).encode(), mode=0o644)
-    listed = () if page.started else verdict_page.cases(page)
-    junit.write(folder / "report.xml", "report", listed, started=clock.now(), properties={"revision": page.revision})
+    cases = () if page.started else verdict_page.cases(page)
+    junit.write(folder / "report.xml", "report", cases, started=clock.now(), properties={"revision": page.revision})
 
 
 def _refuse_reviews(config: Config, output: Path | None) -> None:
     review = config.review
-    known = {"gerrit": review.gerrit, "github": review.github, "gitlab": review.gitlab, "launchpad": review.launchpad}
-    for system, configured in known.items():
+    systems = {"gerrit": review.gerrit, "github": review.github, "gitlab": review.gitlab, "launchpad": review.launchpad}
+    for system, configured in systems.items():
         if configured is not None and output is None:
             raise NotYet(f"reporting to {system} (give --output FOLDER to get the page)", where=config.where("review"))
 

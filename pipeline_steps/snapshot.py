@@ -18,7 +18,7 @@ import os
 from collections.abc import Mapping
 
 from pipeline_steps.building import consumed, image_records, packaging
-from pipeline_steps.charts import version
+from pipeline_steps.charts import version as versions
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.ci.build import detect
@@ -50,51 +50,56 @@ log = logging.getLogger("pipeline_steps.snapshot")  # __name__ is __main__ under
 
 
 def snapshot(
-    chart: str, *, config: Config, state: State, plan: bool = False, again: bool = False, diff: bool = False
+    name: str, *, config: Config, state: State, plan: bool = False, again: bool = False, diff: bool = False
 ) -> Record | tuple[Record, ...]:
-    """Publish a snapshot of `chart` and record it; the former record when that still holds.
+    """Publish a snapshot of the chart `name` and record it; the earlier record when that still holds.
 
     diff: write .pipeline/diff/CHART.diff, too. Returns () when only planned. Raises EvidenceError (an image was not
     built, a dependency is another one than the last release used), ConfigurationError, Conflict.
     """
     checkout = opened(config)
-    it = checkout.chart(chart)
-    state.about(checkout.contents_of(it))
-    images, uses = image_records.built(checkout, it, state)
-    files = packaging.files_of(checkout, it)
+    chart = checkout.chart(name)
+    state.about(checkout.contents_of(chart))
+    images, uses = image_records.built(checkout, chart, state)
+    files = packaging.files_of(checkout, chart)
     inputs = packaging.inputs(images, files)
-    consumed.unchanged(checkout, it, state, inputs, again=again)
-    edits = packaging.edits(checkout, it, files, images)
-    number = numbered(checkout, it, edits, inputs)
-    parameters = {"version": number}
-    key = make_key("snapshot", FORMAT, parameters=parameters, content=it.content, consumed=inputs)
+    consumed.unchanged(checkout, chart, state, inputs, again=again)
+    edits = packaging.edits(checkout, chart, files, images)
+    version = snapshot_version(checkout, chart, edits, inputs)
+    key = make_key("snapshot", FORMAT, parameters={"version": version}, content=chart.content, consumed=inputs)
     repositories = publishing.repositories(config, "snapshot")
-    former = None if again else state.verdict(key)
-    if former and not (former.passed and publishing.stands(repositories, former, chart, number)):
-        former = None
-    if former and not diff:
-        return former
-    made = rewrite(files, number, edits, it.path).archive
+    verdict = None if again else state.verdict(key)
+    published = verdict and verdict.passed and publishing.stands(repositories, verdict, name, version)
+    if verdict and published and not diff:
+        return verdict
+    archive = rewrite(files, version, edits, chart.path).archive
     if diff:
-        differences.write(checkout, it, config, state, made, images)
-    if former:
-        return former
+        differences.write(checkout, chart, config, state, archive, images)
+    if verdict and published:
+        return verdict
     if plan:
-        return publishing.plan(repositories, made)
-    names = image_records.outputs(images)
+        return publishing.plan(repositories, archive)
+    image_outputs = image_records.outputs(images)
     with attempt(
-        state, step="snapshot", subject=chart, key=key, content=it.content, revision=checkout.revision,
-        parameters={**parameters, "modified": list(it.modified)}, inputs=inputs, uses=uses,
-        supersedes=[former.id for former in state.find(step="snapshot", subject=chart, content=it.content)],
-    ) as trial:  # fmt: skip
-        trial.begin({"chart": repositories[0].url, "tar": made.tar_digest, **names})
-        return trial.passed({**publishing.publish(repositories, made), **names})
+        state,
+        step="snapshot",
+        subject=name,
+        key=key,
+        content=chart.content,
+        revision=checkout.revision,
+        parameters={"version": version, "modified": list(chart.modified)},
+        inputs=inputs,
+        uses=uses,
+        supersedes=[record.id for record in state.find(step="snapshot", subject=name, content=chart.content)],
+    ) as trial:
+        trial.begin({"chart": repositories[0].url, "tar": archive.tar_digest, **image_outputs})
+        return trial.passed({**publishing.publish(repositories, archive), **image_outputs})
 
 
-def numbered(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]) -> str:
-    """The snapshot's version. It stands for all that is in it, so one version never means two tars."""
-    return version.snapshot(
-        version.strict(chart.version, chart.path),
+def snapshot_version(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]) -> str:
+    """The version stands for all that is in the chart, so one version never means two tars (design.md §7)."""
+    return versions.snapshot(
+        versions.strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
         count=checkout.position(chart) if on_mainline(checkout) else 0,
         fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),

@@ -18,7 +18,7 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
 from pipeline_steps.release.image_copies import ImageCopy, tag_of
-from pipeline_steps.release.proof import Proof, require_proof
+from pipeline_steps.release.proof import require_proof
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -47,7 +47,7 @@ log = logging.getLogger("pipeline_steps.tag_release")  # __name__ is __main__ un
 
 
 def tag_release(
-    chart: str,
+    name: str,
     *,
     config: Config,
     state: State,
@@ -56,7 +56,7 @@ def tag_release(
     local: bool = False,
     global_: str | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Tag `chart` at the revision that is checked out; the former record when the tag is there with this content.
+    """Tag the chart `name` at the revision checked out; the earlier record when the tag is there with this content.
 
     Returns () when only planned. Raises EvidenceError, NotApproved or Conflict with promote's reason, and Conflict
     when the tag stands for other content.
@@ -64,55 +64,61 @@ def tag_release(
     if global_:
         raise NotYet("tag_release --global")
     checkout = opened(config)
-    proof = require_proof(checkout, chart, config, state)
-    name = tag_of(proof.chart, config)
-    key = make_key(
-        "tag_release", FORMAT, parameters={"tag": name, "local": local}, content=proof.chart.content, consumed={}
-    )
-    there = tagged(checkout, proof.chart, name)  # a tag set with --local only is not done without it
-    former = None if again else state.verdict(key)
-    if former and former.passed and there:
-        return former
-    made = derivation.prepare(proof, checkout, config)
-    revision = there or checkout.revision
+    proof = require_proof(checkout, name, config, state)
+    chart = proof.chart
+    tag_name = tag_of(chart, config)
+    # A tag that was set with --local is not done without it: the key knows both.
+    parameters = {"tag": tag_name, "local": local}
+    key = make_key("tag_release", FORMAT, parameters=parameters, content=chart.content, consumed={})
+    tagged = tagged_revision(checkout, chart, tag_name)
+    verdict = None if again else state.verdict(key)
+    if verdict and verdict.passed and tagged:
+        return verdict
+    release = derivation.prepare(proof, checkout, config)  # refuses what promote would refuse
+    revision = tagged or checkout.revision
     if plan:
-        log.info("tag %s at %s %s", name, revision, "is there" if there else "would be set, replacing nothing")
+        log.info("tag %s at %s %s", tag_name, revision, "is there" if tagged else "would be set, replacing nothing")
         return ()
     with attempt(
-        state, step="tag_release", subject=chart, key=key, content=proof.chart.content, revision=revision,
-        parameters={"tag": name, "local": local}, uses=proof.uses,
-    ) as trial:  # fmt: skip
-        trial.begin({"tag": f"{name}@{revision}"})
-        tag = checkout.source.create_tag(name, revision, message(proof, made.copies), push=not local)
+        state,
+        step="tag_release",
+        subject=name,
+        key=key,
+        content=chart.content,
+        revision=revision,
+        parameters=parameters,
+        uses=proof.uses,
+    ) as trial:
+        trial.begin({"tag": f"{tag_name}@{revision}"})
+        tag = checkout.source.create_tag(tag_name, revision, tag_message(chart, release.copies), push=not local)
         return trial.passed({"tag": f"{tag.name}@{tag.revision}"})
 
 
-def tagged(checkout: Checkout, chart: Chart, name: str) -> str | None:
+def tagged_revision(checkout: Checkout, chart: Chart, tag_name: str) -> str | None:
     """The revision that the tag names when that has the chart's content; None when there is no such tag.
 
     Raises Conflict when the tag stands for other content.
     """
-    known = checkout.source.tags(name).get(name)
-    if known is None:
+    tag = checkout.source.tags(tag_name).get(tag_name)
+    if tag is None:
         return None
     try:
-        content = opened(checkout.config, known.revision).chart(chart.name).content
+        content = opened(checkout.config, tag.revision).chart(chart.name).content
     except (ConfigurationError, UsageError) as error:
         content = f"no chart that can be read ({error})"
     if content != chart.content:
         raise Conflict(
-            f"tag {name} exists at {known.revision[:12]} with other content (there {content}, here {chart.content})",
+            f"tag {tag_name} exists at {tag.revision[:12]} with other content (there {content}, here {chart.content})",
             where=chart.path,
             advice="raise the version in Chart.yaml: a tag is never moved",
         )
-    return known.revision
+    return tag.revision
 
 
-def message(proof: Proof, moves: Iterable[ImageCopy]) -> str:
+def tag_message(chart: Chart, images: Iterable[ImageCopy]) -> str:
     """The tag's text: what it says to regenerate, long after the records are gone (design.md §8)."""
-    chart = proof.chart
     lines = [f"Pipeline-Content: {chart.name} {chart.version} {chart.content}"]
-    lines += [f"Pipeline-Image: {chart.name} {move.name} {move.source.digest}" for move in moves]
+    lines += [f"Pipeline-Image: {chart.name} {image.name} {image.source.digest}" for image in images]
     return f"Release {chart.name} {chart.version}\n\n" + "\n".join(lines)
 
 
