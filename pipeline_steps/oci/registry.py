@@ -23,7 +23,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import DOCKER_HUB, Reference
 from pipeline_steps.auth.token import Authorizer
 from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Descriptor, Manifest
-from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import Conflict, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 
@@ -65,7 +65,8 @@ def explain(body: bytes) -> str:
 
 @functools.cache
 def _client(ca_file: str | None) -> http.Client:
-    return http.Client(ca_file=ca_file, timeout=TIMEOUT, explain=explain)
+    later = functools.partial(http.temporary, explain=explain)
+    return http.Client(ca_file=ca_file, timeout=TIMEOUT, later=later)
 
 
 def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
@@ -236,7 +237,7 @@ class Registry:
                 raise http.refusal(start, explain)
             self._finish_upload(start, path, data, digest)
 
-        http.retrying(once, budget=self._budget)
+        retry.call(once, budget=self._budget)
         if not self.has_blob(path, digest):
             raise MachineError(f"blob {digest} was acknowledged and is not there", where=f"{self.host}/{path}")
 

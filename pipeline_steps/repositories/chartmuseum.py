@@ -18,11 +18,9 @@ Source: ChartMuseum 0.16, pkg/chartmuseum/server/multitenant; chartmuseum/auth 0
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import logging
 import re
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -46,8 +44,7 @@ from pipeline_steps.repositories.repository import (
     twin_conflict,
 )
 from pipeline_steps.repositories.web import Web
-from pipeline_steps.toolbox import http
-from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, Temporary, UsageError
 from pipeline_steps.toolbox.files import sha256
 
@@ -62,7 +59,7 @@ _MOST = 500_000
 #: Bytes of an error's body that are understood.
 _WORDS = 64 * 1024
 #: Seconds between two looks at an index that lags behind.
-_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -180,15 +177,13 @@ class ChartmuseumRepository:
 
     def _settled(self, archive: Archive) -> Published:
         """What stands there as soon as files and index agree on it; raises Conflict when that is another tar."""
-        deadline = Deadline(self._web.budget)
-        pauses = itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1]))
-        while True:
-            try:
-                return self._agreed(archive)
-            except (EvidenceError, Temporary):  # half written by another one, too
-                if deadline.over:
-                    raise
-            time.sleep(min(next(pauses), deadline.left() or 0.0))
+        return retry.call(
+            functools.partial(self._agreed, archive),
+            on=(EvidenceError, Temporary),  # the former: half written by another publisher
+            budget=self._web.budget,
+            first=_FIRST_PAUSE,
+            longest=_LONGEST_PAUSE,
+        )
 
     def _agreed(self, archive: Archive) -> Published:
         tgz = self._archive(archive.name, archive.version)

@@ -23,7 +23,6 @@ from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.errors import AccessRefused, EvidenceError, MachineError, PipelineError, Temporary
-from pipeline_steps.toolbox.http import TryAgain
 
 _TIP = "refs/tip"
 #: Not origin: this account's configuration may have something to say about that.
@@ -60,7 +59,7 @@ class GitBranch:
     """`branch` of the repository `remote`, a URL as git reads it. Threads may share it.
 
     where: named in errors. login: for https, in the place of what git's own stores know; ca_file: PEM.
-    Everything that talks to the server raises TryAgain for what is temporary.
+    Everything that talks to the server raises Temporary for what is temporary.
     """
 
     def __init__(
@@ -106,7 +105,8 @@ class GitBranch:
         try:
             return program.call(self._root, *arguments, stdin=stdin, env=self._environment, remote=remote, most=most)
         except Temporary as error:
-            raise TryAgain(error.what, where=self.where) from error
+            error.where = self.where
+            raise
 
     def _output(self, *arguments: str, stdin: bytes | None = None, remote: bool = False) -> bytes:
         completed = self._call(*arguments, stdin=stdin, remote=remote)
@@ -117,7 +117,7 @@ class GitBranch:
     def _failure(self, completed: process.Completed) -> PipelineError:
         error = program.failure(self._root, completed)
         error.where = self.where
-        return TryAgain(error.what, where=self.where) if isinstance(error, Temporary) else error
+        return error
 
     def tip(self) -> Tip | None:
         """The newest commit, fetched now; None when the repository answers that it does not have the branch."""
@@ -200,14 +200,14 @@ class GitBranch:
         return NOBODY
 
     def push(self, commit: str) -> None:
-        """Make `commit` the newest. Raises TryAgain when another one is that by now, AccessRefused."""
+        """Make `commit` the newest. Raises Temporary when another one is that by now, AccessRefused."""
         with self._lock:
             pushed = self._call("push", "--porcelain", _REMOTE, f"{commit}:refs/heads/{self.branch}", remote=True)
             if pushed.ok:
                 return
             refused = re.search(r"^!\t.*\[(?:remote )?rejected\] \((.*)\)$", pushed.stdout.decode(), re.MULTILINE)
             if refused and _SECOND.search(refused[1]):
-                raise TryAgain(f"the branch was changed meanwhile ({refused[1]})", where=self.where)
+                raise Temporary(f"the branch was changed meanwhile ({refused[1]})", where=self.where)
             if refused:
                 advice = "check what this account may push, and the rules of the branch"
                 raise AccessRefused(f"the server refuses the push: {pushed.tail(6)}", where=self.where, advice=advice)

@@ -33,7 +33,7 @@ from pipeline_steps.repositories.repository import (
     conflict,
     twin_conflict,
 )
-from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox import retry
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
@@ -91,7 +91,7 @@ class GitPagesRepository:
         return tip, self._index(tip).find(name, version)
 
     def _tip(self) -> Tip | None:
-        return http.retrying(self._branch.tip)
+        return retry.call(self._branch.tip)
 
     def _index(self, tip: Tip | None) -> index.Index:
         commit = tip.commit if tip else None
@@ -116,7 +116,7 @@ class GitPagesRepository:
 
     def _read(self, tip: Tip, path: str, cap: int) -> bytes:
         """A file of the branch, which git may have to fetch now."""
-        return http.retrying(functools.partial(self._branch.read, tip.files[path], cap))
+        return retry.call(functools.partial(self._branch.read, tip.files[path], cap))
 
     def _reference(self, path: str, digest: str) -> str:
         return f"{self.url}/{path}@{digest}"
@@ -162,7 +162,7 @@ class GitPagesRepository:
         """See Repository: a commit for each group."""
         for group in _groups(publications):
             with self._lock:
-                outcomes = http.retrying(functools.partial(self._publish, group), budget=BUDGET, longest=LONGEST)
+                outcomes = retry.call(functools.partial(self._publish, group), budget=BUDGET, longest=LONGEST)
             yield from outcomes
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
@@ -215,7 +215,7 @@ class GitPagesRepository:
     def rewrite(self, before: bytes | None, after: bytes) -> None:
         """See Classic."""
         with self._lock:
-            http.retrying(functools.partial(self._rewrite, before, after), budget=BUDGET, longest=LONGEST)
+            retry.call(functools.partial(self._rewrite, before, after), budget=BUDGET, longest=LONGEST)
 
     def _rewrite(self, before: bytes | None, after: bytes) -> None:
         tip = self._branch.tip()

@@ -17,7 +17,8 @@ import msgspec
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.services.github import BYTES, Github, decoded, refusal
-from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox import retry
+from pipeline_steps.toolbox.errors import Temporary
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)
@@ -178,10 +179,10 @@ class Releases:
     def _upload(self, release: Release, wanted: Wanted) -> None:
         """Upload the files that are not there; a draft may be gone by now, which its publication tells."""
         for name, data in wanted.files:
-            http.retrying(functools.partial(self._send, release, name, data), budget=self._github.budget)
+            retry.call(functools.partial(self._send, release, name, data), budget=self._github.budget)
 
     def _send(self, release: Release, name: str, data: bytes) -> None:
-        """Upload a file. Raises TryAgain when it is not whole there: GitHub's 502 may leave half of it (starter)."""
+        """Upload a file. Raises Temporary when it is not whole there: GitHub's 502 may leave half of it (starter)."""
         url = f"{release.upload_url.partition('{')[0]}?{urlencode({'name': name})}"
         answer = self._github.call("POST", url, body=data, allowed={404, 422}, idempotent=True)
         if answer.status == 404:
@@ -197,7 +198,7 @@ class Releases:
             good = asset.whole
         if not good:
             self._remove(asset)
-            raise http.TryAgain(f"{name} is not there as it was sent", where=release.tag_name, retry_after=0)
+            raise Temporary(f"{name} is not there as it was sent", where=release.tag_name, retry_after=0)
 
     def sweep(self, tags: Container[str]) -> None:
         """Remove the drafts that killed publishers left of releases that are published by now."""

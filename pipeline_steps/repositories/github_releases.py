@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,8 +23,15 @@ from pipeline_steps.repositories.github_assets import Asset, Release, Releases, 
 from pipeline_steps.repositories.github_branch import BRANCH, Branch
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published, conflict, twin_conflict
 from pipeline_steps.services.github import Github
-from pipeline_steps.toolbox import http
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
+from pipeline_steps.toolbox import retry
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    Conflict,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)
@@ -33,8 +39,9 @@ log = logging.getLogger(__name__)
 SCHEME = "github-releases:"
 #: Versions that get their releases before the index names them.
 GROUP = 50
-#: Seconds of the longest pause after another publisher's commit: who waits longer is overtaken again and again.
-LONGEST = 8.0
+#: Seconds of the first and the longest pause after another publisher's commit: who waits longer is overtaken again
+#: and again.
+FIRST, LONGEST = 0.2, 8.0
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
@@ -54,7 +61,7 @@ class GithubReleasesRepository:
         "only as it was read (GitHub compares its blob's sha)",
     )
 
-    def __init__(self, url: str, hosts: Mapping[str, Host], *, budget: float = http.BUDGET) -> None:
+    def __init__(self, url: str, hosts: Mapping[str, Host], *, budget: float = retry.BUDGET) -> None:
         place = url.removeprefix(SCHEME)
         if not _PLACE.fullmatch(place):
             raise ConfigurationError("not a GitHub repository", where=url, advice=f"write {SCHEME}owner/repo")
@@ -205,7 +212,6 @@ class GithubReleasesRepository:
     def _name(self, new: Sequence[_Ready]) -> dict[str, Conflict]:
         """Put entries into the index, after what others put there meanwhile; reference → why it was refused."""
         self._releases.sweep({_tag(one.published) for one in new})
-        lost = itertools.count(1)
 
         def once() -> dict[str, Conflict]:
             before = self.index()
@@ -215,11 +221,10 @@ class GithubReleasesRepository:
             try:
                 self._branch.replace(before, after, _message([one.published for one in new]))
             except Conflict as error:
-                pause = random.uniform(0, min(LONGEST, 0.1 * 2 ** next(lost)))
-                raise http.TryAgain(error.what, where=error.where, retry_after=pause) from error
+                raise Temporary(error.what, where=error.where) from error
             return refused
 
-        return http.retrying(once, budget=self._budget)
+        return retry.call(once, budget=self._budget, first=FIRST, longest=LONGEST)
 
     def versions(self, name: str) -> list[str]:
         """See Repository."""

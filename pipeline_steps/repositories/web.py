@@ -56,7 +56,7 @@ class Web:
             place = urljoin(f"{self.url}/", url)
         except ValueError:
             place = ""
-        if not _can_be_sent(place):
+        if not http.can_be_sent(place):
             where = url.rpartition("@")[2].partition("?")[0]
             raise EvidenceError(f"{what} has the URL {where!a}, which is not https, or none at all", where=self.url)
         if not self.allowed(place):
@@ -92,20 +92,10 @@ class Web:
 
 def _is_folder(url: str) -> bool:
     """An origin and a path, nothing else?"""
-    if not _can_be_sent(url):
+    if not http.can_be_sent(url):
         return False
     parts = urlsplit(url)
     return "@" not in parts.netloc and not parts.query and not parts.fragment
-
-
-def _can_be_sent(url: str) -> bool:
-    """Has it a host and, if any, a port, and only signs that a request can carry?"""
-    try:
-        parts = urlsplit(url)
-        named = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-    return named and url.isascii() and url.isprintable() and " " not in url
 
 
 def _here(url: str) -> bool:

@@ -22,7 +22,13 @@ from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.toolbox import http
-from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError, PipelineError
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 from pipeline_steps.toolbox.redact import register
 
 T = TypeVar("T")
@@ -61,17 +67,17 @@ def _words(error: Mapping[str, Any]) -> str:
     return str(error.get("message") or f"{error.get('field')} {error.get('code')}")
 
 
-def later(answer: http.Response) -> http.TryAgain | None:
+def later(answer: http.Response) -> Temporary | None:
     """The error for "not now". Rate limits are told with 429 or 403, and by when they end, in seconds since 1970."""
-    words = explain(answer.body)
+    error = http.refusal(answer, explain)
     exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
-    limited = exhausted or "retry-after" in answer.headers or "rate limit" in words
+    limited = exhausted or "retry-after" in answer.headers or "rate limit" in error.what
     if answer.status not in http.TEMPORARY and not (answer.status == 403 and limited):
         return None
-    error = http.temporary(answer, explain)
-    if error.retry_after is None and answer.status in (403, 429):
-        error.retry_after = _until(answer.headers) if exhausted else _PAUSE
-    return error
+    pause = http.retry_after(answer.headers)
+    if pause is None and answer.status in (403, 429):
+        pause = _until(answer.headers) if exhausted else _PAUSE
+    return Temporary(error.what, where=error.where, retry_after=pause)
 
 
 def _until(headers: Mapping[str, str]) -> float:
@@ -133,7 +139,7 @@ class Github:
         self.web = web(self._api)
         self.budget = budget
         self._root = f"{self._api}/repos/{repository}"
-        self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, explain=explain, later=later)
+        self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=later)
         self._seen = functools.cache(lambda: self.call("GET", ""))
         self._token = functools.cache(lambda: self._find_token(host, hosts, known))
 

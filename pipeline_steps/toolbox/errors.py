@@ -105,10 +105,17 @@ class ChartFailed(PipelineError):
 
 
 class Temporary(PipelineError):
-    """A retry makes sense: time-out, rate limit, 5xx, the cluster's own trouble."""
+    """A retry makes sense: time-out, rate limit, 5xx, the cluster's own trouble.
+
+    retry_after: seconds the system asked to wait, None when it did not say.
+    """
 
     exit_code = 75
     result = "infrastructure"
+
+    def __init__(self, what: str, *, where: str = "", advice: str = "", retry_after: float | None = None) -> None:
+        super().__init__(what, where=where, advice=advice)
+        self.retry_after = retry_after
 
 
 class Interrupted(PipelineError):

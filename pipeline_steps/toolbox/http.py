@@ -1,7 +1,9 @@
-"""HTTP for the clients of foreign systems: kept connections, TLS, proxies, byte caps, retries within a budget.
+"""HTTP for the clients of foreign systems, on urllib3, which connects and keeps connections.
 
-How one connection speaks stands in `connection`. ssl is imported where a URL asks for TLS.
-What a status means is the caller's to judge (`refusal` has the usual words); logins live in the clients.
+What urllib3 has not stands here and in `strict_http`: bounds of bytes and time, credentials that
+stay with their origin, proxies named by the environment, and errors of toolbox/errors. When to try
+again is `retry`'s; what a status means is the caller's to judge (`refusal` has the usual words),
+and so are logins.
 """
 
 from __future__ import annotations
@@ -10,59 +12,56 @@ import base64
 import contextlib
 import errno
 import functools
+import http.client
+import io
 import json
-import logging
-import os
-import random
+import re
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-import tenacity
+import urllib3
+from urllib3.exceptions import HTTPError, ProxyError
 
-from pipeline_steps.toolbox.clock import Deadline
-from pipeline_steps.toolbox.connection import Answer, Connection, NotHttp, Slow, Tunnel, Unsendable
-from pipeline_steps.toolbox.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
+from pipeline_steps.toolbox import retry, strict_http
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    MachineError,
+    PipelineError,
+    Temporary,
+    Unreachable,
+)
 from pipeline_steps.toolbox.redact import redact
 
-if TYPE_CHECKING:
-    import ssl
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-#: Statuses after which the same request may well succeed later; every other 4xx is final, and a full store (507).
+#: Statuses after which the same request may well succeed later; every other 4xx is final, and a
+#: full store (507).
 TEMPORARY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 507})
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 #: Seconds all tries of one request may take together, and seconds one read or write may take.
-BUDGET = 120.0
+BUDGET = retry.BUDGET
 TIMEOUT = 30.0
-#: Seconds of the longest pause before a try that no server asked for.
-LONGEST = 30.0
 #: Bytes an answer kept in memory may have.
 CAP = 32 * 2**20
+_BLOCK = 2**18
+#: Idle connections kept for each origin.
+_KEPT = 64
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL})
-
-
-class TryAgain(Temporary):
-    """A try that failed for now. retry_after: seconds the server asked to wait, None when it did not say."""
-
-    def __init__(self, what: str, *, where: str = "", advice: str = "", retry_after: float | None = None) -> None:
-        super().__init__(what, where=where, advice=advice)
-        self.retry_after = retry_after
+_NOBODY_THERE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
+#: Control characters, and what is not in Latin-1.
+_UNSENDABLE = re.compile(r"[^\x09\x20-\x7e\x80-\xff]")
 
 
 class Response(NamedTuple):
-    """An answer, read to its end. headers: names in lower case. body: empty when it went into a sink."""
+    """An answer, read to its end.
+
+    headers: names in lower case, the last of a name. body: empty when it went into a sink.
+    """
 
     method: str
     url: str
@@ -78,21 +77,46 @@ class Response(NamedTuple):
             raise MachineError(f"the answer is not JSON: {error}", where=shown(self.url)) from error
 
 
-Explain = Callable[[bytes], str]
-#: The error for an answer that means "not now"; None for a final one.
-Later = Callable[[Response], TryAgain | None]
-
-
 def excerpt(body: bytes) -> str:
     """The first words of an error's body, on one line."""
     return " ".join(body[:400].decode(errors="replace").split())[:300]
 
 
+def refusal(answer: Response, explain: Callable[[bytes], str] = excerpt) -> PipelineError:
+    """The error for an answer that the caller did not expect, by its status.
+
+    explain: how the system words its errors in a body.
+    """
+    words = explain(answer.body)
+    what = redact(f"{answer.method} answered {answer.status}{': ' if words else ''}{words}")
+    where = shown(answer.url)
+    if answer.status in TEMPORARY:
+        return Temporary(what, where=where, retry_after=retry_after(answer.headers))
+    if answer.status in (401, 403):
+        advice = "check the credentials and their rights"
+        return AccessRefused(what, where=where, advice=advice)
+    return MachineError(what, where=where)
+
+
+def temporary(answer: Response, explain: Callable[[bytes], str] = excerpt) -> PipelineError | None:
+    """The error for an answer with a status of TEMPORARY, None for others."""
+    return refusal(answer, explain) if answer.status in TEMPORARY else None
+
+
+class _Request(NamedTuple):
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | Path | None
+    sink: IO[bytes] | None
+    cap: int
+
+
 class Client:
     """Requests to any number of hosts; connections are kept per origin, threads may share it.
 
-    ca_file: PEM trusted besides the machine's own. explain: how the system words its errors in a body. later: how it
-    says "not now", where that is not by a status of TEMPORARY and Retry-After alone.
+    ca_file: PEM trusted besides the machine's own. later: the error for an answer that means "not
+    now", None for a final one. direct: never by a proxy.
     """
 
     def __init__(
@@ -100,14 +124,14 @@ class Client:
         *,
         ca_file: str | None = None,
         timeout: float = TIMEOUT,
-        explain: Explain = excerpt,
-        later: Later | None = None,
+        later: Callable[[Response], PipelineError | None] = temporary,
+        direct: bool = False,
     ) -> None:
         self._ca_file = ca_file
         self._timeout = timeout
-        self._later = later or (lambda answer: temporary(answer, explain) if answer.status in TEMPORARY else None)
-        self._idle: dict[str, list[Connection]] = {}
-        self._lock = threading.Lock()
+        self._later = later
+        self._direct = direct
+        self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
     def request(
         self,
@@ -123,187 +147,131 @@ class Client:
     ) -> Response:
         """The final answer, whatever its status but for temporary ones.
 
-        A single read may take the client's timeout, a whole answer twice that and a second for each SLOWEST bytes.
-        body: bytes, or a file that is streamed. sink: where a good answer's body goes (emptied before each try).
-        cap: bytes of the answer. budget: seconds for all tries; 0 for a single one. idempotent: may be repeated
-        (None: by its method); others are tried once. Redirects are followed for GET and HEAD, without
-        Authorization when they lead to another origin, never from https to http.
+        A single read may take the client's timeout, a whole answer twice that and a second for
+        each SLOWEST bytes. body: bytes, or a file that is streamed. sink: where a good answer's
+        body goes (emptied before each try). cap: bytes of the answer. budget: seconds for all
+        tries; 0 for a single one. idempotent: may be repeated (None: by its method); others are
+        tried once. Redirects are followed for GET and HEAD, without Authorization when they lead
+        to another origin, never from https to http.
 
-        Raises TryAgain (75) when the budget is used up, Unreachable, MachineError (no TLS, too big).
+        Raises Temporary when the budget is used up, Unreachable, MachineError (no TLS, too big).
         """
         repeatable = method in IDEMPOTENT if idempotent is None else idempotent
+        request = _Request(method, url, headers or {}, body, sink, cap)
+        work = functools.partial(self._follow, request)
+        return retry.call(work, budget=budget if repeatable else 0)
 
-        def once() -> Response:
-            return self._followed(method, url, dict(headers or {}), body, sink, cap, fresh=not repeatable)
-
-        return retrying(once, budget=budget if repeatable else 0)
-
-    def _followed(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        body: bytes | Path | None,
-        sink: IO[bytes] | None,
-        cap: int,
-        *,
-        fresh: bool,
-    ) -> Response:
+    def _follow(self, request: _Request) -> Response:
+        """The answer at the end of all redirects."""
         for _ in range(6):
-            answer = self._exchange(method, url, headers, body, sink, cap, fresh=fresh)
+            answer = self._exchange(request)
             target = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or method not in ("GET", "HEAD") or not target:
+            redirected = answer.status in _REDIRECTS and request.method in ("GET", "HEAD")
+            if not redirected or not target:
                 if error := self._later(answer):
                     raise error
                 return answer
-            after = _redirected(url, target)
-            if url.startswith("https:") and not after.startswith("https:"):
-                raise MachineError(f"is redirected from https to {shown(after)}", where=shown(url))
-            if origin(after) != origin(url):
-                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-            url = after
-        raise MachineError("is redirected again and again", where=shown(url))
+            with contextlib.suppress(ValueError):
+                target = urljoin(request.url, target)
+            if not can_be_sent(target):
+                what = f"is redirected to what is no URL: {target.partition('?')[0]!a}"
+                raise MachineError(what, where=shown(request.url))
+            if request.url.startswith("https:") and not target.startswith("https:"):
+                what = f"is redirected from https to {shown(target)}"
+                raise MachineError(what, where=shown(request.url))
+            headers = dict(request.headers)
+            if origin(target) != origin(request.url):
+                headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+            request = request._replace(url=target, headers=headers)
+        raise MachineError("is redirected again and again", where=shown(request.url))
 
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | Path | None,
-        sink: IO[bytes] | None,
-        cap: int,
-        *,
-        fresh: bool,
-    ) -> Response:
-        key = origin(url)
-        with translated(url):
-            connection = None if fresh else self._kept(key)
-            if connection is not None:
-                try:
-                    answer = _send(connection, method, url, headers, body)
-                except (NotHttp, OSError):
-                    connection.close()  # the server closed it while it was idle; says nothing about the server now
-                    connection = None
-                except BaseException:
-                    connection.close()
-                    raise
-            if connection is None:
-                connection = self._open(url)
-                try:
-                    answer = _send(connection, method, url, headers, body)
-                except BaseException:
-                    connection.close()
-                    raise
-            try:
-                data = _read(answer, url, sink, cap)
-            except BaseException:
-                connection.close()
-                raise
-            if answer.kept:
-                self._keep(key, connection)
-            else:
-                connection.close()
-            return Response(method, url, answer.status, answer.headers, data)
-
-    def _kept(self, key: str) -> Connection | None:
-        with self._lock:
-            idle = self._idle.get(key)
-            return idle.pop() if idle else None
-
-    def _keep(self, key: str, connection: Connection) -> None:
-        with self._lock:
-            self._idle.setdefault(key, []).append(connection)
-
-    def _open(self, url: str) -> Connection:
+    def _exchange(self, request: _Request) -> Response:
+        """The answer to one request, sent once."""
+        method, url, headers, body, sink, cap = request
+        if not can_be_sent(url):
+            what = "it is no URL, or holds blanks, control characters or others than ASCII"
+            raise MachineError(f"cannot be asked: {what}", where=f"{shown(url)!a}")
+        if any(_UNSENDABLE.search(text) for field in headers.items() for text in field):
+            what = "a header holds control characters, or others than Latin-1"
+            raise MachineError(f"cannot be asked: {what}", where=shown(url))
+        headers = {"User-Agent": "pipeline-steps", **headers}
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            raise MachineError("is neither http nor https", where=shown(url))
-        secured = trust(self._ca_file) if parts.scheme == "https" else None
-        host, port = parts.hostname or "", parts.port or (443 if secured else 80)
-        proxy = proxy_for(parts.scheme, parts.netloc.rpartition("@")[2])
+        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_translated(url))
+            if isinstance(body, Path):
+                headers["Content-Length"] = str(body.stat().st_size)
+            response = self._pool(url).request(
+                method,
+                urlunsplit(plain),
+                headers=headers,
+                body=stack.enter_context(body.open("rb")) if isinstance(body, Path) else body,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            stack.enter_context(contextlib.closing(response))
+            data = _read(response, sink if response.status in (200, 206) else None, cap)
+            last = {name.lower(): value for name, value in response.headers.iteritems()}
+            return Response(method, url, response.status, last, data)
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """The connections by which a URL is reached."""
+        key = urlsplit(url).scheme, None if self._direct else proxy_for(url)
+        # Another thread may open one at the same time: the first is used by all.
+        return self._pools.get(key) or self._pools.setdefault(key, self._open(*key))
+
+    def _open(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+        if scheme not in strict_http.POOLS:
+            raise MachineError("is neither http nor https")
+        if proxy and urlsplit(proxy).scheme not in strict_http.POOLS:
+            raise MachineError("the proxy is neither http nor https", where=shown(proxy))
+        options: dict[str, Any] = {
+            "timeout": self._timeout,
+            "maxsize": _KEPT,
+            "blocksize": _BLOCK,
+            "ssl_context": trust(self._ca_file) if scheme == "https" else None,
+        }
         if proxy is None:
-            return Connection(host, port, timeout=self._timeout, secured=secured)
-        tunnel = Tunnel(host, port, proxy.headers) if secured else None
-        return Connection(proxy.host, proxy.port, timeout=self._timeout, secured=secured, tunnel=tunnel)
-
-    def close(self) -> None:
-        """Close the connections that are kept."""
-        with self._lock:
-            for connection in [each for idle in self._idle.values() for each in idle]:
-                connection.close()
-            self._idle.clear()
-
-    def __del__(self) -> None:
-        self.close()
+            pool = urllib3.PoolManager(**options)
+        else:
+            parts = urlsplit(proxy)
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+            login = {"Proxy-Authorization": basic(user, password)} if user else None
+            pool = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
+        pool.pool_classes_by_scheme = strict_http.POOLS
+        return pool
 
 
-def _send(
-    connection: Connection, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None
-) -> Answer:
-    parts = urlsplit(url)
-    target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    proxy = proxy_for("http", parts.netloc.rpartition("@")[2]) if parts.scheme == "http" else None
-    if proxy:
-        target, headers = urlunsplit(parts._replace(fragment="")), {**headers, **proxy.headers}
-    headers = {"Host": _host(url), "User-Agent": "pipeline-steps", **headers}
-    if not isinstance(body, Path):
-        return connection.request(method, target, headers, body, None if body is None else len(body))
-    with body.open("rb") as file:
-        return connection.request(method, target, headers, file, body.stat().st_size)
-
-
-def _host(url: str) -> str:
-    """What the Host header says of a URL: its port only where it is not the scheme's own (RFC 9110 §7.2)."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    name = f"[{host}]" if ":" in host else host if host.isascii() else host.encode("idna").decode()
-    return name if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f"{name}:{parts.port}"
-
-
-def _read(answer: Answer, url: str, sink: IO[bytes] | None, cap: int) -> bytes:
-    """The body, or b"" when it went into `sink`. Raises MachineError over `cap`, Cut when it ends early."""
-    into_sink = sink is not None and answer.status in (200, 206)
-    blocks: list[bytes] = []
+def _read(response: urllib3.BaseHTTPResponse, sink: IO[bytes] | None, cap: int) -> bytes:
+    """The body, or b"" when it went into `sink`. Raises MachineError over `cap`."""
+    memory = io.BytesIO()
+    target = sink or memory
+    target.seek(0)
+    target.truncate()
     total = 0
-    if into_sink and sink is not None:
-        sink.seek(0)
-        sink.truncate()
-    for block in answer.blocks():
+    while block := response.read1(_BLOCK):
         total += len(block)
         if total > cap:
-            raise MachineError(f"the answer has more than {cap} bytes", where=shown(url))
-        if into_sink and sink is not None:
-            sink.write(block)
-        else:
-            blocks.append(block)
-    return b"".join(blocks)
+            raise MachineError(f"the answer has more than {cap} bytes")
+        target.write(block)
+    return memory.getvalue()
 
 
-class Proxy(NamedTuple):
-    host: str
-    port: int
-    headers: dict[str, str]
-
-
-def proxy_for(scheme: str, host: str) -> Proxy | None:
-    """The proxy that the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) names for a host, if any."""
-    if not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
+def proxy_for(url: str) -> str | None:
+    """The URL of the proxy for a URL, as HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say."""
     proxies = getproxies_environment()
-    found = proxies.get(scheme) or proxies.get("all")
-    if not found or proxy_bypass(host):
+    parts = urlsplit(url)
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    parts = urlsplit(found if "://" in found else f"http://{found}")
-    headers = {}
-    if parts.username:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
-    return Proxy(parts.hostname or "", parts.port or 8080, headers)
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 @functools.cache
 def trust(ca_file: str | None) -> ssl.SSLContext:
-    """What TLS connections trust: the machine's authorities, and those of `ca_file`. Raises MachineError."""
+    """What TLS trusts: the machine's authorities, and those of `ca_file`. Raises MachineError."""
     context = ssl.create_default_context()
     if ca_file:
         try:
@@ -314,108 +282,56 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def translated(url: str) -> Iterator[None]:
-    """Turn what sockets, TLS and connections raise into errors of toolbox/errors, with the URL."""
+def _translated(url: str) -> Iterator[None]:
+    """Turn what urllib3 raises into errors of toolbox/errors, and have each name the URL."""
     where = shown(url)
     try:
         yield
-    except Slow as error:
-        raise TryAgain(f"sends too slowly: {error}", where=where) from error
-    except TimeoutError as error:
-        raise TryAgain("no answer in time", where=where) from error
-    except NotHttp as error:
-        raise MachineError(f"does not speak HTTP: {error}", where=where) from error
-    except Unsendable as error:
-        raise MachineError(f"cannot be asked: {error}", where=where) from error
-    except socket.gaierror as error:
-        raise Unreachable(f"unknown host: {error.strerror}", where=where, advice="check its name and DNS") from error
+    except PipelineError as error:
+        error.where = error.where or where
+        raise
+    except ValueError as error:  # its text may hold the query, and that a signature
+        raise MachineError("cannot be asked: it is no URL", where=where) from error
+    except HTTPError as error:
+        cause: BaseException = error
+        while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
+            cause = cause.__cause__ or cause.__context__ or cause
+        at = "the proxy: " if isinstance(error, ProxyError) else ""
+        raise _failure(cause, at, where) from error
     except OSError as error:
-        raise _broken(error, where) from error
+        what = f"the upload cannot be read, or the answer not be written: {error}"
+        raise MachineError(what, where=where) from error
 
 
-def _broken(error: OSError, where: str) -> PipelineError:
-    """The error for a connection that failed, or that TLS refused."""
-    if type(error).__module__ == "ssl":  # loaded by whoever raised it
-        if isinstance(error, ssl.SSLCertVerificationError):
-            what, advice = error.verify_message, "name the authority's PEM file as ca_file in `hosts`"
-            return MachineError(f"its certificate is not trusted: {what}", where=where, advice=advice)
-        if isinstance(error, ssl.SSLError):
-            plain = "it seems to speak plain HTTP: plain_http: true in `hosts`" if "VERSION" in str(error) else ""
-            return MachineError(f"no TLS connection: {error.reason or error}", where=where, advice=plain)
-    if error.errno in _UNREACHABLE:
-        return Unreachable(
-            f"does not answer: {error.strerror}", where=where, advice="is it running, is the port right?"
-        )
-    if isinstance(error, ConnectionError):
-        return TryAgain(f"the connection broke: {error or type(error).__name__}", where=where)
-    return MachineError(f"the connection failed: {error.strerror or error}", where=where)
-
-
-def retrying(work: Callable[[], T], *, budget: float = BUDGET, longest: float = LONGEST) -> T:
-    """What `work` returns; it is called again while it raises TryAgain and the budget of seconds lasts.
-
-    Waits as long as the server asks, of any size but never beyond the budget, else exponentially with full
-    jitter, up to `longest` seconds. The last TryAgain leaves when the budget is used up.
-    """
-    deadline = Deadline(budget)
-    try:
-        return work()
-    except TryAgain as error:
-        if not budget:
-            raise
-        failures = iter([error])  # tenacity costs 50 ms to import: only the second try pays for it
-
-    def again() -> T:
-        for failure in failures:
-            raise failure
-        return work()
-
-    def wait(state: tenacity.RetryCallState) -> float:
-        failure = state.outcome.exception() if state.outcome else None
-        asked = failure.retry_after if isinstance(failure, TryAgain) else None
-        pause = random.uniform(0, min(longest, 0.5 * 2**state.attempt_number)) if asked is None else asked
-        return min(pause, deadline.left() or 0.0)
-
-    def tell(state: tenacity.RetryCallState) -> None:
-        pause = state.next_action.sleep if state.next_action else 0.0
-        log.info(
-            "%s; next try in %.1f s (%.0f of %.0f s left)",
-            state.outcome.exception() if state.outcome else "", pause, deadline.left(), budget,
-        )  # fmt: skip
-
-    loop = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(TryAgain),
-        stop=lambda _: deadline.over,
-        wait=wait,
-        before_sleep=tell,
-        reraise=True,
-    )
-    return loop(again)
-
-
-def temporary(answer: Response, explain: Explain = excerpt) -> TryAgain:
-    """The error for an answer with a status of TEMPORARY."""
-    words = explain(answer.body)
-    return TryAgain(
-        redact(f"{answer.method} answered {answer.status}{': ' if words else ''}{words}"),
-        where=shown(answer.url),
-        retry_after=retry_after(answer.headers),
-    )
-
-
-def refusal(answer: Response, explain: Explain = excerpt) -> PipelineError:
-    """The error for an answer the caller did not expect: AccessRefused, Temporary, else MachineError."""
-    if answer.status in TEMPORARY:
-        return temporary(answer, explain)
-    words = explain(answer.body)
-    what = redact(f"{answer.method} answered {answer.status}{': ' if words else ''}{words}")
-    if answer.status in (401, 403):
-        return AccessRefused(what, where=shown(answer.url), advice="check the credentials and their rights")
-    return MachineError(what, where=shown(answer.url))
+def _failure(cause: BaseException, at: str, where: str) -> PipelineError:
+    """The error for what sockets, TLS or http.client raised. at: who failed, unless the server."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        what = f"{at}its certificate is not trusted: {cause.verify_message}"
+        advice = "name the authority's PEM file as ca_file in `hosts`"
+        return MachineError(what, where=where, advice=advice)
+    if isinstance(cause, ssl.SSLError):
+        what = f"{at}no TLS connection: {cause.reason or cause}"
+        advice = "it seems to speak plain HTTP: plain_http: true in `hosts`"
+        return MachineError(what, where=where, advice=advice if "VERSION" in str(cause) else "")
+    if isinstance(cause, socket.gaierror):
+        what = f"{at}unknown host: {cause.strerror}"
+        return Unreachable(what, where=where, advice="check its name and DNS")
+    if isinstance(cause, TimeoutError):
+        return Temporary(f"{at}no answer in time", where=where)
+    if isinstance(cause, OSError) and cause.errno in _NOBODY_THERE:
+        what = f"{at}does not answer: {cause.strerror}"
+        return Unreachable(what, where=where, advice="is it running, is the port right?")
+    if isinstance(cause, (ConnectionError, http.client.IncompleteRead)):
+        what = f"{at}the connection broke: {str(cause) or type(cause).__name__}"
+        return Temporary(what, where=where)
+    if isinstance(cause, OSError):
+        what = f"{at}the connection failed: {cause.strerror or cause}"
+        return MachineError(what, where=where)
+    return MachineError(f"{at}does not speak HTTP: {str(cause)[:200]}", where=where)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds a Retry-After header asks to wait (RFC 9110 §10.2.3), by the server's own Date; None without one.
+    """Seconds that Retry-After asks to wait, by the server's own Date (RFC 9110 §10.2.3).
 
     >>> retry_after({"retry-after": "3600"}), retry_after({"retry-after": "soon"})
     (3600.0, None)
@@ -427,9 +343,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text)
     try:
-        then = parsedate_to_datetime(text)
-        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(timezone.utc)
-        return max(0.0, (then - now).total_seconds())
+        date = headers.get("date")
+        now = parsedate_to_datetime(date) if date else datetime.now(timezone.utc)
+        return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
     except (ValueError, TypeError):
         return None
 
@@ -441,18 +357,18 @@ def origin(url: str) -> str:
     ('https://example.com:443', 'http://example.com:81')
     """
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme)}"
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
-def _redirected(url: str, target: str) -> str:
-    """Where a Location header leads from `url`. Raises MachineError when no request can be sent there."""
+def can_be_sent(url: str) -> bool:
+    """Has it a host and, if any, a port, and only characters that a request can carry?"""
     try:
-        after = urljoin(url, target)
-        if urlsplit(after).hostname and urlsplit(after).port != 0 and after.isascii() and after.isprintable():
-            return after
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        pass
-    raise MachineError(f"is redirected to what is no URL: {target.partition('?')[0]!a}", where=shown(url))
+        return False
+    return named and url.isascii() and url.isprintable() and " " not in url
 
 
 def shown(url: str) -> str:

@@ -7,6 +7,7 @@ import io
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -130,17 +131,25 @@ def test_an_answer_that_trickles_for_ever_ends(sent: bytes) -> None:
 
 
 def test_a_connection_is_kept_and_a_closed_one_is_replaced() -> None:
-    client = http.Client()
-    with scripted(lambda _: (200, {}, b"1")) as server:
-        url = f"http://{server.host}/"
-        client.request("GET", url)
-        (kept,) = client._idle[http.origin(url)]
-        client.request("GET", url)
-        assert client._idle[http.origin(url)] == [kept]
-        assert kept._socket is not None
-        kept._socket.close()
-        assert client.request("GET", url).body == b"1"
-    client.close()
+    def serve() -> None:
+        for answers in (2, 1):
+            connection, _ = listener.accept()
+            with connection:
+                for _ in range(answers):
+                    while not connection.recv(4096).endswith(b"\r\n\r\n"):
+                        pass
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % answers)
+            closed.set()
+
+    client, closed = http.Client(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert [client.request("GET", url).body for _ in range(2)] == [b"2", b"2"]
+        closed.wait()
+        assert client.request("POST", url, budget=0).body == b"1"
+        thread.join()
 
 
 def test_a_proxy_is_used_where_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +157,48 @@ def test_a_proxy_is_used_where_the_environment_names_one(monkeypatch: pytest.Mon
         monkeypatch.setenv("http_proxy", f"http://me:pw@{proxy.host}")
         monkeypatch.setenv("no_proxy", "inside.example.com")
         assert http.Client().request("GET", "http://outside.example.com/a?b").body == b"by proxy"
-        assert http.proxy_for("http", "inside.example.com") is None
+        assert http.proxy_for("http://inside.example.com/") is None
     assert proxy.requests[0].path == "http://outside.example.com/a?b"
     assert proxy.requests[0].headers["Proxy-Authorization"] == http.basic("me", "pw")
+
+
+def test_a_direct_client_and_other_proxies_than_those_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://me:pw@proxy.example.com")
+    with scripted(lambda _: (200, {}, b"direct")) as server:
+        url = f"http://{server.host}/"
+        assert http.Client(direct=True).request("GET", url).body == b"direct"
+        with pytest.raises(MachineError, match=r"^socks5://proxy\.example\.com: the proxy is neither http nor https"):
+            http.Client().request("GET", url)
+
+
+def test_a_file_is_sent_with_its_length_anew_for_each_try(tmp_path: Path) -> None:
+    def answer(request: Request) -> Answer:
+        return (503, {"Retry-After": "0"}, b"") if not server.requests else (201, {}, b"")
+
+    upload = tmp_path / "blob"
+    upload.write_bytes(bytes(2**20) + b"end")
+    with scripted(answer) as server:
+        assert http.Client().request("PUT", f"http://{server.host}/", body=upload).status == 201
+    assert [request.body for request in server.requests] == [upload.read_bytes()] * 2
+    assert "Transfer-Encoding" not in server.requests[0].headers
+
+
+def test_an_answer_before_the_end_of_an_upload_counts() -> None:
+    def refuse() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(2**20):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert http.Client().request("PUT", url, body=bytes(2**24)).status == 413
+        thread.join()
 
 
 def test_refusals_have_the_classes_of_core_errors() -> None:

@@ -1,0 +1,61 @@
+"""When to try again: only after errors that are Temporary, as long as a budget of seconds lasts.
+
+This is the one retry policy; what is temporary says whoever raises the error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.errors import PipelineError, Temporary
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds that all tries may take together, and of the longest pause that no server asked for.
+BUDGET = 120.0
+LONGEST = 30.0
+
+
+def call(
+    work: Callable[[], T],
+    *,
+    budget: float = BUDGET,
+    first: float = 1.0,
+    longest: float = LONGEST,
+    on: tuple[type[PipelineError], ...] = (Temporary,),
+) -> T:
+    """What `work` returns; it is called again while it raises one of `on` and the budget lasts.
+
+    A pause is as long as the server asks (`Temporary.retry_after`), else random between 0 and a
+    limit that begins with `first` seconds and doubles up to `longest`. It ends with the budget at
+    the latest; then comes the last try, whose error is raised. budget: seconds; 0 for a single try.
+    """
+    deadline = Deadline(budget)
+    jitter = tenacity.wait_random_exponential(multiplier=first, max=longest)
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, Temporary) else None
+        return min(jitter(state) if asked is None else asked, deadline.left() or 0.0)
+
+    def report(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        left = deadline.left()
+        log.info("%s; next try in %.1f s (%.0f of %.0f s left)", error, seconds, left, budget)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(on),
+        stop=lambda _: deadline.over,
+        wait=pause,
+        before_sleep=report,
+        reraise=True,
+    )
+    return retrying(work)

@@ -1,0 +1,113 @@
+"""urllib3's connections, with answers that are bounded, and refused where their end is in doubt.
+
+urllib3 and http.client read leniently: of two lengths they take one, a header that they cannot
+read ends all headers, and a byte now and then may come for ever. Errors raised here name no URL.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import socket
+import ssl
+import time
+from typing import Any
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.response import assert_header_parsing
+
+from pipeline_steps.toolbox.errors import MachineError, Temporary
+
+#: Bytes a second an answer must bring on average after twice the timeout of one read.
+SLOWEST = 16 * 1024
+#: Bytes of headers, of trailers, or of whatever else comes before the next byte of a body.
+LARGEST_HEAD = 256 * 1024
+
+
+class BoundedReader(io.RawIOBase):
+    """What a socket brings of an answer, as long as it comes fast enough and its head ends.
+
+    head: bytes since the answer began, or since the last ones of its body. ended: no more come.
+    """
+
+    def __init__(self, file: io.RawIOBase, timeout: float) -> None:
+        self._file = file
+        self._began, self._patience, self._received = time.monotonic(), 2 * timeout, 0
+        self.head, self.ended = 0, False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        taken = time.monotonic() - self._began
+        if taken > self._patience + self._received / SLOWEST:
+            raise Temporary(f"sends too slowly: {self._received} bytes in {taken:.0f} s")
+        if self.head > LARGEST_HEAD:
+            raise MachineError(f"does not speak HTTP: {self.head} bytes of headers or trailers")
+        try:
+            count = self._file.readinto(buffer) or 0
+        except ssl.SSLEOFError as error:
+            raise ConnectionResetError("TLS was cut without its end") from error
+        self.ended = not count
+        self._received += count
+        self.head += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class StrictResponse(http.client.HTTPResponse):
+    """An answer whose end is certain (RFC 9112 §6.3, §9.8)."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        if isinstance(sock, ssl.SSLSocket):
+            # A body without a length would pass as whole wherever the connection is cut.
+            sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+        self._reader = BoundedReader(self.fp.detach(), sock.gettimeout() or 0)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        super().begin()
+        if self._reader.ended:  # http.client takes that for the end of the headers
+            raise http.client.IncompleteRead(b"")
+        assert_header_parsing(self.msg)
+        lengths = set(self.headers.get_all("content-length", []))
+        encodings = [value.lower() for value in self.headers.get_all("transfer-encoding", [])]
+        if encodings and (lengths or encodings != ["chunked"]):
+            raise http.client.HTTPException(f"Transfer-Encoding {encodings}, lengths {lengths}")
+        if len(lengths) > 1 or not all(re.fullmatch("[0-9]+", length) for length in lengths):
+            raise http.client.HTTPException(f"Content-Length {sorted(lengths)}")
+        if any("\n" in value for value in self.headers.values()):
+            raise http.client.HTTPException("folded headers")
+        if self.status < 200:
+            raise http.client.HTTPException(f"status {self.status}")
+
+    def read1(self, n: int = -1) -> bytes:
+        data = super().read1(n)
+        self._reader.head = 0
+        return data
+
+
+class _Connection(HTTPConnection):
+    response_class = StrictResponse
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = StrictResponse
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+#: By scheme, for `urllib3.PoolManager.pool_classes_by_scheme`.
+POOLS = {"http": _Pool, "https": _SecurePool}
