@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from pipeline_steps.sandbox import ledger, registry, web
 from pipeline_steps.sandbox.ledger import Ledger
-from pipeline_steps.toolbox import daemon, files
-from pipeline_steps.toolbox.errors import MachineError
+from pipeline_steps.toolbox import daemon, files, http
+from pipeline_steps.toolbox.errors import MachineError, PipelineError
 
 log = logging.getLogger(__name__)
 HERE = "127.0.0.1"
 REGISTRY, WEB, SECOND_DOOR = "registry", "web", "registry-for-nodes"
-PATIENCE = 10.0
+#: Seconds until a process that was started answers, and that one answer may take.
+PATIENCE, ANSWER_SECONDS = 10.0, 2.0
 
 
 def with_ports(known: Ledger) -> Ledger:
@@ -69,8 +70,18 @@ def end(folder: Path, known: Ledger, name: str) -> Ledger:
 
 
 def answers(known: Ledger, name: str) -> bool:
-    """Whether the service answers at its address."""
-    return web.answers(known.ports[WEB]) if name == WEB else registry.answers(*address(known, name))
+    """Whether the service, and no other server, answers at its address."""
+    host, port = address(known, name)
+    method, path = ("HEAD", "/") if name == WEB else ("GET", "/v2/")
+    try:
+        client = http.Client(timeout=ANSWER_SECONDS, direct=True)
+        answer = client.request(method, f"http://{host}:{port}{path}", budget=0)
+    except PipelineError:
+        return False
+    if name == WEB:
+        return answer.headers.get("server", "").startswith(web.SERVER)
+    api = answer.headers.get("docker-distribution-api-version")
+    return answer.status == 200 and api == "registry/2.0"
 
 
 def address(known: Ledger, name: str) -> tuple[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from pathlib import Path
 
@@ -40,16 +39,3 @@ def configure(folder: Path, name: str, address: str, port: int, *, readonly: boo
         data=json.dumps(str(folder / "registry")), readonly=str(readonly).lower(), address=address, port=port
     )
     files.write(folder / f"{name}.yml", text.encode())
-
-
-def answers(address: str, port: int) -> bool:
-    """Whether a registry answers there."""
-    connection = http.client.HTTPConnection(address, port, timeout=2)
-    try:
-        connection.request("GET", "/v2/")
-        answer = connection.getresponse()
-        return answer.status == 200 and answer.getheader("Docker-Distribution-Api-Version") == "registry/2.0"
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

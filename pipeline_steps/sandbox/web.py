@@ -7,7 +7,6 @@ file with `folder` and `port`; in a file, so that the command line stays the sam
 from __future__ import annotations
 
 import functools
-import http.client
 import http.server
 import json
 import sys
@@ -21,18 +20,6 @@ SERVER = "pipeline-steps-sandbox"
 def command(settings: Path) -> list[str]:
     """What to start for a settings file."""
     return [sys.executable, "-I", str(Path(__file__).resolve()), str(settings)]
-
-
-def answers(port: int) -> bool:
-    """Whether this server answers on `port`."""
-    connection = http.client.HTTPConnection(ADDRESS, port, timeout=2)
-    try:
-        connection.request("HEAD", "/")
-        return (connection.getresponse().getheader("Server") or "").startswith(SERVER)
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
