@@ -24,12 +24,12 @@ from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.selection import selected_charts
 from pipeline_steps.cli.step import STORE, Outcome, call_step, print_records
 from pipeline_steps.commands import chain, index
-from pipeline_steps.commands.progress import Progress
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import MachineError, NotYet, UsageError, worst
 
 COMMAND = Command(
@@ -74,12 +74,13 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     outcomes: dict[str, list[Outcome]] = {}
     code = 0
     held_back = [name for name in names if name in RELEASE] if not arguments.release and len(names) > 1 else []
-    with Progress(quiet=arguments.quiet) as progress:
+    with progress.clock() as begin:
         for name in names:
             if name in held_back or (code and name != "report"):
                 continue
             state = open_state_file(config, arguments, name)  # a release believes other stores
-            made = run_one(name, config, state, arguments, progress, sandboxed=sandboxed)
+            begin(name)
+            made = run_one(name, config, state, arguments, sandboxed=sandboxed)
             outcomes.setdefault(name, []).extend(made)
             code = worst([code, *(outcome.exit_code for outcome in made)])
     if not arguments.quiet:
@@ -123,10 +124,8 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
     return names
 
 
-def run_one(
-    name: str, config: Config, state: State, arguments: Namespace, progress: Progress, *, sandboxed: bool
-) -> list[Outcome]:
-    """Run one step for all its subjects, with progress; returns what came of each."""
+def run_one(name: str, config: Config, state: State, arguments: Namespace, *, sandboxed: bool) -> list[Outcome]:
+    """Run one step for all its subjects; says, and returns, what came of each."""
     step, function = STEPS[name]
     # Options that `run` has by the same name (--cluster) are the step's; its others are as when nobody sets them.
     own = {option.key: option.default for option in step.options}
@@ -135,16 +134,17 @@ def run_one(
         given.local = True
     if name == "report" and sandboxed:
         given.output = config.root / ".pipeline" / "report"
-    progress.begin(name)
+    began = time.monotonic()
     outcomes = call_step(step, function, config, state, given)
+    line = f"%s {name:<17} {time.monotonic() - began:5.1f} s  %s"
     for outcome in outcomes:
-        progress.outcome(outcome)
+        boundary.log.info(line, "✗" if outcome.error else "✓", outcome.summary)
         if outcome.exit_code == boundary.BUG and outcome.error is not None:
             boundary.report_error(outcome.error)
         if arguments.json:
             print_records(outcome.records)
     if not outcomes:
-        progress.nothing()
+        boundary.log.info(line, "✓", "no chart affected")
     return outcomes
 
 

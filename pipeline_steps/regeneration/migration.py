@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.regeneration.filling import Report, Standing, Wanted
-from pipeline_steps.regeneration.progress import Tally
 from pipeline_steps.repositories.repository import Publication, Published, Repository
 from pipeline_steps.repositories.transfer import PUBLISHERS, publish_many
+from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
 
 Key = tuple[str, str]
@@ -49,13 +49,13 @@ def migrate(old: Repository, new: Repository, wanted: Wanted, *, plan: bool, aga
                     report.published.append(f"{' '.join(key)} would be published (tar {outcome.archive.tar_digest})")
                 else:
                     report.failed.append(f"{' '.join(key)}: {outcome}")
-                tally.one()
+                advance()
 
-    with Tally("versions", len(keys)) as tally:
+    with progress.counter("versions", len(keys)) as advance:
         for outcome in publish_many(new, publications()):
             key, digest = sent.popleft()
             _tell(report, key, digest, outcome, new=there.digest(*key) is None)
-            tally.one()
+            advance()
     return report
 
 

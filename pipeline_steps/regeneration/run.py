@@ -18,7 +18,6 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.filling import Report, Standing, Wanted, adopt, emptied, index_of
 from pipeline_steps.regeneration.ledger import Kept, Ledger
-from pipeline_steps.regeneration.progress import Tally
 from pipeline_steps.regeneration.repackaging import Remaker, Settings, Unfit, Version
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Publication, Published, Repository
@@ -28,6 +27,7 @@ from pipeline_steps.sources.git_mirror import is_url, mirror
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Source, Tag
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, PipelineError, UsageError
 from pipeline_steps.toolbox.worker_pool import MapTasks, worker_pool
 from pipeline_steps.workspace.tagged import Names, Said
@@ -114,9 +114,9 @@ class Regeneration:
     def _looked(self, map_tasks: MapTasks, tags: list[Tag]) -> list[Looked]:
         """The tags with what they stand for, oldest first; what cannot be packaged is told."""
         found: list[Looked] = []
-        with Tally("tags read", len(tags)) as tally:
+        with progress.counter("tags read", len(tags)) as advance:
             for tag, result in _one_by_one(map_tasks, tags, _TAGS):
-                tally.one()
+                advance()
                 unfit = [one for one in result if isinstance(one, Unfit)]
                 for one in unfit:
                     self._failed(one)
@@ -165,20 +165,20 @@ class Regeneration:
                 if isinstance(made, Unfit):
                     self._unmade(version, made)
                     waiting.done((version.name, version.version))
-                    tally.one()
+                    advance()
                 elif self._plan:
                     self._planned(version, made)
-                    tally.one()
+                    advance()
                 else:
                     sent.append((version, made))
                     yield Publication(made, created=version.tag.created)
 
-        with Tally("versions", len(versions)) as tally:
+        with progress.counter("versions", len(versions)) as advance:
             for outcome in publish_many(self._repository, publications()):
                 version, made = sent.popleft()
                 self._outcome(version, made, outcome, new=(version.name, version.version) in missing)
                 waiting.done((version.name, version.version))
-                tally.one()
+                advance()
         waiting.rest()
 
     def _outcome(self, version: Version, made: Archive, outcome: Published | PipelineError, *, new: bool) -> None:

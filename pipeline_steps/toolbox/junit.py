@@ -1,6 +1,6 @@
 """JUnit XML as CI systems read it (Jenkins' junit plugin, GitLab, GitHub reporters): suites with flat cases.
 
-Written with the standard library: importing junitparser takes longer than writing the file.
+Written with the standard library: junitparser would let characters pass that XML cannot carry.
 """
 
 from __future__ import annotations

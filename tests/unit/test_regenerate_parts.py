@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from pipeline_steps.regeneration.filling import Wanted
 from pipeline_steps.regeneration.ledger import Kept, Ledger
-from pipeline_steps.regeneration.progress import Tally
 from pipeline_steps.sources.git_mirror import is_url
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import CommitTree
@@ -155,15 +153,6 @@ def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path)
     again.add(tag._replace(name="web-2.0.0"), ())
     again.write()
     assert Ledger(tmp_path, ["x"]).of(tag._replace(name="web-2.0.0")) is not None, "the torn line is gone"
-
-
-def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    clock = iter([0.0, 4.0, 10.0, 12.0])
-    monkeypatch.setattr("pipeline_steps.regeneration.progress.time.monotonic", lambda: next(clock))
-    with caplog.at_level(logging.INFO), Tally("versions", 8) as tally:
-        for _ in range(3):
-            tally.one()
-    assert caplog.messages == ["2 of 8 versions, 0/s, 30 s left"]
 
 
 @pytest.mark.parametrize(

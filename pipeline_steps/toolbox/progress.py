@@ -1,0 +1,64 @@
+"""How far long work is, on stderr: live where that is a terminal, else as lines of the log, now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+log = logging.getLogger("pipeline_steps")
+
+#: Seconds between two lines.
+_EVERY = 10.0
+
+
+@contextlib.contextmanager
+def counter(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A function to call whenever one more of `total` is done; shows rate and time left. what: like "versions"."""
+    began = last_line = time.monotonic()
+    done = 0
+
+    def advance() -> None:
+        nonlocal done, last_line
+        done += 1
+        now = time.monotonic()
+        rate = done / max(now - began, 1e-6)
+        if bars:
+            bars.update(bars.task_ids[0], completed=done, rate=f"{rate:.0f}/s")
+        elif now - last_line >= _EVERY:
+            last_line = now
+            log.info("%d of %d %s, %.0f/s, %.0f s left", done, total, what, rate, (total - done) / rate)
+
+    if not (total and _is_live()):
+        bars = None
+        yield advance
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
+        bars.add_task(what, total=total, rate="")
+        yield advance
+
+
+@contextlib.contextmanager
+def clock() -> Iterator[Callable[[str], None]]:
+    """A function to call with the name of what begins, which is shown with a running clock until the next one."""
+    if not _is_live():
+        yield lambda name: log.info("%s ...", name)
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task("", total=None, visible=False)
+        yield lambda name: bars.reset(task, description=name, visible=True)
+
+
+def _is_live() -> bool:
+    # A program that calls a step as a function, or wants quiet, has no handler for what steps say.
+    return bool(log.handlers) and log.isEnabledFor(logging.INFO) and sys.stderr.isatty()
