@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Command(NamedTuple):
+class Entry(NamedTuple):
     """name: as typed. module: what runs it, "" when this version cannot yet. purpose: one line."""
 
     name: str
@@ -17,37 +17,37 @@ class Command(NamedTuple):
 
 
 STEPS = (
-    Command("check", "pipeline_steps.check", "lint, schema, version policy of each selected chart"),
-    Command("build_image", "pipeline_steps.build_image", "build and push the images of the selected charts"),
-    Command("snapshot", "pipeline_steps.snapshot", "package each chart with its images' digests and publish it"),
-    Command("integration_test", "pipeline_steps.integration_test", "install and test each snapshot in a cluster"),
-    Command("report", "pipeline_steps.report", "write the verdict: page and JUnit"),
-    Command("approval", "", "pass only when the review is approved for this content"),
-    Command("merge", "", "merge exactly the reviewed revision"),
-    Command("tag_release", "pipeline_steps.tag_release", "tag the tested content for release"),
-    Command("promote", "pipeline_steps.promote", "release what was tested, by digest"),
-    Command("regenerate", "pipeline_steps.regenerate", "rebuild a chart repository from the tagged sources"),
-    Command("deploy", "", "install a chart from the checkout and watch it"),
-    Command("audit", "pipeline_steps.audit", "check a whole chart repository"),
-    Command("verify", "pipeline_steps.verify", "check one chart's chain of evidence"),
-    Command("sweep", "", "remove snapshots and namespaces nobody needs"),
+    Entry("check", "pipeline_steps.check", "lint, schema, version policy of each selected chart"),
+    Entry("build_image", "pipeline_steps.build_image", "build and push the images of the selected charts"),
+    Entry("snapshot", "pipeline_steps.snapshot", "package each chart with its images' digests and publish it"),
+    Entry("integration_test", "pipeline_steps.integration_test", "install and test each snapshot in a cluster"),
+    Entry("report", "pipeline_steps.report", "write the verdict: page and JUnit"),
+    Entry("approval", "", "pass only when the review is approved for this content"),
+    Entry("merge", "", "merge exactly the reviewed revision"),
+    Entry("tag_release", "pipeline_steps.tag_release", "tag the tested content for release"),
+    Entry("promote", "pipeline_steps.promote", "release what was tested, by digest"),
+    Entry("regenerate", "pipeline_steps.regenerate", "rebuild a chart repository from the tagged sources"),
+    Entry("deploy", "", "install a chart from the checkout and watch it"),
+    Entry("audit", "pipeline_steps.audit", "check a whole chart repository"),
+    Entry("verify", "pipeline_steps.verify", "check one chart's chain of evidence"),
+    Entry("sweep", "", "remove snapshots and namespaces nobody needs"),
 )
 COMMANDS = (
-    Command("init", "pipeline_steps.commands.init", "write a first pipeline.yaml"),
-    Command("doctor", "pipeline_steps.commands.doctor", "say what this machine lacks"),
-    Command("list", "pipeline_steps.commands.index", "say what there is to run"),
-    Command("state", "pipeline_steps.commands.state", "show, verify, join, pull the records, or make a page of them"),
-    Command("sandbox", "pipeline_steps.commands.sandbox", "registry, repository and cluster for this machine"),
-    Command("run", "pipeline_steps.commands.run", "the steps of a workflow, one after the other"),
-    Command("bump", "", "raise the version of charts in place"),
-    Command("record", "pipeline_steps.commands.record", "make any program's result a record"),
-    Command("reproduce", "pipeline_steps.commands.reproduce", "run a recorded stage again and compare"),
+    Entry("init", "pipeline_steps.commands.init", "write a first pipeline.yaml"),
+    Entry("doctor", "pipeline_steps.commands.doctor", "say what this machine lacks"),
+    Entry("list", "pipeline_steps.commands.index", "say what there is to run"),
+    Entry("state", "pipeline_steps.commands.state", "show, verify, join, pull the records, or make a page of them"),
+    Entry("sandbox", "pipeline_steps.commands.sandbox", "registry, repository and cluster for this machine"),
+    Entry("run", "pipeline_steps.commands.run", "the steps of a workflow, one after the other"),
+    Entry("bump", "", "raise the version of charts in place"),
+    Entry("record", "pipeline_steps.commands.record", "make any program's result a record"),
+    Entry("reproduce", "pipeline_steps.commands.reproduce", "run a recorded stage again and compare"),
 )
 
 
-def find(name: str) -> Command | None:
-    """The command called `name`, or None."""
-    return next((command for command in (*STEPS, *COMMANDS) if command.name == name), None)
+def find(name: str) -> Entry | None:
+    """The step or command called `name`, or None."""
+    return next((entry for entry in (*STEPS, *COMMANDS) if entry.name == name), None)
 
 
 def listing() -> str:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def init(arguments: Namespace) -> int:
     """Write or print the file. Raises UsageError, Conflict."""
-    text = first(Path.cwd())
+    text = first_configuration(Path.cwd())
     if arguments.plan:
         print(text, end="")
         return 0
@@ -51,21 +51,21 @@ def init(arguments: Namespace) -> int:
     return 0
 
 
-def first(root: Path) -> str:
+def first_configuration(root: Path) -> str:
     """The text of a first pipeline.yaml for the charts below `root`. Raises UsageError when there is none."""
-    found = sorted(walk(root, 0))
-    charts = [folder for folder, name in found if name == "Chart.yaml"]
-    dockerfiles = [folder for folder, name in found if name == "Dockerfile"]
+    paths = sorted(find_files(root, 0))
+    charts = [folder for folder, name in paths if name == "Chart.yaml"]
+    dockerfiles = [folder for folder, name in paths if name == "Dockerfile"]
     if not charts:
         raise UsageError(f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts")
     images = {image_name(root, folder): _relative(root, folder) for folder in dockerfiles}
     lines = ["# What pipeline_steps needs to know about this repository.", "charts:"]
-    for path in grouped(root, charts):
-        lines.append(f"  - path: {_text(path)}")
+    for path in chart_paths(root, charts):
+        lines.append(f"  - path: {_scalar(path)}")
         targets = {key for folder in charts if folder.match(path) for key in reference_keys(folder)}
-        lines += mapping(targets, list(images))
+        lines += image_mapping(targets, list(images))
     if images:
-        lines += ["images:", *(f"  {_text(name)}: {{context: {_text(path)}}}" for name, path in images.items())]
+        lines += ["images:", *(f"  {_scalar(name)}: {{context: {_scalar(path)}}}" for name, path in images.items())]
     return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
 
 
@@ -84,7 +84,7 @@ clusters:
 """
 
 
-def walk(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
+def find_files(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
     """(folder, file name) of every Chart.yaml and Dockerfile; a chart's own subcharts are not looked for."""
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}
     for name in ("Chart.yaml", "Dockerfile"):
@@ -94,10 +94,10 @@ def walk(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
         return
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".") and entry.name not in SKIPPED:
-            yield from walk(entry, depth + 1)
+            yield from find_files(entry, depth + 1)
 
 
-def grouped(root: Path, charts: Sequence[Path]) -> list[str]:
+def chart_paths(root: Path, charts: Sequence[Path]) -> list[str]:
     """Paths for `charts`, a glob where several charts lie side by side."""
     parents: dict[str, list[str]] = {}
     for chart in charts:
@@ -118,13 +118,13 @@ def reference_keys(chart: Path) -> Iterator[str]:
         yield from (f"image.{key}" for key in KEYS if key in image)
 
 
-def mapping(targets: set[str], images: Sequence[str]) -> list[str]:
+def image_mapping(targets: set[str], images: Sequence[str]) -> list[str]:
     """The lines that say which values carry an image's reference: as they are when it is clear, else as a comment."""
     if not targets:
         return []
     keys = ", ".join(f'image.{key}: "{{{key}}}"' for key in KEYS if f"image.{key}" in targets)
     if len(images) == 1:
-        return ["    images:", f"      {_text(images[0])}: {{{keys}}}"]
+        return ["    images:", f"      {_scalar(images[0])}: {{{keys}}}"]
     return [
         "    # the image that goes into these values, by its name below `images`:",
         f"    # images: {{NAME: {{{keys}}}}}",
@@ -141,9 +141,9 @@ def _relative(root: Path, folder: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def _text(value: str) -> str:
+def _scalar(value: str) -> str:
     """A YAML scalar: plain where that is safe."""
-    plain = value and value[0].isalpha() and all(one.isalnum() or one in "-_./" for one in value)
+    plain = value and value[0].isalpha() and all(char.isalnum() or char in "-_./" for char in value)
     return value if plain and value.lower() not in WORDS else json.dumps(value)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from argparse import Namespace
 from collections.abc import Iterable
-from pathlib import Path
 
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
@@ -28,7 +27,7 @@ from pipeline_steps.workspace.checkout import opened
 
 log = logging.getLogger(__name__)
 #: Lines and records by id.
-Found = dict[str, tuple[bytes, Record]]
+Records = dict[str, tuple[bytes, Record]]
 
 
 def pull(state: State, words: list[str], arguments: Namespace) -> int:
@@ -38,20 +37,20 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
     config = load(arguments.config)
     stores = trust.everywhere(config)
     if arguments.revision:
-        what, digests = f"revision {arguments.revision}", contents(config, arguments.revision)
+        subject, digests = f"revision {arguments.revision}", contents(config, arguments.revision)
     else:
         hexadecimal(arguments.digest)
-        what, digests = arguments.digest, [arguments.digest]
-    found, missing = behind(stores, digests)
-    if not found:
+        subject, digests = arguments.digest, [arguments.digest]
+    records, missing = fetch_records(stores, digests)
+    if not records:
         advice = "was it built with this store configured? Builds of reviews may have one of their own"
-        raise EvidenceError(f"no record about {what}", where=stores.urls, advice=advice)
+        raise EvidenceError(f"no record about {subject}", where=stores.urls, advice=advice)
     file.folder(state.path)
-    kept, gone = attach(state, stores, (record for _line, record in found.values()))
-    added = add(state, found)  # last: a record in the state file has its evidence beside it
-    log.info("%s: %d records added, %d about %s; %d files", state.path, added, len(found), what, kept)
-    if missing or gone:
-        log.warning("not in %s: %d records that these use, %d files of evidence", stores.urls, missing, gone)
+    kept, missing_files = fetch_evidence(state, stores, (record for _line, record in records.values()))
+    added = append_missing(state, records)  # last: a record in the state file has its evidence beside it
+    log.info("%s: %d records added, %d about %s; %d files", state.path, added, len(records), subject, kept)
+    if missing or missing_files:
+        log.warning("not in %s: %d records that these use, %d files of evidence", stores.urls, missing, missing_files)
     return 0
 
 
@@ -66,63 +65,54 @@ def contents(config: Config, revision: str) -> list[str]:
     return list(dict.fromkeys(each for chart in checkout.charts.values() for each in checkout.contents_of(chart)))
 
 
-def behind(stores: Stores, digests: Iterable[str]) -> tuple[Found, int]:
+def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]:
     """All records about these contents or outputs, about the contents of those, and all that they use.
 
     The number is how many of the used ones no store has.
     """
     asked = list(digests)
-    found: Found = {record.id: (line, record) for line, record in stores.about(asked, ())}
-    others = {record.content for _line, record in found.values() if record.content} - {*asked}
-    found |= {record.id: (line, record) for line, record in stores.about(sorted(others), found)}
+    records: Records = {record.id: (line, record) for line, record in stores.about(asked, ())}
+    further_contents = {record.content for _line, record in records.values() if record.content} - {*asked}
+    records |= {record.id: (line, record) for line, record in stores.about(sorted(further_contents), records)}
     missing: set[str] = set()
-    while wanted := {used for _line, record in found.values() for used in record.uses} - found.keys() - missing:
-        more = {record.id: (line, record) for line, record in stores.by_id(sorted(wanted))}
-        missing |= wanted - more.keys()
-        found |= more
-    return found, len(missing)
+    while used := {used for _line, record in records.values() for used in record.uses} - records.keys() - missing:
+        fetched = {record.id: (line, record) for line, record in stores.by_id(sorted(used))}
+        missing |= used - fetched.keys()
+        records |= fetched
+    return records, len(missing)
 
 
-def add(state: State, found: Found) -> int:
+def append_missing(state: State, records: Records) -> int:
     """Append the lines that the state does not have; how many these were."""
     known = {record.id for record in state.records()}
     file.folder(state.path)
-    new = [line for identity, (line, _record) in found.items() if identity not in known]
+    new = [line for identity, (line, _record) in records.items() if identity not in known]
     for line in new:
         file.append(state.path, line)
     return len(new)
 
 
-def attach(state: State, stores: Stores, records: Iterable[Record]) -> tuple[int, int]:
+def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> tuple[int, int]:
     """Put the records' evidence files beside the state file: how many are here now, how many no store has.
 
     A file that is here with other bytes stays. Raises EvidenceError for a name that leads out of the folder.
     """
-    here = gone = 0
+    kept = missing = 0
     for name, digest in {item for record in records for item in record.evidence.items()}:
-        place = _inside(state.folder, name)
-        if place.exists():
-            here += _is(place, digest)
+        path = state.folder / name
+        if not path.resolve().is_relative_to(state.folder.resolve()) or path.is_symlink():
+            raise EvidenceError(f"evidence {name!r} does not lie in the state's folder", where=str(state.folder))
+        if path.exists():
+            if path.is_file() and files.sha256(path.read_bytes()) == digest:
+                kept += 1
+            else:
+                log.warning("%s: is another file than the recorded one (%s); it stays", path, digest[:19])
             continue
         data = stores.attached(digest)
         if data is None:
-            gone += 1
+            missing += 1
             continue
-        files.folder(place.parent)
-        files.write(place, data)
-        here += 1
-    return here, gone
-
-
-def _is(place: Path, digest: str) -> bool:
-    same = place.is_file() and files.sha256(place.read_bytes()) == digest
-    if not same:
-        log.warning("%s: is another file than the recorded one (%s); it stays", place, digest[:19])
-    return same
-
-
-def _inside(folder: Path, name: str) -> Path:
-    place = folder / name
-    if not place.resolve().is_relative_to(folder.resolve()) or place.is_symlink():
-        raise EvidenceError(f"evidence {name!r} does not lie in the state's folder", where=str(folder))
-    return place
+        files.folder(path.parent)
+        files.write(path, data)
+        kept += 1
+    return kept, missing

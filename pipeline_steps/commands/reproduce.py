@@ -116,7 +116,7 @@ def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
             advice = "give all 64 digits, or STEP/SUBJECT in a checkout of the revision"
             raise UsageError(f"{name}: a store does not find records by a part of their id", where=url, advice=advice)
         contents = [str(record.content) for _line, record in stores.by_id([f"sha256:{digits}"]) if record.content]
-    pull.add(state, pull.behind(stores, contents)[0])
+    pull.append_missing(state, pull.fetch_records(stores, contents)[0])
     state.refresh()
     return state
 

@@ -85,7 +85,7 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
             code = worst([code, *(outcome.exit_code for outcome in made)])
     if not arguments.quiet:
         charts = charts_of(outcomes, lambda: selected_charts(config, state, arguments))
-        chain.tell(config, state, charts, seconds=time.monotonic() - started)
+        chain.print_chains(config, state, charts, seconds=time.monotonic() - started)
     if held_back and not code:
         boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(typed))
     return code

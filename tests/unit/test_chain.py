@@ -45,7 +45,7 @@ def told(story: Story, capsys: pytest.CaptureFixture[str], content: str | None =
     """What a log gets, of a state that is read from its file."""
     config = Config(charts=(), root=Path("/elsewhere"), hosts={HOST: Host(plain_http=True)})
     capsys.readouterr()
-    chain.tell(config, State(story.state.path), {"hello": content}, seconds=12.34)
+    chain.print_chains(config, State(story.state.path), {"hello": content}, seconds=12.34)
     captured = capsys.readouterr()
     assert captured.out == "", "results go to stdout, and this is none"
     return captured.err.splitlines()

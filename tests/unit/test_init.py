@@ -41,7 +41,7 @@ def test_several_images_are_left_to_the_reader(tmp_path: Path) -> None:
     for name in ("one/app", "two/app"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "Dockerfile").write_text("FROM scratch\n")
-    text = init.first(tmp_path)
+    text = init.first_configuration(tmp_path)
     assert '    # images: {NAME: {image.repository: "{repository}", image.tag: "{tag}"}}' in text
     assert "  one: {context: one/app}" in text
 
