@@ -10,7 +10,6 @@ outside: images copied to `channels.production.images`, then one version in each
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 from pathlib import Path
@@ -26,12 +25,12 @@ from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.release import derivation, publishing
 from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.release.proof import require_proof
-from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.tags import need_tag
 
 STEP = Step(
     "promote",
@@ -72,7 +71,7 @@ def promote(
         raise NotYet("promote --apply")
     checkout = opened(config)
     refuse_modified(checkout, name)
-    release_tag = find_tag(checkout, tag or default_tag(checkout, name, state))
+    release_tag = need_tag(checkout.source, tag or default_tag(checkout, name, state))
     checkout = opened(config, revision=release_tag.revision)
     proof = require_proof(checkout, name, config, state)
     images = image_copies(proof, config)
@@ -125,14 +124,6 @@ def default_tag(checkout: Checkout, name: str, state: State) -> str:
     if not records:
         raise UsageError("promote which tag?", where=name, advice="give --tag NAME, or run tag_release first")
     return str(records[-1].parameters["tag"])
-
-
-def find_tag(checkout: Checkout, name: str) -> Tag:
-    """The tag of that name; branches and abbreviations are no tags. Raises UsageError."""
-    tag = checkout.source.tags(glob.escape(name)).get(name)
-    if tag is None:
-        raise UsageError(f"there is no tag {name!r} here", advice="git fetch --tags origin, or correct it")
-    return tag
 
 
 def refuse_modified(checkout: Checkout, name: str) -> None:

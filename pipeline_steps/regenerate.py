@@ -26,7 +26,7 @@ from pipeline_steps.regeneration import migration, run
 from pipeline_steps.regeneration.filling import Report, Wanted
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Repository
-from pipeline_steps.sources.git_mirror import is_url
+from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -40,7 +40,7 @@ STEP = Step(
     subjects="none",
     keywords=("chart", "shard", "plan", "again", "jobs"),
     options=(
-        Option("source", "text", "checkout, bare repository or URL of a git repository; default: pipeline.yaml's"),
+        Option("source", "text", "checkout, repository without one, or URL; default: pipeline.yaml's"),
         Option(
             "charts",
             "texts",

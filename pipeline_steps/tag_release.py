@@ -17,12 +17,13 @@ from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
-from pipeline_steps.release.image_copies import ImageCopy, tag_of
+from pipeline_steps.release.image_copies import ImageCopy
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, NotYet, UsageError
+from pipeline_steps.toolbox.errors import Conflict, NotYet
+from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 
@@ -66,11 +67,11 @@ def tag_release(
     checkout = opened(config)
     proof = require_proof(checkout, name, config, state)
     chart = proof.chart
-    tag_name = tag_of(chart, config)
+    tag_name = tags.tag_name(config, name, chart.version)
     # A tag that was set with --local is not done without it: the key knows both.
     parameters = {"tag": tag_name, "local": local}
     key = make_key("tag_release", FORMAT, parameters=parameters, content=chart.content, consumed={})
-    tagged = tagged_revision(checkout, chart, tag_name)
+    tagged = tagged_revision(checkout, chart)
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and tagged:
         return verdict
@@ -94,21 +95,19 @@ def tag_release(
         return trial.passed({"tag": f"{tag.name}@{tag.revision}"})
 
 
-def tagged_revision(checkout: Checkout, chart: Chart, tag_name: str) -> str | None:
-    """The revision that the tag names when that has the chart's content; None when there is no such tag.
+def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
+    """The revision that the version's tag names when that has the chart's content; None when there is no such tag.
 
     Raises Conflict when the tag stands for other content.
     """
-    tag = checkout.source.tags(tag_name).get(tag_name)
-    if tag is None:
+    at_tag = tags.chart_at_tag(checkout, chart.name)
+    if at_tag is None:
         return None
-    try:
-        content = opened(checkout.config, tag.revision).chart(chart.name).content
-    except (ConfigurationError, UsageError) as error:
-        content = f"no chart that can be read ({error})"
-    if content != chart.content:
+    tag = at_tag.tag
+    if not at_tag.has(chart.content):
+        content = at_tag.chart.content if at_tag.chart else f"no chart that can be read ({at_tag.reason})"
         raise Conflict(
-            f"tag {tag_name} exists at {tag.revision[:12]} with other content (there {content}, here {chart.content})",
+            f"tag {tag.name} exists at {tag.revision[:12]} with other content (there {content}, here {chart.content})",
             where=chart.path,
             advice="raise the version in Chart.yaml: a tag is never moved",
         )
@@ -117,9 +116,9 @@ def tagged_revision(checkout: Checkout, chart: Chart, tag_name: str) -> str | No
 
 def tag_message(chart: Chart, images: Iterable[ImageCopy]) -> str:
     """The tag's text: what it says to regenerate, long after the records are gone (design.md §8)."""
-    lines = [f"Pipeline-Content: {chart.name} {chart.version} {chart.content}"]
-    lines += [f"Pipeline-Image: {chart.name} {image.name} {image.source.digest}" for image in images]
-    return f"Release {chart.name} {chart.version}\n\n" + "\n".join(lines)
+    digests = {image.name: str(image.source.digest) for image in images}
+    trailers = tags.trailers(chart.name, tags.Released(chart.version, chart.content, digests))
+    return f"Release {chart.name} {chart.version}\n\n{trailers}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
 from pipeline_steps.toolbox.errors import ConfigurationError
-from pipeline_steps.workspace import tagged
+from pipeline_steps.workspace.tags import read_trailers
 
 #: Steps whose outputs are charts in repositories.
 PUBLISHING = ("promote", "snapshot")
@@ -68,4 +68,4 @@ def _contents(config: Config) -> list[str]:
         tags = open_source(config.root).tags("*")
     except ConfigurationError:
         return []
-    return [said.content for tag in tags.values() for said in tagged.said(tag.message).values()]
+    return [released.content for tag in tags.values() for released in read_trailers(tag).values()]

@@ -7,18 +7,15 @@ packed with them unless somebody says so.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 
 from pipeline_steps.building.packaging import DEPENDENCY
-from pipeline_steps.charts.version import parse
-from pipeline_steps.config.language import named
-from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.tags import last_release
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +54,6 @@ def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
     """Records are found by content: that of the last release is asked for, where there are stores to ask."""
     if state.stores is None:
         return
-    tag = last_release(checkout, chart)
+    tag = last_release(checkout, chart.name)
     if tag is not None:
         state.about([opened(checkout.config, tag.revision).content_of(chart.name)])
-
-
-def last_release(checkout: Checkout, chart: Chart) -> Tag | None:
-    """The chart's tag of the highest version, as `release.tag` names them; None before the first."""
-    template = checkout.config.release.tag
-    parts = re.split(r"(\{version\})", named(template, chart.name, "{version}"))
-    pattern = re.compile("".join("(.+)" if part == "{version}" else re.escape(part) for part in parts))
-    found = {
-        version: tag
-        for name, tag in checkout.source.tags(named(template, chart.name, "*")).items()
-        if (read := pattern.fullmatch(name)) and read.groups() and (version := parse(read[1]))
-    }
-    return found[max(found)] if found else None

@@ -10,13 +10,12 @@ from pipeline_steps.charts import dependencies, references
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.collect import gather
 from pipeline_steps.charts.references import Edits
-from pipeline_steps.config.language import named
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
 from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout
 
 DEPENDENCY = "dependency:"
 
@@ -53,11 +52,5 @@ def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[
 
 def released(checkout: Checkout, chart: Chart) -> bool:
     """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read counts as that."""
-    tag = named(checkout.config.release.tag, chart.name, chart.version)
-    known = checkout.source.tags(tag).get(tag)
-    if known is None or (known.revision == checkout.revision and not chart.modified):
-        return False
-    try:
-        return opened(checkout.config, known.revision).chart(chart.name).content != chart.content
-    except (ConfigurationError, UsageError):
-        return True
+    there = tags.chart_at_tag(checkout, chart.name)
+    return there is not None and not there.has(chart.content)

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import functools
-import glob
 import logging
 import os
-import re
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -17,7 +15,7 @@ from typing import NamedTuple
 from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.cli.options import Shard
-from pipeline_steps.config.language import Config, named, several
+from pipeline_steps.config.language import Config, several
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.state.attempt import origin
@@ -27,6 +25,7 @@ from pipeline_steps.testing import settings
 from pipeline_steps.testing.requirements import required
 from pipeline_steps.toolbox import clock
 from pipeline_steps.toolbox.errors import NotYet, UsageError
+from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.checkout import Checkout, opened
 
 #: The step and the subject of a selection's record.
@@ -72,7 +71,7 @@ def selected_charts(config: Config, state: State, arguments: Namespace, *, relea
     )
     checkout = opened(config)
     if request.tag:
-        checkout = opened(config, tagged_revision(checkout, request.tag, required=True))
+        checkout = opened(config, tags.need_tag(checkout.source, request.tag).revision)
     selection = select(checkout, state, request, detect(os.environ), _in_production(config), plan=arguments.plan)
     if not selection.charts:
         log.info("%s", selection.reason)
@@ -162,43 +161,23 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
 
     Raises UsageError when another revision is checked out, or when the chart that the tag names has another version.
     """
-    revision = tagged_revision(checkout, tag)
-    if revision not in ("", checkout.revision):
-        message = f"the tag {tag} names {revision[:12]}, checked out is {checkout.revision[:12]}"
+    known = tags.find_tag(checkout.source, tag)  # a CI may fetch just the revision that it builds
+    if known is not None and known.revision != checkout.revision:
+        message = f"the tag {tag} names {known.revision[:12]}, checked out is {checkout.revision[:12]}"
         raise UsageError(message, advice=f"check out {tag}")
-    versions = {name: checkout.version(name) for name in checkout.charts}
-    template = checkout.config.release.tag
-    charts = [name for name, version in versions.items() if named(template, name, version) == tag]
+    charts = tags.charts_named(checkout, tag)
     if charts:
         return _selection(charts, f"released by the tag {tag}")
-    for name, version in versions.items():
-        before, _, after = named(template, name, "\0").partition("\0")
-        pattern = rf"{re.escape(before)}\d+\.\d+\.\d+.*{re.escape(after)}"
-        if "{name}" in template and re.fullmatch(pattern, tag):
-            message = f"the tag {tag} names the chart {name}, whose version there is {version}"
-            raise UsageError(message, advice="tag the revision with that version, or correct Chart.yaml")
-    missing = [name for name, version in versions.items() if not is_published(name, version)]
+    missing = [name for name in checkout.charts if not is_published(name, checkout.version(name))]
     return _selection(missing, f"not yet published at the tag {tag}")
-
-
-def tagged_revision(checkout: Checkout, tag: str, *, required: bool = False) -> str:
-    """The revision of a tag, "" when it is not known here: a CI may fetch just the commit that it builds.
-
-    Raises UsageError for a tag that is `required` and not known.
-    """
-    known = checkout.source.tags(glob.escape(tag)).get(tag)
-    if known is None and required:
-        raise UsageError(f"there is no tag {tag!r} here", advice="git fetch --tags origin, or correct it")
-    return known.revision if known else ""
 
 
 def is_released(checkout: Checkout, name: str, is_published: IsPublished) -> bool:
     """Is the chart's version tagged with this content, and published?"""
-    version = checkout.version(name)
-    revision = tagged_revision(checkout, named(checkout.config.release.tag, name, version))
-    if not revision or opened(checkout.config, revision).content_of(name) != checkout.content_of(name):
+    there = tags.chart_at_tag(checkout, name)
+    if there is None or not there.has(checkout.content_of(name)):
         return False
-    return is_published(name, version)
+    return is_published(name, checkout.version(name))
 
 
 def has_passed(checkout: Checkout, name: str, state: State) -> bool:

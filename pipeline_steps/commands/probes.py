@@ -60,8 +60,8 @@ def buildx(_config: Config | None) -> str:
 
 def source(config: Config | None) -> str:
     """The checkout that pipeline.yaml lies in. Raises ConfigurationError."""
-    it = open_source(_configured(config).root)
-    return f"{type(it).__name__} checkout in {_configured(config).root}"
+    root = _configured(config).root
+    return f"{open_source(root).system} checkout in {root}"
 
 
 def state(config: Config | None) -> str:

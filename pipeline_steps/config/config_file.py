@@ -21,7 +21,7 @@ from pipeline_steps.config import document as documents
 from pipeline_steps.config.convert import convert, where
 from pipeline_steps.config.document import Document, KeyPath, spelled
 from pipeline_steps.config.language import Config, Language, Needy
-from pipeline_steps.sources.kinds import SYSTEMS, open_source
+from pipeline_steps.sources.kinds import is_top, open_source
 from pipeline_steps.toolbox import clock, redact
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -111,7 +111,7 @@ def _above(start: Path) -> Path | None:
     for folder in (start, *start.parents):
         if (folder / NAME).is_file():
             return folder / NAME
-        if any((folder / mark).exists() for mark in SYSTEMS):
+        if is_top(folder):
             return None
     return None
 

@@ -1,4 +1,4 @@
-"""Chart versions made again from the tags of a git repository, without a checkout: the worker's side of `regenerate`.
+"""Chart versions made again from the tags of a repository, without a checkout: the worker's side of `regenerate`.
 
 A version whose tag names its content and images is made as promote makes it, another one is packaged as it stands.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_steps.auth.hosts import Host
@@ -23,11 +22,11 @@ from pipeline_steps.config import config_file, entries
 from pipeline_steps.config.language import named
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.copy import standing
+from pipeline_steps.regeneration.charts import Charts, Place
 from pipeline_steps.release import image_copies
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.sources.git_objects import Objects
-from pipeline_steps.sources.git_tree import CommitTree, ours
-from pipeline_steps.sources.source import Entry, Tag
+from pipeline_steps.sources.source import Entry, Revisions, Tag
+from pipeline_steps.sources.tree import StoredTree, below, child, ours
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -38,18 +37,18 @@ from pipeline_steps.toolbox.errors import (
     Unreachable,
 )
 from pipeline_steps.workspace.content import Closures
-from pipeline_steps.workspace.tagged import Charts, Names, Place, Said, said
+from pipeline_steps.workspace.tags import Released, TagNames, read_trailers
 
 
 class Settings(NamedTuple):
-    """What a worker has to know. All but root and folder are the configuration's words.
+    """What a worker has to know. All but revisions and folder are the configuration's words.
 
-    root: of the git repository; folder: what patterns and pipeline.yaml are relative to, "" for the repository's root.
+    revisions: of the source; folder: what patterns and pipeline.yaml are relative to, "" for the source's top.
     written_in: pipeline.yaml's name. snapshots, images: `channels.*.images`, "" when not said. evidence: may records
     know images that a tag does not name?
     """
 
-    root: Path
+    revisions: Revisions
     folder: str
     patterns: tuple[str, ...]
     tags: str
@@ -64,7 +63,7 @@ class Settings(NamedTuple):
 class Version(NamedTuple):
     """A chart version that a tag stands for. trees: the ids of what it is packaged from, equal when that is.
 
-    said: what the tag, or the records of that content, say of its images; None: it is packaged as it stands.
+    released: what the tag, or the records of that content, say of its images; None: it is packaged as it stands.
     content: to ask records for, when the tag says nothing of its images; else "".
     """
 
@@ -73,7 +72,7 @@ class Version(NamedTuple):
     tag: Tag
     folder: str
     trees: tuple[str, ...]
-    said: Said | None = None
+    released: Released | None = None
     content: str = ""
 
     def __str__(self) -> str:
@@ -93,21 +92,23 @@ class Remaker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._objects = Objects(settings.root)
-        self._objects.__enter__()
-        self._charts = Charts(self._objects, settings.patterns)
-        self._names = Names(settings.tags)
+        self._ends = contextlib.ExitStack()
+        self._ends.enter_context(settings.revisions)
+        self._revisions = settings.revisions
+        self._charts = Charts(self._revisions, settings.patterns)
+        self._names = TagNames(settings.tags)
         self._fetch = _remembering(fetcher(dict(settings.hosts)))
 
     def close(self) -> None:
-        """End the git process."""
-        self._objects.__exit__(None, None, None)
+        """End what reading the source took."""
+        self._ends.close()
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
         """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
         with contextlib.suppress(MachineError):  # what is not there is said of the tag that needs it
-            self._objects.read_ahead(task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks)
-            self._objects.read_ahead([], [tree for task in tasks if isinstance(task, Version) for tree in task.trees])
+            self._revisions.prepare(task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks)
+            trees = [each for task in tasks if isinstance(task, Version) for each in task.trees]
+            self._revisions.prepare(folders=trees)
         return [self.look(task) if isinstance(task, Tag) else self.made(task) for task in tasks]
 
     def look(self, tag: Tag) -> list[Version | Unfit]:
@@ -122,7 +123,7 @@ class Remaker:
     def made(self, version: Version) -> Archive | Unfit:
         """The archive of a version, or why there is none."""
         try:
-            return self._promoted(version, version.said) if version.said else self._as_it_stands(version)
+            return self._promoted(version, version.released) if version.released else self._as_it_stands(version)
         except Interrupted:
             raise
         except PipelineError as error:
@@ -144,7 +145,7 @@ class Remaker:
         self, tag: Tag, root: str, places: Mapping[str, Place], reading: tuple[str, str] | None
     ) -> Iterator[Version | Unfit]:
         """What a tag stands for among the charts in `places`. reading: the name and version in the tag."""
-        told = said(tag.message)
+        released = read_trailers(tag)
         there: dict[str, str] = {}
         found: dict[str, Version] = {}
         for place in places.values():
@@ -158,7 +159,7 @@ class Remaker:
             if self._names.one_chart and named(self._names.template, metadata.name, metadata.version) != tag.name:
                 continue
             trees = tuple(self._trees(root, place))
-            one = Version(metadata.name, metadata.version, tag, place.folder, trees, told.get(metadata.name))
+            one = Version(metadata.name, metadata.version, tag, place.folder, trees, released.get(metadata.name))
             other = found.setdefault(one.name, one)
             if other.trees != one.trees:
                 what = f"{one.name} is in {other.folder} and in {one.folder}, which differ"
@@ -170,16 +171,16 @@ class Remaker:
             yield Unfit(f"{reading[0]} {reading[1]}", tag.name, what)
 
     def _root(self, tag: Tag) -> str:
-        found = self._objects.child(self._objects.tree(tag.revision), self._settings.folder)
-        if found is None or found.kind != "tree":
+        root = self._revisions.folder(tag.revision, self._settings.folder)
+        if root is None:
             raise ConfigurationError(f"there is no folder {self._settings.folder} yet", where=tag.name)
-        return found.id
+        return root
 
     def _trees(self, root: str, place: Place) -> Iterator[str]:
-        yield place.tree
+        yield place.id
         with contextlib.suppress(ConfigurationError):  # what is wrong with them is told when they are packaged
             for subchart in self._subcharts(root, place):
-                yield subchart.tree
+                yield subchart.id
 
     def _subcharts(self, root: str, place: Place, above: tuple[str, ...] = ()) -> Iterator[Place]:
         """The places of the file:// dependencies of a chart, and of theirs; those that are not there are left out."""
@@ -190,14 +191,14 @@ class Remaker:
             folder = paths.inside(dependency.folder, base=place.folder, where=where)
             if folder in (*above, place.folder):
                 raise ConfigurationError(f"the dependency {dependency.name} leads back to {folder}", where=where)
-            node = self._objects.child(root, folder)
-            if node is not None and node.kind == "tree":
+            node = child(self._revisions, root, folder)
+            if node is not None and node.kind == "folder":
                 yield (subchart := Place(folder, node.id))
                 yield from self._subcharts(root, subchart, (*above, place.folder))
 
     def _with_content(self, one: Version) -> Version:
         """The version with its content where records may know the images that its tag does not name."""
-        if one.said is not None or not self._settings.evidence:
+        if one.released is not None or not self._settings.evidence:
             return one
         with contextlib.suppress(ConfigurationError):
             closures = self._closures(one)
@@ -214,15 +215,15 @@ class Remaker:
     def _files(self, version: Version) -> dict[str, Entry]:
         """The files of the chart and its file:// subcharts by path; all there are when one of these is a link."""
         root = self._root(version.tag)
-        own = self._objects.child(root, version.folder)
+        own = child(self._revisions, root, version.folder)
         assert own is not None, "it was found there"
         place = Place(version.folder, own.id)
         found: dict[str, Entry] = {}
         for each in (place, *self._subcharts(root, place)):
             prefix = f"{each.folder}/" if each.folder else ""
-            found.update((entry.path, entry) for entry in self._objects.files(each.tree, prefix))
+            found.update((entry.path, entry) for entry in below(self._revisions, each.id, prefix))
         if any(entry.kind == "link" for entry in found.values()):
-            found = {entry.path: entry for entry in self._objects.files(root)}
+            found = {entry.path: entry for entry in below(self._revisions, root)}
         return {path: entry for path, entry in found.items() if not ours(path)}
 
     def _filled(self, version: Version, known: Mapping[str, Entry]) -> Files:
@@ -230,7 +231,7 @@ class Remaker:
 
         def read(paths: Any) -> dict[str, bytes]:
             ids = {path: known[path].id for path in paths}
-            data = self._objects.blobs(ids.values())
+            data = self._revisions.read(ids.values())
             return {path: data[identity] for path, identity in ids.items()}
 
         # What is no file here (a submodule) is not in the chart, as helm finds an empty folder there.
@@ -239,7 +240,7 @@ class Remaker:
 
     # -- as promote makes it ----------------------------------------------------------------------------------
 
-    def _promoted(self, version: Version, told: Said) -> Archive:
+    def _promoted(self, version: Version, released: Released) -> Archive:
         """The archive that promote makes of this content with these images.
 
         Raises EvidenceError when the tag stands for other content, or an image is not in production.
@@ -247,13 +248,13 @@ class Remaker:
         closures = self._closures(version)
         closure = closures.chart(version.folder)
         content = closures.content(closure)
-        if (told.version, told.content) != (version.version, content):
-            what = f"the tag says {told.version} with content {told.content}, there is {version.version} with {content}"
-            raise EvidenceError(
-                what, where=version.tag.name, advice="the tag was not made by tag_release, or was moved"
-            )
+        if (released.version, released.content) != (version.version, content):
+            tagged = f"{released.version} with content {released.content}"
+            what = f"the tag says {tagged}, there is {version.version} with {content}"
+            advice = "the tag was not made by tag_release, or was moved"
+            raise EvidenceError(what, where=version.tag.name, advice=advice)
         names = closures.images(version.folder)
-        missing = [name for name in names if name not in told.images]
+        missing = [name for name in names if name not in released.images]
         if missing:
             raise EvidenceError(f"the digest of image {missing[0]} is nowhere", where=version.tag.name)
         tree = self._tree(version)
@@ -265,8 +266,8 @@ class Remaker:
         if names:
             # Values are set twice, as they were then: what the snapshot wrote decides how promote's values are quoted.
             tested = {name: self._tested(version, name, closure.images[name], templates, files) for name in names}
-            files = self._edited(version, files, templates, tested, told)
-            files = self._edited(version, files, templates, self._targets(version, names, told), told)
+            files = self._edited(version, files, templates, tested, released)
+            files = self._edited(version, files, templates, self._targets(version, names, released), released)
         return archive.pack(files, files.executables, version.folder)
 
     def _tested(self, version: Version, name: str, entry: Mapping[str, Any], templates: Any, files: Files) -> Reference:
@@ -280,7 +281,7 @@ class Remaker:
         app_version = archive.metadata_of(files, version.folder).app_version
         return recipe.in_values(files.get("values.yaml"), f"{version.folder}/values.yaml", app_version, mine, written)
 
-    def _targets(self, version: Version, names: tuple[str, ...], told: Said) -> dict[str, Reference]:
+    def _targets(self, version: Version, names: tuple[str, ...], released: Released) -> dict[str, Reference]:
         """Image name → its name in production, where it must be."""
         if not self._settings.images:
             advice = "give the pipeline.yaml that promote used (--config)"
@@ -288,16 +289,21 @@ class Remaker:
         tag = image_copies.image_tag(self._settings.image_tag, version.name, version.version)
         found = {name: Reference.parse(f"{self._settings.images}/{name}:{tag}") for name in names}
         for name, target in found.items():
-            if not standing(target, told.images[name], hosts=self._settings.hosts):
-                what = f"the image {target}@{told.images[name]} is not in production"
+            if not standing(target, released.images[name], hosts=self._settings.hosts):
+                what = f"the image {target}@{released.images[name]} is not in production"
                 raise EvidenceError(what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}")
         return found
 
     def _edited(
-        self, version: Version, files: Files, templates: Mapping[str, Any], images: Mapping[str, Reference], told: Said
+        self,
+        version: Version,
+        files: Files,
+        templates: Mapping[str, Any],
+        images: Mapping[str, Reference],
+        released: Released,
     ) -> Files:
         seen = {
-            name: image_reference.of(reference._replace(digest=told.images[name]), self._settings.hosts)
+            name: image_reference.of(reference._replace(digest=released.images[name]), self._settings.hosts)
             for name, reference in images.items()
         }
         wanted = references.edits(
@@ -306,8 +312,8 @@ class Remaker:
         edited, _ = edit.apply(files, wanted, version.folder)
         return Files(edited, files.executables)
 
-    def _tree(self, version: Version) -> CommitTree:
-        return CommitTree(self._objects, version.tag.revision, self._settings.folder)
+    def _tree(self, version: Version) -> StoredTree:
+        return StoredTree(self._revisions, version.tag.revision, self._settings.folder)
 
     def _closures(self, version: Version) -> Closures:
         """The closures of the tree at the version's tag, as its own pipeline.yaml has them."""
@@ -315,7 +321,7 @@ class Remaker:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  (it lives as long as its process)
     def _closures_at(self, revision: str) -> Closures:
-        tree = CommitTree(self._objects, revision, self._settings.folder)
+        tree = StoredTree(self._revisions, revision, self._settings.folder)
         written = self._settings.written_in
         if written not in tree.entries():
             raise ConfigurationError(f"there is no {written}", where=revision[:12])

@@ -9,7 +9,6 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_steps.building import image_records
@@ -22,15 +21,13 @@ from pipeline_steps.regeneration.repackaging import Remaker, Settings, Unfit, Ve
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Publication, Published, Repository
 from pipeline_steps.repositories.transfer import publish_many
-from pipeline_steps.sources.git import Git
-from pipeline_steps.sources.git_mirror import is_url, mirror
-from pipeline_steps.sources.kinds import open_source
-from pipeline_steps.sources.source import Source, Tag
+from pipeline_steps.sources.kinds import open_tagged
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, PipelineError, UsageError
 from pipeline_steps.toolbox.worker_pool import MapTasks, worker_pool
-from pipeline_steps.workspace.tagged import Names, Said
+from pipeline_steps.workspace.tags import Released, TagNames
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +73,7 @@ class Regeneration:
         except EvidenceError as error:
             new = emptied(self._repository, error, again=again and not self._plan)
             self._there = Standing(new)
-        names = Names(self._settings.tags)
+        names = TagNames(self._settings.tags)
         meant = sorted((tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name))
         open_tags = [tag for tag in meant if again or not self._stands(tag)]
         if open_tags and known:  # what others published meanwhile counts, too
@@ -145,12 +142,13 @@ class Regeneration:
     def _with_images(self, versions: list[Version]) -> list[Version]:
         """The versions with the images that records know and tags do not name."""
         self._state.about({one.content for one in versions if one.content})
-        known: dict[tuple[str, str | None, str], Said] = {}
+        known: dict[tuple[str, str | None, str], Released] = {}
         for record in self._state.find(step="promote") if any(one.content for one in versions) else ():
             number = str(record.parameters.get("version"))
             images = {name: str(it.digest) for name, it in image_records.images_of(record).items()}
-            known[record.subject, record.content, number] = Said(number, str(record.content), images)
-        return [one._replace(said=one.said or known.get((one.name, one.content, one.version))) for one in versions]
+            known[record.subject, record.content, number] = Released(number, str(record.content), images)
+        keys = [(one.name, one.content, one.version) for one in versions]
+        return [one._replace(released=one.released or known.get(key)) for one, key in zip(versions, keys, strict=True)]
 
     # -- making and publishing --------------------------------------------------------------------------------
 
@@ -284,15 +282,17 @@ def regenerate(
 ) -> Report:
     """See the step of this name; source, patterns, tags default to what the configuration says.
 
-    Raises UsageError when that says nothing, NotYet for sources other than git, MachineError's kinds, Temporary.
+    Raises UsageError when that says nothing, NotYet for sources of other systems, MachineError's kinds, Temporary.
     """
-    git, folder = opened(source, config)
+    if source is None and not config.files:
+        raise UsageError("regenerate from which source?", advice="give --source PATH or URL of a repository")
+    repo, folder = open_tagged(source or str(config.root), cache_folder())
     meant = tuple(patterns) or tuple(entry.path for entry in config.charts)
     if not meant:
         raise UsageError("where are the charts?", advice="give --charts PATTERN, like 'charts/*'")
     elsewhere = state.stores is not None or any(record.step == "promote" for record in state.records())
     settings = Settings(
-        root=git.root,
+        revisions=repo.revisions,
         folder=folder,
         patterns=meant,
         tags=tags or config.release.tag,
@@ -304,26 +304,7 @@ def regenerate(
         evidence=elsewhere,
     )
     run = Regeneration(settings, repository, wanted, state=state, jobs=jobs, plan=plan)
-    return run.run(git.tags(Names(settings.tags).pattern).values(), again=again)
-
-
-def opened(source: str | None, config: Config) -> tuple[Source, str]:
-    """The git repository that --source names, or pipeline.yaml's, and the folder in it that patterns start from.
-
-    A URL's tags are fetched. Raises UsageError, ConfigurationError, NotYet.
-    """
-    if source is None and not config.files:
-        raise UsageError("regenerate from which source?", advice="give --source PATH or URL of a git repository")
-    if source and is_url(source):
-        return mirror(source, cache_folder() / "git"), ""
-    place = Path(source).resolve() if source else config.root
-    if not place.is_dir():
-        raise UsageError("there is no such folder", where=str(source), advice="a checkout, a bare repository or a URL")
-    if (place / "HEAD").is_file() and (place / "objects").is_dir():
-        return Git(place), ""
-    found = open_source(place)
-    folder = place.relative_to(found.root).as_posix()
-    return found, "" if folder == "." else folder
+    return run.run(repo.tags(TagNames(settings.tags).pattern).values(), again=again)
 
 
 def _plain(value: Settings | Wanted) -> list[object]:
@@ -332,7 +313,7 @@ def _plain(value: Settings | Wanted) -> list[object]:
         return [sorted(value.withdrawn), list(value.charts), list(value.shard or ())]
     seen = {name: host.pull_as for name, host in sorted(value.hosts.items()) if host.pull_as}
     texts = [value.folder, value.tags, value.written_in, value.snapshots, value.images, value.image_tag]
-    return [str(value.root), *texts, list(value.patterns), seen, value.evidence]
+    return [str(value.revisions.root), *texts, list(value.patterns), seen, value.evidence]
 
 
 def _one_by_one(map_tasks: MapTasks, items: list[Any], at_once: int) -> Iterator[tuple[Any, Any]]:

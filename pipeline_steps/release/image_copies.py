@@ -1,4 +1,4 @@
-"""What a release is called, and which images are copied where: from the proof and the configuration alone."""
+"""Which images of a release are copied where: from the proof and the configuration alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pipeline_steps.config.language import Config, named
 from pipeline_steps.release.proof import Proof
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import ConfigurationError
-from pipeline_steps.workspace.chart import Chart
 
 
 class ImageCopy(NamedTuple):
@@ -19,11 +18,6 @@ class ImageCopy(NamedTuple):
     name: str
     source: Reference
     target: Reference
-
-
-def tag_of(chart: Chart, config: Config) -> str:
-    """The name of the chart's release tag."""
-    return named(config.release.tag, chart.name, chart.version)
 
 
 def image_copies(proof: Proof, config: Config, snapshot: Record | None = None) -> tuple[ImageCopy, ...]:

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from pipeline_steps.building import packaging
 from pipeline_steps.clusters.helm import Helm, said
-from pipeline_steps.config.language import Config, named
+from pipeline_steps.config.language import Config
+from pipeline_steps.sources.source import Tree
 from pipeline_steps.toolbox import process
-from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError, UsageError
+from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError
 from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout
+from pipeline_steps.workspace.tags import chart_at_tag
 
 #: Seconds one of the user's commands may take when nothing else is said.
 COMMAND_SECONDS = 600.0
@@ -106,30 +108,26 @@ def version_notice(checkout: Checkout, chart: Chart) -> str:
 
     No failure: snapshots then lead to the next patch (design.md §7), and only tag_release refuses.
     """
-    tag = named(checkout.config.release.tag, chart.name, chart.version)
-    known = checkout.source.tags(tag).get(tag)
-    if known is None:
+    there = chart_at_tag(checkout, chart.name)
+    if there is None or there.has(chart.content):
         return ""
-    at_tag = f"version {chart.version} is released (tag {tag} at {known.revision[:12]})"
+    at_tag = f"version {chart.version} is released (tag {there.tag.name} at {there.tag.revision[:12]})"
     advice = f"raise version in {chart.path or '.'}/Chart.yaml before the next release"
-    try:
-        former = opened(checkout.config, known.revision).chart(chart.name)
-    except (ConfigurationError, UsageError) as error:
-        return f"{at_tag}, and cannot be compared: {error}; {advice}"
-    if former.content == chart.content:
-        return ""
-    files = sorted({path for path in (*chart.closure, *former.closure) if _differs(checkout, known.revision, path)})
+    if there.chart is None:
+        return f"{at_tag}, and cannot be compared: {there.reason}; {advice}"
+    then = checkout.source.tree(there.tag.revision, checkout.folder)
+    closures = {*chart.closure, *there.chart.closure}
+    files = sorted(path for path in closures if _differs(then, checkout.tree, path))
     listed = ", ".join(files[:10]) + (f" and {len(files) - 10} more" if len(files) > 10 else "")
     what = f"changed since: {listed}" if files else "its entries in pipeline.yaml changed since"
     return f"{at_tag} with other content; {what}; {advice}"
 
 
-def _differs(checkout: Checkout, revision: str, path: str) -> bool:
-    then = checkout.source.tree(revision, checkout.folder)
-    before, now = then.entries().get(path), checkout.tree.entries().get(path)
+def _differs(then: Tree, here: Tree, path: str) -> bool:
+    before, now = then.entries().get(path), here.entries().get(path)
     if before is None or now is None or before.kind != now.kind:
         return before is not now
-    return then.digests([path]) != checkout.tree.digests([path])
+    return then.digests([path]) != here.digests([path])
 
 
 def command(config: Config, chart: Chart, line: str, timeout: float | None) -> Case:

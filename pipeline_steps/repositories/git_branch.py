@@ -150,7 +150,7 @@ class GitBranch:
             if size > cap:
                 raise EvidenceError(f"a file has {size} bytes, more than {cap}", where=self.where)
             with Objects(self._root, self._environment) as objects:
-                return objects.blobs([identity])[identity]
+                return objects.read([identity])[identity]
 
     def sizes(self, tip: Tip) -> dict[str, int]:
         """Path → bytes of every file. All files of the tip are fetched."""

@@ -85,7 +85,7 @@ def _differs(name: str, old: Part, new: Part, tools: str) -> Difference:
         words = f"recorded {_shown(old.data, at)}, here {_shown(new.data, at)}"
         return Difference(name, at, words, _cause_of_bytes(name, old.data, new.data, at, tools))
     if old.mode != new.mode:
-        cause = "file mode: the umask, or a source that does not keep modes (git's core.fileMode)"
+        cause = "file mode: the umask, or a checkout that does not keep modes"
         return Difference(name, None, f"recorded mode {old.mode:04o}, here {new.mode:04o}", cause)
     return Difference(name, None, f"recorded owner {old.owner}, here {new.owner}", "the account that made it")
 
@@ -102,7 +102,7 @@ def _shown(data: bytes, at: int) -> str:
 
 def _cause_of_bytes(name: str, old: bytes, new: bytes, at: int, tools: str) -> str:
     if old.replace(b"\r\n", b"\n") == new.replace(b"\r\n", b"\n"):
-        return "line ends: something turned them (git's core.autocrlf, an editor)"
+        return "line ends: a setting of the checkout, or an editor, turned them"
     before, after = _time(old, at), _time(new, at)
     if before and after:
         if _same_instant(before, after):

@@ -21,6 +21,7 @@ from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.reproduction.outcome import Difference, Outcome, Part, first_difference, how_many, tools_that_differ
 from pipeline_steps.reproduction.repacking import source_of
+from pipeline_steps.sources.tree import export
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, UsageError
@@ -88,7 +89,7 @@ def _recipe(record: Record, checkout: Checkout, config: Config, folder: Path) ->
 
 def _roots(checkout: Checkout, config: Config, folder: Path) -> Iterator[Path]:
     if not checkout.tree.modified:
-        checkout.source.export(checkout.revision, checkout.folder, folder)
+        export(checkout.source.tree(checkout.revision, checkout.folder), folder)
         yield folder
     yield config.root
 

@@ -47,7 +47,7 @@ def source_of(record: Record, config: Config, content: Callable[[Checkout], str 
         where=str(config.root),
         advice="go to a checkout with these modifications: a record names them and does not hold them"
         if modified
-        else "fetch the recorded revision (git fetch --all --tags), or go to the checkout it was made in",
+        else f"fetch the recorded revision ({here.source.fetch}), or go to the checkout it was made in",
     )
 
 

@@ -1,4 +1,7 @@
-"""Git checkouts through the git program (2.30 or newer). The trees are in `git_tree`, the calls in `git_program`."""
+"""Git through the git program (2.30 or newer): checkouts, bare repositories, and the tags of one elsewhere.
+
+Files of revisions are in `git_objects`, the checkout as it stands in `git_tree`, the calls in `git_program`.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline_steps.sources import git_program as program
-from pipeline_steps.sources.export import write
 from pipeline_steps.sources.git_objects import Objects
-from pipeline_steps.sources.git_tree import STATUS, CheckoutTree, CommitTree, Head, changes, head, no_commit, ours
+from pipeline_steps.sources.git_tree import STATUS, CheckoutTree, Head, changes, head, no_commit
 from pipeline_steps.sources.source import Tag, Tree
-from pipeline_steps.toolbox import clock
+from pipeline_steps.sources.tree import StoredTree, ours
+from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 
 _SIGNATURE = re.compile(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
@@ -24,13 +28,17 @@ _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 class Git:
-    """The checkout whose top folder is `root`; see `source.Source`. A revision is a full commit id."""
+    """The checkout whose top folder is `root`, or a bare repository; see `source.Source`.
+
+    A revision is a full commit id.
+    """
 
     system = "git"
+    fetch = "git fetch --all --tags"
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._objects = Objects(root)
+        self.revisions = Objects(root)
         self._counts: dict[str, int] = {}
 
     @functools.cached_property
@@ -56,11 +64,11 @@ class Git:
         """The full commit id of HEAD, or of what `name` means."""
         if not name:
             return self._head.commit
-        found = None if name.startswith("-") or "\0" in name else self._commit(name)
-        if not found:
-            advice = "git fetch --tags origin, or correct it"
+        commit = None if name.startswith("-") or "\0" in name else self._commit(name)
+        if not commit:
+            advice = f"{self.fetch}, or correct it"
             raise UsageError(f"there is no revision {name!r} here", where=str(self.root), advice=advice)
-        return found
+        return commit
 
     def _commit(self, name: str) -> str:
         found = program.call(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
@@ -69,18 +77,10 @@ class Git:
     def tree(self, revision: str | None, folder: str) -> Tree:
         """The tree of `revision` below `folder`; None: the checkout as it stands."""
         if revision is not None:
-            return CommitTree(self._objects, self._full(revision), folder)
+            return StoredTree(self.revisions, self._full(revision), folder)
         listed = program.output(self.root, *STATUS, *([folder] if folder else []))
         self._head = head(listed, self.root)
-        return CheckoutTree(self._objects, self._head.commit, folder, changes(listed, folder))
-
-    def kept_open(self) -> Objects:
-        """While this lasts one git process reads all objects."""
-        return self._objects
-
-    def export(self, revision: str, folder: str, destination: Path) -> None:
-        """Write the files of a revision as they are stored; attributes of `git archive` do not apply."""
-        write(self.tree(revision, folder), destination)
+        return CheckoutTree(self.revisions, self._head.commit, folder, changes(listed, folder))
 
     def branch(self) -> str | None:
         """The branch that is checked out, or None."""
@@ -229,3 +229,31 @@ class Git:
             where=str(self.root),
             advice="git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0)",
         )
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether `folder` is a repository without a checkout."""
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir()
+
+
+def mirror(url: str, cache: Path) -> Git:
+    """The repository at `url` with all its tags, fetched now into a bare one in the folder `cache`.
+
+    Raises UsageError for a password in the URL, AccessRefused, Unreachable, Temporary.
+    """
+    address = urlsplit(url)
+    login, _, host = address.netloc.rpartition("@")
+    if ":" in login:
+        advice = "leave it to git: a credential helper, GIT_ASKPASS or an SSH agent"
+        where = address._replace(netloc=host).geturl()
+        raise UsageError("there is a password in the URL", where=where, advice=advice)
+    place = files.folder(cache / f"{files.sha256(url.encode())[7:23]}.git")
+    with files.locked(place / "pipeline-steps.lock"):
+        if not (place / "HEAD").exists():
+            program.output(place, "init", "--quiet", "--bare")
+        # A tag that was moved or removed there is moved or removed here.
+        arguments = ("--quiet", "--prune", "--no-tags", "--", url, "+refs/tags/*:refs/tags/*")
+        fetched = program.call(place, "fetch", *arguments, remote=True, timeout=program.WHOLE)
+        if not fetched.ok:
+            raise program.failure(place, fetched)
+    return Git(place)

@@ -1,4 +1,4 @@
-"""Git's objects by their ids, from one git process that stays: many revisions are read without a checkout or an index.
+"""Git's objects by their ids, from one git process that stays: `source.Revisions` for git.
 
 What was read is kept within bounds, by id: a tree or a file that several revisions share is read once.
 """
@@ -15,10 +15,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, TypeVar
 
 from pipeline_steps.sources import git_program as program
-from pipeline_steps.sources.source import Entry, Kind
+from pipeline_steps.sources.source import Kind, Node
+from pipeline_steps.sources.tree import child
 from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, PipelineError, Temporary
 
@@ -33,26 +34,18 @@ _Answer = TypeVar("_Answer")
 KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
 
 
-class Node(NamedTuple):
-    """One name in a tree. kind: "tree", or a file's (see `source.Entry`); id: of the object."""
-
-    name: str
-    kind: str
-    id: str
-
-
 class Objects:
-    """The objects of the repository at `root`, a checkout's top folder or a bare repository; threads may share them.
+    """The objects of the repository at `root`, a checkout's top folder or a bare repository; see `source.Revisions`.
 
-    env: of git, for objects that lie elsewhere. In a `with` block one git answers everything, started by the first
-    question and ended with the block; outside of one each question starts and ends its own.
-
-    Raises MachineError for an object that is not here, as in a clone that was cut or is damaged.
+    A folder's id is its tree's, a revision any name of a commit's object. env: of git, for objects that lie elsewhere.
+    In a `with` block one git answers everything, started by the first question and ended with the block.
     """
+
+    system = "git"
 
     def __init__(self, root: Path, env: Mapping[str, str] | None = None) -> None:
         self.root = root
-        self._env = {**program.ENVIRONMENT, **(env or {})}
+        self._env = dict(env or {})
         self._lock = threading.RLock()
         self._blocks = 0
         self._open = contextlib.ExitStack()
@@ -63,9 +56,12 @@ class Objects:
         self._blobs: dict[str, bytes] = {}
         self._bytes = self._names = 0
 
+    def __reduce__(self) -> tuple[type[Objects], tuple[Path, dict[str, str]]]:
+        return Objects, (self.root, self._env)
+
     @functools.cached_property
     def _git(self) -> _Conversation:
-        return self._open.enter_context(_conversation(self.root, self._env))
+        return self._open.enter_context(_conversation(self.root, {**program.ENVIRONMENT, **self._env}))
 
     def __enter__(self) -> Objects:
         with self._lock:
@@ -83,20 +79,22 @@ class Objects:
         self.__dict__.pop("_git", None)
         self._open.close()
 
-    def tree(self, revision: str) -> str:
-        """The id of a commit's tree."""
-        self.read_ahead([revision])
-        return self._of_commits[revision]
+    def folder(self, revision: str, path: str) -> str | None:
+        """The id of the tree at `path`."""
+        with self:
+            self.prepare([revision])
+            node = child(self, self._of_commits[revision], path)
+        return node.id if node is not None and node.kind == "folder" else None
 
-    def listing(self, tree: str) -> tuple[Node, ...]:
-        """The names in one tree, in git's order."""
-        found = self._trees.get(tree)
-        return self._read_trees([tree])[tree] if found is None else found
+    def listing(self, folder: str) -> tuple[Node, ...]:
+        """The names in a tree, in git's order."""
+        known = self._trees.get(folder)
+        return self._read_trees([folder])[folder] if known is None else known
 
-    def read_ahead(self, revisions: Iterable[str], trees: Iterable[str] = ()) -> None:
-        """Read the trees of commits, and trees with all below them, a level at a time: one by one is slow."""
+    def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+        """Read the trees of commits, and trees with all below them, a level at a time."""
         unknown = [each for each in dict.fromkeys(revisions) if each not in self._of_commits]
-        new = [each for each in trees if each not in self._whole]
+        new = [each for each in folders if each not in self._whole]
         with self:
             self._read_commits(unknown)
             self._read_levels(new, [self._of_commits[each] for each in unknown])
@@ -116,10 +114,8 @@ class Objects:
         below = set(whole)
         while level:
             self._read_trees([each for each in level if each not in self._trees])
-            found = [
-                node.id for each in level if each in below for node in self._trees.get(each, ()) if node.kind == "tree"
-            ]
-            level = list(dict.fromkeys(found))
+            inside = [node for each in level if each in below for node in self._trees.get(each, ())]
+            level = list(dict.fromkeys(node.id for node in inside if node.kind == "folder"))
             below.update(level)
 
     def _read_trees(self, ids: list[str]) -> dict[str, tuple[Node, ...]]:
@@ -130,27 +126,7 @@ class Objects:
         self._names += sum(map(len, found.values()))
         return found
 
-    def child(self, tree: str, path: str) -> Node | None:
-        """What `path` names below a tree, None when there is nothing."""
-        node = Node("", "tree", tree)
-        for part in path.split("/") if path else ():
-            inside = self.listing(node.id) if node.kind == "tree" else ()
-            found = next((each for each in inside if each.name == part), None)
-            if found is None:
-                return None
-            node = found
-        return node
-
-    def files(self, tree: str, prefix: str = "") -> Iterator[Entry]:
-        """Every file below a tree, links and submodules among them; paths begin with `prefix`."""
-        for node in self.listing(tree):
-            path = f"{prefix}{node.name}"
-            if node.kind == "tree":
-                yield from self.files(node.id, f"{path}/")
-            else:
-                yield Entry(path, node.kind, node.id)  # type: ignore[arg-type]
-
-    def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
+    def read(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Id → bytes of files."""
         wanted = list(dict.fromkeys(ids))
         found = {each: self._blobs[each] for each in wanted if each in self._blobs}
@@ -277,8 +253,11 @@ def _parsed(data: bytes, length: int) -> tuple[Node, ...]:
     nodes = []
     for mode, name, identity in rows:
         if name in (b".", b"..") or b"/" in name:
-            text = name.decode(errors="replace")
-            raise ConfigurationError(f"the commit holds the hostile name {text!r}", advice="do not trust this source")
-        kind = "tree" if int(mode, 8) == 0o40000 else KINDS.get(mode.decode(), "submodule")
-        nodes.append(Node(name.decode("utf-8", "surrogateescape"), kind, identity.hex()))
+            shown = name.decode(errors="replace")
+            raise ConfigurationError(f"the commit holds the hostile name {shown!r}", advice="do not trust this source")
+        text = name.decode("utf-8", "surrogateescape")
+        if int(mode, 8) == 0o40000:
+            nodes.append(Node(text, "folder", identity.hex()))
+        else:
+            nodes.append(Node(text, KINDS.get(mode.decode(), "submodule"), identity.hex()))
     return tuple(nodes)

@@ -1,4 +1,4 @@
-"""Files as git stores them: of a commit, or of the checkout as it stands. Nothing is written into the repository.
+"""The checkout as it stands, as git would store it. Nothing is written into the repository.
 
 The checkout as it stands is HEAD's tree under what `git status` lists: tracked changes, staged or not, and
 untracked files that are not ignored, each as `git add` would store it (line ends and clean filters applied).
@@ -16,10 +16,10 @@ from typing import NamedTuple
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import KINDS, Objects
 from pipeline_steps.sources.source import Entry, Kind
+from pipeline_steps.sources.tree import StoredTree, ours
 from pipeline_steps.toolbox import files, scratch
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Temporary, UsageError
+from pipeline_steps.toolbox.errors import MachineError, Temporary, UsageError
 
-OURS = ".pipeline"
 #: HEAD, and what differs from it, whole or below the folder that is added; read by `head` and `changes`.
 STATUS = (
     "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all",
@@ -28,63 +28,7 @@ STATUS = (
 _AT_ONCE = 256
 
 
-class CommitTree:
-    """The tree of one commit below a folder (relative to the repository's root, "" for all).
-
-    id: of the folder's tree object, None where the commit has no such folder.
-    """
-
-    modified: tuple[str, ...] = ()
-
-    def __init__(self, objects: Objects, commit: str, folder: str) -> None:
-        self.root = objects.root
-        self.revision = commit
-        self.folder = folder
-        self._objects = objects
-        with objects:
-            found = objects.child(objects.tree(commit), folder)
-        self.id = found.id if found is not None and found.kind == "tree" else None
-
-    @functools.cached_property
-    def _entries(self) -> dict[str, Entry]:
-        if self.id is None:
-            return {}
-        with self._objects:
-            self._objects.read_ahead((), [self.id])
-            return {entry.path: entry for entry in sorted(self._objects.files(self.id)) if not ours(entry.path)}
-
-    def entries(self) -> Mapping[str, Entry]:
-        """Every file below the folder by path, sorted."""
-        return self._entries
-
-    def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """The stored bytes of files, the targets of links."""
-        ids = {path: self._entry(path).id for path in paths}
-        data = self._objects.blobs(ids.values())
-        return {path: data[identity] for path, identity in ids.items()}
-
-    def digests(self, paths: Iterable[str]) -> dict[str, str]:
-        """The sha256 of what `read` gives."""
-        ids = {path: self._entry(path).id for path in paths}
-        found = self._objects.digests(ids.values())
-        return {path: found[identity] for path, identity in ids.items()}
-
-    def _entry(self, path: str) -> Entry:
-        entry = self.entries().get(path)
-        if entry is None:
-            raise ConfigurationError(
-                f"{path} is not stored in git at {self.revision[:12]}", where=str(self.root / self.folder)
-            )
-        if entry.kind == "submodule":
-            raise ConfigurationError(
-                f"{path} is a git repository of its own (a submodule): its files are not stored here",
-                where=str(self.root / self.folder),
-                advice="keep it out of charts and build contexts, or add its files to this repository",
-            )
-        return entry
-
-
-class CheckoutTree(CommitTree):
+class CheckoutTree(StoredTree):
     """The checkout as it stands below a folder, based on commit `commit`. changed: as `changes` gives it."""
 
     def __init__(self, objects: Objects, commit: str, folder: str, changed: Mapping[str, str]) -> None:
@@ -161,15 +105,10 @@ class CheckoutTree(CommitTree):
             if written != dict(ids):
                 raise Temporary("files change while they are read", where=str(self.root), advice="run again")
             with Objects(self.root, env) as cleaned:
-                yield from ((name, cleaned.blobs([identity])[identity]) for name, identity in written.items())
+                yield from ((name, cleaned.read([identity])[identity]) for name, identity in written.items())
 
     def _id(self, data: bytes) -> str:
         return hashlib.new(self._algorithm, b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def ours(path: str) -> bool:
-    """Whether `path` is what the steps themselves write beside pipeline.yaml."""
-    return path == OURS or path.startswith(f"{OURS}/")
 
 
 class Head(NamedTuple):

@@ -1,13 +1,33 @@
-"""Which source system a folder belongs to: the one table of implementations."""
+"""Which source system a folder or URL belongs to: the one table of implementations."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
-from pipeline_steps.sources.git import Git
-from pipeline_steps.sources.source import Source
-from pipeline_steps.toolbox.errors import ConfigurationError, NotYet
+from pipeline_steps.sources import git
+from pipeline_steps.sources.source import Source, Tagged
+from pipeline_steps.toolbox.errors import ConfigurationError, NotYet, UsageError
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp):.+")
+
+
+class System(NamedTuple):
+    """How a source system is recognised and opened.
+
+    mark: what lies in the top folder of a checkout. schemes: of the URLs that are its own, before any "+".
+    is_bare: whether a folder is one of its repositories without a checkout, which `bare` opens.
+    mirror: opens a repository by its URL, with a folder that may be lost for what it keeps of it.
+    """
+
+    mark: str
+    schemes: tuple[str, ...]
+    checkout: Callable[[Path], Source]
+    is_bare: Callable[[Path], bool]
+    bare: Callable[[Path], Tagged]
+    mirror: Callable[[str, Path], Tagged]
 
 
 def open_source(path: Path) -> Source:
@@ -16,30 +36,62 @@ def open_source(path: Path) -> Source:
     Raises ConfigurationError when there is none, NotYet for systems this version only recognises.
     """
     for folder in (path, *path.parents):
-        for mark, implementation in SYSTEMS.items():
-            if (folder / mark).exists():
-                return implementation(folder)
+        for system in SYSTEMS.values():
+            if (folder / system.mark).exists():
+                return system.checkout(folder)
     raise ConfigurationError(
         "no checkout of git, Bazaar or Subversion here or above",
         where=str(path),
-        advice=f"looked for {', '.join(SYSTEMS)}; go into a checkout, or make one (git init)",
+        advice=f"looked for {', '.join(system.mark for system in SYSTEMS.values())}; go into a checkout, or make one",
     )
 
 
-def _git(root: Path) -> Source:
-    return Git(root)
+def is_top(folder: Path) -> bool:
+    """Whether `folder` is the top folder of a checkout."""
+    return any((folder / system.mark).exists() for system in SYSTEMS.values())
 
 
-def _not_yet(system: str) -> Callable[[Path], Source]:
-    def refuse(root: Path) -> Source:
-        raise NotYet(f"{system} checkouts", where=str(root))
-
-    return refuse
+def is_url(text: str) -> bool:
+    """Whether a source is named by a URL (https://…, ssh://…, user@host:path) and not by a path."""
+    return _URL.fullmatch(text) is not None
 
 
-#: What lies in the top folder of a checkout → how it is opened.
-SYSTEMS: dict[str, Callable[[Path], Source]] = {
-    ".git": _git,
-    ".bzr": _not_yet("Bazaar"),
-    ".svn": _not_yet("Subversion"),
+def open_tagged(name: str, cache: Path) -> tuple[Tagged, str]:
+    """The repository that a URL or a path (of a checkout, a folder in it, or a repository without one) names.
+
+    cache: a folder that may be lost, for what is fetched from a URL. Returns the folder in it that the path leads to,
+    too, "" for its top. Raises UsageError, ConfigurationError, NotYet, and what asking the URL raises.
+    """
+    url = _URL.fullmatch(name)
+    if url:
+        scheme = (url[1] or url[2] or "").partition("+")[0]
+        kind = next((kind for kind, system in SYSTEMS.items() if scheme in system.schemes), "git")
+        return SYSTEMS[kind].mirror(name, cache / kind), ""
+    place = Path(name).resolve()
+    if not place.is_dir():
+        advice = "a checkout, a repository's folder or a URL"
+        raise UsageError("there is no such folder", where=name, advice=advice)
+    for system in SYSTEMS.values():
+        if system.is_bare(place):
+            return system.bare(place), ""
+    source = open_source(place)
+    folder = place.relative_to(source.root).as_posix()
+    return source, "" if folder == "." else folder
+
+
+def _not_yet(name: str, mark: str, *schemes: str) -> System:
+    def refuse(root: Path) -> NoReturn:
+        raise NotYet(f"{name} checkouts", where=str(root))
+
+    def refuse_url(url: str, _cache: Path) -> NoReturn:
+        raise NotYet(f"{name} sources", where=url)
+
+    return System(mark, schemes, refuse, lambda _folder: False, refuse, refuse_url)
+
+
+#: `source.Source.system` → how it is opened. A URL whose scheme is nobody's own is git's.
+SYSTEMS: dict[str, System] = {
+    "git": System(".git", (), git.Git, git.is_bare, git.Git, git.mirror),
+    "bzr": _not_yet("Bazaar", ".bzr", "bzr", "lp"),
+    "svn": _not_yet("Subversion", ".svn", "svn"),
 }

@@ -291,7 +291,7 @@ def opened(config: Config, revision: str | None = None) -> Checkout:
         source = next((each.source for each in known.checkouts.values() if each.config is config), None)
         if source is None:
             source = open_source(config.root)
-            known.ends.enter_context(source.kept_open())
+            known.ends.enter_context(source.revisions)
         known.checkouts[place] = Checkout(config, revision, source)
     return known.checkouts[place]
 

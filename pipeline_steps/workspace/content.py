@@ -8,29 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.sources.source import Tree
 from pipeline_steps.toolbox import files, yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 Entries = Mapping[str, Mapping[str, Any]]
-
-
-class Entry(Protocol):
-    """What is needed of a file: see `sources.source.Entry`."""
-
-    @property
-    def kind(self) -> str: ...
-
-
-class Tree(Protocol):
-    """What is needed of a tree: see `sources.source.Tree`."""
-
-    def entries(self) -> Mapping[str, Entry]: ...
-    def read(self, paths: Iterable[str]) -> dict[str, bytes]: ...
-    def digests(self, paths: Iterable[str]) -> dict[str, str]: ...
 
 
 class Closure(NamedTuple):

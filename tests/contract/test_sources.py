@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.sources.kinds import open_source, open_tagged
 from pipeline_steps.sources.source import Source
+from pipeline_steps.sources.tree import below, child, export
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, UsageError
 from tests.support.gits import Repo
@@ -113,7 +115,7 @@ def test_an_export_is_the_revision_byte_for_byte(checkout: Checkout, tmp_path: P
     checkout.put("sub/run", "changed")
     target = tmp_path / "export"
     target.mkdir()
-    opened(checkout).export(revision, "sub", target)
+    export(opened(checkout).tree(revision, "sub"), target)
     assert (target / "run").read_bytes() == b"#!"
     assert (target / "run").stat().st_mode & 0o777 == 0o755
     assert (target / "link").readlink() == Path("a b☺.txt")
@@ -142,11 +144,47 @@ def test_the_position_grows_with_every_revision(checkout: Checkout) -> None:
 def test_what_is_kept_open_answers_the_same_and_leaves_no_process(checkout: Checkout) -> None:
     before = children()
     source, alone = opened(checkout), opened(checkout)
-    with source.kept_open(), source.kept_open():
+    with source.revisions, source.revisions:
         assert source.tree(None, "").read(["sub/run"]) == alone.tree(None, "").read(["sub/run"])
         assert source.tree(source.revision(), "").digests(["top"]) == alone.tree(None, "").digests(["top"])
         kept = children() - before
     assert children() == before, f"{kept} are left"
+
+
+def test_revisions_share_the_ids_of_what_is_equal(checkout: Checkout) -> None:
+    source = opened(checkout)
+    first = source.revision()
+    checkout.put("other/a b☺.txt", "one")
+    checkout.put("top", "changed")
+    second = checkout.commit("second")
+    revisions = pickle.loads(pickle.dumps(source.revisions))
+    with revisions:
+        revisions.prepare([first, second])
+        one, two = (revisions.folder(each, "") for each in (first, second))
+        sub = revisions.folder(second, "sub")
+        assert one and two and one != two and sub and sub == revisions.folder(first, "sub")
+        assert revisions.folder(first, "other") is None and revisions.folder(first, "top") is None
+        assert [(node.name, node.kind) for node in revisions.listing(sub)] == [
+            ("a b☺.txt", "file"),
+            ("link", "link"),
+            ("run", "executable"),
+        ]
+        node = child(revisions, one, "sub/a b☺.txt")
+        assert node and node.kind == "file" and node == child(revisions, two, "other/a b☺.txt")
+        assert revisions.read([node.id]) == {node.id: b"one"}
+        assert revisions.digests([node.id]) == {node.id: files.sha256(b"one")}
+        assert child(revisions, two, "sub/run/x") is None
+        whole = [(entry.path, entry.kind, entry.id) for entry in below(revisions, two)]
+    assert sorted(whole) == [tuple(entry) for entry in source.tree(second, "").entries().values()]
+
+
+def test_a_repository_is_opened_for_its_tags_by_the_path_of_a_folder_in_it(checkout: Checkout, tmp_path: Path) -> None:
+    made = opened(checkout).create_tag("one", opened(checkout).revision(), "text", push=False)
+    tagged, folder = open_tagged(str(checkout.root / "sub"), tmp_path)
+    assert (tagged.tags(), folder, tagged.revisions.root) == ({"one": made}, "sub", checkout.root)
+    assert open_tagged(str(checkout.root), tmp_path)[1] == ""
+    with pytest.raises(UsageError, match="there is no such folder"):
+        open_tagged(str(checkout.root / "nope"), tmp_path)
 
 
 def children() -> set[int]:

@@ -14,6 +14,7 @@ import pytest
 from pipeline_steps.sources import git_program
 from pipeline_steps.sources.git import Git
 from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.sources.tree import export
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -165,7 +166,7 @@ def test_one_git_reads_what_a_small_file_holds_once_and_a_large_one_again(repo: 
     source = Git(repo.root)
     tree = source.tree(None, "")
     assert tree.digests(["a.txt", "large"])["a.txt"] == files.sha256(b"one\n")
-    with source.kept_open() as objects:
+    with source.revisions as objects:
         objects._git.child.kill()
         assert source.tree("HEAD", "").read(["a.txt"]) == {"a.txt": b"one\n"}
         with pytest.raises(MachineError, match="git cat-file failed with exit code -9"):
@@ -195,7 +196,7 @@ def test_an_interrupted_answer_is_not_the_next_ones(repo: Repo, monkeypatch: pyt
     repo.put("large", b"x" * (2**20 + 1))
     repo.commit()
     source = Git(repo.root)
-    with source.kept_open():
+    with source.revisions:
         tree = source.tree("HEAD", "")
         tree.entries()
         with monkeypatch.context() as patch:
@@ -238,8 +239,8 @@ def test_modes_and_tags_that_old_repositories_have(repo: Repo) -> None:
 
 def test_git_ends_with_the_outermost_block_that_reads(repo: Repo) -> None:
     source = Git(repo.root)
-    with source.kept_open() as objects:
-        with source.kept_open():
+    with source.revisions as objects:
+        with source.revisions:
             source.tree(None, "").entries()
             child = objects._git.child
         source.tree("HEAD", "").read(["a.txt"])
@@ -337,7 +338,7 @@ def test_an_export_holds_the_stored_bytes_and_links(repo: Repo, tmp_path: Path) 
     (repo.root / "c" / "out").symlink_to("/etc")
     repo.commit()
     (tmp_path / "export").mkdir()
-    Git(repo.root).export("HEAD", "c", tmp_path / "export")
+    export(Git(repo.root).tree("HEAD", "c"), tmp_path / "export")
     ran = subprocess.run(["ls", "-A", str(tmp_path / "export")], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == [".gitattributes", "out", "run.sh", "secret"]
     assert os.access(tmp_path / "export" / "run.sh", os.X_OK)

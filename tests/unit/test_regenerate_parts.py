@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.regeneration.charts import Charts
 from pipeline_steps.regeneration.filling import Wanted
 from pipeline_steps.regeneration.ledger import Kept, Ledger
-from pipeline_steps.sources.git_mirror import is_url
 from pipeline_steps.sources.git_objects import Objects
-from pipeline_steps.sources.git_tree import CommitTree
+from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.sources.source import Tag
+from pipeline_steps.sources.tree import StoredTree, child
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
-from pipeline_steps.workspace.tagged import Charts, Names, said
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.workspace.tags import Released, TagNames, read_trailers, trailers
 from tests.support.gits import Repo, chart
 
 
@@ -31,16 +32,18 @@ from tests.support.gits import Repo, chart
         ("v{version}", "v1.0.0", ("", "1.0.0")),
         ("v{version}", "w1.0.0", None),
         ("v{version}.x", "v1.0.0.x", ("", "1.0.0")),
+        ("{version}/{name}-{version}", "1.0.0/web-1.0.0", ("web", "1.0.0")),
+        ("{version}/{name}-{version}", "1.0.0/web-1.0.1", None),
     ],
 )
 def test_what_a_template_reads_from_a_tag(template: str, tag: str, reading: tuple[str, str] | None) -> None:
-    names = Names(template)
+    names = TagNames(template)
     assert names.one_chart and names.reading(tag) == reading and names.fits(tag) == (reading is not None)
 
 
 def test_a_shell_pattern_is_no_template() -> None:
-    assert not Names("v*").one_chart and Names("v*").pattern == "v*" and Names("v*").fits("v2026")
-    assert Names("{name}-{version}").pattern == "*-*"
+    assert not TagNames("v*").one_chart and TagNames("v*").pattern == "v*" and TagNames("v*").fits("v2026")
+    assert TagNames("{name}-{version}").pattern == "*-*"
 
 
 def test_what_a_tag_says_of_its_charts() -> None:
@@ -49,10 +52,29 @@ def test_what_a_tag_says_of_its_charts() -> None:
         f"Release\n\nPipeline-Content: web 1.0.0 {digest}\nPipeline-Image: web app {digest}\n"
         f"Pipeline-Image: web side sha256:short\nPipeline-Content: api 2.0.0 {digest}\n"
     )
-    told = said(text)
+    told = read_trailers(tag(text))
     assert list(told) == ["web", "api"]
     assert told["web"].images == {"app": digest}, "what is no digest is not one"
-    assert said("Pipeline-Content of web") == {} == said("")
+    assert read_trailers(tag("Pipeline-Content of web")) == {} == read_trailers(tag(""))
+
+
+def test_what_is_written_of_a_chart_is_read_again() -> None:
+    digest = f"sha256:{'0' * 64}"
+    released = {"web": Released("1.0.0", digest, {"app": digest}), "api": Released("2.0.0+a", digest, {})}
+    text = "Release\n\n" + "\n".join(trailers(name, each) for name, each in released.items())
+    assert read_trailers(tag(text)) == released
+    assert read_trailers(tag(f"{text}\nPipeline-Format: 1")) == released
+
+
+@pytest.mark.parametrize("number", ["2", "1.1", "", "x"])
+def test_a_tag_of_an_unknown_format_is_refused(number: str) -> None:
+    text = f"Release\n\nPipeline-Format: {number}\nPipeline-Content: web 1.0.0 sha256:ab\n"
+    with pytest.raises(EvidenceError, match=r"tag web-1\.0\.0: its text has Pipeline-Format: .*this version knows 1"):
+        read_trailers(tag(text))
+
+
+def tag(message: str) -> Tag:
+    return Tag("web-1.0.0", "c1", message, "2026-01-01T00:00:00Z")
 
 
 @pytest.fixture
@@ -78,7 +100,7 @@ def objects(repo: Repo) -> Iterator[Objects]:
 @pytest.mark.parametrize("folder", ["", "charts", "charts/web"])
 def test_a_tree_is_what_git_lists(repo: Repo, objects: Objects, folder: str) -> None:
     commit = repo.git("rev-parse", "HEAD")
-    tree = CommitTree(objects, commit, folder)
+    tree = StoredTree(objects, commit, folder)
     lines = repo.git("ls-tree", "-r", "-z", f"{commit}:{folder}").split("\0")[:-1]
     listed = {path: facts.split(" ") for facts, path in (line.split("\t") for line in lines)}
     listed.pop(".pipeline/state.jsonl", None)
@@ -96,10 +118,10 @@ def test_a_tree_is_what_git_lists(repo: Repo, objects: Objects, folder: str) -> 
 
 def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(repo: Repo, objects: Objects) -> None:
     with pytest.raises(MachineError, match="is not here"):
-        objects.blobs(["0" * 40, repo.git("rev-parse", "HEAD:charts/web/run.sh")])
+        objects.read(["0" * 40, repo.git("rev-parse", "HEAD:charts/web/run.sh")])
     blob = repo.git("rev-parse", "HEAD:charts/web/Chart.yaml")
-    assert objects.blobs([blob]) == {blob: chart("web").encode()}
-    assert objects.child(objects.tree(repo.git("rev-parse", "HEAD")), "charts/web/run.sh/x") is None
+    assert objects.read([blob]) == {blob: chart("web").encode()}
+    assert child(objects, repo.git("rev-parse", "HEAD^{tree}"), "charts/web/run.sh/x") is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +137,7 @@ def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(repo: Repo,
 def test_charts_are_found_by_patterns(
     objects: Objects, repo: Repo, patterns: tuple[str, ...], folders: list[str]
 ) -> None:
-    tree = objects.tree(repo.git("rev-parse", "HEAD"))
+    tree = repo.git("rev-parse", "HEAD^{tree}")
     places = Charts(objects, patterns).places(tree)
     assert list(places) == folders
     assert [Charts(objects, patterns).metadata(place).name for place in places.values()] == [

@@ -1,0 +1,124 @@
+"""The tree of one revision, of any system, by what `Revisions` gives; and any tree written into a folder."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from pipeline_steps.sources.source import Entry, Node, Revisions, Tree
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import ConfigurationError
+
+#: What the steps themselves write beside pipeline.yaml: in no tree.
+OURS = ".pipeline"
+_AT_ONCE = 256
+
+
+class StoredTree:
+    """The tree of a revision below a folder (relative to the source's root, "" for all), empty where it has none."""
+
+    modified: tuple[str, ...] = ()
+
+    def __init__(self, revisions: Revisions, revision: str, folder: str) -> None:
+        self.root = revisions.root
+        self.revision = revision
+        self.folder = folder
+        self._revisions = revisions
+        self._folder_id = revisions.folder(revision, folder)
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, Entry]:
+        if self._folder_id is None:
+            return {}
+        with self._revisions:
+            self._revisions.prepare(folders=[self._folder_id])
+            entries = sorted(below(self._revisions, self._folder_id))
+        return {entry.path: entry for entry in entries if not ours(entry.path)}
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Every file below the folder by path, sorted."""
+        return self._entries
+
+    def read(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """The stored bytes of files, the targets of links."""
+        ids = {path: self._entry(path).id for path in paths}
+        data = self._revisions.read(ids.values())
+        return {path: data[identity] for path, identity in ids.items()}
+
+    def digests(self, paths: Iterable[str]) -> dict[str, str]:
+        """The sha256 of what `read` gives."""
+        ids = {path: self._entry(path).id for path in paths}
+        digests = self._revisions.digests(ids.values())
+        return {path: digests[identity] for path, identity in ids.items()}
+
+    def _entry(self, path: str) -> Entry:
+        entry = self.entries().get(path)
+        system, where = self._revisions.system, str(self.root / self.folder)
+        if entry is None:
+            raise ConfigurationError(f"{path} is not stored in {system} at {self.revision[:12]}", where=where)
+        if entry.kind == "submodule":
+            raise ConfigurationError(
+                f"{path} is a {system} repository of its own (a submodule): its files are not stored here",
+                where=where,
+                advice="keep it out of charts and build contexts, or add its files to this repository",
+            )
+        return entry
+
+
+def ours(path: str) -> bool:
+    """Whether `path` is what the steps themselves write beside pipeline.yaml."""
+    return path == OURS or path.startswith(f"{OURS}/")
+
+
+def child(revisions: Revisions, folder: str, path: str) -> Node | None:
+    """What `path` names below a folder given by its id, None when there is nothing; "" is the folder itself."""
+    node = Node("", "folder", folder)
+    for part in path.split("/") if path else ():
+        inside = revisions.listing(node.id) if node.kind == "folder" else ()
+        inner = next((each for each in inside if each.name == part), None)
+        if inner is None:
+            return None
+        node = inner
+    return node
+
+
+def below(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry]:
+    """Every file below a folder given by its id, links and submodules among them; paths begin with `prefix`."""
+    for name, kind, identity in revisions.listing(folder):
+        if kind == "folder":
+            yield from below(revisions, identity, f"{prefix}{name}/")
+        else:
+            yield Entry(f"{prefix}{name}", kind, identity)
+
+
+def export(tree: Tree, destination: Path) -> None:
+    """Write every file of `tree` into the empty folder `destination`; links last, so that none is followed.
+
+    Raises ConfigurationError for a submodule or a name that leads out of the folder, MachineError when the disk
+    refuses.
+    """
+    entries = tree.entries()
+    ordered = iter(sorted(entries.values(), key=lambda entry: entry.kind == "link"))
+    while part := list(islice(ordered, _AT_ONCE)):
+        for path, data in tree.read([entry.path for entry in part]).items():
+            place = destination / path
+            if any(name in ("", ".", "..") for name in path.split("/")):
+                raise ConfigurationError(f"the hostile path {path!r} is not written", where=str(destination))
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if entries[path].kind == "link":
+                    place.symlink_to(os.fsdecode(data))
+                else:
+                    _write(place, data, 0o755 if entries[path].kind == "executable" else 0o644)
+            except OSError as error:
+                raise files.failure(error, place) from error
+
+
+def _write(place: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)

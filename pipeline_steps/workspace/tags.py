@@ -1,0 +1,186 @@
+"""What tags stand for: which charts, at which version, and what a tag's text says of them (design.md §8).
+
+A template like {name}-{version} (`release.tag`) names one chart; any other tag stands for every chart there is then.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pipeline_steps.auth.reference import DIGEST
+from pipeline_steps.charts.version import parse as parse_version
+from pipeline_steps.config.language import Config, named
+from pipeline_steps.sources.source import Source, Tag
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, UsageError
+from pipeline_steps.workspace.chart import Chart
+from pipeline_steps.workspace.checkout import Checkout, opened
+
+#: The format of content and image tags that a tag without a Pipeline-Format line means, the only one known.
+FORMAT = 1
+#: Of a chart's name and of what may be a version; the shortest name is the right one, as names have no dots.
+_NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
+
+
+# -- what a tag's text says ---------------------------------------------------------------------------------------
+
+
+class Released(NamedTuple):
+    """What a tag's text says of one chart: its version and content, and the digests of its images by name."""
+
+    version: str
+    content: str
+    images: Mapping[str, str]
+    format: int = FORMAT
+
+
+def trailers(chart: str, released: Released) -> str:
+    """The lines of a tag's text about a chart, which `read_trailers` reads."""
+    lines = [f"Pipeline-Content: {chart} {released.version} {released.content}"]
+    lines += [f"Pipeline-Image: {chart} {image} {digest}" for image, digest in released.images.items()]
+    return "\n".join(lines)
+
+
+def read_trailers(tag: Tag) -> dict[str, Released]:
+    """Chart name → what the lines that tag_release wrote say of it; nothing for a tag without such lines.
+
+    Raises EvidenceError for a format that this version does not know.
+
+    >>> read_trailers(Tag("web-1.0.0", "", "Release\\n\\nPipeline-Content: web 1.0.0 sha256:ab", ""))["web"]
+    Released(version='1.0.0', content='sha256:ab', images={}, format=1)
+    """
+    written = re.search(r"^Pipeline-Format: (.*)$", tag.message, re.MULTILINE)
+    if written and written[1] != str(FORMAT):
+        what = f"its text has Pipeline-Format: {written[1]}, this version knows {FORMAT}"
+        raise EvidenceError(what, where=f"tag {tag.name}", advice="use a newer pipeline_steps")
+    image, content = rf"^Pipeline-Image: (\S+) (\S+) ({DIGEST.pattern})$", r"^Pipeline-Content: (\S+) (\S+) (\S+)$"
+    images: dict[str, dict[str, str]] = {}
+    for chart, name, digest in re.findall(image, tag.message, re.MULTILINE):
+        images.setdefault(chart, {})[name] = digest
+    contents = re.findall(content, tag.message, re.MULTILINE)
+    return {chart: Released(version, digest, images.get(chart, {})) for chart, version, digest in contents}
+
+
+# -- what a tag's name says ---------------------------------------------------------------------------------------
+
+
+class TagNames(NamedTuple):
+    """Which tags are meant. template: with {name} or {version} in it, or a shell pattern."""
+
+    template: str
+
+    @property
+    def pattern(self) -> str:
+        """The shell pattern of the tags."""
+        return named(self.template, "*", "*")
+
+    @property
+    def one_chart(self) -> bool:
+        """Whether a tag stands for the one chart that it names."""
+        return self.pattern != self.template
+
+    def fits(self, tag: str) -> bool:
+        """Whether a tag that fits the pattern is one of these."""
+        return not self.one_chart or self.reading(tag) is not None
+
+    def reading(self, tag: str) -> tuple[str, str] | None:
+        """The name ("" when the template has none) and the version in a tag; None when it is of another kind.
+
+        >>> TagNames("{name}-{version}").reading("my-chart-1.0.0-rc.1"), TagNames("v{version}").reading("v2")
+        (('my-chart', '1.0.0-rc.1'), None)
+        """
+        match = self._match(tag, _NAME)
+        if match is None:
+            return None
+        name, version = (match.groupdict().get(part, "") for part in ("name", "version"))
+        return (name, version) if not version or parse_version(version) else None
+
+    def version(self, tag: str, chart: str) -> str:
+        """What stands for a version in a tag of that chart, "" when it is no such tag.
+
+        >>> TagNames("{name}-{version}").version("web-2-1.0.0", "web-2")
+        '1.0.0'
+        """
+        match = self._match(tag, re.escape(chart))
+        return match.groupdict().get("version", "") if match else ""
+
+    def _match(self, tag: str, name: str) -> re.Match[str] | None:
+        expression = re.escape(self.template)
+        for part, pattern in (("name", name), ("version", _VERSION)):
+            written = re.escape(f"{{{part}}}")
+            expression = expression.replace(written, f"(?P<{part}>{pattern})", 1).replace(written, f"(?P={part})")
+        return re.fullmatch(expression, tag)
+
+
+def tag_name(config: Config, chart: str, version: str) -> str:
+    """What `release.tag` calls a version of a chart."""
+    return named(config.release.tag, chart, version)
+
+
+def charts_named(checkout: Checkout, tag: str) -> tuple[str, ...]:
+    """The charts of a checkout whose version the tag `tag` names; () for a tag that is about no chart in particular.
+
+    Raises UsageError for one that names a chart here at another version.
+    """
+    versions = {chart: checkout.version(chart) for chart in checkout.charts}
+    charts = [chart for chart, version in versions.items() if tag_name(checkout.config, chart, version) == tag]
+    names = TagNames(checkout.config.release.tag)
+    for chart, version in versions.items():
+        if not charts and "{name}" in names.template and names.version(tag, chart):
+            message = f"the tag {tag} names the chart {chart}, whose version there is {version}"
+            raise UsageError(message, advice="tag the revision with that version, or correct Chart.yaml")
+    return tuple(charts)
+
+
+# -- which tags there are, and what is at them ------------------------------------------------------------------------
+
+
+def find_tag(source: Source, name: str) -> Tag | None:
+    """The tag of exactly that name, None when it is not known here; branches and abbreviations are no tags."""
+    return source.tags(glob.escape(name)).get(name)
+
+
+def need_tag(source: Source, name: str) -> Tag:
+    """The tag of exactly that name. Raises UsageError when it is not known here."""
+    tag = find_tag(source, name)
+    if tag is None:
+        raise UsageError(f"there is no tag {name!r} here", advice=f"{source.fetch}, or correct it")
+    return tag
+
+
+class TaggedChart(NamedTuple):
+    """A version's tag, and the chart as it stands there: None where it cannot be read, for `reason`."""
+
+    tag: Tag
+    chart: Chart | None
+    reason: str = ""
+
+    def has(self, content: str | None) -> bool:
+        """Whether the chart has this content at the tag; None: one that cannot be told."""
+        return self.chart is not None and self.chart.content == content
+
+
+def chart_at_tag(checkout: Checkout, chart: str) -> TaggedChart | None:
+    """What the tag of the version that a chart's Chart.yaml says stands for; None when there is no such tag here."""
+    tag = find_tag(checkout.source, tag_name(checkout.config, chart, checkout.version(chart)))
+    if tag is None:
+        return None
+    try:
+        if tag.revision == checkout.revision and not checkout.chart(chart).modified:
+            return TaggedChart(tag, checkout.chart(chart))
+        return TaggedChart(tag, opened(checkout.config, tag.revision).chart(chart))
+    except (ConfigurationError, UsageError) as error:
+        return TaggedChart(tag, None, str(error))
+
+
+def last_release(checkout: Checkout, chart: str) -> Tag | None:
+    """The chart's tag of the highest version, as `release.tag` names them; None before the first."""
+    names = TagNames(checkout.config.release.tag)
+    tags = {
+        version: tag
+        for name, tag in checkout.source.tags(tag_name(checkout.config, chart, "*")).items()
+        if (version := parse_version(names.version(name, chart)))
+    }
+    return tags[max(tags)] if tags else None
