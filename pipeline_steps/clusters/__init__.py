@@ -1,5 +1,5 @@
 """Clusters and what runs in them: helm as a program, the Kubernetes API, namespaces, watching, diagnosing.
 
-What a scenario of a test is stands in `scenario`, pure. Nothing here knows steps, records or configuration
-files, and nothing ever uses "the current context": a cluster is always given as a `Connection`.
+Nothing here knows steps, records or configuration files, and nothing ever uses "the current context": a cluster is
+always given as a `Connection`.
 """

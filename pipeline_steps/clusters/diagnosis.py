@@ -7,6 +7,7 @@ Environment variables of containers are left out, because they carry secrets; al
 
 from __future__ import annotations
 
+import heapq
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from pipeline_steps.toolbox.redact import redact
 
 #: Bytes of one log that are kept, its end.
 LOG_BYTES = 1 << 20
+#: Events that are kept, the newest.
+LAST_EVENTS = 2000
 #: How much of the log of a failed hook stands in the reason.
 LAST_LINES, LAST_CHARACTERS = 5, 500
 _NO_LOG = "no log: "
@@ -73,18 +76,27 @@ def collect(api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause
 
 
 def _events(api: Api, namespace: str) -> list[Object]:
+    """The last events, oldest first."""
     try:
-        items = (api.get(f"/api/v1/namespaces/{namespace}/events") or {}).get("items", [])
+        newest = heapq.nlargest(LAST_EVENTS, api.items(api.core.list_namespaced_event, namespace), key=_time)
     except PipelineError as error:
         if error.exit_code == 75:
             raise
         return [{"reason": "NotVisible", "message": str(error)}]
-    return sorted(items, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
+    return sorted(newest, key=_time)
+
+
+def _time(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _nodes(api: Api) -> list[Object] | None:
+    """What is judged of each node; all of it is 20 KiB and more."""
     try:
-        return list((api.get("/api/v1/nodes") or {}).get("items", []))
+        return [
+            {"metadata": {"name": node["metadata"]["name"]}, "status": {"conditions": node["status"].get("conditions")}}
+            for node in api.items(api.core.list_node)
+        ]
     except PipelineError as error:
         if error.exit_code == 75:
             raise
@@ -100,7 +112,7 @@ def _logs(api: Api, namespace: str, watcher: Watcher) -> Iterator[tuple[str, str
             if text:
                 yield f"logs/{_slug(name)}-{_slug(container)}.log", text
             if status.get("restartCount"):
-                before = _ask(api, namespace, name, container, previous="true")
+                before = _ask(api, namespace, name, container, previous=True)
                 yield f"logs/{_slug(name)}-{_slug(container)}-previous.log", before or ""
 
 
@@ -111,10 +123,12 @@ def _log(api: Api, namespace: str, watcher: Watcher, pod: str, container: str) -
     return (watcher.logged(pod, container) or b"").decode(errors="replace")
 
 
-def _ask(api: Api, namespace: str, pod: str, container: str, **query: str) -> str | None:
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+def _ask(api: Api, namespace: str, pod: str, container: str, *, previous: bool = False) -> str | None:
     try:
-        return api.text(path, container=container, tailLines="5000", limitBytes=str(LOG_BYTES), **query)
+        return api.text(
+            api.core.read_namespaced_pod_log, pod, namespace, container=container, tail_lines=5000,
+            limit_bytes=LOG_BYTES, previous=previous,
+        )  # fmt: skip
     except PipelineError as error:
         return None if "waiting to start" in str(error) else f"{_NO_LOG}{error}\n"
 
@@ -140,9 +154,8 @@ def _container(container: Object) -> Object:
 
 def _event_line(event: Object) -> str:
     about = event.get("involvedObject", {})
-    when = event.get("lastTimestamp") or event.get("eventTime") or ""
     what = f"{about.get('kind', '')}/{about.get('name', '')}"
-    return f"{when} {event.get('type', '')} {event.get('reason')} {what}: {event.get('message')}"
+    return f"{_time(event)} {event.get('type', '')} {event.get('reason')} {what}: {event.get('message')}"
 
 
 def _write(path: Path, text: str) -> Path:

@@ -1,23 +1,28 @@
 """A kubeconfig file read into a `Connection`: server, trust and credentials of one named context.
 
-Static credentials are read here, because the `kubernetes` package takes a quarter of a second to import; those
-that a program or an identity provider issues (`exec`, `auth-provider`) are left to it.
+Not by the `kubernetes` package's reader: that keeps keys in files until the process ends, starts plugins with all of
+our environment, and asks identity providers without looking at their certificates.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
-from pipeline_steps.toolbox.redact import register
+from pipeline_steps.toolbox.redact import redact, register
 
 ADVICE = "pipeline-steps doctor --for integration_test says more"
+#: A plugin that needs longer waits for somebody to type.
+PLUGIN_SECONDS = 60.0
 
 
 class Connection(NamedTuple):
@@ -64,8 +69,10 @@ def load(kubeconfig: Path, context: str | None) -> Connection:
         server_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),
     )
-    if "exec" in user or "auth-provider" in user:
-        return _issued(connection)
+    if "exec" in user:
+        return _from_plugin(connection, user["exec"], cluster)
+    if "auth-provider" in user:
+        return connection._replace(token=_issued(connection, user["auth-provider"]))
     return connection._replace(
         certificate=_pem(user, "client-certificate", kubeconfig),
         key=_pem(user, "client-key", kubeconfig),
@@ -125,6 +132,14 @@ def _token(user: Mapping[str, Any], kubeconfig: Path) -> str | None:
     return register(str(user["token"])) if user.get("token") else None
 
 
+def _issued(connection: Connection, provider: Mapping[str, Any]) -> str:
+    """The token that an identity provider (OIDC) issued last; helm and kubectl refresh it in the file."""
+    token = (provider.get("config") or {}).get("id-token")
+    if not token:
+        raise _no_credentials(connection, f"its auth-provider {provider.get('name')} has no id-token")
+    return register(str(token))
+
+
 def _read(kubeconfig: Path, name: str, key: str) -> bytes:
     path = kubeconfig.parent / name
     try:
@@ -133,32 +148,58 @@ def _read(kubeconfig: Path, name: str, key: str) -> bytes:
         raise MachineError(f"cannot read {key} of {kubeconfig}: {error.strerror}", where=str(path), advice=ADVICE)
 
 
-def _issued(connection: Connection) -> Connection:
-    """The connection with credentials that an `exec` plugin or identity provider gives now."""
-    from kubernetes import client, config
+def _from_plugin(connection: Connection, plugin: Mapping[str, Any], cluster: Mapping[str, Any]) -> Connection:
+    """With the credentials that an `exec` plugin gives now; it is started like all our children.
 
-    given = client.Configuration()
+    The interface: kubernetes.io/docs/reference/access-authn-authz/authentication, "client-go credential plugins".
+    """
+    command = str(plugin.get("command"))
+    if os.sep in command:
+        command = str(connection.kubeconfig.parent / command)
+    spec: dict[str, Any] = {"interactive": False}
+    if plugin.get("provideClusterInfo"):
+        spec["cluster"] = _cluster_info(connection, cluster)
+    asked = {"apiVersion": plugin.get("apiVersion"), "kind": "ExecCredential", "spec": spec}
+    given = {str(each["name"]): str(each["value"]) for each in plugin.get("env") or ()}
+    done = process.run(
+        [command, *map(str, plugin.get("args") or ())],
+        env={**given, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
+        timeout=PLUGIN_SECONDS,
+        advice=str(plugin.get("installHint") or ""),
+    )
+    if not done.ok:
+        ending = "does not end" if done.code is None else f"fails with {done.code}"
+        said = redact(done.stderr.decode(errors="replace")).strip()[-500:]
+        raise _no_credentials(connection, f"{command} {ending}: {said or 'it says nothing'}")
     try:
-        config.load_kube_config(  # type: ignore[no-untyped-call]
-            str(connection.kubeconfig), connection.context, client_configuration=given, persist_config=False
-        )
-    except Exception as error:  # plugins and providers raise whatever they like
-        raise AccessRefused(
-            f"the kubeconfig's user of context {connection.context} gives no credentials: {error}",
-            where=str(connection.kubeconfig),
-            advice="run its login command, or kubectl with this context, by hand",
-        ) from error
-    # The key changed its name between versions of the client.
-    header = given.api_key.get("BearerToken") or given.api_key.get("authorization") or ""
-    scheme, _, token = str(header).rpartition(" ")
-    if not (scheme and token) and not given.cert_file:
-        raise AccessRefused(
-            f"the kubeconfig's user of context {connection.context} gives no credentials",
-            where=str(connection.kubeconfig),
-            advice="run its login command, or kubectl with this context, by hand",
-        )
+        status = dict(json.loads(done.stdout)["status"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _no_credentials(connection, f"{command} prints no ExecCredential") from error
+    token, certificate, key = (status.get(f) for f in ("token", "clientCertificateData", "clientKeyData"))
+    if not token and not (certificate and key):
+        raise _no_credentials(connection, f"{command} prints neither token nor certificate")
     return connection._replace(
-        certificate=Path(given.cert_file).read_bytes() if given.cert_file else None,
-        key=Path(given.key_file).read_bytes() if given.key_file else None,
-        token=register(token) if scheme else None,
+        certificate=certificate.encode() if certificate else None,
+        key=key.encode() if key else None,
+        token=register(token) if token else None,
+    )
+
+
+def _cluster_info(connection: Connection, cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plugin with `provideClusterInfo` is told of the cluster."""
+    told = {key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
+            if key in cluster}  # fmt: skip
+    if connection.ca:
+        told["certificate-authority-data"] = base64.b64encode(connection.ca).decode()
+    for each in cluster.get("extensions") or ():
+        if each.get("name") == "client.authentication.k8s.io/exec":
+            told["config"] = each.get("extension")
+    return told
+
+
+def _no_credentials(connection: Connection, why: str) -> AccessRefused:
+    return AccessRefused(
+        f"the kubeconfig's user of context {connection.context} gives no credentials: {why}",
+        where=str(connection.kubeconfig),
+        advice="run its login command, or kubectl with this context, by hand",
     )

@@ -1,211 +1,222 @@
-"""The Kubernetes API over HTTP, as little of it as tests need; paths and JSON as the API's reference has them.
+"""A cluster's API through the classes of the `kubernetes` package; what they raise becomes our errors here.
 
     api = Api(kubeconfig.load(path, context))
-    api.create("/api/v1/namespaces", {...}); api.get("/api/v1/namespaces/x/pods")
+    api.ask(api.core.read_namespace, name)     # the object, None when it does not exist
 
-Not the `kubernetes` client: importing it takes longer than all our calls together. Foreign errors end here: no
-answer at all is Unreachable as long as the server never answered, and Temporary once it did.
+Answers are taken as the API's own JSON (`_preload_content=False`), not as the package's models: what is judged and
+kept is what `kubectl -o json` shows, fields that this version of the package does not know included, and a log that
+happens to be JSON stays as it is. No answer at all is Unreachable as long as the server never answered, and
+Temporary once it did.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import ssl
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import urllib3
-import urllib3.exceptions as foreign
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError, SSLError
 
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.kubeconfig import ADVICE, Connection
-from pipeline_steps.toolbox import scratch
+from pipeline_steps.toolbox import http, retry, scratch
 from pipeline_steps.toolbox.errors import AccessRefused, Conflict, MachineError, PipelineError, Temporary, Unreachable
 
 if TYPE_CHECKING:
-    import ssl
-
-    from urllib3 import BaseHTTPResponse, PoolManager
+    from kubernetes.client import ApiClient, ApiException
+    from kubernetes.watch import Watch
 
 CONNECT_SECONDS = 5.0
 #: An API server that needs longer for one small answer is in trouble.
 READ_SECONDS = 20.0
-#: Repeating these may succeed, and repeating a GET or DELETE does no harm.
-PASSING = (429, 500, 502, 503, 504)
+#: Statuses after which the same call may well succeed later.
+PASSING = (408, 429, 500, 502, 503, 504)
+#: Seconds for repeating a call that does no harm twice: fewer than a process has that is told to end.
+REPEAT_SECONDS = 3.0
+#: Objects of a list that are in memory at once.
+PAGE = 250
 Object = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class NotThere(MachineError):
+    """The API server says that there is no such object."""
+
+
+class Expired(Temporary):
+    """The resourceVersion to go on from is too old for the server (410 Gone): list again."""
 
 
 class Api:
     """One API server and the account of its connection. May be used by several threads."""
 
     def __init__(self, connection: Connection) -> None:
+        from kubernetes import client
+
         self.connection = connection
+        self.client = _client(connection)
+        self.core = client.CoreV1Api(self.client)
         self._answered = False
-        self._pool = _pool(connection)
 
-    def get(self, path: str, **query: str) -> Object | None:
-        """The object or list at `path`, or None when the server says that it does not exist."""
-        return self._json("GET", path, query)
+    def ask(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Object | None:
+        """The answer to a `call` that does no harm twice (read, list, delete); None when the object does not exist.
 
-    def create(self, path: str, body: Mapping[str, Any]) -> Object:
-        """Create an object in the collection `path`. Raises Conflict when the name is taken."""
-        made = self._json("POST", path, {}, body)
-        if made is None:
-            raise MachineError(f"{self.connection.server} has no {path}")
-        return made
+        Repeated while the server has passing trouble. Raises AccessRefused, Unreachable, Temporary, MachineError.
+        """
+        return self._repeated(lambda: self.once(call, *args, **options))
 
-    def patch(self, path: str, body: Mapping[str, Any]) -> Object | None:
-        """Merge `body` into an object (RFC 7386); None when it does not exist."""
-        return self._json("PATCH", path, {}, body)
+    def text(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> str | None:
+        """As `ask`, for a text such as a log."""
+        data = self._repeated(lambda: b"".join(self.stream(call, *args, **options)))
+        return None if data is None else data.decode(errors="replace")
 
-    def delete(self, path: str, *, wait: float = READ_SECONDS, **query: str) -> bool:
-        """Ask for deletion; False when it does not exist. wait: seconds for the answer, tried once when short."""
-        return self._json("DELETE", path, query, seconds=wait) is not None
-
-    def text(self, path: str, **query: str) -> str | None:
-        """A text resource such as a log, None when it does not exist."""
-        response = self._ask("GET", path, query)
-        return None if response is None else response.data.decode(errors="replace")
-
-    def lines(self, path: str, *, seconds: float, **query: str) -> Iterator[bytes]:
-        """Lines as they come (watches, followed logs) until the server ends or nothing came for `seconds`."""
-        response = self._ask("GET", path, query, seconds=seconds, stream=True)
-        if response is None:
-            return
-        rest = b""
+    def once(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Object:
+        """The answer to a `call` that is never repeated (create, patch). Raises Conflict when the name is taken."""
+        data = b"".join(self.stream(call, *args, **options))
         try:
-            with self._translated():
-                for part in response.stream(amt=None):
-                    *whole, rest = (rest + part).split(b"\n")
-                    yield from whole
-            if rest:
-                yield rest
-        finally:
-            response.close()
-
-    def _json(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Mapping[str, Any] | None = None,
-        *,
-        seconds: float = READ_SECONDS,
-    ) -> Object | None:
-        response = self._ask(method, path, query, body, seconds=seconds)
-        if response is None:
-            return None
-        try:
-            answer = json.loads(response.data)
+            answer = json.loads(data)
         except ValueError as error:
-            raise MachineError(f"{self.connection.server} does not answer like Kubernetes", advice=ADVICE) from error
+            raise self._foreign() from error
         return answer if isinstance(answer, dict) else {}
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Mapping[str, Any] | None = None,
-        *,
-        seconds: float = READ_SECONDS,
-        stream: bool = False,
-        renewed: bool = False,
-    ) -> BaseHTTPResponse | None:
-        headers = {"Accept": "application/json, */*"}
-        if self.connection.token:
-            headers["Authorization"] = f"Bearer {self.connection.token}"
-        if body is not None:
-            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        tries = 0 if seconds < READ_SECONDS or method not in ("GET", "DELETE") else 3
+    def items(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Iterator[Object]:
+        """The objects of a list, which is asked for page by page."""
+        page = functools.partial(call, *args, **options)
+        following = None
+        while True:
+            answer = self.ask(page, limit=PAGE, _continue=following) or {}
+            yield from answer.get("items") or ()
+            following = (answer.get("metadata") or {}).get("continue")
+            if not following:
+                return
+
+    def stream(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Iterator[bytes]:
+        """The bytes of an answer as they come. The option `_request_timeout` is (seconds to connect, for each read)."""
         with self._translated():
-            response = self._pool.request(
-                method,
-                f"{self.connection.server}{path}" + (f"?{urlencode(query)}" if query else ""),
-                body=None if body is None else json.dumps(body),
-                headers=headers,
-                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds),
-                preload_content=not stream,
-                redirect=False,
-                retries=urllib3.Retry(
-                    total=tries, connect=min(tries, 1), status_forcelist=PASSING, backoff_factor=0.2,
-                    allowed_methods=None, raise_on_status=False, redirect=False,
-                ),
-            )  # fmt: skip
-        self._answered = True
-        if response.status < 300:
-            return response
-        message = _message(response.data if not stream else response.read(4096))
-        if response.status == 404:
+            response = self._response(functools.partial(call, *args, **options))
+            try:
+                yield from response.stream()
+            finally:
+                response.close()
+
+    def events(self, watch: Watch, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Iterator[Object]:
+        """The events of `watch` on a list `call`: {"type": …, "raw_object": …}. Raises Expired too."""
+
+        @functools.wraps(call)  # `watch` reads the kind of the objects from its signature
+        def begun(*args: Any, **options: Any) -> urllib3.BaseHTTPResponse:
+            return self._response(functools.partial(call, *args, **options))
+
+        with self._translated():
+            yield from watch.stream(begun, *args, **options)  # type: ignore[no-untyped-call]
+
+    def version(self) -> str:
+        """The cluster's version, like v1.34.4."""
+        from kubernetes import client
+
+        answer = self.ask(client.VersionApi(self.client).get_code) or {}
+        return str(answer.get("gitVersion") or "of an unknown version")
+
+    def _repeated(self, once: Callable[[], T]) -> T | None:
+        try:
+            return retry.call(once, budget=REPEAT_SECONDS, first=0.2)
+        except NotThere:
             return None
-        if response.status == 401 and not renewed:
+
+    def _response(self, call: functools.partial[Any]) -> urllib3.BaseHTTPResponse:
+        """The answer of the server, not yet read; with credentials issued anew when it refuses those there are."""
+        from kubernetes.client import ApiException
+
+        limits = {"_request_timeout": (CONNECT_SECONDS, READ_SECONDS), **call.keywords, "_preload_content": False}
+        response: urllib3.BaseHTTPResponse
+        try:
+            response = call(**limits)
+        except ApiException as error:
+            if error.status != 401:
+                raise
             # Credentials of plugins and token files run out during long tests.
             self.connection = kubeconfig.load(self.connection.kubeconfig, self.connection.context)
-            self._pool = _pool(self.connection)
-            return self._ask(method, path, query, body, seconds=seconds, stream=stream, renewed=True)
-        raise self._refusal(response.status, f"{method} {path}: {message}")
+            renewed = _client(self.connection)
+            self.client.configuration, self.client.rest_client = renewed.configuration, renewed.rest_client
+            response = call(**limits)
+        self._answered = True
+        return response
 
-    def _refusal(self, status: int, what: str) -> PipelineError:
-        where = self.connection.server
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turns what the package and urllib3 raise into our words."""
+        from kubernetes.client import ApiException
+
+        try:
+            yield
+        except ApiException as error:
+            self._answered = True
+            raise self._refusal(error) from error
+        except HTTPError as error:
+            raise self._trouble(error) from error
+        except UnicodeDecodeError as error:  # of an error's page, which version 36 takes for UTF-8
+            raise self._foreign() from error
+
+    def _foreign(self) -> MachineError:
+        return MachineError("this does not answer like Kubernetes", where=self.connection.server, advice=ADVICE)
+
+    def _refusal(self, error: ApiException) -> PipelineError:
+        where, status = self.connection.server, error.status or 0
+        what = f"{status}: {_message(error)}"
         if status in (401, 403):
-            return AccessRefused(
-                f"{status}: {what}", where=where, advice=f"context {self.connection.context} needs this right"
+            advice = f"context {self.connection.context} needs this right"
+            return AccessRefused(what, where=where, advice=advice)
+        if status in PASSING:
+            return Temporary(
+                what, where=where, retry_after=http.retry_after(urllib3.HTTPHeaderDict(error.headers or {}))
             )
-        if status == 409:
-            return Conflict(what, where=where)
-        if status in (408, *PASSING):
-            return Temporary(f"{status}: {what}", where=where)
-        return MachineError(f"{status}: {what}", where=where)
+        kinds: Mapping[int, type[PipelineError]] = {404: NotThere, 409: Conflict, 410: Expired}
+        return kinds.get(status, MachineError)(what, where=where)
 
-    def _translated(self) -> _Translated:
-        return _Translated(self.connection, answered=self._answered)
-
-
-class _Translated:
-    """Turns what urllib3 raises into our words."""
-
-    def __init__(self, connection: Connection, *, answered: bool) -> None:
-        self._connection = connection
-        self._answered = answered
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if not isinstance(error, foreign.HTTPError):
-            return
+    def _trouble(self, error: HTTPError) -> PipelineError:
         cause = getattr(error, "reason", None) or error
-        where = f"{self._connection.server} (context {self._connection.context} of {self._connection.kubeconfig})"
-        if isinstance(cause, foreign.SSLError):
-            raise MachineError(f"its certificate is not trusted: {cause}", where=where, advice=ADVICE) from error
-        if self._answered or isinstance(cause, foreign.ReadTimeoutError):
-            raise Temporary(f"the cluster's API server does not answer any more: {_short(cause)}", where=where)
-        raise Unreachable(f"no cluster: its API server does not answer: {_short(cause)}", where=where, advice=ADVICE)
+        where = f"{self.connection.server} (context {self.connection.context} of {self.connection.kubeconfig})"
+        if isinstance(cause, SSLError):
+            return MachineError(f"its certificate is not trusted: {cause}", where=where, advice=ADVICE)
+        words = str(cause).rpartition(": ")[2][:300]
+        if self._answered or isinstance(cause, ReadTimeoutError):
+            return Temporary(f"the cluster's API server does not answer any more: {words}", where=where)
+        return Unreachable(f"no cluster: its API server does not answer: {words}", where=where, advice=ADVICE)
 
 
-def _short(cause: object) -> str:
-    return str(cause).rpartition(": ")[2][:300]
-
-
-def _message(data: bytes) -> str:
+def _message(error: ApiException) -> str:
     """The words of a Status object, or the beginning of whatever came instead."""
     try:
-        return str(json.loads(data)["message"])
+        return str(json.loads(error.body or "")["message"])
     except (ValueError, KeyError, TypeError):
-        return data[:300].decode(errors="replace")
+        return (error.body or str(error.reason))[:300]
 
 
-def _pool(connection: Connection) -> PoolManager:
-    given: dict[str, Any] = {"maxsize": 16, "block": False}
+def _client(connection: Connection) -> ApiClient:
+    """The package's client for a connection. It never repeats or redirects by itself."""
+    from kubernetes import client
+
+    settings = client.Configuration()
+    settings.host = connection.server
+    settings.verify_ssl = connection.verify
+    settings.tls_server_name = connection.server_name
+    settings.retries = urllib3.Retry(0, redirect=False)
+    settings.connection_pool_maxsize = 16
+    settings.proxy = connection.proxy
+    settings.no_proxy = None
+    if connection.token:
+        settings.api_key["BearerToken"] = f"Bearer {connection.token}"
+    made = client.ApiClient(settings)
     if connection.server.startswith("https:"):
-        given["ssl_context"] = _trust(connection)
-        if connection.server_name:
-            given.update(server_hostname=connection.server_name, assert_hostname=connection.server_name)
+        # The configuration takes certificates and keys as files that have to stay.
+        made.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _trust(connection)
         if not connection.verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    proxy = connection.proxy
-    return urllib3.ProxyManager(proxy, **given) if proxy else urllib3.PoolManager(**given)
+            urllib3.disable_warnings(InsecureRequestWarning)
+    return made
 
 
 def _trust(connection: Connection) -> ssl.SSLContext:

@@ -19,7 +19,7 @@ from pipeline_steps.toolbox.errors import Conflict, MachineError
 MANAGED = {"app.kubernetes.io/managed-by": "pipeline-steps"}
 PULL_SECRET = "pipeline-steps-pull"
 #: Seconds that pods of a removed test get to end by themselves: nobody needs them any more.
-POD_GRACE = "1"
+POD_GRACE = 1
 
 
 def fresh_name(chart: str) -> str:
@@ -37,16 +37,12 @@ def create(api: Api, name: str, *, owner: str, chart: str, build: str | None, ex
 
     Raises AccessRefused when the account may not, with the setting that helps.
     """
+    from kubernetes.client import V1Namespace, V1ObjectMeta
+
     labels = {**MANAGED, "pipeline-steps/owner": label(owner), "pipeline-steps/chart": label(chart)}
     notes = {"pipeline-steps/expires-after": f"{expires_after}s", **({"pipeline-steps/build": build} if build else {})}
-    api.create(
-        "/api/v1/namespaces",
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": name, "labels": {k: v for k, v in labels.items() if v}, "annotations": notes},
-        },
-    )
+    metadata = V1ObjectMeta(name=name, labels={k: v for k, v in labels.items() if v}, annotations=notes)
+    api.once(api.core.create_namespace, V1Namespace(metadata=metadata))
 
 
 def label(text: str) -> str:
@@ -60,7 +56,7 @@ def label(text: str) -> str:
 
 def require(api: Api, name: str) -> None:
     """Make sure that a given namespace exists. Raises MachineError."""
-    if api.get(f"/api/v1/namespaces/{name}") is None:
+    if api.ask(api.core.read_namespace, name) is None:
         raise MachineError(
             f"namespace {name} does not exist",
             where=api.connection.server,
@@ -76,23 +72,23 @@ def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[st
     """
     if not credentials:
         return
-    home = f"/api/v1/namespaces/{namespace}"
+    from kubernetes.client import V1LocalObjectReference, V1ObjectMeta, V1Secret, V1ServiceAccount
+
     auths = {host: {"auth": _encoded(f"{user}:{password}")} for host, (user, password) in credentials.items()}
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": PULL_SECRET, "labels": MANAGED},
-        "type": "kubernetes.io/dockerconfigjson",
-        "data": {".dockerconfigjson": _encoded(json.dumps({"auths": auths}))},
-    }
-    api.create(f"{home}/secrets", secret)
-    reference = {"imagePullSecrets": [{"name": PULL_SECRET}]}
+    secret = V1Secret(
+        metadata=V1ObjectMeta(name=PULL_SECRET, labels=MANAGED),
+        type="kubernetes.io/dockerconfigjson",
+        data={".dockerconfigjson": _encoded(json.dumps({"auths": auths}))},
+    )
+    api.once(api.core.create_namespaced_secret, namespace, secret)
+    account = V1ServiceAccount(
+        metadata=V1ObjectMeta(name="default"), image_pull_secrets=[V1LocalObjectReference(name=PULL_SECRET)]
+    )
     try:
         # The controller makes this account a moment after the namespace: whoever is first wins, so we may be.
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}, **reference}
-        api.create(f"{home}/serviceaccounts", account)
+        api.once(api.core.create_namespaced_service_account, namespace, account)
     except Conflict:
-        api.patch(f"{home}/serviceaccounts/default", reference)
+        api.once(api.core.patch_namespaced_service_account, "default", namespace, account)
 
 
 def remove(api: Api, name: str) -> None:
@@ -101,14 +97,13 @@ def remove(api: Api, name: str) -> None:
     Nobody waits for that: the server lets five seconds pass before it begins (namespaceDeletionGracePeriod of its
     controller), and no other test has this name.
     """
-    path = f"/api/v1/namespaces/{name}"
-    api.delete(f"{path}/pods", gracePeriodSeconds=POD_GRACE)
-    api.delete(path)
+    api.ask(api.core.delete_collection_namespaced_pod, name, grace_period_seconds=POD_GRACE)
+    api.ask(api.core.delete_namespace, name)
 
 
 def abandon(api: Api, name: str) -> None:
     """Ask once for deletion, for a process that has to end now; what comes of it is `sweep`'s."""
-    api.delete(f"/api/v1/namespaces/{name}", wait=1.5)
+    api.once(api.core.delete_namespace, name, _request_timeout=1.5)
 
 
 def _encoded(text: str) -> str:

@@ -6,20 +6,18 @@ themselves (tests, jobs) have their logs followed, and every pod's last state is
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pipeline_steps.clusters.kubernetes import Api, Object
+from pipeline_steps.clusters.kubernetes import CONNECT_SECONDS, Api, Expired, NotThere, Object
 from pipeline_steps.toolbox.errors import MachineError, PipelineError
 
 log = logging.getLogger(__name__)
 
-#: Lines kept of one container's log.
-KEPT_LINES = 5000
+#: Bytes kept of one container's log, its end.
+KEPT_BYTES = 1 << 20
 #: How often a log is asked for while the container is still being created.
 TRIES = 20
 
@@ -37,22 +35,24 @@ class Watcher:
     """Watches from construction on; `stop` takes a last look. Pods that were there before do not count."""
 
     def __init__(self, api: Api, namespace: str, *, seconds: float) -> None:
+        from kubernetes.watch import Watch
+
         self._api = api
-        self._path = f"/api/v1/namespaces/{namespace}/pods"
-        self._seconds = seconds
+        self._namespace = namespace
+        self._patience = (CONNECT_SECONDS, seconds)
         self._pods: dict[str, Object] = {}
-        self._logs: dict[tuple[str, str], deque[bytes]] = {}
+        self._logs: dict[tuple[str, str], bytearray] = {}
         self._stopped = threading.Event()
-        first = api.get(self._path) or {}
-        self._before = {pod["metadata"]["uid"] for pod in first.get("items", ())}
-        self._since = str(first.get("metadata", {}).get("resourceVersion", ""))
-        threading.Thread(target=self._watch, name=f"watch {namespace}", daemon=True).start()
+        self._watch = Watch()  # type: ignore[no-untyped-call]
+        self._before = {pod["metadata"]["uid"] for pod in self._list()}
+        threading.Thread(target=self._follow_pods, name=f"watch {namespace}", daemon=True).start()
 
     def stop(self) -> None:
         """Take over the last state of the pods that are still there; nothing changes here afterwards."""
         if not self._stopped.is_set():
             self._stopped.set()
-            self._take((self._api.get(self._path) or {}).get("items", ()))
+            self._watch.stop()  # type: ignore[no-untyped-call]
+            self._take(self._list())
 
     @property
     def pods(self) -> list[Object]:
@@ -70,32 +70,45 @@ class Watcher:
         )
 
     def logged(self, pod: str, container: str) -> bytes | None:
-        """What a container that ends by itself has said, None when nothing was followed."""
-        lines = self._logs.get((pod, container))
-        return None if lines is None else b"\n".join([*lines, b""])
+        """The end of what a container that ends by itself has said, None when nothing was followed."""
+        log = self._logs.get((pod, container))
+        return None if log is None else bytes(log)
 
-    def _watch(self) -> None:
-        query = {"watch": "1", "resourceVersion": self._since, "allowWatchBookmarks": "true"}
+    def _list(self) -> list[Object]:
+        """The pods that there are now; the watch goes on from here."""
+        pods = self._api.ask(self._api.core.list_namespaced_pod, self._namespace) or {}
+        self._watch.resource_version = pods.get("metadata", {}).get("resourceVersion")
+        return list(pods.get("items", ()))
+
+    def _follow_pods(self) -> None:
+        """Take every change until `stop`; after trouble from where the watch was, else from a new list."""
+        listed = True
         while not self._stopped.is_set():
             try:
-                for line in self._api.lines(self._path, seconds=self._seconds, **query):
-                    if self._stopped.is_set():
-                        return
-                    query["resourceVersion"] = self._event(json.loads(line)) or query["resourceVersion"]
-            except (PipelineError, ValueError, KeyError) as error:
+                if not listed:
+                    self._take(self._list())
+                    listed = True
+                self._take_changes()
+            except (Expired, ValueError, KeyError) as error:  # the latter: what the package cannot read
+                log.debug("watching pods, from a new list: %s", error)
+                listed = False
+            except MachineError as error:
                 log.debug("watching pods: %s", error)
-                if isinstance(error, MachineError):
-                    return  # without the right to watch there is still the last look of `stop`
-                query["resourceVersion"] = ""
-                self._stopped.wait(0.5)
+                return  # without the right to watch there is still the last look of `stop`
+            except PipelineError as error:
+                log.debug("watching pods: %s", error)
+            self._stopped.wait(0.5)
 
-    def _event(self, event: Object) -> str | None:
-        if event["type"] == "ERROR":
-            raise ValueError(str(event["object"].get("message")))
-        if event["type"] != "BOOKMARK":
-            self._take([event["object"]])
-        version = event["object"]["metadata"].get("resourceVersion")
-        return None if version is None else str(version)
+    def _take_changes(self) -> None:
+        pods = self._api.core.list_namespaced_pod
+        for event in self._api.events(
+            self._watch, pods, self._namespace, resource_version=self._watch.resource_version,
+            allow_watch_bookmarks=True, _request_timeout=self._patience,
+        ):  # fmt: skip
+            if self._stopped.is_set():
+                return
+            if event and event["type"] != "BOOKMARK":
+                self._take([event["raw_object"]])
 
     def _take(self, pods: Iterable[Object]) -> None:
         for pod in pods:
@@ -104,26 +117,31 @@ class Watcher:
                 continue
             self._pods[uid] = pod
             if pod["spec"].get("restartPolicy") in ("Never", "OnFailure"):
-                self._follow(pod)
+                self._follow_logs(pod)
 
-    def _follow(self, pod: Object) -> None:
+    def _follow_logs(self, pod: Object) -> None:
         name = pod["metadata"]["name"]
         for status in statuses(pod):
             key = (name, status["name"])
             if key not in self._logs and "waiting" not in status.get("state", {"waiting": {}}):
-                kept = self._logs[key] = deque(maxlen=KEPT_LINES)
-                threading.Thread(target=self._read, args=(*key, kept), name=f"log of {name}", daemon=True).start()
+                self._logs[key] = bytearray()
+                threading.Thread(target=self._follow_log, args=key, name=f"log of {name}", daemon=True).start()
 
-    def _read(self, pod: str, container: str, kept: deque[bytes]) -> None:
+    def _follow_log(self, pod: str, container: str) -> None:
+        read = self._api.core.read_namespaced_pod_log
         for _ in range(TRIES):
+            log_end = bytearray()
             try:
-                path = f"{self._path}/{pod}/log"
-                for line in self._api.lines(path, seconds=self._seconds, container=container, follow="true"):
-                    kept.append(line)
+                for part in self._api.stream(
+                    read, pod, self._namespace, container=container, follow=True, _request_timeout=self._patience
+                ):
+                    log_end += part
+                    del log_end[:-KEPT_BYTES]
+                    self._logs[pod, container] = log_end  # what a former try has read stays until now
                 return
             except PipelineError as error:
                 log.debug("following %s of %s: %s", container, pod, error)
-                if self._stopped.wait(0.1):
+                if isinstance(error, NotThere) or self._stopped.wait(0.1):
                     return
 
 

@@ -16,11 +16,10 @@ from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.evidence.kinds import open_store
-from pipeline_steps.images import builders
+from pipeline_steps.images import builders, docker
 from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_repository
-from pipeline_steps.sandbox.engine import version
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing
@@ -41,8 +40,8 @@ def helm(_config: Config | None) -> str:
 
 
 def engine(_config: Config | None) -> str:
-    """A docker engine that answers this account. Raises Unreachable, AccessRefused."""
-    return f"docker engine {version()}"
+    """A docker engine that answers this account. Raises MachineError, Temporary."""
+    return f"docker engine {docker.version()}"
 
 
 def buildx(_config: Config | None) -> str:
@@ -113,8 +112,7 @@ def cluster(config: Config | None) -> str:
     for name in it.clusters:
         entry = it.clusters[name]
         path = it.root / Path(entry.kubeconfig).expanduser()
-        version = Api(kubeconfig.load(path, entry.context)).get("/version") or {}
-        found.append(f"{name}: Kubernetes {version.get('gitVersion', 'of an unknown version')}")
+        found.append(f"{name}: Kubernetes {Api(kubeconfig.load(path, entry.context)).version()}")
     return ", ".join(found)
 
 

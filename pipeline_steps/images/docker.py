@@ -167,9 +167,17 @@ def _auth(reference: Reference, request: Request) -> dict[str, str] | None:
     return {"username": login.username, "password": login.password}
 
 
+def version() -> str:
+    """The engine's version, asked with little patience. Raises as `engine`."""
+    with engine(seconds=10) as client:
+        return str(client.version()["Version"])
+
+
 @contextlib.contextmanager
-def engine() -> Iterator[docker.DockerClient]:
+def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
     """The engine, connected; what the SDK and its HTTP library raise inside is translated.
+
+    seconds: that one answer may take.
 
     Raises MachineError naming DOCKER_HOST or the socket when there is none, or it must not be used.
     """
@@ -179,7 +187,7 @@ def engine() -> Iterator[docker.DockerClient]:
     _knock()
     client = None
     try:
-        client = docker.from_env()
+        client = docker.from_env(timeout=seconds)
         yield client
     except docker.errors.APIError as error:
         raise _answered(error) from error
@@ -219,7 +227,8 @@ def _no_engine(words: object) -> MachineError:
     return MachineError(
         f"no docker engine answers: {words}",
         where=_where(),
-        advice="start it, or name a running one in DOCKER_HOST",
+        advice="start it, or name a running one in DOCKER_HOST; in a checkout of pipeline_steps "
+        "`python3 tools/engine/engine.py up` starts one",
     )
 
 

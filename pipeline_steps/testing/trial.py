@@ -192,7 +192,7 @@ def _node(api: Api, watcher: Watcher) -> tuple[str, str]:
     """Platform and kubelet version of the node that ran the first pod."""
     name = next((str(pod["spec"]["nodeName"]) for pod in watcher.pods if pod["spec"].get("nodeName")), "")
     try:
-        node = (api.get(f"/api/v1/nodes/{name}") if name else None) or {}
+        node = (api.ask(api.core.read_node, name) if name else None) or {}
     except PipelineError as error:
         log.debug("node %s: %s", name, error)
         return "", ""

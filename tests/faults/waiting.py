@@ -89,7 +89,7 @@ class Waiting(World):
     def namespaces(self) -> list[str]:
         """Those of ours that are not being removed."""
         selector = ",".join(f"{name}={value}" for name, value in namespaces.MANAGED.items())
-        found = (self.api.get("/api/v1/namespaces", labelSelector=selector) or {})["items"]
+        found = self.api.items(self.api.core.list_namespace, label_selector=selector)
         return [each["metadata"]["name"] for each in found if each["status"]["phase"] == "Active"]
 
     def outcome(self) -> Outcome:

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from kubernetes.client import AppsV1Api, V1Namespace, V1ObjectMeta
 
 from pipeline_steps.build_image import build_image
 from pipeline_steps.clusters import kubeconfig, namespaces
@@ -113,7 +114,7 @@ def bundle(project: Project) -> Path:
 
 def going(api: Api, name: str) -> bool:
     """Whether a namespace is gone or about to go."""
-    found = api.get(f"/api/v1/namespaces/{name}")
+    found = api.ask(api.core.read_namespace, name)
     return found is None or found["status"]["phase"] == "Terminating"
 
 
@@ -235,15 +236,14 @@ def test_a_given_namespace_stays_and_is_left_clean(project: Project, api: Api) -
     project.settings["tests"]["namespace"] = "given"
     with pytest.raises(MachineError, match="namespace given does not exist"):
         project.test()
-    api.create("/api/v1/namespaces", {"metadata": {"name": "given"}})
+    api.once(api.core.create_namespace, V1Namespace(metadata=V1ObjectMeta(name="given")))
     try:
         project.chart(test="true")
         assert project.test()[0].passed
         assert not going(api, "given")
-        left = api.get("/apis/apps/v1/namespaces/given/deployments")
-        assert left is not None and left["items"] == []
+        assert list(api.items(AppsV1Api(api.client).list_namespaced_deployment, "given")) == []
     finally:
-        api.delete("/api/v1/namespaces/given")
+        api.ask(api.core.delete_namespace, "given")
 
 
 def test_the_namespace_says_whose_it_is(project: Project, api: Api) -> None:
@@ -251,7 +251,7 @@ def test_the_namespace_says_whose_it_is(project: Project, api: Api) -> None:
     seen: list[dict[str, Any]] = []
     with start(project) as process:
         while process.poll() is None:
-            seen += [api.get(f"/api/v1/namespaces/{name}") or {} for name in project.namespaces()]
+            seen += [api.ask(api.core.read_namespace, name) or {} for name in project.namespaces()]
             time.sleep(0.2)
     assert process.returncode == 0
     metadata = next(each["metadata"] for each in seen if each)
@@ -263,7 +263,7 @@ def test_the_namespace_says_whose_it_is(project: Project, api: Api) -> None:
 def test_sigterm_ends_the_step_at_once_and_leaves_nothing_running(project: Project, api: Api) -> None:
     project.chart(test="sleep 30")
     with start(project) as process:
-        wait_for(lambda: project.namespaces() and api.get(f"/api/v1/namespaces/{project.namespaces()[0]}"))
+        wait_for(lambda: project.namespaces() and api.ask(api.core.read_namespace, project.namespaces()[0]))
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
         begin = time.monotonic()
@@ -333,7 +333,7 @@ def test_a_login_for_pulls_reaches_the_pods(api: Api) -> None:
     namespaces.create(api, name, owner="me", chart="pull", build=None, expires_after=60)
     try:
         namespaces.add_pull_secret(api, name, {"registry.example.com": ("me", "secret-word")})
-        account = api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default")
+        account = api.ask(api.core.read_namespaced_service_account, "default", name)
         assert account is not None
         assert account["imagePullSecrets"] == [{"name": "pipeline-steps-pull"}]
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline_steps.clusters.kubeconfig import load
-from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError, ToolMissing
 
 
 def written(folder: Path, user: dict[str, Any], **cluster: Any) -> Path:
@@ -53,9 +54,54 @@ def test_credentials_of_a_plugin_are_asked_for(tmp_path: Path) -> None:
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin),
                      "interactiveMode": "Never"}}  # fmt: skip
     assert load(written(tmp_path, user), "one").token == "issued"
-    plugin.write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(AccessRefused, match="gives no credentials"):
+    plugin.write_text("#!/bin/sh\necho log in first >&2\nexit 1\n")
+    with pytest.raises(AccessRefused, match=r"gives no credentials: .*plugin fails with 1: log in first"):
         load(written(tmp_path, user), "one")
+    for answer in ("no JSON", "{}", '{"status": {"clientCertificateData": "but no key"}}'):
+        plugin.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        with pytest.raises(AccessRefused, match=r"gives no credentials: .*plugin prints n"):
+            load(written(tmp_path, user), "one")
+    user["exec"] |= {"command": "no-such-plugin", "installHint": "get it at example.com"}
+    with pytest.raises(ToolMissing, match=r"no-such-plugin is not installed \(get it at example.com"):
+        load(written(tmp_path, user), "one")
+
+
+def test_a_plugin_gets_the_cleaned_environment_and_what_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_CI", "hunter2")
+    plugin = tmp_path / "bin/plugin"
+    plugin.parent.mkdir()
+    status = {"clientCertificateData": "CERT", "clientKeyData": "KEY"}
+    plugin.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\necho \"$@\" >> {tmp_path}/env\n"
+                      f"echo '{json.dumps({'status': status})}'\n")  # fmt: skip
+    plugin.chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./bin/plugin", "args": ["get", "x"],
+                     "env": [{"name": "REGION", "value": "here"}], "provideClusterInfo": True}}  # fmt: skip
+    extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}}
+    cluster = {"certificate-authority-data": base64.b64encode(b"CA").decode(), "extensions": [extension]}
+    connection = load(written(tmp_path, user, **cluster), "one")
+    assert (connection.certificate, connection.key, connection.token) == (b"CERT", b"KEY", None)
+    told = (tmp_path / "env").read_text()
+    assert "hunter2" not in told and "REGION=here\n" in told and told.endswith("get x\n")
+    info = json.loads(
+        next(line for line in told.splitlines() if line.startswith("KUBERNETES_EXEC_INFO=")).split("=", 1)[1]
+    )
+    assert info["spec"] == {
+        "interactive": False,
+        "cluster": {
+            "server": "https://127.0.0.1:6443/",
+            "certificate-authority-data": cluster["certificate-authority-data"],
+            "config": {"audience": "a"},
+        },
+    }
+
+
+def test_the_token_that_an_identity_provider_issued_last_is_used(tmp_path: Path) -> None:
+    provider = {"name": "oidc", "config": {"id-token": "issued-token", "refresh-token": "r"}}
+    assert load(written(tmp_path, {"auth-provider": provider}), "one").token == "issued-token"
+    with pytest.raises(AccessRefused, match="auth-provider gcp has no id-token"):
+        load(written(tmp_path, {"auth-provider": {"name": "gcp"}}), "one")
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_failed_test_fails_again_and_is_kept_to_look_into(tmp_path: Path, node
     assert "no greeting here" in told[-1].stdout, "the log of the pod that failed"
     name = remove.rpartition(" ")[2]
     api = Api(kubeconfig.load(node.kubeconfig, node.context))
-    kept = api.get(f"/api/v1/namespaces/{name}")
+    kept = api.ask(api.core.read_namespace, name)
     assert kept is not None and kept["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "pipeline-steps"
     namespaces.remove(api, name)
     collected = (project.repo.root / ".pipeline/reproduced").glob("*/failures/**/*.log")
