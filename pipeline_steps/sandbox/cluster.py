@@ -1,21 +1,23 @@
-"""Clusters for the sandbox: one that exists (kubeconfig), or one made by the program that is installed here.
+"""The sandbox's cluster: one that exists (kubeconfig), or one made by a program that is installed here.
 
-One file per program. A cluster whose nodes are containers sees this machine under another address: `gateway` is
-that address, and `up` teaches the nodes that the registry's images come from there.
+The nodes of kind, k3d and minikube are docker containers. They see this machine under another address, which `up`
+returns, and `up` teaches them that the registry's images come from there.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from urllib3.exceptions import HTTPError
-
-from pipeline_steps.sandbox import k3d, kind, minikube
+from pipeline_steps.clusters.kubeconfig import load
+from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.sandbox.ledger import Made
-from pipeline_steps.toolbox import process
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing, Unreachable, UsageError
+from pipeline_steps.toolbox import files, process
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing, UsageError
 
 log = logging.getLogger(__name__)
 NAME = "pipeline-steps"
@@ -23,22 +25,107 @@ ADVICE = (
     "install kind, k3d or minikube, or name a cluster with --kubeconfig FILE [--context NAME]; without a cluster: "
     "--maker none; in a checkout of pipeline_steps `python3 tools/kubernetes/node.py up` starts one"
 )
+# From kind 0.27 on this is the default; older ones need it.
+KIND_CONFIG = """\
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+containerdConfigPatches:
+  - |-
+    [plugins."io.containerd.grpc.v1.cri".registry]
+      config_path = "/etc/containerd/certs.d"
+"""
 
 
 class Maker(Protocol):
-    """A program that makes clusters on this machine; a module is enough."""
-
-    PROGRAM: str
+    """A program that makes clusters on this machine."""
 
     def up(self, name: str, kubeconfig: Path, registry: str) -> str:
-        """Make the cluster `name`, or find it made, and write its kubeconfig; returns the address of this machine
-        as its nodes see it. registry: host:port, pulled from that address. Raises MachineError."""
+        """Make the cluster `name`, or start the one there is, and write its kubeconfig; returns the address of this
+        machine as its nodes see it. registry: host:port, pulled from that address. Raises MachineError."""
 
     def down(self, name: str, kubeconfig: Path) -> None:
         """Remove the cluster; one that is not there is no error. Raises MachineError."""
 
 
-MAKERS: dict[str, Maker] = {maker.PROGRAM: maker for maker in (kind, k3d, minikube)}
+class Kind:
+    """kind.sigs.k8s.io; its nodes find the registry as the page "Local Registry" there describes."""
+
+    def up(self, name: str, kubeconfig: Path, registry: str) -> str:
+        """Make the cluster, or take the one there is."""
+        if name not in words("kind", "get", "clusters"):
+            settings = kubeconfig.with_name("kind.yaml")
+            files.write(settings, KIND_CONFIG.encode())
+            call("kind", "create", "cluster", "--name", name, "--kubeconfig", str(kubeconfig),
+                 "--config", str(settings), "--wait", "3m", timeout=900)  # fmt: skip
+        call("kind", "export", "kubeconfig", "--name", name, "--kubeconfig", str(kubeconfig))
+        address = gateway("kind")
+        port = registry.rpartition(":")[2]
+        target = f"/etc/containerd/certs.d/{registry}"
+        for node in words("kind", "get", "nodes", "--name", name):
+            call("docker", "exec", node, "mkdir", "-p", target)
+            call("docker", "exec", "-i", node, "cp", "/dev/stdin", f"{target}/hosts.toml",
+                 stdin=hosts_toml(f"{address}:{port}"))  # fmt: skip
+        return address
+
+    def down(self, name: str, kubeconfig: Path) -> None:
+        """Remove the cluster; kind finds nothing wrong with one that is not there."""
+        call("kind", "delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig))
+
+
+class K3d:
+    """k3d.io. Nodes get a registries.yaml when they are made; host.k3d.internal is k3d's name for this machine."""
+
+    def up(self, name: str, kubeconfig: Path, registry: str) -> str:
+        """Make the cluster, or start the one there is."""
+        port = registry.rpartition(":")[2]
+        mirror = json.dumps({"mirrors": {registry: {"endpoint": [f"http://host.k3d.internal:{port}"]}}}).encode()
+        mirrors = kubeconfig.with_name("k3d-registries.yaml")
+        if self._exists(name) and mirrors.is_file() and mirrors.read_bytes() == mirror:
+            call("k3d", "cluster", "start", name, "--wait", timeout=300)
+        else:
+            self.down(name, kubeconfig)  # one that pulls from a former port cannot be taught another
+            files.write(mirrors, mirror)
+            call("k3d", "cluster", "create", name, "--registry-config", str(mirrors),
+                 "--kubeconfig-update-default=false", "--kubeconfig-switch-context=false", "--wait",
+                 "--timeout", "300s", timeout=900)  # fmt: skip
+        files.write(kubeconfig, call("k3d", "kubeconfig", "get", name))
+        return gateway(f"k3d-{name}")
+
+    def down(self, name: str, kubeconfig: Path) -> None:
+        """Remove the cluster when it is there."""
+        if self._exists(name):
+            call("k3d", "cluster", "delete", name)
+
+    def _exists(self, name: str) -> bool:
+        return any(cluster["name"] == name for cluster in json.loads(call("k3d", "cluster", "list", "-o", "json")))
+
+
+class Minikube:
+    """minikube.sigs.k8s.io, with containerd; host.minikube.internal is its name for this machine."""
+
+    def up(self, name: str, kubeconfig: Path, registry: str) -> str:
+        """Make the node, or start the one there is."""
+        call("minikube", "start", "-p", name, "--driver=docker", "--container-runtime=containerd", "--keep-context",
+             "--wait=all", timeout=900, env={"KUBECONFIG": str(kubeconfig)})  # fmt: skip
+        lines = call("minikube", "ssh", "-p", name, "--", "grep host.minikube.internal /etc/hosts").decode().split()
+        if not lines:
+            raise MachineError("minikube's node has no host.minikube.internal", advice=f"minikube delete -p {name}")
+        address = lines[0]
+        target = f"/etc/containerd/certs.d/{registry}"
+        text = hosts_toml(f"{address}:{registry.rpartition(':')[2]}").decode()
+        write = f"sudo mkdir -p {target} && printf %s '{text}' | sudo tee {target}/hosts.toml"
+        call("minikube", "ssh", "-p", name, "--", write)
+        return address
+
+    def down(self, name: str, kubeconfig: Path) -> None:
+        """Remove the node when it is there."""
+        profiles = json.loads(call("minikube", "profile", "list", "-o", "json", may_fail=True) or b"{}")
+        every = [*(profiles.get("valid") or ()), *(profiles.get("invalid") or ())]
+        if any(profile.get("Name") == name for profile in every):
+            call("minikube", "delete", "-p", name, timeout=300)
+
+
+MAKERS: Mapping[str, Maker] = {"kind": Kind(), "k3d": K3d(), "minikube": Minikube()}
 
 
 def choose(given: str | None, former: Made | None) -> str:
@@ -63,24 +150,45 @@ def existing(kubeconfig: Path, context: str | None, pull_from: str) -> Made:
     path = kubeconfig.expanduser().resolve()
     if not path.is_file():
         raise ConfigurationError("no such file", where=f"--kubeconfig {kubeconfig}")
-    log.info("cluster: Kubernetes %s (%s)", ask(path, context), path)
+    log.info("cluster: Kubernetes %s (%s)", version(path, context), path)
     return Made("kubeconfig", "", str(path), context, pull_from)
 
 
-def ask(kubeconfig: Path, context: str | None, *, timeout: float = 10) -> str:
-    """The cluster's version. Raises ConfigurationError, Unreachable, MachineError."""
-    from kubernetes import client, config
-    from kubernetes.config import ConfigException
+def version(kubeconfig: Path, context: str | None) -> str:
+    """The cluster's version. Raises ConfigurationError, Unreachable, AccessRefused, MachineError, Temporary."""
+    return Api(load(kubeconfig, context)).version()
 
-    where = f"{kubeconfig}{f', context {context}' if context else ''}"
-    try:
-        with config.new_client_from_config(str(kubeconfig), context) as api:  # type: ignore[no-untyped-call]
-            api.configuration.retries = False
-            return str(client.VersionApi(api).get_code(_request_timeout=timeout).git_version)
-    except ConfigException as error:
-        raise ConfigurationError(f"not a usable kubeconfig: {error}", where=where) from error
-    except (HTTPError, OSError) as error:
-        advice = "start the cluster, or name another one with --kubeconfig"
-        raise Unreachable(f"the cluster does not answer: {error}", where=where, advice=advice) from error
-    except client.ApiException as error:
-        raise MachineError(f"the cluster answers {error.status} {error.reason}", where=where) from error
+
+def call(
+    *argv: str,
+    timeout: float = 120,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    may_fail: bool = False,
+) -> bytes:
+    """Run a program and return its stdout. Raises MachineError with the end of its output when it fails."""
+    log.info("%s", " ".join(argv))
+    done = process.run(argv, timeout=timeout, stdin=stdin, env=env)
+    if not done.ok and not may_fail:
+        ending = f"not done within {timeout:.0f} s" if done.code is None else f"failed with {done.code}"
+        raise MachineError(f"{' '.join(argv[:3])} {ending}:\n{done.tail()}")
+    return done.stdout
+
+
+def words(*argv: str) -> list[str]:
+    """The words a program prints."""
+    return call(*argv).decode().split()
+
+
+def gateway(network: str) -> str:
+    """This machine's IPv4 address in a docker network. Raises MachineError."""
+    found = words("docker", "network", "inspect", network, "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}")
+    for text in found:
+        if ipaddress.ip_address(text).version == 4:
+            return text
+    raise MachineError(f"docker network {network} has no IPv4 gateway: {' '.join(found) or 'none'}")
+
+
+def hosts_toml(endpoint: str) -> bytes:
+    """containerd's hosts.toml for images that come from `endpoint` (host:port) over plain HTTP."""
+    return f'[host."http://{endpoint}"]\n  capabilities = ["pull", "resolve"]\n'.encode()

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from pipeline_steps.sandbox import cluster, engine, ledger, processes
+from pipeline_steps.images import docker
+from pipeline_steps.sandbox import cluster, ledger, processes
 from pipeline_steps.sandbox.ledger import Ledger, Made
-from pipeline_steps.sandbox.overlay import EVIDENCE, text
-from pipeline_steps.sandbox.overlay import FILE as OVERLAY
 from pipeline_steps.toolbox import daemon, files
 from pipeline_steps.toolbox.errors import PipelineError, UsageError
 
 log = logging.getLogger(__name__)
+#: The configuration overlay that points a pipeline at the sandbox.
+OVERLAY = "overlay.yaml"
+#: The folder of the evidence store, below the sandbox's.
+EVIDENCE = "evidence"
+#: What the overlay calls the sandbox's cluster.
+CLUSTER = "sandbox"
 
 
 class Wanted(NamedTuple):
@@ -61,7 +67,7 @@ def up(folder: Path, wanted: Wanted) -> Path:
     Raises UsageError, and MachineError's kinds for engine, registry program and cluster.
     """
     folder = folder.expanduser().absolute()
-    log.info("docker engine: %s", engine.version())
+    log.info("docker engine: %s", docker.version())
     with ledger.held(folder):
         _refuse_foreign(files.folder(folder))
         known = ledger.write(folder, processes.with_ports(ledger.read(folder)))
@@ -71,7 +77,7 @@ def up(folder: Path, wanted: Wanted) -> Path:
         known = processes.start_web(folder, known)
         known = _with_cluster(folder, known, wanted)
         known = processes.start_second_door(folder, known)
-        files.write(folder / OVERLAY, text(folder, known).encode())
+        files.write(folder / OVERLAY, _overlay_text(folder, known).encode())
     return folder / OVERLAY
 
 
@@ -106,7 +112,7 @@ def status(folder: Path) -> list[Line]:
     made = known.cluster
     if made is not None:
         try:
-            version = cluster.ask(Path(made.kubeconfig), made.context, timeout=5)
+            version = cluster.version(Path(made.kubeconfig), made.context)
             lines.append(Line("cluster", True, f"Kubernetes {version}, {made.kind}, {made.kubeconfig}"))
         except PipelineError as error:
             lines.append(Line("cluster", False, f"{made.kind}: {error}"))
@@ -154,3 +160,40 @@ def _refuse_foreign(folder: Path) -> None:
         raise UsageError(
             f"{folder} is in use and not by a sandbox: it has no {ledger.FILE}", advice="give another --folder"
         )
+
+
+def _overlay_settings(folder: Path, known: Ledger) -> dict[str, Any]:
+    """The overlay as plain values."""
+    host = f"127.0.0.1:{known.ports['registry']}"
+    made = known.cluster
+    entry: dict[str, Any] = {"plain_http": True}
+    # kind, k3d and minikube nodes pull under our own name, from the mirror they were told; others by another name.
+    if made is not None and made.kind == "kubeconfig" and made.pull_from:
+        entry["pull_as"] = f"{made.pull_from}:{known.ports['registry']}"
+    evidence = (folder / EVIDENCE).as_uri()
+    found: dict[str, Any] = {
+        "channels": {
+            "snapshot": {"images": f"{host}/snapshot", "charts": f"oci://{host}/snapshot-charts"},
+            "production": {
+                "images": f"{host}/production",
+                "charts": [f"oci://{host}/charts", (folder / "charts").as_uri()],
+                "evidence": [evidence],  # a release into the sandbox rests on what was done with the sandbox
+            },
+        },
+        "evidence": evidence,
+        "hosts": {host: entry},
+    }
+    if made is not None:
+        named = {"kubeconfig": made.kubeconfig, **({"context": made.context} if made.context else {})}
+        found["clusters"] = {CLUSTER: named}
+    return found
+
+
+def _overlay_text(folder: Path, known: Ledger) -> str:
+    """The overlay as YAML (of which JSON is a part), with words for whoever opens it."""
+    web = f"http://127.0.0.1:{known.ports['web']}/"
+    return (
+        "# Written by `pipeline-steps sandbox up`; give it to any step with --config, after your pipeline.yaml.\n"
+        f"# The folder repository of channels.production is served at {web}\n"
+        f"{json.dumps(_overlay_settings(folder, known), indent=2)}\n"
+    )
