@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from pipeline_steps.charts import ignore
 from pipeline_steps.charts.archive import Files, metadata_of
 from pipeline_steps.charts.paths import below, chart_yaml, inside
+from pipeline_steps.charts.read import Metadata
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -20,17 +22,36 @@ Read = Callable[[Iterable[str]], Mapping[str, bytes]]
 _MOST_LINKS = 40
 
 
+class PackedFile(NamedTuple):
+    """Where a file of an archive comes from: its path in the tree, links followed, and whether it may be run."""
+
+    source: str
+    executable: bool
+
+
+def packed_files(folder: str, kinds: Mapping[str, str], read: Read) -> dict[str, PackedFile]:
+    """Path in the archive → source of every file that the chart in `folder` is packed from, sorted.
+
+    Its file:// subcharts are folders below charts/, at all levels, each by its own .helmignore. Of the files only
+    Chart.yaml, .helmignore and the targets of links are read. Arguments and errors as for `gather`.
+    """
+    return dict(sorted(_Collector(kinds, read).chart(folder).items()))
+
+
 def gather(folder: str, kinds: Mapping[str, str], read: Read) -> Files:
-    """The files of the chart in `folder`, path in the chart → bytes, its file:// subcharts below charts/.
+    """The files of the chart in `folder`, path in the archive → bytes, its file:// subcharts below charts/.
 
     kinds: path → "file", "executable" or "link" of the chart's closure, relative to pipeline.yaml like `folder`;
     symbolic links are followed inside of it only. read: the bytes of files, the targets of links, all at once.
     Raises ConfigurationError naming the file.
     """
-    return _Gatherer(kinds, read).chart(folder)
+    packed = packed_files(folder, kinds, read)
+    data = read(sorted({file.source for file in packed.values()}))
+    files = {name: data[file.source] for name, file in packed.items()}
+    return Files(files, (name for name, file in packed.items() if file.executable))
 
 
-class _Gatherer:
+class _Collector:
     def __init__(self, kinds: Mapping[str, str], read: Read) -> None:
         self.kinds = kinds
         self.paths = sorted(kinds)
@@ -38,27 +59,31 @@ class _Gatherer:
         links = [path for path in self.paths if kinds[path] == "link"]
         self.links = {path: target.decode(errors="surrogateescape") for path, target in read(links).items()}
 
-    def chart(self, folder: str) -> Files:
-        rules = self.rules(folder)
-        sources = {name: path for name, path in self.walk(folder, rules) if not _skipped(name)}
-        data = self.read(sorted(set(sources.values())))
-        files = {name: data[path] for name, path in sources.items()}
-        executables = {name for name, path in sources.items() if self.kinds[path] == "executable"}
-        metadata = metadata_of(files, folder)
-        for dependency in metadata.dependencies:
+    def chart(self, folder: str) -> dict[str, PackedFile]:
+        files = {
+            name: PackedFile(path, self.kinds[path] == "executable")
+            for name, path in self.walk(folder, self.rules(folder))
+            if not _skipped(name)
+        }
+        for dependency in self.metadata(files, folder).dependencies:
             if dependency.local:
                 target = inside(dependency.folder, base=folder, where=chart_yaml(folder))
                 subchart = self.chart(target)
-                name = metadata_of(subchart, target).name
+                name = self.metadata(subchart, target).name
                 if name != dependency.name:
                     what = f"the dependency {dependency.name} is in {target}, where the chart is called {name}"
                     raise ConfigurationError(what, where=chart_yaml(folder), advice="correct its name")
                 for old in [path for path in files if _is_copy(path, name)]:
                     log.info("%s/%s: left out, charts/%s comes from %s", folder, old, name, target)
                     del files[old]
-                files.update({f"charts/{name}/{path}": content for path, content in subchart.items()})
-                executables.update(f"charts/{name}/{path}" for path in subchart.executables)
-        return Files(files, executables & files.keys())
+                files.update({f"charts/{name}/{path}": file for path, file in subchart.items()})
+        return files
+
+    def metadata(self, files: Mapping[str, PackedFile], folder: str) -> Metadata:
+        """What the chart's Chart.yaml says. Raises ConfigurationError, also when it is not among the files."""
+        sources = {name: files[name].source for name in ("Chart.yaml",) if name in files}
+        data = self.read(list(sources.values()))
+        return metadata_of({name: data[source] for name, source in sources.items()}, folder)
 
     def rules(self, folder: str) -> ignore.Rules:
         file = posixpath.join(folder, ignore.FILE)

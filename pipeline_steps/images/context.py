@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from pipeline_steps.images.ignore import ALWAYS, Ignored, parse
+from pipeline_steps.images.ignore import FILE as IGNORE_FILE
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import failure
 
 Kind = Literal["file", "executable", "link"]
-IGNORE_FILE = ".dockerignore"
 #: What every file carries on its way to the builder, whatever the checkout's umask, owner and times.
 MODES = {"file": 0o644, "executable": 0o755, "link": 0o777}
 

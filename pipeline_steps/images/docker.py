@@ -21,8 +21,9 @@ from pipeline_steps.auth.credentials import login_for
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images import outcome
 from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
-from pipeline_steps.images.context import IGNORE_FILE, write_tar
+from pipeline_steps.images.context import write_tar
 from pipeline_steps.images.dockerfile import Dockerfile
+from pipeline_steps.images.ignore import FILE as IGNORE_FILE
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import MachineError, PipelineError, Temporary, ToolMissing

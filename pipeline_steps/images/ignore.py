@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: Never part of a context, at any depth: our own state and the sources' bookkeeping.
 ALWAYS = frozenset({".pipeline", ".git", ".bzr", ".svn"})
+FILE = ".dockerignore"
 
 
 class Pattern(NamedTuple):
@@ -41,6 +42,29 @@ class Ignored(NamedTuple):
     def exceptions(self) -> bool:
         """Can something inside a left-out folder be taken in again?"""
         return any(pattern.exception for pattern in self.patterns)
+
+
+def left_in(paths: Iterable[str], ignored: Ignored) -> Iterator[str]:
+    """The files that a builder gets, of those below a context. paths: relative to it, "/" between parts.
+
+    >>> list(left_in(["a/b.log", "a/c", ".git/x"], parse(b"**/*.log", ".dockerignore")))
+    ['a/c']
+    """
+    folders: dict[str, tuple[bool, tuple[bool, ...]]] = {"": (False, ())}
+
+    def folder(path: str) -> tuple[bool, tuple[bool, ...]]:
+        if path not in folders:
+            parent, _, name = path.rpartition("/")
+            cut, fits = folder(parent)
+            out, below = ignored.verdict(path, fits)
+            folders[path] = (cut or name in ALWAYS or (out and not ignored.exceptions), below)
+        return folders[path]
+
+    for path in paths:
+        parent, _, name = path.rpartition("/")
+        cut, fits = folder(parent)
+        if not cut and name not in ALWAYS and not ignored.verdict(path, fits)[0]:
+            yield path
 
 
 def parse(data: bytes, where: str) -> Ignored:

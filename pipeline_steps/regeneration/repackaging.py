@@ -203,7 +203,7 @@ class Remaker:
         with contextlib.suppress(ConfigurationError):
             closures = self._closures(one)
             if closures.images(one.folder):
-                return one._replace(content=closures.content(closures.chart(one.folder)))
+                return one._replace(content=closures.chart_content(one.folder))
         return one
 
     # -- as it stands -----------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Remaker:
         """
         closures = self._closures(version)
         closure = closures.chart(version.folder)
-        content = closures.content(closure)
+        content = closures.content_format_1(closure)
         if (released.version, released.content) != (version.version, content):
             tagged = f"{released.version} with content {released.content}"
             what = f"the tag says {tagged}, there is {version.version} with {content}"

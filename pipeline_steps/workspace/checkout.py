@@ -112,8 +112,17 @@ class Checkout:
         return tuple(self._images)
 
     def image_content(self, name: str) -> str:
-        """The digest over the image's Dockerfile, the files of its context and its entry."""
-        return self._closures.content(self.image_closure(name))
+        """The digest over the image's Dockerfile, the files of its context that .dockerignore leaves in, its entry."""
+        self.image_entry(name)
+        return self._closures.image_content(name)
+
+    def content_format_1(self, name: str) -> str:
+        """The content of a chart as tags without `Pipeline-Format` have it."""
+        return self._closures.content_format_1(self._closures.chart(self._folders[self.known(name)]))
+
+    def image_content_format_1(self, name: str) -> str:
+        """The content of an image as records had it before format 2."""
+        return self._closures.content_format_1(self.image_closure(name))
 
     def image_closure(self, name: str) -> Closure:
         """What an image is made of, whichever charts use it."""
@@ -235,13 +244,26 @@ class Checkout:
             entry=convert(Document({**self._entry(folder), "path": folder or "."}, {}), ChartEntry),
             subcharts=self._closures.subcharts(folder),
             images=self._closures.images(folder),
-            content=self._closures.content(closure),
+            content=self._closures.chart_content(folder),
+            stored=self._closures.stored_digest(folder),
             closure=closure.files,
             places=closure.places,
-            modified=self._modified(closure),
+            modified=self._modified(metadata.name, folder, closure),
         )
 
-    def _modified(self, closure: Closure) -> tuple[str, ...]:
+    @functools.cached_property
+    def _at_head(self) -> Checkout:
+        """The revision that this checkout is based on."""
+        return Checkout(self.config, self.revision, self.source)
+
+    def _modified(self, name: str, folder: str, closure: Closure) -> tuple[str, ...]:
+        """The changed files that the content rests on; none of them when the revision has the same content."""
+        changed = self._changed(closure)
+        if changed and self._at_head.content_of(name) == self._closures.chart_content(folder):
+            return ()
+        return changed
+
+    def _changed(self, closure: Closure) -> tuple[str, ...]:
         """What differs from the revision: files below the places, and pipeline.yaml when its entries do."""
         changed = [path for path in self.tree.modified if any(paths.holds(place, path) for place in closure.places)]
         name = self.written_in

@@ -1,22 +1,38 @@
-"""The content of charts and images: which files make them, and the digest over these (design.md §1).
+"""The content of charts and images: what is packed or built, before edits, and the digest over it (design.md §1).
 
 Same files, same content: in every source system, on every machine, before and after a rebase or merge. Where a
-content was seen (revision) and how it is released (channels, overlays) is not part of it.
+content was seen (revision) and how it is released (channels, overlays) is not part of it. Equal contents and equal
+consumed digests give equal tars but for the version; what only tests and lints read is part of their keys instead.
+
+The closure of a chart is wider: every tracked file below the places that the content is made from, before
+.helmignore and .dockerignore. Selection, counts and history look at it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from pipeline_steps.charts import paths
+from pipeline_steps.charts.collect import PackedFile, packed_files
+from pipeline_steps.charts.ignore import FILE as HELMIGNORE
 from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.config.language import ImageEntry
+from pipeline_steps.images import ignore
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.toolbox import files, yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 Entries = Mapping[str, Mapping[str, Any]]
+
+#: What the content's digest says first. Tags without `Pipeline-Format` are of FORMAT_1; see `content_format_1`.
+FORMAT_1, FORMAT = 1, 2
+
+_MODES = {False: "0644", True: "0755"}
 
 
 class Closure(NamedTuple):
@@ -49,6 +65,8 @@ class Closures:
         self._paths = list(tree.entries())
         self._metadata: dict[str, Metadata] = {}
         self._digests: dict[str, str] = {}
+        self._packed: dict[str, dict[str, PackedFile]] = {}
+        self._small: dict[str, bytes] = {}
 
     def metadata(self, folder: str) -> Metadata:
         """Chart.yaml of the chart in `folder`, which must have one. Raises ConfigurationError when it is bad."""
@@ -95,9 +113,7 @@ class Closures:
         """The closure of the chart in `folder`."""
         folders = (folder, *self.subcharts(folder))
         images = self.images(folder)
-        places = list(folders)
-        for f in folders:
-            places += self._extra(f)
+        places = [*folders, *self._extra(*folders)]
         for name in images:
             places += self._places(name)
         charts = {f: self._charts[f] for f in folders if self._charts.get(f)}
@@ -109,31 +125,109 @@ class Closures:
 
     def read_ahead(self, folders: Iterable[str]) -> None:
         """Read the digests for the contents of several charts at once."""
-        self._read({path for folder in folders for path in self.chart(folder).files})
+        self._read_digests({path for folder in folders for path in self.chart(folder).files})
 
-    def _read(self, files: Iterable[str]) -> None:
-        self._digests.update(self._tree.digests(sorted(path for path in files if path not in self._digests)))
+    def packed_files(self, folder: str) -> dict[str, PackedFile]:
+        """Path in the archive -> source of every file that the chart in `folder` is packed from."""
+        if folder not in self._packed:
+            closure = self.chart(folder).files
+            kinds = {path: self._tree.entries()[path].kind for path in closure}
+            self._packed[folder] = packed_files(folder, kinds, self._read)
+        return self._packed[folder]
 
-    def content(self, closure: Closure) -> str:
-        """The digest that stands for everything in the closure."""
+    def chart_content(self, folder: str) -> str:
+        """The content of the chart in `folder`: "sha256:" + 64 hex digits."""
+        packed = self.packed_files(folder)
+        extra = self._files_below(self._extra(folder, *self.subcharts(folder)))
+        self._read_digests({*(file.source for file in packed.values()), *extra})
+        return _digest(
+            {
+                "format": FORMAT,
+                "files": [[path, _MODES[file.executable], self._digests[file.source]] for path, file in packed.items()],
+                "paths": self._listed(extra),
+                "images": {name: self.image_content(name) for name in self.images(folder)},
+                "values": dict(self._values(folder)),
+            }
+        )
+
+    def image_content(self, name: str) -> str:
+        """The content of an image: its Dockerfile, the tracked files of its context that .dockerignore leaves in, and
+        its entry. Of one that is built elsewhere, the entry alone."""
+        entry = _without_defaults(self._images[name])
+        files = self.image_inputs(name)
+        self._read_digests(files.values())
+        return _digest({"format": FORMAT, "entry": entry, "files": self._listed(files)})
+
+    def image_inputs(self, name: str) -> dict[str, str]:
+        """Path in the context ("" for the Dockerfile) -> path in the tree of what an image is built from."""
+        places = self._places(name)
+        if not places:
+            return {}
+        context, dockerfile = places
+        prefix = f"{context}/" if context else ""
+        below = {path.removeprefix(prefix): path for path in paths.below(self._paths, context)}
+        kept = ignore.left_in(below, self._dockerignore(context, dockerfile))
+        return {"": dockerfile, **{path: below[path] for path in kept}}
+
+    def _dockerignore(self, context: str, dockerfile: str) -> ignore.Ignored:
+        own, of_context = f"{dockerfile}{ignore.FILE}", posixpath.join(context, ignore.FILE)
+        for path in (own, of_context):
+            if path in self._tree.entries():
+                return ignore.parse(self._read([path])[path], path)
+        return ignore.Ignored()
+
+    def stored_digest(self, folder: str) -> str:
+        """The digest over every tracked file below a chart's folder, ignored ones too: lints and tests read them."""
+        prefix = f"{folder}/" if folder else ""
+        files = {path.removeprefix(prefix): path for path in paths.below(self._paths, folder)}
+        self._read_digests(files.values())
+        return _digest({"format": FORMAT, "files": self._listed(files)})
+
+    def _values(self, folder: str, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Folder in the archive -> which image sets which values key of the chart there."""
+        if images := self._charts.get(folder, {}).get("images"):
+            yield prefix, {name: keys for name, keys in images.items() if keys}
+        for dependency in self.metadata(folder).dependencies:
+            if dependency.local:
+                inner = paths.inside(dependency.folder, base=folder, where=paths.chart_yaml(folder))
+                yield from self._values(inner, f"{prefix}charts/{dependency.name}/")
+
+    def _listed(self, files: Mapping[str, str]) -> list[list[str]]:
         entries = self._tree.entries()
-        self._read(closure.files)
+        return [[path, entries[source].kind, self._digests[source]] for path, source in sorted(files.items())]
+
+    def _files_below(self, places: Iterable[str]) -> dict[str, str]:
+        found = {path for place in places for path in paths.below(self._paths, place)}
+        return {path: path for path in (*found, *(place for place in places if place in self._tree.entries()))}
+
+    def _read(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Small files; each is read once, links and .helmignore files of the whole tree together."""
+        wanted = list(names)
+        if not self._small:
+            small = {path for path, entry in self._tree.entries().items() if entry.kind == "link"}
+            small |= {path for path in self._paths if posixpath.basename(path) == HELMIGNORE}
+            self._small.update({**self._texts, **self._tree.read(sorted(small - self._texts.keys()))})
+        self._small.update(self._tree.read([path for path in wanted if path not in self._small]))
+        return {path: self._small[path] for path in wanted}
+
+    def _read_digests(self, files: Iterable[str]) -> None:
+        self._digests.update(self._tree.digests(sorted({path for path in files if path not in self._digests})))
+
+    def content_format_1(self, closure: Closure) -> str:
+        """The content as tags without `Pipeline-Format` have it: every file and entry of the closure."""
+        entries = self._tree.entries()
+        self._read_digests(closure.files)
         what = {
             "charts": closure.charts,
             "files": [[path, entries[path].kind, self._digests[path]] for path in closure.files],
             "images": closure.images,
         }
-        try:
-            text = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            name = next(path for path in closure.files if not _is_unicode(path))
-            raise ConfigurationError(f"the file name {name!r} is not UTF-8", advice="rename it") from error
-        return files.sha256(text)
+        return _digest(what)
 
-    def _extra(self, folder: str) -> list[str]:
-        """Places of the extra `paths` of a chart: folders, files or globs, none of them empty."""
+    def _extra(self, *folders: str) -> list[str]:
+        """Places of the extra `paths` of charts: folders, files or globs, none of them empty."""
         found = []
-        for written in self._charts.get(folder, {}).get("paths", ()):
+        for written in (path for folder in folders for path in self._charts.get(folder, {}).get("paths") or ()):
             where = self._where("charts")
             for pattern in paths.alternatives(paths.inside(written, where=where)):
                 places = [p for p in self._paths if paths.expression(pattern).fullmatch(p)]
@@ -170,6 +264,24 @@ class Closures:
         found = {path for place in kept for path in paths.below(self._paths, place)}
         found.update(place for place in kept if place in known)
         return Closure(tuple(sorted(found)), kept, charts, images)
+
+
+def _without_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of `images` as it is resolved: keys that say what holds anyhow are left out."""
+    plain = ImageEntry()
+    defaults = {name: msgspec.to_builtins(getattr(plain, name)) for name in ImageEntry.__struct_fields__}
+    return {key: value for key, value in entry.items() if key not in defaults or value != defaults[key]}
+
+
+def _digest(what: Mapping[str, Any]) -> str:
+    """sha256 of canonical JSON. Raises ConfigurationError for a file name that is not UTF-8."""
+    try:
+        text = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        names = {str(part) for part in what.get("files", ()) for part in part}
+        name = next((name for name in sorted(names) if not _is_unicode(name)), "")
+        raise ConfigurationError(f"the file name {name!r} is not UTF-8", advice="rename it") from error
+    return files.sha256(text)
 
 
 def _is_unicode(text: str) -> bool:

@@ -23,6 +23,10 @@ images:
   unused: {context: apps/unused}
 """
 
+#: First digits of the contents of `repo`, as versions that wrote no `Pipeline-Format` told them.
+FORMAT_1 = {"api": "3709e9128deb", "common": "6a0252bac12f", "umbrella": "088364f29f3c", "worker": "7d0bac01faf4"}
+FORMAT_1_BACKEND = "e0832bf54f85"
+
 
 @pytest.fixture
 def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
@@ -107,7 +111,10 @@ def test_a_file_changes_the_content_of_those_that_hold_it(repo: Repo, path: str,
         ("{image.repository:", "{image.name:", {"api", "worker", "umbrella"}),
         ("context: apps/backend}", "context: apps/backend, target: run}", {"api", "worker", "umbrella"}),
         ("context: apps/unused}", "context: apps/unused, target: run}", set()),
-        ("library, tested", "library: tested", {"common", "api", "umbrella"}),
+        ("library, tested", "library: tested", set()),
+        ('{image.repository: "{repository}"}', "{\"image.repository\": '{repository}'}", set()),
+        ("context: apps/backend}", "context: apps/backend, dockerfile: Dockerfile, args: {}}", set()),
+        ("  - path: charts/*\n", "  - path: charts/api\n  - path: charts/[ucw]*\n    images: {}\n", set()),
         ("charts:\n", "# a comment\ncharts:\n", set()),
         ("path: charts/{api,worker}", "path: charts/[aw]*", set()),
         ("images:\n", "evidence: file:///store\nimages:\n", set()),
@@ -157,9 +164,57 @@ def test_kind_and_link_target_are_content(repo: Repo) -> None:
     place.symlink_to("Chart.yaml")
     seen.append(contents(repo)["worker"])
     place.unlink()
+    repo.put("charts/worker/values.yaml", "")
+    seen.append(contents(repo)["worker"])
     place.symlink_to("values.yaml")
     seen.append(contents(repo)["worker"])
-    assert len(set(seen)) == 5
+    assert len(set(seen)) == 6
+
+
+def test_a_link_and_a_copy_of_what_it_names_are_the_same_content(repo: Repo) -> None:
+    place = repo.put("charts/worker/copy.yaml", (repo.root / "charts/worker/Chart.yaml").read_text())
+    before = contents(repo)
+    place.unlink()
+    place.symlink_to("Chart.yaml")
+    assert changed(repo, before) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "ignored_by"),
+    [
+        ("charts/api/ci/ha-values.yaml", "charts/api/.helmignore"),
+        ("apps/backend/notes.md", "apps/backend/.dockerignore"),
+    ],
+)
+def test_what_helm_and_docker_ignore_is_no_content_but_part_of_the_closure(
+    repo: Repo, path: str, ignored_by: str
+) -> None:
+    repo.put(ignored_by, f"{Path(path).name}\n.dockerignore\n.helmignore\n")
+    repo.put(path, "a: 1\n")
+    repo.commit("ignored")
+    before, stored = contents(repo), opened(repo).chart("api").stored
+    repo.put(path, "a: 1 # why\n")
+    api = opened(repo).chart("api")
+    assert changed(repo, before) == set() and path in api.closure and api.modified == ()
+    assert (api.stored != stored) == path.startswith("charts/")
+
+
+def test_an_umbrella_packs_its_subcharts_by_their_own_helmignore(repo: Repo) -> None:
+    repo.put("charts/api/.helmignore", "secret.txt\n")
+    repo.put("charts/api/secret.txt", "1")
+    before = contents(repo)
+    repo.put("charts/api/secret.txt", "2")
+    assert changed(repo, before) == set()
+    repo.put("charts/umbrella/.helmignore", "values.yaml\n")
+    before = contents(repo)
+    repo.put("charts/api/values.yaml", "a: 2\n")
+    assert changed(repo, before) == {"api", "umbrella"}
+
+
+def test_contents_of_format_1_are_those_of_tags_without_a_format(repo: Repo) -> None:
+    checkout = opened(repo)
+    assert {name: checkout.content_format_1(name)[7:19] for name in checkout.charts} == FORMAT_1
+    assert checkout.image_content_format_1("backend")[7:19] == FORMAT_1_BACKEND
 
 
 def test_an_image_has_a_content_of_its_own(repo: Repo) -> None:
