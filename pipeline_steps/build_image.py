@@ -40,6 +40,9 @@ STEP = Step(
     writes=("image",),
 )
 
+#: How many files that are left out of a build its record lists.
+LISTED = 100
+
 log = logging.getLogger("pipeline_steps.build_image")  # __name__ is __main__ under -m
 
 
@@ -63,12 +66,12 @@ def build_image(
         return _resolve_existing(image, checkout, state, plan=plan, again=again, pull=pull)
     recipe = recipes.read(checkout, image)
     earlier = state.find(step="build_image", subject=image, content=recipe.content)
-    bases = (None if pull else recipes.former_bases(recipe, earlier)) or _resolve_bases(recipe, config)
-    image_key = recipe.key(bases)
+    consumed = (None if pull else recipes.former_digests(recipe, earlier)) or _resolve_inputs(recipe, config)
+    image_key = recipe.key(consumed)
     target = recipes.target(config, image, image_key)
     registry = connect(target, config.hosts)
     key = make_key(
-        "build_image", recipes.FORMAT, parameters={"image": image_key}, content=recipe.content, consumed=bases
+        "build_image", recipes.FORMAT, parameters={"image": image_key}, content=recipe.content, consumed=consumed
     )
     verdict = state.verdict(key)
     if verdict and verdict.passed and not again and _is_tagged(registry, target, verdict.outputs["image"]):
@@ -93,15 +96,15 @@ def build_image(
         parameters={
             "builder": recipe.kind,
             "key": image_key,
-            "source_ignored": list(recipe.context.source_ignored),
+            "left_out": recipe.left_out(config)[:LISTED],
         },
-        inputs=bases,
+        inputs=consumed,
         supersedes=[record.id for record in earlier],
     ) as trial:
         if present and not again:
             trial.parameters["taken"] = True
             return trial.passed({"image": str(target._replace(digest=present))})
-        request = recipe.request(target, bases, config, timeout)
+        request = recipe.request(target, consumed, config, timeout)
         trial.begin({"image": str(target)})
         built = builder.build(request._replace(already=lambda: digest_at(registry, target), fresh=again))
         trial.tools.update(built.tools)
@@ -146,10 +149,11 @@ def _resolve_existing(
         return trial.passed({"image": str(resolved)})
 
 
-def _resolve_bases(recipe: recipes.Recipe, config: Config) -> dict[str, str]:
-    """The digests that the names of the base images have now."""
+def _resolve_inputs(recipe: recipes.Recipe, config: Config) -> dict[str, str]:
+    """The digests that the names of the base images have now, and those of the generated files that lie here."""
     where = recipe.dockerfile.name
-    return {str(base): resolve(base, config.hosts, where=where).name for base in recipe.needs()}
+    bases = {str(base): resolve(base, config.hosts, where=where).name for base in recipe.needs()}
+    return {**bases, **recipe.generated(config)}
 
 
 def _is_tagged(registry: Registry, target: Reference, output: str) -> bool:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.charts import edit, paths
+from pipeline_steps.charts import edit
 from pipeline_steps.config.language import Config, ImageEntry
-from pipeline_steps.images import builder, builders, context, dockerfile
+from pipeline_steps.images import builder, builders, dockerfile
 from pipeline_steps.images.builder import BuilderKind, Request
-from pipeline_steps.images.context import Context
+from pipeline_steps.images.context import Context, Input, Kind, generated_files, left_out, read_generated
 from pipeline_steps.images.dockerfile import Dockerfile
+from pipeline_steps.images.ignore import Ignored, left_in
 from pipeline_steps.images.reference import from_values
+from pipeline_steps.sources.source import Tree
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -27,20 +29,29 @@ from pipeline_steps.workspace.checkout import Checkout
 
 #: Raise it when the same inputs make other images.
 FORMAT = 1
+#: What the names of generated files begin with among a record's inputs.
+GENERATED = "generated:"
 
 
 class Recipe(NamedTuple):
-    """image: its name in pipeline.yaml. content: its digest (design.md §9). kind: of the builder of this machine."""
+    """image: its name in pipeline.yaml. content: its digest (design.md §9). context: what the source has of it.
+
+    ignored: the rules of its .dockerignore. kind: of the builder of this machine.
+    """
 
     image: str
     entry: ImageEntry
     content: str
     dockerfile: Dockerfile
     context: Context
+    ignored: Ignored
     kind: BuilderKind
 
-    def key(self, bases: Mapping[str, str]) -> str:
-        """The image's key, whose first digits are its tag. bases: str(reference) → digest."""
+    def key(self, consumed: Mapping[str, str]) -> str:
+        """The image's key, whose first digits are its tag.
+
+        consumed: digests of base images by str(reference), and of generated files by GENERATED and their path.
+        """
         parameters = {
             "args": dict(self.entry.args),
             "target": self.entry.target,
@@ -50,20 +61,23 @@ class Recipe(NamedTuple):
             "dockerfile": sha256(self.dockerfile.text.encode()),
             "inputs": self.context.content(),
         }
-        return make_key("build_image", FORMAT, parameters=parameters, content=None, consumed=bases)
+        return make_key("build_image", FORMAT, parameters=parameters, content=None, consumed=consumed)
 
     def needs(self) -> list[Reference]:
         """The base images, each once."""
         return list(dict.fromkeys(base.reference for base in self.dockerfile.bases))
 
-    def request(self, target: Reference, bases: Mapping[str, str], config: Config, timeout: float | None) -> Request:
-        """What to ask the builder. Raises ConfigurationError when a secret is not given."""
+    def request(self, target: Reference, consumed: Mapping[str, str], config: Config, timeout: float | None) -> Request:
+        """What to ask the builder. consumed: digests of bases and generated files, as for `key`.
+
+        Raises ConfigurationError when a secret is not given.
+        """
         where = config.where(f"images.{self.image}.secrets")
         return Request(
             target=target,
-            context=self.context,
+            context=self._with_generated(consumed, config),
             dockerfile=self.dockerfile,
-            bases=bases,
+            bases={name: digest for name, digest in consumed.items() if not name.startswith(GENERATED)},
             hosts=config.hosts,
             stage=self.entry.target,
             args=self.entry.args,
@@ -72,32 +86,96 @@ class Recipe(NamedTuple):
             timeout=timeout,
         )
 
+    def generated(self, config: Config) -> dict[str, str]:
+        """The digests of the generated files that lie in the context now, by their names among a record's inputs.
 
-def read(checkout: Checkout, image: str, *, root: Path | None = None) -> Recipe:
-    """The recipe of an image with a context. root: the folder its files were exported to, if they were.
+        Raises ConfigurationError for a pattern that fits nothing, and for a file that the source tracks.
+        """
+        files_there = self._generated_files(config) if self.entry.generated else {}
+        return {f"{GENERATED}{path}": sha256(read_generated(file)) for path, file in files_there.items()}
+
+    def _generated_files(self, config: Config) -> dict[str, Path]:
+        where = config.where(f"images.{self.image}.generated")
+        tracked = {each.path for each in self.context.inputs}
+        files_there = generated_files(config.root / self.context.where, self.entry.generated, tracked, where)
+        return {path: files_there[path] for path in left_in(files_there, self.ignored)}
+
+    def _with_generated(self, consumed: Mapping[str, str], config: Config) -> Context:
+        """The context with the generated files that the key is made of; whoever builds must have exactly these."""
+        digests = {name.removeprefix(GENERATED): d for name, d in consumed.items() if name.startswith(GENERATED)}
+        if not digests:
+            return self.context
+        own, root = self.context, config.root / self.context.where
+
+        def read_input(path: str) -> bytes:
+            return read_generated(root / path) if path in digests else own.read(path)
+
+        # One mode for all, so that the umask of the stage that made them does not matter.
+        inputs = (Input(path, "executable", digest) for path, digest in digests.items())
+        return Context(tuple(sorted((*own.inputs, *inputs))), read_input, own.where)
+
+    def left_out(self, config: Config) -> list[str]:
+        """Files in the context's folder that a plain `docker build` would take and that are no inputs."""
+        known = {*(each.path for each in self.context.inputs)}
+        if self.entry.generated:
+            known.update(self._generated_files(config))
+        return left_out(config.root / self.context.where, self.ignored, known)
+
+
+def read(checkout: Checkout, image: str) -> Recipe:
+    """The recipe of an image with a context, from the files that the source stores.
 
     Raises ConfigurationError naming file and line, ToolMissing.
     """
-    entry, root = checkout.image_entry(image), root or checkout.config.root
+    entry, source = checkout.image_entry(image), checkout.image_inputs(image)
     where = checkout.config.where(f"images.{image}.context")
-    folder = paths.inside(entry.context or "", where=where)
-    file = paths.inside(entry.dockerfile, base=folder, where=where)
-    try:
-        text = (root / file).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {file}: {error.strerror}", where=where) from error
-    found = dockerfile.parse(text, file, args=entry.args, target=entry.target)
-    tracked = [path[len(folder) + 1 if folder else 0 :] for path in paths.below(list(checkout.tree.entries()), folder)]
-    inputs = context.read(root / folder, root / file, tracked=tracked)
-    return Recipe(image, entry, checkout.image_content(image), found, inputs, builders.kind(os.environ))
+    if source is None:
+        raise ConfigurationError(f"the image {image} has no context", where=where)
+    tree = checkout.tree
+    linked = [path for path in (source.context, source.dockerfile) if _is_link(tree, path)]
+    if linked:
+        advice = "name the folder or file itself: a build must not depend on what lies outside of the source"
+        raise ConfigurationError(f"{linked[0]} is a symbolic link", where=where, advice=advice)
+    text = tree.read([source.dockerfile])[source.dockerfile]
+    parsed = dockerfile.parse(text, source.dockerfile, args=entry.args, target=entry.target)
+    digests = tree.digests(source.files.values())
+    inputs = [Input(path, _kind(tree, place), digests[place]) for path, place in source.files.items()]
+
+    def read_input(path: str) -> bytes:
+        return tree.read([source.files[path]])[source.files[path]]
+
+    context = Context(tuple(sorted(inputs)), read_input, source.context)
+    return Recipe(
+        image, entry, checkout.image_content(image), parsed, context, source.ignored, builders.kind(os.environ)
+    )
 
 
-def former_bases(recipe: Recipe, former: Iterable[Record]) -> dict[str, str] | None:
-    """The digests that the newest former record of this content resolved its bases to, if it knows all of them."""
+def _is_link(tree: Tree, path: str) -> bool:
+    """Whether a path of the tree is a symbolic link, or leads through one."""
+    parts = path.split("/")
+    above = ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    entries = tree.entries()
+    return any(each in entries and entries[each].kind == "link" for each in above)
+
+
+def _kind(tree: Tree, path: str) -> Kind:
+    kind = tree.entries()[path].kind
+    if kind == "submodule":
+        raise ConfigurationError(
+            "is a repository of its own (a submodule): its files are not stored here",
+            where=path,
+            advice="leave it out with .dockerignore, or add its files to this repository",
+        )
+    return kind
+
+
+def former_digests(recipe: Recipe, former: Iterable[Record]) -> dict[str, str] | None:
+    """What a former record of this content resolved bases and generated files to, if it knows all of them."""
     names = [str(reference) for reference in recipe.needs()]
     for record in reversed(list(former)):
-        if all(name in record.inputs for name in names):
-            return {name: record.inputs[name] for name in names}
+        generated = {name: digest for name, digest in record.inputs.items() if name.startswith(GENERATED)}
+        if all(name in record.inputs for name in names) and bool(generated) == bool(recipe.entry.generated):
+            return {**{name: record.inputs[name] for name in names}, **generated}
     return None
 
 

@@ -55,7 +55,11 @@ class ChartEntry(Settings, frozen=True):
 
 
 class ImageEntry(Settings, frozen=True):
-    """One entry of `images`: built from `context`, or `existing` elsewhere, or neither (taken from the values)."""
+    """One entry of `images`: built from `context`, or `existing` elsewhere, or neither (taken from the values).
+
+    generated: pattern of files in the context that an earlier stage makes -> the sources (files, folders, globs,
+    relative to the context) that they are made from. The sources are content; the files go in by digest.
+    """
 
     context: str | None = None
     dockerfile: str = "Dockerfile"
@@ -63,6 +67,7 @@ class ImageEntry(Settings, frozen=True):
     args: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
+    generated: dict[str, tuple[str, ...]] = {}
     existing: str | None = None
 
 

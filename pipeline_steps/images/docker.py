@@ -150,9 +150,8 @@ def save(reference: Reference, to: Path) -> None:
 
 def _extra(request: Request) -> dict[str, bytes]:
     """The Dockerfile under a name of its own, and an ignore file that makes the engine take both out again."""
-    ignore = request.context.folder / IGNORE_FILE
     own = any(each.path == IGNORE_FILE for each in request.context.inputs)
-    rules = ignore.read_bytes().rstrip(b"\n") + b"\n" if own else f"{IGNORE_FILE}\n".encode()
+    rules = request.context.read(IGNORE_FILE).rstrip(b"\n") + b"\n" if own else f"{IGNORE_FILE}\n".encode()
     return {
         DOCKERFILE: request.dockerfile.pinned(request.bases).encode(),
         IGNORE_FILE: rules + f"{DOCKERFILE}\n".encode(),

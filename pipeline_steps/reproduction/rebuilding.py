@@ -7,7 +7,7 @@ modes and owners and the configuration are compared.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline_steps.auth.reference import Reference
@@ -21,7 +21,6 @@ from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.reproduction.outcome import Difference, Outcome, Part, first_difference, how_many, tools_that_differ
 from pipeline_steps.reproduction.repacking import source_of
-from pipeline_steps.sources.tree import export
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, UsageError
@@ -42,7 +41,7 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         raise UsageError(f"image {record.subject} is built elsewhere: {record.parameters.get('reference')}")
     checkout = source_of(record, config, lambda it: it.image_content(record.subject))
     with scratch.folder("reproduce") as folder:
-        it = _recipe(record, checkout, config, folder / "source")
+        it = _recipe(record, checkout, config)
         recorded = Reference.parse(record.outputs["image"])
         target = recorded._replace(tag=f"reproduce-{os.urandom(6).hex()}", digest=None)
         media = _media(recorded, config)
@@ -62,36 +61,24 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         return found._replace(notes=(*notes, *found.notes))
 
 
-def _recipe(record: Record, checkout: Checkout, config: Config, folder: Path) -> Recipe:
-    """The recipe with the recorded key, from the exported revision, else from the checkout's own files."""
-    folder.mkdir()
-    found = ""
-    for root in _roots(checkout, config, folder):
-        it = recipe.read(checkout, record.subject, root=root)
-        if it.kind != record.parameters.get("builder"):
-            raise MachineError(
-                f"recorded was a build with {record.parameters.get('builder')}, this machine has {it.kind}",
-                advice="install docker's buildx plugin" if it.kind == "docker" else "use a machine without buildx",
-            )
-        lacking = [str(base) for base in it.needs() if str(base) not in record.inputs]
-        found = f"the base images {', '.join(lacking)} are not recorded" if lacking else ""
-        if not lacking and it.key(record.inputs) == record.parameters.get("key"):
-            return it
-    ignored = ", ".join(map(str, record.parameters.get("source_ignored") or ()))
+def _recipe(record: Record, checkout: Checkout, config: Config) -> Recipe:
+    """The recipe with the recorded key, from the source; what was generated must lie in the checkout as it was."""
+    it = recipe.read(checkout, record.subject)
+    if it.kind != record.parameters.get("builder"):
+        raise MachineError(
+            f"recorded was a build with {record.parameters.get('builder')}, this machine has {it.kind}",
+            advice="install docker's buildx plugin" if it.kind == "docker" else "use a machine without buildx",
+        )
+    lacking = [str(base) for base in it.needs() if str(base) not in record.inputs]
+    if not lacking and it.key(record.inputs) == record.parameters.get("key"):
+        return it
     raise EvidenceError(
-        found or "the files of the context are not those that were built: the key differs",
+        f"the base images {', '.join(lacking)} are not recorded"
+        if lacking
+        else "the files of the context are not those that were built: the key differs",
         where=f"image {record.subject}",
-        advice=f"files that the source ignores went into it ({ignored}): make them again as they were"
-        if ignored
-        else "another FORMAT of pipeline_steps, or an overlay that says something about the image",
+        advice="another FORMAT of pipeline_steps, or an overlay that says something about the image",
     )
-
-
-def _roots(checkout: Checkout, config: Config, folder: Path) -> Iterator[Path]:
-    if not checkout.tree.modified:
-        export(checkout.source.tree(checkout.revision, checkout.folder), folder)
-        yield folder
-    yield config.root
 
 
 def _media(recorded: Reference, config: Config) -> str | None:

@@ -25,7 +25,7 @@ from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.toolbox.yaml_reader import nearest
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.content import Closure, Closures
+from pipeline_steps.workspace.content import Closure, Closures, ImageInputs
 
 #: How many changes of pipeline.yaml are looked at for the newest that is about a chart.
 LOOKED_AT = 100
@@ -123,6 +123,11 @@ class Checkout:
     def image_content_format_1(self, name: str) -> str:
         """The content of an image as records had it before format 2."""
         return self._closures.content_format_1(self.image_closure(name))
+
+    def image_inputs(self, name: str) -> ImageInputs | None:
+        """What of the source a builder gets for an image; None for one that is built elsewhere."""
+        self.image_entry(name)
+        return self._closures.image_inputs(name)
 
     def image_closure(self, name: str) -> Closure:
         """What an image is made of, whichever charts use it."""

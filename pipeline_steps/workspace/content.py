@@ -22,7 +22,9 @@ from pipeline_steps.charts.collect import PackedFile, packed_files
 from pipeline_steps.charts.ignore import FILE as HELMIGNORE
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.config.language import ImageEntry
-from pipeline_steps.images import ignore
+from pipeline_steps.images.ignore import FILE as DOCKERIGNORE
+from pipeline_steps.images.ignore import Ignored, left_in
+from pipeline_steps.images.ignore import parse as parse_dockerignore
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.toolbox import files, yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -45,6 +47,15 @@ class Closure(NamedTuple):
     places: tuple[str, ...]
     charts: Entries
     images: Entries
+
+
+class ImageInputs(NamedTuple):
+    """What of a tree a builder gets. files: path in the context -> path in the tree, as `ignored` leaves them in."""
+
+    context: str
+    dockerfile: str
+    files: Mapping[str, str]
+    ignored: Ignored
 
 
 class Closures:
@@ -151,30 +162,45 @@ class Closures:
         )
 
     def image_content(self, name: str) -> str:
-        """The content of an image: its Dockerfile, the tracked files of its context that .dockerignore leaves in, and
-        its entry. Of one that is built elsewhere, the entry alone."""
-        entry = _without_defaults(self._images[name])
-        files = self.image_inputs(name)
-        self._read_digests(files.values())
-        return _digest({"format": FORMAT, "entry": entry, "files": self._listed(files)})
+        """The content of an image: its Dockerfile, the tracked files of its context that .dockerignore leaves in, the
+        sources of what is generated for it, and its entry. Of one that is built elsewhere, the entry alone."""
+        what: dict[str, Any] = {"format": FORMAT, "entry": _without_defaults(self._images[name])}
+        if inputs := self.image_inputs(name):
+            sources = self._files_below(self._generated_from(name))
+            self._read_digests({inputs.dockerfile, *inputs.files.values(), *sources})
+            what["dockerfile"] = self._digests[inputs.dockerfile]
+            what["files"] = self._listed(inputs.files)
+            what["generated_from"] = self._listed(sources)
+        return _digest(what)
 
-    def image_inputs(self, name: str) -> dict[str, str]:
-        """Path in the context ("" for the Dockerfile) -> path in the tree of what an image is built from."""
-        places = self._places(name)
-        if not places:
-            return {}
-        context, dockerfile = places
+    def image_inputs(self, name: str) -> ImageInputs | None:
+        """What of the source a builder gets for an image; None for one that is built elsewhere."""
+        entry = self._images[name]
+        if entry.get("context") is None:
+            return None
+        context, dockerfile, *_ = self._places(name)
         prefix = f"{context}/" if context else ""
         below = {path.removeprefix(prefix): path for path in paths.below(self._paths, context)}
-        kept = ignore.left_in(below, self._dockerignore(context, dockerfile))
-        return {"": dockerfile, **{path: below[path] for path in kept}}
+        ignored = self._dockerignore(context, dockerfile)
+        return ImageInputs(context, dockerfile, {path: below[path] for path in left_in(below, ignored)}, ignored)
 
-    def _dockerignore(self, context: str, dockerfile: str) -> ignore.Ignored:
-        own, of_context = f"{dockerfile}{ignore.FILE}", posixpath.join(context, ignore.FILE)
-        for path in (own, of_context):
+    def _dockerignore(self, context: str, dockerfile: str) -> Ignored:
+        """The rules that hold for a build: NAME.dockerignore beside the Dockerfile wins over the context's own.
+
+        Source: Docker documentation, "Build context", "Filename and location".
+        """
+        for path in (f"{dockerfile}{DOCKERIGNORE}", posixpath.join(context, DOCKERIGNORE)):
             if path in self._tree.entries():
-                return ignore.parse(self._read([path])[path], path)
-        return ignore.Ignored()
+                return parse_dockerignore(self._read([path])[path], path)
+        return Ignored()
+
+    def _generated_from(self, name: str) -> list[str]:
+        """Places of the sources that an image's generated files are made from, none of them empty."""
+        entry = self._images[name]
+        where = self._where(f"images.{name}.generated")
+        context = paths.inside(entry["context"], where=where)
+        sources = [source for sources in entry.get("generated", {}).values() for source in sources]
+        return [place for source in sources for place in self._fitting(source, context, where)]
 
     def stored_digest(self, folder: str) -> str:
         """The digest over every tracked file below a chart's folder, ignored ones too: lints and tests read them."""
@@ -226,22 +252,26 @@ class Closures:
 
     def _extra(self, *folders: str) -> list[str]:
         """Places of the extra `paths` of charts: folders, files or globs, none of them empty."""
-        found = []
-        for written in (path for folder in folders for path in self._charts.get(folder, {}).get("paths") or ()):
-            where = self._where("charts")
-            for pattern in paths.alternatives(paths.inside(written, where=where)):
-                places = [p for p in self._paths if paths.expression(pattern).fullmatch(p)]
-                places += [] if paths.is_glob(pattern) or not paths.below(self._paths, pattern) else [pattern]
-                if not places:
-                    advice = "correct the path, or remove it"
-                    raise ConfigurationError(
-                        f"no file of the source fits the path {written!r}", where=where, advice=advice
-                    )
-                found += places
-        return found
+        written = [path for folder in folders for path in self._charts.get(folder, {}).get("paths") or ()]
+        return [place for path in written for place in self._fitting(path, "", self._where("charts"))]
+
+    def _fitting(self, written: str, base: str, where: str) -> list[str]:
+        """The files and folders of the source that a path or glob of pipeline.yaml stands for.
+
+        Raises ConfigurationError when there are none.
+        """
+        places: list[str] = []
+        for pattern in paths.alternatives(paths.inside(written, base=base, where=where)):
+            files_there = [path for path in self._paths if paths.expression(pattern).fullmatch(path)]
+            folder = [] if paths.is_glob(pattern) or not paths.below(self._paths, pattern) else [pattern]
+            if not files_there and not folder:
+                advice = "correct the path, or remove it"
+                raise ConfigurationError(f"no file of the source fits the path {written!r}", where=where, advice=advice)
+            places += files_there + folder
+        return places
 
     def _places(self, name: str) -> list[str]:
-        """The context and the Dockerfile of an image that is built here."""
+        """The context, the Dockerfile and the sources of what is generated for an image that is built here."""
         entry = self._images[name]
         if entry.get("context") is None:
             return []
@@ -256,7 +286,7 @@ class Closures:
             raise ConfigurationError(
                 message, where=where, advice="dockerfile is relative to the context; is it ignored?"
             )
-        return [context, dockerfile]
+        return [context, dockerfile, *self._generated_from(name)]
 
     def _closure(self, places: Iterable[str], charts: Entries, images: Entries) -> Closure:
         kept = tuple(sorted(set(places)))

@@ -16,13 +16,14 @@ import pytest
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.build_image import build_image
-from pipeline_steps.images import contents, context, dockerfile
+from pipeline_steps.images import contents, dockerfile
 from pipeline_steps.images.builder import Request
 from pipeline_steps.images.builders import plugin
 from pipeline_steps.images.buildx import Buildx, Facts
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
 from tests.support import images, machine
+from tests.support.contexts import context_of
 from tests.support.images import checkout, one, opened, write
 from tests.support.registries import Running, free_port
 
@@ -180,7 +181,7 @@ def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(
 
 def request_to(host: str, folder: Path, hosts: dict[str, Host], **more: object) -> Request:
     text = b"FROM scratch\nCOPY . /\n"
-    found = context.read(folder, folder / "Dockerfile")
+    found = context_of(folder)
     made = dockerfile.parse(text, "Dockerfile", args={})
     return Request(Reference(host, "a/b", "t"), found, made, {}, hosts, **more)  # type: ignore[arg-type]
 
@@ -259,7 +260,7 @@ def test_the_inputs_are_what_docker_itself_sends(tmp_path: Path, ignore: str) ->
     )  # fmt: skip
     with tarfile.open(tmp_path / "tar") as tar:
         sent = sorted(member.name.removeprefix("./") for member in tar if not member.isdir())
-    ours = context.read(tmp_path / "c", tmp_path / "d" / "Dockerfile")
+    ours = context_of(tmp_path / "c", tmp_path / "d" / "Dockerfile")
     assert [each.path for each in ours.inputs] == sent, json.dumps(ignore)
 
 

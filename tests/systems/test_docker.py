@@ -25,6 +25,7 @@ from pipeline_steps.toolbox.errors import (
     ToolMissing,
     Unreachable,
 )
+from pipeline_steps.toolbox.files import sha256
 from tests.support import images, machine
 from tests.support.images import checkout, one, opened, write
 from tests.support.registries import Running
@@ -66,7 +67,7 @@ def build(folder: Path) -> str:
 
 
 def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
-    write(folder, "app/secret.cache", "ignored by the source, not by docker")
+    write(folder, "app/secret.cache", "ignored by the source: the image is made of what is stored")
     write(folder, "app/.pipeline/state.jsonl", "never in an image")
     (folder / "app/run").write_text("#!/bin/sh\n")
     (folder / "app/run").chmod(0o755)
@@ -75,14 +76,48 @@ def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
     here, path, digest = api(record.outputs["image"])
     assert f"snap/app:k-{record.parameters['key'].removeprefix('sha256:')[:12]}@sha256:" in record.outputs["image"]
     found = images.members(here, path, digest)
-    assert sorted(found) == ["app/Dockerfile", "app/hello", "app/run", "app/secret.cache"]
+    assert sorted(found) == ["app/Dockerfile", "app/hello", "app/run"]
     assert (found["app/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
-    assert record.parameters["source_ignored"] == ["secret.cache"]
+    assert record.parameters["left_out"] == ["secret.cache"]
     assert (record.parameters["builder"], record.parameters["reproducible"]) == ("docker", False)
     assert record.tools["docker"] and record.result == "passed" and record.subject == "app"
     state.refresh()
     assert one(build_image("app", config=config, state=state)) == record, "already done"
     assert [each.result for each in state.find(step="build_image", result=None)] == ["started", "passed"]
+
+
+def test_generated_files_go_in_by_digest_and_are_resolved_once_for_their_sources(folder: Path) -> None:
+    entry = "{context: app, generated: {'*.cache': [hello]}}"
+    text = (folder / "pipeline.yaml").read_text()
+    write(folder, "pipeline.yaml", text.replace("{context: app}", entry))
+    config, state = opened(folder)
+    with pytest.raises(ConfigurationError, match=r"pipeline\.yaml:\d+: no file fits '\*\.cache'"):
+        build_image("app", config=config, state=state)
+    write(folder, "app/app.cache", "made by an earlier stage")
+    config, state = opened(folder)
+    first = one(build_image("app", config=config, state=state))
+    here, path, digest = api(first.outputs["image"])
+    found = images.members(here, path, digest)
+    assert found["app/app.cache"].mode & 0o777 == 0o755 and first.parameters["left_out"] == []
+    assert first.inputs == {"generated:app.cache": sha256(b"made by an earlier stage")}
+    write(folder, "app/app.cache", "made again, with another date in it")
+    config, state = opened(folder)
+    assert one(build_image("app", config=config, state=state)) == first, "its sources are the same"
+    assert one(build_image("app", config=config, state=state, pull=True)).outputs != first.outputs
+    write(folder, "app/hello", "another source\n")
+    config, state = opened(folder)
+    assert one(build_image("app", config=config, state=state)).content != first.content
+
+
+def test_a_line_end_filter_of_the_checkout_does_not_reach_the_image(folder: Path) -> None:
+    write(folder, "app/.gitattributes", "hello text eol=crlf\n")
+    write(folder, "app/hello", "one\r\ntwo\r\n")
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "add", "-A"], check=True, capture_output=True)
+    subprocess.run([*git, "commit", "-qm", "crlf in checkouts"], check=True, capture_output=True)
+    config, state = opened(folder)
+    here, path, digest = api(one(build_image("app", config=config, state=state)).outputs["image"])
+    assert images.members(here, path, digest)["app/hello"].size == len(b"one\ntwo\n")
 
 
 def test_another_checkout_takes_the_image_that_is_there(

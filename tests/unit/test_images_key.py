@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from pipeline_steps.building.recipe import Recipe, former_bases
+from pipeline_steps.building.recipe import Recipe, former_digests
 from pipeline_steps.config.language import ImageEntry
 from pipeline_steps.images import dockerfile
 from pipeline_steps.images.context import Context, Input
+from pipeline_steps.images.ignore import Ignored
+from pipeline_steps.state.record import Record
 
 D = "sha256:" + "a" * 64
 BASE = "r.example.com/base:1"
@@ -18,8 +18,15 @@ TEXT = f"FROM {BASE}\nCOPY . /\n"
 
 def recipe(folder: str = "/somewhere", text: str = TEXT, kind: str = "buildx", **entry: object) -> Recipe:
     made = dockerfile.parse(text.encode(), "app/Dockerfile", args={})
-    inputs = Context(Path(folder), (Input("hello", "file", D),), ("hello",))
-    return Recipe("app", ImageEntry(context="app", **entry), "sha256:content", made, inputs, kind)  # type: ignore[arg-type]
+    inputs = Context((Input("hello", "file", D),), str.encode, folder)
+    entry_of_app = ImageEntry(context="app", **entry)  # type: ignore[arg-type]
+    return Recipe("app", entry_of_app, "sha256:content", made, inputs, Ignored(), kind)  # type: ignore[arg-type]
+
+
+def record(**inputs: str) -> Record:
+    return Record(
+        schema=1, id="x", step="build_image", subject="app", key="k", result="passed", started="", inputs=inputs
+    )
 
 
 GOLDEN = recipe().key({BASE: D})
@@ -39,9 +46,9 @@ def test_it_is_what_it_was() -> None:
         recipe(target="run"),
         recipe(platforms=("linux/amd64",)),
         recipe(secrets=("npmrc",)),
-        recipe()._replace(context=Context(Path("/x"), (Input("hello", "executable", D),))),
-        recipe()._replace(context=Context(Path("/x"), (Input("hello2", "file", D),))),
-        recipe()._replace(context=Context(Path("/x"), ())),
+        recipe()._replace(context=Context((Input("hello", "executable", D),), str.encode)),
+        recipe()._replace(context=Context((Input("hello2", "file", D),), str.encode)),
+        recipe()._replace(context=Context((), str.encode)),
     ],
 )
 def test_everything_that_shapes_the_image_changes_it(other: Recipe) -> None:
@@ -56,14 +63,16 @@ def test_bases_count_by_digest_and_places_do_not_count() -> None:
 
 
 def test_former_digests_are_used_only_when_they_cover_all_bases() -> None:
-    from pipeline_steps.state.record import Record
-
-    def record(**inputs: str) -> Record:
-        return Record(
-            schema=1, id="x", step="build_image", subject="app", key="k", result="passed", started="", inputs=inputs
-        )
-
     old, new = {BASE: D}, {BASE: D.replace("a", "b")}
-    assert former_bases(recipe(), [record(**old), record(**new), record()]) == new
-    assert former_bases(recipe(), [record(other=D)]) is None
-    assert former_bases(recipe(text="FROM scratch"), []) is None
+    assert former_digests(recipe(), [record(**old), record(**new), record()]) == new
+    assert former_digests(recipe(), [record(other=D)]) is None
+    assert former_digests(recipe(text="FROM scratch"), []) is None
+
+
+def test_former_digests_hold_generated_files_where_the_entry_names_some() -> None:
+    generated = {"generated:target/app.jar": D}
+    jar = recipe(generated={"target/*.jar": ("src",)})
+    assert former_digests(jar, [record(**{BASE: D}, **generated)]) == {BASE: D, **generated}
+    assert former_digests(jar, [record(**{BASE: D})]) is None
+    assert former_digests(recipe(), [record(**{BASE: D}, **generated)]) is None
+    assert jar.key({BASE: D, **generated}) != jar.key({BASE: D, "generated:target/app.jar": D.replace("a", "b")})

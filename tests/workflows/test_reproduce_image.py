@@ -74,15 +74,15 @@ def test_a_file_that_says_the_date_is_named_with_its_byte(tmp_path: Path, regist
     assert "likely cause: the time of the build is written into it" in line
 
 
-def test_inputs_that_are_gone_are_refused_by_name(tmp_path: Path, registry: Running) -> None:
-    folder = checkout(tmp_path / "w", f"{registry.host}/gone")
-    write(folder, "app/made.cache", "ignored by git, not by docker\n")
+def test_generated_inputs_that_are_gone_are_refused_by_name(tmp_path: Path, registry: Running) -> None:
+    folder = checkout(tmp_path / "w", f"{registry.host}/gone", image="{context: app, generated: {made.cache: [hello]}}")
+    write(folder, "app/made.cache", "ignored by git, made by an earlier stage\n")
     record = built(folder)
-    assert record.parameters["source_ignored"] == ["made.cache"]
+    assert list(record.inputs) == ["generated:made.cache"]
     assert reproduce(folder).returncode == 0, "while it lies here"
     (folder / "app/made.cache").unlink()
     done = reproduce(folder)
-    assert done.returncode == 4 and "files that the source ignores went into it (made.cache)" in done.stderr
+    assert done.returncode == 4 and "app/made.cache: the generated file is not there" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["the engine's BuildKit", "the classic builder"])
