@@ -150,10 +150,18 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
         for name, chart in checkout.charts.items()
         if any(paths.holds(place, path) for place in chart.places for path in changed)
     }
-    if checkout.written_in in changed:  # an entry of pipeline.yaml is content, too
+    if checkout.written_in in changed:  # entries of pipeline.yaml say what is packed and tested, too
         before = opened(checkout.config, base)
-        charts |= {name for name in contents if name not in charts and contents[name] != before.content_of(name)}
+        charts |= {name for name in contents if name not in charts and _entries_differ(checkout, before, name)}
     return tuple(name for name in contents if name in charts)
+
+
+def _entries_differ(checkout: Checkout, before: Checkout, name: str) -> bool:
+    """Whether what pipeline.yaml says of a chart changes its content, or the key of one of its tests."""
+    chart = checkout.chart(name)
+    if before.content_of(name) != chart.content:
+        return True
+    return settings.of_keys(before.chart(name).entry.tests) != settings.of_keys(chart.entry.tests)
 
 
 def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> Selection:

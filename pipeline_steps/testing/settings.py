@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged
 from pipeline_steps.state.record import make_key
 from pipeline_steps.testing import scenario
@@ -65,6 +67,15 @@ def settings(config: Config, chart: Chart, *, timeout: float | None = None, para
         helm_args=tests.helm_args or (),
         parallel=max(1, parallel or tests.parallel or 1),
     )
+
+
+#: Settings of tests that change no outcome: they are part of no key.
+NOT_IN_KEYS = ("timeout", "parallel", "pull_secret")
+
+
+def of_keys(tests: ChartTests | None) -> ChartTests:
+    """What an entry says of tests, without what is part of no key."""
+    return msgspec.structs.replace(tests or ChartTests(), **dict.fromkeys(NOT_IN_KEYS))
 
 
 def values_pattern(config: Config, chart: Chart) -> str:

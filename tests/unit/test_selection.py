@@ -143,12 +143,16 @@ def test_a_review_is_about_what_it_changes_and_what_stands_on_it(repo: Repo) -> 
         select(repo, build=Build("jenkins", id="8", review="4"))
 
 
-def test_a_changed_entry_affects_the_charts_it_is_about(repo: Repo) -> None:
+@pytest.mark.parametrize(
+    ("tests", "affected"),
+    [("{helm_args: [--set, a=b]}", ("new", "web")), ("{none: why}", ("new", "web")), ("{timeout: 9m}", ("new",))],
+)
+def test_a_changed_entry_affects_the_charts_it_is_about(repo: Repo, tests: str, affected: tuple[str, ...]) -> None:
     repo.git("checkout", "-q", "-b", "topic")
-    repo.put("pipeline.yaml", PIPELINE + "  - path: charts/web\n    tests: {timeout: 9m}\n")
+    repo.put("pipeline.yaml", PIPELINE + f"  - path: charts/web\n    tests: {tests}\n")
     repo.put("charts/new/Chart.yaml", chart("new"))
     repo.commit("an entry and a new chart")
-    assert select(repo, Request(since="main")).charts == ("new", "web")
+    assert select(repo, Request(since="main")).charts == affected
 
 
 def test_a_tag_of_a_chart_is_about_that_chart(repo: Repo) -> None:
