@@ -5,9 +5,10 @@
     pipeline-steps build_image --pull            # resolve base images again
 
 Reads Dockerfile and context as the source stores them, less what .dockerignore leaves out, files of `generated`, args,
-target, platforms, and the digests of the base images, which are resolved once for an image's content. Writes a record with the image's digest. Changes
-outside: `channels.snapshot.images`/NAME:k-<12 hex of the key>, unless an image is there already: the first counts,
-but in the build of a tag only with a record; without one an image of its own is built beside it, k-<12 hex>-<8 hex>.
+target, platforms, and the digests of the base images, which are resolved once for an image's content. Writes a record
+with the image's digest. Changes outside: `channels.snapshot.images`/NAME:k-<12 hex of the key>, unless an image is
+there already: the first counts, but in the build of a tag only with a record; without one an image of its own is built
+beside it, k-<12 hex>-<8 hex>.
 """
 
 from __future__ import annotations

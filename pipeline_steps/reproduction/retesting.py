@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import posixpath
 import re
 import shlex
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.testing import scenario_runs, settings
 from pipeline_steps.testing.scenario import Scenario, values_files
 from pipeline_steps.testing.settings import Settings
-from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError, EvidenceError, PipelineError, UsageError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
@@ -37,7 +38,7 @@ def integration_test(
     """
     _refuse(record)
     tested = repacking.used(record, "snapshot", known)
-    checkout = repacking.source_of(record, config, lambda it: it.content_of(record.subject))
+    checkout = repacking.source_of(record, config, lambda checkout: _tested_content(record, checkout))
     chart = checkout.chart(record.subject)
     wanted = _settings(record, checkout, chart, timeout)
     one = _scenario(record, config, chart, wanted, cluster)
@@ -120,6 +121,19 @@ def _refuse(record: Record) -> None:
         )
 
 
+def _tested_content(record: Record, checkout: Checkout) -> str | None:
+    """The chart's content in a checkout. Raises ConfigurationError when its values file is not the one of the test."""
+    content = checkout.content_of(record.subject)
+    values = str(record.parameters.get("values") or "")
+    recorded = record.parameters.get("values_digest")
+    if content is None or not values or not recorded:  # records of FORMAT 1 hold the file by their content
+        return content
+    path = posixpath.join(checkout.chart(record.subject).path, values)
+    if path not in checkout.tree.entries() or checkout.tree.digests([path])[path] != recorded:
+        raise ConfigurationError("is not the values file that was tested with", where=path)
+    return content
+
+
 def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float | None) -> Settings:
     """The chart's settings at the revision, with what the record says was used."""
     wanted = settings.settings(checkout.config, chart, timeout=timeout)._replace(
@@ -140,7 +154,12 @@ def _scenario(record: Record, config: Config, chart: Chart, wanted: Settings, cl
     if len(names) > 1:
         known = ", ".join(names)
         raise UsageError(f"the recorded cluster {recorded} is not configured", advice=f"--cluster one of {known}")
-    return Scenario(str(record.parameters["scenario"]), str(record.parameters.get("values", "")), names[0])
+    return Scenario(
+        kind=str(record.parameters["scenario"]),
+        values=str(record.parameters.get("values", "")),
+        cluster=names[0],
+        values_digest=str(record.parameters.get("values_digest", "")),
+    )
 
 
 def _tgz(tested: Record, checkout: Checkout) -> bytes:

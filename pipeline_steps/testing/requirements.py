@@ -3,8 +3,9 @@
 promote and tag_release ask it for `channels.production.requires`, report for `review.requires`, and selection for what
 is not done yet, so they cannot disagree. Nobody is asked but the records, those of the evidence stores among them.
 
-A record of `check` counts for the values files and commands of today, a record that `record` made for its name and the
-content. Tests count with the images and dependencies that they ran with: see `ImageSet`.
+A record of `check` counts for the values files and commands of today, a record that `record` made for its name; both
+for the whole stored folder of the chart, ignored files too, as programs may read them. Tests count with the images and
+dependencies that they ran with: see `ImageSet`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from pipeline_steps.workspace.checkout import Checkout
 
 CHECK = "check"
 #: Raise when what a record of `check` (or of `record`) says changes for the same content.
-CHECK_FORMAT = 1
-RECORD_FORMAT = 1
+CHECK_FORMAT = 2
+RECORD_FORMAT = 2
 #: Steps whose records are about certain images, not about the content alone.
 OF_IMAGES = ("build_image", "snapshot", settings.STEP)
 #: Steps of ours that `requires` may name; any other name is a program's, whose result `record` keeps.
@@ -255,11 +256,11 @@ def check_key(checkout: Checkout, chart: Chart, config: Config) -> str:
 
 
 def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[str, Any]:
-    """What `check` runs: values files ("" for the chart's own values), commands."""
+    """What `check` runs, and on what: values files ("" for the chart's own values), commands, the stored folder."""
     values = scenario.values_files(own_files(checkout, chart), values_pattern(config, chart)) or ("",)
-    return {"values": list(values), "commands": list(config.check.commands)}
+    return {"values": list(values), "commands": list(config.check.commands), "stored": chart.stored}
 
 
 def record_key(name: str, chart: Chart) -> str:
     """The key of what `record --name NAME` made of the chart's content, whatever program ran."""
-    return make_key(name, RECORD_FORMAT, parameters={}, content=chart.content, consumed={})
+    return make_key(name, RECORD_FORMAT, parameters={"stored": chart.stored}, content=chart.content, consumed={})

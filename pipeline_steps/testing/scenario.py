@@ -16,12 +16,13 @@ INSTALL = "install"
 class Scenario(NamedTuple):
     """One test of a chart. values: file relative to the chart's folder, "" for the chart's own values.
 
-    kind: "install". cluster: name in the configuration.
+    kind: "install". cluster: name in the configuration. values_digest: of the file's bytes, "" without a file.
     """
 
     kind: str
     values: str
     cluster: str
+    values_digest: str = ""
 
     @property
     def name(self) -> str:
@@ -43,7 +44,7 @@ def planned(files: Iterable[str], pattern: str, clusters: Iterable[str]) -> tupl
     >>> [s.values for s in planned(["ci/b-values.yaml", "ci/a-values.yaml", "x.yaml"], "ci/*-values.yaml", ["c"])]
     ['ci/a-values.yaml', 'ci/b-values.yaml']
     >>> planned(["values.yaml"], "ci/*-values.yaml", ["c"])
-    (Scenario(kind='install', values='', cluster='c'),)
+    (Scenario(kind='install', values='', cluster='c', values_digest=''),)
     """
     found = values_files(files, pattern) or ("",)
     return tuple(Scenario(INSTALL, values, cluster) for cluster in clusters for values in found)
@@ -68,6 +69,7 @@ def parameters(scenario: Scenario, *, namespace: str, helm_args: Iterable[str]) 
     return {
         "scenario": scenario.kind,
         "values": scenario.values,
+        "values_digest": scenario.values_digest,
         "cluster": scenario.cluster,
         "namespace": namespace,
         "helm_args": list(helm_args),

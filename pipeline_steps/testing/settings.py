@@ -5,6 +5,7 @@ integration_test runs what is said here; promote asks here what a release needs.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
 STEP = "integration_test"
-FORMAT = 1
+FORMAT = 2
 FRESH = "fresh"
 #: The only scenario of a chart that says why it has no tests.
 NOTHING = Scenario("none", "", "")
@@ -129,7 +130,10 @@ def scenarios(checkout: Checkout, chart: Chart, settings: Settings, clusters: tu
     """
     if settings.none:
         return (NOTHING,)
-    return scenario.planned(own_files(checkout, chart), settings.values, clusters)
+    planned = scenario.planned(own_files(checkout, chart), settings.values, clusters)
+    files = {each.values: posixpath.join(chart.path, each.values) for each in planned if each.values}
+    digests = checkout.tree.digests(files.values())
+    return tuple(each._replace(values_digest=digests[files[each.values]]) if each.values else each for each in planned)
 
 
 def own_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:

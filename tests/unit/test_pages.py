@@ -49,7 +49,7 @@ def state_html(text: str, folder: Path) -> str:
 
 def verdict_html(text: str, _folder: Path) -> str:
     """The page of a verdict in which everything says `text`."""
-    chart = Chart(text, text, text, text, "application", None, (), (), text, (), (), (text,))
+    chart = Chart(text, text, text, text, "application", None, (), (), text, text, (), (), (text,))
     failed = Requirement(text, "check", "failed", 2, text)
     verdict = ChartVerdict(chart, text, {text: text}, (failed, Requirement(text, "check", "missing")))
     page = verdict_page.Page([verdict], text, f"https://{text}", False, {text: text})
