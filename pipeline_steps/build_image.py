@@ -18,6 +18,7 @@ import os
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import recipe as recipes
+from pipeline_steps.building.image_records import is_modified, superseded_by
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
@@ -28,6 +29,7 @@ from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.workspace.checkout import Checkout, opened
 
 STEP = Step(
@@ -63,6 +65,13 @@ def build_image(
     Raises ChartFailed (the build), MachineError (engine), AccessRefused, Unreachable, ConfigurationError.
     """
     checkout = opened(config)
+    modified = checkout.image_modified(image)
+    if modified and detect(os.environ).tag:
+        raise EvidenceError(
+            f"the image {image} has local modifications: {', '.join(modified[:5])}",
+            where=str(config.root),
+            advice="a tag is built from what it names: undo them, or build without them",
+        )
     if checkout.image_entry(image).context is None:
         return _resolve_existing(image, checkout, state, plan=plan, again=again, pull=pull)
     recipe = recipes.read(checkout, image)
@@ -75,7 +84,9 @@ def build_image(
         "build_image", recipes.FORMAT, parameters={"image": image_key}, content=recipe.content, consumed=consumed
     )
     verdict = state.verdict(key)
-    if verdict and verdict.passed and not again and _is_tagged(registry, target, verdict.outputs["image"]):
+    # What was built of modifications that are committed by now is built once more: a release needs a clean record.
+    counts = verdict is not None and verdict.passed and (bool(modified) or not is_modified(verdict))
+    if counts and verdict and not again and _is_tagged(registry, target, verdict.outputs["image"]):
         return verdict
     present = digest_at(registry, target)
     if present and detect(os.environ).tag and not any(present in record.outputs["image"] for record in earlier):
@@ -98,9 +109,10 @@ def build_image(
             "builder": recipe.kind,
             "key": image_key,
             "left_out": recipe.left_out(config)[:LISTED],
+            "modified": list(modified),
         },
         inputs=consumed,
-        supersedes=[record.id for record in earlier],
+        supersedes=superseded_by(earlier, modified),
     ) as trial:
         if present and not again:
             trial.parameters["taken"] = True
@@ -121,10 +133,11 @@ def _resolve_existing(
     config, content = checkout.config, checkout.image_content(image)
     reference = recipes.existing_reference(checkout, image)
     parameters = {"builder": "existing", "reference": str(reference)}
+    modified = checkout.image_modified(image)
     earlier = [
         record
         for record in state.find(step="build_image", subject=image, content=content)
-        if record.parameters.get("reference") == str(reference)
+        if record.parameters.get("reference") == str(reference) and is_modified(record) == bool(modified)
     ]
     if earlier and not (again or pull):
         recorded = Reference.parse(earlier[-1].outputs["image"])
@@ -143,7 +156,7 @@ def _resolve_existing(
         key=make_key("build_image", recipes.FORMAT, parameters=parameters, content=content, consumed=consumed),
         content=content,
         revision=checkout.revision,
-        parameters=parameters,
+        parameters={**parameters, "modified": list(modified)},
         inputs={str(reference): resolved.name},
         supersedes=[record.id for record in earlier],
     ) as trial:

@@ -90,7 +90,9 @@ def snapshot(
         parameters={"version": version, "modified": list(chart.modified)},
         inputs=inputs,
         uses=uses,
-        supersedes=[record.id for record in state.find(step="snapshot", subject=name, content=chart.content)],
+        supersedes=image_records.superseded_by(
+            state.find(step="snapshot", subject=name, content=chart.content), chart.modified
+        ),
     ) as trial:
         trial.begin({"chart": repositories[0].url, "tar": archive.tar_digest, **image_outputs})
         return trial.passed({**publishing.publish(repositories, archive), **image_outputs})

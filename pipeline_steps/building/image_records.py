@@ -5,7 +5,7 @@ Which images a chart has stands in `Chart.images`, what they are made of in `Che
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.state.record import Record
@@ -28,6 +28,8 @@ def built(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Ref
     for name in chart.images:
         content = checkout.image_content(name)
         records = state.find(step="build_image", subject=name, content=content)
+        # What an overlay changes is no content: here, the build of these very modifications is meant.
+        records = [record for record in records if is_modified(record) == bool(checkout.image_modified(name))]
         if not records:
             raise EvidenceError(
                 f"image {name} of chart {chart.name} has no record for its content {content[:19]}",
@@ -37,6 +39,16 @@ def built(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Ref
         images[name] = Reference.parse(records[-1].outputs["image"])
         uses.append(records[-1].id)
     return images, uses
+
+
+def is_modified(record: Record) -> bool:
+    """Whether what was built or packed had local modifications: such a record is never released."""
+    return bool(record.parameters.get("modified"))
+
+
+def superseded_by(earlier: Iterable[Record], modified: Sequence[str]) -> list[str]:
+    """Ids of the earlier records of a content that a new one replaces: a modified one never replaces a clean one."""
+    return [record.id for record in earlier if not modified or is_modified(record)]
 
 
 def digest_of(build: Record) -> str | None:

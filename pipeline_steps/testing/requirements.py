@@ -140,7 +140,11 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
         if record.passed and (record.step, record.subject, record.content) == ("snapshot", chart.name, chart.content):
             inputs = tuple(sorted(record.inputs.items()))
             groups[inputs] = [*groups.pop(inputs, []), record]
-    builds = {(build.subject, image_records.digest_of(build)): build for build in state.find(step="build_image")}
+    builds = {
+        (build.subject, image_records.digest_of(build)): build
+        for build in state.find(step="build_image")
+        if not image_records.is_modified(build)
+    }
     sets = []
     for snapshots in groups.values():
         clean = [snapshot for snapshot in snapshots if not snapshot.parameters.get("modified")]
@@ -152,7 +156,8 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
         elif not clean:
             obstacle = "its snapshot was made of local modifications"
         elif lacking:
-            obstacle = f"image {', '.join(lacking)} was built again since, or its build is not recorded"
+            names = ", ".join(lacking)
+            obstacle = f"image {names} was built again since, or its build of the stored source is not recorded"
         used = tuple(builds[image] for image in images if image in builds)
         sets.append(ImageSet(tuple(clean or snapshots), used, obstacle))
     return sets

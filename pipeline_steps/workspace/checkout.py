@@ -262,11 +262,41 @@ class Checkout:
         return Checkout(self.config, self.revision, self.source)
 
     def _modified(self, name: str, folder: str, closure: Closure) -> tuple[str, ...]:
-        """The changed files that the content rests on; none of them when the revision has the same content."""
+        """The changed files that the content rests on, none of them when the revision has the same content; and the
+        overlays that say something else about images or the values that name them."""
         changed = self._changed(closure)
         if changed and self._at_head.content_of(name) == self._closures.chart_content(folder):
-            return ()
-        return changed
+            changed = ()
+        overlays = [self._overlay_of_image(image) for image in self._closures.images(folder)]
+        overlays += [self._overlay_of_values(each) for each in (folder, *self._closures.subcharts(folder))]
+        return tuple(dict.fromkeys((*changed, *filter(None, overlays))))
+
+    def image_modified(self, name: str) -> tuple[str, ...]:
+        """What of an image's inputs differs from the revision: changed files, and an overlay's entry about it."""
+        changed = self._changed(self.image_closure(name))
+        if changed and self._at_head.image_content_of(name) == self.image_content(name):
+            changed = ()
+        return tuple(filter(None, (*changed, self._overlay_of_image(name))))
+
+    def image_content_of(self, name: str) -> str | None:
+        """The content of an image, None when it cannot be told: a revision may lack it, or be broken."""
+        try:
+            return self.image_content(name)
+        except ConfigurationError:
+            return None
+
+    def _overlay_of_image(self, name: str) -> str:
+        """The overlay whose entry about an image is another than pipeline.yaml's, "" when there is none."""
+        own = convert(self._own, _Written).images.get(name)
+        return "" if self._at_revision or own == self._images[name] else self._file_of(f"images.{name}")
+
+    def _overlay_of_values(self, folder: str) -> str:
+        """The overlay that has other values keys for the images of the chart in `folder`, "" when there is none."""
+        own = entries.by_folder(self._own, self._known)[folder].get("images") or {}
+        return "" if self._at_revision or own == self.targets(folder) else self._file_of("charts")
+
+    def _file_of(self, key: str) -> str:
+        return self.config.where(key).rpartition(":")[0] or self.config.where(key)
 
     def _changed(self, closure: Closure) -> tuple[str, ...]:
         """What differs from the revision: files below the places, and pipeline.yaml when its entries do."""
