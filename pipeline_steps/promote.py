@@ -30,7 +30,8 @@ from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.workspace.checkout import Checkout, opened
-from pipeline_steps.workspace.tags import need_tag
+from pipeline_steps.workspace.content import FORMAT as CONTENT_FORMAT
+from pipeline_steps.workspace.tags import need_tag, read_trailers
 
 STEP = Step(
     "promote",
@@ -74,7 +75,9 @@ def promote(
     release_tag = need_tag(checkout.source, tag or default_tag(checkout, name, state))
     checkout = opened(config, revision=release_tag.revision)
     proof = require_proof(checkout, name, config, state)
-    images = image_copies(proof, config)
+    written = read_trailers(release_tag).get(name)
+    format = written.format if written else CONTENT_FORMAT
+    images = image_copies(proof, checkout, config, format=format)
     parameters = {
         "version": proof.chart.version,
         "images": [str(image.target) for image in images],
@@ -84,7 +87,7 @@ def promote(
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and is_still_released(verdict, images, config):
         return verdict
-    release = derivation.prepare(proof, checkout, config)
+    release = derivation.prepare(proof, checkout, config, format=format)
     repositories = publishing.repositories(config, "production")
     if plan:
         for image in images:

@@ -56,4 +56,5 @@ def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
         return
     tag = last_release(checkout, chart.name)
     if tag is not None:
-        state.about([opened(checkout.config, tag.revision).content_of(chart.name)])
+        at_tag = opened(checkout.config, tag.revision)
+        state.about(at_tag.contents_of_all_formats(chart.name))

@@ -141,11 +141,15 @@ class Approval(Settings, frozen=True):
 
 
 class Release(Settings, frozen=True):
-    """Names of releases. tag, image_tag: templates of {name} and {version}; branches: globs of mainlines."""
+    """Names of releases. tag, image_tag: templates of {name} and {version}; branches: globs of mainlines.
+
+    image_tag: of a chart's images in production; by default {version} for an image of one chart, and {name}-{version},
+    with the name of the released chart, for one that several charts use.
+    """
 
     tag: str = "{name}-{version}"
     branches: tuple[str, ...] = ("main", "master", "trunk", "release/*")
-    image_tag: str = "{version}"
+    image_tag: str | None = None
     withdrawn: tuple[str, ...] = ()
     pin: Literal["ours", "all"] = "ours"
     sign: dict[str, Any] = {}

@@ -36,7 +36,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Unreachable,
 )
-from pipeline_steps.workspace.content import Closures
+from pipeline_steps.workspace.content import FORMAT, FORMAT_1, Closures
 from pipeline_steps.workspace.tags import Released, TagNames, read_trailers
 
 
@@ -55,7 +55,7 @@ class Settings(NamedTuple):
     written_in: str = "pipeline.yaml"
     snapshots: str = ""
     images: str = ""
-    image_tag: str = "{version}"
+    image_tag: str | None = None
     hosts: Mapping[str, Host] = {}
     evidence: bool = False
 
@@ -64,7 +64,7 @@ class Version(NamedTuple):
     """A chart version that a tag stands for. trees: the ids of what it is packaged from, equal when that is.
 
     released: what the tag, or the records of that content, say of its images; None: it is packaged as it stands.
-    content: to ask records for, when the tag says nothing of its images; else "".
+    contents: with their formats, to ask records for, when the tag says nothing of its images.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Version(NamedTuple):
     folder: str
     trees: tuple[str, ...]
     released: Released | None = None
-    content: str = ""
+    contents: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -197,13 +197,14 @@ class Remaker:
                 yield from self._subcharts(root, subchart, (*above, place.folder))
 
     def _with_content(self, one: Version) -> Version:
-        """The version with its content where records may know the images that its tag does not name."""
+        """The version with its contents where records may know the images that its tag does not name."""
         if one.released is not None or not self._settings.evidence:
             return one
         with contextlib.suppress(ConfigurationError):
             closures = self._closures(one)
             if closures.images(one.folder):
-                return one._replace(content=closures.chart_content(one.folder))
+                format_1 = closures.content_format_1(closures.chart(one.folder))
+                return one._replace(contents=((closures.chart_content(one.folder), FORMAT), (format_1, FORMAT_1)))
         return one
 
     # -- as it stands -----------------------------------------------------------------------------------------
@@ -247,7 +248,8 @@ class Remaker:
         """
         closures = self._closures(version)
         closure = closures.chart(version.folder)
-        content = closures.content_format_1(closure)
+        format_1 = released.format == FORMAT_1
+        content = closures.content_format_1(closure) if format_1 else closures.chart_content(version.folder)
         if (released.version, released.content) != (version.version, content):
             tagged = f"{released.version} with content {released.content}"
             what = f"the tag says {tagged}, there is {version.version} with {content}"
@@ -286,8 +288,17 @@ class Remaker:
         if not self._settings.images:
             advice = "give the pipeline.yaml that promote used (--config)"
             raise ConfigurationError("channels.production.images is missing", where=version.tag.name, advice=advice)
-        tag = image_copies.image_tag(self._settings.image_tag, version.name, version.version)
-        found = {name: Reference.parse(f"{self._settings.images}/{name}:{tag}") for name in names}
+        users = self._closures(version).image_users
+        found = {}
+        for name in names:
+            tag = image_copies.image_tag(
+                self._settings.image_tag,
+                version.name,
+                version.version,
+                shared=len(users(name)) > 1,
+                format=released.format,
+            )
+            found[name] = Reference.parse(f"{self._settings.images}/{name}:{tag}")
         for name, target in found.items():
             if not standing(target, released.images[name], hosts=self._settings.hosts):
                 what = f"the image {target}@{released.images[name]} is not in production"

@@ -141,14 +141,13 @@ class Regeneration:
 
     def _with_images(self, versions: list[Version]) -> list[Version]:
         """The versions with the images that records know and tags do not name."""
-        self._state.about({one.content for one in versions if one.content})
-        known: dict[tuple[str, str | None, str], Released] = {}
-        for record in self._state.find(step="promote") if any(one.content for one in versions) else ():
-            number = str(record.parameters.get("version"))
-            images = {name: str(it.digest) for name, it in image_records.images_of(record).items()}
-            known[record.subject, record.content, number] = Released(number, str(record.content), images)
-        keys = [(one.name, one.content, one.version) for one in versions]
-        return [one._replace(released=one.released or known.get(key)) for one, key in zip(versions, keys, strict=True)]
+        contents = {content for one in versions for content, _format in one.contents}
+        self._state.about(contents)
+        recorded: dict[tuple[str, str | None, str], dict[str, str]] = {}
+        for record in self._state.find(step="promote") if contents else ():
+            images = {name: str(image.digest) for name, image in image_records.images_of(record).items()}
+            recorded[record.subject, record.content, str(record.parameters.get("version"))] = images
+        return [_with_recorded_images(one, recorded) for one in versions]
 
     # -- making and publishing --------------------------------------------------------------------------------
 
@@ -307,12 +306,23 @@ def regenerate(
     return run.run(repo.tags(TagNames(settings.tags).pattern).values(), again=again)
 
 
+def _with_recorded_images(
+    version: Version, recorded: Mapping[tuple[str, str | None, str], Mapping[str, str]]
+) -> Version:
+    """The version with the images of the promote record of one of its contents, if there is one."""
+    for content, format in version.contents:
+        images = recorded.get((version.name, content, version.version))
+        if images is not None:
+            return version._replace(released=Released(version.version, content, images, format))
+    return version
+
+
 def _plain(value: Settings | Wanted) -> list[object]:
     """What decides what a tag gives, as plain values; logins do not."""
     if isinstance(value, Wanted):
         return [sorted(value.withdrawn), list(value.charts), list(value.shard or ())]
     seen = {name: host.pull_as for name, host in sorted(value.hosts.items()) if host.pull_as}
-    texts = [value.folder, value.tags, value.written_in, value.snapshots, value.images, value.image_tag]
+    texts = [value.folder, value.tags, value.written_in, value.snapshots, value.images, value.image_tag or ""]
     return [str(value.revisions.root), *texts, list(value.patterns), seen, value.evidence]
 
 

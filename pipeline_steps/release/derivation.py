@@ -27,6 +27,7 @@ from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Conflict, EvidenceError, NotYet
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
+from pipeline_steps.workspace.content import FORMAT
 
 
 class Release(NamedTuple):
@@ -39,7 +40,7 @@ class Release(NamedTuple):
     changes: tuple[Change, ...]
 
 
-def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
+def prepare(proof: Proof, checkout: Checkout, config: Config, *, format: int = FORMAT) -> Release:
     """Derive the production chart from the tested snapshot, verify it, and check that nothing stands in its way.
 
     Raises EvidenceError (the snapshot is gone or changed), ChartFailed (it renders differently), Conflict (the
@@ -50,7 +51,7 @@ def prepare(proof: Proof, checkout: Checkout, config: Config) -> Release:
     snapshot = _in_channel(proof, config)
     tested = snapshots.fetch(snapshots.of(snapshot, chart), chart, config)
     files = unpack(tested, snapshot.outputs["chart"])
-    copies = image_copies(proof, config, snapshot)
+    copies = image_copies(proof, checkout, config, snapshot, format=format)
     edits = packaging.edits(checkout, chart, files, {image.name: image.target for image in copies})
     rewritten = rewrite(files, chart.version, edits, chart.path)
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)

@@ -120,6 +120,13 @@ class Checkout:
         """The content of a chart as tags without `Pipeline-Format` have it."""
         return self._closures.content_format_1(self._closures.chart(self._folders[self.known(name)]))
 
+    def contents_of_all_formats(self, name: str) -> list[str]:
+        """The content of a chart as records of any version have it; none when it cannot be told."""
+        try:
+            return [self.chart(name).content, self.content_format_1(name)]
+        except ConfigurationError:
+            return []
+
     def image_content_format_1(self, name: str) -> str:
         """The content of an image as records had it before format 2."""
         return self._closures.content_format_1(self.image_closure(name))
@@ -128,6 +135,10 @@ class Checkout:
         """What of the source a builder gets for an image; None for one that is built elsewhere."""
         self.image_entry(name)
         return self._closures.image_inputs(name)
+
+    def image_users(self, name: str) -> tuple[str, ...]:
+        """Folders of the charts that use an image, those that pack such a chart among them."""
+        return self._closures.image_users(name)
 
     def image_closure(self, name: str) -> Closure:
         """What an image is made of, whichever charts use it."""

@@ -10,6 +10,7 @@ The closure of a chart is wider: every tracked file below the places that the co
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -119,6 +120,15 @@ class Closures:
             message = f"the chart {folder} uses the image {name}, which is not in images"
             raise ConfigurationError(message, where=self._where("images"), advice=advice)
         return tuple(sorted(names))
+
+    def image_users(self, name: str) -> tuple[str, ...]:
+        """Folders of the charts that use an image, those that pack such a chart among them; unreadable ones are not."""
+        users = []
+        for folder in self._charts:
+            with contextlib.suppress(ConfigurationError):
+                if self.has_chart(folder) and name in self.images(folder):
+                    users.append(folder)
+        return tuple(users)
 
     def chart(self, folder: str) -> Closure:
         """The closure of the chart in `folder`."""

@@ -17,9 +17,8 @@ from pipeline_steps.sources.source import Source, Tag
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, UsageError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.content import FORMAT, FORMAT_1
 
-#: The format of content and image tags that a tag without a Pipeline-Format line means, the only one known.
-FORMAT = 1
 #: Of a chart's name and of what may be a version; the shortest name is the right one, as names have no dots.
 _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
 
@@ -28,7 +27,10 @@ _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
 
 
 class Released(NamedTuple):
-    """What a tag's text says of one chart: its version and content, and the digests of its images by name."""
+    """What a tag's text says of one chart: its version and content, and the digests of its images by name.
+
+    format: of the content, and of the names that its images have in production (`image_copies.image_tag`).
+    """
 
     version: str
     content: str
@@ -38,7 +40,8 @@ class Released(NamedTuple):
 
 def trailers(chart: str, released: Released) -> str:
     """The lines of a tag's text about a chart, which `read_trailers` reads."""
-    lines = [f"Pipeline-Content: {chart} {released.version} {released.content}"]
+    lines = [] if released.format == FORMAT_1 else [f"Pipeline-Format: {released.format}"]
+    lines += [f"Pipeline-Content: {chart} {released.version} {released.content}"]
     lines += [f"Pipeline-Image: {chart} {image} {digest}" for image, digest in released.images.items()]
     return "\n".join(lines)
 
@@ -52,15 +55,18 @@ def read_trailers(tag: Tag) -> dict[str, Released]:
     Released(version='1.0.0', content='sha256:ab', images={}, format=1)
     """
     written = re.search(r"^Pipeline-Format: (.*)$", tag.message, re.MULTILINE)
-    if written and written[1] != str(FORMAT):
-        what = f"its text has Pipeline-Format: {written[1]}, this version knows {FORMAT}"
+    known = {str(format): format for format in (FORMAT_1, FORMAT)}
+    if written and written[1] not in known:
+        what = f"its text has Pipeline-Format: {written[1]}, this version knows {' and '.join(known)}"
         raise EvidenceError(what, where=f"tag {tag.name}", advice="use a newer pipeline_steps")
+    # Versions that wrote no such line knew no other format.
+    format = known[written[1]] if written else FORMAT_1
     image, content = rf"^Pipeline-Image: (\S+) (\S+) ({DIGEST.pattern})$", r"^Pipeline-Content: (\S+) (\S+) (\S+)$"
     images: dict[str, dict[str, str]] = {}
     for chart, name, digest in re.findall(image, tag.message, re.MULTILINE):
         images.setdefault(chart, {})[name] = digest
     contents = re.findall(content, tag.message, re.MULTILINE)
-    return {chart: Released(version, digest, images.get(chart, {})) for chart, version, digest in contents}
+    return {chart: Released(version, digest, images.get(chart, {}), format) for chart, version, digest in contents}
 
 
 # -- what a tag's name says ---------------------------------------------------------------------------------------

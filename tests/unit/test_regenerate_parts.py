@@ -63,13 +63,16 @@ def test_what_is_written_of_a_chart_is_read_again() -> None:
     released = {"web": Released("1.0.0", digest, {"app": digest}), "api": Released("2.0.0+a", digest, {})}
     text = "Release\n\n" + "\n".join(trailers(name, each) for name, each in released.items())
     assert read_trailers(tag(text)) == released
-    assert read_trailers(tag(f"{text}\nPipeline-Format: 1")) == released
+    of_format_1 = {name: each._replace(format=1) for name, each in released.items()}
+    text = "Release\n\n" + "\n".join(trailers(name, each) for name, each in of_format_1.items())
+    assert "Pipeline-Format" not in text and read_trailers(tag(text)) == of_format_1
+    assert read_trailers(tag(f"{text}\nPipeline-Format: 1")) == of_format_1
 
 
-@pytest.mark.parametrize("number", ["2", "1.1", "", "x"])
+@pytest.mark.parametrize("number", ["3", "1.1", "", "x"])
 def test_a_tag_of_an_unknown_format_is_refused(number: str) -> None:
     text = f"Release\n\nPipeline-Format: {number}\nPipeline-Content: web 1.0.0 sha256:ab\n"
-    with pytest.raises(EvidenceError, match=r"tag web-1\.0\.0: its text has Pipeline-Format: .*this version knows 1"):
+    with pytest.raises(EvidenceError, match=r"tag web-1\.0\.0: its text has Pipeline-Format: .*this version knows 1 and 2"):
         read_trailers(tag(text))
 
 
