@@ -260,7 +260,8 @@ def test_another_agent_continues_what_a_killed_one_began(server: Server) -> None
     other.ok("state", "pull", "--revision", "HEAD")
     assert lost.records("snapshot")[0] in other.records("snapshot")
     shown = [line.split() for line in other.ok("state", "show").stdout.splitlines() if line.startswith("snapshot")]
-    assert sorted(line[2:4] for line in shown) == [["passed", "2"], ["started", "2"]], "both tries are counted"
+    ended = sorted((line[2], *line[-2:]) for line in shown)
+    assert ended == [("passed", "2", "attempts"), ("started", "2", "attempts")], "both tries are counted"
 
 
 def test_a_store_that_cannot_be_reached_is_said_and_made_up_for(server: Server, host: str) -> None:
