@@ -35,8 +35,8 @@ def git(_config: Config | None) -> str:
 
 def helm(_config: Config | None) -> str:
     """helm, in a version that works. Raises ToolMissing, MachineError."""
-    found = Helm.find()
-    return f"helm {found.version} ({found.program})"
+    program = Helm.find()
+    return f"helm {program.version} ({program.program})"
 
 
 def engine(_config: Config | None) -> str:
@@ -90,30 +90,30 @@ def snapshot_charts(config: Config | None) -> str:
 
 
 def production_charts(config: Config | None) -> str:
-    it = _configured(config)
-    return _repositories(it, "channels.production.charts", it.channels.production.charts)
+    configured = _configured(config)
+    return _repositories(configured, "channels.production.charts", configured.channels.production.charts)
 
 
 def evidence(config: Config | None) -> str:
     """Every evidence store answers, asked for a content that does not exist; none is fine."""
-    it = _configured(config)
-    urls = dict.fromkeys(url for url in (it.evidence, *(it.channels.production.evidence or ())) if url)
+    configured = _configured(config)
+    urls = dict.fromkeys(url for url in (configured.evidence, *(configured.channels.production.evidence or ())) if url)
     for url in urls:
-        open_store(url, it.hosts, where=it.where("evidence")).about(f"sha256:{'0' * 64}")
+        open_store(url, configured.hosts, where=configured.where("evidence")).about(f"sha256:{'0' * 64}")
     return f"{', '.join(urls)} answers" if urls else "no evidence store is configured"
 
 
 def cluster(config: Config | None) -> str:
     """Every configured cluster answers this account. Raises ConfigurationError, MachineError."""
-    it = _configured(config)
-    if not it.clusters:
+    configured = _configured(config)
+    if not configured.clusters:
         raise ConfigurationError("no cluster is configured", advice="clusters: {NAME: {kubeconfig: FILE}}")
-    found = []
-    for name in it.clusters:
-        entry = it.clusters[name]
-        path = it.root / Path(entry.kubeconfig).expanduser()
-        found.append(f"{name}: Kubernetes {Api(kubeconfig.load(path, entry.context)).version()}")
-    return ", ".join(found)
+    answers = []
+    for name in configured.clusters:
+        entry = configured.clusters[name]
+        path = configured.root / Path(entry.kubeconfig).expanduser()
+        answers.append(f"{name}: Kubernetes {Api(kubeconfig.load(path, entry.context)).version()}")
+    return ", ".join(answers)
 
 
 def _configured(config: Config | None) -> Config:

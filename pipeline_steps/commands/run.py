@@ -80,9 +80,9 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
                 continue
             state = open_state_file(config, arguments, name)  # a release believes other stores
             begin(name)
-            made = run_one(name, config, state, arguments, sandboxed=sandboxed)
-            outcomes.setdefault(name, []).extend(made)
-            code = worst([code, *(outcome.exit_code for outcome in made)])
+            ended = run_one(name, config, state, arguments, sandboxed=sandboxed)
+            outcomes.setdefault(name, []).extend(ended)
+            code = worst([code, *(outcome.exit_code for outcome in ended)])
     if not arguments.quiet:
         charts = charts_of(outcomes, lambda: selected_charts(config, state, arguments))
         chain.print_chains(config, state, charts, seconds=time.monotonic() - started)

@@ -129,25 +129,27 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
     subject, (name, _, output) = words[0], words[1].partition(".")
     content = None if arguments.state else _content(subject, arguments)
     here = state.find(step=name, subject=subject)
-    found = [record for record in here if content in (None, record.content)]
-    if content and not found:  # a step that answered `already done` may have found it in a store
-        found = state.find(step=name, subject=subject, content=content)
-    if here and not found:
+    matching = [record for record in here if content in (None, record.content)]
+    if content and not matching:  # a step that answered `already done` may have found it in a store
+        matching = state.find(step=name, subject=subject, content=content)
+    if here and not matching:
         raise EvidenceError(
             f"{name} of {subject} is recorded, but not of what is checked out ({str(content)[:19]})",
             where=str(state.path),
             advice=f"run pipeline-steps {name}, or name the file: --state {state.path}",
         )
-    if not found:
+    if not matching:
         known = sorted({record.subject for record in state.find(step=name)})
         raise EvidenceError(
             f"no passed {name} of {subject}",
             where=str(state.folder),
             advice=f"known: {', '.join(known) or 'none'}; run pipeline-steps {name}",
         )
-    if output not in found[-1].outputs:
-        raise UsageError(f"{name} of {subject} has no output {output}", advice=f"it has {', '.join(found[-1].outputs)}")
-    print(found[-1].outputs[output])
+    if output not in matching[-1].outputs:
+        raise UsageError(
+            f"{name} of {subject} has no output {output}", advice=f"it has {', '.join(matching[-1].outputs)}"
+        )
+    print(matching[-1].outputs[output])
     return 0
 
 
