@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pipeline_steps.charts.archive import metadata_of
 from pipeline_steps.charts.paths import chart_yaml, inside
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 Edits = dict[str, dict[str, str]]
 #: image name → values key (or Chart.appVersion) → template.
@@ -30,12 +31,34 @@ def places(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str, str]]
                 yield f"{prefix}{inner}", place
 
 
+def refuse_shared_keys(images: Templates, where: str) -> None:
+    """Raises ConfigurationError when two images set the same values key of a chart: the last would win.
+
+    Only {registry} alone may be shared, as charts have one key for the registry of all their images.
+
+    >>> shared = {"global.registry": "{registry}"}
+    >>> refuse_shared_keys({"a": shared, "b": shared}, "charts/web")
+    """
+    setter: dict[str, str] = {}
+    for image, keys in images.items():
+        for key, template in keys.items():
+            other = setter.setdefault(key, image)
+            if other != image and not images[other][key] == template == "{registry}":
+                raise ConfigurationError(
+                    f"the images {other} and {image} both set {key}",
+                    where=where,
+                    advice="give each image keys of its own, or one of the two no keys in this chart",
+                )
+
+
 def edits(files: Mapping[str, bytes], folder: str, templates: Mapping[str, Templates], fill: Fill) -> Edits:
     """What to set in a packed chart so that it names these images; for `edit.apply`.
 
-    templates: source folder → its entry's `images`.
+    templates: source folder → its entry's `images`. Raises ConfigurationError where two images want one key.
     """
     found: Edits = {}
+    for place, images in templates.items():
+        refuse_shared_keys(images, place)
     for prefix, place in places(files, folder):
         for image, keys in templates.get(place, {}).items():
             for key, template in keys.items():

@@ -15,6 +15,7 @@ import msgspec
 
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.paths import chart_yaml
+from pipeline_steps.charts.references import refuse_shared_keys
 from pipeline_steps.config import config_file, entries
 from pipeline_steps.config.convert import convert
 from pipeline_steps.config.document import Document, spelled
@@ -251,6 +252,8 @@ class Checkout:
     def _chart(self, folder: str) -> Chart:
         metadata = self._closures.metadata(folder)
         closure = self._closures.chart(folder)
+        for each in (folder, *self._closures.subcharts(folder)):
+            refuse_shared_keys(self.targets(each), self._where_images_of(each))
         return Chart(
             name=metadata.name,
             path=folder,
@@ -266,6 +269,11 @@ class Checkout:
             places=closure.places,
             modified=self._modified(metadata.name, folder, closure),
         )
+
+    def _where_images_of(self, folder: str) -> str:
+        """Where pipeline.yaml says which images the chart in `folder` has: the last entry about it that does."""
+        numbers = [number for number in self._matched.get(folder, ()) if self._entries[number].get("images")]
+        return self._where(f"charts[{numbers[-1]}].images") if numbers else folder
 
     @functools.cached_property
     def _at_head(self) -> Checkout:

@@ -171,6 +171,19 @@ def test_kind_and_link_target_are_content(repo: Repo) -> None:
     assert len(set(seen)) == 6
 
 
+def test_two_images_that_set_one_values_key_are_refused_by_name(repo: Repo) -> None:
+    mapping = "{backend: {image.tag: '{tag}'}, unused: {image.tag: '{tag}'}}"
+    repo.put("pipeline.yaml", PIPELINE.replace('{backend: {image.repository: "{repository}"}}', mapping))
+    for name in ("api", "worker", "umbrella"):
+        with pytest.raises(
+            ConfigurationError, match=r"pipeline\.yaml:4: the images backend and unused both set image\.tag \(give each"
+        ):
+            opened(repo).chart(name)
+    shared = "{backend: {image.registry: '{registry}'}, unused: {image.registry: '{registry}'}}"
+    repo.put("pipeline.yaml", PIPELINE.replace('{backend: {image.repository: "{repository}"}}', shared))
+    assert opened(repo).chart("api").images == ("backend", "unused")
+
+
 def test_a_link_and_a_copy_of_what_it_names_are_the_same_content(repo: Repo) -> None:
     place = repo.put("charts/worker/copy.yaml", (repo.root / "charts/worker/Chart.yaml").read_text())
     before = contents(repo)
