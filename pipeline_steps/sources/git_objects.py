@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
 
+from pipeline_steps.sources import git_lfs
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.source import Kind, Node
 from pipeline_steps.sources.tree import child
@@ -127,7 +128,7 @@ class Objects:
         return found
 
     def read(self, ids: Iterable[str]) -> dict[str, bytes]:
-        """Id → bytes of files."""
+        """Id → bytes of files, those of Git LFS for a pointer."""
         wanted = list(dict.fromkeys(ids))
         found = {each: self._blobs[each] for each in wanted if each in self._blobs}
         return found | self._asked([each for each in wanted if each not in found], self._kept)
@@ -141,7 +142,14 @@ class Objects:
         self._digests.update(self._asked(unread, lambda identity, data: files.sha256(self._kept(identity, data))))
         return {identity: self._digests[identity] for identity in wanted}
 
+    @functools.cached_property
+    def _lfs_store(self) -> Path:
+        common = program.output(self.root, "rev-parse", "--git-common-dir").decode().removesuffix("\n")
+        return self.root / common / "lfs/objects"
+
     def _kept(self, identity: str, data: bytes) -> bytes:
+        if lfs := git_lfs.pointer(data):
+            data = git_lfs.read_object(self._lfs_store, lfs, identity)
         if self._bytes > _KEPT_BYTES:
             self._blobs, self._bytes = {}, 0
         if len(data) <= _KEPT_FILE:

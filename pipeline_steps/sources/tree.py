@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pipeline_steps.sources.source import Entry, Node, Revisions, Tree
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
 #: What the steps themselves write beside pipeline.yaml: in no tree.
 OURS = ".pipeline"
@@ -45,13 +46,15 @@ class StoredTree:
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The stored bytes of files, the targets of links."""
         ids = {path: self._entry(path).id for path in paths}
-        data = self._revisions.read(ids.values())
+        with _naming_file(ids):
+            data = self._revisions.read(ids.values())
         return {path: data[identity] for path, identity in ids.items()}
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
         """The sha256 of what `read` gives."""
         ids = {path: self._entry(path).id for path in paths}
-        digests = self._revisions.digests(ids.values())
+        with _naming_file(ids):
+            digests = self._revisions.digests(ids.values())
         return {path: digests[identity] for path, identity in ids.items()}
 
     def _entry(self, path: str) -> Entry:
@@ -66,6 +69,18 @@ class StoredTree:
                 advice="keep it out of charts and build contexts, or add its files to this repository",
             )
         return entry
+
+
+@contextlib.contextmanager
+def _naming_file(ids: Mapping[str, str]) -> Iterator[None]:
+    """An error that names a file's id names its path, too. ids: path → id."""
+    try:
+        yield
+    except MachineError as error:
+        path = next((path for path, identity in ids.items() if identity and f" {identity} " in f" {error} "), "")
+        if not path:
+            raise
+        raise MachineError(error.what, where=path, advice=error.advice) from error
 
 
 def ours(path: str) -> bool:

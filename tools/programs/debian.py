@@ -39,6 +39,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     },
     "sources": {
         "git": "charts kept in git",
+        "git-lfs": "large files of charts and images kept in git",
         "subversion": "charts kept in Subversion",
         "brz": "charts kept in Bazaar",
     },

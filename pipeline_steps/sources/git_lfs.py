@@ -1,0 +1,60 @@
+"""Files that git stores as Git LFS pointers: the bytes they stand for, from the objects that lie beside the repository.
+
+Nothing is fetched. A pointer is never taken for the file: a chart or image made of it would hold three lines of text.
+Source: git-lfs, docs/spec.md, "The Pointer" and "Intro"; the store is <git dir>/lfs/objects/OID[0:2]/OID[2:4]/OID.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError
+
+#: A pointer is smaller than this many bytes.
+LARGEST_POINTER = 1024
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*"
+    rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]+)\n"
+)
+
+
+class Pointer(NamedTuple):
+    """oid: sha256 of the file's bytes, 64 hex digits. size: in bytes."""
+
+    oid: str
+    size: int
+
+
+def pointer(data: bytes) -> Pointer | None:
+    """The pointer that the bytes of a blob are, None for any other file.
+
+    >>> pointer(b"version https://git-lfs.github.com/spec/v1\\noid sha256:" + b"a" * 64 + b"\\nsize 5\\n").size
+    5
+    >>> pointer(b"just a file") is None
+    True
+    """
+    match = _POINTER.fullmatch(data) if len(data) < LARGEST_POINTER else None
+    return Pointer(match["oid"].decode(), int(match["size"])) if match else None
+
+
+def read_object(store: Path, wanted: Pointer, blob: str) -> bytes:
+    """The bytes that a pointer stands for. store: the folder of LFS objects. blob: the id of the pointer, for errors.
+
+    Raises MachineError when they are not here, EvidenceError when they are others.
+    """
+    place = store / wanted.oid[:2] / wanted.oid[2:4] / wanted.oid
+    try:
+        data = place.read_bytes()
+    except FileNotFoundError as error:
+        raise MachineError(
+            f"the Git LFS object sha256:{wanted.oid} ({wanted.size} bytes) of blob {blob} is not here",
+            advice="git lfs pull (a CI's checkout has an option for it: lfs: true, GIT_LFS_SKIP_SMUDGE: 0)",
+        ) from error
+    except OSError as error:
+        raise MachineError(f"cannot be read: {error.strerror}", where=str(place)) from error
+    if files.sha256(data) != f"sha256:{wanted.oid}":
+        raise EvidenceError("is not the Git LFS object of its name", where=str(place), advice="git lfs fsck")
+    return data
