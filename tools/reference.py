@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes docs/reference/steps.md and commands.md from the code (`make doc`); a test says when they are out of date.
+"""Writes docs/reference from the code (`make doc`); a test says when it is out of date.
+
+Pages for people, and for editors the JSON Schema of pipeline.yaml.
 
     .venv/bin/python -m tools.reference [--check]
 
@@ -9,14 +11,19 @@ Unlike the other tools it imports pipeline_steps, so it runs in the virtual envi
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.step import Step
 from pipeline_steps.commands import doctor, index, init, record, reproduce, run, sandbox, state
 from pipeline_steps.commands.steps import STEPS
+from pipeline_steps.config.language import Language
 from pipeline_steps.toolbox import errors
 from tools.machine import say
 
@@ -38,8 +45,13 @@ HEAD = "<!-- written by `make doc` from the code: change it there -->\n"
 
 
 def pages() -> dict[str, str]:
-    """File name → text of every generated page."""
-    return {"steps.md": steps(), "commands.md": commands(), "exit-codes.md": exit_codes()}
+    """File name → text of everything that is generated."""
+    return {
+        "steps.md": steps(),
+        "commands.md": commands(),
+        "exit-codes.md": exit_codes(),
+        "pipeline.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False, sort_keys=True) + "\n",
+    }
 
 
 def steps() -> str:
@@ -78,6 +90,16 @@ def commands() -> str:
 def exit_codes() -> str:
     """The page of errors, as its module tells it."""
     return "\n".join([HEAD, "# Exit codes\n", described(errors.__doc__)])
+
+
+def schema() -> dict[str, Any]:
+    """The schema of a whole pipeline.yaml (JSON Schema 2020-12)."""
+    header = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "pipeline.yaml",
+        "description": "What pipeline_steps does with the charts and images of a repository.",
+    }
+    return {**header, **msgspec.json.schema(Language)}
 
 
 def facts(step: Step) -> str:

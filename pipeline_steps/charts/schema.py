@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -56,9 +57,11 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
                 raise error(what, where=f"{where}#{at}/{keyword}", advice="put what it refers to below $defs")
             if target == root and keyword == "$ref" and unquote(fragment) in schemas:
                 leads[at].append(unquote(fragment))
-    met = _circle(leads)
-    if met is not None:
-        raise error("it refers to itself in a circle", where=f"{where}#{met}", advice="helm refuses it, too")
+    try:
+        TopologicalSorter(leads).prepare()
+    except CycleError as circle:
+        place = f"{where}#{circle.args[1][0]}"
+        raise error("it refers to itself in a circle", where=place, advice="helm refuses it, too") from circle
 
 
 def _schemas(document: Any) -> Iterator[_Schema]:
@@ -87,27 +90,6 @@ def _same(schema: _Schema) -> Iterator[str]:
         inner = schema.value[key]
         several = range(len(inner)) if isinstance(inner, list) else ()
         yield from (f"{schema.at}/{key}/{n}" for n in several) if several else (f"{schema.at}/{key}",)
-
-
-def _circle(leads: dict[str, list[str]]) -> str | None:
-    """A place from which one comes back to it, None without one."""
-    done: set[str] = set()
-    for start in leads:
-        path = [(start, iter(leads[start]))]
-        on = {start}
-        while path and start not in done:
-            at, others = path[-1]
-            following = next((other for other in others if other not in done), None)
-            if following is None:
-                path.pop()
-                on.discard(at)
-                done.add(at)
-            elif following in on:
-                return following
-            else:
-                on.add(following)
-                path.append((following, iter(leads[following])))
-    return None
 
 
 def _escaped(name: str) -> str:

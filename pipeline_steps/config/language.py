@@ -1,6 +1,6 @@
 """The configuration language of pipeline.yaml as frozen types (design.md §6); nothing here reads a file.
 
-`config_file` reads, merges and expands it; `schema` writes its JSON Schema. A key that is not here does not
+`config_file` reads, merges and expands it; `make doc` writes its JSON Schema. A key that is not here does not
 exist. Keys of later versions are types too: they are accepted, and refused with "not yet" where they are used.
 """
 

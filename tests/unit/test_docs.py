@@ -27,6 +27,12 @@ def test_the_reference_is_what_the_code_says() -> None:
         assert (ROOT / "docs/reference" / name).read_text() == text, f"{name} is out of date: run make doc"
 
 
+def test_editors_refuse_unknown_keys_of_pipeline_yaml() -> None:
+    definitions = reference.schema()["$defs"]
+    assert {name for name, kind in definitions.items() if kind.get("additionalProperties") is not False} == set()
+    assert "charts" in definitions["Language"]["required"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
