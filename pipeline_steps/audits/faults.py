@@ -1,7 +1,7 @@
 """What `audit` finds wrong in a chart repository, whatever its kind, and what may be done about it.
 
-How repositories with an index are looked at stands in `auditing_index`, registries in `auditing_oci`, what the
-records say in `auditing_records`.
+How repositories with an index are looked at stands in `indexed`, registries in `registry`, what the records say in
+`records`.
 """
 
 from __future__ import annotations

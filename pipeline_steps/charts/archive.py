@@ -1,7 +1,7 @@
 """Charts as archives: the same files and version give the same tar on every machine; hostile ones are refused.
 
 The sha256 of the uncompressed tar is a chart's identity; compression may be any. Nothing is unpacked to disk.
-Which files belong into a chart stands in `gather`, what they depend on in `dependencies`.
+Which files belong into a chart stands in `collect`, what they depend on in `dependencies`.
 """
 
 from __future__ import annotations

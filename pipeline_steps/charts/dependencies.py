@@ -1,6 +1,6 @@
 """Dependencies from repositories: which archives a chart still needs in charts/, by its lock, and what is there.
 
-Pure but for the callable that fetches. file:// dependencies are folders of the source (`gather`).
+Pure but for the callable that fetches. file:// dependencies are folders of the source (`collect`).
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The style stays what it was (plain, quoted, block); a value that would be read as a number or truth value gets
 quotes. Keys are paths like image.tag, containers[0].image (or containers.0.image), annotations.a\\.b; a dot that
 belongs to a key is written \\. . Keys are never added: what is to be set must be there.
+
+No library does it: ruamel.yaml writes the whole file anew, with its own indents, spaces and quotes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """.helmignore as helm reads it, quirks included: what helm leaves out of a package, we leave out.
 
 Source: helm 3 and 4, pkg/ignore/rules.go; patterns are those of Go's path/filepath.Match.
+No library does it: pathspec reads patterns as git does, which helm does not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Version ranges of dependencies, as helm reads them (Masterminds/semver 3): ^1.2, ~1.2.3, >=1 <2, 1.x || 3.x, 1 - 2.
 
 Only the question whether a version fits; nothing is resolved here, Chart.lock says which version it is.
+No library does it: those for npm's ranges know neither commas nor != nor a space behind an operator.
 """
 
 from __future__ import annotations

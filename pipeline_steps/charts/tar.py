@@ -1,7 +1,8 @@
 """Tar streams of charts: written so that the same files give the same bytes, read so that nothing hostile passes.
 
 Only regular files and folders exist here. Nothing is ever unpacked to disk; compression and what the files mean
-stand in `archive`. Source: POSIX.1-2024, pax (ustar and its extended headers).
+stand in `archive`. tarfile does neither: what it writes is its own affair, while the tar's digest is a chart's
+identity, and it reads headers of any size. Source: POSIX.1-2024, pax (ustar and its extended headers).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 #: 1980-01-01T00:00:00Z, the earliest time that every archive format knows.
 EPOCH = 315532800
@@ -278,8 +279,3 @@ def _member(kind: str, name: str, mode: int, data: bytes, refuse: Refuse) -> Mem
 def _shown(name: str) -> str:
     text = name if len(name) <= 120 else f"{name[:117]}..."
     return ascii(text)
-
-
-def never(reason: str) -> NoReturn:
-    """For archives made here."""
-    raise AssertionError(reason)

@@ -1,6 +1,7 @@
 """values.yaml as helm takes it: mappings, read without recursion and without building what aliases stand for.
 
 Whatever helm cannot load must not be packed. Editing values does not belong here (`edit`).
+No library does it: only go-yaml knows how much aliases may repeat for it.
 """
 
 from __future__ import annotations

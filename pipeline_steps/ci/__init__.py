@@ -1,1 +1,1 @@
-"""What CI systems say about the build a process runs in. Reporting to them does not belong here (`reviews`)."""
+"""What CI systems say about the build a process runs in. Reporting to them does not belong here."""

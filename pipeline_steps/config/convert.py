@@ -1,4 +1,7 @@
-"""Plain values into the types of `config`, with errors that say file, line, key, what was expected and found."""
+"""Plain values into the types of `language`, with errors that say file, line, key, what was expected and found.
+
+msgspec converts; what it says of a mistake has no line, no near key, and `[...]` for the name of a host or an image.
+"""
 
 from __future__ import annotations
 

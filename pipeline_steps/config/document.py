@@ -1,6 +1,7 @@
 """One file of the configuration language as plain values that know where they were written.
 
-Reading and merging only; what is expanded and which file wins stands in `config_file`, the types in `config`.
+Reading and merging only; what is expanded and which file wins stands in `config_file`, the types in `language`.
+No library does it: those that merge configuration forget which file and line a value came from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an image builder is asked and what it answers, for the builders and for those who ask them.
 
-Which builder this machine has stands in `table`.
+Which builder this machine has stands in `builders`.
 """
 
 from __future__ import annotations

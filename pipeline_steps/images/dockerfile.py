@@ -1,6 +1,7 @@
 """What a Dockerfile stands on: base images with their places in the text, and whether it needs BuildKit.
 
 Source: Docker's "Dockerfile reference" and moby/buildkit's parser. The instructions themselves are the builder's.
+No library does it: dockerfile-parse takes the lines of a here-document for instructions.
 """
 
 from __future__ import annotations

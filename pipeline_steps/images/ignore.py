@@ -1,6 +1,7 @@
 """.dockerignore as docker reads it (moby/patternmatcher and its ignorefile), which is not what git or helm do.
 
 The last pattern that fits a path or a folder above it decides; `!` takes it in again; `**` is any number of folders.
+The docker SDK's matcher is another one: it reads `[^a]` and escapes as Python's fnmatch does.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Order: blobs, children, index, signatures and attestations, the tag last: killed anywhere, a reader finds nothing
 or all of it, and the next run goes on. A tag that is there with another digest is never moved, and one that is free
-is claimed before it is put (see `claim`).
+is claimed before it is put (see `claim`). No library does it: oras and the docker SDK copy by tag, in any order.
 """
 
 from __future__ import annotations

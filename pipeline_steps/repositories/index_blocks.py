@@ -2,7 +2,8 @@
 
 As helm, chart-releaser, ChartMuseum and we write it: `entries:` at the margin, below it the names of charts, each on
 a line of its own, below them their versions. Whatever may mean something else to a YAML reader is not recognised, and
-is parsed whole. What lines mean to YAML does not belong here.
+is parsed whole. What lines mean to YAML does not belong here. No library does it: parsers of YAML read all versions
+to find one.
 
 Why lines can be trusted: in block style a line at the column of the charts' names, or left of it, continues nothing
 but a quoted text or a collection in brackets. Wherever one of these may begin, it must end before the next such line.

@@ -223,9 +223,3 @@ class OciRepository:
         root = f"{self._root.path}/"
         below = (name.removeprefix(root) for name in self._registry("").catalog() if name.startswith(root))
         return sorted(name for name in below if "/" not in name)
-
-
-def foreseen(url: str, archive: Archive) -> str:
-    """The reference that `publish` will give a chart that is not yet there."""
-    path = Reference.parse(f"{url.removeprefix('oci://').rstrip('/')}/{archive.name}", where=url)
-    return f"oci://{path._replace(tag=versions_of.to_tag(archive.version), digest=prepare(archive).digest)}"

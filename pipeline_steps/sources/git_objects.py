@@ -1,6 +1,7 @@
 """Git's objects by their ids, from one git process that stays: `source.Revisions` for git.
 
 What was read is kept within bounds, by id: a tree or a file that several revisions share is read once.
+No library does it: dulwich and libgit2 do not fetch what a partial clone lacks, GitPython asks for one object a time.
 """
 
 from __future__ import annotations

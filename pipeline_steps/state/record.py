@@ -1,7 +1,7 @@
 """One record: what a step leaves behind, immutable, named by the hash of its own canonical JSON.
 
 Records are written once and never encoded again: unknown fields of a newer version survive because lines are
-copied, not rebuilt. Source of the format: docs/reference/state.md (schema 1).
+copied, not rebuilt. Lines of schema 1 that every later version must read are in tests/unit/golden.
 """
 
 # Without annotations as texts (PEP 563): msgspec would compile each of them at every start.

@@ -2,7 +2,8 @@
 
 Strict where YAML surprises: byte and depth caps, one document, no duplicate keys, no tags, aliases only where the
 caller allows them. Scalars stay the text that was written; `meaning` says what YAML would make of them.
-What the keys mean does not belong here.
+What the keys mean does not belong here. No library does it: PyYAML, whose events these are, takes duplicate keys and
+any depth, and ruamel.yaml does not bound what it builds.
 """
 
 from __future__ import annotations
