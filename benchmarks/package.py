@@ -27,7 +27,7 @@ def rows(folder: Path) -> list[Row]:
         chart = Chart(folder, running.host)
         return [
             Row("package in-process / helm package", *alternately(chart.pack, chart.package, ROUNDS), 0.1),
-            Row("snapshot / helm package + push", *published(chart, ROUNDS), 1.0),
+            Row("snapshot / helm package + push", *published(chart, ROUNDS), 2.5),
         ]
 
 

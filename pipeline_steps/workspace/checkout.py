@@ -315,7 +315,11 @@ class Checkout:
         return "" if self._at_revision or own == self.targets(folder) else self._file_of("charts")
 
     def _file_of(self, key: str) -> str:
-        return self.config.where(key).rpartition(":")[0] or self.config.where(key)
+        """The last file but pipeline.yaml that says something below a key of the configuration."""
+        places = [place for name, place in self.config.places.items() if name.startswith(key)]
+        files = dict.fromkeys(place.rpartition(":")[0] for place in places)
+        overlays = [file for file in files if file != self.written_in]
+        return overlays[-1] if overlays else self.config.where(key)
 
     def _changed(self, closure: Closure) -> tuple[str, ...]:
         """What differs from the revision: files below the places, and pipeline.yaml when its entries do."""

@@ -19,7 +19,20 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.faults import errors, filled, kills, links, power, publishers, pushes, records, same, signals, waiting
+from tests.faults import (
+    errors,
+    filled,
+    kills,
+    links,
+    power,
+    publishers,
+    pushes,
+    records,
+    releases,
+    same,
+    signals,
+    waiting,
+)
 from tests.faults.figures import Figure, Settings, show, timed
 from tests.faults.world import World, worlds
 
@@ -41,6 +54,7 @@ TESTS: dict[str, Test] = {
     "T13": records.bits,
     "T18": links.planted,
     "R13": records.writers,
+    "X1": releases.refused_or_harmless,
 }
 NEW_MOUNTS = 0x00020000
 

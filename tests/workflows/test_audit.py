@@ -36,7 +36,7 @@ from tests.support.github import Github, github
 from tests.support.planting import Folder, Pages, Releases
 from tests.support.records import Story
 from tests.support.registries import registry
-from tests.workflows.test_release import Line
+from tests.support.release_line import Line
 
 Planter = Folder | Pages | Releases
 KINDS = ("file", "git", "github")

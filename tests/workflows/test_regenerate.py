@@ -27,7 +27,7 @@ from tests.support.charts import packed
 from tests.support.gits import Repo, chart
 from tests.support.helms import helm
 from tests.support.registries import registry
-from tests.workflows.test_release import Line
+from tests.support.release_line import Line
 
 MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata: {greeting: hello}\n"
 

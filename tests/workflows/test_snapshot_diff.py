@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.workflows.test_release import CHART, MAP, Line
+from tests.support.release_line import CHART, MAP, Line
 
 NAMED = """metadata:
   name: "{{ .Release.Name }}"

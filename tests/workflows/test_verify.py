@@ -24,9 +24,9 @@ from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 from tests.support.charts import files, packed
 from tests.support.records import Story
 from tests.support.registries import registry
+from tests.support.release_line import Line
 from tests.workflows.test_regenerate import served
 from tests.workflows.test_regenerate_kinds import KINDS, Place
-from tests.workflows.test_release import Line
 
 NONE = Config(charts=(), root=Path("/"))
 

@@ -1,0 +1,76 @@
+"""A checkout with one chart, channels in folders, and the command line on it: releases without engine or cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.gits import Repo
+from tests.support.helms import helm
+
+PIPELINE = """\
+charts:
+  - path: charts/*
+    tests: {{none: "a library, tested through its dependents"}}
+channels:
+  snapshot: {{charts: "file://{folder}/snapshots"}}
+  production: {{charts: "file://{folder}/charts"{more}}}
+"""
+CHART = "apiVersion: v2\nname: common\ntype: application\nversion: {version}\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+
+
+class Line:
+    """A checkout with one chart, and the command line on it. host: of a registry, where a test has one."""
+
+    host = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repo = Repo(folder / "source", folder / "gitconfig")
+        for place in ("snapshots", "charts"):
+            (folder / place).mkdir()
+        self.configure()
+        self.repo.put("charts/common/Chart.yaml", CHART.format(version="1.0.0"))
+        self.repo.put("charts/common/templates/map.yaml", MAP)
+        self.repo.commit()
+
+    def configure(self, more: str = "") -> None:
+        self.repo.put("pipeline.yaml", PIPELINE.format(folder=self.folder, more=more))
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        return {
+            "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+            **variables,
+        }
+
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        environment = self.environment(**variables)
+        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+
+    def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        done = self.run(*words, **variables)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def tested(self) -> None:
+        for step in ("check", "snapshot", "integration_test"):
+            self.ok(step, "--chart", "common")
+
+    def records(self, step: str) -> list[dict[str, Any]]:
+        lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["step"] == step]
+
+    def refused(self, code: int, says: str, *words: str) -> None:
+        before = sorted((self.folder / "charts").iterdir()), self.repo.git("tag")
+        done = self.run(*words)
+        assert done.returncode == code, (done.returncode, done.stderr)
+        assert says in done.stderr
+        assert (sorted((self.folder / "charts").iterdir()), self.repo.git("tag")) == before, "something was written"
