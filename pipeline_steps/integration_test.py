@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 
 from pipeline_steps.building import snapshots
+from pipeline_steps.building.channels import Channel
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
@@ -20,7 +21,6 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import scenario_runs, settings
 from pipeline_steps.testing.scenario import Scenario
-from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import opened
 
 STEP = Step(
@@ -75,7 +75,7 @@ def integration_test(
     records: dict[Scenario, Record] = {}
     for scenario, key in keys.items():
         verdict = None if again else state.verdict(key)
-        if verdict and verdict.passed and is_in_channel(verdict, chart, state, config):
+        if verdict and verdict.passed and is_in_channel(verdict, state, config):
             records[scenario] = verdict
     todo = {scenario: key for scenario, key in keys.items() if scenario not in records}
     if plan:
@@ -89,10 +89,10 @@ def integration_test(
     return tuple(records[scenario] for scenario in keys)
 
 
-def is_in_channel(record: Record, chart: Chart, state: State, config: Config) -> bool:
+def is_in_channel(record: Record, state: State, config: Config) -> bool:
     """Can what was tested still be released, because its snapshot is in the channel?"""
-    tested = snapshots.stood_on(record, state)
-    return any(snapshots.stands(snapshots.of(snapshot, chart), chart, config) for snapshot in tested)
+    channel = Channel(config, "snapshot")
+    return any(channel.holds(snapshot, everywhere=False) for snapshot in snapshots.stood_on(record, state))
 
 
 def main(argv: list[str] | None = None) -> int:

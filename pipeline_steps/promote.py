@@ -17,12 +17,13 @@ from typing import Any
 
 import msgspec
 
+from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import copy, standing
-from pipeline_steps.release import derivation, publishing
+from pipeline_steps.release import derivation
 from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.state.attempt import attempt
@@ -70,6 +71,7 @@ def promote(
     """
     if apply:
         raise NotYet("promote --apply")
+    production = WritableChannel(config, "production")
     checkout = opened(config)
     refuse_modified(checkout, name)
     release_tag = need_tag(checkout.source, tag or default_tag(checkout, name, state))
@@ -85,16 +87,15 @@ def promote(
     }
     key = make_key("promote", FORMAT, parameters=parameters, content=proof.chart.content, consumed=proof.consumed)
     verdict = None if again else state.verdict(key)
-    if verdict and verdict.passed and is_still_released(verdict, images, config):
+    if verdict and verdict.passed and is_still_released(verdict, images, production, config):
         return verdict
-    release = derivation.prepare(proof, checkout, config, format=format)
-    repositories = publishing.repositories(config, "production")
+    release = derivation.prepare(proof, checkout, config, production, format=format)
     if plan:
         for image in images:
             present = standing(image.target, image.target.digest or "", hosts=config.hosts)
             would = "is there" if present else f"would be copied from {image.source}, replacing nothing"
             log.info("%s %s", image.target, would)
-        return publishing.plan(repositories, release.archive)
+        return production.plan(release.archive)
     changes: list[dict[str, Any]] = [msgspec.structs.asdict(change) for change in release.changes]
     image_outputs = {f"image:{image.name}": str(image.target) for image in images}
     with attempt(
@@ -108,11 +109,11 @@ def promote(
         inputs=proof.consumed,
         uses=proof.uses,
     ) as trial:
-        trial.begin({"chart": repositories[0].url, "tar": release.archive.tar_digest, **image_outputs})
+        trial.begin({"chart": production.first.url, "tar": release.archive.tar_digest, **image_outputs})
         for image in images:
             copy(image.source, image.target, hosts=config.hosts)
             log.info("%s", image.target)
-        return trial.passed({**publishing.publish(repositories, release.archive, release_tag.created), **image_outputs})
+        return trial.passed({**production.publish(release.archive, release_tag.created), **image_outputs})
 
 
 def default_tag(checkout: Checkout, name: str, state: State) -> str:
@@ -143,12 +144,12 @@ def refuse_modified(checkout: Checkout, name: str) -> None:
         )
 
 
-def is_still_released(record: Record, images: tuple[ImageCopy, ...], config: Config) -> bool:
+def is_still_released(
+    record: Record, images: tuple[ImageCopy, ...], production: WritableChannel, config: Config
+) -> bool:
     """Is everything that the record published still where it was put?"""
-    if not all(standing(image.target, image.target.digest or "", hosts=config.hosts) for image in images):
-        return False
-    repositories = publishing.repositories(config, "production")
-    return publishing.stands(repositories, record, record.subject, str(record.parameters["version"]))
+    copied = (standing(image.target, image.target.digest or "", hosts=config.hosts) for image in images)
+    return all(copied) and production.holds(record, everywhere=True)
 
 
 def main(argv: list[str] | None = None) -> int:

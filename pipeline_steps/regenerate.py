@@ -24,7 +24,7 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.regeneration import migration, run
 from pipeline_steps.regeneration.filling import Report, Wanted
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.state.attempt import attempt
@@ -87,7 +87,7 @@ def regenerate(
     if not urls:
         raise UsageError("regenerate which repository?", advice="give --to URL, like file:///srv/charts")
     wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), shard)
-    first, *others = [open_repository(url, config.hosts) for url in urls]
+    first, *others = [open_writable(url, config.hosts) for url in urls]
     fill_first = partial(
         run.regenerate,
         first,

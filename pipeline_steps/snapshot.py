@@ -18,6 +18,7 @@ import os
 from collections.abc import Mapping
 
 from pipeline_steps.building import consumed, image_records, packaging
+from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.charts import version as versions
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.charts.rewrite import rewrite
@@ -25,7 +26,6 @@ from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.release import publishing
 from pipeline_steps.reporting import differences
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, fingerprint, make_key
@@ -57,6 +57,7 @@ def snapshot(
     diff: write .pipeline/diff/CHART.diff, too. Returns () when only planned. Raises EvidenceError (an image was not
     built, a dependency is another one than the last release used), ConfigurationError, Conflict.
     """
+    channel = WritableChannel(config, "snapshot")
     checkout = opened(config)
     chart = checkout.chart(name)
     state.about(checkout.contents_of(chart))
@@ -67,9 +68,8 @@ def snapshot(
     edits = packaging.edits(checkout, chart, files, images)
     version = snapshot_version(checkout, chart, edits, inputs)
     key = make_key("snapshot", FORMAT, parameters={"version": version}, content=chart.content, consumed=inputs)
-    repositories = publishing.repositories(config, "snapshot")
     verdict = None if again else state.verdict(key)
-    published = verdict and verdict.passed and publishing.stands(repositories, verdict, name, version)
+    published = verdict and verdict.passed and channel.holds(verdict, everywhere=True)
     if verdict and published and not diff:
         return verdict
     archive = rewrite(files, version, edits, chart.path).archive
@@ -78,7 +78,7 @@ def snapshot(
     if verdict and published:
         return verdict
     if plan:
-        return publishing.plan(repositories, archive)
+        return channel.plan(archive)
     image_outputs = image_records.outputs(images)
     with attempt(
         state,
@@ -94,8 +94,8 @@ def snapshot(
             state.find(step="snapshot", subject=name, content=chart.content), chart.modified
         ),
     ) as trial:
-        trial.begin({"chart": repositories[0].url, "tar": archive.tar_digest, **image_outputs})
-        return trial.passed({**publishing.publish(repositories, archive), **image_outputs})
+        trial.begin({"chart": channel.first.url, "tar": archive.tar_digest, **image_outputs})
+        return trial.passed({**channel.publish(archive), **image_outputs})
 
 
 def snapshot_version(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]) -> str:

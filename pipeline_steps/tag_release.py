@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
@@ -64,6 +65,7 @@ def tag_release(
     """
     if global_:
         raise NotYet("tag_release --global")
+    production = WritableChannel(config, "production")
     checkout = opened(config)
     proof = require_proof(checkout, name, config, state)
     chart = proof.chart
@@ -75,7 +77,7 @@ def tag_release(
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and tagged:
         return verdict
-    release = derivation.prepare(proof, checkout, config)  # refuses what promote would refuse
+    release = derivation.prepare(proof, checkout, config, production)  # refuses what promote would refuse
     revision = tagged or checkout.revision
     if plan:
         log.info("tag %s at %s %s", tag_name, revision, "is there" if tagged else "would be set, replacing nothing")

@@ -15,14 +15,15 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building import channels
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.rewrite import verify_rewrite
 from pipeline_steps.charts.version import from_tag, parse
-from pipeline_steps.config.language import Config, several
-from pipeline_steps.repositories.kinds import open_repository
-from pipeline_steps.repositories.repository import Published
+from pipeline_steps.config.language import Config
+from pipeline_steps.repositories.kinds import open_repository_of
+from pipeline_steps.repositories.oci import OciRepository
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
@@ -79,31 +80,25 @@ def _of_registry(reference: str, config: Config) -> Chart:
     version = from_tag(it.tag) if it.tag else None
     if not root or (version is None and not it.digest):
         raise UsageError("not the reference of a chart", advice=ADVICE)
-    repository = open_repository(f"oci://{it.host}/{root}", config.hosts)
-    standing = repository.standing(name, version) if version else reference
-    if standing is None:
+    repository = OciRepository(f"oci://{it.host}/{root}", config.hosts)
+    published = repository.find(name, version) if version else repository.find_digest(name, str(it.digest))
+    if published is None:
         raise EvidenceError("the chart is not there", where=reference)
-    digest = standing.rpartition("@")[2]
+    digest = published.reference.rpartition("@")[2]
     if it.digest and digest != it.digest:
         raise EvidenceError(f"the tag leads to {digest}, not to {it.digest}", where=reference)
-    tgz = repository.fetch(Published(name, version or "", standing, "", ""))
-    return Chart(archives.opened(tgz, standing), standing, (digest, sha256(tgz)))
+    return Chart(published.archive, published.reference, (digest, published.archive_digest))
 
 
 def _of_repository(place: str, digest: str, config: Config) -> Chart:
     """A chart of a configured repository of another kind: its URL, as written or as it calls itself, then a file."""
-    channels = config.channels
-    urls = [*several(channels.production.charts), *several(channels.snapshot.charts)]
-    known = [(one, open_repository(one, config.hosts)) for one in urls]
-    starts = {f"{name.rstrip('/')}/": repository for url, repository in known for name in (url, repository.url)}
-    start = max((one for one in starts if place.startswith(one)), key=len, default=None)
-    if start is None:
+    repository = open_repository_of(place, channels.configured(config), config.hosts)
+    if repository is None:
         raise UsageError("not the reference of a chart in a repository of pipeline.yaml", where=place, advice=ADVICE)
-    repository = starts[start]
     for name, version in _readings(place):
         published = repository.find(name, version)
         if published is not None:
-            return _whole(repository.fetch(published), place, digest)
+            return _whole(published.archive.tgz, place, digest)
     raise EvidenceError("the chart is not there", where=place)
 
 

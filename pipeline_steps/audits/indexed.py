@@ -8,10 +8,9 @@ with the same version; their archives stay.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from pipeline_steps.audits import faults
 from pipeline_steps.audits.faults import Facts, Finding, Fix, Refused, Seen
@@ -20,7 +19,8 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.index_rows import Row
-from pipeline_steps.repositories.repository import Classic
+from pipeline_steps.repositories.indexed import file_of
+from pipeline_steps.repositories.repository import Indexed
 from pipeline_steps.toolbox.errors import EvidenceError
 
 #: Kinds that leave open what an entry means: nothing is done to other entries of such a chart.
@@ -68,7 +68,7 @@ def digests(data: bytes | None, where: str) -> list[str]:
 
 
 def findings(
-    repository: Classic, before: bytes | None, known: Known, withdrawn: Collection[str], charts: Collection[str],
+    repository: Indexed, before: bytes | None, known: Known, withdrawn: Collection[str], charts: Collection[str],
     jobs: int,
 ) -> list[Finding]:  # fmt: skip
     """What is wrong. before: the index; charts: names, none for all. Raises MachineError's kinds, Temporary."""
@@ -90,11 +90,11 @@ def findings(
 
 def _loose(rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str]) -> list[str]:
     """The archives that no entry names."""
-    named = {_file(row.urls[0], files) for row in rows if row.urls}
+    named = {file_of(row.urls[0], files) for row in rows if row.urls}
     return [name for name in files if name.endswith(".tgz") and name not in named and _of(name, charts)]
 
 
-def _again(repository: Classic, where: str) -> list[Row]:
+def _again(repository: Indexed, where: str) -> list[Row]:
     data = repository.index()
     return index_rows.rows(data, where) if data is not None else []
 
@@ -108,11 +108,11 @@ def repaired(before: bytes | None, found: Sequence[Finding], where: str) -> byte
     return index.Index(kept, where).with_entries(new.values()) if new or kept is None else kept
 
 
-def _look(repository: Classic, row: Row, files: Mapping[str, int] | None) -> Look:
+def _look(repository: Indexed, row: Row, files: Mapping[str, int] | None) -> Look:
     if row.fault or not row.urls:
         return Look(row, None, False, "it has no URL")
     url = row.urls[0]
-    if files is not None and _file(url, files) is None:
+    if files is not None and file_of(url, files) is None:
         return Look(row, None, False, f"{url} is not in this repository")
     try:
         tgz = repository.read(url)
@@ -120,23 +120,13 @@ def _look(repository: Classic, row: Row, files: Mapping[str, int] | None) -> Loo
         return Look(row, None, False, error.what)
     if tgz is None:
         return Look(row, None, False, f"there is no file {url}")
-    signed = f"{_file(url, files)}.prov" in files if files is not None else repository.read(f"{url}.prov") is not None
+    signed = f"{file_of(url, files)}.prov" in files if files is not None else repository.read(f"{url}.prov") is not None
     return Look(row, faults.seen(tgz, url), signed)
 
 
-def _orphan(repository: Classic, name: str) -> Orphan:
+def _orphan(repository: Indexed, name: str) -> Orphan:
     tgz = repository.read(name if "://" in name else quote(name, safe="/+"))
     return Orphan(name, faults.seen(tgz, name) if tgz is not None else Refused("", "it went away meanwhile"))
-
-
-def _file(url: str, files: Mapping[str, int]) -> str | None:
-    """The file that a URL in the index means: relative ones are paths, absolute ones end with one."""
-    if url in files:
-        return url
-    parts = urlsplit(url)
-    names = posixpath.normpath(unquote(parts.path)).lstrip("/").split("/")
-    tails = ["/".join(names[start:]) for start in range(len(names))] if parts.netloc else ["/".join(names)]
-    return next((tail for tail in tails if tail in files), None)
 
 
 def _of(name: str, charts: Collection[str]) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from pipeline_steps.audits import faults, indexed, records, registry
 from pipeline_steps.audits.faults import Finding
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository
-from pipeline_steps.repositories.repository import Classic, Repository
+from pipeline_steps.repositories.repository import Indexed, Repository, Rewritable
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import MachineError
+from pipeline_steps.toolbox.errors import MachineError, UsageError
 
 
 class Inspection(NamedTuple):
@@ -33,15 +33,14 @@ def inspect(url: str, config: Config, state: State, charts: Collection[str], job
     """
     repository = open_repository(url, config.hosts)
     at_once = jobs or faults.AT_ONCE
-    if not hasattr(repository, "rewrite"):
+    if not isinstance(repository, Indexed):
         known = records.known(state, config, url)
         wanted = named(repository, charts)
         found = registry.findings(repository.url, wanted, known, config.release.withdrawn, config.hosts, at_once)
         return Inspection(repository, found, None)
-    classic = cast(Classic, repository)
-    before = classic.index()
+    before = repository.index()
     known = records.known(state, config, url, indexed.digests(before, url))
-    found = indexed.findings(classic, before, known, config.release.withdrawn, charts, at_once)
+    found = indexed.findings(repository, before, known, config.release.withdrawn, charts, at_once)
     return Inspection(repository, found, before)
 
 
@@ -64,7 +63,10 @@ def repair(inspection: Inspection) -> None:
     Raises Conflict when the index is another one by now, MachineError when it reads differently afterwards,
     UsageError where indexes cannot be rewritten, EvidenceError where nothing can be put into this one.
     """
-    repository = cast(Classic, inspection.repository)
+    repository = inspection.repository
+    if not isinstance(repository, Rewritable):
+        what = "its index cannot be repaired from here: it is only read, or its server makes it from the charts it has"
+        raise UsageError(what, where=repository.url, advice="repair what is in its storage, where it is published")
     after = indexed.repaired(inspection.before, inspection.fixable, f"{repository.url}/index.yaml")
     repository.rewrite(inspection.before, after)
     if repository.index() != after:

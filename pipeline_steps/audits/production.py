@@ -20,7 +20,7 @@ from pipeline_steps.evidence.store import hexadecimal
 from pipeline_steps.reporting.chains import values_of
 from pipeline_steps.repositories import index_rows
 from pipeline_steps.repositories.kinds import open_repository
-from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.repositories.repository import Indexed, Repository
 from pipeline_steps.state import union
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
@@ -113,15 +113,14 @@ def versions(
 
 def _listed(repository: Repository, charts: Collection[str], jobs: int) -> list[tuple[str, str, str]]:
     """(chart, version, digest of archive or manifest as the repository says it)."""
-    index = getattr(repository, "index", None)
-    if index is not None:
-        data = index()
+    if isinstance(repository, Indexed):
+        data = repository.index()
         rows = index_rows.rows(data, f"{repository.url}/index.yaml") if data else []
         named = (row for row in rows if not row.fault and (not charts or row.chart in charts))
         return [(row.chart, row.version, row.digest) for row in named]
     pairs = [(name, each) for name in inspection.named(repository, charts) for each in repository.versions(name)]
-    standing = faults.many(lambda pair: repository.standing(*pair) or "", pairs, jobs)
-    return [(*pair, reference.rpartition("@")[2]) for pair, reference in zip(pairs, standing, strict=True)]
+    references = faults.many(lambda pair: repository.resolve(*pair) or "", pairs, jobs)
+    return [(*pair, reference.rpartition("@")[2]) for pair, reference in zip(pairs, references, strict=True)]
 
 
 def _version(

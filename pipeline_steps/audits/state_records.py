@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
@@ -83,12 +83,11 @@ def _output(value: str, what: str, hosts: Mapping[str, Host]) -> Finding:
 
 def _chart(record: Record, value: str, what: str, charts: Sequence[str], hosts: Mapping[str, Host]) -> Finding:
     """Does its repository have the recorded archive under that version? An older index in its place is noticed here."""
-    known = [*charts, *record.parameters.get("charts", [])]
-    url = max((one for one in known if value.startswith(one.rstrip("/"))), key=len, default=None)
-    if url is None:
-        return Finding("cannot be reached", f"{what}: it is in no repository that is configured now")
     try:
-        found = open_repository(url, hosts).find(record.subject, str(record.parameters["version"]))
+        repository = open_repository_of(value, [*charts, *record.parameters.get("charts", [])], hosts)
+        if repository is None:
+            return Finding("cannot be reached", f"{what}: it is in no repository that is configured now")
+        found = repository.find(record.subject, str(record.parameters["version"]))
     except EvidenceError as error:
         return Finding("changed", f"{what}: {error}")
     except PipelineError as error:

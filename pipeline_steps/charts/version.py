@@ -157,12 +157,10 @@ def from_tag(tag: str) -> str | None:
 
 def twin(version: str, others: Iterable[str]) -> str | None:
     """The one of `others` that differs from `version` in build metadata only, which nobody can tell apart."""
-    mine = strict(version)
-    for other in others:
-        theirs = parse(other)
-        if other != version and theirs is not None and theirs == mine:
-            return other
-    return None
+    strict(version)
+    bare = version.partition("+")[0]
+    alike = (other for other in others if other != version and other.partition("+")[0] == bare)
+    return next((other for other in alike if parse(other)), None)
 
 
 def newest_first(versions: Iterable[str]) -> list[str]:

@@ -12,12 +12,11 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from pipeline_steps.building.channels import Channel
 from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.cli.options import Shard
-from pipeline_steps.config.language import Config, several
-from pipeline_steps.repositories.kinds import open_repository
-from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.config.language import Config
 from pipeline_steps.state.attempt import origin
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.state.state import State
@@ -202,20 +201,9 @@ def has_passed(checkout: Checkout, name: str, state: State) -> bool:
 
 
 def _in_production(config: Config) -> IsPublished:
-    """Asks the first repository of the production channel, which is opened once and only when it is asked."""
-
-    @functools.cache
-    def repository() -> Repository:
-        urls = several(config.channels.production.charts)
-        if not urls:
-            raise UsageError(
-                "a global tag releases what is not published yet, but there is no production channel",
-                where=config.where("channels"),
-                advice="name it in channels.production.charts, or give --chart",
-            )
-        return open_repository(urls[0], config.hosts)
-
-    return lambda name, version: repository().standing(name, version) is not None
+    """Asks the production channel, which is opened once and only when it is asked."""
+    channel = functools.cache(lambda: Channel(config, "production"))
+    return lambda name, version: channel().has(name, version)
 
 
 def _key(checkout: Checkout, request: Request, build: Build) -> str:

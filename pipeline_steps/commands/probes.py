@@ -19,7 +19,7 @@ from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.images import builders, docker
 from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing
@@ -132,12 +132,12 @@ def _registry(config: Config, key: str, images: str | None) -> str:
 
 
 def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> str:
-    """Every chart repository answers, asked for a chart that does not exist."""
+    """Every chart repository can be published into and answers, asked for a chart that does not exist."""
     urls = several(charts) if charts else ()
     if not urls:
         raise ConfigurationError("not set", where=key, advice="like oci://registry.example.com/charts")
     for url in urls:
-        open_repository(url, config.hosts).find(ABSENT, "0.0.0")
+        open_writable(url, config.hosts).find(ABSENT, "0.0.0")
     return f"{', '.join(urls)} answers"
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.version import is_withdrawn
 from pipeline_steps.repositories import index
-from pipeline_steps.repositories.repository import Classic, Publication, Repository
+from pipeline_steps.repositories.repository import Indexed, Publication, Repository, Rewritable
 from pipeline_steps.toolbox.errors import EvidenceError, PipelineError
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Standing:
         self._repository = repository
         self._entries: dict[tuple[str, str], index.Entry] = {}
         self._charts: dict[str, Mapping[str, str]] = dict(known or {})
-        self._whole = known is not None or hasattr(repository, "index")
+        self._whole = known is not None or isinstance(repository, Indexed)
         if self._whole and known is None:
             parsed = index.Index(index_of(repository), f"{repository.url}/index.yaml").entries()
             self._entries = {(name, one.version): one for name, found in parsed.items() for one in found}
@@ -108,25 +108,23 @@ class Standing:
 
 def index_of(repository: Repository) -> bytes | None:
     """The index of a repository that has one; None where it is not there, or there is no such thing."""
-    read: Callable[[], bytes | None] | None = getattr(repository, "index", None)
-    return read() if read is not None else None
+    return repository.index() if isinstance(repository, Indexed) else None
 
 
-def emptied(repository: Repository, error: EvidenceError, *, again: bool) -> Classic:
+def emptied(repository: Repository, error: EvidenceError, *, again: bool) -> Rewritable:
     """The repository with an empty index in place of one that cannot be read, when asked to look at all `again`.
 
     error: what is wrong with the index; raised, with what to do, when not asked.
     """
-    if not again:
-        advice = "regenerate --again makes the index anew from the archives and the tags"
+    if not again or not isinstance(repository, Rewritable):
+        advice = "regenerate --again makes the index anew from the archives and the tags, where no server makes it"
         raise EvidenceError(error.what, where=error.where, advice=advice) from error
     log.warning("%s; the index is made anew", error)
-    classic: Classic = repository  # type: ignore[assignment]
-    classic.rewrite(classic.index(), index.Index(None, "").data)
-    return classic
+    repository.rewrite(repository.index(), index.Index(None, "").data)
+    return repository
 
 
-def adopt(repository: Classic, wanted: Wanted, report: Report) -> None:
+def adopt(repository: Rewritable, wanted: Wanted, report: Report) -> None:
     """Give every archive of a folder that its new index does not have its entry, but not what is withdrawn."""
     left: list[Publication] = []
     there = Standing(repository)

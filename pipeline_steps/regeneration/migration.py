@@ -6,17 +6,17 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline_steps.charts import archive as archives
 from pipeline_steps.regeneration.filling import Report, Standing, Wanted
-from pipeline_steps.repositories.repository import Publication, Published, Repository
-from pipeline_steps.repositories.transfer import PUBLISHERS, publish_many
+from pipeline_steps.repositories.repository import Publication, Published, Repository, Writable
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
 
 Key = tuple[str, str]
+#: Charts read at once: each waits for answers most of the time.
+READERS = 8
 
 
-def migrate(old: Repository, new: Repository, wanted: Wanted, *, plan: bool, again: bool) -> Report:
+def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again: bool) -> Report:
     """Copy every version of `old` that `new` lacks; one that is there with the same tar stays as it is.
 
     again: read and compare also what both indexes call equal. An archive that is refused, or that `new` has with
@@ -52,7 +52,7 @@ def migrate(old: Repository, new: Repository, wanted: Wanted, *, plan: bool, aga
                 advance()
 
     with progress.counter("versions", len(keys)) as advance:
-        for outcome in publish_many(new, publications()):
+        for outcome in new.publish_all(publications()):
             key, digest = sent.popleft()
             _tell(report, key, digest, outcome, new=there.digest(*key) is None)
             advance()
@@ -79,12 +79,11 @@ def _read(old: Repository, keys: list[Key], before: Standing) -> Iterator[tuple[
             published = old.find(*key)
             if published is None:
                 raise EvidenceError("it is listed and not there", where=old.url)
-            archive = archives.opened(old.fetch(published), published.reference)
-            return Publication(archive, old.provenance(published), before.created(*key))
+            return Publication(published.archive, old.provenance(published), before.created(*key))
         except (EvidenceError, ConfigurationError) as error:
             return error
 
-    with ThreadPoolExecutor(PUBLISHERS) as pool:
-        for start in range(0, len(keys), PUBLISHERS):
-            part = keys[start : start + PUBLISHERS]
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(keys), READERS):
+            part = keys[start : start + READERS]
             yield from zip(part, pool.map(fetch, part), strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline_steps.building import image_records
@@ -19,8 +19,7 @@ from pipeline_steps.regeneration.filling import Report, Standing, Wanted, adopt,
 from pipeline_steps.regeneration.ledger import Kept, Ledger
 from pipeline_steps.regeneration.repackaging import Remaker, Settings, Unfit, Version
 from pipeline_steps.repositories.fetch import cache_folder
-from pipeline_steps.repositories.repository import Publication, Published, Repository
-from pipeline_steps.repositories.transfer import publish_many
+from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.state import State
@@ -49,7 +48,7 @@ class Regeneration:
     """One run over the tags of a source into one repository."""
 
     def __init__(
-        self, settings: Settings, repository: Repository, wanted: Wanted, *, state: State, jobs: int | None, plan: bool
+        self, settings: Settings, repository: Writable, wanted: Wanted, *, state: State, jobs: int | None, plan: bool
     ) -> None:
         self._settings = settings
         self._repository = repository
@@ -171,7 +170,7 @@ class Regeneration:
                     yield Publication(made, created=version.tag.created)
 
         with progress.counter("versions", len(versions)) as advance:
-            for outcome in publish_many(self._repository, publications()):
+            for outcome in self._repository.publish_all(publications()):
                 version, made = sent.popleft()
                 self._outcome(version, made, outcome, new=(version.name, version.version) in missing)
                 waiting.done((version.name, version.version))
@@ -192,13 +191,13 @@ class Regeneration:
 
         An archive whose entry the index has lost gets it again.
         """
-        read: Callable[[str], bytes | None] | None = getattr(self._repository, "read", None)
+        repository = self._repository
         try:
-            left = read(made.file_name) if new and read is not None else None
+            left = repository.read(made.file_name) if new and isinstance(repository, Indexed) else None
             if left is not None:
                 theirs = archives.opened(left, made.file_name)
-                return self._repository.publish(theirs, created=version.tag.created)
-            return self._repository.find(version.name, version.version)
+                return repository.publish(theirs, created=version.tag.created)
+            return repository.find(version.name, version.version)
         except Conflict:
             return None
 
@@ -267,7 +266,7 @@ class _Waiting:
 
 
 def regenerate(
-    repository: Repository,
+    repository: Writable,
     config: Config,
     wanted: Wanted,
     *,

@@ -10,18 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from pipeline_steps.building import packaging, snapshots
+from pipeline_steps.building.channels import Channel, WritableChannel
 from pipeline_steps.charts import compare
 from pipeline_steps.charts.archive import Archive, unpack
 from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.rewrite import replaced_values, rewrite, verify_rewrite
-from pipeline_steps.charts.version import is_withdrawn, twin
+from pipeline_steps.charts.version import is_withdrawn
 from pipeline_steps.clusters.helm import Helm
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config
 from pipeline_steps.oci.copy import standing
-from pipeline_steps.release import publishing
 from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.release.proof import Proof
-from pipeline_steps.repositories.repository import conflict, twin_conflict
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Conflict, EvidenceError, NotYet
@@ -40,7 +39,9 @@ class Release(NamedTuple):
     changes: tuple[Change, ...]
 
 
-def prepare(proof: Proof, checkout: Checkout, config: Config, *, format: int = FORMAT) -> Release:
+def prepare(
+    proof: Proof, checkout: Checkout, config: Config, production: WritableChannel, *, format: int = FORMAT
+) -> Release:
     """Derive the production chart from the tested snapshot, verify it, and check that nothing stands in its way.
 
     Raises EvidenceError (the snapshot is gone or changed), ChartFailed (it renders differently), Conflict (the
@@ -49,7 +50,7 @@ def prepare(proof: Proof, checkout: Checkout, config: Config, *, format: int = F
     chart = proof.chart
     _refuse(chart, config)
     snapshot = _in_channel(proof, config)
-    tested = snapshots.fetch(snapshots.of(snapshot, chart), chart, config)
+    tested = snapshots.fetch(snapshots.of(snapshot), config)
     files = unpack(tested, snapshot.outputs["chart"])
     copies = image_copies(proof, checkout, config, snapshot, format=format)
     edits = packaging.edits(checkout, chart, files, {image.name: image.target for image in copies})
@@ -57,19 +58,22 @@ def prepare(proof: Proof, checkout: Checkout, config: Config, *, format: int = F
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
     release = Release(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
-    _free(release, config)
+    for image in release.copies:
+        standing(image.target, image.target.digest or "", hosts=config.hosts)
+    production.check_free(release.archive)
     return release
 
 
 def _in_channel(proof: Proof, config: Config) -> Record:
     """The tested snapshot that the channel configured now has. Raises EvidenceError when it has none of them."""
     chart = proof.chart
+    channel = Channel(config, "snapshot")
     for record in proof.snapshots:
-        if snapshots.stands(snapshots.of(record, chart), chart, config):
+        if channel.holds(record, everywhere=False):
             return record
     tested = ", ".join(record.outputs["chart"] for record in proof.snapshots)
     raise EvidenceError(
-        f"the snapshot channel ({several(config.channels.snapshot.charts)[0]}) does not have what was tested: {tested}",
+        f"the snapshot channel ({channel.first.url}) does not have what was tested: {tested}",
         where=chart.path,
         advice="run build_image, snapshot and integration_test: what is gone is made and tested again",
     )
@@ -118,17 +122,3 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
                     where=chart.path,
                     advice="a template must not depend on the version or on where images come from",
                 )
-
-
-def _free(release: Release, config: Config) -> None:
-    """Is every name free, or taken by exactly this? Raises Conflict naming both digests."""
-    for image in release.copies:
-        standing(image.target, image.target.digest or "", hosts=config.hosts)
-    archive = release.archive
-    for repository in publishing.repositories(config, "production"):
-        there = repository.find(archive.name, archive.version)
-        if there is not None and there.tar_digest != archive.tar_digest:
-            raise conflict(archive, there.tar_digest, repository.url)
-        other = None if there else twin(archive.version, repository.versions(archive.name))
-        if other:
-            raise twin_conflict(archive, other, repository.url)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import image_records, snapshots
+from pipeline_steps.building.channels import Channel
 from pipeline_steps.charts import diff
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
-from pipeline_steps.release import publishing
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import scenario, settings
 from pipeline_steps.toolbox import files, scratch
@@ -54,21 +54,18 @@ def write(
 
 def baseline(chart: Chart, config: Config, state: State) -> Baseline:
     """The newest version in production, else the newest snapshot of another content, else nothing."""
-    if config.channels.production.charts:
-        repository = publishing.repositories(config, "production")[0]
-        version = next(iter(repository.versions(chart.name)), None)
-        published = repository.find(chart.name, version) if version else None
-        if published:
-            records = state.find(step="promote", subject=chart.name)
-            same = [record for record in records if record.outputs.get("tar") == published.tar_digest]
-            what = f"{chart.name} {version} in production"
-            images = image_records.images_of(same[-1]) if same else {}
-            return Baseline(what, published.version, repository.fetch(published), images)
+    published = Channel(config, "production").newest(chart.name) if config.channels.production.charts else None
+    if published:
+        records = state.find(step="promote", subject=chart.name)
+        same = [record for record in records if record.outputs.get("tar") == published.tar_digest]
+        what = f"{chart.name} {published.version} in production"
+        images = image_records.images_of(same[-1]) if same else {}
+        return Baseline(what, published.version, published.archive.tgz, images)
     others = [one for one in state.find(step="snapshot", subject=chart.name) if one.content != chart.content]
     if others:
-        snapshot = snapshots.of(others[-1], chart)
+        snapshot = snapshots.of(others[-1])
         what = f"the snapshot {snapshot.version}, as nothing is in production"
-        tgz = snapshots.fetch(snapshot, chart, config)
+        tgz = snapshots.fetch(snapshot, config)
         return Baseline(what, snapshot.version, tgz, image_records.images_of(others[-1]))
     return Baseline("nothing: no version is in production, and there is no other snapshot", "", None, {})
 

@@ -35,18 +35,20 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.repositories import index
+from pipeline_steps.repositories.index import Entry
+from pipeline_steps.repositories.indexed import INDEX, Stored
 from pipeline_steps.repositories.repository import (
     Guarantees,
+    Indexed,
     Publication,
     Published,
-    conflict,
-    one_by_one,
-    twin_conflict,
+    Writable,
+    already_published,
+    publish_one,
 )
 from pipeline_steps.repositories.web import Web
 from pipeline_steps.toolbox import http, retry
-from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, Temporary, UsageError
-from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, Temporary
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +64,15 @@ _WORDS = 64 * 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """A version in the index. digest: 64 hex digits, of the .tgz."""
+class _Version(msgspec.Struct, frozen=True):
+    """A version in the index, as the API says it. digest: 64 hex digits, of the .tgz."""
 
     name: str
     version: str
     digest: str = ""
 
 
-class ChartmuseumRepository:
+class ChartmuseumRepository(Writable, Indexed):
     """`url` is chartmuseum+https://host[/org/repo]; chartmuseum+http:// for hosts with plain_http, and this machine.
 
     timeout, budget: seconds of one read, and of all tries of a request or of looking for an upload in the index.
@@ -92,56 +94,47 @@ class ChartmuseumRepository:
         self._root, self._path = f"{parts.scheme}://{parts.netloc}", parts.path
         self._tokens = Authorizer(self._web.client, self._root, self._web.login)
 
-    def standing(self, name: str, version: str) -> str | None:
+    def resolve(self, name: str, version: str) -> str | None:
         """See Repository: what the index says, and the archive's digest where it says nothing."""
         entry = self._entry(name, version)
         if entry and entry.digest:
-            return self._reference(name, version, f"sha256:{entry.digest}")
-        tgz = self._archive(name, version)
-        return None if tgz is None else self._reference(name, version, sha256(tgz))
+            return self._stored(entry, None).reference(entry.digest)
+        published = self._published(name, version, self._archive(name, version))
+        return published.reference if published else None
 
     def find(self, name: str, version: str) -> Published | None:
         """See Repository."""
         entry = self._entry(name, version)  # first: the archive of a version that it shows is written
         tgz = self._archive(name, version)
-        if tgz is None:
-            if entry:
-                raise self._missing(name, version)
-            return None
-        found = self._published(name, version, tgz)
-        if entry and not _fits(entry, found):
-            what = f"the archive has the digest {found.archive_digest}, the index says sha256:{entry.digest}"
-            raise EvidenceError(what, where=self._place(name, version), advice="the index may lag: look again")
-        return found
+        return self._stored(entry, tgz).published() if entry else self._published(name, version, tgz)
 
-    def fetch(self, published: Published) -> bytes:
-        """See Repository."""
-        place, _, digest = published.reference.removeprefix(SCHEME).rpartition("@")
-        tgz = self.read(place)
+    def _published(self, name: str, version: str, tgz: bytes | None) -> Published | None:
+        """What the files have of a version, whatever the index says."""
         if tgz is None:
-            raise EvidenceError("the chart is not there any more", where=place)
-        if sha256(tgz) != digest:
-            what = f"the archive has the digest {sha256(tgz)}, expected {digest}"
-            raise EvidenceError(what, where=place, advice="nothing of it was used")
-        return tgz
+            return None
+        return self._stored(Entry(name, version, "", (), removed=False), tgz).published()
+
+    def _stored(self, entry: Entry, tgz: bytes | None) -> Stored:
+        place = self._place(entry.name, entry.version)
+        advice = "its index may lag, its storage may have failed: look again, or restore the archive"
+        return Stored(entry, f"{SCHEME}{place}", place, lambda: tgz, advice)
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
-        return self.read(f"{published.reference.removeprefix(SCHEME).rpartition('@')[0]}{_PROV}")
+        return self.read(f"{published.place.removeprefix(SCHEME)}{_PROV}")
 
     def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
-        """See Repository: chart and .prov in one request, which the server holds whole before it stores either.
+        """See Writable: chart and .prov in one request, which the server holds whole before it stores either.
 
         created: not used, the server has its own. Raises Temporary when the index does not show the version in time.
         """
-        known = self.versions(archive.name)
+        versions = self.versions(archive.name)
         there = self._archive(archive.name, archive.version) is not None
         if not there:
-            if archive.version in known:
-                raise self._missing(archive.name, archive.version)
-            twin = versions_of.twin(archive.version, known)
-            if twin:
-                raise twin_conflict(archive, twin, self.url)
+            if archive.version in versions:
+                entry = Entry(archive.name, archive.version, "", (), removed=False)
+                raise self._stored(entry, None).missing()
+            already_published(archive, None, lambda: versions, self.url)
             self._upload(archive, provenance)
         published = self._settled(archive)
         if there:
@@ -186,16 +179,15 @@ class ChartmuseumRepository:
         )
 
     def _agreed(self, archive: Archive) -> Published:
-        tgz = self._archive(archive.name, archive.version)
+        name, version = archive.name, archive.version
+        published = self._published(name, version, self._archive(name, version))
         state = "was accepted, but is not there"
-        if tgz is not None:
-            found = self._published(archive.name, archive.version, tgz)
-            if found.tar_digest != archive.tar_digest:
-                raise conflict(archive, found.tar_digest, found.reference)
-            entry = self._entry(archive.name, archive.version)
-            if entry and _fits(entry, found):
-                return found
-            state = f"is there, the index says sha256:{entry.digest}" if entry else "is there, but not in the index"
+        if published is not None:
+            already_published(archive, published, tuple, self.url)
+            entry = self._entry(name, version)
+            if entry and entry.digest in ("", published.archive_digest):
+                return published
+            state = f"is there, the index says {entry.digest}" if entry else "is there, but not in the index"
         advice = "run it again; several replicas need a common cache or a short --cache-interval"
         raise Temporary(f"{archive.file_name} {state}", where=self.url, advice=advice)
 
@@ -210,43 +202,38 @@ class ChartmuseumRepository:
                 raise EvidenceError(what, where=published.reference)
 
     def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
-        """See Repository."""
-        return one_by_one(self, publications)
+        """See Writable."""
+        return (publish_one(self, publication) for publication in publications)
 
     def versions(self, name: str) -> list[str]:
         """See Repository: what the index has."""
         answer = self._call("GET", f"{self._api}/charts/{quote(name, safe='')}", cap=index.LARGEST)
-        found = [] if _absent(answer) else self._decoded(answer, list[_Entry])
+        found = [] if _absent(answer) else self._decoded(answer, list[_Version])
         return versions_of.newest_first(entry.version for entry in found)
 
     def charts(self) -> list[str]:
         """See Repository: what the index has."""
         answer = self._call("GET", f"{self._api}/charts", cap=index.LARGEST)
-        return sorted(self._decoded(answer, dict[str, list[_Entry]]))
+        return sorted(self._decoded(answer, dict[str, list[_Version]]))
 
     def index(self) -> bytes:
-        """See Classic: the index as the server has it in memory now."""
-        answer = self._call("GET", f"{self._web.url}/index.yaml", cap=index.LARGEST)
+        """See Indexed: the index as the server has it in memory now."""
+        answer = self._call("GET", f"{self._web.url}/{INDEX}", cap=index.LARGEST)
         if answer.status != 200:
             raise self._refusal(answer)
         return answer.body
 
     def files(self) -> None:
-        """See Classic: the server lists its index, not its storage."""
+        """See Indexed: the server lists its index, not its storage."""
 
     def read(self, name: str) -> bytes | None:
-        """See Classic."""
+        """See Indexed."""
         answer = self._call("GET", self._web.place(name, "what is read"), cap=archives.LARGEST)
         if _absent(answer):
             return None
         if answer.status != 200:
             raise self._refusal(answer)
         return answer.body
-
-    def rewrite(self, before: bytes | None, after: bytes) -> None:
-        """Raises UsageError: the server makes its index itself."""
-        advice = "change what is in its storage; it follows by itself, or start it with --always-regenerate-chart-index"
-        raise UsageError("ChartMuseum makes its index from the charts it has", where=self.url, advice=advice)
 
     @functools.cached_property
     def _split(self) -> tuple[str, str]:
@@ -264,38 +251,25 @@ class ChartmuseumRepository:
         context, tenant = self._split
         return f"{self._root}{context}/api{tenant}"
 
-    def _entry(self, name: str, version: str) -> _Entry | None:
+    def _entry(self, name: str, version: str) -> Entry | None:
         """A version in the index. ChartMuseum takes a version for a range: 1.0.0 may be answered with 1.0.0+a."""
         url = f"{self._api}/charts/{quote(name, safe='')}/{quote(version, safe='')}"
         answer = self._call("GET", url)
         if _absent(answer):
             return None
-        entry = self._decoded(answer, _Entry)
+        entry = self._decoded(answer, _Version)
         if not re.fullmatch(r"([0-9a-f]{64})?", entry.digest):
             raise EvidenceError(f"{name} {version} has the digest {entry.digest!r}, which is no sha256", where=url)
-        return entry if (entry.name, entry.version) == (name, version) else None
+        if (entry.name, entry.version) != (name, version):
+            return None
+        digest = f"sha256:{entry.digest}" if entry.digest else ""
+        return Entry(name, version, digest, (), removed=False)
 
     def _archive(self, name: str, version: str) -> bytes | None:
         return self.read(self._place(name, version))
 
-    def _published(self, name: str, version: str, tgz: bytes) -> Published:
-        place = self._place(name, version)
-        found = archives.opened(tgz, place)
-        if (found.name, found.version) != (name, version):
-            raise EvidenceError(f"the archive holds the chart {found.name} {found.version}", where=place)
-        reference = self._reference(name, version, sha256(tgz))
-        return Published(name, version, reference, found.tar_digest, sha256(tgz))
-
     def _place(self, name: str, version: str) -> str:
         return f"{self._web.url}/charts/{quote(f'{name}-{version}.tgz', safe='+')}"
-
-    def _reference(self, name: str, version: str, digest: str) -> str:
-        return f"{SCHEME}{self._place(name, version)}@{digest}"
-
-    def _missing(self, name: str, version: str) -> EvidenceError:
-        what = "the index names this archive, which is missing"
-        advice = "its storage may have failed: look again, or restore the archive"
-        return EvidenceError(what, where=self._place(name, version), advice=advice)
 
     def _post(self, fields: Mapping[str, tuple[str, bytes]]) -> http.Response:
         """Repeated as a GET is: what an upload that seemed to fail has stored answers 409 to the next one."""
@@ -349,10 +323,6 @@ class ChartmuseumRepository:
             advice = "is the path right (org/repo as its --depth says), is the API switched off?"
             return MachineError("ChartMuseum serves nothing there", where=http.shown(answer.url), advice=advice)
         return http.refusal(answer)
-
-
-def _fits(entry: _Entry, found: Published) -> bool:
-    return entry.digest in ("", found.archive_digest.removeprefix("sha256:"))
 
 
 def _absent(answer: http.Response) -> bool:

@@ -27,7 +27,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
 
     def fetch(wanted: Needed) -> bytes:
         place = repository(wanted.repository)
-        reference = place.standing(wanted.name, wanted.version)
+        reference = place.resolve(wanted.name, wanted.version)
         if reference is None:
             raise ConfigurationError(
                 f"the dependency {wanted.name} {wanted.version} is not in the repository",
@@ -40,7 +40,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
             published = place.find(wanted.name, wanted.version)
             if published is None or published.reference != reference:
                 raise ConfigurationError("the dependency changed while it was read", where=reference)
-            tgz = place.fetch(published)
+            tgz = published.archive.tgz
             log.info("%s: fetched", reference)
             files.folder(folder)
             files.write(kept, files.sha256(tgz).encode() + b"\n" + tgz)

@@ -51,7 +51,11 @@ class Tip(NamedTuple):
 
 
 def object_id(data: bytes) -> str:
-    """The id by which git knows a file of these bytes."""
+    """The id by which git knows a file of these bytes.
+
+    >>> object_id(b"")
+    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 

@@ -7,18 +7,18 @@ database".
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from pipeline_steps.repositories import index
+from pipeline_steps.repositories.git_branch import object_id
+from pipeline_steps.repositories.indexed import INDEX
 from pipeline_steps.services.github import RAW, Github, decoded, explain, refusal
 from pipeline_steps.toolbox.errors import Conflict, MachineError
 
 BRANCH = "gh-pages"
-INDEX = "index.yaml"
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Branch:
         """Commit the index, if it is still `before`. Raises Conflict."""
         body = {"message": message, "content": base64.b64encode(after).decode(), "branch": BRANCH}
         if before is not None:
-            body["sha"] = _blob(before)
+            body["sha"] = object_id(before)
         answer = self._github.call("PUT", f"/contents/{INDEX}", body=body, allowed={409, 422})
         words = explain(answer.body)
         # 409 is said of rules that forbid the commit, too; 422 of a file that is there, against what was read.
@@ -61,7 +61,7 @@ class Branch:
             raise Conflict("the index was changed meanwhile", where=self.where, advice="start again")
         if answer.status in (409, 422):
             raise refusal(answer)
-        if decoded(answer, _Stored).content.sha != _blob(after):
+        if decoded(answer, _Stored).content.sha != object_id(after):
             raise MachineError("GitHub stored another index than it was sent", where=self.where)
 
     def begin(self, data: bytes) -> bool:
@@ -79,12 +79,3 @@ class Branch:
 
     def _make(self, kind: str, fields: Mapping[str, Any]) -> str:
         return decoded(self._github.call("POST", f"/git/{kind}", body=fields, idempotent=True), _Object).sha
-
-
-def _blob(data: bytes) -> str:
-    """The name git gives a file's content.
-
-    >>> _blob(b"")
-    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
-    """
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

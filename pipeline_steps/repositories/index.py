@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, NamedTuple, cast
 
+import yaml
+
 from pipeline_steps.charts.metadata import CREATED, helm_metadata
 from pipeline_steps.charts.version import newest_first, order
-from pipeline_steps.repositories import index_blocks, index_text
+from pipeline_steps.repositories import index_blocks
 from pipeline_steps.repositories.index_blocks import Block, Blocks
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
@@ -138,7 +140,7 @@ class Index:
 
     def _item(self, name: str, start: int, end: int) -> Entry:
         """The entry written in these lines, which are parsed when they are new."""
-        lines = index_text.key(name, self._blocks.indent).encode() + self.data[start:end]
+        lines = _key_line(name, self._blocks.indent).encode() + self.data[start:end]
         digest = hashlib.sha256(lines).digest()
         if digest not in self._known:
             [(self._known[digest], _)] = self._alone(name, lines, start, above=2)
@@ -193,15 +195,15 @@ class Index:
         if block is None:
             later = (place.start for key, place in self._blocks.charts.items() if key > name)
             start = next(later, self._blocks.end)
-            yield _Piece(start, start, index_text.chart(name, newest, indent))
+            yield _Piece(start, start, _chart_lines(name, newest, indent))
         elif not there:  # the chart is named and has no version: [] or nothing
             end = self._line_alone(name, block.start, block.end)
-            yield _Piece(block.start, end, index_text.chart(name, newest, indent))
+            yield _Piece(block.start, end, _chart_lines(name, newest, indent))
         else:
             starts = [*(offset for _, offset in there), block.end]
             columns = [self._column(name, offset) for offset in starts[:-1]]
             for new, place in _places(newest, [one.version for one, _ in there]):
-                yield _Piece(starts[place], starts[place], index_text.item(new, columns[0]))
+                yield _Piece(starts[place], starts[place], _item_lines(new, columns[0]))
 
     def _first(self, start: int, end: int, charts: Mapping[str, Sequence[_Fields]]) -> _Piece:
         """`entries: {}` becomes a block."""
@@ -212,7 +214,7 @@ class Index:
                 _lines_before(self.data, start),
             )
         end = self._line_alone("entries", start, end)
-        text = "".join(index_text.chart(name, newest, 2) for name, newest in charts.items())
+        text = "".join(_chart_lines(name, newest, 2) for name, newest in charts.items())
         return _Piece(start, end, f"entries:\n{text}")
 
     def _line_alone(self, name: str, start: int, end: int) -> int:
@@ -337,3 +339,49 @@ def _offsets(data: bytes, lines: set[int], start: int = 0) -> dict[int, int]:
 
 def _lines_before(data: bytes, offset: int) -> int:
     return sum(1 for _ in _LINE_END.finditer(data, 0, offset))
+
+
+# How an entry is written: as helm writes it, so that YAML readers of Python and Go agree on it.
+
+
+def _key_line(name: str, indent: int) -> str:
+    """The line that names a chart. indent: columns before it."""
+    written = name if yaml_reader.meaning(name) == "text" else f'"{name}"'
+    return f"{' ' * indent}{written}:\n"
+
+
+def _item_lines(new: Mapping[str, Any], indent: int) -> str:
+    """The lines of an entry as an item of its chart's list. indent: columns before the dash."""
+    dumped = yaml.dump(
+        _quoted(new), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=10**6, sort_keys=False
+    )
+    first, *others = dumped.splitlines(keepends=True)
+    space = " " * indent
+    return "".join((f"{space}- {first}", *(f"{space}  {line}" for line in others)))
+
+
+def _chart_lines(name: str, news: Iterable[Mapping[str, Any]], indent: int) -> str:
+    """The lines of a chart with its entries."""
+    return "".join((_key_line(name, indent), *(_item_lines(new, indent) for new in news)))
+
+
+class _Text(str):
+    """A text that YAML readers, Python's or Go's, might take for something else: written with quotes."""
+
+
+class _Dumper(yaml.CSafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(
+    _Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
+)
+
+
+def _quoted(value: Any) -> Any:
+    if isinstance(value, str):
+        return _Text(value) if yaml_reader.meaning(value) != "text" else value
+    if isinstance(value, Mapping):
+        return {key: _quoted(item) for key, item in value.items()}
+    return [_quoted(item) for item in value] if isinstance(value, list) else value

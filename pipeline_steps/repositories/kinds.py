@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
@@ -11,30 +11,62 @@ from pipeline_steps.repositories.git_pages import GitPagesRepository
 from pipeline_steps.repositories.github_releases import GithubReleasesRepository
 from pipeline_steps.repositories.https import HttpsRepository
 from pipeline_steps.repositories.oci import OciRepository
-from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.repositories.repository import Repository, Writable
 from pipeline_steps.toolbox.errors import ConfigurationError
 
-_KNOWN = (
-    "oci://host/path, file:///folder, git+https://host/path#branch, github-releases:owner/repo, "
-    "chartmuseum+https://host or, to read only, https://host/path"
+_Hosts = Mapping[str, Host]
+#: What a URL begins with → the kind of repository, which charts can be published into.
+_WRITABLE: Mapping[str, Callable[[str, _Hosts], Writable]] = {
+    "oci://": OciRepository,
+    "file://": DirectoryRepository,
+    "git+ssh://": GitPagesRepository,
+    "git+https://": GitPagesRepository,
+    "git+file://": GitPagesRepository,
+    "chartmuseum+https://": ChartmuseumRepository,
+    "chartmuseum+http://": ChartmuseumRepository,
+    "github-releases:": GithubReleasesRepository,
+}
+#: The same for kinds that are only read.
+_READABLE: Mapping[str, Callable[[str, _Hosts], Repository]] = {
+    "https://": HttpsRepository,
+    "http://": HttpsRepository,
+}
+_WRITABLE_URLS = (
+    "oci://host/path, file:///folder, git+https://host/path#branch, github-releases:owner/repo or "
+    "chartmuseum+https://host"
 )
 
 
-def open_repository(url: str, hosts: Mapping[str, Host]) -> Repository:
+def open_repository(url: str, hosts: _Hosts) -> Repository:
     """The repository behind `url`; nothing is asked from it yet.
 
-    Raises ConfigurationError for anything else.
+    Raises ConfigurationError for what is no URL of a repository.
     """
-    if url.startswith("oci://"):
-        return OciRepository(url, hosts)
-    if url.startswith("file://"):
-        return DirectoryRepository(url)
-    if url.startswith(("git+ssh://", "git+https://", "git+file://")):
-        return GitPagesRepository(url, hosts)
-    if url.startswith(("chartmuseum+https://", "chartmuseum+http://")):
-        return ChartmuseumRepository(url, hosts)
-    if url.startswith("github-releases:"):
-        return GithubReleasesRepository(url, hosts)
-    if url.startswith(("https://", "http://")):
-        return HttpsRepository(url, hosts)
-    raise ConfigurationError("not the URL of a chart repository", where=url, advice=f"write {_KNOWN}")
+    for start, kind in {**_WRITABLE, **_READABLE}.items():
+        if url.startswith(start):
+            return kind(url, hosts)
+    advice = f"write {_WRITABLE_URLS}; or https://host/path, which is only read"
+    raise ConfigurationError("not the URL of a chart repository", where=url, advice=advice)
+
+
+def open_writable(url: str, hosts: _Hosts) -> Writable:
+    """The repository behind `url`, to publish into; nothing is asked from it yet.
+
+    Raises ConfigurationError for what is no URL of a repository, or of one that is only read.
+    """
+    repository = open_repository(url, hosts)
+    if isinstance(repository, Writable):
+        return repository
+    what = "charts cannot be published there, the repository is only read"
+    raise ConfigurationError(what, where=repository.url, advice=f"name one of {_WRITABLE_URLS}")
+
+
+def open_repository_of(reference: str, urls: Iterable[str], hosts: _Hosts) -> Repository | None:
+    """The repository among `urls` that has what `reference` names; None when none of them can.
+
+    Of several the one with the longest URL, as it is written or as the repository calls itself.
+    """
+    opened = {url: open_repository(url, hosts) for url in urls}
+    starts = {start: one for url, one in opened.items() for start in (url, one.url)}
+    fitting = [start for start in starts if reference.startswith(f"{start.rstrip('/')}/")]
+    return starts[max(fitting, key=len)] if fitting else None

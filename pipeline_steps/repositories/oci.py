@@ -9,7 +9,9 @@ import functools
 import json
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from pipeline_steps.auth.hosts import Host
@@ -21,14 +23,15 @@ from pipeline_steps.charts.metadata import CREATED, helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.oci.claim import claim
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
-from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.repository import (
     Guarantees,
     Publication,
     Published,
-    conflict,
-    one_by_one,
-    twin_conflict,
+    Writable,
+    already_published,
+    opened,
+    publish_one,
 )
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
@@ -38,6 +41,8 @@ log = logging.getLogger(__name__)
 CONFIG = "application/vnd.cncf.helm.config.v1+json"
 CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 PROVENANCE = "application/vnd.cncf.helm.chart.provenance.v1.prov"
+#: Charts published at once: each waits for answers most of the time.
+PUBLISHERS = 8
 
 
 class Push(NamedTuple):
@@ -94,7 +99,7 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": sha256(data), "size": len(data)}
 
 
-class OciRepository:
+class OciRepository(Writable):
     """`url` is oci://host[:port]/path; charts are the repositories path/NAME, their versions tags."""
 
     guarantees = Guarantees(
@@ -119,39 +124,36 @@ class OciRepository:
         tagged = self._path(name)._replace(tag=versions_of.to_tag(version), digest=digest)
         return f"oci://{tagged}"
 
-    def standing(self, name: str, version: str) -> str | None:
+    def resolve(self, name: str, version: str) -> str | None:
         """See Repository: one HEAD."""
         found = self._registry(name).head(self._path(name).path, versions_of.to_tag(version))
         return self._named(name, version, found.digest) if found else None
 
     def find(self, name: str, version: str) -> Published | None:
         """See Repository: the manifest and the chart's layer are read."""
-        registry, path = self._registry(name), self._path(name).path
-        manifest = registry.manifest(path, versions_of.to_tag(version))
+        manifest = self._registry(name).manifest(self._path(name).path, versions_of.to_tag(version))
         if manifest is None:
             return None
         reference = self._named(name, version, manifest.digest)
-        tgz = self._layer(registry, path, manifest, reference)
-        found = archives.opened(tgz, reference)
-        if (found.name, found.version) != (name, version):
-            what = f"the tag holds the chart {found.name} {found.version}"
-            raise EvidenceError(what, where=reference, advice="remove the tag, nothing made here writes this")
-        return Published(name, version, reference, found.tar_digest, sha256(tgz))
+        tgz = self._layer(name, manifest, reference)
+        return opened(tgz, name, version, reference, advice="remove the tag, nothing made here writes this")
 
-    def fetch(self, published: Published) -> bytes:
-        """See Repository."""
-        digest = published.reference.rpartition("@")[2]
-        registry, path = self._registry(published.name), self._path(published.name).path
-        manifest = registry.manifest(path, digest)
+    def find_digest(self, name: str, digest: str) -> Published | None:
+        """The chart of a manifest, whether or not a tag leads to it; None when absent.
+
+        digest: of the manifest. Raises EvidenceError as `find` does, but for the version, which nobody said.
+        """
+        manifest = self._registry(name).manifest(self._path(name).path, digest)
         if manifest is None:
-            raise EvidenceError("the chart is not there any more", where=published.reference)
-        return self._layer(registry, path, manifest, published.reference)
+            return None
+        reference = f"oci://{self._path(name)._replace(digest=digest)}"
+        return Published(reference, archives.opened(self._layer(name, manifest, reference), reference))
 
-    def _layer(self, registry: Registry, path: str, manifest: Manifest, reference: str) -> bytes:
+    def _layer(self, name: str, manifest: Manifest, reference: str) -> bytes:
         layers = [blob for blob in manifest.blobs if blob.media_type == CONTENT]
         if len(layers) != 1:
             raise EvidenceError("it is not a helm chart: it has no chart layer, or several", where=reference)
-        data = registry.blob(path, layers[0].digest, cap=archives.LARGEST)
+        data = self._registry(name).blob(self._path(name).path, layers[0].digest, cap=archives.LARGEST)
         if data is None:
             raise MachineError(f"the registry has lost the layer {layers[0].digest}", where=reference)
         return data
@@ -165,22 +167,27 @@ class OciRepository:
         return registry.blob(path, layers[0].digest) if layers else None
 
     def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
-        """See Repository."""
-        return one_by_one(self, publications)
+        """See Writable: several at once, but never two that helm takes for one version."""
+        waiting: deque[tuple[tuple[str, str], Future[Published | PipelineError]]] = deque()
+        with ThreadPoolExecutor(PUBLISHERS) as pool:
+            for publication in publications:
+                key = publication.archive.name, publication.archive.version.partition("+")[0]
+                while len(waiting) > 2 * PUBLISHERS or any(key == other for other, _ in waiting):
+                    yield waiting.popleft()[1].result()
+                waiting.append((key, pool.submit(publish_one, self, publication)))
+            while waiting:
+                yield waiting.popleft()[1].result()
 
     def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
-        """See Repository: blobs, then for a release the manifest by digest and the claim, then the tag.
+        """See Writable: blobs, then for a release the manifest by digest and the claim, then the tag.
 
         A snapshot's version stands for its content: nobody wants it for another tar, nor a twin of it.
         """
         registry, path = self._registry(archive.name), self._path(archive.name).path
-        there = self.find(archive.name, archive.version)
-        if there:
-            return self._kept(archive, there)
         release = not versions_of.is_snapshot(archive.version)
-        twin = versions_of.twin(archive.version, self.versions(archive.name)) if release else None
-        if twin:
-            raise twin_conflict(archive, twin, self.url)
+        existing = self._existing(archive, release=release)
+        if existing:
+            return existing
         push = prepare(archive, provenance)
 
         def refill(digest: str) -> None:
@@ -191,12 +198,19 @@ class OciRepository:
         if release:
             registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
             self._claim(archive, push)
-        there = self.find(archive.name, archive.version)  # another publisher may have come first
-        if there:
-            return self._kept(archive, there)
+        existing = self._existing(archive, release=False)  # another publisher may have come first
+        if existing:
+            return existing
         registry.put_manifest(path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill)
-        reference = self._named(archive.name, archive.version, push.digest)
-        return Published(archive.name, archive.version, reference, archive.tar_digest, archive.digest)
+        return Published(self._named(archive.name, archive.version, push.digest), archive)
+
+    def _existing(self, archive: Archive, *, release: bool) -> Published | None:
+        """See `already_published`. release: may other versions stand in its way?"""
+        versions = functools.partial(self.versions, archive.name) if release else tuple
+        existing = already_published(archive, self.find(archive.name, archive.version), versions, self.url)
+        if existing:
+            log.info("%s: already there", existing.reference)
+        return existing
 
     def _claim(self, archive: Archive, push: Push) -> None:
         """Say by a tag that this content wants the version; raises Conflict when another content said so, too."""
@@ -206,12 +220,6 @@ class OciRepository:
             Manifest(push.manifest, OCI_MANIFEST, push.digest), what=f"{archive.name} {archive.version}",
             where=f"oci://{path}",
         )  # fmt: skip
-
-    def _kept(self, archive: Archive, there: Published) -> Published:
-        if there.tar_digest != archive.tar_digest:
-            raise conflict(archive, there.tar_digest, there.reference)
-        log.info("%s: already there", there.reference)
-        return there
 
     def versions(self, name: str) -> list[str]:
         """See Repository."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from pipeline_steps.building import image_records, packaging
+from pipeline_steps.building import channels, image_records, packaging
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.config.language import Config
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_repository_of
 from pipeline_steps.reproduction.outcome import Outcome, first_difference, how_many, inputs_that_differ, parts_of_chart
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
@@ -126,18 +126,13 @@ def published(record: Record, config: Config) -> bytes:
     Raises EvidenceError when it is gone or another one, and the errors of its repository.
     """
     reference = record.outputs.get("chart", "")
-    place, _, last = reference.rpartition("@")[0].rpartition("/")
-    version = str(record.parameters.get("version") or "")
-    url = place if last else ""
-    if not url or not version:
+    place = reference.rpartition("@")[0].rpartition("/")[0]
+    if not place or not record.parameters.get("version"):
         raise EvidenceError(f"the record names no published chart: {reference!r}", where=record.id[:19])
-    repository = open_repository(url, config.hosts)
-    found = repository.find(record.subject, version)
-    if found is None:
-        raise EvidenceError(f"{reference} is gone")
-    if found.tar_digest != record.outputs.get("tar"):
-        raise EvidenceError(f"its tar is {found.tar_digest}, recorded {record.outputs.get('tar')}", where=reference)
-    return repository.fetch(found)
+    # A registry or a folder is in the reference; behind the URLs of others it may go on in more than one way.
+    urls = () if reference.startswith(("oci://", "file://")) else channels.configured(config)
+    repository = open_repository_of(reference, urls, config.hosts) or open_repository(place, config.hosts)
+    return channels.recorded(record, repository).archive.tgz
 
 
 def _compared(record: Record, made: Archive, config: Config, differ: list[str]) -> Outcome:

@@ -43,7 +43,7 @@ def integration_test(
     wanted = _settings(record, checkout, chart, timeout)
     one = _scenario(record, config, chart, wanted, cluster)
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
-    snapshot, tgz = snapshots.of(tested, chart), _tgz(tested, checkout)
+    snapshot, tgz = snapshots.of(tested), _tgz(tested, checkout)
     with (
         scenario_runs.prepared(checkout, chart, wanted, snapshot, state, tgz) as ready,
         contextlib.suppress(ChartFailed),  # it is recorded, and compared

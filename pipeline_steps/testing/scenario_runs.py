@@ -77,7 +77,7 @@ def prepared(
     images = {name: reference.rpartition("@")[2] for name, reference in snapshot.images.items()}
     with scratch.folder("test") as folder:
         archive = folder / f"{chart.name}.tgz"
-        archive.write_bytes(snapshots.fetch(snapshot, chart, config) if tgz is None else tgz)
+        archive.write_bytes(snapshots.fetch(snapshot, config) if tgz is None else tgz)
         helm = None if wanted.none else Helm.find()
         values = _values(checkout, chart, wanted, folder / "values")
         yield Bench(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.toolbox.errors import Conflict, PipelineError
 from tests.faults.backends import BACKENDS, Backend, in_registry
 from tests.faults.figures import Figure, Settings
@@ -245,7 +245,7 @@ def _publish(url: str, chart: Archive, told: Path, gate: Path, environment: dict
         opened.write(b".")
         fcntl.flock(opened, fcntl.LOCK_SH)
     try:
-        open_repository(url, {}).publish(chart)
+        open_writable(url, {}).publish(chart)
         how = "done"
     except Conflict:
         how = "conflict"
@@ -315,14 +315,14 @@ def _whole(url: str, charts: Sequence[Archive]) -> dict[str, str]:
 
 def _again(url: str, chart: Archive) -> bool:
     try:
-        return open_repository(url, {}).publish(chart).tar_digest == chart.tar_digest
+        return open_writable(url, {}).publish(chart).tar_digest == chart.tar_digest
     except PipelineError:
         return False
 
 
 def _seconds(url: str, chart: Archive) -> float:
     began = time.monotonic()
-    open_repository(url, {}).publish(chart)
+    open_writable(url, {}).publish(chart)
     return time.monotonic() - began
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from tests.faults.figures import Figure, Settings
 from tests.faults.world import World
 from tests.support.charts import packed
@@ -67,7 +67,7 @@ def _publish(url: str, versions: Sequence[str], told: Any) -> None:
     failures = []
     for version in versions:
         try:
-            open_repository(url, {}).publish(packed(version=version))
+            open_writable(url, {}).publish(packed(version=version))
         except Exception as error:  # whatever stops a publisher is the finding
             failures.append(f"{version}: {error!r}")
     told.put((retries.count, failures))

@@ -266,7 +266,7 @@ def test_archives_that_others_put_there_are_found(pages: Pages, site: Repo) -> N
     found = repository.find("hello", "1.0.0")
     assert found is not None
     assert found.reference == f"{repository.url}/charts/hello-1.0.0.tgz@{chart.digest}"
-    assert (repository.fetch(found), repository.provenance(found)) == (chart.tgz, b"signed")
+    assert (found.archive.tgz, repository.provenance(found)) == (chart.tgz, b"signed")
     assert repository.publish(chart) == found
     with pytest.raises(EvidenceError, match="no such file is on the branch"):
         repository.find("gone", "1.0.0")
@@ -292,15 +292,15 @@ def test_damage_is_named(pages: Pages, site: Repo) -> None:
     site.put("hello-1.0.0.tgz", other().tgz)
     site.commit()
     site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
-    with pytest.raises(EvidenceError, match=r"hello-1\.0\.0\.tgz@\S+: the archive has the digest sha256:"):
+    with pytest.raises(EvidenceError, match=r"hello-1\.0\.0\.tgz: the archive has the digest sha256:"):
         pages.opened().find("hello", "1.0.0")
 
 
 KILLED = """
 import sys
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_writable
 from tests.support.charts import packed
-print(open_repository(sys.argv[1], {}).publish(packed()).reference)
+print(open_writable(sys.argv[1], {}).publish(packed()).reference)
 """
 
 
@@ -354,7 +354,7 @@ def test_a_login_is_seen_by_nobody(
         seen = pool.submit(lambda: [line for line in command_lines(stop) if b"git" in line])
         published = repository.publish(packed())
         stop.set()
-    assert repository.fetch(published) == packed().tgz
+    assert repository.find("hello", "1.0.0") == published
     lines = b"\n".join(seen.result())
     assert b"remote-https" in lines, "the look was quick enough"
     assert PASSWORD.encode() not in lines

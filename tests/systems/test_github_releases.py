@@ -287,7 +287,7 @@ def test_an_older_server_computes_no_digests(hub: Github, there: Repository) -> 
     hub.digests = False
     chart = packed()
     published = opened().publish(chart)
-    assert opened().standing("hello", "1.0.0") == published.reference
+    assert opened().resolve("hello", "1.0.0") == published.reference
     hub.fault = lambda request: "drop" if request.method == "PUT" else None
     with pytest.raises(Temporary):
         opened(budget=0).publish(packed(version="1.0.1"))
@@ -301,7 +301,6 @@ def test_a_private_repository_by_its_token(hub: Github, monkeypatch: pytest.Monk
     repository = GithubReleasesRepository("github-releases:me/hidden", {})
     chart = packed()
     published = repository.publish(chart, signed(chart))
-    assert repository.fetch(published) == chart.tgz
     assert repository.provenance(published) == signed(chart)
     monkeypatch.setenv("GITHUB_TOKEN", READ)
     assert GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0") == published
@@ -309,7 +308,7 @@ def test_a_private_repository_by_its_token(hub: Github, monkeypatch: pytest.Monk
     with pytest.raises(AccessRefused, match="or hidden from this login: set GITHUB_TOKEN"):
         GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0")
     with pytest.raises(AccessRefused):
-        GithubReleasesRepository("github-releases:me/hidden", {}).fetch(published)
+        GithubReleasesRepository("github-releases:me/hidden", {}).provenance(published)
     host = hub.web.partition("://")[2]
     configured = {f"{host}/me/hidden": Host(username="x-access-token", password=READ)}
     assert GithubReleasesRepository("github-releases:me/hidden", configured).versions("hello") == ["1.0.0"]
@@ -331,7 +330,7 @@ def test_reading_what_is_public_needs_no_token(hub: Github, monkeypatch: pytest.
     assert opened().find("hello", "1.0.0") == published
     monkeypatch.delenv("GITHUB_TOKEN")
     assert opened().find("hello", "1.0.0") == published
-    assert opened().standing("hello", "1.0.0") == published.reference
+    assert opened().resolve("hello", "1.0.0") == published.reference
     assert not any("Authorization" in request.headers for request in hub.requests if "download" in request.path)
 
 
@@ -446,19 +445,17 @@ def test_what_a_release_forbids_is_said(hub: Github, there: Repository) -> None:
 
 
 def test_what_the_index_says_must_be_so(hub: Github, there: Repository) -> None:
-    published = opened().publish(packed())
+    opened().publish(packed())
     (number,) = there.assets
     for wrong, words in (({"digest": "sha256:" + "0" * 64}, "the index says"), ({"state": "starter"}, "is missing")):
         right = dict(there.assets[number])
         there.assets[number].update(wrong)
         with pytest.raises(EvidenceError, match=words):
-            opened().standing("hello", "1.0.0")
+            opened().resolve("hello", "1.0.0")
         there.assets[number] = right
     there.data[number] = packed(version="1.0.1").tgz
     with pytest.raises(EvidenceError, match="the index says"):
         opened().find("hello", "1.0.0")
-    with pytest.raises(EvidenceError, match="has the digest"):
-        opened().fetch(published)
     known = there.files("gh-pages")["index.yaml"]
     for url in ("http://127.0.0.1:1/hello-1.0.0.tgz", "hello-1.0.0.tgz", f"{hub.web}/you/charts/releases/download/a/b"):
         there.put("gh-pages", "index.yaml", re.sub(rb"- http://.*", f"- {url}".encode(), known))
@@ -486,7 +483,7 @@ def test_all_files_are_told_page_by_page(hub: Github, there: Repository) -> None
     files = repository.files()
     assert len(files) == 121
     (entry,) = entries(there)
-    assert files[entry["urls"][0]] == len(repository.fetch(published))
+    assert files[entry["urls"][0]] == len(published.archive.tgz)
     assert repository.read(entry["urls"][0]) == packed().tgz
     assert repository.read(entry["urls"][0].replace("hello", "gone")) is None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.charts import archive
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_writable
 from tests.support.charts import files, packed
 from tests.support.gits import Repo
 from tests.support.helms import helm
@@ -92,8 +92,8 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         for version in VERSIONS:
-            open_repository((folder / "web").as_uri(), {}).publish(packed("db", version))
-            open_repository(f"oci://{running.host}/charts", {}).publish(packed("cache", version))
+            open_writable((folder / "web").as_uri(), {}).publish(packed("db", version))
+            open_writable(f"oci://{running.host}/charts", {}).publish(packed("cache", version))
         yield f"http://127.0.0.1:{server.server_port}", f"oci://{running.host}/charts"
         server.shutdown()
         thread.join()

@@ -18,7 +18,7 @@ from pipeline_steps.charts import archive, version
 from pipeline_steps.charts.metadata import oci_annotations
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.repositories import index
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.oci import OciRepository
 from pipeline_steps.toolbox.errors import ConfigurationError
 from tests.support.charts import files, packed
@@ -173,7 +173,7 @@ DEPENDENCY = (
 def test_helm_pulls_what_we_push(run: Helm, number: str, host: str, tmp_path: Path) -> None:
     url = f"oci://{host}/ours{abs(hash(str(tmp_path)))}/charts"
     chart = packed(version=number, more=RICH)
-    published = open_repository(url, {}).publish(chart)
+    published = open_writable(url, {}).publish(chart)
     out = run("pull", f"{url}/hello", "--version", number, "--plain-http", "-d", str(tmp_path))
     assert published.reference.rpartition("@")[2] in out
     assert (tmp_path / chart.file_name).read_bytes() == chart.tgz
@@ -191,7 +191,7 @@ def test_we_find_what_helm_pushes_and_write_the_same_manifest(run: Helm, host: s
     published = repository.find("hello", "1.2.3")
     assert published is not None
     assert published.reference.rpartition("@")[2] in out
-    tgz = repository.fetch(published)
+    tgz = published.archive.tgz
     assert tgz == (tmp_path / "hello-1.2.3.tgz").read_bytes()
     registry_ = repository._registry("hello")
     path = repository._path("hello").path
@@ -230,7 +230,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.mark.parametrize("run", BOTH, indirect=True)
 def test_helm_uses_our_folder_as_a_repository(run: Helm, served: tuple[Path, str], tmp_path: Path) -> None:
     folder, url = served
-    repository = open_repository(folder.as_uri(), {})
+    repository = open_writable(folder.as_uri(), {})
     charts = [packed(version=number, more=RICH) for number in ("1.9.0", "1.10.0", "1.11.0-0.3.t0123456789ab")]
     charts += [packed("common", "0.1.0"), packed('"123"', "1.0.0+b")]
     for chart in charts:
@@ -248,13 +248,13 @@ def test_helm_uses_our_folder_as_a_repository(run: Helm, served: tuple[Path, str
     assert reader.versions("hello") == repository.versions("hello")
     published = reader.find("hello", "1.10.0")
     assert published is not None
-    assert reader.fetch(published) == charts[1].tgz
+    assert published.archive.tgz == charts[1].tgz
     assert reader.find("nope", "1.0.0") is None
 
 
 def test_our_index_says_what_helm_repo_index_says(run: Helm, tmp_path: Path) -> None:
     folder = tmp_path / "charts"
-    repository = open_repository(folder.as_uri(), {})
+    repository = open_writable(folder.as_uri(), {})
     dependency = (
         "dependencies:\n- {name: common, version: 0.1.0, repository: 'https://example.com', alias: c, tags: [t]}\n"
     )
@@ -299,7 +299,7 @@ def test_helm_orders_snapshots_as_we_do(run: Helm, served: tuple[Path, str]) -> 
             (True, 3, 5, False),
         ]
     ]
-    repository = open_repository(folder.as_uri(), {})
+    repository = open_writable(folder.as_uri(), {})
     for number in (*made, "1.3.9", "1.4.0"):
         repository.publish(packed(version=number))
     run("repo", "add", "ours", url)

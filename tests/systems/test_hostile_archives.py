@@ -25,7 +25,7 @@ from typing import NamedTuple
 import pytest
 
 from pipeline_steps.charts import archive
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.toolbox.files import sha256
 from tests.support import hostile
 from tests.support.charts import files, packed
@@ -120,7 +120,7 @@ def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_wha
     assert [set(said.values()) for said in told.values()] == [{"taken"}] * len(archives)
     for number, data in enumerate(archives.values()):
         place = tmp_path / f"p/{number}"
-        published = open_repository(place.as_uri(), {}).publish(archive.opened(data))
+        published = open_writable(place.as_uri(), {}).publish(archive.opened(data))
         assert set(left(place)) == {".lock", "a-1.0.0.tgz", "index.yaml"}
         assert published.reference.startswith(f"{place.as_uri()}/a-1.0.0.tgz@")
         assert "evil" not in (place / "index.yaml").read_text()

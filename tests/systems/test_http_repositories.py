@@ -90,7 +90,6 @@ import re, sys
 from pathlib import Path
 from pipeline_steps.charts import archive
 from pipeline_steps.toolbox.errors import PipelineError
-from pipeline_steps.repositories.repository import Published
 from pipeline_steps.repositories.kinds import open_repository
 repository = open_repository(sys.argv[1], {})
 def most():  # not ru_maxrss, which begins with that of the parent
@@ -246,12 +245,15 @@ def test_another_chart_under_this_name(attacked: Attacked, other: Any) -> None:
 
 
 def test_the_archive_changes_between_two_looks(attacked: Attacked) -> None:
+    """What was checked is what is used, without a second look; who looks again compares again."""
     repository = attacked.open()
     found = repository.find("hello", "1.0.0")
-    assert found is not None
     attacked.lies[TGZ] = (200, {}, OTHER.tgz)
-    with pytest.raises(EvidenceError, match=f"the archive has the digest {OTHER.digest}, expected {CHART.digest}"):
-        repository.fetch(found)
+    assert found is not None and found.archive == CHART
+    with pytest.raises(
+        EvidenceError, match=f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}"
+    ):
+        repository.find("hello", "1.0.0")
 
 
 @pytest.mark.parametrize("digest", ["0" * 63, "A" * 64, "sha512:" + "0" * 128, "md5:0"])

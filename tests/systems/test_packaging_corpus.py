@@ -26,7 +26,7 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import helm_metadata
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.toolbox.errors import PipelineError
 from tests.support import corpus
 from tests.support.corpus import Case
@@ -96,7 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         web, oci = f"http://127.0.0.1:{server.server_port}", f"oci://{running.host}/charts"
         for url in ((folder / "served").as_uri(), oci):
             for name, tgz in corpus.served():
-                open_repository(url, {}).publish(archive.opened(tgz, name))
+                open_writable(url, {}).publish(archive.opened(tgz, name))
         world = World(folder, corpus.cases(web, oci))
         for major in BOTH:
             world.told(major, "repo", "add", "served", web)

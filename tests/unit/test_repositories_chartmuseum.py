@@ -13,7 +13,7 @@ import pytest
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -22,7 +22,6 @@ from pipeline_steps.toolbox.errors import (
     MachineError,
     PipelineError,
     Temporary,
-    UsageError,
 )
 from tests.support.chartmuseum import Museum, chartmuseum
 from tests.support.charts import packed, signed
@@ -53,7 +52,7 @@ def test_one_request_brings_chart_and_provenance(museum: Museum) -> None:
 def test_tenants_are_paths(museum: Museum) -> None:
     museum.depth = 2
     chart = packed()
-    repository = open_repository(f"{museum.url}/team/stable", {})
+    repository = open_writable(f"{museum.url}/team/stable", {})
     published = repository.publish(chart)
     assert list(museum.files) == ["team/stable/hello-1.0.0.tgz"]
     assert published.reference.startswith(f"{museum.url}/team/stable/charts/hello-1.0.0.tgz@sha256:")
@@ -64,7 +63,7 @@ def test_tenants_are_paths(museum: Museum) -> None:
 
 def test_a_context_path_is_found(museum: Museum) -> None:
     museum.depth, museum.context = 1, "/museum"
-    published = open_repository(f"{museum.url}/museum/stable", {}).publish(packed())
+    published = open_writable(f"{museum.url}/museum/stable", {}).publish(packed())
     assert list(museum.files) == ["stable/hello-1.0.0.tgz"]
     assert published.reference.startswith(f"{museum.url}/museum/stable/charts/hello-1.0.0.tgz@sha256:")
     assert asked(museum) == ["/museum/api/stable/charts"]
@@ -77,7 +76,7 @@ def test_a_version_that_the_index_does_not_show_yet_is_there(museum: Museum) -> 
     assert museum._hidden == 0, "publishing waited until the index showed it"
     museum._hidden = 9
     assert repository.find("hello", "1.0.0") == published
-    assert repository.standing("hello", "1.0.0") == published.reference
+    assert repository.resolve("hello", "1.0.0") == published.reference
     with pytest.raises(Conflict):
         repository.publish(packed(more="description: other\n"))
 
@@ -86,8 +85,8 @@ def test_a_version_is_no_range(museum: Museum) -> None:
     """Asked for 1.0.0 it answers with 1.0.0+b, as helm would resolve it."""
     repository = opened(museum)
     repository.publish(packed(version="1.0.0+b"))
-    assert repository.standing("hello", "1.0.0") is None and repository.find("hello", "1.0.0") is None
-    assert repository.standing("hello", "1.0.0+b") is not None
+    assert repository.resolve("hello", "1.0.0") is None and repository.find("hello", "1.0.0") is None
+    assert repository.resolve("hello", "1.0.0+b") is not None
 
 
 def test_an_index_that_never_shows_it_is_temporary(museum: Museum) -> None:
@@ -132,7 +131,7 @@ def test_absent_are_only_charts_of_which_it_says_so_itself(
     repository = opened(museum, budget=0.1)
     for work in (
         lambda: repository.find("hello", "1.0.0"),
-        lambda: repository.standing("hello", "1.0.0"),
+        lambda: repository.resolve("hello", "1.0.0"),
         lambda: repository.versions("hello"),
         lambda: repository.publish(packed()),
     ):
@@ -187,7 +186,7 @@ def test_publishing_broken_at_every_request(museum: Museum, fault: str) -> None:
         museum.fault = lambda _: None
         assert set(museum.files) <= {chart.file_name, f"{chart.file_name}.prov"}
         again = opened(museum).publish(chart, signature)
-        assert (opened(museum).fetch(again), opened(museum).provenance(again)) == (chart.tgz, signature)
+        assert (again.archive.tgz, opened(museum).provenance(again)) == (chart.tgz, signature)
         assert len(museum.files) == 2
         if next(count) <= number:
             break
@@ -243,8 +242,6 @@ def test_what_the_server_refuses_is_told_in_its_words(museum: Museum) -> None:
     with pytest.raises(MachineError, match=r"POST answered 400: .*invalid provenance file"):
         opened(museum).publish(packed(), b"no signature")
     assert not museum.files
-    with pytest.raises(UsageError, match="makes its index from the charts it has"):
-        opened(museum).rewrite(None, b"")
     assert opened(museum).files() is None  # type: ignore[func-returns-value]
 
 
@@ -252,7 +249,7 @@ def test_a_digest_that_is_none_is_refused(museum: Museum) -> None:
     opened(museum).publish(packed())
     museum.index["hello-1.0.0.tgz"]["digest"] = "sha1:00"
     with pytest.raises(EvidenceError, match="has the digest 'sha1:00', which is no sha256"):
-        opened(museum).standing("hello", "1.0.0")
+        opened(museum).resolve("hello", "1.0.0")
 
 
 def test_an_index_that_disagrees_with_the_files_is_told(museum: Museum) -> None:
@@ -267,7 +264,7 @@ def test_a_login_is_that_of_hosts(museum: Museum) -> None:
     with pytest.raises(AccessRefused, match="unauthorized"):
         opened(museum).publish(packed())
     hosts = {museum.host: Host(username="ci", password="secret")}
-    assert open_repository(museum.url, hosts).publish(packed())
+    assert open_writable(museum.url, hosts).publish(packed())
     with pytest.raises(AccessRefused):
         open_repository(museum.url, {museum.host: Host(username="ci", password="not-this-one")}).find("hello", "1.0.0")
 
@@ -285,7 +282,7 @@ def test_tokens_are_bought_from_the_server_it_names(museum: Museum) -> None:
     with scripted(sell) as seller:
         museum.realm = f"http://{seller.host}/token"
         hosts = {museum.host: Host(username="ci", password="secret")}
-        assert open_repository(museum.url, hosts).publish(packed())
+        assert open_writable(museum.url, hosts).publish(packed())
         assert bought == ["artifact-repository:repo:pull", "artifact-repository:repo:push"]
 
 

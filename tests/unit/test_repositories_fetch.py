@@ -13,8 +13,8 @@ import pytest
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.dependencies import Needed
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.repositories.kinds import open_repository
-from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, EvidenceError, MachineError, UsageError
+from pipeline_steps.repositories.kinds import open_repository, open_writable
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, EvidenceError, MachineError
 from tests.support.charts import packed
 from tests.support.registries import free_port
 
@@ -64,30 +64,28 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def test_an_archive_is_fetched_once_and_asked_for_every_time(served: Served, tmp_path: Path) -> None:
     chart = packed("db", "1.4.0")
-    open_repository(served.folder.as_uri(), {}).publish(chart)
+    open_writable(served.folder.as_uri(), {}).publish(chart)
     wanted = Needed("", "db", "1.4.0", served.url)
     for _ in range(3):
         assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz
     paths = [path for path, _ in served.asked]
     assert paths.count("/index.yaml") == 3
-    assert paths.count("/db-1.4.0.tgz") == 2, "found and fetched, then kept"
+    assert paths.count("/db-1.4.0.tgz") == 1, "read once, then kept"
     for kept in (tmp_path / "cache").iterdir():
         kept.write_bytes(kept.read_bytes()[:-1])
     assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz, "a damaged copy is not used"
 
 
 def test_what_is_not_there_is_named(served: Served, tmp_path: Path) -> None:
-    open_repository(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+    open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     with pytest.raises(ConfigurationError, match=r"dependency db 2\.0\.0 is not in the repository \(it has 1\.4\.0\)"):
         fetcher({}, tmp_path / "cache")(Needed("", "db", "2.0.0", served.url))
     with pytest.raises(MachineError, match="answered 404"):
         open_repository(f"{served.url}/nowhere", {}).find("db", "1.4.0")
-    with pytest.raises(UsageError, match="only read"):
-        open_repository(served.url, {}).publish(packed())
 
 
 def test_another_archive_than_the_index_says_is_refused(served: Served) -> None:
-    open_repository(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+    open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     (served.folder / "db-1.4.0.tgz").write_bytes(packed("db", "1.4.1").tgz)
     with pytest.raises(EvidenceError, match=r"the archive has the digest sha256:\w+, the index says sha256:"):
         open_repository(served.url, {}).find("db", "1.4.0")
@@ -96,7 +94,7 @@ def test_another_archive_than_the_index_says_is_refused(served: Served) -> None:
 def test_a_login_never_goes_to_another_origin(tmp_path: Path) -> None:
     home, away = Served(tmp_path / "home", wanted="Basic bWU6c2VjcmV0"), Served(tmp_path / "away")
     try:
-        open_repository(home.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+        open_writable(home.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
         (away.folder / "db-1.4.0.tgz").write_bytes((home.folder / "db-1.4.0.tgz").read_bytes())
         written = (home.folder / "index.yaml").read_text()
         (home.folder / "index.yaml").write_text(written.replace("- db-1.4.0.tgz", f"- {away.url}/db-1.4.0.tgz"))
@@ -136,7 +134,7 @@ def test_a_repository_that_cannot_be_one_is_refused_before_anything_is_asked(url
     ],
 )
 def test_an_index_cannot_send_us_anywhere(served: Served, url: str) -> None:
-    open_repository(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
+    open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     index = served.folder / "index.yaml"
     index.write_text(index.read_text().replace("- db-1.4.0.tgz", f"- '{url}'"))
     with pytest.raises(EvidenceError, match="which is not https"):

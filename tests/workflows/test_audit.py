@@ -25,7 +25,7 @@ from pipeline_steps.charts import archive
 from pipeline_steps.config.language import Config, Release
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.oci import CONTENT, prepare
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError, UsageError
@@ -179,7 +179,7 @@ def planter(request: pytest.FixtureRequest, hub: Github, tmp_path: Path, monkeyp
         made = Releases(hub.repository(place), place)
     else:
         made = Folder(tmp_path / "charts") if request.param == "file" else Pages(tmp_path / "charts")
-    repository = open_repository(made.url, {})
+    repository = open_writable(made.url, {})
     repository.publish(packed())
     repository.publish(packed("other"))
     return made
@@ -240,7 +240,7 @@ def test_a_planted_fault_is_found_and_mended_without_a_guess(planter: Planter, a
 
 
 def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(planter: Planter, audited: Audited) -> None:
-    open_repository(planter.url, {}).publish(packed(version="0.9.0"))
+    open_writable(planter.url, {}).publish(packed(version="0.9.0"))
     planter.change(disagreeing)
     planter.change(
         lambda stored: stored.update({INDEX: stored[INDEX].replace(b": 0.9.0\n", b": 0.9.0\n    version: 1\n")})
@@ -258,7 +258,7 @@ def test_only_the_charts_named_are_looked_at(planter: Planter, audited: Audited)
 def test_who_comes_between_plan_and_fix_is_not_overwritten(planter: Planter, audited: Audited) -> None:
     planter.change(unlisted)
     found = inspection.inspect(planter.url, audited.config, audited.state, (), None)
-    open_repository(planter.url, {}).publish(packed(version="2.0.0"))
+    open_writable(planter.url, {}).publish(packed(version="2.0.0"))
     with pytest.raises(Conflict, match="changed meanwhile"):
         inspection.repair(found)
     assert audited.fix(planter.url) == 0
@@ -267,7 +267,7 @@ def test_who_comes_between_plan_and_fix_is_not_overwritten(planter: Planter, aud
 
 def test_the_last_entry_of_all_can_be_taken_out_and_put_back(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed())
+    open_writable(folder.url, {}).publish(packed())
     folder.change(disagreeing)
     assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
 
@@ -277,7 +277,7 @@ def test_what_only_a_repaired_index_shows_is_told_before_anybody_relies_on_it(
 ) -> None:
     """An archive without .prov gets its entry; others of its chart have one."""
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed(), signed(packed()))
+    open_writable(folder.url, {}).publish(packed(), signed(packed()))
     folder.change(orphan)
     with pytest.raises(EvidenceError, match="1 things are wrong"):
         audit(config=audited.config, state=audited.state, url=folder.url, fix=True)
@@ -290,7 +290,7 @@ def test_what_only_a_repaired_index_shows_is_told_before_anybody_relies_on_it(
 
 def test_a_moved_archive_is_named_anew(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed())
+    open_writable(folder.url, {}).publish(packed())
     (folder.folder / "old").mkdir()
     (folder.folder / packed().file_name).rename(folder.folder / "old" / packed().file_name)
     assert audited.kinds(folder.url) == {"missing file"}
@@ -315,7 +315,7 @@ def test_unknown_fields_and_comments_outlive_a_fix(planter: Planter, audited: Au
 
 def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_no_entry(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed())
+    open_writable(folder.url, {}).publish(packed())
     audited = Audited(tmp_path)
     audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.1.0")))
     folder.change(missing)
@@ -328,7 +328,7 @@ def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_
 def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_archive_stays(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "one")
     for one in (packed(), NEXT, packed("other")):
-        open_repository(folder.url, {}).publish(one)
+        open_writable(folder.url, {}).publish(one)
     audited = Audited(tmp_path)
     audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.0.0")))
     assert audited.kinds(folder.url) == {"withdrawn version"}
@@ -340,7 +340,7 @@ def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_ar
 
 def test_what_else_is_wrong_with_a_withdrawn_version_is_told_too_and_it_gets_no_entry(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed())
+    open_writable(folder.url, {}).publish(packed())
     audited = Audited(tmp_path)
     audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0",)))
     folder.change(disagreeing)
@@ -355,7 +355,7 @@ def test_what_else_is_wrong_with_a_withdrawn_version_is_told_too_and_it_gets_no_
 def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
     repository: Any = open_repository(planter.url, {})
     before = repository.index()
-    open_repository(planter.url, {}).publish(NEXT)
+    open_writable(planter.url, {}).publish(NEXT)
     assert indexed.findings(repository, before, {}, (), (), 1) == []
 
 
@@ -386,9 +386,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 def test_a_repository_that_is_only_read_is_looked_at_and_left_alone(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed(), signed(packed()))
-    open_repository(folder.url, {}).publish(NEXT)
-    open_repository(folder.url, {}).publish(packed("other"))
+    open_writable(folder.url, {}).publish(packed(), signed(packed()))
+    open_writable(folder.url, {}).publish(NEXT)
+    open_writable(folder.url, {}).publish(packed("other"))
     with browsed(folder.folder) as url:
         assert audited.kinds(url) == {"missing .prov"}
         folder.change(disagreeing)
@@ -400,18 +400,23 @@ def test_a_repository_that_is_only_read_is_looked_at_and_left_alone(tmp_path: Pa
 
 def test_chartmuseum_is_looked_at_and_left_alone(audited: Audited) -> None:
     with chartmuseum() as museum:
-        repository = open_repository(museum.url, {})
+        repository = open_writable(museum.url, {})
         repository.publish(packed(), signed(packed()))
         assert audited.kinds(museum.url) == set()
         repository.publish(NEXT)
         museum.files["hello-1.0.0.tgz"] = OTHER.tgz
         assert audited.kinds(museum.url) == {"missing .prov", "wrong digest"}
         assert audited.fix(museum.url) == 2
+        museum.files["hello-1.0.0.tgz"] = packed().tgz
+        museum.index["hello-1.0.0.tgz"]["digest"] = ""
+        assert "no digest" in audited.kinds(museum.url)
+        with pytest.raises(UsageError, match="its server makes it from the charts it has"):
+            audited.fix(museum.url)
 
 
 def test_an_index_that_cannot_be_mended_in_place_is_left_as_it_is(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed())
+    open_writable(folder.url, {}).publish(packed())
     folder.change(lambda stored: stored.update({INDEX: re.sub(rb"(?m)^(  -|    )", rb"  \1", stored[INDEX])}))
     assert audited.kinds(folder.url) == set(), "a list that is indented further is an index, too"
     folder.change(without_digest)
@@ -437,7 +442,7 @@ class Pushed:
         self.url = f"oci://{host}/{path}"
         self.path = f"{path}/hello"
         self.registry = connect(f"{host}/{self.path}", {})
-        open_repository(self.url, {}).publish(packed())
+        open_writable(self.url, {}).publish(packed())
 
     def tag(self, tag: str, one: archive.Archive, change: Callable[[dict[str, object]], None] = lambda _: None) -> None:
         push = prepare(one)
@@ -602,7 +607,7 @@ def test_a_plan_writes_neither_a_record_nor_a_report(line: Line, words: tuple[st
 
 
 def test_a_report_on_what_nobody_recorded_says_so(line: Line, tmp_path: Path) -> None:
-    open_repository(line.folder.joinpath("charts").as_uri(), {}).publish(packed())
+    open_writable(line.folder.joinpath("charts").as_uri(), {}).publish(packed())
     lines = json.loads(line.ok("audit", "--report", "json").stdout)
     assert [(one["chart"], one["proof"]) for one in lines] == [("common", "recorded"), ("hello", "no record")]
 
@@ -613,7 +618,7 @@ def line_digest(data: bytes) -> bytes:
 
 def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
-    open_repository(folder.url, {}).publish(packed())
+    open_writable(folder.url, {}).publish(packed())
     (folder.folder / INDEX).unlink()
     (folder.folder / INDEX).mkdir()
     with pytest.raises(MachineError, match="cannot be read"):
@@ -622,9 +627,9 @@ def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path, audited: Audi
 
 def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_path: Path) -> None:
     one, other = Folder(tmp_path / "one"), Folder(tmp_path / "other")
-    published = open_repository(one.url, {}).publish(packed())
-    open_repository(one.url, {}).publish(NEXT)
-    open_repository(other.url, {}).publish(OTHER)
+    published = open_writable(one.url, {}).publish(packed())
+    open_writable(one.url, {}).publish(NEXT)
+    open_writable(other.url, {}).publish(OTHER)
     audited = Audited(tmp_path)
     outputs = {"chart": published.reference, "tar": published.tar_digest}
     elsewhere = {"chart": f"{other.url}/hello-1.0.0.tgz@sha256:{'0' * 64}", "tar": f"sha256:{'1' * 64}"}
@@ -657,7 +662,7 @@ def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_pa
 def test_what_is_built_on_a_base_image_is_told(tmp_path: Path) -> None:
     """The records of a chart with an image, as its steps write them, and a chart that nobody recorded."""
     folder = Folder(tmp_path / "charts")
-    repository = open_repository(folder.url, {})
+    repository = open_writable(folder.url, {})
     repository.publish(packed("other"))
     published = repository.publish(packed())
     base, image, content = (f"sha256:{sign * 64}" for sign in "abc")

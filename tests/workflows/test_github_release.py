@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_writable
 from tests.support.charts import packed
 from tests.support.github import WRITE, Fault, Github, Request, github
 from tests.support.gits import Repo
@@ -92,7 +92,7 @@ def test_an_index_that_was_damaged_is_made_anew_from_the_releases(tmp_path: Path
     to = ["--charts", "charts/*", "--tags", "{name}-{version}", "--to", "github-releases:official/charts"]
     words = ["regenerate", "--source", str(repo.root), *to]
     with github("official/charts") as hub, mock.patch.dict(os.environ, hub.environment):
-        charts = open_repository("github-releases:official/charts", {})
+        charts = open_writable("github-releases:official/charts", {})
         charts.publish(packed("of-other-sources"))
         done = step(repo, hub, *words)
         said, _ = done.communicate()

@@ -410,7 +410,7 @@ def test_a_copy_is_the_same_byte_for_byte_with_provenance_and_times(source: Sour
         there = open_repository(oci, {})
         for version in old.versions("hello"):
             mine, theirs = old.find("hello", version), there.find("hello", version)
-            assert mine and theirs and there.fetch(theirs) == old.fetch(mine)
+            assert mine and theirs and theirs.archive == mine.archive
             assert there.provenance(theirs) == old.provenance(mine) == b"signed %s" % version.split(".")[1].encode()
         source.more = ("--from", oci)
         source.ok("--chart", "hello", to=(tmp_path / "back").as_uri())

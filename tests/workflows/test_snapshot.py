@@ -16,7 +16,7 @@ from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.config import config_file
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.trust import open_state
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record
@@ -61,7 +61,7 @@ class Line:
         self.oci = f"oci://{host}/r{abs(hash(str(folder)))}"
         self.file = (folder / "published").as_uri()
         (folder / "published").mkdir()
-        open_repository(f"{self.oci}/others", {}).publish(packed("db", "1.4.0"))
+        open_writable(f"{self.oci}/others", {}).publish(packed("db", "1.4.0"))
         self.repo = Repo(folder / "source", folder / "gitconfig")
         self.configure(self.oci, self.file)
         chart = files(more=DEPENDENCIES.format(url=f"{self.oci}/others"))
@@ -126,7 +126,7 @@ def test_it_publishes_the_chart_with_its_images_and_dependencies(line: Line) -> 
     also = open_repository(line.file, {}).find("hello", number)
     assert also is not None
     assert (also.reference, also.tar_digest) == (record.outputs["chart-2"], record.outputs["tar"])
-    inside = archive.unpack(open_repository(line.oci, {}).fetch(found))
+    inside = archive.unpack(found.archive.tgz)
     assert inside["values.yaml"].splitlines()[1:] == [
         b"image:", b"  repository: r.example.com/snap/web", f"  tag: k-0123456789ab@{DIGEST}".encode(),
     ]  # fmt: skip
@@ -290,7 +290,7 @@ def test_a_taken_version_is_a_conflict_and_recorded(line: Line) -> None:
     number = number_of(line.snapshot())
     for path in (line.folder / "published").iterdir():
         path.unlink()
-    open_repository(line.file, {}).publish(packed(version=number))
+    open_writable(line.file, {}).publish(packed(version=number))
     with pytest.raises(Conflict, match=f"chart hello {number} is already there with another content"):
         line.snapshot()
     assert line.state.records()[-1].result == "refused"

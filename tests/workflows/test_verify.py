@@ -17,7 +17,7 @@ from pipeline_steps.charts import archive
 from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.state.record import encode
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
@@ -169,7 +169,7 @@ def host(tmp_path: Path) -> Iterator[str]:
 
 def test_a_chart_in_a_registry_is_found_by_tag_and_by_digest(released: Line, host: str) -> None:
     made = archive.opened((released.folder / "charts/common-1.0.0.tgz").read_bytes())
-    published = open_repository(f"oci://{host}/charts", {}).publish(made)
+    published = open_writable(f"oci://{host}/charts", {}).publish(made)
     by_digest = f"oci://{host}/charts/common@{published.reference.rpartition('@')[2]}"
     for reference in (published.reference, published.reference.partition("@")[0], by_digest):
         done = released.ok("verify", reference)
@@ -206,7 +206,7 @@ def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
         config = load(overlays, environ=place.environment, start=released.repo.root)
         folder = (tmp_path / "served").as_uri()
         for one in (made, odd):
-            open_repository(folder if kind == "https" else place.url, config.hosts).publish(one)
+            open_writable(folder if kind == "https" else place.url, config.hosts).publish(one)
         repository = open_repository(place.url, config.hosts)
         found, other = repository.find("common", "1.0.0"), repository.find(odd.name, odd.version)
         assert found is not None and other is not None

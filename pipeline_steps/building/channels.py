@@ -1,0 +1,137 @@
+"""The chart repositories of a channel: what is published there, asked here only, and publishing into all of them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.config.language import Config, several
+from pipeline_steps.repositories.kinds import open_repository, open_writable
+from pipeline_steps.repositories.repository import (
+    Published,
+    Repository,
+    Writable,
+    already_published,
+)
+from pipeline_steps.state.record import Record
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
+
+Name = Literal["snapshot", "production"]
+
+log = logging.getLogger(__name__)
+
+
+def configured(config: Config) -> list[str]:
+    """The URLs of all chart repositories that the configuration names."""
+    return [*several(config.channels.production.charts), *several(config.channels.snapshot.charts)]
+
+
+def output(number: int) -> str:
+    """The name of a repository's output in a record: chart, chart-2, chart-3."""
+    return "chart" if number == 0 else f"chart-{number + 1}"
+
+
+def recorded(record: Record, repository: Repository) -> Published:
+    """The version that a record says it published, as a repository has it now.
+
+    Raises EvidenceError when it is gone, or has another tar than the record says.
+    """
+    reference, tar = record.outputs["chart"], record.outputs.get("tar")
+    published = repository.find(record.subject, str(record.parameters["version"]))
+    if published is None:
+        what = f"the {record.step} {reference} is gone"
+        raise EvidenceError(what, where=repository.url, advice=f"run {record.step} --again")
+    if tar not in (None, published.tar_digest):
+        what = f"its tar is {published.tar_digest}, recorded {tar}"
+        raise EvidenceError(what, where=reference)
+    return published
+
+
+class Channel:
+    """The repositories that `channels.NAME.charts` names, to read; nothing is asked of them yet.
+
+    Raises ConfigurationError when it names none.
+    """
+
+    def __init__(self, config: Config, name: Name) -> None:
+        self.repositories: Sequence[Repository] = [open_repository(url, config.hosts) for url in _urls(config, name)]
+
+    @property
+    def first(self) -> Repository:
+        """The authoritative repository, of which the others are copies."""
+        return self.repositories[0]
+
+    def has(self, name: str, version: str) -> bool:
+        """Is a version published in the authoritative repository?"""
+        return self.first.resolve(name, version) is not None
+
+    def newest(self, name: str) -> Published | None:
+        """The highest version of a chart in the authoritative repository; None when it has none."""
+        version = next(iter(self.first.versions(name)), None)
+        return self.first.find(name, version) if version else None
+
+    def holds(self, record: Record, *, everywhere: bool) -> bool:
+        """Is the version that a record published still there under the reference that it names?
+
+        everywhere: in every repository of the channel, not only the authoritative one.
+        """
+        repositories = self.repositories if everywhere else self.repositories[:1]
+        return all(_holds(repository, record, output(number)) for number, repository in enumerate(repositories))
+
+
+class WritableChannel(Channel):
+    """The same to publish into. Raises ConfigurationError when one of them is only read, too."""
+
+    repositories: Sequence[Writable]
+
+    def __init__(self, config: Config, name: Name) -> None:
+        self.repositories = [open_writable(url, config.hosts) for url in _urls(config, name)]
+
+    def check_free(self, archive: Archive) -> None:
+        """Raises Conflict when a version stands for another tar somewhere, or cannot be told from another one."""
+        for repository in self.repositories:
+            existing = repository.find(archive.name, archive.version)
+            already_published(archive, existing, functools.partial(repository.versions, archive.name), repository.url)
+
+    def publish(self, archive: Archive, created: str = CREATED) -> dict[str, str]:
+        """Publish everywhere, the authoritative repository first; the outputs of the record.
+
+        created: when the version was tagged, for an index. Raises Conflict when the version stands
+        for another tar; the repositories after that one are left alone.
+        """
+        outputs = {"tar": archive.tar_digest}
+        for number, repository in enumerate(self.repositories):
+            published = repository.publish(archive, created=created)
+            log.info("%s: %s", archive.file_name, published.reference)
+            outputs[output(number)] = published.reference
+        return outputs
+
+    def plan(self, archive: Archive) -> tuple[Record, ...]:
+        """Say what `publish` would write: where, which digest, what it replaces. Returns no record."""
+        for repository in self.repositories:
+            reference = repository.resolve(archive.name, archive.version)
+            what = f"is there as {reference}" if reference else "would be published, replacing nothing"
+            log.info("%s (tar %s) %s: %s", archive.file_name, archive.tar_digest, what, repository.url)
+        return ()
+
+
+def _urls(config: Config, name: Name) -> Sequence[str]:
+    settings = config.channels.snapshot if name == "snapshot" else config.channels.production
+    urls = several(settings.charts)
+    if not urls:
+        raise ConfigurationError(
+            f"channels.{name}.charts is missing",
+            where=config.where(f"channels.{name}"),
+            advice="name a repository, like oci://registry.example.com/charts or file:///srv/charts",
+        )
+    return urls
+
+
+def _holds(repository: Repository, record: Record, output: str) -> bool:
+    reference = record.outputs.get(output)
+    version = str(record.parameters.get("version", ""))
+    return reference is not None and repository.resolve(record.subject, version) == reference

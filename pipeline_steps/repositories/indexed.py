@@ -1,0 +1,202 @@
+"""What repositories with an index.yaml have in common: entries, the archives they name, what is new.
+
+Where files come from, and how they get there, is in the file of each kind.
+"""
+
+from __future__ import annotations
+
+import abc
+import posixpath
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.charts.metadata import CREATED
+from pipeline_steps.charts.read import read_metadata
+from pipeline_steps.charts.version import newest_first
+from pipeline_steps.repositories import index
+from pipeline_steps.repositories.repository import (
+    Indexed,
+    Publication,
+    Published,
+    Rewritable,
+    already_published,
+    conflict,
+    opened,
+)
+from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.errors import EvidenceError, PipelineError
+from pipeline_steps.toolbox.files import sha256
+
+INDEX = "index.yaml"
+#: What may be published at once: files, and bytes of their archives, which are held in memory.
+_FILES, _BYTES = 256, 64 * 2**20
+
+
+class Stored(NamedTuple):
+    """A version as the index has it, and where its archive is.
+
+    place: what its reference begins with; where: names the archive in errors; read: gives its
+    bytes, None when there are none; advice: for one that is missing or another than the index says.
+    """
+
+    entry: index.Entry
+    place: str
+    where: str
+    read: Callable[[], bytes | None]
+    advice: str = "restore the archive, or regenerate the repository"
+
+    def missing(self) -> EvidenceError:
+        """The error for an entry without its archive."""
+        what = "the index names this archive, which is missing"
+        return EvidenceError(what, where=self.where, advice=self.advice)
+
+    def reference(self, digest: str) -> str:
+        """The reference of an archive with this digest. Raises EvidenceError when the index has another."""
+        if self.entry.digest not in ("", digest):
+            what = f"the archive has the digest {digest}, the index says {self.entry.digest}"
+            raise EvidenceError(what, where=self.where, advice=self.advice)
+        return f"{self.place}@{digest}"
+
+    def tgz(self) -> bytes:
+        """The archive's bytes, compared with the index. Raises EvidenceError."""
+        tgz = self.read()
+        if tgz is None:
+            raise self.missing()
+        self.reference(sha256(tgz))
+        return tgz
+
+    def published(self) -> Published:
+        """The version with its archive, checked. Raises EvidenceError."""
+        tgz = self.tgz()
+        reference = self.reference(sha256(tgz))
+        name, version = self.entry.name, self.entry.version
+        return opened(tgz, name, version, reference, where=self.where, advice=self.advice)
+
+
+class IndexReader(Indexed, abc.ABC):
+    """A repository that is read by its index."""
+
+    @abc.abstractmethod
+    def _index(self) -> index.Index:
+        """The index as it is now."""
+
+    @abc.abstractmethod
+    def _stored(self, name: str, version: str) -> Stored | None:
+        """A version by the index as it is now; None when that does not have it."""
+
+    def resolve(self, name: str, version: str) -> str | None:
+        """See Repository: what the index says, or the archive's digest where it says none."""
+        stored = self._stored(name, version)
+        if stored is None:
+            return None
+        return stored.reference(stored.entry.digest or sha256(stored.tgz()))
+
+    def find(self, name: str, version: str) -> Published | None:
+        """See Repository."""
+        stored = self._stored(name, version)
+        return stored.published() if stored else None
+
+    def versions(self, name: str) -> list[str]:
+        """See Repository."""
+        return newest_first(entry.version for entry in self._index().versions(name))
+
+    def charts(self) -> list[str]:
+        """See Repository."""
+        return sorted(self._index().names())
+
+
+class IndexWriter(IndexReader, Rewritable):
+    """A repository whose index we write, for a group of versions at a time."""
+
+    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
+        """See Writable."""
+        (outcome,) = self.publish_all([Publication(archive, provenance, created)])
+        if isinstance(outcome, PipelineError):
+            raise outcome
+        return outcome
+
+    def _already_published(self, archive: Archive, existing: Published | None, known: index.Index) -> Published | None:
+        """See `already_published`. known: the index, which has the chart's other versions."""
+        versions = (entry.version for entry in known.versions(archive.name))
+        return already_published(archive, existing, lambda: versions, self.url)
+
+
+def groups(publications: Iterable[Publication], *, seconds: float, files: int = _FILES) -> Iterator[list[Publication]]:
+    """Publications to be named together; one version twice, or two that helm takes for one, never are.
+
+    seconds: until a group is complete, however small; a killed run loses as much.
+    """
+    group: dict[tuple[str, str], Publication] = {}
+    held = size = 0
+    deadline = Deadline(seconds)
+    for publication in publications:
+        archive = publication.archive
+        key = archive.name, archive.version.partition("+")[0]
+        if key in group:
+            yield list(group.values())
+            group = {}
+        if not group:
+            held, size, deadline = 0, 0, Deadline(seconds)
+        group[key] = publication
+        held += 1 if publication.provenance is None else 2
+        size += len(archive.tgz)
+        if held >= files or size >= _BYTES or deadline.over:
+            yield list(group.values())
+            group = {}
+    if group:
+        yield list(group.values())
+
+
+def new_entry(tgz: bytes, file: str, url: str, created: str) -> dict[str, Any]:
+    """The entry of an archive. file: names it in errors; url: see `index.entry`.
+
+    Raises EvidenceError or ConfigurationError for what is no chart.
+    """
+    fields = read_metadata(archives.unpack(tgz, file)["Chart.yaml"], file, strict=False).fields
+    return index.entry(fields, sha256(tgz), url, created)
+
+
+def bytes_to_publish(publication: Publication, left: bytes | None, where: str) -> bytes:
+    """The .tgz to publish: what a killed publisher left of the same tar stays, as somebody may have
+    read it; but not with a .prov of other bytes.
+
+    left: what is there without an entry. Raises Conflict when it is of another tar, EvidenceError
+    when it is refused.
+    """
+    archive = publication.archive
+    if left is None or left == archive.tgz:
+        return archive.tgz
+    theirs = archives.tar_digest(left, where)
+    if theirs != archive.tar_digest:
+        raise conflict(archive, theirs, where)
+    return left if publication.provenance is None else archive.tgz
+
+
+def commit_message(published: Iterable[Published]) -> str:
+    """What a commit says of the versions that it adds."""
+    lines = [f"{one.name} {one.version}" for one in published]
+    if len(lines) == 1:
+        return f"Publish {lines[0]}"
+    return "\n".join((f"Publish {len(lines)} charts", "", *lines, ""))
+
+
+def file_of(url: str, files: Container[str]) -> str | None:
+    """The file among `files` that a URL in the index means, None without one.
+
+    Relative URLs are paths; absolute ones end with the path, behind what the files are served as.
+    Files may be called by their URLs, too.
+
+    >>> file_of("https://example.com/pages/web-1.0.0%2Ba.tgz", {"web-1.0.0+a.tgz"})
+    'web-1.0.0+a.tgz'
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    path = posixpath.normpath(unquote(parts.path)).lstrip("/")
+    names = path.split("/")
+    tails = ["/".join(names[start:]) for start in range(len(names))] if parts.netloc else [path]
+    return next((file for file in (*tails, url) if file in files), None)

@@ -1,0 +1,99 @@
+"""The repositories of a channel: what is published there, and what cannot be published into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.building import channels
+from pipeline_steps.building.channels import Channel, WritableChannel
+from pipeline_steps.config.language import Channels, Config, ProductionChannel, SnapshotChannel
+from pipeline_steps.repositories.kinds import open_repository_of
+from pipeline_steps.state.record import Record
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError
+from tests.support.charts import packed
+from tests.support.records import Story
+
+
+def production(folder: Path, *urls: str) -> Config:
+    charts = urls or ((folder / "first").as_uri(), (folder / "second").as_uri())
+    channels = Channels(production=ProductionChannel(charts=charts))
+    return Config(charts=(), root=folder, channels=channels)
+
+
+def released(folder: Path, outputs: dict[str, str]) -> Record:
+    story = Story(State(folder / "state.jsonl"))
+    return story.add("promote", "hello", "a", parameters={"version": "1.0.0"}, outputs=outputs)
+
+
+def test_a_channel_without_a_repository_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"channels\.snapshot\.charts is missing \(name a repository, like"):
+        Channel(production(tmp_path), "snapshot")
+
+
+def test_a_channel_that_is_only_read_cannot_be_opened_to_publish(tmp_path: Path) -> None:
+    config = production(tmp_path, tmp_path.as_uri(), "https://charts.example.com")
+    assert len(Channel(config, "production").repositories) == 2
+    with pytest.raises(ConfigurationError, match=r"^https://charts\.example\.com: .*only read \(name one of oci://"):
+        WritableChannel(config, "production")
+
+
+def test_what_a_record_published_is_held_until_one_repository_loses_it(tmp_path: Path) -> None:
+    channel = WritableChannel(production(tmp_path), "production")
+    assert not channel.has("hello", "1.0.0") and channel.newest("hello") is None
+    record = released(tmp_path, channel.publish(packed()))
+    assert set(record.outputs) == {"tar", "chart", "chart-2"}
+    assert channel.has("hello", "1.0.0")
+    newest = channel.newest("hello")
+    assert newest is not None and newest.archive == packed()
+    assert channel.holds(record, everywhere=True)
+    (tmp_path / "second/index.yaml").unlink()
+    assert not channel.holds(record, everywhere=True) and channel.holds(record, everywhere=False)
+    (tmp_path / "first/index.yaml").unlink()
+    assert not channel.holds(record, everywhere=False)
+
+
+def test_a_record_without_an_output_for_a_repository_is_not_held_there(tmp_path: Path) -> None:
+    one = WritableChannel(production(tmp_path, (tmp_path / "first").as_uri()), "production")
+    record = released(tmp_path, one.publish(packed()))
+    two = Channel(production(tmp_path), "production")
+    assert two.holds(record, everywhere=False) and not two.holds(record, everywhere=True)
+
+
+def test_a_version_is_free_unless_it_has_another_tar_or_differs_in_build_metadata_only(tmp_path: Path) -> None:
+    channel = WritableChannel(production(tmp_path), "production")
+    channel.check_free(packed())
+    channel.publish(packed())
+    channel.check_free(packed())
+    with pytest.raises(Conflict, match="already there with another content"):
+        channel.check_free(packed(more="description: other\n"))
+    with pytest.raises(Conflict, match="only in build metadata"):
+        channel.check_free(packed(version="1.0.0+b"))
+
+
+def test_what_a_record_names_is_found_or_evidence_is_missing(tmp_path: Path) -> None:
+    channel = WritableChannel(production(tmp_path), "production")
+    record = released(tmp_path, channel.publish(packed()))
+    assert channels.recorded(record, channel.first).archive == packed()
+    other = released(tmp_path, {**record.outputs, "tar": "sha256:0"})
+    with pytest.raises(EvidenceError, match=r"its tar is sha256:\w+, recorded sha256:0"):
+        channels.recorded(other, channel.first)
+    (tmp_path / "first/index.yaml").unlink()
+    with pytest.raises(EvidenceError, match=r"the promote file://\S+ is gone"):
+        channels.recorded(record, channel.first)
+
+
+def test_a_reference_belongs_to_the_longest_url_that_it_begins_with(tmp_path: Path) -> None:
+    production = ProductionChannel(charts=("git+https://h/p#charts", "github-releases:o/r"))
+    snapshot = SnapshotChannel(charts="github-releases:o/r-2")
+    config = Config(charts=(), root=tmp_path, channels=Channels(snapshot=snapshot, production=production))
+    for reference, url in (
+        ("github-releases:o/r/web-1.0.0/web-1.0.0.tgz", "github-releases:o/r"),
+        ("github-releases:o/r-2/web-1.0.0/web-1.0.0.tgz", "github-releases:o/r-2"),
+        ("git+https://h/p#charts/web-1.0.0.tgz@sha256:0", "git+https://h/p#charts"),
+    ):
+        repository = open_repository_of(reference, channels.configured(config), {})
+        assert repository is not None and repository.url == url
+    assert open_repository_of("git+https://h/p#other/web-1.0.0.tgz", channels.configured(config), {}) is None
