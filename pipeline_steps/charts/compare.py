@@ -1,36 +1,65 @@
 """Two renderings of one chart, tested and derived: do they differ only where a value was replaced on purpose?
 
-Pure: takes what `helm template` printed. A template that asks for the version, say, shows here as a difference.
+Pure: takes what helm printed. A template that asks for the version, say, shows here as a difference. What differs
+between two renderings of the tested chart is by chance, and says nothing about the derived one (see `chance`).
 """
 
 from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from pipeline_steps.charts import chance
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
-from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar, Sequence
+from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar
 
 #: Kubernetes cuts names and labels at 63 characters, and charts cut them in advance.
 _CUT = range(50, 64)
 _HASH = re.compile(r"[0-9a-f]{32,128}")
 _SOURCE = re.compile(r"# Source: (\S.*)")
+#: How often the tested chart is rendered again before a difference is blamed on the derived one: even a coin that is
+#: tossed by a template comes down on the other side in one of these.
+RENDERED_AGAIN = 4
+ADVICE = "a template must not depend on the version or on where images come from"
 Pairs = Iterable[tuple[str, str]]
 
 
 class Difference(NamedTuple):
-    """A place that differs for no good reason. template: as helm names it; line: of its tested rendering, from 1."""
+    """A place that differs. template: as helm names it; line: of its tested rendering, from 1.
+
+    by_chance: the tested chart itself differs here from one rendering to the next, in more than values.
+    """
 
     template: str
     line: int
     tested: str
     derived: str
+    by_chance: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it is, without what stands there: it may be secret."""
+        chance = " (what it renders depends on chance in more than values)" if self.by_chance else ""
+        return f"{self.template}:{self.line}{chance}"
 
     def __str__(self) -> str:
-        return f"{self.template}:{self.line}: {self.tested} became {self.derived}"
+        return f"{self.place}: {self.tested} became {self.derived}"
+
+
+class Compared(NamedTuple):
+    """refused: differences that nothing explains; none means the charts render alike.
+
+    allowed: places (template:line) that contain a replaced value or a checksum. tested, derived: all renderings that
+    were compared; further ones only where chance plays a part.
+    """
+
+    refused: tuple[Difference, ...]
+    allowed: tuple[str, ...]
+    tested: tuple[str, ...]
+    derived: tuple[str, ...]
 
 
 class Rendered(NamedTuple):
@@ -40,13 +69,39 @@ class Rendered(NamedTuple):
     text: str
 
 
-def compare(tested: str, derived: str, replaced: Pairs) -> tuple[Difference, ...]:
-    """Every difference that no replaced value explains; none means the charts render alike.
+def compare_renderings(tested: Callable[[], str], derived: Callable[[], str], replaced: Pairs) -> Compared:
+    """Render both charts and compare; the tested one again as long as chance may explain what differs.
 
-    replaced: values before and after. Texts that contain them may differ in just these parts; annotations with
-    checksums may differ, because what they sum up is compared itself.
+    It is rendered before and after the derived one, so that a clock that goes on is seen as chance too.
     """
-    return tuple(_Comparison(replaced).all(tuple(rendered(tested)), tuple(rendered(derived))))
+    pairs = tuple(replaced)
+    renderings = [tested()]
+    others = [derived()]
+    compared = compare(renderings, others[0], pairs)
+    while compared.refused and len(renderings) <= RENDERED_AGAIN:
+        renderings.append(tested())
+        compared = compare(renderings, others[0], pairs)
+    if len(set(renderings)) > 1:
+        others.append(derived())
+    return compared._replace(derived=tuple(others))
+
+
+def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Compared:
+    """Every difference that no replaced value explains, and the places of the others.
+
+    tested: renderings of one chart; the first is compared, and what differs among them is by chance. replaced: values
+    before and after. Texts that contain them may differ in just these parts; annotations with checksums may differ,
+    because what they sum up is compared itself.
+    """
+    comparison = _Comparison(replaced)
+    refused = tuple(comparison.all([tuple(rendered(text)) for text in tested], tuple(rendered(derived))))
+    return Compared(refused, tuple(dict.fromkeys(comparison.allowed)), tuple(tested), (derived,))
+
+
+def places_of_chance(first: str, second: str) -> tuple[str, ...]:
+    """Where two renderings of one chart differ: template:line of the first."""
+    found = compare([first], second, ()).refused
+    return tuple(dict.fromkeys(f"{each.template}:{each.line}" for each in found))
 
 
 def rendered(output: str) -> Iterator[Rendered]:
@@ -66,81 +121,145 @@ class _Comparison:
         self.pairs = sorted({pair for pair in (*spelled, *spelled.values()) if all(pair) and pair[0] != pair[1]})
         words = "|".join(re.escape(old) for old, _ in self.pairs)
         self.pattern = re.compile(f"(?={words})") if words else None
+        self.allowed: list[str] = []
 
-    def all(self, tested: tuple[Rendered, ...], derived: tuple[Rendered, ...]) -> Iterator[Difference]:
-        ours, theirs = [one.template for one in tested], [one.template for one in derived]
+    def all(self, tested: Sequence[tuple[Rendered, ...]], derived: tuple[Rendered, ...]) -> Iterator[Difference]:
+        ours, theirs = ([each.template for each in side] for side in (tested[0], derived))
+        others = [side for side in tested[1:] if [each.template for each in side] == ours]
+        by_chance = len(others) < len(tested) - 1
         if ours != theirs:
-            place = next(
-                (n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-            )
-            template = (ours + theirs[len(ours) :])[place] if place < max(len(ours), len(theirs)) else "?"
-            yield Difference(template, 1, f"{len(ours)} documents", f"{len(theirs)}, or others")
+            pairs = enumerate(zip(ours, theirs, strict=False))
+            place = next((n for n, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
+            longer = ours + theirs[len(ours) :]
+            template = longer[place] if place < len(longer) else "?"
+            counts = (f"{len(ours)} documents", f"{len(theirs)}, or others")
+            yield Difference(template, 1, *counts, by_chance)
             return
-        for one, other in zip(tested, derived, strict=True):
-            if one.text != other.text:
-                yield from self.documents(one, other)
+        for number, (document, other) in enumerate(zip(tested[0], derived, strict=True)):
+            if document.text != other.text:
+                again = [side[number].text for side in others]
+                yield from self.documents(document, other.text, again, by_chance)
 
-    def documents(self, one: Rendered, other: Rendered) -> Iterator[Difference]:
+    def documents(self, document: Rendered, other: str, again: Sequence[str], by_chance: bool) -> Iterator[Difference]:
+        template = document.template
         try:
-            _, ours = yaml_reader.parse(one.text.encode(), one.template, aliases=True)
-            _, theirs = yaml_reader.parse(other.text.encode(), other.template, aliases=True)
+            ours, theirs, *others = (
+                yaml_reader.parse(text.encode(), template, aliases=True)[1] for text in (document.text, other, *again)
+            )
         except ConfigurationError as error:
-            if self.alike(one.text, other.text):
+            if self.explained([document.text, *again], other):
+                self.allowed.append(f"{template}:1")
                 return
-            yield Difference(one.template, 1, "text", f"other text, which is not YAML: {error}")
+            words = f"other text, which is not YAML: {error}"
+            yield Difference(template, 1, "text", words, by_chance)
             return
-        yield from self.nodes(one.template, ours, theirs, "")
+        yield from self.nodes(template, (ours, theirs), "", others, by_chance)
 
-    def nodes(self, template: str, ours: Node | None, theirs: Node | None, above: str) -> Iterator[Difference]:
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping) and len(ours.items) == len(theirs.items):
-            for (key, value), (other_key, other) in zip(ours.items, theirs.items, strict=True):
-                if not self.alike(key.value, other_key.value):
-                    yield Difference(template, key.line + 1, key.value, other_key.value)
-                elif not (above == "annotations" and _is_checksum(key, value, other)):
-                    yield from self.nodes(template, value, other, key.value)
-        elif isinstance(ours, Sequence) and isinstance(theirs, Sequence) and len(ours.items) == len(theirs.items):
-            for value, other in zip(ours.items, theirs.items, strict=True):
-                yield from self.nodes(template, value, other, above)
+    def nodes(
+        self,
+        template: str,
+        pair: tuple[Node | None, Node | None],
+        above: str,
+        again: Sequence[Node | None],
+        by_chance: bool,
+    ) -> Iterator[Difference]:
+        """again: the same node of further renderings of the tested chart."""
+        ours, theirs = pair
+        same = [node for node in again if _shape(node) == _shape(ours)]
+        by_chance = by_chance or len(same) < len(again)
+        if _shape(ours) != _shape(theirs):
+            line = (ours.line if ours else 0) + 1
+            yield Difference(template, line, _shown(ours), _shown(theirs), by_chance)
         elif isinstance(ours, Scalar) and isinstance(theirs, Scalar):
-            same_type = ours.meaning == theirs.meaning
-            if not (same_type and self.alike(ours.value, theirs.value)):
-                yield Difference(template, ours.line + 1, _shown(ours), _shown(theirs))
+            texts = [ours.value, *(node.value for node in same if isinstance(node, Scalar))]
+            yield from self.scalars(template, ours, theirs, texts, by_chance)
+        elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            for number, ((key, value), (other_key, other)) in enumerate(zip(ours.items, theirs.items, strict=True)):
+                items = [node.items[number] for node in same if isinstance(node, Mapping)]
+                texts = [key.value, *(item[0].value for item in items)]
+                if not self.explained(texts, other_key.value):
+                    yield Difference(template, key.line + 1, key.value, other_key.value, by_chance)
+                elif above == "annotations" and _is_checksum(key, value, other):
+                    self.note(template, value, other)
+                else:
+                    values = [item[1] for item in items]
+                    yield from self.nodes(template, (value, other), key.value, values, by_chance)
         else:
-            yield Difference(template, (ours.line if ours else 0) + 1, _shown(ours), _shown(theirs))
+            columns = zip(*(_items(node) for node in (ours, theirs, *same)), strict=True)
+            for value, other, *values in columns:
+                yield from self.nodes(template, (value, other), above, values, by_chance)
+
+    def scalars(
+        self, template: str, ours: Scalar, theirs: Scalar, texts: Sequence[str], by_chance: bool
+    ) -> Iterator[Difference]:
+        # What is random may look like a number once, and like a text the next time.
+        same_type = ours.meaning == theirs.meaning or len(set(texts)) > 1
+        if same_type and self.explained(texts, theirs.value):
+            self.note(template, ours, theirs)
+        else:
+            line = ours.line + 1
+            yield Difference(template, line, _shown(ours), _shown(theirs), by_chance)
+
+    def note(self, template: str, ours: Node, theirs: Node) -> None:
+        """Remember a place that may differ, if it does."""
+        if isinstance(ours, Scalar) and isinstance(theirs, Scalar) and ours.value != theirs.value:
+            self.allowed.append(f"{template}:{ours.line + 1}")
+
+    def explained(self, texts: Sequence[str], theirs: str) -> bool:
+        """Does a replaced value, or chance, explain the difference? texts: of the tested renderings."""
+        parts = chance.literals(texts, [old for old, _ in self.pairs])
+        if len(parts) == 1:
+            return self.alike(texts[0], theirs)
+        ends = self.ends(parts[0], theirs, [0])
+        for part in parts[1:]:
+            ends = self.ends(part, theirs, range(min(ends), len(theirs) + 1)) if ends else set()
+        return len(theirs) in ends
 
     def alike(self, ours: str, theirs: str) -> bool:
         """Are the texts equal but for replaced values, whole or cut off at the end?"""
         if ours == theirs:
             return True
-        if self.pattern is None:
-            return False
-        starts = [found.start() for found in self.pattern.finditer(ours)]
-        return self.replaced(ours, theirs, starts) or any(_cut_alike(ours, theirs, *pair) for pair in self.pairs)
+        if len(theirs) in self.ends(ours, theirs, [0]):
+            return True
+        return any(_cut_alike(ours, theirs, *pair) for pair in self.pairs)
 
-    def replaced(self, ours: str, theirs: str, starts: list[int]) -> bool:
-        """Does replacing some of the values that begin at `starts` make `theirs` of `ours`?"""
+    def ends(self, ours: str, theirs: str, begins: Iterable[int]) -> set[int]:
+        """Where a part of `theirs` ends that replacing values makes of `ours`; begins: where it may begin."""
+        starts = [match.start() for match in self.pattern.finditer(ours)] if self.pattern else []
+        found: set[int] = set()
         seen: set[tuple[int, int]] = set()
-        reached = [(0, 0)]
+        reached = [(0, begin) for begin in begins]
         while reached:
             here, there = state = reached.pop()
             if state in seen:
                 continue
             seen.add(state)
             following = bisect.bisect_left(starts, here)
-            if following == len(starts):
-                if ours[here:] == theirs[there:]:
-                    return True
+            start = starts[following] if following < len(starts) else len(ours)
+            if not theirs.startswith(ours[here:start], there):
                 continue
-            start = starts[following]
             other = there + start - here
-            if ours[here:start] != theirs[there:other]:
+            if following == len(starts):
+                found.add(other)
                 continue
             if ours[start] == theirs[other : other + 1]:
                 reached.append((start + 1, other + 1))
             for old, new in self.pairs:
                 if ours.startswith(old, start) and theirs.startswith(new, other):
                     reached.append((start + len(old), other + len(new)))
-        return False
+        return found
+
+
+def _shape(node: Node | None) -> tuple[type, object]:
+    """Nodes of one shape are compared part by part."""
+    if isinstance(node, (Mapping, yaml_reader.Sequence)):
+        return type(node), len(node.items)
+    # What an alias stands for is compared where it is defined.
+    return type(node), node.name if isinstance(node, yaml_reader.Alias) else ""
+
+
+def _items(node: Node | None) -> Sequence[Node]:
+    return node.items if isinstance(node, yaml_reader.Sequence) else ()
 
 
 def _cut_alike(ours: str, theirs: str, old: str, new: str) -> bool:
@@ -164,4 +283,4 @@ def _is_checksum(key: Scalar, value: Node, other: Node) -> bool:
 def _shown(node: Node | None) -> str:
     if isinstance(node, Scalar):
         return repr(node.value if len(node.value) < 80 else f"{node.value[:77]}...")
-    return {Mapping: "a mapping", Sequence: "a list"}.get(type(node), "nothing")
+    return {Mapping: "a mapping", yaml_reader.Sequence: "a list"}.get(type(node), "nothing")

@@ -2,7 +2,7 @@
 
 Pure: takes what `helm template` printed. Left out: the order of resources and of keys, comments, the labels
 helm.sh/chart and app.kubernetes.io/version, checksum annotations, the registry and tag of an image whose digest is the
-same. Whether a release may differ at all is judged in `compare`.
+same, and what is by chance (see `chance`). Whether a release may differ at all is judged in `compare`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from pipeline_steps.charts import chance
 from pipeline_steps.charts.compare import rendered
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -34,10 +35,17 @@ class Difference(NamedTuple):
     text: str
 
 
-def differences(before: str, after: str, aliases: Sequence[Mapping[str, str]] = ({}, {})) -> list[Difference]:
-    """The resources that differ, by name. aliases: for each side, texts and what they stand for on both sides."""
-    ours, theirs = (_resources(text, same) for text, same in zip((before, after), aliases, strict=True))
-    return list(_compared(ours, theirs))
+class Side(NamedTuple):
+    """A chart: rendered; again: rendered once more, to see what is by chance; same: texts and what they stand for."""
+
+    rendered: str
+    again: str
+    same: Mapping[str, str] = {}
+
+
+def differences(before: Side, after: Side) -> list[Difference]:
+    """The resources that differ, by name."""
+    return list(_compared(_resources(before), _resources(after)))
 
 
 def _compared(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Difference]:
@@ -49,24 +57,27 @@ def _compared(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Di
             yield Difference(name, "added" if old is None else "removed" if new is None else "changed", text)
 
 
-def _resources(output: str, same: Mapping[str, str]) -> dict[str, str]:
+def _resources(side: Side) -> dict[str, str]:
     """Name → text with sorted keys; resources of one name are counted."""
     found: dict[str, str] = {}
-    for one in rendered(output):
-        name, text = _resource(one.template, one.text, same)
+    documents, others = tuple(rendered(side.rendered)), tuple(rendered(side.again))
+    if [each.template for each in documents] != [each.template for each in others]:
+        others = documents  # whole documents come by chance: they are shown
+    for document, other in zip(documents, others, strict=True):
+        name, text = _resource(document.template, document.text, other.text, side.same)
         count = sum(known.partition(" #")[0] == name for known in found)
         found[f"{name} #{count + 1}" if count else name] = text
     return found
 
 
-def _resource(template: str, text: str, same: Mapping[str, str]) -> tuple[str, str]:
+def _resource(template: str, text: str, again: str, same: Mapping[str, str]) -> tuple[str, str]:
     try:
-        _, node = yaml_reader.parse(text.encode(), template, aliases=True)
-        value = _Plain(same).of(node)
+        node, other = (yaml_reader.parse(each.encode(), template, aliases=True)[1] for each in (text, again))
+        value = _Plain(same).of(node, other)
     except ConfigurationError:
-        return template, text
+        return template, chance.masked([text, again])
     if not isinstance(value, dict):
-        return template, text
+        return template, chance.masked([text, again])
     metadata = value.get("metadata")
     said = metadata if isinstance(metadata, dict) else {}
     place = f"{said['namespace']}/" if said.get("namespace") else ""
@@ -86,21 +97,28 @@ class _Plain:
         self._same = sorted(same.items(), key=lambda pair: len(pair[0]), reverse=True)
         self._left = _MOST
 
-    def of(self, node: Node | None, above: str = "") -> Any:
+    def of(self, node: Node | None, other: Node | None, above: str = "") -> Any:
+        """other: the same node, rendered again."""
         self._left -= 1
         if self._left < 0:
             raise ConfigurationError("a document with too many nodes")
         if isinstance(node, Alias):
-            return self.of(node.target, above)
+            return self.of(node.target, other.target if isinstance(other, Alias) else None, above)
         if isinstance(node, yaml_reader.Mapping):
-            kept = ((key.value, item) for key, item in node.items if not _noise(above, key.value, item))
-            return {key: self.of(item, key) for key, item in kept}
+            others = _items(other, node)
+            kept = (
+                (key, item, again)
+                for (key, item), again in zip(node.items, others, strict=True)
+                if not _noise(above, key.value, item)
+            )
+            return {_masked(key, again[0]): self.of(item, again[1], key.value) for key, item, again in kept}
         if isinstance(node, yaml_reader.Sequence):
-            return [self.of(item, above) for item in node.items]
+            others = _items(other, node)
+            return [self.of(item, again, above) for item, again in zip(node.items, others, strict=True)]
         if node is None or node.meaning == "null":
             return None
-        if node.meaning == "text":
-            return self._text(node.value)
+        if node.meaning == "text" or _masked(node, other) != node.value:
+            return self._text(_masked(node, other))
         return _Written(node.value, node.meaning)
 
     def _text(self, text: str) -> str:
@@ -117,6 +135,17 @@ class _Written(NamedTuple):
 
 
 _Dumper.add_representer(_Written, lambda dumper, one: dumper.represent_scalar(f"tag:yaml.org,2002:{one[1]}", one[0]))
+
+
+def _items(other: Node | None, node: yaml_reader.Mapping | yaml_reader.Sequence) -> Sequence[Any]:
+    """The items of the same node rendered again; its own where that is not of one shape: chance is shown there."""
+    if isinstance(other, type(node)) and len(other.items) == len(node.items):
+        return other.items
+    return node.items
+
+
+def _masked(node: yaml_reader.Scalar, other: Node | None) -> str:
+    return chance.masked([node.value, other.value]) if isinstance(other, yaml_reader.Scalar) else node.value
 
 
 def _noise(above: str, key: str, item: Node) -> bool:

@@ -6,6 +6,7 @@ name is free. Why the content may be released at all stands in `proof`.
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -108,17 +109,18 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
             values = [folder / f"values-{number}.yaml"] if names[number] else []
             return helm.template(folder / f"{which}.tgz", values=values, release=chart.name[:53])
 
-        outputs = {(which, n): pool.submit(render, which, n) for which in charts for n in range(len(names))}
-        for number, name in enumerate(names):
-            differences = compare.compare(
-                outputs["tested", number].result(),
-                outputs["released", number].result(),
+        def compared(number: int) -> compare.Compared:
+            return compare.compare_renderings(
+                functools.partial(render, "tested", number),
+                functools.partial(render, "released", number),
                 replaced_values(release.changes),
             )
-            if differences:
+
+        for name, comparison in zip(names, pool.map(compared, range(len(names))), strict=True):
+            if comparison.refused:
                 raise ChartFailed(
                     f"with {name or 'its own values'} the release would not render as tested: "
-                    + "; ".join(map(str, differences[:5])),
+                    + "; ".join(map(str, comparison.refused[:5])),
                     where=chart.path,
-                    advice="a template must not depend on the version or on where images come from",
+                    advice=compare.ADVICE,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.building import packaging
+from pipeline_steps.charts.compare import places_of_chance
 from pipeline_steps.clusters.helm import Helm, said
 from pipeline_steps.config.language import Config
 from pipeline_steps.sources.source import Tree
@@ -18,6 +20,8 @@ from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 from pipeline_steps.workspace.tags import chart_at_tag
+
+log = logging.getLogger("pipeline_steps.check")
 
 #: Seconds one of the user's commands may take when nothing else is said.
 COMMAND_SECONDS = 600.0
@@ -95,12 +99,23 @@ def in_checkout(text: str, name: str, path: str) -> str:
 
 
 def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
-    """All templates with one values file ("" for the chart's own)."""
+    """All templates with one values file ("" for the chart's own), twice: what is by chance is told, no failure."""
+    name = f"render {_shown(values)}"
     try:
-        helm.template(staged.chart, values=staged.of(values), release=chart.name[:53])
+        first, again = (
+            helm.template(staged.chart, values=staged.of(values), release=chart.name[:53]) for _ in range(2)
+        )
     except ChartFailed as error:
-        return Case(f"render {_shown(values)}", outcome="failure", text=in_checkout(error.what, chart.name, chart.path))
-    return Case(f"render {_shown(values)}")
+        text = in_checkout(error.what, chart.name, chart.path)
+        return Case(name, outcome="failure", text=text)
+    places = places_of_chance(first, again)
+    if places:
+        log.warning(
+            "%s: renders otherwise each time %s (randAlphaNum, genCA, now, …): every upgrade changes it; "
+            "comparisons leave it out: %s",
+            chart.name, _shown(values), ", ".join(places[:10]),
+        )  # fmt: skip
+    return Case(name)
 
 
 def version_notice(checkout: Checkout, chart: Chart) -> str:

@@ -79,7 +79,7 @@ def _rendered(
     names = sorted({one.values for one in planned}) or [""]
     prefix = f"{chart.path}/" if chart.path else ""
     data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
-    aliases = (
+    same = (
         _aliases(base.images, images, chart.name, base.version),
         _aliases(images, images, chart.name, made.version),
     )
@@ -91,18 +91,24 @@ def _rendered(
             if name:
                 (folder / "values.yaml").write_bytes(data[f"{prefix}{name}"])
                 values = [folder / "values.yaml"]
-            before = _template(helm, folder, chart, base.tgz, values) if base.tgz is not None else ""
-            after = _template(helm, folder, chart, made.tgz, values)
-            told.setdefault(_told(diff.differences(before, after, aliases)), []).append(name or "its own values")
+            sides = [
+                diff.Side(*_templates(helm, folder, chart, tgz, values), aliases)
+                for tgz, aliases in zip((base.tgz, made.tgz), same, strict=True)
+            ]
+            told.setdefault(_told(diff.differences(*sides)), []).append(name or "its own values")
     return "\n".join(f"\nWith {', '.join(names)}: {text}" for text, names in told.items())
 
 
-def _template(helm: Helm, folder: Path, chart: Chart, tgz: bytes, values: list[Path]) -> str:
+def _templates(helm: Helm, folder: Path, chart: Chart, tgz: bytes | None, values: list[Path]) -> tuple[str, str]:
+    """The chart rendered twice, to see what is by chance; nothing of no chart."""
+    if tgz is None:
+        return "", ""
     (folder / "chart.tgz").write_bytes(tgz)
     try:
-        return helm.template(folder / "chart.tgz", values=values, release=chart.name[:53])
+        first, again = (helm.template(folder / "chart.tgz", values=values, release=chart.name[:53]) for _ in range(2))
     except ChartFailed as error:
-        return f"# Source: helm\n{error.what}\n"
+        first = again = f"# Source: helm\n{error.what}\n"
+    return first, again
 
 
 def _told(found: list[diff.Difference]) -> str:

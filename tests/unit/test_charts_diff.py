@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline_steps.charts.diff import differences
+from pipeline_steps.charts import diff
+from pipeline_steps.charts.diff import Difference, Side
 
 DIGEST = "sha256:" + "a" * 64
 MAP = """\
@@ -29,6 +30,10 @@ spec:
     - image: {image}
       ports: [{{containerPort: {port}}}]
 """
+
+
+def differences(before: str, after: str, same: tuple[dict[str, str], dict[str, str]] = ({}, {})) -> list[Difference]:
+    return diff.differences(Side(before, before, same[0]), Side(after, after, same[1]))
 
 
 def pod(image: str = f"a.example.com/snap/web:k-1@{DIGEST}", checksum: str = "0" * 64, port: str = "80") -> str:
@@ -77,3 +82,11 @@ def test_resources_of_one_name_and_what_is_no_yaml_are_compared_all_the_same() -
     two = MAP.format(version="1", greeting="hi") * 2
     assert [one.name for one in differences(two, two.replace("hi", "bye", 1))] == ["ConfigMap hello"]
     assert [one.word for one in differences("# Source: x\na: [", "# Source: x\na: {")] == ["changed"]
+
+
+def test_what_is_by_chance_is_no_difference() -> None:
+    first, again, other, more = (MAP.format(version="1", greeting=f"hi-{word}") for word in ("a7", "b8", "c9", "d0"))
+    before = Side(first, again)
+    assert diff.differences(before, Side(other, more)) == []
+    [one] = diff.differences(before, Side(other.replace("hi-", "bye-"), more.replace("hi-", "bye-")))
+    assert "-  greeting: hi-<chance>\n+  greeting: bye-<chance>" in one.text

@@ -205,6 +205,30 @@ def test_a_template_that_asks_for_the_version_is_refused_by_name_and_line(line: 
     line.refused(8, "common/templates/map.yaml", "tag_release", "--local", "--chart", "common")
 
 
+SECRET = 'apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {password: "{{ randAlphaNum 20 }}"%s}\n'
+
+
+def test_a_chart_that_makes_passwords_by_chance_is_released_and_check_says_so(line: Line) -> None:
+    line.repo.put("charts/common/templates/secret.yaml", SECRET % "")
+    line.repo.commit()
+    told = line.ok("check", "--chart", "common").stderr
+    assert "renders otherwise each time with its own values" in told
+    assert "common/templates/secret.yaml:4" in told
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--chart", "common")
+    assert "nothing else is rendered" in line.ok("snapshot", "--chart", "common", "--diff").stderr
+
+
+def test_a_template_that_asks_for_the_version_beside_chance_is_refused(line: Line) -> None:
+    asks = ', debug: "{{ contains "-0." .Chart.Version }}"'
+    line.repo.put("charts/common/templates/secret.yaml", SECRET % asks)
+    line.repo.commit()
+    line.tested()
+    says = "common/templates/secret.yaml:4: 'true' became 'false'"
+    line.refused(8, says, "tag_release", "--local", "--chart", "common")
+
+
 def test_an_edited_record_is_no_evidence(line: Line) -> None:
     line.tested()
     state = line.repo.root / ".pipeline/state.jsonl"

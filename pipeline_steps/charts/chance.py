@@ -1,0 +1,92 @@
+"""What differs between renderings of one and the same chart: randAlphaNum, genCA, now, uuidv4 and the like.
+
+Pure. Texts are compared word by word, so that what stands beside a random word is compared all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+#: What stands for chance in a text that people read.
+MARK = "<chance>"
+#: Letters, digits, and what base64 is made of.
+_WORD = r"[A-Za-z0-9+/=]+"
+#: A shorter text that must stay a word of its own would cut random words in pieces.
+_SHORTEST_UNIT = 4
+
+
+def literals(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
+    """What all `texts` have in common, in order: what is by chance stands between two of them.
+
+    One literal: the texts are equal. units: words of their own, wherever they begin and end.
+
+    >>> literals(["a-x7Kq:1", "a-Zz0p:1"])
+    ['a-', ':1']
+    >>> literals(["web:k-0123abXy", "web:k-0123abQr"], ["k-0123ab"])
+    ['web:k-0123ab', '']
+    """
+    if len(set(texts)) == 1:
+        return [texts[0]]
+    longest = sorted((unit for unit in units if len(unit) >= _SHORTEST_UNIT), key=len, reverse=True)
+    pattern = "|".join([*map(re.escape, longest), _WORD, r"[^A-Za-z0-9+/=]"])
+    words = [re.findall(pattern, text) for text in texts]
+    if _same_shape(words):
+        return _word_by_word(words)
+    lines = [text.split("\n") for text in texts]
+    if len(lines[0]) > 1 and len({len(each) for each in lines}) == 1:
+        return _line_by_line(lines, longest)
+    return _ends(words)
+
+
+def masked(texts: Sequence[str]) -> str:
+    """The first of `texts`, with a mark where another one of them differs.
+
+    >>> masked(["a-x7Kq:1", "a-Zz0p:1"])
+    'a-<chance>:1'
+    """
+    return MARK.join(literals(texts))
+
+
+def _same_shape(words: Sequence[Sequence[str]]) -> bool:
+    """Do the texts differ in nothing but words?"""
+    if len({len(each) for each in words}) > 1:
+        return False
+    columns = (set(column) for column in zip(*words, strict=True))
+    return all(len(c) == 1 or all(re.fullmatch(_WORD, word) for word in c) for c in columns)
+
+
+def _word_by_word(words: Sequence[Sequence[str]]) -> list[str]:
+    found = [""]
+    for column in zip(*words, strict=True):
+        if len(set(column)) == 1:
+            found[-1] += column[0]
+        else:
+            found.append("")
+    return found
+
+
+def _line_by_line(lines: Sequence[Sequence[str]], units: Sequence[str]) -> list[str]:
+    found = [""]
+    for number, variants in enumerate(zip(*lines, strict=True)):
+        first, *others = literals(variants, units)
+        found[-1] += ("\n" if number else "") + first
+        found += others
+    return found
+
+
+def _ends(words: Sequence[Sequence[str]]) -> list[str]:
+    """The words that all texts begin with, and those that all end with."""
+    shortest = min(map(len, words))
+    head = _common(words, shortest)
+    tail = _common([each[::-1] for each in words], shortest - head)
+    first = words[0]
+    return ["".join(first[:head]), "".join(first[len(first) - tail :])]
+
+
+def _common(words: Sequence[Sequence[str]], most: int) -> int:
+    """How many words all begin with, `most` at the most."""
+    count = 0
+    while count < most and len({each[count] for each in words}) == 1:
+        count += 1
+    return count

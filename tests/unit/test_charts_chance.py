@@ -1,0 +1,104 @@
+"""Chance in templates is told apart from what depends on the version, by rendering the tested chart again."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.charts import chance
+from pipeline_steps.charts.compare import Compared, compare_renderings, places_of_chance
+from pipeline_steps.clusters.helm import Helm
+from tests.support.helms import chart_files, helm
+
+SNAPSHOT, RELEASE = "0.1.0-0.4.t0123456789ab", "0.1.0"
+REPLACED = ((SNAPSHOT, RELEASE), ("s.example.com/web:k-0123456789ab", "p.example.com/web:0.1.0"))
+HEAD = "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData:\n"
+
+
+@pytest.fixture(scope="module", params=[3, 4])
+def program(request: pytest.FixtureRequest) -> Helm:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIPELINE_STEPS_HELM", str(helm(request.param)))
+        return Helm.find()
+
+
+def compared(program: Helm, folder: Path, template: str) -> Compared:
+    """The chart with this template, rendered as tested and as it would be released."""
+    tested, released = folder / "tested", folder / "released"
+    for chart, version, image in zip((tested, released), *REPLACED, strict=True):
+        files = {**chart_files("web", version, image=image), "templates/x.yaml": template}
+        for name, text in files.items():
+            place = chart / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+    return compare_renderings(lambda: program.template(tested), lambda: program.template(released), REPLACED)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a: {{ randAlphaNum 20 | quote }}",
+        "a: {{ randAlphaNum 20 | b64enc }}",
+        "a: {{ uuidv4 }}",
+        "a: {{ randNumeric 6 }}",
+        'a: {{ now | date "2006-01-02T15:04:05.000000000" | quote }}',
+        'a: {{ (genCA "x" 1).Cert | quote }}',
+        'a: {{ genPrivateKey "ecdsa" | b64enc }}',
+        'a: {{ htpasswd "u" "p" | quote }}',
+        "{{ randAlpha 8 | lower }}: 1",
+        'a: "{{ .Values.image }}-{{ randAlphaNum 8 }}"',
+        'a: "{{ .Values.image }}{{ randAlphaNum 8 }} {{ .Chart.Version }}"',
+        'a: "{{ randAlphaNum 8 }}:{{ .Chart.Version }}:{{ randAlphaNum 8 }}"',
+        "a: |\n    {{ .Chart.Version }}\n    password={{ randAlphaNum 8 }}\n    image={{ .Values.image }}",
+    ],
+)
+def test_chance_is_never_blamed_on_the_version(program: Helm, tmp_path: Path, line: str) -> None:
+    result = compared(program, tmp_path, f"{HEAD}  {line}\n")
+    assert result.refused == ()
+    assert "web/templates/deployment.yaml:12" in result.allowed  # the image
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'a: {{ randAlphaNum 8 }}\n  b: {{ contains "-0." .Chart.Version | quote }}',
+        'a: "{{ randAlphaNum 8 }} {{ contains "-0." .Chart.Version }}"',
+        'a: "{{ randAlphaNum 8 }} {{ contains "-0." .Chart.Version }} {{ randAlphaNum 8 }}"',
+        'a: |\n    {{ randAlphaNum 8 }}\n    {{ if contains "-0." .Chart.Version }}debug{{ else }}fast{{ end }}',
+    ],
+)
+def test_what_depends_on_the_version_beside_chance_is_refused(program: Helm, tmp_path: Path, line: str) -> None:
+    [difference] = compared(program, tmp_path, f"{HEAD}  {line}\n").refused
+    assert not difference.by_chance
+    assert difference.place.startswith("web/templates/x.yaml:")
+
+
+def test_what_is_there_only_by_chance_is_refused_with_words() -> None:
+    tosses = itertools.cycle(["# Source: w/t.yaml\na: 1\nb: 2\n", "# Source: w/t.yaml\na: 1\n"])
+    result = compare_renderings(lambda: next(tosses), lambda: next(tosses), REPLACED)
+    assert [each.place for each in result.refused] == [
+        "w/t.yaml:1 (what it renders depends on chance in more than values)"
+    ]
+
+
+def test_a_clock_that_goes_on_between_renderings_is_chance() -> None:
+    times = iter(["11:03:58", "11:03:59", "11:04:00", "11:04:01"])
+
+    def render() -> str:
+        return f"# Source: w/t.yaml\na: at {next(times)} o'clock\n"
+
+    assert compare_renderings(render, render, REPLACED).refused == ()
+
+
+def test_places_of_chance_are_named() -> None:
+    first = "# Source: w/a.yaml\na: x\n---\n# Source: w/b.yaml\na: 1\nb: q7\n"
+    assert places_of_chance(first, first.replace("q7", "z8")) == ("w/b.yaml:2",)
+    assert places_of_chance(first, first) == ()
+
+
+def test_words_that_are_replaced_stay_whole_beside_chance() -> None:
+    texts = ["web:k-0123abXy", "web:k-0123abQr"]
+    assert chance.literals(texts, ["k-0123ab"]) == ["web:k-0123ab", ""]
+    assert chance.masked(["a\nb x1\nc", "a\nb y2 z\nc"]) == "a\nb <chance>\nc"
