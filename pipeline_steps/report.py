@@ -22,8 +22,9 @@ from pipeline_steps.reporting.verdict_page import Page
 from pipeline_steps.state.attempt import attempt, origin
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import clock, files, junit
-from pipeline_steps.toolbox.errors import NotYet
+from pipeline_steps.toolbox.errors import NotYet, PipelineError
 from pipeline_steps.workspace.checkout import opened
 
 STEP = Step(
@@ -55,9 +56,9 @@ def report(
 ) -> Record | tuple[Record, ...]:
     """Write the verdict on `charts` into a folder and record it: output "verdict" is positive, negative, incomplete.
 
-    Raises NotYet when a review system is configured and no folder is given, MachineError.
+    Raises NotYet when a review system is configured and no folder is given, or an approval is required; MachineError.
     """
-    _refuse_reviews(config, output)
+    _refuse_not_yet(config, output)
     folder = output or state.folder / "report"
     if plan:
         log.info("report: would write report.md, report.html and report.xml into %s", folder)
@@ -65,7 +66,7 @@ def report(
     checkout = opened(config)
     verdicts = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
     build_url = (origin()["ci"] or {}).get("url", "")
-    page = Page(verdicts, checkout.revision, build_url, started, diffs(verdicts, state))
+    page = Page(verdicts, checkout.revision, build_url, started, diffs(verdicts, state), _notices(config))
     contents = {each.chart.name: each.chart.content for each in verdicts}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
     key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
@@ -100,8 +101,20 @@ def write(page: Page, folder: Path) -> None:
     junit.write(folder / "report.xml", "report", cases, started=clock.now(), properties={"revision": page.revision})
 
 
-def _refuse_reviews(config: Config, output: Path | None) -> None:
+def _notices(config: Config) -> tuple[str, ...]:
+    """What people should know about such builds, whatever the verdict is."""
+    try:
+        return tuple(filter(None, (pulls.login_that_pushes(config),)))
+    except PipelineError as error:  # logins that cannot be read here say nothing about a chart; doctor says it
+        log.debug("report: %s", error)
+        return ()
+
+
+def _refuse_not_yet(config: Config, output: Path | None) -> None:
     review = config.review
+    approval = next((name for name in review.requires if name.startswith("approval")), None)
+    if approval:
+        raise NotYet(f"review.requires {approval}", where=config.where("review.requires"))
     systems = {"gerrit": review.gerrit, "github": review.github, "gitlab": review.gitlab, "launchpad": review.launchpad}
     for system, configured in systems.items():
         if configured is not None and output is None:

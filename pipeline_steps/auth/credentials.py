@@ -41,7 +41,8 @@ def login_for(
 ) -> Login | None:
     """The login for host/path, None when nothing knows one (then requests are anonymous).
 
-    Raises ConfigurationError (half a login in `hosts`, unreadable password file), MachineError (a broken store).
+    Raises ConfigurationError (half a login in `hosts`, a variable that is not set, an unreadable password file),
+    MachineError (a broken store).
     """
     configured = from_hosts(host, path, hosts)
     if configured:
@@ -54,14 +55,29 @@ def login_for(
 
 
 def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
-    """The login that the configuration's longest matching prefix has, if any."""
-    with_login = {prefix: entry for prefix, entry in hosts.items() if entry.username or entry.password}
+    """The login that the configuration's longest matching prefix has, if any.
+
+    Raises ConfigurationError for half a login, and for one that needs a variable that is not set.
+    """
+    with_login = {prefix: entry for prefix, entry in hosts.items() if entry.has("username", "password")}
     prefix, entry = table.of(with_login, f"{host}/{path}")
     if not prefix:
         return None
+    entry.require("username", "password")
     if not entry.username or not entry.password:
         raise ConfigurationError("needs both username and password", where=f"hosts.{prefix}")
     return Login(entry.username, _password(entry.password, prefix))
+
+
+def pull_login(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
+    """The login for pulls that the longest prefix with `pull` has, if any. Raises ConfigurationError as above."""
+    prefix, entry = table.of({name: each for name, each in hosts.items() if each.has("pull")}, f"{host}/{path}")
+    if entry.pull is None:
+        return None
+    entry.require("pull.username", "pull.password")
+    if not entry.pull.username or not entry.pull.password:
+        raise ConfigurationError("needs both username and password", where=f"hosts.{prefix}.pull")
+    return Login(entry.pull.username, _password(entry.pull.password, f"{prefix}.pull"))
 
 
 def _password(text: str, prefix: str) -> str:

@@ -6,13 +6,21 @@ from collections.abc import Mapping
 import msgspec
 
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.toolbox.errors import ConfigurationError
+
+
+class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The login that the namespaces of tests get, where charts under test can read it: one that only reads."""
+
+    username: str
+    password: str
 
 
 class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of `hosts`; its key is a host with optional port and path prefix, like registry.example.com/team.
 
     password: "${NAME}" (already expanded here) or "file:PATH". ca_file: PEM. pull_as: the prefix under which
-    clusters see what we push here.
+    clusters see what we push here. pull: the login of their pull secrets, for that address.
     """
 
     username: str | None = None
@@ -20,10 +28,37 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str | None = None
     plain_http: bool = False
     pull_as: str | None = None
+    pull: Pull | None = None
+
+    def has(self, *fields: str) -> bool:
+        """Whether any of these fields is written."""
+        return any(getattr(self, field) for field in fields)
+
+    def require(self, *fields: str) -> None:
+        """Raise ConfigurationError when one of these fields, like "pull.password", needs a variable that is not set."""
+
+
+class IncompleteHost(Host, frozen=True, kw_only=True):
+    """A host of which some fields need variables that are not set here: all others can be used.
+
+    A stage that does not push to production runs without production's login. unset: field → the error that says so.
+    """
+
+    unset: dict[str, ConfigurationError]
+
+    def has(self, *fields: str) -> bool:
+        return super().has(*fields) or any(field in self.unset for field in fields)
+
+    def require(self, *fields: str) -> None:
+        for field in fields:
+            if field in self.unset:
+                raise self.unset[field]
 
 
 def of(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
     """The longest configured prefix of `reference` (host[:port]/path, without scheme) and its entry.
+
+    Raises ConfigurationError when its ca_file needs a variable that is not set.
 
     >>> of({"a.example.com": Host(), "a.example.com/prod": Host(username="p")}, "a.example.com/prod/web")[0]
     'a.example.com/prod'
@@ -33,7 +68,9 @@ def of(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
     best = max(
         (prefix for prefix in hosts if f"{reference}/".startswith(f"{prefix.rstrip('/')}/")), key=len, default=""
     )
-    return best, hosts.get(best, Host())
+    entry = hosts.get(best, Host())
+    entry.require("ca_file")
+    return best, entry
 
 
 def pulled(reference: Reference, hosts: Mapping[str, Host]) -> Reference:
@@ -45,7 +82,8 @@ def pulled(reference: Reference, hosts: Mapping[str, Host]) -> Reference:
     >>> str(pulled(Reference.parse("r.example.com/prod/team/web:1"), hosts))
     'mirror.example.com/p/team/web:1'
     """
-    prefix, entry = of({name: host for name, host in hosts.items() if host.pull_as}, reference.repository)
+    prefix, entry = of({name: host for name, host in hosts.items() if host.has("pull_as")}, reference.repository)
+    entry.require("pull_as")
     if not entry.pull_as:
         return reference
     name = entry.pull_as.rstrip("/") + reference.repository.removeprefix(prefix.rstrip("/"))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import edit
+from pipeline_steps.ci.build import detect
 from pipeline_steps.config.language import Config, ImageEntry
 from pipeline_steps.images import builder, builders, dockerfile
 from pipeline_steps.images.builder import BuilderKind, Request
@@ -72,7 +73,6 @@ class Recipe(NamedTuple):
 
         Raises ConfigurationError when a secret is not given.
         """
-        where = config.where(f"images.{self.image}.secrets")
         return Request(
             target=target,
             context=self._with_generated(consumed, config),
@@ -82,9 +82,13 @@ class Recipe(NamedTuple):
             stage=self.entry.target,
             args=self.entry.args,
             platforms=self.entry.platforms,
-            secrets=builder.find_secrets(self.entry.secrets, os.environ, where=where),
+            secrets=self._secrets(config),
             timeout=timeout,
         )
+
+    def _secrets(self, config: Config) -> dict[str, str]:
+        where, is_review = config.where(f"images.{self.image}.secrets"), bool(detect(os.environ).review)
+        return builder.find_secrets(self.entry.secrets, config.secrets, os.environ, is_review=is_review, where=where)
 
     def generated(self, config: Config) -> dict[str, str]:
         """The digests of the generated files that lie in the context now, by their names among a record's inputs.

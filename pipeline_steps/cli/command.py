@@ -18,6 +18,7 @@ from pipeline_steps.config.config_file import is_above, load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.trust import open_state
 from pipeline_steps.state.state import FILE, FOLDER, State
+from pipeline_steps.toolbox import scratch
 
 
 class Command(NamedTuple):
@@ -51,6 +52,7 @@ def run_command(command: Command, work: Callable[[Namespace], int], argv: Sequen
         arguments.words = words
         boundary.setup_logging(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
+        scratch.sweep()  # what a killed process left may hold logins
         return work(arguments)
 
     return boundary.run_main(parse_and_work)

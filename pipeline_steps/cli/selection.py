@@ -20,7 +20,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.state.attempt import origin
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import settings
+from pipeline_steps.testing import helm_arguments, settings
 from pipeline_steps.testing.requirements import required
 from pipeline_steps.toolbox import clock
 from pipeline_steps.toolbox.errors import NotYet, UsageError
@@ -148,6 +148,7 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
         name
         for name, chart in checkout.charts.items()
         if any(paths.holds(place, path) for place in chart.places for path in changed)
+        or changed.intersection(helm_arguments.files_of(helm_arguments.arguments_of(checkout.config, chart)))
     }
     if checkout.written_in in changed:  # entries of pipeline.yaml say what is packed and tested, too
         before = opened(checkout.config, base)

@@ -27,7 +27,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox import files, scratch
+from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import Interrupted, PipelineError, UsageError, worst
 from pipeline_steps.workspace.checkout import opened, shared
 
@@ -122,7 +122,6 @@ def run_step(
 
     def work(arguments: Namespace) -> int:
         _refuse_unused(step, arguments)
-        scratch.sweep()
         config = _configuration(step, arguments)
         state = open_state_file(config, arguments, step.name)
         outcomes = call_step(step, function, config, state, arguments)

@@ -158,10 +158,11 @@ def said(done: Completed) -> str:
 
 def _values(values: Sequence[Path]) -> tuple[str, ...]:
     # --values splits at commas: a file called "a,b.yaml" needs CSV quoting.
-    return tuple(part for path in values for part in ("--values", _csv(str(path))))
+    return tuple(part for path in values for part in ("--values", csv_field(str(path))))
 
 
-def _csv(text: str) -> str:
+def csv_field(text: str) -> str:
+    """A file name as --values takes it: quoted where it would be split."""
     return '"{}"'.format(text.replace('"', '""')) if re.search(r'[,"]', text) else text
 
 

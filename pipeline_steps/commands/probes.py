@@ -21,6 +21,7 @@ from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing
 
@@ -78,7 +79,9 @@ def state(config: Config | None) -> str:
 
 
 def snapshot_images(config: Config | None) -> str:
-    return _registry(_configured(config), "channels.snapshot.images", _configured(config).channels.snapshot.images)
+    it = _configured(config)
+    answer = _registry(it, "channels.snapshot.images", it.channels.snapshot.images)
+    return "; ".join(filter(None, (answer, pulls.login_that_pushes(it))))
 
 
 def production_images(config: Config | None) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from pipeline_steps.auth.credentials import login_for
+from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import of
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, run_command
@@ -126,7 +126,7 @@ def _fetch(url: str, target: Path, config: Config) -> None:
     place = url.partition("://")[2]
     entry = of(config.hosts, place)[1]
     host, _, path = place.partition("/")
-    login = login_for(host, path, config.hosts) if entry.username else None
+    login = from_hosts(host, path, config.hosts)
     headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
     with target.open("wb") as sink:
         answer = http.Client(ca_file=entry.ca_file).request("GET", url, headers=headers, sink=sink, cap=LARGEST_STATE)

@@ -2,11 +2,13 @@
 
 Later wins: pipeline.yaml, then the site file (a section it has comes from there alone), then each --config. In a
 build of a review, what decides about trust comes from the target branch's pipeline.yaml. What the keys mean does not
-belong here, and neither does refusing what a later version implements.
+belong here, and neither does refusing what a later version implements: where that would block what has nothing to
+do with it, it is said here.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -16,25 +18,29 @@ from typing import Any
 
 import msgspec
 
+from pipeline_steps.auth.hosts import Host, IncompleteHost
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.config import document as documents
+from pipeline_steps.config import helm_args
 from pipeline_steps.config.convert import convert, where
 from pipeline_steps.config.document import Document, KeyPath, spelled
-from pipeline_steps.config.language import Config, Language, Needy
+from pipeline_steps.config.language import ChartTests, Config, Language, Needy
 from pipeline_steps.sources.kinds import is_top, open_source
 from pipeline_steps.toolbox import clock, redact
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 NAME = "pipeline.yaml"
 SITE = "PIPELINE_STEPS_SITE"
-#: What a site decides for all its repositories (design.md §17).
-OF_SITE = ("channels", "hosts", "clusters", "release", "review", "approvals", "evidence")
-#: What a review cannot change for its own build (design.md §17).
-OF_TARGET = ("channels", "hosts", "release", "review", "approvals", "evidence")
-EXPANDED = ("channels", "hosts", "clusters", "evidence")
+#: What decides about trust: a site may say it for all its repositories, a review cannot change it for its own build
+#: (design.md §17).
+TRUSTED = ("channels", "hosts", "clusters", "secrets", "release", "review", "approvals", "evidence")
+EXPANDED = ("channels", "hosts", "clusters", "secrets", "evidence")
 #: Sections of named settings, of which a stage may use some without having the variables of all.
-_NEEDY = ("hosts", "clusters")
+_NAMED = ("hosts", "clusters", "secrets")
+#: What is read and has no effect yet, and where a step that it would matter for says nothing of it.
+_NOT_YET = (("approvals",), ("deployments",), ("channels", "snapshot", "keep"), ("release", "sign"))
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_ONE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _NAME_DEFAULT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<said>:-(?P<default>.*))?", re.DOTALL)
 
 log = logging.getLogger(__name__)
@@ -52,14 +58,22 @@ def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] = os.environ,
     site = Path(environ[SITE]).absolute() if environ.get(SITE) else None
     upper = _site(site) if site else None
     document = documents.read(base, _short(base, start))
-    document = _of_target(document, base, detect(environ), upper.value if upper else {})
+    build = detect(environ)
+    document = _of_target(document, base, build, upper.value if upper else {})
     if upper:
         document = _with_site(document, upper)
     for overlay in overlays:
-        document = documents.merge(document, documents.read(overlay, _short(overlay, start)))
+        upper_one = documents.read(overlay, _short(overlay, start))
+        if build.review:
+            _refuse_trusted(upper_one, overlay, base)
+        document = documents.merge(document, upper_one)
     unset = _expand(document, environ)
     language = convert(document, Language)
     _check_durations(document)
+    _check_helm_args(language, document)
+    if build.review:
+        _refuse_stored_files(language, document, base)
+    _tell_not_yet(document)
     read = (base, *([site] if site else []), *overlays)
     written = {"charts": document.value["charts"], "images": document.value.get("images", {})}
     return _config(language, unset, root=base.parent, files=read, places=_places(document), written=written)
@@ -77,14 +91,20 @@ def entries(data: bytes, name: str) -> Document:
 
 def _config(language: Language, unset: dict[KeyPath, ConfigurationError], **more: Any) -> Config:
     settings = {field: getattr(language, field) for field in language.__struct_fields__}
-    for section in _NEEDY:
+    for section in ("clusters", "secrets"):
         missing = {str(path[1]): error for path, error in reversed(unset.items()) if path[0] == section}
         settings[section] = Needy(settings[section], missing)
+    settings["hosts"] = {name: _host(name, host, unset) for name, host in language.hosts.items()}
     channels = language.channels
     if channels.production.evidence is None and language.evidence:
         production = msgspec.structs.replace(channels.production, evidence=(language.evidence,))
         settings["channels"] = msgspec.structs.replace(channels, production=production)
     return Config(**settings, **more)
+
+
+def _host(name: str, host: Host, unset: Mapping[KeyPath, ConfigurationError]) -> Host:
+    missing = {".".join(map(str, path[2:])): error for path, error in unset.items() if path[:2] == ("hosts", name)}
+    return IncompleteHost(**msgspec.structs.asdict(host), unset=missing) if missing else host
 
 
 def _base(files: Sequence[Path], start: Path) -> tuple[Path, list[Path]]:
@@ -123,11 +143,11 @@ def _short(path: Path, start: Path) -> str:
 
 def _site(site: Path) -> Document:
     document = documents.read(site, str(site))
-    strange = next((key for key in document.value if key not in OF_SITE), None)
+    strange = next((key for key in document.value if key not in TRUSTED), None)
     if strange is not None:
         message = f"the site file ({SITE}) cannot say anything about {strange}"
         raise ConfigurationError(
-            message, where=where(document, (strange,)), advice=f"it may have: {', '.join(OF_SITE)}"
+            message, where=where(document, (strange,)), advice=f"it may have: {', '.join(TRUSTED)}"
         )
     return document
 
@@ -140,8 +160,8 @@ def _with_site(document: Document, upper: Document) -> Document:
 
 
 def _of_target(document: Document, base: Path, build: Build, site: Mapping[str, Any]) -> Document:
-    """In a review build, the document with the sections of OF_TARGET as the target branch has them."""
-    sections = tuple(key for key in OF_TARGET if key not in site)
+    """In a review build, the document with the sections of TRUSTED as the target branch has them."""
+    sections = tuple(key for key in TRUSTED if key not in site)
     if not build.review or not sections:
         return document
     if not build.target:
@@ -162,8 +182,53 @@ def _of_target(document: Document, base: Path, build: Build, site: Mapping[str, 
     return documents.merge(documents.without(document, sections), there)
 
 
+def _refuse_trusted(overlay: Document, path: Path, base: Path) -> None:
+    """Raises ConfigurationError for a section of TRUSTED in an overlay that the source stores: a review changes it."""
+    section = next((key for key in TRUSTED if key in overlay.value), None)
+    if section and _is_stored(path, base):
+        raise ConfigurationError(
+            f"{section} stands in an overlay that this review can change",
+            where=where(overlay, (section,)),
+            advice=f"say it on the target branch, in the site file ({SITE}), or in an overlay outside of the source",
+        )
+
+
+def _refuse_stored_files(language: Language, document: Document, base: Path) -> None:
+    """Raises ConfigurationError for a file that TRUSTED settings name and a review can change: a kubeconfig may run
+    programs, a link may lead to any file of the agent."""
+    named: dict[KeyPath, str | None] = {
+        ("clusters", name, "kubeconfig"): cluster.kubeconfig for name, cluster in language.clusters.items()
+    }
+    for name, host in language.hosts.items():
+        named["hosts", name, "ca_file"] = host.ca_file
+        named["hosts", name, "password"] = (host.password or "").removeprefix("file:")
+        named["hosts", name, "pull", "password"] = (host.pull.password if host.pull else "").removeprefix("file:")
+    named.update({("secrets", name): text.removeprefix("file:") for name, text in language.secrets.items()})
+    for path, file in named.items():
+        written = document.places[path].text if path in document.places else ""
+        is_file = path[-1] in ("kubeconfig", "ca_file") or written.startswith("file:")
+        if file and is_file and _is_stored(base.parent / Path(file).expanduser(), base):
+            raise ConfigurationError(
+                f"{spelled(path)} names a file that this review can change: {file}",
+                where=where(document, path),
+                advice="name one outside of the source",
+            )
+
+
+def _is_stored(path: Path, base: Path) -> bool:
+    """Whether the source of pipeline.yaml (`base`) stores a file, or a link on the way to it."""
+    source = open_source(base.parent)
+    root = source.root.resolve()
+    as_written = Path(os.path.abspath(path))  # noqa: PTH100 - links in it are what the source may store
+    places = [place.relative_to(root) for place in (as_written, path.resolve()) if place.is_relative_to(root)]
+    if not places:
+        return False
+    stored = source.tree(source.revision(), "").entries()
+    return any(each.as_posix() in stored for place in places for each in (place, *place.parents))
+
+
 def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, ConfigurationError]:
-    """Replace ${NAME} and ${NAME:-default} in place; what is unset in `hosts` and `clusters`, by path."""
+    """Replace ${NAME} and ${NAME:-default} in place; what is unset in sections of _NAMED, by path."""
     unset: dict[KeyPath, ConfigurationError] = {}
     for path, text in list(documents.texts(document.value)):
         if path[0] not in EXPANDED:
@@ -171,13 +236,19 @@ def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, Con
         secret = path[0] == "hosts" and path[-1] == "password"
         if secret:
             _check_password(document, path, text)
+        if path[0] == "secrets" and _ONE_VARIABLE.fullmatch(text):
+            continue  # whoever builds gets the variable by its name
         try:
             value = _VARIABLE.sub(lambda found, at=path: _value(document, at, found[1], environ), text)  # type: ignore[misc]
         except _Unset as error:
-            if path[0] not in _NEEDY or len(path) < 2:
+            if path[0] not in _NAMED or len(path) < 2:
                 raise error.cause from None
             unset[path] = error.cause
+            if path[0] == "hosts":
+                _put(document.value, path, "")  # what is written there must never be sent
             continue
+        if path[0] == "secrets":
+            _check_secret(document, path, value)
         if secret and not text.startswith("file:"):
             redact.register(value)
         _put(document.value, path, value)
@@ -206,13 +277,22 @@ def _value(document: Document, path: KeyPath, inner: str, environ: Mapping[str, 
 
 
 def _check_password(document: Document, path: KeyPath, text: str) -> None:
-    if re.fullmatch(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", text) or (text.startswith("file:") and len(text) > len("file:")):
+    if _ONE_VARIABLE.fullmatch(text) or (text.startswith("file:") and len(text) > len("file:")):
         return
     raise ConfigurationError(
         f"{spelled(path)} is a password written into the file",
         where=where(document, path),
         advice='write password: "${NAME}" or password: file:PATH, and change the password: it is in the history now',
     )
+
+
+def _check_secret(document: Document, path: KeyPath, text: str) -> None:
+    if not text.startswith("file:/") or text.endswith("/"):
+        raise ConfigurationError(
+            f"{spelled(path)} is neither a variable nor a file with an absolute path",
+            where=where(document, path),
+            advice='write "${NAME}" or "file:/PATH"; if it is a secret, change it: it is in the history now',
+        )
 
 
 def _put(value: Any, path: KeyPath, text: str) -> None:
@@ -231,6 +311,33 @@ def _check_durations(document: Document) -> None:
             clock.seconds(text)
         except ValueError as error:
             raise ConfigurationError(f"{spelled(path)}: {error}", where=where(document, path)) from error
+
+
+def _check_helm_args(language: Language, document: Document) -> None:
+    written: dict[KeyPath, ChartTests | None] = {("tests",): language.tests}
+    written.update({("charts", number, "tests"): entry.tests for number, entry in enumerate(language.charts)})
+    for path, tests in written.items():
+        place = functools.partial(_word_place, document, (*path, "helm_args"))
+        helm_args.parse((tests.helm_args if tests else None) or (), place)
+
+
+def _word_place(document: Document, path: KeyPath, number: int) -> str:
+    return where(document, (*path, number))
+
+
+def _tell_not_yet(document: Document) -> None:
+    for path in _NOT_YET:
+        value: Any = document.value
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value:
+            _warn_once(f"{where(document, path)}: {spelled(path)} has no effect yet")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Say it once in a process, which may read the configuration for several steps."""
+    log.warning("%s", message)
 
 
 def _places(document: Document) -> dict[str, str]:

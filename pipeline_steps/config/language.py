@@ -166,13 +166,17 @@ class Deployment(Settings, frozen=True):
 
 
 class Language(Settings, frozen=True):
-    """The whole of pipeline.yaml."""
+    """The whole of pipeline.yaml.
+
+    secrets: name for `images.X.secrets` → "${NAME}", the variable that holds it, or "file:/PATH".
+    """
 
     charts: tuple[ChartEntry, ...]
     images: dict[str, ImageEntry] = {}
     channels: Channels = Channels()
     evidence: str | None = None
     hosts: dict[str, Host] = {}
+    secrets: dict[str, str] = {}
     clusters: dict[str, Cluster] = {}
     tests: ChartTests = ChartTests()
     check: Check = Check()
@@ -185,7 +189,7 @@ class Language(Settings, frozen=True):
 class Needy(dict[str, Value]):
     """Named settings of which some need variables that are not set here; asking for such a one says so.
 
-    A stage that does not push to production runs without production's credentials. unset: name → what is missing.
+    A stage that does not test runs without the clusters' credentials. unset: name → what is missing.
     """
 
     def __init__(self, settings: Mapping[str, Value], unset: Mapping[str, ConfigurationError]) -> None:

@@ -75,25 +75,67 @@ class Builder(Protocol):
         """Build and push. Raises ChartFailed (8) with the last lines, MachineError, AccessRefused, Unreachable."""
 
 
-def find_secrets(names: tuple[str, ...], environ: Mapping[str, str], *, where: str) -> dict[str, str]:
-    """How the builder gets each build secret: the variable NAME holds it, or NAME_FILE names its file.
+def find_secrets(
+    names: tuple[str, ...], declared: Mapping[str, str], environ: Mapping[str, str], *, is_review: bool, where: str
+) -> dict[str, str]:
+    """How the builder gets each build secret: as declared, else from the variable NAME or the file NAME_FILE names.
 
-    NAME is the secret's id in capitals, other characters than letters and digits as _ (npm-rc: NPM_RC).
-    Raises ConfigurationError naming both variables when neither is set, or the file is not there.
+    declared: `secrets` of the configuration, name → "${NAME}" or "file:PATH". NAME of any other secret is its id in
+    capitals, other characters than letters and digits as _ (npm-rc: NPM_RC). is_review: only declared ones are given,
+    or a review could ask for any variable of the agent.
+    Raises ConfigurationError naming both ways to give it when it is not given, or the file is not there.
     """
-    found = {}
-    for name in names:
-        variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
-        if variable in environ:
-            register(environ[variable])
-            found[name] = f"env={variable}"
-        elif f"{variable}_FILE" in environ:
-            file = Path(environ[f"{variable}_FILE"])
-            if not file.is_file():
-                raise ConfigurationError(f"{variable}_FILE names {file}, which is no file", where=where)
-            found[name] = f"src={file.absolute()}"
-        else:
-            raise ConfigurationError(
-                f"the secret {name} is not given", where=where, advice=f"set {variable}, or {variable}_FILE to its file"
-            )
-    return found
+    return {
+        name: _declared(name, declared[name], environ, where)
+        if name in declared
+        else _undeclared(name, environ, is_review=is_review, where=where)
+        for name in names
+    }
+
+
+def _declared(name: str, text: str, environ: Mapping[str, str], where: str) -> str:
+    if text.startswith("file:"):
+        return _file(Path(text.removeprefix("file:")), f"secrets.{name}", where)
+    variable = text.removeprefix("${").removesuffix("}")
+    if variable not in environ:
+        message = f"the secret {name} needs the variable {variable}, which is not set"
+        raise ConfigurationError(message, where=where, advice=f"set it, or change secrets.{name}")
+    return _variable(variable, environ)
+
+
+def _undeclared(name: str, environ: Mapping[str, str], *, is_review: bool, where: str) -> str:
+    variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    if is_review:
+        raise ConfigurationError(
+            f"the secret {name} is not declared: builds of reviews get declared secrets only",
+            where=where,
+            advice=f'declare it on the target branch or in the site file: secrets: {{{name}: "${{{variable}}}"}} or '
+            f'secrets: {{{name}: "file:/PATH"}}',
+        )
+    if variable in environ:
+        return _variable(variable, environ)
+    if f"{variable}_FILE" in environ:
+        return _file(Path(environ[f"{variable}_FILE"]), f"{variable}_FILE", where)
+    advice = f"set {variable}, or {variable}_FILE to its file"
+    raise ConfigurationError(f"the secret {name} is not given", where=where, advice=advice)
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> str:
+    _register(environ[name])
+    return f"env={name}"
+
+
+def _file(file: Path, named_by: str, where: str) -> str:
+    if not file.is_file():
+        raise ConfigurationError(f"{named_by} names {file}, which is no file", where=where)
+    try:
+        _register(file.read_bytes().decode(errors="ignore"))
+    except OSError as error:
+        raise ConfigurationError(f"{named_by} names {file}, which cannot be read: {error}", where=where) from error
+    return f"src={file.absolute()}"
+
+
+def _register(secret: str) -> None:
+    """Whole, and line by line, as programs that print a file do."""
+    for part in {secret, *map(str.strip, secret.splitlines())}:
+        register(part)

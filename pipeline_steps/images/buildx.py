@@ -187,7 +187,7 @@ def output(request: Request, facts: Facts) -> str:
     parts = ["type=image", f"name={target.repository}", "push=true", "push-by-digest=true", "name-canonical=true"]
     if facts.reproducible:
         parts.append("rewrite-timestamp=true")
-    _, entry = table.of(dict(request.hosts), target.repository)
+    _, entry = table.of(request.hosts, target.repository)
     if speaks_http(target.host, entry):
         parts.append("registry.insecure=true")
     return ",".join(parts)

@@ -73,7 +73,7 @@ def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
     """The registry of `reference` with trust and login of the configuration, else of docker's own store."""
     if isinstance(reference, str):
         reference = Reference.parse(reference)
-    _, entry = table.of(dict(hosts), reference.repository)
+    _, entry = table.of(hosts, reference.repository)
     return Registry(
         reference.host,
         login=lambda: login_for(reference.host, reference.path, hosts),

@@ -23,6 +23,7 @@ from pipeline_steps.oci.copy import standing
 from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.release.proof import Proof
 from pipeline_steps.state.record import Record
+from pipeline_steps.testing import helm_arguments
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Conflict, EvidenceError, NotYet
 from pipeline_steps.workspace.chart import Chart
@@ -105,9 +106,12 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
         for number, name in enumerate(names):
             (folder / f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
 
+        arguments = helm_arguments.arguments_of(checkout.config, chart)
+        helm_args = helm_arguments.stage(checkout, arguments, folder / "arguments")
+
         def render(which: str, number: int) -> str:
             values = [folder / f"values-{number}.yaml"] if names[number] else []
-            return helm.template(folder / f"{which}.tgz", values=values, release=chart.name[:53])
+            return helm.template(folder / f"{which}.tgz", values=values, release=chart.name[:53], args=helm_args)
 
         def compared(number: int) -> compare.Compared:
             return compare.compare_renderings(

@@ -14,6 +14,7 @@ from pipeline_steps.charts.compare import places_of_chance
 from pipeline_steps.clusters.helm import Helm, said
 from pipeline_steps.config.language import Config
 from pipeline_steps.sources.source import Tree
+from pipeline_steps.testing import helm_arguments
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError
 from pipeline_steps.toolbox.junit import Case
@@ -28,10 +29,14 @@ COMMAND_SECONDS = 600.0
 
 
 class Staged(NamedTuple):
-    """A chart on disk as it would be packed, its dependencies in it; values: test values file → where it is."""
+    """A chart on disk as it would be packed, its dependencies in it.
+
+    values: test values file → where it is. args: what tests.helm_args is for helm.
+    """
 
     chart: Path
     values: dict[str, Path]
+    args: tuple[str, ...]
 
     def of(self, values: str) -> list[Path]:
         """What helm is given for a test values file, "" for none."""
@@ -47,7 +52,8 @@ def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path)
     sources = {f"{prefix}{name}": name for name in values if name}
     read = checkout.tree.read(sources)
     written = {name: _write(folder / "values" / name, read[source]) for source, name in sources.items()}
-    return Staged(place, written)
+    arguments = helm_arguments.arguments_of(checkout.config, chart)
+    return Staged(place, written, helm_arguments.stage(checkout, arguments, folder / "arguments"))
 
 
 def _write(path: Path, data: bytes) -> Path:
@@ -58,7 +64,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 def lint(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
     """`helm lint --strict` with one values file ("" for the chart's own)."""
-    done = helm.lint(staged.chart, values=staged.of(values))
+    done = helm.lint(staged.chart, values=staged.of(values), args=staged.args)
     if done.ok:
         return Case(f"lint {_shown(values)}")
     told = lint_errors(done.stdout.decode(errors="replace"), chart.name, chart.path) or said(done)
@@ -103,7 +109,8 @@ def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
     name = f"render {_shown(values)}"
     try:
         first, again = (
-            helm.template(staged.chart, values=staged.of(values), release=chart.name[:53]) for _ in range(2)
+            helm.template(staged.chart, values=staged.of(values), release=chart.name[:53], args=staged.args)
+            for _ in range(2)
         )
     except ChartFailed as error:
         text = in_checkout(error.what, chart.name, chart.path)

@@ -15,7 +15,7 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import scenario, settings
+from pipeline_steps.testing import helm_arguments, scenario, settings
 from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.workspace.chart import Chart
@@ -86,26 +86,32 @@ def _rendered(
     told: dict[str, list[str]] = {}
     helm = Helm.find()
     with scratch.folder("diff") as folder:
+        arguments = helm_arguments.arguments_of(config, chart)
+        args = helm_arguments.stage(checkout, arguments, folder / "arguments")
         for name in names:
             values = []
             if name:
                 (folder / "values.yaml").write_bytes(data[f"{prefix}{name}"])
                 values = [folder / "values.yaml"]
             sides = [
-                diff.Side(*_templates(helm, folder, chart, tgz, values), aliases)
+                diff.Side(*_templates(helm, folder, chart, tgz, values, args), aliases)
                 for tgz, aliases in zip((base.tgz, made.tgz), same, strict=True)
             ]
             told.setdefault(_told(diff.differences(*sides)), []).append(name or "its own values")
     return "\n".join(f"\nWith {', '.join(names)}: {text}" for text, names in told.items())
 
 
-def _templates(helm: Helm, folder: Path, chart: Chart, tgz: bytes | None, values: list[Path]) -> tuple[str, str]:
+def _templates(
+    helm: Helm, folder: Path, chart: Chart, tgz: bytes | None, values: list[Path], args: tuple[str, ...]
+) -> tuple[str, str]:
     """The chart rendered twice, to see what is by chance; nothing of no chart."""
     if tgz is None:
         return "", ""
     (folder / "chart.tgz").write_bytes(tgz)
     try:
-        first, again = (helm.template(folder / "chart.tgz", values=values, release=chart.name[:53]) for _ in range(2))
+        first, again = (
+            helm.template(folder / "chart.tgz", values=values, release=chart.name[:53], args=args) for _ in range(2)
+        )
     except ChartFailed as error:
         first = again = f"# Source: helm\n{error.what}\n"
     return first, again

@@ -35,7 +35,7 @@ class Page(NamedTuple):
     """What is to be shown. revision: of the checkout; build: its URL, "" outside CI; started: no
     verdict yet.
 
-    diffs: chart name → what its snapshot renders otherwise than what is published.
+    diffs: chart name → what its snapshot renders otherwise than what is published. notices: what is no verdict.
     """
 
     verdicts: Sequence[ChartVerdict]
@@ -43,6 +43,7 @@ class Page(NamedTuple):
     build: str
     started: bool
     diffs: Mapping[str, str] = MappingProxyType({})
+    notices: Sequence[str] = ()
 
     @property
     def headline(self) -> str:
@@ -85,6 +86,7 @@ def markdown(page: Page) -> str:
         "",
         f"Revision {_code(page.revision)}" + _link(page.build),
         "",
+        *(f"Note: {_md(notice)}\n" for notice in page.notices),
     ]
     for section in _sections(page):
         lines += [f"## {_md(': '.join(filter(None, (section.title, section.word))))}", ""]
@@ -108,6 +110,7 @@ def html_page(page: Page) -> str:
         word="" if page.started or not page.verdicts else together(page.verdicts),
         revision=page.revision,
         build=page.build if page.build.startswith(("https://", "http://")) else "",
+        notices=page.notices,
         sections=list(_sections(page)),
         changes=_CHANGES,
     )

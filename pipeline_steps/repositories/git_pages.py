@@ -238,5 +238,5 @@ def _branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> 
     if parts.scheme != "https":
         return GitBranch(remote, branch, where=where)
     host, path = parts.netloc, parts.path.strip("/")
-    _, entry = table.of(dict(hosts), f"{host}/{path}")
+    _, entry = table.of(hosts, f"{host}/{path}")
     return GitBranch(remote, branch, where=where, login=from_hosts(host, path, hosts), ca_file=entry.ca_file)

@@ -29,7 +29,7 @@ class Web:
     ) -> None:
         self.url = url.rstrip("/")
         self.budget = budget
-        self._hosts = dict(hosts)
+        self._hosts = hosts
         if not _is_folder(self.url):
             advice = "write https://host/path in plain ASCII; logins stand in `hosts`"
             place = url.rpartition("@")[2].partition("?")[0]

@@ -122,15 +122,18 @@ def _refuse(record: Record) -> None:
 
 
 def _tested_content(record: Record, checkout: Checkout) -> str | None:
-    """The chart's content in a checkout. Raises ConfigurationError when its values file is not the one of the test."""
+    """The chart's content in a checkout. Raises ConfigurationError when a values file is not the one of the test."""
     content = checkout.content_of(record.subject)
+    if content is None:
+        return None
     values = str(record.parameters.get("values") or "")
-    recorded = record.parameters.get("values_digest")
-    if content is None or not values or not recorded:  # records of FORMAT 1 hold the file by their content
-        return content
-    path = posixpath.join(checkout.chart(record.subject).path, values)
-    if path not in checkout.tree.entries() or checkout.tree.digests([path])[path] != recorded:
-        raise ConfigurationError("is not the values file that was tested with", where=path)
+    tested = dict(record.parameters.get("helm_values", {}))
+    if values and record.parameters.get("values_digest"):  # records of FORMAT 1 hold the file by their content
+        path = posixpath.join(checkout.chart(record.subject).path, values)
+        tested[path] = record.parameters["values_digest"]
+    for path, recorded in tested.items():
+        if path not in checkout.tree.entries() or checkout.tree.digests([path])[path] != recorded:
+            raise ConfigurationError("is not the values file that was tested with", where=path)
     return content
 
 
@@ -159,6 +162,7 @@ def _scenario(record: Record, config: Config, chart: Chart, wanted: Settings, cl
         values=str(record.parameters.get("values", "")),
         cluster=names[0],
         values_digest=str(record.parameters.get("values_digest", "")),
+        argument_digests=tuple(sorted(record.parameters.get("helm_values", {}).items())),
     )
 
 

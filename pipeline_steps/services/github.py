@@ -130,7 +130,7 @@ class Github:
         known = os.environ if environ is None else environ
         self._api = (known.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
         host = self._api.partition("://")[2].partition("/")[0]
-        _, entry = table.of(dict(hosts), host)
+        _, entry = table.of(hosts, host)
         local = host.startswith(("localhost:", "127.", "[::1]"))
         plain = self._api.startswith("http://") and (entry.plain_http or local)
         if not plain and not self._api.startswith("https://"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from pipeline_steps.auth.credentials import login_for
+from pipeline_steps.auth.credentials import Login, login_for, pull_login
 from pipeline_steps.auth.hosts import Host, pulled
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.config.language import TEST_DEFAULTS, Config, merged
 from pipeline_steps.oci.registry import connect
 
 
@@ -15,17 +16,47 @@ def credentials(images: Iterable[str], hosts: Mapping[str, Host]) -> dict[str, t
     """What a pull secret holds: registry host → (user, password) for all that `images` (references) are pulled from.
 
     Where images of one host need different logins, further ones stand under the whole repository, which the kubelet
-    prefers. Hosts without a known login are left out.
+    prefers. Hosts without a known login are left out. Raises ConfigurationError when the login that `hosts` names
+    needs a variable that is not set.
     """
     logins: dict[str, tuple[str, str]] = {}
     for image in images:
-        reference = pulled(Reference.parse(image), hosts)
-        login = login_for(reference.host, reference.path, hosts)
+        reference, login = _login(Reference.parse(image), hosts)
         if login and login.username:
             pair = (login.username, login.password)
             if logins.setdefault(reference.host, pair) != pair:
                 logins[reference.repository] = pair
     return logins
+
+
+def _login(pushed: Reference, hosts: Mapping[str, Host]) -> tuple[Reference, Login | None]:
+    """Where pods pull what was pushed as `pushed`, and with which login: `pull` of where they pull from, or of where
+    it was pushed, else the login for where they pull from."""
+    reference = pulled(pushed, hosts)
+    login = pull_login(reference.host, reference.path, hosts) or pull_login(pushed.host, pushed.path, hosts)
+    return reference, login or login_for(reference.host, reference.path, hosts)
+
+
+def login_that_pushes(config: Config) -> str:
+    """What to tell people when charts under test can read, in their pull secret, the login that snapshots are pushed
+    with; "" when they cannot. Raises MachineError for a store of logins that is broken."""
+    hosts, images = config.hosts, config.channels.snapshot.images
+    if not images or merged(TEST_DEFAULTS, config.tests).pull_secret is False:
+        return ""
+    pushed = Reference.parse(f"{images.rstrip('/')}/image", where=config.where("channels.snapshot.images"))
+    reference = pulled(pushed, hosts)
+    if reference.repository != pushed.repository or any(each.has("pull") for each in _entries(pushed, hosts)):
+        return ""
+    has_login = any(each.has("username", "password") for each in _entries(pushed, hosts))
+    if not has_login and login_for(pushed.host, pushed.path, hosts) is None:
+        return ""
+    advice = f'name one that only reads in hosts."{images}".pull'
+    return f"charts under test can read the login that pushes to {images}: {advice}"
+
+
+def _entries(reference: Reference, hosts: Mapping[str, Host]) -> list[Host]:
+    """Every entry about a repository."""
+    return [host for name, host in hosts.items() if f"{reference.repository}/".startswith(f"{name.rstrip('/')}/")]
 
 
 def named(image: str, manifests: str, hosts: Mapping[str, Host]) -> bool:

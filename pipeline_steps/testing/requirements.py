@@ -17,7 +17,7 @@ from pipeline_steps.building import image_records
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import scenario, settings
+from pipeline_steps.testing import helm_arguments, scenario, settings
 from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.testing.settings import NOTHING, Settings, own_files, values_pattern
 from pipeline_steps.workspace.chart import Chart
@@ -261,9 +261,19 @@ def check_key(checkout: Checkout, chart: Chart, config: Config) -> str:
 
 
 def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[str, Any]:
-    """What `check` runs, and on what: values files ("" for the chart's own values), commands, the stored folder."""
+    """What `check` runs, and on what: values files ("" for the chart's own values), commands, the stored folder; and
+    what of tests.helm_args it renders with."""
     values = scenario.values_files(own_files(checkout, chart), values_pattern(config, chart)) or ("",)
-    return {"values": list(values), "commands": list(config.check.commands), "stored": chart.stored}
+    parameters: dict[str, Any] = {
+        "values": list(values),
+        "commands": list(config.check.commands),
+        "stored": chart.stored,
+    }
+    arguments = helm_arguments.arguments_of(config, chart)
+    if arguments:
+        parameters["helm_args"] = [f"{option}={value}" for option, value in arguments]
+        parameters["helm_values"] = dict(helm_arguments.digests(checkout, arguments))
+    return parameters
 
 
 def record_key(name: str, chart: Chart) -> str:

@@ -17,12 +17,14 @@ class Scenario(NamedTuple):
     """One test of a chart. values: file relative to the chart's folder, "" for the chart's own values.
 
     kind: "install". cluster: name in the configuration. values_digest: of the file's bytes, "" without a file.
+    argument_digests: files that tests.helm_args names, relative to pipeline.yaml's folder, and the digests of theirs.
     """
 
     kind: str
     values: str
     cluster: str
     values_digest: str = ""
+    argument_digests: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ def planned(files: Iterable[str], pattern: str, clusters: Iterable[str]) -> tupl
     >>> [s.values for s in planned(["ci/b-values.yaml", "ci/a-values.yaml", "x.yaml"], "ci/*-values.yaml", ["c"])]
     ['ci/a-values.yaml', 'ci/b-values.yaml']
     >>> planned(["values.yaml"], "ci/*-values.yaml", ["c"])
-    (Scenario(kind='install', values='', cluster='c', values_digest=''),)
+    (Scenario(kind='install', values='', cluster='c', values_digest='', argument_digests=()),)
     """
     found = values_files(files, pattern) or ("",)
     return tuple(Scenario(INSTALL, values, cluster) for cluster in clusters for values in found)
@@ -73,6 +75,7 @@ def parameters(scenario: Scenario, *, namespace: str, helm_args: Iterable[str]) 
         "cluster": scenario.cluster,
         "namespace": namespace,
         "helm_args": list(helm_args),
+        **({"helm_values": dict(scenario.argument_digests)} if scenario.argument_digests else {}),
     }
 
 

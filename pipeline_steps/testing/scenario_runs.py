@@ -23,7 +23,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.state.attempt import Attempt, attempt, origin
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import pulls, scenario, settings
+from pipeline_steps.testing import helm_arguments, pulls, scenario, settings
 from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.testing.settings import FRESH, Settings
 from pipeline_steps.testing.trial import Observed, Trial, carry_out
@@ -44,7 +44,7 @@ class Bench(NamedTuple):
     images: name → digest that has to run. parts: name → digests that nodes may report instead of it.
     credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
     unused: values file → names of images that it leaves out and another one does not. helm: None when there is
-    nothing to test. keep: leave what fails in the cluster.
+    nothing to test, helm_args: what it is given beside values files. keep: leave what fails in the cluster.
     """
 
     config: Config
@@ -61,6 +61,7 @@ class Bench(NamedTuple):
     unused: Mapping[str, Collection[str]]
     api: Callable[[str], Api]
     helm: Helm | None
+    helm_args: tuple[str, ...]
     credentials: Mapping[str, tuple[str, str]]
     keep: bool = False
 
@@ -80,6 +81,8 @@ def prepared(
         archive.write_bytes(snapshots.fetch(snapshot, config) if tgz is None else tgz)
         helm = None if wanted.none else Helm.find()
         values = _values(checkout, chart, wanted, folder / "values")
+        arguments = helm_arguments.parse(config, chart, wanted.helm_args)
+        helm_args = helm_arguments.stage(checkout, arguments, folder / "arguments")
         yield Bench(
             config=config,
             state=state,
@@ -92,11 +95,12 @@ def prepared(
             parts=lambda name: pulls.parts(snapshot.images[name], config.hosts),
             archive=archive,
             values=values,
-            unused=_unused(helm, archive, values, snapshot.images, config)
+            unused=_unused(helm, archive, values, helm_args, snapshot.images, config)
             if helm and images and len(values) > 1
             else {},
             api=functools.cache(functools.partial(_api, config)),
             helm=helm,
+            helm_args=helm_args,
             credentials=pulls.credentials(snapshot.images.values(), config.hosts) if wanted.pull_secret else {},
         )
 
@@ -114,13 +118,18 @@ def _values(checkout: Checkout, chart: Chart, wanted: Settings, folder: Path) ->
 
 
 def _unused(
-    helm: Helm, archive: Path, values: Mapping[str, Path], images: Mapping[str, str], config: Config
+    helm: Helm,
+    archive: Path,
+    values: Mapping[str, Path],
+    helm_args: tuple[str, ...],
+    images: Mapping[str, str],
+    config: Config,
 ) -> dict[str, set[str]]:
     """Which images each values file leaves out, as the chart renders; what all leave out is left out by none."""
 
     def missing(file: Path) -> set[str]:
         try:
-            manifests = helm.template(archive, values=[file])
+            manifests = helm.template(archive, values=[file], args=helm_args)
         except ChartFailed:
             return set()  # the install says why
         return {name for name, image in images.items() if not pulls.named(image, manifests, config.hosts)}
@@ -237,7 +246,7 @@ def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
         owner=where["actor"] or "unknown",
         build=(where["ci"] or {}).get("url"),
         fresh=fresh,
-        helm_args=bench.wanted.helm_args,
+        helm_args=bench.helm_args,
         credentials=bench.credentials if bench.wanted.pull_secret else {},
         keep=bench.keep,
     )

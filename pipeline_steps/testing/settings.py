@@ -6,6 +6,7 @@ integration_test runs what is said here; promote asks here what a release needs.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import msgspec
 
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged
 from pipeline_steps.state.record import make_key
-from pipeline_steps.testing import scenario
+from pipeline_steps.testing import helm_arguments, scenario
 from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.toolbox.clock import seconds
 from pipeline_steps.toolbox.errors import ConfigurationError, NotYet, UsageError
@@ -31,6 +32,7 @@ class Settings(NamedTuple):
     """What holds for one chart. none: why it has no test, or None. timeout: seconds for a scenario.
 
     clusters: names its tests must pass on; empty: any configured one. namespace: "fresh" or a given one's name.
+    helm_args: as written, only what is allowed.
     """
 
     none: str | None
@@ -50,9 +52,10 @@ def settings(config: Config, chart: Chart, *, timeout: float | None = None, para
     """
     own: ChartTests = chart.entry.tests or ChartTests()
     configured = merged(config.tests, own)
-    for key in ("prepare", "upgrade_from"):
+    for key in ("prepare", "upgrade_from", "breaking"):
         if getattr(configured, key):
-            raise NotYet(f"tests.{key} of chart {chart.name}", where=str(config.files[0]) if config.files else "")
+            raise NotYet(f"tests.{key} of chart {chart.name}", where=_place(config, key))
+    helm_arguments.parse(config, chart, configured.helm_args or ())
     tests = merged(TEST_DEFAULTS, configured)
     try:
         limit = timeout or seconds(tests.timeout or "")
@@ -68,6 +71,12 @@ def settings(config: Config, chart: Chart, *, timeout: float | None = None, para
         helm_args=tests.helm_args or (),
         parallel=max(1, parallel or tests.parallel or 1),
     )
+
+
+def _place(config: Config, key: str) -> str:
+    """Where a setting of tests is written, for all charts or for some."""
+    written = (name for name in config.places if re.fullmatch(rf"(charts\[\d+\]\.)?tests\.{key}", name))
+    return config.where(next(written, "charts"))
 
 
 #: Settings of tests that change no outcome: they are part of no key.
@@ -133,7 +142,12 @@ def scenarios(checkout: Checkout, chart: Chart, settings: Settings, clusters: tu
     planned = scenario.planned(own_files(checkout, chart), settings.values, clusters)
     files = {each.values: posixpath.join(chart.path, each.values) for each in planned if each.values}
     digests = checkout.tree.digests(files.values())
-    return tuple(each._replace(values_digest=digests[files[each.values]]) if each.values else each for each in planned)
+    arguments = helm_arguments.parse(checkout.config, chart, settings.helm_args)
+    read = helm_arguments.digests(checkout, arguments)
+    return tuple(
+        each._replace(values_digest=digests[files[each.values]] if each.values else "", argument_digests=read)
+        for each in planned
+    )
 
 
 def own_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:

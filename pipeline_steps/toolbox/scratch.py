@@ -1,4 +1,4 @@
-"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when a step starts.
+"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when a command starts.
 
 A folder is locked while its process lives, so that nobody removes what another one still uses.
 """

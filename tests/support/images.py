@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -110,8 +111,8 @@ def slow(folder: Path) -> None:
     write(folder, "app/Dockerfile", 'FROM scratch\nCOPY busybox /bin/\nRUN ["/bin/busybox", "sleep", "61"]\n')
 
 
-def stopped_while_building(folder: Path, sign: str) -> tuple[int, float, str]:
-    """Run build_image as a process, SIGTERM it when `sign` is said; exit code, seconds it took to go, what it said."""
+def stopped_while_building(folder: Path, sign: str, number: signal.Signals = signal.SIGTERM) -> tuple[int, float, str]:
+    """Run build_image as a process, signal it when `sign` is said; exit code, seconds it took to go, what it said."""
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline_steps", "build_image", "--all"],
@@ -123,7 +124,7 @@ def stopped_while_building(folder: Path, sign: str) -> tuple[int, float, str]:
                 assert process.poll() is None and time.monotonic() < end, _so_far(said)
                 time.sleep(0.02)
             began = time.monotonic()
-            process.terminate()
+            process.send_signal(number)
             code = process.wait(10)
             return code, time.monotonic() - began, _so_far(said)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -176,6 +177,23 @@ def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(
     assert code == 143 and seconds < 4, said
     _, state = opened(folder)
     assert [record.result for record in state.find(step="build_image", result=None)] == ["started", "interrupted"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_build_that_is_killed_leaves_no_login_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 in the middle: the login lies there until the next command of any kind."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("PASSWORD", "hunter2-of-ci")
+    with machine.registry(user="ci", password="hunter2-of-ci") as closed:
+        login = f'{{"{closed.host}": {{username: ci, password: "${{PASSWORD}}"}}}}'
+        folder = checkout(tmp_path / "w", f"{closed.host}/slow", hosts=login)
+        images.slow(folder)
+        code, _seconds, said = images.stopped_while_building(folder, '"sleep", "61"', signal.SIGKILL)
+        assert code == -signal.SIGKILL, said
+    assert list((tmp_path / "tmp").glob("*/config.json")), "the login was there"
+    command = [sys.executable, "-m", "pipeline_steps", "state", "show"]
+    subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, check=True, capture_output=True)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 

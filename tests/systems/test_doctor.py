@@ -84,6 +84,8 @@ def test_a_login_that_is_refused(checkout: Path) -> None:
         assert ran.code == 7, ran
         assert ran.answers["snapshot images"].startswith("NOT")
         assert "wrong-one" not in str(ran)
+        ran = doctor(checkout, "--for", "build_image", PASSWORD="right-one")
+        assert "charts under test can read the login that pushes to" in ran.answers["snapshot images"]
         assert doctor(checkout, "--for", "snapshot", PASSWORD="right-one").code == 0
 
 

@@ -14,7 +14,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import ChartFailed
+from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
 
@@ -109,6 +109,28 @@ def test_own_commands_run_without_a_shell(repo: Repo) -> None:
         run(repo)
     assert "exit code 3" in str(caught.value)
     assert "$(id) is wrong" in str(caught.value)
+
+
+def test_lint_and_rendering_get_what_tests_give_to_helm(repo: Repo) -> None:
+    repo.put("charts/web/templates/need.yaml", '{{ if ne .Values.word2 "x" }}{{ fail "word2" }}{{ end }}\n')
+    repo.put("charts/web/templates/odd.yaml", '{{ if ne .Values.odd "from, file" }}{{ fail "odd" }}{{ end }}\n')
+    repo.put("ci/with,comma.yaml", "odd: from, file\nword2: of the file\n")
+    arguments = ["--values=ci/with,comma.yaml", "--set", "word2=x"]
+    repo.put("pipeline.yaml", json.dumps({"charts": [{"path": "charts/*"}], "tests": {"helm_args": arguments}}))
+    record = run(repo)
+    assert record.passed and record.parameters["helm_args"] == ["--values=ci/with,comma.yaml", "--set=word2=x"]
+    repo.put("ci/with,comma.yaml", "odd: from, file\n")
+    assert run(repo).key != record.key
+    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/gone.yaml]}\n")
+    with pytest.raises(ConfigurationError, match=r"ci/gone\.yaml: tests\.helm_args names it, and it is no"):
+        run(repo)
+    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ../outside.yaml]}\n")
+    with pytest.raises(ConfigurationError, match="leaves the folder of"):
+        run(repo)
+    (repo.root / "ci/link.yaml").symlink_to("/etc/passwd")
+    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/link.yaml]}\n")
+    with pytest.raises(ConfigurationError, match="it is no file that the source stores"):
+        run(repo)
 
 
 def test_settings_of_later_versions_are_no_concern_of_check(repo: Repo) -> None:

@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pipeline_steps.auth import hosts
+from pipeline_steps.auth.credentials import login_for, pull_login
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.config import config_file
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged, several
 from pipeline_steps.toolbox import redact
@@ -46,6 +50,8 @@ channels:
 evidence: oci://r.example.com/ci/evidence
 hosts:
   r.example.com/production: {username: "${PROD_USR}", password: "${PROD_PSW}", ca_file: /etc/ssl/corp.pem, plain_http: false, pull_as: mirror.example.com/production}
+  r.example.com/snapshot: {username: "${PROD_USR}", password: "${PROD_PSW}", pull: {username: "${PROD_USR}", password: "${PROD_PSW}"}}
+secrets: {npmrc: "file:/run/secrets/npmrc"}
 clusters: {k131: {kubeconfig: "${CI_KUBECONFIG}", context: k131}}
 tests: {values: ci/*-values.yaml, upgrade_from: [published], breaking: test, namespace: fresh, pull_secret: true, helm_args: [], parallel: 4, timeout: 5m}
 check: {commands: []}
@@ -150,6 +156,68 @@ def test_a_review_cannot_change_what_decides_about_trust(
         config_file.load(environ={"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4"}, start=repo.root)
 
 
+REVIEW = {"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+
+
+@pytest.fixture
+def reviewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """A checkout whose target branch has a pipeline.yaml and overlays; the branch topic is checked out."""
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(repo.config))
+    repo.put("pipeline.yaml", CHARTS + "clusters: {k1: {kubeconfig: /agent/kubeconfig}}\n")
+    repo.put("ci/more.yaml", "tests: {parallel: 2}\n")
+    repo.put("ci/trusted.yaml", "tests: {parallel: 2}\nsecrets: {npmrc: 'file:/run/npmrc'}\n")
+    repo.commit()
+    repo.git("checkout", "-q", "-b", "topic")
+    return repo
+
+
+def test_clusters_and_secrets_of_a_review_are_those_of_its_target(reviewed: Repo) -> None:
+    text = "clusters: {k1: {kubeconfig: ci/mine}}\nsecrets: {token: '${AGENT_TOKEN}'}\n"
+    reviewed.put("pipeline.yaml", CHARTS + text)
+    reviewed.commit()
+    config = config_file.load(environ=REVIEW, start=reviewed.root)
+    assert config.clusters["k1"].kubeconfig == "/agent/kubeconfig" and not config.secrets
+    assert config_file.load(environ={}, start=reviewed.root).secrets == {"token": "${AGENT_TOKEN}"}
+
+
+def test_overlays_that_a_review_can_change_hold_nothing_that_decides_about_trust(
+    reviewed: Repo, tmp_path: Path
+) -> None:
+    load = functools.partial(config_file.load, environ=REVIEW, start=reviewed.root)
+    assert load([Path("ci/more.yaml")]).tests.parallel == 2
+    message = r"ci/trusted\.yaml:2: secrets stands in an overlay that this review can change"
+    (tmp_path / "link.yaml").symlink_to(reviewed.root / "ci/trusted.yaml")
+    for name in ("ci/trusted.yaml", "ci/../ci/trusted.yaml"):
+        with pytest.raises(ConfigurationError, match=r"trusted\.yaml:2: secrets stands in an overlay"):
+            load([Path(name)])
+    with pytest.raises(ConfigurationError, match=message):
+        load([Path("ci/trusted.yaml")])
+    with pytest.raises(ConfigurationError, match=r"link\.yaml:2: secrets stands in an overlay"):
+        load([tmp_path / "link.yaml"])
+    assert config_file.load([Path("ci/trusted.yaml")], environ={}, start=reviewed.root).secrets["npmrc"]
+    # What the CI server wrote, in the checkout or beside it, is nothing that a review can change.
+    for place in (reviewed.root / "ci/of-server.yaml", tmp_path / "of-server.yaml"):
+        place.write_text("secrets: {npmrc: 'file:/run/npmrc'}\n")
+        assert load([place]).secrets["npmrc"] == "file:/run/npmrc"
+
+
+def test_files_that_a_review_can_change_decide_nothing_about_trust(reviewed: Repo, tmp_path: Path) -> None:
+    reviewed.put("ci/kubeconfig", "{}")
+    (reviewed.root / "ci/ca.pem").symlink_to("/etc/ssl/other.pem")
+    reviewed.commit()
+    for text, key in (
+        ("clusters: {k1: {kubeconfig: ci/kubeconfig}}", "clusters.k1.kubeconfig"),
+        ("hosts: {a: {ca_file: ci/ca.pem}}", "hosts.a.ca_file"),
+        ("hosts: {a: {username: x, password: 'file:ci/kubeconfig'}}", "hosts.a.password"),
+        (f"secrets: {{x: 'file:{reviewed.root}/ci/kubeconfig'}}", "secrets.x"),
+    ):
+        (tmp_path / "site.yaml").write_text(text)
+        environ = {**REVIEW, "PIPELINE_STEPS_SITE": str(tmp_path / "site.yaml")}
+        with pytest.raises(ConfigurationError, match=rf"site\.yaml:1: {key} names a file that this review can change"):
+            config_file.load(environ=environ, start=reviewed.root)
+
+
 def test_the_command_line_wins_over_the_site_file(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text("channels: {snapshot: {images: site.example.com/x}}\n")
     (tmp_path / "sandbox.yaml").write_text("channels: {snapshot: {images: 127.0.0.1:5000/x}}\n")
@@ -175,12 +243,68 @@ def test_a_stage_needs_only_the_variables_of_what_it_uses(tmp_path: Path) -> Non
     assert hosts.of(config.hosts, "r.example.com/snapshot/a")[1].password == "file:/run/psw"
     message = r'pipeline\.yaml:5: hosts\."r\.example\.com/prod"\.username needs the variable PROD_USR, which is not set'
     with pytest.raises(ConfigurationError, match=message):
-        hosts.of(config.hosts, "r.example.com/prod/a")
+        login_for("r.example.com", "prod/a", config.hosts)
     assert config.clusters["k2"].kubeconfig == "/k2"
     with pytest.raises(ConfigurationError, match=r"pipeline\.yaml:6: clusters\.k1\.kubeconfig needs the variable KUBE"):
         config.clusters["k1"]
     with pytest.raises(ConfigurationError, match="KUBE"):
         config.clusters.get("k1")
+
+
+UNSET = (
+    "hosts:\n"
+    "  r.example.com: {username: wide, password: 'file:/run/psw'}\n"
+    "  r.example.com/prod:\n"
+    "    {username: robot, password: '${PSW}', ca_file: /ca.pem, plain_http: true, pull_as: m.example.com,\n"
+    "     pull: {username: reader, password: '${PULL_PSW}'}}\n"
+)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_an_unset_variable_blocks_its_own_login_and_is_never_sent(tmp_path: Path, copied: bool) -> None:
+    table = read(tmp_path, CHARTS + UNSET).hosts
+    if copied:  # as callers do, and as it goes to worker processes
+        table = pickle.loads(pickle.dumps(dict(table.items())))
+    assert all("${" not in str(host) for host in table.values() if not isinstance(host, hosts.IncompleteHost))
+    entry = hosts.of(table, "r.example.com/prod/a")[1]
+    assert (entry.ca_file, entry.plain_http) == ("/ca.pem", True) and not entry.password
+    assert str(hosts.pulled(Reference.parse("r.example.com/prod/a:1"), table)) == "m.example.com/a:1"
+    with pytest.raises(
+        ConfigurationError, match=r"pipeline\.yaml:6: .*password needs the variable PSW, which is not set"
+    ):
+        login_for("r.example.com", "prod/a", table)
+    with pytest.raises(ConfigurationError, match=r"pull\.password needs the variable PULL_PSW"):
+        pull_login("r.example.com", "prod/a", table)
+
+
+def test_an_unset_ca_file_is_no_connection_without_it(tmp_path: Path) -> None:
+    table = read(tmp_path, CHARTS + 'hosts: {r.example.com: {ca_file: "${CA}", pull_as: "${MIRROR}"}}\n').hosts
+    with pytest.raises(ConfigurationError, match="ca_file needs the variable CA"):
+        hosts.of(table, "r.example.com/a")
+    with pytest.raises(ConfigurationError, match="needs the variable"):
+        hosts.pulled(Reference.parse("r.example.com/a:1"), table)
+
+
+def test_a_secret_that_is_a_variable_stays_its_name(tmp_path: Path) -> None:
+    text = CHARTS + 'secrets: {npmrc: "${NPMRC}", pip: "file:${RUN}/pip", other: "file:${UNSET}/x"}\n'
+    config = read(tmp_path, text, NPMRC="t0ken-of-npm", RUN="/run")
+    assert config.secrets["npmrc"] == "${NPMRC}" and config.secrets["pip"] == "file:/run/pip"
+    with pytest.raises(ConfigurationError, match=r"secrets\.other needs the variable UNSET"):
+        config.secrets["other"]
+
+
+def test_keys_without_effect_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = CHARTS + (
+        "approvals: {code: {by: alice}}\n"
+        "channels: {snapshot: {keep: {abandoned: 1d}}}\n"
+        "release: {sign: {key: x}}\n"
+        "deployments: {a: {chart: b, cluster: c, namespace: d}}\n"
+    )
+    for _ in range(2):
+        config_file.load([Path("pipeline.yaml")], environ={}, start=tmp_path) if caplog.text else read(tmp_path, text)
+    told = [f"pipeline.yaml:{line}: {key} has no effect yet" for line, key in
+            ((3, "approvals"), (6, "deployments"), (4, "channels.snapshot.keep"), (5, "release.sign"))]  # fmt: skip
+    assert caplog.messages == told
 
 
 BAD: Mapping[str, tuple[str | bytes, str]] = {
@@ -261,6 +385,35 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
     "a password as default": (
         CHARTS + 'hosts: {a: {password: "${X:-hunter2}"}}\n',
         r"pipeline\.yaml:3: hosts\.a\.password is a password written into the file",
+    ),
+    "a literal password for pulls": (
+        CHARTS + "hosts: {a: {pull: {username: x, password: hunter2}}}\n",
+        r"pipeline\.yaml:3: hosts\.a\.pull\.password is a password written into the file",
+    ),
+    "half a login for pulls": (
+        CHARTS + "hosts: {a: {pull: {username: x}}}\n",
+        r"pipeline\.yaml:3: the key password of hosts\.a\.pull is missing",
+    ),
+    "a literal secret": (
+        CHARTS + "secrets: {npmrc: hunter2}\n",
+        r"pipeline\.yaml:3: secrets\.npmrc is neither a variable nor a file with an absolute path",
+    ),
+    "a secret in part": (
+        CHARTS + 'secrets: {npmrc: "x${PATH:-hunter2}"}\n',
+        r"3: secrets\.npmrc is neither a variable",
+    ),
+    "a secret in the checkout": (CHARTS + 'secrets: {npmrc: "file:ci/npmrc"}\n', r"3: secrets\.npmrc is neither"),
+    "an argument for helm": (
+        CHARTS + "tests:\n  helm_args:\n    - --set=a=b\n    - --namespace\n    - default\n",
+        r"pipeline\.yaml:6: tests\.helm_args may not have '--namespace' \(allowed are --set, --set-string, --set-json, --v",
+    ),
+    "an argument of a chart for helm": (
+        "charts:\n  - path: charts/*\n    tests: {helm_args: [--post-renderer=./x]}\n",
+        r"pipeline\.yaml:3: tests\.helm_args may not have '--post-renderer=\./x'",
+    ),
+    "an argument for helm without value": (
+        CHARTS + "tests: {helm_args: [--set]}\n",
+        r"pipeline\.yaml:3: --set of tests\.helm_args has no value",
     ),
     "a password in part": (
         CHARTS + 'hosts: {a: {password: "x${X}"}}\n',

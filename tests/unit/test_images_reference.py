@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images import builders, reference
 from pipeline_steps.images.builder import find_secrets
 from pipeline_steps.images.builders import kind
+from pipeline_steps.toolbox import redact
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 D = "sha256:" + "e" * 64
@@ -67,15 +69,37 @@ def test_values_that_name_nothing_are_refused() -> None:
         reference.from_values({"a": "{tag}", "b": "{tag}"}, {"a": "1", "b": "2"})
 
 
-def test_secrets_come_from_variables_or_their_files(tmp_path: Path) -> None:
-    (tmp_path / "npmrc").write_text("x")
+def test_undeclared_secrets_come_from_variables_or_their_files_but_in_reviews(tmp_path: Path) -> None:
+    (tmp_path / "npmrc").write_text("registry=x\n//x/:_authToken=t0ken-in-a-file\n")
     environ = {"NPM_RC_FILE": str(tmp_path / "npmrc"), "TOKEN": "t0ken-of-test", "GONE_FILE": "/no/such"}
-    found = find_secrets(("npm-rc", "token"), environ, where="images.a.secrets")
-    assert found == {"npm-rc": f"src={tmp_path}/npmrc", "token": "env=TOKEN"}
+    find = functools.partial(find_secrets, declared={}, environ=environ, is_review=False, where="pipeline.yaml:3")
+    assert find(("npm-rc", "token")) == {"npm-rc": f"src={tmp_path}/npmrc", "token": "env=TOKEN"}
+    assert redact.redact("echo t0ken-of-test, //x/:_authToken=t0ken-in-a-file") == "echo [redacted], [redacted]"
     with pytest.raises(ConfigurationError, match=r"secret other is not given.*OTHER, or OTHER_FILE"):
-        find_secrets(("other",), environ, where="images.a.secrets")
+        find(("other",))
     with pytest.raises(ConfigurationError, match="GONE_FILE names /no/such"):
-        find_secrets(("gone",), environ, where="images.a.secrets")
+        find(("gone",))
+    both = r'pipeline\.yaml:3: the secret token is not declared.*secrets: \{token: "\$\{TOKEN\}"\} or .*"file:/PATH"'
+    with pytest.raises(ConfigurationError, match=both):
+        find(("token",), is_review=True)
+
+
+def test_declared_secrets_are_what_the_configuration_says(tmp_path: Path) -> None:
+    (tmp_path / "npmrc").write_text("x")
+    environ = {"NPM_TOKEN": "t0ken-declared", "NPMRC": "another", "GONE": ""}
+    declared = {
+        "npmrc": "${NPM_TOKEN}",
+        "file": f"file:{tmp_path}/npmrc",
+        "unset": "${NOBODY}",
+        "gone": "file:/no/such",
+    }
+    find = functools.partial(find_secrets, declared=declared, environ=environ, is_review=True, where="pipeline.yaml:3")
+    assert find(("npmrc", "file")) == {"npmrc": "env=NPM_TOKEN", "file": f"src={tmp_path}/npmrc"}
+    assert redact.redact("t0ken-declared") == "[redacted]"
+    with pytest.raises(ConfigurationError, match="the secret unset needs the variable NOBODY, which is not set"):
+        find(("unset",))
+    with pytest.raises(ConfigurationError, match=r"secrets\.gone names /no, which is no file"):
+        find(("gone",))
 
 
 def test_the_kind_of_builder_is_found_without_asking_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

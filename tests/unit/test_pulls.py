@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.hosts import Host, Pull
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.config.language import Channels, ChartTests, Config, SnapshotChannel
 from pipeline_steps.images import reference
 from pipeline_steps.testing import pulls
 
@@ -55,6 +56,58 @@ def test_the_pull_secret_is_for_the_host_that_the_chart_names(
     secret = pulls.credentials([WEB], hosts)
     expected = {pulled.partition("/")[0]: login} if login else {}
     assert {host: user for host, (user, _password) in secret.items()} == expected
+
+
+READER = Pull("read", "read-secret")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "secret"),
+    [
+        ({"r.example.com/prod": Host("push", "push-secret", pull=READER)}, {"r.example.com": ("read", "read-secret")}),
+        (
+            {"r.example.com/prod": Host("push", "push-secret", pull_as="mirror.example.com/p", pull=READER)},
+            {"mirror.example.com": ("read", "read-secret")},
+        ),
+        (
+            {
+                "r.example.com/prod": Host("push", "push-secret", pull_as="mirror.example.com/p", pull=READER),
+                "mirror.example.com": Host("other", "other-secret", pull=Pull("near", "near-secret")),
+            },
+            {"mirror.example.com": ("near", "near-secret")},
+        ),
+        # What is said for a wider prefix holds where a longer one says nothing about pulls.
+        (
+            {"r.example.com": Host(pull=READER), "r.example.com/prod": Host("push", "push-secret")},
+            {"r.example.com": ("read", "read-secret")},
+        ),
+    ],
+)
+def test_the_pull_secret_holds_the_login_that_only_reads(
+    hosts: dict[str, Host], secret: dict[str, tuple[str, str]]
+) -> None:
+    assert pulls.credentials([WEB], hosts) == secret
+
+
+@pytest.mark.parametrize(
+    ("hosts", "tests", "is_told"),
+    [
+        ({}, ChartTests(), False),
+        ({"r.example.com/prod": PUSHER}, ChartTests(), True),
+        ({"r.example.com": PUSHER}, ChartTests(), True),
+        ({"r.example.com/prod": PUSHER}, ChartTests(pull_secret=False), False),
+        ({"r.example.com/prod": Host("push", "push-secret", pull=READER)}, ChartTests(), False),
+        ({"r.example.com/prod": Host("push", "push-secret", pull_as="mirror.example.com")}, ChartTests(), False),
+    ],
+)
+def test_it_is_told_that_charts_can_read_a_login_that_pushes(
+    hosts: dict[str, Host], tests: ChartTests, is_told: bool, tmp_path: Path
+) -> None:
+    channels = Channels(snapshot=SnapshotChannel(images="r.example.com/prod"))
+    config = Config(charts=(), root=tmp_path, hosts=hosts, tests=tests, channels=channels)
+    told = pulls.login_that_pushes(config)
+    expected = 'can read the login that pushes to r.example.com/prod: name one that only reads in hosts."r.exa'
+    assert (expected in told) == is_told and bool(told) == is_told
 
 
 def test_two_logins_of_one_host_are_both_in_the_pull_secret() -> None:

@@ -149,6 +149,45 @@ def test_a_review_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
     assert verdict(world.report(output=tmp_path / "page")) == "positive"
 
 
+def test_an_approval_that_nobody_can_give_yet_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path, review={"requires": ["check", "approval.code"]}, approvals={"code": {"by": "alice"}})
+    with pytest.raises(NotYet, match=r"pipeline\.yaml:1: review\.requires approval\.code: not yet"):
+        world.report()
+
+
+def test_the_page_says_that_charts_can_read_a_login_that_pushes(tmp_path: Path) -> None:
+    hosts = {"r.example.com": {"username": "${USER_THAT_IS_NOT_SET}", "password": "${PASSWORD_THAT_IS_NOT_SET}"}}
+    (tmp_path / "b").mkdir()
+    world = World(tmp_path, hosts=hosts, channels={"snapshot": {"images": "r.example.com/x"}})
+    world.report()
+    assert "Note: charts under test can read the login that pushes to r.example.com/x: name one that on" in world.page
+    html = (world.state.folder / "report/report.html").read_text()
+    assert "Note: charts under test can read the login that pushes" in html
+    hosts["r.example.com"]["pull"] = {"username": "${A}", "password": "${B}"}  # type: ignore[assignment]
+    world = World(tmp_path / "b", hosts=hosts, channels={"snapshot": {"images": "r.example.com/x"}})
+    world.report()
+    assert "Note:" not in world.page
+
+
+@pytest.mark.parametrize("tests", [{"breaking": "test"}, {"upgrade_from": ["published"]}, {"prepare": ["a.yaml"]}])
+def test_settings_of_tests_without_effect_are_refused_with_their_place(tmp_path: Path, tests: dict[str, Any]) -> None:
+    world = World(tmp_path, tests=tests)
+    with pytest.raises(NotYet, match=rf"pipeline\.yaml:1: tests\.{next(iter(tests))} of chart web: not yet"):
+        settings(world.config, world.chart)
+
+
+def test_a_values_file_for_helm_is_part_of_the_tests_key(tmp_path: Path) -> None:
+    world = World(tmp_path, tests={"helm_args": ["--set=a=b", "--values", "ci/all.yaml"]})
+    wanted = settings(world.config, world.chart)
+
+    def key(text: str) -> str:
+        world.repo.put("ci/all.yaml", text)
+        (one,) = scenarios(Checkout(world.config), world.chart, wanted, ("one",))
+        return key_of(one, wanted, world.chart.content, {})
+
+    assert key("a: 1\n") == key("a: 1\n") != key("a: 2\n")
+
+
 def test_a_diff_stays_in_its_fence_and_in_bounds(tmp_path: Path) -> None:
     it = World(tmp_path)
     it.step("snapshot", chart="oci://r.example.com/snap/web:1.0.0-0.1.tab@sha256:" + "0" * 64)

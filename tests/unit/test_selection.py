@@ -155,6 +155,17 @@ def test_a_changed_entry_affects_the_charts_it_is_about(repo: Repo, tests: str, 
     assert select(repo, Request(since="main")).charts == affected
 
 
+def test_a_values_file_for_helm_affects_the_charts_that_are_tested_with_it(repo: Repo) -> None:
+    repo.put("pipeline.yaml", PIPELINE + "  - path: charts/web\n    tests: {helm_args: [--values, ci/all.yaml]}\n")
+    repo.put("ci/all.yaml", "a: 1\n")
+    repo.commit("an argument")
+    repo.git("checkout", "-q", "-b", "topic")
+    repo.put("ci/all.yaml", "a: 2\n")
+    repo.put("ci/other.yaml", "a: 2\n")
+    repo.commit("another value")
+    assert select(repo, Request(since="main")).charts == ("web",)
+
+
 def test_a_tag_of_a_chart_is_about_that_chart(repo: Repo) -> None:
     repo.git("tag", "-a", "-m", "x", "web-2.0.0")
     build = Build("github_actions", id="1", tag="web-2.0.0")
