@@ -98,7 +98,7 @@ def test_declared_secrets_are_what_the_configuration_says(tmp_path: Path) -> Non
     assert redact.redact("t0ken-declared") == "[redacted]"
     with pytest.raises(ConfigurationError, match="the secret unset needs the variable NOBODY, which is not set"):
         find(("unset",))
-    with pytest.raises(ConfigurationError, match=r"secrets\.gone names /no, which is no file"):
+    with pytest.raises(ConfigurationError, match=r"secrets\.gone names /no/such, which is no file"):
         find(("gone",))
 
 
