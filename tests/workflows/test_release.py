@@ -229,6 +229,18 @@ def test_a_template_that_asks_for_the_version_beside_chance_is_refused(line: Lin
     line.refused(8, says, "tag_release", "--local", "--chart", "common")
 
 
+def test_a_template_that_asks_for_the_version_under_an_argument_for_helm_is_refused(line: Line) -> None:
+    asking = '{{ if .Values.odd }}{{ if contains "-0." .Chart.Version }}  snapshot: "yes"{{ end }}{{ end }}\n'
+    line.repo.put("charts/common/templates/map.yaml", MAP + asking)
+    line.repo.put("ci/odd.yaml", "odd: true\n")
+    line.configure()
+    pipeline = (line.repo.root / "pipeline.yaml").read_text()
+    line.repo.put("pipeline.yaml", f"{pipeline}tests: {{helm_args: [--values, ci/odd.yaml]}}\n")
+    line.repo.commit()
+    line.tested()
+    line.refused(8, "common/templates/map.yaml", "tag_release", "--local", "--chart", "common")
+
+
 def test_an_edited_record_is_no_evidence(line: Line) -> None:
     line.tested()
     state = line.repo.root / ".pipeline/state.jsonl"
