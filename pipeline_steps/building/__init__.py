@@ -1,1 +1,1 @@
-"""What is built and packed: recipes of images, the files of a chart's archive, its dependencies, image records."""
+"""What is built and packed: recipes of images, the files of a chart's archive, records of both, channels."""

@@ -1,4 +1,4 @@
-"""The command line every step shares: flag beats environment beats configuration beats default (design.md §2)."""
+"""The command line every step shares: a flag beats the environment, which beats the default."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The language of pipeline.yaml: its types, its files and overlays, its JSON Schema. No network."""
+"""The language of pipeline.yaml: its types, files and overlays. No network. Its JSON Schema: tools/reference."""

@@ -1,1 +1,1 @@
-"""OCI registries: parsed names, logins, the distribution API, copying by digest. Nothing about charts or builds."""
+"""OCI registries: the distribution API, manifests, copying by digest. Logins and parsed names are in `auth`."""

@@ -1,4 +1,4 @@
-"""A claim on a tag before it is put: of two publishers with different content at once, one wins or none.
+"""A claim on a tag of a release before it is put: of two publishers with different content at once, one wins or none.
 
 A registry has no compare-and-swap, so whoever wants a free tag first puts a tag of its own that names both the wanted
 tag and the content (claim-TAG-…), and then looks for those of others. Both who claim at once see each other; listing

@@ -1,6 +1,6 @@
 """What the scenarios of a chart are, what makes two runs of one the same test, and what counts as having run.
 
-Pure: integration_test runs scenarios, promote computes which ones a release needs, and both ask here.
+Pure. `settings` plans them for a chart; which of them a release needs is decided in `requirements`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How a chart is tested: the settings that hold for it, its scenarios, and the keys of their records.
 
-integration_test runs what is said here; promote asks here what a release needs.
+integration_test runs what is planned here. What a release or review needs of it is decided in `requirements`.
 """
 
 from __future__ import annotations
