@@ -193,10 +193,14 @@ class Checkout:
         return own if self._at_revision else self.config.written["charts"]
 
     @functools.cached_property
-    def _images(self) -> dict[str, ImageEntry]:
-        if not self._at_revision:
-            return self.config.images
+    def _own_images(self) -> dict[str, ImageEntry]:
+        """`images` of pipeline.yaml itself."""
         return convert(self._own, _Written).images
+
+    @property
+    def _images(self) -> dict[str, ImageEntry]:
+        """`images` with overlays, but at a revision."""
+        return self._own_images if self._at_revision else self.config.images
 
     def _where(self, key: str) -> str:
         if not self._at_revision:
@@ -306,8 +310,8 @@ class Checkout:
 
     def _overlay_of_image(self, name: str) -> str:
         """The overlay whose entry about an image is another than pipeline.yaml's, "" when there is none."""
-        own = convert(self._own, _Written).images.get(name)
-        return "" if self._at_revision or own == self._images[name] else self._file_of(f"images.{name}")
+        same = self._at_revision or self._own_images.get(name) == self._images[name]
+        return "" if same else self._file_of(f"images.{name}")
 
     def _overlay_of_values(self, folder: str) -> str:
         """The overlay that has other values keys for the images of the chart in `folder`, "" when there is none."""
@@ -316,7 +320,8 @@ class Checkout:
 
     def _file_of(self, key: str) -> str:
         """The last file but pipeline.yaml that says something below a key of the configuration."""
-        places = [place for name, place in self.config.places.items() if name.startswith(key)]
+        below = (f"{key}.", f"{key}[")
+        places = [place for name, place in self.config.places.items() if name == key or name.startswith(below)]
         files = dict.fromkeys(place.rpartition(":")[0] for place in places)
         overlays = [file for file in files if file != self.written_in]
         return overlays[-1] if overlays else self.config.where(key)
