@@ -29,6 +29,7 @@ SAMPLED = 8
 #: Variables by which builders are found.
 BUILDERS = ("DOCKER_HOST", "DOCKER_CONFIG", "BUILDX_CONFIG", "BUILDX_BUILDER")
 BEFORE, AFTER = ("check", "build_image", "snapshot", "integration_test"), ("tag_release", "promote")
+REVIEW = {"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
 IMAGES = "images: {app: {context: app}}\n"
 MAPPING = "images: {app: {image.repository: '{repository}', image.tag: '{tag}'}}"
 
@@ -92,6 +93,12 @@ def with_image(line: Line, entry: str = IMAGES, more: str = "") -> None:
     line.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
     line.repo.put("app/Dockerfile", "FROM scratch\nCOPY . /app/\n")
     line.repo.put("app/hello", "hello\n")
+    line.repo.commit()
+
+
+def with_tests(line: Line, settings: str) -> None:
+    text = (line.repo.root / "pipeline.yaml").read_text()
+    line.repo.put("pipeline.yaml", f"{text}tests: {{{settings}}}\n")
     line.repo.commit()
 
 
@@ -230,6 +237,31 @@ def withdrawn(line: Line) -> str:
     return refused(release(line), 5, "is withdrawn")
 
 
+def argument_that_moves_the_release(line: Line) -> str:
+    with_tests(line, "helm_args: [--namespace, default]")
+    return refused(release(line), 2, "tests.helm_args may not have '--namespace'")
+
+
+def version_asked_for_under_an_argument(line: Line) -> str:
+    odd = '{{ if .Values.odd }}{{ if contains "-0." .Chart.Version }}  odd: "yes"{{ end }}{{ end }}\n'
+    line.repo.put("charts/common/templates/map.yaml", MAP + odd)
+    with_tests(line, "helm_args: [--set, odd=true]")
+    return refused(release(line), 8, "templates/map.yaml")
+
+
+def overlay_that_a_review_brings(line: Line) -> str:
+    line.repo.put("ci/more.yaml", f'channels: {{snapshot: {{charts: "file://{line.folder}/charts"}}}}\n')
+    line.repo.commit()
+    return refused(release(line, "--config", "ci/more.yaml", **REVIEW), 2, "stands in an overlay that this review can")
+
+
+def secret_that_a_review_asks_for(line: Line) -> str:
+    with_image(line, "images: {app: {context: app, secrets: [agent-token]}}\n")
+    line.repo.put("app/Dockerfile", "FROM scratch\nCOPY . /app/\n# another\n")
+    line.repo.commit()
+    return refused(release(line, AGENT_TOKEN="t0ken-of-the-agent", **REVIEW), 2, "the secret agent-token is not decl")
+
+
 # -- neighbours that pass ---------------------------------------------------------------------------------------------
 
 
@@ -329,6 +361,12 @@ def committed_after_a_local_test(line: Line) -> str:
     return passed(release(line))
 
 
+def values_for_helm(line: Line) -> str:
+    line.repo.put("ci/more.yaml", "more: true\n")
+    with_tests(line, "helm_args: [--values, ci/more.yaml, --set-string, a=1]")
+    return passed(release(line))
+
+
 def next_version_after_a_release(line: Line) -> str:
     if wrong := passed(release(line)):
         return wrong
@@ -355,6 +393,10 @@ MUST_NOT = (
     Case("a tag on other content", tag_on_other_content),
     Case("a required program that failed", failed_gate),
     Case("a withdrawn version", withdrawn),
+    Case("an argument that moves the release elsewhere", argument_that_moves_the_release),
+    Case("a template that asks for the version under an argument for helm", version_asked_for_under_an_argument),
+    Case("an overlay with channels that a review brings", overlay_that_a_review_brings),
+    Case("a variable of the agent that a review asks for as a secret", secret_that_a_review_asks_for),
 )
 MAY = (
     Case("a comment in values that .helmignore leaves out", comment_in_ignored_values),
@@ -368,6 +410,7 @@ MAY = (
     Case("an amended commit message", amended_message),
     Case("a tag made by hand", tag_made_by_hand),
     Case("modifications that are committed later", committed_after_a_local_test),
+    Case("values for helm from a file that the source stores", values_for_helm),
     Case("the next version", next_version_after_a_release),
 )
 

@@ -22,6 +22,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.integration_test import integration_test
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.reproduction import retesting
 from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -136,6 +137,18 @@ def test_every_values_file_is_a_scenario_of_its_own(
     assert all(going(api, name) for name in project.namespaces())
     again = project.test()
     assert [record.id for record in again] == [record.id for record in records]
+
+
+def test_arguments_for_helm_reach_the_install_and_its_reproduction(project: Project) -> None:
+    wrong = '{{ if ne (print .Values.word .Values.more) "of-the-file-more" }}{{ fail .Values.word }}{{ end }}\n'
+    project.chart(**{"templates/wrong.yaml": wrong, "ci/a-values.yaml": "word: of-the-scenario\n"})
+    project.repo.put("ci/with,comma.yaml", "word: of-the-file\n")
+    project.settings["tests"]["helm_args"] = ["--values", "ci/with,comma.yaml", "--set=more=-more"]
+    (record,) = project.test()
+    assert record.passed and list(record.parameters["helm_values"]) == ["ci/with,comma.yaml"]
+    known = {each.id: each for each in project.state.records()}
+    again = retesting.integration_test(record, project.config, known, cluster=None, keep=False, timeout=None)
+    assert again.equal and not again.differences, again
 
 
 def test_a_failing_test_leaves_its_log_though_its_pod_is_gone(project: Project, api: Api) -> None:
