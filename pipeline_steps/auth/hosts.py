@@ -39,7 +39,7 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IncompleteHost(Host, frozen=True, kw_only=True):
-    """A host of which some fields need variables that are not set here: all others can be used.
+    """A host of which some fields cannot be used here, mostly for a variable that is not set: all others can.
 
     A stage that does not push to production runs without production's login. unset: field → the error that says so.
     """

@@ -63,20 +63,20 @@ def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] = os.environ,
     if upper:
         document = _with_site(document, upper)
     for overlay in overlays:
-        upper_one = documents.read(overlay, _short(overlay, start))
+        more = documents.read(overlay, _short(overlay, start))
         if build.review:
-            _refuse_trusted(upper_one, overlay, base)
-        document = documents.merge(document, upper_one)
-    unset = _expand(document, environ)
+            _refuse_trusted(more, overlay, base)
+        document = documents.merge(document, more)
+    unusable = _expand(document, environ)
     language = convert(document, Language)
     _check_durations(document)
     _check_helm_args(language, document)
     if build.review:
-        _refuse_stored_files(language, document, base)
+        unusable.update(_stored_files(language, document, base))
     _tell_not_yet(document)
     read = (base, *([site] if site else []), *overlays)
     written = {"charts": document.value["charts"], "images": document.value.get("images", {})}
-    return _config(language, unset, root=base.parent, files=read, places=_places(document), written=written)
+    return _config(language, unusable, root=base.parent, files=read, places=_places(document), written=written)
 
 
 def entries(data: bytes, name: str) -> Document:
@@ -89,12 +89,13 @@ def entries(data: bytes, name: str) -> Document:
     return document
 
 
-def _config(language: Language, unset: dict[KeyPath, ConfigurationError], **more: Any) -> Config:
+def _config(language: Language, unusable: dict[KeyPath, ConfigurationError], **more: Any) -> Config:
+    """unusable: by path, what of _NAMED cannot be used here, and why: whoever asks for it is told."""
     settings = {field: getattr(language, field) for field in language.__struct_fields__}
     for section in ("clusters", "secrets"):
-        missing = {str(path[1]): error for path, error in reversed(unset.items()) if path[0] == section}
+        missing = {str(path[1]): error for path, error in reversed(unusable.items()) if path[0] == section}
         settings[section] = Needy(settings[section], missing)
-    settings["hosts"] = {name: _host(name, host, unset) for name, host in language.hosts.items()}
+    settings["hosts"] = {name: _host(name, host, unusable) for name, host in language.hosts.items()}
     channels = language.channels
     if channels.production.evidence is None and language.evidence:
         production = msgspec.structs.replace(channels.production, evidence=(language.evidence,))
@@ -102,8 +103,8 @@ def _config(language: Language, unset: dict[KeyPath, ConfigurationError], **more
     return Config(**settings, **more)
 
 
-def _host(name: str, host: Host, unset: Mapping[KeyPath, ConfigurationError]) -> Host:
-    missing = {".".join(map(str, path[2:])): error for path, error in unset.items() if path[:2] == ("hosts", name)}
+def _host(name: str, host: Host, unusable: Mapping[KeyPath, ConfigurationError]) -> Host:
+    missing = {".".join(map(str, path[2:])): error for path, error in unusable.items() if path[:2] == ("hosts", name)}
     return IncompleteHost(**msgspec.structs.asdict(host), unset=missing) if missing else host
 
 
@@ -193,26 +194,25 @@ def _refuse_trusted(overlay: Document, path: Path, base: Path) -> None:
         )
 
 
-def _refuse_stored_files(language: Language, document: Document, base: Path) -> None:
-    """Raises ConfigurationError for a file that TRUSTED settings name and a review can change: a kubeconfig may run
-    programs, a link may lead to any file of the agent."""
-    named: dict[KeyPath, str | None] = {
-        ("clusters", name, "kubeconfig"): cluster.kubeconfig for name, cluster in language.clusters.items()
+def _stored_files(language: Language, document: Document, base: Path) -> dict[KeyPath, ConfigurationError]:
+    """The settings that name files which a review can change, by path: a kubeconfig may run programs, and what should
+    hold a secret may be a link to any file of the agent."""
+    named: dict[KeyPath, Path] = {
+        ("clusters", name, "kubeconfig"): base.parent / Path(cluster.kubeconfig).expanduser()
+        for name, cluster in language.clusters.items()
     }
-    for name, host in language.hosts.items():
-        named["hosts", name, "ca_file"] = host.ca_file
-        named["hosts", name, "password"] = (host.password or "").removeprefix("file:")
-        named["hosts", name, "pull", "password"] = (host.pull.password if host.pull else "").removeprefix("file:")
-    named.update({("secrets", name): text.removeprefix("file:") for name, text in language.secrets.items()})
-    for path, file in named.items():
-        written = document.places[path].text if path in document.places else ""
-        is_file = path[-1] in ("kubeconfig", "ca_file") or written.startswith("file:")
-        if file and is_file and _is_stored(base.parent / Path(file).expanduser(), base):
-            raise ConfigurationError(
-                f"{spelled(path)} names a file that this review can change: {file}",
-                where=where(document, path),
-                advice="name one outside of the source",
-            )
+    for path, text in documents.texts({key: document.value.get(key, {}) for key in ("hosts", "secrets")}):
+        if text.startswith("file:") and (path[0] == "secrets" or path[-1] == "password"):
+            named[path] = Path.cwd() / text.removeprefix("file:")
+    return {
+        path: ConfigurationError(
+            f"{spelled(path)} names a file that this review can change: {file}",
+            where=where(document, path),
+            advice="name one outside of the source",
+        )
+        for path, file in named.items()
+        if _is_stored(file, base)
+    }
 
 
 def _is_stored(path: Path, base: Path) -> bool:

@@ -202,20 +202,29 @@ def test_overlays_that_a_review_can_change_hold_nothing_that_decides_about_trust
         assert load([place]).secrets["npmrc"] == "file:/run/npmrc"
 
 
-def test_files_that_a_review_can_change_decide_nothing_about_trust(reviewed: Repo, tmp_path: Path) -> None:
+def test_files_that_a_review_can_change_hold_no_login_and_name_no_cluster(
+    reviewed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reviewed.root)
     reviewed.put("ci/kubeconfig", "{}")
-    (reviewed.root / "ci/ca.pem").symlink_to("/etc/ssl/other.pem")
     reviewed.commit()
-    for text, key in (
-        ("clusters: {k1: {kubeconfig: ci/kubeconfig}}", "clusters.k1.kubeconfig"),
-        ("hosts: {a: {ca_file: ci/ca.pem}}", "hosts.a.ca_file"),
-        ("hosts: {a: {username: x, password: 'file:ci/kubeconfig'}}", "hosts.a.password"),
-        (f"secrets: {{x: 'file:{reviewed.root}/ci/kubeconfig'}}", "secrets.x"),
+    (tmp_path / "site.yaml").write_text(
+        "clusters: {k1: {kubeconfig: ci/kubeconfig}, k2: {kubeconfig: /agent/kubeconfig}}\n"
+        "hosts: {a.example.com: {username: x, password: 'file:ci/kubeconfig', plain_http: true}}\n"
+        f"secrets: {{x: 'file:{reviewed.root}/ci/kubeconfig'}}\n"
+    )
+    environ = {**REVIEW, "PIPELINE_STEPS_SITE": str(tmp_path / "site.yaml")}
+    config = config_file.load(environ=environ, start=reviewed.root)
+    assert config.clusters["k2"] and hosts.of(config.hosts, "a.example.com/x")[1].plain_http
+    for place, ask in (
+        (r"1: clusters\.k1\.kubeconfig", lambda: config.clusters["k1"]),
+        (r'2: hosts\."a\.example\.com"\.password', lambda: login_for("a.example.com", "x", config.hosts)),
+        (r"3: secrets\.x", lambda: config.secrets["x"]),
     ):
-        (tmp_path / "site.yaml").write_text(text)
-        environ = {**REVIEW, "PIPELINE_STEPS_SITE": str(tmp_path / "site.yaml")}
-        with pytest.raises(ConfigurationError, match=rf"site\.yaml:1: {key} names a file that this review can change"):
-            config_file.load(environ=environ, start=reviewed.root)
+        with pytest.raises(ConfigurationError, match=rf"site\.yaml:{place} names a file that this review can change"):
+            ask()
+    del environ["GITLAB_CI"]
+    assert config_file.load(environ=environ, start=reviewed.root).clusters["k1"]
 
 
 def test_the_command_line_wins_over_the_site_file(tmp_path: Path) -> None:
