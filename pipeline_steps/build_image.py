@@ -75,7 +75,7 @@ def build_image(
     if checkout.image_entry(image).context is None:
         return _resolve_existing(image, checkout, state, plan=plan, again=again, pull=pull)
     recipe = recipes.read(checkout, image)
-    earlier = state.find(step="build_image", subject=image, content=recipe.content)
+    earlier = state.preferred(state.find(step="build_image", subject=image, content=recipe.content))
     consumed = (None if pull else recipes.former_digests(recipe, earlier)) or _resolve_inputs(recipe, config)
     image_key = recipe.key(consumed)
     target = recipes.target(config, image, image_key)
@@ -136,13 +136,13 @@ def _resolve_existing(
     modified = checkout.image_modified(image)
     earlier = [
         record
-        for record in state.find(step="build_image", subject=image, content=content)
+        for record in state.preferred(state.find(step="build_image", subject=image, content=content))
         if record.parameters.get("reference") == str(reference) and is_modified(record) == bool(modified)
     ]
     if earlier and not (again or pull):
-        recorded = Reference.parse(earlier[-1].outputs["image"])
+        recorded = Reference.parse(earlier[0].outputs["image"])
         if connect(recorded, config.hosts).head(recorded.path, str(recorded.digest)):
-            return earlier[-1]
+            return earlier[0]
         log.warning("%s: %s is not there any more, resolving %s again", image, recorded, reference)
     resolved = resolve(reference, config.hosts, where=config.where(f"images.{image}"))
     if plan:

@@ -70,13 +70,15 @@ def integration_test(
     checkout = opened(config)
     chart = checkout.chart(name)
     test_settings = settings.settings(config, chart, timeout=timeout, parallel=jobs)
-    snapshot = snapshots.newest(state, chart)
+    snapshot = snapshots.of_content(state, chart)
     keys = settings.keys(checkout, chart, test_settings, snapshot.consumed, cluster)
     records: dict[Scenario, Record] = {}
     for scenario, key in keys.items():
-        verdict = None if again else state.verdict(key)
-        if verdict and verdict.passed and is_in_channel(verdict, state, config):
-            records[scenario] = verdict
+        verdict = state.resolve(key)
+        passed = verdict.current if verdict.record and verdict.record.passed and not again else ()
+        done = next((record for record in passed if is_in_channel(record, state, config)), None)
+        if done:
+            records[scenario] = done
     todo = {scenario: key for scenario, key in keys.items() if scenario not in records}
     if plan:
         for scenario in todo:

@@ -127,7 +127,7 @@ def default_tag(checkout: Checkout, name: str, state: State) -> str:
     records = state.find(step="tag_release", subject=name, content=checkout.chart(name).content)
     if not records:
         raise UsageError("promote which tag?", where=name, advice="give --tag NAME, or run tag_release first")
-    return str(records[-1].parameters["tag"])
+    return str(state.preferred(records)[0].parameters["tag"])
 
 
 def refuse_modified(checkout: Checkout, name: str) -> None:

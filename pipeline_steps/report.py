@@ -19,7 +19,8 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import verdict, verdict_page
 from pipeline_steps.reporting.verdict_page import Page
-from pipeline_steps.state.attempt import attempt, origin
+from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import pulls

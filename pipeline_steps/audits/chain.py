@@ -135,7 +135,7 @@ def links(chart: Chart, state: State) -> list[Link]:
             what = f"{others[-1].step} of {it.name} {it.version} recorded the tar {others[-1].outputs.get('tar')}"
             return [*found, Link("changed", f"{what} ({_id(others[-1])})")]
         return [*found, Link("missing", f"no record of promote or snapshot has the tar {it.tar_digest}")]
-    record = (named or made)[-1]
+    record = state.preferred(named or made)[0]
     state.about([record.content])
     told = "" if named else ", published elsewhere or compressed otherwise"
     found.append(Link("holds", f"{record.step} {_id(record)} recorded this tar{told}"))

@@ -130,13 +130,13 @@ def _version(
     every: dict[str, Record],
     state: State,
 ) -> PublishedVersion:
-    """`version` with what the newest record says that has its digest."""
+    """`version` with what the record says that has its digest and counts first."""
     if not recorded:
         return version
     same = [published.record for published in recorded if published.digest == digest]
     if not same:
         return version._replace(proof="changed", record=recorded[-1].record.id)
-    record = same[-1]
+    record = state.preferred(same)[0]
     used = _used(record.uses, every, state)
     snapshots = [each for each in used if each.step == "snapshot"]
     if not snapshots and record.step == "snapshot":

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def unchanged(checkout: Checkout, chart: Chart, state: State, inputs: Mapping[str, str], *, again: bool) -> None:
-    """Compare the archives among `inputs` with the newest record that used one of the same name.
+    """Compare the archives among `inputs` with those of the same name that current records of the chart used.
 
     again: only warn. Raises EvidenceError naming both digests.
     """
@@ -30,9 +30,10 @@ def unchanged(checkout: Checkout, chart: Chart, state: State, inputs: Mapping[st
         return
     _ask_stores(checkout, chart, state)
     for name, digest in archives.items():
-        former = _last(state, chart, name)
-        if former is None or former.inputs[name] == digest:
+        users = _users(state, chart, name)
+        if not users or digest in (record.inputs[name] for record in users):
             continue
+        former = users[0]
         what = (
             f"{name.removeprefix(DEPENDENCY)} is {digest}, the {former.step} of {former.finished or former.started} "
             f"used {former.inputs[name]} under this version"
@@ -43,11 +44,10 @@ def unchanged(checkout: Checkout, chart: Chart, state: State, inputs: Mapping[st
         log.warning("%s: %s; it is taken (--again)", chart.name, what)
 
 
-def _last(state: State, chart: Chart, name: str) -> Record | None:
-    """The newest snapshot or release of the chart that used an archive of this name; a snapshot may supersede."""
+def _users(state: State, chart: Chart, name: str) -> list[Record]:
+    """The snapshots and releases of the chart that used an archive of this name; which counts first is first."""
     records = [record for step in ("promote", "snapshot") for record in state.find(step=step, subject=chart.name)]
-    using = {record.id for record in records if name in record.inputs}
-    return next((record for record in reversed(state.records()) if record.id in using), None)
+    return state.preferred(record for record in records if name in record.inputs)
 
 
 def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:

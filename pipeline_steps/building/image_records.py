@@ -36,8 +36,9 @@ def built(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Ref
                 where=str(state.path),
                 advice="run pipeline-steps build_image first",
             )
-        images[name] = Reference.parse(records[-1].outputs["image"])
-        uses.append(records[-1].id)
+        build = state.preferred(records)[0]
+        images[name] = Reference.parse(build.outputs["image"])
+        uses.append(build.id)
     return images, uses
 
 

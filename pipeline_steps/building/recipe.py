@@ -174,9 +174,9 @@ def _kind(tree: Tree, path: str) -> Kind:
 
 
 def former_digests(recipe: Recipe, former: Iterable[Record]) -> dict[str, str] | None:
-    """What a former record of this content resolved bases and generated files to, if it knows all of them."""
+    """What the first of these records of the content resolved bases and generated files to that knows all of them."""
     names = [str(reference) for reference in recipe.needs()]
-    for record in reversed(list(former)):
+    for record in former:
         generated = {name: digest for name, digest in record.inputs.items() if name.startswith(GENERATED)}
         if all(name in record.inputs for name in names) and bool(generated) == bool(recipe.entry.generated):
             return {**{name: record.inputs[name] for name in names}, **generated}

@@ -27,18 +27,18 @@ class Snapshot(NamedTuple):
     images: dict[str, str]
 
 
-def newest(state: State, chart: Chart) -> Snapshot:
-    """The newest passed snapshot of this content. Raises EvidenceError when there is none."""
-    records = state.find(step="snapshot", subject=chart.name, content=chart.content)
+def of_content(state: State, chart: Chart) -> Snapshot:
+    """The passed snapshot of this content that counts first. Raises EvidenceError when there is none."""
+    records = state.preferred(state.find(step="snapshot", subject=chart.name, content=chart.content))
     if not records:
         others = state.find(step="snapshot", subject=chart.name)
-        known = f"; the newest is of {str(others[-1].content)[:19]}" if others else ""
+        known = f"; one is recorded of {str(others[-1].content)[:19]}" if others else ""
         raise EvidenceError(
             f"there is no snapshot of chart {chart.name} with this content ({chart.content[:19]}){known}",
             where=str(state.path),
             advice=f"run: pipeline-steps snapshot --chart {chart.name}",
         )
-    return of(records[-1])
+    return of(records[0])
 
 
 def of(record: Record) -> Snapshot:

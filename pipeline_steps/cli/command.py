@@ -75,14 +75,14 @@ def configuration_if_any(arguments: Namespace) -> Config | None:
     return load(arguments.config)
 
 
-def open_state_file(config: Config, arguments: Namespace, step: str = "") -> State:
+def open_state_file(config: Config, arguments: Namespace, step: str = "", *, whole: bool = False) -> State:
     """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl.
 
-    The evidence stores that count for `step` belong to it. Raises ConfigurationError.
+    The evidence stores that count for `step` belong to it. whole: see `open_state`. Raises ConfigurationError.
     """
     path = config.root / FOLDER / FILE
     if arguments.state:
         path = Path.cwd() / arguments.state
     elif arguments.shard:
         path = path.with_name(f"state.{arguments.shard.number}-of-{arguments.shard.total}.jsonl")
-    return open_state(config, step, path, write=not getattr(arguments, "plan", False))
+    return open_state(config, step, path, write=not getattr(arguments, "plan", False), whole=whole)

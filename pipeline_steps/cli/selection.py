@@ -17,7 +17,7 @@ from pipeline_steps.charts import paths
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.cli.options import Shard
 from pipeline_steps.config.language import Config
-from pipeline_steps.state.attempt import origin
+from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, settings

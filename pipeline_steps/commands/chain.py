@@ -45,11 +45,11 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
 
 
 def rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
-    """(link, value, time) for each link of the chain of a content, else of the newest, that has a current record."""
+    """(link, value, time) for each link of the chain of a content, else of any, that has a current record."""
     snapshots = _passed(state, "snapshot", name, content)
     if not snapshots:
         return [*([("content", content, "")] if content else []), ("snapshot", "none", "")]
-    snapshot = snapshots[-1]
+    snapshot = state.preferred(snapshots)[0]
     links = [("content", snapshot.content or "", "")]
     images = [record for record in state.find(step="build_image") if record.id in snapshot.uses]
     links += [(f"image {record.subject}", record.outputs.get("image", ""), lasted(record)) for record in images]
@@ -61,7 +61,7 @@ def rows(state: State, name: str, content: str | None = None) -> list[tuple[str,
             scenario = f"{record.parameters.get('scenario', '')} {values}".strip()
             links.append(("test", f"{record.result}  {scenario}", lasted(record)))
     for title, step in (("tag", "tag_release"), ("production", "promote")):
-        for record in state.find(step=step, subject=name, content=snapshot.content)[-1:]:
+        for record in state.preferred(state.find(step=step, subject=name, content=snapshot.content))[:1]:
             links += [(f"{title} {key}" if title != key else title, value, "") for key, value in record.outputs.items()]
             links[-1] = (*links[-1][:2], lasted(record))
     return links
@@ -74,7 +74,7 @@ def _passed(state: State, step: str, name: str, content: str | None) -> list[Rec
 
 def commands(config: Config, state: State, name: str, content: str | None = None) -> list[str]:
     """The helm commands that get the production chart; none when there is none, or only pages serve it to helm."""
-    for record in _passed(state, "promote", name, content)[-1:]:
+    for record in state.preferred(_passed(state, "promote", name, content))[:1]:
         reference = record.outputs["chart"]
         version = record.parameters.get("version", "")
         plain = " --plain-http" if _plain(config, reference) else ""

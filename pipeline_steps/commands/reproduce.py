@@ -27,6 +27,7 @@ from pipeline_steps.commands import pull
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.kinds import open_store
+from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.reproduction import rebuilding, repacking, retesting
 from pipeline_steps.reproduction.outcome import Outcome
@@ -82,7 +83,7 @@ def reproduce(arguments: Namespace) -> int:
 def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]:
     """The state that --state names: a file, a folder, a URL that is fetched, a store; or the checkout's own."""
     if not given:
-        yield State(config.root / FOLDER / FILE)
+        yield _of_file(config.root / FOLDER / FILE)
         return
     if re.match(r"https?://", given):
         with scratch.folder("state") as folder:
@@ -91,7 +92,7 @@ def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]
         return
     path = Path.cwd() / (unquote(given.removeprefix("file://")) if given.startswith("file://") else given)
     if path.is_dir() and any(path.glob("state*.jsonl")):
-        yield State(path / FILE)
+        yield _of_file(path / FILE)
         return
     if given.startswith("oci://") or (given.startswith("file://") and path.is_dir()):
         with scratch.folder("state") as folder:
@@ -99,7 +100,13 @@ def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]
         return
     if not path.is_file():
         raise UsageError("there is no such state file", where=str(path), advice="name it with --state")
-    yield State(path)
+    yield _of_file(path)
+
+
+def _of_file(path: Path) -> State:
+    state = State(path)
+    refuse_tracked(state)
+    return state
 
 
 def _state_of_store(url: str, state: State, config: Config, name: str) -> State:

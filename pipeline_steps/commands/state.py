@@ -30,6 +30,7 @@ from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.commands.pull import pull
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import several
+from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.reporting import state_page
 from pipeline_steps.reporting.state_text import graph, listing
 from pipeline_steps.state import file
@@ -69,8 +70,9 @@ def perform(arguments: Namespace) -> int:
         raise UsageError(f"state {verb}: no such thing" if verb else f"state: which of {', '.join(VERBS)}?")
     if arguments.state:
         state = State(Path.cwd() / arguments.state)
+        refuse_tracked(state)
     else:
-        state = open_state_file(load(arguments.config), arguments)
+        state = open_state_file(load(arguments.config), arguments, whole=verb != "get")
     return VERBS[verb](state, words, arguments)
 
 
@@ -145,11 +147,10 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
             where=str(state.folder),
             advice=f"known: {', '.join(known) or 'none'}; run pipeline-steps {name}",
         )
-    if output not in matching[-1].outputs:
-        raise UsageError(
-            f"{name} of {subject} has no output {output}", advice=f"it has {', '.join(matching[-1].outputs)}"
-        )
-    print(matching[-1].outputs[output])
+    counting = state.preferred(matching)[0]
+    if output not in counting.outputs:
+        raise UsageError(f"{name} of {subject} has no output {output}", advice=f"it has {', '.join(counting.outputs)}")
+    print(counting.outputs[output])
     return 0
 
 

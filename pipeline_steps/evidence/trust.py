@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.ci.build import detect
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Config, several
 from pipeline_steps.evidence.kinds import open_store
+from pipeline_steps.evidence.state_files import refuse_leftovers, refuse_tracked
 from pipeline_steps.evidence.store import Store
 from pipeline_steps.evidence.stores import Stores
+from pipeline_steps.state.origin import is_own
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -80,10 +82,30 @@ def opened(config: Config, urls: Urls) -> Stores:
     return Stores([by_url[url] for url in urls.read], by_url.get(urls.write))
 
 
-def open_state(config: Config, step: str = "", path: Path | None = None, *, write: bool = True) -> State:
+def open_state(
+    config: Config, step: str = "", path: Path | None = None, *, write: bool = True, whole: bool = False
+) -> State:
     """The state of a checkout with the evidence stores that count for `step`: what a step's function is given.
 
-    path: another state file than .pipeline/state.jsonl. write: may records go to the stores?
-    Raises ConfigurationError.
+    path: another state file than .pipeline/state.jsonl. write: may records go to the stores? whole: with every record
+    of the files, to be looked at. Otherwise the build of a tag, and a CI build that writes to a store which releases
+    trust, take records of other builds from the stores alone, so they hand on none that merely lie here.
+    Raises ConfigurationError, also for a state file that the source tracks; EvidenceError for records of other builds
+    where a tag is built without a store.
     """
-    return State(path or config.root / FOLDER / FILE, stores(config, step, write=write))
+    build = detect(os.environ)
+    trusted = urls(config, step, tag=bool(build.tag))
+    releases = bool(build.tag) or trusted.write in (config.channels.production.evidence or ())
+    only_own = build.system != "terminal" and any(trusted.read) and releases and not whole
+    counts = is_own if only_own else (lambda _record: True)
+    state = State(path or config.root / FOLDER / FILE, stores(config, step, write=write), counts, _places(config))
+    refuse_tracked(state)
+    if build.tag and not trusted.read and not whole:
+        refuse_leftovers(state)
+    return state
+
+
+def _places(config: Config) -> tuple[str, ...]:
+    """Where the channels configured now keep charts and images, as it is written."""
+    channels = (config.channels.snapshot, config.channels.production)
+    return tuple(place for channel in channels for place in (*several(channel.charts or ()), channel.images) if place)

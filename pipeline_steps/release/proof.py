@@ -1,7 +1,7 @@
 """The proof that a chart's content may be released, from records alone: tested, by what, with which images?
 
-What is required, and what the records say to it, stands in `testing.requirements`. Nothing is asked from the network
-but which images the snapshot channel names, when several sets passed.
+What is required, and what the records say to it, stands in `testing.requirements`, and which of several sets of images
+counts, too. Nothing is asked from the network but the evidence stores.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline_steps.building import image_records
 from pipeline_steps.config.language import Config
-from pipeline_steps.oci.copy import standing
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import settings
 from pipeline_steps.testing.requirements import OWN, ImageSet, Required, Requirement, required
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, NotYet, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 
@@ -62,7 +60,7 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
     passed = [images for images in usable if images.passed]
     if not passed:
         raise _untested(needs, checkout, config, state)
-    return _proof(chart, needs, passed[0] if len(passed) == 1 else _in_channel(passed, config))
+    return _proof(chart, needs, passed[0])
 
 
 def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
@@ -102,25 +100,6 @@ def _refuse_contradiction(requirement: Requirement) -> None:
     raise EvidenceError(
         f"{records[0].step} of {records[0].subject} contradicts itself: {results}",
         advice="run it again: its record then replaces them",
-    )
-
-
-def _in_channel(sets: list[ImageSet], config: Config) -> ImageSet:
-    """Of several tested sets of images, the one that the key tags of the snapshot channel name now."""
-    named = []
-    for images in sets:
-        references = image_records.images_of(images.snapshots[0])
-        try:
-            if all(standing(image, image.digest or "", hosts=config.hosts) for image in references.values()):
-                named.append(images)
-        except Conflict:  # the tag names another of the sets
-            continue
-    if len(named) == 1:
-        return named[0]
-    which = "several" if named else "none"
-    raise EvidenceError(
-        f"{len(sets)} sets of images passed the tests, and the snapshot channel names {which} of them",
-        advice="run build_image --again, snapshot and integration_test: its records then replace the former ones",
     )
 
 

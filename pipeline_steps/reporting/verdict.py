@@ -60,7 +60,7 @@ def of_chart(checkout: Checkout, chart: Chart, config: Config, state: State) -> 
     except ConfigurationError as error:  # tests that cannot be planned say nothing against the rest
         needs = required(checkout, chart, config, state, [name for name in names if name != settings.STEP])
         unplanned = (Requirement(settings.STEP, settings.STEP, "missing", reason=str(error)),)
-    snapshot = needs.current.snapshots[-1] if needs.current else None
+    snapshot = needs.current.snapshots[0] if needs.current else None
     images = image_records.images_of(snapshot) if snapshot else {}
     return ChartVerdict(
         chart,

@@ -100,6 +100,18 @@ def child(revisions: Revisions, folder: str, path: str) -> Node | None:
     return node
 
 
+def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
+    """Whether a revision stores a file, or a link or submodule above it: what the steps write is looked for, too."""
+    with revisions:
+        folder = revisions.folder(revision, "")
+        for part in path.split("/"):
+            node = child(revisions, folder, part) if folder else None
+            if node is None or node.kind != "folder":
+                return node is not None
+            folder = node.id
+    return False
+
+
 def below(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry]:
     """Every file below a folder given by its id, links and submodules among them; paths begin with `prefix`."""
     for name, kind, identity in revisions.listing(folder):

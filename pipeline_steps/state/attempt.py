@@ -9,15 +9,12 @@ with attempt(state, step="snapshot", subject="hello", key=key, …) as trial:
 from __future__ import annotations
 
 import contextlib
-import functools
-import getpass
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_steps.ci.build import detect
+from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, files
@@ -132,18 +129,3 @@ def _record(trial: Attempt, error: BaseException) -> None:
             raise
         if str(trouble) != str(error):
             log.error("%s", trouble)
-
-
-@functools.cache
-def origin() -> dict[str, Any]:
-    """Who runs here and where: actor, ci (system and build URL) and run, as they stand in every record."""
-    build = detect(os.environ)
-    actor = None
-    with contextlib.suppress(KeyError, OSError):
-        actor = getpass.getuser()
-    where = {"system": build.system, **({"url": build.url} if build.url else {})}
-    return {
-        "actor": actor,
-        "ci": None if build.system == "terminal" else where,
-        "run": os.environ.get("PIPELINE_STEPS_RUN") or build.id or "",
-    }

@@ -6,7 +6,7 @@ a state does no network, it is given `EvidenceStores`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,30 +36,40 @@ class EvidenceStores(Protocol):
 class State:
     """All records known in a checkout. `path` is appended to; `.pipeline/state*.jsonl` beside it are read too.
 
-    stores: the evidence stores, None without. Other processes append while we run: `refresh` reads them again.
+    stores: the evidence stores, None without. counts: which records of the files do, all by default. places: of the
+    channels configured now. Other processes append while we run: `refresh` reads them again.
     """
 
-    def __init__(self, path: Path, stores: EvidenceStores | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stores: EvidenceStores | None = None,
+        counts: Callable[[Record], bool] = lambda _record: True,
+        places: Collection[str] = (),
+    ) -> None:
         self.path = path
         self.folder = path.parent
         self.stores = stores
+        self._counts = counts
+        self._places = tuple(places)
         self.added: list[Record] = []
         self._records: list[Record] | None = None
         self._asked: set[str] = set()
         self._fetched: list[Record] = []
 
     def records(self) -> list[Record]:
-        """Every record, each once. Raises EvidenceError naming file and line of one that cannot be believed."""
+        """Every record that counts, each once. Raises EvidenceError naming file and line of one that was edited."""
         if self._records is None:
-            # What was made here comes last: of several current records steps take the newest.
-            self._records = union.union(self._fetched, *(file.load(path) for path in self._paths()))
+            here = [record for path in self.paths() for record in file.load(path) if self._counts(record)]
+            self._records = union.union(self._fetched, here)
         return self._records
 
     def torn(self) -> dict[Path, int]:
         """State files whose last line is torn → how many bytes of it there are; no record is read from them."""
-        return {path: size for path in self._paths() if (size := file.torn(path))}
+        return {path: size for path in self.paths() if (size := file.torn(path))}
 
-    def _paths(self) -> list[Path]:
+    def paths(self) -> list[Path]:
+        """The state files that are read; `path` may not be there yet."""
         return sorted({*self.folder.glob("state*.jsonl"), self.path})
 
     def about(self, contents: Iterable[str | None]) -> None:
@@ -81,12 +91,12 @@ class State:
     def flush(self) -> None:
         """Give the evidence store what it lacks of the contents asked for: a run before may not have reached it.
 
-        Raises MachineError's kinds, Temporary.
+        Only what counts here. Raises MachineError's kinds, Temporary.
         """
         if self.stores is None:
             return
         lacking = {record.id for record in self.records() if self.stores.lacks(record)}
-        lines = [pair for path in self._paths() for pair in file.lines(path)] if lacking else []
+        lines = [pair for path in self.paths() for pair in file.lines(path)] if lacking else []
         for line, record in {record.id: (line, record) for line, record in lines if record.id in lacking}.values():
             self.stores.put(line, record, self.folder)
 
@@ -125,11 +135,15 @@ class State:
 
     def resolve(self, key: str) -> union.Verdict:
         """The verdict of `key` with its contradictions and attempts."""
-        return union.resolve(self.records(), key)
+        return union.resolve(self.records(), key, self._places)
 
     def verdict(self, key: str) -> Record | None:
         """The record that decides `key`, or None: never run, only attempted, or contradictory."""
         return self.resolve(key).record
+
+    def preferred(self, records: Iterable[Record]) -> list[Record]:
+        """Which of several records counts first: the one rule of all steps, see `union.preferred`."""
+        return union.preferred(records, self._places)
 
     def find(
         self, *, step: str, subject: str | None = None, content: str | None = None, result: str | None = "passed"

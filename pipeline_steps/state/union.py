@@ -6,14 +6,14 @@ by a clock: what replaces what is said by `supersedes`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from pipeline_steps.state.record import VERDICTS, Record
 
 
 class Verdict(NamedTuple):
-    """What the records of one key come to. current: the verdicts that nothing supersedes, in the order of the records.
+    """What the records of one key come to. current: the verdicts that nothing supersedes, by `preferred`.
 
     attempts: how often it was tried in all. latest: its newest record, of whatever result; None when there is none.
     """
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
     @property
     def record(self) -> Record | None:
         """The record that decides, or None without a verdict or with a contradiction."""
-        return None if self.contradictory or not self.current else self.current[-1]
+        return None if self.contradictory or not self.current else self.current[0]
 
 
 def union(*collections: Iterable[Record]) -> list[Record]:
@@ -43,12 +43,36 @@ def superseded(records: Iterable[Record]) -> set[str]:
     return {identity for record in records for identity in record.supersedes}
 
 
-def resolve(records: Iterable[Record], key: str) -> Verdict:
-    """The verdict of `key` over `records`, which must hold every record known of it."""
+def preferred(records: Iterable[Record], places: Collection[str] = ()) -> list[Record]:
+    """Which of several records counts first: by `supersedes` among them, never by clocks or places in a file.
+
+    Of those that nothing orders: first whose outputs are all in `places` (the channels configured now, as they are
+    written; nobody is asked), then the smallest id.
+    """
+    by_id = {record.id: record for record in records}
+    depth: dict[str, int] = {}  # how many records supersede this one, one after the other
+    level, number = set(by_id) - superseded(by_id.values()), 0
+    while level:
+        depth.update(dict.fromkeys(level, number))
+        level, number = {each for identity in level for each in by_id[identity].supersedes if each in by_id}, number + 1
+    starts = tuple(f"{place.removeprefix('oci://').rstrip('/')}/" for place in places)
+    return sorted(by_id.values(), key=lambda record: (depth[record.id], _elsewhere(record, starts), record.id))
+
+
+def _elsewhere(record: Record, starts: tuple[str, ...]) -> int:
+    """How many of a record's outputs are not below these places; of no places, none are told apart."""
+    if not starts:
+        return 0
+    references = [value.removeprefix("oci://") for value in record.outputs.values() if "@sha256:" in value]
+    return sum(not reference.startswith(starts) for reference in references)
+
+
+def resolve(records: Iterable[Record], key: str, places: Collection[str] = ()) -> Verdict:
+    """The verdict of `key` over `records`, which must hold every record known of it. places: as for `preferred`."""
     of_key = [record for record in records if record.key == key]
     replaced = superseded(of_key)
-    current = tuple(record for record in of_key if record.result in VERDICTS and record.id not in replaced)
-    return Verdict(current, attempts(of_key), of_key[-1] if of_key else None)
+    current = [record for record in of_key if record.result in VERDICTS and record.id not in replaced]
+    return Verdict(tuple(preferred(current, places)), attempts(of_key), of_key[-1] if of_key else None)
 
 
 def attempts(records: Iterable[Record]) -> int:

@@ -39,7 +39,8 @@ class Requirement(NamedTuple):
     """One thing that is required of a chart's content. step: whose record it is, or a program's name for `record`.
 
     name: like check, or integration_test install-default on k131. attempts: how often it was tried in all.
-    reason: why it has not passed, "" when it has. records: those that passed, all of a contradiction, else the newest.
+    reason: why it has not passed, "" when it has. records: those that passed, all of a contradiction, else one that
+    did not.
     """
 
     name: str
@@ -57,9 +58,9 @@ class Requirement(NamedTuple):
 class ImageSet(NamedTuple):
     """Images and dependencies, by digest, of which snapshots of the content were made; tests count for one such set.
 
-    snapshots: their records, only those of unmodified sources where there are any. builds: current records of
-    build_image for these images. obstacle: why no release can be made of it whatever the tests say, "" when it can.
-    requirements: what is required with these images.
+    snapshots: their records, by `State.preferred`; only those of unmodified sources where there are any.
+    builds: current records of build_image for these images. obstacle: why no release can be made of it whatever the
+    tests say, "" when it can. requirements: what is required with these images.
     """
 
     snapshots: tuple[Record, ...]
@@ -75,7 +76,7 @@ class ImageSet(NamedTuple):
 class Required(NamedTuple):
     """All that is required of a chart's content. of_content: whatever the images are.
 
-    image_sets: in the order in which their newest snapshots were made. names_images: is anything of them required?
+    image_sets: which of their snapshots counts first is first. names_images: is anything of them required?
     """
 
     chart: Chart
@@ -85,9 +86,9 @@ class Required(NamedTuple):
 
     @property
     def current(self) -> ImageSet | None:
-        """The set that a release would be made of: one that passed, else one that may be released, else the newest."""
-        order = sorted(self.image_sets, key=lambda images: (not images.obstacle, images.passed))
-        return order[-1] if order else None
+        """The set that a release would be made of: one that passed, else one that may be released, else the first."""
+        order = sorted(self.image_sets, key=lambda images: (bool(images.obstacle), not images.passed))
+        return order[0] if order else None
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
@@ -131,24 +132,25 @@ def required(checkout: Checkout, chart: Chart, config: Config, state: State, nam
 
 
 def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
-    """The sets of which there are passed snapshots of the content, superseded ones too, the newest last.
+    """The sets of which there are passed snapshots of the content, superseded ones too, after those that are not.
 
     A later snapshot with other images does not take back what passed with the former ones; a later build does.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
-    for record in state.records():
-        if record.passed and (record.step, record.subject, record.content) == ("snapshot", chart.name, chart.content):
-            inputs = tuple(sorted(record.inputs.items()))
-            groups[inputs] = [*groups.pop(inputs, []), record]
+    about = ("snapshot", chart.name, chart.content)
+    made = [record for record in state.records() if (record.step, record.subject, record.content) == about]
+    for record in state.preferred(made):
+        if record.passed:
+            groups.setdefault(tuple(sorted(record.inputs.items())), []).append(record)
     builds = {
         (build.subject, image_records.digest_of(build)): build
-        for build in state.find(step="build_image")
+        for build in reversed(state.preferred(state.find(step="build_image")))
         if not image_records.is_modified(build)
     }
     sets = []
     for snapshots in groups.values():
         clean = [snapshot for snapshot in snapshots if not snapshot.parameters.get("modified")]
-        images = [(name, image.digest) for name, image in sorted(image_records.images_of(snapshots[-1]).items())]
+        images = [(name, image.digest) for name, image in sorted(image_records.images_of(snapshots[0]).items())]
         lacking = [name for name, digest in images if (name, digest) not in builds]
         obstacle = ""
         if chart.modified:
@@ -192,15 +194,15 @@ def _with_images(
     name: str, chart: Chart, images: ImageSet, tests: Iterable[_Tests], state: State
 ) -> Iterator[Requirement]:
     """What the records say to one of OF_IMAGES, with these images."""
-    newest = images.snapshots[-1]
+    snapshot = images.snapshots[0]
     if name == "snapshot":
-        yield _of_key(name, name, newest.key, state)
+        yield _of_key(name, name, snapshot.key, state)
     elif name == "build_image":
         for build in images.builds:
             yield _of_key(f"{name} {build.subject}", name, build.key, state)
     else:
         for each in tests:
-            yield _one_of(each, chart, newest.inputs, state)
+            yield _one_of(each, chart, snapshot.inputs, state)
 
 
 def _one_of(tests: _Tests, chart: Chart, consumed: Mapping[str, str], state: State) -> Requirement:
@@ -244,7 +246,8 @@ def _of_key(name: str, step: str, key: str, state: State) -> Requirement:
         outcome = "running"
     elif decisive.result in ("passed", "infrastructure", "interrupted"):
         outcome = decisive.result
-    return Requirement(name, step, outcome, verdict.attempts, decisive.reason or "", (decisive,))
+    records = verdict.current if decisive.passed else (decisive,)
+    return Requirement(name, step, outcome, verdict.attempts, decisive.reason or "", records)
 
 
 def key_of(name: str, checkout: Checkout, chart: Chart, config: Config) -> str:

@@ -20,7 +20,8 @@ from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.config.language import Config
-from pipeline_steps.state.attempt import Attempt, attempt, origin
+from pipeline_steps.state.attempt import Attempt, attempt
+from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, pulls, scenario, settings

@@ -220,3 +220,28 @@ def test_canonical_json_reads_back(value: object) -> None:
 def test_floats_cannot_stand_in_a_record() -> None:
     with pytest.raises(TypeError, match="float cannot stand in a record"):
         record.canonical({"a": [1.5]})
+
+
+def test_the_order_of_records_is_of_supersedes_then_channels_then_ids_never_of_clocks(tmp_path: Path) -> None:
+    """An agent whose clock was slow lost against one whose records lay later in the file."""
+    state = State(tmp_path / "state.jsonl", places=("oci://r.example.com/now",))
+
+    def made(name: str, place: str, *supersedes: Record, day: int = 1) -> Record:
+        reference = f"oci://r.example.com/{place}/web:1.0.0@sha256:{name * 64}"
+        return state.add(
+            {
+                "step": "snapshot", "subject": "web", "key": "k", "result": "passed", "run": name,
+                "outputs": {"chart": reference}, "supersedes": [record.id for record in supersedes],
+                "started": f"2026-01-{day:02d}T00:00:00.000Z",
+            }
+        )  # fmt: skip
+
+    first = made("a", "now", day=9)
+    second = made("b", "now", first, day=1)
+    gone, nowhere = made("c", "nowadays", day=9), made("d", "then", day=9)
+    third = made("e", "now", day=1)
+    by_id = sorted([second, third], key=lambda record: record.id)
+    elsewhere = sorted([gone, nowhere], key=lambda record: record.id)
+    for records in (state.records(), state.records()[::-1]):
+        assert state.preferred(records) == [*by_id, *elsewhere, first]
+    assert state.verdict("k") == by_id[0]

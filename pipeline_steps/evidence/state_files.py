@@ -1,0 +1,68 @@
+"""Which records in state files count for a build: never what the source tracks, and not what is left of other builds.
+
+Whoever may push could commit records, and a workspace may hold those of another build: neither is evidence of what is
+built here (docs/decisions/0017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.sources.source import Source
+from pipeline_steps.sources.tree import is_stored
+from pipeline_steps.state.origin import is_own
+from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, UsageError
+
+
+def refuse_tracked(state: State) -> None:
+    """Raises ConfigurationError for a state file, or a link to one, that the source stores at what is checked out.
+
+    Where there is no checkout nothing is tracked. Nothing is asked about files that are not there.
+    """
+    for path in state.paths():
+        for place in _places(path) if path.exists() else ():
+            source = _source(place.parent)
+            if source is not None and _is_tracked(source, place):
+                raise ConfigurationError(
+                    "the source tracks this state file: evidence is never part of what it is about",
+                    where=str(path),
+                    advice=f"remove it from {source.system}, or name another file with --state",
+                )
+
+
+def _places(path: Path) -> Iterator[Path]:
+    """Where a file is by its name, and behind links."""
+    named, real = path.parent.absolute() / path.name, path.resolve()
+    yield named
+    if real != named:
+        yield real
+
+
+def _source(folder: Path) -> Source | None:
+    try:
+        return open_source(folder)
+    except ConfigurationError:
+        return None
+
+
+def _is_tracked(source: Source, place: Path) -> bool:
+    try:
+        revision = source.revision()
+    except UsageError:  # there is no commit yet
+        return False
+    return is_stored(source.revisions, revision, place.relative_to(source.root).as_posix())
+
+
+def refuse_leftovers(state: State) -> None:
+    """Raises EvidenceError when state files hold records of other builds than this one."""
+    others = [record for record in state.records() if not is_own(record)]
+    if others:
+        first = others[0]
+        raise EvidenceError(
+            f"{len(others)} records here are not of this build, like {first.id[7:19]} of {first.step} {first.subject}",
+            where=str(state.folder),
+            advice="a tag is built in a clean workspace, or with an evidence store: see docs/how-to/evidence.md",
+        )
