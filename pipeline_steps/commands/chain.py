@@ -45,11 +45,11 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
 
 
 def rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
-    """(link, value, time) for each link of the chain of a content, else of any, that has a current record."""
+    """(link, value, time) for each link of the chain of a content, else of the newest, that has a current record."""
     snapshots = _passed(state, "snapshot", name, content)
     if not snapshots:
         return [*([("content", content, "")] if content else []), ("snapshot", "none", "")]
-    snapshot = state.preferred(snapshots)[0]
+    snapshot = state.preferred(record for record in snapshots if record.content == snapshots[-1].content)[0]
     links = [("content", snapshot.content or "", "")]
     images = [record for record in state.find(step="build_image") if record.id in snapshot.uses]
     links += [(f"image {record.subject}", record.outputs.get("image", ""), lasted(record)) for record in images]
