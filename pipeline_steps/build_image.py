@@ -6,15 +6,17 @@
 
 Reads Dockerfile and context as the source stores them, less what .dockerignore leaves out, files of `generated`, args,
 target, platforms, and the digests of the base images, which are resolved once for an image's content. Writes a record
-with the image's digest. Changes outside: `channels.snapshot.images`/NAME:k-<12 hex of the key>, unless an image is
-there already: the first counts, but in the build of a tag only with a record; without one an image of its own is built
-beside it, k-<12 hex>-<8 hex>.
+with the image's digest, and does nothing where a record of the same inputs names one that is there, whole. Changes
+outside: `channels.snapshot.images`/NAME:k-<12 hex of the key>. Such a tag proves nothing and is never moved: where it
+names another image, the new one becomes k-<12 hex>-<8 hex of its digest>. After a build the records are asked again:
+an image that another agent recorded meanwhile is taken.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import recipe as recipes
@@ -24,8 +26,9 @@ from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.images.builders import builder as builder_here
-from pipeline_steps.images.existing import digest_at, resolve, tag_built_image
+from pipeline_steps.images.existing import digest_at, name_image, resolve
 from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.oci.whole import missing
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -86,17 +89,16 @@ def build_image(
     verdict = state.verdict(key)
     # What was built of modifications that are committed by now is built once more: a release needs a clean record.
     counts = verdict is not None and verdict.passed and (bool(modified) or not is_modified(verdict))
-    if counts and verdict and not again and _is_tagged(registry, target, verdict.outputs["image"]):
+    recorded = Reference.parse(verdict.outputs["image"]) if counts and verdict and not again else None
+    present = recorded if recorded and _is_whole(registry, target, recorded) else None
+    if verdict and present and digest_at(registry, present._replace(digest=None)) == present.digest:
         return verdict
-    present = digest_at(registry, target)
-    if present and detect(os.environ).tag and not any(present in record.outputs["image"] for record in earlier):
-        # No record that a release believes names this image, and whoever may write the channel may have put it there.
-        log.info("%s: is an image without a record that counts here; building one for this release", target)
-        target, present = target._replace(tag=f"{target.tag}-{os.urandom(4).hex()}"), None
+    if not present and digest_at(registry, target):  # asked before a long build: so a login that lacks is told, too
+        log.info("%s: is an image without a record that counts here, which proves nothing", target)
     builder = builder_here(os.environ)
     builder.check(recipe.dockerfile, recipe.entry.platforms, recipe.entry.secrets)
     if plan:
-        log.info("%s: would %s", image, f"take {present} at {target}" if present else f"build and push {target}")
+        log.info("%s: would %s", image, f"name {present} again" if present else f"build and push {target}")
         return ()
     with attempt(
         state,
@@ -114,16 +116,45 @@ def build_image(
         inputs=consumed,
         supersedes=superseded_by(earlier, modified),
     ) as trial:
-        if present and not again:
-            trial.parameters["taken"] = True
-            return trial.passed({"image": str(target._replace(digest=present))})
-        request = recipe.request(target, consumed, config, timeout)
         trial.begin({"image": str(target)})
-        built = builder.build(request._replace(already=lambda: digest_at(registry, target), fresh=again))
+        if verdict and present:  # its tag is gone, or names another image by now
+            trial.parameters.update(taken=True, reproducible=verdict.parameters.get("reproducible"))
+            return trial.passed({"image": str(name_image(registry, target, str(present.digest)))})
+        seen = {record.id for record in state.records()}
+        request = recipe.request(_pushed(target), consumed, config, timeout)
+        built = builder.build(request._replace(fresh=again))
         trial.tools.update(built.tools)
-        digest = tag_built_image(registry, target, built)
-        trial.parameters.update(taken=digest != built.digest, reproducible=built.reproducible)
-        return trial.passed({"image": str(target._replace(digest=digest))})
+        faster = None if again else _built_meanwhile(state, key, recipe.content, seen, registry, target)
+        trial.parameters.update(taken=faster is not None, reproducible=built.reproducible)
+        named = faster or name_image(registry, target, built.digest)
+        return trial.passed({"image": str(named)})
+
+
+def _pushed(target: Reference) -> Reference:
+    """The name that a builder pushes to which cannot push by digest alone: it is moved, and nobody reads it."""
+    return target._replace(tag=str(target.tag).replace("k-", "pushed-", 1))
+
+
+def _is_whole(registry: Registry, target: Reference, recorded: Reference) -> bool:
+    """Does the channel configured now have the recorded image, down to every layer?"""
+    if recorded.repository != target.repository or recorded.tag is None:
+        return False
+    lost = missing(registry, recorded.path, str(recorded.digest))
+    if lost:
+        log.warning("%s: the registry has lost %s; building it again", recorded, ", ".join(lost[:3]))
+    return not lost
+
+
+def _built_meanwhile(
+    state: State, key: str, content: str, seen: Collection[str], registry: Registry, target: Reference
+) -> Reference | None:
+    """The image of this key that another agent recorded while ours was built, if the channel has it."""
+    state.refresh()
+    state.about([content])
+    current = state.resolve(key).current
+    news = [record for record in current if record.id not in seen and record.passed and not is_modified(record)]
+    images = (Reference.parse(record.outputs["image"]) for record in news)
+    return next((image for image in images if _is_whole(registry, target, image)), None)
 
 
 def _resolve_existing(
@@ -168,14 +199,6 @@ def _resolve_inputs(recipe: recipes.Recipe, config: Config) -> dict[str, str]:
     where = recipe.dockerfile.name
     bases = {str(base): resolve(base, config.hosts, where=where).name for base in recipe.needs()}
     return {**bases, **recipe.generated(config)}
-
-
-def _is_tagged(registry: Registry, target: Reference, output: str) -> bool:
-    """Does the recorded name, one of the target's repository, still have the recorded digest?"""
-    recorded = Reference.parse(output)
-    if recorded.repository != target.repository or recorded.tag is None:
-        return False
-    return digest_at(registry, recorded._replace(digest=None)) == recorded.digest
 
 
 def main(argv: list[str] | None = None) -> int:

