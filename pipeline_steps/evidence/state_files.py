@@ -1,7 +1,7 @@
 """Which records in state files count for a build: never what the source tracks, and not what is left of other builds.
 
 Whoever may push could commit records, and a workspace may hold those of another build: neither is evidence of what is
-built here (docs/decisions/0017).
+built here (docs/decisions/0018).
 """
 
 from __future__ import annotations
