@@ -69,7 +69,7 @@ def integration_test(
     """
     checkout = opened(config)
     chart = checkout.chart(name)
-    test_settings = settings.settings(config, chart, timeout=timeout, parallel=jobs)
+    test_settings = settings.settings(checkout, chart, timeout=timeout, parallel=jobs)
     snapshot = snapshots.of_content(state, chart)
     keys = settings.keys(checkout, chart, test_settings, snapshot.consumed, cluster)
     records: dict[Scenario, Record] = {}

@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 
 from pipeline_steps.building.channels import WritableChannel
+from pipeline_steps.building.production_chart import ImageCopy, image_copies
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import copy, standing
 from pipeline_steps.release import derivation
-from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
@@ -79,7 +79,7 @@ def promote(
     proof = require_proof(checkout, name, config, state)
     written = read_trailers(release_tag).get(name)
     format = written.format if written else CONTENT_FORMAT
-    images = image_copies(proof, checkout, config, format=format)
+    images = image_copies(proof.snapshots[0], proof.chart, checkout, format=format)
     parameters = {
         "version": proof.chart.version,
         "images": [str(image.target) for image in images],

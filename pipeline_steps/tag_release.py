@@ -14,11 +14,11 @@ import logging
 from collections.abc import Iterable
 
 from pipeline_steps.building.channels import WritableChannel
+from pipeline_steps.building.production_chart import ImageCopy
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
-from pipeline_steps.release.image_copies import ImageCopy
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key

@@ -7,13 +7,14 @@ homes of its own, which vanish with the `Helm` value. What a failed install mean
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import resource
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.errors import ChartFailed, MachineError, ToolMissing
@@ -110,6 +111,30 @@ class Helm:
             (target.release, str(chart)), timeout,
         )  # fmt: skip
 
+    def dry_run(
+        self,
+        verb: Literal["install", "upgrade"],
+        chart: Path,
+        target: Target,
+        *,
+        values: Sequence[Path] = (),
+        timeout: float,
+        args: Sequence[str] = (),
+    ) -> Completed:
+        """Render on the server, where `lookup` and capabilities say what is there; nothing is changed.
+
+        stdout is the release as JSON, of which `manifests` gives the documents. CRDs of the chart have to be there.
+        """
+        options = ("--dry-run=server", "--output", "json", *_values(values), *args)
+        return self._on(target, verb, options, (target.release, str(chart)), timeout)
+
+    def has_crds(self, chart: Path) -> bool:
+        """Does the chart, or one in it, bring CustomResourceDefinitions in a crds folder?"""
+        done = self._run("show", "crds", "--", str(chart), timeout=LOCAL_SECONDS)
+        if not done.ok:
+            raise ChartFailed(f"helm {self.version} cannot read it: {said(done)}", where=str(chart))
+        return bool(done.stdout.strip())
+
     def test(self, target: Target, *, timeout: float) -> Completed:
         """Run the chart's test hooks.
 
@@ -140,6 +165,14 @@ class Helm:
             with contextlib.suppress(OSError, ValueError):  # it has ended, or may not even have so much
                 resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
             return child.completed(timeout=timeout)
+
+
+def manifests(done: Completed) -> str:
+    """What a release in helm's JSON consists of, hooks last, as `helm template` prints it."""
+    release: dict[str, Any] = json.loads(done.stdout)
+    hooks = release.get("hooks") or ()
+    parts = [f"---\n# Source: {hook['path']}\n{hook['manifest']}\n" for hook in hooks]
+    return "".join([f"{release.get('manifest') or ''}\n", *parts])
 
 
 def said(done: Completed) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building import recipe
+from pipeline_steps.building import production_chart, recipe
 from pipeline_steps.charts import archive, dependencies, edit, paths, references
 from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.collect import gather
@@ -23,7 +23,6 @@ from pipeline_steps.config.language import named
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.copy import standing
 from pipeline_steps.regeneration.charts import Charts, Place
-from pipeline_steps.release import image_copies
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.sources.source import Entry, Revisions, Tag
 from pipeline_steps.sources.tree import StoredTree, below, child, ours
@@ -291,7 +290,7 @@ class Remaker:
         users = self._closures(version).image_users
         found = {}
         for name in names:
-            tag = image_copies.image_tag(
+            tag = production_chart.image_tag(
                 self._settings.image_tag,
                 version.name,
                 version.version,

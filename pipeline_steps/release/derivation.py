@@ -7,28 +7,31 @@ name is free. Why the content may be released at all stands in `proof`.
 from __future__ import annotations
 
 import functools
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from pipeline_steps.building import packaging, snapshots
+from pipeline_steps.building import production_chart, snapshots
 from pipeline_steps.building.channels import Channel, WritableChannel
+from pipeline_steps.building.production_chart import ImageCopy, image_copies
 from pipeline_steps.charts import compare
-from pipeline_steps.charts.archive import Archive, unpack
+from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.edit import Change
-from pipeline_steps.charts.rewrite import replaced_values, rewrite, verify_rewrite
+from pipeline_steps.charts.rewrite import replaced_values, verify_rewrite
 from pipeline_steps.charts.version import is_withdrawn
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
 from pipeline_steps.oci.copy import standing
-from pipeline_steps.release.image_copies import ImageCopy, image_copies
 from pipeline_steps.release.proof import Proof
 from pipeline_steps.state.record import Record
-from pipeline_steps.testing import helm_arguments
+from pipeline_steps.testing import helm_arguments, settings
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Conflict, EvidenceError, NotYet
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 from pipeline_steps.workspace.content import FORMAT
+
+log = logging.getLogger(__name__)
 
 
 class Release(NamedTuple):
@@ -46,18 +49,22 @@ def prepare(
 ) -> Release:
     """Derive the production chart from the tested snapshot, verify it, and check that nothing stands in its way.
 
-    Raises EvidenceError (the snapshot is gone or changed), ChartFailed (it renders differently), Conflict (the
-    version or an image's tag is taken by other content, or withdrawn).
+    Raises EvidenceError (the snapshot is gone or changed, or the tests rendered another chart), ChartFailed (it renders
+    differently), Conflict (the version or an image's tag is taken by other content, or withdrawn).
     """
     chart = proof.chart
     _refuse(chart, config)
     snapshot = _in_channel(proof, config)
     tested = snapshots.fetch(snapshots.of(snapshot), config)
-    files = unpack(tested, snapshot.outputs["chart"])
-    copies = image_copies(proof, checkout, config, snapshot, format=format)
-    edits = packaging.edits(checkout, chart, files, {image.name: image.target for image in copies})
-    rewritten = rewrite(files, chart.version, edits, chart.path)
+    copies = image_copies(snapshot, chart, checkout, format=format)
+    images = {image.name: image.target for image in copies}
+    rewritten = production_chart.derive(tested, snapshot, chart, checkout, images)
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
+    expected = rewritten
+    if format != FORMAT:  # tests know the names of today; what an old tag has instead is compared offline
+        names = production_chart.targets(checkout, chart)
+        expected = production_chart.derive(tested, snapshot, chart, checkout, names)
+    _require_rendered_in_tests(proof, expected.archive.tar_digest)
     release = Release(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
     for image in release.copies:
@@ -90,6 +97,27 @@ def _refuse(chart: Chart, config: Config) -> None:
     if is_withdrawn(config.release.withdrawn, chart.name, chart.version):
         where = config.where("release.withdrawn")
         raise Conflict(f"{chart.name} {chart.version} is withdrawn", where=where, advice="raise the version")
+
+
+def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
+    """See that every test on a cluster rendered exactly this derived chart. Raises EvidenceError."""
+    chart = proof.chart
+    for record in proof.tests:
+        if record.parameters.get("scenario") == settings.NOTHING.kind:
+            log.info(
+                "%s: no cluster tests it (%s): what it renders is compared offline only",
+                chart.name, record.parameters.get("none"),
+            )  # fmt: skip
+            continue
+        rendered = record.outputs.get(settings.DERIVED_TAR)
+        if rendered != tar:
+            scenario = f"{record.parameters.get('scenario')} {record.parameters.get('values') or ''}".rstrip()
+            raise EvidenceError(
+                f"the test {scenario} on {record.parameters.get('cluster')} rendered another chart than would be "
+                f"released: its tar is {rendered or 'not recorded'}, here {tar}",
+                where=chart.path,
+                advice="test again: pipeline-steps integration_test --again",
+            )
 
 
 def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, config: Config) -> None:

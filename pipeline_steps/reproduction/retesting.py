@@ -139,7 +139,7 @@ def _tested_content(record: Record, checkout: Checkout) -> str | None:
 
 def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float | None) -> Settings:
     """The chart's settings at the revision, with what the record says was used."""
-    wanted = settings.settings(checkout.config, chart, timeout=timeout)._replace(
+    wanted = settings.settings(checkout, chart, timeout=timeout)._replace(
         none=None,
         namespace=str(record.parameters["namespace"]),
         helm_args=tuple(map(str, record.parameters.get("helm_args", ()))),

@@ -121,7 +121,7 @@ def required(checkout: Checkout, chart: Chart, config: Config, state: State, nam
         _of_key(name, name, key_of(name, checkout, chart, config), state) for name in needs if name not in OF_IMAGES
     ]
     of_images = [name for name in needs if name in OF_IMAGES]
-    tests = _planned(checkout, chart, config) if settings.STEP in needs else ()
+    tests = _planned(checkout, chart) if settings.STEP in needs else ()
     sets = [
         images._replace(
             requirements=tuple(each for name in of_images for each in _with_images(name, chart, images, tests, state))
@@ -173,17 +173,17 @@ class _Tests(NamedTuple):
     settings: Settings
 
 
-def _planned(checkout: Checkout, chart: Chart, config: Config) -> list[_Tests]:
+def _planned(checkout: Checkout, chart: Chart) -> list[_Tests]:
     """What has to pass. Clusters that are named for the chart must all have passed; without names any configured one
     is enough (design.md §14)."""
-    chosen = settings.settings(config, chart)
+    chosen = settings.settings(checkout, chart)
     if chosen.none or chosen.clusters:
         single = settings.scenarios(checkout, chart, chosen, chosen.clusters)
         return [_Tests(_name_of(each, chosen), (each,), chosen) for each in single]
     return [
         _Tests(
             f"{settings.STEP} {each.name}",
-            tuple(each._replace(cluster=cluster) for cluster in sorted(config.clusters)),
+            tuple(each._replace(cluster=cluster) for cluster in sorted(checkout.config.clusters)),
             chosen,
         )
         for each in settings.scenarios(checkout, chart, chosen, ("",))

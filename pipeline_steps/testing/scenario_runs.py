@@ -12,10 +12,11 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pipeline_steps.building import snapshots
+from pipeline_steps.building import production_chart, snapshots
 from pipeline_steps.building.snapshots import Snapshot
+from pipeline_steps.charts.rewrite import Rewritten, replaced_values
 from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.clusters.kubernetes import Api
@@ -37,11 +38,14 @@ log = logging.getLogger(__name__)
 
 #: Helm's limit for the name of a release.
 LONGEST_RELEASE = 53
+#: Where the derived chart lies on disk, from the snapshot's folder on.
+RELEASED = "released/chart.tgz"
 
 
 class Bench(NamedTuple):
-    """archive: the snapshot's .tgz. values: values file → where it lies. consumed: what the snapshot is made of.
+    """archive: the snapshot's .tgz. released: what promote would make of it, None when there is nothing to test.
 
+    values: values file → where it lies. consumed: what the snapshot is made of.
     images: name → digest that has to run. parts: name → digests that nodes may report instead of it.
     credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
     unused: values file → names of images that it leaves out and another one does not. helm: None when there is
@@ -58,6 +62,7 @@ class Bench(NamedTuple):
     images: Mapping[str, str]
     parts: Callable[[str], Collection[str]]
     archive: Path
+    released: Rewritten | None
     values: Mapping[str, Path]
     unused: Mapping[str, Collection[str]]
     api: Callable[[str], Api]
@@ -79,7 +84,13 @@ def prepared(
     images = {name: reference.rpartition("@")[2] for name, reference in snapshot.images.items()}
     with scratch.folder("test") as folder:
         archive = folder / f"{chart.name}.tgz"
-        archive.write_bytes(snapshots.fetch(snapshot, config) if tgz is None else tgz)
+        tested = snapshots.fetch(snapshot, config) if tgz is None else tgz
+        archive.write_bytes(tested)
+        released = None
+        if not wanted.none:
+            released = production_chart.derive(tested, snapshot.record, chart, checkout, wanted.production)
+            (folder / RELEASED).parent.mkdir()
+            (folder / RELEASED).write_bytes(released.archive.tgz)
         helm = None if wanted.none else Helm.find()
         values = _values(checkout, chart, wanted, folder / "values")
         arguments = helm_arguments.parse(config, chart, wanted.helm_args)
@@ -95,6 +106,7 @@ def prepared(
             images=images,
             parts=lambda name: pulls.parts(snapshot.images[name], config.hosts),
             archive=archive,
+            released=released,
             values=values,
             unused=_unused(helm, archive, values, helm_args, snapshot.images, config)
             if helm and images and len(values) > 1
@@ -220,6 +232,7 @@ def run(bench: Bench, one: Scenario) -> Record:
             _report(bench, it, f"{bench.chart.name}-{name}", one, [case])
             raise
         _note(it, observed)
+        _note_renderings(it, observed, bench)
         _report(bench, it, f"{bench.chart.name}-{name}", one, _cases(observed))
         for file in observed.bundle:
             it.attach(file)
@@ -238,6 +251,8 @@ def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
     release = bench.chart.name if fresh else namespaces.fresh_name(bench.chart.name).removeprefix("ps-")
     return Trial(
         chart=bench.archive,
+        derived=bench.archive.parent / RELEASED,
+        replaced=replaced_values(bench.released.changes) if bench.released else (),
         values=tuple(values),
         namespace=namespace,
         release=release[:LONGEST_RELEASE].strip("-."),
@@ -264,6 +279,21 @@ def _note(it: Attempt, observed: Observed) -> None:
         digests.setdefault(each.container, set()).add(each.digest)
     for container, found in sorted(digests.items()):
         it.outputs[f"ran.{container}"] = " ".join(sorted(found))
+
+
+def _note_renderings(it: Attempt, observed: Observed, bench: Bench) -> None:
+    """What the server rendered, by digest, and where the derived chart differs; never the text, which has secrets."""
+    if bench.released:
+        it.outputs[settings.DERIVED_TAR] = bench.released.archive.tar_digest
+    only_version = bench.images and not bench.wanted.production
+    places: dict[str, Any] = {
+        "derived": "only the version: channels.production.images is not set" if only_version else "version and images"
+    }
+    for each in observed.renderings:
+        it.outputs[f"rendered.{each.verb}.tested"] = each.tested
+        it.outputs[f"rendered.{each.verb}.derived"] = each.derived
+        places[each.verb] = {"allowed": list(each.allowed), "refused": list(each.refused)}
+    it.parameters["rendering"] = places
 
 
 def _cases(observed: Observed) -> list[junit.Case]:

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pipeline_steps.auth.hosts import pulled
+from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building.production_chart import targets
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged
 from pipeline_steps.state.record import make_key
 from pipeline_steps.testing import helm_arguments, scenario
@@ -22,8 +25,10 @@ from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
 STEP = "integration_test"
-FORMAT = 2
+FORMAT = 3
 FRESH = "fresh"
+#: The output of a test's record that is the tar digest of the chart that promote would derive.
+DERIVED_TAR = "derived.tar"
 #: The only scenario of a chart that says why it has no tests.
 NOTHING = Scenario("none", "", "")
 
@@ -33,6 +38,8 @@ class Settings(NamedTuple):
 
     clusters: names its tests must pass on; empty: any configured one. namespace: "fresh" or a given one's name.
     helm_args: as written, only what is allowed.
+    production: image → its name in production, of which the derived chart is made; none: no place is configured.
+    pulled: the same as clusters see it there.
     """
 
     none: str | None
@@ -43,13 +50,18 @@ class Settings(NamedTuple):
     pull_secret: bool
     helm_args: tuple[str, ...]
     parallel: int
+    production: Mapping[str, Reference]
+    pulled: Mapping[str, str]
 
 
-def settings(config: Config, chart: Chart, *, timeout: float | None = None, parallel: int | None = None) -> Settings:
+def settings(
+    checkout: Checkout, chart: Chart, *, timeout: float | None = None, parallel: int | None = None
+) -> Settings:
     """The chart's own test settings over those for all charts over the defaults; timeout, parallel: over all that.
 
     Raises NotYet for what this version cannot test, ConfigurationError for what cannot be.
     """
+    config = checkout.config
     own: ChartTests = chart.entry.tests or ChartTests()
     configured = merged(config.tests, own)
     for key in ("prepare", "upgrade_from", "breaking"):
@@ -61,6 +73,7 @@ def settings(config: Config, chart: Chart, *, timeout: float | None = None, para
         limit = timeout or seconds(tests.timeout or "")
     except ValueError as error:
         raise ConfigurationError(f"tests.timeout of chart {chart.name}: {error}") from error
+    production = targets(checkout, chart)
     return Settings(
         none=tests.none,
         timeout=limit,
@@ -70,6 +83,8 @@ def settings(config: Config, chart: Chart, *, timeout: float | None = None, para
         pull_secret=bool(tests.pull_secret),
         helm_args=tests.helm_args or (),
         parallel=max(1, parallel or tests.parallel or 1),
+        production=production,
+        pulled={name: str(pulled(target, config.hosts)) for name, target in production.items()},
     )
 
 
@@ -165,7 +180,9 @@ def parameters(planned: Scenario, settings: Settings) -> dict[str, Any]:
     """What of the settings matters for the outcome of a scenario; stands in its record."""
     if planned == NOTHING:
         return {"scenario": NOTHING.kind, "none": settings.none or ""}
-    return scenario.parameters(planned, namespace=settings.namespace, helm_args=settings.helm_args)
+    own = scenario.parameters(planned, namespace=settings.namespace, helm_args=settings.helm_args)
+    # Another name in production makes another chart to release, which the cluster has to render too.
+    return {**own, "production": dict(settings.pulled)}
 
 
 def place(settings: Settings, planned: Scenario) -> str:

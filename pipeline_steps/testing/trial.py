@@ -16,11 +16,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline_steps.charts.compare import ADVICE
 from pipeline_steps.clusters import diagnosis, namespaces
 from pipeline_steps.clusters.cause import Cause, Phase
 from pipeline_steps.clusters.helm import Helm, Target, said
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.clusters.watch import Ran, Watcher
+from pipeline_steps.testing import rendering
+from pipeline_steps.testing.rendering import Charts, NotRendered, Rendering
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import PipelineError
@@ -34,13 +37,16 @@ UNINSTALL_SECONDS = 60.0
 class Trial(NamedTuple):
     """What to install where, and how long all of it may take (seconds).
 
-    chart: .tgz or folder. fresh: the namespace is made and removed, else it is there and stays. missing: given the
+    chart: .tgz, and derived: the one that promote would make of it, with texts before and after that are replaced in
+    it. fresh: the namespace is made and removed, else it is there and stays. missing: given the
     digests that ran, the names of images that should have and did not. bundle: folder for a failure's files.
     owner, build: who is told as the namespace's owner. credentials: registry host → (user, password) for pulls.
     keep: when it fails, leave everything for somebody to look at.
     """
 
     chart: Path
+    derived: Path
+    replaced: tuple[tuple[str, str], ...]
     values: tuple[Path, ...]
     namespace: str
     release: str
@@ -64,9 +70,13 @@ class Case(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What came of a trial. platform: like linux/amd64, kubernetes: the kubelet's version; "" when not visible."""
+    """What came of a trial. renderings: on the server, as tested and as it would be released.
+
+    platform: like linux/amd64, kubernetes: the kubelet's version; "" when not visible.
+    """
 
     cases: tuple[Case, ...] = ()
+    renderings: tuple[Rendering, ...] = ()
     ran: tuple[Ran, ...] = ()
     platform: str = ""
     kubernetes: str = ""
@@ -103,6 +113,15 @@ def _observed(helm: Helm, api: Api, trial: Trial) -> Observed:
     deadline = Deadline(trial.timeout)
     target = _target(api, trial)
     watcher = Watcher(api, trial.namespace, seconds=trial.timeout)
+    charts = Charts(trial.chart, trial.derived, trial.replaced, trial.values, trial.helm_args)
+    try:
+        rendering.create_definitions(helm, api, charts, deadline)
+        before = rendering.compared(helm, "install", charts, target, deadline)
+    except NotRendered as error:
+        return _not_rendered(api, trial, watcher, "install", error, ())
+    if before.refused:
+        watcher.stop()
+        return _renders_otherwise((), (before,))
     start = time.monotonic()
     installed = helm.install(
         trial.chart, target, values=trial.values, timeout=deadline.left() or 1.0, args=trial.helm_args
@@ -113,12 +132,44 @@ def _observed(helm: Helm, api: Api, trial: Trial) -> Observed:
     nothing = _nothing_to_test(installed)
     if nothing:
         return Observed((install, Case("test", 0.0, nothing)), cause=Cause("nothing to test", nothing))
+    try:
+        upgrade = rendering.compared(helm, "upgrade", charts, target, deadline)
+    except NotRendered as error:
+        return _not_rendered(api, trial, watcher, "install", error, (install,))
+    renderings = (before, upgrade)
+    if upgrade.refused:
+        watcher.stop()
+        return _renders_otherwise((install,), renderings)
     tested = helm.test(target, timeout=deadline.left() or 1.0)
     cases = (install, *_cases(tested.stdout.decode(errors="replace")))
     if not tested.ok:
         return _failed(api, trial, watcher, "test", tested, cases)
     watcher.stop()
-    return _what_ran(api, trial, watcher, cases)
+    return _what_ran(api, trial, watcher, cases)._replace(renderings=renderings)
+
+
+def _renders_otherwise(cases: tuple[Case, ...], renderings: tuple[Rendering, ...]) -> Observed:
+    """The chart must not be released: nobody tested what it would render then."""
+    last = renderings[-1]
+    listed = ", ".join(last.refused[:5]) + (f" and {len(last.refused) - 5} more" if len(last.refused) > 5 else "")
+    words = (
+        f"as an {last.verb} on this cluster the chart that would be released renders otherwise than the tested one: "
+        f"{listed}; {ADVICE}"
+    )
+    case = Case(f"render {last.verb}", 0.0, words)
+    return Observed((*cases, case), renderings, cause=Cause("rendering", words))
+
+
+def _not_rendered(
+    api: Api, trial: Trial, watcher: Watcher, phase: Phase, error: NotRendered, cases: tuple[Case, ...]
+) -> Observed:
+    """Helm's dry run failed, by what the cluster shows the reason is the cluster's, or the chart's."""
+    observed = _failed(api, trial, watcher, phase, error.done, (*cases, Case("render", 0.0)))
+    cause = observed.cause
+    if error.derived and cause and not cause.infrastructure:
+        words = f"the chart that would be released cannot be rendered, the tested one can: {cause.words}"
+        return observed._replace(cause=Cause("rendering", words))
+    return observed
 
 
 def _what_ran(api: Api, trial: Trial, watcher: Watcher, cases: tuple[Case, ...]) -> Observed:
@@ -126,14 +177,14 @@ def _what_ran(api: Api, trial: Trial, watcher: Watcher, cases: tuple[Case, ...])
     platform, kubernetes = _node(api, watcher)
     absent = trial.missing({each.digest for each in ran})
     if not absent:
-        return Observed(cases, ran, platform, kubernetes)
+        return Observed(cases, (), ran, platform, kubernetes)
     seen = ", ".join(sorted({f"{each.image} ({each.digest[:19]})" for each in ran})) or "nothing"
     words = (
         f"of image {', '.join(absent)} what was built never ran; what ran: {seen}. Check the values keys that "
         "pipeline.yaml names for the image, and that this scenario uses it"
     )
     cause = Cause("image not run", words)
-    return Observed((*cases, Case("images", 0.0, words)), ran, platform, kubernetes, cause)
+    return Observed((*cases, Case("images", 0.0, words)), (), ran, platform, kubernetes, cause)
 
 
 def _failed(
@@ -146,7 +197,7 @@ def _failed(
         cases = (*cases, Case("test", 0.0, str(cause)))
     failed = [case for case in cases if case.failure] or [cases[-1]]
     shown = tuple(case._replace(failure=str(cause)) if case in failed else case for case in cases)
-    return Observed(shown, watcher.ran, cause=cause, bundle=tuple(bundle))
+    return Observed(shown, ran=watcher.ran, cause=cause, bundle=tuple(bundle))
 
 
 def _nothing_to_test(installed: Completed) -> str | None:

@@ -29,7 +29,7 @@ _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
 class Released(NamedTuple):
     """What a tag's text says of one chart: its version and content, and the digests of its images by name.
 
-    format: of the content, and of the names that its images have in production (`image_copies.image_tag`).
+    format: of the content, and of the names that its images have in production (`building.production_chart.image_tag`).
     """
 
     version: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.integration_test import integration_test
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.promote import promote
 from pipeline_steps.reproduction import retesting
 from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.tag_release import tag_release
 from pipeline_steps.testing import pulls, scenario
 from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, EvidenceError, MachineError, Temporary, UsageError
 from tests.support import busybox
@@ -359,3 +362,143 @@ def test_nodes_may_report_any_part_of_an_image(images: str) -> None:
     config = json.loads(connect(f"{images}/many", {}).manifest("many", manifest).body)["config"]["digest"]  # type: ignore[union-attr]
     assert pulls.parts(f"{images}/many@{index}", {}) == {index, manifest, config}
     assert scenario.missing({"many": index}, {config}, lambda name: pulls.parts(f"{images}/{name}@{index}", {})) == []
+
+
+HELMS = pytest.mark.parametrize("major", [3, 4])
+FROM_LOOKUP = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "{{ .Release.Name }}-more"}
+data:
+  a: b
+{{ if lookup "v1" "Namespace" "" "kube-system" }}{{ if contains "-0." .Chart.Version }}
+  debug: "on"
+{{ end }}{{ end }}
+"""
+IN_UPGRADES = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "{{ .Release.Name }}-more"}
+data:
+  debug: "{{ and .Release.IsUpgrade (contains "-0." .Chart.Version) }}"
+"""
+IN_HOOKS = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: hook, annotations: {helm.sh/hook: pre-install}}
+data:
+  debug: "{{ contains "-0." .Chart.Version }}"
+"""
+BY_CHANCE = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: "{{ .Release.Name }}"}
+stringData:
+  password: {{ randAlphaNum 20 | quote }}
+"""
+KIND = """\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: KINDs.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {kind: KIND, plural: KINDs, singular: KIND}
+  versions:
+    - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+"""
+OF_KIND = """\
+{{- if .Capabilities.APIVersions.Has "example.com/v1/KIND" }}
+apiVersion: example.com/v1
+kind: KIND
+metadata: {name: "{{ .Release.Name }}", labels: {version: "{{ .Chart.Version }}"}}
+{{- end }}
+"""
+
+
+def release(project: Project, **more: Any) -> None:
+    """Let the project's chart be released into a folder."""
+    folder = project.repo.root.parent / "released"
+    folder.mkdir()
+    production = {"charts": f"file://{folder}", "requires": ["integration_test"], **more}
+    project.settings["channels"]["production"] = production
+
+
+@HELMS
+@pytest.mark.parametrize(
+    ("template", "place"),
+    [
+        (FROM_LOOKUP, "as an install on this cluster .* web/templates/more.yaml:5"),
+        (IN_UPGRADES, "as an upgrade on this cluster .* web/templates/more.yaml:5"),
+        (IN_HOOKS, "as an install on this cluster .* web/templates/more.yaml:5"),
+    ],
+    ids=["lookup", "upgrade", "hook"],
+)
+def test_what_only_a_release_would_render_fails_the_test(
+    project: Project, api: Api, major: int, template: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
+    project.chart(**{"templates/more.yaml": template})
+    assert re.search(f"rendering: {place}", str(project.failure()))
+    record = project.last()
+    assert record.result == "failed" and "debug" not in str(record)
+    assert all(going(api, name) for name in project.namespaces())
+
+
+@HELMS
+def test_a_chart_with_passwords_by_chance_is_released(
+    project: Project, major: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
+    release(project)
+    labelled = BY_CHANCE.replace('"}', '", labels: {version: "{{ .Chart.Version }}"}}', 1)
+    project.chart(**{"templates/secret.yaml": labelled})
+    (record,) = project.test()
+    assert record.parameters["rendering"]["install"] == record.parameters["rendering"]["upgrade"]
+    assert record.parameters["rendering"]["install"] == {
+        "allowed": ["web/templates/secret.yaml:3", "web/templates/secret.yaml:5"], "refused": [],
+    }  # fmt: skip
+    digests = {name: record.outputs[f"rendered.{name}"] for name in ("install.tested", "install.derived")}
+    assert len(set(digests.values())) == 2 and all(value.startswith("sha256:") for value in digests.values())
+    tag_release("web", config=project.config, state=project.state, local=True)
+    promoted = promote("web", config=project.config, state=project.state)
+    assert isinstance(promoted, Record) and promoted.outputs["tar"] == record.outputs["derived.tar"]
+
+
+@HELMS
+def test_a_chart_that_uses_its_own_kinds_is_rendered_when_they_are_there(
+    project: Project, major: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
+    kind = f"thing{major}{time.time_ns()}"
+    project.chart(**{"crds/kind.yaml": KIND.replace("KIND", kind), "templates/own.yaml": OF_KIND.replace("KIND", kind)})
+    (record,) = project.test()
+    assert record.parameters["rendering"]["install"]["allowed"] == ["web/templates/own.yaml:3"]
+
+
+def test_a_test_that_rendered_another_release_is_asked_for_again(project: Project) -> None:
+    release(project)
+    (record,) = project.test()
+    fields = {name: getattr(record, name) for name in ("step", "subject", "key", "content", "parameters", "inputs")}
+    other = {"derived.tar": "sha256:" + "0" * 64}
+    project.state.add(
+        {**fields, "uses": list(record.uses), "result": "passed", "started": record.started, "outputs": other,
+         "supersedes": [record.id]}
+    )  # fmt: skip
+    with pytest.raises(EvidenceError, match="rendered another chart than would be released") as caught:
+        tag_release("web", config=project.config, state=project.state, local=True)
+    assert "integration_test --again" in caught.value.advice
+
+
+def test_other_names_in_production_are_tested_again(project: Project) -> None:
+    project.settings["charts"][0]["images"] = {"web": {"image": "{reference}"}}
+    project.settings["images"] = {"web": {"existing": f"{project.images}/web:k-1"}}
+    project.settings["channels"]["snapshot"]["images"] = f"{project.images}/snapshot"
+    build_image("web", config=project.config, state=project.state)
+    (record,) = project.test()
+    assert "channels.production.images is not set" in record.parameters["rendering"]["derived"]
+    assert record.parameters["rendering"]["install"]["allowed"] == []
+    release(project, images=f"{project.images}/production")
+    (again,) = project.test()
+    assert again.id != record.id and again.outputs["derived.tar"] != record.outputs["derived.tar"]
+    assert "web/templates/deployment.yaml:12" in again.parameters["rendering"]["install"]["allowed"]

@@ -53,7 +53,7 @@ class World:
         return check_key(self.checkout, self.chart, self.config) if name == "check" else f"key of {name}"
 
     def tests(self, cluster: str, error: PipelineError | None = None) -> None:
-        wanted = settings(self.config, self.chart)
+        wanted = settings(self.checkout, self.chart)
         (one,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
         self.step("integration_test", key=key_of(one, wanted, self.chart.content, {}), error=error)
 
@@ -173,12 +173,12 @@ def test_the_page_says_that_charts_can_read_a_login_that_pushes(tmp_path: Path) 
 def test_settings_of_tests_without_effect_are_refused_with_their_place(tmp_path: Path, tests: dict[str, Any]) -> None:
     world = World(tmp_path, tests=tests)
     with pytest.raises(NotYet, match=rf"pipeline\.yaml:1: tests\.{next(iter(tests))} of chart web: not yet"):
-        settings(world.config, world.chart)
+        settings(world.checkout, world.chart)
 
 
 def test_a_values_file_for_helm_is_part_of_the_tests_key(tmp_path: Path) -> None:
     world = World(tmp_path, tests={"helm_args": ["--set=a=b", "--values", "ci/all.yaml"]})
-    wanted = settings(world.config, world.chart)
+    wanted = settings(world.checkout, world.chart)
 
     def key(text: str) -> str:
         world.repo.put("ci/all.yaml", text)

@@ -81,7 +81,7 @@ class World:
         )  # fmt: skip
 
     def test(self, snapshot: Record, cluster: str = "one", error: PipelineError | None = None) -> Record | None:
-        wanted = settings(self.config, self.chart)
+        wanted = settings(self.checkout, self.chart)
         (scenario,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
         key = key_of(scenario, wanted, self.chart.content, snapshot.inputs)
         try:

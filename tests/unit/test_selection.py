@@ -61,7 +61,7 @@ def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str
     made = state_of(repo).add({**fields, "step": "snapshot", "key": f"snapshot of {content}", "result": "passed"})
     check = {"step": "check", "key": check_key(checkout, chart, checkout.config), "result": "passed"}
     state_of(repo).add({**fields, **check})
-    key = settings.key_of(settings.NOTHING, settings.settings(checkout.config, chart), content, {})
+    key = settings.key_of(settings.NOTHING, settings.settings(checkout, chart), content, {})
     test = {**fields, "step": "integration_test", "key": key, "result": result, "uses": [made.id]}
     return state_of(repo).add({**test, "supersedes": supersedes}).id
 

@@ -1,0 +1,55 @@
+"""CustomResourceDefinitions of a chart's crds folders, made before helm makes them.
+
+On a dry run helm makes none, and then cannot render what is of these kinds. As helm does it: one that is there is
+left as it is, and none is removed afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import yaml
+
+from pipeline_steps.charts.compare import rendered
+from pipeline_steps.clusters.kubernetes import Api, Object
+from pipeline_steps.toolbox.clock import Deadline
+from pipeline_steps.toolbox.errors import Conflict
+
+KIND = "CustomResourceDefinition"
+#: Between two looks whether the API server serves a new kind.
+PAUSE = 0.2
+
+
+def definitions(manifests: str) -> list[Object]:
+    """The definitions among what `helm template --include-crds` printed that come from crds folders."""
+    documents = [each for each in rendered(manifests) if "/crds/" in each.template]
+    objects = [yaml.load(each.text, Loader=yaml.CSafeLoader) for each in documents]
+    return [each for each in objects if isinstance(each, dict) and each.get("kind") == KIND]
+
+
+def create(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:
+    """Make those that are not there, and wait until they are served or the time is over: helm then says what lacks.
+
+    Raises AccessRefused, Unreachable, Temporary, MachineError (a definition that the server refuses).
+    """
+    from kubernetes import client
+
+    extensions = client.ApiextensionsV1Api(api.client)
+    names = []
+    for each in objects:
+        try:
+            # The package takes a plain object as well as its own class.
+            create_one: Callable[..., Any] = extensions.create_custom_resource_definition
+            answer = api.once(create_one, each)
+        except Conflict:
+            continue
+        names.append(str(answer["metadata"]["name"]))
+    while names and deadline.left():
+        answer = api.ask(extensions.read_custom_resource_definition, names[-1]) or {}
+        conditions = answer.get("status", {}).get("conditions") or ()
+        if any(each["type"] == "Established" and each["status"] == "True" for each in conditions):
+            names.pop()
+        else:
+            time.sleep(PAUSE)
