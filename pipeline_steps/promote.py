@@ -24,8 +24,11 @@ from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.oci.copy import copy, standing
+from pipeline_steps.oci.registry import connect
+from pipeline_steps.oci.whole import missing
 from pipeline_steps.release import derivation
 from pipeline_steps.release.proof import require_proof
+from pipeline_steps.repositories.repository import ArchiveGone
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -147,9 +150,19 @@ def refuse_modified(checkout: Checkout, name: str) -> None:
 def is_still_released(
     record: Record, images: tuple[ImageCopy, ...], production: WritableChannel, config: Config
 ) -> bool:
-    """Is everything that the record published still where it was put?"""
-    copied = (standing(image.target, image.target.digest or "", hosts=config.hosts) for image in images)
-    return all(copied) and production.holds(record, everywhere=True)
+    """Is everything that the record published still where it was put, whole? What is lost is put there again."""
+    for image in images:
+        digest = str(image.target.digest)
+        registry = connect(image.target, config.hosts)
+        if not standing(image.target, digest, hosts=config.hosts) or missing(registry, image.target.path, digest):
+            return False
+    try:
+        for repository in production.repositories:  # the archives are read: a name may lead to one that is lost
+            repository.find(record.subject, str(record.parameters["version"]))
+        return production.holds(record, everywhere=True)
+    except ArchiveGone as error:
+        log.warning("%s", error)
+        return False
 
 
 def main(argv: list[str] | None = None) -> int:

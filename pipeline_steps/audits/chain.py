@@ -22,6 +22,8 @@ from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.rewrite import verify_rewrite
 from pipeline_steps.charts.version import from_tag, parse
 from pipeline_steps.config.language import Config
+from pipeline_steps.oci.registry import connect
+from pipeline_steps.oci.whole import missing
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.repositories.oci import OciRepository
 from pipeline_steps.state.record import Record
@@ -87,6 +89,10 @@ def _of_registry(reference: str, config: Config) -> Chart:
     digest = published.reference.rpartition("@")[2]
     if it.digest and digest != it.digest:
         raise EvidenceError(f"the tag leads to {digest}, not to {it.digest}", where=reference)
+    lost = missing(connect(it, config.hosts), it.path, digest)
+    if lost:
+        what = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
+        raise EvidenceError(what, where=reference, advice="run promote: it publishes the same bytes again")
     return Chart(published.archive, published.reference, (digest, published.archive_digest))
 
 

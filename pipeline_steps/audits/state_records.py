@@ -13,25 +13,31 @@ from urllib.parse import unquote
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.oci.whole import missing
 from pipeline_steps.repositories.kinds import open_repository_of
+from pipeline_steps.repositories.repository import ArchiveGone
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.state.union import superseded
+from pipeline_steps.state.union import resolve, superseded
 from pipeline_steps.toolbox.errors import EvidenceError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 
 
 class Finding(NamedTuple):
-    """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved", "truncated", "cannot be reached"."""
+    """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved", "truncated", "contradictory",
+    "cannot be reached"."""
 
     verdict: str
     what: str
 
 
-def findings(state: State, hosts: Mapping[str, Host], charts: Sequence[str] = ()) -> Iterator[Finding]:
-    """One finding for each torn line, `uses`, evidence file and output of the records that nothing supersedes.
+def findings(
+    state: State, hosts: Mapping[str, Host], charts: Sequence[str] = (), tags: Mapping[str, Tag] | None = None
+) -> Iterator[Finding]:
+    """One finding for each torn line, contradiction, `uses`, evidence file and output of current records.
 
-    charts: URLs of the chart repositories configured now.
+    charts: URLs of the chart repositories configured now. tags: of the source, None where there is none.
     """
     for path, size in state.torn().items():
         yield Finding("truncated", f"{path}: the last line, {size} bytes without an end; the next step drops it")
@@ -40,6 +46,7 @@ def findings(state: State, hosts: Mapping[str, Host], charts: Sequence[str] = ()
     used = {identity for record in records for identity in record.uses} - known
     if used and state.stores is not None:
         known |= {record.id for _line, record in state.stores.by_id(sorted(used))}
+    yield from _contradictions(records)
     gone = superseded(records)
     for record in records:
         for identity in record.uses:
@@ -51,26 +58,48 @@ def findings(state: State, hosts: Mapping[str, Host], charts: Sequence[str] = ()
             yield _file(state.folder / name, digest, f"{_name(record)} evidence {name}")
         for name, value in record.outputs.items():
             what = f"{_name(record)} {name} {value}"
-            if "@sha256:" in value and name.startswith("chart") and not value.startswith(("oci://", "file://")):
-                yield _chart(record, value, what, charts, hosts)
-            elif "@sha256:" in value:
-                yield _output(value, what, hosts)
+            if "@sha256:" in value:
+                yield (_chart if name.startswith("chart") else _output)(record, value, what, charts, hosts)
+            elif name == "tag" and record.step == "tag_release" and tags is not None:
+                yield _tag(value, what, tags)
 
 
 def _name(record: Record) -> str:
     return f"{record.step} of {record.subject} ({record.id[7:19]}):"
 
 
-def _output(value: str, what: str, hosts: Mapping[str, Host]) -> Finding:
+def _contradictions(records: Sequence[Record]) -> Iterator[Finding]:
+    """Keys of which current records say different things."""
+    by_key: dict[str, list[Record]] = {}
+    for record in records:
+        by_key.setdefault(record.key, []).append(record)
+    for key, of_key in by_key.items():
+        verdict = resolve(of_key, key)
+        if verdict.contradictory:
+            said = ", ".join(f"{record.result} ({record.id[7:19]})" for record in verdict.current)
+            yield Finding("contradictory", f"{of_key[0].step} of {of_key[0].subject}: {said}; run it again")
+
+
+def _tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
+    """A tag of the source: is it here, and does it name what it named?"""
+    name, _, revision = value.rpartition("@")
+    if name not in tags:
+        return Finding("gone", what)
+    now = tags[name].revision
+    return Finding("holds", what) if now == revision else Finding("changed", f"{what}, now {now}")
+
+
+def _output(_record: Record, value: str, what: str, _charts: Sequence[str], hosts: Mapping[str, Host]) -> Finding:
+    """A file, or an image or artifact: its tag, its manifests, every configuration and layer."""
     reference, _, digest = value.rpartition("@")
     if reference.startswith("file://"):
         return _file(Path(unquote(reference.removeprefix("file://"))), digest, what)
     try:
         name = Reference.parse(reference.removeprefix("oci://"))
         registry = connect(str(name), hosts)
-        found = registry.head(name.path, digest)
-        if found is None:
-            return Finding("gone", what)
+        lost = missing(registry, name.path, digest)
+        if lost:
+            return Finding("gone", what if lost == [digest] else f"{what}: the registry has lost {', '.join(lost)}")
         if name.tag is None:
             return Finding("holds", what)
         tagged = registry.head(name.path, name.tag)
@@ -85,15 +114,21 @@ def _chart(record: Record, value: str, what: str, charts: Sequence[str], hosts: 
     """Does its repository have the recorded archive under that version? An older index in its place is noticed here."""
     try:
         repository = open_repository_of(value, [*charts, *record.parameters.get("charts", [])], hosts)
+        if value.startswith("oci://") or (repository is None and value.startswith("file://")):
+            finding = _output(record, value, what, charts, hosts)
+            if finding.verdict != "holds" or repository is None:
+                return finding
         if repository is None:
             return Finding("cannot be reached", f"{what}: it is in no repository that is configured now")
         found = repository.find(record.subject, str(record.parameters["version"]))
+    except ArchiveGone as error:
+        return Finding("gone", f"{what}: {error}")
     except EvidenceError as error:
         return Finding("changed", f"{what}: {error}")
     except PipelineError as error:
         return Finding("cannot be reached", f"{what}: {error}")
     if found is None:
-        return Finding("gone", what)
+        return Finding("gone", f"{what}: the repository does not name it")
     return Finding("holds", what) if found.reference == value else Finding("changed", f"{what}, now {found.reference}")
 
 

@@ -12,6 +12,7 @@ from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.repository import (
+    ArchiveGone,
     Published,
     Repository,
     Writable,
@@ -94,7 +95,12 @@ class WritableChannel(Channel):
     def check_free(self, archive: Archive) -> None:
         """Raises Conflict when a version stands for another tar somewhere, or cannot be told from another one."""
         for repository in self.repositories:
-            existing = repository.find(archive.name, archive.version)
+            try:
+                existing = repository.find(archive.name, archive.version)
+            except ArchiveGone as error:
+                if error.digest != archive.digest:
+                    raise
+                continue  # the very archive: publishing gives it back
             already_published(archive, existing, functools.partial(repository.versions, archive.name), repository.url)
 
     def publish(self, archive: Archive, created: str = CREATED) -> dict[str, str]:

@@ -10,7 +10,7 @@
 show: what was done, with its outputs or why it did not pass; --graph: a tree of what used what. html: one page that
 loads nothing, by default .pipeline/state.html, of each chart the content first that is checked out (with --state: the
 newest record); its path on stdout. get: one value on stdout, of what is checked out, from the evidence stores
-where it was made elsewhere. verify: ids, uses, every reachable output.
+where it was made elsewhere. verify: ids, uses, contradictions, tags, every reachable output.
 join: adds the records of other files to this checkout's, copied line by line. pull: adds what the evidence stores
 have behind a commit (--revision) or an image or chart (--digest).
 """
@@ -18,7 +18,7 @@ have behind a commit (--revision) or an image or chart (--digest).
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -29,14 +29,16 @@ from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.commands.pull import pull
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.language import several
+from pipeline_steps.config.language import Config, several
 from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.reporting import state_page
 from pipeline_steps.reporting.state_text import graph, listing
+from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.state import file
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
 from pipeline_steps.workspace.checkout import opened
 
 COMMAND = Command(
@@ -185,7 +187,9 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
 
 
 def verify(state: State, _words: list[str], arguments: Namespace) -> int:
-    """Ids, uses and every reachable output; one line for each that does not hold, and the sums.
+    """Ids, uses, contradictions, tags and every reachable output, down to the layers of images and archives of charts.
+
+    Prints one line for each that does not hold, and the sums.
 
     What nobody can detect: a forger who recomputes ids (design.md §17).
     """
@@ -194,14 +198,22 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     channels = (config.channels.snapshot.charts, config.channels.production.charts) if config else ()
     charts = [url for urls in channels for url in several(urls) if url]
     counts: dict[str, int] = {}
-    for finding in findings(state, hosts, charts):
+    for finding in findings(state, hosts, charts, _tags(config) if config else None):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
         if finding.verdict != "holds":
             print(f"{finding.verdict}: {finding.what}")
     print(", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items())) or "nothing to verify")
-    if counts.keys() & {"changed", "gone", "unresolved", "truncated"}:
+    if counts.keys() & {"changed", "gone", "unresolved", "truncated", "contradictory"}:
         raise EvidenceError("the state does not hold", where=str(state.folder), advice="see the lines above")
     return 0
+
+
+def _tags(config: Config) -> Mapping[str, Tag] | None:
+    """The tags of the source as known here; None where there is none."""
+    try:
+        return open_source(config.root).tags()
+    except ConfigurationError:
+        return None
 
 
 VERBS: dict[str, Callable[[State, list[str], Namespace], int]] = {

@@ -68,9 +68,7 @@ class _Copy:
     def run(self, digest: str) -> str:
         named = _stands(self.goal, self.target, digest)
         manifest = self._read(digest)
-        copied = [manifest]
-        if not named:
-            copied = self._tree(manifest)
+        copied = self._tree(manifest)  # also of one that is named: a registry may have lost a part of it
         for each in copied:
             self._companions(each.digest)
         if self.target.tag and not named:

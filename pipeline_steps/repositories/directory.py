@@ -137,6 +137,9 @@ class DirectoryRepository(IndexWriter):
         """The outcome by what the index has, None when the version is free."""
         try:
             stored = self._entry(known, archive.name, archive.version)
+            if stored and stored.read() is None and stored.entry.digest == archive.digest:
+                files.write(Path(stored.where), archive.tgz, mode=_MODE)
+                log.warning("%s: was gone, given back", stored.where)
             existing = self._already_published(archive, stored.published() if stored else None, known)
         except (ConfigurationError, Conflict, EvidenceError) as error:
             return error

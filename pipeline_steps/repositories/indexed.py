@@ -23,6 +23,7 @@ from pipeline_steps.repositories.repository import (
     Published,
     Rewritable,
     already_published,
+    archive_gone,
     conflict,
     opened,
 )
@@ -51,7 +52,7 @@ class Stored(NamedTuple):
     def missing(self) -> EvidenceError:
         """The error for an entry without its archive."""
         what = "the index names this archive, which is missing"
-        return EvidenceError(what, where=self.where, advice=self.advice)
+        return archive_gone(self.entry.digest, what, where=self.where, advice=self.advice)
 
     def reference(self, digest: str) -> str:
         """The reference of an archive with this digest. Raises EvidenceError when the index has another."""

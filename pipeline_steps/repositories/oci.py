@@ -24,16 +24,19 @@ from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.oci.claim import claim
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.oci.whole import missing
 from pipeline_steps.repositories.repository import (
+    ArchiveGone,
     Guarantees,
     Publication,
     Published,
     Writable,
     already_published,
+    archive_gone,
     opened,
     publish_one,
 )
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError, PipelineError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)
@@ -155,7 +158,9 @@ class OciRepository(Writable):
             raise EvidenceError("it is not a helm chart: it has no chart layer, or several", where=reference)
         data = self._registry(name).blob(self._path(name).path, layers[0].digest, cap=archives.LARGEST)
         if data is None:
-            raise MachineError(f"the registry has lost the layer {layers[0].digest}", where=reference)
+            what = f"the registry has lost the layer {layers[0].digest}"
+            advice = "restore it, or publish the chart again"
+            raise archive_gone(layers[0].digest, what, where=reference, advice=advice)
         return data
 
     def provenance(self, published: Published) -> bytes | None:
@@ -185,7 +190,11 @@ class OciRepository(Writable):
         """
         registry, path = self._registry(archive.name), self._path(archive.name).path
         release = not versions_of.is_snapshot(archive.version)
-        existing = self._existing(archive, release=release)
+        try:
+            existing = self._existing(archive, release=release)
+        except ArchiveGone:
+            self._give_back(archive, provenance)
+            existing = self._existing(archive, release=release)
         if existing:
             return existing
         push = prepare(archive, provenance)
@@ -203,6 +212,17 @@ class OciRepository(Writable):
             return existing
         registry.put_manifest(path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill)
         return Published(self._named(archive.name, archive.version, push.digest), archive)
+
+    def _give_back(self, archive: Archive, provenance: bytes | None) -> None:
+        """Push what the registry has lost of a version that it names, where it is of this very archive."""
+        registry, path = self._registry(archive.name), self._path(archive.name).path
+        named = registry.head(path, versions_of.to_tag(archive.version))
+        lost = missing(registry, path, named.digest) if named else []
+        blobs = prepare(archive, provenance).blobs if lost else {}
+        for digest in lost:
+            if digest in blobs:
+                registry.push_blob(path, blobs[digest], digest)
+                log.warning("%s: the registry had lost %s, given back", archive.file_name, digest)
 
     def _existing(self, archive: Archive, *, release: bool) -> Published | None:
         """See `already_published`. release: may other versions stand in its way?"""

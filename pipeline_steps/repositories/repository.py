@@ -166,6 +166,19 @@ class Rewritable(Writable, Indexed, Protocol):
         """
 
 
+class ArchiveGone(EvidenceError):
+    """A repository names a version and has lost its archive, whose digest is known ("" where not even that)."""
+
+    digest = ""
+
+
+def archive_gone(digest: str, what: str, *, where: str, advice: str) -> ArchiveGone:
+    """The error for a version whose archive with this digest is lost."""
+    error = ArchiveGone(what, where=where, advice=advice)
+    error.digest = digest
+    return error
+
+
 def opened(tgz: bytes, name: str, version: str, reference: str, *, where: str = "", advice: str = "") -> Published:
     """The archive that was read in answer to the question for a version.
 

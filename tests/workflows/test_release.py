@@ -6,6 +6,7 @@ Each refusal is asked of the command line: its words and its exit code are what 
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from pipeline_steps.config.config_file import load
 from pipeline_steps.oci.registry import Registry
+from pipeline_steps.oci.whole import missing
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.state import State
@@ -278,6 +280,79 @@ def test_state_commands_tell_what_was_done(line: Line) -> None:
     Path(reference.removeprefix("file://").partition("@")[0]).write_bytes(b"edited")
     done = line.run("state", "verify")
     assert done.returncode == 4 and "changed: snapshot of common" in done.stdout
+
+
+def test_state_verify_finds_lost_entries_moved_tags_and_contradictions(line: Line) -> None:
+    """Each of these was there no more, and `state verify` said that all holds."""
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("state", "verify")
+
+    index = line.folder / "snapshots/index.yaml"
+    written = index.read_bytes()
+    index.write_text("apiVersion: v1\nentries: {}\n")
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "gone: snapshot of common" in done.stdout, done.stdout
+    index.write_bytes(written)
+
+    line.repo.put("README", "another commit\n")
+    line.repo.commit()
+    line.repo.git("tag", "-f", "common-1.0.0")
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "changed: tag_release of common" in done.stdout, done.stdout
+    line.repo.git("tag", "-d", "common-1.0.0")
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "gone: tag_release of common" in done.stdout, done.stdout
+
+    test = line.records("integration_test")[-1]
+    fields = {key: value for key, value in test.items() if key not in ("id", "schema")}
+    State(line.repo.root / ".pipeline/state.jsonl").add({**fields, "result": "failed", "supersedes": []})
+    done = line.run("state", "verify")
+    assert done.returncode == 4 and "contradictory: integration_test of common" in done.stdout, done.stdout
+
+
+def test_promote_gives_back_an_archive_that_is_gone(line: Line) -> None:
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--chart", "common")
+    archive = line.folder / "charts/common-1.0.0.tgz"
+    before = archive.read_bytes()
+    archive.unlink()
+    assert line.run("state", "verify").returncode == 4
+    line.ok("promote", "--chart", "common")
+    assert archive.read_bytes() == before
+    line.ok("state", "verify")
+
+
+def test_what_a_registry_lost_is_found_and_copied_and_published_again(line: Line, tmp_path: Path) -> None:
+    """Blobs were gone, all held, and `helm pull` failed."""
+    with registry(tmp_path / "registry") as running:
+        api = Registry(running.host, plain_http=True)
+        source = f"{running.host}/snap/app:1"
+        digest = push_base(api, "snap/app", "1", b"built")
+        line.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
+        pipeline = PIPELINE.format(folder=line.folder, more=f", images: {running.host}/production")
+        pipeline = pipeline.replace(f"file://{line.folder}/charts", f"oci://{running.host}/charts")
+        pipeline = pipeline.replace("tests:", "images: {app: {image.repository: '{repository}'}}\n    tests:")
+        line.repo.put("pipeline.yaml", f"{pipeline}images: {{app: {{existing: '{source}'}}}}\n")
+        line.repo.commit()
+        line.ok("build_image", "--chart", "common")
+        line.tested()
+        line.ok("tag_release", "--local", "--chart", "common")
+        line.ok("promote", "--chart", "common")
+        line.ok("state", "verify")
+        chart = api.manifest("charts/common", "1.0.0")
+        image = api.manifest("production/app", digest)
+        assert chart and image
+        for path, manifest in (("charts/common", chart), ("production/app", image)):
+            for layer in manifest.content["layers"]:
+                links = running.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
+                shutil.rmtree(links / layer["digest"].removeprefix("sha256:"))
+            done = line.run("state", "verify")
+            assert done.returncode == 4 and "the registry has lost sha256:" in done.stdout, done.stdout
+            line.ok("promote", "--chart", "common")
+            assert missing(api, path, manifest.digest) == []
+        line.ok("state", "verify")
 
 
 def test_join_copies_what_another_agent_recorded(line: Line, tmp_path: Path) -> None:
