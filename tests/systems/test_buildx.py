@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pipeline_steps.images.builder import Request
 from pipeline_steps.images.builders import plugin
 from pipeline_steps.images.buildx import Buildx, Facts
 from pipeline_steps.oci.registry import Registry
+from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
 from tests.support import images, machine
 from tests.support.contexts import context_of
@@ -72,23 +74,37 @@ def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path, registry:
     assert (found["app/bin/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
 
 
-def test_the_tag_is_given_last_and_the_first_image_keeps_it(
-    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "only tagged"])
+def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_taken(
+    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch, recorded: bool
 ) -> None:
-    folder = checkout(tmp_path / "w", f"{registry.host}/first")
+    """Another image is under the tag when ours is built: with a record it is taken, without one it proves nothing."""
+    path = f"first{recorded}/snap/app".lower()
+    folder = checkout(tmp_path / "w", f"{registry.host}/{path.partition('/')[0]}")
     config, state = opened(folder)
     theirs: list[str] = []
     build = Buildx.build
 
     def another_is_faster(self: Buildx, request: Request) -> object:
         built = build(self, request)
-        assert here.tags("first/snap/app") == [], "pushed by digest only"
-        theirs.append(images.push_base(here, request.target.path, str(request.target.tag), b"theirs"))
+        assert here.tags(path) == [], "pushed by digest only"
+        tag = str(request.target.tag).replace("pushed-", "k-")
+        theirs.append(images.push_base(here, path, tag, b"theirs"))
+        if recorded:
+            intent = state.find(step="build_image", result="started")[-1]
+            fields = {name: getattr(intent, name) for name in ("step", "subject", "key", "content", "started")}
+            output = f"{registry.host}/{path}:{tag}@{theirs[0]}"
+            State(folder / ".pipeline/state.other.jsonl").add(
+                {**fields, "result": "passed", "outputs": {"image": output}}
+            )
         return built
 
     monkeypatch.setattr(Buildx, "build", another_is_faster)
     record = one(build_image("app", config=config, state=state))
-    assert record.outputs["image"].endswith(f"@{theirs[0]}") and record.parameters["taken"] is True
+    assert record.outputs["image"].endswith(f"@{theirs[0]}") is recorded and record.parameters["taken"] is recorded
+    digest = record.outputs["image"].rpartition("@")[2]
+    suffix = "" if recorded else f"-{digest[7:15]}"
+    assert re.search(rf":k-[0-9a-f]{{12}}{suffix}@", record.outputs["image"])
 
 
 def test_bases_are_pinned_args_target_and_secrets_arrive(
