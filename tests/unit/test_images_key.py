@@ -64,7 +64,7 @@ def test_bases_count_by_digest_and_places_do_not_count() -> None:
 
 def test_former_digests_are_used_only_when_they_cover_all_bases() -> None:
     old, new = {BASE: D}, {BASE: D.replace("a", "b")}
-    assert former_digests(recipe(), [record(**old), record(**new), record()]) == new
+    assert former_digests(recipe(), [record(), record(**new), record(**old)]) == new, "which counts first is first"
     assert former_digests(recipe(), [record(other=D)]) is None
     assert former_digests(recipe(text="FROM scratch"), []) is None
 
