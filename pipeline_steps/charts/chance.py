@@ -12,6 +12,10 @@ from collections.abc import Iterable, Sequence
 MARK = "<chance>"
 #: Letters, digits, and what base64 is made of.
 _WORD = r"[A-Za-z0-9+/=]+"
+#: What stands between the first and the last line of a PEM block (RFC 7468): one word, however many lines it has.
+_PEM_BODY = rf"(?<=-----\n){_WORD}(?:\n{_WORD})*(?=\n-----END )"
+#: Salt and hash as crypt(3) writes them, of htpasswd: their alphabet has dots, which no shape can be told from.
+_CRYPT = r"(?<=\$)[./A-Za-z0-9]{22,}"
 #: A shorter text that must stay a word of its own would cut random words in pieces.
 _SHORTEST_UNIT = 4
 
@@ -23,13 +27,17 @@ def literals(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
 
     >>> literals(["a-x7Kq:1", "a-Zz0p:1"])
     ['a-', ':1']
+    >>> literals(["-----BEGIN X-----\\naB\\ncD\\n-----END X-----", "-----BEGIN X-----\\nbC\\n-----END X-----"])
+    ['-----BEGIN X-----\\n', '\\n-----END X-----']
+    >>> literals(["u:$2a$10$sTq.OpSsqw2FJI08kQJFMuP", "u:$2a$10$9zh/gNNpTGrumDghG3eXbOE"])
+    ['u:$2a$10$', '']
     >>> literals(["web:k-0123abXy", "web:k-0123abQr"], ["k-0123ab"])
     ['web:k-0123ab', '']
     """
     if len(set(texts)) == 1:
         return [texts[0]]
     longest = sorted((unit for unit in units if len(unit) >= _SHORTEST_UNIT), key=len, reverse=True)
-    pattern = "|".join([*map(re.escape, longest), _WORD, r"[^A-Za-z0-9+/=]"])
+    pattern = "|".join([*map(re.escape, longest), _PEM_BODY, _CRYPT, _WORD, r"[^A-Za-z0-9+/=]"])
     words = [re.findall(pattern, text) for text in texts]
     if _same_shape(words):
         return _word_by_word(words)
@@ -53,7 +61,11 @@ def _same_shape(words: Sequence[Sequence[str]]) -> bool:
     if len({len(each) for each in words}) > 1:
         return False
     columns = (set(column) for column in zip(*words, strict=True))
-    return all(len(c) == 1 or all(re.fullmatch(_WORD, word) for word in c) for c in columns)
+    return all(len(column) == 1 or all(_is_word(word) for word in column) for column in columns)
+
+
+def _is_word(text: str) -> bool:
+    return bool(re.fullmatch(rf"{_WORD}(?:\n{_WORD})*|[./A-Za-z0-9]{{22,}}", text))
 
 
 def _word_by_word(words: Sequence[Sequence[str]]) -> list[str]:

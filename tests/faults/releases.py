@@ -230,6 +230,20 @@ def failed_gate(line: Line) -> str:
     return refused(release(line), 4, "scan")
 
 
+def state_that_the_source_stores(line: Line) -> str:
+    line.tested()
+    line.repo.git("add", "-f", ".pipeline/state.jsonl")
+    line.repo.commit()
+    return refused(release(line), 2, "the source tracks this state file")
+
+
+def records_of_another_build(line: Line) -> str:
+    line.tested()
+    line.repo.git("tag", "common-1.0.0")
+    ci = {"GITLAB_CI": "true", "CI_COMMIT_TAG": "common-1.0.0", "CI_PIPELINE_ID": "7", "CI_JOB_ID": "8"}
+    return refused(release(line, **ci), 4, "are not of this build")
+
+
 def withdrawn(line: Line) -> str:
     text = (line.repo.root / "pipeline.yaml").read_text()
     line.repo.put("pipeline.yaml", f"{text}release: {{withdrawn: [common-1.0.0]}}\n")
@@ -392,6 +406,8 @@ MUST_NOT = (
     Case("a generated file that the source tracks", generated_file_that_the_source_tracks),
     Case("a tag on other content", tag_on_other_content),
     Case("a required program that failed", failed_gate),
+    Case("a state file that the source stores", state_that_the_source_stores),
+    Case("what another build left in the workspace of a tag build", records_of_another_build),
     Case("a withdrawn version", withdrawn),
     Case("an argument that moves the release elsewhere", argument_that_moves_the_release),
     Case("a template that asks for the version under an argument for helm", version_asked_for_under_an_argument),
