@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from pipeline_steps import __version__
-from pipeline_steps.commands import index
+from pipeline_steps.commands import command_names
 
 USAGE = "usage: pipeline-steps NAME [options]   (pipeline-steps NAME --help says more)"
 
@@ -19,12 +19,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run what the first argument names; returns its exit code, 2 when there is no such thing."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"{USAGE}\n\n{index.listing()}")
+        print(f"{USAGE}\n\n{command_names.listing()}")
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(__version__)
         return 0
-    command = index.find(arguments[0])
+    command = command_names.find(arguments[0])
     if command is None:
         return _unknown(arguments[0])
     if not command.module:
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _unknown(name: str) -> int:
-    names = [command.name for command in (*index.STEPS, *index.COMMANDS)]
+    names = [command.name for command in (*command_names.STEPS, *command_names.COMMANDS)]
     close = difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     print(f"{name}: no such step or command{meant} (pipeline-steps list shows all)", file=sys.stderr)

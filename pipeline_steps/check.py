@@ -15,7 +15,7 @@ import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline_steps.building import locking
+from pipeline_steps.building import chart_locks
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.clusters.helm import Helm
@@ -68,7 +68,7 @@ def check(
     """
     checkout = opened(config)
     chart = checkout.chart(name)
-    if fix and locking.fix(checkout, chart, plan=plan):
+    if fix and chart_locks.fix(checkout, chart, plan=plan):
         checkout = Checkout(config)  # the one that was opened knows nothing of the new files
         chart = checkout.chart(name)
     parameters = requirements.check_parameters(checkout, chart, config)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 
-from pipeline_steps.building import snapshots
+from pipeline_steps.building import snapshot_records
 from pipeline_steps.building.channels import Channel
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
@@ -70,7 +70,7 @@ def integration_test(
     checkout = opened(config)
     chart = checkout.chart(name)
     test_settings = settings.settings(checkout, chart, timeout=timeout, parallel=jobs)
-    snapshot = snapshots.of_content(state, chart)
+    snapshot = snapshot_records.of_content(state, chart)
     keys = settings.keys(checkout, chart, test_settings, snapshot.consumed, cluster)
     records: dict[Scenario, Record] = {}
     for scenario, key in keys.items():
@@ -94,7 +94,7 @@ def integration_test(
 def is_in_channel(record: Record, state: State, config: Config) -> bool:
     """Can what was tested still be released, because its snapshot is in the channel?"""
     channel = Channel(config, "snapshot")
-    return any(channel.holds(snapshot, everywhere=False) for snapshot in snapshots.stood_on(record, state))
+    return any(channel.holds(snapshot, everywhere=False) for snapshot in snapshot_records.stood_on(record, state))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,8 +17,8 @@ from pathlib import Path
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.reporting import verdict, verdict_page
-from pipeline_steps.reporting.verdict_page import Page
+from pipeline_steps.reporting import report_page, verdict
+from pipeline_steps.reporting.report_page import Page
 from pipeline_steps.state.attempt import attempt
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record, make_key
@@ -96,9 +96,9 @@ def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, s
 def write(page: Page, folder: Path) -> None:
     """The three files of a page; `folder` itself is never followed as a symbolic link."""
     files.own_folder(folder)
-    files.write(folder / "report.md", verdict_page.markdown(page).encode(), mode=0o644)
-    files.write(folder / "report.html", verdict_page.html_page(page).encode(), mode=0o644)
-    cases = () if page.started else verdict_page.cases(page)
+    files.write(folder / "report.md", report_page.markdown(page).encode(), mode=0o644)
+    files.write(folder / "report.html", report_page.html_page(page).encode(), mode=0o644)
+    cases = () if page.started else report_page.cases(page)
     junit.write(folder / "report.xml", "report", cases, started=clock.now(), properties={"revision": page.revision})
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.step import Step
-from pipeline_steps.commands import doctor, index, init, record, reproduce, run, sandbox, state
+from pipeline_steps.commands import command_names, doctor, init, record, reproduce, run, sandbox, state
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.language import Language
 from pipeline_steps.toolbox import errors
@@ -61,7 +61,7 @@ def steps() -> str:
         "`pipeline-steps NAME` is `python -m pipeline_steps.NAME`, and one Python function of the same name.\n"
         "Every step takes the [common options](#common-options).\n"
     )
-    for command in index.STEPS:
+    for command in command_names.STEPS:
         parts.append(f"## {command.name}\n")
         if not command.module:
             parts.append(f"Not yet: {command.purpose}.\n")
@@ -74,7 +74,7 @@ def steps() -> str:
 
 def commands() -> str:
     parts = [HEAD, "# Commands\n"]
-    for command in index.COMMANDS:
+    for command in command_names.COMMANDS:
         parts.append(f"## {command.name}\n")
         if not command.module:
             parts.append(f"Not yet: {command.purpose}.\n")

@@ -20,7 +20,7 @@ from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.cli.selection import STEP as SELECTION
 from pipeline_steps.cli.step import print_records
-from pipeline_steps.commands import index
+from pipeline_steps.commands import command_names
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import STEP
@@ -55,7 +55,7 @@ COMMAND = Command(
     ),
 )
 #: Names that records of ours have.
-OURS = frozenset({SELECTION, *(command.name for command in (*index.STEPS, *index.COMMANDS))})
+OURS = frozenset({SELECTION, *(command.name for command in (*command_names.STEPS, *command_names.COMMANDS))})
 
 log = logging.getLogger("pipeline_steps.commands.record")  # __name__ is __main__ under -m
 

@@ -30,7 +30,7 @@ from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.reproduction import rebuilding, repacking, retesting
-from pipeline_steps.reproduction.outcome import Outcome
+from pipeline_steps.reproduction.comparison import Outcome
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox import http, scratch

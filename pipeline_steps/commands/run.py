@@ -23,7 +23,7 @@ from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.selection import selected_charts
 from pipeline_steps.cli.step import STORE, Outcome, call_step, print_records
-from pipeline_steps.commands import chain, index
+from pipeline_steps.commands import chain, command_names
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
@@ -115,7 +115,7 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
     names = [name for word in words for name in WORKFLOWS.get(word, (word,))]
     if any(need.startswith("approval") for need in config.channels.production.requires) and "promote" in names:
         names.insert(names.index("tag_release") if "tag_release" in names else names.index("promote"), "approval")
-    known = {command.name for command in index.STEPS}
+    known = {command.name for command in command_names.STEPS}
     for name in names:
         if name not in known:
             raise UsageError(f"{name}: no such workflow or step", advice="pipeline-steps list shows all")

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.images import outcome
+from pipeline_steps.images import build_errors
 from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
 from pipeline_steps.images.context import lay_out
+from pipeline_steps.images.docker_config import docker_config
 from pipeline_steps.images.dockerfile import Dockerfile
-from pipeline_steps.images.logins import docker_config
 from pipeline_steps.oci.registry import speaks_http
 from pipeline_steps.toolbox import process, scratch
 from pipeline_steps.toolbox.errors import MachineError, PipelineError, Temporary
@@ -155,8 +155,8 @@ class Buildx:
         if _NO_BUILDER.search(message) and "did not complete" not in message and not _REGISTRY.search(message):
             return self._unusable(message)
         if _REGISTRY.search(message) and "did not complete successfully" not in message:
-            return outcome.of_registry(message, where=str(request.target))
-        return outcome.of_build(message, output, where=request.dockerfile.name)
+            return build_errors.of_registry(message, where=str(request.target))
+        return build_errors.of_build(message, output, where=request.dockerfile.name)
 
     def _unusable(self, words: str) -> MachineError:
         builder = self._environ.get("BUILDX_BUILDER") or "current"

@@ -19,7 +19,7 @@ import requests
 
 from pipeline_steps.auth.credentials import login_for
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.images import outcome
+from pipeline_steps.images import build_errors
 from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
 from pipeline_steps.images.context import write_tar
 from pipeline_steps.images.dockerfile import Dockerfile
@@ -80,7 +80,7 @@ class Docker:
         for event in events:  # to the end: the SDK returns a connection only when all was read
             failed = failed or str(event.get("error", ""))
         if failed:
-            raise outcome.of_registry(failed, where=str(reference))
+            raise build_errors.of_registry(failed, where=str(reference))
 
     def _build(self, client: docker.DockerClient, request: Request) -> None:
         deadline = Deadline(request.timeout)
@@ -113,7 +113,7 @@ class Docker:
                 if deadline.over:
                     raise Temporary(f"the build was not done within {request.timeout:.0f} s", where=where)
             if failed:
-                raise outcome.of_build(failed, "".join(said), where=where)
+                raise build_errors.of_build(failed, "".join(said), where=where)
 
     def _push(self, client: docker.DockerClient, request: Request) -> str:
         target = request.target
@@ -125,7 +125,7 @@ class Docker:
             failed = failed or str(event.get("error", ""))
             digest = (event.get("aux") or {}).get("Digest") or digest
         if failed:
-            raise outcome.of_registry(failed, where=str(target))
+            raise build_errors.of_registry(failed, where=str(target))
         if not digest:
             raise MachineError("the engine reports no digest of what it pushed", where=str(target))
         return digest
@@ -233,5 +233,5 @@ def _answered(error: Any) -> PipelineError:
     """An answer of the engine that is an error in itself; a Dockerfile it cannot read is the chart's fault."""
     words = str(error.explanation or error)
     if error.is_client_error() and "ockerfile" in words:
-        return outcome.of_build(words, "", where="Dockerfile")
+        return build_errors.of_build(words, "", where="Dockerfile")
     return MachineError(f"the docker engine answers: {words}", where=_where())

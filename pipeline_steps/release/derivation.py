@@ -11,7 +11,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from pipeline_steps.building import production_chart, snapshots
+from pipeline_steps.building import production_chart, snapshot_records
 from pipeline_steps.building.channels import Channel, WritableChannel
 from pipeline_steps.building.production_chart import ImageCopy, image_copies
 from pipeline_steps.charts import compare
@@ -55,7 +55,7 @@ def prepare(
     chart = proof.chart
     _refuse(chart, config)
     snapshot = _in_channel(proof, config)
-    tested = snapshots.fetch(snapshots.of(snapshot), config)
+    tested = snapshot_records.fetch(snapshot_records.of(snapshot), config)
     copies = image_copies(snapshot, chart, checkout, format=format)
     images = {image.name: image.target for image in copies}
     rewritten = production_chart.derive(tested, snapshot, chart, checkout, images)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building import image_records, snapshots
+from pipeline_steps.building import image_records, snapshot_records
 from pipeline_steps.building.channels import Channel
 from pipeline_steps.charts import diff
 from pipeline_steps.charts.archive import Archive
@@ -63,9 +63,9 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
         return Baseline(what, published.version, published.archive.tgz, images)
     others = [one for one in state.find(step="snapshot", subject=chart.name) if one.content != chart.content]
     if others:
-        snapshot = snapshots.of(others[-1])
+        snapshot = snapshot_records.of(others[-1])
         what = f"the snapshot {snapshot.version}, as nothing is in production"
-        tgz = snapshots.fetch(snapshot, config)
+        tgz = snapshot_records.fetch(snapshot, config)
         return Baseline(what, snapshot.version, tgz, image_records.images_of(others[-1]))
     return Baseline("nothing: no version is in production, and there is no other snapshot", "", None, {})
 

@@ -14,12 +14,19 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import recipe
 from pipeline_steps.building.recipe import Recipe
 from pipeline_steps.config.language import Config
-from pipeline_steps.images import contents, docker
+from pipeline_steps.images import docker, image_layers
 from pipeline_steps.images.builders import builder
-from pipeline_steps.images.contents import Image, Member
+from pipeline_steps.images.image_layers import Image, Member
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.reproduction.outcome import Difference, Outcome, Part, first_difference, how_many, tools_that_differ
+from pipeline_steps.reproduction.comparison import (
+    Difference,
+    Outcome,
+    Part,
+    first_difference,
+    how_many,
+    tools_that_differ,
+)
 from pipeline_steps.reproduction.repacking import source_of
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import scratch
@@ -97,13 +104,13 @@ def _compared(record: Record, recorded: Reference, digest: str, folder: Path, co
     for place in ("theirs", "ours"):
         (folder / place).mkdir()
     try:
-        theirs = contents.from_registry(recorded._replace(tag=None), config.hosts, folder / "theirs")
+        theirs = image_layers.from_registry(recorded._replace(tag=None), config.hosts, folder / "theirs")
     except PipelineError as error:
         note = f"the recorded image cannot be compared file by file: {error}"
         if demanded:
             return Outcome((), (digests,), (note,))
         raise EvidenceError(f"{note}, and its builder promises no equal digest", where=str(recorded)) from error
-    ours = {image.platform: image for image in contents.from_tar(folder / "image.tar", folder / "ours")}
+    ours = {image.platform: image for image in image_layers.from_tar(folder / "image.tar", folder / "ours")}
     found: list[str] = []
     notes: list[str] = []
     for image in theirs:

@@ -13,7 +13,13 @@ from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository, open_repository_of
-from pipeline_steps.reproduction.outcome import Outcome, first_difference, how_many, inputs_that_differ, parts_of_chart
+from pipeline_steps.reproduction.comparison import (
+    Outcome,
+    first_difference,
+    how_many,
+    inputs_that_differ,
+    parts_of_chart,
+)
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
 from pipeline_steps.workspace.chart import Chart

@@ -10,10 +10,10 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline_steps.building import packaging, snapshots
+from pipeline_steps.building import packaging, snapshot_records
 from pipeline_steps.config.language import Config
 from pipeline_steps.reproduction import repacking
-from pipeline_steps.reproduction.outcome import Outcome, tools_that_differ
+from pipeline_steps.reproduction.comparison import Outcome, tools_that_differ
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.testing import scenario_runs, settings
@@ -43,7 +43,7 @@ def integration_test(
     wanted = _settings(record, checkout, chart, timeout)
     one = _scenario(record, config, chart, wanted, cluster)
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
-    snapshot, tgz = snapshots.of(tested), _tgz(tested, checkout)
+    snapshot, tgz = snapshot_records.of(tested), _tgz(tested, checkout)
     with (
         scenario_runs.prepared(checkout, chart, wanted, snapshot, state, tgz) as ready,
         contextlib.suppress(ChartFailed),  # it is recorded, and compared

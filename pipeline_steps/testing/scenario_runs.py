@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline_steps.building import production_chart, snapshots
-from pipeline_steps.building.snapshots import Snapshot
+from pipeline_steps.building import production_chart, snapshot_records
+from pipeline_steps.building.snapshot_records import Snapshot
 from pipeline_steps.charts.rewrite import Rewritten, replaced_values
 from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.helm import Helm
@@ -84,7 +84,7 @@ def prepared(
     images = {name: reference.rpartition("@")[2] for name, reference in snapshot.images.items()}
     with scratch.folder("test") as folder:
         archive = folder / f"{chart.name}.tgz"
-        tested = snapshots.fetch(snapshot, config) if tgz is None else tgz
+        tested = snapshot_records.fetch(snapshot, config) if tgz is None else tgz
         archive.write_bytes(tested)
         released = None
         if not wanted.none:

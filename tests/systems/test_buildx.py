@@ -18,7 +18,7 @@ import pytest
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.build_image import build_image
-from pipeline_steps.images import contents, dockerfile
+from pipeline_steps.images import dockerfile, image_layers
 from pipeline_steps.images.builder import Request
 from pipeline_steps.images.builders import plugin
 from pipeline_steps.images.buildx import Buildx, Facts
@@ -310,5 +310,5 @@ def test_a_change_that_keeps_the_size_arrives(
         write(folder, "app/hello", text)
         config, state = opened(folder)
         record = one(build_image("app", config=config, state=state))
-        found = contents.from_registry(Reference.parse(record.outputs["image"]), config.hosts, tmp_path)[0]
+        found = image_layers.from_registry(Reference.parse(record.outputs["image"]), config.hosts, tmp_path)[0]
         assert found.data("app/hello", found.members()["app/hello"].layer, 100) == text.encode()

@@ -10,7 +10,7 @@ import pytest
 
 import pipeline_steps
 from pipeline_steps.cli.options import COMMON, Kind, Shard
-from pipeline_steps.commands import index, run
+from pipeline_steps.commands import command_names, run
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.state import State
@@ -32,11 +32,11 @@ TYPES: dict[Kind, Any] = {
 
 def test_every_step_module_stands_in_the_table_and_the_other_way_round() -> None:
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert modules == {command.name for command in index.STEPS if command.module}
+    assert modules == {command.name for command in command_names.STEPS if command.module}
 
 
 def test_steps_with_a_function_are_those_of_the_table_in_its_order() -> None:
-    assert list(STEPS) == [command.name for command in index.STEPS if command.module]
+    assert list(STEPS) == [command.name for command in command_names.STEPS if command.module]
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -68,7 +68,7 @@ def test_a_function_takes_what_its_step_says(name: str) -> None:
 
 
 def test_every_command_has_a_main() -> None:
-    for command in index.COMMANDS:
+    for command in command_names.COMMANDS:
         if command.module:
             assert callable(importlib.import_module(command.module).main), command.name
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.__main__ import main
-from pipeline_steps.commands import index
+from pipeline_steps.commands import command_names
 from pipeline_steps.config.config_file import load
 from tests.support.gits import Repo, chart
 from tools import reference
@@ -117,11 +117,11 @@ def one_of_ours(words: list[str]) -> tuple[str, list[str]] | None:
 
 def unknown(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What a command of ours does not know: its name, else options."""
-    command = index.find(name)
+    command = command_names.find(name)
     if command is None or not command.module:
         return [name]
     known: set[str] = set()
-    if command.module != index.__name__:
+    if command.module != command_names.__name__:
         assert main([name, "--help"]) == 0
         options = capsys.readouterr().out.partition("\noptions:\n")[2]  # examples above it name other programs' options
         known = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", options, re.MULTILINE))

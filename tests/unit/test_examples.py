@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_steps.commands import index
+from pipeline_steps.commands import command_names
 from pipeline_steps.config.config_file import load
 from tests.support.helms import helm
 
@@ -87,7 +87,7 @@ def test_pipelines_call_only_what_this_version_can(pipeline: str, capsys: pytest
         "promote" in {words[0] for words in found}
     )
     for words in found:
-        command = index.find(words[0])
+        command = command_names.find(words[0])
         assert command is not None and command.module, f"{pipeline}: {words[0]} is not there"
         assert main([words[0], "--help"]) == 0
         known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
@@ -98,7 +98,7 @@ def test_pipelines_call_only_what_this_version_can(pipeline: str, capsys: pytest
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_what_is_not_yet_there_is_marked_so(pipeline: str) -> None:
     marked = set(re.findall(r"not yet: `pipeline-steps (\w+)`", (ROOT / pipeline).read_text()))
-    later = {command.name for command in index.STEPS if not command.module}
+    later = {command.name for command in command_names.STEPS if not command.module}
     assert marked <= later, f"{pipeline}: {marked - later} is there now: use it"
 
 

@@ -11,7 +11,7 @@ import pytest
 from jinja2 import UndefinedError, nodes
 
 from pipeline_steps.audits.production_report import FORMS, PassedTest, PublishedVersion
-from pipeline_steps.reporting import rendering, state_page, verdict_page
+from pipeline_steps.reporting import rendering, report_page, state_page
 from pipeline_steps.reporting.verdict import ChartVerdict
 from pipeline_steps.state.state import State
 from pipeline_steps.testing.requirements import Requirement
@@ -20,7 +20,7 @@ from pipeline_steps.workspace.chart import Chart
 from tests.support.records import Story
 
 TEMPLATES = Path(rendering.__file__).parent / "templates"
-PAGES = ("state.html", "verdict.html", "production.html")
+PAGES = ("state.html", "report.html", "production.html")
 #: Parts of pages, which the others are made of.
 PARTS = ("base.html", "parts.html", "look.css")
 
@@ -52,8 +52,8 @@ def verdict_html(text: str, _folder: Path) -> str:
     chart = Chart(text, text, text, text, "application", None, (), (), text, text, (), (), (text,))
     failed = Requirement(text, "check", "failed", 2, text)
     verdict = ChartVerdict(chart, text, {text: text}, (failed, Requirement(text, "check", "missing")))
-    page = verdict_page.Page([verdict], text, f"https://{text}", False, {text: text})
-    return verdict_page.html_page(page) + verdict_page.html_page(page._replace(started=True))
+    page = report_page.Page([verdict], text, f"https://{text}", False, {text: text})
+    return report_page.html_page(page) + report_page.html_page(page._replace(started=True))
 
 
 def production_html(text: str, _folder: Path) -> str:
@@ -66,7 +66,7 @@ def production_html(text: str, _folder: Path) -> str:
     return FORMS["html"]([version, version._replace(repository="other", proof="changed")], text)
 
 
-MAKERS = {"state.html": state_html, "verdict.html": verdict_html, "production.html": production_html}
+MAKERS = {"state.html": state_html, "report.html": verdict_html, "production.html": production_html}
 every_page = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 Maker = Callable[[str, Path], str]
 

@@ -35,7 +35,7 @@ STEPS = (
 COMMANDS = (
     Entry("init", "pipeline_steps.commands.init", "write a first pipeline.yaml"),
     Entry("doctor", "pipeline_steps.commands.doctor", "say what this machine lacks"),
-    Entry("list", "pipeline_steps.commands.index", "say what there is to run"),
+    Entry("list", "pipeline_steps.commands.command_names", "say what there is to run"),
     Entry("state", "pipeline_steps.commands.state", "show, verify, join, pull the records, or make a page of them"),
     Entry("sandbox", "pipeline_steps.commands.sandbox", "registry, repository and cluster for this machine"),
     Entry("run", "pipeline_steps.commands.run", "the steps of a workflow, one after the other"),

@@ -105,7 +105,7 @@ def markdown(page: Page) -> str:
 def html_page(page: Page) -> str:
     """The page as one HTML document that loads nothing and runs nothing."""
     return render(
-        "verdict.html",
+        "report.html",
         title=page.headline,
         word="" if page.started or not page.verdicts else together(page.verdicts),
         revision=page.revision,
