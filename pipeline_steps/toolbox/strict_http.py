@@ -26,6 +26,14 @@ SLOWEST = 16 * 1024
 LARGEST_HEAD = 256 * 1024
 
 
+def is_cut(error: ssl.SSLError) -> bool:
+    """Whether TLS says that the connection ended without its close_notify.
+
+    Python before 3.11.4 has no class of its own for what OpenSSL 3 says then.
+    """
+    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 class BoundedReader(io.RawIOBase):
     """What a socket brings of an answer, as long as it comes fast enough and its head ends.
 
@@ -48,7 +56,9 @@ class BoundedReader(io.RawIOBase):
             raise MachineError(f"does not speak HTTP: {self.head} bytes of headers or trailers")
         try:
             count = self._file.readinto(buffer) or 0
-        except ssl.SSLEOFError as error:
+        except ssl.SSLError as error:
+            if not is_cut(error):
+                raise
             raise ConnectionResetError("TLS was cut without its end") from error
         self.ended = not count
         self._received += count
