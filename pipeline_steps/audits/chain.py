@@ -92,7 +92,7 @@ def _of_registry(reference: str, config: Config) -> Chart:
     lost = missing(connect(it, config.hosts), it.path, digest)
     if lost:
         what = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
-        raise EvidenceError(what, where=reference, advice="run promote: it publishes the same bytes again")
+        raise EvidenceError(what, where=reference, advice="restore it there; promote gives back archives only")
     return Chart(published.archive, published.reference, (digest, published.archive_digest))
 
 
