@@ -60,13 +60,8 @@ def findings(
             what = f"{_name(record)} {name} {value}"
             if "@sha256:" in value:
                 yield (_chart if name.startswith("chart") else _output)(record, value, what, charts, hosts)
-            elif name == "tag" and tags is not None and _is_expected_here(record, value, tags):
+            elif name == "tag" and record.step == "tag_release" and tags is not None:
                 yield _tag(value, what, tags)
-
-
-def _is_expected_here(record: Record, value: str, tags: Mapping[str, Tag]) -> bool:
-    """Whether a recorded tag has to be here: one set with --local is in the checkout that set it alone."""
-    return record.step == "tag_release" and (value.rpartition("@")[0] in tags or not record.parameters.get("local"))
 
 
 def _name(record: Record) -> str:

@@ -289,7 +289,7 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
     agent = Agent(server, "agent", "origin/main")
     for step in ("check", "snapshot", "integration_test"):
         agent.ok(step, "--chart", "common")
-    agent.ok("tag_release", "--local", "--chart", "common")
+    agent.ok("tag_release", "--chart", "common")
     agent.ok("promote", "--chart", "common")
     [promoted] = [record for record in agent.records("promote") if record["result"] == "passed"]
     digest = promoted["outputs"]["chart"].rpartition("@")[2]
