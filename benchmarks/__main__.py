@@ -1,6 +1,7 @@
 """`make bench`: prints a table of ratios, ours over what a user would do without us, each a median.
 
-Needs an engine and a node (KUBECONFIG), which tools/lanes.py brings up. Exit code 1 when a ratio is above its limit.
+Needs an engine and a node (KUBECONFIG), which tools/lanes.py brings up. Exit code 1 when a ratio is
+above its limit.
 """
 
 from __future__ import annotations
@@ -22,18 +23,24 @@ def run(*argv: str, cwd: Path | None = None) -> None:
     """Run a program that must succeed."""
     done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise SystemExit(
+            f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
 
 
 def main_job(job: Job, rounds: int) -> Row:
-    """Source to production, alternately ours and theirs, each time with another app and another version."""
+    """Source to production, alternately ours and theirs, each time with another app and another
+    version.
+    """
     ours, theirs = [], []
     for _ in range(rounds + 1):
         job.next_version()
         ours.append(once(job.ours))
         job.next_version()
         theirs.append(once(job.plain_script))
-    return Row("main job / plain script", statistics.median(ours[1:]), statistics.median(theirs[1:]), 1.0)
+    return Row(
+        "main job / plain script", statistics.median(ours[1:]), statistics.median(theirs[1:]), 1.0
+    )
 
 
 def nothing_to_do(job: Job, rounds: int) -> list[Row]:
@@ -82,7 +89,8 @@ PARTS = {
 def main() -> int:
     if "KUBECONFIG" not in os.environ:
         raise SystemExit("benchmarks need an engine and a node: make bench")
-    # An installed package has its bytecode; one that may not write it would be compiled anew by every process.
+    # An installed package has its bytecode; one that may not write it would be compiled anew by
+    # every process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows = start_up(15)
     for about, part in PARTS.items():

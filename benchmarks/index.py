@@ -1,4 +1,5 @@
-"""One version more in a large index, against `helm repo index --merge`; both as processes, with their memory.
+"""One version more in a large index, against `helm repo index --merge`; both as processes, with
+their memory.
 
 python -m benchmarks.index      # these rows alone, without engine and node
 """
@@ -84,7 +85,9 @@ def index(charts: int, versions: int) -> str:
             version = f"{number // 100}.{number // 10 % 10}.{number % 10}"
             description = " ".join(dice.choices(WORDS, k=12))
             digest = hashlib.sha256(f"{name} {version}".encode()).hexdigest()
-            parts.append(ENTRY.format(name=name, version=version, description=description, digest=digest))
+            parts.append(
+                ENTRY.format(name=name, version=version, description=description, digest=digest)
+            )
     return "".join([*parts, 'generated: "2026-01-02T03:04:05.123456789Z"\n'])
 
 

@@ -1,4 +1,6 @@
-"""The main job both ways: our steps, and the script a user would write for the same with docker, helm and crane."""
+"""The main job both ways: our steps, and the script a user would write for the same with docker,
+helm and crane.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,19 @@ PAGE = "app/www/cgi-bin/index.cgi"
 
 
 class Job:
-    """A checkout of the example, a sandbox of its own, and a version that is raised before every run."""
+    """A checkout of the example, a sandbox of its own, and a version that is raised before every
+    run.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.checkout = folder / "hello"
         self.number = 0
-        self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "PIPELINE_STEPS_CHANNELS": "sandbox"}
+        self.environment = {
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "PIPELINE_STEPS_CHANNELS": "sandbox",
+        }
         self.host = ""
         repository.ensure(self.checkout, ROOT / "examples/hello")
 
@@ -45,9 +53,13 @@ class Job:
         """Another app and another version, committed."""
         self.number += 1
         chart, page = self.checkout / "charts/hello/Chart.yaml", self.checkout / PAGE
-        chart.write_text(re.sub(r"(?m)^version: .*$", f"version: 1.{self.number}.0", chart.read_text()))
+        chart.write_text(
+            re.sub(r"(?m)^version: .*$", f"version: 1.{self.number}.0", chart.read_text())
+        )
         page.write_text(re.sub(r"<p>[^<]*</p>", f"<p>Round {self.number}</p>", page.read_text()))
-        repository.git(self.checkout, "commit", "--quiet", "--all", "--message", f"Round {self.number}")
+        repository.git(
+            self.checkout, "commit", "--quiet", "--all", "--message", f"Round {self.number}"
+        )
 
     def step(self, name: str) -> list[str]:
         return [sys.executable, "-m", "pipeline_steps", name]
@@ -71,13 +83,31 @@ class Job:
         return ["--cluster", "sandbox"] if step == "integration_test" else []
 
     def plain_script(self) -> None:
-        """Build and push, package and push, install and test with both values files, copy, package and push."""
+        """Build and push, package and push, install and test with both values files, copy, package
+        and push.
+        """
         version, name = f"1.{self.number}.0", f"plain-{self.number}"
-        snapshot, production = f"{self.host}/plain/hello:{version}", f"{self.host}/plain-production/hello:{version}"
+        snapshot, production = (
+            f"{self.host}/plain/hello:{version}",
+            f"{self.host}/plain-production/hello:{version}",
+        )
         output = f"type=image,name={snapshot},push=true,registry.insecure=true"
-        self.run(["docker", "buildx", "build", "--quiet", "--provenance=false", "--output", output, "app"])
+        self.run(
+            [
+                "docker",
+                "buildx",
+                "build",
+                "--quiet",
+                "--provenance=false",
+                "--output",
+                output,
+                "app",
+            ]
+        )
         self.package(f"{version}-dev.{self.number}", snapshot, "plain-charts")
-        for number, values in enumerate(sorted((self.checkout / "charts/hello/ci").glob("*-values.yaml"))):
+        for number, values in enumerate(
+            sorted((self.checkout / "charts/hello/ci").glob("*-values.yaml"))
+        ):
             self.install_and_test(f"{name}-{number}", snapshot, values)
         self.run(["crane", "copy", "--insecure", snapshot, production])
         self.package(version, production, "plain-production-charts")
@@ -87,22 +117,48 @@ class Job:
         values = self.folder / "chart/values.yaml"
         self.run(["rm", "-rf", str(values.parent)])
         self.run(["cp", "-r", "charts/hello", str(values.parent)])
-        text = re.sub(r"(?m)^  repository: .*$", f"  repository: {repository_name}", values.read_text())
+        text = re.sub(
+            r"(?m)^  repository: .*$", f"  repository: {repository_name}", values.read_text()
+        )
         values.write_text(re.sub(r'(?m)^  tag: ""$', f'  tag: "{tag}"', text))
-        self.run(["helm", "package", str(values.parent), "--version", version, "--destination", str(self.folder)])
+        self.run(
+            [
+                "helm",
+                "package",
+                str(values.parent),
+                "--version",
+                version,
+                "--destination",
+                str(self.folder),
+            ]
+        )
         archive = self.folder / f"hello-{version}.tgz"
-        self.run(["helm", "push", str(archive), f"oci://{self.host}/{repository_path}", "--plain-http"])
+        self.run(
+            ["helm", "push", str(archive), f"oci://{self.host}/{repository_path}", "--plain-http"]
+        )
 
     def install_and_test(self, namespace: str, image: str, values: Path) -> None:
         archive = next(iter(sorted(self.folder.glob(f"hello-1.{self.number}.0-dev.*.tgz"))))
-        install = ["helm", "install", "hello", str(archive), "--namespace", namespace, "--create-namespace"]
+        install = [
+            "helm",
+            "install",
+            "hello",
+            str(archive),
+            "--namespace",
+            namespace,
+            "--create-namespace",
+        ]
         self.run([*install, "--values", str(values), "--wait", "--timeout", "2m"])
         self.run(["helm", "test", "hello", "--namespace", namespace])
         self.run(["kubectl", "delete", "namespace", namespace, "--wait=false"])
 
     def run(self, argv: list[str]) -> str:
         """Run a program in the checkout that must succeed; its stdout."""
-        done = subprocess.run(argv, cwd=self.checkout, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            argv, cwd=self.checkout, env=self.environment, capture_output=True, text=True
+        )
         if done.returncode:
-            raise SystemExit(f"{' '.join(argv[:6])} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise SystemExit(
+                f"{' '.join(argv[:6])} failed with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
         return done.stdout

@@ -1,4 +1,5 @@
-"""Packaging a chart, and publishing a snapshot of it, against `helm package` and `helm push` to the same registry.
+"""Packaging a chart, and publishing a snapshot of it, against `helm package` and `helm push` to the
+same registry.
 
 python -m benchmarks.package      # these rows alone, without engine and node
 """
@@ -22,22 +23,32 @@ ROUNDS = 25
 
 
 def rows(folder: Path) -> list[Row]:
-    """Two rows: in this process, and the step as a process; each round of it publishes another content."""
+    """Two rows: in this process, and the step as a process; each round of it publishes another
+    content.
+    """
     with registry(folder / "registry") as running:
         chart = Chart(folder, running.host)
         return [
-            Row("package in-process / helm package", *alternately(chart.pack, chart.package, ROUNDS), 0.1),
+            Row(
+                "package in-process / helm package",
+                *alternately(chart.pack, chart.package, ROUNDS),
+                0.1,
+            ),
             Row("snapshot / helm package + push", *published(chart, ROUNDS), 2.5),
         ]
 
 
 def published(chart: Chart, rounds: int) -> tuple[float, float]:
-    """Median seconds of both sides in turns, after a round that is not counted; commits are not counted either."""
+    """Median seconds of both sides in turns, after a round that is not counted; commits are not
+    counted either.
+    """
     times = []
     for _ in range(rounds + 1):
         chart.another()
         times.append((once(chart.snapshot), once(chart.publish)))
-    return statistics.median([ours for ours, _ in times[1:]]), statistics.median([theirs for _, theirs in times[1:]])
+    return statistics.median([ours for ours, _ in times[1:]]), statistics.median(
+        [theirs for _, theirs in times[1:]]
+    )
 
 
 class Chart:
@@ -49,17 +60,26 @@ class Chart:
         self.number = 0
         self.repo = Repo(folder / "source", folder / "gitconfig")
         self.helm = str(helm(4))
-        self.environment = {**os.environ, "HOME": str(folder), "GIT_CONFIG_GLOBAL": str(self.repo.config)}
+        self.environment = {
+            **os.environ,
+            "HOME": str(folder),
+            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+        }
         self.repo.put(
-            "pipeline.yaml", f"charts: [{{path: hello}}]\nchannels: {{snapshot: {{charts: 'oci://{host}/a'}}}}\n"
+            "pipeline.yaml",
+            f"charts: [{{path: hello}}]\nchannels: {{snapshot: {{charts: 'oci://{host}/a'}}}}\n",
         )
         self.run(self.helm, "create", "hello")
         self.repo.commit()
 
     def run(self, *argv: str) -> None:
-        done = subprocess.run(argv, cwd=self.repo.root, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            argv, cwd=self.repo.root, env=self.environment, capture_output=True, text=True
+        )
         if done.returncode:
-            raise SystemExit(f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise SystemExit(
+                f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
 
     def pack(self) -> None:
         """Files read, gathered, packed and compressed."""
@@ -81,7 +101,9 @@ class Chart:
     def publish(self) -> None:
         """The same with helm."""
         version = f"1.0.0-{self.number}"
-        self.run(self.helm, "package", "hello", "--version", version, "--destination", str(self.folder))
+        self.run(
+            self.helm, "package", "hello", "--version", version, "--destination", str(self.folder)
+        )
         archived = str(self.folder / f"hello-{version}.tgz")
         self.run(self.helm, "push", archived, f"oci://{self.host}/theirs", "--plain-http")
 

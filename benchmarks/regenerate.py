@@ -1,10 +1,12 @@
-"""A repository of 3,000 chart versions made from git tags, and again, against the loop that a maintainer would write.
+"""A repository of 3,000 chart versions made from git tags, and again, against the loop that a
+maintainer would write.
 
     python -m benchmarks.regenerate        # these rows alone; FULL=1: 30,000 versions, too
 
-The loop (checkout, `helm package`, `helm repo index --merge` for every tag) would take half an hour: it is measured
-on a sample, with indexes of several sizes up to the last one, in turns with ours, and its time for all versions is
-the mean of these times the versions. Its merge grows with the index, so that is what the whole loop would take.
+The loop (checkout, `helm package`, `helm repo index --merge` for every tag) would take half an
+hour: it is measured on a sample, with indexes of several sizes up to the last one, in turns with
+ours, and its time for all versions is the mean of these times the versions. Its merge grows with
+the index, so that is what the whole loop would take.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from benchmarks import tagged_charts
 from benchmarks.rows import Row, alone, once
 
 CHARTS, VERSIONS = 60, 50
-#: Sizes of the index at which the loop is measured, as parts of the whole, and how many versions at each.
+#: Sizes of the index at which the loop is measured, as parts of the whole, and how many versions at
+#: each.
 PARTS, SAMPLE = (0.0, 0.34, 0.67, 1.0), 15
 TINY = (300, 3_000, 30_000) if os.environ.get("FULL") else (300, 3_000)
 MEMORY = 500.0
@@ -47,7 +50,15 @@ class Place:
 
     def watched(self) -> Watched:
         patterns = ("--charts", "charts/*", "--tags", "{name}-{version}")
-        command = (sys.executable, "-m", "pipeline_steps", "regenerate", "--source", "source", *patterns)
+        command = (
+            sys.executable,
+            "-m",
+            "pipeline_steps",
+            "regenerate",
+            "--source",
+            "source",
+            *patterns,
+        )
         return Watched([*command, "--to", self.out.as_uri(), "--quiet"], self.folder)
 
     def clean(self) -> None:
@@ -59,7 +70,9 @@ class Place:
         return {path.name: path.read_bytes() for path in self.out.iterdir() if path.name != ".lock"}
 
     def loop(self, part: float) -> float:
-        """Seconds for one version of the plain loop, with an index that has `part` of all versions already."""
+        """Seconds for one version of the plain loop, with an index that has `part` of all versions
+        already.
+        """
         work, new = self.folder / "work", self.folder / "new"
         if not work.exists():
             run("git", "clone", "--quiet", "--no-checkout", self.folder / "source", work)
@@ -90,7 +103,9 @@ class Watched:
             raise SystemExit("regenerate failed")
 
     def measure(self) -> float:
-        """The largest sum of resident memory seen, in MiB; pages that processes share count several times."""
+        """The largest sum of resident memory seen, in MiB; pages that processes share count several
+        times.
+        """
         watcher = threading.Thread(target=self._watch)
         watcher.start()
         self.wait_well()
@@ -108,7 +123,9 @@ def family(pid: int) -> list[int]:
     parents: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
+            parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(
+                int(path.parent.name)
+            )
         except OSError:
             continue
     found = [pid]
@@ -120,7 +137,11 @@ def family(pid: int) -> list[int]:
 def resident(pid: int) -> float:
     """MiB."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+        return (
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            * os.sysconf("SC_PAGESIZE")
+            / 2**20
+        )
     except OSError:
         return 0.0
 
@@ -130,7 +151,10 @@ def first_entries(index: bytes, part: float) -> bytes:
     import yaml
 
     whole = yaml.load(index, yaml.CSafeLoader)
-    kept = {name: entries[len(entries) - round(part * len(entries)) :] for name, entries in whole["entries"].items()}
+    kept = {
+        name: entries[len(entries) - round(part * len(entries)) :]
+        for name, entries in whole["entries"].items()
+    }
     whole["entries"] = {name: entries for name, entries in kept.items() if entries}
     return yaml.dump(whole, Dumper=yaml.CSafeDumper).encode()
 
@@ -153,15 +177,29 @@ def rows(folder: Path) -> list[Row]:
         if place.stored() != before:
             raise SystemExit("regenerated again, it is not the same")
     loop = statistics.mean(theirs) * place.total
-    told = " ".join(f"{round(part * place.total)}: {took:.2f} s" for part, took in zip(PARTS, theirs, strict=True))
-    print(f"loop, a version with an index of {told}; {place.total} versions: {loop:.0f} s (scaled)", file=sys.stderr)
+    told = " ".join(
+        f"{round(part * place.total)}: {took:.2f} s"
+        for part, took in zip(PARTS, theirs, strict=True)
+    )
+    print(
+        f"loop, a version with an index of {told}; {place.total} versions: {loop:.0f} s (scaled)",
+        file=sys.stderr,
+    )
     flat = per_version(folder)
     return [
         *wide(folder),
-        Row(f"15 x regenerate {place.total} versions / loop", 15 * statistics.median(first), loop, 1.0),
+        Row(
+            f"15 x regenerate {place.total} versions / loop",
+            15 * statistics.median(first),
+            loop,
+            1.0,
+        ),
         Row("200 x the same again / loop", 200 * statistics.median(second), loop, 1.0),
         Row(f"peak memory / {MEMORY:.0f} MiB", memory, MEMORY, 1.0, "MiB"),
-        *(Row(f"a version of {size} / of {TINY[0]}", flat[size], flat[TINY[0]], 1.3) for size in TINY[1:]),
+        *(
+            Row(f"a version of {size} / of {TINY[0]}", flat[size], flat[TINY[0]], 1.3)
+            for size in TINY[1:]
+        ),
     ]
 
 
@@ -180,7 +218,9 @@ def wide(folder: Path) -> list[Row]:
 
 def per_version(folder: Path) -> dict[int, float]:
     """Number of small versions → seconds that one of them takes, measured in turns."""
-    places = {size: Place(folder / f"tiny-{size}", CHARTS, size // CHARTS, tiny=True) for size in TINY}
+    places = {
+        size: Place(folder / f"tiny-{size}", CHARTS, size // CHARTS, tiny=True) for size in TINY
+    }
     times: dict[int, list[float]] = {size: [] for size in TINY}
     for _ in range(3):
         for size, place in places.items():

@@ -1,4 +1,6 @@
-"""What a benchmark yields: a row of two figures and the limit of their ratio; and how both are measured."""
+"""What a benchmark yields: a row of two figures and the limit of their ratio; and how both are
+measured.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from typing import Literal, NamedTuple
 
 
 class Row(NamedTuple):
-    """One comparison. ours, theirs: medians, in seconds or MiB; limit: of their ratio, from the issue that promised it.
+    """One comparison. ours, theirs: medians, in seconds or MiB; limit: of their ratio, from the
+    issue that promised it.
 
     unit: what they are shown in.
     """
@@ -30,7 +33,11 @@ class Row(NamedTuple):
     def shown(self, value: float) -> str:
         """Three digits are enough to compare."""
         number = value * 1000 if self.unit == "ms" else value
-        return f"{number:6.0f} ms" if number >= 10 and self.unit == "ms" else f"{number:6.1f} {self.unit}"
+        return (
+            f"{number:6.0f} ms"
+            if number >= 10 and self.unit == "ms"
+            else f"{number:6.1f} {self.unit}"
+        )
 
 
 def timed(work: Callable[[], object], rounds: int) -> float:
@@ -39,10 +46,16 @@ def timed(work: Callable[[], object], rounds: int) -> float:
     return statistics.median([once(work) for _ in range(rounds)])
 
 
-def alternately(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median seconds of each, called in turns after one that is not counted: what else runs meets both."""
+def alternately(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+) -> tuple[float, float]:
+    """Median seconds of each, called in turns after one that is not counted: what else runs meets
+    both.
+    """
     times = [(once(ours), once(theirs)) for _ in range(rounds + 1)][1:]
-    return statistics.median([time for time, _ in times]), statistics.median([time for _, time in times])
+    return statistics.median([time for time, _ in times]), statistics.median(
+        [time for _, time in times]
+    )
 
 
 def once(work: Callable[[], object]) -> float:
@@ -52,8 +65,11 @@ def once(work: Callable[[], object]) -> float:
 
 
 def alone(rows: Callable[[Path], list[Row]]) -> int:
-    """Print the table of one benchmark, measured in a folder of its own; 1 when a ratio is above its limit, else 0."""
-    # An installed package has its bytecode; one that may not write it would be compiled anew by every process.
+    """Print the table of one benchmark, measured in a folder of its own; 1 when a ratio is above
+    its limit, else 0.
+    """
+    # An installed package has its bytecode; one that may not write it would be compiled anew by
+    # every process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     found = measured(rows)
     print(table(found))

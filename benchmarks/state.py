@@ -1,4 +1,5 @@
-"""Records: ours over json alone on the same lines, what a step itself costs, and finding in a big store over a small.
+"""Records: ours over json alone on the same lines, what a step itself costs, and finding in a big
+store over a small.
 
 python -m benchmarks.state        # these rows alone, without engine and node
 """
@@ -52,13 +53,20 @@ print((most() - before) / 1024)
 
 
 def rows(folder: Path) -> list[Row]:
-    """All of them. folder: empty, on a real disk; stores are in memory, where many files are made at once."""
+    """All of them. folder: empty, on a real disk; stores are in memory, where many files are made
+    at once.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-stores-", dir="/dev/shm") as memory:
         stores = small_and_big_folder(Path(memory))
         with small_and_big_registry(Path(memory)) as registries:
             return [
                 *state_file(folder),
-                Row(f"attempt, {MET} records / {1000 * BOOKKEEPING:.0f} ms", bookkeeping(folder), BOOKKEEPING, 1.0),
+                Row(
+                    f"attempt, {MET} records / {1000 * BOOKKEEPING:.0f} ms",
+                    bookkeeping(folder),
+                    BOOKKEEPING,
+                    1.0,
+                ),
                 found("folder", FOLDERS, stores, 25),
                 found("registry", REGISTRIES, registries, 9),
             ]
@@ -88,18 +96,27 @@ def state_file(folder: Path) -> list[Row]:
     return [
         Row(f"load {STATE} records / json.loads", *loads, 3.0),
         Row(f"append to {STATE}, fsync / json, fsync", *appends, 3.0),
-        Row(f"memory of {STATE} records / json.loads", memory("ours", ours), memory("theirs", theirs), 3.0, "MiB"),
+        Row(
+            f"memory of {STATE} records / json.loads",
+            memory("ours", ours),
+            memory("theirs", theirs),
+            3.0,
+            "MiB",
+        ),
     ]
 
 
 def memory(whose: str, path: Path) -> float:
     """MiB that a process grows by when it loads a file."""
-    done = subprocess.run([sys.executable, "-c", MEMORY, whose, path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, whose, path], capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
 def bookkeeping(folder: Path) -> float:
-    """Seconds of a step that does nothing: its state read, an intent and an outcome written and fsynced.
+    """Seconds of a step that does nothing: its state read, an intent and an outcome written and
+    fsynced.
 
     The fastest of many: a time that is compared with nothing says how busy the machine is, too.
     """
@@ -127,17 +144,24 @@ def found(kind: str, sizes: Sequence[int], stores: Sequence[Store], rounds: int)
 
     small, big = stores
     ours, theirs = alternately(partial(find, big), partial(find, small), rounds)
-    return Row(f"find in a {kind} of {sizes[1]} / of {sizes[0]}", ours / SOUGHT, theirs / SOUGHT, 1.5)
+    return Row(
+        f"find in a {kind} of {sizes[1]} / of {sizes[0]}", ours / SOUGHT, theirs / SOUGHT, 1.5
+    )
 
 
 def small_and_big_folder(folder: Path) -> list[Store]:
-    """Two stores in folders. What is not searched for are names where `evidence/directory` would have put them."""
+    """Two stores in folders. What is not searched for are names where `evidence/directory` would
+    have put them.
+    """
     stores = []
     for size in FOLDERS:
         home = folder / f"store-{size}"
         stores.append(sought(open_store(home.as_uri(), {})))
         for number in range(SOUGHT, size):
-            name, content = hexadecimal(digest(("id", number))), hexadecimal(digest(("content", number)))
+            name, content = (
+                hexadecimal(digest(("id", number))),
+                hexadecimal(digest(("content", number))),
+            )
             lay(home / "records" / name[:2] / f"{name[2:]}.json")
             lay(home / "about" / content[:2] / content[2:] / f"check-{name}")
     return stores
@@ -145,12 +169,18 @@ def small_and_big_folder(folder: Path) -> list[Store]:
 
 @contextlib.contextmanager
 def small_and_big_registry(folder: Path) -> Iterator[list[Store]]:
-    """Two stores on registries. What is not searched for are further tags and repositories on their disks."""
+    """Two stores on registries. What is not searched for are further tags and repositories on their
+    disks.
+    """
     with contextlib.ExitStack() as running:
         stores = []
         for size in REGISTRIES:
             here = running.enter_context(registry(folder / f"registry-{size}"))
-            stores.append(sought(open_store(f"oci://{here.host}/evidence", {here.host: Host(plain_http=True)})))
+            stores.append(
+                sought(
+                    open_store(f"oci://{here.host}/evidence", {here.host: Host(plain_http=True)})
+                )
+            )
             home = here.folder / "data" / OCI
             tag = next((home / "records/_manifests/tags").iterdir())
             for number in range(SOUGHT, size):
@@ -175,7 +205,11 @@ def fields(number: int) -> dict[str, Any]:
         "key": digest(("key", number)),
         "content": digest(("content", number)),
         "revision": hashlib.sha1(str(number).encode()).hexdigest(),
-        "parameters": {"cluster": "k131", "scenario": "install-default", "values": "ci/default-values.yaml"},
+        "parameters": {
+            "cluster": "k131",
+            "scenario": "install-default",
+            "values": "ci/default-values.yaml",
+        },
         "inputs": {"chart": digest(("chart", number)), "image.hello": digest(("image", number))},
         "uses": [digest(("snapshot", number)), digest(("intent", number))],
         "supersedes": [],

@@ -1,4 +1,6 @@
-"""A git repository with many tagged chart versions, of sizes like real ones, made by one `git fast-import`."""
+"""A git repository with many tagged chart versions, of sizes like real ones, made by one `git
+fast-import`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ _WORDS = "image service port replicas resources limits ingress labels annotation
 
 
 def make(folder: Path, charts: int, versions: int, *, tiny: bool = False) -> None:
-    """A bare repository with the tags chart-NN-1.M.0; each version changes Chart.yaml and two other files.
+    """A bare repository with the tags chart-NN-1.M.0; each version changes Chart.yaml and two other
+    files.
 
     tiny: charts of three small files instead of 15 to 40 with 20 to 60 kB.
     """
@@ -33,22 +36,34 @@ def _write(stream: IO[bytes], charts: int, versions: int, *, tiny: bool) -> None
     for version in range(versions):
         for name, paths in names.items():
             clock, mark = clock + 60, mark + 1
-            changed = paths if version == 0 else [paths[0], *chance.sample(paths[1:], min(2, len(paths) - 1))]
+            changed = (
+                paths
+                if version == 0
+                else [paths[0], *chance.sample(paths[1:], min(2, len(paths) - 1))]
+            )
             stream.write(
-                b"commit refs/heads/main\nmark :%d\ncommitter B <b@example.com> %d +0000\ndata 1\nx\n" % (mark, clock)
+                b"commit refs/heads/main\nmark :%d\ncommitter B <b@example.com> %d +0000\ndata 1\nx\n"
+                % (mark, clock)
             )
             for path in changed:
                 data = _content(chance, name, version, path, tiny)
                 stream.write(b"M 100644 inline charts/%s/%s\n" % (name.encode(), path.encode()))
                 stream.write(b"data %d\n%s\n" % (len(data), data))
-            stream.write(b"reset refs/tags/%s-1.%d.0\nfrom :%d\n\n" % (name.encode(), version, mark))
+            stream.write(
+                b"reset refs/tags/%s-1.%d.0\nfrom :%d\n\n" % (name.encode(), version, mark)
+            )
     stream.write(b"done\n")
 
 
 def _paths(chance: random.Random, tiny: bool) -> list[str]:
     templates = 1 if tiny else chance.randint(11, 36)
     more = [] if tiny else ["README.md", "templates/_helpers.tpl"]
-    return ["Chart.yaml", "values.yaml", *more, *(f"templates/part-{number}.yaml" for number in range(templates))]
+    return [
+        "Chart.yaml",
+        "values.yaml",
+        *more,
+        *(f"templates/part-{number}.yaml" for number in range(templates)),
+    ]
 
 
 def _content(chance: random.Random, name: str, version: int, path: str, tiny: bool) -> bytes:
@@ -64,7 +79,11 @@ def _content(chance: random.Random, name: str, version: int, path: str, tiny: bo
 
 
 def _text(chance: random.Random, name: str, path: str, size: int) -> bytes:
-    lines = [f"# {path} of {name}"] if not path.startswith("templates/part") else [_KIND.format(n=path[15:-5])]
+    lines = (
+        [f"# {path} of {name}"]
+        if not path.startswith("templates/part")
+        else [_KIND.format(n=path[15:-5])]
+    )
     length = 0
     for line in _lines(chance):
         lines.append(line)

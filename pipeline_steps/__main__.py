@@ -1,4 +1,6 @@
-"""`pipeline-steps NAME …` and `python -m pipeline_steps NAME …`: finds the step or command and hands over."""
+"""`pipeline-steps NAME …` and `python -m pipeline_steps NAME …`: finds the step or command and
+hands over.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     if command is None:
         return _unknown(arguments[0])
     if not command.module:
-        print(f"{command.name}: not yet: this version of pipeline_steps cannot do it", file=sys.stderr)
+        print(
+            f"{command.name}: not yet: this version of pipeline_steps cannot do it", file=sys.stderr
+        )
         return 2
     return int(importlib.import_module(command.module).main(arguments[1:]))
 
@@ -37,7 +41,9 @@ def _unknown(name: str) -> int:
     names = [command.name for command in (*command_names.STEPS, *command_names.COMMANDS)]
     close = difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
-    print(f"{name}: no such step or command{meant} (pipeline-steps list shows all)", file=sys.stderr)
+    print(
+        f"{name}: no such step or command{meant} (pipeline-steps list shows all)", file=sys.stderr
+    )
     return 2
 
 
@@ -47,7 +53,8 @@ def entry() -> NoReturn:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our stdout has gone; what is left to write must not fail once more at the exit.
+        # The reader of our stdout has gone; what is left to write must not fail once more at the
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     raise SystemExit(code)

@@ -2,15 +2,16 @@
 
     pipeline-steps audit
     pipeline-steps audit file:///srv/charts --fix
-    pipeline-steps audit oci://registry.example.com/charts --chart hello --report html > production.html
+    pipeline-steps audit oci://registry.example.com/charts --chart hello --report html > page.html
     pipeline-steps audit --uses sha256:4b6f…
 
-Works without a pipeline.yaml for a URL; without one, for every repository of `channels.production.charts`. Reads the
-index, every archive, and the records of promote and snapshot. Lists what is wrong (docs/how-to/audit.md has all
-kinds). --fix lists what it is about to do, does exactly that, in one rewrite of the index, and looks again; archives
-are never touched. --report and --uses read no archives, and print to stdout.
-Writes a record with all counts. Changes outside: with --fix the index. Exits with 4 while something is wrong, with 5
-when the index was changed between plan and fix.
+Works without a pipeline.yaml for a URL; without one, for every repository of
+`channels.production.charts`. Reads the index, every archive, and the records of promote and
+snapshot. Lists what is wrong (docs/how-to/audit.md has all kinds). --fix lists what it is about to
+do, does exactly that, in one rewrite of the index, and looks again; archives are never touched.
+--report and --uses read no archives, and print to stdout. Writes a record with all counts. Changes
+outside: with --fix the index. Exits with 4 while something is wrong, with 5 when the index was
+changed between plan and fix.
 """
 
 from __future__ import annotations
@@ -34,10 +35,25 @@ STEP = Step(
     subjects="none",
     keywords=("chart", "plan", "jobs"),
     options=(
-        Option("url", "word", "the chart repository; default: every one of channels.production.charts"),
-        Option("fix", "flag", "repair the index where nothing has to be guessed", from_environment=False),
-        Option("report", "text", "table, csv, json or html: what is in it, who approved it, what tested it"),
-        Option("uses", "text", "only versions made with this image or base image (sha256:…); as a table, or --report"),
+        Option(
+            "url", "word", "the chart repository; default: every one of channels.production.charts"
+        ),
+        Option(
+            "fix",
+            "flag",
+            "repair the index where nothing has to be guessed",
+            from_environment=False,
+        ),
+        Option(
+            "report",
+            "text",
+            "table, csv, json or html: what is in it, who approved it, what tested it",
+        ),
+        Option(
+            "uses",
+            "text",
+            "only versions made with this image or base image (sha256:…); as a table, or --report",
+        ),
     ),
     needs=("production charts",),
     reads=("snapshot", "promote"),
@@ -65,8 +81,9 @@ def audit(
 ) -> tuple[Record, ...]:
     """Check the repository at `url`, or those of the production channel; a record for each.
 
-    chart: names, () for all. Returns () when only planned. Raises EvidenceError while something is wrong, after every
-    repository was looked at, Conflict when an index was changed meanwhile, UsageError where none can be rewritten.
+    chart: names, () for all. Returns () when only planned. Raises EvidenceError while something is
+    wrong, after every repository was looked at, Conflict when an index was changed meanwhile,
+    UsageError where none can be rewritten.
     """
     urls = (url,) if url else several(config.channels.production.charts)
     if not urls:
@@ -79,7 +96,9 @@ def audit(
     errors: list[EvidenceError] = []
     for repository_url in urls:
         try:
-            records += _audit_repository(repository_url, config, state, chart, fix=fix, plan=plan, jobs=jobs)
+            records += _audit_repository(
+                repository_url, config, state, chart, fix=fix, plan=plan, jobs=jobs
+            )
         except EvidenceError as error:
             errors.append(error)
     if errors:
@@ -88,7 +107,14 @@ def audit(
 
 
 def _audit_repository(
-    url: str, config: Config, state: State, chart: tuple[str, ...], *, fix: bool, plan: bool, jobs: int | None
+    url: str,
+    config: Config,
+    state: State,
+    chart: tuple[str, ...],
+    *,
+    fix: bool,
+    plan: bool,
+    jobs: int | None,
 ) -> list[Record]:
     parameters = {"url": url, "charts": list(chart), "fix": fix}
     key = make_key("audit", FORMAT, parameters=parameters, content=None, consumed={})
@@ -103,21 +129,35 @@ def _audit_repository(
         if fix and result.fixable:
             trial.begin({"repository": url})
             inspection.repair(result)
-            trial.parameters["fixed"] = [finding.fix.words for finding in result.fixable if finding.fix][:LISTED]
+            trial.parameters["fixed"] = [
+                finding.fix.words for finding in result.fixable if finding.fix
+            ][:LISTED]
             log.info("%s: %d findings repaired", url, len(result.fixable))
             before, result = result, inspection.inspect(url, config, state, chart, jobs)
             trial.parameters["left"] = by_kind(result.findings)
             _report_new_findings(before, result)
         if result.findings:
-            advice = "each is listed above" if fix or not result.fixable else "--fix repairs what is marked so above"
-            raise EvidenceError(f"{len(result.findings)} things are wrong", where=url, advice=advice)
+            advice = (
+                "each is listed above"
+                if fix or not result.fixable
+                else "--fix repairs what is marked so above"
+            )
+            raise EvidenceError(
+                f"{len(result.findings)} things are wrong", where=url, advice=advice
+            )
         return [trial.passed({"repository": url})]
 
 
 def _report_new_findings(before: inspection.Inspection, after: inspection.Inspection) -> None:
-    """What is found only once an index is repaired: an entry that is new may have faults of its own."""
+    """What is found only once an index is repaired: an entry that is new may have faults of its
+    own.
+    """
     known = {(finding.kind, finding.chart, finding.version) for finding in before.findings}
-    new = [finding for finding in after.findings if (finding.kind, finding.chart, finding.version) not in known]
+    new = [
+        finding
+        for finding in after.findings
+        if (finding.kind, finding.chart, finding.version) not in known
+    ]
     if new or not after.findings:
         report_findings(after._replace(findings=new))
 

@@ -1,15 +1,17 @@
-"""Build and push the images of the selected charts, each once for its inputs; resolve the existing ones.
+"""Build and push the images of the selected charts, each once for its inputs; resolve the existing
+ones.
 
     python -m pipeline_steps.build_image
     pipeline-steps build_image --chart hello
     pipeline-steps build_image --pull            # resolve base images again
 
-Reads Dockerfile and context as the source stores them, less what .dockerignore leaves out, files of `generated`, args,
-target, platforms, and the digests of the base images, which are resolved once for an image's content. Writes a record
-with the image's digest, and does nothing where a record of the same inputs names one that is there, whole. Changes
-outside: `channels.snapshot.images`/NAME:k-<12 hex of the key>. Such a tag proves nothing and is never moved: where it
-names another image, the new one becomes k-<12 hex>-<8 hex of its digest>. After a build the records are asked again:
-an image that another agent recorded meanwhile is taken.
+Reads Dockerfile and context as the source stores them, less what .dockerignore leaves out, files of
+`generated`, args, target, platforms, and the digests of the base images, which are resolved once
+for an image's content. Writes a record with the image's digest, and does nothing where a record of
+the same inputs names one that is there, whole. Changes outside:
+`channels.snapshot.images`/NAME:k-<12 hex of the key>. Such a tag proves nothing and is never moved:
+where it names another image, the new one becomes k-<12 hex>-<8 hex of its digest>. After a build
+the records are asked again: an image that another agent recorded meanwhile is taken.
 """
 
 from __future__ import annotations
@@ -62,10 +64,12 @@ def build_image(
     pull: bool = False,
     timeout: float | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Make sure that `image` is in the snapshot channel, and record its digest; the earlier record when that holds.
+    """Make sure that `image` is in the snapshot channel, and record its digest; the earlier record
+    when that holds.
 
-    pull: resolve base images and `existing` again. timeout: seconds for the build. Returns () when only planned.
-    Raises ChartFailed (the build), MachineError (engine), AccessRefused, Unreachable, ConfigurationError.
+    pull: resolve base images and `existing` again. timeout: seconds for the build. Returns () when
+    only planned. Raises ChartFailed (the build), MachineError (engine), AccessRefused, Unreachable,
+    ConfigurationError.
     """
     checkout = opened(config)
     modified = checkout.image_modified(image)
@@ -79,26 +83,41 @@ def build_image(
         return _resolve_existing(image, checkout, state, plan=plan, again=again, pull=pull)
     recipe = recipes.read(checkout, image)
     earlier = state.preferred(state.find(step="build_image", subject=image, content=recipe.content))
-    consumed = (None if pull else recipes.former_digests(recipe, earlier)) or _resolve_inputs(recipe, config)
+    consumed = (None if pull else recipes.former_digests(recipe, earlier)) or _resolve_inputs(
+        recipe, config
+    )
     image_key = recipe.key(consumed)
     target = recipes.target(config, image, image_key)
     registry = connect(target, config.hosts)
     key = make_key(
-        "build_image", recipes.FORMAT, parameters={"image": image_key}, content=recipe.content, consumed=consumed
+        "build_image",
+        recipes.FORMAT,
+        parameters={"image": image_key},
+        content=recipe.content,
+        consumed=consumed,
     )
     verdict = state.verdict(key)
-    # What was built of modifications that are committed by now is built once more: a release needs a clean record.
+    # What was built of modifications that are committed by now is built once more: a release needs
+    # a clean record.
     counts = verdict is not None and verdict.passed and (bool(modified) or not is_modified(verdict))
-    recorded = Reference.parse(verdict.outputs["image"]) if counts and verdict and not again else None
+    recorded = (
+        Reference.parse(verdict.outputs["image"]) if counts and verdict and not again else None
+    )
     present = recorded if recorded and _is_whole(registry, target, recorded) else None
     if verdict and present and digest_at(registry, present._replace(digest=None)) == present.digest:
         return verdict
-    if not present and digest_at(registry, target):  # asked before a long build: so a login that lacks is told, too
+    if not present and digest_at(
+        registry, target
+    ):  # asked before a long build: so a login that lacks is told, too
         log.info("%s: is an image without a record that counts here, which proves nothing", target)
     builder = builder_here(os.environ)
     builder.check(recipe.dockerfile, recipe.entry.platforms, recipe.entry.secrets)
     if plan:
-        log.info("%s: would %s", image, f"name {present} again" if present else f"build and push {target}")
+        log.info(
+            "%s: would %s",
+            image,
+            f"name {present} again" if present else f"build and push {target}",
+        )
         return ()
     with attempt(
         state,
@@ -124,14 +143,18 @@ def build_image(
         request = recipe.request(_pushed(target), consumed, config, timeout)
         built = builder.build(request._replace(fresh=again))
         trial.tools.update(built.tools)
-        faster = None if again else _built_meanwhile(state, key, recipe.content, seen, registry, target)
+        faster = (
+            None if again else _built_meanwhile(state, key, recipe.content, seen, registry, target)
+        )
         trial.parameters.update(taken=faster is not None, reproducible=built.reproducible)
         named = faster or name_image(registry, target, built.digest)
         return trial.passed({"image": str(named)})
 
 
 def _pushed(target: Reference) -> Reference:
-    """The name that a builder pushes to which cannot push by digest alone: it is moved, and nobody reads it."""
+    """The name that a builder pushes to which cannot push by digest alone: it is moved, and nobody
+    reads it.
+    """
     return target._replace(tag=str(target.tag).replace("k-", "pushed-", 1))
 
 
@@ -141,18 +164,31 @@ def _is_whole(registry: Registry, target: Reference, recorded: Reference) -> boo
         return False
     lost = missing(registry, recorded.path, str(recorded.digest))
     if lost:
-        log.warning("%s: the registry has lost %s; building it again", recorded, ", ".join(lost[:3]))
+        log.warning(
+            "%s: the registry has lost %s; building it again", recorded, ", ".join(lost[:3])
+        )
     return not lost
 
 
 def _built_meanwhile(
-    state: State, key: str, content: str, seen: Collection[str], registry: Registry, target: Reference
+    state: State,
+    key: str,
+    content: str,
+    seen: Collection[str],
+    registry: Registry,
+    target: Reference,
 ) -> Reference | None:
-    """The image of this key that another agent recorded while ours was built, if the channel has it."""
+    """The image of this key that another agent recorded while ours was built, if the channel has
+    it.
+    """
     state.refresh()
     state.about([content])
     current = state.resolve(key).current
-    news = [record for record in current if record.id not in seen and record.passed and not is_modified(record)]
+    news = [
+        record
+        for record in current
+        if record.id not in seen and record.passed and not is_modified(record)
+    ]
     images = (Reference.parse(record.outputs["image"]) for record in news)
     return next((image for image in images if _is_whole(registry, target, image)), None)
 
@@ -167,8 +203,11 @@ def _resolve_existing(
     modified = checkout.image_modified(image)
     earlier = [
         record
-        for record in state.preferred(state.find(step="build_image", subject=image, content=content))
-        if record.parameters.get("reference") == str(reference) and is_modified(record) == bool(modified)
+        for record in state.preferred(
+            state.find(step="build_image", subject=image, content=content)
+        )
+        if record.parameters.get("reference") == str(reference)
+        and is_modified(record) == bool(modified)
     ]
     if earlier and not (again or pull):
         recorded = Reference.parse(earlier[0].outputs["image"])
@@ -184,7 +223,9 @@ def _resolve_existing(
         state,
         step="build_image",
         subject=image,
-        key=make_key("build_image", recipes.FORMAT, parameters=parameters, content=content, consumed=consumed),
+        key=make_key(
+            "build_image", recipes.FORMAT, parameters=parameters, content=content, consumed=consumed
+        ),
         content=content,
         revision=checkout.revision,
         parameters={**parameters, "modified": list(modified)},
@@ -195,7 +236,9 @@ def _resolve_existing(
 
 
 def _resolve_inputs(recipe: recipes.Recipe, config: Config) -> dict[str, str]:
-    """The digests that the names of the base images have now, and those of the generated files that lie here."""
+    """The digests that the names of the base images have now, and those of the generated files that
+    lie here.
+    """
     where = recipe.dockerfile.name
     bases = {str(base): resolve(base, config.hosts, where=where).name for base in recipe.needs()}
     return {**bases, **recipe.generated(config)}

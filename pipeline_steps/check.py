@@ -2,11 +2,12 @@
 
     pipeline-steps check --chart hello
 
-Reads the chart as the source stores it, with its dependencies; each of its test values files is linted
-(`helm lint --strict`, which applies values.schema.json) and rendered. A version that is released with other
-content is said: tag_release will refuse it. `check: {commands: […]}` of pipeline.yaml run in its folder.
-Writes .pipeline/junit/check-*.xml and a record; changes nothing outside. Exits with 8 when the chart fails.
-With --fix it first writes the Chart.lock that ranges of dependencies need, for you to commit; nothing else.
+Reads the chart as the source stores it, with its dependencies; each of its test values files is
+linted (`helm lint --strict`, which applies values.schema.json) and rendered. A version that is
+released with other content is said: tag_release will refuse it. `check: {commands: […]}` of
+pipeline.yaml run in its folder. Writes .pipeline/junit/check-*.xml and a record; changes nothing
+outside. Exits with 8 when the chart fails. With --fix it first writes the Chart.lock that ranges of
+dependencies need, for you to commit; nothing else.
 """
 
 from __future__ import annotations
@@ -61,10 +62,11 @@ def check(
     jobs: int | None = None,
     timeout: float | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Check the chart `name` and record it, anew every time. timeout: seconds for each of your commands.
+    """Check the chart `name` and record it, anew every time. timeout: seconds for each of your
+    commands.
 
-    fix: first write the locks that it lacks, or only say so when planning.
-    Raises ChartFailed naming every check that failed, ToolMissing, ConfigurationError. Returns () when only planned.
+    fix: first write the locks that it lacks, or only say so when planning. Raises ChartFailed
+    naming every check that failed, ToolMissing, ConfigurationError. Returns () when only planned.
     """
     checkout = opened(config)
     chart = checkout.chart(name)
@@ -74,7 +76,9 @@ def check(
     parameters = requirements.check_parameters(checkout, chart, config)
     values = tuple(parameters["values"])
     if plan:
-        log.info("%s: would lint and render it with %s; writes nothing outside", name, ", ".join(values))
+        log.info(
+            "%s: would lint and render it with %s; writes nothing outside", name, ", ".join(values)
+        )
         return ()
     with attempt(
         state,
@@ -100,12 +104,20 @@ def check(
         failed = [case for case in cases if case.outcome != "passed"]
         if failed:
             listed = "\n".join(f"{case.name}: {case.text}" for case in failed)
-            raise ChartFailed(f"{len(failed)} of {len(cases)} checks failed:\n{listed}", where=chart.path or name)
+            raise ChartFailed(
+                f"{len(failed)} of {len(cases)} checks failed:\n{listed}", where=chart.path or name
+            )
         return trial.passed({})
 
 
 def _run_checks(
-    helm: Helm, checkout: Checkout, chart: Chart, values: tuple[str, ...], *, jobs: int, timeout: float | None
+    helm: Helm,
+    checkout: Checkout,
+    chart: Chart,
+    values: tuple[str, ...],
+    *,
+    jobs: int,
+    timeout: float | None,
 ) -> list[junit.Case]:
     """Every check of the chart, the independent ones at once."""
     with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:

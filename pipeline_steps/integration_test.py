@@ -1,11 +1,13 @@
-"""Install each snapshot in a cluster and run its tests: one record for each values file, scenario and cluster.
+"""Install each snapshot in a cluster and run its tests: one record for each values file, scenario
+and cluster.
 
     pipeline-steps integration_test --chart hello --cluster k131 --retry-infrastructure 2
 
-Reads the snapshot recorded for the chart's content, and fetches it by digest. In the cluster: a fresh labelled
-namespace for each scenario, `helm install`, `helm test`, and all of it removed again. Writes records,
-.pipeline/junit/integration_test-*.xml, and for what failed .pipeline/failures/*/ with the cause first.
-Exits with 8 when the chart fails, with 75 when it is the cluster's own trouble.
+Reads the snapshot recorded for the chart's content, and fetches it by digest. In the cluster: a
+fresh labelled namespace for each scenario, `helm install`, `helm test`, and all of it removed
+again. Writes records, .pipeline/junit/integration_test-*.xml, and for what failed
+.pipeline/failures/*/ with the cause first. Exits with 8 when the chart fails, with 75 when it is
+the cluster's own trouble.
 """
 
 from __future__ import annotations
@@ -61,11 +63,12 @@ def integration_test(
     retry_infrastructure: int | None = None,
     jobs: int | None = None,
 ) -> tuple[Record, ...]:
-    """Test the chart `name` with every scenario that has not passed yet; the records of all of them.
+    """Test the chart `name` with every scenario that has not passed yet; the records of all of
+    them.
 
-    timeout: seconds for one scenario instead of tests.timeout. jobs: scenarios at once instead of tests.parallel.
-    Raises EvidenceError without a snapshot of this content, ChartFailed, Temporary, UsageError, MachineError; of
-    several failures the worst kind, with the reasons of all.
+    timeout: seconds for one scenario instead of tests.timeout. jobs: scenarios at once instead of
+    tests.parallel. Raises EvidenceError without a snapshot of this content, ChartFailed, Temporary,
+    UsageError, MachineError; of several failures the worst kind, with the reasons of all.
     """
     checkout = opened(config)
     chart = checkout.chart(name)
@@ -94,7 +97,10 @@ def integration_test(
 def is_in_channel(record: Record, state: State, config: Config) -> bool:
     """Can what was tested still be released, because its snapshot is in the channel?"""
     channel = Channel(config, "snapshot")
-    return any(channel.holds(snapshot, everywhere=False) for snapshot in snapshot_records.stood_on(record, state))
+    return any(
+        channel.holds(snapshot, everywhere=False)
+        for snapshot in snapshot_records.stood_on(record, state)
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

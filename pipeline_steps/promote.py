@@ -1,11 +1,13 @@
-"""Release what was tested: its images by digest, its chart with nothing but version and references replaced.
+"""Release what was tested: its images by digest, its chart with nothing but version and references
+replaced.
 
     python -m pipeline_steps.promote --tag hello-1.4.0
     pipeline-steps promote --plan
 
-Reads the tag (--tag, else the CI's, else the one tag_release recorded here), the content of its charts and the
-records of that content; nothing is built or tested here. Writes a record with each change and every digest. Changes
-outside: images copied to `channels.production.images`, then one version in each of `channels.production.charts`.
+Reads the tag (--tag, else the CI's, else the one tag_release recorded here), the content of its
+charts and the records of that content; nothing is built or tested here. Writes a record with each
+change and every digest. Changes outside: images copied to `channels.production.images`, then one
+version in each of `channels.production.charts`.
 """
 
 from __future__ import annotations
@@ -44,7 +46,11 @@ STEP = Step(
     subjects="charts",
     keywords=("plan", "again"),
     options=(
-        Option("tag", "text", "the tag to release; default: the CI's, else the one tag_release recorded here"),
+        Option(
+            "tag",
+            "text",
+            "the tag to release; default: the CI's, else the one tag_release recorded here",
+        ),
         Option("apply", "path", "carry out exactly this plan (not yet)", from_environment=False),
     ),
     needs=("helm", "snapshot images", "snapshot charts", "production images", "production charts"),
@@ -67,10 +73,12 @@ def promote(
     again: bool = False,
     apply: Path | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Release the chart `name` as it is at `tag`; the earlier record when all it published is still there.
+    """Release the chart `name` as it is at `tag`; the earlier record when all it published is still
+    there.
 
-    Returns () when only planned. Raises EvidenceError (no test of this content), NotApproved, Conflict (the version
-    or an image's tag is taken by other content), ChartFailed (it would not render as tested).
+    Returns () when only planned. Raises EvidenceError (no test of this content), NotApproved,
+    Conflict (the version or an image's tag is taken by other content), ChartFailed (it would not
+    render as tested).
     """
     if apply:
         raise NotYet("promote --apply")
@@ -88,7 +96,13 @@ def promote(
         "images": [str(image.target) for image in images],
         "charts": list(several(config.channels.production.charts)),
     }
-    key = make_key("promote", FORMAT, parameters=parameters, content=proof.chart.content, consumed=proof.consumed)
+    key = make_key(
+        "promote",
+        FORMAT,
+        parameters=parameters,
+        content=proof.chart.content,
+        consumed=proof.consumed,
+    )
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and is_still_released(verdict, images, production, config):
         return verdict
@@ -96,7 +110,9 @@ def promote(
     if plan:
         for image in images:
             present = standing(image.target, image.target.digest or "", hosts=config.hosts)
-            would = "is there" if present else f"would be copied from {image.source}, replacing nothing"
+            would = (
+                "is there" if present else f"would be copied from {image.source}, replacing nothing"
+            )
             log.info("%s %s", image.target, would)
         return production.plan(release.archive)
     changes: list[dict[str, Any]] = [msgspec.structs.asdict(change) for change in release.changes]
@@ -112,11 +128,15 @@ def promote(
         inputs=proof.consumed,
         uses=proof.uses,
     ) as trial:
-        trial.begin({"chart": production.first.url, "tar": release.archive.tar_digest, **image_outputs})
+        trial.begin(
+            {"chart": production.first.url, "tar": release.archive.tar_digest, **image_outputs}
+        )
         for image in images:
             copy(image.source, image.target, hosts=config.hosts)
             log.info("%s", image.target)
-        return trial.passed({**production.publish(release.archive, release_tag.created), **image_outputs})
+        return trial.passed(
+            {**production.publish(release.archive, release_tag.created), **image_outputs}
+        )
 
 
 def default_tag(checkout: Checkout, name: str, state: State) -> str:
@@ -129,12 +149,16 @@ def default_tag(checkout: Checkout, name: str, state: State) -> str:
         return tag
     records = state.find(step="tag_release", subject=name, content=checkout.chart(name).content)
     if not records:
-        raise UsageError("promote which tag?", where=name, advice="give --tag NAME, or run tag_release first")
+        raise UsageError(
+            "promote which tag?", where=name, advice="give --tag NAME, or run tag_release first"
+        )
     return str(state.preferred(records)[0].parameters["tag"])
 
 
 def refuse_modified(checkout: Checkout, name: str) -> None:
-    """Raises EvidenceError when the chart has local modifications: what lies here is not what is released."""
+    """Raises EvidenceError when the chart has local modifications: what lies here is not what is
+    released.
+    """
     try:
         modified = checkout.chart(name).modified
     except ConfigurationError:  # the tag's charts count; this one may be gone or renamed since
@@ -150,14 +174,20 @@ def refuse_modified(checkout: Checkout, name: str) -> None:
 def is_still_released(
     record: Record, images: tuple[ImageCopy, ...], production: WritableChannel, config: Config
 ) -> bool:
-    """Is everything that the record published still where it was put, whole? What is lost is put there again."""
+    """Is everything that the record published still where it was put, whole? What is lost is put
+    there again.
+    """
     for image in images:
         digest = str(image.target.digest)
         registry = connect(image.target, config.hosts)
-        if not standing(image.target, digest, hosts=config.hosts) or missing(registry, image.target.path, digest):
+        if not standing(image.target, digest, hosts=config.hosts) or missing(
+            registry, image.target.path, digest
+        ):
             return False
     try:
-        for repository in production.repositories:  # the archives are read: a name may lead to one that is lost
+        for (
+            repository
+        ) in production.repositories:  # the archives are read: a name may lead to one that is lost
             repository.find(record.subject, str(record.parameters["version"]))
         return production.holds(record, everywhere=True)
     except ArchiveGone as error:

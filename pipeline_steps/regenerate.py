@@ -3,13 +3,14 @@
     pipeline-steps regenerate --source . --charts 'charts/*' --tags '{name}-{version}' --to file:///srv/charts
     pipeline-steps regenerate --from https://charts.example.com --to oci://registry.example.com/charts
 
-Works without a pipeline.yaml; one that there is gives the charts, `release.tag` and `channels.production.charts` where
-the options do not. Every version that a tag stands for is packaged, without a checkout, and published where it is
-missing. Published archives win: what is there keeps its bytes, and is listed where it differs. A tag that
-tag_release made gives what promote makes of it. Versions in `release.withdrawn` stay withdrawn.
---from copies archives and their .prov files byte for byte.
-Writes a record with all counts. Changes outside: archives and names in the repository. Run again it goes on where it
-was stopped, and does nothing where all stands. Exits with 8 when a version could not be made.
+Works without a pipeline.yaml; one that there is gives the charts, `release.tag` and
+`channels.production.charts` where the options do not. Every version that a tag stands for is
+packaged, without a checkout, and published where it is missing. Published archives win: what is
+there keeps its bytes, and is listed where it differs. A tag that tag_release made gives what
+promote makes of it. Versions in `release.withdrawn` stay withdrawn. --from copies archives and
+their .prov files byte for byte. Writes a record with all counts. Changes outside: archives and
+names in the repository. Run again it goes on where it was stopped, and does nothing where all
+stands. Exits with 8 when a version could not be made.
 """
 
 from __future__ import annotations
@@ -40,13 +41,19 @@ STEP = Step(
     subjects="none",
     keywords=("chart", "shard", "plan", "again", "jobs"),
     options=(
-        Option("source", "text", "checkout, repository without one, or URL; default: pipeline.yaml's"),
+        Option(
+            "source", "text", "checkout, repository without one, or URL; default: pipeline.yaml's"
+        ),
         Option(
             "charts",
             "texts",
             "pattern of charts' folders (repeatable: charts move); default: those of pipeline.yaml",
         ),
-        Option("tags", "text", "template like {name}-{version}, or a shell pattern like v*; default: release.tag"),
+        Option(
+            "tags",
+            "text",
+            "template like {name}-{version}, or a shell pattern like v*; default: release.tag",
+        ),
         Option("to", "text", "URL of the repository to fill; default: channels.production.charts"),
         Option("from", "text", "URL of a repository to copy instead, byte for byte"),
     ),
@@ -76,16 +83,20 @@ def regenerate(
     again: bool = False,
     jobs: int | None = 1,
 ) -> tuple[Record, ...]:
-    """Fill the repository `to` from tags, or from the repository `from_`; a record for each repository filled.
+    """Fill the repository `to` from tags, or from the repository `from_`; a record for each
+    repository filled.
 
-    chart: names, () for all. again: look at every tag and archive, not just at what changed since the last run.
-    jobs: processes that package, None for one a CPU; with more than one, each loads the main module of the program
-    that calls this, which must begin its work below `if __name__ == "__main__"`.
-    Returns () when only planned. Raises ChartFailed when a version could not be made, after all others were.
+    chart: names, () for all. again: look at every tag and archive, not just at what changed since
+    the last run. jobs: processes that package, None for one a CPU; with more than one, each loads
+    the main module of the program that calls this, which must begin its work below `if __name__ ==
+    "__main__"`. Returns () when only planned. Raises ChartFailed when a version could not be made,
+    after all others were.
     """
     urls = (to,) if to else several(config.channels.production.charts)
     if not urls:
-        raise UsageError("regenerate which repository?", advice="give --to URL, like file:///srv/charts")
+        raise UsageError(
+            "regenerate which repository?", advice="give --to URL, like file:///srv/charts"
+        )
     wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *others = [open_writable(url, config.hosts) for url in urls]
     fill_first = partial(
@@ -107,7 +118,9 @@ def regenerate(
     # The first repository of a channel is authoritative: the others get what it has.
     fills: list[tuple[Repository, Callable[[], Report]]] = [(first, fill_first)]
     for other in others:
-        fills.append((other, partial(migration.migrate, first, other, wanted, plan=plan, again=again)))
+        fills.append(
+            (other, partial(migration.migrate, first, other, wanted, plan=plan, again=again))
+        )
     if plan:
         for repository, fill in fills:
             log_report(fill(), f"{repository.url}, planned only")
@@ -122,7 +135,9 @@ def regenerate(
     failed: list[ChartFailed] = []
     for repository, fill in fills:
         try:
-            records.append(_fill_repository(repository, fill, {**parameters, "to": repository.url}, state))
+            records.append(
+                _fill_repository(repository, fill, {**parameters, "to": repository.url}, state)
+            )
         except ChartFailed as error:
             failed.append(error)
     if failed:
@@ -135,14 +150,20 @@ def _fill_repository(
 ) -> Record:
     """The record of filling one repository. Raises ChartFailed when a version could not be made."""
     key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
-    with attempt(state, step="regenerate", subject="regenerate", key=key, parameters=parameters) as trial:
+    with attempt(
+        state, step="regenerate", subject="regenerate", key=key, parameters=parameters
+    ) as trial:
         trial.begin({"repository": repository.url})
         report = fill()
         log_report(report, repository.url)
-        trial.parameters.update(counts=report.counts, differs=report.differs[:LISTED], failed=report.failed[:LISTED])
+        trial.parameters.update(
+            counts=report.counts, differs=report.differs[:LISTED], failed=report.failed[:LISTED]
+        )
         if report.failed:
             what = f"{len(report.failed)} versions could not be made; all others stand"
-            raise ChartFailed(what, where=repository.url, advice="each is listed above with its reason")
+            raise ChartFailed(
+                what, where=repository.url, advice="each is listed above with its reason"
+            )
         return trial.passed({"repository": repository.url})
 
 

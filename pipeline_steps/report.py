@@ -3,9 +3,10 @@
     pipeline-steps report
     pipeline-steps report --started --output build/report
 
-Reads the records of check, build_image, snapshot and integration_test for the content of each selected chart.
-Writes report.md, report.html and report.xml into --output (.pipeline/report when not given), and a record. A bad
-verdict is no failure of this step: it exits with 0 and says negative or incomplete.
+Reads the records of check, build_image, snapshot and integration_test for the content of each
+selected chart. Writes report.md, report.html and report.xml into --output (.pipeline/report when
+not given), and a record. A bad verdict is no failure of this step: it exits with 0 and says
+negative or incomplete.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ def report(
     output: Path | None = None,
     plan: bool = False,
 ) -> Record | tuple[Record, ...]:
-    """Write the verdict on `charts` into a folder and record it: output "verdict" is positive, negative, incomplete.
+    """Write the verdict on `charts` into a folder and record it: output "verdict" is positive,
+    negative, incomplete.
 
-    Raises NotYet when a review system is configured and no folder is given, or an approval is required; MachineError.
+    Raises NotYet when a review system is configured and no folder is given, or an approval is
+    required; MachineError.
     """
     _refuse_not_yet(config, output)
     folder = output or state.folder / "report"
@@ -67,13 +70,26 @@ def report(
     checkout = opened(config)
     verdicts = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
     build_url = (origin()["ci"] or {}).get("url", "")
-    page = Page(verdicts, checkout.revision, build_url, started, diffs(verdicts, state), _notices(config))
+    page = Page(
+        verdicts, checkout.revision, build_url, started, diffs(verdicts, state), _notices(config)
+    )
     contents = {each.chart.name: each.chart.content for each in verdicts}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
     key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
-    uses = {record.id: None for each in verdicts for need in each.requirements for record in need.records}
+    uses = {
+        record.id: None
+        for each in verdicts
+        for need in each.requirements
+        for record in need.records
+    }
     with attempt(
-        state, step="report", subject="report", key=key, revision=checkout.revision, parameters=parameters, uses=uses
+        state,
+        step="report",
+        subject="report",
+        key=key,
+        revision=checkout.revision,
+        parameters=parameters,
+        uses=uses,
     ) as trial:
         write(page, folder)
         log.info("%s (%s)", page.headline, folder / "report.html")
@@ -81,7 +97,9 @@ def report(
 
 
 def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:
-    """Chart name → the diff that `snapshot --diff` left here, where it is about the snapshot of the verdict."""
+    """Chart name → the diff that `snapshot --diff` left here, where it is about the snapshot of the
+    verdict.
+    """
     texts: dict[str, str] = {}
     for each in verdicts:
         path = state.folder / "diff" / f"{each.chart.name}.diff"
@@ -99,14 +117,22 @@ def write(page: Page, folder: Path) -> None:
     files.write(folder / "report.md", report_page.markdown(page).encode(), mode=0o644)
     files.write(folder / "report.html", report_page.html_page(page).encode(), mode=0o644)
     cases = () if page.started else report_page.cases(page)
-    junit.write(folder / "report.xml", "report", cases, started=clock.now(), properties={"revision": page.revision})
+    junit.write(
+        folder / "report.xml",
+        "report",
+        cases,
+        started=clock.now(),
+        properties={"revision": page.revision},
+    )
 
 
 def _notices(config: Config) -> tuple[str, ...]:
     """What people should know about such builds, whatever the verdict is."""
     try:
         return tuple(filter(None, (pulls.login_that_pushes(config),)))
-    except PipelineError as error:  # logins that cannot be read here say nothing about a chart; doctor says it
+    except (
+        PipelineError
+    ) as error:  # logins that cannot be read here say nothing about a chart; doctor says it
         log.debug("report: %s", error)
         return ()
 
@@ -116,10 +142,18 @@ def _refuse_not_yet(config: Config, output: Path | None) -> None:
     approval = next((name for name in review.requires if name.startswith("approval")), None)
     if approval:
         raise NotYet(f"review.requires {approval}", where=config.where("review.requires"))
-    systems = {"gerrit": review.gerrit, "github": review.github, "gitlab": review.gitlab, "launchpad": review.launchpad}
+    systems = {
+        "gerrit": review.gerrit,
+        "github": review.github,
+        "gitlab": review.gitlab,
+        "launchpad": review.launchpad,
+    }
     for system, configured in systems.items():
         if configured is not None and output is None:
-            raise NotYet(f"reporting to {system} (give --output FOLDER to get the page)", where=config.where("review"))
+            raise NotYet(
+                f"reporting to {system} (give --output FOLDER to get the page)",
+                where=config.where("review"),
+            )
 
 
 def main(argv: list[str] | None = None) -> int:

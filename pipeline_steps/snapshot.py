@@ -4,10 +4,11 @@
     pipeline-steps snapshot --chart hello
     pipeline-steps snapshot --chart hello --diff --plan
 
-Reads the chart as the source stores it (modifications included and marked .dirty) and the digests that build_image
-recorded for its images. Writes a record with the chart's reference and tar digest. Changes outside: one chart
-version in each repository of `channels.snapshot.charts`; the same content and images always get the same tar.
---diff says what it renders otherwise than the newest version in production, and writes it to .pipeline/diff.
+Reads the chart as the source stores it (modifications included and marked .dirty) and the digests
+that build_image recorded for its images. Writes a record with the chart's reference and tar digest.
+Changes outside: one chart version in each repository of `channels.snapshot.charts`; the same
+content and images always get the same tar. --diff says what it renders otherwise than the newest
+version in production, and writes it to .pipeline/diff.
 """
 
 from __future__ import annotations
@@ -50,12 +51,20 @@ log = logging.getLogger("pipeline_steps.snapshot")  # __name__ is __main__ under
 
 
 def snapshot(
-    name: str, *, config: Config, state: State, plan: bool = False, again: bool = False, diff: bool = False
+    name: str,
+    *,
+    config: Config,
+    state: State,
+    plan: bool = False,
+    again: bool = False,
+    diff: bool = False,
 ) -> Record | tuple[Record, ...]:
-    """Publish a snapshot of the chart `name` and record it; the earlier record when that still holds.
+    """Publish a snapshot of the chart `name` and record it; the earlier record when that still
+    holds.
 
-    diff: write .pipeline/diff/CHART.diff, too. Returns () when only planned. Raises EvidenceError (an image was not
-    built, a dependency is another one than the last release used), ConfigurationError, Conflict.
+    diff: write .pipeline/diff/CHART.diff, too. Returns () when only planned. Raises EvidenceError
+    (an image was not built, a dependency is another one than the last release used),
+    ConfigurationError, Conflict.
     """
     channel = WritableChannel(config, "snapshot")
     checkout = opened(config)
@@ -67,7 +76,9 @@ def snapshot(
     consumed.unchanged(checkout, chart, state, inputs, again=again)
     edits = packaging.edits(checkout, chart, files, images)
     version = snapshot_version(checkout, chart, edits, inputs)
-    key = make_key("snapshot", FORMAT, parameters={"version": version}, content=chart.content, consumed=inputs)
+    key = make_key(
+        "snapshot", FORMAT, parameters={"version": version}, content=chart.content, consumed=inputs
+    )
     verdict = None if again else state.verdict(key)
     published = verdict and verdict.passed and channel.holds(verdict, everywhere=True)
     if verdict and published and not diff:
@@ -98,8 +109,12 @@ def snapshot(
         return trial.passed({**channel.publish(archive), **image_outputs})
 
 
-def snapshot_version(checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]) -> str:
-    """The version stands for all that is in the chart, so one version never means two tars (design.md §7)."""
+def snapshot_version(
+    checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]
+) -> str:
+    """The version stands for all that is in the chart, so one version never means two tars
+    (design.md §7).
+    """
     return versions.snapshot(
         versions.strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
@@ -110,10 +125,14 @@ def snapshot_version(checkout: Checkout, chart: Chart, edits: Edits, inputs: Map
 
 
 def on_mainline(checkout: Checkout) -> bool:
-    """Whether a snapshot gets its mainline position; reviews and other branches get 0, which sorts below them all."""
+    """Whether a snapshot gets its mainline position; reviews and other branches get 0, which sorts
+    below them all.
+    """
     build = detect(os.environ)
     branch = build.branch or checkout.source.branch() or ""
-    mainline = any(fnmatch.fnmatchcase(branch, pattern) for pattern in checkout.config.release.branches)
+    mainline = any(
+        fnmatch.fnmatchcase(branch, pattern) for pattern in checkout.config.release.branches
+    )
     return bool(build.tag) or (mainline and not build.review)
 
 

@@ -3,9 +3,10 @@
     python -m pipeline_steps.tag_release --chart hello
     pipeline-steps tag_release --local
 
-First makes all of promote's checks without writing and refuses with its reason: a public tag is never the first to
-learn. Reads the records of the chart's content. Writes a record with the tag. Changes outside: one annotated tag,
-named by `release.tag`, in the checkout and (without --local) where it came from; a tag is never moved.
+First makes all of promote's checks without writing and refuses with its reason: a public tag is
+never the first to learn. Reads the records of the chart's content. Writes a record with the tag.
+Changes outside: one annotated tag, named by `release.tag`, in the checkout and (without --local)
+where it came from; a tag is never moved.
 """
 
 from __future__ import annotations
@@ -58,10 +59,11 @@ def tag_release(
     local: bool = False,
     global_: str | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Tag the chart `name` at the revision checked out; the earlier record when the tag is there with this content.
+    """Tag the chart `name` at the revision checked out; the earlier record when the tag is there
+    with this content.
 
-    Returns () when only planned. Raises EvidenceError, NotApproved or Conflict with promote's reason, and Conflict
-    when the tag stands for other content.
+    Returns () when only planned. Raises EvidenceError, NotApproved or Conflict with promote's
+    reason, and Conflict when the tag stands for other content.
     """
     if global_:
         raise NotYet("tag_release --global")
@@ -77,10 +79,17 @@ def tag_release(
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and tagged:
         return verdict
-    release = derivation.prepare(proof, checkout, config, production)  # refuses what promote would refuse
+    release = derivation.prepare(
+        proof, checkout, config, production
+    )  # refuses what promote would refuse
     revision = tagged or checkout.revision
     if plan:
-        log.info("tag %s at %s %s", tag_name, revision, "is there" if tagged else "would be set, replacing nothing")
+        log.info(
+            "tag %s at %s %s",
+            tag_name,
+            revision,
+            "is there" if tagged else "would be set, replacing nothing",
+        )
         return ()
     with attempt(
         state,
@@ -93,12 +102,15 @@ def tag_release(
         uses=proof.uses,
     ) as trial:
         trial.begin({"tag": f"{tag_name}@{revision}"})
-        tag = checkout.source.create_tag(tag_name, revision, tag_message(chart, release.copies), push=not local)
+        tag = checkout.source.create_tag(
+            tag_name, revision, tag_message(chart, release.copies), push=not local
+        )
         return trial.passed({"tag": f"{tag.name}@{tag.revision}"})
 
 
 def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
-    """The revision that the version's tag names when that has the chart's content; None when there is no such tag.
+    """The revision that the version's tag names when that has the chart's content; None when there
+    is no such tag.
 
     Raises Conflict when the tag stands for other content.
     """
@@ -107,7 +119,9 @@ def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
         return None
     tag = at_tag.tag
     if not at_tag.has(chart.content):
-        content = at_tag.chart.content if at_tag.chart else f"no chart that can be read ({at_tag.reason})"
+        content = (
+            at_tag.chart.content if at_tag.chart else f"no chart that can be read ({at_tag.reason})"
+        )
         raise Conflict(
             f"tag {tag.name} exists at {tag.revision[:12]} with other content (there {content}, here {chart.content})",
             where=chart.path,

@@ -4,10 +4,11 @@
     pipeline-steps verify oci://registry.example.com/charts/hello@sha256:7d0e…
     pipeline-steps verify file:///srv/charts/hello-1.2.3.tgz
 
-Reads the chart, and finds by its digests the records of its release in the state and the evidence stores: promote's
-changes, undone, must give the tested tar again; the tests must have passed with that snapshot; each image must be the
-tested one. Prints each link to stdout: holds, missing or changed. Writes a record. Changes nothing outside.
-Exits with 4 when a link does not hold. It checks by records: whoever may write those may claim anything.
+Reads the chart, and finds by its digests the records of its release in the state and the evidence
+stores: promote's changes, undone, must give the tested tar again; the tests must have passed with
+that snapshot; each image must be the tested one. Prints each link to stdout: holds, missing or
+changed. Writes a record. Changes nothing outside. Exits with 4 when a link does not hold. It checks
+by records: whoever may write those may claim anything.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ STEP = Step(
     subjects="none",
     keywords=("plan",),
     options=(
-        Option("reference", "word", "the chart: oci://host/path/name:1.2.3, …@sha256:… or file:///…/name-1.2.3.tgz"),
+        Option(
+            "reference",
+            "word",
+            "the chart: oci://host/path/name:1.2.3, …@sha256:… or file:///…/name-1.2.3.tgz",
+        ),
     ),
     needs=("production charts",),
     reads=("build_image", "snapshot", "integration_test", "promote"),
@@ -45,10 +50,12 @@ log = logging.getLogger("pipeline_steps.verify")  # __name__ is __main__ under -
 def verify(
     *, config: Config, state: State, reference: str | None = None, plan: bool = False
 ) -> Record | tuple[Record, ...]:
-    """Check the chain of the chart that `reference` names; the record's parameter "links" says what came of each link.
+    """Check the chain of the chart that `reference` names; the record's parameter "links" says what
+    came of each link.
 
-    Returns () when only planned: then the links are told, and nothing is recorded. Raises EvidenceError when a link is
-    missing or changed, or the chart is not there, UsageError, MachineError's kinds, Temporary.
+    Returns () when only planned: then the links are told, and nothing is recorded. Raises
+    EvidenceError when a link is missing or changed, or the chart is not there, UsageError,
+    MachineError's kinds, Temporary.
     """
     if not reference:
         raise UsageError("verify which chart?", advice=chain.ADVICE)
@@ -57,7 +64,9 @@ def verify(
             log.info("%s", link)
         return ()
     key = make_key("verify", FORMAT, parameters={"reference": reference}, content=None, consumed={})
-    with attempt(state, step="verify", subject="verify", key=key, parameters={"reference": reference}) as trial:
+    with attempt(
+        state, step="verify", subject="verify", key=key, parameters={"reference": reference}
+    ) as trial:
         chart = chain.fetch(reference, config)
         links = chain.links(chart, state)
         trial.parameters["links"] = [str(link) for link in links]
@@ -65,7 +74,9 @@ def verify(
         if broken:
             what = f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}"
             raise EvidenceError(
-                what, where=chart.reference, advice="were its records pulled, is `evidence` configured?"
+                what,
+                where=chart.reference,
+                advice="were its records pulled, is `evidence` configured?",
             )
         return trial.passed({"chart": chart.reference, "tar": chart.archive.tar_digest})
 

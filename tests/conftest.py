@@ -35,7 +35,9 @@ def _talk_as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _secrets_as_before() -> Iterator[None]:
-    """What one test's login hides, like "wrong", may be an ordinary word of the next one's messages."""
+    """What one test's login hides, like "wrong", may be an ordinary word of the next one's
+    messages.
+    """
     before = set(redact._forms), redact._pattern
     yield
     redact._forms, redact._pattern = before

@@ -3,7 +3,8 @@
 
     python3 tools/environment.py     # prints the path of its python
 
-`.venv` holds the exact versions of requirements/test.txt and this checkout itself (editable, entry point included).
+`.venv` holds the exact versions of requirements/test.txt and this checkout itself (editable, entry
+point included).
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ SOURCES = ("requirements/run.txt", "requirements/test.txt", "setup.cfg", "pyproj
 def ensure() -> Path:
     """The python of an environment that has what the requirements say. Raises Cannot."""
     if sys.version_info < OLDEST:
-        raise Cannot(f"Python {sys.version.split()[0]} is too old: {'.'.join(map(str, OLDEST))} or newer is needed")
+        raise Cannot(
+            f"Python {sys.version.split()[0]} is too old: {'.'.join(map(str, OLDEST))} or newer is needed"
+        )
     with locked(ROOT / ".venv.lock", "virtual environment"):
         if is_stale():
             start = time.monotonic()
@@ -40,7 +43,8 @@ def ensure() -> Path:
             if not PYTHON.exists():
                 run([sys.executable, "-m", "venv", str(VENV)])
             pip("--requirement", str(ROOT / "requirements/test.txt"))
-            # A line in a .pth file instead of an import hook, which every start of a step would pay for.
+            # A line in a .pth file instead of an import hook, which every start of a step would pay
+            # for.
             compat = ("--config-settings", "editable_mode=compat")
             pip("--no-deps", "--no-build-isolation", *compat, "--editable", str(ROOT))
             STAMP.write_text(fingerprint())
@@ -64,11 +68,17 @@ def pip(*words: str) -> None:
 
 def run(command: list[str]) -> None:
     """Run a command that must succeed. Raises Cannot with what it said."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr).strip()[-2000:]
-        advice = "\npython3 tools/programs/programs.py packages python" if "ensurepip" in said else ""
+        advice = (
+            "\npython3 tools/programs/programs.py packages python" if "ensurepip" in said else ""
+        )
         raise Cannot(f"{' '.join(command)} failed:\n{said}{advice}")
 
 

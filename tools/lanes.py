@@ -6,8 +6,8 @@
     python3 tools/lanes.py faults    # the table of tests/faults, as root; FULL=1 for every point, SEED=N to repeat one
     python3 tools/lanes.py bench     # the table of benchmarks/
 
-Installs what is missing and says so. A lane whose real system cannot be had fails. Exit codes: 0 all lanes passed,
-1 a lane failed, 7 this machine cannot.
+Installs what is missing and says so. A lane whose real system cannot be had fails. Exit codes: 0
+all lanes passed, 1 a lane failed, 7 this machine cannot.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Lane(NamedTuple):
 PYTEST = ("python", "-m", "pytest", "-q")
 LANES = (
     Lane("lint", (("ruff", "check", "."), ("mypy",), ("lint-imports",))),
-    *(Lane(name, ((*PYTEST, f"tests/{name}"),)) for name in ("unit", "contract", "systems", "workflows")),
+    *(
+        Lane(name, ((*PYTEST, f"tests/{name}"),))
+        for name in ("unit", "contract", "systems", "workflows")
+    ),
     Lane("faults", (("python", "-m", "tests.faults"),)),
 )
 CHECK = ("lint", "unit", "contract")
@@ -78,7 +81,9 @@ def test() -> int:
 
 
 def faults() -> int:
-    """Kills, failing disks, power cuts and signals, with engine and node; a part of every point unless FULL is set."""
+    """Kills, failing disks, power cuts and signals, with engine and node; a part of every point
+    unless FULL is set.
+    """
     everything()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
@@ -92,7 +97,9 @@ def bench() -> int:
         started = systems.Started(Path(folder) / "started.json")
         try:
             done = subprocess.run(
-                [environment.PYTHON, "-m", "benchmarks"], cwd=ROOT, env={**os.environ, **full_environment(started)}
+                [environment.PYTHON, "-m", "benchmarks"],
+                cwd=ROOT,
+                env={**os.environ, **full_environment(started)},
             )
         finally:
             systems.down(started)
@@ -155,7 +162,9 @@ def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[tuple[str, 
             start = time.monotonic()
             codes = [
                 subprocess.run(
-                    [environment.VENV / "bin" / words[0], *words[1:]], cwd=ROOT, env={**os.environ, **variables}
+                    [environment.VENV / "bin" / words[0], *words[1:]],
+                    cwd=ROOT,
+                    env={**os.environ, **variables},
                 ).returncode
                 for words in lane.commands
             ]

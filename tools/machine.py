@@ -1,4 +1,6 @@
-"""What all tools share: words for the person watching, refusals, a cache folder, locks, free ports, waiting."""
+"""What all tools share: words for the person watching, refusals, a cache folder, locks, free ports,
+waiting.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,18 @@ def say(text: str) -> None:
 
 
 def agreed(question: str) -> bool:
-    """Ask the person at the terminal. Return alone means yes; the end of input (Ctrl-D) is no answer: it means no."""
+    """Ask the person at the terminal. Return alone means yes; the end of input (Ctrl-D) is no
+    answer: it means no.
+    """
     print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     return bool(answer) and answer.strip().lower() in ("", "y", "yes")
 
 
 def ends_with_exit_code(main: Callable[[list[str]], int]) -> NoReturn:
-    """Run a command line and leave with its code; refusals are one line on stderr, never a traceback."""
+    """Run a command line and leave with its code; refusals are one line on stderr, never a
+    traceback.
+    """
     try:
         raise SystemExit(main(sys.argv[1:]))
     except (Cannot, Misuse) as refusal:
@@ -70,15 +76,21 @@ def need_root(purpose: str) -> None:
 
 
 def need_programs(names: tuple[str, ...], what: str, purpose: str) -> None:
-    """Refuse with all missing programs at once; purpose: the one of programs.py packages that has them."""
+    """Refuse with all missing programs at once; purpose: the one of programs.py packages that has
+    them.
+    """
     missing = [name for name in names if find_program(name) is None]
     if missing:
-        raise Cannot(f"{what} needs {', '.join(missing)}: python3 tools/programs/programs.py packages {purpose}")
+        raise Cannot(
+            f"{what} needs {', '.join(missing)}: python3 tools/programs/programs.py packages {purpose}"
+        )
 
 
 def find_program(name: str) -> str | None:
     """Full path of a program; the sbin folders count even where a user's PATH lacks them."""
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+    return shutil.which(
+        name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+    )
 
 
 @contextlib.contextmanager
@@ -96,7 +108,9 @@ def locked(path: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def installed_at_once(target: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `target` when the block ends well, and is removed when it does not."""
+    """A folder to fill that becomes `target` when the block ends well, and is removed when it does
+    not.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -110,7 +124,8 @@ def installed_at_once(target: Path) -> Iterator[Path]:
 def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now, all different.
 
-    Below 30000: from there Kubernetes takes ports for services, and the system ports for outgoing connections.
+    Below 30000: from there Kubernetes takes ports for services, and the system ports for outgoing
+    connections.
     """
     found: list[int] = []
     for port in random.sample(range(20000, 30000), 1000):
@@ -122,7 +137,9 @@ def free_ports(count: int) -> list[int]:
     raise Cannot(f"no {count} free ports between 20000 and 30000")
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float, still_alive: Callable[[], None]) -> None:
+def wait_until(
+    ready: Callable[[], bool], what: str, seconds: float, still_alive: Callable[[], None]
+) -> None:
     """Ask `ready` until it says yes. `still_alive` raises when waiting makes no sense any more.
 
     Raises Cannot when `seconds` are over.

@@ -1,8 +1,9 @@
 """Daemons of a run folder: started with a mark, found again by it, ended without a trace.
 
-Everything started carries its run folder in the environment, and so does what it starts in turn (containerd its
-shims); what runs inside containers is known by its root file system, which lies in the folder. So a run whose
-starter was killed at any point is found whole: no list of process ids has to be right.
+Everything started carries its run folder in the environment, and so does what it starts in turn
+(containerd its shims); what runs inside containers is known by its root file system, which lies in
+the folder. So a run whose starter was killed at any point is found whole: no list of process ids
+has to be right.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ LONGEST_FOLDER = 68
 
 
 class Daemons:
-    """The daemons one `up` starts: watched while waiting, so that one which dies at start is told with its log."""
+    """The daemons one `up` starts: watched while waiting, so that one which dies at start is told
+    with its log.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+    def start(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None
+    ) -> None:
         """Start a daemon of its own session, logging to <folder>/logs/<name>.log."""
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
@@ -48,20 +53,29 @@ class Daemons:
         for name, process in self.running.items():
             if process.poll() is not None:
                 log = self.folder / "logs" / f"{name}.log"
-                raise Cannot(f"{name} ended with {process.returncode} at start; the end of its log:\n{last_lines(log)}")
+                raise Cannot(
+                    f"{name} ended with {process.returncode} at start; the end of its log:\n{last_lines(log)}"
+                )
 
     def wait(self, what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait until `ready`; Cannot when a daemon dies or the time is over (with all logs' places)."""
+        """Wait until `ready`; Cannot when a daemon dies or the time is over (with all logs'
+        places).
+        """
         try:
             wait_until(ready, what, seconds, self.check)
         except Cannot as refusal:
             logs = "".join(
-                f"\n--- {name}\n{last_lines(self.folder / 'logs' / f'{name}.log', 4)}" for name in self.running
+                f"\n--- {name}\n{last_lines(self.folder / 'logs' / f'{name}.log', 4)}"
+                for name in self.running
             )
-            raise Cannot(f"{refusal}{logs}" if "ended with" not in str(refusal) else str(refusal)) from None
+            raise Cannot(
+                f"{refusal}{logs}" if "ended with" not in str(refusal) else str(refusal)
+            ) from None
 
     def let_go(self) -> dict[str, str]:
-        """name -> identity, for `alive`. From now on the daemons live on their own, whatever becomes of us."""
+        """name -> identity, for `alive`. From now on the daemons live on their own, whatever
+        becomes of us.
+        """
         self.check()
         known = {name: identity(process.pid) for name, process in self.running.items()}
         for process in self.running.values():
@@ -73,11 +87,16 @@ def last_lines(log: Path, count: int = 12) -> str:
     """The end of a log file, each line cut to 300 characters."""
     if not log.exists():
         return "(no log)"
-    return "\n".join(line[:300] for line in log.read_text(errors="replace").splitlines()[-count:]) or "(empty log)"
+    return (
+        "\n".join(line[:300] for line in log.read_text(errors="replace").splitlines()[-count:])
+        or "(empty log)"
+    )
 
 
 def identity(pid: int) -> str:
-    """`pid:start time:boot`, which no other process ever has; empty when it does not run (or is a zombie)."""
+    """`pid:start time:boot`, which no other process ever has; empty when it does not run (or is a
+    zombie).
+    """
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -116,7 +135,8 @@ def rooted_in(process: Path, folder: Path) -> bool:
 
 
 def end_all(folder: Path, *, first: list[int], seconds: float = 10) -> None:
-    """End every process of the folder: `first` politely, one after the other, then all that are left at once.
+    """End every process of the folder: `first` politely, one after the other, then all that are
+    left at once.
 
     Raises Cannot when one outlives even that.
     """
@@ -140,7 +160,9 @@ def end_all(folder: Path, *, first: list[int], seconds: float = 10) -> None:
 
 
 def reap(pids: list[int]) -> None:
-    """Take leave of those that have ended and were started by this very process; no other child is waited for."""
+    """Take leave of those that have ended and were started by this very process; no other child is
+    waited for.
+    """
     for pid in pids:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
@@ -160,10 +182,14 @@ def claim(folder: Path, kind: str) -> Path:
     """
     folder = folder.resolve()
     if len(str(folder)) > LONGEST_FOLDER:
-        raise Misuse(f"{folder}: the path has more than {LONGEST_FOLDER} characters, too long for sockets inside it")
+        raise Misuse(
+            f"{folder}: the path has more than {LONGEST_FOLDER} characters, too long for sockets inside it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not owned(folder, kind):
-        raise Misuse(f"{folder} is not empty and not a run folder of this {kind}: name another with --folder")
+        raise Misuse(
+            f"{folder} is not empty and not a run folder of this {kind}: name another with --folder"
+        )
     (folder / OWNED).write_text(kind)
     return folder
 
@@ -181,13 +207,17 @@ def remove(folder: Path) -> None:
         if done.returncode and mounts_below(folder) == points:
             raise Cannot(f"cannot unmount below {folder}: {done.stderr.strip()}")
     for entry in folder.iterdir():
-        if entry.name != OWNED:  # the mark goes last, so that a removal cut short can be taken up again
+        if (
+            entry.name != OWNED
+        ):  # the mark goes last, so that a removal cut short can be taken up again
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     shutil.rmtree(folder)
 
 
 def remove_cgroups(name: str) -> None:
-    """Remove the control groups /<name> and all below, in every hierarchy; they hold no process any more."""
+    """Remove the control groups /<name> and all below, in every hierarchy; they hold no process any
+    more.
+    """
     for top in (*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")):
         for group, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(FileNotFoundError):
@@ -195,14 +225,17 @@ def remove_cgroups(name: str) -> None:
 
 
 def remove_empty_cgroup(name: str) -> None:
-    """Remove the control group /<name> in the hierarchies where nobody else has one below it or a process in it."""
+    """Remove the control group /<name> in the hierarchies where nobody else has one below it or a
+    process in it.
+    """
     for group in (*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")):
         with contextlib.suppress(OSError):
             group.rmdir()
 
 
 def remove_common_traces(*folders: str) -> None:
-    """Remove what containerd and runc leave at fixed places: sockets nobody listens to, folders that are empty.
+    """Remove what containerd and runc leave at fixed places: sockets nobody listens to, folders
+    that are empty.
 
     Other engines on this machine use the same places: what is theirs is neither dead nor empty.
     """
@@ -210,7 +243,10 @@ def remove_common_traces(*folders: str) -> None:
         if not connects(path):
             path.unlink(missing_ok=True)
     for name in (*folders, "/run/containerd/s"):
-        for folder in (Path(name), *Path(name).parents[:-2]):  # up to, not including, /run, /opt or /var
+        for folder in (
+            Path(name),
+            *Path(name).parents[:-2],
+        ):  # up to, not including, /run, /opt or /var
             with contextlib.suppress(OSError):  # not there, or not empty
                 folder.rmdir()
 

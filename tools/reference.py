@@ -21,13 +21,25 @@ import msgspec
 
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.step import Step
-from pipeline_steps.commands import command_names, doctor, init, record, reproduce, run, sandbox, state
+from pipeline_steps.commands import (
+    command_names,
+    doctor,
+    init,
+    record,
+    reproduce,
+    run,
+    sandbox,
+    state,
+)
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.language import Language
 from pipeline_steps.toolbox import errors
 from tools.machine import say
 
-COMMANDS = {each.COMMAND.name: each.COMMAND for each in (doctor, init, record, reproduce, run, sandbox, state)}
+COMMANDS = {
+    each.COMMAND.name: each.COMMAND
+    for each in (doctor, init, record, reproduce, run, sandbox, state)
+}
 #: What a step's function is called for.
 SUBJECTS = {
     "charts": "each selected chart",
@@ -50,7 +62,8 @@ def pages() -> dict[str, str]:
         "steps.md": steps(),
         "commands.md": commands(),
         "exit-codes.md": exit_codes(),
-        "pipeline.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False, sort_keys=True) + "\n",
+        "pipeline.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False, sort_keys=True)
+        + "\n",
     }
 
 
@@ -148,12 +161,18 @@ def main(argv: list[str]) -> int:
     """Write the pages; with --check only say which are out of date (exit code 1)."""
     wanted = pages()
     files = {name: FOLDER / name for name in wanted}
-    stale = [name for name, file in files.items() if not file.exists() or file.read_text() != wanted[name]]
+    stale = [
+        name
+        for name, file in files.items()
+        if not file.exists() or file.read_text() != wanted[name]
+    ]
     if "--check" not in argv:
         for name in stale:
             files[name].write_text(wanted[name])
     for name in stale:
-        say(f"docs/reference/{name}: {'out of date, run make doc' if '--check' in argv else 'written'}")
+        say(
+            f"docs/reference/{name}: {'out of date, run make doc' if '--check' in argv else 'written'}"
+        )
     return 1 if stale and "--check" in argv else 0
 
 

@@ -1,7 +1,8 @@
-"""Brings together what the demo and the tests need: packages, programs, an engine, a node; ends what it started.
+"""Brings together what the demo and the tests need: packages, programs, an engine, a node; ends
+what it started.
 
-An engine that runs already and answers is used as it is, and so is a node; only what was started here is noted,
-in a file, and ended again.
+An engine that runs already and answers is used as it is, and so is a node; only what was started
+here is noted, in a file, and ended again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def missing_programs(names: Sequence[str], *, kubernetes: bool) -> dict[str, str
         if not (cache() / "programs" / f"{name}-{program.version}").exists():
             found[f"{name} {program.version}"] = program.source
     if kubernetes and not build.folder().exists():
-        found[f"kubernetes {build.version()}"] = "Go modules, built here: about 7 minutes on 2 cores"
+        found[f"kubernetes {build.version()}"] = (
+            "Go modules, built here: about 7 minutes on 2 cores"
+        )
     return found
 
 
@@ -45,7 +48,9 @@ class Background:
 
     def __init__(self, *tasks: Callable[[], object]) -> None:
         self._errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._run, args=(task,), daemon=True) for task in tasks]
+        self._threads = [
+            threading.Thread(target=self._run, args=(task,), daemon=True) for task in tasks
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -78,10 +83,15 @@ def kubernetes() -> None:
 
 
 def own_engine() -> bool:
-    """Whether a docker engine of the user's answers, with a buildx that works: then no other is started."""
+    """Whether a docker engine of the user's answers, with a buildx that works: then no other is
+    started.
+    """
     if find_program("docker") is None:
         return False
-    for command in (["docker", "version", "--format", "{{.Server.Version}}"], ["docker", "buildx", "version"]):
+    for command in (
+        ["docker", "version", "--format", "{{.Server.Version}}"],
+        ["docker", "buildx", "version"],
+    ):
         if subprocess.run(command, capture_output=True, timeout=60).returncode:
             return False
     return True
@@ -121,7 +131,9 @@ def engine_up(started: Started) -> dict[str, Any]:
 
 
 def node_up(started: Started, registries: list[str]) -> dict[str, Any]:
-    """The node of this machine, pulling from `registries`; noted when it did not run before. Raises Cannot."""
+    """The node of this machine, pulling from `registries`; noted when it did not run before. Raises
+    Cannot.
+    """
     running = node.live()
     if running is None:
         started.note("node", str(node.DEFAULT_FOLDER))
@@ -130,7 +142,9 @@ def node_up(started: Started, registries: list[str]) -> dict[str, Any]:
 
 
 def down(started: Started) -> None:
-    """End the engine and the node that were started here; the one also when the other cannot be ended."""
+    """End the engine and the node that were started here; the one also when the other cannot be
+    ended.
+    """
     try:
         if "node" in started.names:
             say("node: ending it")

@@ -1,1 +1,3 @@
-"""Whole chart repositories and single chains of evidence, checked: what `audit` and `verify` stand on."""
+"""Whole chart repositories and single chains of evidence, checked: what `audit` and `verify` stand
+on.
+"""

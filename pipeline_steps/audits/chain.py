@@ -1,7 +1,9 @@
-"""One chart's chain of evidence, link by link: archive, promote, changes undone, tested snapshot, tests, images.
+"""One chart's chain of evidence, link by link: archive, promote, changes undone, tested snapshot,
+tests, images.
 
-Checked by records: nothing is asked of registries but the chart itself. Records come from the state and the evidence
-stores, found by the digests of the chart; who may write those may claim anything (design.md §17).
+Checked by records: nothing is asked of registries but the chart itself. Records come from the state
+and the evidence stores, found by the digests of the chart; who may write those may claim anything
+(design.md §17).
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Link(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """The chart to verify as it is published now. digests: of its archive, and of its manifest in a registry."""
+    """The chart to verify as it is published now. digests: of its archive, and of its manifest in a
+    registry.
+    """
 
     archive: Archive
     reference: str
@@ -57,10 +61,13 @@ class Chart(NamedTuple):
 def fetch(reference: str, config: Config) -> Chart:
     """The chart that a reference names, compared with the digest in it.
 
-    Raises UsageError, EvidenceError when it is not there or has another digest, MachineError's kinds, Temporary.
+    Raises UsageError, EvidenceError when it is not there or has another digest, MachineError's
+    kinds, Temporary.
     """
     place, _, digest = reference.rpartition("@")
-    if not digest.startswith("sha256:"):  # what is before an @ may be an account, as in git+ssh://git@host
+    if not digest.startswith(
+        "sha256:"
+    ):  # what is before an @ may be an account, as in git+ssh://git@host
         place, digest = reference, ""
     if reference.startswith("oci://"):
         return _of_registry(reference, config)
@@ -83,7 +90,9 @@ def _of_registry(reference: str, config: Config) -> Chart:
     if not root or (version is None and not it.digest):
         raise UsageError("not the reference of a chart", advice=ADVICE)
     repository = OciRepository(f"oci://{it.host}/{root}", config.hosts)
-    published = repository.find(name, version) if version else repository.find_digest(name, str(it.digest))
+    published = (
+        repository.find(name, version) if version else repository.find_digest(name, str(it.digest))
+    )
     if published is None:
         raise EvidenceError("the chart is not there", where=reference)
     digest = published.reference.rpartition("@")[2]
@@ -92,15 +101,23 @@ def _of_registry(reference: str, config: Config) -> Chart:
     lost = missing(connect(it, config.hosts), it.path, digest)
     if lost:
         what = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
-        raise EvidenceError(what, where=reference, advice="restore it there; promote gives back archives only")
+        raise EvidenceError(
+            what, where=reference, advice="restore it there; promote gives back archives only"
+        )
     return Chart(published.archive, published.reference, (digest, published.archive_digest))
 
 
 def _of_repository(place: str, digest: str, config: Config) -> Chart:
-    """A chart of a configured repository of another kind: its URL, as written or as it calls itself, then a file."""
+    """A chart of a configured repository of another kind: its URL, as written or as it calls
+    itself, then a file.
+    """
     repository = open_repository_of(place, channels.configured(config), config.hosts)
     if repository is None:
-        raise UsageError("not the reference of a chart in a repository of pipeline.yaml", where=place, advice=ADVICE)
+        raise UsageError(
+            "not the reference of a chart in a repository of pipeline.yaml",
+            where=place,
+            advice=ADVICE,
+        )
     for name, version in _readings(place):
         published = repository.find(name, version)
         if published is not None:
@@ -109,8 +126,8 @@ def _of_repository(place: str, digest: str, config: Config) -> Chart:
 
 
 def _readings(place: str) -> Iterator[tuple[str, str]]:
-    """Names and versions that a file can stand for, by its name, else by its folder's: a release's tag, where GitHub
-    stores another letter for + in the file's name.
+    """Names and versions that a file can stand for, by its name, else by its folder's: a release's
+    tag, where GitHub stores another letter for + in the file's name.
 
     >>> list(_readings("my-chart-1.0.0-rc.1.tgz")), list(_readings("web-1.0.0%2Bb.1/web-1.0.0.b.1.tgz"))
     ([('my-chart', '1.0.0-rc.1')], [('web', '1.0.0+b.1')])
@@ -129,25 +146,35 @@ def _whole(tgz: bytes, place: str, digest: str) -> Chart:
 
 
 def links(chart: Chart, state: State) -> list[Link]:
-    """The chain of `chart`; it ends where a link is missing. Raises MachineError's kinds, Temporary."""
+    """The chain of `chart`; it ends where a link is missing. Raises MachineError's kinds,
+    Temporary.
+    """
     it = chart.archive
     state.about([it.tar_digest, *chart.digests])
     found = [Link("holds", f"{it.name} {it.version}: {chart.reference}, tar {it.tar_digest}")]
     made = [one for one in _standing(state) if _is_of(one, it)]
     named = [one for one in made if _names(one, chart.digests)]
     if not made:
-        others = [one for one in _standing(state) if (one.subject, _version(one)) == (it.name, it.version)]
+        others = [
+            one for one in _standing(state) if (one.subject, _version(one)) == (it.name, it.version)
+        ]
         if others:
             what = f"{others[-1].step} of {it.name} {it.version} recorded the tar {others[-1].outputs.get('tar')}"
             return [*found, Link("changed", f"{what} ({_id(others[-1])})")]
-        return [*found, Link("missing", f"no record of promote or snapshot has the tar {it.tar_digest}")]
+        return [
+            *found,
+            Link("missing", f"no record of promote or snapshot has the tar {it.tar_digest}"),
+        ]
     record = state.preferred(named or made)[0]
     state.about([record.content])
     told = "" if named else ", published elsewhere or compressed otherwise"
     found.append(Link("holds", f"{record.step} {_id(record)} recorded this tar{told}"))
     found.append(_content(record))
     used = _used(record, state)
-    found += [Link("missing", f"{record.step} uses the record {one[7:19]}, which is not there") for one in used.missing]
+    found += [
+        Link("missing", f"{record.step} uses the record {one[7:19]}, which is not there")
+        for one in used.missing
+    ]
     if record.step == "snapshot":
         return [*found, *_images(record, [record], state)]
     snapshots = [one for one in used.records if one.step == "snapshot"]
@@ -160,7 +187,11 @@ def links(chart: Chart, state: State) -> list[Link]:
 def _standing(state: State) -> list[Record]:
     records = state.records()
     gone = superseded(records)
-    return [one for one in records if one.step in ("promote", "snapshot") and one.passed and one.id not in gone]
+    return [
+        one
+        for one in records
+        if one.step in ("promote", "snapshot") and one.passed and one.id not in gone
+    ]
 
 
 def _is_of(record: Record, it: Archive) -> bool:
@@ -168,7 +199,11 @@ def _is_of(record: Record, it: Archive) -> bool:
 
 
 def _names(record: Record, digests: Iterable[str]) -> bool:
-    mine = {value.rpartition("@")[2] for name, value in record.outputs.items() if name.startswith("chart")}
+    mine = {
+        value.rpartition("@")[2]
+        for name, value in record.outputs.items()
+        if name.startswith("chart")
+    }
     return bool(mine.intersection(digests))
 
 
@@ -218,7 +253,9 @@ def _undone(record: Record, snapshots: Sequence[Record], it: Archive) -> Link:
     return Link("changed", problem)
 
 
-def _tests(record: Record, used: Sequence[Record], snapshots: Sequence[Record], state: State) -> Iterator[Link]:
+def _tests(
+    record: Record, used: Sequence[Record], snapshots: Sequence[Record], state: State
+) -> Iterator[Link]:
     """Passed tests that used one of the snapshots, which no later record contradicts."""
     tests = [one for one in used if one.step == "integration_test"]
     if not tests:
@@ -243,15 +280,26 @@ def _images(record: Record, snapshots: Sequence[Record], state: State) -> Iterat
     """Every image by digest: the same in production as tested, and built by a recorded build."""
     if not snapshots:
         return
-    built = [one for snapshot in snapshots for one in _used(snapshot, state).records if one.step == "build_image"]
+    built = [
+        one
+        for snapshot in snapshots
+        for one in _used(snapshot, state).records
+        if one.step == "build_image"
+    ]
     for name, reference in record.outputs.items():
         if not name.startswith("image:"):
             continue
         digest = reference.rpartition("@")[2]
         tested = {one.inputs.get(name) for one in snapshots}
-        by = [one for one in built if one.passed and one.outputs.get("image", "").endswith(f"@{digest}")]
+        by = [
+            one
+            for one in built
+            if one.passed and one.outputs.get("image", "").endswith(f"@{digest}")
+        ]
         if tested != {digest}:
-            yield Link("changed", f"{name} is {digest}, tested was {', '.join(sorted(map(str, tested)))}")
+            yield Link(
+                "changed", f"{name} is {digest}, tested was {', '.join(sorted(map(str, tested)))}"
+            )
         elif not by:
             yield Link("missing", f"{name} {digest}: no record of its build")
         else:

@@ -1,7 +1,7 @@
 """What `audit` finds wrong in a chart repository, whatever its kind, and what may be done about it.
 
-How repositories with an index are looked at stands in `indexed`, registries in `registry`, what the records say in
-`records`.
+How repositories with an index are looked at stands in `indexed`, registries in `registry`, what the
+records say in `records`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _OPENING = threading.Semaphore(1)
 
 
 class Fix(NamedTuple):
-    """What --fix does about a finding, in the index only. gone: entries taken out; new: an entry put in."""
+    """What --fix does about a finding, in the index only. gone: entries taken out; new: an entry
+    put in.
+    """
 
     words: str
     gone: tuple[Row, ...] = ()
@@ -41,7 +43,9 @@ class Fix(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something wrong with a version. where: file and line, URL or reference; fix: None where nothing may be done."""
+    """Something wrong with a version. where: file and line, URL or reference; fix: None where
+    nothing may be done.
+    """
 
     kind: Kind
     chart: str
@@ -85,7 +89,9 @@ def seen(tgz: bytes, where: str) -> Seen:
     try:
         with _OPENING:
             tar, files = archives.read(tgz, where)
-        metadata = read_metadata(files["Chart.yaml"], f"{where}/Chart.yaml", strict=False, error=EvidenceError)
+        metadata = read_metadata(
+            files["Chart.yaml"], f"{where}/Chart.yaml", strict=False, error=EvidenceError
+        )
     except EvidenceError as error:
         return Refused(sha256(tgz), error.what)
     return Facts(sha256(tgz), tar, metadata)
@@ -94,7 +100,8 @@ def seen(tgz: bytes, where: str) -> Seen:
 def disagreements(said: Mapping[str, Any], facts: Facts) -> list[str]:
     """The fields of Chart.yaml that an index entry, or a manifest's configuration, has otherwise.
 
-    Of charts of apiVersion v1 helm also takes dependencies from another file: those are not compared.
+    Of charts of apiVersion v1 helm also takes dependencies from another file: those are not
+    compared.
     """
     ours = helm_metadata(facts.metadata.fields)
     try:
@@ -106,7 +113,9 @@ def disagreements(said: Mapping[str, Any], facts: Facts) -> list[str]:
 
 
 def versions_that_mislead(chart: str, places: Mapping[str, str]) -> Iterator[Finding]:
-    """Versions that are not SemVer, or that nobody can tell apart. places: version → where it is said."""
+    """Versions that are not SemVer, or that nobody can tell apart. places: version → where it is
+    said.
+    """
     known: dict[versions_of.Version, str] = {}
     for version, where in places.items():
         parsed = versions_of.parse(version)
@@ -120,12 +129,16 @@ def versions_that_mislead(chart: str, places: Mapping[str, str]) -> Iterator[Fin
             known[parsed] = version
 
 
-def without_provenance(chart: str, signed: Mapping[str, bool], where: Mapping[str, str]) -> Iterator[Finding]:
+def without_provenance(
+    chart: str, signed: Mapping[str, bool], where: Mapping[str, str]
+) -> Iterator[Finding]:
     """Versions without .prov, where others of the chart have one. signed: version → has it one?"""
     if any(signed.values()):
         for version, has in signed.items():
             if not has:
-                yield Finding("missing .prov", chart, version, "others of this chart have one", where[version])
+                yield Finding(
+                    "missing .prov", chart, version, "others of this chart have one", where[version]
+                )
 
 
 def many(ask: Callable[[Asked], Answer], questions: Sequence[Asked], jobs: int) -> Iterator[Answer]:

@@ -1,9 +1,11 @@
-"""Repositories with an index.yaml: does the index say what the files are, and the files what the records say?
+"""Repositories with an index.yaml: does the index say what the files are, and the files what the
+records say?
 
-`findings` reads everything and changes nothing; `repaired` makes the index that their fixes lead to. What is published
-is never removed or replaced by a fix: the index follows the files, and only where nothing has to be guessed. Versions
-that the configuration withdraws by chart and version leave the index, because a repository may hold charts of others
-with the same version; their archives stay.
+`findings` reads everything and changes nothing; `repaired` makes the index that their fixes lead
+to. What is published is never removed or replaced by a fix: the index follows the files, and only
+where nothing has to be guessed. Versions that the configuration withdraws by chart and version
+leave the index, because a repository may hold charts of others with the same version; their
+archives stay.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _UNCLEAR = frozenset({"unreadable entry", "duplicate version"})
 
 
 class Look(NamedTuple):
-    """An entry and what its first URL leads to; seen None: nothing. signed: is there a .prov beside it?"""
+    """An entry and what its first URL leads to; seen None: nothing. signed: is there a .prov beside
+    it?
+    """
 
     row: Row
     seen: Seen | None
@@ -71,7 +75,9 @@ def findings(
     repository: Indexed, before: bytes | None, known: Known, withdrawn: Collection[str], charts: Collection[str],
     jobs: int,
 ) -> list[Finding]:  # fmt: skip
-    """What is wrong. before: the index; charts: names, none for all. Raises MachineError's kinds, Temporary."""
+    """What is wrong. before: the index; charts: names, none for all. Raises MachineError's kinds,
+    Temporary.
+    """
     where = f"{repository.url}/index.yaml"
     try:
         rows = index_rows.rows(before, where) if before is not None else []
@@ -82,16 +88,22 @@ def findings(
     looks = list(faults.many(lambda row: _look(repository, row, files), wanted, jobs))
     loose = _loose(rows, files or {}, charts)
     if loose:  # what was published since the index was read has an entry by now
-        loose = sorted({*loose}.intersection(_loose(_again(repository, where), files or {}, charts)))
+        loose = sorted(
+            {*loose}.intersection(_loose(_again(repository, where), files or {}, charts))
+        )
     orphans = list(faults.many(lambda name: _orphan(repository, name), loose, jobs))
-    found = [finding for stock in _stocks(looks, orphans, known, withdrawn) for finding in _judged(stock)]
+    found = [
+        finding for stock in _stocks(looks, orphans, known, withdrawn) for finding in _judged(stock)
+    ]
     return [*found, *_strays(files or {}, charts)]
 
 
 def _loose(rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str]) -> list[str]:
     """The archives that no entry names."""
     named = {file_of(row.urls[0], files) for row in rows if row.urls}
-    return [name for name in files if name.endswith(".tgz") and name not in named and _of(name, charts)]
+    return [
+        name for name in files if name.endswith(".tgz") and name not in named and _of(name, charts)
+    ]
 
 
 def _again(repository: Indexed, where: str) -> list[Row]:
@@ -100,7 +112,9 @@ def _again(repository: Indexed, where: str) -> list[Row]:
 
 
 def repaired(before: bytes | None, found: Sequence[Finding], where: str) -> bytes:
-    """The index after every fix. Raises EvidenceError where nothing can be put into it or taken out of it."""
+    """The index after every fix. Raises EvidenceError where nothing can be put into it or taken out
+    of it.
+    """
     fixes = [finding.fix for finding in found if finding.fix]
     gone = {(row.chart, row.number): row for fix in fixes for row in fix.gone}
     new = {(str(fix.new["name"]), str(fix.new["version"])): fix.new for fix in fixes if fix.new}
@@ -120,13 +134,19 @@ def _look(repository: Indexed, row: Row, files: Mapping[str, int] | None) -> Loo
         return Look(row, None, False, error.what)
     if tgz is None:
         return Look(row, None, False, f"there is no file {url}")
-    signed = f"{file_of(url, files)}.prov" in files if files is not None else repository.read(f"{url}.prov") is not None
+    signed = (
+        f"{file_of(url, files)}.prov" in files
+        if files is not None
+        else repository.read(f"{url}.prov") is not None
+    )
     return Look(row, faults.seen(tgz, url), signed)
 
 
 def _orphan(repository: Indexed, name: str) -> Orphan:
     tgz = repository.read(name if "://" in name else quote(name, safe="/+"))
-    return Orphan(name, faults.seen(tgz, name) if tgz is not None else Refused("", "it went away meanwhile"))
+    return Orphan(
+        name, faults.seen(tgz, name) if tgz is not None else Refused("", "it went away meanwhile")
+    )
 
 
 def _of(name: str, charts: Collection[str]) -> bool:
@@ -137,7 +157,9 @@ def _of(name: str, charts: Collection[str]) -> bool:
 def _strays(files: Mapping[str, int], charts: Collection[str]) -> Iterator[Finding]:
     for name in files:
         if name.endswith(".prov") and name.removesuffix(".prov") not in files and _of(name, charts):
-            yield Finding("orphan file", "", name.rpartition("/")[2], "there is no such archive", name)
+            yield Finding(
+                "orphan file", "", name.rpartition("/")[2], "there is no such archive", name
+            )
 
 
 def _stocks(
@@ -148,7 +170,9 @@ def _stocks(
     names += [one.seen.name if isinstance(one.seen, Facts) else "" for one in orphans]
     for name in dict.fromkeys(names):
         own = [look for look in looks if look.row.chart == name]
-        loose = [one for one in orphans if (one.seen.name if isinstance(one.seen, Facts) else "") == name]
+        loose = [
+            one for one in orphans if (one.seen.name if isinstance(one.seen, Facts) else "") == name
+        ]
         yield Stock(name, own, loose, known, withdrawn)
 
 
@@ -168,7 +192,11 @@ def _judged(stock: Stock) -> list[Finding]:
             found += _entry(stock, kept)
     places = {version: same[0].row.where for version, same in by_version.items()}
     found += faults.versions_that_mislead(stock.chart, places)
-    signed = {version: same[0].signed for version, same in by_version.items() if isinstance(same[0].seen, Facts)}
+    signed = {
+        version: same[0].signed
+        for version, same in by_version.items()
+        if isinstance(same[0].seen, Facts)
+    }
     found += faults.without_provenance(stock.chart, signed, places)
     found += _orphans(stock, by_version)
     unclear = any(finding.kind in _UNCLEAR and not finding.fix for finding in found)
@@ -180,17 +208,28 @@ def _finding(kind: faults.Kind, look: Look, what: str, fix: Fix | None = None) -
 
 
 def _single(same: Sequence[Look]) -> tuple[Look | None, list[Finding]]:
-    """The entry that counts of several of one version: the first that says what its file is, unless files differ."""
+    """The entry that counts of several of one version: the first that says what its file is, unless
+    files differ.
+    """
     if len(same) == 1:
         return same[0], []
-    right = [look for look in same if isinstance(look.seen, Facts) and look.seen.digest == look.row.digest]
+    right = [
+        look
+        for look in same
+        if isinstance(look.seen, Facts) and look.seen.digest == look.row.digest
+    ]
     if len({look.row.digest for look in right}) != 1:
         what = f"it is in the index {len(same)} times, and the files do not tell which entry counts"
         return None, [_finding("duplicate version", same[0], what)]
     others = tuple(look.row for look in same if look is not right[0])
     listed = ", ".join(row.where.rpartition(":")[2] for row in others)
-    fix = Fix(f"take out the entries at line {listed}; the one at {right[0].row.where} says what its file is", others)
-    return right[0], [_finding("duplicate version", right[0], f"it is in the index {len(same)} times", fix)]
+    fix = Fix(
+        f"take out the entries at line {listed}; the one at {right[0].row.where} says what its file is",
+        others,
+    )
+    return right[0], [
+        _finding("duplicate version", right[0], f"it is in the index {len(same)} times", fix)
+    ]
 
 
 def _entry(stock: Stock, look: Look) -> Iterator[Finding]:
@@ -220,7 +259,9 @@ def _compared(stock: Stock, look: Look) -> Iterator[Finding]:
         if wrong:
             yield _finding("wrong digest", look, f"{what}; restore the archive")
     elif (there.name, there.version) != (row.chart, row.version):
-        yield _finding("other chart", look, f"the archive holds the chart {there.name} {there.version}")
+        yield _finding(
+            "other chart", look, f"the archive holds the chart {there.name} {there.version}"
+        )
     elif wrong and not told:
         yield _finding("wrong digest", look, f"{what}; restore the archive")
     elif wrong:
@@ -228,7 +269,9 @@ def _compared(stock: Stock, look: Look) -> Iterator[Finding]:
             "wrong digest",
             look,
             what,
-            _corrected(look, there, "put the digest of the archive, which a record names, into the index"),
+            _corrected(
+                look, there, "put the digest of the archive, which a record names, into the index"
+            ),
         )
     elif told or not recorded:
         yield from _fields(look, there)
@@ -242,7 +285,9 @@ def _fields(look: Look, there: Facts) -> Iterator[Finding]:
     fields = faults.disagreements(look.row.fields, there)
     if fields:
         fix = _corrected(look, there, "write what its Chart.yaml says")
-        yield _finding("entry disagrees", look, f"its Chart.yaml has another {', '.join(fields)}", fix)
+        yield _finding(
+            "entry disagrees", look, f"its Chart.yaml has another {', '.join(fields)}", fix
+        )
 
 
 def _corrected(look: Look, there: Facts, words: str) -> Fix:
@@ -250,10 +295,15 @@ def _corrected(look: Look, there: Facts, words: str) -> Fix:
 
 
 def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
-    """An entry whose file is gone is taken out only where a record keeps what it was: then nothing is forgotten."""
+    """An entry whose file is gone is taken out only where a record keeps what it was: then nothing
+    is forgotten.
+    """
     if stock.is_withdrawn(look.row.version):
         return f"{look.why}; the version is withdrawn", Fix("take the entry out", (look.row,))
-    again = next((one for one in stock.orphans if look.row.digest and one.seen.digest == look.row.digest), None)
+    again = next(
+        (one for one in stock.orphans if look.row.digest and one.seen.digest == look.row.digest),
+        None,
+    )
     if again is not None and isinstance(again.seen, Facts):
         new = _rewritten(look.row, again.seen, [_url(again.file)])
         return f"{look.why}; {again.file} is it", Fix(f"name {again.file}", (look.row,), new)
@@ -265,11 +315,15 @@ def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
 
 
 def _orphans(stock: Stock, entries: Mapping[str, Sequence[Look]]) -> Iterator[Finding]:
-    """Archives without an entry; each gets one where it is what its name says and nothing else is that version."""
+    """Archives without an entry; each gets one where it is what its name says and nothing else is
+    that version.
+    """
     taken: set[str] = set()
     for one in stock.orphans:
         if isinstance(one.seen, Refused):
-            yield Finding("archive refused", "", one.file.rpartition("/")[2], one.seen.reason, one.file)
+            yield Finding(
+                "archive refused", "", one.file.rpartition("/")[2], one.seen.reason, one.file
+            )
             continue
         version = one.seen.version
         if stock.is_withdrawn(version):
@@ -278,9 +332,15 @@ def _orphans(stock: Stock, entries: Mapping[str, Sequence[Look]]) -> Iterator[Fi
         if any(look.seen is None and look.row.digest == one.seen.digest for look in same):
             continue  # told, and mended, with the entry
         why = _no_entry(stock, one, one.seen, [*entries, *taken])
-        fix = None if why else Fix("give it an entry", (), _written(one.seen, [_url(one.file)], CREATED))
+        fix = (
+            None
+            if why
+            else Fix("give it an entry", (), _written(one.seen, [_url(one.file)], CREATED))
+        )
         taken.add(version)
-        yield Finding("orphan file", stock.chart, version, why or "no entry names it", one.file, fix)
+        yield Finding(
+            "orphan file", stock.chart, version, why or "no entry names it", one.file, fix
+        )
 
 
 def _no_entry(stock: Stock, orphan: Orphan, facts: Facts, versions: Sequence[str]) -> str:
@@ -303,14 +363,21 @@ def _url(name: str) -> str:
 
 
 def _rewritten(row: Row, facts: Facts, urls: Sequence[str]) -> dict[str, Any]:
-    """The entry as its archive, which is at `urls`, has it; when it was made and what helm does not know stay."""
+    """The entry as its archive, which is at `urls`, has it; when it was made and what helm does not
+    know stay.
+    """
     mine = _written(facts, urls, str(row.fields.get("created") or CREATED))
-    foreign = {key: value for key, value in row.fields.items() if key not in _OURS and value is not None}
+    foreign = {
+        key: value for key, value in row.fields.items() if key not in _OURS and value is not None
+    }
     return {**mine, **foreign}
 
 
 def _written(facts: Facts, urls: Sequence[str], created: str) -> dict[str, Any]:
-    return {**index.entry(facts.metadata.fields, facts.digest, urls[0], created), "urls": list(urls)}
+    return {
+        **index.entry(facts.metadata.fields, facts.digest, urls[0], created),
+        "urls": list(urls),
+    }
 
 
 #: Fields of an entry that follow from the archive, or are kept by name.

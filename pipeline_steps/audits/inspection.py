@@ -1,4 +1,6 @@
-"""One chart repository looked at as a whole, and repaired as far as that needs no guess: what `audit` does."""
+"""One chart repository looked at as a whole, and repaired as far as that needs no guess: what
+`audit` does.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Inspection(NamedTuple):
         return [finding for finding in self.findings if finding.fix]
 
 
-def inspect(url: str, config: Config, state: State, charts: Collection[str], jobs: int | None) -> Inspection:
+def inspect(
+    url: str, config: Config, state: State, charts: Collection[str], jobs: int | None
+) -> Inspection:
     """Read everything in the repository at `url` and compare it with itself and with the records.
 
     charts: names, none for all. Raises MachineError's kinds, Temporary, ConfigurationError.
@@ -36,7 +40,9 @@ def inspect(url: str, config: Config, state: State, charts: Collection[str], job
     if not isinstance(repository, Indexed):
         known = records.known(state, config, url)
         wanted = named(repository, charts)
-        found = registry.findings(repository.url, wanted, known, config.release.withdrawn, config.hosts, at_once)
+        found = registry.findings(
+            repository.url, wanted, known, config.release.withdrawn, config.hosts, at_once
+        )
         return Inspection(repository, found, None)
     before = repository.index()
     known = records.known(state, config, url, indexed.digests(before, url))
@@ -53,21 +59,30 @@ def named(repository: Repository, charts: Collection[str]) -> list[str]:
     except MachineError as error:
         advice = "name the charts: --chart NAME, once for each"
         raise type(error)(
-            f"it does not say which charts it has: {error.what}", where=repository.url, advice=advice
+            f"it does not say which charts it has: {error.what}",
+            where=repository.url,
+            advice=advice,
         ) from error
 
 
 def repair(inspection: Inspection) -> None:
     """Carry out the fixes, all in one rewrite of the index.
 
-    Raises Conflict when the index is another one by now, MachineError when it reads differently afterwards,
-    UsageError where indexes cannot be rewritten, EvidenceError where nothing can be put into this one.
+    Raises Conflict when the index is another one by now, MachineError when it reads differently
+    afterwards, UsageError where indexes cannot be rewritten, EvidenceError where nothing can be put
+    into this one.
     """
     repository = inspection.repository
     if not isinstance(repository, Rewritable):
         what = "its index cannot be repaired from here: it is only read, or its server makes it from the charts it has"
-        raise UsageError(what, where=repository.url, advice="repair what is in its storage, where it is published")
+        raise UsageError(
+            what,
+            where=repository.url,
+            advice="repair what is in its storage, where it is published",
+        )
     after = indexed.repaired(inspection.before, inspection.fixable, f"{repository.url}/index.yaml")
     repository.rewrite(inspection.before, after)
     if repository.index() != after:
-        raise MachineError("the index reads differently from what was just written", where=repository.url)
+        raise MachineError(
+            "the index reads differently from what was just written", where=repository.url
+        )

@@ -55,7 +55,9 @@ def write_report(
         log.info("%s would be written, with what is in %s", path, ", ".join(urls))
         return ()
     with attempt(state, step="audit", subject="audit", key=key, parameters=parameters) as trial:
-        every = _sorted([each for url in urls for each in versions(url, config, state, charts, jobs)])
+        every = _sorted(
+            [each for url in urls for each in versions(url, config, state, charts, jobs)]
+        )
         unproven = [each for each in every if each.proof != "recorded"]
         if uses and unproven:
             log.warning(
@@ -87,7 +89,9 @@ def _sorted(every: Iterable[PublishedVersion]) -> list[PublishedVersion]:
 
 
 def _digests(version: PublishedVersion) -> set[str]:
-    return {value.rpartition("@")[2] for value in (*version.images.values(), *version.bases.values())}
+    return {
+        value.rpartition("@")[2] for value in (*version.images.values(), *version.bases.values())
+    }
 
 
 def versions(
@@ -101,7 +105,9 @@ def versions(
     every = {record.id: record for record in state.records()}
     return [
         _version(
-            PublishedVersion(name, version, url, f"{url.rstrip('/')}/{name} {version} {digest}", "no record"),
+            PublishedVersion(
+                name, version, url, f"{url.rstrip('/')}/{name} {version} {digest}", "no record"
+            ),
             digest,
             known.get((name, version), []),
             every,
@@ -111,16 +117,25 @@ def versions(
     ]
 
 
-def _listed(repository: Repository, charts: Collection[str], jobs: int) -> list[tuple[str, str, str]]:
+def _listed(
+    repository: Repository, charts: Collection[str], jobs: int
+) -> list[tuple[str, str, str]]:
     """(chart, version, digest of archive or manifest as the repository says it)."""
     if isinstance(repository, Indexed):
         data = repository.index()
         rows = index_rows.rows(data, f"{repository.url}/index.yaml") if data else []
         named = (row for row in rows if not row.fault and (not charts or row.chart in charts))
         return [(row.chart, row.version, row.digest) for row in named]
-    pairs = [(name, each) for name in inspection.named(repository, charts) for each in repository.versions(name)]
+    pairs = [
+        (name, each)
+        for name in inspection.named(repository, charts)
+        for each in repository.versions(name)
+    ]
     references = faults.many(lambda pair: repository.resolve(*pair) or "", pairs, jobs)
-    return [(*pair, reference.rpartition("@")[2]) for pair, reference in zip(pairs, references, strict=True)]
+    return [
+        (*pair, reference.rpartition("@")[2])
+        for pair, reference in zip(pairs, references, strict=True)
+    ]
 
 
 def _version(
@@ -149,10 +164,19 @@ def _version(
         content=record.content or "",
         revision=record.revision or "",
         released=record.finished or "",
-        approvers=tuple(sorted({person for approval in approvals for person in _approvers(approval)})),
-        tests=tuple(_test(test, every.values()) for test in used if test.step == "integration_test"),
+        approvers=tuple(
+            sorted({person for approval in approvals for person in _approvers(approval)})
+        ),
+        tests=tuple(
+            _test(test, every.values()) for test in used if test.step == "integration_test"
+        ),
         images={name: str(image) for name, image in image_records.images_of(record).items()},
-        bases={name: base for build in built if build.step == "build_image" for name, base in build.inputs.items()},
+        bases={
+            name: base
+            for build in built
+            if build.step == "build_image"
+            for name, base in build.inputs.items()
+        },
     )
 
 

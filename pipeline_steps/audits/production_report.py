@@ -65,12 +65,17 @@ def table(versions: Sequence[PublishedVersion], _title: str) -> str:
     if not versions:
         return "none\n"
     rows = [_COLUMNS, *(_cells(version, whole=False) for version in versions)]
-    if not _several(versions):  # a terminal has no room for a column that says the same in every line
+    if not _several(
+        versions
+    ):  # a terminal has no room for a column that says the same in every line
         place = _COLUMNS.index("repository")
         rows = [(*row[:place], *row[place + 1 :]) for row in rows]
     plain = [[printable(cell, lines=False) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
-    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in plain)
+    padded = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in plain
+    )
     return "\n".join(padded) + "\n"
 
 
@@ -89,7 +94,10 @@ def csv(versions: Sequence[PublishedVersion], _title: str) -> str:
 
 def json(versions: Sequence[PublishedVersion], _title: str) -> str:
     """A list of objects with the fields of PublishedVersion."""
-    objects = [{**version._asdict(), "tests": [test._asdict() for test in version.tests]} for version in versions]
+    objects = [
+        {**version._asdict(), "tests": [test._asdict() for test in version.tests]}
+        for version in versions
+    ]
     return redact(javascript.dumps(objects, indent=2, ensure_ascii=False)) + "\n"
 
 

@@ -1,4 +1,5 @@
-"""What the records say of the charts in a repository: which digests promote and snapshot put there, and the record.
+"""What the records say of the charts in a repository: which digests promote and snapshot put there,
+and the record.
 
 Found by the contents that tags name, and by the digests that the repository itself says.
 """
@@ -21,7 +22,9 @@ PUBLISHING = ("promote", "snapshot")
 
 
 class Recorded(NamedTuple):
-    """A version as a record says it was published. digest: of the reference (archive, or manifest in a registry)."""
+    """A version as a record says it was published. digest: of the reference (archive, or manifest
+    in a registry).
+    """
 
     record: Record
     digest: str
@@ -29,7 +32,8 @@ class Recorded(NamedTuple):
 
 
 def tells(recorded: Iterable[Recorded], digest: str, tar: str) -> bool:
-    """Is one of these what is there? The tar is a chart's identity: the same in other bytes is no other chart.
+    """Is one of these what is there? The tar is a chart's identity: the same in other bytes is no
+    other chart.
 
     digest: of the archive, or the manifest; tar: "" where the archive cannot be read.
     """
@@ -40,10 +44,11 @@ Known = dict[tuple[str, str], list[Recorded]]
 
 
 def known(state: State, config: Config, url: str, digests: Iterable[str] = ()) -> Known:
-    """(chart, version) → what was recorded of it at this repository, by records that nothing supersedes.
+    """(chart, version) → what was recorded of it at this repository, by records that nothing
+    supersedes.
 
-    digests: of archives or manifests, as the repository says them; with one of these a record counts wherever it was
-    published. Raises what asking the evidence stores raises.
+    digests: of archives or manifests, as the repository says them; with one of these a record
+    counts wherever it was published. Raises what asking the evidence stores raises.
     """
     asked = set(digests)
     if state.stores is not None:
@@ -55,7 +60,9 @@ def known(state: State, config: Config, url: str, digests: Iterable[str] = ()) -
         if record.passed and record.id not in gone:
             for name, value in record.outputs.items():
                 reference, _, digest = value.rpartition("@")
-                if name.startswith("chart") and (reference.startswith(f"{url.rstrip('/')}/") or digest in asked):
+                if name.startswith("chart") and (
+                    reference.startswith(f"{url.rstrip('/')}/") or digest in asked
+                ):
                     version = str(record.parameters.get("version", ""))
                     one = Recorded(record, digest, record.outputs.get("tar", ""))
                     found.setdefault((record.subject, version), []).append(one)

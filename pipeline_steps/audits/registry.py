@@ -1,6 +1,8 @@
-"""Charts in a registry: does every tag lead to the chart that it names, whole, and to the one that was recorded?
+"""Charts in a registry: does every tag lead to the chart that it names, whole, and to the one that
+was recorded?
 
-A registry has no index that could be rewritten, and nothing published is ever removed: nothing here has a fix.
+A registry has no index that could be rewritten, and nothing published is ever removed: nothing here
+has a fix.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from pipeline_steps.audits import faults
@@ -40,21 +43,39 @@ class Tagged(NamedTuple):
 
 
 def findings(
-    url: str, charts: Collection[str], known: Known, withdrawn: Collection[str], hosts: Mapping[str, Host], jobs: int
+    url: str,
+    charts: Collection[str],
+    known: Known,
+    withdrawn: Collection[str],
+    hosts: Mapping[str, Host],
+    jobs: int,
 ) -> list[Finding]:
-    """What is wrong with these charts. withdrawn: NAME-VERSION. Raises MachineError's kinds, Temporary."""
+    """What is wrong with these charts. withdrawn: NAME-VERSION. Raises MachineError's kinds,
+    Temporary.
+    """
     found: list[Finding] = []
     for chart in charts:
         place = Reference.parse(f"{url.removeprefix('oci://')}/{chart}", where=url)
         registry = connect(place, hosts)
         tags = registry.tags(place.path)
         if not tags:
-            found.append(Finding("missing file", chart, "", "the registry has no tag of it", f"oci://{place}"))
+            found.append(
+                Finding(
+                    "missing file", chart, "", "the registry has no tag of it", f"oci://{place}"
+                )
+            )
         versions = {tag: version for tag in tags if (version := from_tag(tag))}
-        looked = list(faults.many(lambda tag: _look(registry, place, tag, versions[tag]), sorted(versions), jobs))  # noqa: B023
+        look = partial(_look, registry, place, versions)
+        looked = list(faults.many(look, sorted(versions), jobs))
         found += _judged(chart, looked, known)
         found += [
-            Finding("withdrawn version", chart, one.version, "it is withdrawn: remove its tag", one.reference)
+            Finding(
+                "withdrawn version",
+                chart,
+                one.version,
+                "it is withdrawn: remove its tag",
+                one.reference,
+            )
             for one in looked
             if f"{chart}-{one.version}" in withdrawn
         ]
@@ -62,10 +83,19 @@ def findings(
     return found
 
 
-def _look(registry: Registry, place: Reference, tag: str, version: str) -> Tagged:
+def _look(registry: Registry, place: Reference, versions: Mapping[str, str], tag: str) -> Tagged:
+    version = versions[tag]
     manifest = registry.manifest(place.path, tag)
     if manifest is None:
-        return Tagged(version, f"oci://{place}:{tag}", "", None, False, None, "the tag is listed and leads nowhere")
+        return Tagged(
+            version,
+            f"oci://{place}:{tag}",
+            "",
+            None,
+            False,
+            None,
+            "the tag is listed and leads nowhere",
+        )
     reference = f"oci://{place}:{tag}@{manifest.digest}"
     try:
         layers = [blob for blob in manifest.blobs if blob.media_type == CONTENT]
@@ -80,11 +110,15 @@ def _look(registry: Registry, place: Reference, tag: str, version: str) -> Tagge
         why = f"the registry has lost the layer {layers[0].digest}"
         return Tagged(version, reference, manifest.digest, None, signed, None, why)
     seen = faults.seen(tgz, reference)
-    return Tagged(version, reference, manifest.digest, seen, signed, _config(registry, place, manifest))
+    return Tagged(
+        version, reference, manifest.digest, seen, signed, _config(registry, place, manifest)
+    )
 
 
 def _config(registry: Registry, place: Reference, manifest: Manifest) -> Mapping[str, Any] | None:
-    """The manifest's configuration, in which tools read what a chart is; None when there is no such thing."""
+    """The manifest's configuration, in which tools read what a chart is; None when there is no such
+    thing.
+    """
     digest = next((blob.digest for blob in manifest.blobs if blob.media_type == CONFIG), None)
     data = registry.blob(place.path, digest) if digest else None
     try:
@@ -119,12 +153,18 @@ def _tag(chart: str, one: Tagged, known: Known) -> Iterator[Finding]:
     else:
         fields = faults.disagreements(one.config or {}, one.seen)
         if fields:
-            what = f"its Chart.yaml has another {', '.join(fields)} than its manifest's configuration"
+            what = (
+                f"its Chart.yaml has another {', '.join(fields)} than its manifest's configuration"
+            )
             yield Finding("entry disagrees", chart, one.version, what, one.reference)
 
 
-def _others(chart: str, tags: Collection[str], versions: Collection[str], place: Reference) -> Iterator[Finding]:
-    """Tags that are no version: claims of versions that were never named, and what helm does not list."""
+def _others(
+    chart: str, tags: Collection[str], versions: Collection[str], place: Reference
+) -> Iterator[Finding]:
+    """Tags that are no version: claims of versions that were never named, and what helm does not
+    list.
+    """
     prefixes = tuple(claim.prefix(tag) for tag in versions)
     for tag in sorted(tags):
         if tag in versions or _REFERRERS.fullmatch(tag):
@@ -134,4 +174,10 @@ def _others(chart: str, tags: Collection[str], versions: Collection[str], place:
             yield Finding("non-SemVer version", chart, tag, "helm does not list such a tag", where)
         elif not tag.startswith(prefixes):
             what = "a publisher claimed this version and did not name it; publish the same content again"
-            yield Finding("stale claim", chart, tag, f"{what}, or remove the tag when nobody is at work", where)
+            yield Finding(
+                "stale claim",
+                chart,
+                tag,
+                f"{what}, or remove the tag when nobody is at work",
+                where,
+            )

@@ -1,6 +1,8 @@
-"""`state verify`: does everything recorded still hold? Ids are checked by loading; here `uses` and outputs.
+"""`state verify`: does everything recorded still hold? Ids are checked by loading; here `uses` and
+outputs.
 
-It finds every accident and every edit that does not recompute ids; against a forger who does see design.md §17.
+It finds every accident and every edit that does not recompute ids; against a forger who does see
+design.md §17.
 """
 
 from __future__ import annotations
@@ -25,22 +27,30 @@ from pipeline_steps.toolbox.files import sha256
 
 
 class Finding(NamedTuple):
-    """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved", "truncated", "contradictory",
-    "cannot be reached"."""
+    """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved", "truncated",
+    "contradictory", "cannot be reached"."""
 
     verdict: str
     what: str
 
 
 def findings(
-    state: State, hosts: Mapping[str, Host], charts: Sequence[str] = (), tags: Mapping[str, Tag] | None = None
+    state: State,
+    hosts: Mapping[str, Host],
+    charts: Sequence[str] = (),
+    tags: Mapping[str, Tag] | None = None,
 ) -> Iterator[Finding]:
-    """One finding for each torn line, contradiction, `uses`, evidence file and output of current records.
+    """One finding for each torn line, contradiction, `uses`, evidence file and output of current
+    records.
 
-    charts: URLs of the chart repositories configured now. tags: of the source, None where there is none.
+    charts: URLs of the chart repositories configured now. tags: of the source, None where there is
+    none.
     """
     for path, size in state.torn().items():
-        yield Finding("truncated", f"{path}: the last line, {size} bytes without an end; the next step drops it")
+        yield Finding(
+            "truncated",
+            f"{path}: the last line, {size} bytes without an end; the next step drops it",
+        )
     records = state.records()
     known = {record.id for record in records}
     used = {identity for record in records for identity in record.uses} - known
@@ -59,8 +69,10 @@ def findings(
         for name, value in record.outputs.items():
             what = f"{_name(record)} {name} {value}"
             if "@sha256:" in value:
-                yield (_chart if name.startswith("chart") else _output)(record, value, what, charts, hosts)
-            elif name == "tag" and record.step == "tag_release" and tags is not None:
+                yield (_chart if name.startswith("chart") else _output)(
+                    record, value, what, charts, hosts
+                )
+            elif record.step == "tag_release" and name == "tag" and tags is not None:
                 yield _tag(value, what, tags)
 
 
@@ -77,7 +89,9 @@ def _contradictions(records: Sequence[Record]) -> Iterator[Finding]:
         verdict = resolve(of_key, key)
         if verdict.contradictory:
             said = ", ".join(f"{record.result} ({record.id[7:19]})" for record in verdict.current)
-            yield Finding("contradictory", f"{of_key[0].step} of {of_key[0].subject}: {said}; run it again")
+            yield Finding(
+                "contradictory", f"{of_key[0].step} of {of_key[0].subject}: {said}; run it again"
+            )
 
 
 def _tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
@@ -89,7 +103,9 @@ def _tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
     return Finding("holds", what) if now == revision else Finding("changed", f"{what}, now {now}")
 
 
-def _output(_record: Record, value: str, what: str, _charts: Sequence[str], hosts: Mapping[str, Host]) -> Finding:
+def _output(
+    _record: Record, value: str, what: str, _charts: Sequence[str], hosts: Mapping[str, Host]
+) -> Finding:
     """A file, or an image or artifact: its tag, its manifests, every configuration and layer."""
     reference, _, digest = value.rpartition("@")
     if reference.startswith("file://"):
@@ -99,7 +115,10 @@ def _output(_record: Record, value: str, what: str, _charts: Sequence[str], host
         registry = connect(str(name), hosts)
         lost = missing(registry, name.path, digest)
         if lost:
-            return Finding("gone", what if lost == [digest] else f"{what}: the registry has lost {', '.join(lost)}")
+            return Finding(
+                "gone",
+                what if lost == [digest] else f"{what}: the registry has lost {', '.join(lost)}",
+            )
         if name.tag is None:
             return Finding("holds", what)
         tagged = registry.head(name.path, name.tag)
@@ -107,19 +126,31 @@ def _output(_record: Record, value: str, what: str, _charts: Sequence[str], host
         return Finding("cannot be reached", f"{what}: {error}")
     if tagged is None:
         return Finding("gone", f"{what}: the tag is gone, the digest is there")
-    return Finding("holds", what) if tagged.digest == digest else Finding("changed", f"{what}, now {tagged.digest}")
+    return (
+        Finding("holds", what)
+        if tagged.digest == digest
+        else Finding("changed", f"{what}, now {tagged.digest}")
+    )
 
 
-def _chart(record: Record, value: str, what: str, charts: Sequence[str], hosts: Mapping[str, Host]) -> Finding:
-    """Does its repository have the recorded archive under that version? An older index in its place is noticed here."""
+def _chart(
+    record: Record, value: str, what: str, charts: Sequence[str], hosts: Mapping[str, Host]
+) -> Finding:
+    """Does its repository have the recorded archive under that version? An older index in its place
+    is noticed here.
+    """
     try:
-        repository = open_repository_of(value, [*charts, *record.parameters.get("charts", [])], hosts)
+        repository = open_repository_of(
+            value, [*charts, *record.parameters.get("charts", [])], hosts
+        )
         if value.startswith("oci://") or (repository is None and value.startswith("file://")):
             finding = _output(record, value, what, charts, hosts)
             if finding.verdict != "holds" or repository is None:
                 return finding
         if repository is None:
-            return Finding("cannot be reached", f"{what}: it is in no repository that is configured now")
+            return Finding(
+                "cannot be reached", f"{what}: it is in no repository that is configured now"
+            )
         found = repository.find(record.subject, str(record.parameters["version"]))
     except ArchiveGone as error:
         return Finding("gone", f"{what}: {error}")
@@ -129,7 +160,11 @@ def _chart(record: Record, value: str, what: str, charts: Sequence[str], hosts: 
         return Finding("cannot be reached", f"{what}: {error}")
     if found is None:
         return Finding("gone", f"{what}: the repository does not name it")
-    return Finding("holds", what) if found.reference == value else Finding("changed", f"{what}, now {found.reference}")
+    return (
+        Finding("holds", what)
+        if found.reference == value
+        else Finding("changed", f"{what}, now {found.reference}")
+    )
 
 
 def _file(path: Path, digest: str, what: str) -> Finding:

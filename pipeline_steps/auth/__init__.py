@@ -1,1 +1,3 @@
-"""Who may ask a registry or repository: its hosts, logins, tokens, and the references that choose among them."""
+"""Who may ask a registry or repository: its hosts, logins, tokens, and the references that choose
+among them.
+"""

@@ -1,7 +1,9 @@
-"""Which login to use for a registry path: `hosts` of the configuration, else docker's own store, else helm's.
+"""Which login to use for a registry path: `hosts` of the configuration, else docker's own store,
+else helm's.
 
-Docker's store is $DOCKER_CONFIG/config.json: credHelpers, credsStore, auths (docker.com, "docker login" reference);
-helm's registry file has the same form. Every secret read here is registered with the redactor.
+Docker's store is $DOCKER_CONFIG/config.json: credHelpers, credsStore, auths (docker.com, "docker
+login" reference); helm's registry file has the same form. Every secret read here is registered with
+the redactor.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import register
 
-#: What docker's helpers say when they know nothing (docker-credential-helpers, credentials/error.go).
+#: What docker's helpers say when they know nothing (docker-credential-helpers,
+#: credentials/error.go).
 _UNKNOWN = "credentials not found in native keychain"
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
 
 
 class Login(NamedTuple):
-    """username and password; or, for registries with OAuth2, an identity token that buys access tokens."""
+    """username and password; or, for registries with OAuth2, an identity token that buys access
+    tokens.
+    """
 
     username: str
     password: str
@@ -41,8 +46,8 @@ def login_for(
 ) -> Login | None:
     """The login for host/path, None when nothing knows one (then requests are anonymous).
 
-    Raises ConfigurationError (half a login in `hosts`, a variable that is not set, an unreadable password file),
-    MachineError (a broken store).
+    Raises ConfigurationError (half a login in `hosts`, a variable that is not set, an unreadable
+    password file), MachineError (a broken store).
     """
     configured = from_hosts(host, path, hosts)
     if configured:
@@ -59,7 +64,9 @@ def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
 
     Raises ConfigurationError for half a login, and for one that needs a variable that is not set.
     """
-    with_login = {prefix: entry for prefix, entry in hosts.items() if entry.has("username", "password")}
+    with_login = {
+        prefix: entry for prefix, entry in hosts.items() if entry.has("username", "password")
+    }
     prefix, entry = table.of(with_login, f"{host}/{path}")
     if not prefix:
         return None
@@ -70,8 +77,12 @@ def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
 
 
 def pull_login(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
-    """The login for pulls that the longest prefix with `pull` has, if any. Raises ConfigurationError as above."""
-    prefix, entry = table.of({name: each for name, each in hosts.items() if each.has("pull")}, f"{host}/{path}")
+    """The login for pulls that the longest prefix with `pull` has, if any. Raises
+    ConfigurationError as above.
+    """
+    prefix, entry = table.of(
+        {name: each for name, each in hosts.items() if each.has("pull")}, f"{host}/{path}"
+    )
     if entry.pull is None:
         return None
     entry.require("pull.username", "pull.password")
@@ -87,7 +98,9 @@ def _password(text: str, prefix: str) -> str:
     try:
         return register(file.read_text().rstrip("\r\n"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the password: {error}", where=f"hosts.{prefix}.password") from error
+        raise ConfigurationError(
+            f"cannot read the password: {error}", where=f"hosts.{prefix}.password"
+        ) from error
 
 
 def stores(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -97,7 +110,10 @@ def stores(environ: Mapping[str, str]) -> Iterator[Path]:
     if named := environ.get("HELM_REGISTRY_CONFIG"):
         yield Path(named)
     else:
-        config = environ.get("HELM_CONFIG_HOME") or f"{environ.get('XDG_CONFIG_HOME') or home / '.config'}/helm"
+        config = (
+            environ.get("HELM_CONFIG_HOME")
+            or f"{environ.get('XDG_CONFIG_HOME') or home / '.config'}/helm"
+        )
         yield Path(config) / "registry" / "config.json"
 
 
@@ -110,7 +126,9 @@ def _from_store(file: Path, host: str, path: str) -> Login | None:
     config = read_store(file)
     names = (*_HUB_KEYS, host) if host == DOCKER_HUB else (host, f"https://{host}")
     helpers: Mapping[str, str] = config.get("credHelpers") or {}
-    program = next((helpers[name] for name in names if name in helpers), None) or config.get("credsStore")
+    program = next((helpers[name] for name in names if name in helpers), None) or config.get(
+        "credsStore"
+    )
     if program:
         for name in names:
             login = _ask_helper(program, name, file)
@@ -153,7 +171,9 @@ def _entry(entry: Any, where: str) -> Login | None:
     username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
     if entry.get("auth"):
         try:
-            username, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+            username, _, password = (
+                base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+            )
         except ValueError as error:
             raise MachineError("auth is not base64 of name:password", where=where) from error
         register(entry["auth"])
@@ -164,7 +184,9 @@ def _entry(entry: Any, where: str) -> Login | None:
 
 
 def _ask_helper(program: str, name: str, file: Path) -> Login | None:
-    """What docker-credential-PROGRAM says of a server (its name goes by standard input), None when it knows nothing."""
+    """What docker-credential-PROGRAM says of a server (its name goes by standard input), None when
+    it knows nothing.
+    """
     command = f"docker-credential-{program}"
     path = process.find(command, advice=f"{file} names it: install it, or remove it there")
     # Helpers of clouds take their own login from any variable, so they see the whole environment.

@@ -10,17 +10,21 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 
 
 class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The login that the namespaces of tests get, where charts under test can read it: one that only reads."""
+    """The login that the namespaces of tests get, where charts under test can read it: one that
+    only reads.
+    """
 
     username: str
     password: str
 
 
 class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of `hosts`; its key is a host with optional port and path prefix, like registry.example.com/team.
+    """One entry of `hosts`; its key is a host with optional port and path prefix, like
+    registry.example.com/team.
 
-    password: "${NAME}" (already expanded here) or "file:PATH". ca_file: PEM. pull_as: the prefix under which
-    clusters see what we push here. pull: the login of their pull secrets, for that address.
+    password: "${NAME}" (already expanded here) or "file:PATH". ca_file: PEM. pull_as: the prefix
+    under which clusters see what we push here. pull: the login of their pull secrets, for that
+    address.
     """
 
     username: str | None = None
@@ -35,13 +39,17 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return any(getattr(self, field) for field in fields)
 
     def require(self, *fields: str) -> None:
-        """Raise ConfigurationError when one of these fields, like "pull.password", needs a variable that is not set."""
+        """Raise ConfigurationError when one of these fields, like "pull.password", needs a variable
+        that is not set.
+        """
 
 
 class IncompleteHost(Host, frozen=True, kw_only=True):
-    """A host of which some fields cannot be used here, mostly for a variable that is not set: all others can.
+    """A host of which some fields cannot be used here, mostly for a variable that is not set: all
+    others can.
 
-    A stage that does not push to production runs without production's login. unset: field → the error that says so.
+    A stage that does not push to production runs without production's login. unset: field → the
+    error that says so.
     """
 
     unset: dict[str, ConfigurationError]
@@ -56,7 +64,8 @@ class IncompleteHost(Host, frozen=True, kw_only=True):
 
 
 def of(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
-    """The longest configured prefix of `reference` (host[:port]/path, without scheme) and its entry.
+    """The longest configured prefix of `reference` (host[:port]/path, without scheme) and its
+    entry.
 
     Raises ConfigurationError when its ca_file needs a variable that is not set.
 
@@ -66,7 +75,9 @@ def of(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
     ''
     """
     best = max(
-        (prefix for prefix in hosts if f"{reference}/".startswith(f"{prefix.rstrip('/')}/")), key=len, default=""
+        (prefix for prefix in hosts if f"{reference}/".startswith(f"{prefix.rstrip('/')}/")),
+        key=len,
+        default="",
     )
     entry = hosts.get(best, Host())
     entry.require("ca_file")
@@ -74,15 +85,19 @@ def of(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
 
 
 def pulled(reference: Reference, hosts: Mapping[str, Host]) -> Reference:
-    """What clusters pull for an image that was pushed as `reference`: its name in charts, and whose login they need.
+    """What clusters pull for an image that was pushed as `reference`: its name in charts, and whose
+    login they need.
 
-    The longest prefix with `pull_as` counts; a longer one that only has a login says nothing about it.
+    The longest prefix with `pull_as` counts; a longer one that only has a login says nothing about
+    it.
 
     >>> hosts = {"r.example.com/prod": Host(pull_as="mirror.example.com/p"), "r.example.com/prod/team": Host("ci", "…")}
     >>> str(pulled(Reference.parse("r.example.com/prod/team/web:1"), hosts))
     'mirror.example.com/p/team/web:1'
     """
-    prefix, entry = of({name: host for name, host in hosts.items() if host.has("pull_as")}, reference.repository)
+    prefix, entry = of(
+        {name: host for name, host in hosts.items() if host.has("pull_as")}, reference.repository
+    )
     entry.require("pull_as")
     if not entry.pull_as:
         return reference

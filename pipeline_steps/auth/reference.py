@@ -1,6 +1,7 @@
 """Names of things in registries, parsed once at the edge: host[:port]/path[:tag][@digest].
 
-Grammar: OCI Distribution Specification 1.1, "Pulling manifests" (path, tag), OCI Image Specification (digest).
+Grammar: OCI Distribution Specification 1.1, "Pulling manifests" (path, tag), OCI Image
+Specification (digest).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import NamedTuple
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
 PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -20,7 +23,9 @@ DOCKER_HUB = "docker.io"
 
 
 class Reference(NamedTuple):
-    """host: with port where there is one. tag, digest: None where not written; digest "sha256:" + 64 hex digits."""
+    """host: with port where there is one. tag, digest: None where not written; digest "sha256:" +
+    64 hex digits.
+    """
 
     host: str
     path: str
@@ -43,13 +48,16 @@ class Reference(NamedTuple):
 
     @classmethod
     def familiar(cls, text: str, *, where: str = "") -> Reference:
-        """Parse a name as Docker reads it: without host it is docker.io's, one part is below library/.
+        """Parse a name as Docker reads it: without host it is docker.io's, one part is below
+        library/.
 
         >>> str(Reference.familiar("busybox:1")), str(Reference.familiar("localhost/a/b"))
         ('docker.io/library/busybox:1', 'localhost/a/b')
         """
         host, slash, _ = text.partition("/")
-        if slash and (host == "localhost" or any(mark in host for mark in ".:[") or host != host.lower()):
+        if slash and (
+            host == "localhost" or any(mark in host for mark in ".:[") or host != host.lower()
+        ):
             reference = cls.parse(text, where=where)
         else:
             reference = _after_host(DOCKER_HUB, text, text, where)
@@ -78,7 +86,11 @@ def _after_host(host: str, rest: str, text: str, where: str) -> Reference:
     name, at, digest = rest.partition("@")
     path, colon, tag = name.partition(":")
     if not PATH.fullmatch(path) or len(path) > 255:
-        raise _wrong(text, f"{path!r} is not a path (lower-case letters, digits and . _ - between them, / )", where)
+        raise _wrong(
+            text,
+            f"{path!r} is not a path (lower-case letters, digits and . _ - between them, / )",
+            where,
+        )
     if colon and not TAG.fullmatch(tag):
         raise _wrong(text, f"{tag!r} is not a tag (letters, digits, _ . - ; at most 128)", where)
     if at and not DIGEST.fullmatch(digest):

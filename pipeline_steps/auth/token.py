@@ -1,7 +1,7 @@
 """How a registry wants requests authorised: HTTP Basic, or Bearer tokens of its token server.
 
-Source: distribution's "Token Authentication Specification" and "OAuth2 Token Authentication"; RFC 7235 for the
-challenge.
+Source: distribution's "Token Authentication Specification" and "OAuth2 Token Authentication"; RFC
+7235 for the challenge.
 """
 
 from __future__ import annotations
@@ -37,14 +37,17 @@ class Challenge(NamedTuple):
         Challenge(scheme='bearer', realm='https://auth.example.com/token', service='registry')
         """
         scheme, _, rest = header.strip().partition(" ")
-        parameters = {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(rest)}
+        parameters = {
+            name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(rest)
+        }
         return cls(scheme.lower(), parameters.get("realm", ""), parameters.get("service", ""))
 
 
 class Authorizer:
     """Authorization headers for one registry; a token is fetched once for each set of scopes.
 
-    login: asked only when the registry demands one, because stores may be programs that take a while.
+    login: asked only when the registry demands one, because stores may be programs that take a
+    while.
     """
 
     def __init__(self, client: http.Client, base: str, login: Callable[[], Login | None]) -> None:
@@ -67,7 +70,9 @@ class Authorizer:
                 self._tokens[scope] = register(self._fetch(self._challenge, scope))
             return {"Authorization": f"Bearer {self._tokens[scope]}"}
 
-    def challenged(self, header: str, scopes: Iterable[str], used: Mapping[str, str]) -> dict[str, str]:
+    def challenged(
+        self, header: str, scopes: Iterable[str], used: Mapping[str, str]
+    ) -> dict[str, str]:
         """The header after a 401 to `used`: a token that was in it is thrown away and fetched anew."""
         self._challenge = Challenge.parse(header)
         scope = " ".join(scopes)
@@ -81,22 +86,35 @@ class Authorizer:
     def _basic(self) -> dict[str, str]:
         login = self._login()
         if login is None:
-            raise AccessRefused("needs a login", where=self._base, advice="configure `hosts`, or run docker login")
+            raise AccessRefused(
+                "needs a login", where=self._base, advice="configure `hosts`, or run docker login"
+            )
         if not login.username:
-            raise AccessRefused("takes name and password, and only an identity token is stored", where=self._base)
+            raise AccessRefused(
+                "takes name and password, and only an identity token is stored", where=self._base
+            )
         return {"Authorization": http.basic(login.username, login.password)}
 
     def _fetch(self, challenge: Challenge, scopes: str) -> str:
         realm = urljoin(f"{self._base}/", challenge.realm)
         if self._base.startswith("https:") and not realm.startswith("https:"):
-            raise AccessRefused(f"sends us for a token to {http.shown(realm)}, which is not https", where=self._base)
+            raise AccessRefused(
+                f"sends us for a token to {http.shown(realm)}, which is not https", where=self._base
+            )
         login = self._login()
         fields = [("service", challenge.service), *(("scope", scope) for scope in scopes.split())]
         if login is not None and login.identity_token:
-            form = [*fields[:1], ("scope", scopes), ("client_id", CLIENT), ("grant_type", "refresh_token")]
+            form = [
+                *fields[:1],
+                ("scope", scopes),
+                ("client_id", CLIENT),
+                ("grant_type", "refresh_token"),
+            ]
             data = urlencode([*form, ("refresh_token", login.identity_token)]).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = self._client.request("POST", realm, headers=headers, body=data, cap=CAP, idempotent=True)
+            answer = self._client.request(
+                "POST", realm, headers=headers, body=data, cap=CAP, idempotent=True
+            )
         else:
             joint = "&" if "?" in realm else "?"
             headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
@@ -112,7 +130,9 @@ class Authorizer:
         if answer.status != 200:
             raise http.refusal(answer)
         fields = answer.json()
-        token = fields.get("token") or fields.get("access_token") if isinstance(fields, dict) else None
+        token = (
+            fields.get("token") or fields.get("access_token") if isinstance(fields, dict) else None
+        )
         if not isinstance(token, str):
             raise MachineError("answered no token", where=http.shown(realm))
         return token

@@ -1,4 +1,6 @@
-"""The chart repositories of a channel: what is published there, asked here only, and publishing into all of them."""
+"""The chart repositories of a channel: what is published there, asked here only, and publishing
+into all of them.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ class Channel:
     """
 
     def __init__(self, config: Config, name: Name) -> None:
-        self.repositories: Sequence[Repository] = [open_repository(url, config.hosts) for url in _urls(config, name)]
+        self.repositories: Sequence[Repository] = [
+            open_repository(url, config.hosts) for url in _urls(config, name)
+        ]
 
     @property
     def first(self) -> Repository:
@@ -81,7 +85,10 @@ class Channel:
         everywhere: in every repository of the channel, not only the authoritative one.
         """
         repositories = self.repositories if everywhere else self.repositories[:1]
-        return all(_holds(repository, record, output(number)) for number, repository in enumerate(repositories))
+        return all(
+            _holds(repository, record, output(number))
+            for number, repository in enumerate(repositories)
+        )
 
 
 class WritableChannel(Channel):
@@ -93,7 +100,9 @@ class WritableChannel(Channel):
         self.repositories = [open_writable(url, config.hosts) for url in _urls(config, name)]
 
     def check_free(self, archive: Archive) -> None:
-        """Raises Conflict when a version stands for another tar somewhere, or cannot be told from another one."""
+        """Raises Conflict when a version stands for another tar somewhere, or cannot be told from
+        another one.
+        """
         for repository in self.repositories:
             try:
                 existing = repository.find(archive.name, archive.version)
@@ -101,7 +110,12 @@ class WritableChannel(Channel):
                 if error.digest != archive.digest:
                     raise
                 continue  # the very archive: publishing gives it back
-            already_published(archive, existing, functools.partial(repository.versions, archive.name), repository.url)
+            already_published(
+                archive,
+                existing,
+                functools.partial(repository.versions, archive.name),
+                repository.url,
+            )
 
     def publish(self, archive: Archive, created: str = CREATED) -> dict[str, str]:
         """Publish everywhere, the authoritative repository first; the outputs of the record.
@@ -120,8 +134,12 @@ class WritableChannel(Channel):
         """Say what `publish` would write: where, which digest, what it replaces. Returns no record."""
         for repository in self.repositories:
             reference = repository.resolve(archive.name, archive.version)
-            what = f"is there as {reference}" if reference else "would be published, replacing nothing"
-            log.info("%s (tar %s) %s: %s", archive.file_name, archive.tar_digest, what, repository.url)
+            what = (
+                f"is there as {reference}" if reference else "would be published, replacing nothing"
+            )
+            log.info(
+                "%s (tar %s) %s: %s", archive.file_name, archive.tar_digest, what, repository.url
+            )
         return ()
 
 

@@ -1,4 +1,6 @@
-"""Charts with ranges of versions and no lock for them get one: what `check --fix` does, and nothing else."""
+"""Charts with ranges of versions and no lock for them get one: what `check --fix` does, and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ log = logging.getLogger(__name__)
 
 
 def lacking(checkout: Checkout, chart: Chart) -> dict[str, Lock]:
-    """Path of each lock that the chart and its file:// subcharts need and do not have, and what will be in it.
+    """Path of each lock that the chart and its file:// subcharts need and do not have, and what
+    will be in it.
 
     Asks their repositories. Raises ConfigurationError when nothing fits, MachineError's kinds.
     """
@@ -39,10 +42,14 @@ def lacking(checkout: Checkout, chart: Chart) -> dict[str, Lock]:
 
 
 def fix(checkout: Checkout, chart: Chart, *, plan: bool) -> bool:
-    """Say what each lock will be, and write it unless it is only planned. Returns whether anything was written."""
+    """Say what each lock will be, and write it unless it is only planned. Returns whether anything
+    was written.
+    """
     needed = lacking(checkout, chart)
     for path, made in needed.items():
-        exact = ", ".join(f"{one.name} {one.version} (of {one.range or 'any version'})" for one in made.entries)
+        exact = ", ".join(
+            f"{one.name} {one.version} (of {one.range or 'any version'})" for one in made.entries
+        )
         log.info("%s: %s %s", path, "would be written:" if plan else "is written:", exact)
         if not plan:
             files.write(checkout.config.root / path, made.text(clock.now()), mode=0o644)

@@ -1,7 +1,7 @@
 """Archives of dependencies compared with those that the chart's last release and snapshots used.
 
-A repository that gives other bytes under a version it gave before has lost that version's identity: nothing is
-packed with them unless somebody says so.
+A repository that gives other bytes under a version it gave before has lost that version's identity:
+nothing is packed with them unless somebody says so.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from pipeline_steps.workspace.tags import last_release
 log = logging.getLogger(__name__)
 
 
-def unchanged(checkout: Checkout, chart: Chart, state: State, inputs: Mapping[str, str], *, again: bool) -> None:
-    """Compare the archives among `inputs` with those of the same name that current records of the chart used.
+def unchanged(
+    checkout: Checkout, chart: Chart, state: State, inputs: Mapping[str, str], *, again: bool
+) -> None:
+    """Compare the archives among `inputs` with those of the same name that current records of the
+    chart used.
 
     again: only warn. Raises EvidenceError naming both digests.
     """
@@ -45,13 +48,21 @@ def unchanged(checkout: Checkout, chart: Chart, state: State, inputs: Mapping[st
 
 
 def _users(state: State, chart: Chart, name: str) -> list[Record]:
-    """The snapshots and releases of the chart that used an archive of this name; which counts first is first."""
-    records = [record for step in ("promote", "snapshot") for record in state.find(step=step, subject=chart.name)]
+    """The snapshots and releases of the chart that used an archive of this name; which counts first
+    is first.
+    """
+    records = [
+        record
+        for step in ("promote", "snapshot")
+        for record in state.find(step=step, subject=chart.name)
+    ]
     return state.preferred(record for record in records if name in record.inputs)
 
 
 def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
-    """Records are found by content: that of the last release is asked for, where there are stores to ask."""
+    """Records are found by content: that of the last release is asked for, where there are stores
+    to ask.
+    """
     if state.stores is None:
         return
     tag = last_release(checkout, chart.name)

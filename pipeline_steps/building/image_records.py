@@ -1,6 +1,8 @@
-"""The images of a chart, its file:// subcharts' among them, as records name them: the one place that reads them there.
+"""The images of a chart, its file:// subcharts' among them, as records name them: the one place
+that reads them there.
 
-Which images a chart has stands in `Chart.images`, what they are made of in `Checkout.image_content`.
+Which images a chart has stands in `Chart.images`, what they are made of in
+`Checkout.image_content`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ IMAGE = "image:"
 
 
 def built(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:
-    """Image name → reference with digest as build_image recorded it for the image's content, and the records' ids.
+    """Image name → reference with digest as build_image recorded it for the image's content, and
+    the records' ids.
 
     Raises EvidenceError naming the image that has no such record.
     """
@@ -28,8 +31,13 @@ def built(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Ref
     for name in chart.images:
         content = checkout.image_content(name)
         records = state.find(step="build_image", subject=name, content=content)
-        # What an overlay changes is no content: here, the build of these very modifications is meant.
-        records = [record for record in records if is_modified(record) == bool(checkout.image_modified(name))]
+        # What an overlay changes is no content: here, the build of these very modifications is
+        # meant.
+        records = [
+            record
+            for record in records
+            if is_modified(record) == bool(checkout.image_modified(name))
+        ]
         if not records:
             raise EvidenceError(
                 f"image {name} of chart {chart.name} has no record for its content {content[:19]}",
@@ -48,7 +56,9 @@ def is_modified(record: Record) -> bool:
 
 
 def superseded_by(earlier: Iterable[Record], modified: Sequence[str]) -> list[str]:
-    """Ids of the earlier records of a content that a new one replaces: a modified one never replaces a clean one."""
+    """Ids of the earlier records of a content that a new one replaces: a modified one never
+    replaces a clean one.
+    """
     return [record.id for record in earlier if not modified or is_modified(record)]
 
 
@@ -60,7 +70,11 @@ def digest_of(build: Record) -> str | None:
 def images_of(record: Record) -> dict[str, Reference]:
     """Image name → reference with digest, as the record of a snapshot or a release names them."""
     outputs = record.outputs.items()
-    return {name.removeprefix(IMAGE): Reference.parse(text) for name, text in outputs if name.startswith(IMAGE)}
+    return {
+        name.removeprefix(IMAGE): Reference.parse(text)
+        for name, text in outputs
+        if name.startswith(IMAGE)
+    }
 
 
 def outputs(images: Mapping[str, Reference]) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""A chart of a checkout as it is packed: its files, what is set in them to name its images, and what went in."""
+"""A chart of a checkout as it is packed: its files, what is set in them to name its images, and
+what went in.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ DEPENDENCY = "dependency:"
 
 
 def files_of(checkout: Checkout, chart: Chart) -> Files:
-    """The files of the chart's package as the source stores them, dependencies from repositories fetched.
+    """The files of the chart's package as the source stores them, dependencies from repositories
+    fetched.
 
     Raises ConfigurationError.
     """
@@ -31,19 +34,30 @@ def files_of(checkout: Checkout, chart: Chart) -> Files:
     return dependencies.fill(files, fetcher(checkout.config.hosts), chart.path)
 
 
-def edits(checkout: Checkout, chart: Chart, files: Mapping[str, bytes], images: Mapping[str, Reference]) -> Edits:
-    """What to set in the package so that it names these images, as clusters see them. Raises ConfigurationError."""
+def edits(
+    checkout: Checkout, chart: Chart, files: Mapping[str, bytes], images: Mapping[str, Reference]
+) -> Edits:
+    """What to set in the package so that it names these images, as clusters see them. Raises
+    ConfigurationError.
+    """
     templates = {folder: checkout.targets(folder) for folder in (chart.path, *chart.subcharts)}
     hosts = checkout.config.hosts
     seen = {name: image_reference.of(reference, hosts) for name, reference in images.items()}
     return references.edits(
-        files, chart.path, templates, lambda name, template, where: seen[name].fill(template, where=where)
+        files,
+        chart.path,
+        templates,
+        lambda name, template, where: seen[name].fill(template, where=where),
     )
 
 
 def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[str, str]:
     """What a package consumes by digest: its images, and the archives of its dependencies."""
-    archives = {name: data for name, data in files.items() if name.startswith("charts/") and name.endswith(".tgz")}
+    archives = {
+        name: data
+        for name, data in files.items()
+        if name.startswith("charts/") and name.endswith(".tgz")
+    }
     return {
         **{f"{IMAGE}{name}": reference.digest or "" for name, reference in images.items()},
         **{f"{DEPENDENCY}{name}": sha256(data) for name, data in archives.items()},
@@ -51,6 +65,8 @@ def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[
 
 
 def released(checkout: Checkout, chart: Chart) -> bool:
-    """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read counts as that."""
+    """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read
+    counts as that.
+    """
     there = tags.chart_at_tag(checkout, chart.name)
     return there is not None and not there.has(chart.content)

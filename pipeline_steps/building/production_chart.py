@@ -1,6 +1,8 @@
-"""What promote makes of a tested snapshot: the names of its images in production, and the chart that names them.
+"""What promote makes of a tested snapshot: the names of its images in production, and the chart
+that names them.
 
-integration_test asks the same before there is a tag, to see that the derived chart renders as the tested one.
+integration_test asks the same before there is a tag, to see that the derived chart renders as the
+tested one.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class ImageCopy(NamedTuple):
     target: Reference
 
 
-def image_copies(snapshot: Record, chart: Chart, checkout: Checkout, *, format: int = FORMAT) -> tuple[ImageCopy, ...]:
+def image_copies(
+    snapshot: Record, chart: Chart, checkout: Checkout, *, format: int = FORMAT
+) -> tuple[ImageCopy, ...]:
     """Where each image of a snapshot of `chart` goes, from where the record says that it is.
 
     checkout: where the released chart is. format: of the tag that is released.
@@ -49,7 +53,9 @@ def image_copies(snapshot: Record, chart: Chart, checkout: Checkout, *, format: 
 
 
 def targets(checkout: Checkout, chart: Chart, *, format: int = FORMAT) -> dict[str, Reference]:
-    """Image name → its name in production, without digest; none when the channel has no place for images."""
+    """Image name → its name in production, without digest; none when the channel has no place for
+    images.
+    """
     config = checkout.config
     place = config.channels.production.images
     if not place:
@@ -57,15 +63,21 @@ def targets(checkout: Checkout, chart: Chart, *, format: int = FORMAT) -> dict[s
     names = {}
     for image in chart.images:
         shared = len(checkout.image_users(image)) > 1
-        tag = image_tag(config.release.image_tag, chart.name, chart.version, shared=shared, format=format)
+        tag = image_tag(
+            config.release.image_tag, chart.name, chart.version, shared=shared, format=format
+        )
         names[image] = Reference.parse(f"{place}/{image}:{tag}")
     return names
 
 
-def image_tag(template: str | None, chart: str, version: str, *, shared: bool, format: int = FORMAT) -> str:
-    """The tag of an image that is released with a chart: `release.image_tag` filled, + as registries can have it.
+def image_tag(
+    template: str | None, chart: str, version: str, *, shared: bool, format: int = FORMAT
+) -> str:
+    """The tag of an image that is released with a chart: `release.image_tag` filled, + as
+    registries can have it.
 
-    template: None for the default. shared: several charts use the image, and would want the tag {version} for it.
+    template: None for the default. shared: several charts use the image, and would want the tag
+    {version} for it.
 
     >>> image_tag(None, "shop", "4.0.0+b", shared=False), image_tag(None, "shop", "4.0.0", shared=True)
     ('4.0.0_b', 'shop-4.0.0')
@@ -75,12 +87,17 @@ def image_tag(template: str | None, chart: str, version: str, *, shared: bool, f
 
 
 def derive(
-    tested: bytes, snapshot: Record, chart: Chart, checkout: Checkout, images: Mapping[str, Reference]
+    tested: bytes,
+    snapshot: Record,
+    chart: Chart,
+    checkout: Checkout,
+    images: Mapping[str, Reference],
 ) -> Rewritten:
-    """The production chart of a snapshot: its version, its appVersion where configured, its images replaced.
+    """The production chart of a snapshot: its version, its appVersion where configured, its images
+    replaced.
 
-    tested: the snapshot's .tgz. images: as `targets` names them; none: only the version is replaced.
-    Raises ConfigurationError, EvidenceError when the archive is not the recorded one.
+    tested: the snapshot's .tgz. images: as `targets` names them; none: only the version is
+    replaced. Raises ConfigurationError, EvidenceError when the archive is not the recorded one.
     """
     files = unpack(tested, snapshot.outputs["chart"])
     digests = {name: tested.digest for name, tested in image_records.images_of(snapshot).items()}

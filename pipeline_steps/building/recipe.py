@@ -1,4 +1,5 @@
-"""What one image of a checkout is built from, and the key and name that follow from it. Builds nothing.
+"""What one image of a checkout is built from, and the key and name that follow from it. Builds
+nothing.
 
 Not for images that are built elsewhere (`existing`): see `existing_reference` for what names those.
 """
@@ -16,7 +17,14 @@ from pipeline_steps.ci.build import detect
 from pipeline_steps.config.language import Config, ImageEntry
 from pipeline_steps.images import builder, builders, dockerfile
 from pipeline_steps.images.builder import BuilderKind, Request
-from pipeline_steps.images.context import Context, Input, Kind, generated_files, left_out, read_generated
+from pipeline_steps.images.context import (
+    Context,
+    Input,
+    Kind,
+    generated_files,
+    left_out,
+    read_generated,
+)
 from pipeline_steps.images.dockerfile import Dockerfile
 from pipeline_steps.images.ignore import Ignored, left_in
 from pipeline_steps.images.reference import from_values
@@ -35,7 +43,8 @@ GENERATED = "generated:"
 
 
 class Recipe(NamedTuple):
-    """image: its name in pipeline.yaml. content: its digest (design.md §9). context: what the source has of it.
+    """image: its name in pipeline.yaml. content: its digest (design.md §9). context: what the
+    source has of it.
 
     ignored: the rules of its .dockerignore. kind: of the builder of this machine.
     """
@@ -51,7 +60,8 @@ class Recipe(NamedTuple):
     def key(self, consumed: Mapping[str, str]) -> str:
         """The image's key, whose first digits are its tag.
 
-        consumed: digests of base images by str(reference), and of generated files by GENERATED and their path.
+        consumed: digests of base images by str(reference), and of generated files by GENERATED and
+        their path.
         """
         parameters = {
             "args": dict(self.entry.args),
@@ -62,13 +72,17 @@ class Recipe(NamedTuple):
             "dockerfile": sha256(self.dockerfile.text.encode()),
             "inputs": self.context.content(),
         }
-        return make_key("build_image", FORMAT, parameters=parameters, content=None, consumed=consumed)
+        return make_key(
+            "build_image", FORMAT, parameters=parameters, content=None, consumed=consumed
+        )
 
     def needs(self) -> list[Reference]:
         """The base images, each once."""
         return list(dict.fromkeys(base.reference for base in self.dockerfile.bases))
 
-    def request(self, target: Reference, consumed: Mapping[str, str], config: Config, timeout: float | None) -> Request:
+    def request(
+        self, target: Reference, consumed: Mapping[str, str], config: Config, timeout: float | None
+    ) -> Request:
         """What to ask the builder. consumed: digests of bases and generated files, as for `key`.
 
         Raises ConfigurationError when a secret is not given.
@@ -77,7 +91,9 @@ class Recipe(NamedTuple):
             target=target,
             context=self._with_generated(consumed, config),
             dockerfile=self.dockerfile,
-            bases={name: digest for name, digest in consumed.items() if not name.startswith(GENERATED)},
+            bases={
+                name: digest for name, digest in consumed.items() if not name.startswith(GENERATED)
+            },
             hosts=config.hosts,
             stage=self.entry.target,
             args=self.entry.args,
@@ -87,26 +103,43 @@ class Recipe(NamedTuple):
         )
 
     def _secrets(self, config: Config) -> dict[str, str]:
-        where, is_review = config.where(f"images.{self.image}.secrets"), bool(detect(os.environ).review)
-        return builder.find_secrets(self.entry.secrets, config.secrets, os.environ, is_review=is_review, where=where)
+        where, is_review = (
+            config.where(f"images.{self.image}.secrets"),
+            bool(detect(os.environ).review),
+        )
+        return builder.find_secrets(
+            self.entry.secrets, config.secrets, os.environ, is_review=is_review, where=where
+        )
 
     def generated(self, config: Config) -> dict[str, str]:
-        """The digests of the generated files that lie in the context now, by their names among a record's inputs.
+        """The digests of the generated files that lie in the context now, by their names among a
+        record's inputs.
 
-        Raises ConfigurationError for a pattern that fits nothing, and for a file that the source tracks.
+        Raises ConfigurationError for a pattern that fits nothing, and for a file that the source
+        tracks.
         """
         files_there = self._generated_files(config) if self.entry.generated else {}
-        return {f"{GENERATED}{path}": sha256(read_generated(file)) for path, file in files_there.items()}
+        return {
+            f"{GENERATED}{path}": sha256(read_generated(file)) for path, file in files_there.items()
+        }
 
     def _generated_files(self, config: Config) -> dict[str, Path]:
         where = config.where(f"images.{self.image}.generated")
         tracked = {each.path for each in self.context.inputs}
-        files_there = generated_files(config.root / self.context.where, self.entry.generated, tracked, where)
+        files_there = generated_files(
+            config.root / self.context.where, self.entry.generated, tracked, where
+        )
         return {path: files_there[path] for path in left_in(files_there, self.ignored)}
 
     def _with_generated(self, consumed: Mapping[str, str], config: Config) -> Context:
-        """The context with the generated files that the key is made of; whoever builds must have exactly these."""
-        digests = {name.removeprefix(GENERATED): d for name, d in consumed.items() if name.startswith(GENERATED)}
+        """The context with the generated files that the key is made of; whoever builds must have
+        exactly these.
+        """
+        digests = {
+            name.removeprefix(GENERATED): d
+            for name, d in consumed.items()
+            if name.startswith(GENERATED)
+        }
         if not digests:
             return self.context
         own, root = self.context, config.root / self.context.where
@@ -119,7 +152,9 @@ class Recipe(NamedTuple):
         return Context(tuple(sorted((*own.inputs, *inputs))), read_input, own.where)
 
     def left_out(self, config: Config) -> list[str]:
-        """Files in the context's folder that a plain `docker build` would take and that are no inputs."""
+        """Files in the context's folder that a plain `docker build` would take and that are no
+        inputs.
+        """
         known = {*(each.path for each in self.context.inputs)}
         if self.entry.generated:
             known.update(self._generated_files(config))
@@ -143,14 +178,22 @@ def read(checkout: Checkout, image: str) -> Recipe:
     text = tree.read([source.dockerfile])[source.dockerfile]
     parsed = dockerfile.parse(text, source.dockerfile, args=entry.args, target=entry.target)
     digests = tree.digests(source.files.values())
-    inputs = [Input(path, _kind(tree, place), digests[place]) for path, place in source.files.items()]
+    inputs = [
+        Input(path, _kind(tree, place), digests[place]) for path, place in source.files.items()
+    ]
 
     def read_input(path: str) -> bytes:
         return tree.read([source.files[path]])[source.files[path]]
 
     context = Context(tuple(sorted(inputs)), read_input, source.context)
     return Recipe(
-        image, entry, checkout.image_content(image), parsed, context, source.ignored, builders.kind(os.environ)
+        image,
+        entry,
+        checkout.image_content(image),
+        parsed,
+        context,
+        source.ignored,
+        builders.kind(os.environ),
     )
 
 
@@ -174,11 +217,17 @@ def _kind(tree: Tree, path: str) -> Kind:
 
 
 def former_digests(recipe: Recipe, former: Iterable[Record]) -> dict[str, str] | None:
-    """What the first of these records of the content resolved bases and generated files to that knows all of them."""
+    """What the first of these records of the content resolved bases and generated files to that
+    knows all of them.
+    """
     names = [str(reference) for reference in recipe.needs()]
     for record in former:
-        generated = {name: digest for name, digest in record.inputs.items() if name.startswith(GENERATED)}
-        if all(name in record.inputs for name in names) and bool(generated) == bool(recipe.entry.generated):
+        generated = {
+            name: digest for name, digest in record.inputs.items() if name.startswith(GENERATED)
+        }
+        if all(name in record.inputs for name in names) and bool(generated) == bool(
+            recipe.entry.generated
+        ):
             return {**{name: record.inputs[name] for name in names}, **generated}
     return None
 
@@ -188,13 +237,16 @@ def target(config: Config, image: str, key: str) -> Reference:
     channel = config.channels.snapshot.images
     where = config.where("channels.snapshot.images")
     if not channel:
-        raise ConfigurationError("channels.snapshot.images is not set", where=where, advice="name a registry path")
+        raise ConfigurationError(
+            "channels.snapshot.images is not set", where=where, advice="name a registry path"
+        )
     reference = Reference.parse(f"{channel.rstrip('/')}/{image}", where=where)
     return reference._replace(tag=f"k-{key.removeprefix('sha256:')[:12]}")
 
 
 def existing_reference(checkout: Checkout, image: str) -> Reference:
-    """The name of an image that is built elsewhere: `existing`, completed or given by the values of its charts.
+    """The name of an image that is built elsewhere: `existing`, completed or given by the values of
+    its charts.
 
     Raises ConfigurationError when nothing names it, or two charts name it differently.
     """
@@ -213,12 +265,16 @@ def existing_reference(checkout: Checkout, image: str) -> Reference:
         return found.pop()
     if not found:
         what = f"nothing names a tag or digest of the image {image}"
-        raise ConfigurationError(what, where=where, advice="write one there, or map it to a chart's values")
+        raise ConfigurationError(
+            what, where=where, advice="write one there, or map it to a chart's values"
+        )
     listed = ", ".join(f"{chart}: {reference}" for chart, reference in named.items())
     raise ConfigurationError(f"charts name the image {image} differently: {listed}", where=where)
 
 
-def _in_values(checkout: Checkout, chart: Chart, templates: Mapping[str, str], written: Reference | None) -> Reference:
+def _in_values(
+    checkout: Checkout, chart: Chart, templates: Mapping[str, str], written: Reference | None
+) -> Reference:
     """The reference in a chart's values; with `written`, only its tag and digest."""
     file = f"{chart.path}/values.yaml".lstrip("/")
     data = checkout.tree.read([file])[file] if file in checkout.tree.entries() else None
@@ -226,9 +282,14 @@ def _in_values(checkout: Checkout, chart: Chart, templates: Mapping[str, str], w
 
 
 def in_values(
-    data: bytes | None, file: str, app_version: str | None, templates: Mapping[str, str], written: Reference | None
+    data: bytes | None,
+    file: str,
+    app_version: str | None,
+    templates: Mapping[str, str],
+    written: Reference | None,
 ) -> Reference:
-    """The reference in the values.yaml `data`, called `file`; with `written`, only its tag and digest.
+    """The reference in the values.yaml `data`, called `file`; with `written`, only its tag and
+    digest.
 
     templates: values key → template. Raises ConfigurationError.
     """
@@ -239,13 +300,22 @@ def in_values(
     if written is None:
         return from_values(templates, values, where=file)
     # The repository is known: the values need to say no more than tag or digest.
-    given = from_values({**templates, "": "{repository}"}, {**_only_names(templates, values), "": written.repository})
+    given = from_values(
+        {**templates, "": "{repository}"},
+        {**_only_names(templates, values), "": written.repository},
+    )
     if not given.tag and not given.digest:
         keys = ", ".join(templates)
-        raise ConfigurationError(f"{keys} have neither tag nor digest of {written.repository}", where=file)
+        raise ConfigurationError(
+            f"{keys} have neither tag nor digest of {written.repository}", where=file
+        )
     return written._replace(tag=given.tag, digest=given.digest)
 
 
 def _only_names(templates: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
     """Values whose templates ask for tag or digest."""
-    return {key: values.get(key, "") for key, text in templates.items() if "{tag}" in text or "{digest}" in text}
+    return {
+        key: values.get(key, "")
+        for key, text in templates.items()
+        if "{tag}" in text or "{digest}" in text
+    }

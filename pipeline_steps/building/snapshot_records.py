@@ -1,4 +1,6 @@
-"""The snapshot that later steps stand on: found by content among the records, fetched and compared by digest."""
+"""The snapshot that later steps stand on: found by content among the records, fetched and compared
+by digest.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from pipeline_steps.workspace.chart import Chart
 
 
 class Snapshot(NamedTuple):
-    """A snapshot of the chart as it stands. reference: with digest; consumed: images and dependencies by digest.
+    """A snapshot of the chart as it stands. reference: with digest; consumed: images and
+    dependencies by digest.
 
     images: image name → reference with digest.
     """
@@ -28,8 +31,12 @@ class Snapshot(NamedTuple):
 
 
 def of_content(state: State, chart: Chart) -> Snapshot:
-    """The passed snapshot of this content that counts first. Raises EvidenceError when there is none."""
-    records = state.preferred(state.find(step="snapshot", subject=chart.name, content=chart.content))
+    """The passed snapshot of this content that counts first. Raises EvidenceError when there is
+    none.
+    """
+    records = state.preferred(
+        state.find(step="snapshot", subject=chart.name, content=chart.content)
+    )
     if not records:
         others = state.find(step="snapshot", subject=chart.name)
         known = f"; one is recorded of {str(others[-1].content)[:19]}" if others else ""
@@ -45,14 +52,18 @@ def of(record: Record) -> Snapshot:
     """What a passed snapshot record names. Raises EvidenceError when it names no chart."""
     reference, version = record.outputs.get("chart"), record.parameters.get("version")
     if not reference or not version:
-        raise EvidenceError(f"the record {record.id[:19]} of snapshot names no chart: {reference!r}")
+        raise EvidenceError(
+            f"the record {record.id[:19]} of snapshot names no chart: {reference!r}"
+        )
     images = {name: str(image) for name, image in images_of(record).items()}
     return Snapshot(record, reference, str(version), dict(record.inputs), images)
 
 
 def stood_on(record: Record, state: State) -> list[Record]:
     """The snapshot records that a record names in `uses`."""
-    return [known for known in state.records() if known.step == "snapshot" and known.id in record.uses]
+    return [
+        known for known in state.records() if known.step == "snapshot" and known.id in record.uses
+    ]
 
 
 def fetch(snapshot: Snapshot, config: Config) -> bytes:

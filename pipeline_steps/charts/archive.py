@@ -1,7 +1,9 @@
-"""Charts as archives: the same files and version give the same tar on every machine; hostile ones are refused.
+"""Charts as archives: the same files and version give the same tar on every machine; hostile ones
+are refused.
 
-The sha256 of the uncompressed tar is a chart's identity; compression may be any. Nothing is unpacked to disk.
-Which files belong into a chart stands in `collect`, what they depend on in `dependencies`.
+The sha256 of the uncompressed tar is a chart's identity; compression may be any. Nothing is
+unpacked to disk. Which files belong into a chart stands in `collect`, what they depend on in
+`dependencies`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from pipeline_steps.charts import schema, tar, values
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
 
-#: Caps of design rule R7: bytes of the archive, and how much larger it may become (once it is worth a word).
+#: Caps of design rule R7: bytes of the archive, and how much larger it may become (once it is worth
+#: a word).
 LARGEST = 20 * 2**20
 LARGEST_RATIO = 200
 _WORTH = 2**20
@@ -32,13 +35,17 @@ _PIECE = 2**18
 class Files(dict[str, bytes]):
     """The files of a chart, path in the chart → bytes; `executables` are those that may be run."""
 
-    def __init__(self, files: Mapping[str, bytes] | None = None, executables: Iterable[str] = ()) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes] | None = None, executables: Iterable[str] = ()
+    ) -> None:
         super().__init__(files or {})
         self.executables = frozenset(executables)
 
 
 class Archive(msgspec.Struct, frozen=True):
-    """A packed chart. tar_digest: of the uncompressed tar, the chart's identity; tgz: the bytes to publish."""
+    """A packed chart. tar_digest: of the uncompressed tar, the chart's identity; tgz: the bytes to
+    publish.
+    """
 
     name: str
     version: str
@@ -56,18 +63,24 @@ class Archive(msgspec.Struct, frozen=True):
 
 
 def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str = "") -> Archive:
-    """Pack a chart's files (path in the chart → bytes); name and version are those of its Chart.yaml.
+    """Pack a chart's files (path in the chart → bytes); name and version are those of its
+    Chart.yaml.
 
-    where: the chart's path, for errors. Raises ConfigurationError naming the file that cannot be in a chart.
+    where: the chart's path, for errors. Raises ConfigurationError naming the file that cannot be in
+    a chart.
     """
     metadata = metadata_of(files, where)
     for name in files:
         why = tar.unsafe(f"{metadata.name}/{name}")
         if why:
-            raise ConfigurationError(f"the file name {name!a} {why}", where=where, advice="rename it")
+            raise ConfigurationError(
+                f"the file name {name!a} {why}", where=where, advice="rename it"
+            )
         if len(files[name]) > tar.LARGEST_FILE:
             what = f"the file has {len(files[name])} bytes, more than {tar.LARGEST_FILE}, which helm refuses"
-            raise ConfigurationError(what, where=_at(where, name), advice="leave it out by .helmignore")
+            raise ConfigurationError(
+                what, where=_at(where, name), advice="leave it out by .helmignore"
+            )
     _as_helm_demands(files, where)
     both = tar.twin(files)
     if both:
@@ -83,8 +96,14 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
     tgz = compressed(stream)
     if len(tgz) > LARGEST or len(stream) > _allowed(tgz):
         size = f"packs to {len(tgz)} bytes"
-        what = f"more than {LARGEST}" if len(tgz) > LARGEST else f"and unpacks to more than {LARGEST_RATIO} times that"
-        raise ConfigurationError(f"the chart {size}, {what}", where=where, advice="leave files out by .helmignore")
+        what = (
+            f"more than {LARGEST}"
+            if len(tgz) > LARGEST
+            else f"and unpacks to more than {LARGEST_RATIO} times that"
+        )
+        raise ConfigurationError(
+            f"the chart {size}, {what}", where=where, advice="leave files out by .helmignore"
+        )
     return Archive(metadata.name, metadata.version, _sha256(stream), tgz)
 
 
@@ -103,7 +122,9 @@ def metadata_of(
 
 
 def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Files:
-    """The files of a packed chart, checked on the way. where: names the archive in errors. Raises `error`."""
+    """The files of a packed chart, checked on the way. where: names the archive in errors. Raises
+    `error`.
+    """
     return read(tgz, where, error)[1]
 
 
@@ -115,14 +136,18 @@ def opened(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceErr
 
 
 def loaded(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Archive:
-    """Like `opened`, for what is packed into another chart: helm can load it, and all that lies in its charts/."""
+    """Like `opened`, for what is packed into another chart: helm can load it, and all that lies in
+    its charts/.
+    """
     digest, files = read(tgz, where, error)
     _loads(files, where, error, tar.LARGEST_TOTAL - sum(map(len, files.values())), 1)
     found = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error)
     return Archive(found.name, found.version, digest, tgz)
 
 
-def _loads(files: Mapping[str, bytes], where: str, error: type[PipelineError], left: int, depth: int) -> int:
+def _loads(
+    files: Mapping[str, bytes], where: str, error: type[PipelineError], left: int, depth: int
+) -> int:
     """left: how many bytes the archives in it may still unpack to; returns what is left then."""
     _as_helm_demands(files, where, error)
     for name, data in files.items():
@@ -133,7 +158,9 @@ def _loads(files: Mapping[str, bytes], where: str, error: type[PipelineError], l
         left -= sum(map(len, inner.values())) + tar.BLOCK
         if left < 0 or depth > tar.DEEPEST:
             what = "archives lie in archives, too many or too deep"
-            raise error(f"this archive is refused: {what}", where=where, advice="nothing of it was used")
+            raise error(
+                f"this archive is refused: {what}", where=where, advice="nothing of it was used"
+            )
         left = _loads(inner, _at(where, name), error, left, depth + 1)
     return left
 
@@ -146,14 +173,18 @@ def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = Evidenc
     return f"sha256:{digest.hexdigest()}"
 
 
-def read(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> tuple[str, Files]:
+def read(
+    tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
+) -> tuple[str, Files]:
     """The digest of the tar and the files of a packed chart, read as a stream.
 
     Raises `error` naming the member that is not allowed.
     """
 
     def refuse(reason: str) -> PipelineError:
-        return error(f"this archive is refused: {reason}", where=where, advice="nothing of it was used")
+        return error(
+            f"this archive is refused: {reason}", where=where, advice="nothing of it was used"
+        )
 
     digest = hashlib.sha256()
     files: dict[str, bytes] = {}
@@ -202,16 +233,22 @@ def _whole(
             raise refuse(f"{folder!r} is a file and a folder")
     if "Chart.yaml" not in files:
         raise refuse("it has no Chart.yaml")
-    name = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error).name
+    name = read_metadata(
+        files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error
+    ).name
     if name != top:
         raise refuse(f"its folder is {top!r}, its chart is called {name!r}")
 
 
-def decompressed(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Iterator[bytes]:
+def decompressed(
+    tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
+) -> Iterator[bytes]:
     """The tar stream in a gzip file of one member, in pieces and within the caps. Raises `error`."""
 
     def refuse(reason: str) -> PipelineError:
-        return error(f"this archive is refused: {reason}", where=where, advice="nothing of it was used")
+        return error(
+            f"this archive is refused: {reason}", where=where, advice="nothing of it was used"
+        )
 
     if len(tgz) > LARGEST:
         raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")
@@ -246,8 +283,12 @@ def _allowed(tgz: bytes) -> int:
     return min(_LARGEST_TAR, max(_WORTH, len(tgz) * LARGEST_RATIO))
 
 
-def _as_helm_demands(files: Mapping[str, bytes], where: str, error: type[PipelineError] = ConfigurationError) -> None:
-    """What helm cannot load: values or a schema it cannot read, something in charts/ that is no chart."""
+def _as_helm_demands(
+    files: Mapping[str, bytes], where: str, error: type[PipelineError] = ConfigurationError
+) -> None:
+    """What helm cannot load: values or a schema it cannot read, something in charts/ that is no
+    chart.
+    """
     for name, data in files.items():
         folder, _, last = name.rpartition("/")
         if last == "values.yaml" and _is_chart(folder, files):
@@ -260,13 +301,19 @@ def _as_helm_demands(files: Mapping[str, bytes], where: str, error: type[Pipelin
             kept = first[0] in "_." or name.endswith(".prov")
             if not (vendored or kept or f"charts/{first}/Chart.yaml" in files):
                 advice = "only charts belong there: move it, or name it in .helmignore"
-                raise error("it is in charts/ and no chart, which helm refuses", where=_at(where, name), advice=advice)
+                raise error(
+                    "it is in charts/ and no chart, which helm refuses",
+                    where=_at(where, name),
+                    advice=advice,
+                )
 
 
 def _is_chart(folder: str, files: Mapping[str, bytes]) -> bool:
     """Is it the package's folder, or one of a chart in charts/?"""
     parts = folder.split("/") if folder else []
-    return set(parts[::2]) <= {"charts"} and len(parts) % 2 == 0 and _at(folder, "Chart.yaml") in files
+    return (
+        set(parts[::2]) <= {"charts"} and len(parts) % 2 == 0 and _at(folder, "Chart.yaml") in files
+    )
 
 
 def _at(where: str, name: str) -> str:

@@ -1,6 +1,8 @@
-"""What differs between renderings of one and the same chart: randAlphaNum, genCA, now, uuidv4 and the like.
+"""What differs between renderings of one and the same chart: randAlphaNum, genCA, now, uuidv4 and
+the like.
 
-Pure. Texts are compared word by word, so that what stands beside a random word is compared all the same.
+Pure. Texts are compared word by word, so that what stands beside a random word is compared all the
+same.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from collections.abc import Iterable, Sequence
 MARK = "<chance>"
 #: Letters, digits, and what base64 is made of.
 _WORD = r"[A-Za-z0-9+/=]+"
-#: What stands between the first and the last line of a PEM block (RFC 7468): one word, however many lines it has.
+#: What stands between the first and the last line of a PEM block (RFC 7468): one word, however many
+#: lines it has.
 _PEM_BODY = rf"(?<=-----\n){_WORD}(?:\n{_WORD})*(?=\n-----END )"
-#: Salt and hash as crypt(3) writes them, of htpasswd: their alphabet has dots, which no shape can be told from.
+#: Salt and hash as crypt(3) writes them, of htpasswd: their alphabet has dots, which no shape can
+#: be told from.
 _CRYPT = r"(?<=\$)[./A-Za-z0-9]{22,}"
 #: A shorter text that must stay a word of its own would cut random words in pieces.
 _SHORTEST_UNIT = 4

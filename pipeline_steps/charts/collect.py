@@ -1,4 +1,5 @@
-"""Which files make a chart's archive: its folder as helm sees it, its file:// dependencies as folders in charts/.
+"""Which files make a chart's archive: its folder as helm sees it, its file:// dependencies as
+folders in charts/.
 
 Works on a tree's listing and a function that reads; neither disk nor source system is known here.
 """
@@ -23,7 +24,9 @@ _MOST_LINKS = 40
 
 
 class PackedFile(NamedTuple):
-    """Where a file of an archive comes from: its path in the tree, links followed, and whether it may be run."""
+    """Where a file of an archive comes from: its path in the tree, links followed, and whether it
+    may be run.
+    """
 
     source: str
     executable: bool
@@ -32,18 +35,20 @@ class PackedFile(NamedTuple):
 def packed_files(folder: str, kinds: Mapping[str, str], read: Read) -> dict[str, PackedFile]:
     """Path in the archive → source of every file that the chart in `folder` is packed from, sorted.
 
-    Its file:// subcharts are folders below charts/, at all levels, each by its own .helmignore. Of the files only
-    Chart.yaml, .helmignore and the targets of links are read. Arguments and errors as for `gather`.
+    Its file:// subcharts are folders below charts/, at all levels, each by its own .helmignore. Of
+    the files only Chart.yaml, .helmignore and the targets of links are read. Arguments and errors
+    as for `gather`.
     """
     return dict(sorted(_Collector(kinds, read).chart(folder).items()))
 
 
 def gather(folder: str, kinds: Mapping[str, str], read: Read) -> Files:
-    """The files of the chart in `folder`, path in the archive → bytes, its file:// subcharts below charts/.
+    """The files of the chart in `folder`, path in the archive → bytes, its file:// subcharts below
+    charts/.
 
-    kinds: path → "file", "executable" or "link" of the chart's closure, relative to pipeline.yaml like `folder`;
-    symbolic links are followed inside of it only. read: the bytes of files, the targets of links, all at once.
-    Raises ConfigurationError naming the file.
+    kinds: path → "file", "executable" or "link" of the chart's closure, relative to pipeline.yaml
+    like `folder`; symbolic links are followed inside of it only. read: the bytes of files, the
+    targets of links, all at once. Raises ConfigurationError naming the file.
     """
     packed = packed_files(folder, kinds, read)
     data = read(sorted({file.source for file in packed.values()}))
@@ -57,7 +62,9 @@ class _Collector:
         self.paths = sorted(kinds)
         self.read = read
         links = [path for path in self.paths if kinds[path] == "link"]
-        self.links = {path: target.decode(errors="surrogateescape") for path, target in read(links).items()}
+        self.links = {
+            path: target.decode(errors="surrogateescape") for path, target in read(links).items()
+        }
 
     def chart(self, folder: str) -> dict[str, PackedFile]:
         files = {
@@ -72,7 +79,9 @@ class _Collector:
                 name = self.metadata(subchart, target).name
                 if name != dependency.name:
                     what = f"the dependency {dependency.name} is in {target}, where the chart is called {name}"
-                    raise ConfigurationError(what, where=chart_yaml(folder), advice="correct its name")
+                    raise ConfigurationError(
+                        what, where=chart_yaml(folder), advice="correct its name"
+                    )
                 for old in [path for path in files if _is_copy(path, name)]:
                     log.info("%s/%s: left out, charts/%s comes from %s", folder, old, name, target)
                     del files[old]
@@ -80,7 +89,9 @@ class _Collector:
         return files
 
     def metadata(self, files: Mapping[str, PackedFile], folder: str) -> Metadata:
-        """What the chart's Chart.yaml says. Raises ConfigurationError, also when it is not among the files."""
+        """What the chart's Chart.yaml says. Raises ConfigurationError, also when it is not among
+        the files.
+        """
         sources = {name: files[name].source for name in ("Chart.yaml",) if name in files}
         data = self.read(list(sources.values()))
         return metadata_of({name: data[source] for name, source in sources.items()}, folder)
@@ -96,7 +107,9 @@ class _Collector:
         for path in below(self.paths, folder):
             yield from self.found(path.removeprefix(prefix), path, rules, ())
 
-    def found(self, name: str, path: str, rules: ignore.Rules, above: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+    def found(
+        self, name: str, path: str, rules: ignore.Rules, above: tuple[str, ...]
+    ) -> Iterable[tuple[str, str]]:
         if self.kinds[path] != "link":
             if not rules.left_out(name):
                 yield name, path
@@ -109,12 +122,18 @@ class _Collector:
                 yield name, target
             return
         if target in above or len(above) > _MOST_LINKS or path.startswith(f"{target}/"):
-            raise ConfigurationError("the symbolic link leads back to itself", where=path, advice="remove it")
+            raise ConfigurationError(
+                "the symbolic link leads back to itself", where=path, advice="remove it"
+            )
         for inner in below(self.paths, target):
-            yield from self.found(f"{name}{inner.removeprefix(target)}", inner, rules, (*above, target))
+            yield from self.found(
+                f"{name}{inner.removeprefix(target)}", inner, rules, (*above, target)
+            )
 
     def resolved(self, path: str) -> str:
-        """The file or folder of the tree that `path` names when all symbolic links on the way are followed."""
+        """The file or folder of the tree that `path` names when all symbolic links on the way are
+        followed.
+        """
         rest, done = path.split("/"), ""
         for _ in range(_MOST_LINKS * 25):
             if not rest:
@@ -138,11 +157,15 @@ class _Collector:
             else:
                 done = step
         advice = "copy the file: a chart must not depend on the machine it is packed on"
-        raise ConfigurationError("the symbolic link leads out of the source", where=path, advice=advice)
+        raise ConfigurationError(
+            "the symbolic link leads out of the source", where=path, advice=advice
+        )
 
 
 def _skipped(name: str) -> bool:
-    """What helm leaves out of a package in charts/: names beginning with _ or . (helm, loader.LoadFiles)."""
+    """What helm leaves out of a package in charts/: names beginning with _ or . (helm,
+    loader.LoadFiles).
+    """
     return name.startswith(("charts/_", "charts/.")) and not name.endswith(".prov")
 
 
@@ -151,5 +174,7 @@ def _is_copy(path: str, name: str) -> bool:
     if path.startswith(f"charts/{name}/"):
         return True
     file = path.removeprefix("charts/")
-    is_archive = file != path and "/" not in file and file.startswith(f"{name}-") and file.endswith(".tgz")
+    is_archive = (
+        file != path and "/" not in file and file.startswith(f"{name}-") and file.endswith(".tgz")
+    )
     return is_archive and file[len(name) + 1 :][:1].isdigit()

@@ -1,7 +1,9 @@
-"""Two renderings of one chart, tested and derived: do they differ only where a value was replaced on purpose?
+"""Two renderings of one chart, tested and derived: do they differ only where a value was replaced
+on purpose?
 
-Pure: takes what helm printed. A template that asks for the version, say, shows here as a difference. What differs
-between two renderings of the tested chart is by chance, and says nothing about the derived one (see `chance`).
+Pure: takes what helm printed. A template that asks for the version, say, shows here as a
+difference. What differs between two renderings of the tested chart is by chance, and says nothing
+about the derived one (see `chance`).
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar
 _CUT = range(50, 64)
 _HASH = re.compile(r"[0-9a-f]{32,128}")
 _SOURCE = re.compile(r"# Source: (\S.*)")
-#: How often the tested chart is rendered again before a difference is blamed on the derived one: even a coin that is
-#: tossed by a template comes down on the other side in one of these.
+#: How often the tested chart is rendered again before a difference is blamed on the derived one:
+#: even a coin that is tossed by a template comes down on the other side in one of these.
 RENDERED_AGAIN = 4
 ADVICE = "a template must not depend on the version or on where images come from"
 Pairs = Iterable[tuple[str, str]]
@@ -30,7 +32,8 @@ Pairs = Iterable[tuple[str, str]]
 class Difference(NamedTuple):
     """A place that differs. template: as helm names it; line: of its tested rendering, from 1.
 
-    by_chance: the tested chart itself differs here from one rendering to the next, in more than values.
+    by_chance: the tested chart itself differs here from one rendering to the next, in more than
+    values.
     """
 
     template: str
@@ -42,7 +45,9 @@ class Difference(NamedTuple):
     @property
     def place(self) -> str:
         """Where it is, without what stands there: it may be secret."""
-        chance = " (what it renders depends on chance in more than values)" if self.by_chance else ""
+        chance = (
+            " (what it renders depends on chance in more than values)" if self.by_chance else ""
+        )
         return f"{self.template}:{self.line}{chance}"
 
     def __str__(self) -> str:
@@ -52,8 +57,8 @@ class Difference(NamedTuple):
 class Compared(NamedTuple):
     """refused: differences that nothing explains; none means the charts render alike.
 
-    allowed: places (template:line) that contain a replaced value or a checksum. tested, derived: all renderings that
-    were compared; further ones only where chance plays a part.
+    allowed: places (template:line) that contain a replaced value or a checksum. tested, derived:
+    all renderings that were compared; further ones only where chance plays a part.
     """
 
     refused: tuple[Difference, ...]
@@ -69,10 +74,14 @@ class Rendered(NamedTuple):
     text: str
 
 
-def compare_renderings(tested: Callable[[], str], derived: Callable[[], str], replaced: Pairs) -> Compared:
-    """Render both charts and compare; the tested one again as long as chance may explain what differs.
+def compare_renderings(
+    tested: Callable[[], str], derived: Callable[[], str], replaced: Pairs
+) -> Compared:
+    """Render both charts and compare; the tested one again as long as chance may explain what
+    differs.
 
-    It is rendered before and after the derived one, so that a clock that goes on is seen as chance too.
+    It is rendered before and after the derived one, so that a clock that goes on is seen as chance
+    too.
     """
     pairs = tuple(replaced)
     renderings = [tested()]
@@ -89,12 +98,14 @@ def compare_renderings(tested: Callable[[], str], derived: Callable[[], str], re
 def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Compared:
     """Every difference that no replaced value explains, and the places of the others.
 
-    tested: renderings of one chart; the first is compared, and what differs among them is by chance. replaced: values
-    before and after. Texts that contain them may differ in just these parts; annotations with checksums may differ,
-    because what they sum up is compared itself.
+    tested: renderings of one chart; the first is compared, and what differs among them is by
+    chance. replaced: values before and after. Texts that contain them may differ in just these
+    parts; annotations with checksums may differ, because what they sum up is compared itself.
     """
     comparison = _Comparison(replaced)
-    refused = tuple(comparison.all([tuple(rendered(text)) for text in tested], tuple(rendered(derived))))
+    refused = tuple(
+        comparison.all([tuple(rendered(text)) for text in tested], tuple(rendered(derived)))
+    )
     return Compared(refused, tuple(dict.fromkeys(comparison.allowed)), tuple(tested), (derived,))
 
 
@@ -117,13 +128,19 @@ def rendered(output: str) -> Iterator[Rendered]:
 
 class _Comparison:
     def __init__(self, replaced: Pairs) -> None:
-        spelled = {pair: (pair[0].replace("+", "_"), pair[1].replace("+", "_")) for pair in replaced}
-        self.pairs = sorted({pair for pair in (*spelled, *spelled.values()) if all(pair) and pair[0] != pair[1]})
+        spelled = {
+            pair: (pair[0].replace("+", "_"), pair[1].replace("+", "_")) for pair in replaced
+        }
+        self.pairs = sorted(
+            {pair for pair in (*spelled, *spelled.values()) if all(pair) and pair[0] != pair[1]}
+        )
         words = "|".join(re.escape(old) for old, _ in self.pairs)
         self.pattern = re.compile(f"(?={words})") if words else None
         self.allowed: list[str] = []
 
-    def all(self, tested: Sequence[tuple[Rendered, ...]], derived: tuple[Rendered, ...]) -> Iterator[Difference]:
+    def all(
+        self, tested: Sequence[tuple[Rendered, ...]], derived: tuple[Rendered, ...]
+    ) -> Iterator[Difference]:
         ours, theirs = ([each.template for each in side] for side in (tested[0], derived))
         others = [side for side in tested[1:] if [each.template for each in side] == ours]
         by_chance = len(others) < len(tested) - 1
@@ -140,11 +157,14 @@ class _Comparison:
                 again = [side[number].text for side in others]
                 yield from self.documents(document, other.text, again, by_chance)
 
-    def documents(self, document: Rendered, other: str, again: Sequence[str], by_chance: bool) -> Iterator[Difference]:
+    def documents(
+        self, document: Rendered, other: str, again: Sequence[str], by_chance: bool
+    ) -> Iterator[Difference]:
         template = document.template
         try:
             ours, theirs, *others = (
-                yaml_reader.parse(text.encode(), template, aliases=True)[1] for text in (document.text, other, *again)
+                yaml_reader.parse(text.encode(), template, aliases=True)[1]
+                for text in (document.text, other, *again)
             )
         except ConfigurationError as error:
             if self.explained([document.text, *again], other):
@@ -174,7 +194,9 @@ class _Comparison:
             texts = [ours.value, *(node.value for node in same if isinstance(node, Scalar))]
             yield from self.scalars(template, ours, theirs, texts, by_chance)
         elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            for number, ((key, value), (other_key, other)) in enumerate(zip(ours.items, theirs.items, strict=True)):
+            for number, ((key, value), (other_key, other)) in enumerate(
+                zip(ours.items, theirs.items, strict=True)
+            ):
                 items = [node.items[number] for node in same if isinstance(node, Mapping)]
                 texts = [key.value, *(item[0].value for item in items)]
                 if not self.explained(texts, other_key.value):
@@ -206,7 +228,9 @@ class _Comparison:
             self.allowed.append(f"{template}:{ours.line + 1}")
 
     def explained(self, texts: Sequence[str], theirs: str) -> bool:
-        """Does a replaced value, or chance, explain the difference? texts: of the tested renderings."""
+        """Does a replaced value, or chance, explain the difference? texts: of the tested
+        renderings.
+        """
         parts = chance.literals(texts, [old for old, _ in self.pairs])
         if len(parts) == 1:
             return self.alike(texts[0], theirs)
@@ -224,7 +248,9 @@ class _Comparison:
         return any(_cut_alike(ours, theirs, *pair) for pair in self.pairs)
 
     def ends(self, ours: str, theirs: str, begins: Iterable[int]) -> set[int]:
-        """Where a part of `theirs` ends that replacing values makes of `ours`; begins: where it may begin."""
+        """Where a part of `theirs` ends that replacing values makes of `ours`; begins: where it may
+        begin.
+        """
         starts = [match.start() for match in self.pattern.finditer(ours)] if self.pattern else []
         found: set[int] = set()
         seen: set[tuple[int, int]] = set()
@@ -277,7 +303,11 @@ def _cut_alike(ours: str, theirs: str, old: str, new: str) -> bool:
 def _is_checksum(key: Scalar, value: Node, other: Node) -> bool:
     both = isinstance(value, Scalar) and isinstance(other, Scalar)
     named = "checksum" in key.value.lower()
-    return both and named and all(_HASH.fullmatch(node.value) for node in (value, other) if isinstance(node, Scalar))
+    return (
+        both
+        and named
+        and all(_HASH.fullmatch(node.value) for node in (value, other) if isinstance(node, Scalar))
+    )
 
 
 def _shown(node: Node | None) -> str:

@@ -1,4 +1,5 @@
-"""Dependencies from repositories: which archives a chart still needs in charts/, by its lock, and what is there.
+"""Dependencies from repositories: which archives a chart still needs in charts/, by its lock, and
+what is there.
 
 Pure but for the callable that fetches. file:// dependencies are folders of the source (`collect`).
 """
@@ -19,7 +20,9 @@ _BUILD = "run helm dependency build, or helm dependency update for newer version
 
 
 class Needed(NamedTuple):
-    """An archive to fetch. prefix: where the chart that wants it lies in the package, "" or "charts/NAME/…"."""
+    """An archive to fetch. prefix: where the chart that wants it lies in the package, "" or
+    "charts/NAME/…".
+    """
 
     prefix: str
     name: str
@@ -36,9 +39,11 @@ Fetch = Callable[[Needed], bytes]
 
 
 def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
-    """The package with every repository dependency as an archive in charts/; those already there stay.
+    """The package with every repository dependency as an archive in charts/; those already there
+    stay.
 
-    Raises ConfigurationError: a range without a lock, a lock or archive that does not fit, a dependency nowhere.
+    Raises ConfigurationError: a range without a lock, a lock or archive that does not fit, a
+    dependency nowhere.
     """
     added: dict[str, bytes] = {}
     for one in needed(files, where):
@@ -52,7 +57,8 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
 
 
 def needed(files: Mapping[str, bytes], where: str = "") -> tuple[Needed, ...]:
-    """What is missing in the charts/ folders of a package and of the charts that lie in it as folders.
+    """What is missing in the charts/ folders of a package and of the charts that lie in it as
+    folders.
 
     where: the chart's path, for errors. Raises ConfigurationError.
     """
@@ -60,21 +66,27 @@ def needed(files: Mapping[str, bytes], where: str = "") -> tuple[Needed, ...]:
 
 
 def _needed(files: Mapping[str, bytes], prefix: str, where: str) -> Iterator[Needed]:
-    own = {path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)}
+    own = {
+        path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)
+    }
     place = f"{where}/{prefix}".strip("/")
     metadata = metadata_of(own, place) if not prefix else _packed_metadata(own, place)
     known, lock = wanted(metadata, own, place)
     vendored = there(own, place)
     for dependency, entries in zip(known, paired(known, lock), strict=True):
         if dependency.name in vendored:
-            exact = entry(dependency, entries, place) if dependency.repository else None  # helm locks the range then
+            exact = (
+                entry(dependency, entries, place) if dependency.repository else None
+            )  # helm locks the range then
             _fitting(dependency, exact, vendored[dependency.name], place)
             continue
         version = _locked(dependency, entries, place)
         if version is None or not remote(dependency):
             raise _nowhere(dependency, place)
         yield Needed(prefix, dependency.name, version, dependency.repository.rstrip("/"))
-    for folder in sorted({path.split("/")[1] for path in own if path.startswith("charts/") and path.count("/") > 1}):
+    for folder in sorted(
+        {path.split("/")[1] for path in own if path.startswith("charts/") and path.count("/") > 1}
+    ):
         if f"charts/{folder}/Chart.yaml" in own:
             yield from _needed(files, f"{prefix}charts/{folder}/", where)
 
@@ -95,11 +107,17 @@ def wanted(
     known, lock = metadata.dependencies, lock_name(metadata, files)
     if lock == "requirements.lock":
         known = read_dependencies(files["requirements.yaml"], f"{place}/requirements.yaml")
-    return known, read_dependencies(files[lock], f"{place}/{lock}", unique=False) if lock in files else ()
+    return known, read_dependencies(
+        files[lock], f"{place}/{lock}", unique=False
+    ) if lock in files else ()
 
 
-def paired(known: tuple[Dependency, ...], lock: tuple[Dependency, ...]) -> list[tuple[Dependency, ...]]:
-    """The entries of a lock that may be about each dependency: its own, where several have one name in that order."""
+def paired(
+    known: tuple[Dependency, ...], lock: tuple[Dependency, ...]
+) -> list[tuple[Dependency, ...]]:
+    """The entries of a lock that may be about each dependency: its own, where several have one name
+    in that order.
+    """
     found: list[tuple[Dependency, ...]] = []
     for number, dependency in enumerate(known):
         entries = tuple(one for one in lock if one.name == dependency.name)
@@ -110,8 +128,14 @@ def paired(known: tuple[Dependency, ...], lock: tuple[Dependency, ...]) -> list[
 
 
 def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
-    """The file with the lock of a chart; the dependencies stand in requirements.yaml, or else in Chart.yaml."""
-    return "requirements.lock" if metadata.api_version == "v1" and "requirements.yaml" in files else "Chart.lock"
+    """The file with the lock of a chart; the dependencies stand in requirements.yaml, or else in
+    Chart.yaml.
+    """
+    return (
+        "requirements.lock"
+        if metadata.api_version == "v1" and "requirements.yaml" in files
+        else "Chart.lock"
+    )
 
 
 def there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
@@ -149,7 +173,9 @@ def entry(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -
 
 
 def _locked(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -> str | None:
-    """The exact version of a dependency from a repository: the lock's, or its own; None when it has no repository."""
+    """The exact version of a dependency from a repository: the lock's, or its own; None when it has
+    no repository.
+    """
     if dependency.local or not dependency.repository:
         return None
     exact = entry(dependency, entries, place)
@@ -166,8 +192,14 @@ def _fitting(dependency: Dependency, locked: str | None, versions: list[str], pl
     if locked and not dependency.local and locked not in versions:
         what = f"charts/ has {dependency.name} {there}, the lock says {locked}"
         raise ConfigurationError(what, where=where, advice=_BUILD)
-    if dependency.version and not any(ranges.fits(strict(one, where), dependency.version, where) for one in versions):
-        advice = f"correct the range, or the version of {dependency.folder}" if dependency.local else _BUILD
+    if dependency.version and not any(
+        ranges.fits(strict(one, where), dependency.version, where) for one in versions
+    ):
+        advice = (
+            f"correct the range, or the version of {dependency.folder}"
+            if dependency.local
+            else _BUILD
+        )
         what = f"the dependency {dependency.name} {dependency.version} is there as {there}, which does not fit"
         raise ConfigurationError(what, where=where, advice=advice)
 
@@ -176,7 +208,9 @@ def _nowhere(dependency: Dependency, place: str) -> ConfigurationError:
     where = f"{place}/Chart.yaml".lstrip("/")
     if dependency.local:  # those of Chart.yaml are there already
         what = f"requirements.yaml names the folder {dependency.folder} for the dependency {dependency.name}"
-        advice = "write apiVersion: v2 and the dependencies into Chart.yaml, or vendor it in charts/"
+        advice = (
+            "write apiVersion: v2 and the dependencies into Chart.yaml, or vendor it in charts/"
+        )
         return ConfigurationError(what, where=where, advice=advice)
     if not dependency.repository:
         what = f"the dependency {dependency.name} has no repository and is not in charts/"
@@ -184,4 +218,6 @@ def _nowhere(dependency: Dependency, place: str) -> ConfigurationError:
             what, where=where, advice=f"put it into charts/{dependency.name}, or name a repository"
         )
     what = f"the dependency {dependency.name} has the repository {dependency.repository!r}, which is not a URL"
-    return ConfigurationError(what, where=where, advice="write oci://…, https://… or file://…: names differ by machine")
+    return ConfigurationError(
+        what, where=where, advice="write oci://…, https://… or file://…: names differ by machine"
+    )

@@ -1,8 +1,10 @@
-"""Two renderings of a chart as a diff for people: resource by resource, without what changes in every build.
+"""Two renderings of a chart as a diff for people: resource by resource, without what changes in
+every build.
 
-Pure: takes what `helm template` printed. Left out: the order of resources and of keys, comments, the labels
-helm.sh/chart and app.kubernetes.io/version, checksum annotations, the registry and tag of an image whose digest is the
-same, and what is by chance (see `chance`). Whether a release may differ at all is judged in `compare`.
+Pure: takes what `helm template` printed. Left out: the order of resources and of keys, comments,
+the labels helm.sh/chart and app.kubernetes.io/version, checksum annotations, the registry and tag
+of an image whose digest is the same, and what is by chance (see `chance`). Whether a release may
+differ at all is judged in `compare`.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ from pipeline_steps.toolbox.yaml_reader import Alias, Node
 
 _LABELS = frozenset({"helm.sh/chart", "app.kubernetes.io/version"})
 _HASH = re.compile(r"[0-9a-f]{32,128}")
-_IMAGE = re.compile(r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})")
+_IMAGE = re.compile(
+    r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})"
+)
 #: Nodes of one document, aliases followed; more of them are compared as text.
 _MOST = 100_000
 
 
 class Difference(NamedTuple):
-    """What is another in one resource. name: kind namespace/name; word: added, removed, changed; text: unified diff."""
+    """What is another in one resource. name: kind namespace/name; word: added, removed, changed;
+    text: unified diff.
+    """
 
     name: str
     word: str
@@ -36,7 +42,9 @@ class Difference(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A chart: rendered; again: rendered once more, to see what is by chance; same: texts and what they stand for."""
+    """A chart: rendered; again: rendered once more, to see what is by chance; same: texts and what
+    they stand for.
+    """
 
     rendered: str
     again: str
@@ -54,7 +62,9 @@ def _compared(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Di
         if old != new:
             lines = ((old or "").splitlines(), (new or "").splitlines())
             text = "\n".join(list(difflib.unified_diff(*lines, lineterm="", n=3))[2:])
-            yield Difference(name, "added" if old is None else "removed" if new is None else "changed", text)
+            yield Difference(
+                name, "added" if old is None else "removed" if new is None else "changed", text
+            )
 
 
 def _resources(side: Side) -> dict[str, str]:
@@ -72,7 +82,9 @@ def _resources(side: Side) -> dict[str, str]:
 
 def _resource(template: str, text: str, again: str, same: Mapping[str, str]) -> tuple[str, str]:
     try:
-        node, other = (yaml_reader.parse(each.encode(), template, aliases=True)[1] for each in (text, again))
+        node, other = (
+            yaml_reader.parse(each.encode(), template, aliases=True)[1] for each in (text, again)
+        )
         value = _Plain(same).of(node, other)
     except ConfigurationError:
         return template, chance.masked([text, again])
@@ -82,7 +94,9 @@ def _resource(template: str, text: str, again: str, same: Mapping[str, str]) -> 
     said = metadata if isinstance(metadata, dict) else {}
     place = f"{said['namespace']}/" if said.get("namespace") else ""
     name = f"{value.get('kind') or template} {place}{said.get('name') or ''}".rstrip()
-    return name, yaml.dump(value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=10**6)
+    return name, yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=10**6
+    )
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -111,10 +125,15 @@ class _Plain:
                 for (key, item), again in zip(node.items, others, strict=True)
                 if not _noise(above, key.value, item)
             )
-            return {_masked(key, again[0]): self.of(item, again[1], key.value) for key, item, again in kept}
+            return {
+                _masked(key, again[0]): self.of(item, again[1], key.value)
+                for key, item, again in kept
+            }
         if isinstance(node, yaml_reader.Sequence):
             others = _items(other, node)
-            return [self.of(item, again, above) for item, again in zip(node.items, others, strict=True)]
+            return [
+                self.of(item, again, above) for item, again in zip(node.items, others, strict=True)
+            ]
         if node is None or node.meaning == "null":
             return None
         if node.meaning == "text" or _masked(node, other) != node.value:
@@ -134,18 +153,26 @@ class _Written(NamedTuple):
     meaning: str
 
 
-_Dumper.add_representer(_Written, lambda dumper, one: dumper.represent_scalar(f"tag:yaml.org,2002:{one[1]}", one[0]))
+_Dumper.add_representer(
+    _Written, lambda dumper, one: dumper.represent_scalar(f"tag:yaml.org,2002:{one[1]}", one[0])
+)
 
 
 def _items(other: Node | None, node: yaml_reader.Mapping | yaml_reader.Sequence) -> Sequence[Any]:
-    """The items of the same node rendered again; its own where that is not of one shape: chance is shown there."""
+    """The items of the same node rendered again; its own where that is not of one shape: chance is
+    shown there.
+    """
     if isinstance(other, type(node)) and len(other.items) == len(node.items):
         return other.items
     return node.items
 
 
 def _masked(node: yaml_reader.Scalar, other: Node | None) -> str:
-    return chance.masked([node.value, other.value]) if isinstance(other, yaml_reader.Scalar) else node.value
+    return (
+        chance.masked([node.value, other.value])
+        if isinstance(other, yaml_reader.Scalar)
+        else node.value
+    )
 
 
 def _noise(above: str, key: str, item: Node) -> bool:

@@ -1,8 +1,10 @@
-"""Values of YAML files replaced in place: just the scalar, everything else stays byte for byte, and can be undone.
+"""Values of YAML files replaced in place: just the scalar, everything else stays byte for byte, and
+can be undone.
 
-The style stays what it was (plain, quoted, block); a value that would be read as a number or truth value gets
-quotes. Keys are paths like image.tag, containers[0].image (or containers.0.image), annotations.a\\.b; a dot that
-belongs to a key is written \\. . Keys are never added: what is to be set must be there.
+The style stays what it was (plain, quoted, block); a value that would be read as a number or truth
+value gets quotes. Keys are paths like image.tag, containers[0].image (or containers.0.image),
+annotations.a\\.b; a dot that belongs to a key is written \\. . Keys are never added: what is to be
+set must be there.
 
 No library does it: ruamel.yaml writes the whole file anew, with its own indents, spaces and quotes.
 """
@@ -22,12 +24,16 @@ from pipeline_steps.toolbox.yaml_reader import Alias, Node, Scalar, Sequence
 _BOM = b"\xef\xbb\xbf"
 _PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./@+:-]*(?<!:)")
 _UNPRINTABLE = r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\ufeff]"
-_BLOCK = re.compile(r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)")
+_BLOCK = re.compile(
+    r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)"
+)
 _INDEX = re.compile(r"(?<!\\)\[(\d+)\]")
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One replaced value. old, new: the texts as written, quotes included (a value that was not there is "")."""
+    """One replaced value. old, new: the texts as written, quotes included (a value that was not
+    there is "").
+    """
 
     file: str
     key: str
@@ -48,10 +54,11 @@ class _Place(NamedTuple):
 def apply(
     files: Mapping[str, bytes], edits: Mapping[str, Mapping[str, str]], where: str = ""
 ) -> tuple[dict[str, bytes], tuple[Change, ...]]:
-    """All of `files` with the values of `edits` (file → key → value) set, and what changed, in the order given.
+    """All of `files` with the values of `edits` (file → key → value) set, and what changed, in the
+    order given.
 
-    A value that is already there as text is no change. where: the chart's path, for errors.
-    Raises ConfigurationError naming file and key: no such file, no such key, a key that is not one value.
+    A value that is already there as text is no change. where: the chart's path, for errors. Raises
+    ConfigurationError naming file and key: no such file, no such key, a key that is not one value.
     """
     result = dict(files)
     changes: list[Change] = []
@@ -64,14 +71,20 @@ def apply(
     return result, tuple(changes)
 
 
-def replace(data: bytes, values: Mapping[str, str], *, file: str, where: str) -> tuple[bytes, tuple[Change, ...]]:
+def replace(
+    data: bytes, values: Mapping[str, str], *, file: str, where: str
+) -> tuple[bytes, tuple[Change, ...]]:
     """One document with `values` (key → value) set, and what changed. Raises ConfigurationError."""
     text, root = yaml_reader.parse(data, where, aliases=True)
     edits: list[tuple[int, int, str]] = []
     changes: list[Change] = []
     for key, value in values.items():
         place = _find(text, root, key, where)
-        if isinstance(place.scalar, Scalar) and place.scalar.meaning == "text" and place.scalar.value == value:
+        if (
+            isinstance(place.scalar, Scalar)
+            and place.scalar.meaning == "text"
+            and place.scalar.value == value
+        ):
             continue
         new = _written(text, place, value)
         edits.append((place.start, place.end, new))
@@ -88,7 +101,9 @@ def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, byt
     for batch in _batches(changes):
         for file in dict.fromkeys(change.file for change in batch):
             if file not in result:
-                raise EvidenceError("a changed file is missing", where=file, advice="this is not the changed chart")
+                raise EvidenceError(
+                    "a changed file is missing", where=file, advice="this is not the changed chart"
+                )
             mine = [change for change in batch if change.file == file]
             result[file] = _undone(result[file], mine, file)
     return result
@@ -102,7 +117,11 @@ def _undone(data: bytes, changes: list[Change], file: str) -> bytes:
         start = place.end - len(change.new)
         if start < 0 or text[start : place.end] != change.new:
             what = f"{change.key} is {text[place.start : place.end]}, the change wrote {change.new.strip()}"
-            raise EvidenceError(what, where=f"{file}:{place.scalar.line + 1}", advice="this is not the changed chart")
+            raise EvidenceError(
+                what,
+                where=f"{file}:{place.scalar.line + 1}",
+                advice="this is not the changed chart",
+            )
         edits.append((start, place.end, change.old))
     return _encoded(data, _with(text, edits, file))
 
@@ -145,7 +164,11 @@ def segments(key: str) -> list[str]:
 
 
 def _find(
-    text: str, root: Node | None, key: str, where: str, error: type[PipelineError] = ConfigurationError
+    text: str,
+    root: Node | None,
+    key: str,
+    where: str,
+    error: type[PipelineError] = ConfigurationError,
 ) -> _Place:
     node, flow, in_list = root, False, False
     path = segments(key)
@@ -153,7 +176,9 @@ def _find(
         child = _child(node, part)
         if isinstance(node, Alias):
             what = f"{key} stands behind the alias *{node.name}, setting it would change other keys too"
-            raise error(what, where=f"{where}:{node.line + 1}", advice="write the values out at this place")
+            raise error(
+                what, where=f"{where}:{node.line + 1}", advice="write the values out at this place"
+            )
         if child is None or node is None:
             raise _missing(root, node, key, path[:depth], where, error)
         if not isinstance(node, Scalar):
@@ -163,22 +188,48 @@ def _find(
         node = child
     if not isinstance(node, (Scalar, Alias)):
         line = node.line + 1 if node else 1
-        raise error(f"{key} is not one value but several", where=f"{where}:{line}", advice="name a key below it")
+        raise error(
+            f"{key} is not one value but several",
+            where=f"{where}:{line}",
+            advice="name a key below it",
+        )
     if isinstance(node, Scalar):
         _not_shared(root, node, key, where, error)
         if node.tag and not node.tag.endswith(":str"):
-            raise error(f"{key} has the tag {node.tag}", where=f"{where}:{node.line + 1}", advice="remove the tag")
+            raise error(
+                f"{key} has the tag {node.tag}",
+                where=f"{where}:{node.line + 1}",
+                advice="remove the tag",
+            )
     return _place(text, node, flow, in_list, key, where, error)
 
 
 def _place(
-    text: str, node: Scalar | Alias, flow: bool, in_list: bool, key: str, where: str, error: type[PipelineError]
+    text: str,
+    node: Scalar | Alias,
+    flow: bool,
+    in_list: bool,
+    key: str,
+    where: str,
+    error: type[PipelineError],
 ) -> _Place:
     if isinstance(node, Scalar) and node.style in ("|", ">"):
-        return _Place(node, node.start, node.start + len(text[node.start : node.end].rstrip(" \t\r\n")), flow, False)
+        return _Place(
+            node,
+            node.start,
+            node.start + len(text[node.start : node.end].rstrip(" \t\r\n")),
+            flow,
+            False,
+        )
     if node.start == node.end:
-        if not (text[: node.start].endswith(":") or in_list or (isinstance(node, Scalar) and node.anchor)):
-            raise error(f"{key} has no value", where=f"{where}:{node.line + 1}", advice=f'write {key}: ""')
+        if not (
+            text[: node.start].endswith(":")
+            or in_list
+            or (isinstance(node, Scalar) and node.anchor)
+        ):
+            raise error(
+                f"{key} has no value", where=f"{where}:{node.line + 1}", advice=f'write {key}: ""'
+            )
         return _Place(node, node.start, node.end, flow, True)
     return _Place(node, node.start, node.end, flow, False)
 
@@ -192,7 +243,12 @@ def _child(node: Node | None, part: str) -> Node | None:
 
 
 def _missing(
-    root: Node | None, node: Node | None, key: str, found: list[str], where: str, error: type[PipelineError]
+    root: Node | None,
+    node: Node | None,
+    key: str,
+    found: list[str],
+    where: str,
+    error: type[PipelineError],
 ) -> PipelineError:
     merged = isinstance(node, yaml_reader.Mapping) and "<<" in node.keys
     line = f":{node.line + 1}" if node is not None and found else ""
@@ -204,12 +260,16 @@ def _missing(
     return error(f"the key to set, {key}, does not exist", where=f"{where}{line}", advice=advice)
 
 
-def _not_shared(root: Node | None, node: Node, key: str, where: str, error: type[PipelineError]) -> None:
+def _not_shared(
+    root: Node | None, node: Node, key: str, where: str, error: type[PipelineError]
+) -> None:
     """An anchored value that aliases repeat cannot be set for one key alone."""
     anchor = None if isinstance(node, Alias) else node.anchor
     if anchor is None:
         return
-    alias = next((other for other in _nodes(root) if isinstance(other, Alias) and other.target is node), None)
+    alias = next(
+        (other for other in _nodes(root) if isinstance(other, Alias) and other.target is node), None
+    )
     if alias is not None:
         what = f"{key} has the anchor &{anchor}, setting it would change other keys too"
         advice = "write the values out where the alias stands"
@@ -229,7 +289,9 @@ def _nodes(node: Node | None) -> Iterator[Node]:
 
 
 def scalars(node: Node | None, prefix: str = "") -> Iterator[tuple[str, Scalar]]:
-    """Every single value written in a document with its key, as `apply` takes it; aliases are not followed."""
+    """Every single value written in a document with its key, as `apply` takes it; aliases are not
+    followed.
+    """
     if isinstance(node, yaml_reader.Mapping):
         for key, child in node.items:
             part = re.sub(r"([\\.\[])", r"\\\1", key.value)
@@ -249,7 +311,11 @@ def _written(text: str, place: _Place, value: str) -> str:
         new = _double(value)
     elif style == "'":
         new = "'" + value.replace("'", "''") + "'"
-    elif _PLAIN.fullmatch(value) and yaml_reader.meaning(value) == "text" and not (place.flow and ":" in value):
+    elif (
+        _PLAIN.fullmatch(value)
+        and yaml_reader.meaning(value) == "text"
+        and not (place.flow and ":" in value)
+    ):
         new = value
     else:
         new = _double(value)
@@ -266,7 +332,9 @@ def _block(old: str, value: str) -> str | None:
 
 
 def _unprintable(text: str) -> bool:
-    """Whether YAML cannot hold a character as it is; the pattern is slow to compile, and most text is ASCII."""
+    """Whether YAML cannot hold a character as it is; the pattern is slow to compile, and most text
+    is ASCII.
+    """
     if text.isascii() and text.isprintable():
         return False
     return re.search(_UNPRINTABLE, text) is not None
@@ -282,6 +350,12 @@ def _double(value: str) -> str:
         code = ord(character)
         if not _unprintable(character):
             return character
-        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+        return (
+            f"\\x{code:02x}"
+            if code < 256
+            else f"\\u{code:04x}"
+            if code < 65536
+            else f"\\U{code:08x}"
+        )
 
     return f'"{"".join(map(escaped, value))}"'

@@ -15,7 +15,9 @@ FILE = ".helmignore"
 
 
 class Rule(NamedTuple):
-    """One pattern. whole: it is compared with the path, not with the last part; folders: only with folders."""
+    """One pattern. whole: it is compared with the path, not with the last part; folders: only with
+    folders.
+    """
 
     pattern: re.Pattern[str]
     negated: bool
@@ -32,7 +34,8 @@ class Rules(NamedTuple):
     rules: tuple[Rule, ...]
 
     def ignored(self, path: str, *, folder: bool) -> bool:
-        """Is the file or folder `path` (relative to the chart) left out? Of its parents nothing is said.
+        """Is the file or folder `path` (relative to the chart) left out? Of its parents nothing is
+        said.
 
         A negated rule leaves out whatever it does not fit, as helm has it (helm/helm#8688).
         """
@@ -48,13 +51,19 @@ class Rules(NamedTuple):
         """Is the file `path` left out, or any folder above it?"""
         parts = path.split("/")
         above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        return any(self.ignored(folder, folder=True) for folder in above) or self.ignored(path, folder=False)
+        return any(self.ignored(folder, folder=True) for folder in above) or self.ignored(
+            path, folder=False
+        )
 
 
 def parse(data: bytes, where: str) -> Rules:
-    """The rules in a .helmignore (b"" when there is none). Raises ConfigurationError with the line, as helm refuses."""
+    """The rules in a .helmignore (b"" when there is none). Raises ConfigurationError with the line,
+    as helm refuses.
+    """
     rules: list[Rule] = []
-    for number, line in enumerate(data.decode(errors="replace").removeprefix("\ufeff").split("\n"), 1):
+    for number, line in enumerate(
+        data.decode(errors="replace").removeprefix("\ufeff").split("\n"), 1
+    ):
         text = line.strip()
         if text and not text.startswith("#"):
             rules.append(_rule(text, f"{where}:{number}"))
@@ -63,15 +72,24 @@ def parse(data: bytes, where: str) -> Rules:
 
 def _rule(text: str, where: str) -> Rule:
     if "**" in text:
-        raise ConfigurationError("** is not known to helm", where=where, advice="name the folders, or use one *")
+        raise ConfigurationError(
+            "** is not known to helm", where=where, advice="name the folders, or use one *"
+        )
     pattern = text.removeprefix("!")
     folders = pattern.endswith("/")
     pattern = pattern.removesuffix("/")
     whole = "/" in pattern
     try:
-        return Rule(re.compile(_expression(pattern.removeprefix("/")), re.S), text.startswith("!"), folders, whole)
+        return Rule(
+            re.compile(_expression(pattern.removeprefix("/")), re.S),
+            text.startswith("!"),
+            folders,
+            whole,
+        )
     except (ValueError, re.error):
-        raise ConfigurationError(f"{text!r} is not a pattern", where=where, advice="close the [ or write \\[")
+        raise ConfigurationError(
+            f"{text!r} is not a pattern", where=where, advice="close the [ or write \\["
+        )
 
 
 def _expression(glob: str) -> str:

@@ -1,4 +1,5 @@
-"""Chart.lock as helm writes it: the exact version of each dependency, and a digest that ties them to Chart.yaml.
+"""Chart.lock as helm writes it: the exact version of each dependency, and a digest that ties them
+to Chart.yaml.
 
 `helm dependency build` takes the lock when its digest fits. Nothing is fetched or written here.
 """
@@ -51,11 +52,12 @@ class Lock(NamedTuple):
 
 
 def lacking(files: Mapping[str, bytes], versions: Versions, where: str = "") -> Lock | None:
-    """The lock that a chart needs and does not have: one for its ranges, or instead of one that does not fit.
+    """The lock that a chart needs and does not have: one for its ranges, or instead of one that
+    does not fit.
 
-    files: its package, file:// subcharts in charts/. What the present lock says and still fits is kept, what lies in
-    charts/ is locked to that version, everything else to the newest that fits, as helm does it. None when it needs
-    none. Raises ConfigurationError.
+    files: its package, file:// subcharts in charts/. What the present lock says and still fits is
+    kept, what lies in charts/ is locked to that version, everything else to the newest that fits,
+    as helm does it. None when it needs none. Raises ConfigurationError.
     """
     metadata = metadata_of(files, where)
     known, present = wanted(metadata, files, where)
@@ -64,18 +66,32 @@ def lacking(files: Mapping[str, bytes], versions: Versions, where: str = "") -> 
     if not any(_lacks(one, entries, one.name in vendored) for one, entries in asked):
         return None
     entries = tuple(
-        Locked(one.name, one.repository, _kept(one, old) or _exact(one, vendored, versions, where), one.version)
+        Locked(
+            one.name,
+            one.repository,
+            _kept(one, old) or _exact(one, vendored, versions, where),
+            one.version,
+        )
         for one, old in asked
     )
     file = lock_name(metadata, files)
-    raw = yaml_reader.plain(yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1])["dependencies"]
+    raw = yaml_reader.plain(yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1])[
+        "dependencies"
+    ]
     return Lock(file, entries, digest(raw, entries))
 
 
 def digest(asked: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str:
-    """Ties exact versions to the dependencies a chart asks for. Source: helm, internal/resolver, HashReq."""
-    locked = [as_helm({"name": one.name, "version": one.version, "repository": one.repository}) for one in entries]
-    return f"sha256:{hashlib.sha256(go_json([[as_helm(one) for one in asked], locked])).hexdigest()}"
+    """Ties exact versions to the dependencies a chart asks for. Source: helm, internal/resolver,
+    HashReq.
+    """
+    locked = [
+        as_helm({"name": one.name, "version": one.version, "repository": one.repository})
+        for one in entries
+    ]
+    return (
+        f"sha256:{hashlib.sha256(go_json([[as_helm(one) for one in asked], locked])).hexdigest()}"
+    )
 
 
 def _lacks(dependency: Dependency, entries: tuple[Dependency, ...], vendored: bool) -> bool:
@@ -90,18 +106,26 @@ def _lacks(dependency: Dependency, entries: tuple[Dependency, ...], vendored: bo
 
 
 def _kept(dependency: Dependency, entries: tuple[Dependency, ...]) -> str | None:
-    """The version that the present lock says, None when it says none that fits; a folder has its own."""
+    """The version that the present lock says, None when it says none that fits; a folder has its
+    own.
+    """
     try:
         return None if dependency.local else entry(dependency, entries, "")
     except ConfigurationError:
         return None
 
 
-def _exact(dependency: Dependency, vendored: Mapping[str, Sequence[str]], versions: Versions, where: str) -> str:
+def _exact(
+    dependency: Dependency, vendored: Mapping[str, Sequence[str]], versions: Versions, where: str
+) -> str:
     if not dependency.repository:
         return dependency.version
     found = vendored.get(dependency.name) or versions(dependency)
-    fitting = [one for one in found if parse(one) and ranges.fits(strict(one, where), dependency.version or "*", where)]
+    fitting = [
+        one
+        for one in found
+        if parse(one) and ranges.fits(strict(one, where), dependency.version or "*", where)
+    ]
     if not fitting:
         what = f"no version of the dependency {dependency.name} fits {dependency.version}"
         has = f"it has {', '.join(found[:5]) or 'no version of it'}"
@@ -110,7 +134,8 @@ def _exact(dependency: Dependency, vendored: Mapping[str, Sequence[str]], versio
 
 
 def _scalar(text: str) -> str:
-    """A text as YAML; what would be read as something else is quoted, as helm's own writer quotes it.
+    """A text as YAML; what would be read as something else is quoted, as helm's own writer quotes
+    it.
 
     >>> [_scalar(text) for text in ("1.2.3", "1.10", "*", "")]
     ['1.2.3', '"1.10"', "'*'", '""']

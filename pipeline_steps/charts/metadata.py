@@ -1,7 +1,8 @@
-"""Chart.yaml as helm writes it into registries and indexes: known fields only, in helm's order and types.
+"""Chart.yaml as helm writes it into registries and indexes: known fields only, in helm's order and
+types.
 
-Source: helm 3 and 4, pkg/chart/v2/metadata.go and dependency.go. Indexes are parsed strictly: an unknown field
-would make helm refuse the whole repository.
+Source: helm 3 and 4, pkg/chart/v2/metadata.go and dependency.go. Indexes are parsed strictly: an
+unknown field would make helm refuse the whole repository.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _ORDER = (
 ).split()
 _DEPENDENCY = "name version repository condition tags enabled import-values alias".split()
 _MAINTAINER = "name email url".split()
-#: A helm chart's time of creation, where a registry or an index wants one: fixed, because it must be reproducible.
+#: A helm chart's time of creation, where a registry or an index wants one: fixed, because it must
+#: be reproducible.
 CREATED = "1980-01-01T00:00:00Z"
 
 
@@ -52,7 +54,11 @@ def dependency(item: Mapping[str, Any]) -> dict[str, Any]:
     {'name': 'db', 'version': '^1', 'repository': ''}
     """
     own = {**_only(_DEPENDENCY, item), "repository": _text(item.get("repository"))}
-    return {key: _sorted(own[key]) if key == "import-values" else own[key] for key in _DEPENDENCY if key in own}
+    return {
+        key: _sorted(own[key]) if key == "import-values" else own[key]
+        for key in _DEPENDENCY
+        if key in own
+    }
 
 
 def _sorted(entries: Any) -> Any:
@@ -62,7 +68,10 @@ def _sorted(entries: Any) -> Any:
 
 def _only(keys: list[str], item: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: item[key] for key in keys if key in item}
-    typed = {key: value if key in ("tags", "enabled", "import-values") else _text(value) for key, value in own.items()}
+    typed = {
+        key: value if key in ("tags", "enabled", "import-values") else _text(value)
+        for key, value in own.items()
+    }
     return {key: value for key, value in typed.items() if value not in (None, "", [], False)}
 
 
@@ -73,7 +82,8 @@ def _text(value: Any) -> str:
 
 
 def helm_json(fields: Mapping[str, Any]) -> bytes:
-    """The configuration of a chart's manifest in a registry, byte for byte as Go's encoding/json writes it.
+    """The configuration of a chart's manifest in a registry, byte for byte as Go's encoding/json
+    writes it.
 
     >>> helm_json({"name": "a", "kubeVersion": ">=1.20"}).decode()
     '{"name":"a","kubeVersion":"\\\\u003e=1.20"}'
@@ -103,7 +113,10 @@ def oci_annotations(fields: Mapping[str, Any]) -> dict[str, str]:
     }
     own = {f"org.opencontainers.image.{key}": value for key, value in oci.items() if value}
     fixed = ("org.opencontainers.image.version", "org.opencontainers.image.title")
-    return {**own, **{key: value for key, value in found.get("annotations", {}).items() if key not in fixed}}
+    return {
+        **own,
+        **{key: value for key, value in found.get("annotations", {}).items() if key not in fixed},
+    }
 
 
 def _author(maintainer: Mapping[str, str]) -> str:

@@ -11,7 +11,8 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 
 
 def inside(path: str, *, base: str = "", where: str = "") -> str:
-    """`path`, written relative to the folder `base`, as a plain path below pipeline.yaml's folder ("" for itself).
+    """`path`, written relative to the folder `base`, as a plain path below pipeline.yaml's folder
+    ("" for itself).
 
     Raises ConfigurationError when it is absolute or leaves the folder.
 
@@ -38,7 +39,9 @@ def alternatives(pattern: str) -> list[str]:
     if not found:
         return [pattern]
     before, after = pattern[: found.start()], pattern[found.end() :]
-    return [whole for part in found[1].split(",") for whole in alternatives(f"{before}{part}{after}")]
+    return [
+        whole for part in found[1].split(",") for whole in alternatives(f"{before}{part}{after}")
+    ]
 
 
 def is_glob(pattern: str) -> bool:
@@ -56,7 +59,10 @@ def expression(glob: str) -> re.Pattern[str]:
     """
     signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", glob)
-    return re.compile("".join(signs.get(p, _characters(p) if p.startswith("[") else re.escape(p)) for p in parts), re.S)
+    return re.compile(
+        "".join(signs.get(p, _characters(p) if p.startswith("[") else re.escape(p)) for p in parts),
+        re.S,
+    )
 
 
 def _characters(part: str) -> str:

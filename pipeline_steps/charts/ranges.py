@@ -1,7 +1,9 @@
-"""Version ranges of dependencies, as helm reads them (Masterminds/semver 3): ^1.2, ~1.2.3, >=1 <2, 1.x || 3.x, 1 - 2.
+"""Version ranges of dependencies, as helm reads them (Masterminds/semver 3): ^1.2, ~1.2.3, >=1 <2,
+1.x || 3.x, 1 - 2.
 
-Only the question whether a version fits; nothing is resolved here, Chart.lock says which version it is.
-No library does it: those for npm's ranges know neither commas nor != nor a space behind an operator.
+Only the question whether a version fits; nothing is resolved here, Chart.lock says which version it
+is. No library does it: those for npm's ranges know neither commas nor != nor a space behind an
+operator.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def _all(text: str, where: str) -> tuple[list[Callable[[Version], bool]], bool]:
         found = _CONSTRAINT.match(rest)
         if not found:
             raise ConfigurationError(
-                f"{text!r} is not a version or range", where=where, advice="write for example ^1.2.0"
+                f"{text!r} is not a version or range",
+                where=where,
+                advice="write for example ^1.2.0",
             )
         named = named or found[5] is not None
         checks.append(_check(found[1] or "", [found[2], found[3], found[4]], found[5]))
@@ -69,13 +73,19 @@ def _bounds(sign: str, known: list[int], low: Version) -> Callable[[Version], bo
     if sign in (">=", "=>"):
         return lambda version: version >= low
     if sign == ">":
-        return lambda version: version > low if len(known) == 3 else above is not None and version[:3] >= above[:3]
+        return lambda version: (
+            version > low if len(known) == 3 else above is not None and version[:3] >= above[:3]
+        )
     if sign == "<":
         return lambda version: version < low
     if sign in ("<=", "=<"):
-        return lambda version: version <= low if len(known) == 3 else above is None or version[:3] < above[:3]
+        return lambda version: (
+            version <= low if len(known) == 3 else above is None or version[:3] < above[:3]
+        )
     if sign == "!=":
-        return lambda version: version != low if len(known) == 3 else not _within(version, low, above)
+        return lambda version: (
+            version != low if len(known) == 3 else not _within(version, low, above)
+        )
     if sign == "^":
         top = _caret(known)
         return lambda version: _within(version, low, top)

@@ -1,4 +1,5 @@
-"""Chart.yaml as typed values: names, versions, dependencies, checked as helm checks them, and more strictly.
+"""Chart.yaml as typed values: names, versions, dependencies, checked as helm checks them, and more
+strictly.
 
 Editing does not belong here (`edit`), nor do archives (`archive`).
 """
@@ -25,7 +26,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of `dependencies`. version: a version or a range, as written; repository: "" when vendored."""
+    """One entry of `dependencies`. version: a version or a range, as written; repository: "" when
+    vendored.
+    """
 
     name: str
     version: str = ""
@@ -45,7 +48,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What Chart.yaml says. fields: all of it, as texts, lists, dicts and booleans, unknown keys included."""
+    """What Chart.yaml says. fields: all of it, as texts, lists, dicts and booleans, unknown keys
+    included.
+    """
 
     name: str
     version: str
@@ -62,23 +67,29 @@ def read_metadata(
 ) -> Metadata:
     """The Chart.yaml in `data`.
 
-    where: names the file in errors, which name the line too. strict: refuse an unquoted number where helm wants
-    text, of which helm makes another text (1.10 becomes 1.1); charts of others may have them, ours not.
-    Raises `error`.
+    where: names the file in errors, which name the line too. strict: refuse an unquoted number
+    where helm wants text, of which helm makes another text (1.10 becomes 1.1); charts of others may
+    have them, ours not. Raises `error`.
     """
     return _read_metadata(data, where, strict, error)  # type: ignore[arg-type]  # a class can be hashed
 
 
-@functools.lru_cache(maxsize=16)  # a chart that is gathered and packed is read several times in a row
+@functools.lru_cache(
+    maxsize=16
+)  # a chart that is gathered and packed is read several times in a row
 def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineError]) -> Metadata:
     _, root = yaml_reader.parse(data, where, error=error)
     if not isinstance(root, Mapping):
-        raise error("Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2")
+        raise error(
+            "Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2"
+        )
     reader = _Fields(root, where, strict, error)
     name, number = reader.needed("name"), reader.needed("version")
     kind = reader.text("type") or "application"
     if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
-        raise reader.fail("name", f"chart name {name!r} is not allowed", "use lower-case letters, digits and -")
+        raise reader.fail(
+            "name", f"chart name {name!r} is not allowed", "use lower-case letters, digits and -"
+        )
     if version.parse(number) is None:
         advice = "write three numbers like 1.2.3, without a leading v or zeros"
         raise reader.fail("version", f"version {number!r} is not a SemVer 2 version", advice)
@@ -86,7 +97,9 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
     if api not in ("v1", "v2"):
         raise reader.fail("apiVersion", f"apiVersion {api!r} is not v1 or v2", "write v2")
     if kind not in ("application", "library"):
-        raise reader.fail("type", f"type {kind!r} is neither application nor library", "write application")
+        raise reader.fail(
+            "type", f"type {kind!r} is neither application nor library", "write application"
+        )
     reader.shaped()
     return Metadata(
         name=name,
@@ -103,7 +116,8 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
 def read_dependencies(
     data: bytes, where: str, *, unique: bool = True, error: type[PipelineError] = ConfigurationError
 ) -> tuple[Dependency, ...]:
-    """The `dependencies` of a Chart.lock (or of requirements.yaml, requirements.lock of apiVersion v1).
+    """The `dependencies` of a Chart.lock (or of requirements.yaml, requirements.lock of apiVersion
+    v1).
 
     unique: refuse two of one name; locks, which have no aliases, may have them.
     """
@@ -119,17 +133,29 @@ def _dependencies(
     if node is None or _nothing(node):
         return ()
     if not isinstance(node, Sequence):
-        raise error("dependencies is not a list", where=f"{where}:{node.line + 1}", advice="write - name: … entries")
+        raise error(
+            "dependencies is not a list",
+            where=f"{where}:{node.line + 1}",
+            advice="write - name: … entries",
+        )
     found: list[Dependency] = []
     for item in node.items:
         if not isinstance(item, Mapping):
-            raise error("a dependency that is not a mapping", where=f"{where}:{item.line + 1}", advice="write name: …")
+            raise error(
+                "a dependency that is not a mapping",
+                where=f"{where}:{item.line + 1}",
+                advice="write name: …",
+            )
         found.append(_dependency(_Fields(item, where, strict, error)))
     names = [dependency.alias or dependency.name for dependency in found]
     for name in names if unique else ():
         if names.count(name) > 1:
             advice = "give one of them an alias"
-            raise error(f"two dependencies are called {name!r}", where=f"{where}:{node.line + 1}", advice=advice)
+            raise error(
+                f"two dependencies are called {name!r}",
+                where=f"{where}:{node.line + 1}",
+                advice=advice,
+            )
     return tuple(found)
 
 
@@ -139,9 +165,13 @@ def _dependency(fields: _Fields) -> Dependency:
     fields.truth("enabled")
     name, alias = fields.needed("name"), fields.text("alias") or None
     if not NAME.fullmatch(name) and not ALIAS.fullmatch(name):
-        raise fields.fail("name", f"dependency name {name!r} is not allowed", "use letters, digits, - and _")
+        raise fields.fail(
+            "name", f"dependency name {name!r} is not allowed", "use letters, digits, - and _"
+        )
     if alias is not None and not ALIAS.fullmatch(alias):
-        raise fields.fail("alias", f"alias {alias!r} is not allowed", "use letters, digits, - and _")
+        raise fields.fail(
+            "alias", f"alias {alias!r} is not allowed", "use letters, digits, - and _"
+        )
     return Dependency(
         name=name,
         version=fields.text("version") or "",
@@ -183,12 +213,18 @@ class _Fields:
         if self.strict and node.meaning not in ("text", "timestamp"):
             what = f"{key}: {node.value} is read as a {node.meaning}, helm wants text here"
             raise self.fail(key, what, f'write {key}: "{node.value}"')
-        if not node.value.isprintable() and _CONTROL.search(node.value):  # the pattern is slow to compile
-            raise self.fail(key, f"{key} contains control characters: {node.value!r}", "remove them")
+        if not node.value.isprintable() and _CONTROL.search(
+            node.value
+        ):  # the pattern is slow to compile
+            raise self.fail(
+                key, f"{key} contains control characters: {node.value!r}", "remove them"
+            )
         return node.value
 
     def shaped(self) -> None:
-        """What helm demands of the keys that nothing here asks for. Source: helm, pkg/chart/v2/metadata.go."""
+        """What helm demands of the keys that nothing here asks for. Source: helm,
+        pkg/chart/v2/metadata.go.
+        """
         for key in ("home", "icon", "kubeVersion", "condition", "tags"):
             self.text(key)
         self.truth("deprecated")
@@ -198,15 +234,25 @@ class _Fields:
                     raise self.fail(key, f"an entry of {key} is not a text", f"write {key}: [a, b]")
         for item in self.listed("maintainers"):
             if not isinstance(item, Mapping):
-                raise self.fail("maintainers", "an entry of maintainers is not a mapping", "write - name: … entries")
+                raise self.fail(
+                    "maintainers",
+                    "an entry of maintainers is not a mapping",
+                    "write - name: … entries",
+                )
             for key in ("name", "email", "url"):
                 _Fields(item, self.where, False, self.error).text(key)
         annotations = self.node.get("annotations")
         if not _nothing(annotations) and not isinstance(annotations, Mapping):
-            raise self.fail("annotations", "annotations is not a mapping of keys", "write key: value pairs")
+            raise self.fail(
+                "annotations", "annotations is not a mapping of keys", "write key: value pairs"
+            )
         for _, item in annotations.items if isinstance(annotations, Mapping) else ():
             if not isinstance(item, Scalar):
-                raise self.fail("annotations", "an entry of annotations is not a text", "write it as one, behind |")
+                raise self.fail(
+                    "annotations",
+                    "an entry of annotations is not a text",
+                    "write it as one, behind |",
+                )
 
     def listed(self, key: str) -> list[Node]:
         """The entries of the list below `key`, none when it is absent or null."""

@@ -1,4 +1,5 @@
-"""Where image references stand in a chart: from the templates in pipeline.yaml to edits of its files.
+"""Where image references stand in a chart: from the templates in pipeline.yaml to edits of its
+files.
 
 Pure; what an image's reference is comes from records, by the steps.
 """
@@ -14,27 +15,36 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 Edits = dict[str, dict[str, str]]
 #: image name → values key (or Chart.appVersion) → template.
 Templates = Mapping[str, Mapping[str, str]]
-#: (image name, template, where it stands) → the text to write; raises ConfigurationError for a bad template.
+#: (image name, template, where it stands) → the text to write; raises ConfigurationError for a bad
+#: template.
 Fill = Callable[[str, str, str], str]
 _CHART_KEYS = {"Chart.appVersion": "appVersion"}
 
 
 def places(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str, str]]:
-    """Prefix in the archive ("" or "charts/NAME/…") and source folder of a packed chart and its file:// subcharts."""
+    """Prefix in the archive ("" or "charts/NAME/…") and source folder of a packed chart and its
+    file:// subcharts.
+    """
     yield "", folder
     for dependency in metadata_of(files, folder).dependencies:
         if dependency.local:
             prefix = f"charts/{dependency.name}/"
-            below = {path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)}
+            below = {
+                path.removeprefix(prefix): data
+                for path, data in files.items()
+                if path.startswith(prefix)
+            }
             source = inside(dependency.folder, base=folder, where=chart_yaml(folder))
             for inner, place in places(below, source):
                 yield f"{prefix}{inner}", place
 
 
 def refuse_shared_keys(images: Templates, where: str) -> None:
-    """Raises ConfigurationError when two images set the same values key of a chart: the last would win.
+    """Raises ConfigurationError when two images set the same values key of a chart: the last would
+    win.
 
-    Only {registry} alone may be shared, as charts have one key for the registry of all their images.
+    Only {registry} alone may be shared, as charts have one key for the registry of all their
+    images.
 
     >>> shared = {"global.registry": "{registry}"}
     >>> refuse_shared_keys({"a": shared, "b": shared}, "charts/web")
@@ -51,10 +61,13 @@ def refuse_shared_keys(images: Templates, where: str) -> None:
                 )
 
 
-def edits(files: Mapping[str, bytes], folder: str, templates: Mapping[str, Templates], fill: Fill) -> Edits:
+def edits(
+    files: Mapping[str, bytes], folder: str, templates: Mapping[str, Templates], fill: Fill
+) -> Edits:
     """What to set in a packed chart so that it names these images; for `edit.apply`.
 
-    templates: source folder → its entry's `images`. Raises ConfigurationError where two images want one key.
+    templates: source folder → its entry's `images`. Raises ConfigurationError where two images want
+    one key.
     """
     found: Edits = {}
     for place, images in templates.items():

@@ -1,7 +1,9 @@
-"""A chart with another version and other values: each change recorded, and provably nothing else changed.
+"""A chart with another version and other values: each change recorded, and provably nothing else
+changed.
 
-So a snapshot is made of the sources, and a release of the tested snapshot. Undoing the changes gives the tested tar
-digest again; to verify that, the production archive and the changes are enough.
+So a snapshot is made of the sources, and a release of the tested snapshot. Undoing the changes
+gives the tested tar digest again; to verify that, the production archive and the changes are
+enough.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class Rewritten(NamedTuple):
     changes: tuple[Change, ...]
 
 
-def rewrite(files: Files, version: str, edits: Mapping[str, Mapping[str, str]], where: str = "") -> Rewritten:
+def rewrite(
+    files: Files, version: str, edits: Mapping[str, Mapping[str, str]], where: str = ""
+) -> Rewritten:
     """The chart with another version and other values.
 
     files: unpacked, or collected from a source. edits: file → key → value, see `edit.apply`.
@@ -36,17 +40,25 @@ def rewrite(files: Files, version: str, edits: Mapping[str, Mapping[str, str]], 
     return Rewritten(archive.pack(rewritten, files.executables, where), changes)
 
 
-def verify_rewrite(production: bytes, changes: Iterable[Change], tested: str, where: str = "") -> None:
-    """See that undoing `changes` in the production archive gives the tested tar digest. Raises EvidenceError."""
+def verify_rewrite(
+    production: bytes, changes: Iterable[Change], tested: str, where: str = ""
+) -> None:
+    """See that undoing `changes` in the production archive gives the tested tar digest. Raises
+    EvidenceError.
+    """
     files = archive.unpack(production, where)
     undone = archive.pack(edit.undo(files, changes), files.executables, where)
     if undone.tar_digest != tested:
         what = f"undoing the recorded changes gives {undone.tar_digest}, tested was {tested}"
-        raise EvidenceError(what, where=where, advice="this chart was not derived from the tested one")
+        raise EvidenceError(
+            what, where=where, advice="this chart was not derived from the tested one"
+        )
 
 
 def replaced_values(changes: Iterable[Change]) -> tuple[tuple[str, str], ...]:
-    """The values before and after each change, without quotes: what may differ when both charts are rendered."""
+    """The values before and after each change, without quotes: what may differ when both charts are
+    rendered.
+    """
     return tuple((_value(change.old), _value(change.new)) for change in changes)
 
 

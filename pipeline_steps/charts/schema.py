@@ -1,9 +1,10 @@
-"""values.schema.json as helm takes it, and whole in itself: it means the same wherever the chart is installed.
+"""values.schema.json as helm takes it, and whole in itself: it means the same wherever the chart is
+installed.
 
-helm reads what a schema refers to from the machine it runs on (`/dev/zero`, too) or asks the network for it. What the
-schema says of values is helm's to judge. Source: JSON Schema 2020-12 and draft 7, 8 (`$ref`, `$id`); helm 3.18 and 4
-(santhosh-tekuri/jsonschema).
-No library does it: validators follow a reference when a value meets it, and not to ask whether it leaves the chart.
+helm reads what a schema refers to from the machine it runs on (`/dev/zero`, too) or asks the
+network for it. What the schema says of values is helm's to judge. Source: JSON Schema 2020-12 and
+draft 7, 8 (`$ref`, `$id`); helm 3.18 and 4 (santhosh-tekuri/jsonschema). No library does it:
+validators follow a reference when a value meets it, and not to ask whether it leaves the chart.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from urllib.parse import unquote, urldefrag, urljoin
 from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
 #: Keywords whose value is a mapping from names to schemas.
-_NAMED = frozenset({"$defs", "definitions", "properties", "patternProperties", "dependentSchemas", "dependencies"})
+_NAMED = frozenset(
+    {"$defs", "definitions", "properties", "patternProperties", "dependentSchemas", "dependencies"}
+)
 #: Keywords whose value is data, whatever it looks like.
 _DATA = frozenset({"const", "default", "enum", "examples"})
 #: Keywords whose schemas are about the same value as the schema they stand in.
@@ -55,14 +58,20 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
             target, fragment = urldefrag(urljoin(schema.base, reference))
             if target not in own and not target.startswith(_KNOWN):
                 what = f"it refers to {reference!r}, which helm reads from the machine that installs, or asks for"
-                raise error(what, where=f"{where}#{at}/{keyword}", advice="put what it refers to below $defs")
+                raise error(
+                    what,
+                    where=f"{where}#{at}/{keyword}",
+                    advice="put what it refers to below $defs",
+                )
             if target == root and keyword == "$ref" and unquote(fragment) in schemas:
                 leads[at].append(unquote(fragment))
     try:
         TopologicalSorter(leads).prepare()
     except CycleError as circle:
         place = f"{where}#{circle.args[1][0]}"
-        raise error("it refers to itself in a circle", where=place, advice="helm refuses it, too") from circle
+        raise error(
+            "it refers to itself in a circle", where=place, advice="helm refuses it, too"
+        ) from circle
 
 
 def _schemas(document: Any) -> Iterator[_Schema]:
@@ -78,10 +87,15 @@ def _schemas(document: Any) -> Iterator[_Schema]:
         for key, inner in value.items():
             place = f"{at}/{_escaped(key)}"
             if key in _NAMED and isinstance(inner, dict):
-                waiting += [_Schema(f"{place}/{_escaped(name)}", one, base) for name, one in inner.items()]
+                waiting += [
+                    _Schema(f"{place}/{_escaped(name)}", one, base) for name, one in inner.items()
+                ]
             elif key not in _DATA:
                 several = isinstance(inner, list)
-                waiting += [_Schema(f"{place}/{n}", one, base) for n, one in enumerate(inner if several else ())]
+                waiting += [
+                    _Schema(f"{place}/{n}", one, base)
+                    for n, one in enumerate(inner if several else ())
+                ]
                 waiting += [] if several else [_Schema(place, inner, base)]
 
 
@@ -90,7 +104,9 @@ def _same(schema: _Schema) -> Iterator[str]:
     for key in _SAME.intersection(schema.value):
         inner = schema.value[key]
         several = range(len(inner)) if isinstance(inner, list) else ()
-        yield from (f"{schema.at}/{key}/{n}" for n in several) if several else (f"{schema.at}/{key}",)
+        yield from (
+            (f"{schema.at}/{key}/{n}" for n in several) if several else (f"{schema.at}/{key}",)
+        )
 
 
 def _escaped(name: str) -> str:

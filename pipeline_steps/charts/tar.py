@@ -1,8 +1,10 @@
-"""Tar streams of charts: written so that the same files give the same bytes, read so that nothing hostile passes.
+"""Tar streams of charts: written so that the same files give the same bytes, read so that nothing
+hostile passes.
 
-Only regular files and folders exist here. Nothing is ever unpacked to disk; compression and what the files mean
-stand in `archive`. tarfile does neither: what it writes is its own affair, while the tar's digest is a chart's
-identity, and it reads headers of any size. Source: POSIX.1-2024, pax (ustar and its extended headers).
+Only regular files and folders exist here. Nothing is ever unpacked to disk; compression and what
+the files mean stand in `archive`. tarfile does neither: what it writes is its own affair, while the
+tar's digest is a chart's identity, and it reads headers of any size. Source: POSIX.1-2024, pax
+(ustar and its extended headers).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ DEEPEST = 20
 LONGEST_NAME = 1024
 _ZEROS = bytes(BLOCK)
 #: What extended headers may say; sizes, links and character sets they may not.
-_HARMLESS = frozenset({"path", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"})
+_HARMLESS = frozenset(
+    {"path", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"}
+)
 _KINDS = {
     "1": "a hard link", "2": "a symbolic link", "3": "a device", "4": "a device", "6": "a pipe",
     "S": "a sparse file", "L": "a GNU long name", "K": "a GNU long link", "g": "a global header",
@@ -70,7 +74,9 @@ def unsafe(name: str) -> str | None:
 
 
 def twin(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that are one on file systems that ignore case or normalise, a file that is a folder, too."""
+    """Two names that are one on file systems that ignore case or normalise, a file that is a
+    folder, too.
+    """
     seen: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in names:
@@ -93,7 +99,9 @@ def _plain(name: str) -> str:
 
 
 def write(files: Mapping[str, bytes], executables: frozenset[str]) -> bytes:
-    """The tar stream of `files` in the order of their names' bytes; nothing of this machine or time is in it."""
+    """The tar stream of `files` in the order of their names' bytes; nothing of this machine or time
+    is in it.
+    """
     pieces: list[bytes] = []
     for name in sorted(files, key=str.encode):
         data = files[name]
@@ -126,16 +134,32 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _header(name: bytes, size: int, mode: int, kind: bytes, prefix: bytes = b"") -> bytes:
-    before = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (name.ljust(100, b"\0"), mode, 0, 0, size, EPOCH)
-    after = b"%s%sustar\00000%s%07o\0%07o\0%s" % (kind, bytes(100), bytes(64), 0, 0, prefix.ljust(155, b"\0"))
+    before = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        name.ljust(100, b"\0"),
+        mode,
+        0,
+        0,
+        size,
+        EPOCH,
+    )
+    after = b"%s%sustar\00000%s%07o\0%07o\0%s" % (
+        kind,
+        bytes(100),
+        bytes(64),
+        0,
+        0,
+        prefix.ljust(155, b"\0"),
+    )
     block = (before + b" " * 8 + after).ljust(BLOCK, b"\0")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
 def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
-    """The members of a tar stream, each checked; raises what `refuse` makes of a reason, which names the member.
+    """The members of a tar stream, each checked; raises what `refuse` makes of a reason, which
+    names the member.
 
-    chunks: the stream in pieces of any size; all of it is read, no more than one member of it is held.
+    chunks: the stream in pieces of any size; all of it is read, no more than one member of it is
+    held.
     """
     stream = _Stream(chunks)
     members = total = 0
@@ -217,7 +241,9 @@ def _parsed(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
     if stored != sum(block) - sum(block[148:156]) + 8 * 32:
         raise refuse(f"the header of {name!r} is damaged: its checksum is wrong")
     if kind not in "05x":
-        raise refuse(f"{name!r} is {_KINDS.get(kind, f'of the unknown kind {kind!r}')}; only files are read")
+        raise refuse(
+            f"{name!r} is {_KINDS.get(kind, f'of the unknown kind {kind!r}')}; only files are read"
+        )
     if block[257:265] not in (b"ustar\00000", b"ustar  \0") and block[257:265] != bytes(8):
         raise refuse(f"the header of {name!r} is of an unknown format")
     mode = _octal(block[100:108], f"the mode of {name!r}", refuse)
@@ -262,7 +288,9 @@ def _extended(data: bytes, name: str, refuse: Refuse) -> str:
 def _overridden(name: str, path: str, refuse: Refuse) -> str:
     """The long name; one that an ordinary header could say would let two readers see two archives."""
     if path.isascii() and len(path) <= 100 and path != name:
-        raise refuse(f"an extended header calls {name!r} {path!r}: readers would disagree about its name")
+        raise refuse(
+            f"an extended header calls {name!r} {path!r}: readers would disagree about its name"
+        )
     return path
 
 

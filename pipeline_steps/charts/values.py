@@ -1,4 +1,5 @@
-"""values.yaml as helm takes it: mappings, read without recursion and without building what aliases stand for.
+"""values.yaml as helm takes it: mappings, read without recursion and without building what aliases
+stand for.
 
 Whatever helm cannot load must not be packed. Editing values does not belong here (`edit`).
 No library does it: only go-yaml knows how much aliases may repeat for it.
@@ -23,11 +24,17 @@ class _Counted(NamedTuple):
 
 
 def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationError) -> None:
-    """Raise `error`, naming file and line, unless `data` are values that helm loads: mappings, or nothing at all."""
+    """Raise `error`, naming file and line, unless `data` are values that helm loads: mappings, or
+    nothing at all.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise error(f"not UTF-8 text: {problem.reason} at byte {problem.start}", where=where, advice="save it as UTF-8")
+        raise error(
+            f"not UTF-8 text: {problem.reason} at byte {problem.start}",
+            where=where,
+            advice="save it as UTF-8",
+        )
     try:
         _Reader(where, error).read(text)
     except yaml.YAMLError as problem:
@@ -38,7 +45,9 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
 
 
 class _Reader:
-    """One pass over the events of libyaml. nodes: all met so far, those that aliases repeat among them."""
+    """One pass over the events of libyaml. nodes: all met so far, those that aliases repeat among
+    them.
+    """
 
     def __init__(self, where: str, error: type[PipelineError]) -> None:
         self.where = where
@@ -88,7 +97,9 @@ class _Reader:
             self.sizes[name] = size
 
     def bounded(self, event: Any) -> None:
-        """Source: go-yaml, decode.go, allowedAliasRatio: how much of a document may be repeated by aliases."""
+        """Source: go-yaml, decode.go, allowedAliasRatio: how much of a document may be repeated by
+        aliases.
+        """
         share = min(0.99, max(0.1, 0.99 - 0.89 * (self.nodes - 400_000) / 3_600_000))
         if self.repeated > 100 and self.nodes > 1000 and self.repeated / self.nodes > share:
             raise self.fail("its aliases repeat too much", event)

@@ -1,4 +1,5 @@
-"""Chart versions: SemVer 2, the next version, snapshot versions, tags of OCI registries (design.md §7).
+"""Chart versions: SemVer 2, the next version, snapshot versions, tags of OCI registries (design.md
+§7).
 
 Source: semver.org 2.0.0; Masterminds/semver for what helm makes of them. No file or network here.
 """
@@ -26,7 +27,9 @@ Part = Literal["major", "minor", "patch"]
 
 
 class Version(NamedTuple):
-    """A SemVer 2 version. Order is precedence: build metadata does not count, so equal does not mean identical."""
+    """A SemVer 2 version. Order is precedence: build metadata does not count, so equal does not
+    mean identical.
+    """
 
     major: int
     minor: int
@@ -36,7 +39,9 @@ class Version(NamedTuple):
 
     def __str__(self) -> str:
         pre = f"-{'.'.join(self.pre)}" if self.pre else ""
-        return f"{self.major}.{self.minor}.{self.patch}{pre}" + (f"+{self.build}" if self.build else "")
+        return f"{self.major}.{self.minor}.{self.patch}{pre}" + (
+            f"+{self.build}" if self.build else ""
+        )
 
     @property
     def precedence(self) -> tuple[object, ...]:
@@ -78,7 +83,9 @@ def parse(text: str) -> Version | None:
     major, minor, patch = (int(found[index]) for index in (1, 2, 3))
     if max(major, minor, patch) > _LARGEST:
         return None
-    return Version(major, minor, patch, tuple(found[4].split(".")) if found[4] else (), found[5] or "")
+    return Version(
+        major, minor, patch, tuple(found[4].split(".")) if found[4] else (), found[5] or ""
+    )
 
 
 def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:
@@ -96,7 +103,8 @@ def strict(text: str, where: str = "") -> Version:
 
 
 def bump(version: Version, part: Part = "patch") -> Version:
-    """The next version: a pre-release becomes its release when that raises `part`, otherwise `part` goes up.
+    """The next version: a pre-release becomes its release when that raises `part`, otherwise `part`
+    goes up.
 
     >>> str(bump(Version(1, 2, 3))), str(bump(Version(1, 2, 0, ("rc", "1")), "minor"))
     ('1.2.4', '1.2.0')
@@ -110,7 +118,9 @@ def bump(version: Version, part: Part = "patch") -> Version:
 
 
 def next_version(chart: Version, released: bool) -> Version:
-    """The version a snapshot leads to: Chart.yaml's without pre-release, or the next patch when that is released."""
+    """The version a snapshot leads to: Chart.yaml's without pre-release, or the next patch when
+    that is released.
+    """
     base = Version(*chart[:3])
     return bump(base) if released else base
 
@@ -118,8 +128,8 @@ def next_version(chart: Version, released: bool) -> Version:
 def snapshot(chart: Version, *, released: bool, count: int, fingerprint: str, dirty: bool) -> str:
     """A snapshot's version: <next>-0.<count>.t<12 hex>[.dirty].
 
-    released: is Chart.yaml's version released with other content? count: mainline position, 0 off the mainlines.
-    fingerprint: "sha256:" + hex over what makes the archive.
+    released: is Chart.yaml's version released with other content? count: mainline position, 0 off
+    the mainlines. fingerprint: "sha256:" + hex over what makes the archive.
 
     >>> snapshot(Version(1, 4, 0), released=False, count=17, fingerprint="sha256:0123456789abcdef", dirty=True)
     '1.4.0-0.17.t0123456789ab.dirty'
@@ -130,7 +140,11 @@ def snapshot(chart: Version, *, released: bool, count: int, fingerprint: str, di
 
 def is_snapshot(text: str) -> bool:
     """Was `text` made by `snapshot`?"""
-    return bool(re.fullmatch(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}-0\.{_NUMBER}\.t[0-9a-f]{{12}}(\.dirty)?", text))
+    return bool(
+        re.fullmatch(
+            rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}-0\.{_NUMBER}\.t[0-9a-f]{{12}}(\.dirty)?", text
+        )
+    )
 
 
 def to_tag(version: str) -> str:
@@ -144,7 +158,8 @@ def to_tag(version: str) -> str:
     tag = version.replace("+", "_")
     if not _TAG.fullmatch(tag):
         raise ConfigurationError(
-            f"version {version} cannot be a tag in a registry", advice="use at most 128 letters, digits, . - and +"
+            f"version {version} cannot be a tag in a registry",
+            advice="use at most 128 letters, digits, . - and +",
         )
     return tag
 
@@ -156,7 +171,9 @@ def from_tag(tag: str) -> str | None:
 
 
 def twin(version: str, others: Iterable[str]) -> str | None:
-    """The one of `others` that differs from `version` in build metadata only, which nobody can tell apart."""
+    """The one of `others` that differs from `version` in build metadata only, which nobody can tell
+    apart.
+    """
     strict(version)
     bare = version.partition("+")[0]
     alike = (other for other in others if other != version and other.partition("+")[0] == bare)

@@ -1,4 +1,5 @@
-"""The build this process runs in, as its CI system describes it in the environment: the one table of systems.
+"""The build this process runs in, as its CI system describes it in the environment: the one table
+of systems.
 
 Only what the environment says: nothing here asks a server or the source system.
 """
@@ -22,4 +23,6 @@ def detect(environ: Mapping[str, str]) -> Build:
         return gitlab.build(said)
     if "JENKINS_URL" in said or said.get("BUILD_TAG", "").startswith("jenkins-"):
         return jenkins.build(said)
-    return Build("terminal")  # a person's shell: tag, branch and revision come from the checkout and the options
+    return Build(
+        "terminal"
+    )  # a person's shell: tag, branch and revision come from the checkout and the options

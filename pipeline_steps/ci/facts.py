@@ -8,11 +8,12 @@ from typing import Literal, NamedTuple
 class Build(NamedTuple):
     """A build; None: not said, or not of this kind.
 
-    url: its page. id: what all its stages and shards share, repeated attempts too. tag: the tag being built.
-    branch: the branch being built, never set for a tag or a review (a fork may call its branch main).
-    review: number of the pull request, change or merge request; target: the branch it goes to.
-    revision: what the CI means to have checked out, maybe a merge made for testing, or a tag object.
-    head: the review's own revision, to which verdicts go. shard: (number from 1, of how many).
+    url: its page. id: what all its stages and shards share, repeated attempts too. tag: the tag
+    being built. branch: the branch being built, never set for a tag or a review (a fork may call
+    its branch main). review: number of the pull request, change or merge request; target: the
+    branch it goes to. revision: what the CI means to have checked out, maybe a merge made for
+    testing, or a tag object. head: the review's own revision, to which verdicts go. shard: (number
+    from 1, of how many).
     """
 
     system: Literal["jenkins", "gitlab", "github_actions", "terminal"]

@@ -1,4 +1,6 @@
-"""GitHub Actions' default variables and its event file. Source: GitHub documentation, "Variables reference"."""
+"""GitHub Actions' default variables and its event file. Source: GitHub documentation, "Variables
+reference".
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ from pipeline_steps.toolbox.errors import MachineError
 def build(environ: Mapping[str, str]) -> Build:
     """The build of a GitHub workflow run; a repeated attempt is the same build."""
     said = environ.get
-    server, repository, run = said("GITHUB_SERVER_URL"), said("GITHUB_REPOSITORY"), said("GITHUB_RUN_ID")
+    server, repository, run = (
+        said("GITHUB_SERVER_URL"),
+        said("GITHUB_REPOSITORY"),
+        said("GITHUB_RUN_ID"),
+    )
     build = Build(
         "github_actions",
         url=f"{server}/{repository}/actions/runs/{run}" if server and repository and run else None,

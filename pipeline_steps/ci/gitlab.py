@@ -1,4 +1,6 @@
-"""GitLab CI's predefined variables. Source: GitLab documentation 17, "Predefined CI/CD variables reference"."""
+"""GitLab CI's predefined variables. Source: GitLab documentation 17, "Predefined CI/CD variables
+reference".
+"""
 
 from __future__ import annotations
 

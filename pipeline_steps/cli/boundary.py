@@ -1,7 +1,9 @@
-"""The error boundary: a process ends with an exit code of toolbox/errors and a message for a person, or as a bug.
+"""The error boundary: a process ends with an exit code of toolbox/errors and a message for a
+person, or as a bug.
 
-Also the place of signals: SIGTERM, SIGINT and SIGHUP become Interrupted in the main thread, children are ended,
-and the process is out within four seconds, because CI systems wait five before they give up on it.
+Also the place of signals: SIGTERM, SIGINT and SIGHUP become Interrupted in the main thread,
+children are ended, and the process is out within four seconds, because CI systems wait five before
+they give up on it.
 """
 
 from __future__ import annotations
@@ -27,20 +29,23 @@ log = logging.getLogger("pipeline_steps")
 #: Seconds after a signal at which the process ends whatever it is doing.
 DEADLINE = 3.8
 BUG = 3
-#: The threads that end our children once a signal came: who ends earlier would leave those that ignore SIGTERM.
+#: The threads that end our children once a signal came: who ends earlier would leave those that
+#: ignore SIGTERM.
 _stoppers: list[threading.Thread] = []
 
 
 def run_main(work: Callable[[], int]) -> int:
     """Run `work` and turn every way it can end into an exit code; an error is reported on stderr."""
-    # Foreign libraries start programs, too (credential helpers, plugins of kubeconfig), never those of a checkout.
+    # Foreign libraries start programs, too (credential helpers, plugins of kubeconfig), never those
+    # of a checkout.
     os.environ["PATH"] = process.search_path(os.environ)
     try:
         code = work()
         process.go_on()  # a signal may have been raised where exceptions are swallowed
         return code
     except BrokenPipeError:
-        # The reader of our stdout has gone: nothing is wrong here, but nothing more can be said either.
+        # The reader of our stdout has gone: nothing is wrong here, but nothing more can be said
+        # either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except SystemExit as error:
@@ -73,7 +78,9 @@ def report_error(error: BaseException, *, subject: str = "") -> int:
 
 
 def handle_signals() -> None:
-    """Make SIGTERM, SIGINT and SIGHUP raise Interrupted in the main thread, and end the process in any case."""
+    """Make SIGTERM, SIGINT and SIGHUP raise Interrupted in the main thread, and end the process in
+    any case.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _interrupt)
 
@@ -93,7 +100,9 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:
-    """Send the library's log to stderr, redacted; results of steps go to stdout, never through the log."""
+    """Send the library's log to stderr, redacted; results of steps go to stdout, never through the
+    log.
+    """
     logger = logging.getLogger("pipeline_steps")
     handler = _Stderr()
     handler.setFormatter(_Redacting("%(message)s"))
@@ -103,7 +112,9 @@ def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:
 
 
 class _Stderr(logging.Handler):
-    """Writes to what stderr is at the time: a program that calls a step as a function may replace it."""
+    """Writes to what stderr is at the time: a program that calls a step as a function may replace
+    it.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)

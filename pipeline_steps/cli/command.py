@@ -1,6 +1,8 @@
-"""One command line: options are parsed, logging and signals set up, the work is done, and every ending is an exit code.
+"""One command line: options are parsed, logging and signals set up, the work is done, and every
+ending is an exit code.
 
-Steps (`step.py`) and the commands of `commands/` start here. What a command does does not belong here.
+Steps (`step.py`) and the commands of `commands/` start here. What a command does does not belong
+here.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from pipeline_steps.toolbox import scratch
 
 
 class Command(NamedTuple):
-    """name: what is typed after `pipeline-steps`. documentation: the docstring of its module, for --help.
+    """name: what is typed after `pipeline-steps`. documentation: the docstring of its module, for
+    --help.
 
     words: what may stand before the options, as --help shows it (`up|status|down`); "" for nothing.
     """
@@ -33,7 +36,9 @@ class Command(NamedTuple):
     words: str = ""
 
 
-def run_command(command: Command, work: Callable[[Namespace], int], argv: Sequence[str] | None) -> int:
+def run_command(
+    command: Command, work: Callable[[Namespace], int], argv: Sequence[str] | None
+) -> int:
     """Run `work` with the options of `argv` (None: of this process); returns the exit code.
 
     `arguments.words` are the words before the first option, of a command that takes any.
@@ -69,16 +74,21 @@ def leading_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def configuration_if_any(arguments: Namespace) -> Config | None:
-    """The configuration that --config names, or the nearest pipeline.yaml; None where there is none of both."""
+    """The configuration that --config names, or the nearest pipeline.yaml; None where there is none
+    of both.
+    """
     if not arguments.config and not is_above(Path.cwd()):
         return None
     return load(arguments.config)
 
 
-def open_state_file(config: Config, arguments: Namespace, step: str = "", *, whole: bool = False) -> State:
+def open_state_file(
+    config: Config, arguments: Namespace, step: str = "", *, whole: bool = False
+) -> State:
     """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl.
 
-    The evidence stores that count for `step` belong to it. whole: see `open_state`. Raises ConfigurationError.
+    The evidence stores that count for `step` belong to it. whole: see `open_state`. Raises
+    ConfigurationError.
     """
     path = config.root / FOLDER / FILE
     if arguments.state:

@@ -22,8 +22,8 @@ REPEATABLE = frozenset({"texts", "paths"})
 class Option(NamedTuple):
     """One option of a command line.
 
-    from_environment: may a variable set it? Never what forces, repairs, releases or proves: a variable that was left
-    behind must not do that.
+    from_environment: may a variable set it? Never what forces, repairs, releases or proves: a
+    variable that was left behind must not do that.
     """
 
     name: str
@@ -94,11 +94,17 @@ COMMON = (
 
 
 def parse(
-    program: str, description: str, options: Sequence[Option], argv: Sequence[str], environ: Mapping[str, str]
+    program: str,
+    description: str,
+    options: Sequence[Option],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
 ) -> argparse.Namespace:
-    """Options from `argv`, else from PIPELINE_STEPS_<OPTION>, else their defaults; `typed`: keys of the former.
+    """Options from `argv`, else from PIPELINE_STEPS_<OPTION>, else their defaults; `typed`: keys of
+    the former.
 
-    Exits with 2 on an unknown option, as argparse does. Raises UsageError for a value of the wrong kind.
+    Exits with 2 on an unknown option, as argparse does. Raises UsageError for a value of the wrong
+    kind.
     """
     parser = argparse.ArgumentParser(
         prog=program,
@@ -125,10 +131,14 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
         return
     flag = f"--{option.name}"
     if option.kind == "flag":
-        parser.add_argument(flag, dest=option.key, action="store_true", default=None, help=option.help)
+        parser.add_argument(
+            flag, dest=option.key, action="store_true", default=None, help=option.help
+        )
         return
     action = "append" if option.kind in REPEATABLE else "store"
-    metavar = {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME"}.get(option.kind, "NAME")
+    metavar = {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME"}.get(
+        option.kind, "NAME"
+    )
     parser.add_argument(flag, dest=option.key, action=action, metavar=metavar, help=option.help)
 
 
@@ -168,7 +178,9 @@ def parse_shard(text: str, build: Build) -> Shard:
     """
     if text == "auto":
         if build.shard is None:
-            raise UsageError("--shard auto: this build does not say its shard", advice="give --shard I/N")
+            raise UsageError(
+                "--shard auto: this build does not say its shard", advice="give --shard I/N"
+            )
         return Shard(*build.shard)
     numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):

@@ -1,4 +1,5 @@
-"""Which charts a step is about (design.md §2), decided once for a build and recorded, so that all its steps agree.
+"""Which charts a step is about (design.md §2), decided once for a build and recorded, so that all
+its steps agree.
 
 `decide` has the rules, from top to bottom: the first that applies counts.
 """
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """What the command line asks for. since, tag: "" when not given. release: a step that releases, or run --release.
+    """What the command line asks for. since, tag: "" when not given. release: a step that releases,
+    or run --release.
 
     Its fields are part of a selection's record and key.
     """
@@ -55,8 +57,11 @@ class Selection(NamedTuple):
     reason: str
 
 
-def selected_charts(config: Config, state: State, arguments: Namespace, *, releases: bool = False) -> tuple[str, ...]:
-    """The charts for a step's command line, those of its shard only; nothing is recorded with --plan.
+def selected_charts(
+    config: Config, state: State, arguments: Namespace, *, releases: bool = False
+) -> tuple[str, ...]:
+    """The charts for a step's command line, those of its shard only; nothing is recorded with
+    --plan.
 
     releases: of a step that is about what is not released yet.
     """
@@ -71,7 +76,9 @@ def selected_charts(config: Config, state: State, arguments: Namespace, *, relea
     checkout = opened(config)
     if request.tag:
         checkout = opened(config, tags.need_tag(checkout.source, request.tag).revision)
-    selection = select(checkout, state, request, detect(os.environ), _in_production(config), plan=arguments.plan)
+    selection = select(
+        checkout, state, request, detect(os.environ), _in_production(config), plan=arguments.plan
+    )
     if not selection.charts:
         log.info("%s", selection.reason)
     shard: Shard | None = arguments.shard
@@ -87,9 +94,11 @@ def select(
     *,
     plan: bool = False,
 ) -> Selection:
-    """The selection recorded for this revision, these modifications, arguments and build; else a new one, recorded.
+    """The selection recorded for this revision, these modifications, arguments and build; else a
+    new one, recorded.
 
-    Raises UsageError, ConfigurationError for a chart that does not exist, MachineError when history is missing.
+    Raises UsageError, ConfigurationError for a chart that does not exist, MachineError when history
+    is missing.
     """
     key = _key(checkout, request, build)
     recorded = state.verdict(key)
@@ -101,7 +110,9 @@ def select(
     return selection
 
 
-def decide(checkout: Checkout, state: State, request: Request, build: Build, is_published: IsPublished) -> Selection:
+def decide(
+    checkout: Checkout, state: State, request: Request, build: Build, is_published: IsPublished
+) -> Selection:
     """The selection by the rules; nothing is recorded. Raises as `select` does."""
     if sum((bool(request.charts), request.all, bool(request.since))) > 1:
         raise UsageError("--chart, --all and --since exclude each other")
@@ -117,14 +128,19 @@ def decide(checkout: Checkout, state: State, request: Request, build: Build, is_
         return released_by_tag(checkout, tag, is_published)
     if build.review:
         if not build.target:
-            raise UsageError(f"the CI does not say where review {build.review} goes", advice="give --since BRANCH")
+            raise UsageError(
+                f"the CI does not say where review {build.review} goes",
+                advice="give --since BRANCH",
+            )
         reason = f"changed by review {build.review} of {build.target}"
         return _selection(affected(checkout, build.target), reason)
     if request.release:
         charts = [name for name in checkout.charts if not is_released(checkout, name, is_published)]
         return _selection(charts, "content that is not released")
     checkout.contents()  # the digests of all charts in one go
-    state.about(content for chart in checkout.charts.values() for content in checkout.contents_of(chart))
+    state.about(
+        content for chart in checkout.charts.values() for content in checkout.contents_of(chart)
+    )
     charts = [name for name in checkout.charts if not has_passed(checkout, name, state)]
     return _selection(charts, "content without a passed test")
 
@@ -135,7 +151,9 @@ def _selection(charts: Iterable[str], reason: str) -> Selection:
 
 
 def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
-    """The charts that changed since the merge base with `target`, or that stand on what did, in their order."""
+    """The charts that changed since the merge base with `target`, or that stand on what did, in
+    their order.
+    """
     base = checkout.source.base(target)
     changed = {
         *checkout.source.changed(base, checkout.revision, checkout.folder),
@@ -148,16 +166,26 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
         name
         for name, chart in checkout.charts.items()
         if any(paths.holds(place, path) for place in chart.places for path in changed)
-        or changed.intersection(helm_arguments.files_of(helm_arguments.arguments_of(checkout.config, chart)))
+        or changed.intersection(
+            helm_arguments.files_of(helm_arguments.arguments_of(checkout.config, chart))
+        )
     }
-    if checkout.written_in in changed:  # entries of pipeline.yaml say what is packed and tested, too
+    if (
+        checkout.written_in in changed
+    ):  # entries of pipeline.yaml say what is packed and tested, too
         before = opened(checkout.config, base)
-        charts |= {name for name in contents if name not in charts and _entries_differ(checkout, before, name)}
+        charts |= {
+            name
+            for name in contents
+            if name not in charts and _entries_differ(checkout, before, name)
+        }
     return tuple(name for name in contents if name in charts)
 
 
 def _entries_differ(checkout: Checkout, before: Checkout, name: str) -> bool:
-    """Whether what pipeline.yaml says of a chart changes its content, or the key of one of its tests."""
+    """Whether what pipeline.yaml says of a chart changes its content, or the key of one of its
+    tests.
+    """
     chart = checkout.chart(name)
     if before.content_of(name) != chart.content:
         return True
@@ -165,13 +193,17 @@ def _entries_differ(checkout: Checkout, before: Checkout, name: str) -> bool:
 
 
 def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> Selection:
-    """The charts that the tag names; of a tag that names none, all there that are not published yet.
+    """The charts that the tag names; of a tag that names none, all there that are not published
+    yet.
 
-    Raises UsageError when another revision is checked out, or when the chart that the tag names has another version.
+    Raises UsageError when another revision is checked out, or when the chart that the tag names has
+    another version.
     """
     known = tags.find_tag(checkout.source, tag)  # a CI may fetch just the revision that it builds
     if known is not None and known.revision != checkout.revision:
-        message = f"the tag {tag} names {known.revision[:12]}, checked out is {checkout.revision[:12]}"
+        message = (
+            f"the tag {tag} names {known.revision[:12]}, checked out is {checkout.revision[:12]}"
+        )
         raise UsageError(message, advice=f"check out {tag}")
     charts = tags.charts_named(checkout, tag)
     if charts:
@@ -194,9 +226,13 @@ def has_passed(checkout: Checkout, name: str, state: State) -> bool:
     Approvals are left out: no step of a build makes them.
     """
     config = checkout.config
-    needs = (need for need in config.channels.production.requires if not need.startswith("approval"))
+    needs = (
+        need for need in config.channels.production.requires if not need.startswith("approval")
+    )
     try:
-        return required(checkout, checkout.chart(name), config, state, (*needs, settings.STEP)).passed
+        return required(
+            checkout, checkout.chart(name), config, state, (*needs, settings.STEP)
+        ).passed
     except NotYet:
         return False
 
@@ -208,7 +244,9 @@ def _in_production(config: Config) -> IsPublished:
 
 
 def _key(checkout: Checkout, request: Request, build: Build) -> str:
-    """Revision, modifications, arguments and build; local changes by size and time: they are read again elsewhere."""
+    """Revision, modifications, arguments and build; local changes by size and time: they are read
+    again elsewhere.
+    """
     modified = []
     for path in checkout.tree.modified:
         place = checkout.config.root / path
@@ -226,7 +264,9 @@ def _key(checkout: Checkout, request: Request, build: Build) -> str:
     )
 
 
-def _record(checkout: Checkout, state: State, request: Request, selection: Selection, key: str) -> None:
+def _record(
+    checkout: Checkout, state: State, request: Request, selection: Selection, key: str
+) -> None:
     now = clock.now()
     asked = {name: value for name, value in request._asdict().items() if value}
     state.add(

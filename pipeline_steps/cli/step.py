@@ -1,8 +1,8 @@
 """What a step is, in one value, and how its function becomes a process.
 
-A step module has one `STEP = Step(…)`, one function of the same name, and a `main` that calls `run_step` with both.
-`run_step` reads options, configuration and state, asks which charts are selected, calls the function once for each
-subject, and turns what came of it into an exit code.
+A step module has one `STEP = Step(…)`, one function of the same name, and a `main` that calls
+`run_step` with both. `run_step` reads options, configuration and state, asks which charts are
+selected, calls the function once for each subject, and turns what came of it into an exit code.
 """
 
 from __future__ import annotations
@@ -52,16 +52,15 @@ STORE = "evidence"
 class Step(NamedTuple):
     """What a step is.
 
-    documentation: the docstring of its module, for --help.
-    kind: a making step does nothing when a passed record of the same key exists and its outputs still hold; an asking
-    step always asks the world, and its record says what was true then.
-    subjects: what its function is called for: each of the selected charts, each of their images, once for the whole
-    selection (given as `charts`), or once without a selection.
-    keywords: the common options that its function takes, beside `config`, `state` and its own `options`.
-    needs: what the machine and account must have, beside what every step needs.
-    reads: the steps whose records it reads. writes: the names of its outputs, and the folders it writes to.
-    releases: it is about what is not released yet, not about what is not tested yet.
-    needs_configuration: False when it works without a pipeline.yaml.
+    documentation: the docstring of its module, for --help. kind: a making step does nothing when a
+    passed record of the same key exists and its outputs still hold; an asking step always asks the
+    world, and its record says what was true then. subjects: what its function is called for: each
+    of the selected charts, each of their images, once for the whole selection (given as `charts`),
+    or once without a selection. keywords: the common options that its function takes, beside
+    `config`, `state` and its own `options`. needs: what the machine and account must have, beside
+    what every step needs. reads: the steps whose records it reads. writes: the names of its
+    outputs, and the folders it writes to. releases: it is about what is not released yet, not about
+    what is not tested yet. needs_configuration: False when it works without a pipeline.yaml.
     """
 
     name: str
@@ -78,7 +77,9 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one call of a step's function came to. fresh: records it added; none of them means already done."""
+    """What one call of a step's function came to. fresh: records it added; none of them means
+    already done.
+    """
 
     subject: str
     records: tuple[Record, ...]
@@ -96,7 +97,9 @@ class Outcome(NamedTuple):
         if not self.fresh:
             return f"{self.subject}: already done"
         last = self.records[-1]
-        output = next((last.outputs[name] for name in ("chart", "image", "tag") if name in last.outputs), "")
+        output = next(
+            (last.outputs[name] for name in ("chart", "image", "tag") if name in last.outputs), ""
+        )
         count = f" ({len(self.records)} records)" if len(self.records) > 1 else ""
         return f"{self.subject}: {last.result}{count} {output}".rstrip()
 
@@ -115,9 +118,11 @@ def run_step(
     *,
     shown: Callable[[Record, State], str] | None = None,
 ) -> int:
-    """Run a step as a process: returns the exit code of design.md §16; log on stderr, records with --json on stdout.
+    """Run a step as a process: returns the exit code of design.md §16; log on stderr, records with
+    --json on stdout.
 
-    shown: what a person asked for, of a record; it is printed to stdout where --json does not print the record.
+    shown: what a person asked for, of a record; it is printed to stdout where --json does not print
+    the record.
     """
 
     def work(arguments: Namespace) -> int:
@@ -128,17 +133,27 @@ def run_step(
         for outcome in outcomes:
             report_outcome(outcome, as_json=arguments.json)
             if shown is not None and not arguments.json:
-                print("".join(shown(record, state) for record in outcome.records), end="", flush=True)
+                print(
+                    "".join(shown(record, state) for record in outcome.records), end="", flush=True
+                )
         return worst([outcome.exit_code for outcome in outcomes])
 
     command = Command(step.name, step.documentation, (*step.options, *COMMON))
     return run_command(command, work, argv)
 
 
-def call_step(step: Step, function: StepFunction, config: Config, state: State, arguments: Namespace) -> list[Outcome]:
-    """Call a step's function for every subject; every subject is tried, whatever happens to the others."""
+def call_step(
+    step: Step, function: StepFunction, config: Config, state: State, arguments: Namespace
+) -> list[Outcome]:
+    """Call a step's function for every subject; every subject is tried, whatever happens to the
+    others.
+    """
     options = (*step.keywords, *(option.key for option in step.options))
-    keywords = {"config": config, "state": state, **{key: getattr(arguments, key) for key in options}}
+    keywords = {
+        "config": config,
+        "state": state,
+        **{key: getattr(arguments, key) for key in options},
+    }
     with shared():
         charts: tuple[str, ...] = ()
         if step.subjects != "none":
@@ -172,7 +187,8 @@ def print_records(records: Iterable[Record]) -> None:
 def _refuse_unused(step: Step, arguments: Namespace) -> None:
     """Raises UsageError for an option that was typed and that this step can do nothing with.
 
-    In the environment options are for all steps of a pipeline; and whoever does one thing after the other keeps --jobs.
+    In the environment options are for all steps of a pipeline; and whoever does one thing after the
+    other keeps --jobs.
     """
     usable: set[str] = set(step.keywords)
     if step.subjects != "none":
@@ -195,7 +211,9 @@ def _images(config: Config, charts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(image for chart in charts for image in checkout.chart(chart).images))
 
 
-def _call(name: str, function: StepFunction, subject: tuple[str, ...], keywords: dict[str, Any]) -> Outcome:
+def _call(
+    name: str, function: StepFunction, subject: tuple[str, ...], keywords: dict[str, Any]
+) -> Outcome:
     state: State = keywords["state"]
     before = len(state.added)
     try:
@@ -205,7 +223,8 @@ def _call(name: str, function: StepFunction, subject: tuple[str, ...], keywords:
         return Outcome(name, records, any(record.id in added for record in records), None)
     except (Interrupted, BrokenPipeError):  # this process has to end
         raise
-    except Exception as error:  # a bug met in one chart, reported with its traceback, says nothing about the others
+    # a bug met in one chart, reported with its traceback, says nothing about the others
+    except Exception as error:
         return Outcome(name, tuple(state.added[before:]), True, files.disk_failure(error) or error)
 
 

@@ -1,7 +1,8 @@
-"""Why an install or a test failed, in one line: pure, from what helm said and what the cluster shows.
+"""Why an install or a test failed, in one line: pure, from what helm said and what the cluster
+shows.
 
-The cluster's own trouble (API, nodes, a registry or webhook that does not answer) is told apart from the chart's:
-it says nothing about the chart.
+The cluster's own trouble (API, nodes, a registry or webhook that does not answer) is told apart
+from the chart's: it says nothing about the chart.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ Phase = Literal["install", "test"]
 
 
 class Seen(NamedTuple):
-    """What there is to judge by. said: helm's error. nodes: None when this account may not see them."""
+    """What there is to judge by. said: helm's error. nodes: None when this account may not see
+    them.
+    """
 
     phase: Phase
     said: str
@@ -46,12 +49,23 @@ _CLUSTER_GONE = re.compile(
     r"|no route to host|i/o timeout|etcdserver:|currently unable to handle the request|http2: |unexpected EOF"
     r"|failed calling webhook|the server was unable to return a response|Too Many Requests"
 )
-_PULL_WAITS = ("ImagePullBackOff", "ErrImagePull", "ImageInspectError", "ErrImageNeverPull", "InvalidImageName")
+_PULL_WAITS = (
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ImageInspectError",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+)
 _REGISTRY_GONE = re.compile(
     r"i/o timeout|connection refused|connection reset|TLS handshake timeout|no route to host|server misbehaving"
     r"|toomanyrequests|Too Many Requests|\b(429|500|502|503|504)\b|unexpected EOF|context deadline exceeded"
 )
-_CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError")
+_CONFIG_WAITS = (
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "PreCreateHookError",
+)
 _ADMISSION = re.compile(
     r"admission webhook|violates PodSecurity|exceeded quota|is forbidden|is invalid|denied the request"
 )
@@ -59,8 +73,20 @@ _PRESSURE = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailabl
 
 
 def classify(seen: Seen) -> Cause:
-    """The most telling cause; first the cluster's own trouble, then what stops a pod earliest in its life."""
-    for judge in (_cluster, _nodes, _evicted, _images, _containers, _unschedulable, _admission, _tests, _readiness):
+    """The most telling cause; first the cluster's own trouble, then what stops a pod earliest in
+    its life.
+    """
+    for judge in (
+        _cluster,
+        _nodes,
+        _evicted,
+        _images,
+        _containers,
+        _unschedulable,
+        _admission,
+        _tests,
+        _readiness,
+    ):
         cause = judge(seen)
         if cause is not None:
             return cause
@@ -82,10 +108,14 @@ def _nodes(seen: Seen) -> Cause | None:
     trouble = {node["metadata"]["name"]: words for node in seen.nodes if (words := _trouble(node))}
     used = {pod["spec"].get("nodeName") for pod in seen.pods}
     waiting = None in used or not seen.pods
-    hit = [name for name in trouble if name in used or (waiting and len(trouble) == len(seen.nodes))]
+    hit = [
+        name for name in trouble if name in used or (waiting and len(trouble) == len(seen.nodes))
+    ]
     if not hit:
         return None
-    return Cause("node", "; ".join(f"node {name} {trouble[name]}" for name in hit), infrastructure=True)
+    return Cause(
+        "node", "; ".join(f"node {name} {trouble[name]}" for name in hit), infrastructure=True
+    )
 
 
 def _trouble(node: Object) -> str:
@@ -93,14 +123,26 @@ def _trouble(node: Object) -> str:
     ready = state.get("Ready", {})
     if ready and ready.get("status") != "True":
         return f"is not ready: {ready.get('message') or ready.get('reason')}"
-    return ", ".join(f"has {name}" for name in _PRESSURE if state.get(name, {}).get("status") == "True")
+    return ", ".join(
+        f"has {name}" for name in _PRESSURE if state.get(name, {}).get("status") == "True"
+    )
 
 
 def _evicted(seen: Seen) -> Cause | None:
     for pod in seen.pods:
         status = pod.get("status", {})
-        if status.get("reason") in ("Evicted", "NodeLost", "NodeShutdown", "Terminated", "UnexpectedAdmissionError"):
-            return Cause("evicted", f"{_pod(pod)}: {status.get('message') or status['reason']}", infrastructure=True)
+        if status.get("reason") in (
+            "Evicted",
+            "NodeLost",
+            "NodeShutdown",
+            "Terminated",
+            "UnexpectedAdmissionError",
+        ):
+            return Cause(
+                "evicted",
+                f"{_pod(pod)}: {status.get('message') or status['reason']}",
+                infrastructure=True,
+            )
     return None
 
 
@@ -118,7 +160,10 @@ def _images(seen: Seen) -> Cause | None:
 def _containers(seen: Seen) -> Cause | None:
     for pod, container in _stuck(seen, _CONFIG_WAITS):
         waiting = container["state"]["waiting"]
-        return Cause("container", f"{_where(pod, container)} cannot start: {waiting.get('message', waiting['reason'])}")
+        return Cause(
+            "container",
+            f"{_where(pod, container)} cannot start: {waiting.get('message', waiting['reason'])}",
+        )
     for pod in seen.pods:
         if seen.phase == "test" and _ends_by_itself(pod):
             continue
@@ -136,7 +181,9 @@ def _unschedulable(seen: Seen) -> Cause | None:
     for pod in seen.pods:
         for condition in pod.get("status", {}).get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-                return Cause("unschedulable", f"{_pod(pod)}: {condition.get('message', 'no node takes it')}")
+                return Cause(
+                    "unschedulable", f"{_pod(pod)}: {condition.get('message', 'no node takes it')}"
+                )
     return None
 
 
@@ -146,7 +193,9 @@ def _admission(seen: Seen) -> Cause | None:
     for event in seen.events:
         if event.get("reason") == "FailedCreate":
             about = event.get("involvedObject", {})
-            return Cause("admission", f"{about.get('kind')} {about.get('name')}: {event.get('message')}")
+            return Cause(
+                "admission", f"{about.get('kind')} {about.get('name')}: {event.get('message')}"
+            )
     return None
 
 
@@ -158,7 +207,9 @@ def _tests(seen: Seen) -> Cause | None:
             ended = _ended(container)
             if ended and ended.get("exitCode") != 0:
                 kind = "test job failed" if _owner(pod) == "Job" else "test hook failed"
-                return Cause(kind, f"{_where(pod, container)} {_exit(ended)}", ended=_names(pod, container))
+                return Cause(
+                    kind, f"{_where(pod, container)} {_exit(ended)}", ended=_names(pod, container)
+                )
     return None
 
 
@@ -167,9 +218,13 @@ def _readiness(seen: Seen) -> Cause | None:
         for container in statuses(pod):
             if "running" in container.get("state", {}) and not container.get("ready"):
                 if _ends_by_itself(pod):
-                    return Cause("timeout", f"{_where(pod, container)} was still running: {seen.said}")
+                    return Cause(
+                        "timeout", f"{_where(pod, container)} was still running: {seen.said}"
+                    )
                 told = _event(seen, pod, "Unhealthy", "") or "it says nothing why"
-                return Cause("readiness", f"{_where(pod, container)} runs and did not become ready: {told}")
+                return Cause(
+                    "readiness", f"{_where(pod, container)} runs and did not become ready: {told}"
+                )
     return None
 
 

@@ -1,7 +1,7 @@
 """CustomResourceDefinitions of a chart's crds folders, made before helm makes them.
 
-On a dry run helm makes none, and then cannot render what is of these kinds. As helm does it: one that is there is
-left as it is, and none is removed afterwards.
+On a dry run helm makes none, and then cannot render what is of these kinds. As helm does it: one
+that is there is left as it is, and none is removed afterwards.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ PAUSE = 0.2
 
 
 def definitions(manifests: str) -> list[Object]:
-    """The definitions among what `helm template --include-crds` printed that come from crds folders."""
+    """The definitions among what `helm template --include-crds` printed that come from crds
+    folders.
+    """
     documents = [each for each in rendered(manifests) if "/crds/" in each.template]
     objects = [yaml.load(each.text, Loader=yaml.CSafeLoader) for each in documents]
     return [each for each in objects if isinstance(each, dict) and each.get("kind") == KIND]
 
 
 def create(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:
-    """Make those that are not there, and wait until they are served or the time is over: helm then says what lacks.
+    """Make those that are not there, and wait until they are served or the time is over: helm then
+    says what lacks.
 
-    Raises AccessRefused, Unreachable, Temporary, MachineError (a definition that the server refuses).
+    Raises AccessRefused, Unreachable, Temporary, MachineError (a definition that the server
+    refuses).
     """
     from kubernetes import client
 

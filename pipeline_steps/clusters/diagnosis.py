@@ -1,8 +1,10 @@
-"""The bundle of a failed scenario, collected before anything is cleaned up: the cause first, then all that tells.
+"""The bundle of a failed scenario, collected before anything is cleaned up: the cause first, then
+all that tells.
 
     failures/<scenario>-<id>/cause.txt  helm.txt  events.txt  pods.json  logs/<pod>-<container>[-previous].log
 
-Environment variables of containers are left out, because they carry secrets; all texts are redacted.
+Environment variables of containers are left out, because they carry secrets; all texts are
+redacted.
 """
 
 from __future__ import annotations
@@ -30,13 +32,17 @@ _NO_LOG = "no log: "
 
 
 def look(api: Api, namespace: str, watcher: Watcher, *, phase: Phase, said: str) -> Seen:
-    """What the cluster shows now of a failed install or test. Raises Temporary when its API does not answer."""
+    """What the cluster shows now of a failed install or test. Raises Temporary when its API does
+    not answer.
+    """
     watcher.stop()
     return Seen(phase, said, watcher.pods, _events(api, namespace), _nodes(api))
 
 
 def judge(seen: Seen, log: Callable[[str, str], str]) -> Cause:
-    """The cause: one line, and of a hook that failed the end of its log. log: of a pod and its container."""
+    """The cause: one line, and of a hook that failed the end of its log. log: of a pod and its
+    container.
+    """
     cause = classify(seen)
     end = last_words(log(*cause.ended)) if cause.ended else ""
     return cause._replace(words=f"{cause.words}; its log ends:\n{end}") if end else cause
@@ -49,7 +55,9 @@ def last_words(log: str) -> str:
     '  starting\n   [31mno such page'
     """
     lines = [line for line in redact(log).splitlines() if line.strip()][-LAST_LINES:]
-    shown = "\n".join("  " + "".join(c if c.isprintable() else " " for c in line.rstrip()) for line in lines)
+    shown = "\n".join(
+        "  " + "".join(c if c.isprintable() else " " for c in line.rstrip()) for line in lines
+    )
     return shown[-LAST_CHARACTERS:]
 
 
@@ -61,8 +69,12 @@ def log_of(api: Api, namespace: str, watcher: Watcher, pod: str, container: str)
     return asked
 
 
-def collect(api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause, folder: Path) -> list[Path]:
-    """Write the bundle into `folder` and return its files; a log that cannot be had is replaced by why."""
+def collect(
+    api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause, folder: Path
+) -> list[Path]:
+    """Write the bundle into `folder` and return its files; a log that cannot be had is replaced by
+    why.
+    """
     for place in (folder.parent, folder, folder / "logs"):
         files.own_folder(place)
     texts = {
@@ -78,7 +90,9 @@ def collect(api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause
 def _events(api: Api, namespace: str) -> list[Object]:
     """The last events, oldest first."""
     try:
-        newest = heapq.nlargest(LAST_EVENTS, api.items(api.core.list_namespaced_event, namespace), key=_time)
+        newest = heapq.nlargest(
+            LAST_EVENTS, api.items(api.core.list_namespaced_event, namespace), key=_time
+        )
     except PipelineError as error:
         if error.exit_code == 75:
             raise
@@ -94,7 +108,10 @@ def _nodes(api: Api) -> list[Object] | None:
     """What is judged of each node; all of it is 20 KiB and more."""
     try:
         return [
-            {"metadata": {"name": node["metadata"]["name"]}, "status": {"conditions": node["status"].get("conditions")}}
+            {
+                "metadata": {"name": node["metadata"]["name"]},
+                "status": {"conditions": node["status"].get("conditions")},
+            }
             for node in api.items(api.core.list_node)
         ]
     except PipelineError as error:
@@ -123,7 +140,9 @@ def _log(api: Api, namespace: str, watcher: Watcher, pod: str, container: str) -
     return (watcher.logged(pod, container) or b"").decode(errors="replace")
 
 
-def _ask(api: Api, namespace: str, pod: str, container: str, *, previous: bool = False) -> str | None:
+def _ask(
+    api: Api, namespace: str, pod: str, container: str, *, previous: bool = False
+) -> str | None:
     try:
         return api.text(
             api.core.read_namespaced_pod_log, pod, namespace, container=container, tail_lines=5000,
@@ -139,16 +158,29 @@ def _described(pod: Object) -> Object:
     return {
         "name": meta["name"],
         "labels": meta.get("labels"),
-        "owners": [f"{owner['kind']}/{owner['name']}" for owner in meta.get("ownerReferences") or ()],
+        "owners": [
+            f"{owner['kind']}/{owner['name']}" for owner in meta.get("ownerReferences") or ()
+        ],
         "node": spec.get("nodeName"),
         "restartPolicy": spec.get("restartPolicy"),
-        "containers": [_container(c) for c in (*(spec.get("initContainers") or ()), *spec["containers"])],
+        "containers": [
+            _container(c) for c in (*(spec.get("initContainers") or ()), *spec["containers"])
+        ],
         "status": pod.get("status"),
     }
 
 
 def _container(container: Object) -> Object:
-    shown = ("name", "image", "command", "resources", "readinessProbe", "livenessProbe", "startupProbe", "ports")
+    shown = (
+        "name",
+        "image",
+        "command",
+        "resources",
+        "readinessProbe",
+        "livenessProbe",
+        "startupProbe",
+        "ports",
+    )
     return {key: container[key] for key in shown if key in container}
 
 

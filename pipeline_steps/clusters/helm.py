@@ -1,7 +1,8 @@
 """Helm 3 and 4 as a program: find it, render, lint, install, test, uninstall.
 
-Every difference between the two is in here. The user's plugins, repositories and caches never matter: helm gets
-homes of its own, which vanish with the `Helm` value. What a failed install means is judged by `diagnosis`.
+Every difference between the two is in here. The user's plugins, repositories and caches never
+matter: helm gets homes of its own, which vanish with the `Helm` value. What a failed install means
+is judged by `diagnosis`.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ VARIABLE = "PIPELINE_STEPS_HELM"
 ADVICE = f"install helm 3 (3.14 or newer) or 4, or name the program in {VARIABLE}"
 #: Rendering and linting are local work: a helm that needs longer hangs.
 LOCAL_SECONDS = 120.0
-#: Bytes that helm may take: 1,000,000 values take 0.7 GB, a template that calls itself by `tpl` 6 GB without this.
+#: Bytes that helm may take: 1,000,000 values take 0.7 GB, a template that calls itself by `tpl` 6
+#: GB without this.
 MOST_MEMORY = 2 * 2**30
 #: Helm itself watches --timeout; only a helm that does not end by itself is ended by us, this much later.
 GRACE = 15.0
 
 
 class Target(NamedTuple):
-    """Where a release is: kubeconfig file and context (None: the only one in the file), namespace, release name."""
+    """Where a release is: kubeconfig file and context (None: the only one in the file), namespace,
+    release name.
+    """
 
     kubeconfig: Path
     context: str | None
@@ -57,17 +61,24 @@ class Helm:
     def find(cls) -> Helm:
         """The helm named by PIPELINE_STEPS_HELM, else the one on PATH.
 
-        Raises ToolMissing when there is none or it is older than 3.14, MachineError when it does not work.
+        Raises ToolMissing when there is none or it is older than 3.14, MachineError when it does
+        not work.
         """
         named = os.environ.get(VARIABLE)
         program = named or process.find("helm", advice=ADVICE)
-        answer = process.run([program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE)
+        answer = process.run(
+            [program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE
+        )
         found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.decode(errors="replace"))
         if not answer.ok or found is None:
-            raise MachineError(f"{program} does not say its version: {answer.tail(3)}", advice=ADVICE)
+            raise MachineError(
+                f"{program} does not say its version: {answer.tail(3)}", advice=ADVICE
+            )
         version = ".".join(found.groups())
         if (int(found[1]), int(found[2])) < OLDEST or int(found[1]) > NEWEST_MAJOR:
-            raise ToolMissing(f"{program} is helm {version}; supported are 3.14 and newer, and 4", advice=ADVICE)
+            raise ToolMissing(
+                f"{program} is helm {version}; supported are 3.14 and newer, and 4", advice=ADVICE
+            )
         return cls(program, version)
 
     def template(
@@ -80,7 +91,8 @@ class Helm:
         kube_version: str | None = None,
         args: Sequence[str] = (),
     ) -> str:
-        """All manifests that `chart` (folder or .tgz) renders to without a cluster, hooks and tests among them.
+        """All manifests that `chart` (folder or .tgz) renders to without a cluster, hooks and tests
+        among them.
 
         Raises ChartFailed with helm's words, which name template and line.
         """
@@ -90,17 +102,36 @@ class Helm:
             timeout=LOCAL_SECONDS,
         )  # fmt: skip
         if not done.ok:
-            raise ChartFailed(f"helm {self.version} cannot render {_with(values)}: {said(done)}", where=str(chart))
+            raise ChartFailed(
+                f"helm {self.version} cannot render {_with(values)}: {said(done)}", where=str(chart)
+            )
         return done.stdout.decode()
 
-    def lint(self, folder: Path, *, values: Sequence[Path] = (), args: Sequence[str] = ()) -> Completed:
-        """`helm lint --strict` of a chart folder with its subcharts; the caller judges code and output."""
+    def lint(
+        self, folder: Path, *, values: Sequence[Path] = (), args: Sequence[str] = ()
+    ) -> Completed:
+        """`helm lint --strict` of a chart folder with its subcharts; the caller judges code and
+        output.
+        """
         return self._run(
-            "lint", "--strict", "--with-subcharts", *_values(values), *args, "--", str(folder), timeout=LOCAL_SECONDS
+            "lint",
+            "--strict",
+            "--with-subcharts",
+            *_values(values),
+            *args,
+            "--",
+            str(folder),
+            timeout=LOCAL_SECONDS,
         )
 
     def install(
-        self, chart: Path, target: Target, *, values: Sequence[Path] = (), timeout: float, args: Sequence[str] = ()
+        self,
+        chart: Path,
+        target: Target,
+        *,
+        values: Sequence[Path] = (),
+        timeout: float,
+        args: Sequence[str] = (),
     ) -> Completed:
         """Install and wait until all is ready, jobs included. stdout is the release as JSON.
 
@@ -121,9 +152,11 @@ class Helm:
         timeout: float,
         args: Sequence[str] = (),
     ) -> Completed:
-        """Render on the server, where `lookup` and capabilities say what is there; nothing is changed.
+        """Render on the server, where `lookup` and capabilities say what is there; nothing is
+        changed.
 
-        stdout is the release as JSON, of which `manifests` gives the documents. CRDs of the chart have to be there.
+        stdout is the release as JSON, of which `manifests` gives the documents. CRDs of the chart
+        have to be there.
         """
         options = ("--dry-run=server", "--output", "json", *_values(values), *args)
         return self._on(target, verb, options, (target.release, str(chart)), timeout)
@@ -138,8 +171,9 @@ class Helm:
     def test(self, target: Target, *, timeout: float) -> Completed:
         """Run the chart's test hooks.
 
-        Their logs are not asked of helm: helm 3 deletes pods before it reads them and fails on hooks that are
-        jobs (helm/helm#9098, #9264), helm 4 leaves jobs out; `watch` keeps the logs of both.
+        Their logs are not asked of helm: helm 3 deletes pods before it reads them and fails on
+        hooks that are jobs (helm/helm#9098, #9264), helm 4 leaves jobs out; `watch` keeps the logs
+        of both.
         """
         return self._on(target, "test", (), (target.release,), timeout)
 
@@ -148,7 +182,12 @@ class Helm:
         return self._on(target, "uninstall", ("--ignore-not-found",), (target.release,), timeout)
 
     def _on(
-        self, target: Target, verb: str, options: Sequence[str], positional: Sequence[str], timeout: float
+        self,
+        target: Target,
+        verb: str,
+        options: Sequence[str],
+        positional: Sequence[str],
+        timeout: float,
     ) -> Completed:
         context = ("--kube-context", target.context) if target.context else ()
         return self._run(
@@ -158,11 +197,17 @@ class Helm:
         )  # fmt: skip
 
     def _run(self, *arguments: str, timeout: float) -> Completed:
-        homes = {f"HELM_{name}_HOME": f"{self._homes}/{name}" for name in ("CACHE", "CONFIG", "DATA")}
+        homes = {
+            f"HELM_{name}_HOME": f"{self._homes}/{name}" for name in ("CACHE", "CONFIG", "DATA")
+        }
         # A user's KUBECONFIG must not decide anything: the cluster is always given by option.
         nowhere = {"KUBECONFIG": os.devnull}
-        with process.begun([self.program, *arguments], env={**homes, **nowhere}, advice=ADVICE) as child:
-            with contextlib.suppress(OSError, ValueError):  # it has ended, or may not even have so much
+        with process.begun(
+            [self.program, *arguments], env={**homes, **nowhere}, advice=ADVICE
+        ) as child:
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # it has ended, or may not even have so much
                 resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
             return child.completed(timeout=timeout)
 
@@ -200,4 +245,6 @@ def csv_field(text: str) -> str:
 
 
 def _with(values: Sequence[Path]) -> str:
-    return f"with {', '.join(path.name for path in values)}" if values else "with its default values"
+    return (
+        f"with {', '.join(path.name for path in values)}" if values else "with its default values"
+    )

@@ -1,7 +1,8 @@
 """A kubeconfig file read into a `Connection`: server, trust and credentials of one named context.
 
-Not by the `kubernetes` package's reader: that keeps keys in files until the process ends, starts plugins with all of
-our environment, and asks identity providers without looking at their certificates.
+Not by the `kubernetes` package's reader: that keeps keys in files until the process ends, starts
+plugins with all of our environment, and asks identity providers without looking at their
+certificates.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ PLUGIN_SECONDS = 60.0
 class Connection(NamedTuple):
     """How to reach one API server. kubeconfig and context are what helm is told.
 
-    ca: PEM or None for the system's own; verify: False only when the kubeconfig says so. certificate, key: PEM.
+    ca: PEM or None for the system's own; verify: False only when the kubeconfig says so.
+    certificate, key: PEM.
     """
 
     kubeconfig: Path
@@ -47,7 +49,8 @@ class Connection(NamedTuple):
 
 
 def load(kubeconfig: Path, context: str | None) -> Connection:
-    """The connection of `context`; None is allowed when the file has only one, or names its current one.
+    """The connection of `context`; None is allowed when the file has only one, or names its current
+    one.
 
     Raises ConfigurationError for a file that is none, MachineError when there is no file.
     """
@@ -59,7 +62,9 @@ def load(kubeconfig: Path, context: str | None) -> Connection:
     if chosen.get("user"):
         user = _named(document, "users", str(chosen["user"]), "user", kubeconfig)
     if not isinstance(cluster.get("server"), str):
-        raise ConfigurationError(f"the cluster of context {name} has no server", where=str(kubeconfig))
+        raise ConfigurationError(
+            f"the cluster of context {name} has no server", where=str(kubeconfig)
+        )
     connection = Connection(
         kubeconfig=kubeconfig,
         context=name,
@@ -84,7 +89,9 @@ def _document(kubeconfig: Path) -> Mapping[str, Any]:
     try:
         text = kubeconfig.read_bytes()
     except OSError as error:
-        raise MachineError(f"cannot read the kubeconfig: {error.strerror}", where=str(kubeconfig), advice=ADVICE)
+        raise MachineError(
+            f"cannot read the kubeconfig: {error.strerror}", where=str(kubeconfig), advice=ADVICE
+        )
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
@@ -106,12 +113,20 @@ def _only(document: Mapping[str, Any], kubeconfig: Path) -> str:
     return names[0]
 
 
-def _named(document: Mapping[str, Any], kind: str, name: str, key: str, kubeconfig: Path) -> Mapping[str, Any]:
-    entries = {str(entry.get("name")): entry for entry in document.get(kind) or () if isinstance(entry, dict)}
+def _named(
+    document: Mapping[str, Any], kind: str, name: str, key: str, kubeconfig: Path
+) -> Mapping[str, Any]:
+    entries = {
+        str(entry.get("name")): entry
+        for entry in document.get(kind) or ()
+        if isinstance(entry, dict)
+    }
     found = entries.get(name, {}).get(key)
     if not isinstance(found, dict):
         known = ", ".join(sorted(entries)) or "none"
-        raise ConfigurationError(f"no {key} {name} in the kubeconfig (there are: {known})", where=str(kubeconfig))
+        raise ConfigurationError(
+            f"no {key} {name} in the kubeconfig (there are: {known})", where=str(kubeconfig)
+        )
     return found
 
 
@@ -133,10 +148,14 @@ def _token(user: Mapping[str, Any], kubeconfig: Path) -> str | None:
 
 
 def _issued(connection: Connection, provider: Mapping[str, Any]) -> str:
-    """The token that an identity provider (OIDC) issued last; helm and kubectl refresh it in the file."""
+    """The token that an identity provider (OIDC) issued last; helm and kubectl refresh it in the
+    file.
+    """
     token = (provider.get("config") or {}).get("id-token")
     if not token:
-        raise _no_credentials(connection, f"its auth-provider {provider.get('name')} has no id-token")
+        raise _no_credentials(
+            connection, f"its auth-provider {provider.get('name')} has no id-token"
+        )
     return register(str(token))
 
 
@@ -145,13 +164,18 @@ def _read(kubeconfig: Path, name: str, key: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise MachineError(f"cannot read {key} of {kubeconfig}: {error.strerror}", where=str(path), advice=ADVICE)
+        raise MachineError(
+            f"cannot read {key} of {kubeconfig}: {error.strerror}", where=str(path), advice=ADVICE
+        )
 
 
-def _from_plugin(connection: Connection, plugin: Mapping[str, Any], cluster: Mapping[str, Any]) -> Connection:
+def _from_plugin(
+    connection: Connection, plugin: Mapping[str, Any], cluster: Mapping[str, Any]
+) -> Connection:
     """With the credentials that an `exec` plugin gives now; it is started like all our children.
 
-    The interface: kubernetes.io/docs/reference/access-authn-authz/authentication, "client-go credential plugins".
+    The interface: kubernetes.io/docs/reference/access-authn-authz/authentication, "client-go
+    credential plugins".
     """
     command = str(plugin.get("command"))
     if os.sep in command:
@@ -175,7 +199,9 @@ def _from_plugin(connection: Connection, plugin: Mapping[str, Any], cluster: Map
         status = dict(json.loads(done.stdout)["status"])
     except (ValueError, KeyError, TypeError) as error:
         raise _no_credentials(connection, f"{command} prints no ExecCredential") from error
-    token, certificate, key = (status.get(f) for f in ("token", "clientCertificateData", "clientKeyData"))
+    token, certificate, key = (
+        status.get(f) for f in ("token", "clientCertificateData", "clientKeyData")
+    )
     if not token and not (certificate and key):
         raise _no_credentials(connection, f"{command} prints neither token nor certificate")
     return connection._replace(

@@ -1,12 +1,13 @@
-"""A cluster's API through the classes of the `kubernetes` package; what they raise becomes our errors here.
+"""A cluster's API through the classes of the `kubernetes` package; what they raise becomes our
+errors here.
 
     api = Api(kubeconfig.load(path, context))
     api.ask(api.core.read_namespace, name)     # the object, None when it does not exist
 
-Answers are taken as the API's own JSON (`_preload_content=False`), not as the package's models: what is judged and
-kept is what `kubectl -o json` shows, fields that this version of the package does not know included, and a log that
-happens to be JSON stays as it is. No answer at all is Unreachable as long as the server never answered, and
-Temporary once it did.
+Answers are taken as the API's own JSON (`_preload_content=False`), not as the package's models:
+what is judged and kept is what `kubectl -o json` shows, fields that this version of the package
+does not know included, and a log that happens to be JSON stays as it is. No answer at all is
+Unreachable as long as the server never answered, and Temporary once it did.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutErr
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.kubeconfig import ADVICE, Connection
 from pipeline_steps.toolbox import http, retry, scratch
-from pipeline_steps.toolbox.errors import AccessRefused, Conflict, MachineError, PipelineError, Temporary, Unreachable
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    Conflict,
+    MachineError,
+    PipelineError,
+    Temporary,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException
@@ -35,7 +43,8 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 #: Statuses after which the same call may well succeed later.
 PASSING = (408, 429, 500, 502, 503, 504)
-#: Seconds for repeating a call that does no harm twice: fewer than a process has that is told to end.
+#: Seconds for repeating a call that does no harm twice: fewer than a process has that is told to
+#: end.
 REPEAT_SECONDS = 3.0
 #: Objects of a list that are in memory at once.
 PAGE = 250
@@ -64,9 +73,11 @@ class Api:
         self._answered = False
 
     def ask(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Object | None:
-        """The answer to a `call` that does no harm twice (read, list, delete); None when the object does not exist.
+        """The answer to a `call` that does no harm twice (read, list, delete); None when the object
+        does not exist.
 
-        Repeated while the server has passing trouble. Raises AccessRefused, Unreachable, Temporary, MachineError.
+        Repeated while the server has passing trouble. Raises AccessRefused, Unreachable, Temporary,
+        MachineError.
         """
         return self._repeated(lambda: self.once(call, *args, **options))
 
@@ -76,7 +87,9 @@ class Api:
         return None if data is None else data.decode(errors="replace")
 
     def once(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Object:
-        """The answer to a `call` that is never repeated (create, patch). Raises Conflict when the name is taken."""
+        """The answer to a `call` that is never repeated (create, patch). Raises Conflict when the
+        name is taken.
+        """
         data = b"".join(self.stream(call, *args, **options))
         try:
             answer = json.loads(data)
@@ -96,7 +109,9 @@ class Api:
                 return
 
     def stream(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Iterator[bytes]:
-        """The bytes of an answer as they come. The option `_request_timeout` is (seconds to connect, for each read)."""
+        """The bytes of an answer as they come. The option `_request_timeout` is (seconds to
+        connect, for each read).
+        """
         with self._translated():
             response = self._response(functools.partial(call, *args, **options))
             try:
@@ -104,7 +119,9 @@ class Api:
             finally:
                 response.close()
 
-    def events(self, watch: Watch, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Iterator[Object]:
+    def events(
+        self, watch: Watch, call: Callable[P, Any], *args: P.args, **options: P.kwargs
+    ) -> Iterator[Object]:
         """The events of `watch` on a list `call`: {"type": …, "raw_object": …}. Raises Expired too."""
 
         @functools.wraps(call)  # `watch` reads the kind of the objects from its signature
@@ -128,10 +145,16 @@ class Api:
             return None
 
     def _response(self, call: functools.partial[Any]) -> urllib3.BaseHTTPResponse:
-        """The answer of the server, not yet read; with credentials issued anew when it refuses those there are."""
+        """The answer of the server, not yet read; with credentials issued anew when it refuses
+        those there are.
+        """
         from kubernetes.client import ApiException
 
-        limits = {"_request_timeout": (CONNECT_SECONDS, READ_SECONDS), **call.keywords, "_preload_content": False}
+        limits = {
+            "_request_timeout": (CONNECT_SECONDS, READ_SECONDS),
+            **call.keywords,
+            "_preload_content": False,
+        }
         response: urllib3.BaseHTTPResponse
         try:
             response = call(**limits)
@@ -141,7 +164,10 @@ class Api:
             # Credentials of plugins and token files run out during long tests.
             self.connection = kubeconfig.load(self.connection.kubeconfig, self.connection.context)
             renewed = _client(self.connection)
-            self.client.configuration, self.client.rest_client = renewed.configuration, renewed.rest_client
+            self.client.configuration, self.client.rest_client = (
+                renewed.configuration,
+                renewed.rest_client,
+            )
             response = call(**limits)
         self._answered = True
         return response
@@ -162,7 +188,9 @@ class Api:
             raise self._foreign() from error
 
     def _foreign(self) -> MachineError:
-        return MachineError("this does not answer like Kubernetes", where=self.connection.server, advice=ADVICE)
+        return MachineError(
+            "this does not answer like Kubernetes", where=self.connection.server, advice=ADVICE
+        )
 
     def _refusal(self, error: ApiException) -> PipelineError:
         where, status = self.connection.server, error.status or 0
@@ -172,7 +200,9 @@ class Api:
             return AccessRefused(what, where=where, advice=advice)
         if status in PASSING:
             return Temporary(
-                what, where=where, retry_after=http.retry_after(urllib3.HTTPHeaderDict(error.headers or {}))
+                what,
+                where=where,
+                retry_after=http.retry_after(urllib3.HTTPHeaderDict(error.headers or {})),
             )
         kinds: Mapping[int, type[PipelineError]] = {404: NotThere, 409: Conflict, 410: Expired}
         return kinds.get(status, MachineError)(what, where=where)
@@ -181,11 +211,17 @@ class Api:
         cause = getattr(error, "reason", None) or error
         where = f"{self.connection.server} (context {self.connection.context} of {self.connection.kubeconfig})"
         if isinstance(cause, SSLError):
-            return MachineError(f"its certificate is not trusted: {cause}", where=where, advice=ADVICE)
+            return MachineError(
+                f"its certificate is not trusted: {cause}", where=where, advice=ADVICE
+            )
         words = str(cause).rpartition(": ")[2][:300]
         if self._answered or isinstance(cause, ReadTimeoutError):
-            return Temporary(f"the cluster's API server does not answer any more: {words}", where=where)
-        return Unreachable(f"no cluster: its API server does not answer: {words}", where=where, advice=ADVICE)
+            return Temporary(
+                f"the cluster's API server does not answer any more: {words}", where=where
+            )
+        return Unreachable(
+            f"no cluster: its API server does not answer: {words}", where=where, advice=ADVICE
+        )
 
 
 def _message(error: ApiException) -> str:
@@ -221,15 +257,20 @@ def _client(connection: Connection) -> ApiClient:
 
 def _trust(connection: Connection) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cadata=connection.ca.decode() if connection.ca else None)
+        context = ssl.create_default_context(
+            cadata=connection.ca.decode() if connection.ca else None
+        )
         if not connection.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if connection.certificate and connection.key:
-            # OpenSSL takes client certificates from files only; this one is private and gone at once.
+            # OpenSSL takes client certificates from files only; this one is private and gone at
+            # once.
             with scratch.folder("certificate") as folder:
                 (folder / "both.pem").write_bytes(connection.certificate + b"\n" + connection.key)
                 context.load_cert_chain(folder / "both.pem")
     except (ssl.SSLError, ValueError) as error:
-        raise MachineError(f"unusable certificate: {error}", where=str(connection.kubeconfig)) from error
+        raise MachineError(
+            f"unusable certificate: {error}", where=str(connection.kubeconfig)
+        ) from error
     return context

@@ -1,8 +1,8 @@
 """A namespace for one scenario: fresh, labelled with its owner, with a pull secret, removed again.
 
-Its name is chosen (and recorded by the caller) before it is made, so that what a killed run leaves is known.
-Labels and annotations are what `sweep` goes by: it removes what is ours and older, by the server's clock, than
-`pipeline-steps/expires-after`.
+Its name is chosen (and recorded by the caller) before it is made, so that what a killed run leaves
+is known. Labels and annotations are what `sweep` goes by: it removes what is ours and older, by the
+server's clock, than `pipeline-steps/expires-after`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def fresh_name(chart: str) -> str:
     return f"ps-{slug}-{secrets.token_hex(4)}"
 
 
-def create(api: Api, name: str, *, owner: str, chart: str, build: str | None, expires_after: int) -> None:
+def create(
+    api: Api, name: str, *, owner: str, chart: str, build: str | None, expires_after: int
+) -> None:
     """Make the namespace. expires_after: seconds from its creation, on the server's clock.
 
     Raises AccessRefused when the account may not, with the setting that helps.
@@ -40,8 +42,13 @@ def create(api: Api, name: str, *, owner: str, chart: str, build: str | None, ex
     from kubernetes.client import V1Namespace, V1ObjectMeta
 
     labels = {**MANAGED, "pipeline-steps/owner": label(owner), "pipeline-steps/chart": label(chart)}
-    notes = {"pipeline-steps/expires-after": f"{expires_after}s", **({"pipeline-steps/build": build} if build else {})}
-    metadata = V1ObjectMeta(name=name, labels={k: v for k, v in labels.items() if v}, annotations=notes)
+    notes = {
+        "pipeline-steps/expires-after": f"{expires_after}s",
+        **({"pipeline-steps/build": build} if build else {}),
+    }
+    metadata = V1ObjectMeta(
+        name=name, labels={k: v for k, v in labels.items() if v}, annotations=notes
+    )
     api.once(api.core.create_namespace, V1Namespace(metadata=metadata))
 
 
@@ -65,16 +72,20 @@ def require(api: Api, name: str) -> None:
 
 
 def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[str, str]]) -> None:
-    """Let pods of the default service account pull with `credentials`: registry host → (user, password).
+    """Let pods of the default service account pull with `credentials`: registry host → (user,
+    password).
 
-    For fresh namespaces only: what a given one pulls with is its owner's. Charts with service accounts of their
-    own name the secret `pipeline-steps-pull` in their values.
+    For fresh namespaces only: what a given one pulls with is its owner's. Charts with service
+    accounts of their own name the secret `pipeline-steps-pull` in their values.
     """
     if not credentials:
         return
     from kubernetes.client import V1LocalObjectReference, V1ObjectMeta, V1Secret, V1ServiceAccount
 
-    auths = {host: {"auth": _encoded(f"{user}:{password}")} for host, (user, password) in credentials.items()}
+    auths = {
+        host: {"auth": _encoded(f"{user}:{password}")}
+        for host, (user, password) in credentials.items()
+    }
     secret = V1Secret(
         metadata=V1ObjectMeta(name=PULL_SECRET, labels=MANAGED),
         type="kubernetes.io/dockerconfigjson",
@@ -82,10 +93,12 @@ def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[st
     )
     api.once(api.core.create_namespaced_secret, namespace, secret)
     account = V1ServiceAccount(
-        metadata=V1ObjectMeta(name="default"), image_pull_secrets=[V1LocalObjectReference(name=PULL_SECRET)]
+        metadata=V1ObjectMeta(name="default"),
+        image_pull_secrets=[V1LocalObjectReference(name=PULL_SECRET)],
     )
     try:
-        # The controller makes this account a moment after the namespace: whoever is first wins, so we may be.
+        # The controller makes this account a moment after the namespace: whoever is first wins, so
+        # we may be.
         api.once(api.core.create_namespaced_service_account, namespace, account)
     except Conflict:
         api.once(api.core.patch_namespaced_service_account, "default", namespace, account)
@@ -94,8 +107,8 @@ def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[st
 def remove(api: Api, name: str) -> None:
     """Delete the namespace with all in it; pods end at once, the rest is the server's work.
 
-    Nobody waits for that: the server lets five seconds pass before it begins (namespaceDeletionGracePeriod of its
-    controller), and no other test has this name.
+    Nobody waits for that: the server lets five seconds pass before it begins
+    (namespaceDeletionGracePeriod of its controller), and no other test has this name.
     """
     api.ask(api.core.delete_collection_namespaced_pod, name, grace_period_seconds=POD_GRACE)
     api.ask(api.core.delete_namespace, name)

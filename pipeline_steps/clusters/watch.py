@@ -1,7 +1,8 @@
-"""What happened to the pods of a namespace, also to those that are gone: seen as it happens, in a thread.
+"""What happened to the pods of a namespace, also to those that are gone: seen as it happens, in a
+thread.
 
-Hooks with a delete policy vanish with their logs and image ids before anybody can ask, so pods that end by
-themselves (tests, jobs) have their logs followed, and every pod's last state is kept.
+Hooks with a delete policy vanish with their logs and image ids before anybody can ask, so pods that
+end by themselves (tests, jobs) have their logs followed, and every pod's last state is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ TRIES = 20
 
 
 class Ran(NamedTuple):
-    """A container that was started: its pod, name, image as written, and the digest of what the node ran."""
+    """A container that was started: its pod, name, image as written, and the digest of what the
+    node ran.
+    """
 
     pod: str
     container: str
@@ -32,7 +35,9 @@ class Ran(NamedTuple):
 
 
 class Watcher:
-    """Watches from construction on; `stop` takes a last look. Pods that were there before do not count."""
+    """Watches from construction on; `stop` takes a last look. Pods that were there before do not
+    count.
+    """
 
     def __init__(self, api: Api, namespace: str, *, seconds: float) -> None:
         from kubernetes.watch import Watch
@@ -48,7 +53,9 @@ class Watcher:
         threading.Thread(target=self._follow_pods, name=f"watch {namespace}", daemon=True).start()
 
     def stop(self) -> None:
-        """Take over the last state of the pods that are still there; nothing changes here afterwards."""
+        """Take over the last state of the pods that are still there; nothing changes here
+        afterwards.
+        """
         if not self._stopped.is_set():
             self._stopped.set()
             self._watch.stop()  # type: ignore[no-untyped-call]
@@ -57,13 +64,20 @@ class Watcher:
     @property
     def pods(self) -> list[Object]:
         """The last known state of every pod, gone ones included, oldest first."""
-        return sorted(self._pods.values(), key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+        return sorted(
+            self._pods.values(), key=lambda pod: str(pod["metadata"].get("creationTimestamp"))
+        )
 
     @property
     def ran(self) -> tuple[Ran, ...]:
         """Every container that was started, init containers among them."""
         return tuple(
-            Ran(pod["metadata"]["name"], status["name"], _image(pod, status), status["imageID"].rpartition("@")[2])
+            Ran(
+                pod["metadata"]["name"],
+                status["name"],
+                _image(pod, status),
+                status["imageID"].rpartition("@")[2],
+            )
             for pod in self.pods
             for status in statuses(pod)
             if status.get("imageID") and "waiting" not in status.get("state", {})
@@ -81,7 +95,9 @@ class Watcher:
         return list(pods.get("items", ()))
 
     def _follow_pods(self) -> None:
-        """Take every change until `stop`; after trouble from where the watch was, else from a new list."""
+        """Take every change until `stop`; after trouble from where the watch was, else from a new
+        list.
+        """
         listed = True
         while not self._stopped.is_set():
             try:
@@ -89,7 +105,11 @@ class Watcher:
                     self._take(self._list())
                     listed = True
                 self._take_changes()
-            except (Expired, ValueError, KeyError) as error:  # the latter: what the package cannot read
+            except (
+                Expired,
+                ValueError,
+                KeyError,
+            ) as error:  # the latter: what the package cannot read
                 log.debug("watching pods, from a new list: %s", error)
                 listed = False
             except MachineError as error:
@@ -125,7 +145,9 @@ class Watcher:
             key = (name, status["name"])
             if key not in self._logs and "waiting" not in status.get("state", {"waiting": {}}):
                 self._logs[key] = bytearray()
-                threading.Thread(target=self._follow_log, args=key, name=f"log of {name}", daemon=True).start()
+                threading.Thread(
+                    target=self._follow_log, args=key, name=f"log of {name}", daemon=True
+                ).start()
 
     def _follow_log(self, pod: str, container: str) -> None:
         read = self._api.core.read_namespaced_pod_log
@@ -133,11 +155,18 @@ class Watcher:
             log_end = bytearray()
             try:
                 for part in self._api.stream(
-                    read, pod, self._namespace, container=container, follow=True, _request_timeout=self._patience
+                    read,
+                    pod,
+                    self._namespace,
+                    container=container,
+                    follow=True,
+                    _request_timeout=self._patience,
                 ):
                     log_end += part
                     del log_end[:-KEPT_BYTES]
-                    self._logs[pod, container] = log_end  # what a former try has read stays until now
+                    self._logs[pod, container] = (
+                        log_end  # what a former try has read stays until now
+                    )
                 return
             except PipelineError as error:
                 log.debug("following %s of %s: %s", container, pod, error)

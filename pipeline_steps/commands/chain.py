@@ -1,4 +1,6 @@
-"""The chain of evidence at the end of `run`: content, images, snapshot, tests, tag, production, and what to type."""
+"""The chain of evidence at the end of `run`: content, images, snapshot, tests, tag, production, and
+what to type.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from pipeline_steps.reporting.chains import lasted
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 
-#: What a run was about: the charts → the content that its steps recorded, None when they recorded none.
+#: What a run was about: the charts → the content that its steps recorded, None when they recorded
+#: none.
 Charts = Mapping[str, str | None]
 
 
@@ -45,35 +48,57 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
 
 
 def rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
-    """(link, value, time) for each link of the chain of a content, else of the newest, that has a current record."""
+    """(link, value, time) for each link of the chain of a content, else of the newest, that has a
+    current record.
+    """
     snapshots = _passed(state, "snapshot", name, content)
     if not snapshots:
         return [*([("content", content, "")] if content else []), ("snapshot", "none", "")]
-    snapshot = state.preferred(record for record in snapshots if record.content == snapshots[-1].content)[0]
+    snapshot = state.preferred(
+        record for record in snapshots if record.content == snapshots[-1].content
+    )[0]
     links = [("content", snapshot.content or "", "")]
     images = [record for record in state.find(step="build_image") if record.id in snapshot.uses]
-    links += [(f"image {record.subject}", record.outputs.get("image", ""), lasted(record)) for record in images]
+    links += [
+        (f"image {record.subject}", record.outputs.get("image", ""), lasted(record))
+        for record in images
+    ]
     links.append(("snapshot chart", snapshot.outputs.get("chart", ""), lasted(snapshot)))
-    for record in state.find(step="integration_test", subject=name, content=snapshot.content, result=None):
+    for record in state.find(
+        step="integration_test", subject=name, content=snapshot.content, result=None
+    ):
         # A test of other images says nothing about this snapshot.
         if record.result not in ("started", "interrupted") and record.inputs == snapshot.inputs:
             values = record.parameters.get("values", "") or "default values"
             scenario = f"{record.parameters.get('scenario', '')} {values}".strip()
             links.append(("test", f"{record.result}  {scenario}", lasted(record)))
     for title, step in (("tag", "tag_release"), ("production", "promote")):
-        for record in state.preferred(state.find(step=step, subject=name, content=snapshot.content))[:1]:
-            links += [(f"{title} {key}" if title != key else title, value, "") for key, value in record.outputs.items()]
+        for record in state.preferred(
+            state.find(step=step, subject=name, content=snapshot.content)
+        )[:1]:
+            links += [
+                (f"{title} {key}" if title != key else title, value, "")
+                for key, value in record.outputs.items()
+            ]
             links[-1] = (*links[-1][:2], lasted(record))
     return links
 
 
 def _passed(state: State, step: str, name: str, content: str | None) -> list[Record]:
-    """The passed records of a content (None: of any) that are here; the evidence stores are not asked."""
-    return [record for record in state.find(step=step, subject=name) if content in (None, record.content)]
+    """The passed records of a content (None: of any) that are here; the evidence stores are not
+    asked.
+    """
+    return [
+        record
+        for record in state.find(step=step, subject=name)
+        if content in (None, record.content)
+    ]
 
 
 def commands(config: Config, state: State, name: str, content: str | None = None) -> list[str]:
-    """The helm commands that get the production chart; none when there is none, or only pages serve it to helm."""
+    """The helm commands that get the production chart; none when there is none, or only pages serve
+    it to helm.
+    """
     for record in state.preferred(_passed(state, "promote", name, content))[:1]:
         reference = record.outputs["chart"]
         version = record.parameters.get("version", "")
@@ -85,7 +110,11 @@ def commands(config: Config, state: State, name: str, content: str | None = None
                 f"helm install {name} {chart} --version {version}{plain}",
             ]
         if reference.startswith("file://"):
-            return [shlex.join(["helm", "install", name, unquote(urlsplit(reference.partition("@")[0]).path)])]
+            return [
+                shlex.join(
+                    ["helm", "install", name, unquote(urlsplit(reference.partition("@")[0]).path)]
+                )
+            ]
     return []
 
 

@@ -1,12 +1,14 @@
-"""`pipeline-steps doctor [--for STEP]`: what this machine and account lack, and what to do about it.
+"""`pipeline-steps doctor [--for STEP]`: what this machine and account lack, and what to do about
+it.
 
     pipeline-steps doctor
     pipeline-steps doctor --for integration_test
     pipeline-steps doctor --config pipeline.yaml --config "$(pipeline-steps sandbox up)"
 
-Asks for each thing the step needs (all steps without --for): programs, docker engine, registries and chart
-repositories of the channels with their logins, clusters, a state folder that can be written. Writes nothing.
-Exits with 7 when something needed is missing, with 2 when the configuration is what is wrong.
+Asks for each thing the step needs (all steps without --for): programs, docker engine, registries
+and chart repositories of the channels with their logins, clusters, a state folder that can be
+written. Writes nothing. Exits with 7 when something needed is missing, with 2 when the
+configuration is what is wrong.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ COMMAND = Command(
 
 
 class Answer(NamedTuple):
-    """name: the need. code: 0, or the exit code of its error. needed: False where steps go another way."""
+    """name: the need. code: 0, or the exit code of its error. needed: False where steps go another
+    way.
+    """
 
     name: str
     code: int
@@ -65,15 +69,21 @@ def doctor(arguments: Namespace) -> int:
     answers = ask(needs(arguments.for_, configured=config is not None), config)
     report(answers, as_json=arguments.json)
     if config is None:
-        boundary.log.info("no pipeline.yaml here: channels, clusters and the state folder were not asked")
+        boundary.log.info(
+            "no pipeline.yaml here: channels, clusters and the state folder were not asked"
+        )
     return worst([answer.code for answer in answers if answer.needed])
 
 
 def needs(name: str | None, *, configured: bool) -> tuple[str, ...]:
-    """What to ask for a step (None: for all), in the order of PROBES. Raises UsageError for one that is not there."""
+    """What to ask for a step (None: for all), in the order of PROBES. Raises UsageError for one
+    that is not there.
+    """
     if name and name not in STEPS:
         close = difflib.get_close_matches(name, STEPS, n=1)
-        raise UsageError(f"--for {name}: no such step", advice=f"did you mean {(close or list(STEPS))[0]}?")
+        raise UsageError(
+            f"--for {name}: no such step", advice=f"did you mean {(close or list(STEPS))[0]}?"
+        )
     steps = [STEPS[name]] if name else STEPS.values()
     needed = {*EVERY, *(need for step, _function in steps for need in step.needs)}
     return tuple(each for each in PROBES if each in needed and (configured or each in OF_MACHINE))
@@ -90,7 +100,9 @@ def _answer(name: str, config: Config | None) -> Answer:
         return Answer(name, 0, PROBES[name](config), True)
     except PipelineError as error:
         words = " | ".join(line.strip() for line in redact(str(error)).splitlines() if line.strip())
-        return Answer(name, error.exit_code, words, name not in OPTIONAL or not isinstance(error, ToolMissing))
+        return Answer(
+            name, error.exit_code, words, name not in OPTIONAL or not isinstance(error, ToolMissing)
+        )
 
 
 def report(answers: Sequence[Answer], *, as_json: bool) -> None:

@@ -2,8 +2,9 @@
 
     cd my-repository && pipeline-steps init
 
-Looks for Chart.yaml and Dockerfile below this folder, and writes what it can tell from them, with comments for the
-rest. Never overwrites: exits with 5 when there is a pipeline.yaml already, with 2 when there is no chart.
+Looks for Chart.yaml and Dockerfile below this folder, and writes what it can tell from them, with
+comments for the rest. Never overwrites: exits with 5 when there is a pipeline.yaml already, with 2
+when there is no chart.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from pipeline_steps.config.config_file import NAME
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import Conflict, UsageError
 
-COMMAND = Command("init", __doc__, (Option("plan", "flag", "print it to stdout; write nothing"), QUIET, VERBOSE))
+COMMAND = Command(
+    "init", __doc__, (Option("plan", "flag", "print it to stdout; write nothing"), QUIET, VERBOSE)
+)
 SKIPPED = frozenset({"node_modules", "vendor", "templates", "__pycache__"})
 KEYS = ("repository", "tag", "digest")
 WORDS = ("true", "false", "yes", "no", "on", "off", "null")
@@ -45,19 +48,25 @@ def init(arguments: Namespace) -> int:
         return 0
     target = Path.cwd() / NAME
     if target.exists() or target.is_symlink():
-        raise Conflict(f"there is a {NAME} already", where=str(target), advice="init --plan only prints")
+        raise Conflict(
+            f"there is a {NAME} already", where=str(target), advice="init --plan only prints"
+        )
     files.write(target, text.encode(), mode=0o644)
     log.info("%s written: set the channels, commit it, then: pipeline-steps doctor", NAME)
     return 0
 
 
 def first_configuration(root: Path) -> str:
-    """The text of a first pipeline.yaml for the charts below `root`. Raises UsageError when there is none."""
+    """The text of a first pipeline.yaml for the charts below `root`. Raises UsageError when there
+    is none.
+    """
     paths = sorted(find_files(root, 0))
     charts = [folder for folder, name in paths if name == "Chart.yaml"]
     dockerfiles = [folder for folder, name in paths if name == "Dockerfile"]
     if not charts:
-        raise UsageError(f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts")
+        raise UsageError(
+            f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts"
+        )
     images = {image_name(root, folder): _relative(root, folder) for folder in dockerfiles}
     lines = ["# What pipeline_steps needs to know about this repository.", "charts:"]
     for path in chart_paths(root, charts):
@@ -65,7 +74,10 @@ def first_configuration(root: Path) -> str:
         targets = {key for folder in charts if folder.match(path) for key in reference_keys(folder)}
         lines += image_mapping(targets, list(images))
     if images:
-        lines += ["images:", *(f"  {_scalar(name)}: {{context: {_scalar(path)}}}" for name, path in images.items())]
+        lines += [
+            "images:",
+            *(f"  {_scalar(name)}: {{context: {_scalar(path)}}}" for name, path in images.items()),
+        ]
     return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
 
 
@@ -85,7 +97,9 @@ clusters:
 
 
 def find_files(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
-    """(folder, file name) of every Chart.yaml and Dockerfile; a chart's own subcharts are not looked for."""
+    """(folder, file name) of every Chart.yaml and Dockerfile; a chart's own subcharts are not
+    looked for.
+    """
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}
     for name in ("Chart.yaml", "Dockerfile"):
         if name in names:
@@ -93,7 +107,12 @@ def find_files(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
     if "Chart.yaml" in names or depth == DEPTH:
         return
     for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".") and entry.name not in SKIPPED:
+        if (
+            entry.is_dir()
+            and not entry.is_symlink()
+            and not entry.name.startswith(".")
+            and entry.name not in SKIPPED
+        ):
             yield from find_files(entry, depth + 1)
 
 
@@ -103,12 +122,22 @@ def chart_paths(root: Path, charts: Sequence[Path]) -> list[str]:
     for chart in charts:
         path = _relative(root, chart)
         parents.setdefault(path.rpartition("/")[0], []).append(path)
-    several = {parent for parent, paths in parents.items() if parent and (len(paths) > 1 or parent.endswith("charts"))}
-    return [path for parent, paths in parents.items() for path in ([f"{parent}/*"] if parent in several else paths)]
+    several = {
+        parent
+        for parent, paths in parents.items()
+        if parent and (len(paths) > 1 or parent.endswith("charts"))
+    }
+    return [
+        path
+        for parent, paths in parents.items()
+        for path in ([f"{parent}/*"] if parent in several else paths)
+    ]
 
 
 def reference_keys(chart: Path) -> Iterator[str]:
-    """The values keys of a chart that look like an image reference: image.repository and its neighbours."""
+    """The values keys of a chart that look like an image reference: image.repository and its
+    neighbours.
+    """
     try:
         values: Any = yaml.safe_load((chart / "values.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
@@ -119,7 +148,9 @@ def reference_keys(chart: Path) -> Iterator[str]:
 
 
 def image_mapping(targets: set[str], images: Sequence[str]) -> list[str]:
-    """The lines that say which values carry an image's reference: as they are when it is clear, else as a comment."""
+    """The lines that say which values carry an image's reference: as they are when it is clear,
+    else as a comment.
+    """
     if not targets:
         return []
     keys = ", ".join(f'image.{key}: "{{{key}}}"' for key in KEYS if f"image.{key}" in targets)
@@ -132,8 +163,14 @@ def image_mapping(targets: set[str], images: Sequence[str]) -> list[str]:
 
 
 def image_name(root: Path, folder: Path) -> str:
-    """A name for the image built in `folder`: the folder's, or its parent's when it only says that it is an app."""
-    names = [name for name in (folder.name, folder.parent.name) if name not in ("app", "docker", "image", "src")]
+    """A name for the image built in `folder`: the folder's, or its parent's when it only says that
+    it is an app.
+    """
+    names = [
+        name
+        for name in (folder.name, folder.parent.name)
+        if name not in ("app", "docker", "image", "src")
+    ]
     return (names or [root.name])[0].lower()
 
 

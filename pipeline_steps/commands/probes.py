@@ -1,4 +1,5 @@
-"""What `doctor` asks: one function for each thing a step may need; each says what is there, or raises our errors.
+"""What `doctor` asks: one function for each thing a step may need; each says what is there, or
+raises our errors.
 
 Nothing is written outside, and nothing inside but what is removed again.
 """
@@ -30,7 +31,9 @@ ABSENT = "pipeline-steps-doctor"
 
 def git(_config: Config | None) -> str:
     """git itself. Raises ToolMissing."""
-    program = process.find("git", advice="apt-get install git, or whatever package of your system brings it")
+    program = process.find(
+        "git", advice="apt-get install git, or whatever package of your system brings it"
+    )
     return process.run([program, "--version"], timeout=30).stdout.decode(errors="replace").strip()
 
 
@@ -85,24 +88,40 @@ def snapshot_images(config: Config | None) -> str:
 
 
 def production_images(config: Config | None) -> str:
-    return _registry(_configured(config), "channels.production.images", _configured(config).channels.production.images)
+    return _registry(
+        _configured(config),
+        "channels.production.images",
+        _configured(config).channels.production.images,
+    )
 
 
 def snapshot_charts(config: Config | None) -> str:
-    return _repositories(_configured(config), "channels.snapshot.charts", _configured(config).channels.snapshot.charts)
+    return _repositories(
+        _configured(config),
+        "channels.snapshot.charts",
+        _configured(config).channels.snapshot.charts,
+    )
 
 
 def production_charts(config: Config | None) -> str:
     configured = _configured(config)
-    return _repositories(configured, "channels.production.charts", configured.channels.production.charts)
+    return _repositories(
+        configured, "channels.production.charts", configured.channels.production.charts
+    )
 
 
 def evidence(config: Config | None) -> str:
     """Every evidence store answers, asked for a content that does not exist; none is fine."""
     configured = _configured(config)
-    urls = dict.fromkeys(url for url in (configured.evidence, *(configured.channels.production.evidence or ())) if url)
+    urls = dict.fromkeys(
+        url
+        for url in (configured.evidence, *(configured.channels.production.evidence or ()))
+        if url
+    )
     for url in urls:
-        open_store(url, configured.hosts, where=configured.where("evidence")).about(f"sha256:{'0' * 64}")
+        open_store(url, configured.hosts, where=configured.where("evidence")).about(
+            f"sha256:{'0' * 64}"
+        )
     return f"{', '.join(urls)} answers" if urls else "no evidence store is configured"
 
 
@@ -110,7 +129,9 @@ def cluster(config: Config | None) -> str:
     """Every configured cluster answers this account. Raises ConfigurationError, MachineError."""
     configured = _configured(config)
     if not configured.clusters:
-        raise ConfigurationError("no cluster is configured", advice="clusters: {NAME: {kubeconfig: FILE}}")
+        raise ConfigurationError(
+            "no cluster is configured", advice="clusters: {NAME: {kubeconfig: FILE}}"
+        )
     answers = []
     for name in configured.clusters:
         entry = configured.clusters[name]
@@ -121,7 +142,9 @@ def cluster(config: Config | None) -> str:
 
 def _configured(config: Config | None) -> Config:
     if config is None:
-        raise ConfigurationError("no pipeline.yaml here", advice="pipeline-steps init writes a first one")
+        raise ConfigurationError(
+            "no pipeline.yaml here", advice="pipeline-steps init writes a first one"
+        )
     return config
 
 
@@ -135,10 +158,14 @@ def _registry(config: Config, key: str, images: str | None) -> str:
 
 
 def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> str:
-    """Every chart repository can be published into and answers, asked for a chart that does not exist."""
+    """Every chart repository can be published into and answers, asked for a chart that does not
+    exist.
+    """
     urls = several(charts) if charts else ()
     if not urls:
-        raise ConfigurationError("not set", where=key, advice="like oci://registry.example.com/charts")
+        raise ConfigurationError(
+            "not set", where=key, advice="like oci://registry.example.com/charts"
+        )
     for url in urls:
         open_writable(url, config.hosts).find(ABSENT, "0.0.0")
     return f"{', '.join(urls)} answers"

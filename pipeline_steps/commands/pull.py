@@ -1,10 +1,12 @@
-"""`pipeline-steps state pull --revision R | --digest D`: the records behind a commit or an artifact, from the stores.
+"""`pipeline-steps state pull --revision R | --digest D`: the records behind a commit or an
+artifact, from the stores.
 
     pipeline-steps state pull --revision common-1.0.0
     pipeline-steps state pull --digest sha256:1f0c…
 
-Adds to the state file, line by line as they were written, every record about the contents at that revision, or about
-what has this digest (an image, a chart, also a production one), and what those records use; their evidence files too.
+Adds to the state file, line by line as they were written, every record about the contents at that
+revision, or about what has this digest (an image, a chart, also a production one), and what those
+records use; their evidence files too.
 """
 
 from __future__ import annotations
@@ -43,14 +45,32 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
         subject, digests = arguments.digest, [arguments.digest]
     records, missing = fetch_records(stores, digests)
     if not records:
-        advice = "was it built with this store configured? Builds of reviews may have one of their own"
+        advice = (
+            "was it built with this store configured? Builds of reviews may have one of their own"
+        )
         raise EvidenceError(f"no record about {subject}", where=stores.urls, advice=advice)
     file.folder(state.path)
-    kept, missing_files = fetch_evidence(state, stores, (record for _line, record in records.values()))
-    added = append_missing(state, records)  # last: a record in the state file has its evidence beside it
-    log.info("%s: %d records added, %d about %s; %d files", state.path, added, len(records), subject, kept)
+    kept, missing_files = fetch_evidence(
+        state, stores, (record for _line, record in records.values())
+    )
+    added = append_missing(
+        state, records
+    )  # last: a record in the state file has its evidence beside it
+    log.info(
+        "%s: %d records added, %d about %s; %d files",
+        state.path,
+        added,
+        len(records),
+        subject,
+        kept,
+    )
     if missing or missing_files:
-        log.warning("not in %s: %d records that these use, %d files of evidence", stores.urls, missing, missing_files)
+        log.warning(
+            "not in %s: %d records that these use, %d files of evidence",
+            stores.urls,
+            missing,
+            missing_files,
+        )
     return 0
 
 
@@ -62,20 +82,34 @@ def contents(config: Config, revision: str) -> list[str]:
         advice = "fetch it first, or use --digest: a store finds records by content and digest, not by revision"
         raise UsageError(error.what, where=error.where, advice=advice) from error
     checkout.contents()  # the digests of all charts in one go
-    return list(dict.fromkeys(each for chart in checkout.charts.values() for each in checkout.contents_of(chart)))
+    return list(
+        dict.fromkeys(
+            each for chart in checkout.charts.values() for each in checkout.contents_of(chart)
+        )
+    )
 
 
 def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]:
-    """All records about these contents or outputs, about the contents of those, and all that they use.
+    """All records about these contents or outputs, about the contents of those, and all that they
+    use.
 
     The number is how many of the used ones no store has.
     """
     asked = list(digests)
     records: Records = {record.id: (line, record) for line, record in stores.about(asked, ())}
-    further_contents = {record.content for _line, record in records.values() if record.content} - {*asked}
-    records |= {record.id: (line, record) for line, record in stores.about(sorted(further_contents), records)}
+    further_contents = {record.content for _line, record in records.values() if record.content} - {
+        *asked
+    }
+    records |= {
+        record.id: (line, record)
+        for line, record in stores.about(sorted(further_contents), records)
+    }
     missing: set[str] = set()
-    while used := {used for _line, record in records.values() for used in record.uses} - records.keys() - missing:
+    while (
+        used := {used for _line, record in records.values() for used in record.uses}
+        - records.keys()
+        - missing
+    ):
         fetched = {record.id: (line, record) for line, record in stores.by_id(sorted(used))}
         missing |= used - fetched.keys()
         records |= fetched
@@ -93,20 +127,26 @@ def append_missing(state: State, records: Records) -> int:
 
 
 def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> tuple[int, int]:
-    """Put the records' evidence files beside the state file: how many are here now, how many no store has.
+    """Put the records' evidence files beside the state file: how many are here now, how many no
+    store has.
 
-    A file that is here with other bytes stays. Raises EvidenceError for a name that leads out of the folder.
+    A file that is here with other bytes stays. Raises EvidenceError for a name that leads out of
+    the folder.
     """
     kept = missing = 0
     for name, digest in {item for record in records for item in record.evidence.items()}:
         path = state.folder / name
         if not path.resolve().is_relative_to(state.folder.resolve()) or path.is_symlink():
-            raise EvidenceError(f"evidence {name!r} does not lie in the state's folder", where=str(state.folder))
+            raise EvidenceError(
+                f"evidence {name!r} does not lie in the state's folder", where=str(state.folder)
+            )
         if path.exists():
             if path.is_file() and files.sha256(path.read_bytes()) == digest:
                 kept += 1
             else:
-                log.warning("%s: is another file than the recorded one (%s); it stays", path, digest[:19])
+                log.warning(
+                    "%s: is another file than the recorded one (%s); it stays", path, digest[:19]
+                )
             continue
         data = stores.attached(digest)
         if data is None:

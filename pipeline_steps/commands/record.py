@@ -1,10 +1,11 @@
 """`pipeline-steps record --name scan --subject hello -- PROGRAM`: any program's result as a record.
 
-    pipeline-steps record --name scan --subject hello --evidence trivy.json -- trivy image --output trivy.json …
+    pipeline-steps record --name scan --subject hello --evidence trivy.json -- trivy image -o trivy.json …
 
-Runs the program here with your environment and records for the chart's content: passed when it ends with 0, else
-failed, and then this ends with 8. `channels.production.requires: [scan]` makes it a gate of promote. A later run
-replaces the former one of the same content. --evidence: files the program writes, kept by digest.
+Runs the program here with your environment and records for the chart's content: passed when it ends
+with 0, else failed, and then this ends with 8. `channels.production.requires: [scan]` makes it a
+gate of promote. A later run replaces the former one of the same content. --evidence: files the
+program writes, kept by digest.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ COMMAND = Command(
     ),
 )
 #: Names that records of ours have.
-OURS = frozenset({SELECTION, *(command.name for command in (*command_names.STEPS, *command_names.COMMANDS))})
+OURS = frozenset(
+    {SELECTION, *(command.name for command in (*command_names.STEPS, *command_names.COMMANDS))}
+)
 
 log = logging.getLogger("pipeline_steps.commands.record")  # __name__ is __main__ under -m
 
@@ -102,8 +105,8 @@ def record(
 ) -> Record:
     """Run `program` and record its result under `name` for the content of the chart `subject`.
 
-    timeout: seconds. Raises ChartFailed when it fails, UsageError, ToolMissing, EvidenceError when it passed and an
-    evidence file is not there.
+    timeout: seconds. Raises ChartFailed when it fails, UsageError, ToolMissing, EvidenceError when
+    it passed and an evidence file is not there.
     """
     _refuse(name, subject, program)
     checkout = opened(config)
@@ -117,10 +120,18 @@ def record(
         done = process.run(program, cwd=Path.cwd(), env=os.environ, timeout=timeout, tell=log.info)
         for line in done.stdout.decode(errors="replace").splitlines():
             log.info("%s", line)
-        missing = [str(path) for path in evidence if not _keep(trial, state, path, f"{name}-{chart.name}")]
+        missing = [
+            str(path) for path in evidence if not _keep(trial, state, path, f"{name}-{chart.name}")
+        ]
         if not done.ok:
-            how = "took too long and was stopped" if done.code is None else f"ended with exit code {done.code}"
-            raise ChartFailed(f"{name} of {chart.name}: {program[0]} {how}\n{done.tail(20)}".rstrip())
+            how = (
+                "took too long and was stopped"
+                if done.code is None
+                else f"ended with exit code {done.code}"
+            )
+            raise ChartFailed(
+                f"{name} of {chart.name}: {program[0]} {how}\n{done.tail(20)}".rstrip()
+            )
         if missing:
             what = f"{program[0]} passed and did not write {', '.join(missing)}"
             raise EvidenceError(what, where=f"{name} of {chart.name}", advice="correct --evidence")
@@ -136,11 +147,15 @@ def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> No
     if not STEP.fullmatch(name):
         raise UsageError(f"--name {name!r}: lower-case letters, digits and . _ - (at most 60)")
     if name in OURS or name.startswith("approval."):
-        raise UsageError(f"--name {name}: this is what our own records are called", advice="choose another name")
+        raise UsageError(
+            f"--name {name}: this is what our own records are called", advice="choose another name"
+        )
 
 
 def _keep(trial: Attempt, state: State, path: Path, prefix: str) -> bool:
-    """Copy an evidence file beside the state, under a name with its digest; False when it is not there."""
+    """Copy an evidence file beside the state, under a name with its digest; False when it is not
+    there.
+    """
     try:
         data = (Path.cwd() / path).read_bytes()
     except OSError:

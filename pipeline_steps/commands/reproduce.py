@@ -1,12 +1,14 @@
-"""`pipeline-steps reproduce STEP/SUBJECT | ID`: run a recorded stage again here, without publishing, and compare.
+"""`pipeline-steps reproduce STEP/SUBJECT | ID`: run a recorded stage again here, without
+publishing, and compare.
 
     pipeline-steps reproduce snapshot/hello
-    pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --last-failed --keep
+    pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --keep
     pipeline-steps reproduce 2f811e24f293 --state downloads/.pipeline
 
-Started in a checkout; reads the recorded revision, not what lies there. ID is the beginning of a record's id.
-Ends with 0 when every output is equal, with 4 naming the first file and byte that differs and the likely cause.
-A test is equal when it ends as recorded; --keep leaves its namespace when it fails, and prints how to look into it.
+Started in a checkout; reads the recorded revision, not what lies there. ID is the beginning of a
+record's id. Ends with 0 when every output is equal, with 4 naming the first file and byte that
+differs and the likely cause. A test is equal when it ends as recorded; --keep leaves its namespace
+when it fails, and prints how to look into it.
 """
 
 from __future__ import annotations
@@ -42,10 +44,18 @@ COMMAND = Command(
     __doc__,
     (
         CONFIG,
-        Option("state", "text", "state file, its folder or its URL, or an evidence store; default: this checkout's"),
+        Option(
+            "state",
+            "text",
+            "state file, its folder or its URL, or an evidence store; default: this checkout's",
+        ),
         Option("last-failed", "flag", "the newest failed record, not the newest verdict"),
         Option("keep", "flag", "a test that fails again: leave its namespace, print kubectl lines"),
-        Option("cluster", "text", "the cluster of the configuration to test on; default: the recorded one"),
+        Option(
+            "cluster",
+            "text",
+            "the cluster of the configuration to test on; default: the recorded one",
+        ),
         Option("timeout", "seconds", "seconds (or 5m, 1h) for a build or a scenario"),
         QUIET,
         VERBOSE,
@@ -59,7 +69,10 @@ ASKING = {
     "check": "run pipeline-steps check at the revision: it publishes nothing",
     "report": "it told a review what other records say",
     "tag_release": "a tag is only a name: reproduce the promote or the snapshot it stands on",
-    **dict.fromkeys(("approval", "merge", "deploy", "audit", "verify", "sweep"), "it asks the world as it is now"),
+    **dict.fromkeys(
+        ("approval", "merge", "deploy", "audit", "verify", "sweep"),
+        "it asks the world as it is now",
+    ),
 }
 
 
@@ -71,7 +84,9 @@ def main(argv: list[str] | None = None) -> int:
 def reproduce(arguments: Namespace) -> int:
     """Find the record that was named, make again what it says was made, and report what differs."""
     if len(arguments.words) != 1:
-        raise UsageError("reproduce what?", advice="STEP/SUBJECT like snapshot/hello, or a record's id")
+        raise UsageError(
+            "reproduce what?", advice="STEP/SUBJECT like snapshot/hello, or a record's id"
+        )
     config = load(arguments.config)
     (name,) = arguments.words
     with _open_state(config, arguments.state, name) as state:
@@ -81,7 +96,9 @@ def reproduce(arguments: Namespace) -> int:
 
 @contextmanager
 def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]:
-    """The state that --state names: a file, a folder, a URL that is fetched, a store; or the checkout's own."""
+    """The state that --state names: a file, a folder, a URL that is fetched, a store; or the
+    checkout's own.
+    """
     if not given:
         yield _of_file(config.root / FOLDER / FILE)
         return
@@ -90,7 +107,9 @@ def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]
             _fetch(given, folder / FILE, config)
             yield State(folder / FILE)
         return
-    path = Path.cwd() / (unquote(given.removeprefix("file://")) if given.startswith("file://") else given)
+    path = Path.cwd() / (
+        unquote(given.removeprefix("file://")) if given.startswith("file://") else given
+    )
     if path.is_dir() and any(path.glob("state*.jsonl")):
         yield _of_file(path / FILE)
         return
@@ -99,7 +118,9 @@ def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]
             yield _state_of_store(given, State(folder / FILE), config, name)
         return
     if not path.is_file():
-        raise UsageError("there is no such state file", where=str(path), advice="name it with --state")
+        raise UsageError(
+            "there is no such state file", where=str(path), advice="name it with --state"
+        )
     yield _of_file(path)
 
 
@@ -110,7 +131,8 @@ def _of_file(path: Path) -> State:
 
 
 def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
-    """What an evidence store knows about the charts that are checked out, or about the content of a whole record id.
+    """What an evidence store knows about the charts that are checked out, or about the content of a
+    whole record id.
 
     Raises UsageError for a part of an id: a store finds by content.
     """
@@ -121,28 +143,41 @@ def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
         digits = name.removeprefix("sha256:")
         if len(digits) != 64:
             advice = "give all 64 digits, or STEP/SUBJECT in a checkout of the revision"
-            raise UsageError(f"{name}: a store does not find records by a part of their id", where=url, advice=advice)
-        contents = [str(record.content) for _line, record in stores.by_id([f"sha256:{digits}"]) if record.content]
+            raise UsageError(
+                f"{name}: a store does not find records by a part of their id",
+                where=url,
+                advice=advice,
+            )
+        contents = [
+            str(record.content)
+            for _line, record in stores.by_id([f"sha256:{digits}"])
+            if record.content
+        ]
     pull.append_missing(state, pull.fetch_records(stores, contents)[0])
     state.refresh()
     return state
 
 
 def _fetch(url: str, target: Path, config: Config) -> None:
-    """Download a state file, with the login and trust of `hosts` for the URL. Raises AccessRefused, Unreachable."""
+    """Download a state file, with the login and trust of `hosts` for the URL. Raises AccessRefused,
+    Unreachable.
+    """
     place = url.partition("://")[2]
     entry = of(config.hosts, place)[1]
     host, _, path = place.partition("/")
     login = from_hosts(host, path, config.hosts)
     headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
     with target.open("wb") as sink:
-        answer = http.Client(ca_file=entry.ca_file).request("GET", url, headers=headers, sink=sink, cap=LARGEST_STATE)
+        answer = http.Client(ca_file=entry.ca_file).request(
+            "GET", url, headers=headers, sink=sink, cap=LARGEST_STATE
+        )
     if answer.status != 200:
         raise http.refusal(answer)
 
 
 def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> Record:
-    """The record that `name` stands for: STEP/SUBJECT, its newest verdict (or failure), or the beginning of an id.
+    """The record that `name` stands for: STEP/SUBJECT, its newest verdict (or failure), or the
+    beginning of an id.
 
     Raises UsageError, EvidenceError when there is none or the id is not unique.
     """
@@ -150,33 +185,48 @@ def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> R
     if not slash:
         digits = name.removeprefix("sha256:")
         if not re.fullmatch(r"[0-9a-f]{4,64}", digits):
-            raise UsageError(f"{name}: write STEP/SUBJECT like snapshot/hello, or four or more digits of an id")
-        matching = [record for record in records if record.id.removeprefix("sha256:").startswith(digits)]
+            raise UsageError(
+                f"{name}: write STEP/SUBJECT like snapshot/hello, or four or more digits of an id"
+            )
+        matching = [
+            record for record in records if record.id.removeprefix("sha256:").startswith(digits)
+        ]
         if len(matching) != 1:
             listed = ", ".join(record.id[7:19] for record in matching) or "none"
             raise EvidenceError(
-                f"{len(matching)} records begin with {digits}: {listed}", advice="see state show --graph"
+                f"{len(matching)} records begin with {digits}: {listed}",
+                advice="see state show --graph",
             )
         return matching[0]
     results = ("failed",) if last_failed else tuple(VERDICTS)
     ended = [
-        record for record in records if (record.step, record.subject) == (step, subject) and record.result in results
+        record
+        for record in records
+        if (record.step, record.subject) == (step, subject) and record.result in results
     ]
     if not ended:
         known = sorted({f"{record.step}/{record.subject} ({record.result})" for record in records})
         raise EvidenceError(
-            f"no {'failed ' if last_failed else ''}record of {name}", advice=f"there are: {', '.join(known) or 'none'}"
+            f"no {'failed ' if last_failed else ''}record of {name}",
+            advice=f"there are: {', '.join(known) or 'none'}",
         )
     return ended[-1]
 
 
 def perform(record: Record, config: Config, state: State, arguments: Namespace) -> Outcome:
     """Make again what `record` says was made. Raises UsageError for a step that makes nothing."""
-    boundary.log.info("%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result)
+    boundary.log.info(
+        "%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result
+    )
     by_id = {each.id: each for each in state.records()}
     if record.step == "integration_test":
         return retesting.integration_test(
-            record, config, by_id, cluster=arguments.cluster, keep=arguments.keep, timeout=arguments.timeout
+            record,
+            config,
+            by_id,
+            cluster=arguments.cluster,
+            keep=arguments.keep,
+            timeout=arguments.timeout,
         )
     if arguments.keep or arguments.cluster:
         raise UsageError(f"--keep and --cluster are for integration_test, not for {record.step}")
@@ -190,7 +240,11 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
         )
     if record.step == "build_image":
         return rebuilding.build_image(record, config, timeout=arguments.timeout)
-    return repacking.snapshot(record, config) if record.step == "snapshot" else repacking.promote(record, config, by_id)
+    return (
+        repacking.snapshot(record, config)
+        if record.step == "snapshot"
+        else repacking.promote(record, config, by_id)
+    )
 
 
 def report(record: Record, outcome: Outcome) -> int:
@@ -203,7 +257,8 @@ def report(record: Record, outcome: Outcome) -> int:
         print(f"differs: {line}")
     if outcome.differences:
         raise EvidenceError(
-            f"{record.step} of {record.subject} is not reproduced: {outcome.differences[-1]}", where=record.id[:19]
+            f"{record.step} of {record.subject} is not reproduced: {outcome.differences[-1]}",
+            where=record.id[:19],
         )
     return 0
 

@@ -1,11 +1,13 @@
-"""`pipeline-steps run private [--release]`: the steps of a workflow, or named steps, one after the other, here.
+"""`pipeline-steps run private [--release]`: the steps of a workflow, or named steps, one after the
+other, here.
 
     pipeline-steps run private
     pipeline-steps run private --release
     pipeline-steps run check build_image
 
-Stops at the first step that fails (`report` still says why), and before tag_release unless --release is given.
-Outside CI it uses the sandbox's endpoints (pipeline-steps sandbox up) unless --channels configured.
+Stops at the first step that fails (`report` still says why), and before tag_release unless
+--release is given. Outside CI it uses the sandbox's endpoints (pipeline-steps sandbox up) unless
+--channels configured.
 """
 
 from __future__ import annotations
@@ -37,7 +39,11 @@ COMMAND = Command(
     __doc__,
     (
         Option("release", "flag", "go on with tag_release and promote", from_environment=False),
-        Option("channels", "text", "configured: use the configured channels outside CI, too; sandbox: the sandbox's"),
+        Option(
+            "channels",
+            "text",
+            "configured: use the configured channels outside CI, too; sandbox: the sandbox's",
+        ),
         Option("cluster", "text", "the cluster to test in"),
         *COMMON,
     ),
@@ -45,7 +51,8 @@ COMMAND = Command(
 )
 RELEASE = ("tag_release", "promote")
 BUILD = ("check", "build_image", "snapshot", "integration_test", "report")
-#: The steps of each workflow (workflows.md A-D). `approval` joins where production.requires names one.
+#: The steps of each workflow (workflows.md A-D). `approval` joins where production.requires names
+#: one.
 WORKFLOWS = {
     "private": (*BUILD, *RELEASE),
     "official": (*BUILD, "approval", *RELEASE),
@@ -73,7 +80,11 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     state = open_state_file(config, arguments)
     outcomes: dict[str, list[Outcome]] = {}
     code = 0
-    held_back = [name for name in names if name in RELEASE] if not arguments.release and len(names) > 1 else []
+    held_back = (
+        [name for name in names if name in RELEASE]
+        if not arguments.release and len(names) > 1
+        else []
+    )
     with progress.clock() as begin:
         for name in names:
             if name in held_back or (code and name != "report"):
@@ -92,15 +103,20 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
 
 
 def use_sandbox(arguments: Namespace) -> bool:
-    """Put the sandbox's overlay last among the configuration files where it applies. Raises MachineError."""
+    """Put the sandbox's overlay last among the configuration files where it applies. Raises
+    MachineError.
+    """
     if arguments.channels not in (None, "configured", "sandbox"):
         raise UsageError(f"--channels {arguments.channels}: configured or sandbox")
-    if arguments.channels == "configured" or (not arguments.channels and detect(os.environ).system != "terminal"):
+    if arguments.channels == "configured" or (
+        not arguments.channels and detect(os.environ).system != "terminal"
+    ):
         return False
     file = overlay()
     if file is None:
         raise MachineError(
-            "no sandbox is up", advice="pipeline-steps sandbox up, or --channels configured for the configured ones"
+            "no sandbox is up",
+            advice="pipeline-steps sandbox up, or --channels configured for the configured ones",
         )
     if file not in arguments.config:
         arguments.config = (*arguments.config, file)
@@ -109,22 +125,36 @@ def use_sandbox(arguments: Namespace) -> bool:
 
 
 def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
-    """The names of the steps. Raises UsageError for an unknown one, NotYet for one that cannot be run yet."""
+    """The names of the steps. Raises UsageError for an unknown one, NotYet for one that cannot be
+    run yet.
+    """
     if not words:
-        raise UsageError("run what?", advice=f"a workflow ({', '.join(WORKFLOWS)}) or steps by name")
+        raise UsageError(
+            "run what?", advice=f"a workflow ({', '.join(WORKFLOWS)}) or steps by name"
+        )
     names = [name for word in words for name in WORKFLOWS.get(word, (word,))]
-    if any(need.startswith("approval") for need in config.channels.production.requires) and "promote" in names:
-        names.insert(names.index("tag_release") if "tag_release" in names else names.index("promote"), "approval")
+    if (
+        any(need.startswith("approval") for need in config.channels.production.requires)
+        and "promote" in names
+    ):
+        names.insert(
+            names.index("tag_release") if "tag_release" in names else names.index("promote"),
+            "approval",
+        )
     known = {command.name for command in command_names.STEPS}
     for name in names:
         if name not in known:
-            raise UsageError(f"{name}: no such workflow or step", advice="pipeline-steps list shows all")
+            raise UsageError(
+                f"{name}: no such workflow or step", advice="pipeline-steps list shows all"
+            )
         if name not in STEPS:
             raise NotYet(f"{name} (part of run {' '.join(words)})")
     return names
 
 
-def run_one(name: str, config: Config, state: State, arguments: Namespace, *, sandboxed: bool) -> list[Outcome]:
+def run_one(
+    name: str, config: Config, state: State, arguments: Namespace, *, sandboxed: bool
+) -> list[Outcome]:
     """Run one step for all its subjects; says, and returns, what came of each."""
     step, function = STEPS[name]
     # Options that `run` has by the same name (--cluster) are the step's; its others are as when nobody sets them.
@@ -148,10 +178,13 @@ def run_one(name: str, config: Config, state: State, arguments: Namespace, *, sa
     return outcomes
 
 
-def charts_of(outcomes: Mapping[str, Sequence[Outcome]], select: Callable[[], Sequence[str]]) -> chain.Charts:
+def charts_of(
+    outcomes: Mapping[str, Sequence[Outcome]], select: Callable[[], Sequence[str]]
+) -> chain.Charts:
     """The charts that steps were called for, with the content they recorded last.
 
-    outcomes: by step. select: asked for the selection when steps were called only for what is made of charts.
+    outcomes: by step. select: asked for the selection when steps were called only for what is made
+    of charts.
     """
     subjects = {name: STEPS[name][0].subjects for name in outcomes}
     if "charts" not in subjects.values():
@@ -161,7 +194,9 @@ def charts_of(outcomes: Mapping[str, Sequence[Outcome]], select: Callable[[], Se
         for outcome in each if subjects[name] == "charts" else ():
             if outcome.subject != STORE or outcome.error is None:
                 recorded = [record.content for record in outcome.records if record.content]
-                contents[outcome.subject] = recorded[-1] if recorded else contents.get(outcome.subject)
+                contents[outcome.subject] = (
+                    recorded[-1] if recorded else contents.get(outcome.subject)
+                )
     return contents
 
 

@@ -5,9 +5,10 @@
     pipeline-steps sandbox status
     pipeline-steps sandbox down
 
-`up` prints the path of a configuration overlay for --config. It uses the docker engine that runs and brings up an
-OCI registry, a chart repository, an evidence store and, where none is given, a cluster. Run again it mends what is
-gone. `down` removes all that `up` made and nothing else. `status` ends with 7 when something is missing.
+`up` prints the path of a configuration overlay for --config. It uses the docker engine that runs
+and brings up an OCI registry, a chart repository, an evidence store and, where none is given, a
+cluster. Run again it mends what is gone. `down` removes all that `up` made and nothing else.
+`status` ends with 7 when something is missing.
 """
 
 from __future__ import annotations
@@ -27,9 +28,17 @@ COMMAND = Command(
     (
         Option("kubeconfig", "path", "up: use the cluster of this file"),
         Option("context", "text", "up: the context in it; default: its current one"),
-        Option("maker", "text", "up: make a cluster with kind, k3d or minikube, or none; default: the first installed"),
-        Option("pull-from", "text", "up: this machine's address as the cluster of --kubeconfig sees it"),
-        Option("folder", "path", "where the sandbox keeps everything; default: below XDG_STATE_HOME"),
+        Option(
+            "maker",
+            "text",
+            "up: make a cluster with kind, k3d or minikube, or none; default: the first installed",
+        ),
+        Option(
+            "pull-from", "text", "up: this machine's address as the cluster of --kubeconfig sees it"
+        ),
+        Option(
+            "folder", "path", "where the sandbox keeps everything; default: below XDG_STATE_HOME"
+        ),
         QUIET,
         VERBOSE,
     ),
@@ -46,12 +55,16 @@ def perform(arguments: Namespace) -> int:
     """Do what the first word says; up's overlay and the lines of status go to stdout."""
     verb = " ".join(arguments.words)
     if verb not in VERBS:
-        raise UsageError(f"sandbox {verb}".strip(), advice="write sandbox up, sandbox status or sandbox down")
+        raise UsageError(
+            f"sandbox {verb}".strip(), advice="write sandbox up, sandbox status or sandbox down"
+        )
     folder = arguments.folder or sandbox.default_folder()
     if verb == "up":
         if arguments.kubeconfig and arguments.maker:
             raise UsageError("--kubeconfig and --maker exclude each other")
-        wanted = sandbox.Wanted(arguments.kubeconfig, arguments.context, arguments.maker, arguments.pull_from)
+        wanted = sandbox.Wanted(
+            arguments.kubeconfig, arguments.context, arguments.maker, arguments.pull_from
+        )
         print(sandbox.up(folder, wanted))
         return 0
     if verb == "down":

@@ -1,4 +1,5 @@
-"""`pipeline-steps state show | html | verify | get | join | pull`: the records of a checkout, for people and scripts.
+"""`pipeline-steps state show | html | verify | get | join | pull`: the records of a checkout, for
+people and scripts.
 
     pipeline-steps state show [--graph]
     pipeline-steps state html [--output FILE]
@@ -7,12 +8,13 @@
     pipeline-steps state join agent-1/state.jsonl agent-2/state.jsonl
     pipeline-steps state pull --revision HEAD
 
-show: what was done, with its outputs or why it did not pass; --graph: a tree of what used what. html: one page that
-loads nothing, by default .pipeline/state.html, of each chart the content first that is checked out (with --state: the
-newest record); its path on stdout. get: one value on stdout, of what is checked out, from the evidence stores
-where it was made elsewhere. verify: ids, uses, contradictions, tags, every reachable output.
-join: adds the records of other files to this checkout's, copied line by line. pull: adds what the evidence stores
-have behind a commit (--revision) or an image or chart (--digest).
+show: what was done, with its outputs or why it did not pass; --graph: a tree of what used what.
+html: one page that loads nothing, by default .pipeline/state.html, of each chart the content first
+that is checked out (with --state: the newest record); its path on stdout. get: one value on stdout,
+of what is checked out, from the evidence stores where it was made elsewhere. verify: ids, uses,
+contradictions, tags, every reachable output. join: adds the records of other files to this
+checkout's, copied line by line. pull: adds what the evidence stores have behind a commit
+(--revision) or an image or chart (--digest).
 """
 
 from __future__ import annotations
@@ -38,7 +40,12 @@ from pipeline_steps.sources.source import Tag
 from pipeline_steps.state import file
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    EvidenceError,
+    PipelineError,
+    UsageError,
+)
 from pipeline_steps.workspace.checkout import opened
 
 COMMAND = Command(
@@ -50,9 +57,13 @@ COMMAND = Command(
         Option("shard", "shard", "I/N: the state file of that shard"),
         Option("json", "flag", "show: records as JSON lines"),
         Option("graph", "flag", "show: as a tree of what used what"),
-        Option("output", "path", "html: the file to write; default: state.html beside the state file"),
+        Option(
+            "output", "path", "html: the file to write; default: state.html beside the state file"
+        ),
         Option("revision", "text", "pull: the records about the contents at this revision"),
-        Option("digest", "text", "pull: the records behind this image, chart or content (sha256:…)"),
+        Option(
+            "digest", "text", "pull: the records behind this image, chart or content (sha256:…)"
+        ),
         QUIET,
         VERBOSE,
     ),
@@ -69,7 +80,9 @@ def perform(arguments: Namespace) -> int:
     """Do what the first word says, with the state that the options name."""
     verb, *words = arguments.words or [""]
     if verb not in VERBS:
-        raise UsageError(f"state {verb}: no such thing" if verb else f"state: which of {', '.join(VERBS)}?")
+        raise UsageError(
+            f"state {verb}: no such thing" if verb else f"state: which of {', '.join(VERBS)}?"
+        )
     if arguments.state:
         state = State(Path.cwd() / arguments.state)
         refuse_tracked(state)
@@ -114,7 +127,8 @@ def page(state: State, _words: list[str], arguments: Namespace) -> int:
 def _checked_out(arguments: Namespace) -> dict[str, str] | None:
     """Chart → its content as it is checked out; None, and a warning, where that cannot be told.
 
-    Records of an agent are looked at where there is no checkout at all, or one that is being repaired.
+    Records of an agent are looked at where there is no checkout at all, or one that is being
+    repaired.
     """
     try:
         return opened(load(arguments.config)).contents()
@@ -124,12 +138,15 @@ def _checked_out(arguments: Namespace) -> dict[str, str] | None:
 
 
 def get(state: State, words: list[str], arguments: Namespace) -> int:
-    """`get SUBJECT STEP.OUTPUT`: the value of the passed record of what is checked out; EvidenceError without one.
+    """`get SUBJECT STEP.OUTPUT`: the value of the passed record of what is checked out;
+    EvidenceError without one.
 
     With --state the file is the question, whatever is checked out.
     """
     if len(words) != 2 or "." not in words[1]:
-        raise UsageError("state get SUBJECT STEP.OUTPUT", advice="for example: state get hello snapshot.chart")
+        raise UsageError(
+            "state get SUBJECT STEP.OUTPUT", advice="for example: state get hello snapshot.chart"
+        )
     subject, (name, _, output) = words[0], words[1].partition(".")
     content = None if arguments.state else _content(subject, arguments)
     here = state.find(step=name, subject=subject)
@@ -151,13 +168,17 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
         )
     counting = state.preferred(matching)[0]
     if output not in counting.outputs:
-        raise UsageError(f"{name} of {subject} has no output {output}", advice=f"it has {', '.join(counting.outputs)}")
+        raise UsageError(
+            f"{name} of {subject} has no output {output}",
+            advice=f"it has {', '.join(counting.outputs)}",
+        )
     print(counting.outputs[output])
     return 0
 
 
 def _content(subject: str, arguments: Namespace) -> str | None:
-    """The content of the chart or image of that name as it is checked out; None where there is none.
+    """The content of the chart or image of that name as it is checked out; None where there is
+    none.
 
     Raises ConfigurationError for a chart that cannot be read.
     """
@@ -168,7 +189,9 @@ def _content(subject: str, arguments: Namespace) -> str | None:
 
 
 def join(state: State, words: list[str], _arguments: Namespace) -> int:
-    """`join FILE…`: make one file: add every record that is not in it yet; lines are copied, never built anew."""
+    """`join FILE…`: make one file: add every record that is not in it yet; lines are copied, never
+    built anew.
+    """
     if not words:
         raise UsageError("state join FILE…: name the state files to join")
     known = {record.id for record in file.load(state.path)}
@@ -187,7 +210,8 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
 
 
 def verify(state: State, _words: list[str], arguments: Namespace) -> int:
-    """Ids, uses, contradictions, tags and every reachable output, down to the layers of images and archives of charts.
+    """Ids, uses, contradictions, tags and every reachable output, down to the layers of images and
+    archives of charts.
 
     Prints one line for each that does not hold, and the sums.
 
@@ -195,16 +219,23 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     """
     config = None if arguments.state and not arguments.config else load(arguments.config)
     hosts = config.hosts if config else {}
-    channels = (config.channels.snapshot.charts, config.channels.production.charts) if config else ()
+    channels = (
+        (config.channels.snapshot.charts, config.channels.production.charts) if config else ()
+    )
     charts = [url for urls in channels for url in several(urls) if url]
     counts: dict[str, int] = {}
     for finding in findings(state, hosts, charts, _tags(config) if config else None):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
         if finding.verdict != "holds":
             print(f"{finding.verdict}: {finding.what}")
-    print(", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items())) or "nothing to verify")
+    print(
+        ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
+        or "nothing to verify"
+    )
     if counts.keys() & {"changed", "gone", "unresolved", "truncated", "contradictory"}:
-        raise EvidenceError("the state does not hold", where=str(state.folder), advice="see the lines above")
+        raise EvidenceError(
+            "the state does not hold", where=str(state.folder), advice="see the lines above"
+        )
     return 0
 
 

@@ -1,4 +1,5 @@
-"""The steps of this version, each with its function: what `run` calls, and what `doctor` and the reference describe.
+"""The steps of this version, each with its function: what `run` calls, and what `doctor` and the
+reference describe.
 
 `index.py` has their names and purposes without importing them.
 """

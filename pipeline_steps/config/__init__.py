@@ -1,1 +1,3 @@
-"""The language of pipeline.yaml: its types, files and overlays. No network. Its JSON Schema: tools/reference."""
+"""The language of pipeline.yaml: its types, files and overlays. No network. Its JSON Schema:
+tools/reference.
+"""

@@ -1,9 +1,10 @@
-"""Find, read, merge and expand pipeline.yaml, the site file and --config overlays into a Config (design.md §6, §17).
+"""Find, read, merge and expand pipeline.yaml, the site file and --config overlays into a Config
+(design.md §6, §17).
 
-Later wins: pipeline.yaml, then the site file (a section it has comes from there alone), then each --config. In a
-build of a review, what decides about trust comes from the target branch's pipeline.yaml. What the keys mean does not
-belong here, and neither does refusing what a later version implements: where that would block what has nothing to
-do with it, it is said here.
+Later wins: pipeline.yaml, then the site file (a section it has comes from there alone), then each
+--config. In a build of a review, what decides about trust comes from the target branch's
+pipeline.yaml. What the keys mean does not belong here, and neither does refusing what a later
+version implements: where that would block what has nothing to do with it, it is said here.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 
 NAME = "pipeline.yaml"
 SITE = "PIPELINE_STEPS_SITE"
-#: What decides about trust: a site may say it for all its repositories, a review cannot change it for its own build
-#: (design.md §17).
+#: What decides about trust: a site may say it for all its repositories, a review cannot change it
+#: for its own build (design.md §17).
 TRUSTED = ("channels", "hosts", "clusters", "secrets", "release", "review", "approvals", "evidence")
 EXPANDED = ("channels", "hosts", "clusters", "secrets", "evidence")
 #: Sections of named settings, of which a stage may use some without having the variables of all.
@@ -41,17 +42,25 @@ _NAMED = ("hosts", "clusters", "secrets")
 _NOT_YET = (("approvals",), ("deployments",), ("channels", "snapshot", "keep"), ("release", "sign"))
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _ONE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
-_NAME_DEFAULT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<said>:-(?P<default>.*))?", re.DOTALL)
+_NAME_DEFAULT = re.compile(
+    r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<said>:-(?P<default>.*))?", re.DOTALL
+)
 
 log = logging.getLogger(__name__)
 
 
-def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] = os.environ, start: Path | None = None) -> Config:
-    """The configuration for a step started in the folder `start` (None: here) with --config `files`.
+def load(
+    files: Sequence[Path] = (),
+    *,
+    environ: Mapping[str, str] = os.environ,
+    start: Path | None = None,
+) -> Config:
+    """The configuration for a step started in the folder `start` (None: here) with --config
+    `files`.
 
-    pipeline.yaml is the nearest one in `start` or above, up to the top of the checkout, unless a file of that
-    name is among `files`. environ: for the site file and ${NAME}.
-    Raises ConfigurationError.
+    pipeline.yaml is the nearest one in `start` or above, up to the top of the checkout, unless a
+    file of that name is among `files`. environ: for the site file and ${NAME}. Raises
+    ConfigurationError.
     """
     start = start or Path.cwd()
     base, overlays = _base(files, start.resolve())
@@ -76,7 +85,9 @@ def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] = os.environ,
     _tell_not_yet(document)
     read = (base, *([site] if site else []), *overlays)
     written = {"charts": document.value["charts"], "images": document.value.get("images", {})}
-    return _config(language, unusable, root=base.parent, files=read, places=_places(document), written=written)
+    return _config(
+        language, unusable, root=base.parent, files=read, places=_places(document), written=written
+    )
 
 
 def entries(data: bytes, name: str) -> Document:
@@ -93,7 +104,9 @@ def _config(language: Language, unusable: dict[KeyPath, ConfigurationError], **m
     """unusable: by path, what of _NAMED cannot be used here, and why: whoever asks for it is told."""
     settings = {field: getattr(language, field) for field in language.__struct_fields__}
     for section in ("clusters", "secrets"):
-        missing = {str(path[1]): error for path, error in reversed(unusable.items()) if path[0] == section}
+        missing = {
+            str(path[1]): error for path, error in reversed(unusable.items()) if path[0] == section
+        }
         settings[section] = Needy(settings[section], missing)
     settings["hosts"] = {name: _host(name, host, unusable) for name, host in language.hosts.items()}
     channels = language.channels
@@ -104,7 +117,11 @@ def _config(language: Language, unusable: dict[KeyPath, ConfigurationError], **m
 
 
 def _host(name: str, host: Host, unusable: Mapping[KeyPath, ConfigurationError]) -> Host:
-    missing = {".".join(map(str, path[2:])): error for path, error in unusable.items() if path[:2] == ("hosts", name)}
+    missing = {
+        ".".join(map(str, path[2:])): error
+        for path, error in unusable.items()
+        if path[:2] == ("hosts", name)
+    }
     return IncompleteHost(**msgspec.structs.asdict(host), unset=missing) if missing else host
 
 
@@ -124,7 +141,9 @@ def _base(files: Sequence[Path], start: Path) -> tuple[Path, list[Path]]:
 
 
 def is_above(start: Path) -> bool:
-    """Whether there is a pipeline.yaml in the folder `start` or above, up to the top of the checkout."""
+    """Whether there is a pipeline.yaml in the folder `start` or above, up to the top of the
+    checkout.
+    """
     return _above(start.resolve()) is not None
 
 
@@ -169,7 +188,9 @@ def _of_target(document: Document, base: Path, build: Build, site: Mapping[str, 
         if not any(key in document.value for key in sections):
             return document
         message = f"the CI does not say which branch review {build.review} goes to, whose {', '.join(sections)} count"
-        raise ConfigurationError(message, where=str(base), advice=f"name them in the site file ({SITE})")
+        raise ConfigurationError(
+            message, where=str(base), advice=f"name them in the site file ({SITE})"
+        )
     source = open_source(base.parent)
     folder = base.parent.relative_to(source.root).as_posix()
     tree = source.tree(source.tip(build.target), "" if folder == "." else folder)
@@ -179,12 +200,18 @@ def _of_target(document: Document, base: Path, build: Build, site: Mapping[str, 
         there = documents.only(documents.parse(tree.read([base.name])[base.name], name), sections)
     changed = [key for key in sections if document.value.get(key) != there.value.get(key)]
     if changed:
-        log.warning("%s: this review changes %s; that takes effect after the merge", base.name, ", ".join(changed))
+        log.warning(
+            "%s: this review changes %s; that takes effect after the merge",
+            base.name,
+            ", ".join(changed),
+        )
     return documents.merge(documents.without(document, sections), there)
 
 
 def _refuse_trusted(overlay: Document, path: Path, base: Path) -> None:
-    """Raises ConfigurationError for a section of TRUSTED in an overlay that the source stores: a review changes it."""
+    """Raises ConfigurationError for a section of TRUSTED in an overlay that the source stores: a
+    review changes it.
+    """
     section = next((key for key in TRUSTED if key in overlay.value), None)
     if section and _is_stored(path, base):
         raise ConfigurationError(
@@ -194,14 +221,18 @@ def _refuse_trusted(overlay: Document, path: Path, base: Path) -> None:
         )
 
 
-def _stored_files(language: Language, document: Document, base: Path) -> dict[KeyPath, ConfigurationError]:
-    """The settings that name files which a review can change, by path: a kubeconfig may run programs, and what should
-    hold a secret may be a link to any file of the agent."""
+def _stored_files(
+    language: Language, document: Document, base: Path
+) -> dict[KeyPath, ConfigurationError]:
+    """The settings that name files which a review can change, by path: a kubeconfig may run
+    programs, and what should hold a secret may be a link to any file of the agent."""
     named: dict[KeyPath, Path] = {
         ("clusters", name, "kubeconfig"): base.parent / Path(cluster.kubeconfig).expanduser()
         for name, cluster in language.clusters.items()
     }
-    for path, text in documents.texts({key: document.value.get(key, {}) for key in ("hosts", "secrets")}):
+    for path, text in documents.texts(
+        {key: document.value.get(key, {}) for key in ("hosts", "secrets")}
+    ):
         if text.startswith("file:") and (path[0] == "secrets" or path[-1] == "password"):
             named[path] = Path.cwd() / text.removeprefix("file:")
     return {
@@ -220,7 +251,11 @@ def _is_stored(path: Path, base: Path) -> bool:
     source = open_source(base.parent)
     root = source.root.resolve()
     as_written = Path(os.path.abspath(path))  # noqa: PTH100 - links in it are what the source may store
-    places = [place.relative_to(root) for place in (as_written, path.resolve()) if place.is_relative_to(root)]
+    places = [
+        place.relative_to(root)
+        for place in (as_written, path.resolve())
+        if place.is_relative_to(root)
+    ]
     if not places:
         return False
     stored = source.tree(source.revision(), "").entries()
@@ -239,7 +274,7 @@ def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, Con
         if path[0] == "secrets" and _ONE_VARIABLE.fullmatch(text):
             continue  # whoever builds gets the variable by its name
         try:
-            value = _VARIABLE.sub(lambda found, at=path: _value(document, at, found[1], environ), text)  # type: ignore[misc]
+            value = _VARIABLE.sub(functools.partial(_value, document, path, environ), text)
         except _Unset as error:
             if path[0] not in _NAMED or len(path) < 2:
                 raise error.cause from None
@@ -261,11 +296,17 @@ class _Unset(Exception):
         self.cause = cause
 
 
-def _value(document: Document, path: KeyPath, inner: str, environ: Mapping[str, str]) -> str:
+def _value(
+    document: Document, path: KeyPath, environ: Mapping[str, str], variable: re.Match[str]
+) -> str:
+    """What stands for one ${NAME} or ${NAME:-default} at a key."""
+    inner = variable[1]
     found = _NAME_DEFAULT.fullmatch(inner)
     if not found:
         message = f"{spelled(path)}: ${{{inner}}} is not the name of a variable"
-        raise ConfigurationError(message, where=where(document, path), advice="write ${NAME} or ${NAME:-default}")
+        raise ConfigurationError(
+            message, where=where(document, path), advice="write ${NAME} or ${NAME:-default}"
+        )
     value = environ.get(found["name"]) or found["default"]
     if value is None and found["name"] in environ:
         value = ""
@@ -310,12 +351,16 @@ def _check_durations(document: Document) -> None:
         try:
             clock.seconds(text)
         except ValueError as error:
-            raise ConfigurationError(f"{spelled(path)}: {error}", where=where(document, path)) from error
+            raise ConfigurationError(
+                f"{spelled(path)}: {error}", where=where(document, path)
+            ) from error
 
 
 def _check_helm_args(language: Language, document: Document) -> None:
     written: dict[KeyPath, ChartTests | None] = {("tests",): language.tests}
-    written.update({("charts", number, "tests"): entry.tests for number, entry in enumerate(language.charts)})
+    written.update(
+        {("charts", number, "tests"): entry.tests for number, entry in enumerate(language.charts)}
+    )
     for path, tests in written.items():
         place = functools.partial(_word_place, document, (*path, "helm_args"))
         helm_args.parse((tests.helm_args if tests else None) or (), place)

@@ -1,6 +1,8 @@
-"""Plain values into the types of `language`, with errors that say file, line, key, what was expected and found.
+"""Plain values into the types of `language`, with errors that say file, line, key, what was
+expected and found.
 
-msgspec converts; what it says of a mistake has no line, no near key, and `[...]` for the name of a host or an image.
+msgspec converts; what it says of a mistake has no line, no near key, and `[...]` for the name of a
+host or an image.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def explain(document: Document, value: Any, kind: Any, path: KeyPath) -> None:
     if _fits(value, kind):
         return
     choices = _choices(kind)
-    struct = next((c for c in choices if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
+    struct = next(
+        (c for c in choices if isinstance(c, type) and issubclass(c, msgspec.Struct)), None
+    )
     if isinstance(value, dict) and struct is not None:
         _explain_struct(document, value, struct, path)
     for choice in choices:
@@ -50,27 +54,37 @@ def explain(document: Document, value: Any, kind: Any, path: KeyPath) -> None:
         if isinstance(value, list) and origin is tuple:
             for index, item in enumerate(value):
                 explain(document, item, arguments[0], (*path, index))
-    expected = " or ".join(dict.fromkeys(_expected(choice) for choice in choices if choice is not types.NoneType))
+    expected = " or ".join(
+        dict.fromkeys(_expected(choice) for choice in choices if choice is not types.NoneType)
+    )
     found, advice = _found(document, value, path, expected)
     raise ConfigurationError(
-        f"{spelled(path)} must be {expected}, not {found}", where=where(document, path), advice=advice
+        f"{spelled(path)} must be {expected}, not {found}",
+        where=where(document, path),
+        advice=advice,
     )
 
 
-def _explain_struct(document: Document, value: dict[str, Any], struct: type[msgspec.Struct], path: KeyPath) -> None:
+def _explain_struct(
+    document: Document, value: dict[str, Any], struct: type[msgspec.Struct], path: KeyPath
+) -> None:
     hints = typing.get_type_hints(struct)
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     for key in value:
         if key not in fields:
             advice = nearest(str(key), fields)
             inside = f" in {spelled(path)}" if path else ""
-            raise ConfigurationError(f"unknown key {key}{inside}", where=where(document, (*path, key)), advice=advice)
+            raise ConfigurationError(
+                f"unknown key {key}{inside}", where=where(document, (*path, key)), advice=advice
+            )
     for key, field in fields.items():
         if key in value:
             explain(document, value[key], hints[field.name], (*path, key))
         elif field.required:
             inside = f" of {spelled(path)}" if path else ""
-            raise ConfigurationError(f"the key {key}{inside} is missing", where=where(document, path))
+            raise ConfigurationError(
+                f"the key {key}{inside} is missing", where=where(document, path)
+            )
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -102,7 +116,10 @@ def _found(document: Document, value: Any, path: KeyPath, expected: str) -> tupl
     text = document.places[path].text if path in document.places else ""
     if isinstance(value, (bool, int, float)):
         kind = "the truth value" if isinstance(value, bool) else "the number"
-        return f"{kind} {text}", f'YAML reads it so: quote it, "{text}"' if "text" in expected else ""
+        return (
+            f"{kind} {text}",
+            f'YAML reads it so: quote it, "{text}"' if "text" in expected else "",
+        )
     if isinstance(value, dict):
         return "a mapping of keys", ""
     if isinstance(value, list):

@@ -1,7 +1,8 @@
 """One file of the configuration language as plain values that know where they were written.
 
-Reading and merging only; what is expanded and which file wins stands in `config_file`, the types in `language`.
-No library does it: those that merge configuration forget which file and line a value came from.
+Reading and merging only; what is expanded and which file wins stands in `config_file`, the types in
+`language`. No library does it: those that merge configuration forget which file and line a value
+came from.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Place(NamedTuple):
 
 
 class Document(NamedTuple):
-    """value: dicts, lists, texts, integers, floats, booleans, None. places: path of keys and indices → place."""
+    """value: dicts, lists, texts, integers, floats, booleans, None. places: path of keys and
+    indices → place.
+    """
 
     value: dict[str, Any]
     places: dict[KeyPath, Place]
@@ -54,7 +57,9 @@ def parse(data: bytes, name: str) -> Document:
         )
     if not isinstance(root, yaml_reader.Mapping):
         raise ConfigurationError(
-            "is not a mapping of keys", where=f"{name}:{root.line + 1}", advice="begin with a line charts:"
+            "is not a mapping of keys",
+            where=f"{name}:{root.line + 1}",
+            advice="begin with a line charts:",
         )
     places: dict[KeyPath, Place] = {}
     value = _value(root, (), name, places)
@@ -70,7 +75,9 @@ def _value(node: yaml_reader.Node, path: KeyPath, name: str, places: dict[KeyPat
         result = {}
         for key, item in node.items:
             here = (*path, key.value)
-            places[here] = Place(f"{name}:{key.line + 1}", item.value if isinstance(item, yaml_reader.Scalar) else "")
+            places[here] = Place(
+                f"{name}:{key.line + 1}", item.value if isinstance(item, yaml_reader.Scalar) else ""
+            )
             result[key.value] = _value(item, here, name, places)
         return result
     if isinstance(node, yaml_reader.Sequence):
@@ -91,7 +98,9 @@ def _scalar(node: yaml_reader.Scalar) -> Any:
 
 
 def merge(lower: Document, upper: Document) -> Document:
-    """`upper` over `lower`: mappings key by key, `charts` appended (later entries win), all else replaced."""
+    """`upper` over `lower`: mappings key by key, `charts` appended (later entries win), all else
+    replaced.
+    """
     places = dict(lower.places)
     value = _merged(lower.value, upper.value, (), upper.places, places)
     return Document(value, places)
@@ -127,7 +136,10 @@ def _merged(
 def only(document: Document, keys: tuple[str, ...]) -> Document:
     """The sections `keys` of a document."""
     value = {key: section for key, section in document.value.items() if key in keys}
-    return Document(value, {path: place for path, place in document.places.items() if not path or path[0] in keys})
+    return Document(
+        value,
+        {path: place for path, place in document.places.items() if not path or path[0] in keys},
+    )
 
 
 def without(document: Document, keys: tuple[str, ...]) -> Document:

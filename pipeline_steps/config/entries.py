@@ -1,4 +1,6 @@
-"""Entries of `charts`: which folders they are about, and several of them about one chart merged. No file is read."""
+"""Entries of `charts`: which folders they are about, and several of them about one chart merged. No
+file is read.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,22 @@ def folders(pattern: str, known: Sequence[str], where: str) -> list[str]:
         fitting = [folder for folder in known if paths.expression(plain).fullmatch(folder)]
         if not fitting and paths.is_glob(plain):
             advice = "correct the path, or add a chart"
-            raise ConfigurationError(f"no folder with a Chart.yaml fits {part!r}", where=where, advice=advice)
+            raise ConfigurationError(
+                f"no folder with a Chart.yaml fits {part!r}", where=where, advice=advice
+            )
         if not fitting:
             advice = "correct the path, or add the chart to the source"
-            raise ConfigurationError(f"there is no {chart_yaml(plain)} in the source", where=where, advice=advice)
+            raise ConfigurationError(
+                f"there is no {chart_yaml(plain)} in the source", where=where, advice=advice
+            )
         found.update(dict.fromkeys(fitting))
     return list(found)
 
 
 def by_folder(document: Document, known: Sequence[str]) -> dict[str, Raw]:
-    """Folder → the entries of a pipeline.yaml about the chart there, merged; entries that fit nothing are no error."""
+    """Folder → the entries of a pipeline.yaml about the chart there, merged; entries that fit
+    nothing are no error.
+    """
     found: dict[str, list[Raw]] = {folder: [] for folder in known}
     for entry in document.value.get("charts", []):
         plain = [paths.inside(part) for part in paths.alternatives(entry["path"])]
@@ -50,7 +58,8 @@ def by_folder(document: Document, known: Sequence[str]) -> dict[str, Raw]:
 
 
 def merged(entries: Iterable[Raw]) -> Raw:
-    """Later entries over earlier ones: mappings key by key, all else replaced; `path` says only whom they are about.
+    """Later entries over earlier ones: mappings key by key, all else replaced; `path` says only
+    whom they are about.
 
     >>> merged([{"path": "a", "tests": {"timeout": "5m"}}, {"path": "b", "tests": {"values": "ci/*"}}])
     {'tests': {'timeout': '5m', 'values': 'ci/*'}}

@@ -1,7 +1,8 @@
-"""`tests.helm_args`: which arguments helm is given for the installs and renderings of tests, an allow-list.
+"""`tests.helm_args`: which arguments helm is given for the installs and renderings of tests, an
+allow-list.
 
-Anything else could move the release elsewhere (--namespace), read files of the agent (--set-file) or run programs
-(--post-renderer). What the files hold is read by `testing.helm_values`.
+Anything else could move the release elsewhere (--namespace), read files of the agent (--set-file)
+or run programs (--post-renderer). What the files hold is read by `testing.helm_values`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Argument(NamedTuple):
 
 
 def parse(words: Sequence[str], where: Callable[[int], str]) -> tuple[Argument, ...]:
-    """The arguments in `words`, each written as two words or joined by "=". where: file and line of a word.
+    """The arguments in `words`, each written as two words or joined by "=". where: file and line of
+    a word.
 
     Raises ConfigurationError for anything that is not allowed.
 
@@ -44,6 +46,8 @@ def parse(words: Sequence[str], where: Callable[[int], str]) -> tuple[Argument, 
             _, value = next(rest, (0, ""))
         if not value:
             advice = f"write {option}=…, or {option} and the value as two words"
-            raise ConfigurationError(f"{option} of tests.helm_args has no value", where=where(number), advice=advice)
+            raise ConfigurationError(
+                f"{option} of tests.helm_args has no value", where=where(number), advice=advice
+            )
         arguments.append(Argument(option, value))
     return tuple(arguments)

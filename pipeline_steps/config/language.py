@@ -1,7 +1,9 @@
-"""The configuration language of pipeline.yaml as frozen types (design.md §6); nothing here reads a file.
+"""The configuration language of pipeline.yaml as frozen types (design.md §6); nothing here reads a
+file.
 
-`config_file` reads, merges and expands it; `make doc` writes its JSON Schema. A key that is not here does not
-exist. Keys of later versions are types too: they are accepted, and refused with "not yet" where they are used.
+`config_file` reads, merges and expands it; `make doc` writes its JSON Schema. A key that is not
+here does not exist. Keys of later versions are types too: they are accepted, and refused with "not
+yet" where they are used.
 """
 
 # Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
@@ -17,15 +19,18 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 Value = TypeVar("Value")
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class Settings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
     """Base of everything written in pipeline.yaml: unknown keys are refused."""
 
 
 class ChartTests(Settings, frozen=True):
     """How charts are tested, for all (`tests`) or for some (`charts[].tests`); None: not said here.
 
-    timeout: a duration (5m) for one scenario. values: a glob below the chart; every match is a scenario.
-    upgrade_from: versions to upgrade from, "published" is the newest below this one. none: why there is no test.
+    timeout: a duration (5m) for one scenario. values: a glob below the chart; every match is a
+    scenario. upgrade_from: versions to upgrade from, "published" is the newest below this one.
+    none: why there is no test.
     """
 
     none: str | None = None
@@ -42,10 +47,11 @@ class ChartTests(Settings, frozen=True):
 
 
 class ChartEntry(Settings, frozen=True):
-    """One entry of `charts`: a folder or glob below pipeline.yaml and what holds for the charts there.
+    """One entry of `charts`: a folder or glob below pipeline.yaml and what holds for the charts
+    there.
 
-    images: image name → values key (or Chart.appVersion) → template of {registry} {path} {repository} {tag}
-    {digest} {reference}.
+    images: image name → values key (or Chart.appVersion) → template of {registry} {path}
+    {repository} {tag} {digest} {reference}.
     """
 
     path: str
@@ -55,10 +61,12 @@ class ChartEntry(Settings, frozen=True):
 
 
 class ImageEntry(Settings, frozen=True):
-    """One entry of `images`: built from `context`, or `existing` elsewhere, or neither (taken from the values).
+    """One entry of `images`: built from `context`, or `existing` elsewhere, or neither (taken from
+    the values).
 
-    generated: pattern of files in the context that an earlier stage makes -> the sources (files, folders, globs,
-    relative to the context) that they are made from. The sources are content; the files go in by digest.
+    generated: pattern of files in the context that an earlier stage makes -> the sources (files,
+    folders, globs, relative to the context) that they are made from. The sources are content; the
+    files go in by digest.
     """
 
     context: str | None = None
@@ -80,7 +88,9 @@ class Keep(Settings, frozen=True):
 
 
 class SnapshotChannel(Settings, frozen=True):
-    """Where snapshots go. images: registry path; charts: chart repository URLs, the first is authoritative."""
+    """Where snapshots go. images: registry path; charts: chart repository URLs, the first is
+    authoritative.
+    """
 
     images: str | None = None
     charts: str | tuple[str, ...] = ()
@@ -88,7 +98,9 @@ class SnapshotChannel(Settings, frozen=True):
 
 
 class ProductionChannel(Settings, frozen=True):
-    """Where releases go and what one needs (`requires`); the evidence stores it believes (None: the one below)."""
+    """Where releases go and what one needs (`requires`); the evidence stores it believes (None: the
+    one below).
+    """
 
     images: str | None = None
     charts: str | tuple[str, ...] = ()
@@ -141,10 +153,11 @@ class Approval(Settings, frozen=True):
 
 
 class Release(Settings, frozen=True):
-    """Names of releases. tag, image_tag: templates of {name} and {version}; branches: globs of mainlines.
+    """Names of releases. tag, image_tag: templates of {name} and {version}; branches: globs of
+    mainlines.
 
-    image_tag: of a chart's images in production; by default {version} for an image of one chart, and {name}-{version},
-    with the name of the released chart, for one that several charts use.
+    image_tag: of a chart's images in production; by default {version} for an image of one chart,
+    and {name}-{version}, with the name of the released chart, for one that several charts use.
     """
 
     tag: str = "{name}-{version}"
@@ -187,12 +200,16 @@ class Language(Settings, frozen=True):
 
 
 class Needy(dict[str, Value]):
-    """Named settings of which some need variables that are not set here; asking for such a one says so.
+    """Named settings of which some need variables that are not set here; asking for such a one says
+    so.
 
-    A stage that does not test runs without the clusters' credentials. unset: name → what is missing.
+    A stage that does not test runs without the clusters' credentials. unset: name → what is
+    missing.
     """
 
-    def __init__(self, settings: Mapping[str, Value], unset: Mapping[str, ConfigurationError]) -> None:
+    def __init__(
+        self, settings: Mapping[str, Value], unset: Mapping[str, ConfigurationError]
+    ) -> None:
         super().__init__(settings)
         self.unset = dict(unset)
 
@@ -202,7 +219,9 @@ class Needy(dict[str, Value]):
         return super().__getitem__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As a dict does, but raises ConfigurationError when the setting needs a variable that is not set."""
+        """As a dict does, but raises ConfigurationError when the setting needs a variable that is
+        not set.
+        """
         return self[name] if super().__contains__(name) else default
 
 
@@ -210,7 +229,8 @@ class Config(Language, frozen=True, kw_only=True):
     """What a step is given: the language, and where it was read.
 
     root: the folder of pipeline.yaml, absolute. files: all that was read, pipeline.yaml first.
-    places: key path, like "charts[0].path", → file and line. written: `charts` and `images` as plain values.
+    places: key path, like "charts[0].path", → file and line. written: `charts` and `images` as
+    plain values.
     """
 
     root: Path
@@ -241,7 +261,8 @@ TEST_DEFAULTS = ChartTests(
 
 
 def merged(*layers: ChartTests) -> ChartTests:
-    """Test settings of later layers over earlier ones, key by key; `none` and the like fall through when unsaid.
+    """Test settings of later layers over earlier ones, key by key; `none` and the like fall through
+    when unsaid.
 
     >>> merged(TEST_DEFAULTS, ChartTests(timeout="20m")).timeout
     '20m'
@@ -258,7 +279,8 @@ def several(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def named(template: str, name: str, version: str) -> str:
-    """A name of `release` (tag, image_tag) for a chart: its template with {name} and {version} put in.
+    """A name of `release` (tag, image_tag) for a chart: its template with {name} and {version} put
+    in.
 
     >>> named("{name}-{version}", "web", "1.4.0")
     'web-1.4.0'

@@ -1,1 +1,3 @@
-"""Stores of the records of all builds, found by what they are about, and which of them a step trusts."""
+"""Stores of the records of all builds, found by what they are about, and which of them a step
+trusts.
+"""

@@ -4,7 +4,8 @@
     files/ab/cdef…             a file of evidence, by its digest
     about/ab/cdef…/STEP-ID     an empty file for each record about a content or output
 
-Folders are split by the first two digits, so that none holds too many entries. Writers take no lock.
+Folders are split by the first two digits, so that none holds too many entries. Writers take no
+lock.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class DirectoryStore:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ConfigurationError("not the URL of a folder", where=url, advice="write file:///folder, absolute")
+            raise ConfigurationError(
+                "not the URL of a folder", where=url, advice="write file:///folder, absolute"
+            )
         self.url = url.rstrip("/")
         self._folder = Path(unquote(parts.path))
 
@@ -74,7 +77,9 @@ class DirectoryStore:
         return self._folder / kind / name[:2] / name[2:]
 
     def _home(self, place: Path) -> Path:
-        """The folder of `place`, made when missing. A symbolic link below the store's own folder is not followed."""
+        """The folder of `place`, made when missing. A symbolic link below the store's own folder is
+        not followed.
+        """
         path = files.folder(self._folder, mode=_FOLDERS)
         for name in place.parent.relative_to(path).parts:
             path = files.own_folder(path / name, mode=_FOLDERS)
@@ -86,12 +91,20 @@ class DirectoryStore:
             files.write(self._home(place) / place.name, data, mode=_MODE)
         elif kept != data:
             what = "is there with other bytes: nothing was written"
-            raise EvidenceError(what, where=str(place), advice="restore the store's folder; its files never change")
+            raise EvidenceError(
+                what, where=str(place), advice="restore the store's folder; its files never change"
+            )
 
     def _mark(self, place: Path) -> None:
         self._home(place)
         try:
-            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE))
+            os.close(
+                os.open(
+                    place,
+                    os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                    _MODE,
+                )
+            )
             files.sync_folder(place.parent)
         except FileExistsError:
             return

@@ -12,7 +12,9 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 
 
 def open_store(url: str, hosts: Mapping[str, Host], *, where: str = "") -> Store:
-    """The store behind `url`; nothing is asked from it yet. where: file and line. Raises ConfigurationError."""
+    """The store behind `url`; nothing is asked from it yet. where: file and line. Raises
+    ConfigurationError.
+    """
     if url.startswith("oci://"):
         return OciStore(url, hosts)
     if url.startswith("file://"):

@@ -3,8 +3,9 @@
     path/records:ID            a record: its line as config, which a registry keeps byte for byte, then its files
     path/DIGEST:STEP-ID        an entry for each record about a content or output
 
-A repository for each content keeps listing its tags independent of the store's size. All names hold hashes, so no two
-writers ever want one name for different things: registries without conditional writes will do.
+A repository for each content keeps listing its tags independent of the store's size. All names hold
+hashes, so no two writers ever want one name for different things: registries without conditional
+writes will do.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from pipeline_steps.toolbox.files import sha256
 RECORD = "application/vnd.pipeline-steps.record.v1+json"
 FILE = "application/octet-stream"
 TITLE = "org.opencontainers.image.title"
-#: Bytes of a line that stand in the manifest too (OCI descriptor's `data`), which saves reading the blob.
+#: Bytes of a line that stand in the manifest too (OCI descriptor's `data`), which saves reading the
+#: blob.
 EMBEDDED = 2**20
 
 
@@ -56,7 +58,11 @@ class OciStore:
 
     def about(self, digest: str) -> set[str]:
         """See Store."""
-        return {record_id for tag in self._registry.tags(self._about(digest)) if (record_id := identity(tag))}
+        return {
+            record_id
+            for tag in self._registry.tags(self._about(digest))
+            if (record_id := identity(tag))
+        }
 
     def read(self, identity: str) -> bytes | None:
         """See Store."""
@@ -66,10 +72,14 @@ class OciStore:
             return None
         config = manifest.content.get("config")
         if not isinstance(config, dict) or config.get("mediaType") != RECORD:
-            raise EvidenceError("is not a record", where=where, advice="something else writes below this path")
+            raise EvidenceError(
+                "is not a record", where=where, advice="something else writes below this path"
+            )
         line = _embedded(config) or self._registry.blob(self._records, str(config.get("digest")))
         if line is None:
-            raise EvidenceError("has lost the bytes of the record", where=where, advice="restore the registry")
+            raise EvidenceError(
+                "has lost the bytes of the record", where=where, advice="restore the registry"
+            )
         return line
 
     def attached(self, digest: str) -> bytes | None:
@@ -97,7 +107,10 @@ def _manifest(line: bytes, attached: Mapping[str, bytes]) -> bytes:
     """Manifest of a record; it has a layer in any case, which some registries demand."""
     record = _descriptor(RECORD, line)
     data = {"data": base64.b64encode(line).decode()} if len(line) <= EMBEDDED else {}
-    layers = [_descriptor(FILE, each) | {"annotations": {TITLE: name}} for name, each in sorted(attached.items())]
+    layers = [
+        _descriptor(FILE, each) | {"annotations": {TITLE: name}}
+        for name, each in sorted(attached.items())
+    ]
     body = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,

@@ -1,7 +1,8 @@
-"""Which records in state files count for a build: never what the source tracks, and not what is left of other builds.
+"""Which records in state files count for a build: never what the source tracks, and not what is
+left of other builds.
 
-Whoever may push could commit records, and a workspace may hold those of another build: neither is evidence of what is
-built here (docs/decisions/0018).
+Whoever may push could commit records, and a workspace may hold those of another build: neither is
+evidence of what is built here (docs/decisions/0018).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, Usa
 
 
 def refuse_tracked(state: State) -> None:
-    """Raises ConfigurationError for a state file, or a link to one, that the source stores at what is checked out.
+    """Raises ConfigurationError for a state file, or a link to one, that the source stores at what
+    is checked out.
 
     Where there is no checkout nothing is tracked. Nothing is asked about files that are not there.
     """

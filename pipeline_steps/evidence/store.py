@@ -1,7 +1,8 @@
 """What every evidence store promises, and the names that records have there.
 
-A store only ever gains entries, each under a name made of hashes: writers never meet, so they need no protocol, and
-nothing is overwritten. Which records count, and what they say, does not belong here.
+A store only ever gains entries, each under a name made of hashes: writers never meet, so they need
+no protocol, and nothing is overwritten. Which records count, and what they say, does not belong
+here.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ _ENTRY = re.compile(rf"{_NAME}-([0-9a-f]{{64}})")
 
 
 class Store(Protocol):
-    """Records as lines, byte for byte as they were written, and the files that are evidence of them.
+    """Records as lines, byte for byte as they were written, and the files that are evidence of
+    them.
 
-    Every method raises MachineError's kinds or Temporary when the store cannot be asked: never "absent" then.
+    Every method raises MachineError's kinds or Temporary when the store cannot be asked: never
+    "absent" then.
     """
 
     @property
@@ -31,7 +34,8 @@ class Store(Protocol):
         """As configured."""
 
     def put(self, line: bytes, record: Record, attached: Mapping[str, bytes]) -> None:
-        """Keep the line of `record` and files of its evidence (name → bytes); what is there already stays.
+        """Keep the line of `record` and files of its evidence (name → bytes); what is there already
+        stays.
 
         It is found by `about` only when all of it is there.
         """
@@ -49,7 +53,9 @@ class Store(Protocol):
 def hexadecimal(digest: str) -> str:
     """The 64 digits of a digest or id. Raises EvidenceError for anything else."""
     if not _DIGEST.fullmatch(digest):
-        raise EvidenceError(f"not a digest: {digest[:80]!r}", advice="write sha256: and 64 hex digits")
+        raise EvidenceError(
+            f"not a digest: {digest[:80]!r}", advice="write sha256: and 64 hex digits"
+        )
     return digest.removeprefix("sha256:")
 
 
@@ -63,7 +69,9 @@ def subjects(record: Record) -> list[str]:
 def entry(record: Record) -> str:
     """STEP-ID, the name of a record among others about the same. Raises EvidenceError."""
     if not STEP.fullmatch(record.step):
-        raise EvidenceError(f"{record.step[:80]!r} is not the name of a step", where=f"record {record.id[:19]}")
+        raise EvidenceError(
+            f"{record.step[:80]!r} is not the name of a step", where=f"record {record.id[:19]}"
+        )
     return f"{record.step}-{hexadecimal(record.id)}"
 
 

@@ -13,7 +13,13 @@ from typing import TypeVar
 
 from pipeline_steps.evidence.store import Store, subjects
 from pipeline_steps.state.record import Record, decode
-from pipeline_steps.toolbox.errors import EvidenceError, Interrupted, MachineError, PipelineError, Temporary
+from pipeline_steps.toolbox.errors import (
+    EvidenceError,
+    Interrupted,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 from pipeline_steps.toolbox.files import sha256
 
 Question = TypeVar("Question")
@@ -25,20 +31,25 @@ log = logging.getLogger(__name__)
 
 
 class Stores:
-    """read: the stores whose records count. write: where new records go, which need not be one of those."""
+    """read: the stores whose records count. write: where new records go, which need not be one of
+    those.
+    """
 
     def __init__(self, read: Sequence[Store], write: Store | None) -> None:
         self._read = tuple(read)
         self._write = write
-        self._listed: dict[str, set[str]] = {}  # digest → ids of the records about it in the store that is written
+        self._listed: dict[
+            str, set[str]
+        ] = {}  # digest → ids of the records about it in the store that is written
         self._write_error: PipelineError | None = None
         self._read_error: PipelineError | None = None
 
     def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`.
 
-        Raises EvidenceError for a record that is not what its name says, MachineError's kinds, Temporary; the same
-        again without asking when a store has been tried in vain: not for every chart anew.
+        Raises EvidenceError for a record that is not what its name says, MachineError's kinds,
+        Temporary; the same again without asking when a store has been tried in vain: not for every
+        chart anew.
         """
         if self._read_error is not None:
             raise self._read_error
@@ -57,11 +68,16 @@ class Stores:
                 self._listed[digest] = ids
             if store in self._read:
                 holders |= dict.fromkeys(ids.difference(known), store)
-        return _sorted(self._ask_all(lambda item: _read(item[1], item[0], listed=True), list(holders.items())))
+        return _sorted(
+            self._ask_all(lambda item: _read(item[1], item[0], listed=True), list(holders.items()))
+        )
 
     @property
     def _all_stores(self) -> list[Store]:
-        return [*self._read, *([self._write] if self._write and self._write not in self._read else [])]
+        return [
+            *self._read,
+            *([self._write] if self._write and self._write not in self._read else []),
+        ]
 
     def by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
         """Lines and records by their ids, as many as there are. Raises as `about` does."""
@@ -70,12 +86,18 @@ class Stores:
     def _by_id(self, identity: str) -> tuple[bytes, Record] | None:
         return next((record for store in self._read if (record := _read(store, identity))), None)
 
-    def _ask_all(self, ask: Callable[[Question], Answer], questions: Sequence[Question]) -> list[Answer]:
-        """The answers to all questions, many asked at once. A few to folders are answered before threads would be."""
+    def _ask_all(
+        self, ask: Callable[[Question], Answer], questions: Sequence[Question]
+    ) -> list[Answer]:
+        """The answers to all questions, many asked at once. A few to folders are answered before
+        threads would be.
+        """
         near = all(store.url.startswith("file:") for store in self._all_stores)
         if len(questions) < (AT_ONCE if near else 2):
             return [ask(question) for question in questions]
-        with ThreadPoolExecutor(min(AT_ONCE, len(questions)), thread_name_prefix="evidence") as pool:
+        with ThreadPoolExecutor(
+            min(AT_ONCE, len(questions)), thread_name_prefix="evidence"
+        ) as pool:
             return list(pool.map(ask, questions))
 
     @property
@@ -85,14 +107,23 @@ class Stores:
 
     def attached(self, digest: str) -> bytes | None:
         """A file of evidence from whichever store has it."""
-        return next((data for store in self._read if (data := store.attached(digest)) is not None), None)
+        return next(
+            (data for store in self._read if (data := store.attached(digest)) is not None), None
+        )
 
     def lacks(self, record: Record) -> bool:
-        """Is this a record about something that was asked for, and not in the store that is written?"""
-        return any(digest in self._listed and record.id not in self._listed[digest] for digest in subjects(record))
+        """Is this a record about something that was asked for, and not in the store that is
+        written?
+        """
+        return any(
+            digest in self._listed and record.id not in self._listed[digest]
+            for digest in subjects(record)
+        )
 
     def put(self, line: bytes, record: Record, folder: Path) -> None:
-        """Keep a record with its evidence files, which lie in `folder`. Raises MachineError's kinds, Temporary."""
+        """Keep a record with its evidence files, which lie in `folder`. Raises MachineError's
+        kinds, Temporary.
+        """
         if self._write is None:
             return
         if self._write_error is not None:
@@ -104,7 +135,9 @@ class Stores:
         except PipelineError as error:
             what = f"the record {record.id[:19]} of {record.step} is not in the evidence store: {error.what}"
             advice = f"it stands in {folder}; the next step of this content puts it there, once the store answers"
-            self._write_error = type(error)(what, where=error.where or self._write.url, advice=advice)
+            self._write_error = type(error)(
+                what, where=error.where or self._write.url, advice=advice
+            )
             raise self._write_error from error
         for digest in subjects(record):
             if digest in self._listed:
@@ -112,7 +145,9 @@ class Stores:
 
 
 def _read(store: Store, identity: str, *, listed: bool = False) -> tuple[bytes, Record] | None:
-    """The line and the record of an id, which it must have. listed: one that is missing is an error."""
+    """The line and the record of an id, which it must have. listed: one that is missing is an
+    error.
+    """
     where = f"{store.url}, record {identity[:19]}"
     line = store.read(identity)
     if line is None:
@@ -121,12 +156,16 @@ def _read(store: Store, identity: str, *, listed: bool = False) -> tuple[bytes, 
         return None
     record = decode(line, where=where)
     if record.id != identity:
-        raise EvidenceError(f"holds another record, {record.id[:19]}", where=where, advice="restore the store")
+        raise EvidenceError(
+            f"holds another record, {record.id[:19]}", where=where, advice="restore the store"
+        )
     return line, record
 
 
 def _sorted(records: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes, Record]]:
-    """Roughly as they were written. Nothing is decided by that: what replaces what says `supersedes`."""
+    """Roughly as they were written. Nothing is decided by that: what replaces what says
+    `supersedes`.
+    """
     present = [pair for pair in records if pair is not None]
     return sorted(present, key=lambda pair: (pair[1].finished or pair[1].started, pair[1].id))
 
@@ -134,7 +173,8 @@ def _sorted(records: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes,
 def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
     """The evidence files that lie here and are what the record says.
 
-    Raises MachineError for one that cannot be read now: without it the record would be there for ever.
+    Raises MachineError for one that cannot be read now: without it the record would be there for
+    ever.
     """
     attached = {}
     for name, digest in record.evidence.items():
@@ -144,7 +184,9 @@ def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
             log.warning("%s: not kept as evidence: it is gone", folder / name)
             continue
         except OSError as error:
-            raise MachineError(f"cannot read: {error.strerror}", where=str(folder / name)) from error
+            raise MachineError(
+                f"cannot read: {error.strerror}", where=str(folder / name)
+            ) from error
         if sha256(data) == digest:
             attached[name] = data
         else:

@@ -1,7 +1,8 @@
 """Which evidence stores a step reads and writes (design.md §5, §17).
 
-Ordinary builds read and write `evidence`. A release (the build of a tag; tag_release, promote, audit and verify
-anywhere) trusts only the stores of `channels.production.evidence`, which are the same when nothing else is said.
+Ordinary builds read and write `evidence`. A release (the build of a tag; tag_release, promote,
+audit and verify anywhere) trusts only the stores of `channels.production.evidence`, which are the
+same when nothing else is said.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Urls(NamedTuple):
 def urls(config: Config, step: str, *, tag: bool) -> Urls:
     """The stores for a step. tag: is a tag being built?
 
-    In a tag build records go where a release finds them again: to `evidence` when that is trusted, else to the
-    first store that is.
+    In a tag build records go where a release finds them again: to `evidence` when that is trusted,
+    else to the first store that is.
     """
     own, trusted = config.evidence or "", config.channels.production.evidence or ()
     if not tag and step not in RELEASING:
@@ -58,12 +59,15 @@ def stores(config: Config, step: str, *, write: bool = True) -> Stores | None:
 
 
 def everywhere(config: Config) -> Stores:
-    """Every store that counts for this build, to read only; in a tag build those that a release trusts.
+    """Every store that counts for this build, to read only; in a tag build those that a release
+    trusts.
 
     Raises ConfigurationError when there is none.
     """
     trusted = config.channels.production.evidence or ()
-    read = tuple(dict.fromkeys((*urls(config, "", tag=bool(detect(os.environ).tag)).read, *trusted)))
+    read = tuple(
+        dict.fromkeys((*urls(config, "", tag=bool(detect(os.environ).tag)).read, *trusted))
+    )
     if not read:
         raise ConfigurationError(
             "there is no evidence store",
@@ -83,22 +87,34 @@ def opened(config: Config, urls: Urls) -> Stores:
 
 
 def open_state(
-    config: Config, step: str = "", path: Path | None = None, *, write: bool = True, whole: bool = False
+    config: Config,
+    step: str = "",
+    path: Path | None = None,
+    *,
+    write: bool = True,
+    whole: bool = False,
 ) -> State:
-    """The state of a checkout with the evidence stores that count for `step`: what a step's function is given.
+    """The state of a checkout with the evidence stores that count for `step`: what a step's
+    function is given.
 
-    path: another state file than .pipeline/state.jsonl. write: may records go to the stores? whole: with every record
-    of the files, to be looked at. Otherwise the build of a tag, and a CI build that writes to a store which releases
-    trust, take records of other builds from the stores alone, so they hand on none that merely lie here.
-    Raises ConfigurationError, also for a state file that the source tracks; EvidenceError for records of other builds
-    where a tag is built without a store.
+    path: another state file than .pipeline/state.jsonl. write: may records go to the stores? whole:
+    with every record of the files, to be looked at. Otherwise the build of a tag, and a CI build
+    that writes to a store which releases trust, take records of other builds from the stores alone,
+    so they hand on none that merely lie here. Raises ConfigurationError, also for a state file that
+    the source tracks; EvidenceError for records of other builds where a tag is built without a
+    store.
     """
     build = detect(os.environ)
     trusted = urls(config, step, tag=bool(build.tag))
     releases = bool(build.tag) or trusted.write in (config.channels.production.evidence or ())
     only_own = build.system != "terminal" and any(trusted.read) and releases and not whole
     counts = is_own if only_own else (lambda _record: True)
-    state = State(path or config.root / FOLDER / FILE, stores(config, step, write=write), counts, _places(config))
+    state = State(
+        path or config.root / FOLDER / FILE,
+        stores(config, step, write=write),
+        counts,
+        _places(config),
+    )
     refuse_tracked(state)
     if build.tag and not trusted.read and not whole:
         refuse_leftovers(state)
@@ -108,4 +124,9 @@ def open_state(
 def _places(config: Config) -> tuple[str, ...]:
     """Where the channels configured now keep charts and images, as it is written."""
     channels = (config.channels.snapshot, config.channels.production)
-    return tuple(place for channel in channels for place in (*several(channel.charts or ()), channel.images) if place)
+    return tuple(
+        place
+        for channel in channels
+        for place in (*several(channel.charts or ()), channel.images)
+        if place
+    )

@@ -1,1 +1,3 @@
-"""Images: what goes into them, what names them, who builds them. Registries' API is in oci, charts in charts."""
+"""Images: what goes into them, what names them, who builds them. Registries' API is in oci, charts
+in charts.
+"""

@@ -26,11 +26,11 @@ class Request(NamedTuple):
     """One image to build and push.
 
     target: where it goes, with the builders' own tag, for those that cannot push by digest alone.
-    bases: str(reference) → digest, for all bases of the Dockerfile.
-    secrets: id → how BuildKit gets it, `env=NAME` or `src=PATH`. fresh: use no cache. timeout: seconds, None: none.
-    to: push nothing; a BuildKit of its own writes the image into this file, as an OCI layout, an engine keeps it
-    under the target's name (`docker.save` writes it).
-    oci: with OCI's media types in it, where the builder has a choice; their digest is another than that of docker's.
+    bases: str(reference) → digest, for all bases of the Dockerfile. secrets: id → how BuildKit gets
+    it, `env=NAME` or `src=PATH`. fresh: use no cache. timeout: seconds, None: none. to: push
+    nothing; a BuildKit of its own writes the image into this file, as an OCI layout, an engine
+    keeps it under the target's name (`docker.save` writes it). oci: with OCI's media types in it,
+    where the builder has a choice; their digest is another than that of docker's.
     """
 
     target: Reference
@@ -65,22 +65,33 @@ class Builder(Protocol):
 
     kind: BuilderKind
 
-    def check(self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]) -> None:
+    def check(
+        self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
+    ) -> None:
         """Raises ToolMissing when this builder cannot build such an image; asks nobody."""
 
     def build(self, request: Request) -> Built:
-        """Build and push. Raises ChartFailed (8) with the last lines, MachineError, AccessRefused, Unreachable."""
+        """Build and push. Raises ChartFailed (8) with the last lines, MachineError, AccessRefused,
+        Unreachable.
+        """
 
 
 def find_secrets(
-    names: tuple[str, ...], declared: Mapping[str, str], environ: Mapping[str, str], *, is_review: bool, where: str
+    names: tuple[str, ...],
+    declared: Mapping[str, str],
+    environ: Mapping[str, str],
+    *,
+    is_review: bool,
+    where: str,
 ) -> dict[str, str]:
-    """How the builder gets each build secret: as declared, else from the variable NAME or the file NAME_FILE names.
+    """How the builder gets each build secret: as declared, else from the variable NAME or the file
+    NAME_FILE names.
 
-    declared: `secrets` of the configuration, name → "${NAME}" or "file:PATH". NAME of any other secret is its id in
-    capitals, other characters than letters and digits as _ (npm-rc: NPM_RC). is_review: only declared ones are given,
-    or a review could ask for any variable of the agent.
-    Raises ConfigurationError naming both ways to give it when it is not given, or the file is not there.
+    declared: `secrets` of the configuration, name → "${NAME}" or "file:PATH". NAME of any other
+    secret is its id in capitals, other characters than letters and digits as _ (npm-rc: NPM_RC).
+    is_review: only declared ones are given, or a review could ask for any variable of the agent.
+    Raises ConfigurationError naming both ways to give it when it is not given, or the file is not
+    there.
     """
     return {
         name: _declared(name, declared[name], environ, where)
@@ -128,7 +139,9 @@ def _file(file: Path, named_by: str, where: str) -> str:
     try:
         _register(file.read_bytes().decode(errors="ignore"))
     except OSError as error:
-        raise ConfigurationError(f"{named_by} names {file}, which cannot be read: {error}", where=where) from error
+        raise ConfigurationError(
+            f"{named_by} names {file}, which cannot be read: {error}", where=where
+        ) from error
     return f"src={file.absolute()}"
 
 

@@ -1,7 +1,8 @@
 """Which image builder this machine has.
 
-Two kinds, and the kind is part of an image's key: buildx (the plugin is installed: it does everything) and
-docker (the engine's classic builder, through the SDK: no platforms, no secrets, no BuildKit syntax).
+Two kinds, and the kind is part of an image's key: buildx (the plugin is installed: it does
+everything) and docker (the engine's classic builder, through the SDK: no platforms, no secrets, no
+BuildKit syntax).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ SYSTEM = ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
 
 
 def kind(environ: Mapping[str, str]) -> BuilderKind:
-    """What this machine builds with: buildx where its plugin is installed, else the engine's classic builder."""
+    """What this machine builds with: buildx where its plugin is installed, else the engine's
+    classic builder.
+    """
     return "buildx" if plugin(environ) else "docker"
 
 
@@ -34,8 +37,13 @@ def builder(environ: Mapping[str, str]) -> Builder:
 
 
 def plugin(environ: Mapping[str, str]) -> Path | None:
-    """The buildx plugin, where docker looks for plugins (docker/cli, cli-plugins/manager); asks no program."""
-    folders = [docker_folder(environ) / "cli-plugins", *(Path(top) / "docker/cli-plugins" for top in SYSTEM)]
+    """The buildx plugin, where docker looks for plugins (docker/cli, cli-plugins/manager); asks no
+    program.
+    """
+    folders = [
+        docker_folder(environ) / "cli-plugins",
+        *(Path(top) / "docker/cli-plugins" for top in SYSTEM),
+    ]
     for folder in folders:
         file = folder / "docker-buildx"
         if file.is_file() and os.access(file, os.X_OK):

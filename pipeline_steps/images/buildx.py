@@ -1,8 +1,9 @@
-"""Images built by docker's buildx plugin, with whatever builder is current ($BUILDX_BUILDER, or the engine's).
+"""Images built by docker's buildx plugin, with whatever builder is current ($BUILDX_BUILDER, or the
+engine's).
 
-A BuildKit of its own (container, remote or kubernetes driver) from 0.13 on gives the same digest for the same
-inputs anywhere, and the manifest is pushed by digest. The engine's BuildKit (docker driver) can neither; it pushes
-the target's tag. The caller gives the image its name.
+A BuildKit of its own (container, remote or kubernetes driver) from 0.13 on gives the same digest
+for the same inputs anywhere, and the manifest is pushed by digest. The engine's BuildKit (docker
+driver) can neither; it pushes the target's tag. The caller gives the image its name.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger(__name__)
 
-#: The first BuildKit that rewrites the times inside layers (moby/buildkit v0.13.0, "rewrite-timestamp").
+#: The first BuildKit that rewrites the times inside layers (moby/buildkit v0.13.0,
+#: "rewrite-timestamp").
 REPRODUCIBLE_SINCE = (0, 13)
 _VERSION = re.compile(r"^\s*buildkit(?: version)?:\s*v?(\S+)", re.IGNORECASE | re.MULTILINE)
 _DRIVER = re.compile(r"^Driver:[ \t]*(\S+)", re.MULTILINE)
@@ -66,7 +68,9 @@ class Facts(NamedTuple):
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0].partition("-")[0])[:2])
+    return tuple(
+        int(part) for part in re.findall(r"\d+", version.partition("+")[0].partition("-")[0])[:2]
+    )
 
 
 class Buildx:
@@ -78,7 +82,9 @@ class Buildx:
         self._plugin = plugin
         self._environ = os.environ if environ is None else environ
 
-    def check(self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]) -> None:
+    def check(
+        self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
+    ) -> None:
         """Everything can be built here."""
 
     def facts(self, env: Mapping[str, str], *, start: bool = True) -> Facts:
@@ -86,7 +92,11 @@ class Buildx:
         options = ["--bootstrap"] if start else []
         done = process.run([self._plugin, "inspect", *options], env=env, timeout=180)
         text = (done.stdout + done.stderr).decode(errors="replace")
-        versions, driver, trouble = _VERSION.findall(text), _DRIVER.search(text), _TROUBLE.search(text)
+        versions, driver, trouble = (
+            _VERSION.findall(text),
+            _DRIVER.search(text),
+            _TROUBLE.search(text),
+        )
         if not done.ok or not driver or (not versions and (start or trouble)):
             raise self._unusable(redact(trouble[1]) if trouble else done.tail(5))
         return Facts(driver[1], min(versions, key=_numbers, default=""))
@@ -101,7 +111,9 @@ class Buildx:
         ):
             facts = self.facts(login)
             self._prepare(request, folder)
-            log.info("building %s with BuildKit %s (%s)", request.target, facts.buildkit, facts.driver)
+            log.info(
+                "building %s with BuildKit %s (%s)", request.target, facts.buildkit, facts.driver
+            )
             done = process.run(
                 self._command(request, folder, facts),
                 env={**login, **self._variables(request)},
@@ -109,7 +121,10 @@ class Buildx:
                 tell=log.info,
             )
             if done.code is None:
-                raise Temporary(f"the build was not done within {request.timeout:.0f} s\n{done.tail()}", where=where)
+                raise Temporary(
+                    f"the build was not done within {request.timeout:.0f} s\n{done.tail()}",
+                    where=where,
+                )
             if not done.ok:
                 raise self._failure(done.stderr.decode(errors="replace"), request)
             return self._result(folder, facts, request)
@@ -118,16 +133,24 @@ class Buildx:
         lay_out(request.context, _made(folder / _context_name(request)), epoch=EPOCH)
         dockerfile = _made(folder / "dockerfile") / "Dockerfile"
         dockerfile.write_text(request.dockerfile.pinned(request.bases))
-        # What the ignore file leaves out is left out already: this one wins over it and leaves out nothing.
-        dockerfile.with_name("Dockerfile.dockerignore").write_text("# the context holds nothing but inputs\n")
+        # What the ignore file leaves out is left out already: this one wins over it and leaves out
+        # nothing.
+        dockerfile.with_name("Dockerfile.dockerignore").write_text(
+            "# the context holds nothing but inputs\n"
+        )
 
     def _command(self, request: Request, folder: Path, facts: Facts) -> list[str]:
         options = ["--progress=plain", "--provenance=false", "--sbom=false"]
-        options += [f"--output={output(request, facts)}", f"--metadata-file={folder / 'metadata.json'}"]
+        options += [
+            f"--output={output(request, facts)}",
+            f"--metadata-file={folder / 'metadata.json'}",
+        ]
         options += [f"--file={folder / 'dockerfile' / 'Dockerfile'}"]
         options += [f"--build-arg={key}={value}" for key, value in sorted(request.args.items())]
         options += [f"--label={key}={value}" for key, value in sorted(request.labels.items())]
-        options += [f"--secret=id={name},{source}" for name, source in sorted(request.secrets.items())]
+        options += [
+            f"--secret=id={name},{source}" for name, source in sorted(request.secrets.items())
+        ]
         if request.stage:
             options.append(f"--target={request.stage}")
         if request.platforms:
@@ -137,22 +160,41 @@ class Buildx:
         return [str(self._plugin), "build", *options, str(folder / _context_name(request))]
 
     def _variables(self, request: Request) -> dict[str, str]:
-        names = [source.removeprefix("env=") for source in request.secrets.values() if source.startswith("env=")]
+        names = [
+            source.removeprefix("env=")
+            for source in request.secrets.values()
+            if source.startswith("env=")
+        ]
         return {"SOURCE_DATE_EPOCH": str(EPOCH), **{name: self._environ[name] for name in names}}
 
     def _result(self, folder: Path, facts: Facts, request: Request) -> Built:
         metadata = json.loads((folder / "metadata.json").read_bytes())
         digest = "" if request.to and not facts.own else metadata.get("containerimage.digest")
         if not isinstance(digest, str):
-            raise MachineError("buildx reports no digest of what it pushed", advice="use a newer buildx")
-        version = process.run([self._plugin, "version"], timeout=30).stdout.decode(errors="replace").split()
-        tools = {"buildkit": facts.buildkit, "buildx": version[1].lstrip("v") if len(version) > 1 else "unknown"}
+            raise MachineError(
+                "buildx reports no digest of what it pushed", advice="use a newer buildx"
+            )
+        version = (
+            process.run([self._plugin, "version"], timeout=30)
+            .stdout.decode(errors="replace")
+            .split()
+        )
+        tools = {
+            "buildkit": facts.buildkit,
+            "buildx": version[1].lstrip("v") if len(version) > 1 else "unknown",
+        }
         return Built(digest, facts.reproducible, tools)
 
     def _failure(self, output: str, request: Request) -> PipelineError:
         errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
-        message = errors[-1].removeprefix("ERROR:").strip() if errors else "buildx ended without a word"
-        if _NO_BUILDER.search(message) and "did not complete" not in message and not _REGISTRY.search(message):
+        message = (
+            errors[-1].removeprefix("ERROR:").strip() if errors else "buildx ended without a word"
+        )
+        if (
+            _NO_BUILDER.search(message)
+            and "did not complete" not in message
+            and not _REGISTRY.search(message)
+        ):
             return self._unusable(message)
         if _REGISTRY.search(message) and "did not complete successfully" not in message:
             return build_errors.of_registry(message, where=str(request.target))
@@ -169,8 +211,9 @@ class Buildx:
 
 
 def _context_name(request: Request) -> str:
-    """A name of its own for each context. BuildKit keeps what was sent under the folder's name and asks only for files
-    whose size or time is another: with one name for all, a change that keeps the size would not arrive."""
+    """A name of its own for each context. BuildKit keeps what was sent under the folder's name and
+    asks only for files whose size or time is another: with one name for all, a change that keeps
+    the size would not arrive."""
     return f"context-{sha256(json.dumps(request.context.content()).encode()).removeprefix('sha256:')[:24]}"
 
 
@@ -184,7 +227,13 @@ def output(request: Request, facts: Facts) -> str:
         return f"type=oci,dest={request.to},oci-mediatypes={str(request.oci).lower()}{rewritten}"
     if not facts.own:
         return f"type=image,name={target},push=true"
-    parts = ["type=image", f"name={target.repository}", "push=true", "push-by-digest=true", "name-canonical=true"]
+    parts = [
+        "type=image",
+        f"name={target.repository}",
+        "push=true",
+        "push-by-digest=true",
+        "name-canonical=true",
+    ]
     if facts.reproducible:
         parts.append("rewrite-timestamp=true")
     _, entry = table.of(request.hosts, target.repository)

@@ -1,7 +1,9 @@
-"""What a builder gets of an image's context: the source's bytes, not what happens to lie in the checkout.
+"""What a builder gets of an image's context: the source's bytes, not what happens to lie in the
+checkout.
 
-Inputs are the tracked files that .dockerignore leaves in, as the source stores them, and the files that an earlier
-stage made, where `images.X.generated` names them. What the source ignores is left out; `left_out` lists it.
+Inputs are the tracked files that .dockerignore leaves in, as the source stores them, and the files
+that an earlier stage made, where `images.X.generated` names them. What the source ignores is left
+out; `left_out` lists it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import failure, sha256
 
 Kind = Literal["file", "executable", "link"]
-#: What every file carries on its way to the builder, whatever the checkout's umask, owner and times.
+#: What every file carries on its way to the builder, whatever the checkout's umask, owner and
+#: times.
 MODES = {"file": 0o644, "executable": 0o755, "link": 0o777}
 
 
@@ -33,7 +36,9 @@ class Input(NamedTuple):
 
 
 class Context(NamedTuple):
-    """inputs: sorted by path. read: path of an input -> its bytes, or the target of a link. where: for errors."""
+    """inputs: sorted by path. read: path of an input -> its bytes, or the target of a link. where:
+    for errors.
+    """
 
     inputs: tuple[Input, ...]
     read: Callable[[str], bytes]
@@ -46,8 +51,8 @@ class Context(NamedTuple):
     def bytes_of(self, each: Input) -> bytes:
         """The bytes of an input, which must be those that its digest is of.
 
-        What is built under a key has to be what the key was made of, whoever writes into the checkout meanwhile.
-        Raises EvidenceError.
+        What is built under a key has to be what the key was made of, whoever writes into the
+        checkout meanwhile. Raises EvidenceError.
         """
         data = self.read(each.path)
         if sha256(data) != each.digest:
@@ -55,17 +60,24 @@ class Context(NamedTuple):
         return data
 
 
-def generated_files(folder: Path, patterns: Iterable[str], tracked: Collection[str], where: str) -> dict[str, Path]:
+def generated_files(
+    folder: Path, patterns: Iterable[str], tracked: Collection[str], where: str
+) -> dict[str, Path]:
     """Path in the context -> file of what an earlier stage made. patterns: of `images.X.generated`.
 
-    tracked: paths in the context that the source has. Raises ConfigurationError for a pattern that fits nothing, a file
-    that the source tracks, a link or another thing that is no file.
+    tracked: paths in the context that the source has. Raises ConfigurationError for a pattern that
+    fits nothing, a file that the source tracks, a link or another thing that is no file.
     """
     found: dict[str, Path] = {}
     present = _files_in(folder)
     for pattern in patterns:
-        plain = [paths.expression(paths.inside(part, where=where)) for part in paths.alternatives(pattern)]
-        fitting = [path for path in present if any(expression.fullmatch(path) for expression in plain)]
+        plain = [
+            paths.expression(paths.inside(part, where=where))
+            for part in paths.alternatives(pattern)
+        ]
+        fitting = [
+            path for path in present if any(expression.fullmatch(path) for expression in plain)
+        ]
         if not fitting:
             advice = f"run the stage that makes it first, or correct the pattern ({folder})"
             raise ConfigurationError(f"no file fits {pattern!r}", where=where, advice=advice)
@@ -78,22 +90,30 @@ def generated_files(folder: Path, patterns: Iterable[str], tracked: Collection[s
 
 
 def read_generated(file: Path) -> bytes:
-    """The bytes of a generated file, which must be a plain file. Raises ConfigurationError, EvidenceError."""
+    """The bytes of a generated file, which must be a plain file. Raises ConfigurationError,
+    EvidenceError.
+    """
     try:
         # Not through a link: it may lead out of the context.
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise ConfigurationError("is not a file", where=str(file), advice="name files in `generated`")
+                raise ConfigurationError(
+                    "is not a file", where=str(file), advice="name files in `generated`"
+                )
             return stream.read()
     except FileNotFoundError as error:
         advice = "run the stage that makes it first"
-        raise EvidenceError("the generated file is not there", where=str(file), advice=advice) from error
+        raise EvidenceError(
+            "the generated file is not there", where=str(file), advice=advice
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(file)) from error
 
 
 def left_out(folder: Path, ignored: Ignored, inputs: Collection[str]) -> list[str]:
-    """Files in a context's folder that a plain `docker build` would take, but that are no inputs, sorted."""
+    """Files in a context's folder that a plain `docker build` would take, but that are no inputs,
+    sorted.
+    """
     return sorted(path for path in left_in(_files_in(folder), ignored) if path not in inputs)
 
 
@@ -106,8 +126,11 @@ def _files_in(folder: Path) -> list[str]:
     return found
 
 
-def write_tar(context: Context, stream: IO[bytes], extra: Mapping[str, bytes], *, epoch: int) -> None:
-    """The context as a tar that depends on nothing but its inputs. extra: further files, they replace inputs.
+def write_tar(
+    context: Context, stream: IO[bytes], extra: Mapping[str, bytes], *, epoch: int
+) -> None:
+    """The context as a tar that depends on nothing but its inputs. extra: further files, they
+    replace inputs.
 
     Raises EvidenceError when an input is not any more what was read.
     """
@@ -135,7 +158,8 @@ def write_tar(context: Context, stream: IO[bytes], extra: Mapping[str, bytes], *
 
 
 def lay_out(context: Context, folder: Path, *, epoch: int) -> None:
-    """Write the context into an empty folder, with modes and times that depend on nothing but its inputs.
+    """Write the context into an empty folder, with modes and times that depend on nothing but its
+    inputs.
 
     Raises EvidenceError when an input is not any more what was read.
     """
@@ -157,4 +181,8 @@ def lay_out(context: Context, folder: Path, *, epoch: int) -> None:
 
 
 def _changed(where: str) -> EvidenceError:
-    return EvidenceError("changed while it was being read for the build", where=where, advice="let it be and run again")
+    return EvidenceError(
+        "changed while it was being read for the build",
+        where=where,
+        advice="let it be and run again",
+    )

@@ -1,7 +1,7 @@
 """Images built by the docker engine's classic builder, through the docker SDK.
 
-It knows no platforms, no secrets, no BuildKit syntax; those are refused, naming buildx. Two builds of the same
-inputs have the same files, not the same digest.
+It knows no platforms, no secrets, no BuildKit syntax; those are refused, naming buildx. Two builds
+of the same inputs have the same files, not the same digest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The Dockerfile's name on its way to the engine: the ignore file leaves it out again, as `docker build -f -` does.
+#: The Dockerfile's name on its way to the engine: the ignore file leaves it out again, as `docker
+#: build -f -` does.
 DOCKERFILE = ".dockerfile.pipeline-steps"
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -43,7 +44,9 @@ class Docker:
 
     kind: BuilderKind = "docker"
 
-    def check(self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]) -> None:
+    def check(
+        self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
+    ) -> None:
         """Refuse what only BuildKit can do."""
         dockerfile.for_classic_builder()
         for what, given in (("platforms", platforms), ("secrets", secrets)):
@@ -59,7 +62,11 @@ class Docker:
         with engine() as client:
             version = str(client.version().get("Version", ""))
             for reference in {base.reference for base in request.dockerfile.bases}:
-                self._pull(client, reference._replace(digest=request.bases.get(str(reference), "")), request)
+                self._pull(
+                    client,
+                    reference._replace(digest=request.bases.get(str(reference), "")),
+                    request,
+                )
             log.info("building %s with docker %s (classic builder)", request.target, version)
             self._build(client, request)
             if request.to:
@@ -74,7 +81,11 @@ class Docker:
             client.images.get(str(pinned))
             return
         events = client.api.pull(
-            reference.repository, tag=reference.digest, stream=True, decode=True, auth_config=_auth(reference, request)
+            reference.repository,
+            tag=reference.digest,
+            stream=True,
+            decode=True,
+            auth_config=_auth(reference, request),
         )
         failed = ""
         for event in events:  # to the end: the SDK returns a connection only when all was read
@@ -111,14 +122,20 @@ class Docker:
                 if text.strip():
                     log.info("%s", text.rstrip())
                 if deadline.over:
-                    raise Temporary(f"the build was not done within {request.timeout:.0f} s", where=where)
+                    raise Temporary(
+                        f"the build was not done within {request.timeout:.0f} s", where=where
+                    )
             if failed:
                 raise build_errors.of_build(failed, "".join(said), where=where)
 
     def _push(self, client: docker.DockerClient, request: Request) -> str:
         target = request.target
         events: Iterable[dict[str, Any]] = client.api.push(
-            target.repository, tag=target.tag, stream=True, decode=True, auth_config=_auth(target, request)
+            target.repository,
+            tag=target.tag,
+            stream=True,
+            decode=True,
+            auth_config=_auth(target, request),
         )
         digest = failed = ""
         for event in events:
@@ -146,9 +163,15 @@ def save(reference: Reference, to: Path) -> None:
 
 
 def _extra(request: Request) -> dict[str, bytes]:
-    """The Dockerfile under a name of its own, and an ignore file that makes the engine take both out again."""
+    """The Dockerfile under a name of its own, and an ignore file that makes the engine take both
+    out again.
+    """
     own = any(each.path == IGNORE_FILE for each in request.context.inputs)
-    rules = request.context.read(IGNORE_FILE).rstrip(b"\n") + b"\n" if own else f"{IGNORE_FILE}\n".encode()
+    rules = (
+        request.context.read(IGNORE_FILE).rstrip(b"\n") + b"\n"
+        if own
+        else f"{IGNORE_FILE}\n".encode()
+    )
     return {
         DOCKERFILE: request.dockerfile.pinned(request.bases).encode(),
         IGNORE_FILE: rules + f"{DOCKERFILE}\n".encode(),
@@ -230,7 +253,9 @@ def _no_engine(words: object) -> MachineError:
 
 
 def _answered(error: Any) -> PipelineError:
-    """An answer of the engine that is an error in itself; a Dockerfile it cannot read is the chart's fault."""
+    """An answer of the engine that is an error in itself; a Dockerfile it cannot read is the
+    chart's fault.
+    """
     words = str(error.explanation or error)
     if error.is_client_error() and "ockerfile" in words:
         return build_errors.of_build(words, "", where="Dockerfile")

@@ -1,7 +1,9 @@
-"""Logins for programs that only know docker's configuration: a folder of their own, removed afterwards.
+"""Logins for programs that only know docker's configuration: a folder of their own, removed
+afterwards.
 
-Passwords never stand in an argv; the folder is 0700, its file 0600. It is made only when the configuration has a
-login for one of the registries: otherwise docker's own configuration is as good.
+Passwords never stand in an argv; the folder is 0700, its file 0600. It is made only when the
+configuration has a login for one of the registries: otherwise docker's own configuration is as
+good.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ _HUB = "https://index.docker.io/v1/"
 def docker_config(
     references: Iterable[Reference], hosts: Mapping[str, Host], environ: Mapping[str, str]
 ) -> Iterator[dict[str, str]]:
-    """Variables under which docker and its plugins log in as the configuration says; {} when it says nothing.
+    """Variables under which docker and its plugins log in as the configuration says; {} when it
+    says nothing.
 
-    references: what will be pulled and pushed; of two logins for one host the first one's counts, because docker
-    knows one a host.
+    references: what will be pulled and pushed; of two logins for one host the first one's counts,
+    because docker knows one a host.
     """
     wanted = list(references)
     if not any(from_hosts(each.host, each.path, hosts) for each in wanted):
@@ -40,13 +43,22 @@ def docker_config(
             for entry in home.iterdir():  # plugins, contexts and their TLS keys stay where they are
                 if entry.name != "config.json":
                     (folder / entry.name).symlink_to(entry.absolute())
-        config = {k: v for k, v in read_store(home / "config.json").items() if k not in ("credsStore", "credHelpers")}
+        config = {
+            k: v
+            for k, v in read_store(home / "config.json").items()
+            if k not in ("credsStore", "credHelpers")
+        }
         config["auths"] = _auths(wanted, hosts, environ)
         files.write(folder / "config.json", json.dumps(config).encode(), mode=0o600)
-        yield {"DOCKER_CONFIG": str(folder), "BUILDX_CONFIG": environ.get("BUILDX_CONFIG") or str(home / "buildx")}
+        yield {
+            "DOCKER_CONFIG": str(folder),
+            "BUILDX_CONFIG": environ.get("BUILDX_CONFIG") or str(home / "buildx"),
+        }
 
 
-def _auths(references: list[Reference], hosts: Mapping[str, Host], environ: Mapping[str, str]) -> dict[str, Any]:
+def _auths(
+    references: list[Reference], hosts: Mapping[str, Host], environ: Mapping[str, str]
+) -> dict[str, Any]:
     auths: dict[str, Any] = {}
     for each in references:
         key = _HUB if each.host == DOCKER_HUB else each.host
@@ -58,7 +70,10 @@ def _auths(references: list[Reference], hosts: Mapping[str, Host], environ: Mapp
 
 def _entry(login: Login) -> dict[str, str]:
     if login.identity_token:
-        return {"auth": _base64(f"{login.username or '<token>'}:"), "identitytoken": login.identity_token}
+        return {
+            "auth": _base64(f"{login.username or '<token>'}:"),
+            "identitytoken": login.identity_token,
+        }
     return {"auth": register(_base64(f"{login.username}:{login.password}"))}
 
 

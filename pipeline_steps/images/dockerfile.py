@@ -1,7 +1,9 @@
-"""What a Dockerfile stands on: base images with their places in the text, and whether it needs BuildKit.
+"""What a Dockerfile stands on: base images with their places in the text, and whether it needs
+BuildKit.
 
-Source: Docker's "Dockerfile reference" and moby/buildkit's parser. The instructions themselves are the builder's.
-No library does it: dockerfile-parse takes the lines of a here-document for instructions.
+Source: Docker's "Dockerfile reference" and moby/buildkit's parser. The instructions themselves are
+the builder's. No library does it: dockerfile-parse takes the lines of a here-document for
+instructions.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _BUILDKIT_FLAGS = {
 
 
 class Instruction(NamedTuple):
-    """line: of its first line, 1-based. word: in capitals. rest: what follows, continuations joined, no heredocs."""
+    """line: of its first line, 1-based. word: in capitals. rest: what follows, continuations
+    joined, no heredocs.
+    """
 
     line: int
     word: str
@@ -45,8 +49,8 @@ class Base(NamedTuple):
 
 
 class Dockerfile(NamedTuple):
-    """name: for errors. bases: images of the stages up to the target, each once. buildkit: why the classic builder
-    cannot build it, with lines; empty when it can."""
+    """name: for errors. bases: images of the stages up to the target, each once. buildkit: why the
+    classic builder cannot build it, with lines; empty when it can."""
 
     name: str
     text: str
@@ -63,7 +67,8 @@ class Dockerfile(NamedTuple):
             )
 
     def pinned(self, digests: Mapping[str, str]) -> str:
-        """The text with every base replaced by its name and digest, so that the build takes what was recorded.
+        """The text with every base replaced by its name and digest, so that the build takes what
+        was recorded.
 
         digests: str(reference) → digest.
         """
@@ -75,7 +80,9 @@ class Dockerfile(NamedTuple):
             for number in range(base.line - 1, len(lines)):
                 found = _named(base.written).search(lines[number])
                 if found:
-                    lines[number] = lines[number][: found.start()] + pinned + lines[number][found.end() :]
+                    lines[number] = (
+                        lines[number][: found.start()] + pinned + lines[number][found.end() :]
+                    )
                     break
         return "\n".join(lines)
 
@@ -84,10 +91,13 @@ def _named(written: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![^\s=,]){re.escape(written)}(?![^\s,])")
 
 
-def parse(data: bytes, name: str, *, args: Mapping[str, str], target: str | None = None) -> Dockerfile:
+def parse(
+    data: bytes, name: str, *, args: Mapping[str, str], target: str | None = None
+) -> Dockerfile:
     """The Dockerfile in `data`. args: build arguments; target: stage to build, None for the last.
 
-    Raises ConfigurationError naming file and line: no FROM, unknown target, a base that cannot be known.
+    Raises ConfigurationError naming file and line: no FROM, unknown target, a base that cannot be
+    known.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -186,8 +196,12 @@ class _Stages:
         if not self._stages:
             raise ConfigurationError("has no FROM", where=self._name)
         if self._target and not self._reached(self._target):
-            known = ", ".join(name for name in self._stages if not name.isdigit()) or "none has a name"
-            raise ConfigurationError(f"has no stage {self._target!r}", where=self._name, advice=f"stages: {known}")
+            known = (
+                ", ".join(name for name in self._stages if not name.isdigit()) or "none has a name"
+            )
+            raise ConfigurationError(
+                f"has no stage {self._target!r}", where=self._name, advice=f"stages: {known}"
+            )
         return tuple(self._bases.values())
 
     def _reached(self, name: str) -> bool:
@@ -228,12 +242,16 @@ class _Stages:
             return
         if not name or "$" in name:
             raise self._wrong(
-                instruction, f"the image {written} has no value", "give its ARG a default, or args in pipeline.yaml"
+                instruction,
+                f"the image {written} has no value",
+                "give its ARG a default, or args in pipeline.yaml",
             )
         reference = Reference.familiar(name, where=f"{self._name}:{instruction.line}")
         if not reference.tag and not reference.digest:
             reference = reference._replace(tag="latest")
-        self._bases.setdefault(f"{instruction.line} {written}", Base(reference, written, instruction.line))
+        self._bases.setdefault(
+            f"{instruction.line} {written}", Base(reference, written, instruction.line)
+        )
 
     def _some_stage(self, name: str) -> bool:
         """Is it a stage chosen by the platform that BuildKit builds for, like base-$TARGETARCH?"""

@@ -1,4 +1,6 @@
-"""Images that are in a registry: names resolved to digests, and tags of built images set once, never moved."""
+"""Images that are in a registry: names resolved to digests, and tags of built images set once,
+never moved.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,18 @@ from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError
 
 
 def resolve(reference: Reference, hosts: Mapping[str, Host], *, where: str = "") -> Reference:
-    """`reference` with the digest that its tag names now; one that has a digest is checked to be there.
+    """`reference` with the digest that its tag names now; one that has a digest is checked to be
+    there.
 
-    Raises EvidenceError when the registry says it does not exist, and what oci raises when it cannot be asked.
+    Raises EvidenceError when the registry says it does not exist, and what oci raises when it
+    cannot be asked.
     """
     manifest = connect(reference, hosts).head(reference.path, reference.name)
     if manifest is None:
         raise EvidenceError(
-            f"the image {reference} does not exist", where=where, advice="correct the name, or push it first"
+            f"the image {reference} does not exist",
+            where=where,
+            advice="correct the name, or push it first",
         )
     return reference._replace(digest=manifest.digest)
 
@@ -31,10 +37,12 @@ def digest_at(registry: Registry, image: Reference) -> str | None:
 
 
 def name_image(registry: Registry, target: Reference, digest: str) -> Reference:
-    """The name of an image that is in the registry by its digest: the target's tag, if that is free or names it.
+    """The name of an image that is in the registry by its digest: the target's tag, if that is free
+    or names it.
 
-    A tag that names another image is not moved; the name then ends with the first 8 digits of the digest. Whoever
-    wants a free tag claims it first (see `oci.claim`). Raises MachineError when the registry does not have the image.
+    A tag that names another image is not moved; the name then ends with the first 8 digits of the
+    digest. Whoever wants a free tag claims it first (see `oci.claim`). Raises MachineError when the
+    registry does not have the image.
     """
     beside = target._replace(tag=f"{target.tag}-{digest.removeprefix('sha256:')[:8]}")
     for name in (target, beside):
@@ -43,17 +51,23 @@ def name_image(registry: Registry, target: Reference, digest: str) -> Reference:
             named = _put(registry, name, digest)
         if named == digest:
             return name._replace(digest=digest)
-    raise Conflict(f"names {digest_at(registry, beside)}, and so is not free for {digest}", where=str(beside))
+    raise Conflict(
+        f"names {digest_at(registry, beside)}, and so is not free for {digest}", where=str(beside)
+    )
 
 
 def _put(registry: Registry, name: Reference, digest: str) -> str | None:
     """Give an image a free tag; the digest that it names then, None when another claims it."""
     manifest = registry.manifest(name.path, digest)
     if manifest is None:
-        raise MachineError(f"the builder pushed {digest}, which is not there", where=name.repository)
+        raise MachineError(
+            f"the builder pushed {digest}, which is not there", where=name.repository
+        )
     tag, where = str(name.tag), str(name)
     try:
         claim(registry, name.path, tag, digest, manifest, what=f"the tag {tag}", where=where)
-        return digest_at(registry, name) or registry.put_manifest(name.path, tag, manifest.body, manifest.media_type)
+        return digest_at(registry, name) or registry.put_manifest(
+            name.path, tag, manifest.body, manifest.media_type
+        )
     except Conflict:
         return digest_at(registry, name)

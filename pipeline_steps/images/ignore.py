@@ -1,7 +1,9 @@
-""".dockerignore as docker reads it (moby/patternmatcher and its ignorefile), which is not what git or helm do.
+""".dockerignore as docker reads it (moby/patternmatcher and its ignorefile), which is not what git
+or helm do.
 
-The last pattern that fits a path or a folder above it decides; `!` takes it in again; `**` is any number of folders.
-The docker SDK's matcher is another one: it reads `[^a]` and escapes as Python's fnmatch does.
+The last pattern that fits a path or a folder above it decides; `!` takes it in again; `**` is any
+number of folders. The docker SDK's matcher is another one: it reads `[^a]` and escapes as Python's
+fnmatch does.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Ignored(NamedTuple):
 
 
 def left_in(paths: Iterable[str], ignored: Ignored) -> Iterator[str]:
-    """The files that a builder gets, of those below a context. paths: relative to it, "/" between parts.
+    """The files that a builder gets, of those below a context. paths: relative to it, "/" between
+    parts.
 
     >>> list(left_in(["a/b.log", "a/c", ".git/x"], parse(b"**/*.log", ".dockerignore")))
     ['a/c']

@@ -1,7 +1,9 @@
-"""What is in an image: its configuration and the files of its layers taken together, from a tar or a registry.
+"""What is in an image: its configuration and the files of its layers taken together, from a tar or
+a registry.
 
-Layers lie in files; of each file in them only the digest is kept, its bytes are read when asked for. Nothing is
-unpacked to disk. Source: OCI Image Specification 1.1, "Image Layer Filesystem Changeset", and `docker save`.
+Layers lie in files; of each file in them only the digest is kept, its bytes are read when asked
+for. Nothing is unpacked to disk. Source: OCI Image Specification 1.1, "Image Layer Filesystem
+Changeset", and `docker save`.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ _BLOCK = 2**20
 
 
 class Member(NamedTuple):
-    """A file of an image. kind: "file", "folder", "link", "hard link" or "device". digest: of its bytes, or of the
-    target of a link. layer: number of the layer it is from; mode: permission bits; owner: like "0:0"; time: seconds.
+    """A file of an image. kind: "file", "folder", "link", "hard link" or "device". digest: of its
+    bytes, or of the target of a link. layer: number of the layer it is from; mode: permission bits;
+    owner: like "0:0"; time: seconds.
     """
 
     kind: str
@@ -38,7 +41,9 @@ class Member(NamedTuple):
 
 
 class Image(NamedTuple):
-    """One platform of an image. digest: of its manifest, "" when it has none. layers: files, lowest first."""
+    """One platform of an image. digest: of its manifest, "" when it has none. layers: files, lowest
+    first.
+    """
 
     digest: str
     platform: str
@@ -55,7 +60,9 @@ class Image(NamedTuple):
                 if base == _OPAQUE:
                     _remove(found, folder, itself=False)
                 elif base.startswith(_WHITEOUT):
-                    _remove(found, f"{folder}/{base.removeprefix(_WHITEOUT)}".lstrip("/"), itself=True)
+                    _remove(
+                        found, f"{folder}/{base.removeprefix(_WHITEOUT)}".lstrip("/"), itself=True
+                    )
                 elif name:
                     here[name] = _member(member, stream, number)
             found.update(here)
@@ -70,7 +77,9 @@ class Image(NamedTuple):
 
 
 def from_registry(reference: Reference, hosts: Mapping[str, Host], folder: Path) -> list[Image]:
-    """Every platform of the image, by digest; layers are saved to `folder`. Raises EvidenceError when it is gone."""
+    """Every platform of the image, by digest; layers are saved to `folder`. Raises EvidenceError
+    when it is gone.
+    """
     registry = connect(reference, hosts)
     manifest = registry.manifest(reference.path, reference.name)
     if manifest is None:
@@ -80,8 +89,12 @@ def from_registry(reference: Reference, hosts: Mapping[str, Host], folder: Path)
         described = one.content["config"]
         config = registry.blob(reference.path, described["digest"])
         if config is None:
-            raise EvidenceError(f"the configuration {described['digest']} is gone", where=str(reference))
-        layers = tuple(_saved(registry, reference, layer["digest"], folder) for layer in one.content["layers"])
+            raise EvidenceError(
+                f"the configuration {described['digest']} is gone", where=str(reference)
+            )
+        layers = tuple(
+            _saved(registry, reference, layer["digest"], folder) for layer in one.content["layers"]
+        )
         found.append(_image(one.digest, json.loads(config), layers))
     return found
 
@@ -93,7 +106,9 @@ def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> 
     for child in manifest.children:
         one = registry.manifest(reference.path, child.digest)
         if one is None:
-            raise EvidenceError(f"a part of the recorded image is gone: {child.digest}", where=str(reference))
+            raise EvidenceError(
+                f"a part of the recorded image is gone: {child.digest}", where=str(reference)
+            )
         if "layers" in one.content and "in-toto" not in json.dumps(one.content["layers"]):
             yield one
 
@@ -107,7 +122,9 @@ def _saved(registry: Registry, reference: Reference, digest: str, folder: Path) 
 
 
 def from_tar(tar: Path, folder: Path) -> list[Image]:
-    """Every platform of an OCI layout, or the images of a `docker save`, in a tar; layers are saved to `folder`."""
+    """Every platform of an OCI layout, or the images of a `docker save`, in a tar; layers are saved
+    to `folder`.
+    """
     with tarfile.open(tar) as opened:
         names = {member.name: member for member in opened if member.isfile()}
 
@@ -135,11 +152,17 @@ def from_tar(tar: Path, folder: Path) -> list[Image]:
                 if "layers" in content:
                     config = json.loads(blob(_blob(content["config"]["digest"])))
                     found.append(
-                        _image(digest, config, tuple(layer(_blob(one["digest"])) for one in content["layers"]))
+                        _image(
+                            digest,
+                            config,
+                            tuple(layer(_blob(one["digest"])) for one in content["layers"]),
+                        )
                     )
             return found
         return [
-            _image("", json.loads(blob(one["Config"])), tuple(layer(name) for name in one["Layers"]))
+            _image(
+                "", json.loads(blob(one["Config"])), tuple(layer(name) for name in one["Layers"])
+            )
             for one in json.loads(blob("manifest.json"))
         ]
 
@@ -157,10 +180,16 @@ def _entries(layer: Path) -> Iterator[tuple[str, tarfile.TarInfo, IO[bytes] | No
         with tarfile.open(layer, "r:*") as tar:
             for member in tar:
                 name = re.sub(r"^(\./|/)+", "", member.name).rstrip("/")
-                yield "" if name == "." else name, member, tar.extractfile(member) if member.isreg() else None
+                yield (
+                    "" if name == "." else name,
+                    member,
+                    tar.extractfile(member) if member.isreg() else None,
+                )
     except tarfile.ReadError as error:
         advice = "compressed in a way that this Python cannot read (zstd?)"
-        raise MachineError(f"cannot read a layer: {error}", where=layer.name, advice=advice) from error
+        raise MachineError(
+            f"cannot read a layer: {error}", where=layer.name, advice=advice
+        ) from error
 
 
 def _member(member: tarfile.TarInfo, stream: IO[bytes] | None, layer: int) -> Member:

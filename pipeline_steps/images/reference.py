@@ -1,6 +1,8 @@
-"""How a chart's values write an image: templates of {registry} {path} {repository} {tag} {digest} {reference}.
+"""How a chart's values write an image: templates of {registry} {path} {repository} {tag} {digest}
+{reference}.
 
-The templates are the configuration's (`charts[].images`); changing the chart's files belongs to charts/edit.
+The templates are the configuration's (`charts[].images`); changing the chart's files belongs to
+charts/edit.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 class ImageReference(NamedTuple):
     """The parts of one image's name as a cluster sees it.
 
-    registry: host with port. path: below it. repository: registry/path. digest: "sha256:…". reference: all of it.
-    A part that is not known is "".
+    registry: host with port. path: below it. repository: registry/path. digest: "sha256:…".
+    reference: all of it. A part that is not known is "".
     """
 
     registry: str
@@ -31,7 +33,8 @@ class ImageReference(NamedTuple):
     reference: str
 
     def fill(self, template: str, *, where: str = "") -> str:
-        """A template with the parts filled in. Raises ConfigurationError: unknown field, or one without a value.
+        """A template with the parts filled in. Raises ConfigurationError: unknown field, or one
+        without a value.
 
         >>> of(Reference.parse("r.example.com/team/web:1.0"), {}).fill("{path}:{tag}")
         'team/web:1.0'
@@ -42,7 +45,9 @@ class ImageReference(NamedTuple):
                 raise _unknown(match[1], template, where)
             text = str(getattr(self, match[1]))
             if not text:
-                raise ConfigurationError(f"the image {self.reference} has no {match[1]}", where=where)
+                raise ConfigurationError(
+                    f"the image {self.reference} has no {match[1]}", where=where
+                )
             return text
 
         return _FIELD.sub(value, template)
@@ -66,7 +71,9 @@ def of(reference: Reference, hosts: Mapping[str, Host]) -> ImageReference:
     )
 
 
-def from_values(templates: Mapping[str, str], values: Mapping[str, str], *, where: str = "") -> Reference:
+def from_values(
+    templates: Mapping[str, str], values: Mapping[str, str], *, where: str = ""
+) -> Reference:
     """The image that a chart's values name: the templates read backwards.
 
     templates: values key → template. values: values key → text as it stands in values.yaml.
@@ -78,9 +85,13 @@ def from_values(templates: Mapping[str, str], values: Mapping[str, str], *, wher
     """
     parts: dict[str, str] = {}
     for key, template in templates.items():
-        for field, text in _read_back(template, values.get(key, ""), f"{where} {key}".strip()).items():
+        for field, text in _read_back(
+            template, values.get(key, ""), f"{where} {key}".strip()
+        ).items():
             if parts.setdefault(field, text) != text:
-                raise ConfigurationError(f"{field} is {parts[field]!r} and {text!r}", where=f"{where} {key}".strip())
+                raise ConfigurationError(
+                    f"{field} is {parts[field]!r} and {text!r}", where=f"{where} {key}".strip()
+                )
     name = parts.get("reference") or parts.get("repository")
     if not name and parts.get("path"):
         name = f"{parts['registry']}/{parts['path']}" if parts.get("registry") else parts["path"]
@@ -115,4 +126,6 @@ def _read_back(template: str, text: str, where: str) -> dict[str, str]:
 
 def _unknown(name: str, template: str, where: str) -> ConfigurationError:
     fields = " ".join(f"{{{field}}}" for field in ImageReference._fields)
-    return ConfigurationError(f"unknown field {{{name}}} in {template!r}", where=where, advice=f"there are {fields}")
+    return ConfigurationError(
+        f"unknown field {{{name}}} in {template!r}", where=where, advice=f"there are {fields}"
+    )

@@ -1,9 +1,11 @@
-"""A claim on a tag of a release before it is put: of two publishers with different content at once, one wins or none.
+"""A claim on a tag of a release before it is put: of two publishers with different content at once,
+one wins or none.
 
-A registry has no compare-and-swap, so whoever wants a free tag first puts a tag of its own that names both the wanted
-tag and the content (claim-TAG-…), and then looks for those of others. Both who claim at once see each other; listing
-tags must show what was just written. Claims stay: they cost no bytes, and a killed publisher's is taken up by the
-same content. When to claim, and the look at the tag itself afterwards, are the publisher's.
+A registry has no compare-and-swap, so whoever wants a free tag first puts a tag of its own that
+names both the wanted tag and the content (claim-TAG-…), and then looks for those of others. Both
+who claim at once see each other; listing tags must show what was just written. Claims stay: they
+cost no bytes, and a killed publisher's is taken up by the same content. When to claim, and the look
+at the tag itself afterwards, are the publisher's.
 """
 
 from __future__ import annotations
@@ -17,14 +19,26 @@ from pipeline_steps.toolbox.files import sha256
 
 #: Hex digits of a content in a claim.
 SHORT = 12
-#: The longest tag of the specification is 128 characters; a longer wanted tag stands in its claim as a hash.
+#: The longest tag of the specification is 128 characters; a longer wanted tag stands in its claim
+#: as a hash.
 _ROOM = 128 - len("claim--") - SHORT
 
 
-def claim(registry: Registry, path: str, tag: str, content: str, manifest: Manifest, *, what: str, where: str) -> None:
-    """Say that `content` (a digest) wants `tag` of the repository `path`, whose manifest is there by digest already.
+def claim(
+    registry: Registry,
+    path: str,
+    tag: str,
+    content: str,
+    manifest: Manifest,
+    *,
+    what: str,
+    where: str,
+) -> None:
+    """Say that `content` (a digest) wants `tag` of the repository `path`, whose manifest is there
+    by digest already.
 
-    what, where: the thing and its place, for words. Raises Conflict when another content said so, too.
+    what, where: the thing and its place, for words. Raises Conflict when another content said so,
+    too.
     """
     own = prefix(tag)
     mine = f"{own}{content.removeprefix('sha256:')[:SHORT]}"

@@ -1,8 +1,9 @@
 """Copy an image or artifact by digest, within a registry (mounted: no bytes move) or between two.
 
-Order: blobs, children, index, signatures and attestations, the tag last: killed anywhere, a reader finds nothing
-or all of it, and the next run goes on. A tag that is there with another digest is never moved, and one that is free
-is claimed before it is put (see `claim`). No library does it: oras and the docker SDK copy by tag, in any order.
+Order: blobs, children, index, signatures and attestations, the tag last: killed anywhere, a reader
+finds nothing or all of it, and the next run goes on. A tag that is there with another digest is
+never moved, and one that is free is claimed before it is put (see `claim`). No library does it:
+oras and the docker SDK copy by tag, in any order.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ COSIGN = (".sig", ".att", ".sbom")
 
 
 def copy(source: Reference, target: Reference, *, hosts: Mapping[str, Host]) -> str:
-    """Copy what `source` names by digest to `target` and return the digest. Same digest there: nothing to do.
+    """Copy what `source` names by digest to `target` and return the digest. Same digest there:
+    nothing to do.
 
-    target: with a tag to name it, or without one. Everything an index names comes along, and so do cosign's
-    signatures, attestations, and the referrers of each manifest.
-    Raises Conflict (the tag names another digest, both are said, or another one claims it), EvidenceError (not in the
-    source any more).
+    target: with a tag to name it, or without one. Everything an index names comes along, and so do
+    cosign's signatures, attestations, and the referrers of each manifest. Raises Conflict (the tag
+    names another digest, both are said, or another one claims it), EvidenceError (not in the source
+    any more).
     """
     if not source.digest:
-        raise ConfigurationError(f"{source} has no digest: only what was tested by digest is copied")
+        raise ConfigurationError(
+            f"{source} has no digest: only what was tested by digest is copied"
+        )
     work = _Copy(source, target, connect(source, hosts), connect(target, hosts))
     return work.run(source.digest)
 
@@ -61,14 +65,18 @@ def _stands(registry: Registry, target: Reference, digest: str) -> bool:
 
 
 class _Copy:
-    def __init__(self, source: Reference, target: Reference, origin: Registry, goal: Registry) -> None:
+    def __init__(
+        self, source: Reference, target: Reference, origin: Registry, goal: Registry
+    ) -> None:
         self.source, self.target, self.origin, self.goal = source, target, origin, goal
         self.mountable = origin.base == goal.base
 
     def run(self, digest: str) -> str:
         named = _stands(self.goal, self.target, digest)
         manifest = self._read(digest)
-        copied = self._tree(manifest)  # also of one that is named: a registry may have lost a part of it
+        copied = self._tree(
+            manifest
+        )  # also of one that is named: a registry may have lost a part of it
         for each in copied:
             self._companions(each.digest)
         if self.target.tag and not named:
@@ -76,21 +84,35 @@ class _Copy:
             # Another writer may have come meanwhile, so look again just before.
             if not _stands(self.goal, self.target, digest):
                 self._put(manifest, self.target.tag)
-            log.info("%s: copied from %s", self.target._replace(digest=digest), self.source.repository)
+            log.info(
+                "%s: copied from %s", self.target._replace(digest=digest), self.source.repository
+            )
         return digest
 
     def _claim(self, manifest: Manifest, tag: str) -> None:
         where = f"{self.target.repository}:{tag}"
-        claim(self.goal, self.target.path, tag, manifest.digest, manifest, what=f"the tag {tag}", where=where)
+        claim(
+            self.goal,
+            self.target.path,
+            tag,
+            manifest.digest,
+            manifest,
+            what=f"the tag {tag}",
+            where=where,
+        )
 
     def _read(self, digest: str) -> Manifest:
         found = self.origin.manifest(self.source.path, digest)
         if found is None:
             raise EvidenceError(
-                f"{digest} is not there any more", where=self.source.repository, advice="build and test it again"
+                f"{digest} is not there any more",
+                where=self.source.repository,
+                advice="build and test it again",
             )
         if found.media_type not in MANIFESTS:
-            raise MachineError(f"{digest} has media type {found.media_type!r}", where=self.source.repository)
+            raise MachineError(
+                f"{digest} has media type {found.media_type!r}", where=self.source.repository
+            )
         return found
 
     def _tree(self, manifest: Manifest) -> list[Manifest]:
@@ -105,7 +127,9 @@ class _Copy:
         return [manifest, *below]
 
     def _put(self, manifest: Manifest, name: str) -> None:
-        self.goal.put_manifest(self.target.path, name, manifest.body, manifest.media_type, refill=self._transfer)
+        self.goal.put_manifest(
+            self.target.path, name, manifest.body, manifest.media_type, refill=self._transfer
+        )
 
     def _blob(self, digest: str) -> None:
         if self.goal.has_blob(self.target.path, digest):
@@ -120,7 +144,9 @@ class _Copy:
             self.goal.push_blob(self.target.path, folder / "blob", digest)
 
     def _companions(self, digest: str) -> None:
-        """Copy what hangs beside one manifest: cosign's tags, and the referrers of the OCI specification."""
+        """Copy what hangs beside one manifest: cosign's tags, and the referrers of the OCI
+        specification.
+        """
         base = digest.replace(":", "-")
         for tag in (f"{base}{kind}" for kind in COSIGN):
             self._companion(tag)
@@ -142,10 +168,11 @@ class _Copy:
             log.info("%s:%s is there already and is kept", self.target.repository, tag)
 
     def _referrers(self, tag: str, index: Manifest | None) -> None:
-        """Copy referring manifests; where the target has no referrers API, name them in its fallback tag.
+        """Copy referring manifests; where the target has no referrers API, name them in its
+        fallback tag.
 
-        The fallback tag is read, changed and written (the specification's way, without protection), so it is read
-        again afterwards until ours are in it.
+        The fallback tag is read, changed and written (the specification's way, without protection),
+        so it is read again afterwards until ours are in it.
         """
         if index is None or not index.children:
             return
@@ -156,7 +183,9 @@ class _Copy:
         ours = {entry["digest"]: entry for entry in index.content["manifests"]}
         for _ in range(5):
             there = self.goal.manifest(self.target.path, tag)
-            theirs = {entry["digest"]: entry for entry in there.content["manifests"]} if there else {}
+            theirs = (
+                {entry["digest"]: entry for entry in there.content["manifests"]} if there else {}
+            )
             if ours.keys() <= theirs.keys():
                 return
             if there is None:

@@ -1,4 +1,6 @@
-"""Manifests and descriptors as values (OCI Image Specification 1.1, Docker image manifest v2 schema 2)."""
+"""Manifests and descriptors as values (OCI Image Specification 1.1, Docker image manifest v2 schema
+2).
+"""
 
 from __future__ import annotations
 
@@ -52,14 +54,17 @@ class Manifest(NamedTuple):
 
     @property
     def blobs(self) -> list[Descriptor]:
-        """Config and layers, each once, without those that live elsewhere (foreign layers with URLs).
+        """Config and layers, each once, without those that live elsewhere (foreign layers with
+        URLs).
 
         Raises MachineError.
         """
         content = self.content
         config = [content["config"]] if content.get("config") else []
         parts = [*config, *self._parts("layers")] if not self.is_index else []
-        stored = [part for part in parts if part and not (isinstance(part, dict) and part.get("urls"))]
+        stored = [
+            part for part in parts if part and not (isinstance(part, dict) and part.get("urls"))
+        ]
         return list({each.digest: each for each in self._descriptors(stored)}.values())
 
     def _parts(self, key: str) -> list[Any]:
@@ -74,7 +79,13 @@ class Manifest(NamedTuple):
             fields: dict[str, Any] = part if isinstance(part, dict) else {}
             digest: Any = fields.get("digest")
             one = Descriptor(fields.get("mediaType", ""), digest, fields.get("size", 0))
-            if not (isinstance(one.media_type, str) and isinstance(one.digest, str) and isinstance(one.size, int)):
-                raise MachineError(f"manifest {self.digest} names a part without digest, or with a strange one")
+            if not (
+                isinstance(one.media_type, str)
+                and isinstance(one.digest, str)
+                and isinstance(one.size, int)
+            ):
+                raise MachineError(
+                    f"manifest {self.digest} names a part without digest, or with a strange one"
+                )
             found.append(one)
         return found

@@ -1,7 +1,9 @@
-"""One registry's API: manifests, blobs, tags (OCI Distribution Specification 1.1; Docker Registry HTTP API V2).
+"""One registry's API: manifests, blobs, tags (OCI Distribution Specification 1.1; Docker Registry
+HTTP API V2).
 
-What is read is compared with its digest, what is written is read back. Only the registry's own MANIFEST_UNKNOWN,
-NAME_UNKNOWN and BLOB_UNKNOWN mean absent (None); everything else that goes wrong is an error.
+What is read is compared with its digest, what is written is read back. Only the registry's own
+MANIFEST_UNKNOWN, NAME_UNKNOWN and BLOB_UNKNOWN mean absent (None); everything else that goes wrong
+is an error.
 """
 
 from __future__ import annotations
@@ -35,12 +37,15 @@ BLOB_CAP = 32 * 2**20
 LAYER_CAP = 64 * 2**30
 #: Seconds one read may take when a registry assembles an upload of gigabytes.
 TIMEOUT = 120.0
-#: Bytes of an error's body that are understood: three of them can make a value that takes a hundred.
+#: Bytes of an error's body that are understood: three of them can make a value that takes a
+#: hundred.
 _WORDS = 64 * 1024
 #: Names in a list, and pages of it, that are read: both are as many as the registry likes.
 _MOST_NAMES, _MOST_PAGES = 500_000, 10_000
 _ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
-_MISSING_BLOBS = frozenset({"DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+_MISSING_BLOBS = frozenset(
+    {"DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"}
+)
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 
@@ -59,7 +64,9 @@ def explain(body: bytes) -> str:
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
         errors = json.loads(body[:_WORDS])["errors"]
-        return "; ".join(f"{error['code']}: {error.get('message') or error.get('detail')}" for error in errors)[:500]
+        return "; ".join(
+            f"{error['code']}: {error.get('message') or error.get('detail')}" for error in errors
+        )[:500]
     return http.excerpt(body)
 
 
@@ -70,7 +77,9 @@ def _client(ca_file: str | None) -> http.Client:
 
 
 def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
-    """The registry of `reference` with trust and login of the configuration, else of docker's own store."""
+    """The registry of `reference` with trust and login of the configuration, else of docker's own
+    store.
+    """
     if isinstance(reference, str):
         reference = Reference.parse(reference)
     _, entry = table.of(hosts, reference.repository)
@@ -83,7 +92,8 @@ def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
 
 
 def speaks_http(host: str, entry: Host) -> bool:
-    """Plain HTTP as configured, and for this machine itself unless a ca_file says otherwise, as docker has it.
+    """Plain HTTP as configured, and for this machine itself unless a ca_file says otherwise, as
+    docker has it.
 
     >>> speaks_http("localhost:5000", Host()), speaks_http("registry.example.com", Host())
     (True, False)
@@ -94,7 +104,9 @@ def speaks_http(host: str, entry: Host) -> bool:
 
 
 class Registry:
-    """Requests to one registry host. Paths are those below the host; digests "sha256:" + 64 hex digits."""
+    """Requests to one registry host. Paths are those below the host; digests "sha256:" + 64 hex
+    digits.
+    """
 
     def __init__(
         self,
@@ -122,12 +134,15 @@ class Registry:
                 raise _corrupt(url, name, digest)
             media_type = answer.headers.get("content-type", "").partition(";")[0]
             return Descriptor(media_type, digest, int(answer.headers.get("content-length") or 0))
-        # The answer to HEAD has no body: only a GET tells "no such manifest" from "no registry here".
+        # The answer to HEAD has no body: only a GET tells "no such manifest" from "no registry
+        # here".
         found = self.manifest(path, name)
         return Descriptor(found.media_type, found.digest, len(found.body)) if found else None
 
     def manifest(self, path: str, name: str) -> Manifest | None:
-        """The manifest a tag or digest stands for, verified; None when the registry says it does not exist."""
+        """The manifest a tag or digest stands for, verified; None when the registry says it does
+        not exist.
+        """
         url = self._url(path, f"manifests/{name}")
         answer = self._call("GET", url, _pull(path), headers=_accepting(), cap=MANIFEST_CAP)
         if _absent(answer):
@@ -135,10 +150,16 @@ class Registry:
         if answer.status != 200:
             raise http.refusal(answer, explain)
         digest = sha256(answer.body)
-        promised = name if name.startswith("sha256:") else answer.headers.get("docker-content-digest", digest)
+        promised = (
+            name
+            if name.startswith("sha256:")
+            else answer.headers.get("docker-content-digest", digest)
+        )
         if promised != digest:
             raise _corrupt(url, promised, digest)
-        return Manifest(answer.body, answer.headers.get("content-type", "").partition(";")[0].strip(), digest)
+        return Manifest(
+            answer.body, answer.headers.get("content-type", "").partition(";")[0].strip(), digest
+        )
 
     def put_manifest(
         self,
@@ -150,9 +171,10 @@ class Registry:
     ) -> str:
         """Store a manifest under a tag or its digest, read it back, and return its digest.
 
-        refill: uploads a blob again. It is called when the registry has lost one that it had acknowledged:
-        a 400 with MANIFEST_BLOB_UNKNOWN after parallel pushes of one blob, the only 400 that is tried again.
-        Raises Conflict when the tag names something else right after (another writer).
+        refill: uploads a blob again. It is called when the registry has lost one that it had
+        acknowledged: a 400 with MANIFEST_BLOB_UNKNOWN after parallel pushes of one blob, the only
+        400 that is tried again. Raises Conflict when the tag names something else right after
+        (another writer).
         """
         url = self._url(path, f"manifests/{name}")
         digest = sha256(body)
@@ -161,10 +183,16 @@ class Registry:
             answer = self._call("PUT", url, _push(path), headers=headers, body=body)
             if answer.status in (200, 201, 202):
                 break
-            lost = answer.status == 400 and bool(codes(answer.body)) and codes(answer.body) <= _MISSING_BLOBS
+            lost = (
+                answer.status == 400
+                and bool(codes(answer.body))
+                and codes(answer.body) <= _MISSING_BLOBS
+            )
             if last or not lost:
                 raise http.refusal(answer, explain)
-            log.info("%s: %s; checking its blobs and trying again", http.shown(url), explain(answer.body))
+            log.info(
+                "%s: %s; checking its blobs and trying again", http.shown(url), explain(answer.body)
+            )
             self._check_blobs(path, Manifest(body, media_type, digest), refill)
         stored = answer.headers.get("docker-content-digest", digest)
         if stored != digest:
@@ -179,10 +207,13 @@ class Registry:
             raise MachineError("was acknowledged and is not there", where=where)
         if found.digest != digest:
             raise Conflict(
-                f"names {found.digest} right after it was given to {digest}: another writer is at it", where=where
+                f"names {found.digest} right after it was given to {digest}: another writer is at it",
+                where=where,
             )
 
-    def _check_blobs(self, path: str, manifest: Manifest, refill: Callable[[str], None] | None) -> None:
+    def _check_blobs(
+        self, path: str, manifest: Manifest, refill: Callable[[str], None] | None
+    ) -> None:
         lost = [blob.digest for blob in manifest.blobs if not self.has_blob(path, blob.digest)]
         if lost and refill is None:
             raise MachineError(f"has lost the blobs {', '.join(lost)}", where=f"{self.host}/{path}")
@@ -210,7 +241,9 @@ class Registry:
         return answer.body
 
     def save_blob(self, path: str, digest: str, sink: IO[bytes]) -> None:
-        """Stream a blob into a file opened for writing and reading, verified. Raises MachineError when absent."""
+        """Stream a blob into a file opened for writing and reading, verified. Raises MachineError
+        when absent.
+        """
         url = self._url(path, f"blobs/{digest}")
         answer = self._call("GET", url, _pull(path), sink=sink, cap=LAYER_CAP)
         if answer.status != 200:
@@ -224,7 +257,8 @@ class Registry:
             raise _corrupt(url, digest, f"sha256:{found.hexdigest()}")
 
     def push_blob(self, path: str, data: bytes | Path, digest: str, *, new: bool = False) -> None:
-        """Upload a blob in one request, from memory or streamed from a file, and see that it is there.
+        """Upload a blob in one request, from memory or streamed from a file, and see that it is
+        there.
 
         new: nobody can have pushed it yet, so do not ask first.
         """
@@ -232,16 +266,22 @@ class Registry:
             return
 
         def once() -> None:
-            start = self._call("POST", self._url(path, "blobs/uploads/"), _push(path), body=b"", budget=0)
+            start = self._call(
+                "POST", self._url(path, "blobs/uploads/"), _push(path), body=b"", budget=0
+            )
             if start.status != 202:
                 raise http.refusal(start, explain)
             self._finish_upload(start, path, data, digest)
 
         retry.call(once, budget=self._budget)
         if not self.has_blob(path, digest):
-            raise MachineError(f"blob {digest} was acknowledged and is not there", where=f"{self.host}/{path}")
+            raise MachineError(
+                f"blob {digest} was acknowledged and is not there", where=f"{self.host}/{path}"
+            )
 
-    def _finish_upload(self, start: http.Response, path: str, data: bytes | Path, digest: str) -> None:
+    def _finish_upload(
+        self, start: http.Response, path: str, data: bytes | Path, digest: str
+    ) -> None:
         location = urljoin(start.url, start.headers.get("location", ""))
         joint = "&" if "?" in location else "?"
         url = f"{location}{joint}{urlencode({'digest': digest})}"
@@ -253,10 +293,14 @@ class Registry:
             raise http.refusal(done, explain)
 
     def mount(self, path: str, digest: str, from_path: str) -> bool:
-        """Make a blob of another repository of this registry one of `path` too; False when the registry will not."""
+        """Make a blob of another repository of this registry one of `path` too; False when the
+        registry will not.
+        """
         query = urlencode({"mount": digest, "from": from_path})
         url = self._url(path, f"blobs/uploads/?{query}")
-        answer = self._call("POST", url, (*_push(path), *_pull(from_path)), body=b"", idempotent=True)
+        answer = self._call(
+            "POST", url, (*_push(path), *_pull(from_path)), body=b"", idempotent=True
+        )
         if answer.status == 201:
             return True
         if answer.status == 202:  # it began an ordinary upload instead: give that up
@@ -273,8 +317,12 @@ class Registry:
         return self._listed(self._url(path, "tags/list?n=1000"), "tags", _pull(path))
 
     def catalog(self) -> list[str]:
-        """Every repository's path, as far as the registry lists them; many refuse. Raises MachineError then."""
-        return self._listed(f"{self.base}/v2/_catalog?n=1000", "repositories", ("registry:catalog:*",))
+        """Every repository's path, as far as the registry lists them; many refuse. Raises
+        MachineError then.
+        """
+        return self._listed(
+            f"{self.base}/v2/_catalog?n=1000", "repositories", ("registry:catalog:*",)
+        )
 
     def _listed(self, url: str, key: str, scopes: tuple[str, ...]) -> list[str]:
         """What a paged list says under `key`, all pages."""
@@ -296,11 +344,15 @@ class Registry:
                 return found
             url = urljoin(url, following[1])
             if http.origin(url) != http.origin(self.base):
-                raise MachineError(f"its next page of {key} is on another host: {http.shown(url)}", where=self.base)
+                raise MachineError(
+                    f"its next page of {key} is on another host: {http.shown(url)}", where=self.base
+                )
         return found
 
     def referrers(self, path: str, digest: str) -> Manifest | None:
-        """The index of what refers to a manifest, by the referrers API; None where the registry has no such API."""
+        """The index of what refers to a manifest, by the referrers API; None where the registry has
+        no such API.
+        """
         answer = self._call("GET", self._url(path, f"referrers/{digest}"), _pull(path))
         if answer.status in (404, 400, 405):
             return None
@@ -324,13 +376,22 @@ class Registry:
         budget: float | None = None,
         idempotent: bool | None = None,
     ) -> http.Response:
-        """A request, authorised when the registry asks for it; a token that expired is fetched again once."""
+        """A request, authorised when the registry asks for it; a token that expired is fetched
+        again once.
+        """
         spend = self._budget if budget is None else budget
 
         def send(authorization: Mapping[str, str]) -> http.Response:
             every = {**(headers or {}), **authorization}
             return self._client.request(
-                method, url, headers=every, body=body, sink=sink, cap=cap, budget=spend, idempotent=idempotent
+                method,
+                url,
+                headers=every,
+                body=body,
+                sink=sink,
+                cap=cap,
+                budget=spend,
+                idempotent=idempotent,
             )
 
         if scopes is None:

@@ -16,29 +16,44 @@ _KEPT = 10_000
 
 
 class Place(NamedTuple):
-    """A chart's folder in a tree, "" for the tree itself. id: of the folder, see `source.Revisions`."""
+    """A chart's folder in a tree, "" for the tree itself. id: of the folder, see
+    `source.Revisions`.
+    """
 
     folder: str
     id: str
 
 
 class Charts:
-    """The charts in the trees of a source. patterns: of their folders, relative to the trees that are asked about."""
+    """The charts in the trees of a source. patterns: of their folders, relative to the trees that
+    are asked about.
+    """
 
     def __init__(self, revisions: Revisions, patterns: tuple[str, ...]) -> None:
         self._revisions = revisions
-        plain = [paths.inside(part, where="--charts") for one in patterns for part in paths.alternatives(one)]
-        self._patterns = tuple(tuple(each.split("/")) if each else () for each in dict.fromkeys(plain))
+        plain = [
+            paths.inside(part, where="--charts")
+            for one in patterns
+            for part in paths.alternatives(one)
+        ]
+        self._patterns = tuple(
+            tuple(each.split("/")) if each else () for each in dict.fromkeys(plain)
+        )
         self._yamls: dict[str, Node | None] = {}
         self._metadata: dict[str, Metadata | ConfigurationError] = {}
 
     def places(self, root: str, name: str = "") -> dict[str, Place]:
-        """Folder → place of every chart below the folder with the id `root`, in the order of the patterns.
+        """Folder → place of every chart below the folder with the id `root`, in the order of the
+        patterns.
 
         name: only those whose folder is called so, which is much faster among many.
         """
         places = (place for pattern in self._patterns for place in self._look(root, pattern, name))
-        return {place.folder: place for place in places if not name or place.folder.rpartition("/")[2] == name}
+        return {
+            place.folder: place
+            for place in places
+            if not name or place.folder.rpartition("/")[2] == name
+        }
 
     def _look(self, folder: str, pattern: tuple[str, ...], name: str) -> Iterator[Place]:
         if not pattern:
@@ -51,7 +66,11 @@ class Charts:
         fitting = paths.expression("*" if first == "**" else first)
         called = name if not rest and first != "**" else ""
         for node in self._revisions.listing(folder):
-            if node.kind == "folder" and (not called or node.name == called) and fitting.fullmatch(node.name):
+            if (
+                node.kind == "folder"
+                and (not called or node.name == called)
+                and fitting.fullmatch(node.name)
+            ):
                 for place in self._look(node.id, pattern if first == "**" else rest, name):
                     yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.id)
 
@@ -60,8 +79,13 @@ class Charts:
         if folder not in self._yamls:
             if len(self._yamls) >= _KEPT:
                 self._yamls.clear()
-            node = next((node for node in self._revisions.listing(folder) if node.name == "Chart.yaml"), None)
-            self._yamls[folder] = node if node is not None and node.kind in ("file", "executable") else None
+            node = next(
+                (node for node in self._revisions.listing(folder) if node.name == "Chart.yaml"),
+                None,
+            )
+            self._yamls[folder] = (
+                node if node is not None and node.kind in ("file", "executable") else None
+            )
         return self._yamls[folder]
 
     def metadata(self, place: Place) -> Metadata:
@@ -72,7 +96,9 @@ class Charts:
         metadata = self._metadata.get(node.id)
         if metadata is None:
             try:
-                metadata = read_metadata(self._revisions.read([node.id])[node.id], chart_yaml(place.folder))
+                metadata = read_metadata(
+                    self._revisions.read([node.id])[node.id], chart_yaml(place.folder)
+                )
             except ConfigurationError as error:
                 metadata = error
             if len(self._metadata) >= _KEPT:

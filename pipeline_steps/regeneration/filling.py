@@ -1,4 +1,6 @@
-"""What is filled, with what, and what came of it: what a regeneration and a migration of a repository share."""
+"""What is filled, with what, and what came of it: what a regeneration and a migration of a
+repository share.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,11 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 class Report(NamedTuple):
-    """What came of a regeneration or a migration. published, kept: how many; the others a line for each.
+    """What came of a regeneration or a migration. published, kept: how many; the others a line for
+    each.
 
-    kept: were there before, with the same tar. unmade: are there, and stay, but cannot be made again to compare.
-    differs: were there, and stay, with another tar than made now.
+    kept: were there before, with the same tar. unmade: are there, and stay, but cannot be made
+    again to compare. differs: were there, and stay, with another tar than made now.
     """
 
     published: list[str]
@@ -58,7 +61,9 @@ class Report(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which versions are meant. withdrawn: "VERSION" or "NAME-VERSION"; charts: names, () for all; shard: (I, N)."""
+    """Which versions are meant. withdrawn: "VERSION" or "NAME-VERSION"; charts: names, () for all;
+    shard: (I, N).
+    """
 
     withdrawn: frozenset[str]
     charts: tuple[str, ...] = ()
@@ -79,40 +84,54 @@ class Wanted(NamedTuple):
 
 
 class Standing:
-    """What is in a repository when we begin, read once: its index, or the versions of each chart when asked for.
+    """What is in a repository when we begin, read once: its index, or the versions of each chart
+    when asked for.
 
     known: name → version → digest of the archive, of an index that was read before.
     """
 
-    def __init__(self, repository: Repository, known: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self, repository: Repository, known: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
         self._repository = repository
         self._entries: dict[tuple[str, str], index.Entry] = {}
         self._charts: dict[str, Mapping[str, str]] = dict(known or {})
         self._whole = known is not None or isinstance(repository, Indexed)
         if self._whole and known is None:
             parsed = index.Index(index_of(repository), f"{repository.url}/index.yaml").entries()
-            self._entries = {(name, one.version): one for name, found in parsed.items() for one in found}
-            self._charts = {name: {one.version: one.digest for one in found} for name, found in parsed.items()}
+            self._entries = {
+                (name, one.version): one for name, found in parsed.items() for one in found
+            }
+            self._charts = {
+                name: {one.version: one.digest for one in found} for name, found in parsed.items()
+            }
 
     def digest(self, name: str, version: str) -> str | None:
-        """The digest of a version's archive as the index says it, "" when that is not known, None when absent."""
+        """The digest of a version's archive as the index says it, "" when that is not known, None
+        when absent.
+        """
         if name not in self._charts and not self._whole:
             self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
         return self._charts.get(name, {}).get(version)
 
     def created(self, name: str, version: str) -> str:
-        """When a version was made, as the index says it, in RFC 3339; the fixed time where it says nothing of use."""
+        """When a version was made, as the index says it, in RFC 3339; the fixed time where it says
+        nothing of use.
+        """
         entry = self._entries.get((name, version))
         return entry.created if entry and _TIME.fullmatch(entry.created) else CREATED
 
 
 def index_of(repository: Repository) -> bytes | None:
-    """The index of a repository that has one; None where it is not there, or there is no such thing."""
+    """The index of a repository that has one; None where it is not there, or there is no such
+    thing.
+    """
     return repository.index() if isinstance(repository, Indexed) else None
 
 
 def emptied(repository: Repository, error: EvidenceError, *, again: bool) -> Rewritable:
-    """The repository with an empty index in place of one that cannot be read, when asked to look at all `again`.
+    """The repository with an empty index in place of one that cannot be read, when asked to look at
+    all `again`.
 
     error: what is wrong with the index; raised, with what to do, when not asked.
     """
@@ -125,7 +144,9 @@ def emptied(repository: Repository, error: EvidenceError, *, again: bool) -> Rew
 
 
 def adopt(repository: Rewritable, wanted: Wanted, report: Report) -> None:
-    """Give every archive of a folder that its new index does not have its entry, but not what is withdrawn."""
+    """Give every archive of a folder that its new index does not have its entry, but not what is
+    withdrawn.
+    """
     left: list[Publication] = []
     there = Standing(repository)
     for name in repository.files() or ():
@@ -137,7 +158,9 @@ def adopt(repository: Rewritable, wanted: Wanted, report: Report) -> None:
             continue
         if archive is None or wanted.gone(archive.name, archive.version):
             continue
-        if name != archive.file_name and "://" not in name:  # a file of a release is called by its URL
+        if (
+            name != archive.file_name and "://" not in name
+        ):  # a file of a release is called by its URL
             continue
         if there.digest(archive.name, archive.version) is None:
             left.append(Publication(archive))

@@ -1,4 +1,5 @@
-"""What a regeneration did for each tag, kept beside the state file: what the next one need not look at again.
+"""What a regeneration did for each tag, kept beside the state file: what the next one need not look
+at again.
 
 A cache, no evidence: without it everything is made again and compared, with the same result.
 """
@@ -19,7 +20,8 @@ _AT_ONCE = 500
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """A version of a tag. ours: digest of the tar made; theirs: of the tar published; archive: of its .tgz.
+    """A version of a tag. ours: digest of the tar made; theirs: of the tar published; archive: of
+    its .tgz.
 
     ours, theirs: "" for one that is published and cannot be made again.
     """
@@ -44,9 +46,11 @@ class Done(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ledger:
-    """The tags that are done, in a file whose name stands for everything that decides what is made of them.
+    """The tags that are done, in a file whose name stands for everything that decides what is made
+    of them.
 
-    what: plain values, see `record.fingerprint`. Lines that cannot be read are as if they were not there.
+    what: plain values, see `record.fingerprint`. Lines that cannot be read are as if they were not
+    there.
     """
 
     def __init__(self, folder: Path, what: object) -> None:
@@ -67,7 +71,8 @@ class Ledger:
         self._index = self._done.pop("", None)
 
     def same(self, index: bytes | None) -> dict[str, dict[str, str]] | None:
-        """Name → version → digest of the archive of all that is done, when the index is as a run before left it.
+        """Name → version → digest of the archive of all that is done, when the index is as a run
+        before left it.
 
         None: the index is another one now, or was never kept.
         """
@@ -88,7 +93,11 @@ class Ledger:
     def of(self, tag: Tag) -> Done | None:
         """What was done for a tag, None when it was not, or the tag is another one now."""
         done = self._done.get(tag.name)
-        return done if done is not None and (done.at, done.said) == (tag.revision, _said(tag)) else None
+        return (
+            done
+            if done is not None and (done.at, done.said) == (tag.revision, _said(tag))
+            else None
+        )
 
     def add(self, tag: Tag, versions: tuple[Kept, ...]) -> None:
         """A tag is done. Raises MachineError."""

@@ -17,10 +17,12 @@ READERS = 8
 
 
 def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again: bool) -> Report:
-    """Copy every version of `old` that `new` lacks; one that is there with the same tar stays as it is.
+    """Copy every version of `old` that `new` lacks; one that is there with the same tar stays as it
+    is.
 
-    again: read and compare also what both indexes call equal. An archive that is refused, or that `new` has with
-    another tar, is in the report. Raises MachineError's kinds and Temporary: run again, it goes on.
+    again: read and compare also what both indexes call equal. An archive that is refused, or that
+    `new` has with another tar, is in the report. Raises MachineError's kinds and Temporary: run
+    again, it goes on.
     """
     report = Report.empty()
     there = Standing(new)
@@ -46,7 +48,9 @@ def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again
                 yield outcome
             else:
                 if isinstance(outcome, Publication):
-                    report.published.append(f"{' '.join(key)} would be published (tar {outcome.archive.tar_digest})")
+                    report.published.append(
+                        f"{' '.join(key)} would be published (tar {outcome.archive.tar_digest})"
+                    )
                 else:
                     report.failed.append(f"{' '.join(key)}: {outcome}")
                 advance()
@@ -59,20 +63,28 @@ def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again
     return report
 
 
-def _tell(report: Report, key: Key, digest: str, outcome: Published | PipelineError, *, new: bool) -> None:
+def _tell(
+    report: Report, key: Key, digest: str, outcome: Published | PipelineError, *, new: bool
+) -> None:
     told = " ".join(key)
     if isinstance(outcome, Conflict):
         report.differs.append(f"{told}: {outcome}")
     elif isinstance(outcome, PipelineError):
         report.failed.append(f"{told}: {outcome}")
     elif outcome.archive_digest != digest:
-        report.differs.append(f"{told}: was there with the same tar in other bytes, which stay ({outcome.reference})")
+        report.differs.append(
+            f"{told}: was there with the same tar in other bytes, which stay ({outcome.reference})"
+        )
     else:
         (report.published if new else report.kept).append(told)
 
 
-def _read(old: Repository, keys: list[Key], before: Standing) -> Iterator[tuple[Key, Publication | PipelineError]]:
-    """Each version with its archive and .prov as they are stored, or why it cannot be had; several are under way."""
+def _read(
+    old: Repository, keys: list[Key], before: Standing
+) -> Iterator[tuple[Key, Publication | PipelineError]]:
+    """Each version with its archive and .prov as they are stored, or why it cannot be had; several
+    are under way.
+    """
 
     def fetch(key: Key) -> Publication | PipelineError:
         try:

@@ -1,6 +1,8 @@
-"""Chart versions made again from the tags of a repository, without a checkout: the worker's side of `regenerate`.
+"""Chart versions made again from the tags of a repository, without a checkout: the worker's side of
+`regenerate`.
 
-A version whose tag names its content and images is made as promote makes it, another one is packaged as it stands.
+A version whose tag names its content and images is made as promote makes it, another one is
+packaged as it stands.
 """
 
 from __future__ import annotations
@@ -42,9 +44,9 @@ from pipeline_steps.workspace.tags import Released, TagNames, read_trailers
 class Settings(NamedTuple):
     """What a worker has to know. All but revisions and folder are the configuration's words.
 
-    revisions: of the source; folder: what patterns and pipeline.yaml are relative to, "" for the source's top.
-    written_in: pipeline.yaml's name. snapshots, images: `channels.*.images`, "" when not said. evidence: may records
-    know images that a tag does not name?
+    revisions: of the source; folder: what patterns and pipeline.yaml are relative to, "" for the
+    source's top. written_in: pipeline.yaml's name. snapshots, images: `channels.*.images`, "" when
+    not said. evidence: may records know images that a tag does not name?
     """
 
     revisions: Revisions
@@ -60,10 +62,12 @@ class Settings(NamedTuple):
 
 
 class Version(NamedTuple):
-    """A chart version that a tag stands for. trees: the ids of what it is packaged from, equal when that is.
+    """A chart version that a tag stands for. trees: the ids of what it is packaged from, equal when
+    that is.
 
-    released: what the tag, or the records of that content, say of its images; None: it is packaged as it stands.
-    contents: with their formats, to ask records for, when the tag says nothing of its images.
+    released: what the tag, or the records of that content, say of its images; None: it is packaged
+    as it stands. contents: with their formats, to ask records for, when the tag says nothing of its
+    images.
     """
 
     name: str
@@ -87,7 +91,9 @@ class Unfit(NamedTuple):
 
 
 class Remaker:
-    """Looks what tags stand for, and makes versions: called with a list of tags or of versions, all of one kind."""
+    """Looks what tags stand for, and makes versions: called with a list of tags or of versions, all
+    of one kind.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -104,8 +110,12 @@ class Remaker:
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
         """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
-        with contextlib.suppress(MachineError):  # what is not there is said of the tag that needs it
-            self._revisions.prepare(task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks)
+        with contextlib.suppress(
+            MachineError
+        ):  # what is not there is said of the tag that needs it
+            self._revisions.prepare(
+                task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks
+            )
             trees = [each for task in tasks if isinstance(task, Version) for each in task.trees]
             self._revisions.prepare(folders=trees)
         return [self.look(task) if isinstance(task, Tag) else self.made(task) for task in tasks]
@@ -122,7 +132,11 @@ class Remaker:
     def made(self, version: Version) -> Archive | Unfit:
         """The archive of a version, or why there is none."""
         try:
-            return self._promoted(version, version.released) if version.released else self._as_it_stands(version)
+            return (
+                self._promoted(version, version.released)
+                if version.released
+                else self._as_it_stands(version)
+            )
         except Interrupted:
             raise
         except PipelineError as error:
@@ -143,7 +157,9 @@ class Remaker:
     def _among(
         self, tag: Tag, root: str, places: Mapping[str, Place], reading: tuple[str, str] | None
     ) -> Iterator[Version | Unfit]:
-        """What a tag stands for among the charts in `places`. reading: the name and version in the tag."""
+        """What a tag stands for among the charts in `places`. reading: the name and version in the
+        tag.
+        """
         released = read_trailers(tag)
         there: dict[str, str] = {}
         found: dict[str, Version] = {}
@@ -151,14 +167,26 @@ class Remaker:
             try:
                 metadata = self._charts.metadata(place)
             except ConfigurationError as error:
-                if not self._names.one_chart or (reading and place.folder.rpartition("/")[2] == reading[0]):
+                if not self._names.one_chart or (
+                    reading and place.folder.rpartition("/")[2] == reading[0]
+                ):
                     yield Unfit(place.folder, tag.name, str(error))
                 continue
             there[metadata.name] = metadata.version
-            if self._names.one_chart and named(self._names.template, metadata.name, metadata.version) != tag.name:
+            if (
+                self._names.one_chart
+                and named(self._names.template, metadata.name, metadata.version) != tag.name
+            ):
                 continue
             trees = tuple(self._trees(root, place))
-            one = Version(metadata.name, metadata.version, tag, place.folder, trees, released.get(metadata.name))
+            one = Version(
+                metadata.name,
+                metadata.version,
+                tag,
+                place.folder,
+                trees,
+                released.get(metadata.name),
+            )
             other = found.setdefault(one.name, one)
             if other.trees != one.trees:
                 what = f"{one.name} is in {other.folder} and in {one.folder}, which differ"
@@ -172,38 +200,50 @@ class Remaker:
     def _root(self, tag: Tag) -> str:
         root = self._revisions.folder(tag.revision, self._settings.folder)
         if root is None:
-            raise ConfigurationError(f"there is no folder {self._settings.folder} yet", where=tag.name)
+            raise ConfigurationError(
+                f"there is no folder {self._settings.folder} yet", where=tag.name
+            )
         return root
 
     def _trees(self, root: str, place: Place) -> Iterator[str]:
         yield place.id
-        with contextlib.suppress(ConfigurationError):  # what is wrong with them is told when they are packaged
+        with contextlib.suppress(
+            ConfigurationError
+        ):  # what is wrong with them is told when they are packaged
             for subchart in self._subcharts(root, place):
                 yield subchart.id
 
     def _subcharts(self, root: str, place: Place, above: tuple[str, ...] = ()) -> Iterator[Place]:
-        """The places of the file:// dependencies of a chart, and of theirs; those that are not there are left out."""
+        """The places of the file:// dependencies of a chart, and of theirs; those that are not
+        there are left out.
+        """
         for dependency in self._charts.metadata(place).dependencies:
             if not dependency.local:
                 continue
             where = chart_yaml(place.folder)
             folder = paths.inside(dependency.folder, base=place.folder, where=where)
             if folder in (*above, place.folder):
-                raise ConfigurationError(f"the dependency {dependency.name} leads back to {folder}", where=where)
+                raise ConfigurationError(
+                    f"the dependency {dependency.name} leads back to {folder}", where=where
+                )
             node = child(self._revisions, root, folder)
             if node is not None and node.kind == "folder":
                 yield (subchart := Place(folder, node.id))
                 yield from self._subcharts(root, subchart, (*above, place.folder))
 
     def _with_content(self, one: Version) -> Version:
-        """The version with its contents where records may know the images that its tag does not name."""
+        """The version with its contents where records may know the images that its tag does not
+        name.
+        """
         if one.released is not None or not self._settings.evidence:
             return one
         with contextlib.suppress(ConfigurationError):
             closures = self._closures(one)
             if closures.images(one.folder):
                 format_1 = closures.content_format_1(closures.chart(one.folder))
-                return one._replace(contents=((closures.chart_content(one.folder), FORMAT), (format_1, FORMAT_1)))
+                return one._replace(
+                    contents=((closures.chart_content(one.folder), FORMAT), (format_1, FORMAT_1))
+                )
         return one
 
     # -- as it stands -----------------------------------------------------------------------------------------
@@ -213,7 +253,9 @@ class Remaker:
         return archive.pack(files, files.executables, version.folder)
 
     def _files(self, version: Version) -> dict[str, Entry]:
-        """The files of the chart and its file:// subcharts by path; all there are when one of these is a link."""
+        """The files of the chart and its file:// subcharts by path; all there are when one of these
+        is a link.
+        """
         root = self._root(version.tag)
         own = child(self._revisions, root, version.folder)
         assert own is not None, "it was found there"
@@ -234,7 +276,8 @@ class Remaker:
             data = self._revisions.read(ids.values())
             return {path: data[identity] for path, identity in ids.items()}
 
-        # What is no file here (a submodule) is not in the chart, as helm finds an empty folder there.
+        # What is no file here (a submodule) is not in the chart, as helm finds an empty folder
+        # there.
         kinds = {path: entry.kind for path, entry in known.items() if entry.kind != "submodule"}
         return dependencies.fill(gather(version.folder, kinds, read), self._fetch, version.folder)
 
@@ -243,12 +286,17 @@ class Remaker:
     def _promoted(self, version: Version, released: Released) -> Archive:
         """The archive that promote makes of this content with these images.
 
-        Raises EvidenceError when the tag stands for other content, or an image is not in production.
+        Raises EvidenceError when the tag stands for other content, or an image is not in
+        production.
         """
         closures = self._closures(version)
         closure = closures.chart(version.folder)
         format_1 = released.format == FORMAT_1
-        content = closures.content_format_1(closure) if format_1 else closures.chart_content(version.folder)
+        content = (
+            closures.content_format_1(closure)
+            if format_1
+            else closures.chart_content(version.folder)
+        )
         if (released.version, released.content) != (version.version, content):
             tagged = f"{released.version} with content {released.content}"
             what = f"the tag says {tagged}, there is {version.version} with {content}"
@@ -257,7 +305,9 @@ class Remaker:
         names = closures.images(version.folder)
         missing = [name for name in names if name not in released.images]
         if missing:
-            raise EvidenceError(f"the digest of image {missing[0]} is nowhere", where=version.tag.name)
+            raise EvidenceError(
+                f"the digest of image {missing[0]} is nowhere", where=version.tag.name
+            )
         tree = self._tree(version)
         files = self._filled(version, {path: tree.entries()[path] for path in closure.files})
         templates = {
@@ -265,28 +315,46 @@ class Remaker:
             for folder in (version.folder, *closures.subcharts(version.folder))
         }
         if names:
-            # Values are set twice, as they were then: what the snapshot wrote decides how promote's values are quoted.
-            tested = {name: self._tested(version, name, closure.images[name], templates, files) for name in names}
+            # Values are set twice, as they were then: what the snapshot wrote decides how promote's
+            # values are quoted.
+            tested = {
+                name: self._tested(version, name, closure.images[name], templates, files)
+                for name in names
+            }
             files = self._edited(version, files, templates, tested, released)
-            files = self._edited(version, files, templates, self._targets(version, names, released), released)
+            files = self._edited(
+                version, files, templates, self._targets(version, names, released), released
+            )
         return archive.pack(files, files.executables, version.folder)
 
-    def _tested(self, version: Version, name: str, entry: Mapping[str, Any], templates: Any, files: Files) -> Reference:
+    def _tested(
+        self, version: Version, name: str, entry: Mapping[str, Any], templates: Any, files: Files
+    ) -> Reference:
         """What the snapshot named an image, but for its digest and key."""
         if entry.get("context") is not None:
-            return Reference.parse(f"{self._settings.snapshots or 'snapshot.invalid/s'}/{name}:k-000000000000")
+            return Reference.parse(
+                f"{self._settings.snapshots or 'snapshot.invalid/s'}/{name}:k-000000000000"
+            )
         written = Reference.familiar(entry["existing"]) if entry.get("existing") else None
         if written and (written.tag or written.digest):
             return written
-        mine: Mapping[str, str] = next((found[name] for found in templates.values() if name in found), {})
+        mine: Mapping[str, str] = next(
+            (found[name] for found in templates.values() if name in found), {}
+        )
         app_version = archive.metadata_of(files, version.folder).app_version
-        return recipe.in_values(files.get("values.yaml"), f"{version.folder}/values.yaml", app_version, mine, written)
+        return recipe.in_values(
+            files.get("values.yaml"), f"{version.folder}/values.yaml", app_version, mine, written
+        )
 
-    def _targets(self, version: Version, names: tuple[str, ...], released: Released) -> dict[str, Reference]:
+    def _targets(
+        self, version: Version, names: tuple[str, ...], released: Released
+    ) -> dict[str, Reference]:
         """Image name → its name in production, where it must be."""
         if not self._settings.images:
             advice = "give the pipeline.yaml that promote used (--config)"
-            raise ConfigurationError("channels.production.images is missing", where=version.tag.name, advice=advice)
+            raise ConfigurationError(
+                "channels.production.images is missing", where=version.tag.name, advice=advice
+            )
         users = self._closures(version).image_users
         found = {}
         for name in names:
@@ -301,7 +369,9 @@ class Remaker:
         for name, target in found.items():
             if not standing(target, released.images[name], hosts=self._settings.hosts):
                 what = f"the image {target}@{released.images[name]} is not in production"
-                raise EvidenceError(what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}")
+                raise EvidenceError(
+                    what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}"
+                )
         return found
 
     def _edited(
@@ -313,11 +383,16 @@ class Remaker:
         released: Released,
     ) -> Files:
         seen = {
-            name: image_reference.of(reference._replace(digest=released.images[name]), self._settings.hosts)
+            name: image_reference.of(
+                reference._replace(digest=released.images[name]), self._settings.hosts
+            )
             for name, reference in images.items()
         }
         wanted = references.edits(
-            files, version.folder, templates, lambda name, template, where: seen[name].fill(template, where=where)
+            files,
+            version.folder,
+            templates,
+            lambda name, template, where: seen[name].fill(template, where=where),
         )
         edited, _ = edit.apply(files, wanted, version.folder)
         return Files(edited, files.executables)
@@ -335,9 +410,13 @@ class Remaker:
         written = self._settings.written_in
         if written not in tree.entries():
             raise ConfigurationError(f"there is no {written}", where=revision[:12])
-        texts = tree.read([path for path, entry in tree.entries().items() if _is_text(path, entry, written)])
+        texts = tree.read(
+            [path for path, entry in tree.entries().items() if _is_text(path, entry, written)]
+        )
         own = config_file.entries(texts[written], f"{written}@{revision[:12]}")
-        known = sorted(path.removesuffix("Chart.yaml").rstrip("/") for path in texts if entries.is_chart(path))
+        known = sorted(
+            path.removesuffix("Chart.yaml").rstrip("/") for path in texts if entries.is_chart(path)
+        )
         images = own.value.get("images", {})
         return Closures(tree, texts, entries.by_folder(own, known), images, lambda key: written)
 

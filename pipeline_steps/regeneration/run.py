@@ -30,7 +30,8 @@ from pipeline_steps.workspace.tags import Released, TagNames
 
 log = logging.getLogger(__name__)
 
-#: Raise it when the same tag gives other archives than before: what was remembered is then looked at again.
+#: Raise it when the same tag gives other archives than before: what was remembered is then looked
+#: at again.
 FORMAT = 1
 #: Tags and versions that a worker gets at once; fewer versions than this are made in this process.
 _TAGS, _VERSIONS = 64, 16
@@ -48,7 +49,14 @@ class Regeneration:
     """One run over the tags of a source into one repository."""
 
     def __init__(
-        self, settings: Settings, repository: Writable, wanted: Wanted, *, state: State, jobs: int | None, plan: bool
+        self,
+        settings: Settings,
+        repository: Writable,
+        wanted: Wanted,
+        *,
+        state: State,
+        jobs: int | None,
+        plan: bool,
     ) -> None:
         self._settings = settings
         self._repository = repository
@@ -56,14 +64,17 @@ class Regeneration:
         self._state = state
         self._jobs = jobs or len(os.sched_getaffinity(0))
         self._plan = plan
-        self._ledger = Ledger(state.folder, [FORMAT, repository.url, *_plain(settings), *_plain(wanted)])
+        self._ledger = Ledger(
+            state.folder, [FORMAT, repository.url, *_plain(settings), *_plain(wanted)]
+        )
         self._done: dict[tuple[str, str], Kept] = {}
         self.report = Report.empty()
 
     def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
         """Look at every tag that is not done, make what it stands for, publish what is missing.
 
-        again: at all of them. What cannot be made is in the report. Raises MachineError's kinds, Temporary.
+        again: at all of them. What cannot be made is in the report. Raises MachineError's kinds,
+        Temporary.
         """
         known = None if again else self._ledger.same(index_of(self._repository))
         new = None
@@ -73,7 +84,9 @@ class Regeneration:
             new = emptied(self._repository, error, again=again and not self._plan)
             self._there = Standing(new)
         names = TagNames(self._settings.tags)
-        meant = sorted((tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name))
+        meant = sorted(
+            (tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name)
+        )
         open_tags = [tag for tag in meant if again or not self._stands(tag)]
         if open_tags and known:  # what others published meanwhile counts, too
             self._there = Standing(self._repository)
@@ -97,7 +110,8 @@ class Regeneration:
         """Is all that a tag stood for still in the repository, as it was?"""
         done = self._ledger.of(tag)
         if done is None or any(
-            self._there.digest(kept.name, kept.version) not in ("", kept.archive) for kept in done.versions
+            self._there.digest(kept.name, kept.version) not in ("", kept.archive)
+            for kept in done.versions
         ):
             return False
         for kept in done.versions:
@@ -116,7 +130,13 @@ class Regeneration:
                 unfit = [one for one in result if isinstance(one, Unfit)]
                 for one in unfit:
                     self._failed(one)
-                found.append(Looked(tag, tuple(one for one in result if isinstance(one, Version)), whole=not unfit))
+                found.append(
+                    Looked(
+                        tag,
+                        tuple(one for one in result if isinstance(one, Version)),
+                        whole=not unfit,
+                    )
+                )
         return sorted(found, key=lambda looked: (looked.tag.created, looked.tag.name))
 
     def _versions(self, looked: list[Looked]) -> list[Version]:
@@ -128,7 +148,9 @@ class Regeneration:
                 continue
             first = found.setdefault(key, one)
             if first.trees != one.trees:
-                self.report.differs.append(f"{one} at {one.tag.name} has other files than at {first.tag.name}")
+                self.report.differs.append(
+                    f"{one} at {one.tag.name} has other files than at {first.tag.name}"
+                )
         for key, one in list(found.items()):
             if self._wanted.gone(*key):
                 name = "-".join(key)
@@ -136,7 +158,9 @@ class Regeneration:
                 there = "" if self._there.digest(*key) is None else f", and still published: {cure}"
                 self.report.withdrawn.append(f"{one} is withdrawn{there}")
                 del found[key]
-        return self._with_images(sorted(found.values(), key=lambda one: (one.name, one.tag.created)))
+        return self._with_images(
+            sorted(found.values(), key=lambda one: (one.name, one.tag.created))
+        )
 
     def _with_images(self, versions: list[Version]) -> list[Version]:
         """The versions with the images that records know and tags do not name."""
@@ -144,7 +168,9 @@ class Regeneration:
         self._state.about(contents)
         recorded: dict[tuple[str, str | None, str], dict[str, str]] = {}
         for record in self._state.find(step="promote") if contents else ():
-            images = {name: str(image.digest) for name, image in image_records.images_of(record).items()}
+            images = {
+                name: str(image.digest) for name, image in image_records.images_of(record).items()
+            }
             recorded[record.subject, record.content, str(record.parameters.get("version"))] = images
         return [_with_recorded_images(one, recorded) for one in versions]
 
@@ -153,7 +179,9 @@ class Regeneration:
     def _publish(self, map_tasks: MapTasks, versions: list[Version], looked: list[Looked]) -> None:
         waiting = _Waiting(looked, self._wanted, self._ledger, self._done)
         keys = ((version.name, version.version) for version in versions)
-        missing = {key for key in keys if self._there.digest(*key) is None}  # asked before they are there
+        missing = {
+            key for key in keys if self._there.digest(*key) is None
+        }  # asked before they are there
         sent: deque[tuple[Version, Archive]] = deque()
 
         def publications() -> Iterator[Publication]:
@@ -172,17 +200,25 @@ class Regeneration:
         with progress.counter("versions", len(versions)) as advance:
             for outcome in self._repository.publish_all(publications()):
                 version, made = sent.popleft()
-                self._outcome(version, made, outcome, new=(version.name, version.version) in missing)
+                self._outcome(
+                    version, made, outcome, new=(version.name, version.version) in missing
+                )
                 waiting.done((version.name, version.version))
                 advance()
         waiting.rest()
 
-    def _outcome(self, version: Version, made: Archive, outcome: Published | PipelineError, *, new: bool) -> None:
+    def _outcome(
+        self, version: Version, made: Archive, outcome: Published | PipelineError, *, new: bool
+    ) -> None:
         if isinstance(outcome, Conflict):
             outcome = self._theirs(version, made, new=new) or outcome
         if isinstance(outcome, Published):
             theirs = (outcome.tar_digest, outcome.archive_digest)
-            self._told(Kept(version.name, version.version, made.tar_digest, *theirs), version.tag.name, new=new)
+            self._told(
+                Kept(version.name, version.version, made.tar_digest, *theirs),
+                version.tag.name,
+                new=new,
+            )
         else:
             self._failed(Unfit(str(version), version.tag.name, str(outcome)))
 
@@ -193,7 +229,9 @@ class Regeneration:
         """
         repository = self._repository
         try:
-            left = repository.read(made.file_name) if new and isinstance(repository, Indexed) else None
+            left = (
+                repository.read(made.file_name) if new and isinstance(repository, Indexed) else None
+            )
             if left is not None:
                 theirs = archives.opened(left, made.file_name)
                 return repository.publish(theirs, created=version.tag.created)
@@ -205,9 +243,13 @@ class Regeneration:
         self._done[kept.name, kept.version] = kept
         told = f"{kept.name} {kept.version}"
         if not kept.ours:
-            self.report.unmade.append(f"{told} ({tag}): could not be made again when it was looked at")
+            self.report.unmade.append(
+                f"{told} ({tag}): could not be made again when it was looked at"
+            )
         elif kept.ours != kept.theirs:
-            self.report.differs.append(f"{told}: {tag} gives the tar {kept.ours}, published is {kept.theirs}")
+            self.report.differs.append(
+                f"{told}: {tag} gives the tar {kept.ours}, published is {kept.theirs}"
+            )
         else:
             (self.report.published if new else self.report.kept).append(told)
 
@@ -217,7 +259,9 @@ class Regeneration:
         if there is None:
             self._failed(why)
             return
-        self._done[version.name, version.version] = Kept(version.name, version.version, "", "", there)
+        self._done[version.name, version.version] = Kept(
+            version.name, version.version, "", "", there
+        )
         self.report.unmade.append(f"{why.what} ({why.tag}): {why.reason}")
 
     def _failed(self, one: Unfit) -> None:
@@ -225,7 +269,11 @@ class Regeneration:
 
     def _planned(self, version: Version, made: Archive) -> None:
         there = self._there.digest(version.name, version.version)
-        said = "would be published, replacing nothing" if there is None else f"is there ({there or 'digest not asked'})"
+        said = (
+            "would be published, replacing nothing"
+            if there is None
+            else f"is there ({there or 'digest not asked'})"
+        )
         (self.report.published if there is None else self.report.kept).append(str(version))
         log.info("%s (tar %s) %s: %s", made.file_name, made.tar_digest, said, self._repository.url)
 
@@ -234,7 +282,11 @@ class _Waiting:
     """Tags whose versions are not all done; those that are go into the ledger."""
 
     def __init__(
-        self, looked: Iterable[Looked], wanted: Wanted, ledger: Ledger, done: Mapping[tuple[str, str], Kept]
+        self,
+        looked: Iterable[Looked],
+        wanted: Wanted,
+        ledger: Ledger,
+        done: Mapping[tuple[str, str], Kept],
     ) -> None:
         self._ledger = ledger
         self._done = done
@@ -280,15 +332,20 @@ def regenerate(
 ) -> Report:
     """See the step of this name; source, patterns, tags default to what the configuration says.
 
-    Raises UsageError when that says nothing, NotYet for sources of other systems, MachineError's kinds, Temporary.
+    Raises UsageError when that says nothing, NotYet for sources of other systems, MachineError's
+    kinds, Temporary.
     """
     if source is None and not config.files:
-        raise UsageError("regenerate from which source?", advice="give --source PATH or URL of a repository")
+        raise UsageError(
+            "regenerate from which source?", advice="give --source PATH or URL of a repository"
+        )
     repo, folder = open_tagged(source or str(config.root), cache_folder())
     meant = tuple(patterns) or tuple(entry.path for entry in config.charts)
     if not meant:
         raise UsageError("where are the charts?", advice="give --charts PATTERN, like 'charts/*'")
-    elsewhere = state.stores is not None or any(record.step == "promote" for record in state.records())
+    elsewhere = state.stores is not None or any(
+        record.step == "promote" for record in state.records()
+    )
     settings = Settings(
         revisions=repo.revisions,
         folder=folder,
@@ -321,7 +378,14 @@ def _plain(value: Settings | Wanted) -> list[object]:
     if isinstance(value, Wanted):
         return [sorted(value.withdrawn), list(value.charts), list(value.shard or ())]
     seen = {name: host.pull_as for name, host in sorted(value.hosts.items()) if host.pull_as}
-    texts = [value.folder, value.tags, value.written_in, value.snapshots, value.images, value.image_tag or ""]
+    texts = [
+        value.folder,
+        value.tags,
+        value.written_in,
+        value.snapshots,
+        value.images,
+        value.image_tag or "",
+    ]
     return [str(value.revisions.root), *texts, list(value.patterns), seen, value.evidence]
 
 

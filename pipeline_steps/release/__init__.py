@@ -1,1 +1,3 @@
-"""What a release rests on and how it is made: proof, derivation of the production chart, image copies, publishing."""
+"""What a release rests on and how it is made: proof, derivation of the production chart, image
+copies, publishing.
+"""

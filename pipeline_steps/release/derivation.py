@@ -1,7 +1,7 @@
 """What a release of a chart would be: asked by tag_release and promote, writes nothing.
 
-It reads the tested snapshot, derives the production chart from it, compares what both render, and sees that every
-name is free. Why the content may be released at all stands in `proof`.
+It reads the tested snapshot, derives the production chart from it, compares what both render, and
+sees that every name is free. Why the content may be released at all stands in `proof`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 
 
 class Release(NamedTuple):
-    """What promote would publish. changes: how `archive` differs from the snapshot, one of those tested."""
+    """What promote would publish. changes: how `archive` differs from the snapshot, one of those
+    tested.
+    """
 
     proof: Proof
     snapshot: Record
@@ -45,12 +47,19 @@ class Release(NamedTuple):
 
 
 def prepare(
-    proof: Proof, checkout: Checkout, config: Config, production: WritableChannel, *, format: int = FORMAT
+    proof: Proof,
+    checkout: Checkout,
+    config: Config,
+    production: WritableChannel,
+    *,
+    format: int = FORMAT,
 ) -> Release:
-    """Derive the production chart from the tested snapshot, verify it, and check that nothing stands in its way.
+    """Derive the production chart from the tested snapshot, verify it, and check that nothing
+    stands in its way.
 
-    Raises EvidenceError (the snapshot is gone or changed, or the tests rendered another chart), ChartFailed (it renders
-    differently), Conflict (the version or an image's tag is taken by other content, or withdrawn).
+    Raises EvidenceError (the snapshot is gone or changed, or the tests rendered another chart),
+    ChartFailed (it renders differently), Conflict (the version or an image's tag is taken by other
+    content, or withdrawn).
     """
     chart = proof.chart
     _refuse(chart, config)
@@ -61,7 +70,9 @@ def prepare(
     rewritten = production_chart.derive(tested, snapshot, chart, checkout, images)
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
     expected = rewritten
-    if format != FORMAT:  # tests know the names of today; what an old tag has instead is compared offline
+    if (
+        format != FORMAT
+    ):  # tests know the names of today; what an old tag has instead is compared offline
         names = production_chart.targets(checkout, chart)
         expected = production_chart.derive(tested, snapshot, chart, checkout, names)
     _require_rendered_in_tests(proof, expected.archive.tar_digest)
@@ -74,7 +85,9 @@ def prepare(
 
 
 def _in_channel(proof: Proof, config: Config) -> Record:
-    """The tested snapshot that the channel configured now has. Raises EvidenceError when it has none of them."""
+    """The tested snapshot that the channel configured now has. Raises EvidenceError when it has
+    none of them.
+    """
     chart = proof.chart
     channel = Channel(config, "snapshot")
     for record in proof.snapshots:
@@ -96,7 +109,9 @@ def _refuse(chart: Chart, config: Config) -> None:
         raise NotYet("release.pin: all", where=config.where("release.pin"))
     if is_withdrawn(config.release.withdrawn, chart.name, chart.version):
         where = config.where("release.withdrawn")
-        raise Conflict(f"{chart.name} {chart.version} is withdrawn", where=where, advice="raise the version")
+        raise Conflict(
+            f"{chart.name} {chart.version} is withdrawn", where=where, advice="raise the version"
+        )
 
 
 def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
@@ -121,7 +136,9 @@ def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
 
 
 def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, config: Config) -> None:
-    """Render both charts with every tested values file. Raises ChartFailed naming template and line."""
+    """Render both charts with every tested values file. Raises ChartFailed naming template and
+    line.
+    """
     helm = Helm.find()
     chart = release.proof.chart
     names = sorted({str(record.parameters.get("values", "")) for record in release.proof.tests})
@@ -139,7 +156,9 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
 
         def render(which: str, number: int) -> str:
             values = [folder / f"values-{number}.yaml"] if names[number] else []
-            return helm.template(folder / f"{which}.tgz", values=values, release=chart.name[:53], args=helm_args)
+            return helm.template(
+                folder / f"{which}.tgz", values=values, release=chart.name[:53], args=helm_args
+            )
 
         def compared(number: int) -> compare.Compared:
             return compare.compare_renderings(

@@ -1,7 +1,8 @@
-"""The proof that a chart's content may be released, from records alone: tested, by what, with which images?
+"""The proof that a chart's content may be released, from records alone: tested, by what, with which
+images?
 
-What is required, and what the records say to it, stands in `testing.requirements`, and which of several sets of images
-counts, too. Nothing is asked from the network but the evidence stores.
+What is required, and what the records say to it, stands in `testing.requirements`, and which of
+several sets of images counts, too. Nothing is asked from the network but the evidence stores.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pipeline_steps.workspace.checkout import Checkout, opened
 
 
 class Proof(NamedTuple):
-    """Why a chart's content may be released. consumed: name → digest of images and dependencies as tested.
+    """Why a chart's content may be released. consumed: name → digest of images and dependencies as
+    tested.
 
-    snapshots: records of what was tested, the same but for version and place. tests: of every required scenario.
-    requirements: of the other required steps.
+    snapshots: records of what was tested, the same but for version and place. tests: of every
+    required scenario. requirements: of the other required steps.
     """
 
     chart: Chart
@@ -35,14 +37,18 @@ class Proof(NamedTuple):
     @property
     def uses(self) -> list[str]:
         """Ids of all records the release rests on."""
-        return list(dict.fromkeys(record.id for record in (*self.snapshots, *self.tests, *self.requirements)))
+        return list(
+            dict.fromkeys(
+                record.id for record in (*self.snapshots, *self.tests, *self.requirements)
+            )
+        )
 
 
 def require_proof(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
     """The proof that the chart's content in `checkout` may be released.
 
-    Raises EvidenceError when something required is missing, contradictory or marked as modified; NotYet for
-    requirements of a later version.
+    Raises EvidenceError when something required is missing, contradictory or marked as modified;
+    NotYet for requirements of a later version.
     """
     chart = checkout.chart(name)
     if chart.modified:
@@ -51,7 +57,9 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
             where=chart.path,
             advice="commit them and let them be tested, or undo them",
         )
-    needs = required(checkout, chart, config, state, (*config.channels.production.requires, settings.STEP))
+    needs = required(
+        checkout, chart, config, state, (*config.channels.production.requires, settings.STEP)
+    )
     for requirement in needs.of_content:
         _demand(requirement, chart, config)
     usable = [images for images in needs.image_sets if not images.obstacle]
@@ -64,7 +72,11 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
 
 
 def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
-    records = [(requirement.step, record) for requirement in images.requirements for record in requirement.records]
+    records = [
+        (requirement.step, record)
+        for requirement in images.requirements
+        for record in requirement.records
+    ]
     tests = tuple(record for step, record in records if step == settings.STEP)
     used = {identity for test in tests for identity in test.uses}
     tested = tuple(snapshot for snapshot in images.snapshots if snapshot.id in used)
@@ -78,13 +90,21 @@ def _demand(requirement: Requirement, chart: Chart, config: Config) -> None:
     """Raises EvidenceError unless the requirement is met, NotYet for one of a later version."""
     name = requirement.name
     if name.startswith("approval"):
-        raise NotYet(f"channels.production.requires {name}", where=config.where("channels.production.requires"))
+        raise NotYet(
+            f"channels.production.requires {name}",
+            where=config.where("channels.production.requires"),
+        )
     _refuse_contradiction(requirement)
     if requirement.passed:
         return
     if requirement.outcome == "failed":
-        raise EvidenceError(f"{name} of {chart.name} {requirement.records[-1].result}: {requirement.reason}")
-    own, program = f"{name} --chart {chart.name}", f"record --name {name} --subject {chart.name} -- PROGRAM"
+        raise EvidenceError(
+            f"{name} of {chart.name} {requirement.records[-1].result}: {requirement.reason}"
+        )
+    own, program = (
+        f"{name} --chart {chart.name}",
+        f"record --name {name} --subject {chart.name} -- PROGRAM",
+    )
     raise EvidenceError(
         f"no record of {name} for content {chart.content[:19]} of {chart.name}, which production requires",
         advice=f"run pipeline-steps {own if name in OWN else program}",
@@ -96,7 +116,9 @@ def _refuse_contradiction(requirement: Requirement) -> None:
     if requirement.outcome != "contradictory":
         return
     records = requirement.records
-    results = ", ".join(f"{record.result} {record.id[7:19]} ({record.finished})" for record in records)
+    results = ", ".join(
+        f"{record.result} {record.id[7:19]} ({record.finished})" for record in records
+    )
     raise EvidenceError(
         f"{records[0].step} of {records[0].subject} contradicts itself: {results}",
         advice="run it again: its record then replaces them",
@@ -104,7 +126,9 @@ def _refuse_contradiction(requirement: Requirement) -> None:
 
 
 def _untested(needs: Required, checkout: Checkout, config: Config, state: State) -> EvidenceError:
-    """Why no release is possible: what is wrong with this content, else the nearest tested one and what differs."""
+    """Why no release is possible: what is wrong with this content, else the nearest tested one and
+    what differs.
+    """
     chart, current = needs.chart, needs.current
     what = f"no passed test of content {chart.content[:19]} of {chart.name}"
     if current is None:
@@ -114,17 +138,25 @@ def _untested(needs: Required, checkout: Checkout, config: Config, state: State)
             f"{what} that can be released: {current.obstacle}",
             advice="run build_image, snapshot and integration_test; tests of the same content and images stand",
         )
-    failed = [requirement for requirement in current.requirements if requirement.outcome == "failed"]
+    failed = [
+        requirement for requirement in current.requirements if requirement.outcome == "failed"
+    ]
     if failed:
-        return EvidenceError(f"{what}: {failed[-1].reason}", advice="mend the chart and test it again")
-    missing = ", ".join(requirement.name for requirement in current.requirements if not requirement.passed)
+        return EvidenceError(
+            f"{what}: {failed[-1].reason}", advice="mend the chart and test it again"
+        )
+    missing = ", ".join(
+        requirement.name for requirement in current.requirements if not requirement.passed
+    )
     return EvidenceError(
         f"{what} with the current images: {missing or 'no cluster is configured'}",
         advice="run integration_test; pipeline-steps state show lists what passed",
     )
 
 
-def _nearest(what: str, chart: Chart, checkout: Checkout, config: Config, state: State) -> EvidenceError:
+def _nearest(
+    what: str, chart: Chart, checkout: Checkout, config: Config, state: State
+) -> EvidenceError:
     tests = state.find(step=settings.STEP, subject=chart.name)
     others = [record for record in tests if record.content not in (None, chart.content)]
     if not others:

@@ -1,1 +1,3 @@
-"""What people read: the verdict on a review, checks, differences, pages of records. Publishes nothing."""
+"""What people read: the verdict on a review, checks, differences, pages of records. Publishes
+nothing.
+"""

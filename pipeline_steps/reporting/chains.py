@@ -69,7 +69,11 @@ class Chain(NamedTuple):
             return "failed"
         if self.production and self.production.outcome == "passed":
             return "released"
-        return "tested" if self.tests and all(test.outcome == "passed" for test in self.tests) else "incomplete"
+        return (
+            "tested"
+            if self.tests and all(test.outcome == "passed" for test in self.tests)
+            else "incomplete"
+        )
 
 
 def outcome(record: Record) -> str:
@@ -98,7 +102,9 @@ def works(records: Iterable[Record]) -> list[Work]:
 
 
 def _work(of_key: Sequence[Record], superseded: set[str]) -> Work:
-    verdicts = [record for record in of_key if record.result in VERDICTS and record.id not in superseded]
+    verdicts = [
+        record for record in of_key if record.result in VERDICTS and record.id not in superseded
+    ]
     ended = [record for record in of_key if record.result != "started"]
     shown = verdicts[-1] if verdicts else ended[-1] if ended else of_key[-1]
     answered = {identity for record in of_key for identity in record.uses}
@@ -107,10 +113,14 @@ def _work(of_key: Sequence[Record], superseded: set[str]) -> Work:
         for record in of_key
         if record.id != shown.id and not (record.result == "started" and record.id in answered)
     )
-    return Work(shown, union.attempts(of_key), earlier, len({record.result for record in verdicts}) > 1)
+    return Work(
+        shown, union.attempts(of_key), earlier, len({record.result for record in verdicts}) > 1
+    )
 
 
-def chains(every: Sequence[Work], checked_out: Mapping[str, str] | None = None) -> dict[str, list[Chain]]:
+def chains(
+    every: Sequence[Work], checked_out: Mapping[str, str] | None = None
+) -> dict[str, list[Chain]]:
     """Chart → one chain for each of its contents; charts by name.
 
     The content that is checked out comes first (checked_out: chart → content), then the others, the
@@ -156,10 +166,14 @@ def _chain(
     return Chain(
         chart=chart,
         content=content,
-        revision=next((work.record.revision or "" for work in reversed(about) if work.record.revision), ""),
+        revision=next(
+            (work.record.revision or "" for work in reversed(about) if work.record.revision), ""
+        ),
         images=tuple(every[number] for number in images),
         snapshot=snapshot,
-        tests=tuple(test for test in tests if not snapshot or test.record.inputs == snapshot.record.inputs),
+        tests=tuple(
+            test for test in tests if not snapshot or test.record.inputs == snapshot.record.inputs
+        ),
         tag=last("tag_release"),
         production=last("promote"),
         gates=tuple(work for work in about if work.record.step not in LINKS),

@@ -1,4 +1,6 @@
-"""The single checks of `check`, each a function that gives one case of its report; none of them raises for a chart."""
+"""The single checks of `check`, each a function that gives one case of its report; none of them
+raises for a chart.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +46,18 @@ class Staged(NamedTuple):
 
 
 def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path) -> Staged:
-    """Write what the source stores of the chart below `folder`; values files may be left out of the package."""
+    """Write what the source stores of the chart below `folder`; values files may be left out of the
+    package.
+    """
     place = folder / chart.name
     for name, data in packaging.files_of(checkout, chart).items():
         _write(place / name, data)
     prefix = f"{chart.path}/" if chart.path else ""
     sources = {f"{prefix}{name}": name for name in values if name}
     read = checkout.tree.read(sources)
-    written = {name: _write(folder / "values" / name, read[source]) for source, name in sources.items()}
+    written = {
+        name: _write(folder / "values" / name, read[source]) for source, name in sources.items()
+    }
     arguments = helm_arguments.arguments_of(checkout.config, chart)
     return Staged(place, written, helm_arguments.stage(checkout, arguments, folder / "arguments"))
 
@@ -94,7 +100,8 @@ def lint_errors(output: str, name: str, path: str) -> str:
 
 
 def in_checkout(text: str, name: str, path: str) -> str:
-    """Helm names files from the chart's name or folder on; people look for them from pipeline.yaml on.
+    """Helm names files from the chart's name or folder on; people look for them from pipeline.yaml
+    on.
 
     >>> in_checkout("parse error on web/templates/a.yaml: line 3", "web", "charts/web")
     'parse error on charts/web/templates/a.yaml: line 3'
@@ -105,11 +112,15 @@ def in_checkout(text: str, name: str, path: str) -> str:
 
 
 def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
-    """All templates with one values file ("" for the chart's own), twice: what is by chance is told, no failure."""
+    """All templates with one values file ("" for the chart's own), twice: what is by chance is
+    told, no failure.
+    """
     name = f"render {_shown(values)}"
     try:
         first, again = (
-            helm.template(staged.chart, values=staged.of(values), release=chart.name[:53], args=staged.args)
+            helm.template(
+                staged.chart, values=staged.of(values), release=chart.name[:53], args=staged.args
+            )
             for _ in range(2)
         )
     except ChartFailed as error:
@@ -126,14 +137,17 @@ def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
 
 
 def version_notice(checkout: Checkout, chart: Chart) -> str:
-    """What to do about the version before a release, "" when nothing: is it tagged as released with other content?
+    """What to do about the version before a release, "" when nothing: is it tagged as released with
+    other content?
 
     No failure: snapshots then lead to the next patch (design.md §7), and only tag_release refuses.
     """
     there = chart_at_tag(checkout, chart.name)
     if there is None or there.has(chart.content):
         return ""
-    at_tag = f"version {chart.version} is released (tag {there.tag.name} at {there.tag.revision[:12]})"
+    at_tag = (
+        f"version {chart.version} is released (tag {there.tag.name} at {there.tag.revision[:12]})"
+    )
     advice = f"raise version in {chart.path or '.'}/Chart.yaml before the next release"
     if there.chart is None:
         return f"{at_tag}, and cannot be compared: {there.reason}; {advice}"
@@ -164,7 +178,11 @@ def command(config: Config, chart: Chart, line: str, timeout: float | None) -> C
     done = process.run(argv, cwd=config.root, timeout=timeout or COMMAND_SECONDS, advice=advice)
     if done.ok:
         return Case(line)
-    how = "took too long and was stopped" if done.code is None else f"ended with exit code {done.code}"
+    how = (
+        "took too long and was stopped"
+        if done.code is None
+        else f"ended with exit code {done.code}"
+    )
     return Case(line, outcome="failure", text=f"{how}\n{done.tail(40)}".strip())
 
 

@@ -1,4 +1,6 @@
-"""What a snapshot renders otherwise than what is published: for people, and for the page of `report`."""
+"""What a snapshot renders otherwise than what is published: for people, and for the page of
+`report`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ log = logging.getLogger("pipeline_steps.snapshot")
 
 
 class Baseline(NamedTuple):
-    """What is compared with. what: for people; tgz None: there is nothing; images: as far as recorded."""
+    """What is compared with. what: for people; tgz None: there is nothing; images: as far as
+    recorded.
+    """
 
     what: str
     version: str
@@ -36,11 +40,17 @@ class Baseline(NamedTuple):
 
 
 def write(
-    checkout: Checkout, chart: Chart, config: Config, state: State, made: Archive, images: Mapping[str, Reference]
+    checkout: Checkout,
+    chart: Chart,
+    config: Config,
+    state: State,
+    made: Archive,
+    images: Mapping[str, Reference],
 ) -> Path:
     """Write the diff of `made` below the state's folder; where it is.
 
-    Raises ChartFailed when the chart cannot be rendered, EvidenceError, MachineError's kinds, Temporary.
+    Raises ChartFailed when the chart cannot be rendered, EvidenceError, MachineError's kinds,
+    Temporary.
     """
     base = baseline(chart, config, state)
     text = f"{made.name} {made.version}, compared with {base.what}\n"
@@ -54,24 +64,39 @@ def write(
 
 def baseline(chart: Chart, config: Config, state: State) -> Baseline:
     """The newest version in production, else the newest snapshot of another content, else nothing."""
-    published = Channel(config, "production").newest(chart.name) if config.channels.production.charts else None
+    published = (
+        Channel(config, "production").newest(chart.name)
+        if config.channels.production.charts
+        else None
+    )
     if published:
         records = state.find(step="promote", subject=chart.name)
         same = [record for record in records if record.outputs.get("tar") == published.tar_digest]
         what = f"{chart.name} {published.version} in production"
         images = image_records.images_of(same[-1]) if same else {}
         return Baseline(what, published.version, published.archive.tgz, images)
-    others = [one for one in state.find(step="snapshot", subject=chart.name) if one.content != chart.content]
+    others = [
+        one
+        for one in state.find(step="snapshot", subject=chart.name)
+        if one.content != chart.content
+    ]
     if others:
         snapshot = snapshot_records.of(others[-1])
         what = f"the snapshot {snapshot.version}, as nothing is in production"
         tgz = snapshot_records.fetch(snapshot, config)
         return Baseline(what, snapshot.version, tgz, image_records.images_of(others[-1]))
-    return Baseline("nothing: no version is in production, and there is no other snapshot", "", None, {})
+    return Baseline(
+        "nothing: no version is in production, and there is no other snapshot", "", None, {}
+    )
 
 
 def _rendered(
-    checkout: Checkout, chart: Chart, config: Config, made: Archive, images: Mapping[str, Reference], base: Baseline
+    checkout: Checkout,
+    chart: Chart,
+    config: Config,
+    made: Archive,
+    images: Mapping[str, Reference],
+    base: Baseline,
 ) -> str:
     """The differences with each values file of the tests, else with the chart's own values."""
     pattern = settings.values_pattern(config, chart)
@@ -102,7 +127,12 @@ def _rendered(
 
 
 def _templates(
-    helm: Helm, folder: Path, chart: Chart, tgz: bytes | None, values: list[Path], args: tuple[str, ...]
+    helm: Helm,
+    folder: Path,
+    chart: Chart,
+    tgz: bytes | None,
+    values: list[Path],
+    args: tuple[str, ...],
 ) -> tuple[str, str]:
     """The chart rendered twice, to see what is by chance; nothing of no chart."""
     if tgz is None:
@@ -110,7 +140,8 @@ def _templates(
     (folder / "chart.tgz").write_bytes(tgz)
     try:
         first, again = (
-            helm.template(folder / "chart.tgz", values=values, release=chart.name[:53], args=args) for _ in range(2)
+            helm.template(folder / "chart.tgz", values=values, release=chart.name[:53], args=args)
+            for _ in range(2)
         )
     except ChartFailed as error:
         first = again = f"# Source: helm\n{error.what}\n"
@@ -124,12 +155,18 @@ def _told(found: list[diff.Difference]) -> str:
     return f"{len(found)} resources differ\n" + "".join(parts)
 
 
-def _aliases(own: Mapping[str, Reference], others: Mapping[str, Reference], name: str, version: str) -> dict[str, str]:
-    """Texts of one side and what they stand for: images of the same digest, and the chart's own name with version."""
+def _aliases(
+    own: Mapping[str, Reference], others: Mapping[str, Reference], name: str, version: str
+) -> dict[str, str]:
+    """Texts of one side and what they stand for: images of the same digest, and the chart's own
+    name with version.
+    """
     found = {f"{name}-{version}": f"{name}-VERSION"} if version else {}
     for image, reference in own.items():
         if image in others and others[image].digest == reference.digest:
             tagged = f"{reference.repository}:{reference.tag}"
             by_digest = f"{reference.repository}@{reference.digest}"
-            found |= dict.fromkeys((str(reference), tagged, by_digest), f"{image}@{reference.digest}")
+            found |= dict.fromkeys(
+                (str(reference), tagged, by_digest), f"{image}@{reference.digest}"
+            )
     return found

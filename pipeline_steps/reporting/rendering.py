@@ -27,7 +27,9 @@ KINDS = {
 }
 #: What no page shows as it is: control characters but tab and line ends, what turns the direction
 #: of the text around it, and halves of surrogate pairs, which are no text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def render(template: str, **values: object) -> str:
@@ -99,7 +101,11 @@ def duration(seconds: float) -> str:
     >>> duration(1.44), duration(200)
     ('1.4 s', '3 min 20 s')
     """
-    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 100
+        else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    )
 
 
 def short(value: str) -> str:

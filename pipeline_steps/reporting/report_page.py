@@ -35,7 +35,8 @@ class Page(NamedTuple):
     """What is to be shown. revision: of the checkout; build: its URL, "" outside CI; started: no
     verdict yet.
 
-    diffs: chart name → what its snapshot renders otherwise than what is published. notices: what is no verdict.
+    diffs: chart name → what its snapshot renders otherwise than what is published. notices: what is
+    no verdict.
     """
 
     verdicts: Sequence[ChartVerdict]
@@ -68,7 +69,9 @@ class Section(NamedTuple):
 def _sections(page: Page) -> Iterator[Section]:
     for verdict in page.verdicts:
         chart = verdict.chart
-        images = ((f"image {name}", reference) for name, reference in sorted(verdict.images.items()))
+        images = (
+            (f"image {name}", reference) for name, reference in sorted(verdict.images.items())
+        )
         snapshot = (("snapshot", verdict.snapshot),) if verdict.snapshot else ()
         yield Section(
             title=f"{chart.name} {chart.version}{' with local modifications' if chart.modified else ''}",
@@ -122,11 +125,17 @@ def cases(page: Page) -> Iterator[Case]:
     for verdict in page.verdicts:
         for item in verdict.requirements:
             name = f"{verdict.chart.name} {item.name}"
-            yield Case(name, outcome=outcomes.get(item.outcome, "error"), text=item.reason or item.outcome)
+            yield Case(
+                name, outcome=outcomes.get(item.outcome, "error"), text=item.reason or item.outcome
+            )
 
 
 def _cut(diff: str) -> str:
-    return diff if len(diff) <= _DIFF else f"{diff[:_DIFF]}\n… {len(diff) - _DIFF} characters more in the file"
+    return (
+        diff
+        if len(diff) <= _DIFF
+        else f"{diff[:_DIFF]}\n… {len(diff) - _DIFF} characters more in the file"
+    )
 
 
 def _folded(diff: str) -> list[str]:

@@ -194,7 +194,9 @@ def _row(record: Record, work: Work | None, longest: float) -> Row:
         bar=max(1.0, 100 * (seconds(record) or 0.0) / longest) if longest else 1.0,
         build=url if linked else "",
         place=" · ".join(part for part in place if part),
-        parameters=json.dumps(record.parameters, indent=1, ensure_ascii=False) if record.parameters else "",
+        parameters=json.dumps(record.parameters, indent=1, ensure_ascii=False)
+        if record.parameters
+        else "",
         earlier=tuple(_row(each, None, longest) for each in reversed(work.earlier)) if work else (),
     )
 

@@ -27,12 +27,17 @@ def listing(records: Iterable[Record]) -> Iterator[str]:
         tries.setdefault(record.key, []).append(record)
     rows = [_HEAD, *map(_cells, shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    heads = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    heads = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     yield heads[0]
     for record, head in zip(shown, heads[1:], strict=True):
         tried = attempts(tries[record.key])
         yield f"{head}  {tried} attempts" if tried > 1 else head
-        told = record.reason or "\n".join(f"{name}: {value}" for name, value in record.outputs.items())
+        told = record.reason or "\n".join(
+            f"{name}: {value}" for name, value in record.outputs.items()
+        )
         yield from (f"    {printable(line, lines=False)}" for line in told.splitlines())
 
 
@@ -71,7 +76,9 @@ def graph(records: Iterable[Record]) -> Iterator[str]:
 def _answered(records: Sequence[Record]) -> set[str]:
     """The ids of intents that have an outcome."""
     intents = {record.id for record in records if record.result == "started"}
-    return {used for record in records if record.result != "started" for used in record.uses} & intents
+    return {
+        used for record in records if record.result != "started" for used in record.uses
+    } & intents
 
 
 def _tree(
@@ -102,7 +109,9 @@ def _tree(
 def _line(record: Record, *, superseded: bool) -> str:
     parameters = (record.parameters.get(name) for name in ("scenario", "values", "cluster"))
     details = [value for value in parameters if isinstance(value, str)]
-    output = next((record.outputs[name] for name in ("chart", "image", "tag") if name in record.outputs), "")
+    output = next(
+        (record.outputs[name] for name in ("chart", "image", "tag") if name in record.outputs), ""
+    )
     told = (record.reason or "").partition("\n")[0] or short(output)
     parts = [
         record.step,

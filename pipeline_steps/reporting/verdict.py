@@ -1,7 +1,9 @@
-"""The verdict on selected charts: what `review.requires` asks for each, and what the records say to it.
+"""The verdict on selected charts: what `review.requires` asks for each, and what the records say to
+it.
 
-What is required stands in `testing.requirements`; here it becomes one word. Missing means "incomplete"; a failure is
-negative; the cluster's own trouble and interruptions are neither (design.md §11).
+What is required stands in `testing.requirements`; here it becomes one word. Missing means
+"incomplete"; a failure is negative; the cluster's own trouble and interruptions are neither
+(design.md §11).
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ Word = Literal["positive", "negative", "incomplete"]
 
 
 class ChartVerdict(NamedTuple):
-    """A chart with what was made of its content and what is required of it. snapshot: reference, "" without one."""
+    """A chart with what was made of its content and what is required of it. snapshot: reference, ""
+    without one.
+    """
 
     chart: Chart
     snapshot: str
@@ -48,7 +52,9 @@ def word_of(outcomes: Iterable[str]) -> Word:
 
 def together(verdicts: Iterable[ChartVerdict]) -> Word:
     """The verdict on all charts; no chart affected is nothing to object to."""
-    return word_of(requirement.outcome for verdict in verdicts for requirement in verdict.requirements)
+    return word_of(
+        requirement.outcome for verdict in verdicts for requirement in verdict.requirements
+    )
 
 
 def of_chart(checkout: Checkout, chart: Chart, config: Config, state: State) -> ChartVerdict:
@@ -58,7 +64,9 @@ def of_chart(checkout: Checkout, chart: Chart, config: Config, state: State) -> 
     try:
         needs = required(checkout, chart, config, state, names)
     except ConfigurationError as error:  # tests that cannot be planned say nothing against the rest
-        needs = required(checkout, chart, config, state, [name for name in names if name != settings.STEP])
+        needs = required(
+            checkout, chart, config, state, [name for name in names if name != settings.STEP]
+        )
         unplanned = (Requirement(settings.STEP, settings.STEP, "missing", reason=str(error)),)
     snapshot = needs.current.snapshots[0] if needs.current else None
     images = image_records.images_of(snapshot) if snapshot else {}

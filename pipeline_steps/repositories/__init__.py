@@ -1,1 +1,3 @@
-"""Chart repositories: find, fetch and publish packed charts by URL. What is in a chart stands in `charts`."""
+"""Chart repositories: find, fetch and publish packed charts by URL. What is in a chart stands in
+`charts`.
+"""

@@ -1,14 +1,15 @@
 """Charts in ChartMuseum, published by its API.
 
-chartmuseum+https://host stands for https://host, chartmuseum+https://host/org/repo for one tenant of several
-(`--depth`). index.yaml and charts/NAME-VERSION.tgz lie below that URL, the API below https://host/api[/org/repo], or
-behind the server's `--context-path`.
+chartmuseum+https://host stands for https://host, chartmuseum+https://host/org/repo for one tenant
+of several (`--depth`). index.yaml and charts/NAME-VERSION.tgz lie below that URL, the API below
+https://host/api[/org/repo], or behind the server's `--context-path`.
 
-Two answers are needed to know that a version is absent. The file server says 404 to whatever its storage says, a
-failure too, and the index is a copy in memory, each replica's own, brought up to date now and then. So: what the
-files have is there; what neither files nor index have is absent; what only the index has is an error. Only
-ChartMuseum's own words count as 404, not those of a proxy, nor its "not found" for a path that it does not serve.
-Nothing is ever overwritten: `?force` is not used, and an upload is read back.
+Two answers are needed to know that a version is absent. The file server says 404 to whatever its
+storage says, a failure too, and the index is a copy in memory, each replica's own, brought up to
+date now and then. So: what the files have is there; what neither files nor index have is absent;
+what only the index has is an error. Only ChartMuseum's own words count as 404, not those of a
+proxy, nor its "not found" for a path that it does not serve. Nothing is ever overwritten: `?force`
+is not used, and an upload is read back.
 
 `created` in the index is the time of the upload, which the server sets: ours is not used.
 
@@ -73,9 +74,11 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 class ChartmuseumRepository(Writable, Indexed):
-    """`url` is chartmuseum+https://host[/org/repo]; chartmuseum+http:// for hosts with plain_http, and this machine.
+    """`url` is chartmuseum+https://host[/org/repo]; chartmuseum+http:// for hosts with plain_http,
+    and this machine.
 
-    timeout, budget: seconds of one read, and of all tries of a request or of looking for an upload in the index.
+    timeout, budget: seconds of one read, and of all tries of a request or of looking for an upload
+    in the index.
     """
 
     guarantees = Guarantees(
@@ -86,7 +89,12 @@ class ChartmuseumRepository(Writable, Indexed):
     )
 
     def __init__(
-        self, url: str, hosts: Mapping[str, Host], *, timeout: float = http.TIMEOUT, budget: float = http.BUDGET
+        self,
+        url: str,
+        hosts: Mapping[str, Host],
+        *,
+        timeout: float = http.TIMEOUT,
+        budget: float = http.BUDGET,
     ) -> None:
         self.url = url.rstrip("/")
         self._web = Web(self.url.removeprefix(SCHEME), hosts, timeout=timeout, budget=budget)
@@ -104,9 +112,13 @@ class ChartmuseumRepository(Writable, Indexed):
 
     def find(self, name: str, version: str) -> Published | None:
         """See Repository."""
-        entry = self._entry(name, version)  # first: the archive of a version that it shows is written
+        entry = self._entry(
+            name, version
+        )  # first: the archive of a version that it shows is written
         tgz = self._archive(name, version)
-        return self._stored(entry, tgz).published() if entry else self._published(name, version, tgz)
+        return (
+            self._stored(entry, tgz).published() if entry else self._published(name, version, tgz)
+        )
 
     def _published(self, name: str, version: str, tgz: bytes | None) -> Published | None:
         """What the files have of a version, whatever the index says."""
@@ -116,17 +128,23 @@ class ChartmuseumRepository(Writable, Indexed):
 
     def _stored(self, entry: Entry, tgz: bytes | None) -> Stored:
         place = self._place(entry.name, entry.version)
-        advice = "its index may lag, its storage may have failed: look again, or restore the archive"
+        advice = (
+            "its index may lag, its storage may have failed: look again, or restore the archive"
+        )
         return Stored(entry, f"{SCHEME}{place}", place, lambda: tgz, advice)
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
         return self.read(f"{published.place.removeprefix(SCHEME)}{_PROV}")
 
-    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
-        """See Writable: chart and .prov in one request, which the server holds whole before it stores either.
+    def publish(
+        self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
+    ) -> Published:
+        """See Writable: chart and .prov in one request, which the server holds whole before it
+        stores either.
 
-        created: not used, the server has its own. Raises Temporary when the index does not show the version in time.
+        created: not used, the server has its own. Raises Temporary when the index does not show the
+        version in time.
         """
         versions = self.versions(archive.name)
         there = self._archive(archive.name, archive.version) is not None
@@ -155,9 +173,11 @@ class ChartmuseumRepository(Writable, Indexed):
             raise self._refusal(answer)
 
     def _left_alone(self, archive: Archive) -> bool:
-        """Is a .prov of this archive there without it? A server that dies between the two leaves one behind.
+        """Is a .prov of this archive there without it? A server that dies between the two leaves
+        one behind.
 
-        Raises EvidenceError when it is of another archive: ChartMuseum neither replaces nor removes it.
+        Raises EvidenceError when it is of another archive: ChartMuseum neither replaces nor removes
+        it.
         """
         if self._archive(archive.name, archive.version) is not None:
             return False
@@ -165,11 +185,15 @@ class ChartmuseumRepository(Writable, Indexed):
         left = self.read(place)
         if left is not None and archive.digest.encode() not in left:
             advice = f"remove it from the server's storage: it does not name {archive.digest}"
-            raise EvidenceError("a .prov of another archive is there, and no chart", where=place, advice=advice)
+            raise EvidenceError(
+                "a .prov of another archive is there, and no chart", where=place, advice=advice
+            )
         return left is not None
 
     def _settled(self, archive: Archive) -> Published:
-        """What stands there as soon as files and index agree on it; raises Conflict when that is another tar."""
+        """What stands there as soon as files and index agree on it; raises Conflict when that is
+        another tar.
+        """
         return retry.call(
             functools.partial(self._agreed, archive),
             on=(EvidenceError, Temporary),  # the former: half written by another publisher
@@ -187,7 +211,11 @@ class ChartmuseumRepository(Writable, Indexed):
             entry = self._entry(name, version)
             if entry and entry.digest in ("", published.archive_digest):
                 return published
-            state = f"is there, the index says {entry.digest}" if entry else "is there, but not in the index"
+            state = (
+                f"is there, the index says {entry.digest}"
+                if entry
+                else "is there, but not in the index"
+            )
         advice = "run it again; several replicas need a common cache or a short --cache-interval"
         raise Temporary(f"{archive.file_name} {state}", where=self.url, advice=advice)
 
@@ -201,7 +229,9 @@ class ChartmuseumRepository(Writable, Indexed):
                 what = "the .prov was accepted, but is not there: does it name another chart?"
                 raise EvidenceError(what, where=published.reference)
 
-    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+    def publish_all(
+        self, publications: Iterable[Publication]
+    ) -> Iterator[Published | PipelineError]:
         """See Writable."""
         return (publish_one(self, publication) for publication in publications)
 
@@ -237,7 +267,9 @@ class ChartmuseumRepository(Writable, Indexed):
 
     @functools.cached_property
     def _split(self) -> tuple[str, str]:
-        """The path of the URL as `--context-path` and tenant. Where one ends only the server knows: it is asked."""
+        """The path of the URL as `--context-path` and tenant. Where one ends only the server knows:
+        it is asked.
+        """
         parts = [f"/{part}" for part in self._path.split("/")[1:]]
         for cut in range(len(parts) + 1 if parts else 0):
             context, tenant = "".join(parts[:cut]), "".join(parts[cut:])
@@ -252,14 +284,18 @@ class ChartmuseumRepository(Writable, Indexed):
         return f"{self._root}{context}/api{tenant}"
 
     def _entry(self, name: str, version: str) -> Entry | None:
-        """A version in the index. ChartMuseum takes a version for a range: 1.0.0 may be answered with 1.0.0+a."""
+        """A version in the index. ChartMuseum takes a version for a range: 1.0.0 may be answered
+        with 1.0.0+a.
+        """
         url = f"{self._api}/charts/{quote(name, safe='')}/{quote(version, safe='')}"
         answer = self._call("GET", url)
         if _absent(answer):
             return None
         entry = self._decoded(answer, _Version)
         if not re.fullmatch(r"([0-9a-f]{64})?", entry.digest):
-            raise EvidenceError(f"{name} {version} has the digest {entry.digest!r}, which is no sha256", where=url)
+            raise EvidenceError(
+                f"{name} {version} has the digest {entry.digest!r}, which is no sha256", where=url
+            )
         if (entry.name, entry.version) != (name, version):
             return None
         digest = f"sha256:{entry.digest}" if entry.digest else ""
@@ -272,10 +308,13 @@ class ChartmuseumRepository(Writable, Indexed):
         return f"{self._web.url}/charts/{quote(f'{name}-{version}.tgz', safe='+')}"
 
     def _post(self, fields: Mapping[str, tuple[str, bytes]]) -> http.Response:
-        """Repeated as a GET is: what an upload that seemed to fail has stored answers 409 to the next one."""
+        """Repeated as a GET is: what an upload that seemed to fail has stored answers 409 to the
+        next one.
+        """
         boundary = uuid.uuid4().hex
         parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode() + data
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode()
+            + data
             for field, (name, data) in fields.items()
         ]
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
@@ -291,7 +330,9 @@ class ChartmuseumRepository(Writable, Indexed):
         body: bytes | None = None,
         cap: int = http.CAP,
     ) -> http.Response:
-        """The answer to a request with the login, or with a token when the server itself asks for one."""
+        """The answer to a request with the login, or with a token when the server itself asks for
+        one.
+        """
         tenant = self._split[1].strip("/") or "repo"
         scopes = [f"artifact-repository:{tenant}:{'push' if method == 'POST' else 'pull'}"]
 
@@ -312,16 +353,22 @@ class ChartmuseumRepository(Writable, Indexed):
         if answer.status != 200:
             raise self._refusal(answer)
         if answer.body.count(b"]") + answer.body.count(b"}") > _MOST:
-            raise MachineError(f"more than {_MOST} lists and objects are not read", where=http.shown(answer.url))
+            raise MachineError(
+                f"more than {_MOST} lists and objects are not read", where=http.shown(answer.url)
+            )
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise MachineError(f"the answer is not ChartMuseum's: {error}", where=http.shown(answer.url)) from error
+            raise MachineError(
+                f"the answer is not ChartMuseum's: {error}", where=http.shown(answer.url)
+            ) from error
 
     def _refusal(self, answer: http.Response) -> PipelineError:
         if answer.status == 404 and _words(answer) == "not found":
             advice = "is the path right (org/repo as its --depth says), is the API switched off?"
-            return MachineError("ChartMuseum serves nothing there", where=http.shown(answer.url), advice=advice)
+            return MachineError(
+                "ChartMuseum serves nothing there", where=http.shown(answer.url), advice=advice
+            )
         return http.refusal(answer)
 
 

@@ -1,9 +1,10 @@
 """A chart repository in a folder: archives and index.yaml, as any web server serves it to helm.
 
-Publishers share a lock that dies with its process; the artifact is written first, the index last, both atomically.
-Readers need no lock. What takes long, writing archives and waiting for the disk, comes before the lock: others wait
-only while a group of archives gets its names and the index is replaced, a fraction of a second. So groups are bounded
-by files and bytes, which are held open and in memory, and by time, which a killed run has lost.
+Publishers share a lock that dies with its process; the artifact is written first, the index last,
+both atomically. Readers need no lock. What takes long, writing archives and waiting for the disk,
+comes before the lock: others wait only while a group of archives gets its names and the index is
+replaced, a fraction of a second. So groups are bounded by files and bytes, which are held open and
+in memory, and by time, which a killed run has lost.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from pipeline_steps.repositories import index, indexed
 from pipeline_steps.repositories.indexed import INDEX, IndexWriter, Stored
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    Conflict,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +65,17 @@ def _provenance(path: Path) -> Path:
 class DirectoryRepository(IndexWriter):
     """`url` is file:///folder, which is made when it is missing."""
 
-    guarantees = Guarantees(atomic=True, words="publishers of this folder wait for each other (flock)")
+    guarantees = Guarantees(
+        atomic=True, words="publishers of this folder wait for each other (flock)"
+    )
 
     def __init__(self, url: str, hosts: Mapping[str, Host] | None = None) -> None:
         """hosts: not used, a folder asks for no login."""
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ConfigurationError("not the URL of a folder", where=url, advice="write file:///folder, absolute")
+            raise ConfigurationError(
+                "not the URL of a folder", where=url, advice="write file:///folder, absolute"
+            )
         self.folder = Path(unquote(parts.path))
         self.url = url.rstrip("/")
         self._parsed: tuple[bytes | None, index.Index] | None = None
@@ -90,14 +101,20 @@ class DirectoryRepository(IndexWriter):
         if entry is None:
             return None
         path = self._at(entry.urls[0] if entry.urls else "", f"{name} {version}")
-        return Stored(entry, path.absolute().as_uri(), str(path), functools.partial(self._read, path))
+        return Stored(
+            entry, path.absolute().as_uri(), str(path), functools.partial(self._read, path)
+        )
 
     def _at(self, url: str, what: str) -> Path:
         parts = urlsplit(url)
-        path = self.folder / (unquote(parts.path) if not parts.netloc else Path(unquote(parts.path)).name)
+        path = self.folder / (
+            unquote(parts.path) if not parts.netloc else Path(unquote(parts.path)).name
+        )
         if not url or not path.resolve().is_relative_to(self.folder.resolve()):
             message = f"{what} has the URL {url!r}, which is not in this folder"
-            raise EvidenceError(message, where=str(self.folder / INDEX), advice="regenerate rebuilds the index")
+            raise EvidenceError(
+                message, where=str(self.folder / INDEX), advice="regenerate rebuilds the index"
+            )
         return path
 
     def _read(self, path: Path) -> bytes | None:
@@ -112,7 +129,9 @@ class DirectoryRepository(IndexWriter):
         """See Repository."""
         return self._read(_provenance(Path(unquote(urlsplit(published.place).path))))
 
-    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+    def publish_all(
+        self, publications: Iterable[Publication]
+    ) -> Iterator[Published | PipelineError]:
         """See Writable: the index is written once for each group."""
         for group in indexed.groups(publications, seconds=_SECONDS):
             yield from self._publish(group)
@@ -131,7 +150,9 @@ class DirectoryRepository(IndexWriter):
                 with files.locked(self.folder / LOCK):
                     files.sweep_temporaries(self.folder)
                     outcomes = self._named(batch, outcomes)
-        return [one.published if isinstance(one, _New) else one for one in outcomes if one is not None]
+        return [
+            one.published if isinstance(one, _New) else one for one in outcomes if one is not None
+        ]
 
     def _existing(self, known: index.Index, archive: Archive) -> Published | PipelineError | None:
         """The outcome by what the index has, None when the version is free."""
@@ -140,7 +161,9 @@ class DirectoryRepository(IndexWriter):
             if stored and stored.read() is None and stored.entry.digest == archive.digest:
                 files.write(Path(stored.where), archive.tgz, mode=_MODE)
                 log.warning("%s: was gone, given back", stored.where)
-            existing = self._already_published(archive, stored.published() if stored else None, known)
+            existing = self._already_published(
+                archive, stored.published() if stored else None, known
+            )
         except (ConfigurationError, Conflict, EvidenceError) as error:
             return error
         if existing:
@@ -151,7 +174,9 @@ class DirectoryRepository(IndexWriter):
         """Write the archive and its .prov, still without names."""
         archive, path = publication.archive, self.folder / publication.archive.file_name
         try:
-            entry = indexed.new_entry(archive.tgz, archive.file_name, archive.file_name, publication.created)
+            entry = indexed.new_entry(
+                archive.tgz, archive.file_name, archive.file_name, publication.created
+            )
         except (ConfigurationError, EvidenceError) as error:
             return error
         if publication.provenance is not None:
@@ -159,13 +184,17 @@ class DirectoryRepository(IndexWriter):
         batch.add(path, archive.tgz)
         return _New(publication, path, entry, archive.tgz)
 
-    def _named(self, batch: files.Batch, outcomes: Sequence[_Outcome | None]) -> list[_Outcome | None]:
+    def _named(
+        self, batch: files.Batch, outcomes: Sequence[_Outcome | None]
+    ) -> list[_Outcome | None]:
         """Under the lock: give names to what is new and still free, then replace the index."""
         known = self._index()
         final: list[_Outcome | None] = []
         for one in outcomes:
             final.append(
-                self._existing(known, one.publication.archive) or self._kept(one) if isinstance(one, _New) else one
+                self._existing(known, one.publication.archive) or self._kept(one)
+                if isinstance(one, _New)
+                else one
             )
         news = [one for one in final if isinstance(one, _New)]
         if news:
@@ -173,7 +202,9 @@ class DirectoryRepository(IndexWriter):
             data = known.with_entries([new.entry for new in news])
             files.write(self.folder / INDEX, data, mode=_MODE)
             if self.index() != data or any(self._read(new.path) != new.tgz for new in news):
-                raise MachineError("it reads differently from what was just written", where=str(self.folder))
+                raise MachineError(
+                    "it reads differently from what was just written", where=str(self.folder)
+                )
         return final
 
     def _kept(self, new: _New) -> _New | PipelineError:
@@ -197,8 +228,14 @@ class DirectoryRepository(IndexWriter):
 
     def files(self) -> Mapping[str, int]:
         """See Indexed."""
-        found = (path for path in self.folder.rglob("*") if path.is_file() and path.name not in (INDEX, LOCK))
-        return {path.relative_to(self.folder).as_posix(): path.stat().st_size for path in sorted(found)}
+        found = (
+            path
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.name not in (INDEX, LOCK)
+        )
+        return {
+            path.relative_to(self.folder).as_posix(): path.stat().st_size for path in sorted(found)
+        }
 
     def read(self, name: str) -> bytes | None:
         """See Indexed."""
@@ -209,5 +246,9 @@ class DirectoryRepository(IndexWriter):
         files.folder(self.folder, mode=0o755)
         with files.locked(self.folder / LOCK):
             if self.index() != before:
-                raise Conflict("the index was changed meanwhile", where=str(self.folder / INDEX), advice="start again")
+                raise Conflict(
+                    "the index was changed meanwhile",
+                    where=str(self.folder / INDEX),
+                    advice="start again",
+                )
             files.write(self.folder / INDEX, after, mode=_MODE)

@@ -39,7 +39,9 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
         if tgz is None:
             published = place.find(wanted.name, wanted.version)
             if published is None or published.reference != reference:
-                raise ConfigurationError("the dependency changed while it was read", where=reference)
+                raise ConfigurationError(
+                    "the dependency changed while it was read", where=reference
+                )
             tgz = published.archive.tgz
             log.info("%s: fetched", reference)
             files.folder(folder)

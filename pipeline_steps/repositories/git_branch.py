@@ -1,8 +1,9 @@
-"""A branch of a git repository elsewhere, read and added to without a checkout: git's plumbing in a scratch folder.
+"""A branch of a git repository elsewhere, read and added to without a checkout: git's plumbing in a
+scratch folder.
 
-Adding is a compare-and-swap: a commit on top of the tip that was read, pushed without force; who comes second is told
-so. Only the newest commit is fetched, and of its files only those that are read, where the server can leave the others
-out (its `uploadpack.allowFilter`).
+Adding is a compare-and-swap: a commit on top of the tip that was read, pushed without force; who
+comes second is told so. Only the newest commit is fetched, and of its files only those that are
+read, where the server can leave the others out (its `uploadpack.allowFilter`).
 """
 
 from __future__ import annotations
@@ -22,15 +23,23 @@ from pipeline_steps.auth.credentials import Login
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.toolbox import process, scratch
-from pipeline_steps.toolbox.errors import AccessRefused, EvidenceError, MachineError, PipelineError, Temporary
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 
 _TIP = "refs/tip"
 #: Not origin: this account's configuration may have something to say about that.
 _REMOTE = "pages"
 _FETCH = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none")
-#: Bytes of the names of all files, with their ids: a dozen folders that hold each other ten times name 10^10 files.
+#: Bytes of the names of all files, with their ids: a dozen folders that hold each other ten times
+#: name 10^10 files.
 LISTING = 16 * 2**20
-#: Bytes of a file that git takes into its memory when it unpacks what a server sent; more than an archive may have.
+#: Bytes of a file that git takes into its memory when it unpacks what a server sent; more than an
+#: archive may have.
 _IN_MEMORY = 32 * 2**20
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
@@ -39,7 +48,8 @@ _SECOND = re.compile(
     r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|incorrect old value|reference already exists"
     r"|shallow update not allowed"  # the branch was removed meanwhile
 )
-#: The login comes from the environment of git, which its children share: no argument, no file has it.
+#: The login comes from the environment of git, which its children share: no argument, no file has
+#: it.
 _HELPER = '!f() { test $1 != get || printf \'username=%s\\npassword=%s\\n\' "$LOGIN_USERNAME" "$LOGIN_PASSWORD"; }; f'
 
 
@@ -62,12 +72,18 @@ def object_id(data: bytes) -> str:
 class GitBranch:
     """`branch` of the repository `remote`, a URL as git reads it. Threads may share it.
 
-    where: named in errors. login: for https, in the place of what git's own stores know; ca_file: PEM.
-    Everything that talks to the server raises Temporary for what is temporary.
+    where: named in errors. login: for https, in the place of what git's own stores know; ca_file:
+    PEM. Everything that talks to the server raises Temporary for what is temporary.
     """
 
     def __init__(
-        self, remote: str, branch: str, *, where: str, login: Login | None = None, ca_file: str | None = None
+        self,
+        remote: str,
+        branch: str,
+        *,
+        where: str,
+        login: Login | None = None,
+        ca_file: str | None = None,
     ) -> None:
         self.remote = remote
         self.branch = branch
@@ -81,33 +97,53 @@ class GitBranch:
     def _root(self) -> Path:
         home = scratch.Scratch("git")
         weakref.finalize(self, home.remove)
-        program.output(home.path, "init", "--quiet", "--bare", "--object-format=sha1", "--template=")
+        program.output(
+            home.path, "init", "--quiet", "--bare", "--object-format=sha1", "--template="
+        )
         with (home.path / "config").open("a") as config:
             config.write(self._config())
         return home.path
 
     def _config(self) -> str:
         """Settings of the scratch repository: they win over this account's."""
-        lines = ["[core]", "hooksPath = /dev/null", "fsync = none", f"bigFileThreshold = {_IN_MEMORY}"]
+        lines = [
+            "[core]",
+            "hooksPath = /dev/null",
+            "fsync = none",
+            f"bigFileThreshold = {_IN_MEMORY}",
+        ]
         lines += ["[gc]", "auto = 0", "[maintenance]", "auto = false"]
         lines += [f'[remote "{_REMOTE}"]', f"url = {_quoted(self.remote)}"]
         origin = _quoted("{0.scheme}://{0.netloc}".format(urlsplit(self.remote)))
         if self._ca_file:
-            lines += [f"[http {origin}]", f"sslCAInfo = {_quoted(str(Path(self._ca_file).absolute()))}"]
+            lines += [
+                f"[http {origin}]",
+                f"sslCAInfo = {_quoted(str(Path(self._ca_file).absolute()))}",
+            ]
         if self._login:
             lines += [f"[credential {origin}]", "helper =", f"helper = {_quoted(_HELPER)}"]
         return "".join(f"{line}\n" for line in lines)
 
     @functools.cached_property
     def _environment(self) -> Mapping[str, str]:
-        login = {"LOGIN_USERNAME": self._login.username, "LOGIN_PASSWORD": self._login.password} if self._login else {}
+        login = (
+            {"LOGIN_USERNAME": self._login.username, "LOGIN_PASSWORD": self._login.password}
+            if self._login
+            else {}
+        )
         return {"GIT_DIR": str(self._root), **login}
 
     def _call(
-        self, *arguments: str, stdin: bytes | None = None, remote: bool = False, most: int | None = None
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        remote: bool = False,
+        most: int | None = None,
     ) -> process.Completed:
         try:
-            return program.call(self._root, *arguments, stdin=stdin, env=self._environment, remote=remote, most=most)
+            return program.call(
+                self._root, *arguments, stdin=stdin, env=self._environment, remote=remote, most=most
+            )
         except Temporary as error:
             error.where = self.where
             raise
@@ -124,10 +160,14 @@ class GitBranch:
         return error
 
     def tip(self) -> Tip | None:
-        """The newest commit, fetched now; None when the repository answers that it does not have the branch."""
+        """The newest commit, fetched now; None when the repository answers that it does not have
+        the branch.
+        """
         with self._lock:
             ref = f"refs/heads/{self.branch}"
-            fetched = self._call("fetch", *_FETCH, "--depth=1", _REMOTE, f"+{ref}:{_TIP}", remote=True)
+            fetched = self._call(
+                "fetch", *_FETCH, "--depth=1", _REMOTE, f"+{ref}:{_TIP}", remote=True
+            )
             said = fetched.stderr.decode(errors="replace").lower().splitlines()
             if f"fatal: couldn't find remote ref {ref}".lower() in said:
                 return None
@@ -141,14 +181,20 @@ class GitBranch:
     def _files(self, commit: str) -> dict[str, str]:
         listed = self._call("ls-tree", "-r", "-z", "--full-tree", commit, most=LISTING)
         if len(listed.stdout) > LISTING:
-            raise EvidenceError(f"the list of its files has more than {LISTING} bytes", where=self.where)
+            raise EvidenceError(
+                f"the list of its files has more than {LISTING} bytes", where=self.where
+            )
         if not listed.ok:
             raise self._failure(listed)
         split = (line.partition("\t") for line in program.texts(listed.stdout))
-        return {path: facts.split(" ")[2] for facts, _, path in split if facts.split(" ")[1] == "blob"}
+        return {
+            path: facts.split(" ")[2] for facts, _, path in split if facts.split(" ")[1] == "blob"
+        }
 
     def read(self, identity: str, cap: int) -> bytes:
-        """The bytes of a file of a tip, by object id. Raises EvidenceError when it has more than `cap` bytes."""
+        """The bytes of a file of a tip, by object id. Raises EvidenceError when it has more than
+        `cap` bytes.
+        """
         with self._lock:
             (size,) = self._sizes([identity])
             if size > cap:
@@ -164,15 +210,25 @@ class GitBranch:
 
     def _sizes(self, identities: Iterable[str]) -> list[int]:
         asked = "".join(f"{identity}\n" for identity in identities).encode()
-        found = self._output("cat-file", "--batch-check=%(objectsize)", stdin=asked, remote=True).decode().split("\n")
+        found = (
+            self._output("cat-file", "--batch-check=%(objectsize)", stdin=asked, remote=True)
+            .decode()
+            .split("\n")
+        )
         lost = next((line for line in found[:-1] if not line.isdigit()), None)
         if lost:
-            raise MachineError(f"the server does not give a file of the branch: {lost}", where=self.where)
+            raise MachineError(
+                f"the server does not give a file of the branch: {lost}", where=self.where
+            )
         return [int(line) for line in found[:-1]]
 
     def _fetch_all(self, tip: Tip) -> None:
-        """Fetch what the server left out, at once; git itself would ask for one file after the other."""
-        seen = self._output("rev-list", "--objects", "--missing=print", "--no-object-names", tip.commit).decode()
+        """Fetch what the server left out, at once; git itself would ask for one file after the
+        other.
+        """
+        seen = self._output(
+            "rev-list", "--objects", "--missing=print", "--no-object-names", tip.commit
+        ).decode()
         missing = [line.removeprefix("?") for line in seen.splitlines() if line.startswith("?")]
         if missing:
             # The negotiation would find that the commit is here, and ask for nothing.
@@ -186,35 +242,59 @@ class GitBranch:
         files: path → bytes, None for one that goes.
         """
         with self._lock:
-            parts = [f"commit refs/made/{secrets.token_hex(8)}\nmark :1\ncommitter {self._committer} now\n".encode()]
-            parts += [_data(message.encode()), f"from {parent.commit}\n".encode() if parent else b""]
+            parts = [
+                f"commit refs/made/{secrets.token_hex(8)}\nmark :1\ncommitter {self._committer} now\n".encode()
+            ]
+            parts += [
+                _data(message.encode()),
+                f"from {parent.commit}\n".encode() if parent else b"",
+            ]
             for path, data in files.items():
                 name = program.quoted([path])
-                parts += [b"D " + name] if data is None else [b"M 100644 inline " + name, _data(data)]
+                parts += (
+                    [b"D " + name] if data is None else [b"M 100644 inline " + name, _data(data)]
+                )
             stream = b"".join((*parts, b"get-mark :1\ndone\n"))
             options = ["--quiet", "--done", "--date-format=now"]
             return self._output("fast-import", *options, stdin=stream).decode().strip()
 
     @functools.cached_property
     def _committer(self) -> str:
-        found = program.texts(self._call("config", "--null", "--get-regexp", r"^user\.(name|email)$").stdout)
-        user = {key: re.sub(r"[<>\n]", "", value) for key, _, value in (text.partition("\n") for text in found)}
+        found = program.texts(
+            self._call("config", "--null", "--get-regexp", r"^user\.(name|email)$").stdout
+        )
+        user = {
+            key: re.sub(r"[<>\n]", "", value)
+            for key, _, value in (text.partition("\n") for text in found)
+        }
         if user.get("user.name") and user.get("user.email"):
             return f"{user['user.name']} <{user['user.email']}>"
         return NOBODY
 
     def push(self, commit: str) -> None:
-        """Make `commit` the newest. Raises Temporary when another one is that by now, AccessRefused."""
+        """Make `commit` the newest. Raises Temporary when another one is that by now,
+        AccessRefused.
+        """
         with self._lock:
-            pushed = self._call("push", "--porcelain", _REMOTE, f"{commit}:refs/heads/{self.branch}", remote=True)
+            pushed = self._call(
+                "push", "--porcelain", _REMOTE, f"{commit}:refs/heads/{self.branch}", remote=True
+            )
             if pushed.ok:
                 return
-            refused = re.search(r"^!\t.*\[(?:remote )?rejected\] \((.*)\)$", pushed.stdout.decode(), re.MULTILINE)
+            refused = re.search(
+                r"^!\t.*\[(?:remote )?rejected\] \((.*)\)$", pushed.stdout.decode(), re.MULTILINE
+            )
             if refused and _SECOND.search(refused[1]):
-                raise Temporary(f"the branch was changed meanwhile ({refused[1]})", where=self.where)
+                raise Temporary(
+                    f"the branch was changed meanwhile ({refused[1]})", where=self.where
+                )
             if refused:
                 advice = "check what this account may push, and the rules of the branch"
-                raise AccessRefused(f"the server refuses the push: {pushed.tail(6)}", where=self.where, advice=advice)
+                raise AccessRefused(
+                    f"the server refuses the push: {pushed.tail(6)}",
+                    where=self.where,
+                    advice=advice,
+                )
             raise self._failure(pushed)
 
 

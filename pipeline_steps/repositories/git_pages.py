@@ -1,8 +1,9 @@
-"""A chart repository on a branch of a git repository, as GitHub and GitLab serve it: archives and index.yaml.
+"""A chart repository on a branch of a git repository, as GitHub and GitLab serve it: archives and
+index.yaml.
 
-A chart is one commit (its archive, its .prov and its entry in the index), pushed without force onto the newest one:
-nobody sees half of it, and of two publishers the second reads again what the first one did. Everything else on the
-branch (README, CNAME, .nojekyll) stays.
+A chart is one commit (its archive, its .prov and its entry in the index), pushed without force onto
+the newest one: nobody sees half of it, and of two publishers the second reads again what the first
+one did. Everything else on the branch (README, CNAME, .nojekyll) stays.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from pipeline_steps.repositories.git_branch import GitBranch, Tip, object_id
 from pipeline_steps.repositories.indexed import INDEX, IndexWriter, Stored
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published
 from pipeline_steps.toolbox import retry
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, MachineError, PipelineError
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    Conflict,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+)
 from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger(__name__)
@@ -33,7 +40,8 @@ log = logging.getLogger(__name__)
 BRANCH = "gh-pages"
 #: Seconds that all tries of one push may take together; a push takes a server about a second.
 BUDGET = 300.0
-#: Seconds of the longest pause before a try: who waits longer is overtaken for ever, who waits less pushes in vain.
+#: Seconds of the longest pause before a try: who waits longer is overtaken for ever, who waits less
+#: pushes in vain.
 LONGEST = 8.0
 #: Seconds until a commit is complete, which is what a kill loses.
 _SECONDS = 10.0
@@ -42,7 +50,9 @@ _WRONG = re.compile(r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock
 
 
 class GitPagesRepository(IndexWriter):
-    """`url` is git+ssh://, git+https:// or git+file:// of a repository, #branch behind it (gh-pages without one)."""
+    """`url` is git+ssh://, git+https:// or git+file:// of a repository, #branch behind it (gh-pages
+    without one).
+    """
 
     guarantees = Guarantees(
         atomic=True,
@@ -54,7 +64,9 @@ class GitPagesRepository(IndexWriter):
         remote, mark, branch = url.removeprefix("git+").rstrip("/").partition("#")
         branch = branch if mark else BRANCH
         if _WRONG.search(branch):
-            raise ConfigurationError(f"{branch!r} cannot be the name of a branch", where=redact(url))
+            raise ConfigurationError(
+                f"{branch!r} cannot be the name of a branch", where=redact(url)
+            )
         self.url = f"git+{remote}#{branch}"
         self._branch = _branch(remote, branch, hosts, self.url)
         self._lock = threading.Lock()
@@ -73,7 +85,10 @@ class GitPagesRepository(IndexWriter):
         parsed = self._parsed
         if parsed is None or parsed[0] != commit:
             earlier = parsed[1] if parsed else None
-            parsed = self._parsed = commit, index.Index(self._index_bytes(tip), f"{self.url}/{INDEX}", earlier)
+            parsed = self._parsed = (
+                commit,
+                index.Index(self._index_bytes(tip), f"{self.url}/{INDEX}", earlier),
+            )
         return parsed[1]
 
     def _index_bytes(self, tip: Tip | None) -> bytes | None:
@@ -88,10 +103,14 @@ class GitPagesRepository(IndexWriter):
             return None
         path = indexed.file_of(entry.urls[0] if entry.urls else "", tip.files)
         if path is None:
-            what = f"{name} {version} has the URL {entry.urls[:1]}, and no such file is on the branch"
+            what = (
+                f"{name} {version} has the URL {entry.urls[:1]}, and no such file is on the branch"
+            )
             raise EvidenceError(what, where=f"{self.url}/{INDEX}", advice="regenerate")
         place = f"{self.url}/{path}"
-        return Stored(entry, place, place, functools.partial(self._read, tip, path, archives.LARGEST))
+        return Stored(
+            entry, place, place, functools.partial(self._read, tip, path, archives.LARGEST)
+        )
 
     def _read(self, tip: Tip, path: str, cap: int = archives.LARGEST) -> bytes:
         """A file of the branch, which git may have to fetch now."""
@@ -103,11 +122,15 @@ class GitPagesRepository(IndexWriter):
         tip = self._tip()
         return self._read(tip, path) if tip and path in tip.files else None
 
-    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+    def publish_all(
+        self, publications: Iterable[Publication]
+    ) -> Iterator[Published | PipelineError]:
         """See Writable: a commit for each group."""
         for group in indexed.groups(publications, seconds=_SECONDS):
             with self._lock:
-                outcomes = retry.call(functools.partial(self._publish, group), budget=BUDGET, longest=LONGEST)
+                outcomes = retry.call(
+                    functools.partial(self._publish, group), budget=BUDGET, longest=LONGEST
+                )
             yield from outcomes
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
@@ -126,12 +149,17 @@ class GitPagesRepository(IndexWriter):
         tip = self._branch.tip()
         if tip is None or tip.commit != commit:
             there, known = tip.files if tip else {}, self._index_at(tip)
-            meant = {path: None if data is None else object_id(data) for path, data in draft.added.items()}
+            meant = {
+                path: None if data is None else object_id(data)
+                for path, data in draft.added.items()
+            }
             wrong = [path for path, identity in meant.items() if there.get(path) != identity]
             lost = [one for one in draft.new if known.find(one.name, one.version) is None]
             wrong += [f"the entry of {one.name} {one.version}" for one in lost]
             if wrong:
-                raise MachineError(f"pushed, but it is not there: {', '.join(wrong[:5])}", where=self.url)
+                raise MachineError(
+                    f"pushed, but it is not there: {', '.join(wrong[:5])}", where=self.url
+                )
 
     def index(self) -> bytes | None:
         """See Indexed."""
@@ -139,7 +167,9 @@ class GitPagesRepository(IndexWriter):
         return self._index_bytes(self._asked)
 
     def files(self) -> Mapping[str, int]:
-        """See Indexed: of the commit whose index was asked last, so that both agree. All its files are fetched."""
+        """See Indexed: of the commit whose index was asked last, so that both agree. All its files
+        are fetched.
+        """
         tip = self._asked or self._tip()
         sizes = self._branch.sizes(tip) if tip else {}
         return {path: size for path, size in sizes.items() if path != INDEX}
@@ -153,7 +183,9 @@ class GitPagesRepository(IndexWriter):
     def rewrite(self, before: bytes | None, after: bytes) -> None:
         """See Rewritable."""
         with self._lock:
-            retry.call(functools.partial(self._rewrite, before, after), budget=BUDGET, longest=LONGEST)
+            retry.call(
+                functools.partial(self._rewrite, before, after), budget=BUDGET, longest=LONGEST
+            )
 
     def _rewrite(self, before: bytes | None, after: bytes) -> None:
         tip = self._branch.tip()
@@ -161,14 +193,17 @@ class GitPagesRepository(IndexWriter):
         if there == after:  # also what a push did whose answer was lost
             return
         if there != before:
-            raise Conflict("the index was changed meanwhile", where=f"{self.url}/{INDEX}", advice="start again")
+            raise Conflict(
+                "the index was changed meanwhile", where=f"{self.url}/{INDEX}", advice="start again"
+            )
         self._branch.push(self._branch.commit(tip, {INDEX: after}, f"Rewrite {INDEX}"))
 
 
 class _Draft:
     """One commit to be, on top of `tip`, of versions of which no two are the same.
 
-    added: path → bytes of archives and .prov files, None for one that goes. new: the versions it adds.
+    added: path → bytes of archives and .prov files, None for one that goes. new: the versions it
+    adds.
     """
 
     def __init__(self, repository: GitPagesRepository, tip: Tip | None) -> None:
@@ -183,7 +218,9 @@ class _Draft:
     def outcome(self, publication: Publication) -> Published | PipelineError:
         archive = publication.archive
         try:
-            existing = self._repository._already_published(archive, self._existing(archive), self._known)
+            existing = self._repository._already_published(
+                archive, self._existing(archive), self._known
+            )
             if existing is None:
                 return self._add(publication)
         except (Conflict, ConfigurationError, EvidenceError) as error:
@@ -197,7 +234,9 @@ class _Draft:
             return None
         path = stored.place.removeprefix(f"{self._repository.url}/")
         if self._files[path] == object_id(archive.tgz) and stored.entry.digest == archive.digest:
-            return Published(stored.reference(archive.digest), archive)  # the same bytes: no need to fetch them
+            return Published(
+                stored.reference(archive.digest), archive
+            )  # the same bytes: no need to fetch them
         return stored.published()
 
     def _add(self, publication: Publication) -> Published:
@@ -210,7 +249,9 @@ class _Draft:
         self._entries.append(indexed.new_entry(tgz, path, path, publication.created))
         self.added[path] = tgz
         # One that was left without its archive is of other bytes.
-        if publication.provenance is not None or (beside in self._files and path not in self._files):
+        if publication.provenance is not None or (
+            beside in self._files and path not in self._files
+        ):
             self.added[beside] = publication.provenance
         stored = Archive(archive.name, archive.version, archive.tar_digest, tgz)
         self.new.append(Published(f"{place}@{stored.digest}", stored))
@@ -231,12 +272,18 @@ def _branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> 
             raise ValueError
     except ValueError:
         advice = "write git+https://host/path#branch, git+ssh://git@host/path#branch or git+file:///path#branch"
-        raise ConfigurationError("not the URL of a git repository", where=redact(where), advice=advice)
+        raise ConfigurationError(
+            "not the URL of a git repository", where=redact(where), advice=advice
+        )
     if parts.password or (parts.username and parts.scheme != "ssh"):
         advice = "write it into `hosts`, or leave it to git's own credential store"
-        raise ConfigurationError("a login does not belong into a URL", where=redact(where), advice=advice)
+        raise ConfigurationError(
+            "a login does not belong into a URL", where=redact(where), advice=advice
+        )
     if parts.scheme != "https":
         return GitBranch(remote, branch, where=where)
     host, path = parts.netloc, parts.path.strip("/")
     _, entry = table.of(hosts, f"{host}/{path}")
-    return GitBranch(remote, branch, where=where, login=from_hosts(host, path, hosts), ca_file=entry.ca_file)
+    return GitBranch(
+        remote, branch, where=where, login=from_hosts(host, path, hosts), ca_file=entry.ca_file
+    )

@@ -1,7 +1,9 @@
-"""Releases of a GitHub repository as places for packed charts: one for each version, with archive and .prov as assets.
+"""Releases of a GitHub repository as places for packed charts: one for each version, with archive
+and .prov as assets.
 
-A release is made as a draft and published whole. What a killed publisher or another program left half done is
-completed; what was published stays. Source: GitHub documentation, "Releases" and "Release assets".
+A release is made as a draft and published whole. What a killed publisher or another program left
+half done is completed; what was published stays. Source: GitHub documentation, "Releases" and
+"Release assets".
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _DRAFT = "{tag} (being published)"
 
 
 class Asset(msgspec.Struct, frozen=True):
-    """A file of a release. digest: "sha256:" + hex; None from before GitHub computed them. size: in bytes."""
+    """A file of a release. digest: "sha256:" + hex; None from before GitHub computed them. size: in
+    bytes.
+    """
 
     id: int
     name: str
@@ -104,7 +108,9 @@ class Releases:
         return release.asset(name) if release else None
 
     def download(self, place: str) -> bytes | None:
-        """An asset as everybody gets it, or through the API where only this login may; None when it is absent."""
+        """An asset as everybody gets it, or through the API where only this login may; None when it
+        is absent.
+        """
         answer = self._github.public(f"{self.downloads}{place}", cap=archives.LARGEST)
         if answer.status == 200:
             return answer.body
@@ -123,16 +129,22 @@ class Releases:
         return asset.digest or sha256(self.read(asset))
 
     def have(self, wanted: Wanted) -> Release:
-        """The published release of the tag: made now, completed, or as it was published with whatever archive."""
+        """The published release of the tag: made now, completed, or as it was published with
+        whatever archive.
+        """
         release = self.find(wanted.tag) or self._make(wanted)
-        if release.asset(wanted.name) is None:  # nobody here leaves such a release, other programs do
+        if (
+            release.asset(wanted.name) is None
+        ):  # nobody here leaves such a release, other programs do
             log.info("%s: its release has no archive, which is uploaded now", wanted.tag)
             self._upload(release, wanted)
             release = self._again(release)
         return self._signed(release, wanted)
 
     def _signed(self, release: Release, wanted: Wanted) -> Release:
-        """The release without the .prov of another archive, and with ours, if the archive in it is ours."""
+        """The release without the .prov of another archive, and with ours, if the archive in it is
+        ours.
+        """
         asset, left = release.asset(wanted.name), release.asset(f"{wanted.name}.prov")
         digest = sha256(wanted.tgz)
         if asset is None or self.digest(asset) != digest:
@@ -141,7 +153,9 @@ class Releases:
             return release
         if left is not None:
             ours = wanted.provenance is not None and self.digest(left) == sha256(wanted.provenance)
-            if ours or digest.encode() in self.read(left):  # a .prov names the archive that it is of
+            if ours or digest.encode() in self.read(
+                left
+            ):  # a .prov names the archive that it is of
                 return release
             self._remove(left)
         self._upload(release, wanted)
@@ -177,12 +191,18 @@ class Releases:
         self._github.call("DELETE", f"/releases/assets/{asset.id}", allowed={404})
 
     def _upload(self, release: Release, wanted: Wanted) -> None:
-        """Upload the files that are not there; a draft may be gone by now, which its publication tells."""
+        """Upload the files that are not there; a draft may be gone by now, which its publication
+        tells.
+        """
         for name, data in wanted.files:
-            retry.call(functools.partial(self._send, release, name, data), budget=self._github.budget)
+            retry.call(
+                functools.partial(self._send, release, name, data), budget=self._github.budget
+            )
 
     def _send(self, release: Release, name: str, data: bytes) -> None:
-        """Upload a file. Raises Temporary when it is not whole there: GitHub's 502 may leave half of it (starter)."""
+        """Upload a file. Raises Temporary when it is not whole there: GitHub's 502 may leave half
+        of it (starter).
+        """
         url = f"{release.upload_url.partition('{')[0]}?{urlencode({'name': name})}"
         answer = self._github.call("POST", url, body=data, allowed={404, 422}, idempotent=True)
         if answer.status == 404:
@@ -191,17 +211,27 @@ class Releases:
             asset = decoded(answer, Asset)
             good = asset.whole and self.digest(asset) == sha256(data)
         else:
-            there = [one for one in self._github.pages(f"/releases/{release.id}/assets", Asset) if one.stores(name)]
+            there = [
+                one
+                for one in self._github.pages(f"/releases/{release.id}/assets", Asset)
+                if one.stores(name)
+            ]
             if not there:
                 raise refusal(answer)
             asset = there[0]
             good = asset.whole
         if not good:
             self._remove(asset)
-            raise Temporary(f"{name} is not there as it was sent", where=release.tag_name, retry_after=0)
+            raise Temporary(
+                f"{name} is not there as it was sent", where=release.tag_name, retry_after=0
+            )
 
     def sweep(self, tags: Container[str]) -> None:
         """Remove the drafts that killed publishers left of releases that are published by now."""
         for release in self.all():
-            if release.draft and release.tag_name in tags and release.name == _DRAFT.format(tag=release.tag_name):
+            if (
+                release.draft
+                and release.tag_name in tags
+                and release.name == _DRAFT.format(tag=release.tag_name)
+            ):
                 self._github.call("DELETE", f"/releases/{release.id}", allowed={404})

@@ -1,7 +1,7 @@
 """The index.yaml on the branch that GitHub Pages serves: read, and replaced only as it was read.
 
-GitHub compares the sha of the blob that is replaced. Source: GitHub documentation, "Repository contents", "Git
-database".
+GitHub compares the sha of the blob that is replaced. Source: GitHub documentation, "Repository
+contents", "Git database".
 """
 
 from __future__ import annotations
@@ -56,9 +56,14 @@ class Branch:
             body["sha"] = object_id(before)
         answer = self._github.call("PUT", f"/contents/{INDEX}", body=body, allowed={409, 422})
         words = explain(answer.body)
-        # 409 is said of rules that forbid the commit, too; 422 of a file that is there, against what was read.
-        if (answer.status == 409 and "violation" not in words) or (answer.status == 422 and '"sha"' in words):
-            raise Conflict("the index was changed meanwhile", where=self.where, advice="start again")
+        # 409 is said of rules that forbid the commit, too; 422 of a file that is there, against
+        # what was read.
+        if (answer.status == 409 and "violation" not in words) or (
+            answer.status == 422 and '"sha"' in words
+        ):
+            raise Conflict(
+                "the index was changed meanwhile", where=self.where, advice="start again"
+            )
         if answer.status in (409, 422):
             raise refusal(answer)
         if decoded(answer, _Stored).content.sha != object_id(after):
@@ -78,4 +83,6 @@ class Branch:
         return answer.status == 201
 
     def _make(self, kind: str, fields: Mapping[str, Any]) -> str:
-        return decoded(self._github.call("POST", f"/git/{kind}", body=fields, idempotent=True), _Object).sha
+        return decoded(
+            self._github.call("POST", f"/git/{kind}", body=fields, idempotent=True), _Object
+        ).sha

@@ -1,7 +1,8 @@
-"""Charts as assets of GitHub releases, listed in an index.yaml on the branch that GitHub Pages serves.
+"""Charts as assets of GitHub releases, listed in an index.yaml on the branch that GitHub Pages
+serves.
 
-A version's release comes first, its entry in the index last. Requests go one after the other, as GitHub asks ("Best
-practices for using the REST API").
+A version's release comes first, its entry in the index last. Requests go one after the other, as
+GitHub asks ("Best practices for using the REST API").
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from pipeline_steps.toolbox.errors import (
 log = logging.getLogger(__name__)
 
 SCHEME = "github-releases:"
-#: Files that are in releases before the index names them, and seconds until their charts are complete.
+#: Files that are in releases before the index names them, and seconds until their charts are
+#: complete.
 GROUP, _SECONDS = 50, 10.0
-#: Seconds of the first and the longest pause after another publisher's commit: who waits longer is overtaken again
-#: and again.
+#: Seconds of the first and the longest pause after another publisher's commit: who waits longer is
+#: overtaken again and again.
 FIRST, LONGEST = 0.2, 8.0
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
@@ -59,10 +61,14 @@ class GithubReleasesRepository(IndexWriter):
         "only as it was read (GitHub compares its blob's sha)",
     )
 
-    def __init__(self, url: str, hosts: Mapping[str, Host], *, budget: float = retry.BUDGET) -> None:
+    def __init__(
+        self, url: str, hosts: Mapping[str, Host], *, budget: float = retry.BUDGET
+    ) -> None:
         place = url.removeprefix(SCHEME)
         if not _PLACE.fullmatch(place):
-            raise ConfigurationError("not a GitHub repository", where=url, advice=f"write {SCHEME}owner/repo")
+            raise ConfigurationError(
+                "not a GitHub repository", where=url, advice=f"write {SCHEME}owner/repo"
+            )
         self.url = url
         github = Github(place, hosts, budget=budget)
         self._releases, self._branch, self._budget = Releases(github), Branch(github, url), budget
@@ -99,14 +105,18 @@ class GithubReleasesRepository(IndexWriter):
         """TAG/FILE of an asset of this repository, as its URL writes them."""
         if not url.lower().startswith(self._releases.downloads.lower()):
             message = f"{what} has the URL {url!r}, which is no asset of this repository's releases"
-            raise EvidenceError(message, where=self._branch.where, advice="regenerate rebuilds the index")
+            raise EvidenceError(
+                message, where=self._branch.where, advice="regenerate rebuilds the index"
+            )
         return url[len(self._releases.downloads) :]
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
         return self._releases.download(f"{self._asset_path(published.place)}.prov")
 
-    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+    def publish_all(
+        self, publications: Iterable[Publication]
+    ) -> Iterator[Published | PipelineError]:
         """See Writable: releases one by one, the index once for each group of them."""
         for group in indexed.groups(publications, seconds=_SECONDS, files=GROUP):
             yield from self._publish(group)
@@ -126,7 +136,8 @@ class GithubReleasesRepository(IndexWriter):
         new = [one for one in outcomes if isinstance(one, _Ready) and one.entry]
         refused = self._name(new) if new else {}
         return [
-            refused.get(one.published.reference, one.published) if isinstance(one, _Ready) else one for one in outcomes
+            refused.get(one.published.reference, one.published) if isinstance(one, _Ready) else one
+            for one in outcomes
         ]
 
     def _ready(self, publication: Publication, known: index.Index) -> _Ready:
@@ -139,7 +150,8 @@ class GithubReleasesRepository(IndexWriter):
             return _Ready(existing)
         wanted = Wanted(
             tag=_tag(archive),
-            target=BRANCH,  # no workflow is there that a new tag could start, and GitHub asks for no right to such
+            # no workflow is there that a new tag could start, and GitHub asks for no right to such
+            target=BRANCH,
             prerelease=versions_of.strict(archive.version).pre != (),
             name=archive.file_name,
             tgz=archive.tgz,
@@ -148,7 +160,9 @@ class GithubReleasesRepository(IndexWriter):
         return self._checked(self._releases.have(wanted), publication)
 
     def _checked(self, release: Release, publication: Publication) -> _Ready:
-        """What the index is to say of a release: of the archive as it is stored, maybe another .tgz of the same tar."""
+        """What the index is to say of a release: of the archive as it is stored, maybe another .tgz
+        of the same tar.
+        """
         archive = publication.archive
         asset = release.asset(archive.file_name)
         if asset is None:
@@ -168,7 +182,9 @@ class GithubReleasesRepository(IndexWriter):
         return stored
 
     def _name(self, new: Sequence[_Ready]) -> dict[str, Conflict]:
-        """Put entries into the index, after what others put there meanwhile; reference → why it was refused."""
+        """Put entries into the index, after what others put there meanwhile; reference → why it was
+        refused.
+        """
         self._releases.sweep({_tag(one.published) for one in new})
 
         def once() -> dict[str, Conflict]:
@@ -177,7 +193,9 @@ class GithubReleasesRepository(IndexWriter):
             if after is None or after == before:
                 return refused
             try:
-                self._branch.replace(before, after, indexed.commit_message(one.published for one in new))
+                self._branch.replace(
+                    before, after, indexed.commit_message(one.published for one in new)
+                )
             except Conflict as error:
                 raise Temporary(error.what, where=error.where) from error
             return refused
@@ -190,8 +208,18 @@ class GithubReleasesRepository(IndexWriter):
 
     def files(self) -> Mapping[str, int]:
         """See Indexed: the archives and .prov files of all releases, by their URLs."""
-        assets = (one for release in self._releases.all() if not release.draft for one in release.assets if one.whole)
-        return {one.browser_download_url: one.size for one in assets if one.name.endswith((".tgz", ".prov"))}
+        assets = (
+            one
+            for release in self._releases.all()
+            if not release.draft
+            for one in release.assets
+            if one.whole
+        )
+        return {
+            one.browser_download_url: one.size
+            for one in assets
+            if one.name.endswith((".tgz", ".prov"))
+        }
 
     def read(self, name: str) -> bytes | None:
         """See Indexed."""
@@ -208,14 +236,20 @@ def _tag(chart: Archive | Published) -> str:
     return f"{chart.name}-{chart.version}"
 
 
-def _named(data: bytes | None, new: Sequence[_Ready], where: str) -> tuple[bytes | None, dict[str, Conflict]]:
-    """The index with entries more, and, by reference, those refused: it has their versions with another content."""
+def _named(
+    data: bytes | None, new: Sequence[_Ready], where: str
+) -> tuple[bytes | None, dict[str, Conflict]]:
+    """The index with entries more, and, by reference, those refused: it has their versions with
+    another content.
+    """
     known = index.Index(data, where)
     entries: dict[str, dict[str, Any]] = {}
     refused: dict[str, Conflict] = {}
     for published, entry in new:
         there = known.find(published.name, published.version)
-        twin = versions_of.twin(published.version, (one.version for one in known.versions(published.name)))
+        twin = versions_of.twin(
+            published.version, (one.version for one in known.versions(published.name))
+        )
         if twin or (there and there.digest not in ("", published.archive_digest)):
             what = f"the index has {published.name} {twin or published.version} with another content by now"
             refused[published.reference] = Conflict(what, where=where, advice="raise the version")

@@ -1,7 +1,7 @@
 """Chart repositories behind a web server: index.yaml and archives, only read.
 
-What an attacker in the middle, or on the server, may do with it is refused here or by whom compares digests: see
-docs/how-to/repositories.md.
+What an attacker in the middle, or on the server, may do with it is refused here or by whom compares
+digests: see docs/how-to/repositories.md.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ from pipeline_steps.toolbox.errors import EvidenceError
 
 
 class HttpsRepository(IndexReader):
-    """`url` is https://host/path (http:// for hosts with plain_http, and this machine), with an index.yaml below.
+    """`url` is https://host/path (http:// for hosts with plain_http, and this machine), with an
+    index.yaml below.
 
     timeout, budget: seconds of one read, and of all tries of a request.
     """
 
     def __init__(
-        self, url: str, hosts: Mapping[str, Host], *, timeout: float = http.TIMEOUT, budget: float = http.BUDGET
+        self,
+        url: str,
+        hosts: Mapping[str, Host],
+        *,
+        timeout: float = http.TIMEOUT,
+        budget: float = http.BUDGET,
     ) -> None:
         self._web = Web(url, hosts, timeout=timeout, budget=budget)
         self.url = self._web.url

@@ -39,7 +39,9 @@ _DASH = re.compile(rb" *(?=-[ \t\r\n])")
 
 
 class Entry(NamedTuple):
-    """One chart version. digest: "sha256:" + hex of the .tgz, "" when the index has none; urls, created: as written."""
+    """One chart version. digest: "sha256:" + hex of the .tgz, "" when the index has none; urls,
+    created: as written.
+    """
 
     name: str
     version: str
@@ -49,8 +51,12 @@ class Entry(NamedTuple):
     created: str = ""
 
 
-def entry(fields: Mapping[str, Any], digest: str, url: str, created: str = CREATED) -> dict[str, Any]:
-    """A new entry. fields: of Chart.yaml; digest: of the .tgz; url: relative to the index or absolute."""
+def entry(
+    fields: Mapping[str, Any], digest: str, url: str, created: str = CREATED
+) -> dict[str, Any]:
+    """A new entry. fields: of Chart.yaml; digest: of the .tgz; url: relative to the index or
+    absolute.
+    """
     own = {"created": created, "digest": digest.removeprefix("sha256:"), "urls": [url]}
     found: dict[str, Any] = _sorted({**helm_metadata(fields), **own})
     return found
@@ -75,18 +81,22 @@ class _Piece(NamedTuple):
 
 
 class Index:
-    """An index.yaml; `data` None: one that is not there yet. earlier: another state of it, whose entries are known.
+    """An index.yaml; `data` None: one that is not there yet. earlier: another state of it, whose
+    entries are known.
 
-    One in block style, as helm writes it, is not parsed as a whole: only what it says of the charts asked for.
-    Raises EvidenceError naming the line: no index, or in what is asked for a version twice, an entry without
-    version, a wrong digest. What the index says of charts that are not asked for is not judged.
+    One in block style, as helm writes it, is not parsed as a whole: only what it says of the charts
+    asked for. Raises EvidenceError naming the line: no index, or in what is asked for a version
+    twice, an entry without version, a wrong digest. What the index says of charts that are not
+    asked for is not judged.
     """
 
     def __init__(self, data: bytes | None, where: str, earlier: Index | None = None) -> None:
         self.where = where
         self.data = _EMPTY if data is None else data
         if len(self.data) > LARGEST:
-            raise EvidenceError(f"{len(self.data)} bytes of YAML, more than {LARGEST} are not read", where=where)
+            raise EvidenceError(
+                f"{len(self.data)} bytes of YAML, more than {LARGEST} are not read", where=where
+            )
         if self.data.count(b"\n") > MOST_LINES:
             raise EvidenceError(f"more than {MOST_LINES} lines are not read", where=where)
         if not self.data.endswith(b"\n"):
@@ -146,7 +156,9 @@ class Index:
             [(self._known[digest], _)] = self._alone(name, lines, start, above=2)
         return self._known[digest]
 
-    def _alone(self, name: str, lines: bytes, start: int, above: int = 1) -> list[tuple[Entry, int]]:
+    def _alone(
+        self, name: str, lines: bytes, start: int, above: int = 1
+    ) -> list[tuple[Entry, int]]:
         """The entries in the lines of one chart, read as an index of their own.
 
         above: how many lines of that index come before the one that is at `start` in this.
@@ -175,14 +187,19 @@ class Index:
                 raise EvidenceError(f"{name} {version} is in the index already", where=self.where)
             mine[version] = new
         sorted_news = {
-            name: [charts[name][version] for version in newest_first(charts[name])] for name in sorted(charts)
+            name: [charts[name][version] for version in newest_first(charts[name])]
+            for name in sorted(charts)
         }
         if self._tree and self._tree.json:
             return self._in_json(sorted_news)
         if self._tree and self._tree.braces:
             pieces = [self._first(*self._tree.braces, sorted_news)]
         else:
-            pieces = [piece for name, newest in sorted_news.items() for piece in self._pieces(name, newest)]
+            pieces = [
+                piece
+                for name, newest in sorted_news.items()
+                for piece in self._pieces(name, newest)
+            ]
         data, parts, place = memoryview(self.data), list[bytes | memoryview](), 0
         for piece in sorted(pieces, key=lambda piece: piece.start):
             parts += [data[place : piece.start], piece.text.encode()]
@@ -243,7 +260,9 @@ class Index:
             raise EvidenceError(f"an index in braces that is not JSON: {problem}", where=self.where)
         for name, newest in charts.items():
             versions = list(content["entries"].get(name) or [])
-            for new, place in reversed([*_places(newest, [one.version for one, _ in self._of(name)])]):
+            for new, place in reversed(
+                [*_places(newest, [one.version for one, _ in self._of(name)])]
+            ):
                 versions.insert(place, dict(new))
             content["entries"][name] = versions
         content["entries"] = dict(sorted(content["entries"].items()))
@@ -260,7 +279,8 @@ def _places(newest: Sequence[_Fields], there: Sequence[str]) -> Iterator[tuple[_
 
 
 class _Tree(NamedTuple):
-    """An index parsed as a whole. lines: offsets of those that keys and entries begin at; json: it is one.
+    """An index parsed as a whole. lines: offsets of those that keys and entries begin at; json: it
+    is one.
 
     braces: in one that is not, offsets of the line `entries: {}` and of the byte behind it.
     """
@@ -280,7 +300,12 @@ def _tree(data: bytes, where: str) -> _Tree:
     if not isinstance(charts, yaml_reader.Mapping):
         raise EvidenceError("entries is missing or no mapping", where=where, advice=_ADVICE)
     keys = [key for mapping in (root, charts) for key, _ in mapping.items]
-    items = [item for _, node in charts.items if isinstance(node, yaml_reader.Sequence) for item in node.items]
+    items = [
+        item
+        for _, node in charts.items
+        if isinstance(node, yaml_reader.Sequence)
+        for item in node.items
+    ]
     lines = _offsets(data, {node.line for node in (*keys, *items)})
     own = next(key.line for key, _ in root.items if key.value == "entries")
     end = min((lines[key.line] for key, _ in root.items if key.line > own), default=len(data))
@@ -289,7 +314,13 @@ def _tree(data: bytes, where: str) -> _Tree:
     blocks = {key.value: Block(start, behind, []) for (key, _), start, behind in places}
     indent = len(data[starts[0] :]) - len(data[starts[0] :].lstrip(b" ")) if starts else 2
     braces = (lines[own], end) if charts.flow and not root.flow else None
-    return _Tree({key.value: node for key, node in charts.items}, Blocks(indent, blocks, end), lines, root.flow, braces)
+    return _Tree(
+        {key.value: node for key, node in charts.items},
+        Blocks(indent, blocks, end),
+        lines,
+        root.flow,
+        braces,
+    )
 
 
 def _chart(name: str, data: bytes, where: str) -> yaml_reader.Node | None:
@@ -312,13 +343,19 @@ def _entry(name: str, node: yaml_reader.Node, where: str) -> Entry:
     if not isinstance(node, yaml_reader.Mapping):
         raise _failure(f"an entry of {name} is not a mapping", where, node.line)
     fields = {key.value: yaml_reader.plain(item) for key, item in node.items if key.value in _READ}
-    version, urls, digest = fields.get("version"), fields.get("urls") or [], fields.get("digest") or ""
+    version, urls, digest = (
+        fields.get("version"),
+        fields.get("urls") or [],
+        fields.get("digest") or "",
+    )
     if fields.get("name") != name or not isinstance(version, str):
         raise _failure(f"an entry of {name} has another name or no version", where, node.line)
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise _failure(f"{name} {version} has urls that are no list of texts", where, node.line)
     if digest and not re.fullmatch(r"(sha256:)?[0-9a-f]{64}", str(digest)):
-        raise _failure(f"{name} {version} has the digest {digest!r}, which is no sha256", where, node.line)
+        raise _failure(
+            f"{name} {version} has the digest {digest!r}, which is no sha256", where, node.line
+        )
     plain = f"sha256:{str(digest).removeprefix('sha256:')}" if digest else ""
     created = fields.get("created")
     created = created if isinstance(created, str) else ""
@@ -330,10 +367,14 @@ def _failure(what: str, where: str, line: int) -> EvidenceError:
 
 
 def _offsets(data: bytes, lines: set[int], start: int = 0) -> dict[int, int]:
-    """Where these lines begin, counted from the one at `start`. Not of all lines: there may be millions."""
+    """Where these lines begin, counted from the one at `start`. Not of all lines: there may be
+    millions.
+    """
     begins = chain([start], (found.end() for found in _LINE_END.finditer(data, start)))
     return {
-        line: offset for line, offset in zip(range(max(lines, default=-1) + 1), begins, strict=False) if line in lines
+        line: offset
+        for line, offset in zip(range(max(lines, default=-1) + 1), begins, strict=False)
+        if line in lines
     }
 
 
@@ -353,7 +394,12 @@ def _key_line(name: str, indent: int) -> str:
 def _item_lines(new: Mapping[str, Any], indent: int) -> str:
     """The lines of an entry as an item of its chart's list. indent: columns before the dash."""
     dumped = yaml.dump(
-        _quoted(new), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=10**6, sort_keys=False
+        _quoted(new),
+        Dumper=_Dumper,
+        default_flow_style=False,
+        allow_unicode=True,
+        width=10**6,
+        sort_keys=False,
     )
     first, *others = dumped.splitlines(keepends=True)
     space = " " * indent
@@ -366,7 +412,9 @@ def _chart_lines(name: str, news: Iterable[Mapping[str, Any]], indent: int) -> s
 
 
 class _Text(str):
-    """A text that YAML readers, Python's or Go's, might take for something else: written with quotes."""
+    """A text that YAML readers, Python's or Go's, might take for something else: written with
+    quotes.
+    """
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -375,7 +423,8 @@ class _Dumper(yaml.CSafeDumper):
 
 
 _Dumper.add_representer(
-    _Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
+    _Text,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"'),
 )
 
 

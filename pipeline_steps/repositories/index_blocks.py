@@ -1,13 +1,14 @@
 """Where each chart stands in an index.yaml of block style, found without parsing it.
 
-As helm, chart-releaser, ChartMuseum and we write it: `entries:` at the margin, below it the names of charts, each on
-a line of its own, below them their versions. Whatever may mean something else to a YAML reader is not recognised, and
-is parsed whole. What lines mean to YAML does not belong here. No library does it: parsers of YAML read all versions
-to find one.
+As helm, chart-releaser, ChartMuseum and we write it: `entries:` at the margin, below it the names
+of charts, each on a line of its own, below them their versions. Whatever may mean something else to
+a YAML reader is not recognised, and is parsed whole. What lines mean to YAML does not belong here.
+No library does it: parsers of YAML read all versions to find one.
 
-Why lines can be trusted: in block style a line at the column of the charts' names, or left of it, continues nothing
-but a quoted text or a collection in brackets. Wherever one of these may begin, it must end before the next such line.
-Source: YAML 1.1, productions 4.5 and 4.6, as libyaml reads them.
+Why lines can be trusted: in block style a line at the column of the charts' names, or left of it,
+continues nothing but a quoted text or a collection in brackets. Wherever one of these may begin, it
+must end before the next such line. Source: YAML 1.1, productions 4.5 and 4.6, as libyaml reads
+them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _ENTRIES = re.compile(rb"(?:\A|\n)entries:[ \t]*(?:#[^\n]*)?(?=\n)")
 _FIRST = re.compile(rb"\n( {1,16})(?=[^ \n#])")
 _TOP = re.compile(rb"([A-Za-z]\w*):(?:[ \t].*)?")
 _CHART = re.compile(rb"""(["']?)([A-Za-z0-9][\w.-]*)\1:(?:[ \t]+(?:#.*)?)?""")
-#: A quotation mark or bracket where a value may begin, and its counterpart is not plainly on the same line.
+#: A quotation mark or bracket where a value may begin, and its counterpart is not plainly on the
+#: same line.
 _OPEN = re.compile(
     rb"\"(?<=[ \t\n]\")(?![^\"\\\n]*\")|'(?<=[ \t\n]')(?![^'\n]*'(?!'))"
     rb"|\[(?<=[ \t\n]\[)(?![^\[\]{}\"'#\n]*\])|\{(?<=[ \t\n]\{)(?![^\[\]{}\"'#\n]*\})"
@@ -34,14 +36,16 @@ _OPEN = re.compile(
 _ENDS = {b'"': re.compile(rb'\\.|"', re.DOTALL), b"'": re.compile(rb"''?")}
 #: How often and in how many bytes we look closer before the whole is parsed.
 _MOST = 2000
-#: Each takes memory before anybody asked for it: what has more is parsed whole, or refused for its size.
+#: Each takes memory before anybody asked for it: what has more is parsed whole, or refused for its
+#: size.
 _MOST_CHARTS = 100_000
 _MOST_OUTER = 400_000
 _LONGEST = 2**18
 
 
 class Block(NamedTuple):
-    """One chart: offsets of its first byte, of the byte behind it, and of the lines that its versions begin at.
+    """One chart: offsets of its first byte, of the byte behind it, and of the lines that its
+    versions begin at.
 
     items is empty when the list is indented further than its chart's name, or is no list.
     """
@@ -52,7 +56,9 @@ class Block(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """All charts in the order written. indent: columns before their names; end: offset behind the last of them."""
+    """All charts in the order written. indent: columns before their names; end: offset behind the
+    last of them.
+    """
 
     indent: int
     charts: dict[str, Block]
@@ -60,7 +66,9 @@ class Blocks(NamedTuple):
 
 
 def find(data: bytes) -> Blocks | None:
-    """Where the charts stand in `data`, None when it is written in a way that is not recognised here."""
+    """Where the charts stand in `data`, None when it is written in a way that is not recognised
+    here.
+    """
     entries = _ENTRIES.search(data)
     first = _FIRST.search(data, entries.end()) if entries else None
     if first is None or any(ending in data for ending in _OTHER_ENDS):
@@ -74,7 +82,9 @@ def find(data: bytes) -> Blocks | None:
 
 
 def _outer_lines(data: bytes, indent: int) -> list[tuple[int, bytes]]:
-    """Offset and text of the lines that begin at the column `indent` or left of it, without comments."""
+    """Offset and text of the lines that begin at the column `indent` or left of it, without
+    comments.
+    """
     outer = re.compile(rb"\n(?! {%d}| *(?:#|\n|\Z))([^\n]*)" % (indent + 1))
     found = [(line.start() + 1, line[1]) for line in islice(outer.finditer(data), _MOST_OUTER + 1)]
     first = data.partition(b"\n")[0]
@@ -147,7 +157,9 @@ def _end_of_quoted(data: bytes, start: int) -> int | None:
 
 
 def _is_whole(lines: bytes) -> bool:
-    """Do these lines stand for themselves? What they open and do not close is an error to a YAML reader."""
+    """Do these lines stand for themselves? What they open and do not close is an error to a YAML
+    reader.
+    """
     try:
         yaml_reader.parse(lines, "", largest=_LONGEST)
     except PipelineError:

@@ -1,6 +1,8 @@
-"""index.yaml read for `audit`: each entry by itself, so that what is wrong with one says nothing about the others.
+"""index.yaml read for `audit`: each entry by itself, so that what is wrong with one says nothing
+about the others.
 
-And entries taken out again, all else byte for byte. What publishers read, and refuse, stands in `index`.
+And entries taken out again, all else byte for byte. What publishers read, and refuse, stands in
+`index`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ _ENTRIES = re.compile(rb"^entries:[^\n]*$", re.MULTILINE)
 
 
 class Row(NamedTuple):
-    """An entry as written. number: its place in the list of its chart, from 0; fault: why it cannot be read, or "".
+    """An entry as written. number: its place in the list of its chart, from 0; fault: why it cannot
+    be read, or "".
 
     fields: texts, lists, dicts and booleans. where: file and line.
     """
@@ -81,7 +84,9 @@ def _whole(data: bytes, where: str) -> list[tuple[str, Node]]:
 def _one_by_one(
     name: str, data: bytes, spans: Iterable[tuple[int, int]], error: EvidenceError, where: str
 ) -> Iterator[Row]:
-    """The entries of a chart that cannot be read at once: what is wrong is said of the entry that is it."""
+    """The entries of a chart that cannot be read at once: what is wrong is said of the entry that
+    is it.
+    """
     told = False
     for number, (start, end) in enumerate(spans):
         place = _place(where, data, start)
@@ -139,7 +144,8 @@ def _fault(name: str, fields: Mapping[str, Any]) -> str:
 
 
 def without(data: bytes, gone: Iterable[Row], where: str) -> bytes:
-    """The index without these entries, all else as it is; a chart without entries is not in it any more.
+    """The index without these entries, all else as it is; a chart without entries is not in it any
+    more.
 
     Raises EvidenceError where the index is written in a way that nothing can be taken out of.
     """
@@ -154,9 +160,13 @@ def without(data: bytes, gone: Iterable[Row], where: str) -> bytes:
     try:
         content = json.loads(data)
     except ValueError as problem:
-        raise EvidenceError("it is written in a way that nothing can be taken out of", where=where) from problem
+        raise EvidenceError(
+            "it is written in a way that nothing can be taken out of", where=where
+        ) from problem
     for name, mine in numbers.items():
-        content["entries"][name] = [one for n, one in enumerate(content["entries"][name]) if n not in mine]
+        content["entries"][name] = [
+            one for n, one in enumerate(content["entries"][name]) if n not in mine
+        ]
     content["entries"] = {name: list_ for name, list_ in content["entries"].items() if list_}
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 

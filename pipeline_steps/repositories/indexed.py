@@ -1,4 +1,5 @@
-"""What repositories with an index.yaml have in common: entries, the archives they name, what is new.
+"""What repositories with an index.yaml have in common: entries, the archives they name, what is
+new.
 
 Where files come from, and how they get there, is in the file of each kind.
 """
@@ -55,7 +56,9 @@ class Stored(NamedTuple):
         return archive_gone(self.entry.digest, what, where=self.where, advice=self.advice)
 
     def reference(self, digest: str) -> str:
-        """The reference of an archive with this digest. Raises EvidenceError when the index has another."""
+        """The reference of an archive with this digest. Raises EvidenceError when the index has
+        another.
+        """
         if self.entry.digest not in ("", digest):
             what = f"the archive has the digest {digest}, the index says {self.entry.digest}"
             raise EvidenceError(what, where=self.where, advice=self.advice)
@@ -112,21 +115,28 @@ class IndexReader(Indexed, abc.ABC):
 class IndexWriter(IndexReader, Rewritable):
     """A repository whose index we write, for a group of versions at a time."""
 
-    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
+    def publish(
+        self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
+    ) -> Published:
         """See Writable."""
         (outcome,) = self.publish_all([Publication(archive, provenance, created)])
         if isinstance(outcome, PipelineError):
             raise outcome
         return outcome
 
-    def _already_published(self, archive: Archive, existing: Published | None, known: index.Index) -> Published | None:
+    def _already_published(
+        self, archive: Archive, existing: Published | None, known: index.Index
+    ) -> Published | None:
         """See `already_published`. known: the index, which has the chart's other versions."""
         versions = (entry.version for entry in known.versions(archive.name))
         return already_published(archive, existing, lambda: versions, self.url)
 
 
-def groups(publications: Iterable[Publication], *, seconds: float, files: int = _FILES) -> Iterator[list[Publication]]:
-    """Publications to be named together; one version twice, or two that helm takes for one, never are.
+def groups(
+    publications: Iterable[Publication], *, seconds: float, files: int = _FILES
+) -> Iterator[list[Publication]]:
+    """Publications to be named together; one version twice, or two that helm takes for one, never
+    are.
 
     seconds: until a group is complete, however small; a killed run loses as much.
     """

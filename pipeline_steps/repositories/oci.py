@@ -1,4 +1,5 @@
-"""Charts in OCI registries, as helm pushes and pulls them, but with a manifest that is known before the push.
+"""Charts in OCI registries, as helm pushes and pulls them, but with a manifest that is known before
+the push.
 
 Source: helm 3 and 4, pkg/registry (media types, annotations); OCI Image Specification 1.1.
 """
@@ -62,14 +63,18 @@ class Push(NamedTuple):
 def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
     """The manifest and blobs of a chart: the same archive gives the same digest everywhere."""
     files = archives.unpack(archive.tgz, archive.file_name)
-    fields = read_metadata(files["Chart.yaml"], f"{archive.file_name}/Chart.yaml", strict=False).fields
+    fields = read_metadata(
+        files["Chart.yaml"], f"{archive.file_name}/Chart.yaml", strict=False
+    ).fields
     config = helm_json(fields)
     layers = [(CONTENT, archive.tgz), *([(PROVENANCE, provenance)] if provenance else [])]
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": _descriptor(CONFIG, config),
-        "layers": sorted((_descriptor(*layer) for layer in layers), key=lambda layer: str(layer["digest"])),
+        "layers": sorted(
+            (_descriptor(*layer) for layer in layers), key=lambda layer: str(layer["digest"])
+        ),
         "annotations": dict(sorted(oci_annotations(fields).items())),
     }
     body = json.dumps(manifest, separators=(",", ":"), ensure_ascii=False).encode()
@@ -77,7 +82,9 @@ def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
 
 
 def _at_once(push: Callable[[str], None], digests: Iterable[str]) -> None:
-    """Push the two or three blobs of a chart at the same time: each takes three requests one after the other."""
+    """Push the two or three blobs of a chart at the same time: each takes three requests one after
+    the other.
+    """
     failed: list[BaseException] = []
 
     def beside(digest: str) -> None:
@@ -139,24 +146,33 @@ class OciRepository(Writable):
             return None
         reference = self._named(name, version, manifest.digest)
         tgz = self._layer(name, manifest, reference)
-        return opened(tgz, name, version, reference, advice="remove the tag, nothing made here writes this")
+        return opened(
+            tgz, name, version, reference, advice="remove the tag, nothing made here writes this"
+        )
 
     def find_digest(self, name: str, digest: str) -> Published | None:
         """The chart of a manifest, whether or not a tag leads to it; None when absent.
 
-        digest: of the manifest. Raises EvidenceError as `find` does, but for the version, which nobody said.
+        digest: of the manifest. Raises EvidenceError as `find` does, but for the version, which
+        nobody said.
         """
         manifest = self._registry(name).manifest(self._path(name).path, digest)
         if manifest is None:
             return None
         reference = f"oci://{self._path(name)._replace(digest=digest)}"
-        return Published(reference, archives.opened(self._layer(name, manifest, reference), reference))
+        return Published(
+            reference, archives.opened(self._layer(name, manifest, reference), reference)
+        )
 
     def _layer(self, name: str, manifest: Manifest, reference: str) -> bytes:
         layers = [blob for blob in manifest.blobs if blob.media_type == CONTENT]
         if len(layers) != 1:
-            raise EvidenceError("it is not a helm chart: it has no chart layer, or several", where=reference)
-        data = self._registry(name).blob(self._path(name).path, layers[0].digest, cap=archives.LARGEST)
+            raise EvidenceError(
+                "it is not a helm chart: it has no chart layer, or several", where=reference
+            )
+        data = self._registry(name).blob(
+            self._path(name).path, layers[0].digest, cap=archives.LARGEST
+        )
         if data is None:
             what = f"the registry has lost the layer {layers[0].digest}"
             advice = "restore it, or publish the chart again"
@@ -168,10 +184,14 @@ class OciRepository(Writable):
         digest = published.reference.rpartition("@")[2]
         registry, path = self._registry(published.name), self._path(published.name).path
         manifest = registry.manifest(path, digest)
-        layers = [blob for blob in manifest.blobs if blob.media_type == PROVENANCE] if manifest else []
+        layers = (
+            [blob for blob in manifest.blobs if blob.media_type == PROVENANCE] if manifest else []
+        )
         return registry.blob(path, layers[0].digest) if layers else None
 
-    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+    def publish_all(
+        self, publications: Iterable[Publication]
+    ) -> Iterator[Published | PipelineError]:
         """See Writable: several at once, but never two that helm takes for one version."""
         waiting: deque[tuple[tuple[str, str], Future[Published | PipelineError]]] = deque()
         with ThreadPoolExecutor(PUBLISHERS) as pool:
@@ -183,10 +203,14 @@ class OciRepository(Writable):
             while waiting:
                 yield waiting.popleft()[1].result()
 
-    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
-        """See Writable: blobs, then for a release the manifest by digest and the claim, then the tag.
+    def publish(
+        self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
+    ) -> Published:
+        """See Writable: blobs, then for a release the manifest by digest and the claim, then the
+        tag.
 
-        A snapshot's version stands for its content: nobody wants it for another tar, nor a twin of it.
+        A snapshot's version stands for its content: nobody wants it for another tar, nor a twin of
+        it.
         """
         registry, path = self._registry(archive.name), self._path(archive.name).path
         release = not versions_of.is_snapshot(archive.version)
@@ -203,18 +227,25 @@ class OciRepository(Writable):
             registry.push_blob(path, push.blobs[digest], digest)
 
         # Each of them says the version or signs what says it, and that is not here.
-        _at_once(lambda digest: registry.push_blob(path, push.blobs[digest], digest, new=True), push.blobs)
+        _at_once(
+            lambda digest: registry.push_blob(path, push.blobs[digest], digest, new=True),
+            push.blobs,
+        )
         if release:
             registry.put_manifest(path, push.digest, push.manifest, OCI_MANIFEST, refill)
             self._claim(archive, push)
         existing = self._existing(archive, release=False)  # another publisher may have come first
         if existing:
             return existing
-        registry.put_manifest(path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill)
+        registry.put_manifest(
+            path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill
+        )
         return Published(self._named(archive.name, archive.version, push.digest), archive)
 
     def _give_back(self, archive: Archive, provenance: bytes | None) -> None:
-        """Push what the registry has lost of a version that it names, where it is of this very archive."""
+        """Push what the registry has lost of a version that it names, where it is of this very
+        archive.
+        """
         registry, path = self._registry(archive.name), self._path(archive.name).path
         named = registry.head(path, versions_of.to_tag(archive.version))
         lost = missing(registry, path, named.digest) if named else []
@@ -227,13 +258,17 @@ class OciRepository(Writable):
     def _existing(self, archive: Archive, *, release: bool) -> Published | None:
         """See `already_published`. release: may other versions stand in its way?"""
         versions = functools.partial(self.versions, archive.name) if release else tuple
-        existing = already_published(archive, self.find(archive.name, archive.version), versions, self.url)
+        existing = already_published(
+            archive, self.find(archive.name, archive.version), versions, self.url
+        )
         if existing:
             log.info("%s: already there", existing.reference)
         return existing
 
     def _claim(self, archive: Archive, push: Push) -> None:
-        """Say by a tag that this content wants the version; raises Conflict when another content said so, too."""
+        """Say by a tag that this content wants the version; raises Conflict when another content
+        said so, too.
+        """
         path = self._path(archive.name)
         claim(
             self._registry(archive.name), path.path, versions_of.to_tag(archive.version), archive.tar_digest,
@@ -244,10 +279,18 @@ class OciRepository(Writable):
     def versions(self, name: str) -> list[str]:
         """See Repository."""
         tags = self._registry(name).tags(self._path(name).path)
-        return versions_of.newest_first(found for tag in tags if (found := versions_of.from_tag(tag)))
+        return versions_of.newest_first(
+            found for tag in tags if (found := versions_of.from_tag(tag))
+        )
 
     def charts(self) -> list[str]:
-        """See Repository: the repositories below this path that the registry lists. Many registries list none."""
+        """See Repository: the repositories below this path that the registry lists. Many registries
+        list none.
+        """
         root = f"{self._root.path}/"
-        below = (name.removeprefix(root) for name in self._registry("").catalog() if name.startswith(root))
+        below = (
+            name.removeprefix(root)
+            for name in self._registry("").catalog()
+            if name.startswith(root)
+        )
         return sorted(name for name in below if "/" not in name)

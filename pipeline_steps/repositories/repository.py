@@ -1,7 +1,8 @@
 """What may be asked of a chart repository: one Protocol for each thing that a kind can do.
 
-A class names what it can do as its bases, and whoever needs one of these asks with isinstance, or opens the URL with
-`kinds.open_writable`; nobody asks which kind it is. One file for each kind lies beside this one.
+A class names what it can do as its bases, and whoever needs one of these asks with isinstance, or
+opens the URL with `kinds.open_writable`; nobody asks which kind it is. One file for each kind lies
+beside this one.
 
     Repository   read: every kind
     Writable     publish into: every kind but plain web servers
@@ -117,7 +118,9 @@ class Writable(Repository, Protocol):
 
     guarantees: Guarantees
 
-    def publish(self, archive: Archive, provenance: bytes | None = None, created: str = CREATED) -> Published:
+    def publish(
+        self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
+    ) -> Published:
         """Publish a chart: .prov, artifact, then the name. The same tar again: the bytes published
         first stay.
 
@@ -126,7 +129,9 @@ class Writable(Repository, Protocol):
         written then.
         """
 
-    def publish_all(self, publications: Iterable[Publication]) -> Iterator[Published | PipelineError]:
+    def publish_all(
+        self, publications: Iterable[Publication]
+    ) -> Iterator[Published | PipelineError]:
         """Publish many charts, an outcome for each in their order: what `publish` returns, or the
         Conflict, ConfigurationError or EvidenceError that it raises.
 
@@ -167,7 +172,9 @@ class Rewritable(Writable, Indexed, Protocol):
 
 
 class ArchiveGone(EvidenceError):
-    """A repository names a version and has lost its archive, whose digest is known ("" where not even that)."""
+    """A repository names a version and has lost its archive, whose digest is known ("" where not
+    even that).
+    """
 
     digest = ""
 
@@ -179,7 +186,9 @@ def archive_gone(digest: str, what: str, *, where: str, advice: str) -> ArchiveG
     return error
 
 
-def opened(tgz: bytes, name: str, version: str, reference: str, *, where: str = "", advice: str = "") -> Published:
+def opened(
+    tgz: bytes, name: str, version: str, reference: str, *, where: str = "", advice: str = ""
+) -> Published:
     """The archive that was read in answer to the question for a version.
 
     where: names the archive in errors, the reference when it is not given. Raises EvidenceError

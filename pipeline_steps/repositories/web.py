@@ -1,7 +1,8 @@
 """A folder on a web server: where requests may go, and which of them carry the login.
 
-Logins go to the folder's own origin, never to another that an index or a redirect names (CVE-2021-32690). Plain HTTP
-is spoken where the configuration allows it, and on this machine, but never because something fetched by https says so.
+Logins go to the folder's own origin, never to another that an index or a redirect names
+(CVE-2021-32690). Plain HTTP is spoken where the configuration allows it, and on this machine, but
+never because something fetched by https says so.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, Mac
 
 
 class Web:
-    """`url` is http(s)://host/path. timeout, budget: seconds of one read, and of all tries of a request.
+    """`url` is http(s)://host/path. timeout, budget: seconds of one read, and of all tries of a
+    request.
 
     Raises ConfigurationError for anything else, MachineError when plain HTTP is not allowed there.
     """
 
     def __init__(
-        self, url: str, hosts: Mapping[str, Host], *, timeout: float = http.TIMEOUT, budget: float = http.BUDGET
+        self,
+        url: str,
+        hosts: Mapping[str, Host],
+        *,
+        timeout: float = http.TIMEOUT,
+        budget: float = http.BUDGET,
     ) -> None:
         self.url = url.rstrip("/")
         self.budget = budget
@@ -33,19 +40,27 @@ class Web:
         if not _is_folder(self.url):
             advice = "write https://host/path in plain ASCII; logins stand in `hosts`"
             place = url.rpartition("@")[2].partition("?")[0]
-            raise ConfigurationError("not the URL of a folder on a web server", where=repr(place), advice=advice)
+            raise ConfigurationError(
+                "not the URL of a folder on a web server", where=repr(place), advice=advice
+            )
         place = self.url.partition("://")[2]
         if not self.allowed(self.url):
-            raise MachineError("plain HTTP is not allowed", where=url, advice="write plain_http: true in `hosts`")
+            raise MachineError(
+                "plain HTTP is not allowed", where=url, advice="write plain_http: true in `hosts`"
+            )
         host, _, path = place.partition("/")
         self._login = functools.cache(lambda: from_hosts(host, path, hosts))
         self.client = http.Client(ca_file=table.of(self._hosts, place)[1].ca_file, timeout=timeout)
 
     def allowed(self, url: str) -> bool:
-        """https anywhere; plain HTTP where the configuration says so, and from this machine to this machine."""
+        """https anywhere; plain HTTP where the configuration says so, and from this machine to this
+        machine.
+        """
         scheme, _, place = url.partition("://")
         _, entry = table.of(self._hosts, place)
-        return scheme == "https" or (scheme == "http" and (entry.plain_http or (_here(url) and _here(self.url))))
+        return scheme == "https" or (
+            scheme == "http" and (entry.plain_http or (_here(url) and _here(self.url)))
+        )
 
     def place(self, url: str, what: str) -> str:
         """A URL, relative to this folder or absolute, as an absolute one. what: names it in errors.
@@ -58,9 +73,13 @@ class Web:
             place = ""
         if not http.can_be_sent(place):
             where = url.rpartition("@")[2].partition("?")[0]
-            raise EvidenceError(f"{what} has the URL {where!a}, which is not https, or none at all", where=self.url)
+            raise EvidenceError(
+                f"{what} has the URL {where!a}, which is not https, or none at all", where=self.url
+            )
         if not self.allowed(place):
-            raise EvidenceError(f"{what} has the URL {http.shown(place)}, which is not https", where=self.url)
+            raise EvidenceError(
+                f"{what} has the URL {http.shown(place)}, which is not https", where=self.url
+            )
         return place
 
     def login(self) -> Login | None:
@@ -81,7 +100,9 @@ class Web:
         cap: int = http.CAP,
         idempotent: bool | None = None,
     ) -> http.Response:
-        """The answer to a request, which carries the login when it goes to the own origin. See http.Client.request."""
+        """The answer to a request, which carries the login when it goes to the own origin. See
+        http.Client.request.
+        """
         login = self._login() if http.origin(url) == http.origin(self.url) else None
         own = {"Authorization": http.basic(login.username, login.password)} if login else {}
         return self.client.request(

@@ -24,7 +24,8 @@ _TIMES = re.compile(
 
 
 class Part(NamedTuple):
-    """A file of what is compared. kind: "file", "folder", "link" or another word. mode: permission bits.
+    """A file of what is compared. kind: "file", "folder", "link" or another word. mode: permission
+    bits.
 
     data: its bytes, the target of a link; owner: like "0:0", where that counts.
     """
@@ -36,7 +37,8 @@ class Part(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The first difference. at: byte offset, or None where it is not about bytes. words: what differs, both sides.
+    """The first difference. at: byte offset, or None where it is not about bytes. words: what
+    differs, both sides.
 
     cause: the likely reason, for people.
     """
@@ -52,34 +54,46 @@ class Difference(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What making it again came to. equal: every output, one line each; differences: what is not; notes: to know."""
+    """What making it again came to. equal: every output, one line each; differences: what is not;
+    notes: to know.
+    """
 
     equal: tuple[str, ...]
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def first_difference(recorded: Mapping[str, Part], ours: Mapping[str, Part], *, tools: str = "") -> Difference | None:
-    """The first file by name that differs, None when all are equal. tools: which versions differ, "" when none do."""
+def first_difference(
+    recorded: Mapping[str, Part], ours: Mapping[str, Part], *, tools: str = ""
+) -> Difference | None:
+    """The first file by name that differs, None when all are equal. tools: which versions differ,
+    "" when none do.
+    """
     for name in sorted(recorded.keys() | ours.keys()):
         old, new = recorded.get(name), ours.get(name)
         if old is not None and new is not None:
             if old == new:
                 continue
             return _differs(name, old, new, tools)
-        missing = "is recorded and not made here" if new is None else "is made here and not recorded"
+        missing = (
+            "is recorded and not made here" if new is None else "is made here and not recorded"
+        )
         return Difference(name, None, missing, _cause_of_name(name, tools))
     return None
 
 
 def how_many(recorded: Mapping[str, Part], ours: Mapping[str, Part]) -> list[str]:
     """Every name that differs, sorted."""
-    return sorted(name for name in recorded.keys() | ours.keys() if recorded.get(name) != ours.get(name))
+    return sorted(
+        name for name in recorded.keys() | ours.keys() if recorded.get(name) != ours.get(name)
+    )
 
 
 def _differs(name: str, old: Part, new: Part, tools: str) -> Difference:
     if old.kind != new.kind:
-        return Difference(name, None, f"recorded a {old.kind}, here a {new.kind}", _cause_of_name(name, tools))
+        return Difference(
+            name, None, f"recorded a {old.kind}, here a {new.kind}", _cause_of_name(name, tools)
+        )
     if old.data != new.data:
         at = _first(old.data, new.data)
         words = f"recorded {_shown(old.data, at)}, here {_shown(new.data, at)}"
@@ -87,11 +101,16 @@ def _differs(name: str, old: Part, new: Part, tools: str) -> Difference:
     if old.mode != new.mode:
         cause = "file mode: the umask, or a checkout that does not keep modes"
         return Difference(name, None, f"recorded mode {old.mode:04o}, here {new.mode:04o}", cause)
-    return Difference(name, None, f"recorded owner {old.owner}, here {new.owner}", "the account that made it")
+    return Difference(
+        name, None, f"recorded owner {old.owner}, here {new.owner}", "the account that made it"
+    )
 
 
 def _first(old: bytes, new: bytes) -> int:
-    return next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return next(
+        (n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
+        min(len(old), len(new)),
+    )
 
 
 def _shown(data: bytes, at: int) -> str:
@@ -142,14 +161,18 @@ def _cause_of_name(name: str, tools: str) -> str:
         return "unpinned input: another archive of the dependency than recorded"
     if tools:
         return f"tool version: {tools}"
-    return "something that is not recorded: an input that is fetched, a random order, or this machine"
+    return (
+        "something that is not recorded: an input that is fetched, a random order, or this machine"
+    )
 
 
 def tools_that_differ(recorded: Mapping[str, str], here: Mapping[str, str]) -> str:
     """Versions of tools that both know and that differ, in words; "" when none do."""
     known = sorted(recorded.keys() & here.keys())
     return ", ".join(
-        f"{name} {here[name]}, recorded {recorded[name]}" for name in known if recorded[name] != here[name]
+        f"{name} {here[name]}, recorded {recorded[name]}"
+        for name in known
+        if recorded[name] != here[name]
     )
 
 
@@ -165,4 +188,6 @@ def inputs_that_differ(recorded: Mapping[str, str], here: Mapping[str, str]) -> 
 
 def parts_of_chart(files: Mapping[str, bytes], executables: frozenset[str]) -> dict[str, Part]:
     """A chart's files as parts; modes are the two that its archive knows."""
-    return {name: Part(data, 0o755 if name in executables else 0o644) for name, data in files.items()}
+    return {
+        name: Part(data, 0o755 if name in executables else 0o644) for name, data in files.items()
+    }

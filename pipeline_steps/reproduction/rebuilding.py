@@ -1,7 +1,7 @@
 """An image built again without cache and without pushing, compared with the recorded one.
 
-Where the record says that the same inputs give the same digest anywhere, that is demanded; of others the files, their
-modes and owners and the configuration are compared.
+Where the record says that the same inputs give the same digest anywhere, that is demanded; of
+others the files, their modes and owners and the configuration are compared.
 """
 
 from __future__ import annotations
@@ -35,17 +35,21 @@ from pipeline_steps.workspace.checkout import Checkout
 
 #: Bytes of a file that are compared one by one; what differs beyond is told by digests.
 MOST = 64 * 2**20
-#: What of a configuration is set by the Dockerfile; times, history and layers follow from other things.
+#: What of a configuration is set by the Dockerfile; times, history and layers follow from other
+#: things.
 _SET = ("config", "architecture", "os", "variant")
 
 
 def build_image(record: Record, config: Config, *, timeout: float | None) -> Outcome:
     """Build the recorded inputs again and compare.
 
-    Raises EvidenceError (the inputs are not to be had), MachineError (no such builder here), ChartFailed (the build).
+    Raises EvidenceError (the inputs are not to be had), MachineError (no such builder here),
+    ChartFailed (the build).
     """
     if record.parameters.get("builder") == "existing":
-        raise UsageError(f"image {record.subject} is built elsewhere: {record.parameters.get('reference')}")
+        raise UsageError(
+            f"image {record.subject} is built elsewhere: {record.parameters.get('reference')}"
+        )
     checkout = source_of(record, config, lambda it: it.image_content(record.subject))
     with scratch.folder("reproduce") as folder:
         it = _recipe(record, checkout, config)
@@ -53,7 +57,9 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         target = recorded._replace(tag=f"reproduce-{os.urandom(6).hex()}", digest=None)
         media = _media(recorded, config)
         request = it.request(target, record.inputs, config, timeout)._replace(
-            fresh=True, to=folder / "image.tar", oci=media is None or media in (OCI_INDEX, OCI_MANIFEST)
+            fresh=True,
+            to=folder / "image.tar",
+            oci=media is None or media in (OCI_INDEX, OCI_MANIFEST),
         )
         builds = builder(os.environ)
         builds.check(it.dockerfile, it.entry.platforms, it.entry.secrets)
@@ -69,12 +75,16 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
 
 
 def _recipe(record: Record, checkout: Checkout, config: Config) -> Recipe:
-    """The recipe with the recorded key, from the source; what was generated must lie in the checkout as it was."""
+    """The recipe with the recorded key, from the source; what was generated must lie in the
+    checkout as it was.
+    """
     it = recipe.read(checkout, record.subject)
     if it.kind != record.parameters.get("builder"):
         raise MachineError(
             f"recorded was a build with {record.parameters.get('builder')}, this machine has {it.kind}",
-            advice="install docker's buildx plugin" if it.kind == "docker" else "use a machine without buildx",
+            advice="install docker's buildx plugin"
+            if it.kind == "docker"
+            else "use a machine without buildx",
         )
     lacking = [str(base) for base in it.needs() if str(base) not in record.inputs]
     if not lacking and it.key(record.inputs) == record.parameters.get("key"):
@@ -89,7 +99,9 @@ def _recipe(record: Record, checkout: Checkout, config: Config) -> Recipe:
 
 
 def _media(recorded: Reference, config: Config) -> str | None:
-    """The media type of the recorded manifest: part of what its digest is over. None when it cannot be asked."""
+    """The media type of the recorded manifest: part of what its digest is over. None when it cannot
+    be asked.
+    """
     try:
         found = connect(recorded, config.hosts).head(recorded.path, str(recorded.digest))
     except PipelineError:
@@ -97,20 +109,29 @@ def _media(recorded: Reference, config: Config) -> str | None:
     return found.media_type if found else None
 
 
-def _compared(record: Record, recorded: Reference, digest: str, folder: Path, config: Config, tools: str) -> Outcome:
+def _compared(
+    record: Record, recorded: Reference, digest: str, folder: Path, config: Config, tools: str
+) -> Outcome:
     """Files and configuration of both images; how strict, the record says."""
     demanded = bool(record.parameters.get("reproducible"))
     digests = f"manifest: recorded {recorded.digest}, here {digest}"
     for place in ("theirs", "ours"):
         (folder / place).mkdir()
     try:
-        theirs = image_layers.from_registry(recorded._replace(tag=None), config.hosts, folder / "theirs")
+        theirs = image_layers.from_registry(
+            recorded._replace(tag=None), config.hosts, folder / "theirs"
+        )
     except PipelineError as error:
         note = f"the recorded image cannot be compared file by file: {error}"
         if demanded:
             return Outcome((), (digests,), (note,))
-        raise EvidenceError(f"{note}, and its builder promises no equal digest", where=str(recorded)) from error
-    ours = {image.platform: image for image in image_layers.from_tar(folder / "image.tar", folder / "ours")}
+        raise EvidenceError(
+            f"{note}, and its builder promises no equal digest", where=str(recorded)
+        ) from error
+    ours = {
+        image.platform: image
+        for image in image_layers.from_tar(folder / "image.tar", folder / "ours")
+    }
     found: list[str] = []
     notes: list[str] = []
     for image in theirs:
@@ -121,15 +142,25 @@ def _compared(record: Record, recorded: Reference, digest: str, folder: Path, co
         found += odd
         notes += several
     if found or demanded:
-        same = "" if found else "files, modes and configuration are equal: compression, or order in the layers; "
-        cause = [f"{same}likely cause: {f'tool version: {tools}' if tools else 'the builder'}"] if not found else []
+        same = (
+            ""
+            if found
+            else "files, modes and configuration are equal: compression, or order in the layers; "
+        )
+        cause = (
+            [f"{same}likely cause: {f'tool version: {tools}' if tools else 'the builder'}"]
+            if not found
+            else []
+        )
         return Outcome((), (digests, *found, *cause), tuple(notes))
     words = f"{len(theirs[0].members())} files, their modes and owners, and the configuration"
     note = f"this builder promises no equal digest: recorded {recorded.digest}, here {digest or 'none'}"
     return Outcome((words,), (), (note,))
 
 
-def _differences(theirs: Image, ours: Image, tools: str, *, times: bool) -> tuple[list[str], list[str]]:
+def _differences(
+    theirs: Image, ours: Image, tools: str, *, times: bool
+) -> tuple[list[str], list[str]]:
     """Lines about the configuration and the first file that differ; how many files do."""
     found = [
         f"configuration {name}: recorded {theirs.config.get(name)}, here {ours.config.get(name)}; likely cause: "
@@ -144,16 +175,26 @@ def _differences(theirs: Image, ours: Image, tools: str, *, times: bool) -> tupl
         first = _with_bytes(names[0], theirs, ours, old, new, tools)
         found.append(str(first or f"{names[0]} differs beyond its first {MOST} bytes"))
     elif times and (late := [name for name in sorted(old) if old[name].time != new[name].time]):
-        found.append(f"{late[0]}: recorded time {old[late[0]].time}, here {new[late[0]].time}; likely cause: mtime")
+        found.append(
+            f"{late[0]}: recorded time {old[late[0]].time}, here {new[late[0]].time}; likely cause: mtime"
+        )
     return found, [f"{len(names)} files differ: {', '.join(names[:10])}"] if len(names) > 1 else []
 
 
 def _parts(members: Mapping[str, Member]) -> dict[str, Part]:
-    return {name: Part(one.digest.encode(), one.mode, one.kind, one.owner) for name, one in members.items()}
+    return {
+        name: Part(one.digest.encode(), one.mode, one.kind, one.owner)
+        for name, one in members.items()
+    }
 
 
 def _with_bytes(
-    name: str, theirs: Image, ours: Image, old: Mapping[str, Member], new: Mapping[str, Member], tools: str
+    name: str,
+    theirs: Image,
+    ours: Image,
+    old: Mapping[str, Member],
+    new: Mapping[str, Member],
+    tools: str,
 ) -> Difference | None:
     sides = []
     for image, members in ((theirs, old), (ours, new)):

@@ -1,4 +1,6 @@
-"""Charts made again without publishing: a snapshot from the recorded revision, a release from its tested snapshot."""
+"""Charts made again without publishing: a snapshot from the recorded revision, a release from its
+tested snapshot.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,24 @@ from pipeline_steps.reproduction.comparison import (
     parts_of_chart,
 )
 from pipeline_steps.state.record import Record
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    EvidenceError,
+    PipelineError,
+    UsageError,
+)
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 
 
-def source_of(record: Record, config: Config, content: Callable[[Checkout], str | None]) -> Checkout:
-    """The recorded revision, or the checkout as it stands where that is what the record was made from.
+def source_of(
+    record: Record, config: Config, content: Callable[[Checkout], str | None]
+) -> Checkout:
+    """The recorded revision, or the checkout as it stands where that is what the record was made
+    from.
 
-    content: of the record's subject in a checkout. Raises EvidenceError when neither has the recorded content:
-    modifications are in no record, only their names.
+    content: of the record's subject in a checkout. Raises EvidenceError when neither has the
+    recorded content: modifications are in no record, only their names.
     """
     here = opened(config)
     try:
@@ -65,7 +75,9 @@ def snapshot(record: Record, config: Config) -> Outcome:
     checkout = source_of(record, config, lambda it: it.content_of(record.subject))
     chart = checkout.chart(record.subject)
     files = packaging.files_of(checkout, chart)
-    differ = inputs_that_differ(record.inputs, packaging.inputs(image_records.images_of(record), files))
+    differ = inputs_that_differ(
+        record.inputs, packaging.inputs(image_records.images_of(record), files)
+    )
     made = repacked(record, checkout, chart, files)
     if made.tar_digest == record.outputs.get("tar"):
         return Outcome((f"tar {made.tar_digest}",), tuple(differ))
@@ -100,8 +112,12 @@ def promote(record: Record, config: Config, known: Mapping[str, Record]) -> Outc
     return found._replace(notes=(*notes, *found.notes))
 
 
-def _tested(tested: Record, checkout: Checkout, chart: Chart, config: Config) -> tuple[Files, tuple[str, ...]]:
-    """The files of the tested snapshot: from where it was published, else packed again to the recorded tar."""
+def _tested(
+    tested: Record, checkout: Checkout, chart: Chart, config: Config
+) -> tuple[Files, tuple[str, ...]]:
+    """The files of the tested snapshot: from where it was published, else packed again to the
+    recorded tar.
+    """
     try:
         tgz = published(tested, config)
         return archives.unpack(tgz, tested.outputs["chart"]), ()
@@ -134,15 +150,22 @@ def published(record: Record, config: Config) -> bytes:
     reference = record.outputs.get("chart", "")
     place = reference.rpartition("@")[0].rpartition("/")[0]
     if not place or not record.parameters.get("version"):
-        raise EvidenceError(f"the record names no published chart: {reference!r}", where=record.id[:19])
-    # A registry or a folder is in the reference; behind the URLs of others it may go on in more than one way.
+        raise EvidenceError(
+            f"the record names no published chart: {reference!r}", where=record.id[:19]
+        )
+    # A registry or a folder is in the reference; behind the URLs of others it may go on in more
+    # than one way.
     urls = () if reference.startswith(("oci://", "file://")) else channels.configured(config)
-    repository = open_repository_of(reference, urls, config.hosts) or open_repository(place, config.hosts)
+    repository = open_repository_of(reference, urls, config.hosts) or open_repository(
+        place, config.hosts
+    )
     return channels.recorded(record, repository).archive.tgz
 
 
 def _compared(record: Record, made: Archive, config: Config, differ: list[str]) -> Outcome:
-    """Where the archive made here differs from the recorded one, by file and byte where that can be had."""
+    """Where the archive made here differs from the recorded one, by file and byte where that can be
+    had.
+    """
     digests = f"tar: recorded {record.outputs.get('tar')}, here {made.tar_digest}"
     try:
         theirs = archives.unpack(published(record, config), record.outputs["chart"])

@@ -1,4 +1,6 @@
-"""A recorded test run again: the recorded snapshot by digest, the same values, on a cluster that is named."""
+"""A recorded test run again: the recorded snapshot by digest, the same values, on a cluster that is
+named.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,18 @@ from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.testing import scenario_runs, settings
 from pipeline_steps.testing.scenario import Scenario, values_files
 from pipeline_steps.testing.settings import Settings
-from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError, EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.errors import (
+    ChartFailed,
+    ConfigurationError,
+    EvidenceError,
+    PipelineError,
+    UsageError,
+)
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
-#: Below .pipeline: bundles and reports of what was run again, by the record's id; no step reads the records there.
+#: Below .pipeline: bundles and reports of what was run again, by the record's id; no step reads the
+#: records there.
 REPRODUCED = "reproduced"
 
 
@@ -33,12 +42,15 @@ def integration_test(
 ) -> Outcome:  # fmt: skip
     """Run the recorded scenario again and compare how it ends, and what ran.
 
-    known: records by id. cluster: instead of the recorded one. keep: leave what fails in its namespace.
-    Raises UsageError (nothing to run), EvidenceError (content or snapshot is not to be had), MachineError, Temporary.
+    known: records by id. cluster: instead of the recorded one. keep: leave what fails in its
+    namespace. Raises UsageError (nothing to run), EvidenceError (content or snapshot is not to be
+    had), MachineError, Temporary.
     """
     _refuse(record)
     tested = repacking.used(record, "snapshot", known)
-    checkout = repacking.source_of(record, config, lambda checkout: _tested_content(record, checkout))
+    checkout = repacking.source_of(
+        record, config, lambda checkout: _tested_content(record, checkout)
+    )
     chart = checkout.chart(record.subject)
     wanted = _settings(record, checkout, chart, timeout)
     one = _scenario(record, config, chart, wanted, cluster)
@@ -54,7 +66,9 @@ def integration_test(
     if again.result == "failed":
         kept = kubectl(state, config, one.cluster) if keep else []
         where = state.folder / "failures"
-        found = found._replace(notes=(*found.notes, f"here: {again.reason}", f"what was collected: {where}", *kept))
+        found = found._replace(
+            notes=(*found.notes, f"here: {again.reason}", f"what was collected: {where}", *kept)
+        )
     return found
 
 
@@ -63,16 +77,28 @@ def compared(record: Record, again: Record) -> Outcome:
     tools = tools_that_differ(record.tools, again.tools)
     notes = (f"versions: {tools}",) if tools else ()
     if record.result != again.result:
-        cause = f"tool version: {tools}" if tools else "not the content: the cluster, the time, or chance"
+        cause = (
+            f"tool version: {tools}"
+            if tools
+            else "not the content: the cluster, the time, or chance"
+        )
         why = (again if again.result == "failed" else record).reason or ""
-        words = f"recorded {record.result}, here {again.result} ({_first(why)}); likely cause: {cause}"
+        words = (
+            f"recorded {record.result}, here {again.result} ({_first(why)}); likely cause: {cause}"
+        )
         return Outcome((), (words,), notes)
     if record.result == "failed":
         old, new = kind(record.reason or ""), kind(again.reason or "")
         if old == new:
             return Outcome((f"fails as recorded: {old}",), (), notes)
-        return Outcome((), (f"fails otherwise: recorded {_first(record.reason)}, here {_first(again.reason)}",), notes)
-    ran = [{k: v for k, v in each.outputs.items() if k.startswith("ran.")} for each in (record, again)]
+        return Outcome(
+            (),
+            (f"fails otherwise: recorded {_first(record.reason)}, here {_first(again.reason)}",),
+            notes,
+        )
+    ran = [
+        {k: v for k, v in each.outputs.items() if k.startswith("ran.")} for each in (record, again)
+    ]
     odd = [
         f"{name}: recorded {ran[0].get(name, 'nothing')}, here {ran[1].get(name, 'nothing')}; likely cause: "
         "unpinned input: an image without digest"
@@ -81,7 +107,11 @@ def compared(record: Record, again: Record) -> Outcome:
     ]
     if odd:
         return Outcome((), tuple(odd), notes)
-    return Outcome(("passes as recorded", *(f"{name} {value}" for name, value in sorted(ran[1].items()))), (), notes)
+    return Outcome(
+        ("passes as recorded", *(f"{name} {value}" for name, value in sorted(ran[1].items()))),
+        (),
+        notes,
+    )
 
 
 def kind(reason: str) -> str:
@@ -113,7 +143,9 @@ def kubectl(state: State, config: Config, cluster: str) -> list[str]:
 
 def _refuse(record: Record) -> None:
     if record.parameters.get("scenario") == settings.NOTHING.kind:
-        raise UsageError(f"nothing was tested, there is nothing to run again: {record.parameters.get('none')}")
+        raise UsageError(
+            f"nothing was tested, there is nothing to run again: {record.parameters.get('none')}"
+        )
     if record.result not in ("passed", "failed"):
         raise UsageError(
             f"this test {record.result} and says nothing about the chart: {record.reason or 'no reason given'}",
@@ -122,13 +154,17 @@ def _refuse(record: Record) -> None:
 
 
 def _tested_content(record: Record, checkout: Checkout) -> str | None:
-    """The chart's content in a checkout. Raises ConfigurationError when a values file is not the one of the test."""
+    """The chart's content in a checkout. Raises ConfigurationError when a values file is not the
+    one of the test.
+    """
     content = checkout.content_of(record.subject)
     if content is None:
         return None
     values = str(record.parameters.get("values") or "")
     tested = dict(record.parameters.get("helm_values", {}))
-    if values and record.parameters.get("values_digest"):  # records of FORMAT 1 hold the file by their content
+    if values and record.parameters.get(
+        "values_digest"
+    ):  # records of FORMAT 1 hold the file by their content
         path = posixpath.join(checkout.chart(record.subject).path, values)
         tested[path] = record.parameters["values_digest"]
     for path, recorded in tested.items():
@@ -150,13 +186,17 @@ def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float |
     return wanted
 
 
-def _scenario(record: Record, config: Config, chart: Chart, wanted: Settings, cluster: str | None) -> Scenario:
+def _scenario(
+    record: Record, config: Config, chart: Chart, wanted: Settings, cluster: str | None
+) -> Scenario:
     recorded = str(record.parameters["cluster"])
     given = cluster or (recorded if recorded in config.clusters else None)
     names = settings.cluster_names(config, chart, wanted, given)
     if len(names) > 1:
         known = ", ".join(names)
-        raise UsageError(f"the recorded cluster {recorded} is not configured", advice=f"--cluster one of {known}")
+        raise UsageError(
+            f"the recorded cluster {recorded} is not configured", advice=f"--cluster one of {known}"
+        )
     return Scenario(
         kind=str(record.parameters["scenario"]),
         values=str(record.parameters.get("values", "")),
@@ -174,7 +214,9 @@ def _tgz(tested: Record, checkout: Checkout) -> bytes:
         chart = checkout.chart(tested.subject)
         made = repacking.repacked(tested, checkout, chart, packaging.files_of(checkout, chart))
         if made.tar_digest != tested.outputs.get("tar"):
-            raise EvidenceError(f"the tested snapshot cannot be had: {error}", where=tested.id[:19]) from error
+            raise EvidenceError(
+                f"the tested snapshot cannot be had: {error}", where=tested.id[:19]
+            ) from error
         return made.tgz
 
 

@@ -1,7 +1,8 @@
-"""The sandbox's cluster: one that exists (kubeconfig), or one made by a program that is installed here.
+"""The sandbox's cluster: one that exists (kubeconfig), or one made by a program that is installed
+here.
 
-The nodes of kind, k3d and minikube are docker containers. They see this machine under another address, which `up`
-returns, and `up` teaches them that the registry's images come from there.
+The nodes of kind, k3d and minikube are docker containers. They see this machine under another
+address, which `up` returns, and `up` teaches them that the registry's images come from there.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ class Maker(Protocol):
     """A program that makes clusters on this machine."""
 
     def up(self, name: str, kubeconfig: Path, registry: str) -> str:
-        """Make the cluster `name`, or start the one there is, and write its kubeconfig; returns the address of this
-        machine as its nodes see it. registry: host:port, pulled from that address. Raises MachineError."""
+        """Make the cluster `name`, or start the one there is, and write its kubeconfig; returns the
+        address of this machine as its nodes see it. registry: host:port, pulled from that address.
+        Raises MachineError."""
 
     def down(self, name: str, kubeconfig: Path) -> None:
         """Remove the cluster; one that is not there is no error. Raises MachineError."""
@@ -73,17 +75,23 @@ class Kind:
 
 
 class K3d:
-    """k3d.io. Nodes get a registries.yaml when they are made; host.k3d.internal is k3d's name for this machine."""
+    """k3d.io. Nodes get a registries.yaml when they are made; host.k3d.internal is k3d's name for
+    this machine.
+    """
 
     def up(self, name: str, kubeconfig: Path, registry: str) -> str:
         """Make the cluster, or start the one there is."""
         port = registry.rpartition(":")[2]
-        mirror = json.dumps({"mirrors": {registry: {"endpoint": [f"http://host.k3d.internal:{port}"]}}}).encode()
+        mirror = json.dumps(
+            {"mirrors": {registry: {"endpoint": [f"http://host.k3d.internal:{port}"]}}}
+        ).encode()
         mirrors = kubeconfig.with_name("k3d-registries.yaml")
         if self._exists(name) and mirrors.is_file() and mirrors.read_bytes() == mirror:
             call("k3d", "cluster", "start", name, "--wait", timeout=300)
         else:
-            self.down(name, kubeconfig)  # one that pulls from a former port cannot be taught another
+            self.down(
+                name, kubeconfig
+            )  # one that pulls from a former port cannot be taught another
             files.write(mirrors, mirror)
             call("k3d", "cluster", "create", name, "--registry-config", str(mirrors),
                  "--kubeconfig-update-default=false", "--kubeconfig-switch-context=false", "--wait",
@@ -97,7 +105,10 @@ class K3d:
             call("k3d", "cluster", "delete", name)
 
     def _exists(self, name: str) -> bool:
-        return any(cluster["name"] == name for cluster in json.loads(call("k3d", "cluster", "list", "-o", "json")))
+        return any(
+            cluster["name"] == name
+            for cluster in json.loads(call("k3d", "cluster", "list", "-o", "json"))
+        )
 
 
 class Minikube:
@@ -107,9 +118,15 @@ class Minikube:
         """Make the node, or start the one there is."""
         call("minikube", "start", "-p", name, "--driver=docker", "--container-runtime=containerd", "--keep-context",
              "--wait=all", timeout=900, env={"KUBECONFIG": str(kubeconfig)})  # fmt: skip
-        lines = call("minikube", "ssh", "-p", name, "--", "grep host.minikube.internal /etc/hosts").decode().split()
+        lines = (
+            call("minikube", "ssh", "-p", name, "--", "grep host.minikube.internal /etc/hosts")
+            .decode()
+            .split()
+        )
         if not lines:
-            raise MachineError("minikube's node has no host.minikube.internal", advice=f"minikube delete -p {name}")
+            raise MachineError(
+                "minikube's node has no host.minikube.internal", advice=f"minikube delete -p {name}"
+            )
         address = lines[0]
         target = f"/etc/containerd/certs.d/{registry}"
         text = hosts_toml(f"{address}:{registry.rpartition(':')[2]}").decode()
@@ -119,7 +136,9 @@ class Minikube:
 
     def down(self, name: str, kubeconfig: Path) -> None:
         """Remove the node when it is there."""
-        profiles = json.loads(call("minikube", "profile", "list", "-o", "json", may_fail=True) or b"{}")
+        profiles = json.loads(
+            call("minikube", "profile", "list", "-o", "json", may_fail=True) or b"{}"
+        )
         every = [*(profiles.get("valid") or ()), *(profiles.get("invalid") or ())]
         if any(profile.get("Name") == name for profile in every):
             call("minikube", "delete", "-p", name, timeout=300)
@@ -137,7 +156,9 @@ def choose(given: str | None, former: Made | None) -> str:
     if wanted is None:
         wanted = next((program for program in MAKERS if process.which(program)), None)
         if wanted is None:
-            raise ToolMissing("no cluster: none of kind, k3d and minikube is installed", advice=ADVICE)
+            raise ToolMissing(
+                "no cluster: none of kind, k3d and minikube is installed", advice=ADVICE
+            )
     if wanted not in MAKERS:
         raise UsageError(f"--maker {wanted}: there is {', '.join(MAKERS)} and none")
     if process.which(wanted) is None:
@@ -146,7 +167,9 @@ def choose(given: str | None, former: Made | None) -> str:
 
 
 def existing(kubeconfig: Path, context: str | None, pull_from: str) -> Made:
-    """A cluster that is there already, asked for its version. Raises ConfigurationError, Unreachable, MachineError."""
+    """A cluster that is there already, asked for its version. Raises ConfigurationError,
+    Unreachable, MachineError.
+    """
     path = kubeconfig.expanduser().resolve()
     if not path.is_file():
         raise ConfigurationError("no such file", where=f"--kubeconfig {kubeconfig}")
@@ -155,7 +178,9 @@ def existing(kubeconfig: Path, context: str | None, pull_from: str) -> Made:
 
 
 def version(kubeconfig: Path, context: str | None) -> str:
-    """The cluster's version. Raises ConfigurationError, Unreachable, AccessRefused, MachineError, Temporary."""
+    """The cluster's version. Raises ConfigurationError, Unreachable, AccessRefused, MachineError,
+    Temporary.
+    """
     return Api(load(kubeconfig, context)).version()
 
 
@@ -166,11 +191,15 @@ def call(
     env: Mapping[str, str] | None = None,
     may_fail: bool = False,
 ) -> bytes:
-    """Run a program and return its stdout. Raises MachineError with the end of its output when it fails."""
+    """Run a program and return its stdout. Raises MachineError with the end of its output when it
+    fails.
+    """
     log.info("%s", " ".join(argv))
     done = process.run(argv, timeout=timeout, stdin=stdin, env=env)
     if not done.ok and not may_fail:
-        ending = f"not done within {timeout:.0f} s" if done.code is None else f"failed with {done.code}"
+        ending = (
+            f"not done within {timeout:.0f} s" if done.code is None else f"failed with {done.code}"
+        )
         raise MachineError(f"{' '.join(argv[:3])} {ending}:\n{done.tail()}")
     return done.stdout
 
@@ -182,7 +211,9 @@ def words(*argv: str) -> list[str]:
 
 def gateway(network: str) -> str:
     """This machine's IPv4 address in a docker network. Raises MachineError."""
-    found = words("docker", "network", "inspect", network, "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}")
+    found = words(
+        "docker", "network", "inspect", network, "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
+    )
     for text in found:
         if ipaddress.ip_address(text).version == 4:
             return text

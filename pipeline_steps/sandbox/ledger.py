@@ -1,4 +1,6 @@
-"""What the sandbox has made, as one small file in its folder, written before and after everything it starts."""
+"""What the sandbox has made, as one small file in its folder, written before and after everything
+it starts.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ FILE = "sandbox.json"
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The cluster in use. kind: "kubeconfig" (not ours) or the program that made it; name: of the made cluster.
+    """The cluster in use. kind: "kubeconfig" (not ours) or the program that made it; name: of the
+    made cluster.
 
-    pull_from: this machine's address as the cluster's nodes see it, "" when they see the registry as we do.
+    pull_from: this machine's address as the cluster's nodes see it, "" when they see the registry
+    as we do.
     """
 
     kind: str
@@ -33,7 +37,9 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """ports: by service, kept for the next `up` while they are free. daemons: by service, as last started."""
+    """ports: by service, kept for the next `up` while they are free. daemons: by service, as last
+    started.
+    """
 
     schema: int = 1
     ports: dict[str, int] = {}
@@ -42,7 +48,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(folder: Path) -> Ledger:
-    """The ledger in `folder`; an empty one when there is none or when a killed run left half of one."""
+    """The ledger in `folder`; an empty one when there is none or when a killed run left half of
+    one.
+    """
     try:
         ledger = msgspec.json.decode((folder / FILE).read_bytes(), type=Ledger)
     except FileNotFoundError:
@@ -69,7 +77,9 @@ def write(folder: Path, ledger: Ledger) -> Ledger:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other `up` and `down` of this machine out. The lock is on the parent folder, so it leaves no file."""
+    """Keep other `up` and `down` of this machine out. The lock is on the parent folder, so it
+    leaves no file.
+    """
     while True:
         files.folder(folder.parent)
         descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,4 +1,6 @@
-"""The sandbox's own processes: registry (one door, or two) and web server; started once, found again, ended."""
+"""The sandbox's own processes: registry (one door, or two) and web server; started once, found
+again, ended.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ PATIENCE, ANSWER_SECONDS = 10.0, 2.0
 
 
 def with_ports(known: Ledger) -> Ledger:
-    """The ledger with a port for registry and web: the former one while it is ours or free, else another."""
+    """The ledger with a port for registry and web: the former one while it is ours or free, else
+    another.
+    """
     ports: dict[str, int] = {}
     for name in (REGISTRY, WEB):
         former, started = known.ports.get(name), known.daemons.get(name)
@@ -54,19 +58,27 @@ def start_web(folder: Path, known: Ledger) -> Ledger:
 
 
 def start_second_door(folder: Path, known: Ledger) -> Ledger:
-    """Have the registry's images readable at the address that the cluster's nodes see, when there is one."""
+    """Have the registry's images readable at the address that the cluster's nodes see, when there
+    is one.
+    """
     if known.cluster is None or not known.cluster.pull_from:
         return end(folder, known, SECOND_DOOR)
-    registry.configure(folder, SECOND_DOOR, known.cluster.pull_from, known.ports[REGISTRY], readonly=True)
+    registry.configure(
+        folder, SECOND_DOOR, known.cluster.pull_from, known.ports[REGISTRY], readonly=True
+    )
     return _started(folder, known, SECOND_DOOR)
 
 
 def end(folder: Path, known: Ledger, name: str) -> Ledger:
-    """End the recorded process, and any with its very command line that a killed run did not come to record."""
+    """End the recorded process, and any with its very command line that a killed run did not come
+    to record.
+    """
     recorded = known.daemons.get(name)
     for one in (*([recorded] if recorded else ()), *daemon.find(_command(folder, name))):
         daemon.stop(one)
-    return ledger.write(folder, replace(known, daemons={k: v for k, v in known.daemons.items() if k != name}))
+    return ledger.write(
+        folder, replace(known, daemons={k: v for k, v in known.daemons.items() if k != name})
+    )
 
 
 def answers(known: Ledger, name: str) -> bool:
@@ -95,7 +107,9 @@ def _command(folder: Path, name: str) -> list[str]:
     return web.command(folder / "web.json") if name == WEB else registry.command(folder, name)
 
 
-def _started_somewhere(folder: Path, known: Ledger, name: str, configure: Callable[[int], None]) -> Ledger:
+def _started_somewhere(
+    folder: Path, known: Ledger, name: str, configure: Callable[[int], None]
+) -> Ledger:
     """Started, on another port when somebody took the chosen one just now."""
     for tries_left in (2, 1, 0):
         configure(known.ports[name])
@@ -123,7 +137,10 @@ def _started(folder: Path, known: Ledger, name: str) -> Ledger:
         if not daemon.alive(started) or time.monotonic() > until:
             daemon.stop(started)
             said = output.read_text(errors="replace").strip()[-800:]
-            raise MachineError(f"the sandbox's {name} does not start: {said or 'it says nothing'}", where=str(output))
+            raise MachineError(
+                f"the sandbox's {name} does not start: {said or 'it says nothing'}",
+                where=str(output),
+            )
         time.sleep(0.02)
     log.info("%s: %s:%d", name, *address(known, name))
     return known

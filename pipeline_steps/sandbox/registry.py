@@ -28,7 +28,8 @@ def command(folder: Path, name: str) -> list[str]:
 def configure(folder: Path, name: str, address: str, port: int, *, readonly: bool = False) -> None:
     """Write the configuration `name`. Raises ToolMissing when there is no program to read it.
 
-    readonly: a second door to the same images for a cluster that sees this machine under another address.
+    readonly: a second door to the same images for a cluster that sees this machine under another
+    address.
     """
     if process.which(PROGRAM) is None:
         raise ToolMissing(
@@ -36,6 +37,9 @@ def configure(folder: Path, name: str, address: str, port: int, *, readonly: boo
             advice=f"apt-get install {PROGRAM}, or whatever package of your system brings it",
         )
     text = CONFIG.format(
-        data=json.dumps(str(folder / "registry")), readonly=str(readonly).lower(), address=address, port=port
+        data=json.dumps(str(folder / "registry")),
+        readonly=str(readonly).lower(),
+        address=address,
+        port=port,
     )
     files.write(folder / f"{name}.yml", text.encode())

@@ -1,4 +1,6 @@
-"""Up, down and status of the sandbox: the story; each thing it brings up has a file of its own beside this one."""
+"""Up, down and status of the sandbox: the story; each thing it brings up has a file of its own
+beside this one.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,9 @@ def status(folder: Path) -> list[Line]:
     if made is not None:
         try:
             version = cluster.version(Path(made.kubeconfig), made.context)
-            lines.append(Line("cluster", True, f"Kubernetes {version}, {made.kind}, {made.kubeconfig}"))
+            lines.append(
+                Line("cluster", True, f"Kubernetes {version}, {made.kind}, {made.kubeconfig}")
+            )
         except PipelineError as error:
             lines.append(Line("cluster", False, f"{made.kind}: {error}"))
     if lines:
@@ -127,11 +131,15 @@ def _with_cluster(folder: Path, known: Ledger, wanted: Wanted) -> Ledger:
     if wanted.kubeconfig is not None or wanted.maker == "none":
         if former is not None and _ours(former):
             raise _another(former)
-        made = wanted.kubeconfig and cluster.existing(wanted.kubeconfig, wanted.context, wanted.pull_from or "")
+        made = wanted.kubeconfig and cluster.existing(
+            wanted.kubeconfig, wanted.context, wanted.pull_from or ""
+        )
         return ledger.write(folder, replace(known, cluster=made))
     if former is not None and not _ours(former) and wanted.maker is None:
         pull_from = wanted.pull_from or former.pull_from
-        made = cluster.existing(Path(former.kubeconfig), wanted.context or former.context, pull_from)
+        made = cluster.existing(
+            Path(former.kubeconfig), wanted.context or former.context, pull_from
+        )
         return ledger.write(folder, replace(known, cluster=made))
     chosen = cluster.choose(wanted.maker, former)
     if former is not None and _ours(former) and former.kind != chosen:
@@ -140,7 +148,9 @@ def _with_cluster(folder: Path, known: Ledger, wanted: Wanted) -> Ledger:
     known = ledger.write(folder, replace(known, cluster=made))
     registry = f"{processes.HERE}:{known.ports[processes.REGISTRY]}"
     address = cluster.MAKERS[chosen].up(made.name, Path(made.kubeconfig), registry)
-    return ledger.write(folder, replace(known, cluster=replace(made, pull_from=wanted.pull_from or address)))
+    return ledger.write(
+        folder, replace(known, cluster=replace(made, pull_from=wanted.pull_from or address))
+    )
 
 
 def _ours(made: Made) -> bool:
@@ -149,7 +159,8 @@ def _ours(made: Made) -> bool:
 
 def _another(former: Made) -> UsageError:
     return UsageError(
-        f"the sandbox has a {former.kind} cluster of its own", advice="pipeline-steps sandbox down ends it"
+        f"the sandbox has a {former.kind} cluster of its own",
+        advice="pipeline-steps sandbox down ends it",
     )
 
 
@@ -158,7 +169,8 @@ def _refuse_foreign(folder: Path) -> None:
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if ledger.FILE not in names and any(not name.startswith(files.TEMPORARY) for name in names):
         raise UsageError(
-            f"{folder} is in use and not by a sandbox: it has no {ledger.FILE}", advice="give another --folder"
+            f"{folder} is in use and not by a sandbox: it has no {ledger.FILE}",
+            advice="give another --folder",
         )
 
 
@@ -167,7 +179,8 @@ def _overlay_settings(folder: Path, known: Ledger) -> dict[str, Any]:
     host = f"127.0.0.1:{known.ports['registry']}"
     made = known.cluster
     entry: dict[str, Any] = {"plain_http": True}
-    # kind, k3d and minikube nodes pull under our own name, from the mirror they were told; others by another name.
+    # kind, k3d and minikube nodes pull under our own name, from the mirror they were told; others
+    # by another name.
     if made is not None and made.kind == "kubeconfig" and made.pull_from:
         entry["pull_as"] = f"{made.pull_from}:{known.ports['registry']}"
     evidence = (folder / EVIDENCE).as_uri()
@@ -177,14 +190,19 @@ def _overlay_settings(folder: Path, known: Ledger) -> dict[str, Any]:
             "production": {
                 "images": f"{host}/production",
                 "charts": [f"oci://{host}/charts", (folder / "charts").as_uri()],
-                "evidence": [evidence],  # a release into the sandbox rests on what was done with the sandbox
+                "evidence": [
+                    evidence
+                ],  # a release into the sandbox rests on what was done with the sandbox
             },
         },
         "evidence": evidence,
         "hosts": {host: entry},
     }
     if made is not None:
-        named = {"kubeconfig": made.kubeconfig, **({"context": made.context} if made.context else {})}
+        named = {
+            "kubeconfig": made.kubeconfig,
+            **({"context": made.context} if made.context else {}),
+        }
         found["clusters"] = {CLUSTER: named}
     return found
 

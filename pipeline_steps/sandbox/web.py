@@ -1,7 +1,9 @@
-"""A static chart repository over HTTP: serves the files of one folder on 127.0.0.1, and nothing else.
+"""A static chart repository over HTTP: serves the files of one folder on 127.0.0.1, and nothing
+else.
 
-Run as a program of its own (`python -I web.py SETTINGS`), so it imports only Python's library. SETTINGS: a JSON
-file with `folder` and `port`; in a file, so that the command line stays the same from one start to the next.
+Run as a program of its own (`python -I web.py SETTINGS`), so it imports only Python's library.
+SETTINGS: a JSON file with `folder` and `port`; in a file, so that the command line stays the same
+from one start to the next.
 """
 
 from __future__ import annotations

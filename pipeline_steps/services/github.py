@@ -1,7 +1,7 @@
 """GitHub's REST API for one of its repositories: login, paging, errors, rate limits.
 
-The token goes to the API's own origin and to its host for uploads, nowhere else.
-Source: GitHub documentation, "REST API", version 2022-11-28; the same for github.com and GitHub Enterprise.
+The token goes to the API's own origin and to its host for uploads, nowhere else. Source: GitHub
+documentation, "REST API", version 2022-11-28; the same for github.com and GitHub Enterprise.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ JSON = "application/vnd.github+json"
 #: A file of the repository as it is, up to 100 MB; as JSON only the first MB is told.
 RAW = "application/vnd.github.raw+json"
 BYTES = "application/octet-stream"
-#: Seconds one read or write may take; and to wait after a limit that does not say how long it lasts ("Rate limits").
+#: Seconds one read or write may take; and to wait after a limit that does not say how long it lasts
+#: ("Rate limits").
 TIMEOUT = 120.0
 _PAUSE = 60.0
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
-#: Bytes of an error's body that are understood, and pages of a list that are read: GitHub has no more than 100.
+#: Bytes of an error's body that are understood, and pages of a list that are read: GitHub has no
+#: more than 100.
 _WORDS, _MOST_PAGES = 64 * 1024, 1000
 #: Letters a header takes: a line break would split it.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -68,7 +70,9 @@ def _words(error: Mapping[str, Any]) -> str:
 
 
 def later(answer: http.Response) -> Temporary | None:
-    """The error for "not now". Rate limits are told with 429 or 403, and by when they end, in seconds since 1970."""
+    """The error for "not now". Rate limits are told with 429 or 403, and by when they end, in
+    seconds since 1970.
+    """
     error = http.refusal(answer, explain)
     exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
     limited = exhausted or "retry-after" in answer.headers or "rate limit" in error.what
@@ -134,7 +138,9 @@ class Github:
         local = host.startswith(("localhost:", "127.", "[::1]"))
         plain = self._api.startswith("http://") and (entry.plain_http or local)
         if not plain and not self._api.startswith("https://"):
-            raise ConfigurationError("GITHUB_API_URL is no https:// URL", where=http.shown(self._api))
+            raise ConfigurationError(
+                "GITHUB_API_URL is no https:// URL", where=http.shown(self._api)
+            )
         self.repository = repository
         self.web = web(self._api)
         self.budget = budget
@@ -148,7 +154,9 @@ class Github:
         login = from_hosts(page, self.repository, hosts) or from_hosts(host, self.repository, hosts)
         token = login.password if login else register(environ.get("GITHUB_TOKEN", "").strip())
         if token and not _TOKEN.fullmatch(token):
-            raise ConfigurationError("the token for GitHub has letters that no token has", where=page)
+            raise ConfigurationError(
+                "the token for GitHub has letters that no token has", where=page
+            )
         return token
 
     def call(
@@ -162,10 +170,12 @@ class Github:
         cap: int = http.CAP,
         idempotent: bool | None = None,
     ) -> http.Response:
-        """The answer, 2xx or with a status in `allowed`. path: below the repository, or a URL that GitHub gave.
+        """The answer, 2xx or with a status in `allowed`. path: below the repository, or a URL that
+        GitHub gave.
 
-        body: sent as JSON, bytes as they are. idempotent: may be sent again when the answer is lost (None: by method).
-        Raises AccessRefused (401, 403, 404: it may be hidden), Temporary, MachineError.
+        body: sent as JSON, bytes as they are. idempotent: may be sent again when the answer is lost
+        (None: by method). Raises AccessRefused (401, 403, 404: it may be hidden), Temporary,
+        MachineError.
         """
         url = path if "://" in path else f"{self._root}{path}"
         if http.origin(url) not in (http.origin(self._api), http.origin(uploads(self._api))):
@@ -178,7 +188,13 @@ class Github:
         if data is not None:
             headers["Content-Type"] = BYTES if isinstance(body, bytes) else "application/json"
         answer = self._client.request(
-            method, url, headers=headers, body=data, cap=cap, budget=self.budget, idempotent=idempotent
+            method,
+            url,
+            headers=headers,
+            body=data,
+            cap=cap,
+            budget=self.budget,
+            idempotent=idempotent,
         )
         if not 200 <= answer.status < 300 and answer.status not in allowed:
             raise refusal(answer)
@@ -196,7 +212,9 @@ class Github:
         while url not in seen:
             seen.add(url)
             if len(seen) > _MOST_PAGES:
-                raise MachineError(f"more than {_MOST_PAGES} pages are not read", where=http.shown(url))
+                raise MachineError(
+                    f"more than {_MOST_PAGES} pages are not read", where=http.shown(url)
+                )
             answer = self.call("GET", url)
             yield from decoded(answer, list[kind])  # type: ignore[valid-type]
             following = _NEXT.search(answer.headers.get("link", ""))
@@ -204,7 +222,9 @@ class Github:
                 url = urljoin(url, following[1])
 
     def seen(self) -> None:
-        """Raises AccessRefused unless the repository can be seen: only then does 404 for a part of it mean absent."""
+        """Raises AccessRefused unless the repository can be seen: only then does 404 for a part of
+        it mean absent.
+        """
         self._seen()
 
 
@@ -213,7 +233,9 @@ def decoded(answer: http.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise MachineError(f"not the answer GitHub documents: {error}", where=http.shown(answer.url)) from error
+        raise MachineError(
+            f"not the answer GitHub documents: {error}", where=http.shown(answer.url)
+        ) from error
 
 
 def refusal(answer: http.Response) -> PipelineError:
@@ -222,10 +244,16 @@ def refusal(answer: http.Response) -> PipelineError:
     token = "set GITHUB_TOKEN, or name a token as password in `hosts`"
     if answer.status == 404:
         return AccessRefused(
-            error.what, where=error.where, advice=f"it is not there, or hidden from this login: {token}"
+            error.what,
+            where=error.where,
+            advice=f"it is not there, or hidden from this login: {token}",
         )
     if 300 <= answer.status < 400:
-        return MachineError(error.what, where=error.where, advice="the repository was renamed: write its new name")
+        return MachineError(
+            error.what, where=error.where, advice="the repository was renamed: write its new name"
+        )
     if isinstance(error, AccessRefused):
-        error.advice = token if answer.status == 401 else "the token needs the right: contents, write"
+        error.advice = (
+            token if answer.status == 401 else "the token needs the right: contents, write"
+        )
     return error

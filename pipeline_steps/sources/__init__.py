@@ -1,1 +1,3 @@
-"""Where charts come from: git (Bazaar and Subversion later). Revisions, trees, tags; nothing about charts here."""
+"""Where charts come from: git (Bazaar and Subversion later). Revisions, trees, tags; nothing about
+charts here.
+"""

@@ -1,6 +1,8 @@
-"""Git through the git program (2.30 or newer): checkouts, bare repositories, and the tags of one elsewhere.
+"""Git through the git program (2.30 or newer): checkouts, bare repositories, and the tags of one
+elsewhere.
 
-Files of revisions are in `git_objects`, the checkout as it stands in `git_tree`, the calls in `git_program`.
+Files of revisions are in `git_objects`, the checkout as it stands in `git_tree`, the calls in
+`git_program`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from pipeline_steps.sources.tree import StoredTree, ours
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 
-_SIGNATURE = re.compile(r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE)
+_SIGNATURE = re.compile(
+    r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE
+)
 _FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
 #: Six fields for each tag, each ended by NUL.
 _TAGS = ("for-each-ref", f"--format={_FIELDS}", "refs/tags")
@@ -44,13 +48,20 @@ class Git:
     @functools.cached_property
     def _head(self) -> Head:
         """What is checked out, asked alone: a bare repository has it, too."""
-        completed = program.call(self.root, "rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD")
-        if b"unknown revision" in completed.stderr or b"ambiguous argument 'HEAD" in completed.stderr:
+        completed = program.call(
+            self.root, "rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD"
+        )
+        if (
+            b"unknown revision" in completed.stderr
+            or b"ambiguous argument 'HEAD" in completed.stderr
+        ):
             raise no_commit(self.root)
         if not completed.ok:
             raise program.failure(self.root, completed)
         commit, name = completed.stdout.decode("utf-8", "surrogateescape").splitlines()
-        return Head(commit, name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None)
+        return Head(
+            commit, name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
+        )
 
     @functools.cached_property
     def shallow(self) -> bool:
@@ -67,11 +78,15 @@ class Git:
         commit = None if name.startswith("-") or "\0" in name else self._commit(name)
         if not commit:
             advice = f"{self.fetch}, or correct it"
-            raise UsageError(f"there is no revision {name!r} here", where=str(self.root), advice=advice)
+            raise UsageError(
+                f"there is no revision {name!r} here", where=str(self.root), advice=advice
+            )
         return commit
 
     def _commit(self, name: str) -> str:
-        found = program.call(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        found = program.call(
+            self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+        )
         return found.stdout.decode().strip() if found.ok else ""
 
     def tree(self, revision: str | None, folder: str) -> Tree:
@@ -87,16 +102,24 @@ class Git:
         return self._head.branch
 
     def tip(self, branch: str) -> str:
-        """The newest commit of a branch; that of the remote, as last fetched, is preferred to a local one."""
-        found = self._remote_branch(branch) or ("" if branch.startswith("-") else self._commit(f"refs/heads/{branch}"))
+        """The newest commit of a branch; that of the remote, as last fetched, is preferred to a
+        local one.
+        """
+        found = self._remote_branch(branch) or (
+            "" if branch.startswith("-") else self._commit(f"refs/heads/{branch}")
+        )
         if not found:
             remote = self._remote()
             advice = f"git fetch {remote} +refs/heads/{branch}:refs/remotes/{remote}/{branch}"
-            raise UsageError(f"the branch {branch!r} is not here", where=str(self.root), advice=advice)
+            raise UsageError(
+                f"the branch {branch!r} is not here", where=str(self.root), advice=advice
+            )
         return found
 
     def base(self, target: str) -> str:
-        """The merge base of HEAD and `target`; a branch of the remote is preferred to a local one of that name."""
+        """The merge base of HEAD and `target`; a branch of the remote is preferred to a local one
+        of that name.
+        """
         commit = self._remote_branch(target) or self.revision(target)
         found = program.call(self.root, "merge-base", self.revision(), commit)
         if found.ok:
@@ -112,31 +135,43 @@ class Git:
         if name == "HEAD" or re.search(r"[\^~:@{?*\[\\\s]|^-|\.\.", name):
             return ""
         ref = f"refs/remotes/{self._remote()}/{name}"
-        listed = program.output(self.root, "for-each-ref", "--format=%(refname) %(objectname)", ref).decode()
+        listed = program.output(
+            self.root, "for-each-ref", "--format=%(refname) %(objectname)", ref
+        ).decode()
         return dict(line.split(" ") for line in listed.splitlines()).get(ref, "")
 
     def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
         """Paths below `folder`, relative to it, that differ between two commits."""
         compared = [self._full(base), self._full(revision), "--", *([folder] if folder else [])]
-        listed = program.output(self.root, "diff-tree", "-r", "-z", "--name-only", "--no-renames", *compared)
+        listed = program.output(
+            self.root, "diff-tree", "-r", "-z", "--name-only", "--no-renames", *compared
+        )
         below = f"{folder}/" if folder else ""
         paths = (path[len(below) :] for path in program.texts(listed) if path.startswith(below))
         return tuple(sorted(path for path in paths if not ours(path)))
 
-    def history(self, revision: str, paths: Sequence[str], limit: int, after: str = "") -> tuple[str, ...]:
-        """Commits on the first-parent line that changed one of `paths`, a merge counting as what it brought."""
+    def history(
+        self, revision: str, paths: Sequence[str], limit: int, after: str = ""
+    ) -> tuple[str, ...]:
+        """Commits on the first-parent line that changed one of `paths`, a merge counting as what it
+        brought.
+        """
         self._whole()
         last = self._full(revision)
         wanted = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H"]
         cut = [f"^{after}"] if after else []
-        return tuple(program.output(self.root, "log", *wanted, last, *cut, "--", *paths).decode().split())
+        return tuple(
+            program.output(self.root, "log", *wanted, last, *cut, "--", *paths).decode().split()
+        )
 
     def position(self, revision: str) -> int:
         """How many commits lead to one, on whichever line."""
         self._whole()
         commit = self._full(revision)
         if commit not in self._counts:
-            self._counts[commit] = int(program.output(self.root, "rev-list", "--count", commit, "--"))
+            self._counts[commit] = int(
+                program.output(self.root, "rev-list", "--count", commit, "--")
+            )
         return self._counts[commit]
 
     def _whole(self) -> None:
@@ -148,7 +183,9 @@ class Git:
         listed = program.output(self.root, *_TAGS)
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
         found = {}
-        for name, identity, kind, target, made, text in zip(*(fields[n:-1:6] for n in range(6)), strict=True):
+        for name, identity, kind, target, made, text in zip(
+            *(fields[n:-1:6] for n in range(6)), strict=True
+        ):
             name = name.removeprefix("\n")
             if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
                 message = _SIGNATURE.sub("", text).rstrip("\n") if kind == "tag" else ""
@@ -156,8 +193,13 @@ class Git:
         return found
 
     def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
-        """An annotated tag; the same tag again is success. push: to the remote, read again there afterwards."""
-        if name.startswith("-") or not program.call(self.root, "check-ref-format", f"refs/tags/{name}").ok:
+        """An annotated tag; the same tag again is success. push: to the remote, read again there
+        afterwards.
+        """
+        if (
+            name.startswith("-")
+            or not program.call(self.root, "check-ref-format", f"refs/tags/{name}").ok
+        ):
             raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
         commit = self.revision(revision)
         remote = self._remote() if push else ""
@@ -172,9 +214,12 @@ class Git:
         """The local tag, and whether it was made now."""
         completed = None
         if name not in self.tags():
-            # Not through a pipe: git takes the end of it for the end of the text when this process is killed.
+            # Not through a pipe: git takes the end of it for the end of the text when this process
+            # is killed.
             text = f"--message={message or name}"
-            completed = program.call(self.root, "tag", "-a", "--cleanup=verbatim", text, name, commit)
+            completed = program.call(
+                self.root, "tag", "-a", "--cleanup=verbatim", text, name, commit
+            )
         tag = self.tags().get(name)
         if tag is None:
             assert completed is not None
@@ -193,12 +238,17 @@ class Git:
         if not there and not pushed.ok:
             raise program.failure(self.root, pushed)
         if not there:
-            raise MachineError(f"git pushed the tag {tag.name}, but {remote} does not have it", where=str(self.root))
+            raise MachineError(
+                f"git pushed the tag {tag.name}, but {remote} does not have it",
+                where=str(self.root),
+            )
 
     def _tag_there(self, remote: str, name: str) -> str:
         """The commit the remote's tag stands for now, "" when it has none."""
         ref = f"refs/tags/{name}"
-        listed = program.output(self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True).decode()
+        listed = program.output(
+            self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True
+        ).decode()
         found = {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
         return found.get(f"{ref}^{{}}") or found.get(ref, "")
 
@@ -212,10 +262,16 @@ class Git:
 
     def _remote(self) -> str:
         """The remote of the branch checked out, else origin, else the only one there is."""
-        listed = program.call(self.root, "config", "--null", "--get-regexp", r"^(branch\..*\.remote|remote\..*\.url)$")
-        settings = dict(text.split("\n", 1) for text in program.texts(listed.stdout) if "\n" in text)
+        listed = program.call(
+            self.root, "config", "--null", "--get-regexp", r"^(branch\..*\.remote|remote\..*\.url)$"
+        )
+        settings = dict(
+            text.split("\n", 1) for text in program.texts(listed.stdout) if "\n" in text
+        )
         of_branch = settings.get(f"branch.{self.branch()}.remote", ".")
-        remotes = [key[len("remote.") : -len(".url")] for key in settings if key.startswith("remote.")]
+        remotes = [
+            key[len("remote.") : -len(".url")] for key in settings if key.startswith("remote.")
+        ]
         if of_branch in remotes:
             return of_branch
         return remotes[0] if len(remotes) == 1 else "origin"

@@ -1,7 +1,9 @@
-"""Files that git stores as Git LFS pointers: the bytes they stand for, from the objects that lie beside the repository.
+"""Files that git stores as Git LFS pointers: the bytes they stand for, from the objects that lie
+beside the repository.
 
-Nothing is fetched. A pointer is never taken for the file: a chart or image made of it would hold three lines of text.
-Source: git-lfs, docs/spec.md, "The Pointer" and "Intro"; the store is <git dir>/lfs/objects/OID[0:2]/OID[2:4]/OID.
+Nothing is fetched. A pointer is never taken for the file: a chart or image made of it would hold
+three lines of text. Source: git-lfs, docs/spec.md, "The Pointer" and "Intro"; the store is <git
+dir>/lfs/objects/OID[0:2]/OID[2:4]/OID.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def pointer(data: bytes) -> Pointer | None:
 
 
 def read_object(store: Path, wanted: Pointer, blob: str) -> bytes:
-    """The bytes that a pointer stands for. store: the folder of LFS objects. blob: the id of the pointer, for errors.
+    """The bytes that a pointer stands for. store: the folder of LFS objects. blob: the id of the
+    pointer, for errors.
 
     Raises MachineError when they are not here, EvidenceError when they are others.
     """
@@ -56,5 +59,7 @@ def read_object(store: Path, wanted: Pointer, blob: str) -> bytes:
     except OSError as error:
         raise MachineError(f"cannot be read: {error.strerror}", where=str(place)) from error
     if files.sha256(data) != f"sha256:{wanted.oid}":
-        raise EvidenceError("is not the Git LFS object of its name", where=str(place), advice="git lfs fsck")
+        raise EvidenceError(
+            "is not the Git LFS object of its name", where=str(place), advice="git lfs fsck"
+        )
     return data

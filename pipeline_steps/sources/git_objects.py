@@ -1,7 +1,8 @@
 """Git's objects by their ids, from one git process that stays: `source.Revisions` for git.
 
-What was read is kept within bounds, by id: a tree or a file that several revisions share is read once.
-No library does it: dulwich and libgit2 do not fetch what a partial clone lacks, GitPython asks for one object a time.
+What was read is kept within bounds, by id: a tree or a file that several revisions share is read
+once. No library does it: dulwich and libgit2 do not fetch what a partial clone lacks, GitPython
+asks for one object a time.
 """
 
 from __future__ import annotations
@@ -25,22 +26,32 @@ from pipeline_steps.sources.tree import child
 from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, PipelineError, Temporary
 
-#: Ids asked for at once: git may answer before it has read them all, so their lines must fit into the smallest pipe.
+#: Ids asked for at once: git may answer before it has read them all, so their lines must fit into
+#: the smallest pipe.
 _AT_ONCE = 60
 _BLOCK = 2**20
 #: How much is kept: bytes of files, of one file, and names in trees.
 _KEPT_BYTES, _KEPT_FILE, _KEPT_NAMES = 32 * 2**20, 2**20, 100_000
 #: Bytes of an id → one name in a tree object: mode, name, id.
-_ROWS = {length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)}
+_ROWS = {
+    length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)
+}
 _Answer = TypeVar("_Answer")
-KINDS: dict[str, Kind] = {"100644": "file", "100664": "file", "100755": "executable", "120000": "link"}
+KINDS: dict[str, Kind] = {
+    "100644": "file",
+    "100664": "file",
+    "100755": "executable",
+    "120000": "link",
+}
 
 
 class Objects:
-    """The objects of the repository at `root`, a checkout's top folder or a bare repository; see `source.Revisions`.
+    """The objects of the repository at `root`, a checkout's top folder or a bare repository; see
+    `source.Revisions`.
 
-    A folder's id is its tree's, a revision any name of a commit's object. env: of git, for objects that lie elsewhere.
-    In a `with` block one git answers everything, started by the first question and ended with the block.
+    A folder's id is its tree's, a revision any name of a commit's object. env: of git, for objects
+    that lie elsewhere. In a `with` block one git answers everything, started by the first question
+    and ended with the block.
     """
 
     system = "git"
@@ -63,14 +74,21 @@ class Objects:
 
     @functools.cached_property
     def _git(self) -> _Conversation:
-        return self._open.enter_context(_conversation(self.root, {**program.ENVIRONMENT, **self._env}))
+        return self._open.enter_context(
+            _conversation(self.root, {**program.ENVIRONMENT, **self._env})
+        )
 
     def __enter__(self) -> Objects:
         with self._lock:
             self._blocks += 1
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         with self._lock:
             self._blocks -= 1
             if not self._blocks:
@@ -138,14 +156,20 @@ class Objects:
         """Id → sha256 of files ("sha256:" + hex); one file after the other is in memory."""
         wanted = list(dict.fromkeys(ids))
         unknown = [each for each in wanted if each not in self._digests]
-        self._digests.update({each: files.sha256(self._blobs[each]) for each in unknown if each in self._blobs})
+        self._digests.update(
+            {each: files.sha256(self._blobs[each]) for each in unknown if each in self._blobs}
+        )
         unread = [each for each in unknown if each not in self._digests]
-        self._digests.update(self._asked(unread, lambda identity, data: files.sha256(self._kept(identity, data))))
+        self._digests.update(
+            self._asked(unread, lambda identity, data: files.sha256(self._kept(identity, data)))
+        )
         return {identity: self._digests[identity] for identity in wanted}
 
     @functools.cached_property
     def _lfs_store(self) -> Path:
-        common = program.output(self.root, "rev-parse", "--git-common-dir").decode().removesuffix("\n")
+        common = (
+            program.output(self.root, "rev-parse", "--git-common-dir").decode().removesuffix("\n")
+        )
         return self.root / common / "lfs/objects"
 
     def _kept(self, identity: str, data: bytes) -> bytes:
@@ -181,7 +205,9 @@ class Objects:
 
 
 class _Conversation:
-    """`git cat-file --batch`, asked for objects by id. said: the file of what it says on standard error."""
+    """`git cat-file --batch`, asked for objects by id. said: the file of what it says on standard
+    error.
+    """
 
     def __init__(self, root: Path, child: subprocess.Popen[bytes], said: IO[bytes]) -> None:
         assert child.stdin is not None and child.stdout is not None, "opened as pipes"
@@ -195,7 +221,8 @@ class _Conversation:
     def ask(self, ids: list[str], use: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
         """Id → what `use` makes of its bytes, without those that are not there.
 
-        Raises Temporary when git says nothing for long (it may fetch from a remote), else what it failed with.
+        Raises Temporary when git says nothing for long (it may fetch from a remote), else what it
+        failed with.
         """
         try:
             os.write(self._asks, "".join(f"{each}\n" for each in ids).encode())
@@ -242,10 +269,13 @@ class _Conversation:
 @contextlib.contextmanager
 def _conversation(root: Path, env: Mapping[str, str]) -> Iterator[_Conversation]:
     command = ["git", "cat-file", "--batch"]
-    # A file without a name: what git says there (of fetching, in a partial clone) must never fill a pipe.
+    # A file without a name: what git says there (of fetching, in a partial clone) must never fill a
+    # pipe.
     with (
         os.fdopen(os.memfd_create("git"), "w+b") as said,
-        process.conversation(command, cwd=root, env=env, advice=program.ADVICE, stderr=said) as child,
+        process.conversation(
+            command, cwd=root, env=env, advice=program.ADVICE, stderr=said
+        ) as child,
     ):
         yield _Conversation(root, child, said)
 
@@ -255,7 +285,9 @@ def _bytes(_identity: str, data: bytes) -> bytes:
 
 
 def _parsed(data: bytes, length: int) -> tuple[Node, ...]:
-    """The names in a tree object. length: bytes of an id. Source: git, Documentation/gitformat (tree objects)."""
+    """The names in a tree object. length: bytes of an id. Source: git, Documentation/gitformat
+    (tree objects).
+    """
     rows = _ROWS[length].findall(data)
     if sum(len(mode) + len(name) + 2 + length for mode, name, _ in rows) != len(data):
         raise MachineError("a tree object is damaged", advice="git fsck")
@@ -263,7 +295,9 @@ def _parsed(data: bytes, length: int) -> tuple[Node, ...]:
     for mode, name, identity in rows:
         if name in (b".", b"..") or b"/" in name:
             shown = name.decode(errors="replace")
-            raise ConfigurationError(f"the commit holds the hostile name {shown!r}", advice="do not trust this source")
+            raise ConfigurationError(
+                f"the commit holds the hostile name {shown!r}", advice="do not trust this source"
+            )
         text = name.decode("utf-8", "surrogateescape")
         if int(mode, 8) == 0o40000:
             nodes.append(Node(text, "folder", identity.hex()))

@@ -7,10 +7,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline_steps.toolbox import process
-from pipeline_steps.toolbox.errors import AccessRefused, MachineError, PipelineError, Temporary, Unreachable
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    MachineError,
+    PipelineError,
+    Temporary,
+    Unreachable,
+)
 
-#: Asked in plain English, never at a terminal, without locks for what only reads, names never as patterns.
-ENVIRONMENT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
+#: Asked in plain English, never at a terminal, without locks for what only reads, names never as
+#: patterns.
+ENVIRONMENT = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+}
 ADVICE = "install git 2.30 or newer"
 #: Seconds for a call that only reads the repository, and for one that talks to a server.
 LOCAL, REMOTE = 300.0, 300.0
@@ -35,9 +47,21 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         Temporary,
         "run again",
     ),
-    (r"tell me who you are|empty ident name", MachineError, "set user.name and user.email with git config"),
-    (r"index\.lock|cannot lock ref|Unable to create .*\.lock", Temporary, "another git runs here: run again"),
-    (r"bad object|missing blob|unable to read tree|corrupt", MachineError, "the repository is damaged: git fsck"),
+    (
+        r"tell me who you are|empty ident name",
+        MachineError,
+        "set user.name and user.email with git config",
+    ),
+    (
+        r"index\.lock|cannot lock ref|Unable to create .*\.lock",
+        Temporary,
+        "another git runs here: run again",
+    ),
+    (
+        r"bad object|missing blob|unable to read tree|corrupt",
+        MachineError,
+        "the repository is damaged: git fsck",
+    ),
 )
 
 
@@ -45,17 +69,25 @@ def call(
     root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False,
     timeout: float | None = None, most: int | None = None,
 ) -> process.Completed:  # fmt: skip
-    """Run git in `root`; a failing exit code is the caller's to judge. remote: it talks to a server.
+    """Run git in `root`; a failing exit code is the caller's to judge. remote: it talks to a
+    server.
 
-    timeout: seconds, instead of the usual ones. most: bytes of output; see `process.Begun.completed`.
+    timeout: seconds, instead of the usual ones. most: bytes of output; see
+    `process.Begun.completed`.
 
     Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
     """
     variables = {**ENVIRONMENT, **(env or {})}
-    with process.begun(["git", *arguments], cwd=root, env=variables, feed=stdin is not None, advice=ADVICE) as child:
-        completed = child.completed(stdin, timeout=timeout or (REMOTE if remote else LOCAL), most=most)
+    with process.begun(
+        ["git", *arguments], cwd=root, env=variables, feed=stdin is not None, advice=ADVICE
+    ) as child:
+        completed = child.completed(
+            stdin, timeout=timeout or (REMOTE if remote else LOCAL), most=most
+        )
     if completed.code is None:
-        raise Temporary(f"git {completed.argv[1]} took too long", where=str(root), advice="run again")
+        raise Temporary(
+            f"git {completed.argv[1]} took too long", where=str(root), advice="run again"
+        )
     if completed.code == 128 and b"dubious ownership" in completed.stderr:
         raise MachineError(
             "git refuses this repository because another account owns it",
@@ -66,7 +98,11 @@ def call(
 
 
 def output(
-    root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False
+    root: Path,
+    *arguments: str,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    remote: bool = False,
 ) -> bytes:
     """What git prints; any failure is an error in our words."""
     completed = call(root, *arguments, stdin=stdin, env=env, remote=remote)
@@ -94,6 +130,8 @@ def quoted(names: Iterable[str]) -> bytes:
     """Names one a line, quoted as git reads them from --stdin-paths, line ends inside included."""
     lines = []
     for name in names:
-        escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+        escaped = (
+            name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+        )
         lines.append(f'"{escaped}"\n'.encode("utf-8", "surrogateescape"))
     return b"".join(lines)

@@ -1,7 +1,8 @@
 """The checkout as it stands, as git would store it. Nothing is written into the repository.
 
-The checkout as it stands is HEAD's tree under what `git status` lists: tracked changes, staged or not, and
-untracked files that are not ignored, each as `git add` would store it (line ends and clean filters applied).
+The checkout as it stands is HEAD's tree under what `git status` lists: tracked changes, staged or
+not, and untracked files that are not ignored, each as `git add` would store it (line ends and clean
+filters applied).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pipeline_steps.sources.tree import StoredTree, ours
 from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.errors import MachineError, Temporary, UsageError
 
-#: HEAD, and what differs from it, whole or below the folder that is added; read by `head` and `changes`.
+#: HEAD, and what differs from it, whole or below the folder that is added; read by `head` and
+#: `changes`.
 STATUS = (
     "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all",
     "--ignore-submodules=none", "--",
@@ -29,9 +31,13 @@ _AT_ONCE = 256
 
 
 class CheckoutTree(StoredTree):
-    """The checkout as it stands below a folder, based on commit `commit`. changed: as `changes` gives it."""
+    """The checkout as it stands below a folder, based on commit `commit`. changed: as `changes`
+    gives it.
+    """
 
-    def __init__(self, objects: Objects, commit: str, folder: str, changed: Mapping[str, str]) -> None:
+    def __init__(
+        self, objects: Objects, commit: str, folder: str, changed: Mapping[str, str]
+    ) -> None:
         super().__init__(objects, commit, folder)
         self._algorithm = "sha1" if len(commit) == 40 else "sha256"
         self._top = self.root / folder
@@ -58,7 +64,10 @@ class CheckoutTree(StoredTree):
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
         """The sha256 of what `read` gives."""
         wanted = {path: self._entry(path) for path in paths}
-        found = {path: files.sha256(data) for path, data in self._stored([e for e in wanted.values() if not e.id])}
+        found = {
+            path: files.sha256(data)
+            for path, data in self._stored([e for e in wanted.values() if not e.id])
+        }
         found |= super().digests(path for path in wanted if path not in found)
         return {path: found[path] for path in wanted}
 
@@ -93,9 +102,15 @@ class CheckoutTree(StoredTree):
             yield from self._cleaned(filtered)
 
     def _cleaned(self, ids: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-        """Files that git stores otherwise than they lie here (line ends, clean filters), through objects aside."""
+        """Files that git stores otherwise than they lie here (line ends, clean filters), through
+        objects aside.
+        """
         with scratch.folder("objects") as aside:
-            objects = program.output(self.root, "rev-parse", "--git-path", "objects").decode().removesuffix("\n")
+            objects = (
+                program.output(self.root, "rev-parse", "--git-path", "objects")
+                .decode()
+                .removesuffix("\n")
+            )
             env = {
                 "GIT_OBJECT_DIRECTORY": str(aside),
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((self.root / objects).resolve()),
@@ -103,9 +118,13 @@ class CheckoutTree(StoredTree):
             full = [f"{self.folder}/{name}" if self.folder else name for name in ids]
             written = dict(zip(ids, _hashed(self.root, full, write=env), strict=True))
             if written != dict(ids):
-                raise Temporary("files change while they are read", where=str(self.root), advice="run again")
+                raise Temporary(
+                    "files change while they are read", where=str(self.root), advice="run again"
+                )
             with Objects(self.root, env) as cleaned:
-                yield from ((name, cleaned.read([identity])[identity]) for name, identity in written.items())
+                yield from (
+                    (name, cleaned.read([identity])[identity]) for name, identity in written.items()
+                )
 
     def _id(self, data: bytes) -> str:
         return hashlib.new(self._algorithm, b"blob %d\0" % len(data) + data).hexdigest()
@@ -132,7 +151,8 @@ def no_commit(root: Path) -> UsageError:
 
 
 def changes(listed: bytes, folder: str) -> dict[str, str]:
-    """What differs from HEAD, by what `git status` listed: path below `folder` → mode in the work tree.
+    """What differs from HEAD, by what `git status` listed: path below `folder` → mode in the work
+    tree.
 
     The mode is "000000" for a file that is gone, "" for an untracked one.
     """
@@ -153,7 +173,9 @@ def changes(listed: bytes, folder: str) -> dict[str, str]:
 
 
 def _hashed(root: Path, names: list[str], write: Mapping[str, str] | None = None) -> list[str]:
-    """The object ids that git would give files. write: environment naming where to store the objects."""
+    """The object ids that git would give files. write: environment naming where to store the
+    objects.
+    """
     if not names:
         return []
     arguments = ["hash-object", *(["-w"] if write else []), "--stdin-paths"]
@@ -164,6 +186,8 @@ def _bytes(place: Path) -> bytes:
     try:
         return os.fsencode(place.readlink()) if place.is_symlink() else place.read_bytes()
     except FileNotFoundError as error:
-        raise Temporary("the file went away while it was read", where=str(place), advice="run again") from error
+        raise Temporary(
+            "the file went away while it was read", where=str(place), advice="run again"
+        ) from error
     except OSError as error:
         raise MachineError(f"cannot read: {error.strerror}", where=str(place)) from error

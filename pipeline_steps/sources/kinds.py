@@ -17,9 +17,10 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp)
 class System(NamedTuple):
     """How a source system is recognised and opened.
 
-    mark: what lies in the top folder of a checkout. schemes: of the URLs that are its own, before any "+".
-    is_bare: whether a folder is one of its repositories without a checkout, which `bare` opens.
-    mirror: opens a repository by its URL, with a folder that may be lost for what it keeps of it.
+    mark: what lies in the top folder of a checkout. schemes: of the URLs that are its own, before
+    any "+". is_bare: whether a folder is one of its repositories without a checkout, which `bare`
+    opens. mirror: opens a repository by its URL, with a folder that may be lost for what it keeps
+    of it.
     """
 
     mark: str
@@ -57,10 +58,12 @@ def is_url(text: str) -> bool:
 
 
 def open_tagged(name: str, cache: Path) -> tuple[Tagged, str]:
-    """The repository that a URL or a path (of a checkout, a folder in it, or a repository without one) names.
+    """The repository that a URL or a path (of a checkout, a folder in it, or a repository without
+    one) names.
 
-    cache: a folder that may be lost, for what is fetched from a URL. Returns the folder in it that the path leads to,
-    too, "" for its top. Raises UsageError, ConfigurationError, NotYet, and what asking the URL raises.
+    cache: a folder that may be lost, for what is fetched from a URL. Returns the folder in it that
+    the path leads to, too, "" for its top. Raises UsageError, ConfigurationError, NotYet, and what
+    asking the URL raises.
     """
     url = _URL.fullmatch(name)
     if url:

@@ -1,4 +1,6 @@
-"""The tree of one revision, of any system, by what `Revisions` gives; and any tree written into a folder."""
+"""The tree of one revision, of any system, by what `Revisions` gives; and any tree written into a
+folder.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _AT_ONCE = 256
 
 
 class StoredTree:
-    """The tree of a revision below a folder (relative to the source's root, "" for all), empty where it has none."""
+    """The tree of a revision below a folder (relative to the source's root, "" for all), empty
+    where it has none.
+    """
 
     modified: tuple[str, ...] = ()
 
@@ -61,7 +65,9 @@ class StoredTree:
         entry = self.entries().get(path)
         system, where = self._revisions.system, str(self.root / self.folder)
         if entry is None:
-            raise ConfigurationError(f"{path} is not stored in {system} at {self.revision[:12]}", where=where)
+            raise ConfigurationError(
+                f"{path} is not stored in {system} at {self.revision[:12]}", where=where
+            )
         if entry.kind == "submodule":
             raise ConfigurationError(
                 f"{path} is a {system} repository of its own (a submodule): its files are not stored here",
@@ -77,7 +83,14 @@ def _naming_file(ids: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except MachineError as error:
-        path = next((path for path, identity in ids.items() if identity and f" {identity} " in f" {error} "), "")
+        path = next(
+            (
+                path
+                for path, identity in ids.items()
+                if identity and f" {identity} " in f" {error} "
+            ),
+            "",
+        )
         if not path:
             raise
         raise MachineError(error.what, where=path, advice=error.advice) from error
@@ -89,7 +102,9 @@ def ours(path: str) -> bool:
 
 
 def child(revisions: Revisions, folder: str, path: str) -> Node | None:
-    """What `path` names below a folder given by its id, None when there is nothing; "" is the folder itself."""
+    """What `path` names below a folder given by its id, None when there is nothing; "" is the
+    folder itself.
+    """
     node = Node("", "folder", folder)
     for part in path.split("/") if path else ():
         inside = revisions.listing(node.id) if node.kind == "folder" else ()
@@ -101,7 +116,9 @@ def child(revisions: Revisions, folder: str, path: str) -> Node | None:
 
 
 def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
-    """Whether a revision stores a file, or a link or submodule above it: what the steps write is looked for, too."""
+    """Whether a revision stores a file, or a link or submodule above it: what the steps write is
+    looked for, too.
+    """
     with revisions:
         folder = revisions.folder(revision, "")
         for part in path.split("/"):
@@ -113,7 +130,9 @@ def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
 
 
 def below(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry]:
-    """Every file below a folder given by its id, links and submodules among them; paths begin with `prefix`."""
+    """Every file below a folder given by its id, links and submodules among them; paths begin with
+    `prefix`.
+    """
     for name, kind, identity in revisions.listing(folder):
         if kind == "folder":
             yield from below(revisions, identity, f"{prefix}{name}/")
@@ -122,10 +141,11 @@ def below(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry
 
 
 def export(tree: Tree, destination: Path) -> None:
-    """Write every file of `tree` into the empty folder `destination`; links last, so that none is followed.
+    """Write every file of `tree` into the empty folder `destination`; links last, so that none is
+    followed.
 
-    Raises ConfigurationError for a submodule or a name that leads out of the folder, MachineError when the disk
-    refuses.
+    Raises ConfigurationError for a submodule or a name that leads out of the folder, MachineError
+    when the disk refuses.
     """
     entries = tree.entries()
     ordered = iter(sorted(entries.values(), key=lambda entry: entry.kind == "link"))
@@ -133,7 +153,9 @@ def export(tree: Tree, destination: Path) -> None:
         for path, data in tree.read([entry.path for entry in part]).items():
             place = destination / path
             if any(name in ("", ".", "..") for name in path.split("/")):
-                raise ConfigurationError(f"the hostile path {path!r} is not written", where=str(destination))
+                raise ConfigurationError(
+                    f"the hostile path {path!r} is not written", where=str(destination)
+                )
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if entries[path].kind == "link":
@@ -145,7 +167,9 @@ def export(tree: Tree, destination: Path) -> None:
 
 
 def _write(place: Path, data: bytes, mode: int) -> None:
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor = os.open(
+        place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+    )
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
         file.write(data)

@@ -46,7 +46,9 @@ class Attempt:
 
     def attach(self, path: Path) -> None:
         """Name a file below the state folder as evidence of the outcome."""
-        self.evidence[path.relative_to(self._state.folder).as_posix()] = files.sha256(path.read_bytes())
+        self.evidence[path.relative_to(self._state.folder).as_posix()] = files.sha256(
+            path.read_bytes()
+        )
 
     def passed(self, outputs: Mapping[str, str]) -> Record:
         """Record the good outcome. outputs: name → reference with digest."""
@@ -56,20 +58,35 @@ class Attempt:
         """Record the outcome of an error; a foreign one is our bug and says so."""
         if isinstance(error, PipelineError):
             return self._end(error.result, str(error), self.outputs)
-        result: Result = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "infrastructure"
+        result: Result = (
+            "interrupted"
+            if isinstance(error, (KeyboardInterrupt, SystemExit))
+            else "infrastructure"
+        )
         return self._end(result, f"{type(error).__name__}: {error}", self.outputs)
 
     def _end(self, result: Result, reason: str | None, outputs: Mapping[str, str]) -> Record:
         supersedes = self._supersedes if result in VERDICTS else ()
         line, self.record = self._write(
-            result, reason=reason, outputs=dict(outputs), evidence=self.evidence, supersedes=supersedes
+            result,
+            reason=reason,
+            outputs=dict(outputs),
+            evidence=self.evidence,
+            supersedes=supersedes,
         )
         return self._state.replicate(line, self.record)
 
     def _write(self, result: Result, **more: Any) -> tuple[bytes, Record]:
-        fields = {**self._fields, "inputs": self.inputs, "tools": self.tools, "parameters": self.parameters}
+        fields = {
+            **self._fields,
+            "inputs": self.inputs,
+            "tools": self.tools,
+            "parameters": self.parameters,
+        }
         uses = [*self._fields["uses"], *self._intents]
-        return self._state.append({**fields, "finished": clock.now(), **more, "result": result, "uses": uses})
+        return self._state.append(
+            {**fields, "finished": clock.now(), **more, "result": result, "uses": uses}
+        )
 
 
 @contextlib.contextmanager
@@ -87,11 +104,12 @@ def attempt(
     supersedes: Iterable[str] = (),
     tools: Mapping[str, str] | None = None,
 ) -> Iterator[Attempt]:
-    """A try that ends in exactly one outcome: the one the block records, or the one of its exception.
+    """A try that ends in exactly one outcome: the one the block records, or the one of its
+    exception.
 
-    A verdict supersedes every current one of the same key, and those in `supersedes`.
-    Raises EvidenceError when the block ends without an outcome: a step must never pass by silence. When the evidence
-    store fails too, the block's own exception goes on and the store's is logged.
+    A verdict supersedes every current one of the same key, and those in `supersedes`. Raises
+    EvidenceError when the block ends without an outcome: a step must never pass by silence. When
+    the evidence store fails too, the block's own exception goes on and the store's is logged.
     """
     state.about([content])
     replaced = [*supersedes, *(record.id for record in state.resolve(key).current)]
@@ -117,7 +135,9 @@ def attempt(
         raise
     if trial.record is None:
         trial.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
-        raise EvidenceError(f"{step} of {subject} ended without an outcome", advice="this is a bug: report it")
+        raise EvidenceError(
+            f"{step} of {subject} ended without an outcome", advice="this is a bug: report it"
+        )
 
 
 def _record(trial: Attempt, error: BaseException) -> None:

@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 
 
 def load(path: Path) -> list[Record]:
-    """The records of `path`, none when there is no such file; a torn last line is dropped with a notice.
+    """The records of `path`, none when there is no such file; a torn last line is dropped with a
+    notice.
 
     Raises EvidenceError naming file and line when a line is no record, edited or of a newer schema.
     """
@@ -24,8 +25,14 @@ def lines(path: Path) -> list[tuple[bytes, Record]]:
     """Like `load`, each record with its line as written: what copies records copies lines."""
     whole, rest = _split(path)
     if rest:
-        log.warning("%s: the last line is torn (%d bytes of a killed run), dropped", path, len(rest))
-    return [(line, decode(line, where=f"{path}:{number}")) for number, line in enumerate(whole, 1) if line]
+        log.warning(
+            "%s: the last line is torn (%d bytes of a killed run), dropped", path, len(rest)
+        )
+    return [
+        (line, decode(line, where=f"{path}:{number}"))
+        for number, line in enumerate(whole, 1)
+        if line
+    ]
 
 
 def torn(path: Path) -> int:
@@ -42,7 +49,9 @@ def _split(path: Path) -> tuple[list[bytes], bytes]:
     except OSError as error:
         raise MachineError(f"cannot read: {error.strerror}", where=str(path)) from error
     *whole, rest = data.split(b"\n")
-    if not rest and whole and b"\0" in whole[-1]:  # a power cut left its length, but not all of its bytes
+    if (
+        not rest and whole and b"\0" in whole[-1]
+    ):  # a power cut left its length, but not all of its bytes
         rest = whole.pop()
     return whole, rest
 
@@ -55,13 +64,16 @@ def append(path: Path, line: bytes) -> None:
 
 
 def folder(path: Path) -> Path:
-    """The folder that holds the state file `path`, made when missing, ignored by every source system.
+    """The folder that holds the state file `path`, made when missing, ignored by every source
+    system.
 
     Raises EvidenceError when its name is a symbolic link: what steps write would land elsewhere.
     """
     home = path.parent
     if home.is_symlink():
-        raise EvidenceError("is a symbolic link", where=str(home), advice="remove it, or name another with --state")
+        raise EvidenceError(
+            "is a symbolic link", where=str(home), advice="remove it, or name another with --state"
+        )
     files.folder(home)
     if home.name == ".pipeline" and not (home / ".gitignore").exists():
         files.write(home / ".gitignore", b"*\n", mode=0o644)

@@ -15,7 +15,9 @@ from pipeline_steps.toolbox.redact import redact
 
 @functools.cache
 def origin() -> dict[str, Any]:
-    """Who runs here and where: actor, ci (system, build id and URL) and run, as they stand in every record."""
+    """Who runs here and where: actor, ci (system, build id and URL) and run, as they stand in every
+    record.
+    """
     build = detect(os.environ)
     actor = None
     with contextlib.suppress(KeyError, OSError):
@@ -23,12 +25,16 @@ def origin() -> dict[str, Any]:
     where = {"system": build.system, "id": build.id, "url": build.url}
     return {
         "actor": actor,
-        "ci": None if build.system == "terminal" else {name: said for name, said in where.items() if said},
+        "ci": None
+        if build.system == "terminal"
+        else {name: said for name, said in where.items() if said},
         "run": os.environ.get("PIPELINE_STEPS_RUN") or build.id or "",
     }
 
 
 def is_own(record: Record) -> bool:
-    """Whether a record is of the CI build that runs here, one of its other stages and shards among them."""
+    """Whether a record is of the CI build that runs here, one of its other stages and shards among
+    them.
+    """
     here, there = origin()["ci"] or {}, record.ci or {}
     return "id" in here and all(redact(here[name]) == there.get(name) for name in ("system", "id"))

@@ -1,7 +1,8 @@
 """One record: what a step leaves behind, immutable, named by the hash of its own canonical JSON.
 
-Records are written once and never encoded again: unknown fields of a newer version survive because lines are
-copied, not rebuilt. Lines of schema 1 that every later version must read are in tests/unit/golden.
+Records are written once and never encoded again: unknown fields of a newer version survive because
+lines are copied, not rebuilt. Lines of schema 1 that every later version must read are in
+tests/unit/golden.
 """
 
 # Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
@@ -20,11 +21,14 @@ SCHEMA = 1
 VERDICTS = frozenset({"passed", "failed", "refused"})
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # what JSON holds cannot lead back to itself
+class Record(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False
+):  # what JSON holds cannot lead back to itself
     """See design.md §5. Digests are "sha256:" + 64 hex digits; times RFC 3339 in UTC.
 
     inputs: name → digest. uses, supersedes: record ids. outputs: name → reference with digest.
-    evidence: file relative to the state folder → digest. tools: name → version. run: tells runs apart.
+    evidence: file relative to the state folder → digest. tools: name → version. run: tells runs
+    apart.
     """
 
     schema: int
@@ -55,7 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # what JSON 
 
 
 def canonical(value: object) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8; objects, lists, texts, integers, booleans, null.
+    """Canonical JSON: sorted keys, no spaces, UTF-8; objects, lists, texts, integers, booleans,
+    null.
 
     Raises TypeError for floats and other types, ValueError for text that is not Unicode.
 
@@ -72,12 +77,18 @@ def fingerprint(value: object) -> str:
 
 
 def make_key(
-    step: str, format: int, *, parameters: Mapping[str, Any], content: str | None, consumed: Mapping[str, str]
+    step: str,
+    format: int,
+    *,
+    parameters: Mapping[str, Any],
+    content: str | None,
+    consumed: Mapping[str, str],
 ) -> str:
-    """What makes two runs of a step the same work (design.md §5); revision, run, host and clock are not in it.
+    """What makes two runs of a step the same work (design.md §5); revision, run, host and clock are
+    not in it.
 
-    format: raise it when the step's outputs change for the same inputs. parameters: those that matter.
-    consumed: name → digest of the outputs of other steps that this one uses.
+    format: raise it when the step's outputs change for the same inputs. parameters: those that
+    matter. consumed: name → digest of the outputs of other steps that this one uses.
     """
     parts = {
         "step": step,
@@ -107,7 +118,9 @@ def decode(line: bytes, *, where: str) -> Record:
         if schema is not None and schema != SCHEMA:
             raise _newer(schema, where) from error
         raise EvidenceError(
-            f"not a record: {error}", where=where, advice="restore the file, or remove the line to lose that evidence"
+            f"not a record: {error}",
+            where=where,
+            advice="restore the file, or remove the line to lose that evidence",
         ) from error
     if record.schema != SCHEMA:
         raise _newer(record.schema, where)
@@ -120,8 +133,8 @@ def decode(line: bytes, *, where: str) -> Record:
     return record
 
 
-#: Fields that may hold what people or programs said. The others are names and digests that records are found by: a
-#: short password that happens to be part of a digest must not change it.
+#: Fields that may hold what people or programs said. The others are names and digests that records
+#: are found by: a short password that happens to be part of a digest must not change it.
 _FREE = frozenset({"reason", "parameters", "tools", "ci", "actor"})
 _decoder = msgspec.json.Decoder(Record)
 

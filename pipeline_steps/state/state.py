@@ -1,7 +1,8 @@
-"""The state that steps are given: the union of the state files in one folder, and the one file we append to.
+"""The state that steps are given: the union of the state files in one folder, and the one file we
+append to.
 
-With evidence stores the union holds what these know about the contents at hand, too. Who asks them is not here:
-a state does no network, it is given `EvidenceStores`.
+With evidence stores the union holds what these know about the contents at hand, too. Who asks them
+is not here: a state does no network, it is given `EvidenceStores`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ FILE = "state.jsonl"
 
 
 class EvidenceStores(Protocol):
-    """Records of other builds; what is asked raises MachineError's kinds or Temporary, never "absent" then."""
+    """Records of other builds; what is asked raises MachineError's kinds or Temporary, never
+    "absent" then.
+    """
 
     def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`."""
@@ -34,10 +37,12 @@ class EvidenceStores(Protocol):
 
 
 class State:
-    """All records known in a checkout. `path` is appended to; `.pipeline/state*.jsonl` beside it are read too.
+    """All records known in a checkout. `path` is appended to; `.pipeline/state*.jsonl` beside it
+    are read too.
 
-    stores: the evidence stores, None without. counts: which records of the files do, all by default. places: of the
-    channels configured now. Other processes append while we run: `refresh` reads them again.
+    stores: the evidence stores, None without. counts: which records of the files do, all by
+    default. places: of the channels configured now. Other processes append while we run: `refresh`
+    reads them again.
     """
 
     def __init__(
@@ -58,14 +63,23 @@ class State:
         self._fetched: list[Record] = []
 
     def records(self) -> list[Record]:
-        """Every record that counts, each once. Raises EvidenceError naming file and line of one that was edited."""
+        """Every record that counts, each once. Raises EvidenceError naming file and line of one
+        that was edited.
+        """
         if self._records is None:
-            here = [record for path in self.paths() for record in file.load(path) if self._counts(record)]
+            here = [
+                record
+                for path in self.paths()
+                for record in file.load(path)
+                if self._counts(record)
+            ]
             self._records = union.union(self._fetched, here)
         return self._records
 
     def torn(self) -> dict[Path, int]:
-        """State files whose last line is torn → how many bytes of it there are; no record is read from them."""
+        """State files whose last line is torn → how many bytes of it there are; no record is read
+        from them.
+        """
         return {path: size for path in self.paths() if (size := file.torn(path))}
 
     def paths(self) -> list[Path]:
@@ -75,12 +89,14 @@ class State:
     def about(self, contents: Iterable[str | None]) -> None:
         """Add all that the evidence stores know about these contents; without stores, nothing.
 
-        Each content is asked for once, however many questions need it; that nothing is known is an answer, too. What
-        other agents record meanwhile is seen after `refresh` only: a step decides by one view of the records, and its
-        own record supersedes what it saw. Raises EvidenceError for a record there that cannot be believed,
-        MachineError's kinds, Temporary.
+        Each content is asked for once, however many questions need it; that nothing is known is an
+        answer, too. What other agents record meanwhile is seen after `refresh` only: a step decides
+        by one view of the records, and its own record supersedes what it saw. Raises EvidenceError
+        for a record there that cannot be believed, MachineError's kinds, Temporary.
         """
-        new = [content for content in dict.fromkeys(contents) if content and content not in self._asked]
+        new = [
+            content for content in dict.fromkeys(contents) if content and content not in self._asked
+        ]
         if self.stores is None or not new:
             return
         known = {record.id for record in self.records()}
@@ -89,7 +105,8 @@ class State:
         self._records = union.union(self._fetched, self.records())
 
     def flush(self) -> None:
-        """Give the evidence store what it lacks of the contents asked for: a run before may not have reached it.
+        """Give the evidence store what it lacks of the contents asked for: a run before may not
+        have reached it.
 
         Only what counts here. Raises MachineError's kinds, Temporary.
         """
@@ -97,7 +114,9 @@ class State:
             return
         lacking = {record.id for record in self.records() if self.stores.lacks(record)}
         lines = [pair for path in self.paths() for pair in file.lines(path)] if lacking else []
-        for line, record in {record.id: (line, record) for line, record in lines if record.id in lacking}.values():
+        for line, record in {
+            record.id: (line, record) for line, record in lines if record.id in lacking
+        }.values():
             self.stores.put(line, record, self.folder)
 
     def refresh(self) -> None:
@@ -106,9 +125,11 @@ class State:
         self._asked.clear()
 
     def add(self, fields: Mapping[str, Any]) -> Record:
-        """Append a record made of `fields` (all but schema and id), then give it to the evidence store.
+        """Append a record made of `fields` (all but schema and id), then give it to the evidence
+        store.
 
-        Raises MachineError, nothing is lost then; also when the store fails, and the record is in the file then.
+        Raises MachineError, nothing is lost then; also when the store fails, and the record is in
+        the file then.
         """
         return self.replicate(*self.append(fields))
 
@@ -146,9 +167,15 @@ class State:
         return union.preferred(records, self._places)
 
     def find(
-        self, *, step: str, subject: str | None = None, content: str | None = None, result: str | None = "passed"
+        self,
+        *,
+        step: str,
+        subject: str | None = None,
+        content: str | None = None,
+        result: str | None = "passed",
     ) -> list[Record]:
-        """Records that nothing supersedes, in the order they were written; the stores are asked about `content`.
+        """Records that nothing supersedes, in the order they were written; the stores are asked
+        about `content`.
 
         None: any.
         """

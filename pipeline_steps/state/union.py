@@ -1,7 +1,7 @@
 """Laws of records taken together: pure functions over any collection of them.
 
-The union is commutative, associative and idempotent, because a record is named by its hash. Nothing here orders
-by a clock: what replaces what is said by `supersedes`.
+The union is commutative, associative and idempotent, because a record is named by its hash. Nothing
+here orders by a clock: what replaces what is said by `supersedes`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from pipeline_steps.state.record import VERDICTS, Record
 
 
 class Verdict(NamedTuple):
-    """What the records of one key come to. current: the verdicts that nothing supersedes, by `preferred`.
+    """What the records of one key come to. current: the verdicts that nothing supersedes, by
+    `preferred`.
 
-    attempts: how often it was tried in all. latest: its newest record, of whatever result; None when there is none.
+    attempts: how often it was tried in all. latest: its newest record, of whatever result; None
+    when there is none.
     """
 
     current: tuple[Record, ...]
@@ -44,35 +46,49 @@ def superseded(records: Iterable[Record]) -> set[str]:
 
 
 def preferred(records: Iterable[Record], places: Collection[str] = ()) -> list[Record]:
-    """Which of several records counts first: by `supersedes` among them, never by clocks or places in a file.
+    """Which of several records counts first: by `supersedes` among them, never by clocks or places
+    in a file.
 
-    Of those that nothing orders: first whose outputs are all in `places` (the channels configured now, as they are
-    written; nobody is asked), then the smallest id.
+    Of those that nothing orders: first whose outputs are all in `places` (the channels configured
+    now, as they are written; nobody is asked), then the smallest id.
     """
     by_id = {record.id: record for record in records}
     depth: dict[str, int] = {}  # how many records supersede this one, one after the other
     level, number = set(by_id) - superseded(by_id.values()), 0
     while level:
         depth.update(dict.fromkeys(level, number))
-        level, number = {each for identity in level for each in by_id[identity].supersedes if each in by_id}, number + 1
+        level, number = (
+            {each for identity in level for each in by_id[identity].supersedes if each in by_id},
+            number + 1,
+        )
     starts = tuple(f"{place.removeprefix('oci://').rstrip('/')}/" for place in places)
-    return sorted(by_id.values(), key=lambda record: (depth[record.id], _elsewhere(record, starts), record.id))
+    return sorted(
+        by_id.values(), key=lambda record: (depth[record.id], _elsewhere(record, starts), record.id)
+    )
 
 
 def _elsewhere(record: Record, starts: tuple[str, ...]) -> int:
     """How many of a record's outputs are not below these places; of no places, none are told apart."""
     if not starts:
         return 0
-    references = [value.removeprefix("oci://") for value in record.outputs.values() if "@sha256:" in value]
+    references = [
+        value.removeprefix("oci://") for value in record.outputs.values() if "@sha256:" in value
+    ]
     return sum(not reference.startswith(starts) for reference in references)
 
 
 def resolve(records: Iterable[Record], key: str, places: Collection[str] = ()) -> Verdict:
-    """The verdict of `key` over `records`, which must hold every record known of it. places: as for `preferred`."""
+    """The verdict of `key` over `records`, which must hold every record known of it. places: as for
+    `preferred`.
+    """
     of_key = [record for record in records if record.key == key]
     replaced = superseded(of_key)
-    current = [record for record in of_key if record.result in VERDICTS and record.id not in replaced]
-    return Verdict(tuple(preferred(current, places)), attempts(of_key), of_key[-1] if of_key else None)
+    current = [
+        record for record in of_key if record.result in VERDICTS and record.id not in replaced
+    ]
+    return Verdict(
+        tuple(preferred(current, places)), attempts(of_key), of_key[-1] if of_key else None
+    )
 
 
 def attempts(records: Iterable[Record]) -> int:

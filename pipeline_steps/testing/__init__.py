@@ -1,1 +1,3 @@
-"""How charts are tested: settings, scenarios, the keys of required records, one test run in a cluster."""
+"""How charts are tested: settings, scenarios, the keys of required records, one test run in a
+cluster.
+"""

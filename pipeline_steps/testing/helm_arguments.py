@@ -1,4 +1,6 @@
-"""What helm is given for `tests.helm_args`: the same for installs, check's renderings and those before a release."""
+"""What helm is given for `tests.helm_args`: the same for installs, check's renderings and those
+before a release.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,17 @@ from pipeline_steps.workspace.checkout import Checkout
 
 
 def arguments_of(config: Config, chart: Chart) -> tuple[Argument, ...]:
-    """The chart's own `tests.helm_args`, else those for all. Raises ConfigurationError for what is not allowed."""
+    """The chart's own `tests.helm_args`, else those for all. Raises ConfigurationError for what is
+    not allowed.
+    """
     tests = merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests())
     return parse(config, chart, tests.helm_args or ())
 
 
 def parse(config: Config, chart: Chart, words: Iterable[str]) -> tuple[Argument, ...]:
-    """The arguments in `words` of the chart's settings. Raises ConfigurationError for what is not allowed."""
+    """The arguments in `words` of the chart's settings. Raises ConfigurationError for what is not
+    allowed.
+    """
     own = chart.entry.tests is not None and chart.entry.tests.helm_args is not None
     where = f"chart {chart.name}" if own else config.where("tests.helm_args")
     return helm_args.parse(tuple(words), lambda _number: where)
@@ -37,7 +43,9 @@ def files_of(arguments: Iterable[Argument]) -> tuple[str, ...]:
 
 
 def digests(checkout: Checkout, arguments: Iterable[Argument]) -> tuple[tuple[str, str], ...]:
-    """File and digest of the values files among arguments. Raises ConfigurationError for one that is not stored."""
+    """File and digest of the values files among arguments. Raises ConfigurationError for one that
+    is not stored.
+    """
     return tuple(checkout.tree.digests(_stored(checkout, files_of(arguments))).items())
 
 

@@ -1,11 +1,13 @@
-"""What a chart's content needs before it is merged or released, and what the records say to each: decided here only.
+"""What a chart's content needs before it is merged or released, and what the records say to each:
+decided here only.
 
-promote and tag_release ask it for `channels.production.requires`, report for `review.requires`, and selection for what
-is not done yet, so they cannot disagree. Nobody is asked but the records, those of the evidence stores among them.
+promote and tag_release ask it for `channels.production.requires`, report for `review.requires`, and
+selection for what is not done yet, so they cannot disagree. Nobody is asked but the records, those
+of the evidence stores among them.
 
-A record of `check` counts for the values files and commands of today, a record that `record` made for its name; both
-for the whole stored folder of the chart, ignored files too, as programs may read them. Tests count with the images and
-dependencies that they ran with: see `ImageSet`.
+A record of `check` counts for the values files and commands of today, a record that `record` made
+for its name; both for the whole stored folder of the chart, ignored files too, as programs may read
+them. Tests count with the images and dependencies that they ran with: see `ImageSet`.
 """
 
 from __future__ import annotations
@@ -29,18 +31,22 @@ CHECK_FORMAT = 2
 RECORD_FORMAT = 2
 #: Steps whose records are about certain images, not about the content alone.
 OF_IMAGES = ("build_image", "snapshot", settings.STEP)
-#: Steps of ours that `requires` may name; any other name is a program's, whose result `record` keeps.
+#: Steps of ours that `requires` may name; any other name is a program's, whose result `record`
+#: keeps.
 OWN = frozenset({CHECK, *OF_IMAGES})
 
-Outcome = Literal["passed", "failed", "missing", "infrastructure", "interrupted", "running", "contradictory"]
+Outcome = Literal[
+    "passed", "failed", "missing", "infrastructure", "interrupted", "running", "contradictory"
+]
 
 
 class Requirement(NamedTuple):
-    """One thing that is required of a chart's content. step: whose record it is, or a program's name for `record`.
+    """One thing that is required of a chart's content. step: whose record it is, or a program's
+    name for `record`.
 
-    name: like check, or integration_test install-default on k131. attempts: how often it was tried in all.
-    reason: why it has not passed, "" when it has. records: those that passed, all of a contradiction, else one that
-    did not.
+    name: like check, or integration_test install-default on k131. attempts: how often it was tried
+    in all. reason: why it has not passed, "" when it has. records: those that passed, all of a
+    contradiction, else one that did not.
     """
 
     name: str
@@ -56,11 +62,13 @@ class Requirement(NamedTuple):
 
 
 class ImageSet(NamedTuple):
-    """Images and dependencies, by digest, of which snapshots of the content were made; tests count for one such set.
+    """Images and dependencies, by digest, of which snapshots of the content were made; tests count
+    for one such set.
 
-    snapshots: their records, by `State.preferred`; only those of unmodified sources where there are any.
-    builds: current records of build_image for these images. obstacle: why no release can be made of it whatever the
-    tests say, "" when it can. requirements: what is required with these images.
+    snapshots: their records, by `State.preferred`; only those of unmodified sources where there are
+    any. builds: current records of build_image for these images. obstacle: why no release can be
+    made of it whatever the tests say, "" when it can. requirements: what is required with these
+    images.
     """
 
     snapshots: tuple[Record, ...]
@@ -76,7 +84,8 @@ class ImageSet(NamedTuple):
 class Required(NamedTuple):
     """All that is required of a chart's content. of_content: whatever the images are.
 
-    image_sets: which of their snapshots counts first is first. names_images: is anything of them required?
+    image_sets: which of their snapshots counts first is first. names_images: is anything of them
+    required?
     """
 
     chart: Chart
@@ -86,8 +95,12 @@ class Required(NamedTuple):
 
     @property
     def current(self) -> ImageSet | None:
-        """The set that a release would be made of: one that passed, else one that may be released, else the first."""
-        order = sorted(self.image_sets, key=lambda images: (bool(images.obstacle), not images.passed))
+        """The set that a release would be made of: one that passed, else one that may be released,
+        else the first.
+        """
+        order = sorted(
+            self.image_sets, key=lambda images: (bool(images.obstacle), not images.passed)
+        )
         return order[0] if order else None
 
     @property
@@ -98,10 +111,17 @@ class Required(NamedTuple):
         current = self.current
         if current is None:
             lacking = Requirement(
-                settings.STEP, settings.STEP, "missing", reason="there is no snapshot of this content"
+                settings.STEP,
+                settings.STEP,
+                "missing",
+                reason="there is no snapshot of this content",
             )
             return (*self.of_content, lacking)
-        unfit = [Requirement("snapshot", "snapshot", "missing", reason=current.obstacle)] if current.obstacle else []
+        unfit = (
+            [Requirement("snapshot", "snapshot", "missing", reason=current.obstacle)]
+            if current.obstacle
+            else []
+        )
         return (*self.of_content, *unfit, *current.requirements)
 
     @property
@@ -109,22 +129,31 @@ class Required(NamedTuple):
         return all(requirement.passed for requirement in self.requirements)
 
 
-def required(checkout: Checkout, chart: Chart, config: Config, state: State, names: Iterable[str]) -> Required:
-    """What the steps and programs in `names` have to say to the chart's content, and what they said.
+def required(
+    checkout: Checkout, chart: Chart, config: Config, state: State, names: Iterable[str]
+) -> Required:
+    """What the steps and programs in `names` have to say to the chart's content, and what they
+    said.
 
-    Raises ConfigurationError for tests that cannot be planned, NotYet for those of a later version, and what asking
-    the evidence stores raises.
+    Raises ConfigurationError for tests that cannot be planned, NotYet for those of a later version,
+    and what asking the evidence stores raises.
     """
     state.about(checkout.contents_of(chart))
     needs = tuple(dict.fromkeys(names))
     of_content = [
-        _of_key(name, name, key_of(name, checkout, chart, config), state) for name in needs if name not in OF_IMAGES
+        _of_key(name, name, key_of(name, checkout, chart, config), state)
+        for name in needs
+        if name not in OF_IMAGES
     ]
     of_images = [name for name in needs if name in OF_IMAGES]
     tests = _planned(checkout, chart) if settings.STEP in needs else ()
     sets = [
         images._replace(
-            requirements=tuple(each for name in of_images for each in _with_images(name, chart, images, tests, state))
+            requirements=tuple(
+                each
+                for name in of_images
+                for each in _with_images(name, chart, images, tests, state)
+            )
         )
         for images in _image_sets(chart, state)
     ]
@@ -132,13 +161,19 @@ def required(checkout: Checkout, chart: Chart, config: Config, state: State, nam
 
 
 def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
-    """The sets of which there are passed snapshots of the content, superseded ones too, after those that are not.
+    """The sets of which there are passed snapshots of the content, superseded ones too, after those
+    that are not.
 
-    A later snapshot with other images does not take back what passed with the former ones; a later build does.
+    A later snapshot with other images does not take back what passed with the former ones; a later
+    build does.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     about = ("snapshot", chart.name, chart.content)
-    made = [record for record in state.records() if (record.step, record.subject, record.content) == about]
+    made = [
+        record
+        for record in state.records()
+        if (record.step, record.subject, record.content) == about
+    ]
     for record in state.preferred(made):
         if record.passed:
             groups.setdefault(tuple(sorted(record.inputs.items())), []).append(record)
@@ -150,7 +185,10 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
     sets = []
     for snapshots in groups.values():
         clean = [snapshot for snapshot in snapshots if not snapshot.parameters.get("modified")]
-        images = [(name, image.digest) for name, image in sorted(image_records.images_of(snapshots[0]).items())]
+        images = [
+            (name, image.digest)
+            for name, image in sorted(image_records.images_of(snapshots[0]).items())
+        ]
         lacking = [name for name, digest in images if (name, digest) not in builds]
         obstacle = ""
         if chart.modified:
@@ -166,7 +204,9 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
 
 
 class _Tests(NamedTuple):
-    """Scenarios of which one has to pass; all of the same settings. name: for people, when none was run."""
+    """Scenarios of which one has to pass; all of the same settings. name: for people, when none was
+    run.
+    """
 
     name: str
     scenarios: tuple[Scenario, ...]
@@ -174,8 +214,8 @@ class _Tests(NamedTuple):
 
 
 def _planned(checkout: Checkout, chart: Chart) -> list[_Tests]:
-    """What has to pass. Clusters that are named for the chart must all have passed; without names any configured one
-    is enough (design.md §14)."""
+    """What has to pass. Clusters that are named for the chart must all have passed; without names
+    any configured one is enough (design.md §14)."""
     chosen = settings.settings(checkout, chart)
     if chosen.none or chosen.clusters:
         single = settings.scenarios(checkout, chart, chosen, chosen.clusters)
@@ -206,7 +246,9 @@ def _with_images(
 
 
 def _one_of(tests: _Tests, chart: Chart, consumed: Mapping[str, str], state: State) -> Requirement:
-    """What came of scenarios of which one has to pass. consumed: digests of images and dependencies."""
+    """What came of scenarios of which one has to pass. consumed: digests of images and
+    dependencies.
+    """
     results = [
         _of_key(
             _name_of(planned, tests.settings),
@@ -222,8 +264,12 @@ def _one_of(tests: _Tests, chart: Chart, consumed: Mapping[str, str], state: Sta
         if result.outcome == "contradictory":  # passing on another cluster does not settle it
             return result
     if passed:
-        return passed[0]._replace(records=tuple(record for result in passed for record in result.records))
-    return tried[0] if tried else Requirement(tests.name, settings.STEP, "missing", reason="not run")
+        return passed[0]._replace(
+            records=tuple(record for result in passed for record in result.records)
+        )
+    return (
+        tried[0] if tried else Requirement(tests.name, settings.STEP, "missing", reason="not run")
+    )
 
 
 def _name_of(planned: Scenario, chosen: Settings) -> str:
@@ -251,7 +297,9 @@ def _of_key(name: str, step: str, key: str, state: State) -> Requirement:
 
 
 def key_of(name: str, checkout: Checkout, chart: Chart, config: Config) -> str:
-    """The key of the record that `check`, or a name given to `record`, leaves for the chart's content."""
+    """The key of the record that `check`, or a name given to `record`, leaves for the chart's
+    content.
+    """
     if name == CHECK:
         return check_key(checkout, chart, config)
     return record_key(name, chart)
@@ -264,9 +312,11 @@ def check_key(checkout: Checkout, chart: Chart, config: Config) -> str:
 
 
 def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[str, Any]:
-    """What `check` runs, and on what: values files ("" for the chart's own values), commands, the stored folder; and
-    what of tests.helm_args it renders with."""
-    values = scenario.values_files(own_files(checkout, chart), values_pattern(config, chart)) or ("",)
+    """What `check` runs, and on what: values files ("" for the chart's own values), commands, the
+    stored folder; and what of tests.helm_args it renders with."""
+    values = scenario.values_files(own_files(checkout, chart), values_pattern(config, chart)) or (
+        "",
+    )
     parameters: dict[str, Any] = {
         "values": list(values),
         "commands": list(config.check.commands),
@@ -281,4 +331,6 @@ def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[s
 
 def record_key(name: str, chart: Chart) -> str:
     """The key of what `record --name NAME` made of the chart's content, whatever program ran."""
-    return make_key(name, RECORD_FORMAT, parameters={"stored": chart.stored}, content=chart.content, consumed={})
+    return make_key(
+        name, RECORD_FORMAT, parameters={"stored": chart.stored}, content=chart.content, consumed={}
+    )

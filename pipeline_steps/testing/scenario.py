@@ -1,4 +1,5 @@
-"""What the scenarios of a chart are, what makes two runs of one the same test, and what counts as having run.
+"""What the scenarios of a chart are, what makes two runs of one the same test, and what counts as
+having run.
 
 Pure. `settings` plans them for a chart; which of them a release needs is decided in `requirements`.
 """
@@ -14,10 +15,12 @@ INSTALL = "install"
 
 
 class Scenario(NamedTuple):
-    """One test of a chart. values: file relative to the chart's folder, "" for the chart's own values.
+    """One test of a chart. values: file relative to the chart's folder, "" for the chart's own
+    values.
 
-    kind: "install". cluster: name in the configuration. values_digest: of the file's bytes, "" without a file.
-    argument_digests: files that tests.helm_args names, relative to pipeline.yaml's folder, and the digests of theirs.
+    kind: "install". cluster: name in the configuration. values_digest: of the file's bytes, ""
+    without a file. argument_digests: files that tests.helm_args names, relative to pipeline.yaml's
+    folder, and the digests of theirs.
     """
 
     kind: str
@@ -39,7 +42,8 @@ class Scenario(NamedTuple):
 
 
 def planned(files: Iterable[str], pattern: str, clusters: Iterable[str]) -> tuple[Scenario, ...]:
-    """The scenarios of a chart with these `files` (relative to its folder): values files × clusters, sorted.
+    """The scenarios of a chart with these `files` (relative to its folder): values files ×
+    clusters, sorted.
 
     pattern: glob of values files; without a match the chart's own values are the only ones.
 
@@ -60,11 +64,14 @@ def values_files(files: Iterable[str], pattern: str) -> tuple[str, ...]:
     """
     depth = len(PurePosixPath(pattern).parts)
     paths = (PurePosixPath(file) for file in files)
-    return tuple(sorted(str(path) for path in paths if len(path.parts) == depth and path.match(pattern)))
+    return tuple(
+        sorted(str(path) for path in paths if len(path.parts) == depth and path.match(pattern))
+    )
 
 
 def parameters(scenario: Scenario, *, namespace: str, helm_args: Iterable[str]) -> dict[str, Any]:
-    """The parameters of a scenario that matter for its key: what may change the outcome for the same content.
+    """The parameters of a scenario that matter for its key: what may change the outcome for the
+    same content.
 
     namespace: "fresh", or the name of a given one.
     """
@@ -79,15 +86,23 @@ def parameters(scenario: Scenario, *, namespace: str, helm_args: Iterable[str]) 
     }
 
 
-def missing(expected: Mapping[str, str], ran: Collection[str], parts: Callable[[str], Collection[str]]) -> list[str]:
-    """Names of `expected` (image name → digest) of which nothing in `ran` (digests of nodes) is a part.
+def missing(
+    expected: Mapping[str, str], ran: Collection[str], parts: Callable[[str], Collection[str]]
+) -> list[str]:
+    """Names of `expected` (image name → digest) of which nothing in `ran` (digests of nodes) is a
+    part.
 
-    Nodes report the digest that was asked for, the manifest of their platform, or its configuration, depending on
-    the runtime. parts: name → digests of all these; asked only when the digest itself did not run.
+    Nodes report the digest that was asked for, the manifest of their platform, or its
+    configuration, depending on the runtime. parts: name → digests of all these; asked only when the
+    digest itself did not run.
 
     >>> missing({"a": "sha256:1", "b": "sha256:2"}, {"sha256:1", "sha256:9"}, lambda name: ["sha256:9"])
     []
     >>> missing({"a": "sha256:1"}, {"sha256:7"}, lambda name: [])
     ['a']
     """
-    return [name for name, digest in expected.items() if digest not in ran and not set(ran).intersection(parts(name))]
+    return [
+        name
+        for name, digest in expected.items()
+        if digest not in ran and not set(ran).intersection(parts(name))
+    ]

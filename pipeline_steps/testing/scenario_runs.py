@@ -1,7 +1,7 @@
 """What the scenarios of one chart are run with, and one scenario from intent to record.
 
-The order of scenarios, repeating and reporting several failures are the step's; what happens in the cluster is
-`testing.trial`.
+The order of scenarios, repeating and reporting several failures are the step's; what happens in the
+cluster is `testing.trial`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ RELEASED = "released/chart.tgz"
 
 
 class Bench(NamedTuple):
-    """archive: the snapshot's .tgz. released: what promote would make of it, None when there is nothing to test.
+    """archive: the snapshot's .tgz. released: what promote would make of it, None when there is
+    nothing to test.
 
-    values: values file → where it lies. consumed: what the snapshot is made of.
-    images: name → digest that has to run. parts: name → digests that nodes may report instead of it.
-    credentials: registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
-    unused: values file → names of images that it leaves out and another one does not. helm: None when there is
-    nothing to test, helm_args: what it is given beside values files. keep: leave what fails in the cluster.
+    values: values file → where it lies. consumed: what the snapshot is made of. images: name →
+    digest that has to run. parts: name → digests that nodes may report instead of it. credentials:
+    registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
+    unused: values file → names of images that it leaves out and another one does not. helm: None
+    when there is nothing to test, helm_args: what it is given beside values files. keep: leave what
+    fails in the cluster.
     """
 
     config: Config
@@ -74,9 +76,15 @@ class Bench(NamedTuple):
 
 @contextlib.contextmanager
 def prepared(
-    checkout: Checkout, chart: Chart, wanted: Settings, snapshot: Snapshot, state: State, tgz: bytes | None = None
+    checkout: Checkout,
+    chart: Chart,
+    wanted: Settings,
+    snapshot: Snapshot,
+    state: State,
+    tgz: bytes | None = None,
 ) -> Iterator[Bench]:
-    """Fetch the snapshot, write it and the values files to disk for as long as the block runs, find helm.
+    """Fetch the snapshot, write it and the values files to disk for as long as the block runs, find
+    helm.
 
     tgz: the snapshot, when it is at hand already.
     """
@@ -88,7 +96,9 @@ def prepared(
         archive.write_bytes(tested)
         released = None
         if not wanted.none:
-            released = production_chart.derive(tested, snapshot.record, chart, checkout, wanted.production)
+            released = production_chart.derive(
+                tested, snapshot.record, chart, checkout, wanted.production
+            )
             (folder / RELEASED).parent.mkdir()
             (folder / RELEASED).write_bytes(released.archive.tgz)
         helm = None if wanted.none else Helm.find()
@@ -114,7 +124,9 @@ def prepared(
             api=functools.cache(functools.partial(_api, config)),
             helm=helm,
             helm_args=helm_args,
-            credentials=pulls.credentials(snapshot.images.values(), config.hosts) if wanted.pull_secret else {},
+            credentials=pulls.credentials(snapshot.images.values(), config.hosts)
+            if wanted.pull_secret
+            else {},
         )
 
 
@@ -122,7 +134,9 @@ def _values(checkout: Checkout, chart: Chart, wanted: Settings, folder: Path) ->
     prefix = f"{chart.path}/" if chart.path else ""
     names = scenario.values_files(settings.own_files(checkout, chart), wanted.values)
     written = {}
-    for number, (path, data) in enumerate(checkout.tree.read([f"{prefix}{name}" for name in names]).items()):
+    for number, (path, data) in enumerate(
+        checkout.tree.read([f"{prefix}{name}" for name in names]).items()
+    ):
         # Numbered, so that no name means anything to helm, which splits at commas.
         written[path.removeprefix(prefix)] = place = folder / f"{number}.yaml"
         folder.mkdir(exist_ok=True)
@@ -138,14 +152,20 @@ def _unused(
     images: Mapping[str, str],
     config: Config,
 ) -> dict[str, set[str]]:
-    """Which images each values file leaves out, as the chart renders; what all leave out is left out by none."""
+    """Which images each values file leaves out, as the chart renders; what all leave out is left
+    out by none.
+    """
 
     def missing(file: Path) -> set[str]:
         try:
             manifests = helm.template(archive, values=[file], args=helm_args)
         except ChartFailed:
             return set()  # the install says why
-        return {name for name, image in images.items() if not pulls.named(image, manifests, config.hosts)}
+        return {
+            name
+            for name, image in images.items()
+            if not pulls.named(image, manifests, config.hosts)
+        }
 
     with ThreadPoolExecutor() as pool:
         found = dict(zip(values, pool.map(missing, values.values()), strict=True))
@@ -154,9 +174,11 @@ def _unused(
 
 
 def run_all(bench: Bench, todo: Collection[Scenario], *, retries: int) -> dict[Scenario, Record]:
-    """Every scenario of `todo`, tests.parallel at once, each tried to its end whatever happens to others.
+    """Every scenario of `todo`, tests.parallel at once, each tried to its end whatever happens to
+    others.
 
-    retries: how often one is repeated after the cluster's own trouble. Raises the worst failure, telling all.
+    retries: how often one is repeated after the cluster's own trouble. Raises the worst failure,
+    telling all.
     """
     at_once = bench.wanted.parallel if bench.wanted.namespace == FRESH else 1
     pool = ThreadPoolExecutor(min(at_once, len(todo)), thread_name_prefix="scenario")
@@ -164,7 +186,8 @@ def run_all(bench: Bench, todo: Collection[Scenario], *, retries: int) -> dict[S
         waiting = {one: pool.submit(_repeated, bench, one, retries) for one in todo}
         wait(waiting.values())
     finally:
-        # Threads are waited for: they remove their namespaces, at once when this process has to end.
+        # Threads are waited for: they remove their namespaces, at once when this process has to
+        # end.
         pool.shutdown(wait=True, cancel_futures=True)
     errors: list[PipelineError] = []
     done: dict[Scenario, Record] = {}
@@ -204,7 +227,9 @@ def _api(config: Config, cluster: str) -> Api:
 
 
 def run(bench: Bench, one: Scenario) -> Record:
-    """Carry out one scenario and record it. Raises ChartFailed, Temporary, MachineError, Interrupted."""
+    """Carry out one scenario and record it. Raises ChartFailed, Temporary, MachineError,
+    Interrupted.
+    """
     wanted, helm = bench.wanted, bench.helm
     with attempt(
         bench.state,
@@ -237,7 +262,12 @@ def run(bench: Bench, one: Scenario) -> Record:
         for file in observed.bundle:
             it.attach(file)
         if observed.cause:
-            raise failure(observed, f"{bench.chart.name} {one.name} on {one.cluster}", trial.bundle, bench.state)
+            raise failure(
+                observed,
+                f"{bench.chart.name} {one.name} on {one.cluster}",
+                trial.bundle,
+                bench.state,
+            )
         return it.passed({})
 
 
@@ -248,7 +278,9 @@ def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
     unused = bench.unused.get(one.values, ())
     expected = {name: digest for name, digest in bench.images.items() if name not in unused}
     # A release in a given namespace meets those of other builds there.
-    release = bench.chart.name if fresh else namespaces.fresh_name(bench.chart.name).removeprefix("ps-")
+    release = (
+        bench.chart.name if fresh else namespaces.fresh_name(bench.chart.name).removeprefix("ps-")
+    )
     return Trial(
         chart=bench.archive,
         derived=bench.archive.parent / RELEASED,
@@ -282,12 +314,16 @@ def _note(it: Attempt, observed: Observed) -> None:
 
 
 def _note_renderings(it: Attempt, observed: Observed, bench: Bench) -> None:
-    """What the server rendered, by digest, and where the derived chart differs; never the text, which has secrets."""
+    """What the server rendered, by digest, and where the derived chart differs; never the text,
+    which has secrets.
+    """
     if bench.released:
         it.outputs[settings.DERIVED_TAR] = bench.released.archive.tar_digest
     only_version = bench.images and not bench.wanted.production
     places: dict[str, Any] = {
-        "derived": "only the version: channels.production.images is not set" if only_version else "version and images"
+        "derived": "only the version: channels.production.images is not set"
+        if only_version
+        else "version and images"
     }
     for each in observed.renderings:
         it.outputs[f"rendered.{each.verb}.tested"] = each.tested
@@ -298,7 +334,9 @@ def _note_renderings(it: Attempt, observed: Observed, bench: Bench) -> None:
 
 def _cases(observed: Observed) -> list[junit.Case]:
     bad: junit.Outcome = "error" if observed.cause and observed.cause.infrastructure else "failure"
-    told = "".join(f"\n{file.name}:\n{_end(file)}" for file in observed.bundle if file.suffix == ".log")
+    told = "".join(
+        f"\n{file.name}:\n{_end(file)}" for file in observed.bundle if file.suffix == ".log"
+    )
     return [
         junit.Case(case.name, case.seconds, bad, f"{case.failure}{told}")
         if case.failure
@@ -320,8 +358,8 @@ def _report(bench: Bench, it: Attempt, name: str, one: Scenario, cases: list[jun
 
 
 def failure(observed: Observed, subject: str, bundle: Path, state: State) -> PipelineError:
-    """The error of a failed trial. It is recorded, so it names the bundle from the state's folder on: another machine
-    has the records elsewhere."""
+    """The error of a failed trial. It is recorded, so it names the bundle from the state's folder
+    on: another machine has the records elsewhere."""
     cause = observed.cause
     assert cause is not None, "only what failed has an error"
     place = Path(state.folder.name) / bundle.relative_to(state.folder)

@@ -1,6 +1,8 @@
-"""How a chart is tested: the settings that hold for it, its scenarios, and the keys of their records.
+"""How a chart is tested: the settings that hold for it, its scenarios, and the keys of their
+records.
 
-integration_test runs what is planned here. What a release or review needs of it is decided in `requirements`.
+integration_test runs what is planned here. What a release or review needs of it is decided in
+`requirements`.
 """
 
 from __future__ import annotations
@@ -36,10 +38,10 @@ NOTHING = Scenario("none", "", "")
 class Settings(NamedTuple):
     """What holds for one chart. none: why it has no test, or None. timeout: seconds for a scenario.
 
-    clusters: names its tests must pass on; empty: any configured one. namespace: "fresh" or a given one's name.
-    helm_args: as written, only what is allowed.
-    production: image → its name in production, of which the derived chart is made; none: no place is configured.
-    pulled: the same as clusters see it there.
+    clusters: names its tests must pass on; empty: any configured one. namespace: "fresh" or a given
+    one's name. helm_args: as written, only what is allowed. production: image → its name in
+    production, of which the derived chart is made; none: no place is configured. pulled: the same
+    as clusters see it there.
     """
 
     none: str | None
@@ -57,7 +59,8 @@ class Settings(NamedTuple):
 def settings(
     checkout: Checkout, chart: Chart, *, timeout: float | None = None, parallel: int | None = None
 ) -> Settings:
-    """The chart's own test settings over those for all charts over the defaults; timeout, parallel: over all that.
+    """The chart's own test settings over those for all charts over the defaults; timeout, parallel:
+    over all that.
 
     Raises NotYet for what this version cannot test, ConfigurationError for what cannot be.
     """
@@ -90,7 +93,9 @@ def settings(
 
 def _place(config: Config, key: str) -> str:
     """Where a setting of tests is written, for all charts or for some."""
-    written = (name for name in config.places if re.fullmatch(rf"(charts\[\d+\]\.)?tests\.{key}", name))
+    written = (
+        name for name in config.places if re.fullmatch(rf"(charts\[\d+\]\.)?tests\.{key}", name)
+    )
     return config.where(next(written, "charts"))
 
 
@@ -108,8 +113,11 @@ def values_pattern(config: Config, chart: Chart) -> str:
     return merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests()).values or ""
 
 
-def cluster_names(config: Config, chart: Chart, settings: Settings, given: str | None) -> tuple[str, ...]:
-    """The clusters to test on now: the given one, else those the chart names, else the only one configured.
+def cluster_names(
+    config: Config, chart: Chart, settings: Settings, given: str | None
+) -> tuple[str, ...]:
+    """The clusters to test on now: the given one, else those the chart names, else the only one
+    configured.
 
     Raises UsageError when that leaves none or a choice: there is no default cluster.
     """
@@ -136,9 +144,14 @@ def cluster_names(config: Config, chart: Chart, settings: Settings, given: str |
 
 
 def keys(
-    checkout: Checkout, chart: Chart, settings: Settings, consumed: Mapping[str, str], cluster: str | None
+    checkout: Checkout,
+    chart: Chart,
+    settings: Settings,
+    consumed: Mapping[str, str],
+    cluster: str | None,
 ) -> dict[Scenario, str]:
-    """Every scenario that has to pass now, and the key of its record. Raises UsageError when no cluster is named.
+    """Every scenario that has to pass now, and the key of its record. Raises UsageError when no
+    cluster is named.
 
     consumed: digests of the images and dependencies in the snapshot.
     """
@@ -147,7 +160,9 @@ def keys(
     return {each: key_of(each, settings, chart.content, consumed) for each in planned}
 
 
-def scenarios(checkout: Checkout, chart: Chart, settings: Settings, clusters: tuple[str, ...]) -> tuple[Scenario, ...]:
+def scenarios(
+    checkout: Checkout, chart: Chart, settings: Settings, clusters: tuple[str, ...]
+) -> tuple[Scenario, ...]:
     """What has to pass for this chart on each of `clusters`.
 
     A chart that says why it has no tests has one scenario of the kind "none", on no cluster.
@@ -155,12 +170,16 @@ def scenarios(checkout: Checkout, chart: Chart, settings: Settings, clusters: tu
     if settings.none:
         return (NOTHING,)
     planned = scenario.planned(own_files(checkout, chart), settings.values, clusters)
-    files = {each.values: posixpath.join(chart.path, each.values) for each in planned if each.values}
+    files = {
+        each.values: posixpath.join(chart.path, each.values) for each in planned if each.values
+    }
     digests = checkout.tree.digests(files.values())
     arguments = helm_arguments.parse(checkout.config, chart, settings.helm_args)
     read = helm_arguments.digests(checkout, arguments)
     return tuple(
-        each._replace(values_digest=digests[files[each.values]] if each.values else "", argument_digests=read)
+        each._replace(
+            values_digest=digests[files[each.values]] if each.values else "", argument_digests=read
+        )
         for each in planned
     )
 
@@ -168,12 +187,18 @@ def scenarios(checkout: Checkout, chart: Chart, settings: Settings, clusters: tu
 def own_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:
     """The files of the chart's folder, relative to it, as the source has them."""
     prefix = f"{chart.path}/" if chart.path else ""
-    return tuple(path.removeprefix(prefix) for path in checkout.tree.entries() if path.startswith(prefix))
+    return tuple(
+        path.removeprefix(prefix) for path in checkout.tree.entries() if path.startswith(prefix)
+    )
 
 
 def key_of(planned: Scenario, settings: Settings, content: str, consumed: Mapping[str, str]) -> str:
-    """The key of a scenario's record. consumed: digests of the images and dependencies in the snapshot."""
-    return make_key(STEP, FORMAT, parameters=parameters(planned, settings), content=content, consumed=consumed)
+    """The key of a scenario's record. consumed: digests of the images and dependencies in the
+    snapshot.
+    """
+    return make_key(
+        STEP, FORMAT, parameters=parameters(planned, settings), content=content, consumed=consumed
+    )
 
 
 def parameters(planned: Scenario, settings: Settings) -> dict[str, Any]:
@@ -181,7 +206,8 @@ def parameters(planned: Scenario, settings: Settings) -> dict[str, Any]:
     if planned == NOTHING:
         return {"scenario": NOTHING.kind, "none": settings.none or ""}
     own = scenario.parameters(planned, namespace=settings.namespace, helm_args=settings.helm_args)
-    # Another name in production makes another chart to release, which the cluster has to render too.
+    # Another name in production makes another chart to release, which the cluster has to render
+    # too.
     return {**own, "production": dict(settings.pulled)}
 
 

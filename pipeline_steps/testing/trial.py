@@ -1,4 +1,5 @@
-"""One scenario carried out: namespace, install, `helm test`, what ran, diagnosis when it failed, clean-up always.
+"""One scenario carried out: namespace, install, `helm test`, what ran, diagnosis when it failed,
+clean-up always.
 
     observed = carry_out(helm, api, trial)       # observed.cause is None: it passed
 
@@ -37,11 +38,12 @@ UNINSTALL_SECONDS = 60.0
 class Trial(NamedTuple):
     """What to install where, and how long all of it may take (seconds).
 
-    chart: .tgz, and derived: the one that promote would make of it, with texts before and after that are replaced in
-    it. fresh: the namespace is made and removed, else it is there and stays. missing: given the
-    digests that ran, the names of images that should have and did not. bundle: folder for a failure's files.
-    owner, build: who is told as the namespace's owner. credentials: registry host → (user, password) for pulls.
-    keep: when it fails, leave everything for somebody to look at.
+    chart: .tgz, and derived: the one that promote would make of it, with texts before and after
+    that are replaced in it. fresh: the namespace is made and removed, else it is there and stays.
+    missing: given the digests that ran, the names of images that should have and did not. bundle:
+    folder for a failure's files. owner, build: who is told as the namespace's owner. credentials:
+    registry host → (user, password) for pulls. keep: when it fails, leave everything for somebody
+    to look at.
     """
 
     chart: Path
@@ -87,14 +89,20 @@ class Observed(NamedTuple):
 def carry_out(helm: Helm, api: Api, trial: Trial) -> Observed:
     """Run the trial and clean up after it, whatever happens (but see Trial.keep).
 
-    Raises Unreachable, AccessRefused, Temporary when the cluster cannot be used; Interrupted when we must end.
+    Raises Unreachable, AccessRefused, Temporary when the cluster cannot be used; Interrupted when
+    we must end.
     """
     process.go_on()
     kept = False
     if trial.fresh:
         life = round(2 * trial.timeout + 3600)
         namespaces.create(
-            api, trial.namespace, owner=trial.owner, chart=trial.release, build=trial.build, expires_after=life
+            api,
+            trial.namespace,
+            owner=trial.owner,
+            chart=trial.release,
+            build=trial.build,
+            expires_after=life,
         )
     else:
         namespaces.require(api, trial.namespace)
@@ -124,14 +132,20 @@ def _observed(helm: Helm, api: Api, trial: Trial) -> Observed:
         return _renders_otherwise((), (before,))
     start = time.monotonic()
     installed = helm.install(
-        trial.chart, target, values=trial.values, timeout=deadline.left() or 1.0, args=trial.helm_args
+        trial.chart,
+        target,
+        values=trial.values,
+        timeout=deadline.left() or 1.0,
+        args=trial.helm_args,
     )
     install = Case("install", time.monotonic() - start)
     if not installed.ok:
         return _failed(api, trial, watcher, "install", installed, (install,))
     nothing = _nothing_to_test(installed)
     if nothing:
-        return Observed((install, Case("test", 0.0, nothing)), cause=Cause("nothing to test", nothing))
+        return Observed(
+            (install, Case("test", 0.0, nothing)), cause=Cause("nothing to test", nothing)
+        )
     try:
         upgrade = rendering.compared(helm, "upgrade", charts, target, deadline)
     except NotRendered as error:
@@ -151,7 +165,9 @@ def _observed(helm: Helm, api: Api, trial: Trial) -> Observed:
 def _renders_otherwise(cases: tuple[Case, ...], renderings: tuple[Rendering, ...]) -> Observed:
     """The chart must not be released: nobody tested what it would render then."""
     last = renderings[-1]
-    listed = ", ".join(last.refused[:5]) + (f" and {len(last.refused) - 5} more" if len(last.refused) > 5 else "")
+    listed = ", ".join(last.refused[:5]) + (
+        f" and {len(last.refused) - 5} more" if len(last.refused) > 5 else ""
+    )
     words = (
         f"as an {last.verb} on this cluster the chart that would be released renders otherwise than the tested one: "
         f"{listed}; {ADVICE}"
@@ -161,7 +177,12 @@ def _renders_otherwise(cases: tuple[Case, ...], renderings: tuple[Rendering, ...
 
 
 def _not_rendered(
-    api: Api, trial: Trial, watcher: Watcher, phase: Phase, error: NotRendered, cases: tuple[Case, ...]
+    api: Api,
+    trial: Trial,
+    watcher: Watcher,
+    phase: Phase,
+    error: NotRendered,
+    cases: tuple[Case, ...],
 ) -> Observed:
     """Helm's dry run failed, by what the cluster shows the reason is the cluster's, or the chart's."""
     observed = _failed(api, trial, watcher, phase, error.done, (*cases, Case("render", 0.0)))
@@ -191,7 +212,9 @@ def _failed(
     api: Api, trial: Trial, watcher: Watcher, phase: Phase, done: Completed, cases: tuple[Case, ...]
 ) -> Observed:
     seen = diagnosis.look(api, trial.namespace, watcher, phase=phase, said=said(done))
-    cause = diagnosis.judge(seen, functools.partial(diagnosis.log_of, api, trial.namespace, watcher))
+    cause = diagnosis.judge(
+        seen, functools.partial(diagnosis.log_of, api, trial.namespace, watcher)
+    )
     bundle = diagnosis.collect(api, trial.namespace, watcher, seen, cause, trial.bundle)
     if phase == "test" and not any(case.failure for case in cases):
         cases = (*cases, Case("test", 0.0, str(cause)))
@@ -206,7 +229,9 @@ def _nothing_to_test(installed: Completed) -> str | None:
     hooks = release.get("hooks") or ()
     if not str(release.get("manifest") or "").strip() and not hooks:
         return "the chart renders nothing at all with these values"
-    if any(event in ("test", "test-success") for hook in hooks for event in hook.get("events") or ()):
+    if any(
+        event in ("test", "test-success") for hook in hooks for event in hook.get("events") or ()
+    ):
         return None
     return (
         "the chart has no test: add a pod or job with the annotation helm.sh/hook: test below templates/tests/, "
@@ -233,7 +258,9 @@ def _cases(output: str) -> tuple[Case, ...]:
 
 def _between(said_of: Mapping[str, str]) -> float:
     try:
-        start, end = (time.mktime(time.strptime(said_of[f"Last {each}"])) for each in ("Started", "Completed"))
+        start, end = (
+            time.mktime(time.strptime(said_of[f"Last {each}"])) for each in ("Started", "Completed")
+        )
     except (KeyError, ValueError, OverflowError):
         return 0.0
     return max(0.0, end - start)
@@ -241,7 +268,9 @@ def _between(said_of: Mapping[str, str]) -> float:
 
 def _node(api: Api, watcher: Watcher) -> tuple[str, str]:
     """Platform and kubelet version of the node that ran the first pod."""
-    name = next((str(pod["spec"]["nodeName"]) for pod in watcher.pods if pod["spec"].get("nodeName")), "")
+    name = next(
+        (str(pod["spec"]["nodeName"]) for pod in watcher.pods if pod["spec"].get("nodeName")), ""
+    )
     try:
         node = (api.ask(api.core.read_node, name) if name else None) or {}
     except PipelineError as error:
@@ -250,7 +279,9 @@ def _node(api: Api, watcher: Watcher) -> tuple[str, str]:
     info = node.get("status", {}).get("nodeInfo", {})
     if not info:
         return "", ""
-    return f"{info['operatingSystem']}/{info['architecture']}", str(info["kubeletVersion"]).removeprefix("v")
+    return f"{info['operatingSystem']}/{info['architecture']}", str(
+        info["kubeletVersion"]
+    ).removeprefix("v")
 
 
 def _clean_up(helm: Helm, api: Api, trial: Trial) -> None:

@@ -25,7 +25,9 @@ def rfc3339(seconds: int) -> str:
 
 
 class Deadline:
-    """Seconds that several waits share; `left()` never goes below 0. No limit when `seconds` is None."""
+    """Seconds that several waits share; `left()` never goes below 0. No limit when `seconds` is
+    None.
+    """
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds

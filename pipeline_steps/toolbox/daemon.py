@@ -1,4 +1,5 @@
-"""Programs that stay after the command that started them: started detached, known by command line and start time.
+"""Programs that stay after the command that started them: started detached, known by command line
+and start time.
 
 Programs that end while we wait belong to `process`. Linux only: it reads /proc.
 """
@@ -20,7 +21,9 @@ from pipeline_steps.toolbox.process import environment, resolved
 
 
 class Daemon(msgspec.Struct, frozen=True):
-    """A process that was started. started: clock ticks since boot, which tells it from a later one of its number."""
+    """A process that was started. started: clock ticks since boot, which tells it from a later one
+    of its number.
+    """
 
     argv: tuple[str, ...]
     pid: int
@@ -43,7 +46,8 @@ def start(argv: Sequence[str], *, cwd: Path, log: Path) -> Daemon:
             )
         except FileNotFoundError as error:
             raise ToolMissing(f"{argv[0]} is not installed", advice=f"install {argv[0]}") from error
-    # Nobody waits for it: without this, Python warns about a child that still runs when the object goes.
+    # Nobody waits for it: without this, Python warns about a child that still runs when the object
+    # goes.
     child.returncode = 0
     return Daemon(tuple(argv), child.pid, _stat(child.pid)[1] or 0)
 
@@ -63,7 +67,9 @@ def find(argv: Sequence[str]) -> list[Daemon]:
         if not folder.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            words = (
+                (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            )
             if words[1:] == list(argv[1:]):
                 state, started = _stat(int(folder.name))
                 if started is not None and state not in ("Z", "X"):
@@ -86,7 +92,8 @@ def stop(daemon: Daemon, *, grace: float = 5.0) -> None:
 def _stat(pid: int) -> tuple[str, int | None]:
     """State letter and start time of a process; ("", None) when there is none."""
     try:
-        # The name in brackets may hold spaces and brackets itself, so fields are counted from the last one.
+        # The name in brackets may hold spaces and brackets itself, so fields are counted from the
+        # last one.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return "", None

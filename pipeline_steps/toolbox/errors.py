@@ -1,7 +1,8 @@
 """Every way to fail, on one page, with its exit code and what a record of it says.
 
-An error says what is wrong, where (file, line, key, digest) and what to do. Foreign exceptions are translated
-into these in the file of the foreign system, with their cause chained; nothing else leaves a step.
+An error says what is wrong, where (file, line, key, digest) and what to do. Foreign exceptions are
+translated into these in the file of the foreign system, with their cause chained; nothing else
+leaves a step.
 
     0 done                   4 evidence missing or contradictory      7 this machine or account cannot
     2 usage, configuration   5 a name exists with other content       8 the chart failed
@@ -19,7 +20,9 @@ ORDER = (3, 7, 4, 5, 6, 8, 75)
 
 
 class PipelineError(Exception):
-    """Base of all expected failures; `exit_code` ends the process, `result` is written into the record."""
+    """Base of all expected failures; `exit_code` ends the process, `result` is written into the
+    record.
+    """
 
     exit_code: ClassVar[int]
     result: ClassVar[Result]
@@ -54,7 +57,11 @@ class NotYet(ConfigurationError):
     """The configuration language has it, this version cannot do it yet."""
 
     def __init__(self, feature: str, *, where: str = "") -> None:
-        super().__init__(f"{feature}: not yet", where=where, advice="this version accepts the key but cannot do it")
+        super().__init__(
+            f"{feature}: not yet",
+            where=where,
+            advice="this version accepts the key but cannot do it",
+        )
 
 
 class EvidenceError(PipelineError):
@@ -94,7 +101,9 @@ class AccessRefused(MachineError):
 
 
 class Unreachable(MachineError):
-    """A system does not answer at all (refused connection, unknown host): retrying now will not help."""
+    """A system does not answer at all (refused connection, unknown host): retrying now will not
+    help.
+    """
 
 
 class ChartFailed(PipelineError):
@@ -113,7 +122,9 @@ class Temporary(PipelineError):
     exit_code = 75
     result = "infrastructure"
 
-    def __init__(self, what: str, *, where: str = "", advice: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str = "", advice: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(what, where=where, advice=advice)
         self.retry_after = retry_after
 

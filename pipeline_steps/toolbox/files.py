@@ -1,6 +1,7 @@
 """Local files: written beside, checked, fsynced, renamed; locks that die with their process.
 
-A name we write is never followed as a symbolic link. A full or failing disk leaves the former file as it was.
+A name we write is never followed as a symbolic link. A full or failing disk leaves the former file
+as it was.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _ADVICE = {
     errno.ELOOP: "the name is a symbolic link, which is never followed here: remove it",
 }
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
-#: Our temporary files begin so. Their writer holds a lock on them; what a killed one left is removed by the next
-#: process that writes beside it.
+#: Our temporary files begin so. Their writer holds a lock on them; what a killed one left is
+#: removed by the next process that writes beside it.
 TEMPORARY = ".pipeline-steps-tmp-"
 
 
@@ -40,16 +41,21 @@ def failure(error: OSError, path: Path | str) -> MachineError:
 
 
 def disk_failure(error: BaseException) -> MachineError | None:
-    """What a disk's own trouble (full, read-only, broken, out of files) means wherever it strikes, or None."""
+    """What a disk's own trouble (full, read-only, broken, out of files) means wherever it strikes,
+    or None.
+    """
     if not isinstance(error, OSError) or error.errno not in _DISK:
         return None
-    return MachineError(error.strerror or str(error), where=str(error.filename or ""), advice=_ADVICE[error.errno])
+    return MachineError(
+        error.strerror or str(error), where=str(error.filename or ""), advice=_ADVICE[error.errno]
+    )
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace `path` by `data` atomically and durably, whatever the umask; the folder must exist.
 
-    Raises MachineError; the file is then whole, the former one or, when only the folder was not synced, this one.
+    Raises MachineError; the file is then whole, the former one or, when only the folder was not
+    synced, this one.
     """
     with Batch(mode=mode) as batch:
         batch.add(path, data)
@@ -60,8 +66,9 @@ def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 class Batch:
     """Files that get their names together: add → sync → name. Nothing is seen of one before `name`.
 
-    Many are made durable faster than one after the other: all are written before the first fsync. Each keeps a
-    descriptor open to the end. Every method raises MachineError; what has no name then is removed.
+    Many are made durable faster than one after the other: all are written before the first fsync.
+    Each keeps a descriptor open to the end. Every method raises MachineError; what has no name then
+    is removed.
     """
 
     def __init__(self, *, mode: int = 0o600) -> None:
@@ -87,7 +94,9 @@ class Batch:
                 raise failure(error, path) from error
 
     def name(self, paths: Iterable[Path]) -> None:
-        """Give these their names, in this order, each replacing what is there; all names there are durable then."""
+        """Give these their names, in this order, each replacing what is there; all names there are
+        durable then.
+        """
         folders = {path.parent for path in self._files}
         path = Path()
         try:
@@ -123,7 +132,9 @@ def remove(path: Path) -> None:
 
 
 def folder(path: Path, *, mode: int = 0o700) -> Path:
-    """Make the folder `path` and its parents, whatever the umask; each of them durable when it returns."""
+    """Make the folder `path` and its parents, whatever the umask; each of them durable when it
+    returns.
+    """
     try:
         if not path.is_dir():
             folder(path.parent, mode=mode)
@@ -136,20 +147,23 @@ def folder(path: Path, *, mode: int = 0o700) -> Path:
 
 
 def own_folder(path: Path, *, mode: int = 0o700) -> Path:
-    """Like `folder`, for one whose name is ours to choose. Raises MachineError when it is a symbolic link."""
+    """Like `folder`, for one whose name is ours to choose. Raises MachineError when it is a
+    symbolic link.
+    """
     if path.is_symlink():
         raise failure(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), path)
     return folder(path, mode=mode)
 
 
 def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) -> int:
-    """Add one line (without line end) under a lock, in one write, fsynced; returns bytes of a torn line dropped.
+    """Add one line (without line end) under a lock, in one write, fsynced; returns bytes of a torn
+    line dropped.
 
     durable: False for a cache, which a power cut may take.
 
-    A last line without line end is what a killed or full-disk writer left, one with NUL bytes what a power cut left
-    of a write that no fsync followed: it is cut off first. When this write fails half way, what it wrote is cut off
-    again. Raises MachineError.
+    A last line without line end is what a killed or full-disk writer left, one with NUL bytes what
+    a power cut left of a write that no fsync followed: it is cut off first. When this write fails
+    half way, what it wrote is cut off again. Raises MachineError.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -167,7 +181,9 @@ def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) 
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise
-            if durable and end == 0:  # under the lock: who adds the second line may rely on the file's name
+            if (
+                durable and end == 0
+            ):  # under the lock: who adds the second line may rely on the file's name
                 sync_folder(path.parent)
         finally:
             os.close(descriptor)
@@ -225,7 +241,9 @@ def _beside(folder: Path, mode: int) -> tuple[Path, int]:
     """A new temporary file, locked as long as its descriptor is open."""
     while True:
         path = folder / f"{TEMPORARY}{os.urandom(8).hex()}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        )
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return path, descriptor

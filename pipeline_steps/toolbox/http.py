@@ -273,7 +273,8 @@ def proxy_for(url: str) -> str | None:
 def trust(ca_file: str | None) -> ssl.SSLContext:
     """What TLS trusts: the machine's authorities, and those of `ca_file`. Raises MachineError."""
     context = ssl.create_default_context()
-    # Python before 3.11.4 takes a connection that is cut for one that TLS closed, and so a cut body for a whole one.
+    # Python before 3.11.4 takes a connection that is cut for one that TLS closed, and so a cut body
+    # for a whole one.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     if ca_file:
         try:

@@ -1,4 +1,5 @@
-"""JUnit XML as CI systems read it (Jenkins' junit plugin, GitLab, GitHub reporters): suites with flat cases.
+"""JUnit XML as CI systems read it (Jenkins' junit plugin, GitLab, GitHub reporters): suites with
+flat cases.
 
 Written with the standard library: junitparser would let characters pass that XML cannot carry.
 """
@@ -21,7 +22,9 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 class Case(NamedTuple):
-    """One test. outcome: "failure" is the tested thing's fault, "error" the machinery's. text: why, or the log."""
+    """One test. outcome: "failure" is the tested thing's fault, "error" the machinery's. text: why,
+    or the log.
+    """
 
     name: str
     seconds: float = 0.0
@@ -29,10 +32,16 @@ class Case(NamedTuple):
     text: str = ""
 
 
-def write(path: Path, suite: str, cases: Iterable[Case], *, started: str, properties: dict[str, str]) -> Path:
-    """Write one suite to `path`, its folder made when missing. started: RFC 3339. Raises MachineError."""
+def write(
+    path: Path, suite: str, cases: Iterable[Case], *, started: str, properties: dict[str, str]
+) -> Path:
+    """Write one suite to `path`, its folder made when missing. started: RFC 3339. Raises
+    MachineError.
+    """
     listed = list(cases)
-    counts = {f"{key}s": sum(case.outcome == key for case in listed) for key in ("failure", "error")}
+    counts = {
+        f"{key}s": sum(case.outcome == key for case in listed) for key in ("failure", "error")
+    }
     attributes = {
         "name": suite,
         "tests": str(len(listed)),
@@ -42,14 +51,18 @@ def write(path: Path, suite: str, cases: Iterable[Case], *, started: str, proper
         "timestamp": started,
     }
     root = xml.Element("testsuites")
-    element = xml.SubElement(root, "testsuite", {key: _text(value) for key, value in attributes.items()})
+    element = xml.SubElement(
+        root, "testsuite", {key: _text(value) for key, value in attributes.items()}
+    )
     if properties:
         carrier = xml.SubElement(element, "properties")
         for name, value in properties.items():
             xml.SubElement(carrier, "property", {"name": _text(name), "value": _text(value)})
     for case in listed:
         one = xml.SubElement(
-            element, "testcase", {"classname": _text(suite), "name": _text(case.name), "time": f"{case.seconds:.3f}"}
+            element,
+            "testcase",
+            {"classname": _text(suite), "name": _text(case.name), "time": f"{case.seconds:.3f}"},
         )
         if case.outcome != "passed":
             first = _text(case.text).strip().partition("\n")[0]

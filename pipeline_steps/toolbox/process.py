@@ -1,10 +1,12 @@
-"""The one way to start programs: argv list, no shell, cleaned environment, own process group, output kept.
+"""The one way to start programs: argv list, no shell, cleaned environment, own process group,
+output kept.
 
-Programs are looked for in absolute entries of PATH only: an empty or relative entry is the checkout, whose files are
-not ours to run. A program that is written with a slash is taken as it is written.
+Programs are looked for in absolute entries of PATH only: an empty or relative entry is the
+checkout, whose files are not ours to run. A program that is written with a slash is taken as it is
+written.
 
-A child gets its own process group; on time-out or when this process is told to stop it gets SIGTERM, two
-seconds later SIGKILL. Output is redacted before it enters an error.
+A child gets its own process group; on time-out or when this process is told to stop it gets
+SIGTERM, two seconds later SIGKILL. Output is redacted before it enters an error.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from typing import IO, NamedTuple
 from pipeline_steps.toolbox.errors import Interrupted, ToolMissing
 from pipeline_steps.toolbox.redact import redact
 
-#: What a child may see of our environment: locale, home, and what CI passes credentials with (design.md §15).
+#: What a child may see of our environment: locale, home, and what CI passes credentials with
+#: (design.md §15).
 KEPT = frozenset(
     "PATH HOME USER LOGNAME LANG TZ TMPDIR TERM SHELL XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME "
     "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_CONTEXT BUILDX_CONFIG BUILDX_BUILDER "
@@ -36,12 +39,15 @@ GRACE = 2.0
 _running: set[subprocess.Popen[bytes]] = set()
 #: Number of the signal that ended everything, once there was one: nothing is started any more.
 _ended: list[int] = []
-#: Not empty while the main thread starts a child, which must not be interrupted before the child is known.
+#: Not empty while the main thread starts a child, which must not be interrupted before the child is
+#: known.
 _starting: list[None] = []
 
 
 class Completed(NamedTuple):
-    """What a program left: exit code (negative: ended by that signal, None: timed out) and both outputs."""
+    """What a program left: exit code (negative: ended by that signal, None: timed out) and both
+    outputs.
+    """
 
     argv: tuple[str, ...]
     code: int | None
@@ -79,7 +85,9 @@ def which(program: str, environ: Mapping[str, str] | None = None) -> str | None:
     """Absolute path of `program` on PATH (of `environ`, else ours), or None."""
     for folder in search_path(os.environ if environ is None else environ).split(os.pathsep):
         file = Path(folder) / program
-        if folder and os.access(file, os.X_OK) and file.is_file():  # one that may not be entered is passed over
+        if (
+            folder and os.access(file, os.X_OK) and file.is_file()
+        ):  # one that may not be entered is passed over
             return str(file)
     return None
 
@@ -88,12 +96,16 @@ def find(program: str, *, advice: str = "") -> str:
     """Absolute path of `program` on PATH. Raises ToolMissing."""
     found = which(program)
     if not found:
-        raise ToolMissing(f"{program} is not installed or not on PATH", advice=advice or f"install {program}")
+        raise ToolMissing(
+            f"{program} is not installed or not on PATH", advice=advice or f"install {program}"
+        )
     return found
 
 
 def resolved(argv: Sequence[str], environ: Mapping[str, str], *, advice: str = "") -> list[str]:
-    """`argv` with the path of its program, as a child with `environ` is to be started. Raises ToolMissing."""
+    """`argv` with the path of its program, as a child with `environ` is to be started. Raises
+    ToolMissing.
+    """
     program = argv[0] if os.sep in argv[0] else which(argv[0], environ)
     if program is None:
         raise ToolMissing(f"{argv[0]} is not installed", advice=advice or f"install {argv[0]}")
@@ -110,11 +122,13 @@ def run(
     advice: str = "",
     tell: Callable[[str], None] | None = None,
 ) -> Completed:
-    """Run a program to its end and return what it left; a failing exit code is the caller's to judge.
+    """Run a program to its end and return what it left; a failing exit code is the caller's to
+    judge.
 
-    env: added to the cleaned environment. timeout: seconds, then the whole group is ended and `code` is None.
-    tell: called in another thread with every line of standard error as it comes, redacted.
-    Raises ToolMissing when the program does not exist, Interrupted (in any thread) once `stop_all` was called.
+    env: added to the cleaned environment. timeout: seconds, then the whole group is ended and
+    `code` is None. tell: called in another thread with every line of standard error as it comes,
+    redacted. Raises ToolMissing when the program does not exist, Interrupted (in any thread) once
+    `stop_all` was called.
     """
     with begun(argv, cwd=cwd, env=env, feed=stdin is not None, advice=advice) as child:
         return child.completed(stdin, timeout=timeout, tell=tell)
@@ -132,8 +146,8 @@ class Begun(NamedTuple):
     ) -> Completed:  # fmt: skip
         """Wait for its end; see `run`.
 
-        most: bytes of output that are expected; one that prints more is not listened to any longer, and what it left
-        is more than `most`.
+        most: bytes of output that are expected; one that prints more is not listened to any longer,
+        and what it left is more than `most`.
         """
         listener = _Listener(self.child, tell) if tell else None
         reader = None if most is None else _Reader(self.child, most)
@@ -145,7 +159,12 @@ class Begun(NamedTuple):
             stop(self.child)
             stdout, stderr = self.child.communicate()
             code = None
-        return Completed(self.argv, code, reader.all() if reader else stdout, listener.all() if listener else stderr)
+        return Completed(
+            self.argv,
+            code,
+            reader.all() if reader else stdout,
+            listener.all() if listener else stderr,
+        )
 
 
 @contextlib.contextmanager
@@ -169,7 +188,9 @@ def begun(
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise
-        raise ToolMissing(f"{command[0]} is not installed", advice=advice or f"install {command[0]}") from error
+        raise ToolMissing(
+            f"{command[0]} is not installed", advice=advice or f"install {command[0]}"
+        ) from error
     try:
         go_on()
         yield Begun(tuple(command), child)
@@ -188,10 +209,12 @@ def conversation(
     advice: str = "",
     stderr: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that is asked and answers on its pipes, until the block ends; its group is ended then.
+    """A program that is asked and answers on its pipes, until the block ends; its group is ended
+    then.
 
-    env: added to the cleaned environment. stderr: the file for what it says there; None: a pipe, which somebody must
-    read when it may say more than a pipe holds. Raises ToolMissing, Interrupted once `stop_all` was called.
+    env: added to the cleaned environment. stderr: the file for what it says there; None: a pipe,
+    which somebody must read when it may say more than a pipe holds. Raises ToolMissing, Interrupted
+    once `stop_all` was called.
     """
     go_on()
     variables = environment(env)
@@ -213,7 +236,11 @@ def _dismissed(child: subprocess.Popen[bytes]) -> None:
 
 
 def _start(
-    command: list[str], cwd: Path | None, env: Mapping[str, str], feed: bool, stderr: IO[bytes] | None = None
+    command: list[str],
+    cwd: Path | None,
+    env: Mapping[str, str],
+    feed: bool,
+    stderr: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     """The child, known to `stop_all`; between its birth and that no signal raises here (see `end`)."""
     main = threading.current_thread() is threading.main_thread()
@@ -260,7 +287,9 @@ class _Listener:
 
 
 class _Reader:
-    """Reads a child's standard output in a thread, in the place of `communicate`, until that is more than `most`."""
+    """Reads a child's standard output in a thread, in the place of `communicate`, until that is
+    more than `most`.
+    """
 
     def __init__(self, child: subprocess.Popen[bytes], most: int) -> None:
         stream, child.stdout = child.stdout, None
@@ -305,10 +334,11 @@ def go_on() -> None:
 
 
 def end(number: int) -> bool:
-    """From now on nothing is started; a signal handler's first act. number: the signal, for everybody's Interrupted.
+    """From now on nothing is started; a signal handler's first act. number: the signal, for
+    everybody's Interrupted.
 
-    Returns whether the handler may raise it where the main thread is: not while that starts a child, which then
-    raises itself, once the child is known and ended.
+    Returns whether the handler may raise it where the main thread is: not while that starts a
+    child, which then raises itself, once the child is known and ended.
     """
     _ended.append(number)
     return not _starting

@@ -1,4 +1,6 @@
-"""How far long work is, on stderr: live where that is a terminal, else as lines of the log, now and then."""
+"""How far long work is, on stderr: live where that is a terminal, else as lines of the log, now and
+then.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _EVERY = 10.0
 
 @contextlib.contextmanager
 def counter(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call whenever one more of `total` is done; shows rate and time left. what: like "versions"."""
+    """A function to call whenever one more of `total` is done; shows rate and time left. what: like
+    "versions".
+    """
     began = last_line = time.monotonic()
     done = 0
 
@@ -29,24 +33,41 @@ def counter(what: str, total: int) -> Iterator[Callable[[], None]]:
             bars.update(bars.task_ids[0], completed=done, rate=f"{rate:.0f}/s")
         elif now - last_line >= _EVERY:
             last_line = now
-            log.info("%d of %d %s, %.0f/s, %.0f s left", done, total, what, rate, (total - done) / rate)
+            log.info(
+                "%d of %d %s, %.0f/s, %.0f s left", done, total, what, rate, (total - done) / rate
+            )
 
     if not (total and _is_live()):
         bars = None
         yield advance
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bars:
         bars.add_task(what, total=total, rate="")
         yield advance
 
 
 @contextlib.contextmanager
 def clock() -> Iterator[Callable[[str], None]]:
-    """A function to call with the name of what begins, which is shown with a running clock until the next one."""
+    """A function to call with the name of what begins, which is shown with a running clock until
+    the next one.
+    """
     if not _is_live():
         yield lambda name: log.info("%s ...", name)
         return

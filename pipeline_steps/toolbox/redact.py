@@ -1,7 +1,8 @@
 """One redactor for everything that is printed, logged, recorded or raised.
 
-Whoever reads a secret registers it here first; every way out (process funnel, HTTP errors, records, the error
-boundary) calls `redact`. Encoded forms are covered: URL-quoted, base64 at its three alignments, JSON-escaped.
+Whoever reads a secret registers it here first; every way out (process funnel, HTTP errors, records,
+the error boundary) calls `redact`. Encoded forms are covered: URL-quoted, base64 at its three
+alignments, JSON-escaped.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import re
 from urllib.parse import quote
 
 MASK = "[redacted]"
-#: Shorter values would mask ordinary words; a password of three letters cannot be hidden in a text anyway.
+#: Shorter values would mask ordinary words; a password of three letters cannot be hidden in a text
+#: anyway.
 SHORTEST = 4
 
 _forms: set[str] = set()
 _pattern: re.Pattern[str] | None = None
-#: A name alone is no secret for ssh, where records must keep it (git+ssh://git@host/…); for others it may be a token.
-_userinfo = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@")
+#: A name alone is no secret for ssh, where records must keep it (git+ssh://git@host/…); for others
+#: it may be a token.
+_userinfo = re.compile(
+    r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@"
+)
 
 
 def register(secret: str) -> str:
@@ -26,7 +31,9 @@ def register(secret: str) -> str:
     global _pattern
     if len(secret) >= SHORTEST and secret not in _forms:
         _forms.update(form for form in _encodings(secret) if len(form) >= SHORTEST)
-        _pattern = re.compile("|".join(re.escape(form) for form in sorted(_forms, key=len, reverse=True)))
+        _pattern = re.compile(
+            "|".join(re.escape(form) for form in sorted(_forms, key=len, reverse=True))
+        )
     return secret
 
 

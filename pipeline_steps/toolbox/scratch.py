@@ -1,4 +1,5 @@
-"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when a command starts.
+"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when a
+command starts.
 
 A folder is locked while its process lives, so that nobody removes what another one still uses.
 """
@@ -16,7 +17,8 @@ from pipeline_steps.toolbox import files
 
 
 class Scratch:
-    """An empty folder of mode 0700 at `path`, until `remove`. purpose: a word in its name, for who wonders.
+    """An empty folder of mode 0700 at `path`, until `remove`. purpose: a word in its name, for who
+    wonders.
 
     Raises MachineError when it cannot be made.
     """
@@ -47,7 +49,9 @@ def folder(purpose: str) -> Iterator[Path]:
 
 
 def home() -> Path:
-    """Where temporary things go: TMPDIR, else /tmp. Nothing is tried out there, other than by `tempfile`."""
+    """Where temporary things go: TMPDIR, else /tmp. Nothing is tried out there, other than by
+    `tempfile`.
+    """
     return Path(os.environ.get("TMPDIR") or "/tmp").absolute()
 
 

@@ -3,8 +3,8 @@
     with worker_pool(Remaker, settings, 4) as map_tasks:
         for result in map_tasks(tasks): ...
 
-What a task raises is raised where its result is taken. A worker ends with the process that started it, however that
-ends, and with the block.
+What a task raises is raised where its result is taken. A worker ends with the process that started
+it, however that ends, and with the block.
 """
 
 from __future__ import annotations
@@ -41,12 +41,15 @@ class Worker(Protocol):
 
 
 @contextlib.contextmanager
-def worker_pool(make: Callable[[_Settings], Worker], settings: _Settings, processes: int) -> Iterator[MapTasks]:
-    """A function that gives the results of tasks in their order, of which 2 x `processes` are under way at most.
+def worker_pool(
+    make: Callable[[_Settings], Worker], settings: _Settings, processes: int
+) -> Iterator[MapTasks]:
+    """A function that gives the results of tasks in their order, of which 2 x `processes` are under
+    way at most.
 
-    make: a class or a function at the top of its module, called with `settings` in each process. processes: with one,
-    all is done in this process; so it is before Python 3.11, whose workers look for modules in the working directory.
-    Raises MachineError when a worker is killed.
+    make: a class or a function at the top of its module, called with `settings` in each process.
+    processes: with one, all is done in this process; so it is before Python 3.11, whose workers
+    look for modules in the working directory. Raises MachineError when a worker is killed.
     """
     if processes <= 1 or not hasattr(sys.flags, "safe_path"):
         with contextlib.closing(make(settings)) as worker:
@@ -59,13 +62,18 @@ def worker_pool(make: Callable[[_Settings], Worker], settings: _Settings, proces
         try:
             yield lambda tasks: _in_order(pool, tasks, 2 * processes)
         except BrokenProcessPool as error:
-            time.sleep(0.5)  # whoever signals all processes of a build may not have come to this one yet
+            time.sleep(
+                0.5
+            )  # whoever signals all processes of a build may not have come to this one yet
             process.go_on()
             what = "a worker process was killed, most often by the kernel, for want of memory"
-            raise MachineError(what, advice="run again with fewer --jobs, or give it more memory") from error
+            raise MachineError(
+                what, advice="run again with fewer --jobs, or give it more memory"
+            ) from error
         finally:
             ours.close()
-            # Python before 3.11.5 waits until tasks are read that nobody is left to read (python/cpython#94777).
+            # Python before 3.11.5 waits until tasks are read that nobody is left to read
+            # (python/cpython#94777).
             pool._call_queue._reader.close()  # type: ignore[attr-defined]
             pool.shutdown(cancel_futures=True)
 
@@ -82,7 +90,9 @@ def _in_order(pool: ProcessPoolExecutor, tasks: Iterable[Any], ahead: int) -> It
 
 @contextlib.contextmanager
 def _safe_path() -> Iterator[None]:
-    """Python processes that are started here load no module of the working directory, which may be a checkout."""
+    """Python processes that are started here load no module of the working directory, which may be
+    a checkout.
+    """
     before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"
     try:
@@ -99,11 +109,15 @@ def _safe_path() -> Iterator[None]:
 _worker: Callable[[], Worker]
 
 
-def _prepare(lifeline: Connection, make: Callable[[_Settings], Worker], settings: _Settings) -> None:
+def _prepare(
+    lifeline: Connection, make: Callable[[_Settings], Worker], settings: _Settings
+) -> None:
     global _worker
     os.setsid()  # Ctrl-C in a terminal is for the process that started this one
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-    _worker = functools.cache(lambda: make(settings))  # made by the first task, whose result can be what it raises
+    _worker = functools.cache(
+        lambda: make(settings)
+    )  # made by the first task, whose result can be what it raises
 
 
 def _end_with(lifeline: Connection) -> None:

@@ -1,9 +1,10 @@
-"""The one YAML reader for charts and indexes: a tree that knows where everything stands in the text.
+"""The one YAML reader for charts and indexes: a tree that knows where everything stands in the
+text.
 
-Strict where YAML surprises: byte and depth caps, one document, no duplicate keys, no tags, aliases only where the
-caller allows them. Scalars stay the text that was written; `meaning` says what YAML would make of them.
-What the keys mean does not belong here. No library does it: PyYAML, whose events these are, takes duplicate keys and
-any depth, and ruamel.yaml does not bound what it builds.
+Strict where YAML surprises: byte and depth caps, one document, no duplicate keys, no tags, aliases
+only where the caller allows them. Scalars stay the text that was written; `meaning` says what YAML
+would make of them. What the keys mean does not belong here. No library does it: PyYAML, whose
+events these are, takes duplicate keys and any depth, and ruamel.yaml does not bound what it builds.
 """
 
 from __future__ import annotations
@@ -19,22 +20,30 @@ from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
 DEEPEST = 50
 LARGEST = 5 * 1024 * 1024
-#: Keys and values of a document: each takes some 250 bytes of memory, and three bytes of text can make one.
+#: Keys and values of a document: each takes some 250 bytes of memory, and three bytes of text can
+#: make one.
 MOST = 500_000
 _STANDARD = "tag:yaml.org,2002:"
 _TAGS = frozenset(_STANDARD + name for name in "str int float bool null timestamp map seq".split())
 _RESOLVERS = yaml.resolver.Resolver.yaml_implicit_resolvers
 #: What Go's YAML takes for a number or truth value and PyYAML does not.
-_GO_NUMBER = re.compile(r"[-+]?(0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?)")
+_GO_NUMBER = re.compile(
+    r"[-+]?(0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?)"
+)
 _GO_TRUTH = frozenset({"y", "Y", "n", "N"})
 #: What numbers begin with, and all that numbers and dates that begin with a digit are written with.
-_BEGINNINGS, _NUMERIC = frozenset("+-.0123456789"), frozenset("0123456789abcdefABCDEFxoTtZz_.:+- \t")
+_BEGINNINGS, _NUMERIC = (
+    frozenset("+-.0123456789"),
+    frozenset("0123456789abcdefABCDEFxoTtZz_.:+- \t"),
+)
 
 Meaning = Literal["text", "int", "float", "bool", "null", "timestamp", "merge"]
 
 
 class Scalar(NamedTuple):
-    """One value: `start` and `end` are character offsets of the text as written, without anchor and tag."""
+    """One value: `start` and `end` are character offsets of the text as written, without anchor and
+    tag.
+    """
 
     value: str
     style: str
@@ -95,11 +104,14 @@ def meaning(plain: str) -> Meaning:
     """
     first = plain[:1]
     if "0" <= first <= "9" and (plain.count(".") > 1 or not _NUMERIC.issuperset(plain)):
-        return "text"  # a version, an address, a duration: those patterns take a millisecond to compile
+        # a version, an address, a duration: those patterns take a millisecond to compile
+        return "text"
     for tag, pattern in _RESOLVERS.get(first, ()):
         if pattern.match(plain):
             found: Meaning = tag.removeprefix(_STANDARD)
-            return found if found in ("int", "float", "bool", "null", "timestamp", "merge") else "text"
+            return (
+                found if found in ("int", "float", "bool", "null", "timestamp", "merge") else "text"
+            )
     if plain in _GO_TRUTH:
         return "bool"
     return "float" if first in _BEGINNINGS and _GO_NUMBER.fullmatch(plain) else "text"
@@ -121,7 +133,8 @@ def parse(
 
 
 def plain(node: Node | None) -> Any:
-    """The tree as dicts, lists, texts, booleans and None. Numbers and dates stay the text that was written.
+    """The tree as dicts, lists, texts, booleans and None. Numbers and dates stay the text that was
+    written.
 
     Not for documents with aliases, which a few lines can make grow without end.
     """
@@ -165,12 +178,16 @@ class _Reader:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise self.fail(f"not UTF-8 text: {error.reason} at byte {error.start}", advice="save it as UTF-8")
+            raise self.fail(
+                f"not UTF-8 text: {error.reason} at byte {error.start}", advice="save it as UTF-8"
+            )
         try:
             return text, self.document(text, yaml.parse(text, Loader=yaml.CSafeLoader))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+            problem = (
+                getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+            )
             raise self.fail(f"not YAML: {problem}", None if mark is None else mark.line)
 
     def document(self, text: str, events: Iterator[Any]) -> Node | None:
@@ -182,14 +199,18 @@ class _Reader:
                 if documents > 1:
                     line = None if event.start_mark is None else event.start_mark.line
                     raise self.fail("a second YAML document", line, "keep one document in the file")
-            elif isinstance(event, yaml.NodeEvent):  # the root; its children are taken from `events`
+            elif isinstance(
+                event, yaml.NodeEvent
+            ):  # the root; its children are taken from `events`
                 root = self.tree(text, event, events)
         return root
 
     def tree(self, text: str, event: Any, events: Iterator[Any]) -> Node:
         """The node that `event` begins, children taken from `events`."""
         root = self.node(text, event)
-        open_nodes: list[Mapping | Sequence] = [root] if isinstance(root, (Mapping, Sequence)) else []
+        open_nodes: list[Mapping | Sequence] = (
+            [root] if isinstance(root, (Mapping, Sequence)) else []
+        )
         keys: list[Scalar | None] = [None]
         seen: list[set[str]] = [set()]
         while open_nodes:

@@ -1,4 +1,6 @@
-"""One chart of a checkout: the value that steps pass on. How it is found stands in `workspace.checkout`."""
+"""One chart of a checkout: the value that steps pass on. How it is found stands in
+`workspace.checkout`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,16 @@ from typing import Any, NamedTuple
 
 
 class Chart(NamedTuple):
-    """A chart as it stands in a tree; all paths are relative to pipeline.yaml's folder, "/" between parts.
+    """A chart as it stands in a tree; all paths are relative to pipeline.yaml's folder, "/" between
+    parts.
 
-    path: its folder, "" when pipeline.yaml lies in the chart. version, app_version: the texts of Chart.yaml.
-    type: "application" or "library". entry: the entries of `charts` about it, later ones over earlier ones.
-    subcharts: folders of its file:// dependencies, theirs too. images: names of the images of all these.
-    content: its digest (design.md §1). stored: the digest of all tracked files of its folder, ignored ones too.
-    closure: every file that content and tests rest on. places: folders and files that hold the closure, deleted
-    files too: what to ask a source's history about. modified: the changed files that the content rests on.
+    path: its folder, "" when pipeline.yaml lies in the chart. version, app_version: the texts of
+    Chart.yaml. type: "application" or "library". entry: the entries of `charts` about it, later
+    ones over earlier ones. subcharts: folders of its file:// dependencies, theirs too. images:
+    names of the images of all these. content: its digest (design.md §1). stored: the digest of all
+    tracked files of its folder, ignored ones too. closure: every file that content and tests rest
+    on. places: folders and files that hold the closure, deleted files too: what to ask a source's
+    history about. modified: the changed files that the content rests on.
     """
 
     name: str

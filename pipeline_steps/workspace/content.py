@@ -1,11 +1,13 @@
-"""The content of charts and images: what is packed or built, before edits, and the digest over it (design.md §1).
+"""The content of charts and images: what is packed or built, before edits, and the digest over it
+(design.md §1).
 
-Same files, same content: in every source system, on every machine, before and after a rebase or merge. Where a
-content was seen (revision) and how it is released (channels, overlays) is not part of it. Equal contents and equal
-consumed digests give equal tars but for the version; what only tests and lints read is part of their keys instead.
+Same files, same content: in every source system, on every machine, before and after a rebase or
+merge. Where a content was seen (revision) and how it is released (channels, overlays) is not part
+of it. Equal contents and equal consumed digests give equal tars but for the version; what only
+tests and lints read is part of their keys instead.
 
-The closure of a chart is wider: every tracked file below the places that the content is made from, before
-.helmignore and .dockerignore. Selection, counts and history look at it.
+The closure of a chart is wider: every tracked file below the places that the content is made from,
+before .helmignore and .dockerignore. Selection, counts and history look at it.
 """
 
 from __future__ import annotations
@@ -32,14 +34,16 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 
 Entries = Mapping[str, Mapping[str, Any]]
 
-#: What the content's digest says first. Tags without `Pipeline-Format` are of FORMAT_1; see `content_format_1`.
+#: What the content's digest says first. Tags without `Pipeline-Format` are of FORMAT_1; see
+#: `content_format_1`.
 FORMAT_1, FORMAT = 1, 2
 
 _MODES = {False: "0644", True: "0755"}
 
 
 class Closure(NamedTuple):
-    """What a content is made of: files, the places that hold them, and the entries of pipeline.yaml by name.
+    """What a content is made of: files, the places that hold them, and the entries of pipeline.yaml
+    by name.
 
     charts: folder → merged entry without its path; images: name → entry.
     """
@@ -51,7 +55,9 @@ class Closure(NamedTuple):
 
 
 class ImageInputs(NamedTuple):
-    """What of a tree a builder gets. files: path in the context -> path in the tree, as `ignored` leaves them in."""
+    """What of a tree a builder gets. files: path in the context -> path in the tree, as `ignored`
+    leaves them in.
+    """
 
     context: str
     dockerfile: str
@@ -62,12 +68,18 @@ class ImageInputs(NamedTuple):
 class Closures:
     """The closures of one tree; every digest is read once.
 
-    texts: every Chart.yaml by path. charts: folder → the entries about it, merged; images: as pipeline.yaml of that
-    tree says, nothing expanded. where: key path (like "images.backend.context") → file and line, for errors.
+    texts: every Chart.yaml by path. charts: folder → the entries about it, merged; images: as
+    pipeline.yaml of that tree says, nothing expanded. where: key path (like
+    "images.backend.context") → file and line, for errors.
     """
 
     def __init__(
-        self, tree: Tree, texts: Mapping[str, bytes], charts: Entries, images: Entries, where: Callable[[str], str]
+        self,
+        tree: Tree,
+        texts: Mapping[str, bytes],
+        charts: Entries,
+        images: Entries,
+        where: Callable[[str], str],
     ) -> None:
         self._tree = tree
         self._texts = texts
@@ -81,7 +93,9 @@ class Closures:
         self._small: dict[str, bytes] = {}
 
     def metadata(self, folder: str) -> Metadata:
-        """Chart.yaml of the chart in `folder`, which must have one. Raises ConfigurationError when it is bad."""
+        """Chart.yaml of the chart in `folder`, which must have one. Raises ConfigurationError when
+        it is bad.
+        """
         if folder not in self._metadata:
             path = paths.chart_yaml(folder)
             self._metadata[folder] = read_metadata(self._texts[path], path)
@@ -100,12 +114,17 @@ class Closures:
             where = paths.chart_yaml(folder)
             target = paths.inside(dependency.folder, base=folder, where=where)
             if target in (*above, folder):
-                raise ConfigurationError(f"the dependency {dependency.name} leads back to {target}", where=where)
+                raise ConfigurationError(
+                    f"the dependency {dependency.name} leads back to {target}", where=where
+                )
             if not self.has_chart(target):
                 message = (
-                    f"the dependency {dependency.name} needs {paths.chart_yaml(target)}, which the source does not have"
+                    f"the dependency {dependency.name} needs {paths.chart_yaml(target)}, "
+                    "which the source does not have"
                 )
-                raise ConfigurationError(message, where=where, advice="correct its repository, or add the chart")
+                raise ConfigurationError(
+                    message, where=where, advice="correct its repository, or add the chart"
+                )
             found.update(dict.fromkeys((target, *self.subcharts(target, (*above, folder)))))
         return tuple(found)
 
@@ -114,15 +133,24 @@ class Closures:
 
         Raises ConfigurationError for a name that `images` does not have.
         """
-        names = {name for f in (folder, *self.subcharts(folder)) for name in self._charts.get(f, {}).get("images", {})}
+        names = {
+            name
+            for f in (folder, *self.subcharts(folder))
+            for name in self._charts.get(f, {}).get("images", {})
+        }
         for name in sorted(names - set(self._images)):
-            advice = yaml_reader.nearest(name, self._images) or f"add {name}: {{context: …}} or {name}: {{existing: …}}"
+            advice = (
+                yaml_reader.nearest(name, self._images)
+                or f"add {name}: {{context: …}} or {name}: {{existing: …}}"
+            )
             message = f"the chart {folder} uses the image {name}, which is not in images"
             raise ConfigurationError(message, where=self._where("images"), advice=advice)
         return tuple(sorted(names))
 
     def image_users(self, name: str) -> tuple[str, ...]:
-        """Folders of the charts that use an image, those that pack such a chart among them; unreadable ones are not."""
+        """Folders of the charts that use an image, those that pack such a chart among them;
+        unreadable ones are not.
+        """
         users = []
         for folder in self._charts:
             with contextlib.suppress(ConfigurationError):
@@ -164,7 +192,10 @@ class Closures:
         return _digest(
             {
                 "format": FORMAT,
-                "files": [[path, _MODES[file.executable], self._digests[file.source]] for path, file in packed.items()],
+                "files": [
+                    [path, _MODES[file.executable], self._digests[file.source]]
+                    for path, file in packed.items()
+                ],
                 "paths": self._listed(extra),
                 "images": {name: self.image_content(name) for name in self.images(folder)},
                 "values": dict(self._values(folder)),
@@ -172,8 +203,9 @@ class Closures:
         )
 
     def image_content(self, name: str) -> str:
-        """The content of an image: its Dockerfile, the tracked files of its context that .dockerignore leaves in, the
-        sources of what is generated for it, and its entry. Of one that is built elsewhere, the entry alone."""
+        """The content of an image: its Dockerfile, the tracked files of its context that
+        .dockerignore leaves in, the sources of what is generated for it, and its entry. Of one that
+        is built elsewhere, the entry alone."""
         what: dict[str, Any] = {"format": FORMAT, "entry": _without_defaults(self._images[name])}
         if inputs := self.image_inputs(name):
             sources = self._files_below(self._generated_from(name))
@@ -192,10 +224,13 @@ class Closures:
         prefix = f"{context}/" if context else ""
         below = {path.removeprefix(prefix): path for path in paths.below(self._paths, context)}
         ignored = self._dockerignore(context, dockerfile)
-        return ImageInputs(context, dockerfile, {path: below[path] for path in left_in(below, ignored)}, ignored)
+        return ImageInputs(
+            context, dockerfile, {path: below[path] for path in left_in(below, ignored)}, ignored
+        )
 
     def _dockerignore(self, context: str, dockerfile: str) -> Ignored:
-        """The rules that hold for a build: NAME.dockerignore beside the Dockerfile wins over the context's own.
+        """The rules that hold for a build: NAME.dockerignore beside the Dockerfile wins over the
+        context's own.
 
         Source: Docker documentation, "Build context", "Filename and location".
         """
@@ -213,7 +248,9 @@ class Closures:
         return [place for source in sources for place in self._fitting(source, context, where)]
 
     def stored_digest(self, folder: str) -> str:
-        """The digest over every tracked file below a chart's folder, ignored ones too: lints and tests read them."""
+        """The digest over every tracked file below a chart's folder, ignored ones too: lints and
+        tests read them.
+        """
         prefix = f"{folder}/" if folder else ""
         files = {path.removeprefix(prefix): path for path in paths.below(self._paths, folder)}
         self._read_digests(files.values())
@@ -230,11 +267,17 @@ class Closures:
 
     def _listed(self, files: Mapping[str, str]) -> list[list[str]]:
         entries = self._tree.entries()
-        return [[path, entries[source].kind, self._digests[source]] for path, source in sorted(files.items())]
+        return [
+            [path, entries[source].kind, self._digests[source]]
+            for path, source in sorted(files.items())
+        ]
 
     def _files_below(self, places: Iterable[str]) -> dict[str, str]:
         found = {path for place in places for path in paths.below(self._paths, place)}
-        return {path: path for path in (*found, *(place for place in places if place in self._tree.entries()))}
+        return {
+            path: path
+            for path in (*found, *(place for place in places if place in self._tree.entries()))
+        }
 
     def _read(self, names: Iterable[str]) -> dict[str, bytes]:
         """Small files; each is read once, links and .helmignore files of the whole tree together."""
@@ -242,15 +285,21 @@ class Closures:
         if not self._small:
             small = {path for path, entry in self._tree.entries().items() if entry.kind == "link"}
             small |= {path for path in self._paths if posixpath.basename(path) == HELMIGNORE}
-            self._small.update({**self._texts, **self._tree.read(sorted(small - self._texts.keys()))})
+            self._small.update(
+                {**self._texts, **self._tree.read(sorted(small - self._texts.keys()))}
+            )
         self._small.update(self._tree.read([path for path in wanted if path not in self._small]))
         return {path: self._small[path] for path in wanted}
 
     def _read_digests(self, files: Iterable[str]) -> None:
-        self._digests.update(self._tree.digests(sorted({path for path in files if path not in self._digests})))
+        self._digests.update(
+            self._tree.digests(sorted({path for path in files if path not in self._digests}))
+        )
 
     def content_format_1(self, closure: Closure) -> str:
-        """The content as tags without `Pipeline-Format` have it: every file and entry of the closure."""
+        """The content as tags without `Pipeline-Format` have it: every file and entry of the
+        closure.
+        """
         entries = self._tree.entries()
         self._read_digests(closure.files)
         what = {
@@ -262,8 +311,12 @@ class Closures:
 
     def _extra(self, *folders: str) -> list[str]:
         """Places of the extra `paths` of charts: folders, files or globs, none of them empty."""
-        written = [path for folder in folders for path in self._charts.get(folder, {}).get("paths") or ()]
-        return [place for path in written for place in self._fitting(path, "", self._where("charts"))]
+        written = [
+            path for folder in folders for path in self._charts.get(folder, {}).get("paths") or ()
+        ]
+        return [
+            place for path in written for place in self._fitting(path, "", self._where("charts"))
+        ]
 
     def _fitting(self, written: str, base: str, where: str) -> list[str]:
         """The files and folders of the source that a path or glob of pipeline.yaml stands for.
@@ -272,16 +325,24 @@ class Closures:
         """
         places: list[str] = []
         for pattern in paths.alternatives(paths.inside(written, base=base, where=where)):
-            files_there = [path for path in self._paths if paths.expression(pattern).fullmatch(path)]
-            folder = [] if paths.is_glob(pattern) or not paths.below(self._paths, pattern) else [pattern]
+            files_there = [
+                path for path in self._paths if paths.expression(pattern).fullmatch(path)
+            ]
+            folder = (
+                [] if paths.is_glob(pattern) or not paths.below(self._paths, pattern) else [pattern]
+            )
             if not files_there and not folder:
                 advice = "correct the path, or remove it"
-                raise ConfigurationError(f"no file of the source fits the path {written!r}", where=where, advice=advice)
+                raise ConfigurationError(
+                    f"no file of the source fits the path {written!r}", where=where, advice=advice
+                )
             places += files_there + folder
         return places
 
     def _places(self, name: str) -> list[str]:
-        """The context, the Dockerfile and the sources of what is generated for an image that is built here."""
+        """The context, the Dockerfile and the sources of what is generated for an image that is
+        built here.
+        """
         entry = self._images[name]
         if entry.get("context") is None:
             return []
@@ -290,7 +351,9 @@ class Closures:
         dockerfile = paths.inside(entry.get("dockerfile", "Dockerfile"), base=context, where=where)
         if not paths.below(self._paths, context):
             message = f"the image {name} has the context {entry['context']!r}, but the source has no file there"
-            raise ConfigurationError(message, where=where, advice="correct the path, or add the files to the source")
+            raise ConfigurationError(
+                message, where=where, advice="correct the path, or add the files to the source"
+            )
         if dockerfile not in self._tree.entries():
             message = f"the image {name} needs {dockerfile}, which is not in the source"
             raise ConfigurationError(
@@ -309,8 +372,12 @@ class Closures:
 def _without_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of `images` as it is resolved: keys that say what holds anyhow are left out."""
     plain = ImageEntry()
-    defaults = {name: msgspec.to_builtins(getattr(plain, name)) for name in ImageEntry.__struct_fields__}
-    return {key: value for key, value in entry.items() if key not in defaults or value != defaults[key]}
+    defaults = {
+        name: msgspec.to_builtins(getattr(plain, name)) for name in ImageEntry.__struct_fields__
+    }
+    return {
+        key: value for key, value in entry.items() if key not in defaults or value != defaults[key]
+    }
 
 
 def _digest(what: Mapping[str, Any]) -> str:
@@ -320,7 +387,9 @@ def _digest(what: Mapping[str, Any]) -> str:
     except UnicodeEncodeError as error:
         names = {str(part) for part in what.get("files", ()) for part in part}
         name = next((name for name in sorted(names) if not _is_unicode(name)), "")
-        raise ConfigurationError(f"the file name {name!r} is not UTF-8", advice="rename it") from error
+        raise ConfigurationError(
+            f"the file name {name!r} is not UTF-8", advice="rename it"
+        ) from error
     return files.sha256(text)
 
 

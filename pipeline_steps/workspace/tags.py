@@ -1,6 +1,8 @@
-"""What tags stand for: which charts, at which version, and what a tag's text says of them (design.md §8).
+"""What tags stand for: which charts, at which version, and what a tag's text says of them
+(design.md §8).
 
-A template like {name}-{version} (`release.tag`) names one chart; any other tag stands for every chart there is then.
+A template like {name}-{version} (`release.tag`) names one chart; any other tag stands for every
+chart there is then.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 from pipeline_steps.workspace.content import FORMAT, FORMAT_1
 
-#: Of a chart's name and of what may be a version; the shortest name is the right one, as names have no dots.
+#: Of a chart's name and of what may be a version; the shortest name is the right one, as names have
+#: no dots.
 _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
 
 
@@ -27,9 +30,11 @@ _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
 
 
 class Released(NamedTuple):
-    """What a tag's text says of one chart: its version and content, and the digests of its images by name.
+    """What a tag's text says of one chart: its version and content, and the digests of its images
+    by name.
 
-    format: of the content, and of the names that its images have in production (`building.production_chart.image_tag`).
+    format: of the content, and of the names that its images have in production
+    (`building.production_chart.image_tag`).
     """
 
     version: str
@@ -42,12 +47,15 @@ def trailers(chart: str, released: Released) -> str:
     """The lines of a tag's text about a chart, which `read_trailers` reads."""
     lines = [] if released.format == FORMAT_1 else [f"Pipeline-Format: {released.format}"]
     lines += [f"Pipeline-Content: {chart} {released.version} {released.content}"]
-    lines += [f"Pipeline-Image: {chart} {image} {digest}" for image, digest in released.images.items()]
+    lines += [
+        f"Pipeline-Image: {chart} {image} {digest}" for image, digest in released.images.items()
+    ]
     return "\n".join(lines)
 
 
 def read_trailers(tag: Tag) -> dict[str, Released]:
-    """Chart name → what the lines that tag_release wrote say of it; nothing for a tag without such lines.
+    """Chart name → what the lines that tag_release wrote say of it; nothing for a tag without such
+    lines.
 
     Raises EvidenceError for a format that this version does not know.
 
@@ -57,16 +65,24 @@ def read_trailers(tag: Tag) -> dict[str, Released]:
     written = re.search(r"^Pipeline-Format: (.*)$", tag.message, re.MULTILINE)
     known = {str(format): format for format in (FORMAT_1, FORMAT)}
     if written and written[1] not in known:
-        what = f"its text has Pipeline-Format: {written[1]}, this version knows {' and '.join(known)}"
+        what = (
+            f"its text has Pipeline-Format: {written[1]}, this version knows {' and '.join(known)}"
+        )
         raise EvidenceError(what, where=f"tag {tag.name}", advice="use a newer pipeline_steps")
     # Versions that wrote no such line knew no other format.
     format = known[written[1]] if written else FORMAT_1
-    image, content = rf"^Pipeline-Image: (\S+) (\S+) ({DIGEST.pattern})$", r"^Pipeline-Content: (\S+) (\S+) (\S+)$"
+    image, content = (
+        rf"^Pipeline-Image: (\S+) (\S+) ({DIGEST.pattern})$",
+        r"^Pipeline-Content: (\S+) (\S+) (\S+)$",
+    )
     images: dict[str, dict[str, str]] = {}
     for chart, name, digest in re.findall(image, tag.message, re.MULTILINE):
         images.setdefault(chart, {})[name] = digest
     contents = re.findall(content, tag.message, re.MULTILINE)
-    return {chart: Released(version, digest, images.get(chart, {}), format) for chart, version, digest in contents}
+    return {
+        chart: Released(version, digest, images.get(chart, {}), format)
+        for chart, version, digest in contents
+    }
 
 
 # -- what a tag's name says ---------------------------------------------------------------------------------------
@@ -92,7 +108,8 @@ class TagNames(NamedTuple):
         return not self.one_chart or self.reading(tag) is not None
 
     def reading(self, tag: str) -> tuple[str, str] | None:
-        """The name ("" when the template has none) and the version in a tag; None when it is of another kind.
+        """The name ("" when the template has none) and the version in a tag; None when it is of
+        another kind.
 
         >>> TagNames("{name}-{version}").reading("my-chart-1.0.0-rc.1"), TagNames("v{version}").reading("v2")
         (('my-chart', '1.0.0-rc.1'), None)
@@ -116,7 +133,9 @@ class TagNames(NamedTuple):
         expression = re.escape(self.template)
         for part, pattern in (("name", name), ("version", _VERSION)):
             written = re.escape(f"{{{part}}}")
-            expression = expression.replace(written, f"(?P<{part}>{pattern})", 1).replace(written, f"(?P={part})")
+            expression = expression.replace(written, f"(?P<{part}>{pattern})", 1).replace(
+                written, f"(?P={part})"
+            )
         return re.fullmatch(expression, tag)
 
 
@@ -126,17 +145,24 @@ def tag_name(config: Config, chart: str, version: str) -> str:
 
 
 def charts_named(checkout: Checkout, tag: str) -> tuple[str, ...]:
-    """The charts of a checkout whose version the tag `tag` names; () for a tag that is about no chart in particular.
+    """The charts of a checkout whose version the tag `tag` names; () for a tag that is about no
+    chart in particular.
 
     Raises UsageError for one that names a chart here at another version.
     """
     versions = {chart: checkout.version(chart) for chart in checkout.charts}
-    charts = [chart for chart, version in versions.items() if tag_name(checkout.config, chart, version) == tag]
+    charts = [
+        chart
+        for chart, version in versions.items()
+        if tag_name(checkout.config, chart, version) == tag
+    ]
     names = TagNames(checkout.config.release.tag)
     for chart, version in versions.items():
         if not charts and "{name}" in names.template and names.version(tag, chart):
             message = f"the tag {tag} names the chart {chart}, whose version there is {version}"
-            raise UsageError(message, advice="tag the revision with that version, or correct Chart.yaml")
+            raise UsageError(
+                message, advice="tag the revision with that version, or correct Chart.yaml"
+            )
     return tuple(charts)
 
 
@@ -144,7 +170,9 @@ def charts_named(checkout: Checkout, tag: str) -> tuple[str, ...]:
 
 
 def find_tag(source: Source, name: str) -> Tag | None:
-    """The tag of exactly that name, None when it is not known here; branches and abbreviations are no tags."""
+    """The tag of exactly that name, None when it is not known here; branches and abbreviations are
+    no tags.
+    """
     return source.tags(glob.escape(name)).get(name)
 
 
@@ -157,7 +185,9 @@ def need_tag(source: Source, name: str) -> Tag:
 
 
 class TaggedChart(NamedTuple):
-    """A version's tag, and the chart as it stands there: None where it cannot be read, for `reason`."""
+    """A version's tag, and the chart as it stands there: None where it cannot be read, for
+    `reason`.
+    """
 
     tag: Tag
     chart: Chart | None
@@ -169,7 +199,9 @@ class TaggedChart(NamedTuple):
 
 
 def chart_at_tag(checkout: Checkout, chart: str) -> TaggedChart | None:
-    """What the tag of the version that a chart's Chart.yaml says stands for; None when there is no such tag here."""
+    """What the tag of the version that a chart's Chart.yaml says stands for; None when there is no
+    such tag here.
+    """
     tag = find_tag(checkout.source, tag_name(checkout.config, chart, checkout.version(chart)))
     if tag is None:
         return None

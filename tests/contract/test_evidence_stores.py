@@ -1,4 +1,6 @@
-"""What every evidence store promises, asked of every implementation, the registry being Debian's docker-registry."""
+"""What every evidence store promises, asked of every implementation, the registry being Debian's
+docker-registry.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def store(url: str) -> Store:
 
 
 def test_a_record_is_found_by_content_by_every_output_and_by_id_byte_for_byte(store: Store) -> None:
-    line, record = made(outputs={"tar": TAR, "chart": f"oci://h/hello:1@{OTHER}"}, future={"ä": [1]})
+    line, record = made(
+        outputs={"tar": TAR, "chart": f"oci://h/hello:1@{OTHER}"}, future={"ä": [1]}
+    )
     assert store.about(CONTENT) == set() and store.read(record.id) is None
     store.put(line, record, {})
 
@@ -127,7 +131,9 @@ def _write(url: str, number: int) -> str:
 
 
 def test_fifty_concurrent_writers_lose_nothing(url: str, store: Store) -> None:
-    processes = multiprocessing.get_context("forkserver")  # a fork of this one would share its connections
+    processes = multiprocessing.get_context(
+        "forkserver"
+    )  # a fork of this one would share its connections
     processes.set_forkserver_preload(["pipeline_steps.evidence.oci", "pipeline_steps.state.state"])
     with processes.Pool(50) as pool:
         written = set(pool.starmap(_write, [(url, number) for number in range(50)]))
@@ -165,7 +171,9 @@ def test_a_damaged_record_in_a_folder_is_named_and_never_replaced(tmp_path: Path
     store.put(line, record, {})
     [place] = (tmp_path / "records").rglob("*.json")
     place.write_bytes(line.replace(b"hello", b"hullo"))
-    with pytest.raises(EvidenceError, match=r"record sha256:\S+: record sha256:\S+ of snapshot hullo was edited"):
+    with pytest.raises(
+        EvidenceError, match=r"record sha256:\S+: record sha256:\S+ of snapshot hullo was edited"
+    ):
         Stores([store], store).about([CONTENT], ())
     with pytest.raises(EvidenceError, match="is there with other bytes: nothing was written"):
         store.put(line, record, {})
@@ -193,7 +201,12 @@ def test_another_thing_under_a_records_name_in_a_registry_is_named(host: str) ->
     here = connect(host + "/damaged", {})
     manifest = here.manifest("damaged/evidence/records", record.id.removeprefix("sha256:"))
     assert manifest is not None
-    here.put_manifest("damaged/evidence/records", other.id.removeprefix("sha256:"), manifest.body, manifest.media_type)
+    here.put_manifest(
+        "damaged/evidence/records",
+        other.id.removeprefix("sha256:"),
+        manifest.body,
+        manifest.media_type,
+    )
     with pytest.raises(EvidenceError, match="holds another record"):
         Stores([store], None).by_id([other.id])
 
@@ -211,12 +224,21 @@ def test_a_state_reads_the_union_and_writes_the_store(url: str, tmp_path: Path) 
 
 
 def test_what_a_store_could_not_be_given_is_given_later(tmp_path: Path) -> None:
-    fields = {"step": "check", "subject": "hello", "key": "k", "content": CONTENT, "started": "t", "result": "passed"}
+    fields = {
+        "step": "check",
+        "subject": "hello",
+        "key": "k",
+        "content": CONTENT,
+        "started": "t",
+        "result": "passed",
+    }
     folder = tmp_path / "store"
     folder.write_text("in the way")
     store = open_store(folder.as_uri(), {})
     state = State(tmp_path / "a" / "state.jsonl", Stores([store], store))
-    with pytest.raises(PipelineError, match=r"the record sha256:\S+ of check is not in the evidence store") as raised:
+    with pytest.raises(
+        PipelineError, match=r"the record sha256:\S+ of check is not in the evidence store"
+    ) as raised:
         state.add(fields)
     assert raised.value.exit_code == 7 and len(State(state.path).records()) == 1
 
@@ -224,11 +246,21 @@ def test_what_a_store_could_not_be_given_is_given_later(tmp_path: Path) -> None:
     again = State(state.path, Stores([store], store))
     again.about([CONTENT])
     again.flush()
-    assert store.about(CONTENT) == {record.id for record in again.records()} and len(again.records()) == 1
+    assert (
+        store.about(CONTENT) == {record.id for record in again.records()}
+        and len(again.records()) == 1
+    )
 
 
 def test_a_record_waits_for_evidence_that_cannot_be_read_now(tmp_path: Path) -> None:
-    fields = {"step": "check", "subject": "hello", "key": "k", "content": CONTENT, "started": "t", "result": "passed"}
+    fields = {
+        "step": "check",
+        "subject": "hello",
+        "key": "k",
+        "content": CONTENT,
+        "started": "t",
+        "result": "passed",
+    }
     store = open_store((tmp_path / "store").as_uri(), {})
     report = tmp_path / "a/report"
     report.mkdir(parents=True)  # reading a folder fails, whoever tries
@@ -287,7 +319,9 @@ def test_logins_come_from_hosts_and_a_refused_one_is_never_an_empty_store(tmp_pa
         registry(tmp_path / "r", auth=server.auth) as running,
     ):
         url = f"oci://{running.host}/ci/evidence"
-        store = open_store(url, {f"{running.host}/ci": Host("ci", "hunter2-of-ci", plain_http=True)})
+        store = open_store(
+            url, {f"{running.host}/ci": Host("ci", "hunter2-of-ci", plain_http=True)}
+        )
         store.put(line, record, {})
         assert store.about(TAR) == {record.id} and store.read(record.id) == line
         for hosts in ({}, {running.host: Host("ci", "wrong-one", plain_http=True)}):
@@ -298,7 +332,9 @@ def test_logins_come_from_hosts_and_a_refused_one_is_never_an_empty_store(tmp_pa
 
 
 def test_what_a_signal_ended_is_given_by_the_next_run(tmp_path: Path) -> None:
-    """After a signal nothing new is written outside; the record is in the file and reaches the store later."""
+    """After a signal nothing new is written outside; the record is in the file and reaches the
+    store later.
+    """
     fields = {"step": "check", "subject": "hello", "key": "k", "content": CONTENT, "started": "t"}
     store = open_store((tmp_path / "store").as_uri(), {})
     state = State(tmp_path / "state.jsonl", Stores([store], store))

@@ -1,4 +1,6 @@
-"""The tags of built images in a real registry: given once, never moved; and whether an image is whole."""
+"""The tags of built images in a real registry: given once, never moved; and whether an image is
+whole.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def running(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def test_a_free_tag_is_given_an_equal_digest_confirms_it_and_another_stands_beside(running: Running) -> None:
+def test_a_free_tag_is_given_an_equal_digest_confirms_it_and_another_stands_beside(
+    running: Running,
+) -> None:
     here = Registry(running.host, plain_http=True)
     target = Reference(running.host, PATH, "k-0123456789ab")
     one, two = (push_base(here, PATH, f"pushed-{text}", text.encode()) for text in ("one", "two"))
@@ -35,7 +39,9 @@ def test_a_free_tag_is_given_an_equal_digest_confirms_it_and_another_stands_besi
     beside = target._replace(tag=f"k-0123456789ab-{two[7:15]}")
     for _ in range(2):
         assert name_image(here, target, two) == beside._replace(digest=two)
-    assert [getattr(here.head(PATH, str(name.tag)), "digest", None) for name in (target, beside)] == [one, two]
+    assert [
+        getattr(here.head(PATH, str(name.tag)), "digest", None) for name in (target, beside)
+    ] == [one, two]
     with pytest.raises(MachineError, match="which is not there"):
         name_image(here, target._replace(tag="k-other"), f"sha256:{'0' * 64}")
 
@@ -58,6 +64,9 @@ def test_what_is_lost_of_an_image_is_named_down_to_its_layers(running: Running) 
     manifest = here.manifest(PATH, digest)
     assert manifest
     for blob in manifest.blobs:
-        shutil.rmtree(running.folder / f"data/docker/registry/v2/repositories/{PATH}/_layers/sha256/{blob.digest[7:]}")
+        shutil.rmtree(
+            running.folder
+            / f"data/docker/registry/v2/repositories/{PATH}/_layers/sha256/{blob.digest[7:]}"
+        )
         assert blob.digest in missing(here, PATH, digest)
     assert missing(here, PATH, f"sha256:{'0' * 64}") == [f"sha256:{'0' * 64}"]

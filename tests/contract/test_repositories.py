@@ -1,4 +1,6 @@
-"""What every chart repository promises, asked of every implementation, the registry being a real one."""
+"""What every chart repository promises, asked of every implementation, the registry being a real
+one.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,12 @@ def hub() -> Iterator[Github]:
 
 @pytest.fixture(params=["oci", "file", "git", "chartmuseum", "github"])
 def repository(
-    request: pytest.FixtureRequest, host: str, museum: str, hub: Github, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    host: str,
+    museum: str,
+    hub: Github,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Writable:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     if request.param == "github":
@@ -78,7 +85,9 @@ def paths(requests: Iterable[Request]) -> list[str]:
 
 
 def empty(kind: str, host: str, folder: Path) -> Writable:
-    """A repository of its own for each folder, without a chart. host: of the registry or URL of the museum."""
+    """A repository of its own for each folder, without a chart. host: of the registry or URL of the
+    museum.
+    """
     if kind == "chartmuseum":
         return open_writable(f"{host}/r{abs(hash(str(folder)))}", {})
     if kind == "oci":
@@ -90,7 +99,9 @@ def empty(kind: str, host: str, folder: Path) -> Writable:
 
 def squeezed(one: Archive) -> Archive:
     """The same tar in other bytes."""
-    return Archive(one.name, one.version, one.tar_digest, gzip.compress(gzip.decompress(one.tgz), 1))
+    return Archive(
+        one.name, one.version, one.tar_digest, gzip.compress(gzip.decompress(one.tgz), 1)
+    )
 
 
 def test_what_is_published_is_found(repository: Writable) -> None:
@@ -125,12 +136,20 @@ def test_all_charts_are_told(repository: Writable) -> None:
 def test_many_at_once_each_with_its_own_outcome(repository: Writable) -> None:
     first = repository.publish(packed())
     taken = packed(more="description: other\n")
-    more = [Publication(packed(version=f"1.0.{number}"), created="2026-01-02T03:04:05Z") for number in (1, 2)]
-    outcomes = list(repository.publish_all([more[0], Publication(packed()), Publication(taken), more[1]]))
+    more = [
+        Publication(packed(version=f"1.0.{number}"), created="2026-01-02T03:04:05Z")
+        for number in (1, 2)
+    ]
+    outcomes = list(
+        repository.publish_all([more[0], Publication(packed()), Publication(taken), more[1]])
+    )
     assert outcomes[1] == first
     assert isinstance(outcomes[2], Conflict)
     assert repository.versions("hello") == ["1.0.2", "1.0.1", "1.0.0"]
-    assert [repository.find("hello", version) for version in ("1.0.1", "1.0.2")] == [outcomes[0], outcomes[3]]
+    assert [repository.find("hello", version) for version in ("1.0.1", "1.0.2")] == [
+        outcomes[0],
+        outcomes[3],
+    ]
 
 
 def test_the_same_tar_again_keeps_the_bytes_published_first(repository: Writable) -> None:
@@ -157,7 +176,9 @@ def test_another_tar_is_refused_naming_both(repository: Writable) -> None:
 def test_versions_that_differ_in_build_metadata_only_are_refused(repository: Writable) -> None:
     plus = repository.publish(packed(version="1.0.0+b.1"))
     assert repository.find("hello", "1.0.0+b.1") == plus
-    with pytest.raises(Conflict, match=r"differs from the published 1\.0\.0\+b\.1 only in build metadata"):
+    with pytest.raises(
+        Conflict, match=r"differs from the published 1\.0\.0\+b\.1 only in build metadata"
+    ):
         repository.publish(packed(version="1.0.0"))
     assert repository.versions("hello") == ["1.0.0+b.1"]
 
@@ -165,14 +186,18 @@ def test_versions_that_differ_in_build_metadata_only_are_refused(repository: Wri
 def test_two_versions_that_helm_takes_for_one_are_never_both_there(repository: Writable) -> None:
     """Acceptance test A4: `helm repo index --merge` drops one of them without a word."""
     first = repository.publish(packed(version="1.0.0+a"))
-    with pytest.raises(Conflict, match=r"1\.0\.0\+b differs from the published 1\.0\.0\+a only in build metadata"):
+    with pytest.raises(
+        Conflict, match=r"1\.0\.0\+b differs from the published 1\.0\.0\+a only in build metadata"
+    ):
         repository.publish(packed(version="1.0.0+b"))
     assert repository.versions("hello") == ["1.0.0+a"]
     assert repository.find("hello", "1.0.0+a") == first
 
 
 def test_a_pre_release_is_one_entry_however_often_it_is_published(repository: Writable) -> None:
-    """Acceptance test A3: helm/chart-releaser#533, which splits names at the last dash and adds it each time."""
+    """Acceptance test A3: helm/chart-releaser#533, which splits names at the last dash and adds it
+    each time.
+    """
     chart = packed("foo", "1.0.0-rc.1")
     published = [repository.publish(chart) for _ in range(2)]
     published += [repository.publish(squeezed(chart))]
@@ -183,9 +208,11 @@ def test_a_pre_release_is_one_entry_however_often_it_is_published(repository: Wr
 
 
 def test_the_index_names_what_is_stored_after_a_crash_before_it(repository: Writable) -> None:
-    """Acceptance test A1 (rstudio/helm#9): uploaded, no index yet, packed again in other bytes, published again.
+    """Acceptance test A1 (rstudio/helm#9): uploaded, no index yet, packed again in other bytes,
+    published again.
 
-    In a registry the manifest is written last and a museum writes the index itself: there is nothing in between.
+    In a registry the manifest is written last and a museum writes the index itself: there is
+    nothing in between.
     """
     repository.publish(packed("base"))
     before = repository.index() if isinstance(repository, Rewritable) else None
@@ -210,12 +237,16 @@ def test_versions_are_newest_first(repository: Writable) -> None:
 def test_concurrent_publishers_lose_nothing(repository: Writable) -> None:
     versions = [f"1.0.{number}" for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        published = list(pool.map(lambda version: repository.publish(packed(version=version)), versions))
+        published = list(
+            pool.map(lambda version: repository.publish(packed(version=version)), versions)
+        )
     assert sorted(repository.versions("hello")) == sorted(versions)
     assert [repository.find(one.name, one.version) for one in published] == published
 
 
-def test_the_reference_is_the_same_everywhere(repository: Writable, host: str, museum: str, tmp_path: Path) -> None:
+def test_the_reference_is_the_same_everywhere(
+    repository: Writable, host: str, museum: str, tmp_path: Path
+) -> None:
     """Known before the push: an independent place gives the same digest."""
     digest = repository.publish(packed()).reference.rpartition("@")[2]
     kind = repository.url.partition(":")[0].partition("+")[0]
@@ -243,17 +274,26 @@ def test_a_dead_registry_is_never_absent() -> None:
 )
 def test_a_url_says_what_can_be_done_with_it(url: str, capabilities: set[type]) -> None:
     repository = open_repository(url, {})
-    assert {one for one in (Writable, Indexed, Rewritable) if isinstance(repository, one)} == capabilities
+    assert {
+        one for one in (Writable, Indexed, Rewritable) if isinstance(repository, one)
+    } == capabilities
 
 
 def test_who_must_publish_learns_at_once_that_a_url_is_only_read() -> None:
     assert open_writable("oci://h/p", {}).url == "oci://h/p"
-    with pytest.raises(ConfigurationError, match=r"^https://h/p: .*only read \(name one of oci://.*, file://.*, git\+"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^https://h/p: .*only read \(name one of oci://.*, file://.*, git\+",
+    ):
         open_writable("https://h/p/", {})
 
 
-def test_find_reads_index_or_manifest_and_archive_once(host: str, museum: str, hub: Github, tmp_path: Path) -> None:
-    """A chart with its archive costs two requests of each kind; found, then fetched, it was three or four."""
+def test_find_reads_index_or_manifest_and_archive_once(
+    host: str, museum: str, hub: Github, tmp_path: Path
+) -> None:
+    """A chart with its archive costs two requests of each kind; found, then fetched, it was three
+    or four.
+    """
     with scripted(forwarded(host)) as proxy:
         open_writable(f"oci://{host}/counted", {}).publish(packed())
         assert open_repository(f"oci://{proxy.host}/counted", {}).find("hello", "1.0.0")
@@ -261,7 +301,9 @@ def test_find_reads_index_or_manifest_and_archive_once(host: str, museum: str, h
     assert paths(proxy.requests) == ["/v2/counted/hello/manifests/1.0.0", blob]
     with scripted(forwarded(museum.partition("://")[2])) as proxy:
         open_writable(f"{museum}/counted", {}).publish(packed())
-        assert open_repository(f"chartmuseum+http://{proxy.host}/counted", {}).find("hello", "1.0.0")
+        assert open_repository(f"chartmuseum+http://{proxy.host}/counted", {}).find(
+            "hello", "1.0.0"
+        )
         tgz = "/counted/charts/hello-1.0.0.tgz"
         assert paths(proxy.requests)[-2:] == ["/api/counted/charts/hello/1.0.0", tgz]
         proxy.requests.clear()
@@ -270,7 +312,16 @@ def test_find_reads_index_or_manifest_and_archive_once(host: str, museum: str, h
 
 
 @pytest.mark.parametrize(
-    "url", ["oci://h", "oci://h/p:1", "file://host/x", "ftp://h", "x", "git+http://h/x", "github-releases:o"]
+    "url",
+    [
+        "oci://h",
+        "oci://h/p:1",
+        "file://host/x",
+        "ftp://h",
+        "x",
+        "git+http://h/x",
+        "github-releases:o",
+    ],
 )
 def test_what_is_no_repository(url: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -281,7 +332,9 @@ def test_an_entry_without_a_url_is_evidence_missing_and_replaced_by_nothing(tmp_
     repository = open_writable(tmp_path.as_uri(), {})
     repository.publish(packed())
     index = tmp_path / "index.yaml"
-    index.write_bytes(before := index.read_bytes().replace(b"urls:\n    - hello-1.0.0.tgz\n", b"urls: []\n"))
+    index.write_bytes(
+        before := index.read_bytes().replace(b"urls:\n    - hello-1.0.0.tgz\n", b"urls: []\n")
+    )
     assert b"urls: []" in before
     for call in (repository.find, repository.resolve):
         with pytest.raises(EvidenceError, match=r"hello 1\.0\.0 has the URL ''"):
@@ -296,7 +349,9 @@ def test_damage_in_a_folder_is_named(tmp_path: Path) -> None:
     repository.publish(packed())
     other = archive.pack({"Chart.yaml": b"apiVersion: v2\nname: hello\nversion: 1.0.0\n"})
     (tmp_path / "hello-1.0.0.tgz").write_bytes(other.tgz)
-    with pytest.raises(EvidenceError, match=r"hello-1\.0\.0\.tgz: the archive has the digest sha256:"):
+    with pytest.raises(
+        EvidenceError, match=r"hello-1\.0\.0\.tgz: the archive has the digest sha256:"
+    ):
         repository.find("hello", "1.0.0")
     (tmp_path / "hello-1.0.0.tgz").unlink()
     with pytest.raises(EvidenceError, match="the index names this archive, which is missing"):
@@ -311,14 +366,20 @@ def test_what_a_killed_publisher_left_is_completed_or_refused(tmp_path: Path) ->
     (tmp_path / ".pipeline-steps-tmp-0").write_bytes(b"half")
     published = repository.publish(chart)
     assert published.archive.tgz == left
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "hello-1.0.0.tgz", "index.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "hello-1.0.0.tgz",
+        "index.yaml",
+    ]
     (tmp_path / "hello-1.0.1.tgz").write_bytes(left)
     with pytest.raises(Conflict, match="another content"):
         repository.publish(packed(version="1.0.1"))
 
 
 @pytest.mark.parametrize("turn", range(4))
-def test_one_version_with_different_content_is_never_published_twice(repository: Writable, turn: int) -> None:
+def test_one_version_with_different_content_is_never_published_twice(
+    repository: Writable, turn: int
+) -> None:
     charts = [packed(more=f"description: number {number}\n") for number in range(8)]
 
     def publish(chart: Archive) -> bool:
@@ -333,7 +394,9 @@ def test_one_version_with_different_content_is_never_published_twice(repository:
     found = repository.find("hello", "1.0.0")
     assert published.count(True) <= (1 if repository.guarantees.atomic else 8)
     told = [chart.tar_digest if won else None for chart, won in zip(charts, published, strict=True)]
-    assert (found.tar_digest if found else None) in told, "what stands there is of one who was told so"
+    assert (found.tar_digest if found else None) in told, (
+        "what stands there is of one who was told so"
+    )
     if repository.url.startswith(("file:", "git+", "github-releases:")):
         assert published.count(True) == 1
 
@@ -346,7 +409,9 @@ def test_a_claim_of_a_killed_publisher_is_taken_up_by_the_same_content_only(host
         for digest, data in push.blobs.items():
             repository._registry("hello").push_blob("claims/hello", data, digest)
     repository._claim(mine, prepare(mine))
-    with pytest.raises(Conflict, match=r"claims hello 1\.0\.0 with another content \(claim-1\.0\.0-"):
+    with pytest.raises(
+        Conflict, match=r"claims hello 1\.0\.0 with another content \(claim-1\.0\.0-"
+    ):
         repository.publish(other)
     assert repository.find("hello", "1.0.0") is None
     with pytest.raises(Conflict, match="remove the claim that is wrong"):

@@ -35,7 +35,9 @@ SYSTEMS: dict[str, Callable[[Path], Checkout]] = {"git": git}
 
 
 @pytest.fixture(params=SYSTEMS)
-def checkout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+def checkout(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Checkout:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     made = SYSTEMS[request.param](tmp_path)
     made.put("sub/a b☺.txt", "one")
@@ -67,7 +69,9 @@ def test_a_tree_has_kinds_bytes_and_digests(checkout: Checkout) -> None:
         assert tree.modified == ()
 
 
-def test_a_path_that_is_not_there_is_an_error_and_an_absent_folder_is_empty(checkout: Checkout) -> None:
+def test_a_path_that_is_not_there_is_an_error_and_an_absent_folder_is_empty(
+    checkout: Checkout,
+) -> None:
     with pytest.raises(ConfigurationError, match="nope is not stored in"):
         opened(checkout).tree(None, "sub").read(["nope"])
     assert opened(checkout).tree(None, "nope").entries() == {}
@@ -83,7 +87,11 @@ def test_the_checkout_shows_local_changes_and_its_revision_does_not(checkout: Ch
     assert tree.modified == ("a b☺.txt", "new", "run")
     assert sorted(tree.entries()) == ["a b☺.txt", "link", "new"]
     assert tree.read(["a b☺.txt", "new"]) == {"a b☺.txt": b"two", "new": b"new"}
-    assert sorted(opened(checkout).tree(tree.revision, "sub").entries()) == ["a b☺.txt", "link", "run"]
+    assert sorted(opened(checkout).tree(tree.revision, "sub").entries()) == [
+        "a b☺.txt",
+        "link",
+        "run",
+    ]
 
 
 def test_a_changed_mode_alone_is_a_change(checkout: Checkout) -> None:
@@ -146,7 +154,9 @@ def test_what_is_kept_open_answers_the_same_and_leaves_no_process(checkout: Chec
     source, alone = opened(checkout), opened(checkout)
     with source.revisions, source.revisions:
         assert source.tree(None, "").read(["sub/run"]) == alone.tree(None, "").read(["sub/run"])
-        assert source.tree(source.revision(), "").digests(["top"]) == alone.tree(None, "").digests(["top"])
+        assert source.tree(source.revision(), "").digests(["top"]) == alone.tree(None, "").digests(
+            ["top"]
+        )
         kept = children() - before
     assert children() == before, f"{kept} are left"
 
@@ -178,7 +188,9 @@ def test_revisions_share_the_ids_of_what_is_equal(checkout: Checkout) -> None:
     assert sorted(whole) == [tuple(entry) for entry in source.tree(second, "").entries().values()]
 
 
-def test_a_repository_is_opened_for_its_tags_by_the_path_of_a_folder_in_it(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_repository_is_opened_for_its_tags_by_the_path_of_a_folder_in_it(
+    checkout: Checkout, tmp_path: Path
+) -> None:
     made = opened(checkout).create_tag("one", opened(checkout).revision(), "text", push=False)
     tagged, folder = open_tagged(str(checkout.root / "sub"), tmp_path)
     assert (tagged.tags(), folder, tagged.revisions.root) == ({"one": made}, "sub", checkout.root)
@@ -189,7 +201,10 @@ def test_a_repository_is_opened_for_its_tags_by_the_path_of_a_folder_in_it(check
 
 def children() -> set[int]:
     """The processes that this one has started and that have not ended."""
-    return {int(pid) for pid in Path("/proc/self/task", str(os.getpid()), "children").read_text().split()}
+    return {
+        int(pid)
+        for pid in Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
+    }
 
 
 def test_a_tag_is_set_once_listed_and_never_moved(checkout: Checkout) -> None:

@@ -60,16 +60,24 @@ NEW_MOUNTS = 0x00020000
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", default=os.environ.get("FULL", "") not in ("", "0"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--seed", type=int, default=int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+        "--full", action="store_true", default=os.environ.get("FULL", "") not in ("", "0")
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6)),
     )
     parser.add_argument("--only", default="", help="ids of tests, with commas between them")
     given = parser.parse_args()
     settings = Settings(given.full, given.seed, workers=max(2, os.cpu_count() or 2))
     chosen = given.only.split(",") if given.only else list(TESTS)
-    logging.getLogger("pipeline_steps").setLevel(logging.CRITICAL)  # torn lines are what is wanted here
+    logging.getLogger("pipeline_steps").setLevel(
+        logging.CRITICAL
+    )  # torn lines are what is wanted here
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         in_memory(Path(folder))
@@ -90,7 +98,8 @@ def ran(name: str, broken: Sequence[World], settings: Settings) -> list[Figure]:
 
 
 def in_memory(folder: Path) -> None:
-    """Mount a file system in memory on `folder`, which nobody else sees: fsync costs nothing, all goes at the end.
+    """Mount a file system in memory on `folder`, which nobody else sees: fsync costs nothing, all
+    goes at the end.
 
     Another one is for what libfaketime leaves when its process is killed.
     """

@@ -1,4 +1,5 @@
-"""The kinds of repositories that many publish to at once, and what readers see of each, read without our code.
+"""The kinds of repositories that many publish to at once, and what readers see of each, read
+without our code.
 
 A new kind of repository is one line of BACKENDS: every test of `publishers` is then made on it.
 """
@@ -25,17 +26,20 @@ from tests.support.github import github
 from tests.support.gits import bare
 from tests.support.registries import registry
 
-#: Publishers of distinct versions, and rounds in which many want one, where a backend says nothing else.
+#: Publishers of distinct versions, and rounds in which many want one, where a backend says nothing
+#: else.
 PUBLISHERS, ROUNDS = 200, 100
 
 
 class Backend(NamedTuple):
-    """One kind of repository. opened: (an empty folder) → its URL, for as long as the context is open.
+    """One kind of repository. opened: (an empty folder) → its URL, for as long as the context is
+    open.
 
-    read: (URL) → what a reader asks for first, like the index, None when it is not there, without our code.
-    versions: (URL, what was read) → versions of hello that it names; it raises when that, or an archive, is half.
-    one_wins: exactly one of those who want the same version, or at most one? publishers: how many begin together,
-    full: in the full size; rounds: how often one version is competed for in the full size.
+    read: (URL) → what a reader asks for first, like the index, None when it is not there, without
+    our code. versions: (URL, what was read) → versions of hello that it names; it raises when that,
+    or an archive, is half. one_wins: exactly one of those who want the same version, or at most
+    one? publishers: how many begin together, full: in the full size; rounds: how often one version
+    is competed for in the full size.
     """
 
     opened: Callable[[Path], contextlib.AbstractContextManager[str]]
@@ -83,7 +87,9 @@ def _in_folder(url: str, index: bytes) -> set[str]:
     """The versions in the index, each with its archive."""
     folder, entries = Path(urlsplit(url).path), _entries(index)
     for entry in entries:
-        assert sha256((folder / entry["urls"][0]).read_bytes()) == f"sha256:{entry['digest']}", entry["version"]
+        assert sha256((folder / entry["urls"][0]).read_bytes()) == f"sha256:{entry['digest']}", (
+            entry["version"]
+        )
     return {entry["version"] for entry in entries}
 
 
@@ -115,12 +121,16 @@ def _in_registry(url: str, tags: bytes) -> set[str]:
 
 def _git(url: str, *words: str, stdin: bytes = b"") -> bytes:
     folder = urlsplit(url.removeprefix("git+")).path
-    return subprocess.run(["git", *words], cwd=folder, input=stdin, capture_output=True, check=True).stdout
+    return subprocess.run(
+        ["git", *words], cwd=folder, input=stdin, capture_output=True, check=True
+    ).stdout
 
 
 def _commit(url: str) -> bytes | None:
     """The id of the newest commit, which names all that is in it."""
-    return _git(url, "for-each-ref", "--format=%(objectname)", "refs/heads/gh-pages").strip() or None
+    return (
+        _git(url, "for-each-ref", "--format=%(objectname)", "refs/heads/gh-pages").strip() or None
+    )
 
 
 def _on_branch(url: str, commit: bytes) -> set[str]:
@@ -161,5 +171,7 @@ BACKENDS = {
     "file": Backend(_folder, _index_in_folder, _in_folder, one_wins=True),
     "oci": Backend(in_registry, _tags, _in_registry, one_wins=False),
     "git": Backend(_pages, _commit, _on_branch, one_wins=True, publishers=20, rounds=10),
-    "github": Backend(_releases, _page, _on_github, one_wins=True, publishers=20, full=20, rounds=10),
+    "github": Backend(
+        _releases, _page, _on_github, one_wins=True, publishers=20, full=20, rounds=10
+    ),
 }

@@ -1,4 +1,5 @@
-"""The system calls of a step, as strace sees them: recorded, then one of them made to kill or to fail.
+"""The system calls of a step, as strace sees them: recorded, then one of them made to kill or to
+fail.
 
 Only the calls of our own process: what git and helm do between them is theirs.
 """
@@ -24,9 +25,11 @@ _PATHS = re.compile(r'<(/[^>]*)>|"(/[^"]*)"')
 
 
 class Call(NamedTuple):
-    """The nth call of that name. text: its arguments; paths: the files it names, by name or descriptor.
+    """The nth call of that name. text: its arguments; paths: the files it names, by name or
+    descriptor.
 
-    within: counted in each thread among the calls on this file only; "" counts those of the main thread on any.
+    within: counted in each thread among the calls on this file only; "" counts those of the main
+    thread on any.
     """
 
     name: str
@@ -43,7 +46,11 @@ class Call(NamedTuple):
         return self.name != "openat" or "O_CREAT" in self.text
 
     def below(self, *folders: Path) -> bool:
-        return any(path.startswith(f"{folder}/") or path == str(folder) for path in self.paths for folder in folders)
+        return any(
+            path.startswith(f"{folder}/") or path == str(folder)
+            for path in self.paths
+            for folder in folders
+        )
 
 
 @functools.cache
@@ -53,7 +60,9 @@ def recorded(world: World, step: Step) -> list[Call]:
 
 
 def record(world: World, step: Step) -> list[Call]:
-    """Every call of CHANGING and every openat of an undisturbed run, of other threads those on the state file."""
+    """Every call of CHANGING and every openat of an undisturbed run, of other threads those on the
+    state file.
+    """
     world.back(step)
     main = _traced(world, step)
     world.back(step)
@@ -64,8 +73,14 @@ def record(world: World, step: Step) -> list[Call]:
         thread, _, call = line.partition(" ")
         lines.setdefault(thread, []).append(call.strip())
     found = parse(main)
-    if not any(call.below(world.state) and call.changes for call in found):  # it is written by another thread
-        found += [call._replace(within=state) for texts in lines.values() for call in parse("\n".join(texts))]
+    if not any(
+        call.below(world.state) and call.changes for call in found
+    ):  # it is written by another thread
+        found += [
+            call._replace(within=state)
+            for texts in lines.values()
+            for call in parse("\n".join(texts))
+        ]
     return found
 
 
@@ -95,7 +110,15 @@ def parse(text: str) -> list[Call]:
 
 def broken(world: World, step: Step, call: Call, how: str) -> subprocess.CompletedProcess[str]:
     """Run the step with that call injected. how: "signal=KILL" or "error=ENOSPC"."""
-    options = ["-qq", "-o", "/dev/null", "-e", f"trace={call.name}", "-e", f"inject={call.name}:{how}:when={call.nth}"]
+    options = [
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        f"trace={call.name}",
+        "-e",
+        f"inject={call.name}:{how}:when={call.nth}",
+    ]
     if call.within:
         options += ["-f", "-P", call.within]
     return world.run(step, "strace", *options)

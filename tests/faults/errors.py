@@ -1,4 +1,6 @@
-"""T3: a call that fails at the disk's will, each in its turn; and a file system that is really full."""
+"""T3: a call that fails at the disk's will, each in its turn; and a file system that is really
+full.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,11 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         for call in _calls(worlds[0], step)
         for error in ERRORS.get(call.name, ())
     ]  # fmt: skip
-    chosen = points if settings.full else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    chosen = (
+        points
+        if settings.full
+        else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    )
 
     def run(number: int, point: tuple[Step, Call, str]) -> str:
         step, call, error = point
@@ -75,7 +81,9 @@ def _full(worlds: Sequence[World], settings: Settings) -> Figure:
         world.back(step)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", world.root], check=True)
         try:
-            subprocess.run(["cp", "-a", "--", f"{world.kept / step.name}/.", world.root], check=True)
+            subprocess.run(
+                ["cp", "-a", "--", f"{world.kept / step.name}/.", world.root], check=True
+            )
             before = _kept(world)
             filler = world.root / "filler"
             _fill(filler, left)
@@ -107,4 +115,9 @@ def _calls(world: World, step: Step) -> list[Call]:
 
 
 def _kept(world: World) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for place in world.places for path in place.rglob("*") if path.is_file()}
+    return {
+        path: path.read_bytes()
+        for place in world.places
+        for path in place.rglob("*")
+        if path.is_file()
+    }

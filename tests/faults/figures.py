@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 
 class Settings(NamedTuple):
-    """full: every point instead of a sample. seed: of every random choice. workers: worlds used at once."""
+    """full: every point instead of a sample. seed: of every random choice. workers: worlds used at
+    once.
+    """
 
     full: bool
     seed: int
@@ -20,7 +22,9 @@ class Settings(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """One line of the table. id: of the test plan. wrong: what was seen against the demand, one text each."""
+    """One line of the table. id: of the test plan. wrong: what was seen against the demand, one
+    text each.
+    """
 
     id: str
     what: str
@@ -37,16 +41,26 @@ def timed(make: Callable[[], list[Figure]]) -> list[Figure]:
     return [first._replace(seconds=time.monotonic() - began), *others]
 
 
-def counted(id: str, what: str, points: Sequence[object], wrong: Sequence[str], more: str = "") -> Figure:
+def counted(
+    id: str, what: str, points: Sequence[object], wrong: Sequence[str], more: str = ""
+) -> Figure:
     """The figure of a test that demands the same of every point."""
     good = len(points) - len(wrong)
     some = more if points else "no point found"
     seen = f"{good}/{len(points)}{f', {some}' if some else ''}"
-    return Figure(id, what, f"{len(points)}/{len(points)}", seen, tuple(wrong) or (() if points else ("no point",)))
+    return Figure(
+        id,
+        what,
+        f"{len(points)}/{len(points)}",
+        seen,
+        tuple(wrong) or (() if points else ("no point",)),
+    )
 
 
 def spread(points: Sequence[T], workers: int, run: Callable[[int, T], str]) -> list[str]:
-    """What is wrong at each point, "" left out. run: (number of the worker, whose world nobody else uses; point)."""
+    """What is wrong at each point, "" left out. run: (number of the worker, whose world nobody else
+    uses; point).
+    """
     shares = [points[number::workers] for number in range(workers)]
 
     def work(number: int) -> list[str]:
@@ -59,10 +73,15 @@ def spread(points: Sequence[T], workers: int, run: Callable[[int, T], str]) -> l
 def show(figures: Sequence[Figure], settings: Settings) -> bool:
     """Print the table and, below it, what is wrong; whether all is as demanded."""
     rows = [("id", "what", "demanded", "seen", "seconds")]
-    rows += [(f.id, f.what, f.demanded, f.seen, f"{f.seconds:.1f}" if f.seconds else "") for f in figures]
+    rows += [
+        (f.id, f.what, f.demanded, f.seen, f"{f.seconds:.1f}" if f.seconds else "") for f in figures
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[4]:>7}")
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            + f"  {row[4]:>7}"
+        )
     for figure in figures:
         for text in figure.wrong[:20]:
             print(f"WRONG {figure.id} {figure.what}: {text}")

@@ -1,5 +1,6 @@
-"""T1d: SIGKILL at every request of steps that fill a registry with many charts at once, then once more: as if nothing
-had been. The requests of each thread are counted apart, so every one of them is the last at some point.
+"""T1d: SIGKILL at every request of steps that fill a registry with many charts at once, then once
+more: as if nothing had been. The requests of each thread are counted apart, so every one of them is
+the last at some point.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from tests.support.registries import registry
 MADE = Step("regenerate, plain tags", ("regenerate", *TAGS, "--to", FILLED))
 FILLING = (
     Step("regenerate to a registry", ("regenerate", *TAGS, "--to", "oci://{host}/made/charts")),
-    Step("regenerate --from, to a registry", ("regenerate", "--from", FILLED, "--to", "oci://{host}/copied"), signed),
+    Step(
+        "regenerate --from, to a registry",
+        ("regenerate", "--from", FILLED, "--to", "oci://{host}/copied"),
+        signed,
+    ),
 )
 #: How requests leave a process.
 SENDING = "sendto,sendmsg"
@@ -55,12 +60,16 @@ def at_every_request(worlds: Sequence[World], settings: Settings) -> list[Figure
     with contextlib.ExitStack() as stack:
         filled = [stack.enter_context(_ready(beside)) for beside in worlds[: settings.workers]]
         dead: list[bool] = []
-        points = [Point(step, nth) for step in FILLING for nth in range(1, _requests(filled[0], step) + 1)]
+        points = [
+            Point(step, nth) for step in FILLING for nth in range(1, _requests(filled[0], step) + 1)
+        ]
 
         def run(number: int, point: Point) -> str:
             world, (step, nth) = filled[number], point
             world.back(step)
-            done = world.run(step, *_traced("/dev/null"), "-e", f"inject={SENDING}:signal=KILL:when={nth}")
+            done = world.run(
+                step, *_traced("/dev/null"), "-e", f"inject={SENDING}:signal=KILL:when={nth}"
+            )
             dead.append(done.returncode in KILLED)  # no thread may have so many requests this time
             if done.returncode not in (0, *KILLED):
                 return f"{step.name} at request {nth}: exit {done.returncode}: {done.stderr[-300:]}"
@@ -68,7 +77,9 @@ def at_every_request(worlds: Sequence[World], settings: Settings) -> list[Figure
             return f"{step.name} at request {nth}: {wrong}" if wrong else ""
 
         wrong = spread(points, len(filled), run)
-    wrong += [f"only {sum(dead)} of {len(points)} were killed"] if 2 * sum(dead) < len(points) else []
+    wrong += (
+        [f"only {sum(dead)} of {len(points)} were killed"] if 2 * sum(dead) < len(points) else []
+    )
     what = "SIGKILL at a request of a step that fills a registry, then again"
     return [counted("T1d", what, points, wrong, f"{sum(dead)} killed")]
 
@@ -92,4 +103,6 @@ def _requests(world: World, step: Step) -> int:
     output = world.root.parent / "trace"
     done = world.run(step, *_traced(str(output)))
     assert done.returncode == 0, done.stderr
-    return max(Counter(re.findall(r"(?m)^(\d+) +send", output.read_text(errors="replace"))).values())
+    return max(
+        Counter(re.findall(r"(?m)^(\d+) +send", output.read_text(errors="replace"))).values()
+    )

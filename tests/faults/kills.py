@@ -1,5 +1,5 @@
-"""T1: SIGKILL at every changing call of every step, then once more: as if nothing had been. T1b: at random moments,
-with all that the step started."""
+"""T1: SIGKILL at every changing call of every step, then once more: as if nothing had been. T1b: at
+random moments, with all that the step started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ RANDOM, RANDOM_FULL = 3, 30
 
 
 class Moment(NamedTuple):
-    """When a step is killed, as a share of its duration. twice: the run after it is killed too, at `second`."""
+    """When a step is killed, as a share of its duration. twice: the run after it is killed too, at
+    `second`.
+    """
 
     step: Step
     first: float
@@ -35,7 +37,11 @@ class Moment(NamedTuple):
 def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """One figure: points whose second run ends as an undisturbed one, of all points or a sample."""
     points = [(step, call) for step in STEPS for call in _changing(worlds[0], step)]
-    chosen = points if settings.full else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    chosen = (
+        points
+        if settings.full
+        else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    )
 
     def run(number: int, point: tuple[Step, Call]) -> str:
         world, (step, call) = worlds[number], point
@@ -45,7 +51,9 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
             if done.returncode in KILLED:
                 break
         if done.returncode not in KILLED:
-            return f"{step.name} at {call}: not killed, exit {done.returncode}: {done.stderr[-300:]}"
+            return (
+                f"{step.name} at {call}: not killed, exit {done.returncode}: {done.stderr[-300:]}"
+            )
         wrong = world.again(step)
         return f"{step.name} at {call}: {wrong}" if wrong else ""
 
@@ -55,7 +63,9 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 
 def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
-    """One figure: kills of a step with all its children, at a random moment; every fifth run after it is killed too."""
+    """One figure: kills of a step with all its children, at a random moment; every fifth run after
+    it is killed too.
+    """
     points = moments(STEPS, RANDOM_FULL if settings.full else RANDOM, random.Random(settings.seed))
     return [counted("T1b", "SIGKILL of a step and its children at a random moment, then again", points,
                     killed_at(worlds, points, settings))]  # fmt: skip
@@ -63,12 +73,18 @@ def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def moments(steps: Sequence[Step], repeats: int, dice: random.Random) -> list[Moment]:
     """Random moments of each step."""
-    return [Moment(step, dice.random(), dice.random(), n % 5 == 4) for step in steps for n in range(repeats)]
+    return [
+        Moment(step, dice.random(), dice.random(), n % 5 == 4)
+        for step in steps
+        for n in range(repeats)
+    ]
 
 
 def killed_at(worlds: Sequence[World], points: Sequence[Moment], settings: Settings) -> list[str]:
     """What is wrong after a kill at these moments and an undisturbed run after it."""
-    lasts = {step: _duration(worlds[0], step) for step in dict.fromkeys(point.step for point in points)}
+    lasts = {
+        step: _duration(worlds[0], step) for step in dict.fromkeys(point.step for point in points)
+    }
 
     def run(number: int, point: Moment) -> str:
         step, first, second, twice = point

@@ -18,14 +18,23 @@ REFUSED = (4, 5, 7, 8)
 
 
 def planted(worlds: Sequence[World], settings: Settings) -> list[Figure]:
-    """One figure: names whose link was not followed. The names are those that two undisturbed runs make."""
+    """One figure: names whose link was not followed. The names are those that two undisturbed runs
+    make.
+    """
     points = [
         (step, name, kind)
         for step in STEPS
-        for name in sorted(_names(worlds[0], recorded(worlds[0], step)) & _names(worlds[0], record(worlds[0], step)))
+        for name in sorted(
+            _names(worlds[0], recorded(worlds[0], step))
+            & _names(worlds[0], record(worlds[0], step))
+        )
         for kind in ("file", "folder", "nothing")
     ]
-    chosen = points if settings.full else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    chosen = (
+        points
+        if settings.full
+        else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    )
 
     def run(number: int, point: tuple[Step, str, str]) -> str:
         step, name, kind = point
@@ -54,11 +63,17 @@ def planted(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 
 def _names(world: World, calls: Sequence[Call]) -> set[str]:
-    """Names below the world that a step makes, but for those that the configuration chose: a person's link."""
+    """Names below the world that a step makes, but for those that the configuration chose: a
+    person's link.
+    """
     found = set()
     chosen = (world.root / "released", *world.repositories, world.store)
     for call in calls:
-        if call.changes and call.name in ("openat", "mkdir", "rename") and call.below(*world.places):
+        if (
+            call.changes
+            and call.name in ("openat", "mkdir", "rename")
+            and call.below(*world.places)
+        ):
             path = Path(call.paths[-1])
             if "tmp-" not in path.name and path not in chosen:
                 found.add(str(path.relative_to(world.root)))

@@ -1,9 +1,10 @@
-"""T2: power cuts, modelled. A step's calls are recorded with their data; whatever no fsync made durable may be lost,
-may come before what was done earlier, may come in part. Every such state of the disk is built and looked at, and the
-step is run again on it.
+"""T2: power cuts, modelled. A step's calls are recorded with their data; whatever no fsync made
+durable may be lost, may come before what was done earlier, may come in part. Every such state of
+the disk is built and looked at, and the step is run again on it.
 
-The model: data of a file are durable once the file is fsynced, names once their folder is. Nothing is assumed of
-order between calls that no fsync separates. A write may leave its first half, or zeros for its first half.
+The model: data of a file are durable once the file is fsynced, names once their folder is. Nothing
+is assumed of order between calls that no fsync separates. A write may leave its first half, or
+zeros for its first half.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from pipeline_steps.toolbox.errors import PipelineError
 from tests.faults.figures import Figure, Settings, counted, spread
 from tests.faults.world import STEPS, Step, World, difference, lost, stored
 
-CALLS = "openat,write,pwrite64,lseek,ftruncate,fchmod,chmod,fsync,fdatasync,rename,unlink,mkdir,rmdir"
+CALLS = (
+    "openat,write,pwrite64,lseek,ftruncate,fchmod,chmod,fsync,fdatasync,rename,unlink,mkdir,rmdir"
+)
 THREADS = "clone,clone3"
 #: More operations than these are never pending, or the model is not exhaustive and says so.
 PENDING = 8
@@ -38,7 +41,9 @@ _OPENED = re.compile(r"^(\d+)<(.*?)>")
 
 
 class Write(NamedTuple):
-    """Data of a file, from an offset on. size: the file's length afterwards when it was cut, else None."""
+    """Data of a file, from an offset on. size: the file's length afterwards when it was cut, else
+    None.
+    """
 
     inode: int
     offset: int
@@ -62,7 +67,11 @@ class Sync(NamedTuple):
 
 FOLDER = -1
 #: Step → what it makes outside, which must not be there without a record that it began.
-INTENDED = {"snapshot": "snapshots/*.tgz", "promote": "released/charts/*.tgz", "regenerate": "regenerated/*.tgz"}
+INTENDED = {
+    "snapshot": "snapshots/*.tgz",
+    "promote": "released/charts/*.tgz",
+    "regenerate": "regenerated/*.tgz",
+}
 Operation = Write | Names | Sync
 Disk = dict[str, bytes | None]  # path → content, None: a folder
 
@@ -83,14 +92,28 @@ class State(NamedTuple):
 
 
 def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
-    """Three figures: disks that hold, disks on which the step ends well again, fsyncs whose absence is noticed."""
+    """Three figures: disks that hold, disks on which the step ends well again, fsyncs whose absence
+    is noticed.
+    """
     with ThreadPoolExecutor(len(worlds)) as pool:  # paths and times are each world's own
-        traces = list(pool.map(lambda world: {step.name: record(world, step) for step in STEPS}, worlds))
+        traces = list(
+            pool.map(lambda world: {step.name: record(world, step) for step in STEPS}, worlds)
+        )
     found = [[(step, state) for step in STEPS for state in states(of[step.name])] for of in traces]
-    bad = [f"{step.name}: {wrong}" for step in STEPS for wrong in _broken(worlds[0], step, traces[0][step.name])]
-    most = max(len(pending) for trace in traces[0].values() for _, pending in moments(trace.operations))
+    bad = [
+        f"{step.name}: {wrong}"
+        for step in STEPS
+        for wrong in _broken(worlds[0], step, traces[0][step.name])
+    ]
+    most = max(
+        len(pending) for trace in traces[0].values() for _, pending in moments(trace.operations)
+    )
     numbers = range(min(map(len, found)))
-    chosen = numbers if settings.full else random.Random(settings.seed).sample(numbers, min(SAMPLED, len(numbers)))
+    chosen = (
+        numbers
+        if settings.full
+        else random.Random(settings.seed).sample(numbers, min(SAMPLED, len(numbers)))
+    )
 
     def run(worker: int, number: int) -> str:
         world = worlds[worker]
@@ -104,7 +127,12 @@ def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     if most > PENDING:
         bad.append(f"{most} operations pending at once: not every state was built")
     return [
-        counted("T2", f"power cut: records whole, promises kept (at most {most} calls pending)", found[0], bad),
+        counted(
+            "T2",
+            f"power cut: records whole, promises kept (at most {most} calls pending)",
+            found[0],
+            bad,
+        ),
         counted("T2", "the same disks: the step again", chosen, differ),
         _mutations(worlds[0], traces[0]),
     ]
@@ -125,10 +153,16 @@ def _mutations(world: World, traces: dict[str, Trace]) -> Figure:
             if not isinstance(operation, Sync):
                 continue
             points.append(operation)
-            without = traces[step.name]._replace(operations=operations[:number] + operations[number + 1 :])
+            without = traces[step.name]._replace(
+                operations=operations[:number] + operations[number + 1 :]
+            )
             if any(_broken(world, step, without)):
                 continue
-            later = [one for one in operations[number + 1 :] if isinstance(one, Sync) and one.of == operation.of]
+            later = [
+                one
+                for one in operations[number + 1 :]
+                if isinstance(one, Sync) and one.of == operation.of
+            ]
             if later and isinstance(operation.of, str):
                 spared += 1
             else:
@@ -144,7 +178,18 @@ def record(world: World, step: Step) -> Trace:
     output = world.root.parent / "traces"
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
-    options = ["-ff", "--seccomp-bpf", "-ttt", "-qq", "-y", "-xx", "-s", "10000000", "-o", f"{output}/of"]
+    options = [
+        "-ff",
+        "--seccomp-bpf",
+        "-ttt",
+        "-qq",
+        "-y",
+        "-xx",
+        "-s",
+        "10000000",
+        "-o",
+        f"{output}/of",
+    ]
     done = world.run(step, "strace", *options, "-e", f"trace={CALLS},{THREADS}")
     assert done.returncode == 0, done.stderr
     reader = _Reader(world, start)
@@ -154,11 +199,15 @@ def record(world: World, step: Step) -> Trace:
 
 
 def threads(output: Path) -> list[re.Match[str]]:
-    """The calls of our own process in their order: of its first thread, and of those that this one started."""
+    """The calls of our own process in their order: of its first thread, and of those that this one
+    started.
+    """
     files = {path.suffix: path.read_text().splitlines() for path in output.iterdir()}
     ours = [min((suffix for suffix in files if files[suffix]), key=lambda suffix: files[suffix][0])]
     for suffix in ours:  # grows while it is read
-        ours += [f".{line.rpartition(' = ')[2]}" for line in files[suffix] if "CLONE_THREAD" in line]
+        ours += [
+            f".{line.rpartition(' = ')[2]}" for line in files[suffix] if "CLONE_THREAD" in line
+        ]
     calls = sorted(line.partition(" ")[::2] for suffix in ours for line in files.get(suffix, ()))
     return [found for _time, call in calls if (found := _LINE.match(call))]
 
@@ -186,7 +235,9 @@ class _Reader:
         elif call in ("rename", "unlink", "rmdir", "mkdir"):
             self._name(call, paths)
         elif call in ("fsync", "fdatasync"):  # also of the folders that our places stand in
-            self.operations.append(Sync(self.opened[number][0] if number in self.opened else path, Path(path).name))
+            self.operations.append(
+                Sync(self.opened[number][0] if number in self.opened else path, Path(path).name)
+            )
         elif not self._ours(path):
             return
         elif number in self.opened:
@@ -232,7 +283,11 @@ class _Reader:
 
 
 def _plain(text: str) -> str:
-    return bytes.fromhex(text.replace("\\x", "")).decode(errors="replace") if text.startswith("\\x") else text
+    return (
+        bytes.fromhex(text.replace("\\x", "")).decode(errors="replace")
+        if text.startswith("\\x")
+        else text
+    )
 
 
 def moments(operations: Sequence[Operation]) -> Iterator[tuple[list[int], list[int]]]:
@@ -251,7 +306,9 @@ def moments(operations: Sequence[Operation]) -> Iterator[tuple[list[int], list[i
 
 
 def _covers(sync: Sync, operation: Operation) -> bool:
-    return sync.of == (operation.inode if isinstance(operation, Write) else getattr(operation, "folder", None))
+    return sync.of == (
+        operation.inode if isinstance(operation, Write) else getattr(operation, "folder", None)
+    )
 
 
 def states(trace: Trace) -> Iterator[State]:
@@ -262,7 +319,9 @@ def states(trace: Trace) -> Iterator[State]:
     for moment, (durable, pending) in enumerate(every):
         done = moment == len(every) - 1
         for choice in itertools.product((False, True), repeat=min(len(pending), PENDING)):
-            kept = [n for n, gone in itertools.zip_longest(pending, choice, fillvalue=False) if not gone]
+            kept = [
+                n for n, gone in itertools.zip_longest(pending, choice, fillvalue=False) if not gone
+            ]
             writes = [n for n in kept if isinstance(trace.operations[n], Write)]
             for torn in (None, *itertools.product(writes, ("half", "zeros"))):
                 numbers = (*sorted([*durable, *kept]),)
@@ -276,7 +335,10 @@ def states(trace: Trace) -> Iterator[State]:
 
 def built(trace: Trace, numbers: Sequence[int], torn: tuple[int, str] | None) -> Disk:
     """The disk after some of the operations; torn: one that came in part."""
-    names: dict[str, int] = {**trace.inodes, **{path: FOLDER for path, data in trace.start.items() if data is None}}
+    names: dict[str, int] = {
+        **trace.inodes,
+        **{path: FOLDER for path, data in trace.start.items() if data is None},
+    }
     data = {inode: bytearray(trace.start[path] or b"") for path, inode in trace.inodes.items()}
     for number in numbers:
         operation = trace.operations[number]
@@ -337,12 +399,18 @@ def broken_rule(world: World, step: Step, state: State) -> str:
             place, _, digest = value.rpartition("@")
             if place.startswith("file://") and not _is(Path(place.removeprefix("file://")), digest):
                 return f"{one.step} passed, {place} is missing or changed"
-    wrong = _store(world) or _index(world) or ("" if step.before else _intents(world, {one.step for one in records}))
+    wrong = (
+        _store(world)
+        or _index(world)
+        or ("" if step.before else _intents(world, {one.step for one in records}))
+    )
     if not wrong and state.done:
         aside = {"left": [], "tags": ""}  # temporary files go later; tags are git's
         wrong = difference({**world.expected[step.name], **aside}, {**world.outcome(), **aside})
         kept = world.state.parent / ".gitignore"
-        wrong = wrong or ("" if kept.exists() and kept.read_bytes() == b"*\n" else "done, .gitignore is not there")
+        wrong = wrong or (
+            "" if kept.exists() and kept.read_bytes() == b"*\n" else "done, .gitignore is not there"
+        )
         wrong = wrong and f"done, but lost: {wrong}"
     return wrong
 
@@ -362,7 +430,11 @@ def _index(world: World) -> str:
     for path in [path for place in world.repositories for path in place.glob("index.yaml")]:
         try:
             entries = yaml.safe_load(path.read_bytes())["entries"].values()
-            named = [(one["urls"][0], one["digest"].removeprefix("sha256:")) for kind in entries for one in kind]
+            named = [
+                (one["urls"][0], one["digest"].removeprefix("sha256:"))
+                for kind in entries
+                for one in kind
+            ]
         except (yaml.YAMLError, AttributeError, IndexError, KeyError, TypeError) as error:
             return f"{path.name} is broken: {error!r}"
         for url, digest in named:

@@ -1,7 +1,8 @@
-"""Many publishers at once: distinct versions (T4) while readers poll (T5), blobs of a registry that many share (T4c),
-one version with different content (T4d), publishers killed (T4e).
+"""Many publishers at once: distinct versions (T4) while readers poll (T5), blobs of a registry that
+many share (T4c), one version with different content (T4d), publishers killed (T4e).
 
-Publishers are processes of their own that begin together, on every kind of repository of `backends`.
+Publishers are processes of their own that begin together, on every kind of repository of
+`backends`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ SHARING, SHARING_FULL = 60, 200
 ROUNDS = 2
 #: Reads while others publish; as many rounds are made as that takes.
 READS, READS_FULL = 1_000, 10_000
-#: A lock is stuck when nobody can publish for longer than this many seconds; who comes second by rule pauses less.
+#: A lock is stuck when nobody can publish for longer than this many seconds; who comes second by
+#: rule pauses less.
 STUCK = 1.0
 #: Seconds between two reads.
 PAUSE = 0.002
@@ -40,7 +42,9 @@ TOGETHER = 60.0
 
 
 class Watched(NamedTuple):
-    """What rounds of publishers of distinct versions came to. there: versions; states: of what was read."""
+    """What rounds of publishers of distinct versions came to. there: versions; states: of what was
+    read.
+    """
 
     there: int = 0
     published: int = 0
@@ -57,15 +61,22 @@ class Watched(NamedTuple):
 
 
 def distinct(worlds: Sequence[World], settings: Settings) -> list[Figure]:
-    """Two figures a backend: versions there after all publishers began at once, and what readers saw meanwhile."""
+    """Two figures a backend: versions there after all publishers began at once, and what readers
+    saw meanwhile.
+    """
     demanded = READS_FULL if settings.full else READS
     seen = dict.fromkeys(BACKENDS, Watched())
     rounds = 0
     while not rounds or sum(each.reads for each in seen.values()) < demanded:
         rounds += 1
         for name in BACKENDS:
-            seen[name] = seen[name].and_then(_distinct(name, _place(worlds, f"T4-{name}-{rounds}"), settings))
-    reads, misread = sum(each.reads for each in seen.values()), sum(len(each.misread) for each in seen.values())
+            seen[name] = seen[name].and_then(
+                _distinct(name, _place(worlds, f"T4-{name}-{rounds}"), settings)
+            )
+    reads, misread = (
+        sum(each.reads for each in seen.values()),
+        sum(len(each.misread) for each in seen.values()),
+    )
     return [
         *(figure for name, each in seen.items() for figure in _figures(name, each)),
         Figure("T5", "all backends: reads while others publish, none of something half", f">= {demanded}",
@@ -92,23 +103,37 @@ def _distinct(name: str, place: Path, settings: Settings) -> Watched:
         with Reader(backend, url, publishers) as reader:
             publishers.wait()
         there = _whole(url, charts)
-    wrong = [f"{chart.version}: {there[chart.version]}" for chart in charts if there[chart.version] != "there"]
+    wrong = [
+        f"{chart.version}: {there[chart.version]}"
+        for chart in charts
+        if there[chart.version] != "there"
+    ]
     told = [f"told {line}" for line in publishers.told() if not line.endswith(" done")]
     good = len(charts) - len(wrong)
-    return Watched(good, len(charts), reader.reads, reader.looks, (*wrong, *told), tuple(reader.wrong))
+    return Watched(
+        good, len(charts), reader.reads, reader.looks, (*wrong, *told), tuple(reader.wrong)
+    )
 
 
 def shared(worlds: Sequence[World], settings: Settings) -> list[Figure]:
-    """One figure: one chart published to many paths of a registry at once, whose blobs are the same."""
+    """One figure: one chart published to many paths of a registry at once, whose blobs are the
+    same.
+    """
     number, chart = SHARING_FULL if settings.full else SHARING, packed()
     with in_registry(_place(worlds, "T4c")) as url:
         urls = [f"{url}{n}" for n in range(number)]
         publishers = Publishers(_place(worlds, "T4c-told"), [(one, chart) for one in urls])
         publishers.wait()
-        wrong = [f"{one}: {seen}" for one in urls if (seen := _whole(one, [chart])[chart.version]) != "there"]
+        wrong = [
+            f"{one}: {seen}"
+            for one in urls
+            if (seen := _whole(one, [chart])[chart.version]) != "there"
+        ]
     wrong += [f"told {line}" for line in publishers.told() if not line.endswith(" done")]
     what = "oci: publishers whose config and chart blobs are the same: all there"
-    return [Figure("T4c", what, f"{number}/{number}", f"{number - len(wrong)}/{number}", tuple(wrong))]
+    return [
+        Figure("T4c", what, f"{number}/{number}", f"{number - len(wrong)}/{number}", tuple(wrong))
+    ]
 
 
 def rivals(worlds: Sequence[World], settings: Settings) -> list[Figure]:
@@ -121,7 +146,10 @@ def _rivals(name: str, place: Path, settings: Settings) -> Figure:
     rounds, wrong, winners = backend.rounds if settings.full else ROUNDS, list[str](), list[int]()
     with backend.opened(place) as url:
         for number in range(rounds):
-            charts = [packed(version=f"1.0.{number}", more=f"description: number {n}\n") for n in range(RIVALS)]
+            charts = [
+                packed(version=f"1.0.{number}", more=f"description: number {n}\n")
+                for n in range(RIVALS)
+            ]
             publishers = Publishers(place / str(number), [(url, chart) for chart in charts])
             publishers.wait()
             told = publishers.told()
@@ -138,20 +166,33 @@ def _rivals(name: str, place: Path, settings: Settings) -> Figure:
             if won and not _again(url, next(chart for chart in charts if chart.tar_digest in won)):
                 wrong.append(f"round {number}: the winner is refused when it comes again")
     demanded = "1 winner" if backend.one_wins else "0 or 1 winner"
-    return Figure("T4d", f"{name}: {rounds} rounds of {RIVALS} publishers of one version with other content each",
-                  demanded, f"{min(winners)} to {max(winners)}, {sum(winners)} in all", tuple(wrong))  # fmt: skip
+    return Figure(
+        "T4d",
+        f"{name}: {rounds} rounds of {RIVALS} publishers of one version with other content each",
+        demanded,
+        f"{min(winners)} to {max(winners)}, {sum(winners)} in all",
+        tuple(wrong),
+    )
 
 
 def killed(worlds: Sequence[World], settings: Settings) -> list[Figure]:
-    """Two figures a backend: what is there after a fifth of the publishers was killed, and when they come again."""
-    return [figure for name in BACKENDS for figure in _killed(name, _place(worlds, f"T4e-{name}"), settings)]
+    """Two figures a backend: what is there after a fifth of the publishers was killed, and when
+    they come again.
+    """
+    return [
+        figure
+        for name in BACKENDS
+        for figure in _killed(name, _place(worlds, f"T4e-{name}"), settings)
+    ]
 
 
 def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
     backend, dice = BACKENDS[name], random.Random(settings.seed)
     charts = [packed(version=f"1.0.{number}") for number in range(backend.crowd(settings))]
     with backend.opened(place) as url:
-        alone = statistics.median([_seconds(url, packed(version=f"2.0.{number}")) for number in range(3)])
+        alone = statistics.median(
+            [_seconds(url, packed(version=f"2.0.{number}")) for number in range(3)]
+        )
         publishers = Publishers(place, [(url, chart) for chart in charts])
         with Reader(backend, url, publishers) as reader:
             publishers.kill(dice, len(charts) // 5)
@@ -164,16 +205,25 @@ def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
         again = Publishers(place / "again", [(url, chart) for chart in gone])
         again.wait()
         after = _whole(url, charts)
-    wrong = [f"{version} was acknowledged and is not there" for version in acknowledged if there[version] != "there"]
-    wrong += [f"{version}: {how}" for version, how in there.items() if how not in ("there", "absent")]
+    wrong = [
+        f"{version} was acknowledged and is not there"
+        for version in acknowledged
+        if there[version] != "there"
+    ]
+    wrong += [
+        f"{version}: {how}" for version, how in there.items() if how not in ("there", "absent")
+    ]
     wrong += [f"{one.version} is seen by readers, not by us" for one in gone if one.version in seen]
     wrong += reader.wrong
     wrong += [f"told {line}" for line in told if not line.endswith(" done")]
     silent = len(charts) - len(told) - len(publishers.dead)
     wrong += [f"{silent} that nobody killed were told nothing"] if silent > 0 else []
-    # A push that outlives its killed publisher makes the first one come second, which is no lock: it tries twice.
+    # A push that outlives its killed publisher makes the first one come second, which is no lock:
+    # it tries twice.
     stuck = first > STUCK + 2 * alone
-    wrong += [f"the first after the kills took {first:.1f} s, one alone {alone:.2f} s"] if stuck else []
+    wrong += (
+        [f"the first after the kills took {first:.1f} s, one alone {alone:.2f} s"] if stuck else []
+    )
     missing = [f"{version}: {how}" for version, how in after.items() if how != "there"]
     alive, took = len(acknowledged), f"the next in {first:.2f} s, alone {alone:.2f} s"
     return [
@@ -185,7 +235,9 @@ def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
 
 
 class Publishers:
-    """Processes that begin to publish at once, one chart each; what each was told stands in a file, line by line."""
+    """Processes that begin to publish at once, one chart each; what each was told stands in a file,
+    line by line.
+    """
 
     def __init__(self, place: Path, what: Sequence[tuple[str, Archive]]) -> None:
         place.mkdir(parents=True, exist_ok=True)
@@ -197,7 +249,8 @@ class Publishers:
         with gate.open("ab") as opened:  # a lock: no killed child can keep it from the others
             fcntl.flock(opened, fcntl.LOCK_EX)
             self._children: list[BaseProcess] = [
-                context.Process(target=_publish, args=(*one, self._told, gate, dict(os.environ))) for one in what
+                context.Process(target=_publish, args=(*one, self._told, gate, dict(os.environ)))
+                for one in what
             ]
             for child in self._children:
                 child.start()
@@ -210,9 +263,11 @@ class Publishers:
             child.join(2 * TOGETHER)
 
     def kill(self, dice: random.Random, number: int) -> None:
-        """Kill so many: half of them one by one while others get done, the rest at one blow as the last that publish.
+        """Kill so many: half of them one by one while others get done, the rest at one blow as the
+        last that publish.
 
-        Those all want the lock, so the one that has it dies with it, and none is left that would clear it away.
+        Those all want the lock, so the one that has it dies with it, and none is left that would
+        clear it away.
         """
         for done in sorted(dice.sample(range(1, len(self._children) - number), number // 2)):
             while len(self.acknowledged()) < done and self._living():
@@ -256,7 +311,8 @@ def _publish(url: str, chart: Archive, told: Path, gate: Path, environment: dict
 
 
 class Reader:
-    """A reader that polls as long as it is open. wrong: reads that failed, or lacked what was acknowledged before.
+    """A reader that polls as long as it is open. wrong: reads that failed, or lacked what was
+    acknowledged before.
 
     What reads as it did the last time is not looked into again; looks: how often it was another.
     """
@@ -308,8 +364,12 @@ def _whole(url: str, charts: Sequence[Archive]) -> dict[str, str]:
         except PipelineError as error:
             seen[chart.version] = str(error)
             continue
-        same = found is not None and found.tar_digest == chart.tar_digest and chart.version in versions
-        seen[chart.version] = "there" if same else "absent" if found is None else f"another: {found}"
+        same = (
+            found is not None and found.tar_digest == chart.tar_digest and chart.version in versions
+        )
+        seen[chart.version] = (
+            "there" if same else "absent" if found is None else f"another: {found}"
+        )
     return seen
 
 

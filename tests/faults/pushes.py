@@ -1,6 +1,8 @@
-"""T4b: publishers to one branch of a git repository at once, without a lock: nothing is lost, nothing pushed by force.
+"""T4b: publishers to one branch of a git repository at once, without a lock: nothing is lost,
+nothing pushed by force.
 
-Each publisher is a process, as if on a machine of its own, and publishes one version after the other.
+Each publisher is a process, as if on a machine of its own, and publishes one version after the
+other.
 """
 
 from __future__ import annotations
@@ -77,8 +79,14 @@ def _forced(pages: Path, number: int) -> list[str]:
     """Whether the branch ever was anything but what it is now with commits less."""
 
     def git(*words: str) -> list[str]:
-        return subprocess.run(["git", *words], cwd=pages, capture_output=True, text=True, check=True).stdout.split()
+        return subprocess.run(
+            ["git", *words], cwd=pages, capture_output=True, text=True, check=True
+        ).stdout.split()
 
     history = git("rev-list", "--first-parent", "gh-pages")
     was = git("reflog", "show", "--format=%H", "gh-pages")
-    return [] if history == was and len(was) == number else [f"{len(was)} pushes, {len(history)} commits left"]
+    return (
+        []
+        if history == was and len(was) == number
+        else [f"{len(was)} pushes, {len(history)} commits left"]
+    )

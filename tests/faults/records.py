@@ -26,7 +26,9 @@ def writers(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     path = worlds[0].root.parent / "writers/.pipeline/state.jsonl"
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(WRITERS)
-    children = [context.Process(target=_write, args=(path, number, barrier)) for number in range(WRITERS)]
+    children = [
+        context.Process(target=_write, args=(path, number, barrier)) for number in range(WRITERS)
+    ]
     for child in children:
         child.start()
     for child in children:
@@ -49,7 +51,11 @@ def bits(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     every = range(8 * len(data) - 8)
     chosen = [*(every if settings.full else dice.sample(every, BITS)), *last]
     missed = [f"bit {bit}" for bit in chosen if not _noticed(world.state, data, bit)]
-    by_command = [bit for bit in [*dice.sample(every, BY_COMMAND), *last[:2]] if not _verified(world, data, bit)]
+    by_command = [
+        bit
+        for bit in [*dice.sample(every, BY_COMMAND), *last[:2]]
+        if not _verified(world, data, bit)
+    ]
     world.state.write_bytes(data)
     number, commands = len(chosen), BY_COMMAND + 2
     return [
@@ -62,7 +68,9 @@ def bits(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def _write(path: Path, number: int, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
-    State(path).add({"step": "s", "subject": "x", "key": f"k{number}", "result": "passed", "started": "t"})
+    State(path).add(
+        {"step": "s", "subject": "x", "key": f"k{number}", "result": "passed", "started": "t"}
+    )
 
 
 def _turned(data: bytes, bit: int) -> bytes:
@@ -74,7 +82,9 @@ def _turned(data: bytes, bit: int) -> bytes:
 def _noticed(path: Path, data: bytes, bit: int) -> bool:
     path.write_bytes(_turned(data, bit))
     try:
-        return len(file.load(path)) < data.count(b"\n")  # the end of the last line: dropped with a notice
+        return len(file.load(path)) < data.count(
+            b"\n"
+        )  # the end of the last line: dropped with a notice
     except EvidenceError:
         return True
 

@@ -1,8 +1,10 @@
-"""X1, X2: releases that must not happen, and their legitimate neighbours, each run end to end on the command line.
+"""X1, X2: releases that must not happen, and their legitimate neighbours, each run end to end on
+the command line.
 
-What is released is what was tested and what the source stores: each case changes one thing between the test and the
-release, or tries to bring in what nobody tested. A case that must not happen is refused by its code and its words, or
-released as the source has it; nothing is published otherwise. A neighbour that looks like one of them passes.
+What is released is what was tested and what the source stores: each case changes one thing between
+the test and the release, or tries to bring in what nobody tested. A case that must not happen is
+refused by its code and its words, or released as the source has it; nothing is published otherwise.
+A neighbour that looks like one of them passes.
 """
 
 from __future__ import annotations
@@ -29,20 +31,28 @@ SAMPLED = 8
 #: Variables by which builders are found.
 BUILDERS = ("DOCKER_HOST", "DOCKER_CONFIG", "BUILDX_CONFIG", "BUILDX_BUILDER")
 BEFORE, AFTER = ("check", "build_image", "snapshot", "integration_test"), ("tag_release", "promote")
-REVIEW = {"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+REVIEW = {
+    "GITLAB_CI": "true",
+    "CI_MERGE_REQUEST_IID": "4",
+    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+}
 IMAGES = "images: {app: {context: app}}\n"
 MAPPING = "images: {app: {image.repository: '{repository}', image.tag: '{tag}'}}"
 
 
 class Case(NamedTuple):
-    """name: what is tried. run: tries it on a fresh line; what is wrong, "" when all is as it has to be."""
+    """name: what is tried. run: tries it on a fresh line; what is wrong, "" when all is as it has
+    to be.
+    """
 
     name: str
     run: Callable[[Line], str]
 
 
 class Ended(NamedTuple):
-    """How a release ended: code and words of the step that ended it, and the published archives by name."""
+    """How a release ended: code and words of the step that ended it, and the published archives by
+    name.
+    """
 
     code: int
     words: str
@@ -51,7 +61,10 @@ class Ended(NamedTuple):
 
 def release(line: Line, *more: str, skip: Sequence[str] = (), **variables: str) -> Ended:
     """Run the whole workflow, up to the first step that is refused. more: options for every step."""
-    environment = {**{name: os.environ[name] for name in BUILDERS if name in os.environ}, **variables}
+    environment = {
+        **{name: os.environ[name] for name in BUILDERS if name in os.environ},
+        **variables,
+    }
     for step in (*BEFORE, *AFTER):
         if step in skip:
             continue
@@ -68,7 +81,9 @@ def published(line: Line) -> dict[str, bytes]:
 
 
 def refused(ended: Ended, code: int, words: str) -> str:
-    """What is wrong with a release that must end with this code and these words, and must publish nothing."""
+    """What is wrong with a release that must end with this code and these words, and must publish
+    nothing.
+    """
     if ended.published:
         return f"published {sorted(ended.published)}"
     if ended.code != code or words not in ended.words:
@@ -137,14 +152,20 @@ def hidden_edit(line: Line) -> str:
     if wrong := passed(ended):
         return wrong
     [archive] = ended.published.values()
-    return "" if unpack(archive)["templates/map.yaml"] == MAP.encode() else "the hidden edit was released"
+    return (
+        ""
+        if unpack(archive)["templates/map.yaml"] == MAP.encode()
+        else "the hidden edit was released"
+    )
 
 
 def ignored_file_in_the_image(line: Line) -> str:
     with_image(line)
     line.repo.put("app/.env", "TOKEN=secret\n")
     ended = release(line)
-    return passed(ended) or ("" if "app/.env" not in image_files(line) else "a laptop's .env was released")
+    return passed(ended) or (
+        "" if "app/.env" not in image_files(line) else "a laptop's .env was released"
+    )
 
 
 def untracked_file_in_the_context(line: Line) -> str:
@@ -173,7 +194,12 @@ def tag_build_of_modifications(line: Line) -> str:
     with_image(line)
     line.repo.put("app/hello", "another\n")
     line.repo.git("tag", "common-1.0.0")
-    ci = {"GITLAB_CI": "true", "CI_COMMIT_TAG": "common-1.0.0", "CI_PIPELINE_ID": "7", "CI_JOB_ID": "8"}
+    ci = {
+        "GITLAB_CI": "true",
+        "CI_COMMIT_TAG": "common-1.0.0",
+        "CI_PIPELINE_ID": "7",
+        "CI_JOB_ID": "8",
+    }
     return refused(release(line, **ci), 4, "local modifications: app/hello")
 
 
@@ -240,7 +266,12 @@ def state_that_the_source_stores(line: Line) -> str:
 def records_of_another_build(line: Line) -> str:
     line.tested()
     line.repo.git("tag", "common-1.0.0")
-    ci = {"GITLAB_CI": "true", "CI_COMMIT_TAG": "common-1.0.0", "CI_PIPELINE_ID": "7", "CI_JOB_ID": "8"}
+    ci = {
+        "GITLAB_CI": "true",
+        "CI_COMMIT_TAG": "common-1.0.0",
+        "CI_PIPELINE_ID": "7",
+        "CI_JOB_ID": "8",
+    }
     return refused(release(line, **ci), 4, "are not of this build")
 
 
@@ -257,23 +288,35 @@ def argument_that_moves_the_release(line: Line) -> str:
 
 
 def version_asked_for_under_an_argument(line: Line) -> str:
-    odd = '{{ if .Values.odd }}{{ if contains "-0." .Chart.Version }}  odd: "yes"{{ end }}{{ end }}\n'
+    odd = (
+        '{{ if .Values.odd }}{{ if contains "-0." .Chart.Version }}  odd: "yes"{{ end }}{{ end }}\n'
+    )
     line.repo.put("charts/common/templates/map.yaml", MAP + odd)
     with_tests(line, "helm_args: [--set, odd=true]")
     return refused(release(line), 8, "templates/map.yaml")
 
 
 def overlay_that_a_review_brings(line: Line) -> str:
-    line.repo.put("ci/more.yaml", f'channels: {{snapshot: {{charts: "file://{line.folder}/charts"}}}}\n')
+    line.repo.put(
+        "ci/more.yaml", f'channels: {{snapshot: {{charts: "file://{line.folder}/charts"}}}}\n'
+    )
     line.repo.commit()
-    return refused(release(line, "--config", "ci/more.yaml", **REVIEW), 2, "stands in an overlay that this review can")
+    return refused(
+        release(line, "--config", "ci/more.yaml", **REVIEW),
+        2,
+        "stands in an overlay that this review can",
+    )
 
 
 def secret_that_a_review_asks_for(line: Line) -> str:
     with_image(line, "images: {app: {context: app, secrets: [agent-token]}}\n")
     line.repo.put("app/Dockerfile", "FROM scratch\nCOPY . /app/\n# another\n")
     line.repo.commit()
-    return refused(release(line, AGENT_TOKEN="t0ken-of-the-agent", **REVIEW), 2, "the secret agent-token is not decl")
+    return refused(
+        release(line, AGENT_TOKEN="t0ken-of-the-agent", **REVIEW),
+        2,
+        "the secret agent-token is not decl",
+    )
 
 
 # -- neighbours that pass ---------------------------------------------------------------------------------------------
@@ -320,7 +363,9 @@ def generated_jar(line: Line) -> str:
     line.repo.put("app/app.jar", "made by an earlier stage")
     release(line, skip=AFTER)
     line.repo.put("app/app.jar", "made again, with another date in it")
-    return passed(release(line)) or ("" if "app/app.jar" in image_files(line) else "the jar is not in the image")
+    return passed(release(line)) or (
+        "" if "app/app.jar" in image_files(line) else "the jar is not in the image"
+    )
 
 
 def smudged_file_of_lfs(line: Line) -> str:
@@ -345,7 +390,11 @@ def crlf_checkout(line: Line) -> str:
     if wrong := passed(ended):
         return wrong
     [archive] = ended.published.values()
-    return "" if unpack(archive)["templates/map.yaml"] == MAP.encode() else "line ends of the checkout were released"
+    return (
+        ""
+        if unpack(archive)["templates/map.yaml"] == MAP.encode()
+        else "line ends of the checkout were released"
+    )
 
 
 def overlay_that_names_channels(line: Line) -> str:
@@ -356,7 +405,9 @@ def overlay_that_names_channels(line: Line) -> str:
 
 def amended_message(line: Line) -> str:
     line.tested()
-    line.repo.git("commit", "-q", "--amend", "--allow-empty", "-m", "the same files, another message")
+    line.repo.git(
+        "commit", "-q", "--amend", "--allow-empty", "-m", "the same files, another message"
+    )
     return passed(release(line, skip=BEFORE))
 
 
@@ -387,7 +438,9 @@ def next_version_after_a_release(line: Line) -> str:
     line.repo.put("charts/common/Chart.yaml", CHART.format(version="1.0.1"))
     line.repo.commit()
     ended = release(line)
-    return passed(ended) or ("" if len(ended.published) == 2 else f"published {sorted(ended.published)}")
+    return passed(ended) or (
+        "" if len(ended.published) == 2 else f"published {sorted(ended.published)}"
+    )
 
 
 MUST_NOT = (
@@ -410,9 +463,14 @@ MUST_NOT = (
     Case("what another build left in the workspace of a tag build", records_of_another_build),
     Case("a withdrawn version", withdrawn),
     Case("an argument that moves the release elsewhere", argument_that_moves_the_release),
-    Case("a template that asks for the version under an argument for helm", version_asked_for_under_an_argument),
+    Case(
+        "a template that asks for the version under an argument for helm",
+        version_asked_for_under_an_argument,
+    ),
     Case("an overlay with channels that a review brings", overlay_that_a_review_brings),
-    Case("a variable of the agent that a review asks for as a secret", secret_that_a_review_asks_for),
+    Case(
+        "a variable of the agent that a review asks for as a secret", secret_that_a_review_asks_for
+    ),
 )
 MAY = (
     Case("a comment in values that .helmignore leaves out", comment_in_ignored_values),
@@ -438,7 +496,11 @@ def refused_or_harmless(_worlds: Sequence[World], settings: Settings) -> list[Fi
         ("X1", MUST_NOT, "releases that must not happen: refused by name, or as the source has it"),
         ("X2", MAY, "their legitimate neighbours: released"),
     ):
-        chosen = cases if settings.full else random.Random(settings.seed).sample(cases, min(SAMPLED, len(cases)))
+        chosen = (
+            cases
+            if settings.full
+            else random.Random(settings.seed).sample(cases, min(SAMPLED, len(cases)))
+        )
 
         def run(_number: int, case: Case) -> str:
             with tempfile.TemporaryDirectory(prefix="release-") as folder:

@@ -1,5 +1,5 @@
-"""T12: the same outputs in another environment: umask, time zone, locale, clock, user, folder, hashing, order of
-entries, helm."""
+"""T12: the same outputs in another environment: umask, time zone, locale, clock, user, folder,
+hashing, order of entries, helm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ CLOCK = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
 class Way(NamedTuple):
-    """How the chain runs. before: words before the interpreter; cwd: below the checkout; again: how often each step."""
+    """How the chain runs. before: words before the interpreter; cwd: below the checkout; again: how
+    often each step.
+    """
 
     name: str
     more: Mapping[str, str] = {}
@@ -34,8 +36,14 @@ def _clock(days: str) -> Mapping[str, str]:
 
 
 WAYS = (
-    *(Way(f"umask {mask}", before=("sh", "-c", f'umask {mask}; exec "$@"', "sh")) for mask in ("000", "022", "077")),
-    *(Way(f"time zone {zone}", {"TZ": zone}) for zone in ("UTC", "Asia/Kathmandu", "America/St_Johns")),
+    *(
+        Way(f"umask {mask}", before=("sh", "-c", f'umask {mask}; exec "$@"', "sh"))
+        for mask in ("000", "022", "077")
+    ),
+    *(
+        Way(f"time zone {zone}", {"TZ": zone})
+        for zone in ("UTC", "Asia/Kathmandu", "America/St_Johns")
+    ),
     *(Way(f"locale {name}", {"LC_ALL": name}) for name in ("C", "C.UTF-8", "POSIX")),
     *(Way(f"clock {days} day", _clock(f"{days}d")) for days in ("+1", "-1")),
     *(Way(f"PYTHONHASHSEED {seed}", {"PYTHONHASHSEED": str(seed)}) for seed in range(1, 10)),
@@ -94,11 +102,15 @@ def _chain(world: World, way: Way) -> str:
 
 
 def _reachable(folder: Path) -> tuple[Path, Path]:
-    """This Python and its packages where every account can reach them: they may lie in a closed home."""
+    """This Python and its packages where every account can reach them: they may lie in a closed
+    home.
+    """
     base, packages = folder / "python", folder / "packages"
     for source, target in ((sys.base_prefix, base), (sysconfig.get_path("purelib"), packages)):
         target.mkdir(exist_ok=True)
-        subprocess.run(["mount", "--bind", source, target], check=True)  # in the mounts that are ours alone
+        subprocess.run(
+            ["mount", "--bind", source, target], check=True
+        )  # in the mounts that are ours alone
     return base, packages
 
 

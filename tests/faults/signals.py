@@ -1,4 +1,6 @@
-"""T10: SIGTERM, SIGINT and SIGHUP at random moments of every step, also while its children ignore them."""
+"""T10: SIGTERM, SIGINT and SIGHUP at random moments of every step, also while its children ignore
+them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ sleep 30 & sleep 30; wait
 
 
 class Ended(NamedTuple):
-    """How a step ended after a signal. code: as a shell reports it; left: its children that still ran then."""
+    """How a step ended after a signal. code: as a shell reports it; left: its children that still
+    ran then.
+    """
 
     code: int
     seconds: float
@@ -88,7 +92,9 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
     return counted("T10", what, points, wrong, f"slowest end {slowest[0]:.2f} s")
 
 
-def signalled(world: World, step: Step, kind: signal.Signals, after: float, more: Mapping[str, str]) -> Ended:
+def signalled(
+    world: World, step: Step, kind: signal.Signals, after: float, more: Mapping[str, str]
+) -> Ended:
     """Start the step, send the signal after some seconds, and see how it ends."""
     child = subprocess.Popen(
         world.command(step), cwd=world.source, env={**world.environment(step, **more), "LC_FAULTS": str(world.root)},
@@ -115,8 +121,14 @@ def signalled(world: World, step: Step, kind: signal.Signals, after: float, more
 
 def judged(ended: Ended, kind: signal.Signals, *, may_be_done: bool) -> str:
     """What of the way a step ended is not as demanded."""
-    if may_be_done and kind == signal.SIGINT and ended.code in (1, 139) and "/pipeline_steps/" not in ended.talk:
-        return ""  # Python itself was still starting: it exits with 1, or crashes, before any of our code runs
+    if (
+        may_be_done
+        and kind == signal.SIGINT
+        and ended.code in (1, 139)
+        and "/pipeline_steps/" not in ended.talk
+    ):
+        # Python itself was still starting: it exits with 1, or crashes, before any of our code runs
+        return ""
     if ended.code != 128 + kind and not (may_be_done and ended.code == 0):
         return f"exit {ended.code}: {ended.talk[-600:]}"
     if ended.seconds > LIMIT:
@@ -167,5 +179,11 @@ def _marked(world: World) -> list[int]:
 
 def _words(pid: int) -> str:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+        return (
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .decode(errors="replace")
+            .replace("\0", " ")
+            .strip()
+        )
     return str(pid)

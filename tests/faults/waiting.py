@@ -1,5 +1,6 @@
-"""T1c: SIGKILL at random moments of steps that wait for an engine, helm or a cluster, then once more: as if nothing had
-been. Of namespaces only those may stay whose names a record tells: they are `sweep`'s.
+"""T1c: SIGKILL at random moments of steps that wait for an engine, helm or a cluster, then once
+more: as if nothing had been. Of namespaces only those may stay whose names a record tells: they are
+`sweep`'s.
 
 With a real engine, registry and node, which are used when they run and started when not.
 """
@@ -67,7 +68,9 @@ class Waiting(World):
         node = self.systems.node
         repo.put(
             "pipeline.yaml",
-            PIPELINE.format(registry=self.systems.host, kubeconfig=node.kubeconfig, context=node.context),
+            PIPELINE.format(
+                registry=self.systems.host, kubeconfig=node.kubeconfig, context=node.context
+            ),
         )
         repo.put("app/Dockerfile", DOCKERFILE)
         repo.put("app/busybox", BUSYBOX.read_bytes(), executable=True)

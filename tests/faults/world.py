@@ -1,5 +1,6 @@
-"""A small world to break: a git checkout with one chart, its repositories as folders, and the steps whose work is
-local. It says what a step left, in a form that an undisturbed run can be compared with.
+"""A small world to break: a git checkout with one chart, its repositories as folders, and the steps
+whose work is local. It says what a step left, in a form that an undisturbed run can be compared
+with.
 
 A new step is one line of STEPS: every fault is then tried on it.
 """
@@ -36,12 +37,23 @@ SITE = 'evidence: "file://{root}/store"\n'
 CHART = "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n"
 MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 #: Fields of a record that an undisturbed and a repeated run share.
-SAME = ("step", "subject", "key", "content", "parameters", "inputs", "outputs", "result", "revision")
-#: Parameters that say how the image was come by, not which it is. A step that was killed between the push and its
-#: record finds its image there when it is asked again, and says that it took it and cannot tell how it was built.
+SAME = (
+    "step",
+    "subject",
+    "key",
+    "content",
+    "parameters",
+    "inputs",
+    "outputs",
+    "result",
+    "revision",
+)
+#: Parameters that say how the image was come by, not which it is. A step that was killed between
+#: the push and its record finds its image there when it is asked again, and says that it took it
+#: and cannot tell how it was built.
 HOW = ("taken", "reproducible")
-#: Parameters that say what a step met when it looked. What one did that was killed before its record is there already
-#: when it is asked again; the files themselves are compared byte for byte.
+#: Parameters that say what a step met when it looked. What one did that was killed before its
+#: record is there already when it is asked again; the files themselves are compared byte for byte.
 MET = ("counts", "findings", "fixed", "left")
 #: A chart of another source, whose tags no pipeline made.
 PLAIN = "apiVersion: v2\nname: hello\nversion: {version}\n"
@@ -50,7 +62,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pipeline_steps"
 
 
 class Step(NamedTuple):
-    """A command line, and what is done to a world before it. {root} in a word: the world's folder, as in its `names`.
+    """A command line, and what is done to a world before it. {root} in a word: the world's folder,
+    as in its `names`.
 
     store: with an evidence store beside the state file.
     """
@@ -108,7 +121,11 @@ FILLED, COPIED = "file://{root}/regenerated", "file://{root}/copied"
 FILLING = (
     Step("regenerate", ("regenerate", "--to", FILLED)),
     Step("regenerate, plain tags", ("regenerate", *TAGS, "--to", FILLED)),
-    Step("regenerate --from", ("regenerate", "--from", FILLED, "--to", COPIED, "--chart", "hello"), signed),
+    Step(
+        "regenerate --from",
+        ("regenerate", "--from", FILLED, "--to", COPIED, "--chart", "hello"),
+        signed,
+    ),
     Step("audit --fix", ("audit", COPIED, "--fix"), damaged),
 )
 VERIFY = ("verify", "file://{root}/released/charts/common-1.0.0.tgz")
@@ -119,7 +136,10 @@ STEPS = (
     Step("verify", VERIFY),
     Step("reproduce", ("reproduce", "snapshot/common")),
     Step("state join", ("state", "join", "{root}/agent.jsonl"), handed_over),
-    *(Step(f"{step.name}, store", step.words, None if number else afresh, True) for number, step in enumerate(MAKING)),
+    *(
+        Step(f"{step.name}, store", step.words, None if number else afresh, True)
+        for number, step in enumerate(MAKING)
+    ),
     Step("record, store", ("record", *SCAN), store=True),
     Step("state pull, store", ("state", "pull", "--revision", "HEAD"), elsewhere, True),
     Step("verify, store", VERIFY, elsewhere, True),
@@ -128,9 +148,13 @@ Outcome = dict[str, Any]
 
 
 class World:
-    """One throw-away folder with everything that steps read and write. code: the package as it is installed."""
+    """One throw-away folder with everything that steps read and write. code: the package as it is
+    installed.
+    """
 
-    def __init__(self, folder: Path, code: Path, helm_major: int = 4, steps: Sequence[Step] = STEPS) -> None:
+    def __init__(
+        self, folder: Path, code: Path, helm_major: int = 4, steps: Sequence[Step] = STEPS
+    ) -> None:
         self.root = folder / "world"
         self.names = {"root": str(self.root)}
         self.kept = folder / "kept"
@@ -149,7 +173,15 @@ class World:
         self._fill(repo)
         shutil.rmtree(self.source / ".git/hooks")
         repo.git("add", "-A")
-        repo.git("-c", "user.useConfigOnly=false", "commit", "-q", "--date=2026-01-01T00:00:00Z", "-m", "change")
+        repo.git(
+            "-c",
+            "user.useConfigOnly=false",
+            "commit",
+            "-q",
+            "--date=2026-01-01T00:00:00Z",
+            "-m",
+            "change",
+        )
         history = Repo(self.root / "history", self.root / "gitconfig")
         shutil.rmtree(history.root / ".git/hooks")
         for version in ("0.1.0", "0.2.0"):
@@ -167,7 +199,9 @@ class World:
     @property
     def repositories(self) -> tuple[Path, ...]:
         """The folders that are chart repositories."""
-        return tuple(self.root / name for name in ("snapshots", "released/charts", "regenerated", "copied"))
+        return tuple(
+            self.root / name for name in ("snapshots", "released/charts", "regenerated", "copied")
+        )
 
     def _fill(self, repo: Repo) -> None:
         """The files of the checkout."""
@@ -189,12 +223,23 @@ class World:
         }
 
     def command(self, step: Step) -> list[str]:
-        return [self.python, "-m", "pipeline_steps", *(word.format(**self.names) for word in step.words)]
+        return [
+            self.python,
+            "-m",
+            "pipeline_steps",
+            *(word.format(**self.names) for word in step.words),
+        ]
 
     def run(
-        self, step: Step, *before: str, cwd: Path | None = None, more: Mapping[str, str] | None = None
+        self,
+        step: Step,
+        *before: str,
+        cwd: Path | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the step to its end; before: words before the interpreter, like strace and its options."""
+        """Run the step to its end; before: words before the interpreter, like strace and its
+        options.
+        """
         return subprocess.run(
             [*before, *self.command(step)],
             cwd=cwd or self.source, env=self.environment(step, **(more or {})), capture_output=True, text=True,
@@ -217,7 +262,9 @@ class World:
         copy(self.kept / step.name, self.root)
 
     def again(self, step: Step) -> str:
-        """Run the step once more without any fault; what is not as after an undisturbed run, "" when nothing."""
+        """Run the step once more without any fault; what is not as after an undisturbed run, ""
+        when nothing.
+        """
         done = self.run(step)
         if done.returncode:
             return f"the run after it exits {done.returncode}: {done.stderr.strip()[-500:]}"
@@ -226,8 +273,13 @@ class World:
     def outcome(self) -> Outcome:
         """Everything that steps leave and that must not depend on how often they were disturbed."""
         return {
-            **{f"file {path.relative_to(self.root)}": self._file(path) for path in self._published()},
-            "tags": self.git("for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"),
+            **{
+                f"file {path.relative_to(self.root)}": self._file(path)
+                for path in self._published()
+            },
+            "tags": self.git(
+                "for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"
+            ),
             "verdicts": standing(lines(self.state)),
             "store": standing(stored(self.store)),
             "lost evidence": lost(self.store, stored(self.store)),
@@ -236,31 +288,44 @@ class World:
 
     def left(self) -> list[str]:
         """Temporary files anywhere: ours, those of Python, locks of git."""
-        found = [path for path in self.root.rglob("*") if "tmp-" in path.name or path.suffix == ".lock"]
+        found = [
+            path for path in self.root.rglob("*") if "tmp-" in path.name or path.suffix == ".lock"
+        ]
         found += (self.root / "tmp").iterdir()
         return sorted({str(path.relative_to(self.root)) for path in found if path.name != ".lock"})
 
     def _published(self) -> list[Path]:
         files = (
-            path for place in self.repositories for path in place.rglob("*") if path.is_file() or path.is_symlink()
+            path
+            for place in self.repositories
+            for path in place.rglob("*")
+            if path.is_file() or path.is_symlink()
         )
         return sorted(path for path in files if path.name != ".lock" and "tmp-" not in path.name)
 
     def _file(self, path: Path) -> str:
-        """What is in a file; the times of tags, which an index names, as what they are: each world has its own."""
+        """What is in a file; the times of tags, which an index names, as what they are: each world
+        has its own.
+        """
         if path.is_symlink():
             return "a symbolic link"
         data = path.read_bytes()
         if path.name == "index.yaml":
             dates = ("for-each-ref", "--format=%(creatordate:unix)", "refs/tags")
-            for tagged in (self.git(*dates) + self.git("-C", str(self.root / "history"), *dates)).split():
-                written = datetime.fromtimestamp(int(tagged), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            for tagged in (
+                self.git(*dates) + self.git("-C", str(self.root / "history"), *dates)
+            ).split():
+                written = datetime.fromtimestamp(int(tagged), timezone.utc).strftime(
+                    "%Y-%m-%dT%H:%M:%SZ"
+                )
                 data = data.replace(written.encode(), b"TAGGED")
         return f"{stat.S_IMODE(path.stat().st_mode):o} {hashlib.sha256(data).hexdigest()}"
 
     def git(self, *words: str) -> str:
         command = ["git", "-c", "safe.directory=*", *words]
-        return subprocess.run(command, cwd=self.source, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, cwd=self.source, capture_output=True, text=True, check=True
+        ).stdout
 
 
 def lines(state: Path) -> list[bytes]:
@@ -269,31 +334,47 @@ def lines(state: Path) -> list[bytes]:
 
 
 def stored(store: Path) -> list[bytes]:
-    """The record behind each entry of a store; one that is not there is a failed one called missing."""
+    """The record behind each entry of a store; one that is not there is a failed one called
+    missing.
+    """
     names = sorted(path.name.rpartition("-")[2] for path in store.glob("about/*/*/*"))
     places = [store / "records" / name[:2] / f"{name[2:]}.json" for name in names]
     missing = {"step": "missing", "result": "failed"}
     return [
-        place.read_bytes() if place.exists() else json.dumps({"id": str(place), **missing}).encode() for place in places
+        place.read_bytes() if place.exists() else json.dumps({"id": str(place), **missing}).encode()
+        for place in places
     ]
 
 
 def lost(store: Path, records: Sequence[bytes]) -> list[str]:
     """Evidence of a store's records that is not in it, or other bytes there."""
-    digests = {digest[7:]: name for line in records for name, digest in json.loads(line).get("evidence", {}).items()}
+    digests = {
+        digest[7:]: name
+        for line in records
+        for name, digest in json.loads(line).get("evidence", {}).items()
+    }
     places = {store / "files" / digest[:2] / digest[2:]: digest for digest in digests}
-    return [digests[digest] for place, digest in places.items()
-            if not place.exists() or hashlib.sha256(place.read_bytes()).hexdigest() != digest]  # fmt: skip
+    return [
+        digests[digest]
+        for place, digest in places.items()
+        if not place.exists() or hashlib.sha256(place.read_bytes()).hexdigest() != digest
+    ]
 
 
 def standing(lines: Sequence[bytes]) -> list[str]:
     """The verdicts that nothing supersedes, read without the library's own code."""
     records = [json.loads(line) for line in lines if line]
     gone = {identity for record in records for identity in record.get("supersedes", ())}
-    verdicts = [r for r in records if r["id"] not in gone and r["result"] in ("passed", "failed", "refused")]
+    verdicts = [
+        r for r in records if r["id"] not in gone and r["result"] in ("passed", "failed", "refused")
+    ]
     for verdict in verdicts:
-        verdict["parameters"] = {k: _said(v) for k, v in verdict.get("parameters", {}).items() if k not in (*HOW, *MET)}
-    return sorted(json.dumps({name: record.get(name) for name in SAME}, sort_keys=True) for record in verdicts)
+        verdict["parameters"] = {
+            k: _said(v) for k, v in verdict.get("parameters", {}).items() if k not in (*HOW, *MET)
+        }
+    return sorted(
+        json.dumps({name: record.get(name) for name in SAME}, sort_keys=True) for record in verdicts
+    )
 
 
 def _said(value: Any) -> Any:
@@ -318,7 +399,9 @@ def copy(source: Path, target: Path) -> None:
 
 
 def installed(folder: Path) -> Path:
-    """A copy of the package with its bytecode, so that no run depends on who edits or compiles it meanwhile."""
+    """A copy of the package with its bytecode, so that no run depends on who edits or compiles it
+    meanwhile.
+    """
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     compileall.compile_dir(folder, quiet=2)
     for major in (3, 4):  # where every account can start them

@@ -1,4 +1,5 @@
-"""A machine within this machine: own processes, mounts, network and /run, for what may exist once a machine.
+"""A machine within this machine: own processes, mounts, network and /run, for what may exist once a
+machine.
 
 What a test starts there dies with it, and what it leaves is exactly what is found in it afterwards.
 """
@@ -26,7 +27,9 @@ ip route add default via 198.51.100.1
 
 
 class Apart:
-    """The machine; `address` is the one it has but loopback's (198.51.100.0/24 is for documentation, RFC 5737)."""
+    """The machine; `address` is the one it has but loopback's (198.51.100.0/24 is for
+    documentation, RFC 5737).
+    """
 
     address = "198.51.100.2"
 
@@ -37,13 +40,20 @@ class Apart:
         """Run a program there to its end."""
         enter = ["nsenter", "--target", str(self.holder), "--mount", "--net", "--pid", "--root"]
         return subprocess.run(
-            [*enter, "--", *command], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+            [*enter, "--", *command],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
 
     def traces(self) -> dict[str, list[str]]:
-        """What a program can leave: processes, mounts, interfaces, firewall rules, files in places of the system."""
+        """What a program can leave: processes, mounts, interfaces, firewall rules, files in places
+        of the system.
+        """
         commands = {
-            # Without the pipeline itself, whose programs ps may catch before they have arguments, as [sh].
+            # Without the pipeline itself, whose programs ps may catch before they have arguments,
+            # as [sh].
             "processes": r"ps -eo stat=,args= | grep -v '^Z' | sed 's/^[^ ]* *//'"
             r" | grep -vE '^\[?(ps|sh|sed|grep)\]?( |$)' || true",
             "mounts": "cut -d' ' -f2,3 /proc/self/mounts",
@@ -53,10 +63,15 @@ class Apart:
             "files": "find /run /var/lib /var/log /etc/cni /usr/libexec -xdev -not -path '/run/pipeline-steps*'",
             "settings": "sysctl -n net.ipv4.ip_forward net.ipv4.conf.all.route_localnet",
         }
-        return {what: sorted(self.run("sh", "-c", command).stdout.splitlines()) for what, command in commands.items()}
+        return {
+            what: sorted(self.run("sh", "-c", command).stdout.splitlines())
+            for what, command in commands.items()
+        }
 
     def new_since(self, before: dict[str, list[str]]) -> dict[str, list[str]]:
-        """What there is now and was not then. (Mounts inherited from outside may go away when they do there.)"""
+        """What there is now and was not then. (Mounts inherited from outside may go away when they
+        do there.)
+        """
         now = self.traces()
         return {what: new for what in now if (new := sorted(set(now[what]) - set(before[what])))}
 

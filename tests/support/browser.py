@@ -25,7 +25,9 @@ def chromium() -> Iterator[Browser]:
 class Opened:
     """A page in a window, and everything that the browser complained of or asked for."""
 
-    def __init__(self, browser: Browser, file: Path, size: dict[str, int], scheme: str = "light") -> None:
+    def __init__(
+        self, browser: Browser, file: Path, size: dict[str, int], scheme: str = "light"
+    ) -> None:
         context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page: Page = context.new_page()
@@ -37,4 +39,8 @@ class Opened:
         self.page.goto(file.as_uri())
 
     def colour(self, of: str) -> str:
-        return str(self.page.evaluate("name => getComputedStyle(document.querySelector(name)).backgroundColor", of))
+        return str(
+            self.page.evaluate(
+                "name => getComputedStyle(document.querySelector(name)).backgroundColor", of
+            )
+        )

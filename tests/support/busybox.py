@@ -14,7 +14,9 @@ from pipeline_steps.oci.registry import connect
 
 
 def push(host: str, path: str = "web", tag: str = "k-1", *, label: str = "") -> str:
-    """Push an image with /bin/busybox (and /bin/sh) as host/path:tag; returns its digest. label: makes it another."""
+    """Push an image with /bin/busybox (and /bin/sh) as host/path:tag; returns its digest. label:
+    makes it another.
+    """
     registry = connect(f"{host}/{path}", {host: Host(plain_http=True)})
     layer = _layer()
     config = {
@@ -26,12 +28,21 @@ def push(host: str, path: str = "web", tag: str = "k-1", *, label: str = "") -> 
     blobs = [json.dumps(config).encode(), layer]
     for blob in blobs:
         registry.push_blob(path, blob, _digest(blob))
-    kinds = ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar+gzip")
+    kinds = (
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+    )
     parts = [
-        {"mediaType": kind, "size": len(blob), "digest": _digest(blob)} for kind, blob in zip(kinds, blobs, strict=True)
+        {"mediaType": kind, "size": len(blob), "digest": _digest(blob)}
+        for kind, blob in zip(kinds, blobs, strict=True)
     ]
     media_type = "application/vnd.oci.image.manifest.v1+json"
-    manifest = {"schemaVersion": 2, "mediaType": media_type, "config": parts[0], "layers": parts[1:]}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": parts[0],
+        "layers": parts[1:],
+    }
     return registry.put_manifest(path, tag, json.dumps(manifest).encode(), media_type)
 
 
@@ -39,14 +50,19 @@ def push_index(host: str, path: str, tag: str, manifests: list[str]) -> str:
     """Push an index of manifests that are there already; returns its digest."""
     registry = connect(f"{host}/{path}", {host: Host(plain_http=True)})
     found = [each for each in (registry.manifest(path, digest) for digest in manifests) if each]
-    parts = [{"mediaType": each.media_type, "size": len(each.body), "digest": each.digest} for each in found]
+    parts = [
+        {"mediaType": each.media_type, "size": len(each.body), "digest": each.digest}
+        for each in found
+    ]
     media_type = "application/vnd.oci.image.index.v1+json"
     index = {"schemaVersion": 2, "mediaType": media_type, "manifests": parts}
     return registry.put_manifest(path, tag, json.dumps(index).encode(), media_type)
 
 
 def _layer() -> bytes:
-    program = next(path for path in (Path("/bin/busybox"), Path("/usr/bin/busybox")) if path.exists())
+    program = next(
+        path for path in (Path("/bin/busybox"), Path("/usr/bin/busybox")) if path.exists()
+    )
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         member = tarfile.TarInfo("bin/busybox")

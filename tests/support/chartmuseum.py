@@ -1,8 +1,9 @@
 """A double of ChartMuseum: its paths, statuses and words, charts in memory.
 
-The real one is in none of the package sources the tests may use. Source of what it answers: ChartMuseum 0.16,
-pkg/chartmuseum/server/multitenant and router/match.go; a server built from them passed the same contract suite.
-Like the real one it looks before it writes without a lock, and answers index questions from what it has in memory.
+The real one is in none of the package sources the tests may use. Source of what it answers:
+ChartMuseum 0.16, pkg/chartmuseum/server/multitenant and router/match.go; a server built from them
+passed the same contract suite. Like the real one it looks before it writes without a lock, and
+answers index questions from what it has in memory.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 class Museum:
     """One server, a repository for each tenant of `depth` path segments.
 
-    files: path below the tenant's storage → bytes. index: the same path of a .tgz → its entry, which appears only
-    when the index was asked `lag` times after an upload. login: (user, password) for basic authentication; realm:
-    the URL of a token server, whose tokens are the scopes they stand for. context: what `--context-path` says.
-    fault: asked first, answers instead.
+    files: path below the tenant's storage → bytes. index: the same path of a .tgz → its entry,
+    which appears only when the index was asked `lag` times after an upload. login: (user, password)
+    for basic authentication; realm: the URL of a token server, whose tokens are the scopes they
+    stand for. context: what `--context-path` says. fault: asked first, answers instead.
     """
 
     def __init__(self, depth: int = 0) -> None:
@@ -56,14 +57,22 @@ class Museum:
 
     def _route(self, request: Request) -> Answer:
         path = unquote(urlsplit(request.path).path)
-        parts = path.removeprefix(self.context).split("/")[1:] if path.startswith(self.context) else [""]
+        parts = (
+            path.removeprefix(self.context).split("/")[1:]
+            if path.startswith(self.context)
+            else [""]
+        )
         api = parts[0] == "api"
         start = 1 if api else 0
         tenant = "".join(f"{part}/" for part in parts[start : start + self.depth])
         tail = tuple(parts[start + self.depth :])
         post = request.method == "POST"
         handlers: dict[tuple[bool, bool, str, int], Callable[[], Answer]] = {
-            (False, False, "index.yaml", 1): lambda: (200, {"Content-Type": "application/x-yaml"}, self._yaml(tenant)),
+            (False, False, "index.yaml", 1): lambda: (
+                200,
+                {"Content-Type": "application/x-yaml"},
+                self._yaml(tenant),
+            ),
             (False, False, "charts", 2): lambda: self._file(tenant, tail[1]),
             (True, False, "charts", 1): lambda: _json(200, self._charts(tenant)),
             (True, False, "charts", 2): lambda: self._chart(tenant, tail[1]),
@@ -80,14 +89,19 @@ class Museum:
         given = request.headers.get("Authorization", "")
         if self.realm:
             scope = f"artifact-repository:{tenant.rstrip('/') or 'repo'}:{action}"
-            wanted, challenge = f"Bearer {scope}", f'Bearer realm="{self.realm}",service="museum",scope="{scope}"'
+            wanted, challenge = (
+                f"Bearer {scope}",
+                f'Bearer realm="{self.realm}",service="museum",scope="{scope}"',
+            )
         elif self.login:
             wanted = f"Basic {base64.b64encode(':'.join(self.login).encode()).decode()}"
             challenge = 'Basic realm="ChartMuseum"'
         else:
             return None
         status, headers, body = _json(401, {"error": "unauthorized"})
-        return None if given == wanted else (status, {**headers, "WWW-Authenticate": challenge}, body)
+        return (
+            None if given == wanted else (status, {**headers, "WWW-Authenticate": challenge}, body)
+        )
 
     def _charts(self, tenant: str) -> dict[str, list[dict[str, Any]]]:
         """The index as it is shown now, each chart's versions newest first."""
@@ -99,10 +113,17 @@ class Museum:
         for path, entry in shown:
             if path.rpartition("/")[0] == tenant.rstrip("/"):
                 found.setdefault(entry["name"], []).append(entry)
-        return {name: sorted(found[name], key=lambda one: _order(one["version"]), reverse=True) for name in found}
+        return {
+            name: sorted(found[name], key=lambda one: _order(one["version"]), reverse=True)
+            for name in found
+        }
 
     def _yaml(self, tenant: str) -> bytes:
-        index = {"apiVersion": "v1", "entries": self._charts(tenant), "generated": "2026-01-02T03:04:05Z"}
+        index = {
+            "apiVersion": "v1",
+            "entries": self._charts(tenant),
+            "generated": "2026-01-02T03:04:05Z",
+        }
         return yaml.safe_dump({**index, "serverInfo": {}}).encode()
 
     def _chart(self, tenant: str, name: str) -> Answer:
@@ -110,12 +131,16 @@ class Museum:
         return _json(200, found) if found else _json(404, {"error": "chart not found"})
 
     def _version(self, tenant: str, name: str, version: str) -> Answer:
-        """Helm's own search: the version itself, else the first in its range, which build metadata does not leave."""
+        """Helm's own search: the version itself, else the first in its range, which build metadata
+        does not leave.
+        """
         found = self._charts(tenant).get(name)
         if found is None:
             return _json(404, {"error": "no chart name found"})
         same = [one for one in found if one["version"] == version]
-        alike = [one for one in found if one["version"].partition("+")[0] == version.partition("+")[0]]
+        alike = [
+            one for one in found if one["version"].partition("+")[0] == version.partition("+")[0]
+        ]
         if not (same or alike):
             return _json(404, {"error": f"no chart version found for {name}-{version}"})
         return _json(200, (same or alike)[0])
@@ -212,7 +237,12 @@ def _prov_name(prov: bytes) -> str:
 
 def _entry(name: str, tgz: bytes) -> dict[str, Any]:
     digest = hashlib.sha256(tgz).hexdigest()
-    return {**_metadata(tgz), "urls": [f"charts/{name}"], "created": "2026-01-02T03:04:05.678Z", "digest": digest}
+    return {
+        **_metadata(tgz),
+        "urls": [f"charts/{name}"],
+        "created": "2026-01-02T03:04:05.678Z",
+        "digest": digest,
+    }
 
 
 def _order(version: str) -> tuple[Any, ...]:

@@ -6,7 +6,9 @@ from pipeline_steps.charts import archive
 from pipeline_steps.charts.archive import Archive
 
 
-def files(name: str = "hello", version: str = "1.0.0", *, more: str = "", **others: str) -> dict[str, bytes]:
+def files(
+    name: str = "hello", version: str = "1.0.0", *, more: str = "", **others: str
+) -> dict[str, bytes]:
     """A chart that renders one config map; others: file name with __ for / and _ for . → text."""
     chart = f"apiVersion: v2\nname: {name}\nversion: {version}\n{more}"
     texts = {
@@ -25,7 +27,10 @@ def packed(name: str = "hello", version: str = "1.0.0", **more: str) -> Archive:
 def signed(one: Archive, by: str = "nobody") -> bytes:
     """A .prov file as helm makes it, but for the signature, which is none."""
     text = f"name: {one.name}\nversion: {one.version}\n\n...\nfiles:\n  {one.file_name}: {one.digest}\n"
-    head, tail = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n", "-----BEGIN PGP SIGNATURE-----\n"
+    head, tail = (
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n",
+        "-----BEGIN PGP SIGNATURE-----\n",
+    )
     return f"{head}{text}{tail}\n{by}\n-----END PGP SIGNATURE-----\n".encode()
 
 

@@ -11,12 +11,23 @@ from pipeline_steps.toolbox.files import sha256
 
 
 def context_of(folder: Path, dockerfile: Path | None = None) -> Context:
-    """Everything in `folder` that its .dockerignore (or that of the Dockerfile) leaves in; read again at each build."""
-    own = (dockerfile or folder / "Dockerfile").with_name(f"{(dockerfile or folder / 'Dockerfile').name}{FILE}")
-    rules = next((parse(file.read_bytes(), str(file)) for file in (own, folder / FILE) if file.is_file()), Ignored())
+    """Everything in `folder` that its .dockerignore (or that of the Dockerfile) leaves in; read
+    again at each build.
+    """
+    own = (dockerfile or folder / "Dockerfile").with_name(
+        f"{(dockerfile or folder / 'Dockerfile').name}{FILE}"
+    )
+    rules = next(
+        (parse(file.read_bytes(), str(file)) for file in (own, folder / FILE) if file.is_file()),
+        Ignored(),
+    )
     found = (place for place in folder.rglob("*") if place.is_symlink() or place.is_file())
     names = left_in((place.relative_to(folder).as_posix() for place in found), rules)
-    return Context(tuple(sorted(_input(folder, name) for name in names)), lambda path: data(folder / path), str(folder))
+    return Context(
+        tuple(sorted(_input(folder, name) for name in names)),
+        lambda path: data(folder / path),
+        str(folder),
+    )
 
 
 def data(place: Path) -> bytes:
@@ -26,5 +37,7 @@ def data(place: Path) -> bytes:
 
 def _input(folder: Path, name: str) -> Input:
     place = folder / name
-    kind: Kind = "link" if place.is_symlink() else "executable" if os.access(place, os.X_OK) else "file"
+    kind: Kind = (
+        "link" if place.is_symlink() else "executable" if os.access(place, os.X_OK) else "file"
+    )
     return Input(name, kind, sha256(data(place)))

@@ -1,4 +1,6 @@
-"""Charts of every shape, made by a few lines each: what helm packages, what it refuses, what only we refuse."""
+"""Charts of every shape, made by a few lines each: what helm packages, what it refuses, what only
+we refuse.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ Who = Literal["nobody", "both", "us"]
 
 
 class Case(NamedTuple):
-    """The sources of one chart. files: path below the source's root → bytes, the chart in hello/; links among them.
+    """The sources of one chart. files: path below the source's root → bytes, the chart in hello/;
+    links among them.
 
     refuse: who refuses it; what only we refuse stands in ALONE. says: what our refusal says.
     """
@@ -57,7 +60,9 @@ ALONE = {
 def served() -> list[tuple[str, bytes]]:
     """File name and bytes of the charts in the repository that some of the cases depend on."""
     leaf = "dependencies: [{name: leaf, version: 0.1.0, repository: ''}]\n"
-    cache = packed("cache", "0.4.1", more=leaf, **{"charts__leaf__Chart_yaml": CHART.format("leaf", "0.1.0")})
+    cache = packed(
+        "cache", "0.4.1", more=leaf, **{"charts__leaf__Chart_yaml": CHART.format("leaf", "0.1.0")}
+    )
     charts = [packed("db", version) for version in ("1.2.0", "1.3.0", "2.0.0-rc.1")]
     return [(one.file_name, one.tgz) for one in (*charts, cache)]
 
@@ -80,8 +85,13 @@ spec: {group: example.com, names: {kind: Thing, plural: things}, scope: Cluster,
 
 def chart(more: str = "", added: Mapping[str, str | bytes] | None = None, name: str = "hello", *, folder: str = "",
           version: str = "1.0.0", without: str = "") -> dict[str, bytes]:  # fmt: skip
-    """The files of a chart below `folder` (its name by default). added: path in the chart → text or bytes."""
-    made = {**files(name, version, more=more), **{path: _bytes(data) for path, data in (added or {}).items()}}
+    """The files of a chart below `folder` (its name by default). added: path in the chart → text or
+    bytes.
+    """
+    made = {
+        **files(name, version, more=more),
+        **{path: _bytes(data) for path, data in (added or {}).items()},
+    }
     return {f"{folder or name}/{path}": data for path, data in made.items() if path != without}
 
 
@@ -91,7 +101,9 @@ def needing(*dependencies: str) -> str:
 
 
 def lock(*entries: tuple[str, str, str]) -> str:
-    return "dependencies:\n" + "".join(f"- name: {n}\n  repository: {r}\n  version: {v}\n" for n, v, r in entries)
+    return "dependencies:\n" + "".join(
+        f"- name: {n}\n  repository: {r}\n  version: {v}\n" for n, v, r in entries
+    )
 
 
 def cases(web: str, oci: str) -> Iterator[Case]:
@@ -110,24 +122,44 @@ def plain() -> Iterator[Case]:
     yield Case("only Chart.yaml", {"hello/Chart.yaml": CHART.format("hello", "1.0.0").encode()})
     yield Case("every key of Chart.yaml", chart(RICH))
     yield Case("a key of one's own in Chart.yaml", chart("mine: {a: [1]}  # kept\n"))
-    yield Case("a library", chart("type: library\n", {"templates/_x.tpl": '{{ define "x" }}{{ end }}'}))
+    yield Case(
+        "a library", chart("type: library\n", {"templates/_x.tpl": '{{ define "x" }}{{ end }}'})
+    )
     yield Case("notes, helpers, a test", chart(added={
         "templates/NOTES.txt": "Hello {{ .Release.Name }}\n", "templates/_helpers.tpl": '{{ define "n" }}x{{ end }}',
         "templates/tests/a.yaml": MAP.format("test") + "# {{ include \"n\" . }}\n",
     }))  # fmt: skip
-    yield Case("custom resources", chart(added={"crds/a.yaml": CRD, "crds/deep/b.yaml": f"{CRD}---\n{CRD}"}))
+    yield Case(
+        "custom resources",
+        chart(added={"crds/a.yaml": CRD, "crds/deep/b.yaml": f"{CRD}---\n{CRD}"}),
+    )
     yield Case("files outside of templates", chart(added={
         "README.md": "# r\n", "LICENSE": "l\n", "files/a.bin": bytes(range(256)), "ci/a-values.yaml": "greeting: ci\n",
         "templates/files.yaml": MAP.format("files") + 'binaryData: {b: "{{ .Files.Get "files/a.bin" | b64enc }}"}\n',
     }))  # fmt: skip
-    yield Case("empty files", chart(added={"values.yaml": "", "templates/empty.yaml": "", "files/empty": ""}))
-    yield Case("executables", chart(added={"bin/run.sh": "#!/bin/sh\n"}), executables=frozenset({"hello/bin/run.sh"}))
+    yield Case(
+        "empty files",
+        chart(added={"values.yaml": "", "templates/empty.yaml": "", "files/empty": ""}),
+    )
+    yield Case(
+        "executables",
+        chart(added={"bin/run.sh": "#!/bin/sh\n"}),
+        executables=frozenset({"hello/bin/run.sh"}),
+    )
     ignoring = chart(added={".helmignore": "*.bak\n", "x.bak": ""})
-    yield Case("line ends of Windows", {path: data.replace(b"\n", b"\r\n") for path, data in ignoring.items()})
+    yield Case(
+        "line ends of Windows",
+        {path: data.replace(b"\n", b"\r\n") for path, data in ignoring.items()},
+    )
     yield Case("byte order marks", {path: b"\xef\xbb\xbf" + data for path, data in chart().items()})
     yield Case("a schema", chart(added={"values.schema.json": SCHEMA}))
-    yield Case("a lock without dependencies", chart(added={"Chart.lock": "dependencies: []\ndigest: x\n"}))
-    yield Case("apiVersion v1", {**chart(), "hello/Chart.yaml": b"apiVersion: v1\nname: hello\nversion: 1.0.0\n"})
+    yield Case(
+        "a lock without dependencies", chart(added={"Chart.lock": "dependencies: []\ndigest: x\n"})
+    )
+    yield Case(
+        "apiVersion v1",
+        {**chart(), "hello/Chart.yaml": b"apiVersion: v1\nname: hello\nversion: 1.0.0\n"},
+    )
     yield Case("links inside the source", {
         **chart(added={"files/one": "1", "link": "files/one", "folder": "../shared"}), "shared/deep/two": b"2",
     }, links=frozenset({"hello/link", "hello/folder"}))  # fmt: skip
@@ -135,18 +167,44 @@ def plain() -> Iterator[Case]:
         ".helmignore": "# c\n*.bak\n/tmp/\n  spaces  \nci/\nlogs\n\n", "a.bak": "", "tmp/x": "", "spaces": "",
         "ci/v": "", "logs/deep/x": "", "deep/tmp/kept": "", "deep/spaces": "", "deep/logs/x": "",
     }))  # fmt: skip
-    yield Case("all but", chart(added={".helmignore": "!*\n*.md\n", "README.md": "", "kept.txt": ""}))
-    noise = b"".join(hashlib.sha512(str(number).encode()).digest() for number in range(5 * 2**20 // 64))
+    yield Case(
+        "all but", chart(added={".helmignore": "!*\n*.md\n", "README.md": "", "kept.txt": ""})
+    )
+    noise = b"".join(
+        hashlib.sha512(str(number).encode()).digest() for number in range(5 * 2**20 // 64)
+    )
     yield Case("a file of 5 MiB", chart(added={"files/large": noise}))
-    yield Case("many files", chart(added={f"files/{number:04}/{number}.txt": str(number) for number in range(400)}))
-    yield Case("a file above 5 MiB", chart(added={"files/large": noise + b"x"}), "us", "more than 5242880")
-    yield Case("a file of nothing but zeros", chart(added={"files/0": bytes(4 * 2**20)}), "us", "more than 200 times")
+    yield Case(
+        "many files",
+        chart(added={f"files/{number:04}/{number}.txt": str(number) for number in range(400)}),
+    )
+    yield Case(
+        "a file above 5 MiB", chart(added={"files/large": noise + b"x"}), "us", "more than 5242880"
+    )
+    yield Case(
+        "a file of nothing but zeros",
+        chart(added={"files/0": bytes(4 * 2**20)}),
+        "us",
+        "more than 200 times",
+    )
     yield Case("a link out of the source", chart(added={"link": "/etc/hostname"}), "us", "leads out of the source",
                links=frozenset({"hello/link"}))  # fmt: skip
     referring = chart(added={"values.schema.json": '{"$ref": "file:///nowhere/x.json"}'})
-    yield Case("a schema that refers to a file", referring, "us", "it refers to 'file:///nowhere/x.json'")
-    yield Case("a schema that is not JSON", chart(added={"values.schema.json": "{"}), "both", "schema.json: not JSON")
-    yield Case("a pattern that cannot be", chart(added={".helmignore": "**/x\n"}), "both", ".helmignore:1: ")
+    yield Case(
+        "a schema that refers to a file", referring, "us", "it refers to 'file:///nowhere/x.json'"
+    )
+    yield Case(
+        "a schema that is not JSON",
+        chart(added={"values.schema.json": "{"}),
+        "both",
+        "schema.json: not JSON",
+    )
+    yield Case(
+        "a pattern that cannot be",
+        chart(added={".helmignore": "**/x\n"}),
+        "both",
+        ".helmignore:1: ",
+    )
 
 
 def named() -> Iterator[Case]:
@@ -156,13 +214,31 @@ def named() -> Iterator[Case]:
         "templates/ü.yaml": MAP.format("u"),
     }))  # fmt: skip
     yield Case(
-        "names with odd signs", chart(added={"files/a b": "", "files/a'b\"$(x)`;&": "", "files/-rf": "", "~": ""})
+        "names with odd signs",
+        chart(added={"files/a b": "", "files/a'b\"$(x)`;&": "", "files/-rf": "", "~": ""}),
     )
     yield Case(
-        "long names", chart(added={f"files/{'n' * 60}/{'m' * 90}": "", f"files/{'l' * 250}": "", f"{'d/' * 15}x": ""})
+        "long names",
+        chart(
+            added={
+                f"files/{'n' * 60}/{'m' * 90}": "",
+                f"files/{'l' * 250}": "",
+                f"{'d/' * 15}x": "",
+            }
+        ),
     )
-    yield Case("two names that differ in case", chart(added={"files/a": "", "files/A": ""}), "us", "one name on some")
-    yield Case("a name with a control character", chart(added={"files/a\x1b[31m": ""}), "us", "control characters")
+    yield Case(
+        "two names that differ in case",
+        chart(added={"files/a": "", "files/A": ""}),
+        "us",
+        "one name on some",
+    )
+    yield Case(
+        "a name with a control character",
+        chart(added={"files/a\x1b[31m": ""}),
+        "us",
+        "control characters",
+    )
     yield Case("a name with a backslash", chart(added={"files/a\\b": ""}), "us", "a backslash")
     yield Case("a folder like a drive", chart(added={"files/c:/x": ""}), "us", "a drive of Windows")
     yield Case("a deep folder", chart(added={f"files/{'d/' * 20}x": ""}), "us", "is deeper than 20")
@@ -192,24 +268,44 @@ def with_subcharts() -> Iterator[Case]:
     inner = chart(name="sub", folder="charts/sub")
     tgz = {f"charts/{name}": data for name, data in served()}
     yield Case("a subchart as a folder", chart(added=inner))
-    yield Case("a subchart that Chart.yaml names", chart(needing("name: sub, version: 1.0.0"), inner))
-    yield Case("a subchart with another name for it", chart(needing("name: sub, alias: other, version: '*'"), inner))
+    yield Case(
+        "a subchart that Chart.yaml names", chart(needing("name: sub, version: 1.0.0"), inner)
+    )
+    yield Case(
+        "a subchart with another name for it",
+        chart(needing("name: sub, alias: other, version: '*'"), inner),
+    )
     yield Case("subcharts in subcharts", chart(added={
         **inner, "charts/sub/charts/db-1.2.0.tgz": tgz["charts/db-1.2.0.tgz"],
         **chart(name="leaf", folder="charts/sub/charts/leaf"),
         **chart(name="twig", folder="charts/sub/charts/leaf/charts/twig"),
     }))  # fmt: skip
-    yield Case("a subchart as an archive", chart(added={"charts/db-1.2.0.tgz": tgz["charts/db-1.2.0.tgz"]}))
-    yield Case("an archive with subcharts", chart(added={"charts/any.tgz": tgz["charts/cache-0.4.1.tgz"]}))
+    yield Case(
+        "a subchart as an archive", chart(added={"charts/db-1.2.0.tgz": tgz["charts/db-1.2.0.tgz"]})
+    )
+    yield Case(
+        "an archive with subcharts", chart(added={"charts/any.tgz": tgz["charts/cache-0.4.1.tgz"]})
+    )
     yield Case(
         "a subchart with an ignore file",
         chart(added={**inner, "charts/sub/.helmignore": "*.bak\n", "charts/sub/x.bak": ""}),
     )
     yield Case(
-        "hidden things in charts", chart(added={"charts/_draft/x": "", "charts/.keep": "", "charts/a.prov": "p"})
+        "hidden things in charts",
+        chart(added={"charts/_draft/x": "", "charts/.keep": "", "charts/a.prov": "p"}),
     )
-    yield Case("something else in charts", chart(added={"charts/README.md": ""}), "both", "in charts/ and no chart")
-    yield Case("an archive that is none", chart(added={"charts/db-1.0.0.tgz": "x"}), "both", "charts/db-1.0.0.tgz")
+    yield Case(
+        "something else in charts",
+        chart(added={"charts/README.md": ""}),
+        "both",
+        "in charts/ and no chart",
+    )
+    yield Case(
+        "an archive that is none",
+        chart(added={"charts/db-1.0.0.tgz": "x"}),
+        "both",
+        "charts/db-1.0.0.tgz",
+    )
     yield Case("a subchart with broken values", chart(added={**inner, "charts/sub/values.yaml": "a: [\n"}), "both",
                "hello/charts/sub/values.yaml")  # fmt: skip
     yield Case("a subchart with a broken Chart.yaml", chart(added={**inner, "charts/sub/Chart.yaml": "a: [\n"}), "both",
@@ -219,7 +315,10 @@ def with_subcharts() -> Iterator[Case]:
     yield Case("a named subchart that is not there", chart(needing("name: sub, version: 1.0.0")), "both",
                "has no repository and is not in charts/")  # fmt: skip
     yield Case(
-        "two of one name", chart(needing("name: sub", "name: sub"), inner), "both", "two dependencies are called 'sub'"
+        "two of one name",
+        chart(needing("name: sub", "name: sub"), inner),
+        "both",
+        "two dependencies are called 'sub'",
     )
 
 
@@ -229,10 +328,16 @@ def with_local_dependencies() -> Iterator[Case]:
     common = chart(name="common")
     one = f"name: common, {local('common', '1.0.0')}"
     yield Case("a chart beside it", {**chart(needing(one)), **common})
-    yield Case("a chart beside it, as a range", {**chart(needing(f"name: common, {local('common', '^1')}")), **common})
+    yield Case(
+        "a chart beside it, as a range",
+        {**chart(needing(f"name: common, {local('common', '^1')}")), **common},
+    )
     yield Case(
         "a library beside it",
-        {**chart(needing(one)), **chart("type: library\n", name="common", without="templates/greeting.yaml")},
+        {
+            **chart(needing(one)),
+            **chart("type: library\n", name="common", without="templates/greeting.yaml"),
+        },
     )
     yield Case("a chart beside it, twice", {
         **chart(needing(f"{one}, alias: one", f"{one}, alias: two"), {"values.yaml": "one: {greeting: a}\n"}), **common,
@@ -253,7 +358,9 @@ def with_local_dependencies() -> Iterator[Case]:
     yield Case("a chart beside it with an ignore file", {
         **chart(needing(one)), **chart(name="common", added={".helmignore": "*.bak\n", "x.bak": "", "y": ""}),
     })  # fmt: skip
-    yield Case("a folder that is not there", chart(needing(one)), "both", "common: Chart.yaml is missing")
+    yield Case(
+        "a folder that is not there", chart(needing(one)), "both", "common: Chart.yaml is missing"
+    )
     yield Case("a chart beside it of another version", {
         **chart(needing(f"name: common, {local('common', '^2.0.0')}")), **common,
     }, "both", "which does not fit")  # fmt: skip
@@ -269,16 +376,30 @@ def with_fetched_dependencies(web: str, oci: str) -> Iterator[Case]:
     exact = wanted("db", "1.2.0", web)
     yield Case("an exact version", chart(needing(exact)))
     yield Case("an exact version from a registry", chart(needing(wanted("db", "1.2.0", oci))))
-    yield Case("a chart with subcharts from a repository", chart(needing(wanted("cache", "0.4.1", web))))
-    yield Case("an exact version, twice", chart(needing(f"{exact}, alias: a", f"{exact}, alias: b")))
+    yield Case(
+        "a chart with subcharts from a repository", chart(needing(wanted("cache", "0.4.1", web)))
+    )
+    yield Case(
+        "an exact version, twice", chart(needing(f"{exact}, alias: a", f"{exact}, alias: b"))
+    )
     vendored = {f"charts/{name}": data for name, data in served() if name == "db-1.2.0.tgz"}
-    yield Case("a vendored archive of a range", chart(needing(wanted("db", "^1.0.0", web)), vendored))
+    yield Case(
+        "a vendored archive of a range", chart(needing(wanted("db", "^1.0.0", web)), vendored)
+    )
     yield Case("requirements.yaml", chart(added={
         "Chart.yaml": "apiVersion: v1\nname: hello\nversion: 1.0.0\n", "requirements.yaml": needing(exact),
     }))  # fmt: skip
-    yield Case("a range without a lock", chart(needing(wanted("db", "^1.0.0", web))), "us", "is a range without a lock")
     yield Case(
-        "a version that is not there", chart(needing(wanted("db", "9.9.9", web))), "both", "is not in the repository"
+        "a range without a lock",
+        chart(needing(wanted("db", "^1.0.0", web))),
+        "us",
+        "is a range without a lock",
+    )
+    yield Case(
+        "a version that is not there",
+        chart(needing(wanted("db", "9.9.9", web))),
+        "both",
+        "is not in the repository",
     )
 
 

@@ -1,4 +1,6 @@
-"""A git server over HTTPS with basic authentication: git's own `http-backend` behind Python's web server."""
+"""A git server over HTTPS with basic authentication: git's own `http-backend` behind Python's web
+server.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from tests.support.registries import certificate
 
 
 class Serving(NamedTuple):
-    """host: 127.0.0.1:port; ca_file: its certificate; asked: the Authorization header of every request."""
+    """host: 127.0.0.1:port; ca_file: its certificate; asked: the Authorization header of every
+    request.
+    """
 
     host: str
     ca_file: Path
@@ -51,10 +55,14 @@ def https(folder: Path, user: str, password: str) -> Iterator[Serving]:
                 "CONTENT_LENGTH": str(len(body)), "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
                 "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
             }  # fmt: skip
-            done = subprocess.run(["git", "http-backend"], input=body, env=facts, capture_output=True)
+            done = subprocess.run(
+                ["git", "http-backend"], input=body, env=facts, capture_output=True
+            )
             head, _, content = done.stdout.partition(b"\r\n\r\n")
             fields = [line.split(": ", 1) for line in head.decode().splitlines()]
-            self.send_response(next((int(value[:3]) for name, value in fields if name == "Status"), 200))
+            self.send_response(
+                next((int(value[:3]) for name, value in fields if name == "Status"), 200)
+            )
             for name, value in fields:
                 if name != "Status":
                     self.send_header(name, value)

@@ -1,9 +1,11 @@
-"""A double of GitHub's REST API that keeps state: releases, their assets, contents, git objects, rate limits.
+"""A double of GitHub's REST API that keeps state: releases, their assets, contents, git objects,
+rate limits.
 
-It answers as GitHub's published description says (the OpenAPI document of version 2022-11-28; what that leaves open is
-said where it stands) at the addresses of GitHub Enterprise: /api/v3, /api/uploads, and pages for people below /. Bytes
-of assets come from a store of another origin, which refuses whoever brings a login. Requests that GitHub would not
-understand are refused, and noted in `wrong`.
+It answers as GitHub's published description says (the OpenAPI document of version 2022-11-28; what
+that leaves open is said where it stands) at the addresses of GitHub Enterprise: /api/v3,
+/api/uploads, and pages for people below /. Bytes of assets come from a store of another origin,
+which refuses whoever brings a login. Requests that GitHub would not understand are refused, and
+noted in `wrong`.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ WRITE, READ = "token-that-may-write", "token-that-may-read"
 TOKENS: Mapping[str, Literal["write", "read"]] = {WRITE: "write", READ: "read"}
 JSON_LIMIT = 2**20
 
-#: drop: nothing is done, the connection breaks. lose: it is done, the connection breaks before the answer.
-#: half: of an upload, an asset in the state "starter" stays and a 502 is answered.
+#: drop: nothing is done, the connection breaks. lose: it is done, the connection breaks before the
+#: answer. half: of an upload, an asset in the state "starter" stays and a 502 is answered.
 Fault = Literal["drop", "lose", "half"]
 
 
@@ -57,11 +59,15 @@ class Refused(Exception):
     def __init__(self, status: int, message: str, **error: str) -> None:
         super().__init__(message)
         errors = {"errors": [error]} if error else {}
-        self.answer = Answer(status, {"message": message, **errors, "documentation_url": "", "status": str(status)})
+        self.answer = Answer(
+            status, {"message": message, **errors, "documentation_url": "", "status": str(status)}
+        )
 
 
 class Repository:
-    """What one repository holds. Tags and branches are `refs`; a release is its JSON without URLs and assets."""
+    """What one repository holds. Tags and branches are `refs`; a release is its JSON without URLs
+    and assets.
+    """
 
     def __init__(self, *, private: bool = False) -> None:
         self.private = private
@@ -71,7 +77,9 @@ class Repository:
         self.blobs: dict[str, bytes] = {}
         self.trees: dict[str, dict[str, str]] = {}
         self.commits: dict[str, tuple[str, list[str]]] = {}
-        self.refs: dict[str, str] = {"refs/heads/main": self.commit(self.tree({"README.md": b"hello"}), [], "begin")}
+        self.refs: dict[str, str] = {
+            "refs/heads/main": self.commit(self.tree({"README.md": b"hello"}), [], "begin")
+        }
 
     def blob(self, data: bytes) -> str:
         return self._object("blob", data, self.blobs, data)
@@ -82,7 +90,9 @@ class Repository:
         return self._object("tree", b"".join(lines), self.trees, names)
 
     def commit(self, tree: str, parents: list[str], message: str) -> str:
-        head = "".join(f"{line}\n" for line in (f"tree {tree}", *(f"parent {one}" for one in parents)))
+        head = "".join(
+            f"{line}\n" for line in (f"tree {tree}", *(f"parent {one}" for one in parents))
+        )
         return self._object("commit", f"{head}\n{message}".encode(), self.commits, (tree, parents))
 
     def _object(self, kind: str, data: bytes, store: dict[str, Any], value: Any) -> str:
@@ -130,9 +140,11 @@ def route(method: str, path: str) -> Callable[[Route], Route]:
 
 
 class Github:
-    """The servers. fault: asked before each request to the API is answered; an Answer takes the place of GitHub's.
+    """The servers. fault: asked before each request to the API is answered; an Answer takes the
+    place of GitHub's.
 
-    plus: the letter that is stored for + in names of assets. digests: does it compute those of assets?
+    plus: the letter that is stored for + in names of assets. digests: does it compute those of
+    assets?
     """
 
     def __init__(self) -> None:
@@ -161,7 +173,9 @@ class Github:
             server.shutdown()
             server.server_close()
 
-    def _answer_api(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
+    def _answer_api(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | None:
         with self._lock:
             parts = urlsplit(target)
             query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -184,12 +198,21 @@ class Github:
             return self._page(found[1], found[2], found[3])
         if found := re.fullmatch(r"/pages/([^/]+/[^/]+)/(.+)", request.path):
             pages = self.repositories[found[1]]
-            data = pages.files("gh-pages").get(found[2]) if "refs/heads/gh-pages" in pages.refs else None
+            data = (
+                pages.files("gh-pages").get(found[2])
+                if "refs/heads/gh-pages" in pages.refs
+                else None
+            )
             return Answer(404) if data is None else Answer(200, data)
-        if not (found := re.fullmatch(r"/api/(?:v3|(uploads))/repos/([^/]+/[^/]+)(/.*)?", request.path)):
+        if not (
+            found := re.fullmatch(r"/api/(?:v3|(uploads))/repos/([^/]+/[^/]+)(/.*)?", request.path)
+        ):
             return Answer(404, {"message": "Not Found"})
         repository = self._visible(request, found[2])
-        if request.headers.get("X-GitHub-Api-Version") != VERSION or "Accept" not in request.headers:
+        if (
+            request.headers.get("X-GitHub-Api-Version") != VERSION
+            or "Accept" not in request.headers
+        ):
             raise self._not_understood(request, "headers are missing")
         if found[1]:
             below = re.fullmatch(r"/releases/(\d+)/assets", found[3] or "")
@@ -233,7 +256,9 @@ class Github:
         place = f"http://127.0.0.1:{self._store.server_port}/{name}/{asset['id']}?signature=secret"
         return Answer(302, None, {"Location": place})
 
-    def _answer_store(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
+    def _answer_store(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | None:
         if "Authorization" in headers:
             self.wrong.append("a login was sent to the store")
             return Answer(400, {"message": "Only one auth mechanism allowed"})
@@ -244,19 +269,27 @@ class Github:
         self.wrong.append(f"{request.method} {request.path}: {why}")
         return Refused(422 if request.method != "GET" else 404, f"Invalid request: {why}")
 
-    def fields(self, request: Request, needed: Mapping[str, type], more: Mapping[str, type] | None = None) -> Any:
+    def fields(
+        self, request: Request, needed: Mapping[str, type], more: Mapping[str, type] | None = None
+    ) -> Any:
         """The body, an object with these fields and, maybe, more."""
         try:
             said = json.loads(request.body)
             known = {**needed, **(more or {})}
-            good = set(needed) <= set(said) and all(isinstance(said[name], known[name]) for name in said)
+            good = set(needed) <= set(said) and all(
+                isinstance(said[name], known[name]) for name in said
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise self._not_understood(request, f"its body is not as described: {error!r}") from error
+            raise self._not_understood(
+                request, f"its body is not as described: {error!r}"
+            ) from error
         if not good:
             raise self._not_understood(request, f"its body is not as described: {sorted(said)}")
         return said
 
-    def release(self, name: str, repository: Repository, release: Mapping[str, Any]) -> dict[str, Any]:
+    def release(
+        self, name: str, repository: Repository, release: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """A release as the API tells it."""
         api, number = f"{self.web}/api/v3/repos/{name}", release["id"]
         assets = [one for one in repository.assets.values() if one["release"] == number]
@@ -269,7 +302,9 @@ class Github:
         }
 
     def asset(self, name: str, repository: Repository, asset: Mapping[str, Any]) -> dict[str, Any]:
-        """An asset as the API tells it. The tag is quoted in its URL and the name is not (helm/chart-releaser#406)."""
+        """An asset as the API tells it. The tag is quoted in its URL and the name is not
+        (helm/chart-releaser#406).
+        """
         release = repository.releases[asset["release"]]
         tag = f"untagged-{release['id']:020x}" if release["draft"] else quote(release["tag_name"])
         return {
@@ -297,11 +332,17 @@ def _told(hub: Github, repository: Repository, request: Request, match: re.Match
 
 
 @route("GET", "/releases")
-def _releases(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _releases(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     """Drafts are told to those who may write."""
     writes = request.headers.get("Authorization") == f"Bearer {WRITE}"
     newest = sorted(repository.releases.values(), key=lambda one: -int(one["id"]))
-    told = [hub.release(hub.name(repository), repository, one) for one in newest if writes or not one["draft"]]
+    told = [
+        hub.release(hub.name(repository), repository, one)
+        for one in newest
+        if writes or not one["draft"]
+    ]
     return hub.page(request, told)
 
 
@@ -312,7 +353,9 @@ RELEASE = {
 
 
 @route("POST", "/releases")
-def _new_release(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _new_release(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     said = hub.fields(request, {"tag_name": str}, RELEASE)
     said.pop("make_latest", None)
     fresh = {"target_commitish": "main", "name": None, "draft": False, "prerelease": False, **said}
@@ -322,10 +365,14 @@ def _new_release(hub: Github, repository: Repository, request: Request, match: r
 
 
 @route("PATCH", r"/releases/(\d+)")
-def _changed_release(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _changed_release(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     said = hub.fields(request, {}, RELEASE)
     if said.pop("make_latest", "true") not in ("true", "false", "legacy"):
-        raise Refused(422, "Validation Failed", resource="Release", code="invalid", field="make_latest")
+        raise Refused(
+            422, "Validation Failed", resource="Release", code="invalid", field="make_latest"
+        )
     release = _release(repository, int(match[1]))
     _publishable(repository, {**release, **said})
     release.update(said)
@@ -339,26 +386,46 @@ def _release(repository: Repository, number: int) -> dict[str, Any]:
 
 
 def _publishable(repository: Repository, release: Mapping[str, Any]) -> None:
-    """Any number of drafts may have a tag, one published release. Its tag is made where there is none."""
+    """Any number of drafts may have a tag, one published release. Its tag is made where there is
+    none.
+    """
     target = release["target_commitish"]
     commit = repository.refs.get(f"refs/heads/{target}", target)
     if commit not in repository.commits:
-        raise Refused(422, "Validation Failed", resource="Release", code="invalid", field="target_commitish")
+        raise Refused(
+            422, "Validation Failed", resource="Release", code="invalid", field="target_commitish"
+        )
     if release["draft"]:
         return
     for other in repository.releases.values():
-        if not other["draft"] and other["tag_name"] == release["tag_name"] and other["id"] != release.get("id"):
-            raise Refused(422, "Validation Failed", resource="Release", code="already_exists", field="tag_name")
+        if (
+            not other["draft"]
+            and other["tag_name"] == release["tag_name"]
+            and other["id"] != release.get("id")
+        ):
+            raise Refused(
+                422,
+                "Validation Failed",
+                resource="Release",
+                code="already_exists",
+                field="tag_name",
+            )
     repository.refs.setdefault(f"refs/tags/{release['tag_name']}", commit)
 
 
 @route("GET", r"/releases/(\d+)")
-def _one_release(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
-    return Answer(200, hub.release(hub.name(repository), repository, _release(repository, int(match[1]))))
+def _one_release(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
+    return Answer(
+        200, hub.release(hub.name(repository), repository, _release(repository, int(match[1])))
+    )
 
 
 @route("DELETE", r"/releases/(\d+)")
-def _removed_release(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _removed_release(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     number = _release(repository, int(match[1]))["id"]
     del repository.releases[number]
     for asset in [one for one in repository.assets.values() if one["release"] == number]:
@@ -367,7 +434,9 @@ def _removed_release(hub: Github, repository: Repository, request: Request, matc
 
 
 @route("GET", "/releases/tags/(.+)")
-def _release_of_tag(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _release_of_tag(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     for release in repository.releases.values():
         if release["tag_name"] == match[1] and not release["draft"]:
             return Answer(200, hub.release(hub.name(repository), repository, release))
@@ -381,14 +450,25 @@ def _assets(hub: Github, repository: Repository, request: Request, match: re.Mat
     return hub.page(request, [hub.asset(hub.name(repository), repository, one) for one in assets])
 
 
-def _upload(hub: Github, repository: Repository, request: Request, match: re.Match[str], *, half: bool) -> Answer:
+def _upload(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str], *, half: bool
+) -> Answer:
     number = _release(repository, int(match[1]))["id"]
     if "name" not in request.query or "Content-Type" not in request.headers or not request.body:
         raise Refused(422, "Bad Size or missing name")
     name = re.sub(r"[^\w.+-]", ".", request.query["name"]).replace("+", hub.plus)
     if any(one["release"] == number and one["name"] == name for one in repository.assets.values()):
-        raise Refused(422, "Validation Failed", resource="ReleaseAsset", code="already_exists", field="name")
-    asset = {"id": next(hub.ids), "release": number, "name": name, "label": "", "content_type": "", "size": 0}
+        raise Refused(
+            422, "Validation Failed", resource="ReleaseAsset", code="already_exists", field="name"
+        )
+    asset = {
+        "id": next(hub.ids),
+        "release": number,
+        "name": name,
+        "label": "",
+        "content_type": "",
+        "size": 0,
+    }
     repository.assets[asset["id"]] = asset
     if half:
         asset.update(state="starter", digest=None)
@@ -406,7 +486,9 @@ def _asset(repository: Repository, number: int) -> dict[str, Any]:
 
 
 @route("GET", r"/releases/assets/(\d+)")
-def _one_asset(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _one_asset(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     asset, name = _asset(repository, int(match[1])), hub.name(repository)
     if request.headers["Accept"] == "application/octet-stream":
         return hub.stored(name, asset)
@@ -414,7 +496,9 @@ def _one_asset(hub: Github, repository: Repository, request: Request, match: re.
 
 
 @route("DELETE", r"/releases/assets/(\d+)")
-def _removed_asset(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _removed_asset(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     del repository.assets[_asset(repository, int(match[1]))["id"]]
     return Answer(204)
 
@@ -430,12 +514,19 @@ def _content(hub: Github, repository: Repository, request: Request, match: re.Ma
     if request.headers["Accept"] == "application/vnd.github.raw+json":
         return Answer(200, data)
     small = len(data) <= JSON_LIMIT
-    content = {"content": base64.encodebytes(data).decode() if small else "", "encoding": "base64" if small else "none"}
-    return Answer(200, {"path": match[1], "sha": repository.blob(data), "size": len(data), **content})
+    content = {
+        "content": base64.encodebytes(data).decode() if small else "",
+        "encoding": "base64" if small else "none",
+    }
+    return Answer(
+        200, {"path": match[1], "sha": repository.blob(data), "size": len(data), **content}
+    )
 
 
 @route("PUT", "/contents/([^/]+)")
-def _new_content(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _new_content(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     said = hub.fields(request, {"message": str, "content": str}, {"sha": str, "branch": str})
     branch, name = said.get("branch", "main"), match[1]
     if f"refs/heads/{branch}" not in repository.refs:
@@ -472,29 +563,43 @@ def _new_ref(hub: Github, repository: Repository, request: Request, match: re.Ma
 
 
 @route("POST", "/git/trees")
-def _new_tree(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _new_tree(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     said = hub.fields(request, {"tree": list}, {"base_tree": str})
-    files = {one["path"]: one["content"].encode() for one in said["tree"] if one["mode"] == "100644"}
-    return Answer(201, {"sha": repository.tree(files, repository.trees.get(said.get("base_tree", "")))})
+    files = {
+        one["path"]: one["content"].encode() for one in said["tree"] if one["mode"] == "100644"
+    }
+    return Answer(
+        201, {"sha": repository.tree(files, repository.trees.get(said.get("base_tree", "")))}
+    )
 
 
 @route("POST", "/git/commits")
-def _new_commit(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _new_commit(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     said = hub.fields(request, {"message": str, "tree": str}, {"parents": list})
     if said["tree"] not in repository.trees:
         raise Refused(422, "Tree SHA does not exist")
-    return Answer(201, {"sha": repository.commit(said["tree"], said.get("parents", []), said["message"])})
+    return Answer(
+        201, {"sha": repository.commit(said["tree"], said.get("parents", []), said["message"])}
+    )
 
 
 Serve = Callable[[str, str, Mapping[str, str], bytes], Answer | None]
 
 
 def _server(serve: Serve) -> http.server.ThreadingHTTPServer:
-    """A running server on a free port of this machine; where `serve` has no answer, the connection breaks."""
+    """A running server on a free port of this machine; where `serve` has no answer, the connection
+    breaks.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet: else each answer waits 40 ms for an acknowledgement
+        wbufsize = (
+            -1
+        )  # head and body in one packet: else each answer waits 40 ms for an acknowledgement
 
         def do(self) -> None:
             promised = int(self.headers.get("Content-Length") or 0)
@@ -504,11 +609,15 @@ def _server(serve: Serve) -> http.server.ThreadingHTTPServer:
                 return
             answer = serve(self.command, self.path, dict(self.headers), body)
             if answer is None:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
                 self.connection.close()
                 self.close_connection = True
                 return
-            data = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+            data = (
+                answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+            )
             data = b"" if answer.body is None else data
             self.send_response_only(answer.status)
             for name, value in {"Date": formatdate(usegmt=True), **answer.headers}.items():
@@ -531,7 +640,9 @@ def _server(serve: Serve) -> http.server.ThreadingHTTPServer:
             pass  # a connection that was broken on purpose
 
     server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     return server
 
 

@@ -34,7 +34,9 @@ class Repo:
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_ALLOW_PROTOCOL": "file",
         }
-        ran = subprocess.run(["git", *arguments], cwd=self.root, env=environment, capture_output=True, text=True)
+        ran = subprocess.run(
+            ["git", *arguments], cwd=self.root, env=environment, capture_output=True, text=True
+        )
         assert ran.returncode == 0, f"git {arguments}: {ran.stderr}"
         return ran.stdout.strip()
 
@@ -53,10 +55,19 @@ class Repo:
 
 
 def bare(folder: Path, **settings: str) -> Path:
-    """A repository without a checkout, as servers have it. settings: section__name → value of its configuration."""
+    """A repository without a checkout, as servers have it. settings: section__name → value of its
+    configuration.
+    """
     folder.mkdir(parents=True)
-    environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    commands = [["init", "-q", "--bare"], *(["config", key.replace("__", "."), settings[key]] for key in settings)]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+    commands = [
+        ["init", "-q", "--bare"],
+        *(["config", key.replace("__", "."), settings[key]] for key in settings),
+    ]
     for command in commands:
         subprocess.run(["git", *command], cwd=folder, env=environment, check=True)
     return folder

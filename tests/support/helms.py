@@ -12,8 +12,12 @@ def helm(major: int) -> Path:
     return get(f"helm{major}") / "helm"
 
 
-def chart_files(name: str = "web", version: str = "0.1.0", *, test: str = "true", image: str = "web") -> dict[str, str]:
-    """The files of a small chart with one pod and one test pod; `test` is the shell command of the test."""
+def chart_files(
+    name: str = "web", version: str = "0.1.0", *, test: str = "true", image: str = "web"
+) -> dict[str, str]:
+    """The files of a small chart with one pod and one test pod; `test` is the shell command of the
+    test.
+    """
     return {
         "Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: {version}\nappVersion: '1'\ndescription: small\n",
         "values.yaml": f"image: {image}\nword: hello\ncommand: httpd -f -p 8080\n",

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 CHART = b"apiVersion: v2\nname: a\nversion: 1.0.0\n"
 
 
-def tar(*members: tuple[str, bytes], with_chart: bool = True, format: int = tarfile.PAX_FORMAT) -> bytes:
+def tar(
+    *members: tuple[str, bytes], with_chart: bool = True, format: int = tarfile.PAX_FORMAT
+) -> bytes:
     """A tar stream of files, a good Chart.yaml first."""
     buffer = io.BytesIO()
     every = [("a/Chart.yaml", CHART), *members] if with_chart else list(members)
@@ -37,7 +39,9 @@ def special(kind: bytes, name: str = "a/x", link: str = "", **more: object) -> b
     return buffer.getvalue() + info.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
 
 
-def header(name: str = "a/x", *, size: bytes | None = None, mode: bytes | None = None, wrong: bool = False) -> bytes:
+def header(
+    name: str = "a/x", *, size: bytes | None = None, mode: bytes | None = None, wrong: bool = False
+) -> bytes:
     """A tar stream with one header forged behind a good Chart.yaml."""
     block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
     if size is not None:
@@ -113,13 +117,21 @@ def odd() -> Iterator[tuple[str, bytes]]:
     """Archives that are taken, and must do nothing but be the chart a 1.0.0."""
     plain = gzip.compress(tar(), mtime=0)
     said = b"\x05\0evil\0" + b"../evil\0" + b"../../evil\0"  # extra field, name and comment
-    yield "gzip header with extra, name and comment", plain[:3] + b"\x1c" + plain[4:10] + said + plain[10:]
+    yield (
+        "gzip header with extra, name and comment",
+        plain[:3] + b"\x1c" + plain[4:10] + said + plain[10:],
+    )
     keys = map("".join, itertools.islice(itertools.product(string.ascii_letters, repeat=4), 10**6))
-    yield "values.yaml of 1,000,000 keys", gzip.compress(tar(("a/values.yaml", f"{{{','.join(keys)}}}".encode())))
+    yield (
+        "values.yaml of 1,000,000 keys",
+        gzip.compress(tar(("a/values.yaml", f"{{{','.join(keys)}}}".encode()))),
+    )
 
 
 def unloadable() -> Iterator[tuple[str, bytes, str]]:
-    """Archives that are well made and that helm cannot load: name, bytes and what the refusal must say."""
+    """Archives that are well made and that helm cannot load: name, bytes and what the refusal must
+    say.
+    """
     zipped = gzip.compress
     bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{after}: &{after} [{','.join(['*' + before] * 9)}]\n"
@@ -140,16 +152,38 @@ def unloadable() -> Iterator[tuple[str, bytes, str]]:
         yield f"schema that refers to {what}", zipped(tar(("a/values.schema.json", referring))), why
     yield "deep schema", zipped(tar(("a/values.schema.json", b"[" * 100_000))), "not JSON"
     yield "file in charts", zipped(tar(("a/charts/README.md", b""))), "in charts/ and no chart"
-    yield "folder in charts that is no chart", zipped(tar(("a/charts/x/values.yaml", b""))), "in charts/ and no chart"
+    yield (
+        "folder in charts that is no chart",
+        zipped(tar(("a/charts/x/values.yaml", b""))),
+        "in charts/ and no chart",
+    )
     yield "broken archive in charts", zipped(tar(("a/charts/x.tgz", b"x"))), "not a gzip file"
-    yield "bomb in charts", zipped(tar(("a/charts/x.tgz", repeated(bytes(2**20), 300)))), "unpacks to more than"
+    yield (
+        "bomb in charts",
+        zipped(tar(("a/charts/x.tgz", repeated(bytes(2**20), 300)))),
+        "unpacks to more than",
+    )
     nested = zipped(tar())
     for _ in range(30):
         nested = zipped(tar(("a/charts/a.tgz", nested)))
     yield "thirty archives in each other", nested, "too many or too deep"
-    almost = ((f"a/{n}", hashlib.shake_128(bytes([n])).digest(2**19) + bytes(4 * 2**20)) for n in range(22))
-    yield "almost 100 MiB, then a name with .. inside", gzip.compress(tar(*almost, ("a/x/../y", b"")), 1), "contains .."
-    large = zipped(tar(*((f"a/{n}", hashlib.shake_128(bytes([n])).digest(2**18) + bytes(3 * 2**20)) for n in range(4))))
+    almost = (
+        (f"a/{n}", hashlib.shake_128(bytes([n])).digest(2**19) + bytes(4 * 2**20))
+        for n in range(22)
+    )
+    yield (
+        "almost 100 MiB, then a name with .. inside",
+        gzip.compress(tar(*almost, ("a/x/../y", b"")), 1),
+        "contains ..",
+    )
+    large = zipped(
+        tar(
+            *(
+                (f"a/{n}", hashlib.shake_128(bytes([n])).digest(2**18) + bytes(3 * 2**20))
+                for n in range(4)
+            )
+        )
+    )
     yield (
         "archives that are large together",
         zipped(tar(*((f"a/charts/{n}.tgz", large) for n in range(12)))),
@@ -177,12 +211,28 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     yield "member without a name", zipped(header("")), "no name"
     yield "second top folder", zipped(tar(("b/x", b""))), "two top folders"
     yield "file without folder", zipped(tar(("x", b""))), "two top folders"
-    yield "Chart.yaml at the root", zipped(tar(("Chart.yaml", CHART), with_chart=False)), "is in no folder"
+    yield (
+        "Chart.yaml at the root",
+        zipped(tar(("Chart.yaml", CHART), with_chart=False)),
+        "is in no folder",
+    )
     yield "two Chart.yaml", zipped(tar(("a/Chart.yaml", CHART))), "is there twice"
     yield "case twins", zipped(tar(("a/x", b""), ("a/X", b""))), "one name on some file systems"
-    yield "chart.yaml beside Chart.yaml", zipped(tar(("a/chart.yaml", b""))), "one name on some file systems"
-    yield "Unicode twins", zipped(tar(("a/\u00e9", b""), ("a/e\u0301", b""))), "one name on some file systems"
-    yield "file and folder", zipped(tar(("a/x", b""), ("a/x/y", b""))), "one name on some file systems"
+    yield (
+        "chart.yaml beside Chart.yaml",
+        zipped(tar(("a/chart.yaml", b""))),
+        "one name on some file systems",
+    )
+    yield (
+        "Unicode twins",
+        zipped(tar(("a/\u00e9", b""), ("a/e\u0301", b""))),
+        "one name on some file systems",
+    )
+    yield (
+        "file and folder",
+        zipped(tar(("a/x", b""), ("a/x/y", b""))),
+        "one name on some file systems",
+    )
     yield "no Chart.yaml", zipped(tar(("a/x", b""), with_chart=False)), "it has no Chart.yaml"
     yield (
         "folder with another name than the chart",
@@ -194,15 +244,33 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a pipe", tarfile.GNUTYPE_SPARSE: "a sparse file",
         tarfile.CONTTYPE: "of the unknown kind '7'", b"Z": "of the unknown kind 'Z'",
     }.items():  # fmt: skip
-        yield f"member that is {what} (kind {kind.decode()})", zipped(special(kind, link="/etc/passwd")), what
-    yield "Chart.lock as a link", zipped(special(tarfile.SYMTYPE, "a/Chart.lock", "/etc/passwd")), "a symbolic link"
-    through = special(tarfile.SYMTYPE, "a/x", "/tmp")[:-1024] + tar(("a/x/y", b""), with_chart=False)
+        yield (
+            f"member that is {what} (kind {kind.decode()})",
+            zipped(special(kind, link="/etc/passwd")),
+            what,
+        )
+    yield (
+        "Chart.lock as a link",
+        zipped(special(tarfile.SYMTYPE, "a/Chart.lock", "/etc/passwd")),
+        "a symbolic link",
+    )
+    through = special(tarfile.SYMTYPE, "a/x", "/tmp")[:-1024] + tar(
+        ("a/x/y", b""), with_chart=False
+    )
     yield "a link and a file through it", zipped(through), "a symbolic link"
     yield "NUL in a pax name", zipped(pax(b"14 path=a/y\0z\n")), "readers would disagree"
-    yield "GNU long name", zipped(tar(("a/" + "n" * 120, b""), format=tarfile.GNU_FORMAT)), "a GNU long name"
+    yield (
+        "GNU long name",
+        zipped(tar(("a/" + "n" * 120, b""), format=tarfile.GNU_FORMAT)),
+        "a GNU long name",
+    )
     yield "global header", zipped(special(b"g")), "a global header"
     yield "setuid bit", zipped(special(tarfile.REGTYPE, mode=0o4755)), "setuid"
-    yield "size of a folder", zipped(special(tarfile.DIRTYPE, "a/d", size=1)), "the folder 'a/d/' has a size"
+    yield (
+        "size of a folder",
+        zipped(special(tarfile.DIRTYPE, "a/d", size=1)),
+        "the folder 'a/d/' has a size",
+    )
     yield "negative size", zipped(header(size=b"\xff" * 12)), "is not an octal number"
     yield "huge size", zipped(header(size=b"77777777777\0")), "more than 5242880"
     yield "size beyond the end", zipped(header(size=b"00000100000\0")), "it is cut off in 'a/x'"
@@ -214,12 +282,24 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     long = b"%d comment=%s\n" % (6 * 2**20, b"x" * (6 * 2**20 - 17))
     yield "long pax header", zipped(pax(long)), "has 6291456 bytes, more than 5242880"
     yield "pax damaged", zipped(pax(b"99 path=a/y\n")), "is damaged"
-    yield "file above 5 MiB", zipped(tar(("a/x", bytes(5 * 2**20 + 1)))), "has 5242881 bytes, more than 5242880"
+    yield (
+        "file above 5 MiB",
+        zipped(tar(("a/x", bytes(5 * 2**20 + 1)))),
+        "has 5242881 bytes, more than 5242880",
+    )
     yield "bomb of 300 MiB", repeated(bytes(2**20), 300), "unpacks to more than"
     folder = tarfile.TarInfo("a/x")
     folder.type = tarfile.DIRTYPE
-    yield "a million members", repeated(folder.tobuf(tarfile.USTAR_FORMAT) * 2048, 489), "more than 10000 members"
-    yield "many members", zipped(tar(*((f"a/{number}", b"") for number in range(10_000)))), "more than 10000 members"
+    yield (
+        "a million members",
+        repeated(folder.tobuf(tarfile.USTAR_FORMAT) * 2048, 489),
+        "more than 10000 members",
+    )
+    yield (
+        "many members",
+        zipped(tar(*((f"a/{number}", b"") for number in range(10_000)))),
+        "more than 10000 members",
+    )
     yield "trailing garbage", zipped(tar()) + b"x", "1 bytes follow its end"
     yield "two gzip members", zipped(tar()) + zipped(tar()), "bytes follow its end"
     yield "garbage behind the tar", zipped(tar() + b"x" * 512), "something follows the end"
@@ -230,6 +310,10 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     yield "zstd", b"\x28\xb5\x2f\xfd" + bytes(20), "not a gzip file"
     yield "zip", b"PK\x03\x04" + bytes(30), "not a gzip file"
     yield "raw deflate", zlib.compress(tar()), "not a gzip file"
-    yield "damaged gzip file", zipped(tar())[:60] + b"\0\0\0\0" + zipped(tar())[64:], "it is damaged"
+    yield (
+        "damaged gzip file",
+        zipped(tar())[:60] + b"\0\0\0\0" + zipped(tar())[64:],
+        "it is damaged",
+    )
     yield "empty file", b"", "not a gzip file"
     yield "empty tar", zipped(bytes(1024)), "it has no Chart.yaml"

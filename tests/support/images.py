@@ -1,4 +1,6 @@
-"""A checkout with one chart and one image, and the engine of this session, for tests that really build."""
+"""A checkout with one chart and one image, and the engine of this session, for tests that really
+build.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def checkout(folder: Path, registry: str, image: str = "{context: app}", hosts: 
     write(folder, "charts/hello/values.yaml", "image: {repository: x, tag: ''}\n")
     write(folder, "app/Dockerfile", "FROM scratch\nCOPY . /app/\n")
     write(folder, "app/hello", "hello\n")
-    entry = '{path: "charts/*", images: {app: {image.repository: "{repository}", image.tag: "{tag}"}}}'
+    entry = (
+        '{path: "charts/*", images: {app: {image.repository: "{repository}", image.tag: "{tag}"}}}'
+    )
     pipeline = f"charts: [{entry}]\nimages: {{app: {image}}}\nchannels: {{snapshot: {{images: {registry}/snap}}}}\n"
     write(folder, "pipeline.yaml", pipeline + (f"hosts: {hosts}\n" if hosts else ""))
     write(folder, ".gitignore", "*.cache\n.pipeline\n")
@@ -108,11 +112,19 @@ def push_base(here: Registry, path: str, tag: str, content: bytes) -> str:
 def slow(folder: Path) -> None:
     """Make the checkout's image one whose build sleeps for a minute."""
     shutil.copy(BUSYBOX, folder / "app/busybox")
-    write(folder, "app/Dockerfile", 'FROM scratch\nCOPY busybox /bin/\nRUN ["/bin/busybox", "sleep", "61"]\n')
+    write(
+        folder,
+        "app/Dockerfile",
+        'FROM scratch\nCOPY busybox /bin/\nRUN ["/bin/busybox", "sleep", "61"]\n',
+    )
 
 
-def stopped_while_building(folder: Path, sign: str, number: signal.Signals = signal.SIGTERM) -> tuple[int, float, str]:
-    """Run build_image as a process, signal it when `sign` is said; exit code, seconds it took to go, what it said."""
+def stopped_while_building(
+    folder: Path, sign: str, number: signal.Signals = signal.SIGTERM
+) -> tuple[int, float, str]:
+    """Run build_image as a process, signal it when `sign` is said; exit code, seconds it took to
+    go, what it said.
+    """
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline_steps", "build_image", "--all"],

@@ -1,7 +1,8 @@
 """The real engine, node and registry of this machine, for the tests of one session.
 
-What runs already (`make demo`, another test session) is used; else it is started here and ended with the last
-session that uses it. Each session holds a shared lock as long as it does; who finds nobody else holding one, ends.
+What runs already (`make demo`, another test session) is used; else it is started here and ended
+with the last session that uses it. Each session holds a shared lock as long as it does; who finds
+nobody else holding one, ends.
 """
 
 from __future__ import annotations
@@ -43,9 +44,16 @@ class Node(NamedTuple):
 def docker_engine() -> Iterator[Engine]:
     """The engine of tools/engine."""
     folder = engine.DEFAULT_FOLDER
-    system = System("engine", lambda: engine.read(folder), lambda: engine.up(folder), lambda: engine.down(folder))
+    system = System(
+        "engine",
+        lambda: engine.read(folder),
+        lambda: engine.up(folder),
+        lambda: engine.down(folder),
+    )
     with shared(system) as found:
-        yield Engine(found["docker_host"], found["buildkit"], found["builder"], found["environment"])
+        yield Engine(
+            found["docker_host"], found["buildkit"], found["builder"], found["environment"]
+        )
 
 
 @contextlib.contextmanager
@@ -58,12 +66,16 @@ def kubernetes_node(*plain_registries: str) -> Iterator[Node]:
 
     up, down = lambda: node.up(folder(), list(plain_registries)), lambda: node.down(folder())
     with shared(System("node", node.live, up, down)) as found:
-        yield Node(Path(found["kubeconfig"]), found["context"], Path(found["folder"]), found["version"])
+        yield Node(
+            Path(found["kubeconfig"]), found["context"], Path(found["folder"]), found["version"]
+        )
 
 
 @contextlib.contextmanager
 def registry(*, user: str = "", password: str = "") -> Iterator[registries.Running]:
-    """An empty OCI registry on a free port of 127.0.0.1, plain http; with `user`, it asks for a login."""
+    """An empty OCI registry on a free port of 127.0.0.1, plain http; with `user`, it asks for a
+    login.
+    """
     with tempfile.TemporaryDirectory(prefix="registry-") as place:
         folder = Path(place)
         auth = registries.htpasswd(folder, user, password) if user else ""
@@ -72,7 +84,9 @@ def registry(*, user: str = "", password: str = "") -> Iterator[registries.Runni
 
 
 class System(NamedTuple):
-    """How a system is asked for (None: does not run), started and ended; its facts name its `processes`."""
+    """How a system is asked for (None: does not run), started and ended; its facts name its
+    `processes`.
+    """
 
     name: str
     live: Callable[[], dict[str, Any] | None]
@@ -82,7 +96,9 @@ class System(NamedTuple):
 
 @contextlib.contextmanager
 def shared(system: System) -> Iterator[dict[str, Any]]:
-    """Hold a system that several sessions may use; the last of them ends it if a session, not a person, started it."""
+    """Hold a system that several sessions may use; the last of them ends it if a session, not a
+    person, started it.
+    """
     SHARED.mkdir(parents=True, exist_ok=True)
     ours = SHARED / f"{system.name}.started-by-tests"
     with (SHARED / f"{system.name}.users").open("a") as users:

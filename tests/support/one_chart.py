@@ -27,11 +27,18 @@ class OneChart:
         self.repo.put("charts/common/templates/map.yaml", MAP)
         self.repo.commit()
         path = f"{helm(4).parent}:{os.environ['PATH']}"
-        self.environment = {"PATH": path, "HOME": str(folder), "GIT_CONFIG_GLOBAL": str(self.repo.config), **more}
+        self.environment = {
+            "PATH": path,
+            "HOME": str(folder),
+            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+            **more,
+        }
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=self.environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=self.environment, capture_output=True, text=True
+        )
 
     def ok(self, *words: str) -> subprocess.CompletedProcess[str]:
         done = self.run(*words)
@@ -41,5 +48,9 @@ class OneChart:
     def output(self, step: str) -> str:
         """The chart that the newest record of a step names."""
         lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
-        found = [record["outputs"]["chart"] for record in map(json.loads, lines) if record["step"] == step]
+        found = [
+            record["outputs"]["chart"]
+            for record in map(json.loads, lines)
+            if record["step"] == step
+        ]
         return str(found[-1])

@@ -1,4 +1,6 @@
-"""Faults planted into chart repositories behind their publishers' back: one `Planter` for each kind of repository."""
+"""Faults planted into chart repositories behind their publishers' back: one `Planter` for each kind
+of repository.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ Change = Callable[[dict[str, bytes]], None]
 
 
 class Folder:
-    """A chart repository in a folder. `change` is given all its files by name, and may do to them what it likes."""
+    """A chart repository in a folder. `change` is given all its files by name, and may do to them
+    what it likes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -21,7 +25,9 @@ class Folder:
         self.url = folder.as_uri()
 
     def change(self, change: Change) -> None:
-        before = {path.name: path.read_bytes() for path in self.folder.iterdir() if path.name != ".lock"}
+        before = {
+            path.name: path.read_bytes() for path in self.folder.iterdir() if path.name != ".lock"
+        }
         for name, data in _changed(before, change).items():
             if data is None:
                 (self.folder / name).unlink()
@@ -41,7 +47,15 @@ class Pages:
 
     def change(self, change: Change) -> None:
         if not self.clone.exists():
-            self.git("clone", "-q", "--branch", "gh-pages", str(self.bare), str(self.clone), cwd=self.bare)
+            self.git(
+                "clone",
+                "-q",
+                "--branch",
+                "gh-pages",
+                str(self.bare),
+                str(self.clone),
+                cwd=self.bare,
+            )
         self.git("pull", "-q")
         before = {path.name: path.read_bytes() for path in self.clone.iterdir() if path.is_file()}
         for name, data in _changed(before, change).items():
@@ -50,7 +64,9 @@ class Pages:
             else:
                 (self.clone / name).write_bytes(data)
         self.git("add", "-A")
-        self.git("-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "-m", "by hand")
+        self.git(
+            "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "-m", "by hand"
+        )
         self.git("push", "-q", "origin", "gh-pages")
 
     def git(self, *words: str, cwd: Path | None = None) -> None:

@@ -1,4 +1,6 @@
-"""A state as weeks of work leave it: released content, a failed test, tries in vain, names that want to be markup."""
+"""A state as weeks of work leave it: released content, a failed test, tries in vain, names that
+want to be markup.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pipeline_steps.state.state import State
 
 HOSTILE = '<img src=x onerror="document.title=`taken`"><script>document.title="taken"</script>'
 REASON = (
-    f"the pod hello-7d9f never became ready: CrashLoopBackOff\n  exit code 1: cannot bind :80 {HOSTILE}\n" + "x" * 300
+    f"the pod hello-7d9f never became ready: CrashLoopBackOff\n  exit code 1: cannot bind :80 {HOSTILE}\n"
+    + "x" * 300
 )
 
 
@@ -26,7 +29,9 @@ class Story:
         self.hour = "2026-11-20T10"
         self.minute = 0
 
-    def add(self, step: str, subject: str, content: str, result: str = "passed", **more: Any) -> Record:
+    def add(
+        self, step: str, subject: str, content: str, result: str = "passed", **more: Any
+    ) -> Record:
         self.minute += 1
         fields = {
             "step": step, "subject": subject, "key": digest(f"{step}{subject}{content}{more.pop('by', '')}"),
@@ -37,12 +42,20 @@ class Story:
         }  # fmt: skip
         return self.state.add(fields)
 
-    def chain(self, chart: str, content: str, *, fails: bool = False, released: bool = False) -> None:
-        """A chart from check to, when it is released, production; of its two tests one may fail, twice."""
+    def chain(
+        self, chart: str, content: str, *, fails: bool = False, released: bool = False
+    ) -> None:
+        """A chart from check to, when it is released, production; of its two tests one may fail,
+        twice.
+        """
         host = "registry.example.com"
-        image = self.add("build_image", "web", content, outputs={"image": f"{host}/snap/web:k-1@{digest('web')}"})
+        image = self.add(
+            "build_image", "web", content, outputs={"image": f"{host}/snap/web:k-1@{digest('web')}"}
+        )
         self.add("check", chart, content, outputs={})
-        made = {"chart": f"oci://{host}/snapshot-charts/{chart}:1.4.1-0.12.t06b78bbaa208@{digest(content + 'chart')}"}
+        made = {
+            "chart": f"oci://{host}/snapshot-charts/{chart}:1.4.1-0.12.t06b78bbaa208@{digest(content + 'chart')}"
+        }
         inputs = {"image:web": digest("web")}
         snapshot = self.add(
             "snapshot", chart, content, outputs={**made, "tar": digest(content + "tar")}, uses=[image.id],
@@ -50,8 +63,18 @@ class Story:
         )  # fmt: skip
         tests = [self.test(chart, content, snapshot, "ci/default-values.yaml")]
         if fails:
-            first = self.test(chart, content, snapshot, "ci/tls-values.yaml", "failed", reason=REASON)
-            self.test(chart, content, snapshot, "ci/tls-values.yaml", "failed", reason=REASON, supersedes=[first.id])
+            first = self.test(
+                chart, content, snapshot, "ci/tls-values.yaml", "failed", reason=REASON
+            )
+            self.test(
+                chart,
+                content,
+                snapshot,
+                "ci/tls-values.yaml",
+                "failed",
+                reason=REASON,
+                supersedes=[first.id],
+            )
             return
         lost = "the node went away"
         self.test(chart, content, snapshot, "ci/tls-values.yaml", "infrastructure", reason=lost)
@@ -59,13 +82,29 @@ class Story:
         if released:
             uses = [snapshot.id, *(test.id for test in tests)]
             self.add(
-                "tag_release", chart, content, outputs={"tag": f"{chart}-1.4.1@{digest(content)[7:47]}"}, uses=uses
+                "tag_release",
+                chart,
+                content,
+                outputs={"tag": f"{chart}-1.4.1@{digest(content)[7:47]}"},
+                uses=uses,
             )
             reference = f"oci://{host}/charts/{chart}:1.4.1@{digest(content + 'production')}"
-            self.add("promote", chart, content, outputs={"chart": reference, "tar": digest("p" + content)}, uses=uses)
+            self.add(
+                "promote",
+                chart,
+                content,
+                outputs={"chart": reference, "tar": digest("p" + content)},
+                uses=uses,
+            )
 
     def test(
-        self, chart: str, content: str, snapshot: Record, values: str, result: str = "passed", **more: Any
+        self,
+        chart: str,
+        content: str,
+        snapshot: Record,
+        values: str,
+        result: str = "passed",
+        **more: Any,
     ) -> Record:
         return self.add(
             "integration_test", chart, content, result, by=values, uses=[snapshot.id], inputs=snapshot.inputs,
@@ -76,7 +115,9 @@ class Story:
 
 
 def story(state: State) -> State:
-    """hello: an older content that failed, the newest released. A chart whose name is hostile, failed."""
+    """hello: an older content that failed, the newest released. A chart whose name is hostile,
+    failed.
+    """
     told = Story(state)
     told.chain("hello", "first", fails=True)
     told.chain("hello", "second", released=True)

@@ -1,7 +1,8 @@
-"""Real registries in throw-away folders: open, with htpasswd, with tokens; ended by their own process id.
+"""Real registries in throw-away folders: open, with htpasswd, with tokens; ended by their own
+process id.
 
-The token server is a double: distribution's own `docker_auth` cannot be had as a package. It signs real tokens,
-and the real registry checks them.
+The token server is a double: distribution's own `docker_auth` cannot be had as a package. It signs
+real tokens, and the real registry checks them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Running(NamedTuple):
 def registry(
     folder: Path, *, auth: str = "", tls: tuple[Path, Path] | None = None, access_log: bool = False
 ) -> Iterator[Running]:
-    """Debian's docker-registry. auth: the YAML of its `auth` section; tls: certificate and key files.
+    """Debian's docker-registry. auth: the YAML of its `auth` section; tls: certificate and key
+    files.
 
     access_log: a line for every request in the file `log` of the folder.
     """
@@ -47,7 +49,9 @@ def registry(
         f"{http_section}\n{auth}"
     )
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(config)], stdout=log, stderr=log
+        )
     try:
         address, _, port = host.partition(":")
         wait_for(address, int(port), process, folder / "log")
@@ -60,7 +64,9 @@ def registry(
 def htpasswd(folder: Path, user: str, password: str) -> str:
     """An `auth` section for one user."""
     folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["htpasswd", "-niB", user], input=password.encode(), capture_output=True, check=True)
+    done = subprocess.run(
+        ["htpasswd", "-niB", user], input=password.encode(), capture_output=True, check=True
+    )
     (folder / "htpasswd").write_bytes(done.stdout)
     return f"auth: {{htpasswd: {{realm: test, path: '{folder}/htpasswd'}}}}\n"
 
@@ -78,7 +84,9 @@ def certificate(folder: Path, name: str = "127.0.0.1") -> tuple[Path, Path]:
 
 
 class TokenServer:
-    """Gives tokens for the scopes a user may have; `asked` lists every request's scopes, `lifetime` is in seconds."""
+    """Gives tokens for the scopes a user may have; `asked` lists every request's scopes, `lifetime`
+    is in seconds.
+    """
 
     def __init__(self, folder: Path, users: dict[str, str]) -> None:
         self.crt, self.key = certificate(folder)
@@ -93,13 +101,22 @@ class TokenServer:
             def do_GET(self) -> None:
                 fields = parse_qs(urlsplit(self.path).query)
                 header = self.headers.get("Authorization", "")
-                user, _, password = base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")
-                owner.answer(self, fields, user if owner.users.get(user) == password else None, bool(header))
+                user, _, password = (
+                    base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")
+                )
+                owner.answer(
+                    self, fields, user if owner.users.get(user) == password else None, bool(header)
+                )
 
             def do_POST(self) -> None:
                 fields = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 good = fields.get("refresh_token") == [owner.identity]
-                owner.answer(self, {**fields, "scope": fields["scope"][0].split()}, "ci" if good else None, True)
+                owner.answer(
+                    self,
+                    {**fields, "scope": fields["scope"][0].split()},
+                    "ci" if good else None,
+                    True,
+                )
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -111,11 +128,12 @@ class TokenServer:
     @property
     def auth(self) -> str:
         """The `auth` section of the registry that believes this server."""
-        return (
-            f"auth: {{token: {{realm: '{self.realm}', service: test, issuer: test, rootcertbundle: '{self.crt}'}}}}\n"
-        )
+        certificates = f"rootcertbundle: '{self.crt}'"
+        return f"auth: {{token: {{realm: '{self.realm}', service: test, issuer: test, {certificates}}}}}\n"
 
-    def answer(self, handler: Any, fields: dict[str, list[str]], user: str | None, claimed: bool) -> None:
+    def answer(
+        self, handler: Any, fields: dict[str, list[str]], user: str | None, claimed: bool
+    ) -> None:
         scopes = fields.get("scope", [])
         self.asked.append(scopes)
         if claimed and user is None:
@@ -131,16 +149,24 @@ class TokenServer:
         access = []
         for scope in scopes:
             kind, name, actions = scope.split(":")
-            allowed = actions.split(",") if user else ["pull"] if name in self.readable_by_anyone else []
+            allowed = (
+                actions.split(",") if user else ["pull"] if name in self.readable_by_anyone else []
+            )
             access.append({"type": kind, "name": name, "actions": allowed})
         now = int(time.time())
         claims = {"iss": "test", "sub": user or "", "aud": "test", "exp": now + self.lifetime, "nbf": now - 10,
                   "iat": now, "jti": str(time.monotonic_ns()), "access": access}  # fmt: skip
         der = "".join(line for line in self.crt.read_text().splitlines() if "-----" not in line)
-        parts = [_url64(json.dumps(part).encode()) for part in ({"typ": "JWT", "alg": "RS256", "x5c": [der]}, claims)]
+        parts = [
+            _url64(json.dumps(part).encode())
+            for part in ({"typ": "JWT", "alg": "RS256", "x5c": [der]}, claims)
+        ]
         signed = ".".join(parts).encode()
         done = subprocess.run(
-            ["openssl", "dgst", "-sha256", "-sign", str(self.key)], input=signed, capture_output=True, check=True
+            ["openssl", "dgst", "-sha256", "-sign", str(self.key)],
+            input=signed,
+            capture_output=True,
+            check=True,
         )
         return f"{signed.decode()}.{_url64(done.stdout)}"
 

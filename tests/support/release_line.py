@@ -1,4 +1,6 @@
-"""A checkout with one chart, channels in folders, and the command line on it: releases without engine or cluster."""
+"""A checkout with one chart, channels in folders, and the command line on it: releases without
+engine or cluster.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\
 
 
 class Line:
-    """A checkout with one chart, and the command line on it. host: of a registry, where a test has one."""
+    """A checkout with one chart, and the command line on it. host: of a registry, where a test has
+    one.
+    """
 
     host = ""
 
@@ -53,7 +57,9 @@ class Line:
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline_steps", *words]
         environment = self.environment(**variables)
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
 
     def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         done = self.run(*words, **variables)
@@ -73,4 +79,6 @@ class Line:
         done = self.run(*words)
         assert done.returncode == code, (done.returncode, done.stderr)
         assert says in done.stderr
-        assert (sorted((self.folder / "charts").iterdir()), self.repo.git("tag")) == before, "something was written"
+        assert (sorted((self.folder / "charts").iterdir()), self.repo.git("tag")) == before, (
+            "something was written"
+        )

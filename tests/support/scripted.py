@@ -1,4 +1,6 @@
-"""A web server that answers as a test says and remembers what it was asked: what real servers do not do on demand."""
+"""A web server that answers as a test says and remembers what it was asked: what real servers do
+not do on demand.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ class Request(NamedTuple):
     body: bytes
 
 
-#: Status, headers, body. A Content-Length header is added unless there is one; a body in pieces has none, and is sent
-#: as long as somebody listens.
+#: Status, headers, body. A Content-Length header is added unless there is one; a body in pieces has
+#: none, and is sent as long as somebody listens.
 Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
 
 
@@ -62,7 +64,9 @@ def scripted(answer: Callable[[Request], Answer]) -> Iterator[Scripted]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield Scripted(f"127.0.0.1:{server.server_port}", requests)

@@ -9,7 +9,11 @@ from pipeline_steps.charts import archive, collect
 
 
 def written(
-    folder: Path, contents: Mapping[str, bytes], *, executables: Iterable[str] = (), links: Iterable[str] = ()
+    folder: Path,
+    contents: Mapping[str, bytes],
+    *,
+    executables: Iterable[str] = (),
+    links: Iterable[str] = (),
 ) -> Path:
     """`contents` below `folder`, path → bytes; those of `links` are the links' targets."""
     for path, data in contents.items():

@@ -1,4 +1,6 @@
-"""A command on a terminal of its own, as a person starts it: what the terminal got, and answers typed into it."""
+"""A command on a terminal of its own, as a person starts it: what the terminal got, and answers
+typed into it.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-#: Everything a terminal obeys instead of showing it: CSI sequences, other escapes, single control codes.
+#: Everything a terminal obeys instead of showing it: CSI sequences, other escapes, single control
+#: codes.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b.|[\x00-\x09\x0b-\x1f\x7f]")
 
 
 class Shown(NamedTuple):
-    """code: exit code, below 0 for a signal. raw: all that was written to the terminal, stdout and stderr alike."""
+    """code: exit code, below 0 for a signal. raw: all that was written to the terminal, stdout and
+    stderr alike.
+    """
 
     code: int
     raw: str
@@ -36,12 +41,15 @@ def on_terminal(
     command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str], *, answer: str = "", columns: int = 100,
     seconds: float = 120,
 ) -> Shown:  # fmt: skip
-    """Run a command whose stdin, stdout and stderr are a terminal. answer: typed when it asks with "[Y/n] "."""
+    """Run a command whose stdin, stdout and stderr are a terminal. answer: typed when it asks with
+    "[Y/n] ".
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         command, cwd=cwd, env={"TERM": "xterm-256color", **environment}, stdin=theirs, stdout=theirs, stderr=theirs,
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C reaches it
+        # Ctrl-C reaches it
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(theirs)
     read = bytearray()
@@ -51,7 +59,9 @@ def on_terminal(
             if not select.select([ours], [], [], 1)[0]:
                 continue
             part = b""
-            with contextlib.suppress(OSError):  # Linux says EIO when nobody has the other end open any more
+            with contextlib.suppress(
+                OSError
+            ):  # Linux says EIO when nobody has the other end open any more
                 part = os.read(ours, 65536)
             if not part:
                 return Shown(process.wait(10), read.decode())

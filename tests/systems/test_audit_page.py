@@ -28,13 +28,22 @@ def versions() -> list[PublishedVersion]:
         "revision": digest("r")[7:47],
         "released": "2026-11-20T10:07:03.400Z",
         "approvers": ("ada", "grace"),
-        "tests": (PassedTest("ci/default-values.yaml", "k131", 1), PassedTest("ci/tls-values.yaml", "k134", 3)),
+        "tests": (
+            PassedTest("ci/default-values.yaml", "k131", 1),
+            PassedTest("ci/tls-values.yaml", "k134", 3),
+        ),
         "images": {"web": f"registry.example.com/production/web:1.4.1@{digest('web')}"},
         "bases": {"docker.io/library/busybox:1": digest("base")},
     }
     one, other = REPOSITORIES
     return [
-        PublishedVersion("hello", "1.4.1", one, f"oci://r.example.com/charts/hello:1.4.1@{digest('x')}", **recorded),
+        PublishedVersion(
+            "hello",
+            "1.4.1",
+            one,
+            f"oci://r.example.com/charts/hello:1.4.1@{digest('x')}",
+            **recorded,
+        ),
         PublishedVersion("hello", "1.4.1", other, "", "no record"),
         PublishedVersion("hello", "1.4.0", one, "", "changed", record=digest("other")),
         PublishedVersion("hello", "1.3.0", one, "", "no record"),
@@ -55,17 +64,29 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_shows_versions_approvers_tests_and_images_and_loads_nothing(browser: Browser, page: Path) -> None:
+def test_it_shows_versions_approvers_tests_and_images_and_loads_nothing(
+    browser: Browser, page: Path
+) -> None:
     opened = Opened(browser, page, DESK)
     row = opened.page.locator("tbody tr").first.inner_text()
-    for words in ("1.4.1", "recorded", "2026-11-20", "ada, grace", "ci/tls-values.yaml on k134, 3 attempts", "web"):
+    for words in (
+        "1.4.1",
+        "recorded",
+        "2026-11-20",
+        "ada, grace",
+        "ci/tls-values.yaml on k134, 3 attempts",
+        "web",
+    ):
         assert words in row
     assert opened.page.locator(".badge.bad").inner_text() == "changed"
     assert "3 without a record that holds" in opened.page.locator("header").first.inner_text()
     assert opened.complaints == []
     assert [url for url in opened.asked if not url.startswith("data:")] == [page.as_uri()]
     assert opened.page.title() == "In production: oci://registry.example.com/charts"
-    assert opened.page.locator("img").count() == 0 and opened.page.locator("h2", has_text=HOSTILE).count() == 1
+    assert (
+        opened.page.locator("img").count() == 0
+        and opened.page.locator("h2", has_text=HOSTILE).count() == 1
+    )
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, page: Path) -> None:

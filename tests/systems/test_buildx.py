@@ -1,4 +1,6 @@
-"""build_image with the real buildx plugin: a BuildKit of its own, the engine's, and what both cannot do."""
+"""build_image with the real buildx plugin: a BuildKit of its own, the engine's, and what both
+cannot do.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,13 @@ from pipeline_steps.images.builders import plugin
 from pipeline_steps.images.buildx import Buildx, Facts
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, MachineError, Temporary, Unreachable
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ChartFailed,
+    MachineError,
+    Temporary,
+    Unreachable,
+)
 from tests.support import images, machine
 from tests.support.contexts import context_of
 from tests.support.images import checkout, one, opened, write
@@ -50,8 +58,12 @@ def here(registry: Running) -> Registry:
     return Registry(registry.host, plain_http=True)
 
 
-def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path, registry: Running, here: Registry) -> None:
-    """Other folder, other umask, other times, other registry path, no cache: `reproduce` may demand the digest."""
+def test_the_same_inputs_give_the_same_digest_anywhere(
+    tmp_path: Path, registry: Running, here: Registry
+) -> None:
+    """Other folder, other umask, other times, other registry path, no cache: `reproduce` may demand
+    the digest.
+    """
     digests = []
     for number, mask in enumerate((0o022, 0o077)):
         former = os.umask(mask)
@@ -65,7 +77,9 @@ def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path, registry:
         os.utime(folder / "app/hello", (number + 1, 10**9 * (number + 1)))
         config, state = opened(folder)
         record = one(build_image("app", config=config, state=state, again=True))
-        assert record.parameters["reproducible"] is True and record.parameters["builder"] == "buildx"
+        assert (
+            record.parameters["reproducible"] is True and record.parameters["builder"] == "buildx"
+        )
         assert record.tools["buildkit"].startswith("0.") and record.tools["buildx"].startswith("0.")
         digests.append(Reference.parse(record.outputs["image"]).digest)
     assert digests[0] == digests[1]
@@ -76,9 +90,15 @@ def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path, registry:
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "only tagged"])
 def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_taken(
-    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch, recorded: bool
+    tmp_path: Path,
+    registry: Running,
+    here: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: bool,
 ) -> None:
-    """Another image is under the tag when ours is built: with a record it is taken, without one it proves nothing."""
+    """Another image is under the tag when ours is built: with a record it is taken, without one it
+    proves nothing.
+    """
     path = f"first{recorded}/snap/app".lower()
     folder = checkout(tmp_path / "w", f"{registry.host}/{path.partition('/')[0]}")
     config, state = opened(folder)
@@ -92,7 +112,10 @@ def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_take
         theirs.append(images.push_base(here, path, tag, b"theirs"))
         if recorded:
             intent = state.find(step="build_image", result="started")[-1]
-            fields = {name: getattr(intent, name) for name in ("step", "subject", "key", "content", "started")}
+            fields = {
+                name: getattr(intent, name)
+                for name in ("step", "subject", "key", "content", "started")
+            }
             output = f"{registry.host}/{path}:{tag}@{theirs[0]}"
             State(folder / ".pipeline/state.other.jsonl").add(
                 {**fields, "result": "passed", "outputs": {"image": output}}
@@ -101,7 +124,10 @@ def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_take
 
     monkeypatch.setattr(Buildx, "build", another_is_faster)
     record = one(build_image("app", config=config, state=state))
-    assert record.outputs["image"].endswith(f"@{theirs[0]}") is recorded and record.parameters["taken"] is recorded
+    assert (
+        record.outputs["image"].endswith(f"@{theirs[0]}") is recorded
+        and record.parameters["taken"] is recorded
+    )
     digest = record.outputs["image"].rpartition("@")[2]
     suffix = "" if recorded else f"-{digest[7:15]}"
     assert re.search(rf":k-[0-9a-f]{{12}}{suffix}@", record.outputs["image"])
@@ -135,7 +161,11 @@ def test_bases_are_pinned_args_target_and_secrets_arrive(
 
 
 def test_several_platforms_are_one_index(tmp_path: Path, registry: Running, here: Registry) -> None:
-    folder = checkout(tmp_path / "w", f"{registry.host}/multi", "{context: app, platforms: [linux/amd64, linux/arm64]}")
+    folder = checkout(
+        tmp_path / "w",
+        f"{registry.host}/multi",
+        "{context: app, platforms: [linux/amd64, linux/arm64]}",
+    )
     config, state = opened(folder)
     record = one(build_image("app", config=config, state=state))
     found = here.manifest("multi/snap/app", str(Reference.parse(record.outputs["image"]).digest))
@@ -160,10 +190,14 @@ def test_a_broken_build_fails_with_its_last_lines(tmp_path: Path, registry: Runn
     config, state = opened(folder)
     with pytest.raises(ChartFailed, match="no-such-file") as caught:
         build_image("app", config=config, state=state)
-    assert caught.value.exit_code == 8 and str(caught.value).startswith("app/Dockerfile: the build failed: ")
+    assert caught.value.exit_code == 8 and str(caught.value).startswith(
+        "app/Dockerfile: the build failed: "
+    )
     assert "COPY no-such-file /" in str(caught.value) and len(str(caught.value).splitlines()) <= 25
     command = [sys.executable, "-m", "pipeline_steps", "build_image"]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True
+    )
     assert done.returncode == 8, done.stderr
     assert "app/Dockerfile: the build failed: " in done.stderr and "Traceback" not in done.stderr
     last = done.stderr.partition("the build failed: ")[2]  # behind the progress
@@ -174,12 +208,19 @@ def test_no_builder_says_which_and_what_to_do(
     tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = checkout(tmp_path / "w", f"{registry.host}/none")
-    for name, value in (("BUILDX_BUILDER", "default"), ("DOCKER_HOST", f"unix://{tmp_path}/none.sock")):
+    for name, value in (
+        ("BUILDX_BUILDER", "default"),
+        ("DOCKER_HOST", f"unix://{tmp_path}/none.sock"),
+    ):
         monkeypatch.setenv(name, value)
     config, state = opened(folder)
-    with pytest.raises(MachineError, match=r"buildx cannot use its builder.*docker buildx ls") as caught:
+    with pytest.raises(
+        MachineError, match=r"buildx cannot use its builder.*docker buildx ls"
+    ) as caught:
         build_image("app", config=config, state=state)
-    assert f"engine unix://{tmp_path}/none.sock" in str(caught.value) and caught.value.exit_code == 7
+    assert (
+        f"engine unix://{tmp_path}/none.sock" in str(caught.value) and caught.value.exit_code == 7
+    )
 
 
 def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(
@@ -192,11 +233,16 @@ def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(
     code, seconds, said = images.stopped_while_building(folder, '"sleep", "61"')
     assert code == 143 and seconds < 4, said
     _, state = opened(folder)
-    assert [record.result for record in state.find(step="build_image", result=None)] == ["started", "interrupted"]
+    assert [record.result for record in state.find(step="build_image", result=None)] == [
+        "started",
+        "interrupted",
+    ]
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_build_that_is_killed_leaves_no_login_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_is_killed_leaves_no_login_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """kill -9 in the middle: the login lies there until the next command of any kind."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -205,11 +251,15 @@ def test_a_build_that_is_killed_leaves_no_login_for_long(tmp_path: Path, monkeyp
         login = f'{{"{closed.host}": {{username: ci, password: "${{PASSWORD}}"}}}}'
         folder = checkout(tmp_path / "w", f"{closed.host}/slow", hosts=login)
         images.slow(folder)
-        code, _seconds, said = images.stopped_while_building(folder, '"sleep", "61"', signal.SIGKILL)
+        code, _seconds, said = images.stopped_while_building(
+            folder, '"sleep", "61"', signal.SIGKILL
+        )
         assert code == -signal.SIGKILL, said
     assert list((tmp_path / "tmp").glob("*/config.json")), "the login was there"
     command = [sys.executable, "-m", "pipeline_steps", "state", "show"]
-    subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, check=True, capture_output=True)
+    subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, check=True, capture_output=True
+    )
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -246,9 +296,15 @@ class TestPushing:
             with pytest.raises(AccessRefused, match="refuses the builder"):
                 buildx.build(request_to(closed.host, folder, {}))
             with pytest.raises(AccessRefused, match="refuses the builder") as caught:
-                buildx.build(request_to(closed.host, folder, {closed.host: Host("ci", "wrong-password")}))
+                buildx.build(
+                    request_to(closed.host, folder, {closed.host: Host("ci", "wrong-password")})
+                )
             assert "wrong-password" not in str(caught.value)
-        assert [path.name for path in (tmp_path / "tmp").iterdir() if path.name.startswith("pipeline-steps")] == []
+        assert [
+            path.name
+            for path in (tmp_path / "tmp").iterdir()
+            if path.name.startswith("pipeline-steps")
+        ] == []
 
     def test_no_registry_is_unreachable(self, buildx: Buildx, folder: Path) -> None:
         with pytest.raises(Unreachable, match="registry does not answer the builder"):
@@ -284,7 +340,15 @@ IGNORES = [
 @pytest.mark.parametrize("ignore", IGNORES)
 def test_the_inputs_are_what_docker_itself_sends(tmp_path: Path, ignore: str) -> None:
     """The real builder is the oracle for .dockerignore."""
-    for name in ("a.log", "src/b.log", "src/deep/c.log", "src/main.py", "docs/x.md", "docs/keep.md", "z"):
+    for name in (
+        "a.log",
+        "src/b.log",
+        "src/deep/c.log",
+        "src/main.py",
+        "docs/x.md",
+        "docs/keep.md",
+        "z",
+    ):
         write(tmp_path / "c", name, name)
     write(tmp_path / "c", ".dockerignore", ignore)
     write(tmp_path / "d", "Dockerfile", "FROM scratch\nCOPY . /\n")
@@ -310,5 +374,7 @@ def test_a_change_that_keeps_the_size_arrives(
         write(folder, "app/hello", text)
         config, state = opened(folder)
         record = one(build_image("app", config=config, state=state))
-        found = image_layers.from_registry(Reference.parse(record.outputs["image"]), config.hosts, tmp_path)[0]
+        found = image_layers.from_registry(
+            Reference.parse(record.outputs["image"]), config.hosts, tmp_path
+        )[0]
         assert found.data("app/hello", found.members()["app/hello"].layer, 100) == text.encode()

@@ -1,4 +1,6 @@
-"""The step `integration_test` on a real Kubernetes: what passes, what fails and why, and that nothing is left."""
+"""The step `integration_test` on a real Kubernetes: what passes, what fails and why, and that
+nothing is left.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.tag_release import tag_release
 from pipeline_steps.testing import pulls, scenario
-from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, EvidenceError, MachineError, Temporary, UsageError
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ChartFailed,
+    EvidenceError,
+    MachineError,
+    Temporary,
+    UsageError,
+)
 from tests.support import busybox
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
@@ -73,7 +82,10 @@ class Project:
         self.chart()
 
     def chart(self, test: str = ASK, **more: str) -> None:
-        for name, text in {**chart_files(test=test, image=f"{self.images}/web:k-1"), **more}.items():
+        for name, text in {
+            **chart_files(test=test, image=f"{self.images}/web:k-1"),
+            **more,
+        }.items():
             self.repo.put(f"charts/web/{name}", text)
 
     @property
@@ -102,7 +114,11 @@ class Project:
     def namespaces(self) -> list[str]:
         """Names of the namespaces that were recorded as about to be made."""
         intents = [record for record in self.state.records() if record.result == "started"]
-        return [r.outputs["namespace"].removeprefix("here/") for r in intents if "namespace" in r.outputs]
+        return [
+            r.outputs["namespace"].removeprefix("here/")
+            for r in intents
+            if "namespace" in r.outputs
+        ]
 
 
 @pytest.fixture
@@ -129,11 +145,16 @@ def test_every_values_file_is_a_scenario_of_its_own(
     monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
     project.chart(**{"ci/a-values.yaml": "word: a\n", "ci/b,c-values.yaml": "word: b\n"})
     records = project.test()
-    assert [record.parameters["values"] for record in records] == ["ci/a-values.yaml", "ci/b,c-values.yaml"]
+    assert [record.parameters["values"] for record in records] == [
+        "ci/a-values.yaml",
+        "ci/b,c-values.yaml",
+    ]
     assert {record.result for record in records} == {"passed"}
     ran = records[0].outputs
     assert ran["platform"].startswith("linux/")
-    assert ran["ran.web"] == ran["ran.ask"]  # the test's pod is deleted at once, and was seen all the same
+    assert (
+        ran["ran.web"] == ran["ran.ask"]
+    )  # the test's pod is deleted at once, and was seen all the same
     report = ElementTree.parse(project.repo.root / ".pipeline" / next(iter(records[0].evidence)))
     assert [case.get("name") for case in report.iter("testcase")] == ["install", "web-answers"]
     assert len(project.namespaces()) == 2
@@ -150,7 +171,9 @@ def test_arguments_for_helm_reach_the_install_and_its_reproduction(project: Proj
     (record,) = project.test()
     assert record.passed and list(record.parameters["helm_values"]) == ["ci/with,comma.yaml"]
     known = {each.id: each for each in project.state.records()}
-    again = retesting.integration_test(record, project.config, known, cluster=None, keep=False, timeout=None)
+    again = retesting.integration_test(
+        record, project.config, known, cluster=None, keep=False, timeout=None
+    )
     assert again.equal and not again.differences, again
 
 
@@ -190,9 +213,13 @@ def test_a_failing_test_job_leaves_its_log_too(project: Project) -> None:
 
 def test_a_chart_that_does_not_come_up_says_why(project: Project) -> None:
     project.settings["tests"]["timeout"] = "7s"
-    project.chart(**{"ci/crash-values.yaml": 'command: "echo boom; exit 7"\n',
-                     "ci/deaf-values.yaml": 'command: "sleep 100"\n',
-                     "ci/nowhere-values.yaml": f"image: {project.images}/web:no-such\n"})  # fmt: skip
+    project.chart(
+        **{
+            "ci/crash-values.yaml": 'command: "echo boom; exit 7"\n',
+            "ci/deaf-values.yaml": 'command: "sleep 100"\n',
+            "ci/nowhere-values.yaml": f"image: {project.images}/web:no-such\n",
+        }
+    )
     told = str(project.failure())
     assert "3 of 3 scenarios did not pass" in told
     assert "crash loop: container web of pod" in told and "exit code 7" in told
@@ -203,10 +230,14 @@ def test_a_chart_that_does_not_come_up_says_why(project: Project) -> None:
 def test_a_registry_that_is_gone_is_not_the_charts_fault(project: Project) -> None:
     project.settings["tests"]["timeout"] = "5s"
     project.chart(**{"ci/x-values.yaml": "image: 127.0.0.1:9/web:1\n"})
-    with pytest.raises(Temporary, match=r"registry: pod web-.* cannot get 127.0.0.1:9/web:1") as caught:
+    with pytest.raises(
+        Temporary, match=r"registry: pod web-.* cannot get 127.0.0.1:9/web:1"
+    ) as caught:
         project.test(retry_infrastructure=1)
     assert caught.value.exit_code == 75
-    results = [record.result for record in project.state.records() if record.step == "integration_test"]
+    results = [
+        record.result for record in project.state.records() if record.step == "integration_test"
+    ]
     assert results == ["started", "infrastructure"] * 2
 
 
@@ -214,8 +245,13 @@ def test_what_was_built_must_have_run(project: Project) -> None:
     busybox.push(project.images, "other", label="another one")
     project.settings["charts"][0]["images"] = {"web": {"image": "{reference}"}}
     project.settings["images"] = {"web": {"existing": f"{project.images}/web:k-1"}}
-    project.chart("true", **{"ci/with-values.yaml": "word: a\n",
-                             "ci/without-values.yaml": f"image: {project.images}/other:k-1\n"})  # fmt: skip
+    project.chart(
+        "true",
+        **{
+            "ci/with-values.yaml": "word: a\n",
+            "ci/without-values.yaml": f"image: {project.images}/other:k-1\n",
+        },
+    )
     build_image("web", config=project.config, state=project.state)
     for record in project.test():  # each scenario is asked for the images that it renders
         ran_built = record.outputs["ran.web"] == record.inputs["image:web"]
@@ -231,7 +267,10 @@ def test_what_was_built_must_have_run(project: Project) -> None:
     ("files", "told"),
     [
         ({"templates/tests/answers.yaml": ""}, "the chart has no test: add a pod or job"),
-        ({"templates/tests/answers.yaml": "", "templates/deployment.yaml": ""}, "the chart renders nothing at all"),
+        (
+            {"templates/tests/answers.yaml": "", "templates/deployment.yaml": ""},
+            "the chart renders nothing at all",
+        ),
     ],
 )
 def test_nothing_to_test_is_a_failure(project: Project, files: dict[str, str], told: str) -> None:
@@ -276,10 +315,16 @@ def test_the_namespace_says_whose_it_is(project: Project, api: Api) -> None:
     assert metadata["annotations"]["pipeline-steps/expires-after"] == "3720s"
 
 
-def test_sigterm_ends_the_step_at_once_and_leaves_nothing_running(project: Project, api: Api) -> None:
+def test_sigterm_ends_the_step_at_once_and_leaves_nothing_running(
+    project: Project, api: Api
+) -> None:
     project.chart(test="sleep 30")
     with start(project) as process:
-        wait_for(lambda: project.namespaces() and api.ask(api.core.read_namespace, project.namespaces()[0]))
+        wait_for(
+            lambda: (
+                project.namespaces() and api.ask(api.core.read_namespace, project.namespaces()[0])
+            )
+        )
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
         begin = time.monotonic()
@@ -304,7 +349,9 @@ def wait_for(holds: Any) -> None:
 
 
 def test_without_a_snapshot_of_this_content_it_says_so(project: Project) -> None:
-    with pytest.raises(EvidenceError, match=r"no snapshot of chart web with this content.*") as caught:
+    with pytest.raises(
+        EvidenceError, match=r"no snapshot of chart web with this content.*"
+    ) as caught:
         integration_test("web", config=project.config, state=project.state)
     assert "pipeline-steps snapshot --chart web" in caught.value.advice
 
@@ -327,7 +374,9 @@ def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
     server = kubeconfig.load(node.kubeconfig, node.context).server
     project.settings["clusters"]["here"] = {"kubeconfig": str(tmp_path / "broken")}
     (tmp_path / "broken").write_text(known.replace(server, "https://127.0.0.1:9"))
-    with pytest.raises(MachineError, match=r"no cluster: its API server does not answer.*") as caught:
+    with pytest.raises(
+        MachineError, match=r"no cluster: its API server does not answer.*"
+    ) as caught:
         project.test()
     assert "https://127.0.0.1:9" in str(caught.value) and "doctor" in str(caught.value)
     token = kubeconfig.load(node.kubeconfig, node.context).token
@@ -359,9 +408,16 @@ def test_a_login_for_pulls_reaches_the_pods(api: Api) -> None:
 def test_nodes_may_report_any_part_of_an_image(images: str) -> None:
     manifest = busybox.push(images, "many")
     index = busybox.push_index(images, "many", "both", [manifest])
-    config = json.loads(connect(f"{images}/many", {}).manifest("many", manifest).body)["config"]["digest"]  # type: ignore[union-attr]
+    stored = connect(f"{images}/many", {}).manifest("many", manifest)
+    assert stored
+    config = json.loads(stored.body)["config"]["digest"]
     assert pulls.parts(f"{images}/many@{index}", {}) == {index, manifest, config}
-    assert scenario.missing({"many": index}, {config}, lambda name: pulls.parts(f"{images}/{name}@{index}", {})) == []
+    assert (
+        scenario.missing(
+            {"many": index}, {config}, lambda name: pulls.parts(f"{images}/{name}@{index}", {})
+        )
+        == []
+    )
 
 
 HELMS = pytest.mark.parametrize("major", [3, 4])
@@ -435,7 +491,12 @@ def release(project: Project, **more: Any) -> None:
     ids=["lookup", "upgrade", "hook"],
 )
 def test_what_only_a_release_would_render_fails_the_test(
-    project: Project, api: Api, major: int, template: str, place: str, monkeypatch: pytest.MonkeyPatch
+    project: Project,
+    api: Api,
+    major: int,
+    template: str,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
     project.chart(**{"templates/more.yaml": template})
@@ -458,8 +519,12 @@ def test_a_chart_with_passwords_by_chance_is_released(
     assert record.parameters["rendering"]["install"] == {
         "allowed": ["web/templates/secret.yaml:3", "web/templates/secret.yaml:5"], "refused": [],
     }  # fmt: skip
-    digests = {name: record.outputs[f"rendered.{name}"] for name in ("install.tested", "install.derived")}
-    assert len(set(digests.values())) == 2 and all(value.startswith("sha256:") for value in digests.values())
+    digests = {
+        name: record.outputs[f"rendered.{name}"] for name in ("install.tested", "install.derived")
+    }
+    assert len(set(digests.values())) == 2 and all(
+        value.startswith("sha256:") for value in digests.values()
+    )
     tag_release("web", config=project.config, state=project.state, local=True)
     promoted = promote("web", config=project.config, state=project.state)
     assert isinstance(promoted, Record) and promoted.outputs["tar"] == record.outputs["derived.tar"]
@@ -471,7 +536,12 @@ def test_a_chart_that_uses_its_own_kinds_is_rendered_when_they_are_there(
 ) -> None:
     monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
     kind = f"thing{major}{time.time_ns()}"
-    project.chart(**{"crds/kind.yaml": KIND.replace("KIND", kind), "templates/own.yaml": OF_KIND.replace("KIND", kind)})
+    project.chart(
+        **{
+            "crds/kind.yaml": KIND.replace("KIND", kind),
+            "templates/own.yaml": OF_KIND.replace("KIND", kind),
+        }
+    )
     (record,) = project.test()
     assert record.parameters["rendering"]["install"]["allowed"] == ["web/templates/own.yaml:3"]
 
@@ -479,13 +549,18 @@ def test_a_chart_that_uses_its_own_kinds_is_rendered_when_they_are_there(
 def test_a_test_that_rendered_another_release_is_asked_for_again(project: Project) -> None:
     release(project)
     (record,) = project.test()
-    fields = {name: getattr(record, name) for name in ("step", "subject", "key", "content", "parameters", "inputs")}
+    fields = {
+        name: getattr(record, name)
+        for name in ("step", "subject", "key", "content", "parameters", "inputs")
+    }
     other = {"derived.tar": "sha256:" + "0" * 64}
     project.state.add(
         {**fields, "uses": list(record.uses), "result": "passed", "started": record.started, "outputs": other,
          "supersedes": [record.id]}
     )  # fmt: skip
-    with pytest.raises(EvidenceError, match="rendered another chart than would be released") as caught:
+    with pytest.raises(
+        EvidenceError, match="rendered another chart than would be released"
+    ) as caught:
         tag_release("web", config=project.config, state=project.state, local=True)
     assert "integration_test --again" in caught.value.advice
 

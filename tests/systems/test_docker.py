@@ -52,7 +52,9 @@ def classic(docker_engine: machine.Engine, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def folder(tmp_path: Path, registry: Running) -> Path:
-    return checkout(tmp_path / "work", f"{registry.host}/{tmp_path.name.replace('_', '-').strip('-')}")
+    return checkout(
+        tmp_path / "work", f"{registry.host}/{tmp_path.name.replace('_', '-').strip('-')}"
+    )
 
 
 def api(reference: str) -> tuple[Registry, str, str]:
@@ -76,7 +78,10 @@ def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
     config, state = opened(folder)
     record = one(build_image("app", config=config, state=state))
     here, path, digest = api(record.outputs["image"])
-    assert f"snap/app:k-{record.parameters['key'].removeprefix('sha256:')[:12]}@sha256:" in record.outputs["image"]
+    assert (
+        f"snap/app:k-{record.parameters['key'].removeprefix('sha256:')[:12]}@sha256:"
+        in record.outputs["image"]
+    )
     found = images.members(here, path, digest)
     assert sorted(found) == ["app/Dockerfile", "app/hello", "app/run"]
     assert (found["app/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
@@ -85,10 +90,15 @@ def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
     assert record.tools["docker"] and record.result == "passed" and record.subject == "app"
     state.refresh()
     assert one(build_image("app", config=config, state=state)) == record, "already done"
-    assert [each.result for each in state.find(step="build_image", result=None)] == ["started", "passed"]
+    assert [each.result for each in state.find(step="build_image", result=None)] == [
+        "started",
+        "passed",
+    ]
 
 
-def test_generated_files_go_in_by_digest_and_are_resolved_once_for_their_sources(folder: Path) -> None:
+def test_generated_files_go_in_by_digest_and_are_resolved_once_for_their_sources(
+    folder: Path,
+) -> None:
     entry = "{context: app, generated: {'*.cache': [hello]}}"
     text = (folder / "pipeline.yaml").read_text()
     write(folder, "pipeline.yaml", text.replace("{context: app}", entry))
@@ -123,7 +133,9 @@ def test_a_line_end_filter_of_the_checkout_does_not_reach_the_image(folder: Path
 
 
 def test_another_checkout_builds_beside_a_tag_that_is_no_proof(folder: Path) -> None:
-    """An image that was planted under the key's tag was taken, and stood in every record and release after that."""
+    """An image that was planted under the key's tag was taken, and stood in every record and
+    release after that.
+    """
     first = build(folder)
     here, path, _ = api(first)
     key_tag = first.partition("@")[0].rpartition(":")[2]
@@ -145,7 +157,9 @@ def test_an_image_that_lost_a_layer_is_built_again(folder: Path, registry: Runni
     manifest = here.manifest(path, digest)
     assert manifest and missing(here, path, digest) == []
     lost = manifest.content["layers"][0]["digest"]
-    for link in registry.folder.glob(f"data/docker/registry/v2/repositories/{path}/_layers/sha256/{lost[7:]}"):
+    for link in registry.folder.glob(
+        f"data/docker/registry/v2/repositories/{path}/_layers/sha256/{lost[7:]}"
+    ):
         shutil.rmtree(link)
     assert missing(here, path, digest) == [lost]
     again = build(folder)
@@ -159,15 +173,21 @@ def test_a_tag_that_is_gone_is_given_back_without_a_build(
     first = build(folder)
     here, path, digest = api(first)
     tag = first.partition("@")[0].rpartition(":")[2]
-    shutil.rmtree(registry.folder / f"data/docker/registry/v2/repositories/{path}/_manifests/tags/{tag}")
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine")  # nothing is built, so none is needed
+    shutil.rmtree(
+        registry.folder / f"data/docker/registry/v2/repositories/{path}/_manifests/tags/{tag}"
+    )
+    monkeypatch.setenv(
+        "DOCKER_HOST", f"unix://{tmp_path}/no-engine"
+    )  # nothing is built, so none is needed
     assert build(folder) == first
     found = here.head(path, tag)
     assert found and found.digest == digest
 
 
 def test_whoever_pushed_first_wins(folder: Path) -> None:
-    """Two builds at once of the same inputs, whose digests differ: both records name the same image."""
+    """Two builds at once of the same inputs, whose digests differ: both records name the same
+    image.
+    """
     outputs: list[str] = []
 
     def run() -> None:
@@ -181,7 +201,11 @@ def test_whoever_pushed_first_wins(folder: Path) -> None:
         thread.join()
     here, path, _ = api(outputs[0])
     tagged = here.head(path, outputs[0].rpartition("@")[0].rpartition(":")[2])
-    assert len(outputs) == 2 and tagged and {output.rpartition("@")[2] for output in outputs} >= {tagged.digest}
+    assert (
+        len(outputs) == 2
+        and tagged
+        and {output.rpartition("@")[2] for output in outputs} >= {tagged.digest}
+    )
 
 
 def test_a_release_takes_no_image_that_no_record_names(
@@ -205,7 +229,9 @@ def test_a_release_takes_no_image_that_no_record_names(
     assert build(folder) == mine, "already done"
 
 
-def test_planning_writes_nothing(folder: Path, registry: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_planning_writes_nothing(
+    folder: Path, registry: Running, caplog: pytest.LogCaptureFixture
+) -> None:
     config, state = opened(folder)
     with caplog.at_level("INFO", "pipeline_steps"):
         assert build_image("app", config=config, state=state, plan=True) == ()
@@ -218,15 +244,24 @@ def test_bases_are_resolved_once_and_again_with_pull(folder: Path, registry: Run
     name = f"bases/{folder.parent.name.lower().replace('_', '-').strip('-')}"
     old = images.push_base(here, name, "1", b"old")
     write(folder, "app/Dockerfile", f"ARG TAG=0\nFROM {registry.host}/{name}:$TAG\nCOPY hello /\n")
-    write(folder, "pipeline.yaml", (folder / "pipeline.yaml").read_text().replace("app}", "app, args: {TAG: '1'}}"))
+    write(
+        folder,
+        "pipeline.yaml",
+        (folder / "pipeline.yaml").read_text().replace("app}", "app, args: {TAG: '1'}}"),
+    )
     config, state = opened(folder)
     first = one(build_image("app", config=config, state=state))
     assert first.inputs == {f"{registry.host}/{name}:1": old}
     new = images.push_base(here, name, "1", b"new")
-    assert one(build_image("app", config=config, state=state)) == first, "a moved base tag changes nothing"
+    assert one(build_image("app", config=config, state=state)) == first, (
+        "a moved base tag changes nothing"
+    )
     again = one(build_image("app", config=config, state=state, again=True))
     reader, path, digest = api(again.outputs["image"])
-    assert again.inputs == first.inputs and sorted(images.members(reader, path, digest)) == ["base", "hello"]
+    assert again.inputs == first.inputs and sorted(images.members(reader, path, digest)) == [
+        "base",
+        "hello",
+    ]
     pulled = one(build_image("app", config=config, state=state, pull=True))
     assert pulled.inputs == {f"{registry.host}/{name}:1": new} and again.id in pulled.supersedes
     assert pulled.outputs["image"] != first.outputs["image"] and pulled.content == first.content
@@ -253,7 +288,9 @@ def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(fold
     program = "import runpy; from pipeline_steps.images import builders; builders.SYSTEM = ()\n"
     program += "runpy.run_module('pipeline_steps', run_name='__main__')"
     command = [sys.executable, "-c", program, "build_image"]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True
+    )
     assert done.returncode == 8, done.stderr
     assert "app/Dockerfile: the build failed: " in done.stderr and "Traceback" not in done.stderr
     assert "Step 2/3 : COPY hello /" in done.stderr and "no-such-file" in done.stderr
@@ -263,7 +300,11 @@ def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(fold
     ("entry", "dockerfile", "wrong"),
     [
         ("{context: app}", "FROM scratch\nCOPY --link . /\n", r"line 2: COPY --link.*buildx"),
-        ("{context: app, platforms: [linux/arm64]}", "FROM scratch\n", r"platforms \(linux/arm64\) need BuildKit"),
+        (
+            "{context: app, platforms: [linux/arm64]}",
+            "FROM scratch\n",
+            r"platforms \(linux/arm64\) need BuildKit",
+        ),
         ("{context: app, secrets: [npmrc]}", "FROM scratch\n", r"secrets \(npmrc\) need BuildKit"),
     ],
 )
@@ -277,13 +318,20 @@ def test_what_only_buildkit_can_is_refused(
         build_image("app", config=config, state=state)
 
 
-def test_no_engine_says_where_and_what_to_do(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_engine_says_where_and_what_to_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     config, state = opened(folder)
     with pytest.raises(MachineError, match=r"no docker engine answers.*start it") as caught:
         build_image("app", config=config, state=state)
-    assert f"DOCKER_HOST=unix://{tmp_path}/none.sock: " in str(caught.value) and caught.value.exit_code == 7
-    assert [record.result for record in state.find(step="build_image", result="infrastructure")] == ["infrastructure"]
+    assert (
+        f"DOCKER_HOST=unix://{tmp_path}/none.sock: " in str(caught.value)
+        and caught.value.exit_code == 7
+    )
+    assert [
+        record.result for record in state.find(step="build_image", result="infrastructure")
+    ] == ["infrastructure"]
 
 
 def test_a_closed_socket_says_who_may_use_it() -> None:
@@ -299,14 +347,27 @@ def test_a_closed_socket_says_who_may_use_it() -> None:
         closed.bind(f"{name}/docker.sock")
         closed.listen()
         Path(f"{name}/docker.sock").chmod(0o600)
-        environment = {**os.environ, "DOCKER_HOST": f"unix://{name}/docker.sock", "HOME": name, "DOCKER_CONFIG": name}
+        environment = {
+            **os.environ,
+            "DOCKER_HOST": f"unix://{name}/docker.sock",
+            "HOME": name,
+            "DOCKER_CONFIG": name,
+        }
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
         )
-    assert "this account may not use the docker engine (add it to the group" in done.stdout, done.stderr
+    assert "this account may not use the docker engine (add it to the group" in done.stdout, (
+        done.stderr
+    )
 
 
-def test_registries_that_refuse_or_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registries_that_refuse_or_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with machine.registry(user="ci", password="hunter2-of-ci") as closed:
         folder = checkout(tmp_path / "a", closed.host)
         config, state = opened(folder)
@@ -314,7 +375,9 @@ def test_registries_that_refuse_or_are_not_there(tmp_path: Path, monkeypatch: py
             build_image("app", config=config, state=state)
         monkeypatch.setenv("HUNTER", "hunter2-of-ci")
         folder = checkout(
-            tmp_path / "b", closed.host, hosts=f'{{"{closed.host}": {{username: ci, password: "${{HUNTER}}"}}}}'
+            tmp_path / "b",
+            closed.host,
+            hosts=f'{{"{closed.host}": {{username: ci, password: "${{HUNTER}}"}}}}',
         )
         config, state = opened(folder)
         record = one(build_image("app", config=config, state=state))
@@ -328,14 +391,21 @@ def test_a_build_that_is_stopped_goes_at_once_and_says_so(folder: Path) -> None:
     code, seconds, said = images.stopped_while_building(folder, "Step 3/3")
     assert code == 143 and seconds < 4, said
     _, state = opened(folder)
-    assert [record.result for record in state.find(step="build_image", result=None)] == ["started", "interrupted"]
+    assert [record.result for record in state.find(step="build_image", result=None)] == [
+        "started",
+        "interrupted",
+    ]
 
 
 class TestExisting:
-    def test_a_reference_is_resolved_once_and_again_with_pull(self, tmp_path: Path, registry: Running) -> None:
+    def test_a_reference_is_resolved_once_and_again_with_pull(
+        self, tmp_path: Path, registry: Running
+    ) -> None:
         here = Registry(registry.host, plain_http=True)
         old = images.push_base(here, "ext/one", "1", b"old")
-        folder = checkout(tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/one:1'}}")
+        folder = checkout(
+            tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/one:1'}}"
+        )
         config, state = opened(folder)
         first = one(build_image("app", config=config, state=state))
         assert first.outputs == {"image": f"{registry.host}/ext/one:1@{old}"}
@@ -347,7 +417,9 @@ class TestExisting:
 
     @pytest.mark.parametrize("entry", ["{{existing: '{0}/ext/two'}}", "{{}}"])
     def test_the_charts_values_name_it(self, tmp_path: Path, registry: Running, entry: str) -> None:
-        digest = images.push_base(Registry(registry.host, plain_http=True), "ext/two", "2.0", b"two")
+        digest = images.push_base(
+            Registry(registry.host, plain_http=True), "ext/two", "2.0", b"two"
+        )
         folder = checkout(tmp_path / "w", registry.host, entry.format(registry.host))
         values = f"image:\n  repository: {registry.host}/ext/two\n  tag: '2.0'\n"
         write(folder, "charts/hello/values.yaml", values)
@@ -356,11 +428,15 @@ class TestExisting:
         assert record.outputs["image"] == f"{registry.host}/ext/two:2.0@{digest}"
         write(folder, "charts/hello/values.yaml", values.replace("2.0", ""))
         config, state = opened(folder)
-        with pytest.raises((ConfigurationError, EvidenceError), match=r"values\.yaml|does not exist"):
+        with pytest.raises(
+            (ConfigurationError, EvidenceError), match=r"values\.yaml|does not exist"
+        ):
             build_image("app", config=config, state=state)
 
     def test_what_does_not_exist_is_said(self, tmp_path: Path, registry: Running) -> None:
-        folder = checkout(tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/none:1'}}")
+        folder = checkout(
+            tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/none:1'}}"
+        )
         config, state = opened(folder)
         with pytest.raises(EvidenceError, match="ext/none:1 does not exist") as caught:
             build_image("app", config=config, state=state)

@@ -40,7 +40,9 @@ def doctor(folder: Path, *words: str, **environment: str) -> Ran:
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     answers = {}
     for mark, rest in lines:
-        name = next(name for name in sorted(probes.PROBES, key=len, reverse=True) if rest.startswith(name))
+        name = next(
+            name for name in sorted(probes.PROBES, key=len, reverse=True) if rest.startswith(name)
+        )
         answers[name] = f"{mark} {rest.removeprefix(name).strip()}"
     return Ran(done.returncode, answers, done.stderr)
 
@@ -68,13 +70,18 @@ def test_all_is_well(checkout: Path, docker_engine: machine.Engine) -> None:
 
 
 def test_buildx_is_asked_as_builds_call_it(tmp_path: Path, docker_engine: machine.Engine) -> None:
-    """The plugin without a docker command; one that has no builder fails builds, one that is missing does not."""
+    """The plugin without a docker command; one that has no builder fails builds, one that is
+    missing does not.
+    """
     alone = {**docker_engine.environment, "PATH": str(helms.helm(4).parent)}
     assert doctor(tmp_path, **alone).answers["buildx"].startswith("ok")
     ran = doctor(tmp_path, **{**alone, "BUILDX_BUILDER": "nowhere"})
     assert "NOT builder nowhere" in ran.answers["buildx"] and ran.code == 7, ran
     ran = doctor(tmp_path, **{**docker_engine.environment, "DOCKER_CONFIG": str(tmp_path)})
-    assert ran.answers["buildx"].startswith("no docker's buildx plugin is not installed") and ran.code == 0, ran
+    assert (
+        ran.answers["buildx"].startswith("no docker's buildx plugin is not installed")
+        and ran.code == 0
+    ), ran
 
 
 def test_a_login_that_is_refused(checkout: Path) -> None:
@@ -85,7 +92,9 @@ def test_a_login_that_is_refused(checkout: Path) -> None:
         assert ran.answers["snapshot images"].startswith("NOT")
         assert "wrong-one" not in str(ran)
         ran = doctor(checkout, "--for", "build_image", PASSWORD="right-one")
-        assert "charts under test can read the login that pushes to" in ran.answers["snapshot images"]
+        assert (
+            "charts under test can read the login that pushes to" in ran.answers["snapshot images"]
+        )
         assert doctor(checkout, "--for", "snapshot", PASSWORD="right-one").code == 0
 
 
@@ -93,12 +102,20 @@ def test_nothing_is_there(checkout: Path) -> None:
     configure(checkout, "127.0.0.1:9")
     ran = doctor(checkout, DOCKER_HOST="unix:///nowhere.sock", PATH=os.environ["PATH"])
     missing = {name for name, answer in ran.answers.items() if answer.startswith("NOT")}
-    assert {"engine", "snapshot images", "snapshot charts", "production images", "production charts"} <= missing, ran
+    assert {
+        "engine",
+        "snapshot images",
+        "snapshot charts",
+        "production images",
+        "production charts",
+    } <= missing, ran
     assert ran.code == 7, "a cluster that is not configured (2) is less than a machine that cannot"
     assert "no docker engine answers" in ran.answers["engine"]
 
 
-def test_outside_a_repository_only_the_machine_is_asked(tmp_path: Path, docker_engine: machine.Engine) -> None:
+def test_outside_a_repository_only_the_machine_is_asked(
+    tmp_path: Path, docker_engine: machine.Engine
+) -> None:
     ran = doctor(tmp_path, **docker_engine.environment)
     assert ran.code == 0, ran
     assert set(ran.answers) == set(probes.OF_MACHINE)
@@ -117,6 +134,9 @@ def test_each_need_of_a_step_has_its_probe_and_each_probe_its_step() -> None:
 
 def test_answers_as_json(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline_steps", "doctor", "--json"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "pipeline_steps", "doctor", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert {json.loads(line)["name"] for line in done.stdout.splitlines()} == set(probes.OF_MACHINE)

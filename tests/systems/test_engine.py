@@ -21,7 +21,13 @@ ENGINE = Path(engine.__file__)
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(command), env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        list(command),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def tool(verb: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -51,11 +57,22 @@ def rules() -> str:
     return "\n".join(line for line in saved.splitlines() if not line.startswith("#"))
 
 
-def test_the_classic_builder_builds_and_pushes(docker_engine: machine.Engine, context: Path) -> None:
+def test_the_classic_builder_builds_and_pushes(
+    docker_engine: machine.Engine, context: Path
+) -> None:
     rules_before, links = rules(), run("ip", "-br", "link").stdout
     with machine.registry() as registry:
         name = f"{registry.host}/classic:1"
-        built = run("docker", "build", "-q", "-t", name, str(context), **docker_engine.environment, DOCKER_BUILDKIT="0")
+        built = run(
+            "docker",
+            "build",
+            "-q",
+            "-t",
+            name,
+            str(context),
+            **docker_engine.environment,
+            DOCKER_BUILDKIT="0",
+        )
         assert built.returncode == 0, built.stderr
         pushed = run("docker", "push", "-q", name, **docker_engine.environment)
         assert pushed.returncode == 0, pushed.stderr
@@ -66,7 +83,9 @@ def test_the_classic_builder_builds_and_pushes(docker_engine: machine.Engine, co
     assert rules() == rules_before
 
 
-def test_buildx_gives_the_same_digest_whenever_it_builds(docker_engine: machine.Engine, context: Path) -> None:
+def test_buildx_gives_the_same_digest_whenever_it_builds(
+    docker_engine: machine.Engine, context: Path
+) -> None:
     digests = []
     with machine.registry() as registry:
         output = f"type=image,name={registry.host}/buildx:1,push=true,rewrite-timestamp=true"
@@ -80,7 +99,9 @@ def test_buildx_gives_the_same_digest_whenever_it_builds(docker_engine: machine.
             )  # fmt: skip
             assert built.returncode == 0, built.stderr
             digests.append(json.loads(facts.read_text())["containerimage.digest"])
-        request = urllib.request.Request(f"http://{registry.host}/v2/buildx/manifests/{digests[0]}", method="HEAD")
+        request = urllib.request.Request(
+            f"http://{registry.host}/v2/buildx/manifests/{digests[0]}", method="HEAD"
+        )
         request.add_header("Accept", "application/vnd.oci.image.manifest.v1+json")
         with urllib.request.urlopen(request) as answer:
             assert answer.headers["Docker-Content-Digest"] == digests[0]
@@ -102,8 +123,16 @@ def test_up_again_finds_it_and_down_leaves_nothing(folder: Path) -> None:
 
 def test_a_killed_engine_with_a_running_container_is_replaced(folder: Path, context: Path) -> None:
     environment = json.loads(tool("up", folder).stdout)["environment"]
-    assert run("docker", "build", "-t", "x", str(context), **environment, DOCKER_BUILDKIT="0").returncode == 0
-    assert run("docker", "run", "-d", "x", "/bin/busybox", "sleep", "600", **environment).returncode == 0
+    assert (
+        run(
+            "docker", "build", "-t", "x", str(context), **environment, DOCKER_BUILDKIT="0"
+        ).returncode
+        == 0
+    )
+    assert (
+        run("docker", "run", "-d", "x", "/bin/busybox", "sleep", "600", **environment).returncode
+        == 0
+    )
     left = processes.of_folder(folder)
     assert len(left) >= 5  # dockerd, containerd, buildkitd, a shim, the container
     for pid in left[:-1]:
@@ -132,7 +161,14 @@ def test_a_daemon_that_dies_at_start_is_told_with_its_log(folder: Path, tmp_path
         '#!/bin/sh\ncase $1 in --version) echo "Docker version 20.10.24";; *) echo no such luck; exit 3;; esac\n'
     )
     dying.chmod(0o755)
-    done = run(sys.executable, str(ENGINE), "up", "--folder", str(folder), PATH=f"{programs}:{os.environ['PATH']}")
+    done = run(
+        sys.executable,
+        str(ENGINE),
+        "up",
+        "--folder",
+        str(folder),
+        PATH=f"{programs}:{os.environ['PATH']}",
+    )
     assert done.returncode == 7
     assert "dockerd ended with 3 at start" in done.stderr
     assert "no such luck" in done.stderr

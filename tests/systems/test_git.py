@@ -1,4 +1,6 @@
-"""Git checkouts against the real git: what is peculiar to git; what every source must do is in test_sources."""
+"""Git checkouts against the real git: what is peculiar to git; what every source must do is in
+test_sources.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
 
 def listing(root: Path) -> dict[str, bytes]:
     """Every file of .git with its bytes."""
-    return {str(path): path.read_bytes() for path in sorted(root.joinpath(".git").rglob("*")) if path.is_file()}
+    return {
+        str(path): path.read_bytes()
+        for path in sorted(root.joinpath(".git").rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_the_checkout_is_read_as_git_would_store_it_and_nothing_is_written(repo: Repo) -> None:
@@ -73,15 +79,36 @@ def test_staged_unstaged_deleted_and_ignored_changes_are_told_apart(repo: Repo) 
     repo.git("rm", "-q", "--cached", "removed-from-index.txt")
     (repo.root / "link").symlink_to("a.txt")
     tree = Git(repo.root).tree(None, "")
-    assert tree.modified == ("gone.txt", "link", "removed-from-index.txt", "staged.sh", "unstaged.txt")
+    assert tree.modified == (
+        "gone.txt",
+        "link",
+        "removed-from-index.txt",
+        "staged.sh",
+        "unstaged.txt",
+    )
     kinds = {path: entry.kind for path, entry in tree.entries().items()}
     assert "gone.txt" not in kinds and "ignored" not in kinds
-    assert (kinds["staged.sh"], kinds["link"], kinds["removed-from-index.txt"]) == ("executable", "link", "file")
+    assert (kinds["staged.sh"], kinds["link"], kinds["removed-from-index.txt"]) == (
+        "executable",
+        "link",
+        "file",
+    )
     assert tree.read(["link", "unstaged.txt"]) == {"link": b"a.txt", "unstaged.txt": b"y"}
 
 
 def test_hostile_names_are_only_names(repo: Repo) -> None:
-    names = ["-rf", "--", "new\nline", 'quo"te', "back\\slash", "sp ace", "smile-☺", ":(top)x", "*", "tab\there"]
+    names = [
+        "-rf",
+        "--",
+        "new\nline",
+        'quo"te',
+        "back\\slash",
+        "sp ace",
+        "smile-☺",
+        ":(top)x",
+        "*",
+        "tab\there",
+    ]
     for name in names:
         repo.put(f"-dir/{name}", name)
     uncommitted = Git(repo.root).tree(None, "-dir")
@@ -96,19 +123,36 @@ def test_hostile_names_are_only_names(repo: Repo) -> None:
 def test_a_submodule_is_seen_and_not_read(repo: Repo, tmp_path: Path) -> None:
     other = Repo(tmp_path / "other", repo.config)
     other.commit()
-    repo.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other.root), "vendor/other")
+    repo.git(
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "add",
+        "-q",
+        str(other.root),
+        "vendor/other",
+    )
     nested = Repo(repo.root / "cloned", repo.config)
     nested.put("x", "x")
     tree = Git(repo.root).tree(None, "")
-    assert [tree.entries()[name].kind for name in ("vendor/other", "cloned")] == ["submodule", "submodule"]
-    with pytest.raises(ConfigurationError, match=r"vendor/other is a git repository of its own.*keep it out"):
+    assert [tree.entries()[name].kind for name in ("vendor/other", "cloned")] == [
+        "submodule",
+        "submodule",
+    ]
+    with pytest.raises(
+        ConfigurationError, match=r"vendor/other is a git repository of its own.*keep it out"
+    ):
         tree.read(["vendor/other"])
 
 
-def test_a_repository_of_another_account_says_what_to_do(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_of_another_account_says_what_to_do(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # git's own switch for this case: changing the owner would need root
     monkeypatch.setitem(git_program.ENVIRONMENT, "GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    with pytest.raises(MachineError, match=r"another account.*git config --global --add safe\.directory"):
+    with pytest.raises(
+        MachineError, match=r"another account.*git config --global --add safe\.directory"
+    ):
         Git(repo.root).revision()
 
 
@@ -140,7 +184,9 @@ def test_the_position_follows_the_first_parent_line(repo: Repo) -> None:
     repo.git("merge", "-q", "--no-ff", "-m", "merge", "topic")
     source = Git(repo.root)
     merge = repo.git("rev-parse", "HEAD")
-    assert source.history("HEAD", ["charts"], 1) == (merge,), "the merge brought the change to the mainline"
+    assert source.history("HEAD", ["charts"], 1) == (merge,), (
+        "the merge brought the change to the mainline"
+    )
     assert source.position("HEAD") == 5, "its ancestors count"
     repo.commit("unrelated again")
     assert Git(repo.root).history("HEAD", ["charts"], 1) == (merge,)
@@ -174,7 +220,9 @@ def test_one_git_reads_what_a_small_file_holds_once_and_a_large_one_again(repo: 
         assert len(source.tree("HEAD", "").read(["large"])["large"]) == 2**20 + 1
 
 
-def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stores(repo: Repo) -> None:
+def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stores(
+    repo: Repo,
+) -> None:
     stored, crlf = b"x" * 2**18, b"a\n" * 2**18
     repo.put(".gitattributes", "crlf text eol=crlf\n")
     repo.put("large", stored)
@@ -185,14 +233,21 @@ def test_a_large_file_is_read_where_it_lies_only_when_it_is_what_the_commit_stor
     assert (repo.root / "crlf").read_bytes() == crlf.replace(b"\n", b"\r\n")
     tree = Git(repo.root).tree(None, "")
     assert tree.modified == ()
-    (repo.root / "large").write_bytes(b"y" * 2**18)  # after git looked: what was read then is what counts
+    (repo.root / "large").write_bytes(
+        b"y" * 2**18
+    )  # after git looked: what was read then is what counts
     assert tree.read(["large", "crlf"]) == {"large": stored, "crlf": crlf}
-    assert tree.digests(["crlf", "large"]) == {"crlf": files.sha256(crlf), "large": files.sha256(stored)}
+    assert tree.digests(["crlf", "large"]) == {
+        "crlf": files.sha256(crlf),
+        "large": files.sha256(stored),
+    }
     (repo.root / "large").unlink()
     assert tree.read(["large"]) == {"large": stored}
 
 
-def test_an_interrupted_answer_is_not_the_next_ones(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_answer_is_not_the_next_ones(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo.put("large", b"x" * (2**20 + 1))
     repo.commit()
     source = Git(repo.root)
@@ -206,21 +261,35 @@ def test_an_interrupted_answer_is_not_the_next_ones(repo: Repo, monkeypatch: pyt
         assert tree.read(["a.txt"]) == {"a.txt": b"one\n"}
 
 
-def test_a_partial_clone_says_why_its_remote_gives_nothing_and_is_never_stuck(repo: Repo, tmp_path: Path) -> None:
+def test_a_partial_clone_says_why_its_remote_gives_nothing_and_is_never_stuck(
+    repo: Repo, tmp_path: Path
+) -> None:
     for number in range(100):
         repo.put(f"many/{number}", f"{number}")
     repo.commit()
     repo.git("config", "uploadpack.allowFilter", "true")
     chatty = tmp_path / "chatty"
-    chatty.write_text("#!/bin/sh\nhead -c 2000 /dev/zero | tr '\\0' x >&2\nexec git-upload-pack \"$@\"\n")
+    chatty.write_text(
+        "#!/bin/sh\nhead -c 2000 /dev/zero | tr '\\0' x >&2\nexec git-upload-pack \"$@\"\n"
+    )
     chatty.chmod(0o755)
     clone = tmp_path / "partial"
     away = ["-c", f"remote.origin.uploadpack={chatty}", "-c", "protocol.file.allow=always"]
-    repo.git(*away, "clone", "-q", "--no-checkout", "--filter=blob:none", f"file://{repo.root}", str(clone))
+    repo.git(
+        *away,
+        "clone",
+        "-q",
+        "--no-checkout",
+        "--filter=blob:none",
+        f"file://{repo.root}",
+        str(clone),
+    )
     tree = Git(clone).tree("HEAD", "")
     assert len(tree.read([f"many/{number}" for number in range(60)])) == 60
     repo.root.rename(tmp_path / "moved")
-    with pytest.raises(PipelineError, match=r"(?s)git cat-file failed.*(does not appear|not read|not exist)"):
+    with pytest.raises(
+        PipelineError, match=r"(?s)git cat-file failed.*(does not appear|not read|not exist)"
+    ):
         tree.read(["many/99"])
 
 
@@ -251,7 +320,9 @@ def test_git_ends_with_the_outermost_block_that_reads(repo: Repo) -> None:
 def test_a_tag_says_when_it_was_made_else_when_its_commit_was(repo: Repo) -> None:
     repo.git("tag", "light")
     dated = {**os.environ, "GIT_COMMITTER_DATE": "2026-02-03T04:05:06+02:00"}
-    subprocess.run(["git", "tag", "-a", "-m", "x", "annotated"], cwd=repo.root, check=True, env=dated)
+    subprocess.run(
+        ["git", "tag", "-a", "-m", "x", "annotated"], cwd=repo.root, check=True, env=dated
+    )
     tags = Git(repo.root).tags()
     assert tags["annotated"].created == "2026-02-03T02:05:06Z"
     commit = int(repo.git("log", "-1", "--format=%ct"))
@@ -261,15 +332,21 @@ def test_a_tag_says_when_it_was_made_else_when_its_commit_was(repo: Repo) -> Non
 def test_two_pushes_of_one_tag_leave_one_tag(repo: Repo, tmp_path: Path) -> None:
     bare = tmp_path / "bare.git"
     repo.git("clone", "-q", "--bare", str(repo.root), str(bare))
-    clone, other = (Repo(tmp_path / name, repo.config, clone=str(bare)) for name in ("clone", "other"))
+    clone, other = (
+        Repo(tmp_path / name, repo.config, clone=str(bare)) for name in ("clone", "other")
+    )
     first = clone.git("rev-parse", "HEAD")
     second = clone.commit("second")
     clone.git("push", "-q", "origin", "HEAD:main")
     # The other publisher comes between our look and our push: git's own hook makes it sure.
     hook = clone.root / ".git" / "hooks" / "pre-push"
-    hook.write_text(f"#!/bin/sh\ncd {other.root} && git tag -a -m theirs v1 {first} && git push -q origin v1\n")
+    hook.write_text(
+        f"#!/bin/sh\ncd {other.root} && git tag -a -m theirs v1 {first} && git push -q origin v1\n"
+    )
     hook.chmod(0o755)
-    with pytest.raises(Conflict, match=f"v1 exists at origin and names {first[:12]}, not {second[:12]}"):
+    with pytest.raises(
+        Conflict, match=f"v1 exists at origin and names {first[:12]}, not {second[:12]}"
+    ):
         Git(clone.root).create_tag("v1", second, "ours", push=True)
     assert "v1" not in Git(clone.root).tags(), "ours is taken back"
     assert other.git("ls-remote", "--tags", "origin").endswith(f"{first}\trefs/tags/v1^{{}}")
@@ -284,9 +361,13 @@ def test_a_pushed_tag_is_annotated_read_again_and_never_moved(repo: Repo, tmp_pa
     source = Git(clone.root)
     made = source.create_tag("hello-1.0.0", first, "# kept\n\nPipeline-Content: hello", push=True)
     assert made.message == "# kept\n\nPipeline-Content: hello"
-    assert clone.git("ls-remote", "--tags", "origin").endswith(f"{first}\trefs/tags/hello-1.0.0^{{}}")
+    assert clone.git("ls-remote", "--tags", "origin").endswith(
+        f"{first}\trefs/tags/hello-1.0.0^{{}}"
+    )
     assert source.create_tag("hello-1.0.0", first, "other text", push=True).revision == first
-    with pytest.raises(Conflict, match=rf"hello-1\.0\.0 exists .* names {first[:12]}, not {second[:12]}"):
+    with pytest.raises(
+        Conflict, match=rf"hello-1\.0\.0 exists .* names {first[:12]}, not {second[:12]}"
+    ):
         source.create_tag("hello-1.0.0", second, "moved", push=True)
     # Somebody else's tag that this clone has not fetched: nothing is left behind here.
     other = Repo(tmp_path / "other", repo.config, clone=str(bare))
@@ -339,14 +420,18 @@ def test_an_export_holds_the_stored_bytes_and_links(repo: Repo, tmp_path: Path) 
     repo.commit()
     (tmp_path / "export").mkdir()
     export(Git(repo.root).tree("HEAD", "c"), tmp_path / "export")
-    ran = subprocess.run(["ls", "-A", str(tmp_path / "export")], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        ["ls", "-A", str(tmp_path / "export")], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.split() == [".gitattributes", "out", "run.sh", "secret"]
     assert os.access(tmp_path / "export" / "run.sh", os.X_OK)
     assert (tmp_path / "export" / "out").readlink() == Path("/etc")
 
 
 def test_what_is_no_git_checkout_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no checkout of git, Bazaar or Subversion.*\.git, \.bzr, \.svn"):
+    with pytest.raises(
+        ConfigurationError, match=r"no checkout of git, Bazaar or Subversion.*\.git, \.bzr, \.svn"
+    ):
         open_source(tmp_path)
     for mark, system in ((".bzr", "Bazaar"), (".svn", "Subversion")):
         (tmp_path / system / mark).mkdir(parents=True)
@@ -367,6 +452,11 @@ def test_help_starts_nothing(repo: Repo, tmp_path: Path, monkeypatch: pytest.Mon
     started = tmp_path / "started"
     wrapped(tmp_path / "programs", monkeypatch, f"echo >> {started}")
     for words in (["pipeline_steps", "promote"], ["pipeline_steps.promote"]):
-        subprocess.run([sys.executable, "-m", *words, "--help"], cwd=repo.root, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            [sys.executable, "-m", *words, "--help"],
+            cwd=repo.root,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
     time.sleep(0.1)
     assert not started.exists()

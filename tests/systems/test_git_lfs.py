@@ -1,4 +1,6 @@
-"""Files in Git LFS: charts and images are made of their bytes, never of the pointers; with the real git-lfs."""
+"""Files in Git LFS: charts and images are made of their bytes, never of the pointers; with the real
+git-lfs.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def test_a_chart_holds_the_bytes_of_a_file_in_lfs_and_not_its_pointer(repo: Repo
 
 
 @pytest.mark.parametrize("revision", [None, "HEAD"])
-def test_trees_read_and_hash_the_bytes_whether_or_not_they_are_checked_out(repo: Repo, revision: str | None) -> None:
+def test_trees_read_and_hash_the_bytes_whether_or_not_they_are_checked_out(
+    repo: Repo, revision: str | None
+) -> None:
     repo.git("lfs", "uninstall", "--local")
     repo.git("config", "filter.lfs.smudge", "cat")
     repo.git("config", "filter.lfs.clean", "cat")
@@ -52,7 +56,9 @@ def test_trees_read_and_hash_the_bytes_whether_or_not_they_are_checked_out(repo:
     assert git_lfs.pointer((repo.root / path).read_bytes()), "as GIT_LFS_SKIP_SMUDGE leaves it"
     source = open_source(repo.root)
     tree = source.tree(source.revision(revision) if revision else None, "")
-    assert tree.read([path]) == {path: DASHBOARD} and tree.digests([path]) == {path: sha256(DASHBOARD)}
+    assert tree.read([path]) == {path: DASHBOARD} and tree.digests([path]) == {
+        path: sha256(DASHBOARD)
+    }
 
 
 def test_a_changed_file_in_lfs_is_read_as_it_lies_here(repo: Repo) -> None:
@@ -63,7 +69,9 @@ def test_a_changed_file_in_lfs_is_read_as_it_lies_here(repo: Repo) -> None:
 
 
 def bare_of_lfs(repo: Repo) -> list[Path]:
-    """Leave the checkout as a clone is that fetched no objects: pointers lie in it. Returns the files of the store."""
+    """Leave the checkout as a clone is that fetched no objects: pointers lie in it. Returns the
+    files of the store.
+    """
     repo.git("lfs", "uninstall", "--local")
     (repo.root / ".gitattributes").unlink()
     repo.git("rm", "-q", "--cached", ".gitattributes")
@@ -85,12 +93,19 @@ def test_an_object_with_other_bytes_is_refused(repo: Repo) -> None:
     [stored] = bare_of_lfs(repo)
     stored.chmod(0o644)
     stored.write_bytes(DASHBOARD[:-1])
-    with pytest.raises(EvidenceError, match=r"is not the Git LFS object of its name \(git lfs fsck\)"):
+    with pytest.raises(
+        EvidenceError, match=r"is not the Git LFS object of its name \(git lfs fsck\)"
+    ):
         checkout(repo).chart("web")
 
 
 def test_text_that_only_looks_like_a_pointer_is_a_file() -> None:
     head = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 5\n"
     assert git_lfs.pointer(head) == git_lfs.Pointer("a" * 64, 5)
-    for other in (b"x" + head, head + b"more\n", head.replace(b"sha256", b"md5"), head.replace(b"size 5", b"size x")):
+    for other in (
+        b"x" + head,
+        head + b"more\n",
+        head.replace(b"sha256", b"md5"),
+        head.replace(b"size 5", b"size x"),
+    ):
         assert git_lfs.pointer(other) is None

@@ -1,4 +1,6 @@
-"""Charts on a branch of a git repository, against the real git: commits, races, kills, logins, and helm's own pull."""
+"""Charts on a branch of a git repository, against the real git: commits, races, kills, logins, and
+helm's own pull.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import git_branch
 from pipeline_steps.repositories.git_pages import GitPagesRepository
 from pipeline_steps.repositories.repository import Publication, Published
-from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, Conflict, EvidenceError, Unreachable
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    Conflict,
+    EvidenceError,
+    Unreachable,
+)
 from tests.support.charts import packed
 from tests.support.git_server import Serving, https
 from tests.support.gits import Repo, bare
@@ -42,12 +50,18 @@ class Pages:
         return GitPagesRepository(self.url, {})
 
     def git(self, *arguments: str) -> str:
-        ran = subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            ["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=True
+        )
         return ran.stdout.strip()
 
     def commits(self) -> list[str]:
         """Subjects, newest first; none when there is no branch."""
-        return self.git("log", "--format=%s", "gh-pages").splitlines() if self.git("branch", "--list") else []
+        return (
+            self.git("log", "--format=%s", "gh-pages").splitlines()
+            if self.git("branch", "--list")
+            else []
+        )
 
     def names(self, revision: str = "gh-pages") -> list[str]:
         return self.git("ls-tree", "-r", "--name-only", revision).splitlines()
@@ -106,8 +120,14 @@ def test_urls_that_are_refused(url: str) -> None:
 
 
 def test_urls_that_are_understood() -> None:
-    opened = [GitPagesRepository(url, {}) for url in ("git+ssh://git@h:22/x.git", "git+https://h/x/#release/v1.x")]
-    assert [one.url for one in opened] == ["git+ssh://git@h:22/x.git#gh-pages", "git+https://h/x/#release/v1.x"]
+    opened = [
+        GitPagesRepository(url, {})
+        for url in ("git+ssh://git@h:22/x.git", "git+https://h/x/#release/v1.x")
+    ]
+    assert [one.url for one in opened] == [
+        "git+ssh://git@h:22/x.git#gh-pages",
+        "git+https://h/x/#release/v1.x",
+    ]
 
 
 def test_a_chart_is_one_commit_and_the_rest_stays(pages: Pages, site: Repo) -> None:
@@ -128,11 +148,14 @@ def test_who_commits(pages: Pages, config: Path) -> None:
     repository = pages.opened()
     repository.publish(packed())
     assert (
-        pages.git("log", "-1", "--format=%an <%ae> %cn <%ce>", "gh-pages") == f"{git_branch.NOBODY} {git_branch.NOBODY}"
+        pages.git("log", "-1", "--format=%an <%ae> %cn <%ce>", "gh-pages")
+        == f"{git_branch.NOBODY} {git_branch.NOBODY}"
     )
     config.write_text('[user]\nname = "Zoë <x> Tester"\nemail = zoe@example.com\n')
     pages.opened().publish(packed("web"))
-    assert pages.git("log", "-1", "--format=%an <%ae>", "gh-pages") == "Zoë x Tester <zoe@example.com>"
+    assert (
+        pages.git("log", "-1", "--format=%an <%ae>", "gh-pages") == "Zoë x Tester <zoe@example.com>"
+    )
 
 
 def test_nothing_is_pushed_for_the_same_tar_or_a_conflict(pages: Pages) -> None:
@@ -148,8 +171,16 @@ def test_nothing_is_pushed_for_the_same_tar_or_a_conflict(pages: Pages) -> None:
 
 def test_a_group_is_one_commit_with_what_can_be_published(pages: Pages) -> None:
     charts = [packed(version=version) for version in ("1.0.0", "1.0.1", "1.0.1+x")]
-    outcomes = list(pages.opened().publish_all(Publication(chart) for chart in [*charts, other(), charts[0]]))
-    assert [isinstance(outcome, Published) for outcome in outcomes] == [True, True, False, False, True]
+    outcomes = list(
+        pages.opened().publish_all(Publication(chart) for chart in [*charts, other(), charts[0]])
+    )
+    assert [isinstance(outcome, Published) for outcome in outcomes] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
     assert outcomes[4] == outcomes[0]
     assert pages.commits() == ["Publish 2 charts"]
     assert pages.git("log", "-1", "--format=%b", "gh-pages") == "hello 1.0.0\nhello 1.0.1"
@@ -166,8 +197,12 @@ def test_a_branch_that_is_not_there_is_made_once(pages: Pages) -> None:
     assert pages.opened().charts() == ["api", "web"]
 
 
-def test_who_comes_second_merges_and_pushes_again(pages: Pages, site: Repo, caplog: pytest.LogCaptureFixture) -> None:
-    """Another one pushes while this push is under way: the server refuses it, and says so in more than one way."""
+def test_who_comes_second_merges_and_pushes_again(
+    pages: Pages, site: Repo, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another one pushes while this push is under way: the server refuses it, and says so in more
+    than one way.
+    """
     pages.opened().publish(packed("web"))
     site.git("fetch", "-q", str(pages.folder), "gh-pages")
     site.git("reset", "-q", "--hard", "FETCH_HEAD")
@@ -198,7 +233,9 @@ def test_an_index_is_replaced_only_as_it_was_read(pages: Pages) -> None:
         repository.rewrite(before, b"")
     assert repository.files() == {"hello-1.0.0.tgz": len(packed().tgz)}
     pages.opened().publish(packed("web"))
-    assert repository.read("web-1.0.0.tgz") is None, "what was looked at agrees with the index that was asked"
+    assert repository.read("web-1.0.0.tgz") is None, (
+        "what was looked at agrees with the index that was asked"
+    )
     repository.index()
     assert repository.read("web-1.0.0.tgz") == packed("web").tgz
 
@@ -241,7 +278,9 @@ def test_only_what_is_read_is_fetched(tmp_path: Path) -> None:
     assert missing() == set()
 
 
-def test_nothing_is_left_in_the_scratch_folder(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_in_the_scratch_folder(
+    pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     repository = pages.opened()
@@ -257,9 +296,13 @@ def test_archives_that_others_put_there_are_found(pages: Pages, site: Repo) -> N
     site.put("charts/hello-1.0.0.tgz", chart.tgz)
     site.put("charts/hello-1.0.0.tgz.prov", b"signed")
     entry = "  - {{name: {0}, version: 1.0.0, digest: {1}, urls: ['https://{2}/{0}-1.0.0.tgz']}}\n"
-    site.put("index.yaml", "apiVersion: v1\nentries:\n  gone:\n"
-             + entry.format("gone", "0" * 64, "example.com/releases") + "  hello:\n"
-             + entry.format("hello", chart.digest[7:], "owner.example.com/pages/charts"))  # fmt: skip
+    site.put(
+        "index.yaml",
+        "apiVersion: v1\nentries:\n  gone:\n"
+        + entry.format("gone", "0" * 64, "example.com/releases")
+        + "  hello:\n"
+        + entry.format("hello", chart.digest[7:], "owner.example.com/pages/charts"),
+    )
     site.commit()
     site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
     repository = pages.opened()
@@ -292,7 +335,9 @@ def test_damage_is_named(pages: Pages, site: Repo) -> None:
     site.put("hello-1.0.0.tgz", other().tgz)
     site.commit()
     site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
-    with pytest.raises(EvidenceError, match=r"hello-1\.0\.0\.tgz: the archive has the digest sha256:"):
+    with pytest.raises(
+        EvidenceError, match=r"hello-1\.0\.0\.tgz: the archive has the digest sha256:"
+    ):
         pages.opened().find("hello", "1.0.0")
 
 
@@ -317,7 +362,11 @@ def test_a_publisher_killed_after_its_push_has_published(pages: Pages, tmp_path:
     (pages.folder / "hooks/post-receive").unlink()
     commit = pages.git("rev-parse", "gh-pages")
     again = subprocess.run(
-        [sys.executable, "-c", KILLED, pages.url], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", KILLED, pages.url],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert again.stdout.strip() == f"{pages.url}#gh-pages/hello-1.0.0.tgz@{packed().digest}"
     assert pages.git("rev-parse", "gh-pages") == commit
@@ -347,7 +396,11 @@ def test_a_login_is_seen_by_nobody(
     server: Serving, config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config.write_text(f"[credential]\nhelper = store --file={tmp_path}/store\n")
-    hosts = {f"{server.host}/pages.git": Host(username="ci", password=PASSWORD, ca_file=str(server.ca_file))}
+    hosts = {
+        f"{server.host}/pages.git": Host(
+            username="ci", password=PASSWORD, ca_file=str(server.ca_file)
+        )
+    }
     repository = GitPagesRepository(f"git+https://{server.host}/pages.git#charts", hosts)
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool, caplog.at_level("DEBUG"):
@@ -366,7 +419,9 @@ def test_a_login_is_seen_by_nobody(
 def test_a_wrong_login_is_refused_and_not_told(login: Host, server: Serving) -> None:
     server.asked.clear()
     host = msgspec.structs.replace(login, ca_file=str(server.ca_file))
-    repository = GitPagesRepository(f"git+https://{server.host}/pages.git#none", {server.host: host})
+    repository = GitPagesRepository(
+        f"git+https://{server.host}/pages.git#none", {server.host: host}
+    )
     with pytest.raises(AccessRefused) as raised:
         repository.charts()
     assert any(server.asked) == bool(login.password), "it was tried"
@@ -388,9 +443,13 @@ def test_helm_pulls_from_what_the_branch_serves(major: int, pages: Pages, tmp_pa
                 source = ["--repo", f"http://127.0.0.1:{web.server_port}", "--version", version]
                 pull = [str(helm(major)), "pull", name, *source]
                 environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
-                ran = subprocess.run(pull, cwd=tmp_path, env=environment, capture_output=True, text=True)
+                ran = subprocess.run(
+                    pull, cwd=tmp_path, env=environment, capture_output=True, text=True
+                )
                 assert ran.returncode == 0, ran.stderr
-                assert (tmp_path / f"{name}-{version}.tgz").read_bytes() == packed(name, version).tgz
+                assert (tmp_path / f"{name}-{version}.tgz").read_bytes() == packed(
+                    name, version
+                ).tgz
         finally:
             web.shutdown()
             thread.join()

@@ -1,4 +1,6 @@
-"""Charts as GitHub releases: broken at every request, raced, half done by others; and helm's own pull of them."""
+"""Charts as GitHub releases: broken at every request, raced, half done by others; and helm's own
+pull of them.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def entries(repository: Repository) -> list[dict[str, Any]]:
 
 
 def squeezed(one: Archive) -> Archive:
-    return Archive(one.name, one.version, one.tar_digest, gzip.compress(gzip.decompress(one.tgz), 1))
+    return Archive(
+        one.name, one.version, one.tar_digest, gzip.compress(gzip.decompress(one.tgz), 1)
+    )
 
 
 def state(repository: Repository) -> dict[str, Any]:
@@ -73,7 +77,13 @@ def state(repository: Repository) -> dict[str, Any]:
     half = [one for one in repository.assets.values() if one["state"] != "uploaded"]
     tags = sorted(ref for ref in repository.refs if ref.startswith("refs/tags/"))
     published = repository.published()
-    return {"releases": published, "drafts": drafts, "half": half, "tags": tags, "index": entries(repository)}
+    return {
+        "releases": published,
+        "drafts": drafts,
+        "half": half,
+        "tags": tags,
+        "index": entries(repository),
+    }
 
 
 Hook = Callable[[Request], Fault | Answer | None]
@@ -87,17 +97,25 @@ def at(number: int, fault: Fault) -> Hook:
 def answered(status: int, message: str, *, path: str = "", method: str = "") -> Hook:
     """Requests to such a path are answered so, and nothing is done."""
     return lambda request: (
-        Answer(status, {"message": message}) if path in request.path and method in request.method else None
+        Answer(status, {"message": message})
+        if path in request.path and method in request.method
+        else None
     )
 
 
 def dying(at: int, first: Fault) -> Hook:
-    """A publisher is killed at this request: `first` happens to it, and none of its later ones come."""
-    return lambda request: None if request.number < at else first if request.number == at else "drop"
+    """A publisher is killed at this request: `first` happens to it, and none of its later ones
+    come.
+    """
+    return lambda request: (
+        None if request.number < at else first if request.number == at else "drop"
+    )
 
 
 @pytest.mark.parametrize("fault", ["drop", "lose"])
-def test_killed_at_every_request_then_again(hub: Github, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+def test_killed_at_every_request_then_again(
+    hub: Github, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
     chart = packed()
     opened().publish(chart, signed(chart))
     wanted, requests = state(hub.repository("me/charts")), len(hub.requests)
@@ -113,12 +131,16 @@ def test_killed_at_every_request_then_again(hub: Github, monkeypatch: pytest.Mon
                 assert sha256(stored) == f"sha256:{entry['digest']}", "an entry has its archive"
             other.fault = lambda _: None
             opened().publish(chart, signed(chart))
-            assert str(state(there)).replace(other.web, hub.web) == str(wanted), f"{fault} at request {number}"
+            assert str(state(there)).replace(other.web, hub.web) == str(wanted), (
+                f"{fault} at request {number}"
+            )
             assert other.wrong == []
 
 
 @pytest.mark.parametrize("fault", ["drop", "lose"])
-def test_one_lost_connection_is_healed_on_the_way(hub: Github, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+def test_one_lost_connection_is_healed_on_the_way(
+    hub: Github, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: 0.0)
     chart = packed()
     opened().publish(chart, signed(chart))
@@ -129,10 +151,14 @@ def test_one_lost_connection_is_healed_on_the_way(hub: Github, monkeypatch: pyte
             other.fault = at(number, fault)
             opened().publish(chart, signed(chart))
             there = other.repository("me/charts")
-            assert str(state(there)).replace(other.web, hub.web) == str(wanted), f"{fault} at request {number}"
+            assert str(state(there)).replace(other.web, hub.web) == str(wanted), (
+                f"{fault} at request {number}"
+            )
 
 
-def test_half_an_upload_is_thrown_away(hub: Github, there: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_an_upload_is_thrown_away(
+    hub: Github, there: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: 0.0)
     uploads: list[Request] = []
 
@@ -145,12 +171,18 @@ def test_half_an_upload_is_thrown_away(hub: Github, there: Repository, monkeypat
     hub.fault = fault
     chart = packed()
     opened().publish(chart, signed(chart))
-    assert [request.query["name"] for request in uploads] == [f"{chart.file_name}.prov"] * 3 + [chart.file_name] * 3
+    assert [request.query["name"] for request in uploads] == [f"{chart.file_name}.prov"] * 3 + [
+        chart.file_name
+    ] * 3
     assert state(there)["half"] == []
-    assert there.published() == {"hello-1.0.0": {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}}
+    assert there.published() == {
+        "hello-1.0.0": {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}
+    }
 
 
-def test_what_is_stored_otherwise_than_sent_is_not_published(hub: Github, there: Repository) -> None:
+def test_what_is_stored_otherwise_than_sent_is_not_published(
+    hub: Github, there: Repository
+) -> None:
     damaged: list[Request] = []
 
     def fault(request: Request) -> Answer | None:
@@ -158,7 +190,13 @@ def test_what_is_stored_otherwise_than_sent_is_not_published(hub: Github, there:
             return None
         assert not there.published()
         damaged.append(request)
-        asset = {"id": 99, "name": request.query["name"], "state": "uploaded", "size": 1, "browser_download_url": ""}
+        asset = {
+            "id": 99,
+            "name": request.query["name"],
+            "state": "uploaded",
+            "size": 1,
+            "browser_download_url": "",
+        }
         return Answer(201, {**asset, "digest": sha256(b"x")})
 
     hub.fault = fault
@@ -169,7 +207,9 @@ def test_what_is_stored_otherwise_than_sent_is_not_published(hub: Github, there:
 
 
 def test_the_index_has_the_digest_of_what_is_stored(hub: Github, there: Repository) -> None:
-    """Acceptance test A1 (rstudio/helm#9): upload, crash before the index, packed again in other bytes."""
+    """Acceptance test A1 (rstudio/helm#9): upload, crash before the index, packed again in other
+    bytes.
+    """
     chart = packed()
     hub.fault = lambda request: "drop" if request.method == "PUT" else None
     with pytest.raises(Temporary):
@@ -190,24 +230,44 @@ def release(hub: Github, there: Repository, chart: Archive, **files: bytes) -> d
     """A published release as another program leaves it. files: tgz, prov."""
     tag = f"{chart.name}-{chart.version}"
     number = next(hub.ids)
-    fields = {"tag_name": tag, "target_commitish": "main", "name": tag, "draft": False, "prerelease": False}
+    fields = {
+        "tag_name": tag,
+        "target_commitish": "main",
+        "name": tag,
+        "draft": False,
+        "prerelease": False,
+    }
     made = there.releases[number] = {"id": number, **fields}
     there.refs[f"refs/tags/{tag}"] = there.refs["refs/heads/main"]
     for kind, data in files.items():
         number, name = next(hub.ids), f"{chart.file_name}{'' if kind == 'tgz' else '.prov'}"
-        asset = {"id": number, "release": made["id"], "name": name, "size": len(data), "digest": sha256(data)}
+        asset = {
+            "id": number,
+            "release": made["id"],
+            "name": name,
+            "size": len(data),
+            "digest": sha256(data),
+        }
         there.assets[number] = {**asset, "state": "uploaded" if data else "starter"}
         there.data[number] = data
     return made
 
 
-@pytest.mark.parametrize("left", [{}, {"tgz": b""}, {"prov": b"of another archive"}, {"prov": b"", "tgz": b""}])
-def test_a_release_without_archive_is_completed(hub: Github, there: Repository, left: dict[str, bytes]) -> None:
-    """Acceptance test A2: what helm/chart-releaser leaves when it dies, for ever (rancher/turtles#2521)."""
+@pytest.mark.parametrize(
+    "left", [{}, {"tgz": b""}, {"prov": b"of another archive"}, {"prov": b"", "tgz": b""}]
+)
+def test_a_release_without_archive_is_completed(
+    hub: Github, there: Repository, left: dict[str, bytes]
+) -> None:
+    """Acceptance test A2: what helm/chart-releaser leaves when it dies, for ever
+    (rancher/turtles#2521).
+    """
     chart = packed()
     release(hub, there, chart, **left)
     published = opened().publish(chart, signed(chart))
-    assert there.published() == {"hello-1.0.0": {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}}
+    assert there.published() == {
+        "hello-1.0.0": {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}
+    }
     assert opened().find("hello", "1.0.0") == published
     assert state(there)["half"] == []
     assert there.refs["refs/tags/hello-1.0.0"] == there.refs["refs/heads/main"], "its tag stays"
@@ -226,7 +286,9 @@ def test_a_provenance_file_is_of_the_archive_beside_it(hub: Github, there: Repos
     assert there.published()["hello-1.0.0"] == left, "what fits stays"
 
 
-def test_another_tar_in_a_release_is_refused_before_the_index(hub: Github, there: Repository) -> None:
+def test_another_tar_in_a_release_is_refused_before_the_index(
+    hub: Github, there: Repository
+) -> None:
     other = packed(more="description: other\n")
     release(hub, there, other, tgz=other.tgz)
     with pytest.raises(Conflict, match=other.tar_digest):
@@ -236,7 +298,9 @@ def test_another_tar_in_a_release_is_refused_before_the_index(hub: Github, there
 
 
 def test_versions_with_dashes_are_one_entry(hub: Github, there: Repository) -> None:
-    """Acceptance test A3: helm/chart-releaser splits names at the last dash (helm/chart-releaser#533)."""
+    """Acceptance test A3: helm/chart-releaser splits names at the last dash
+    (helm/chart-releaser#533).
+    """
     for _ in range(2):
         opened().publish(packed("foo-bar", "1.0.0-rc.1"))
     assert [(one["name"], one["version"]) for one in entries(there)] == [("foo-bar", "1.0.0-rc.1")]
@@ -244,7 +308,9 @@ def test_versions_with_dashes_are_one_entry(hub: Github, there: Repository) -> N
     assert (made["tag_name"], made["prerelease"]) == ("foo-bar-1.0.0-rc.1", True)
 
 
-def test_the_tag_stays_where_it_is_and_a_new_one_starts_nothing(hub: Github, there: Repository) -> None:
+def test_the_tag_stays_where_it_is_and_a_new_one_starts_nothing(
+    hub: Github, there: Repository
+) -> None:
     there.refs["refs/tags/hello-1.0.0"] = there.refs["refs/heads/main"]
     opened().publish(packed())
     assert there.refs["refs/tags/hello-1.0.0"] == there.refs["refs/heads/main"]
@@ -268,15 +334,27 @@ def test_drafts_of_people_stay(hub: Github, there: Repository) -> None:
 @pytest.mark.parametrize("major", [3, 4])
 @pytest.mark.parametrize("plus", ["+", "."])
 def test_helm_pulls_what_was_published(hub: Github, tmp_path: Path, plus: str, major: int) -> None:
-    """GitHub renames files with special letters, maybe +: the index has the URL of the asset as it is stored."""
+    """GitHub renames files with special letters, maybe +: the index has the URL of the asset as it
+    is stored.
+    """
     hub.plus = plus
     charts = [packed(version="1.0.0+b.1"), packed(version="1.0.1")]
     for chart in charts:
         opened().publish(chart, signed(chart))
         assert opened().publish(chart, signed(chart)) == opened().find(chart.name, chart.version)
-        run = [str(helm(major)), "pull", "hello", "--repo", f"{hub.web}/pages/me/charts", "--version", chart.version]
+        run = [
+            str(helm(major)),
+            "pull",
+            "hello",
+            "--repo",
+            f"{hub.web}/pages/me/charts",
+            "--version",
+            chart.version,
+        ]
         environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-        done = subprocess.run([*run, "--prov"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [*run, "--prov"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         (pulled,) = tmp_path.glob(f"hello-{chart.version.replace('+', '?')}.tgz")
         assert pulled.read_bytes() == chart.tgz
@@ -303,7 +381,10 @@ def test_a_private_repository_by_its_token(hub: Github, monkeypatch: pytest.Monk
     published = repository.publish(chart, signed(chart))
     assert repository.provenance(published) == signed(chart)
     monkeypatch.setenv("GITHUB_TOKEN", READ)
-    assert GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0") == published
+    assert (
+        GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0")
+        == published
+    )
     monkeypatch.delenv("GITHUB_TOKEN")
     with pytest.raises(AccessRefused, match="or hidden from this login: set GITHUB_TOKEN"):
         GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0")
@@ -311,7 +392,9 @@ def test_a_private_repository_by_its_token(hub: Github, monkeypatch: pytest.Monk
         GithubReleasesRepository("github-releases:me/hidden", {}).provenance(published)
     host = hub.web.partition("://")[2]
     configured = {f"{host}/me/hidden": Host(username="x-access-token", password=READ)}
-    assert GithubReleasesRepository("github-releases:me/hidden", configured).versions("hello") == ["1.0.0"]
+    assert GithubReleasesRepository("github-releases:me/hidden", configured).versions("hello") == [
+        "1.0.0"
+    ]
 
 
 @pytest.mark.parametrize("token", ["", READ, "token-of-nobody"])
@@ -320,18 +403,24 @@ def test_who_may_not_write_learns_it_before_anything_is_written(
 ) -> None:
     before = dict(there.refs)
     monkeypatch.setenv("GITHUB_TOKEN", token)
-    with pytest.raises(AccessRefused, match="set GITHUB_TOKEN" if token != READ else "contents, write"):
+    with pytest.raises(
+        AccessRefused, match="set GITHUB_TOKEN" if token != READ else "contents, write"
+    ):
         opened().publish(packed())
     assert (there.refs, there.releases) == (before, {})
 
 
-def test_reading_what_is_public_needs_no_token(hub: Github, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_what_is_public_needs_no_token(
+    hub: Github, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published = opened().publish(packed())
     assert opened().find("hello", "1.0.0") == published
     monkeypatch.delenv("GITHUB_TOKEN")
     assert opened().find("hello", "1.0.0") == published
     assert opened().resolve("hello", "1.0.0") == published.reference
-    assert not any("Authorization" in request.headers for request in hub.requests if "download" in request.path)
+    assert not any(
+        "Authorization" in request.headers for request in hub.requests if "download" in request.path
+    )
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 502, 503])
@@ -348,9 +437,13 @@ def test_only_404_means_absent(hub: Github, there: Repository, status: int) -> N
         assert not [request for request in hub.requests[began:] if request.method != "GET"]
 
 
-@pytest.mark.parametrize("headers", [{"Retry-After": "0"}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}])
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "0"}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}]
+)
 @pytest.mark.parametrize("status", [403, 429])
-def test_a_rate_limit_is_waited_for(hub: Github, there: Repository, status: int, headers: dict[str, str]) -> None:
+def test_a_rate_limit_is_waited_for(
+    hub: Github, there: Repository, status: int, headers: dict[str, str]
+) -> None:
     limited = set()
 
     def fault(request: Request) -> Answer | None:
@@ -383,7 +476,9 @@ def test_the_token_goes_nowhere_else(hub: Github, there: Repository) -> None:
         assert elsewhere.requests == []
 
 
-def test_the_token_is_never_told(hub: Github, there: Repository, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_token_is_never_told(
+    hub: Github, there: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     opened().publish(packed())
     told = [str(state(there)), str(there.commits)]
@@ -422,7 +517,11 @@ def test_entries_of_others_in_the_meantime_are_kept(hub: Github, there: Reposito
             lost.append(request)
             known = index.Index(there.files("gh-pages")["index.yaml"], "")
             fields = {"apiVersion": "v2", "name": f"other{len(lost)}", "version": "1.0.0"}
-            there.put("gh-pages", "index.yaml", known.with_entries([index.entry(fields, chart.digest, "x.tgz")]))
+            there.put(
+                "gh-pages",
+                "index.yaml",
+                known.with_entries([index.entry(fields, chart.digest, "x.tgz")]),
+            )
 
     hub.fault = fault
     opened().publish(chart)
@@ -447,7 +546,10 @@ def test_what_a_release_forbids_is_said(hub: Github, there: Repository) -> None:
 def test_what_the_index_says_must_be_so(hub: Github, there: Repository) -> None:
     opened().publish(packed())
     (number,) = there.assets
-    for wrong, words in (({"digest": "sha256:" + "0" * 64}, "the index says"), ({"state": "starter"}, "is missing")):
+    for wrong, words in (
+        ({"digest": "sha256:" + "0" * 64}, "the index says"),
+        ({"state": "starter"}, "is missing"),
+    ):
         right = dict(there.assets[number])
         there.assets[number].update(wrong)
         with pytest.raises(EvidenceError, match=words):
@@ -457,20 +559,39 @@ def test_what_the_index_says_must_be_so(hub: Github, there: Repository) -> None:
     with pytest.raises(EvidenceError, match="the index says"):
         opened().find("hello", "1.0.0")
     known = there.files("gh-pages")["index.yaml"]
-    for url in ("http://127.0.0.1:1/hello-1.0.0.tgz", "hello-1.0.0.tgz", f"{hub.web}/you/charts/releases/download/a/b"):
+    for url in (
+        "http://127.0.0.1:1/hello-1.0.0.tgz",
+        "hello-1.0.0.tgz",
+        f"{hub.web}/you/charts/releases/download/a/b",
+    ):
         there.put("gh-pages", "index.yaml", re.sub(rb"- http://.*", f"- {url}".encode(), known))
         with pytest.raises(EvidenceError, match="which is no asset of this repository's releases"):
             opened().find("hello", "1.0.0")
 
 
-def test_a_group_is_one_commit(hub: Github, there: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_is_one_commit(
+    hub: Github, there: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(github_releases, "GROUP", 3)
     charts = [packed(version=f"1.0.{number}") for number in range(4)]
     twin = packed(version="1.0.0+twin")
-    outcomes = list(opened().publish_all(Publication(one) for one in (*charts[:2], charts[0], twin, *charts[2:])))
-    assert [outcome == outcomes[0] for outcome in outcomes] == [True, False, True, False, False, False]
+    outcomes = list(
+        opened().publish_all(
+            Publication(one) for one in (*charts[:2], charts[0], twin, *charts[2:])
+        )
+    )
+    assert [outcome == outcomes[0] for outcome in outcomes] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert isinstance(outcomes[3], Conflict)
-    assert [request.method for request in hub.requests].count("PUT") == 2, "the last group changes nothing"
+    assert [request.method for request in hub.requests].count("PUT") == 2, (
+        "the last group changes nothing"
+    )
     assert len(there.releases) == 4, "nothing is made of what is refused"
 
 

@@ -1,4 +1,6 @@
-"""Helm 3 and 4 behind one face: what works with one works with the other, and errors name place and remedy."""
+"""Helm 3 and 4 behind one face: what works with one works with the other, and errors name place and
+remedy.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def written(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def test_renders_with_values_whose_name_has_a_comma(program: Helm, chart: Path, tmp_path: Path) -> None:
+def test_renders_with_values_whose_name_has_a_comma(
+    program: Helm, chart: Path, tmp_path: Path
+) -> None:
     values = tmp_path / 'a,"b.yaml'
     values.write_text("word: bye\n")
     rendered = program.template(chart, values=[values], release="r", namespace="n")
@@ -99,9 +103,13 @@ def test_a_template_asks_no_cluster_and_no_name_server_and_sees_no_secret(
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
-        assert 'address: ""' not in program.template(chart, args=("--enable-dns",)), "it would be known here"
+        assert 'address: ""' not in program.template(chart, args=("--enable-dns",)), (
+            "it would be known here"
+        )
         server.settimeout(30)
-        asked = subprocess.Popen([program.program, "template", chart, "--dry-run=server"], stdout=subprocess.DEVNULL)
+        asked = subprocess.Popen(
+            [program.program, "template", chart, "--dry-run=server"], stdout=subprocess.DEVNULL
+        )
         server.accept()[0].close()
         asked.kill()
         asked.wait()
@@ -112,7 +120,9 @@ def test_a_template_cannot_read_the_environment(
     program: Helm, chart: Path, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINE_STEPS_SECRET", "hunter2")
-    (chart / "templates/asks.yaml").write_text(f'a: {{{{ {function} "$PIPELINE_STEPS_SECRET" }}}}\n')
+    (chart / "templates/asks.yaml").write_text(
+        f'a: {{{{ {function} "$PIPELINE_STEPS_SECRET" }}}}\n'
+    )
     with pytest.raises(ChartFailed, match=f'function "{function}" not defined') as caught:
         program.template(chart)
     done = program.lint(chart)
@@ -125,7 +135,9 @@ def test_a_template_that_calls_itself_without_end_ends_in_words_and_in_bounded_m
 ) -> None:
     (chart / "values.yaml").write_text("again: '{{ tpl .Values.again . }}'\n")
     (chart / "templates/again.yaml").write_text("a: {{ tpl .Values.again . }}\n")
-    with pytest.raises(ChartFailed, match=r"helm broke down \(.*memory.*\): a template that calls itself"):
+    with pytest.raises(
+        ChartFailed, match=r"helm broke down \(.*memory.*\): a template that calls itself"
+    ):
         program.template(chart)
 
 
@@ -138,7 +150,9 @@ def test_missing_helm_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize("version", ["v3.13.9", "v2.17.0", "v5.0.0"])
-def test_unsupported_versions_are_named(version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unsupported_versions_are_named(
+    version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     old = tmp_path / "helm"
     old.write_text(f"#!/bin/sh\necho {version}\n")
     old.chmod(0o755)

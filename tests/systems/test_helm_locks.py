@@ -1,4 +1,6 @@
-"""The locks of `check --fix` are helm's own: its digest, its versions; `helm dependency build` takes them."""
+"""The locks of `check --fix` are helm's own: its digest, its versions; `helm dependency build`
+takes them.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +43,18 @@ dependencies:
 
 
 class World:
-    """A checkout whose chart has ranges from a web repository, a registry and a folder; the command line on it."""
+    """A checkout whose chart has ranges from a web repository, a registry and a folder; the command
+    line on it.
+    """
 
     def __init__(self, folder: Path, web: str, oci: str) -> None:
         self.folder = folder
         self.web = web
         self.repo = Repo(folder / "source", folder / "gitconfig")
-        self.repo.put("pipeline.yaml", f"charts: [{{path: hello}}]\nchannels: {{snapshot: {{charts: '{oci}-snap'}}}}\n")
+        self.repo.put(
+            "pipeline.yaml",
+            f"charts: [{{path: hello}}]\nchannels: {{snapshot: {{charts: '{oci}-snap'}}}}\n",
+        )
         self.put(CHART.format(web=web, oci=oci))
         for path, data in files("common", "0.1.4").items():
             self.repo.put(f"common/{path}", data)
@@ -68,7 +75,9 @@ class World:
             "GIT_CONFIG_GLOBAL": str(self.repo.config), **variables,
         }  # fmt: skip
         command = [sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
 
     def ok(self, *words: str) -> str:
         done = self.run(*words)
@@ -78,7 +87,9 @@ class World:
     def helm(self, major: int, *words: str) -> str:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder / f"home{major}")}
         command = [str(helm(major)), *words]
-        done = subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -88,7 +99,10 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     folder = tmp_path_factory.mktemp("served")
     (folder / "web").mkdir()
     handler = partial(_Quiet, directory=str(folder / "web"))
-    with registry(folder / "registry") as running, http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with (
+        registry(folder / "registry") as running,
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+    ):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         for version in VERSIONS:
@@ -114,17 +128,23 @@ def without_time(lock: str) -> list[str]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tgz")}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tgz")
+    }
 
 
 def test_a_range_without_a_lock_is_refused_and_fixed_only_when_told(world: World) -> None:
     for step in ("check", "snapshot"):
         done = world.run(step, PIPELINE_STEPS_FIX="1")
         assert done.returncode == 2, done.stderr
-        assert "the dependency db >=1.2.0 <2 is a range without a lock (run pipeline-steps check --fix" in done.stderr
+        assert (
+            "the dependency db >=1.2.0 <2 is a range without a lock (run pipeline-steps check --fix"
+            in done.stderr
+        )
     planned = world.ok("check", "--fix", "--plan")
     assert (
-        "hello/Chart.lock: would be written: db 1.10.0 (of >=1.2.0 <2), db 1.2.0 (of ~1.2.0), cache 1.10.0" in planned
+        "hello/Chart.lock: would be written: db 1.10.0 (of >=1.2.0 <2), db 1.2.0 (of ~1.2.0), cache 1.10.0"
+        in planned
     )
     assert world.repo.git("status", "--porcelain") == ""
 
@@ -151,9 +171,18 @@ def test_helm_would_write_the_same_lock_and_takes_ours(world: World, major: int)
         path.unlink()
     snapshot = world.ok("snapshot", "--json")
     reference = next(word for word in snapshot.split() if word.startswith("oci://"))
-    world.helm(major, "pull", reference.partition("@")[0], "--plain-http", "--destination", str(world.folder))
+    world.helm(
+        major,
+        "pull",
+        reference.partition("@")[0],
+        "--plain-http",
+        "--destination",
+        str(world.folder),
+    )
     inside = archive.unpack(next(world.folder.glob("hello-*.tgz")).read_bytes())
-    packed_in = {path.removeprefix("charts/"): data for path, data in inside.items() if path.endswith(".tgz")}
+    packed_in = {
+        path.removeprefix("charts/"): data for path, data in inside.items() if path.endswith(".tgz")
+    }
     assert {name: hashlib.sha256(data).hexdigest() for name, data in packed_in.items()} == {
         name: digest for name, digest in built.items() if not name.startswith("common")
     }
@@ -167,17 +196,25 @@ def test_a_lock_that_does_not_fit_is_mended_and_the_rest_kept(world: World) -> N
     world.ok("check", "--fix")
     text = world.lock.read_text()
     world.lock.write_text(
-        text.replace("version: 1.10.0", "version: 1.2.0", 1).replace("version: 0.1.4", "version: 0.1.0")
+        text.replace("version: 1.10.0", "version: 1.2.0", 1).replace(
+            "version: 0.1.4", "version: 0.1.0"
+        )
     )
     kept = world.lock.read_text()
     world.ok("check", "--fix")
     assert world.lock.read_text() == kept, "an older version that fits is nothing to mend"
     world.repo.put(
-        "hello/Chart.yaml", (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^2.0.0")
+        "hello/Chart.yaml",
+        (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^2.0.0"),
     )
     done = world.run("check")
-    assert (done.returncode, "does not belong" in done.stderr or "wants" in done.stderr) == (2, True), done.stderr
-    assert "is written: db 2.0.0 (of ^2.0.0), db 1.2.0 (of ~1.2.0), cache 1.10.0" in world.ok("check", "--fix")
+    assert (done.returncode, "does not belong" in done.stderr or "wants" in done.stderr) == (
+        2,
+        True,
+    ), done.stderr
+    assert "is written: db 2.0.0 (of ^2.0.0), db 1.2.0 (of ~1.2.0), cache 1.10.0" in world.ok(
+        "check", "--fix"
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,13 +222,20 @@ def test_a_lock_that_does_not_fit_is_mended_and_the_rest_kept(world: World) -> N
     [("^0.1.0", "^0.2.0", "common 0.2.0 (of ^0.2.0)"), ("~1.2.0", "2.0.0", "db 2.0.0 (of 2.0.0)")],
     ids=["of a folder", "of an exact version"],
 )
-def test_a_lock_of_what_needs_none_is_mended_too(world: World, before: str, after: str, says: str) -> None:
+def test_a_lock_of_what_needs_none_is_mended_too(
+    world: World, before: str, after: str, says: str
+) -> None:
     world.ok("check", "--fix")
-    world.repo.put("hello/Chart.yaml", (world.repo.root / "hello/Chart.yaml").read_text().replace(before, after))
+    world.repo.put(
+        "hello/Chart.yaml",
+        (world.repo.root / "hello/Chart.yaml").read_text().replace(before, after),
+    )
     if "common" in says:
         world.repo.put("common/Chart.yaml", files("common", "0.2.0")["Chart.yaml"])
     done = world.run("check")
-    assert (done.returncode, "run pipeline-steps check --fix" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "run pipeline-steps check --fix" in done.stderr) == (2, True), (
+        done.stderr
+    )
     assert says in world.ok("check", "--fix")
     world.helm(4, "repo", "add", "served", world.web)
     world.helm(4, "dependency", "build", "hello", "--plain-http")
@@ -199,9 +243,13 @@ def test_a_lock_of_what_needs_none_is_mended_too(world: World, before: str, afte
 
 def test_no_version_that_fits_is_said(world: World) -> None:
     world.repo.put(
-        "hello/Chart.yaml", (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^7.0.0")
+        "hello/Chart.yaml",
+        (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^7.0.0"),
     )
     done = world.run("check", "--fix")
     assert done.returncode == 2
-    assert "no version of the dependency db fits ^7.0.0 (it has 2.0.0, 1.11.0-rc.1, 1.10.0, 1.2.0)" in done.stderr
+    assert (
+        "no version of the dependency db fits ^7.0.0 (it has 2.0.0, 1.11.0-rc.1, 1.10.0, 1.2.0)"
+        in done.stderr
+    )
     assert not world.lock.exists()

@@ -1,4 +1,6 @@
-"""Our packages and repositories as helm 3 and 4 see them: the same files, linted, rendered, pulled like their own."""
+"""Our packages and repositories as helm 3 and 4 see them: the same files, linted, rendered, pulled
+like their own.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Helm:
 
     def call(*arguments: str, fails: bool = False) -> str:
         environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
-        ran = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, cwd=tmp_path)
+        ran = subprocess.run(
+            [program, *arguments], env=environment, capture_output=True, text=True, cwd=tmp_path
+        )
         assert (ran.returncode != 0) == fails, ran.stdout + ran.stderr
         return ran.stdout + ran.stderr
 
@@ -109,7 +113,9 @@ def test_links_are_followed_as_helm_does(run: Helm, tmp_path: Path) -> None:
         ("missing", "leads to hello/missing, which is not"), (".", "leads back to itself"), ("link", "leads out of"),
     ],
 )  # fmt: skip
-def test_links_that_lead_nowhere_good_are_refused(target: str, message: str, tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_good_are_refused(
+    target: str, message: str, tmp_path: Path
+) -> None:
     folder = written(tmp_path / "src/hello", files())
     (folder / "link").symlink_to(target)
     with pytest.raises(ConfigurationError, match=message):
@@ -117,10 +123,17 @@ def test_links_that_lead_nowhere_good_are_refused(target: str, message: str, tmp
 
 
 def subcharts(root: Path) -> Path:
-    dependency = "dependencies:\n- {{name: {0}, version: 0.1.0, repository: 'file://../{0}'}}\n".format
+    dependency = (
+        "dependencies:\n- {{name: {0}, version: 0.1.0, repository: 'file://../{0}'}}\n".format
+    )
     written(root / "leaf", files("leaf", "0.1.0"))
     written(
-        root / "common", {**files("common", "0.1.0", more=dependency("leaf")), ".helmignore": b"*.bak\n", "x.bak": b""}
+        root / "common",
+        {
+            **files("common", "0.1.0", more=dependency("leaf")),
+            ".helmignore": b"*.bak\n",
+            "x.bak": b"",
+        },
     )
     return written(root / "hello", files(more=dependency("common")))
 
@@ -142,7 +155,11 @@ def test_file_dependencies_are_what_helm_makes_of_them(run: Helm, tmp_path: Path
 
 @pytest.mark.parametrize("run", BOTH, indirect=True)
 def test_helm_lints_and_renders_our_package(run: Helm, tmp_path: Path) -> None:
-    ours = packed(more="description: d\nannotations: {a: 'true'}\n", long="x", **{"files__" + "n" * 110: "long"})
+    ours = packed(
+        more="description: d\nannotations: {a: 'true'}\n",
+        long="x",
+        **{"files__" + "n" * 110: "long"},
+    )
     (tmp_path / ours.file_name).write_bytes(ours.tgz)
     assert "1 chart(s) linted, 0 chart(s) failed" in run("lint", ours.file_name)
     assert 'image: "example.com/hello:none"' in run("template", "r", ours.file_name)
@@ -181,7 +198,9 @@ def test_helm_pulls_what_we_push(run: Helm, number: str, host: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("run", BOTH, indirect=True)
-def test_we_find_what_helm_pushes_and_write_the_same_manifest(run: Helm, host: str, tmp_path: Path) -> None:
+def test_we_find_what_helm_pushes_and_write_the_same_manifest(
+    run: Helm, host: str, tmp_path: Path
+) -> None:
     url = f"oci://{host}/theirs{abs(hash(str(tmp_path)))}"
     folder = written(tmp_path / "hello", files(version="1.2.3", more=RICH + DEPENDENCY))
     written(folder / "charts/common", files("common", "0.1.0"))
@@ -205,7 +224,9 @@ def test_we_find_what_helm_pushes_and_write_the_same_manifest(run: Helm, host: s
     from pipeline_steps.repositories.oci import prepare
 
     opened = archive.opened(tgz)
-    assert manifest.content["config"]["digest"] in prepare(opened).blobs, "the configuration is byte for byte helm's"
+    assert manifest.content["config"]["digest"] in prepare(opened).blobs, (
+        "the configuration is byte for byte helm's"
+    )
 
 
 @pytest.fixture
@@ -228,10 +249,15 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("run", BOTH, indirect=True)
-def test_helm_uses_our_folder_as_a_repository(run: Helm, served: tuple[Path, str], tmp_path: Path) -> None:
+def test_helm_uses_our_folder_as_a_repository(
+    run: Helm, served: tuple[Path, str], tmp_path: Path
+) -> None:
     folder, url = served
     repository = open_writable(folder.as_uri(), {})
-    charts = [packed(version=number, more=RICH) for number in ("1.9.0", "1.10.0", "1.11.0-0.3.t0123456789ab")]
+    charts = [
+        packed(version=number, more=RICH)
+        for number in ("1.9.0", "1.10.0", "1.11.0-0.3.t0123456789ab")
+    ]
     charts += [packed("common", "0.1.0"), packed('"123"', "1.0.0+b")]
     for chart in charts:
         repository.publish(chart, b"-----BEGIN PGP SIGNED MESSAGE-----\n")
@@ -256,7 +282,8 @@ def test_our_index_says_what_helm_repo_index_says(run: Helm, tmp_path: Path) -> 
     folder = tmp_path / "charts"
     repository = open_writable(folder.as_uri(), {})
     dependency = (
-        "dependencies:\n- {name: common, version: 0.1.0, repository: 'https://example.com', alias: c, tags: [t]}\n"
+        "dependencies:\n"
+        "- {name: common, version: 0.1.0, repository: 'https://example.com', alias: c, tags: [t]}\n"
     )
     for chart in (
         packed(more=RICH),
@@ -291,7 +318,9 @@ def test_helm_orders_snapshots_as_we_do(run: Helm, served: tuple[Path, str]) -> 
     folder, url = served
     base = version.Version(1, 4, 0)
     made = [
-        version.snapshot(base, released=released, count=count, fingerprint=f"sha256:{digest:064x}", dirty=dirty)
+        version.snapshot(
+            base, released=released, count=count, fingerprint=f"sha256:{digest:064x}", dirty=dirty
+        )
         for released, count, digest, dirty in [
             (False, 0, 9, False),
             (False, 2, 1, True),
@@ -305,14 +334,26 @@ def test_helm_orders_snapshots_as_we_do(run: Helm, served: tuple[Path, str]) -> 
     run("repo", "add", "ours", url)
     found = run("search", "repo", "ours", "--versions", "--devel").splitlines()[1:]
     assert [line.split()[1] for line in found] == version.newest_first([*made, "1.3.9", "1.4.0"])
-    assert [line.split()[1] for line in found] == [made[3], "1.4.0", made[2], made[1], made[0], "1.3.9"]
-    assert "version: 1.4.0\n" in run("show", "chart", "ours/hello"), "a snapshot is never taken for a release"
+    assert [line.split()[1] for line in found] == [
+        made[3],
+        "1.4.0",
+        made[2],
+        made[1],
+        made[0],
+        "1.3.9",
+    ]
+    assert "version: 1.4.0\n" in run("show", "chart", "ours/hello"), (
+        "a snapshot is never taken for a release"
+    )
 
 
 def test_the_package_is_faster_than_helms(run: Helm, tmp_path: Path) -> None:
     import time
 
-    folder = written(tmp_path / "src/hello", {**files(), **{f"templates/{n}.yaml": b"a: b\n" * 100 for n in range(20)}})
+    folder = written(
+        tmp_path / "src/hello",
+        {**files(), **{f"templates/{n}.yaml": b"a: b\n" * 100 for n in range(20)}},
+    )
     start = time.perf_counter()
     run("package", str(folder))
     theirs = time.perf_counter() - start

@@ -1,7 +1,9 @@
-"""Archives that must be refused, by every door through which a chart comes in; and what helm makes of them.
+"""Archives that must be refused, by every door through which a chart comes in; and what helm makes
+of them.
 
-A child reads the whole corpus, so that its memory and what it leaves behind can be measured. The commands that read
-charts of others do so, too, each as a process that meets all of them at once: a hostile one keeps no other back.
+A child reads the whole corpus, so that its memory and what it leaves behind can be measured. The
+commands that read charts of others do so, too, each as a process that meets all of them at once: a
+hostile one keeps no other back.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs/reference/refused-archives.md"
 MOST_MIB = 256
 
-#: Gives each archive of a folder to every door; says what each answered, and how much memory was needed at most.
+#: Gives each archive of a folder to every door; says what each answered, and how much memory was
+#: needed at most.
 CHILD = """
 import json, re, sys
 from pathlib import Path
@@ -65,7 +68,9 @@ print(json.dumps({"told": told, "kib": int(kib)}))
 
 
 class Hostile(NamedTuple):
-    """An archive. says: in the refusal; loads: it is well made, and only what packs it into another chart refuses."""
+    """An archive. says: in the refusal; loads: it is well made, and only what packs it into another
+    chart refuses.
+    """
 
     name: str
     path: Path
@@ -87,7 +92,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Hostile]]:
 
 def at_every_door(archives: Path, home: Path) -> dict[str, dict[str, str]]:
     """Archive → door → what it said; in little memory, and nothing is written."""
-    environment = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [sys.executable, "-c", CHILD, str(archives)]
     done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -106,10 +116,16 @@ def test_every_door_refuses_all_of_it_in_little_memory_and_writes_nothing(
         for door, said in told[one.path.stem].items():
             if door == "opened" and one.loads and said == "taken":
                 continue
-            assert said[:2] in ("2 ", "4 ") and "a-1.0.0.tgz" in said and one.says in said, (one.name, door, said)
+            assert said[:2] in ("2 ", "4 ") and "a-1.0.0.tgz" in said and one.says in said, (
+                one.name,
+                door,
+                said,
+            )
 
 
-def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_what_it_is(tmp_path: Path) -> None:
+def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_what_it_is(
+    tmp_path: Path,
+) -> None:
     """helm's own packages have an extra field and a comment in their header, too."""
     (tmp_path / "home").mkdir()
     (tmp_path / "odd").mkdir()
@@ -126,18 +142,29 @@ def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_wha
         assert "evil" not in (place / "index.yaml").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "odd", "p"]
     header = archives["gzip header with extra, name and comment"]
-    assert gzip.decompress(header) == hostile.tar() and archive.opened(header).tar_digest == sha256(hostile.tar())
+    assert gzip.decompress(header) == hostile.tar() and archive.opened(header).tar_digest == sha256(
+        hostile.tar()
+    )
 
 
 @pytest.mark.parametrize("step", ["check", "snapshot"])
 @pytest.mark.parametrize(
-    "name", ["member that is a symbolic link (kind 2)", "bomb of 300 MiB", "two Chart.yaml", "values.yaml: alias bomb"]
+    "name",
+    [
+        "member that is a symbolic link (kind 2)",
+        "bomb of 300 MiB",
+        "two Chart.yaml",
+        "values.yaml: alias bomb",
+    ],
 )
-def test_a_chart_that_brings_one_is_refused(corpus: list[Hostile], step: str, name: str, tmp_path: Path) -> None:
+def test_a_chart_that_brings_one_is_refused(
+    corpus: list[Hostile], step: str, name: str, tmp_path: Path
+) -> None:
     [one] = [one for one in corpus if one.name == name]
     repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
     repo.put(
-        "pipeline.yaml", f"charts: [{{path: hello}}]\nchannels: {{snapshot: {{charts: '{tmp_path.as_uri()}/p'}}}}\n"
+        "pipeline.yaml",
+        f"charts: [{{path: hello}}]\nchannels: {{snapshot: {{charts: '{tmp_path.as_uri()}/p'}}}}\n",
     )
     for path, data in {**files(), "charts/a-1.0.0.tgz": one.path.read_bytes()}.items():
         repo.put(f"hello/{path}", data)
@@ -172,7 +199,9 @@ class Ended(NamedTuple):
 
 
 def ran(home: Path, *words: str, cwd: Path | None = None) -> Ended:
-    """The command line with a home of its own; its memory is read as long as it runs, and never shrinks there."""
+    """The command line with a home of its own; its memory is read as long as it runs, and never
+    shrinks there.
+    """
     environment = {
         "PATH": f"{helm(4).parent}:{os.environ['PATH']}", "HOME": str(home), "TMPDIR": str(home),
         "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "GIT_CONFIG_GLOBAL": str(home.parent / "gitconfig"),
@@ -180,7 +209,9 @@ def ran(home: Path, *words: str, cwd: Path | None = None) -> Ended:
     home.mkdir()
     command = [sys.executable, "-m", "pipeline_steps", *words]
     with (home.parent / "told").open("w+") as told:
-        child = subprocess.Popen(command, cwd=cwd or home, env=environment, stdout=told, stderr=told)
+        child = subprocess.Popen(
+            command, cwd=cwd or home, env=environment, stdout=told, stderr=told
+        )
         kib = 0
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -219,19 +250,27 @@ def test_audit_tells_each_and_reads_on(corpus: list[Hostile], old: Path, tmp_pat
     assert done.code == 4, done.told
     for one in corpus:
         line = done.about(f"x{one.path.stem} 1.0.0")
-        assert ("other chart" if one.loads and one.says not in line else one.says) in line, (one.name, line)
+        assert ("other chart" if one.loads and one.says not in line else one.says) in line, (
+            one.name,
+            line,
+        )
     assert "good" not in done.told
     assert left(tmp_path / "home") == [] and left(old) == before
     assert done.mib <= MOST_MIB, done.mib
 
 
-def test_a_migration_takes_what_is_good_and_tells_the_rest(corpus: list[Hostile], old: Path, tmp_path: Path) -> None:
+def test_a_migration_takes_what_is_good_and_tells_the_rest(
+    corpus: list[Hostile], old: Path, tmp_path: Path
+) -> None:
     new = tmp_path / "new"
     done = ran(tmp_path / "home", "regenerate", "--from", old.as_uri(), "--to", new.as_uri())
     assert done.code == 8, done.told
     for one in corpus:
         line = done.about(f"x{one.path.stem}-1.0.0.tgz")
-        assert ("holds the chart a" if one.loads and one.says not in line else one.says) in line, (one.name, line)
+        assert ("holds the chart a" if one.loads and one.says not in line else one.says) in line, (
+            one.name,
+            line,
+        )
     assert set(left(new)) - {".lock"} == {"good-1.0.0.tgz", "index.yaml"}
     assert left(tmp_path / "home") == []
     assert done.mib <= MOST_MIB, done.mib
@@ -245,7 +284,9 @@ VERIFIED = (
 
 
 @pytest.mark.parametrize("name", VERIFIED)
-def test_verify_refuses_it_before_it_looks_for_records(corpus: list[Hostile], name: str, tmp_path: Path) -> None:
+def test_verify_refuses_it_before_it_looks_for_records(
+    corpus: list[Hostile], name: str, tmp_path: Path
+) -> None:
     [one] = [one for one in corpus if one.name == name]
     (tmp_path / "a-1.0.0.tgz").write_bytes(one.path.read_bytes())
     done = ran(tmp_path / "home", "verify", (tmp_path / "a-1.0.0.tgz").as_uri())
@@ -273,19 +314,30 @@ def web(folder: Path) -> Iterator[str]:
 
 
 def test_no_snapshot_takes_one_in_as_a_dependency(corpus: list[Hostile], tmp_path: Path) -> None:
-    """A chart for each of them; the one whose dependency is good is published, all others are refused by name."""
+    """A chart for each of them; the one whose dependency is good is published, all others are
+    refused by name.
+    """
     repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
     published = tmp_path / "p"
-    repo.put("pipeline.yaml", f"charts: [{{path: '*'}}]\nchannels: {{snapshot: {{charts: '{published.as_uri()}'}}}}\n")
-    offered = {f"x{one.path.stem}": one.path.read_bytes() for one in corpus} | {"good": packed("a", "1.0.0").tgz}
+    repo.put(
+        "pipeline.yaml",
+        f"charts: [{{path: '*'}}]\nchannels: {{snapshot: {{charts: '{published.as_uri()}'}}}}\n",
+    )
+    offered = {f"x{one.path.stem}": one.path.read_bytes() for one in corpus} | {
+        "good": packed("a", "1.0.0").tgz
+    }
     with web(tmp_path / "served") as url:
         for name, tgz in offered.items():
             place = tmp_path / "served" / name
             place.mkdir(parents=True)
             (place / "a-1.0.0.tgz").write_bytes(tgz)
-            entry = ENTRY.format(name="a", file="a-1.0.0.tgz", digest=hashlib.sha256(tgz).hexdigest())
+            entry = ENTRY.format(
+                name="a", file="a-1.0.0.tgz", digest=hashlib.sha256(tgz).hexdigest()
+            )
             (place / "index.yaml").write_text(HEAD + entry)
-            dependency = f"dependencies: [{{name: a, version: 1.0.0, repository: '{url}/{name}'}}]\n"
+            dependency = (
+                f"dependencies: [{{name: a, version: 1.0.0, repository: '{url}/{name}'}}]\n"
+            )
             for path, data in files(name, "1.0.0", more=dependency).items():
                 repo.put(f"{name}/{path}", data)
         repo.commit()
@@ -293,7 +345,10 @@ def test_no_snapshot_takes_one_in_as_a_dependency(corpus: list[Hostile], tmp_pat
     assert done.code in (2, 4), done.told
     for one in corpus:
         line = done.about(f"x{one.path.stem}: ")
-        assert one.says in line and f"/x{one.path.stem}" in line and "a-1.0.0.tgz" in line, (one.name, line)
+        assert one.says in line and f"/x{one.path.stem}" in line and "a-1.0.0.tgz" in line, (
+            one.name,
+            line,
+        )
     assert [path for path in left(published) if path.startswith("x")] == []
     assert any(path.startswith("good-1.0.0") for path in left(published)), done.told
     assert left(tmp_path / "home") == []
@@ -312,8 +367,17 @@ def test_what_helm_reads_of_it_stands_in_the_documentation(
         return subprocess.run(command, env=environment, capture_output=True).returncode == 0
 
     with ThreadPoolExecutor(2) as pool:
-        read = sorted(one.name for one, taken in zip(corpus, pool.map(reads, corpus), strict=True) if taken)
+        read = sorted(
+            one.name for one, taken in zip(corpus, pool.map(reads, corpus), strict=True) if taken
+        )
     with capsys.disabled():
         print("\nhelm 4 reads, we refuse:", *read, sep="\n  ")
     assert 20 < len(read) < len(corpus)
-    assert sorted(line[2:].replace("`", "") for line in DOCS.read_text().splitlines() if line.startswith("- ")) == read
+    assert (
+        sorted(
+            line[2:].replace("`", "")
+            for line in DOCS.read_text().splitlines()
+            if line.startswith("- ")
+        )
+        == read
+    )

@@ -1,7 +1,9 @@
-"""The attacks of test_http_repositories.py on the other kinds that are read from elsewhere: registries, GitHub's
-releases, branches of git. Each is refused by name, within bounds of memory and time.
+"""The attacks of test_http_repositories.py on the other kinds that are read from elsewhere:
+registries, GitHub's releases, branches of git. Each is refused by name, within bounds of memory and
+time.
 
-Servers are scripted, for real ones do not attack; what a branch is attacked with is made with the real git.
+Servers are scripted, for real ones do not attack; what a branch is attacked with is made with the
+real git.
 """
 
 from __future__ import annotations
@@ -32,7 +34,13 @@ from pipeline_steps.repositories.oci import CONFIG, CONTENT, prepare
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.services import github
 from pipeline_steps.sources import git_program
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError, PipelineError, Temporary
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 from pipeline_steps.toolbox.files import sha256
 from tests.support.charts import packed, signed
 from tests.support.gits import bare
@@ -61,8 +69,12 @@ SIGNED = f"repository.provenance({FIND})"
 
 
 def measured(url: str, call: str = FIND) -> str:
-    """What a process of its own says of a call for which it, or a program that it started, needs no more than MOST."""
-    done = subprocess.run([sys.executable, "-c", MEASURE, url, call], cwd=ROOT, capture_output=True, text=True)
+    """What a process of its own says of a call for which it, or a program that it started, needs no
+    more than MOST.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, url, call], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     said, _, grown = done.stdout.strip().rpartition("\n")
     assert int(grown) <= MOST, f"{grown} MiB: {said}"
@@ -70,9 +82,11 @@ def measured(url: str, call: str = FIND) -> str:
 
 
 class Attacked:
-    """A repository with hello 1.0.0 in it. lies: end of a path → what is answered there instead of the truth.
+    """A repository with hello 1.0.0 in it. lies: end of a path → what is answered there instead of
+    the truth.
 
-    entrance, archive, provenance: the paths of what is asked first, of the archive and of its .prov.
+    entrance, archive, provenance: the paths of what is asked first, of the archive and of its
+    .prov.
     """
 
     def __init__(self, kind: str) -> None:
@@ -81,8 +95,14 @@ class Attacked:
         self.truths: dict[str, Answer] = {}
         if kind == "oci":
             below = "/v2/charts/hello"
-            self.entrance, self.archive = f"{below}/manifests/1.0.0", f"{below}/blobs/{CHART.digest}"
-            self.provenance, self.listing = f"{below}/blobs/{sha256(signed(CHART))}", f"{below}/tags/list?n=1000"
+            self.entrance, self.archive = (
+                f"{below}/manifests/1.0.0",
+                f"{below}/blobs/{CHART.digest}",
+            )
+            self.provenance, self.listing = (
+                f"{below}/blobs/{sha256(signed(CHART))}",
+                f"{below}/tags/list?n=1000",
+            )
         else:
             below = "/api/v3/repos/me/charts"
             self.entrance = f"{below}/contents/index.yaml?ref=gh-pages"
@@ -112,13 +132,24 @@ class Attacked:
 
     def tag(self, manifest: bytes) -> None:
         """Have 1.0.0 stand for a manifest."""
-        answer = (200, {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": sha256(manifest)}, manifest)
-        self.truths[self.entrance] = self.truths[f"/v2/charts/hello/manifests/{sha256(manifest)}"] = answer
+        answer = (
+            200,
+            {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": sha256(manifest)},
+            manifest,
+        )
+        self.truths[self.entrance] = self.truths[
+            f"/v2/charts/hello/manifests/{sha256(manifest)}"
+        ] = answer
 
     def index(self, digest: str) -> None:
         """Have the index say this digest of 1.0.0; "" for none."""
         url = f"http://{self.host}{self.archive}"
-        entry = {"name": "hello", "version": "1.0.0", "digest": digest.removeprefix("sha256:"), "urls": [url]}
+        entry = {
+            "name": "hello",
+            "version": "1.0.0",
+            "digest": digest.removeprefix("sha256:"),
+            "urls": [url],
+        }
         index = {"apiVersion": "v1", "entries": {"hello": [entry]}}
         self.truths[self.entrance] = (200, {}, yaml.safe_dump(index).encode())
 
@@ -176,7 +207,10 @@ def test_without_an_attack_all_is_well(attacked: Attacked) -> None:
 @pytest.mark.parametrize("path", ["entrance", "archive", "provenance"])
 def test_endless_data(attacked: Attacked, path: str) -> None:
     attacked.lies[getattr(attacked, path)] = (200, {}, zeros())
-    assert "MachineError" in (said := measured(attacked.url, SIGNED)) and "the answer has more than" in said
+    assert (
+        "MachineError" in (said := measured(attacked.url, SIGNED))
+        and "the answer has more than" in said
+    )
 
 
 def test_endless_refusal(attacked: Attacked) -> None:
@@ -187,8 +221,15 @@ def test_endless_refusal(attacked: Attacked) -> None:
 def test_endless_token(oci: Attacked) -> None:
     challenge = {"WWW-Authenticate": f'Bearer realm="http://{oci.host}/token",service="x"'}
     oci.lies[oci.entrance] = (401, challenge, b"")
-    oci.lies["service=x&scope=repository%3Acharts%2Fhello%3Apull&client_id=pipeline-steps"] = (200, {}, zeros())
-    assert "MachineError" in (said := measured(oci.url)) and "/token: the answer has more than 1048576 bytes" in said
+    oci.lies["service=x&scope=repository%3Acharts%2Fhello%3Apull&client_id=pipeline-steps"] = (
+        200,
+        {},
+        zeros(),
+    )
+    assert (
+        "MachineError" in (said := measured(oci.url))
+        and "/token: the answer has more than 1048576 bytes" in said
+    )
 
 
 LISTINGS = {"oci": "repository.versions('hello')", "github": "repository.files()"}
@@ -210,7 +251,11 @@ def test_endless_pages(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> N
         if "page=" not in request.path and not request.path.endswith("?n=1000"):
             return truth(request)
         path = request.path.partition("?")[0]
-        return 200, {"Link": f'<http://{request.headers["Host"]}{path}?page={next(numbers)}>; rel="next"'}, empty
+        return (
+            200,
+            {"Link": f'<http://{request.headers["Host"]}{path}?page={next(numbers)}>; rel="next"'},
+            empty,
+        )
 
     with scripted(answer) as server:
         monkeypatch.setenv("GITHUB_API_URL", f"http://{server.host}/api/v3")
@@ -239,7 +284,9 @@ def drops() -> Iterator[bytes]:
 @pytest.mark.parametrize("path", ["entrance", "archive"])
 def test_slow_data(attacked: Attacked, path: str) -> None:
     attacked.lies[getattr(attacked, path)] = (200, {}, drops())
-    with pytest.raises(Temporary, match=r"sends too slowly: \d+ bytes in|no answer in time"):  # a busy machine's drops
+    with pytest.raises(
+        Temporary, match=r"sends too slowly: \d+ bytes in|no answer in time"
+    ):  # a busy machine's drops
         if attacked.kind == "github":
             GithubReleasesRepository(attacked.url, {}, budget=0).find("hello", "1.0.0")
         else:
@@ -258,14 +305,23 @@ def test_gzip_bomb_as_the_body(attacked: Attacked, path: str) -> None:
 def test_gzip_bomb_as_the_archive(attacked: Attacked) -> None:
     attacked.exchange(bomb())
     said = measured(attacked.url)
-    assert said.startswith("EvidenceError") and "this archive is refused: it unpacks to more than" in said
+    assert (
+        said.startswith("EvidenceError")
+        and "this archive is refused: it unpacks to more than" in said
+    )
 
 
 @pytest.mark.parametrize("status", [200, 403, 400])
 @pytest.mark.parametrize("path", ["entrance", "archive"])
 def test_answer_that_swells(attacked: Attacked, path: str, status: int) -> None:
-    """Three bytes of JSON can make a hundred of memory; GitHub's limits may be told with any status."""
-    attacked.lies[getattr(attacked, path)] = (status, {}, b'{"errors": [%s]}' % b",".join([b"{}"] * 6_900_000))
+    """Three bytes of JSON can make a hundred of memory; GitHub's limits may be told with any
+    status.
+    """
+    attacked.lies[getattr(attacked, path)] = (
+        status,
+        {},
+        b'{"errors": [%s]}' % b",".join([b"{}"] * 6_900_000),
+    )
     assert measured(attacked.url).startswith(("AccessRefused", "EvidenceError", "MachineError"))
 
 
@@ -301,9 +357,13 @@ def test_another_manifest_than_its_digest_says(oci: Attacked) -> None:
     oci.refused(MachineError, f"digest {sha256(other)}, expected {PUSH.digest}")
 
 
-@pytest.mark.parametrize("other", [packed("evil"), packed(version="0.9.0")], ids=["name", "version"])
+@pytest.mark.parametrize(
+    "other", [packed("evil"), packed(version="0.9.0")], ids=["name", "version"]
+)
 def test_another_chart_under_this_name(attacked: Attacked, other: Archive) -> None:
-    """Consistent in itself: name and version must be right all the same (an older one is a rollback)."""
+    """Consistent in itself: name and version must be right all the same (an older one is a
+    rollback).
+    """
     attacked.exchange(other.tgz)
     attacked.refused(EvidenceError, f"holds the chart {other.name} {other.version}")
 
@@ -314,12 +374,16 @@ def test_the_archive_changes_between_two_looks(attacked: Attacked) -> None:
     found = repository.find("hello", "1.0.0")
     attacked.lies[attacked.archive] = (200, {}, OTHER.tgz)
     assert found is not None and found.archive == CHART
-    with pytest.raises((EvidenceError, MachineError), match=f"the digest {OTHER.digest}|has digest {OTHER.digest}"):
+    with pytest.raises(
+        (EvidenceError, MachineError), match=f"the digest {OTHER.digest}|has digest {OTHER.digest}"
+    ):
         repository.find("hello", "1.0.0")
 
 
 def test_rollback_of_a_dependency(oci: Attacked, tmp_path: Path) -> None:
-    """A tag that was moved: the bytes in the cache are those of a digest, and never taken for those of another."""
+    """A tag that was moved: the bytes in the cache are those of a digest, and never taken for those
+    of another.
+    """
     wanted = Needed("", "hello", "1.0.0", oci.url)
     assert fetcher({}, tmp_path)(wanted) == CHART.tgz
     oci.exchange(OTHER.tgz)
@@ -345,9 +409,19 @@ class Branch:
         open_writable(self.url, {}).publish(CHART, signed(CHART))
 
     def git(self, *words: str, said: bytes = b"") -> str:
-        environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-        environment |= {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        done = subprocess.run(["git", *words], cwd=self.folder, env=environment, input=said, stdout=subprocess.PIPE)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+        environment |= {
+            f"GIT_{who}_{what}": "a@b"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        done = subprocess.run(
+            ["git", *words], cwd=self.folder, env=environment, input=said, stdout=subprocess.PIPE
+        )
         assert done.returncode == 0
         return done.stdout.decode().strip()
 
@@ -356,7 +430,9 @@ class Branch:
 
     def put(self, files: Mapping[str, str]) -> None:
         """Have the branch be these lines of a tree: name → mode, kind and id."""
-        tree = self.git("mktree", said="".join(f"{facts}\t{name}\n" for name, facts in files.items()).encode())
+        tree = self.git(
+            "mktree", said="".join(f"{facts}\t{name}\n" for name, facts in files.items()).encode()
+        )
         self.git("update-ref", "refs/heads/gh-pages", self.git("commit-tree", tree, "-m", "x"))
 
     def now(self) -> dict[str, str]:
@@ -366,7 +442,9 @@ class Branch:
     def sends(self, script: str) -> None:
         """Have the server send what a script prints in the place of a pack."""
         hook = self.folder / "send"
-        hook.write_text(f"#!{sys.executable}\nimport sys, time, zlib\nout = sys.stdout.buffer\n{script}\n")
+        hook.write_text(
+            f"#!{sys.executable}\nimport sys, time, zlib\nout = sys.stdout.buffer\n{script}\n"
+        )
         hook.chmod(0o755)
         self.config.write_text(f"[uploadpack]\npackObjectsHook = {hook}\n")
 
@@ -377,14 +455,21 @@ def branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Branch:
     return Branch(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "cap"), [("index.yaml", 64), ("hello-1.0.0.tgz", 20), ("hello-1.0.0.tgz.prov", 20)])
+@pytest.mark.parametrize(
+    ("name", "cap"), [("index.yaml", 64), ("hello-1.0.0.tgz", 20), ("hello-1.0.0.tgz.prov", 20)]
+)
 def test_a_file_of_a_branch_that_swells(branch: Branch, name: str, cap: int) -> None:
     """300 MiB of zeros, which came as 300 kB."""
     large = branch.blob(bytes(300 * 2**20))
-    branch.git("config", "core.bigFileThreshold", "1m")  # what the server needs for it is not measured
+    branch.git(
+        "config", "core.bigFileThreshold", "1m"
+    )  # what the server needs for it is not measured
     branch.put({**branch.now(), name: f"100644 blob {large}"})
     said = measured(branch.url, SIGNED)
-    assert said.startswith("EvidenceError") and f"a file has 314572800 bytes, more than {cap * 2**20}" in said
+    assert (
+        said.startswith("EvidenceError")
+        and f"a file has 314572800 bytes, more than {cap * 2**20}" in said
+    )
 
 
 def test_folders_of_a_branch_that_swell(branch: Branch) -> None:
@@ -411,7 +496,9 @@ DROP = "out.write(z.compress(b'x') + z.flush(zlib.Z_SYNC_FLUSH)); out.flush(); t
      f"{HEAD}; {HUGE}\nwhile True: {DROP}"],
     ids=["endless", "slow"],
 )  # fmt: skip
-def test_what_a_branch_sends_for_ever(branch: Branch, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_branch_sends_for_ever(
+    branch: Branch, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     branch.sends(script)
     monkeypatch.setattr(git_program, "REMOTE", 3.0)
     began = time.monotonic()
@@ -423,12 +510,15 @@ def test_what_a_branch_sends_for_ever(branch: Branch, script: str, monkeypatch: 
 def test_mix_and_match_on_a_branch(branch: Branch) -> None:
     branch.put({**branch.now(), "hello-1.0.0.tgz": f"100644 blob {branch.blob(OTHER.tgz)}"})
     with pytest.raises(
-        EvidenceError, match=f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}"
+        EvidenceError,
+        match=f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}",
     ):
         open_repository(branch.url, {}).find("hello", "1.0.0")
 
 
-@pytest.mark.parametrize("other", [packed("evil"), packed(version="0.9.0")], ids=["name", "version"])
+@pytest.mark.parametrize(
+    "other", [packed("evil"), packed(version="0.9.0")], ids=["name", "version"]
+)
 def test_another_chart_under_this_name_on_a_branch(branch: Branch, other: Archive) -> None:
     tgz = other.tgz
     index = branch.git("show", "gh-pages:index.yaml").replace(CHART.digest[7:], sha256(tgz)[7:])
@@ -448,5 +538,7 @@ def test_a_branch_that_was_set_back(branch: Branch, tmp_path: Path) -> None:
     branch.git("update-ref", "refs/heads/gh-pages", before)
     assert repository.find("hello", "1.1.0") is None
     assert repository.resolve("hello", "1.1.0") is None and repository.provenance(found) is None
-    with pytest.raises(ConfigurationError, match=r"hello 1\.1\.0 is not in the repository \(it has 1\.0\.0\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"hello 1\.1\.0 is not in the repository \(it has 1\.0\.0\)"
+    ):
         fetcher({}, tmp_path / "cache")(wanted)

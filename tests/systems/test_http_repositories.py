@@ -1,7 +1,9 @@
-"""Attacks on repositories read over HTTP, by the server or by somebody in between: one test for each, named after it.
+"""Attacks on repositories read over HTTP, by the server or by somebody in between: one test for
+each, named after it.
 
-The list is that of The Update Framework's threats and of helm's own history. A freeze (an old index that goes on being
-served) is missing: nobody can notice it without signatures over the index, which classic repositories do not have.
+The list is that of The Update Framework's threats and of helm's own history. A freeze (an old index
+that goes on being served) is missing: nobody can notice it without signatures over the index, which
+classic repositories do not have.
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.repositories.https import HttpsRepository
 from pipeline_steps.repositories.repository import Repository
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError, PipelineError, Temporary
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 from tests.support.chartmuseum import Museum, chartmuseum
 from tests.support.charts import packed, signed
 from tests.support.scripted import Answer, Request, scripted
@@ -47,7 +55,9 @@ TGZ, PROV, INDEX, VERSION = "/hello-1.0.0.tgz", ".tgz.prov", "/index.yaml", "/ch
 
 
 class Attacked:
-    """A repository with hello 1.0.0 in it. lies: end of a path → what is answered there instead of the truth."""
+    """A repository with hello 1.0.0 in it. lies: end of a path → what is answered there instead of
+    the truth.
+    """
 
     def __init__(self, kind: str, museum: Museum) -> None:
         self.kind, self.museum = kind, museum
@@ -55,7 +65,9 @@ class Attacked:
         self.url = museum.url if kind == "chartmuseum" else f"http://{museum.host}"
         ChartmuseumRepository(museum.url, {}).publish(CHART, signed(CHART))
         museum.requests.clear()
-        museum.fault = lambda request: next((lie for end, lie in self.lies.items() if request.path.endswith(end)), None)
+        museum.fault = lambda request: next(
+            (lie for end, lie in self.lies.items() if request.path.endswith(end)), None
+        )
 
     @property
     def entrance(self) -> str:
@@ -74,12 +86,21 @@ class Attacked:
     def index(self, **changes: Any) -> None:
         """Lie about the version in the index, and where a server is asked for it."""
         entry = {**self.museum.index["hello-1.0.0.tgz"], **changes}
-        self.lies[INDEX] = (200, {}, yaml.safe_dump({"apiVersion": "v1", "entries": {"hello": [entry]}}).encode())
+        self.lies[INDEX] = (
+            200,
+            {},
+            yaml.safe_dump({"apiVersion": "v1", "entries": {"hello": [entry]}}).encode(),
+        )
         self.lies[VERSION] = (200, {}, json.dumps(entry).encode())
 
     def measured(self, call: str = "repository.find('hello', '1.0.0')") -> tuple[str, int]:
         """What a process of its own says of a call, and how many MiB it needed for it."""
-        done = subprocess.run([sys.executable, "-c", MEASURE, self.url, call], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, self.url, call],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         said, _, grown = done.stdout.strip().rpartition("\n")
         return said, int(grown)
@@ -167,7 +188,9 @@ def test_slow_data(attacked: Attacked, path: str) -> None:
             yield b"x"
 
     attacked.lies[attacked.entrance if path == "entrance" else path] = (200, {}, drops())
-    with pytest.raises(Temporary, match=r"sends too slowly: \d+ bytes in|no answer in time"):  # a busy machine's drops
+    with pytest.raises(
+        Temporary, match=r"sends too slowly: \d+ bytes in|no answer in time"
+    ):  # a busy machine's drops
         attacked.open(timeout=0.5).find("hello", "1.0.0")
 
 
@@ -190,12 +213,19 @@ def test_gzip_bomb_as_the_archive(attacked: Attacked) -> None:
     attacked.lies[TGZ] = (200, {}, bomb())
     attacked.index(digest="")
     said, grown = attacked.measured()
-    assert said.startswith("EvidenceError") and "this archive is refused: it unpacks to more than" in said
+    assert (
+        said.startswith("EvidenceError")
+        and "this archive is refused: it unpacks to more than" in said
+    )
     assert grown <= MOST, f"{grown} MiB"
 
 
 def test_oversized_index(indexed: Attacked) -> None:
-    indexed.lies[INDEX] = (200, {"Content-Length": str(65 * 2**20)}, itertools.repeat(b" " * 2**20, 65))
+    indexed.lies[INDEX] = (
+        200,
+        {"Content-Length": str(65 * 2**20)},
+        itertools.repeat(b" " * 2**20, 65),
+    )
     said, grown = indexed.measured()
     assert said.startswith("MachineError") and "the answer has more than 67108864 bytes" in said
     assert grown <= MOST, f"{grown} MiB"
@@ -205,13 +235,21 @@ def test_oversized_index(indexed: Attacked) -> None:
     ("index", "words"),
     [
         (lambda: b"  a: []\n" + b"\n" * 60_000_000, "more than 2000000 lines are not read"),
-        (lambda: b"".join(b"  c%d: []\n" % number for number in range(900_000)), "keys and values are not read"),
-        (lambda: b"  a: {" + b"".join(b"a%d: 1," % number for number in range(2_000_000)), "keys and values are not"),
+        (
+            lambda: b"".join(b"  c%d: []\n" % number for number in range(900_000)),
+            "keys and values are not read",
+        ),
+        (
+            lambda: b"  a: {" + b"".join(b"a%d: 1," % number for number in range(2_000_000)),
+            "keys and values are not",
+        ),
     ],
     ids=["lines", "charts", "keys"],
 )
 def test_index_that_swells(indexed: Attacked, index: Callable[[], bytes], words: str) -> None:
-    """Three bytes of YAML can make two hundred of memory: what is allowed to be large may not have too many parts."""
+    """Three bytes of YAML can make two hundred of memory: what is allowed to be large may not have
+    too many parts.
+    """
     indexed.lies[INDEX] = (200, {}, b"apiVersion: v1\nentries:\n" + index())
     said, grown = indexed.measured()
     assert said.startswith("EvidenceError") and words in said
@@ -223,7 +261,10 @@ def test_answer_that_swells(museum: Museum) -> None:
     charts = b",".join(b'"c%d":[]' % number for number in range(3_000_000))
     attacked.lies["/api/charts"] = (200, {}, b"{%s}" % charts)
     said, grown = attacked.measured("repository.charts()")
-    assert said.startswith("MachineError") and "more than 500000 lists and objects are not read" in said
+    assert (
+        said.startswith("MachineError")
+        and "more than 500000 lists and objects are not read" in said
+    )
     assert grown <= MOST, f"{grown} MiB"
 
 
@@ -233,12 +274,16 @@ def test_answer_that_swells(museum: Museum) -> None:
 def test_mix_and_match(attacked: Attacked) -> None:
     """The index of one build, the archive of another."""
     attacked.lies[TGZ] = (200, {}, OTHER.tgz)
-    attacked.refused(EvidenceError, f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}")
+    attacked.refused(
+        EvidenceError, f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}"
+    )
 
 
 @pytest.mark.parametrize("other", [packed("evil"), packed(version="0.9.0")])
 def test_another_chart_under_this_name(attacked: Attacked, other: Any) -> None:
-    """An index without digests is allowed: name and version must be right all the same (an older one is a rollback)."""
+    """An index without digests is allowed: name and version must be right all the same (an older
+    one is a rollback).
+    """
     attacked.index(digest="")
     attacked.lies[TGZ] = (200, {}, other.tgz)
     attacked.refused(EvidenceError, f"the archive holds the chart {other.name} {other.version}")
@@ -251,7 +296,8 @@ def test_the_archive_changes_between_two_looks(attacked: Attacked) -> None:
     attacked.lies[TGZ] = (200, {}, OTHER.tgz)
     assert found is not None and found.archive == CHART
     with pytest.raises(
-        EvidenceError, match=f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}"
+        EvidenceError,
+        match=f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}",
     ):
         repository.find("hello", "1.0.0")
 
@@ -274,7 +320,11 @@ def test_a_page_in_place_of_the_archive(attacked: Attacked) -> None:
 
 
 def test_a_page_in_place_of_the_index(attacked: Attacked) -> None:
-    attacked.lies[attacked.entrance] = (200, {"Content-Type": "text/html"}, b"<html><body>please log in</body></html>")
+    attacked.lies[attacked.entrance] = (
+        200,
+        {"Content-Type": "text/html"},
+        b"<html><body>please log in</body></html>",
+    )
     attacked.refused((EvidenceError, MachineError), "not an index|not ChartMuseum's")  # type: ignore[arg-type]
 
 
@@ -296,12 +346,16 @@ def test_a_key_twice_in_the_index(indexed: Attacked, more: str) -> None:
 def test_a_key_twice_in_an_answer(museum: Museum) -> None:
     """Whichever is taken, the archive is compared with it."""
     attacked = Attacked("chartmuseum", museum)
-    twice = f'{{"name":"hello","version":"1.0.0","digest":"{CHART.digest[7:]}","digest":"{"0" * 64}"}}'
+    twice = (
+        f'{{"name":"hello","version":"1.0.0","digest":"{CHART.digest[7:]}","digest":"{"0" * 64}"}}'
+    )
     attacked.lies[VERSION] = (200, {}, twice.encode())
     attacked.refused(EvidenceError, f"the index says sha256:{'0' * 64}")
 
 
-@pytest.mark.parametrize("text", ["a: &a [x]\nb: *a\n", "entries: !!python/object:os.system {}\n", "--- {}\n--- {}\n"])
+@pytest.mark.parametrize(
+    "text", ["a: &a [x]\nb: *a\n", "entries: !!python/object:os.system {}\n", "--- {}\n--- {}\n"]
+)
 def test_yaml_that_is_more_than_data(indexed: Attacked, text: str) -> None:
     indexed.lies[INDEX] = (200, {}, f"apiVersion: v1\n{text}".encode())
     indexed.refused(EvidenceError, "index.yaml")
@@ -322,35 +376,54 @@ def test_a_login_goes_to_no_other_host_that_the_index_names(attacked: Attacked) 
     )
 
 
-@pytest.mark.parametrize("challenge", ["", "Basic realm=x", 'Bearer realm="http://{host}/token",service="x"'])
+@pytest.mark.parametrize(
+    "challenge", ["", "Basic realm=x", 'Bearer realm="http://{host}/token",service="x"']
+)
 def test_a_login_does_not_follow_a_redirect(attacked: Attacked, challenge: str) -> None:
     """Nor does it go to a token server that the other origin names."""
-    with scripted(lambda _: (401, {"WWW-Authenticate": challenge.format(host=other.host)}, b"")) as other:
+    with scripted(
+        lambda _: (401, {"WWW-Authenticate": challenge.format(host=other.host)}, b"")
+    ) as other:
         attacked.lies[TGZ] = (302, {"Location": f"http://{other.host}/x.tgz"}, b"")
         with pytest.raises(MachineError, match="answered 401"):
             attacked.open(LOGIN).find("hello", "1.0.0")
     assert [request.headers.get("Authorization") for request in other.requests] == [None]
-    assert any(request.headers.get("Authorization") == BASIC for request in attacked.museum.requests)
+    assert any(
+        request.headers.get("Authorization") == BASIC for request in attacked.museum.requests
+    )
 
 
 def test_a_registry_cannot_have_its_storage_ask_for_the_login() -> None:
     def storage(_: Request) -> Answer:
-        return 401, {"WWW-Authenticate": f'Bearer realm="http://{other.host}/token",service="x"'}, b""
+        return (
+            401,
+            {"WWW-Authenticate": f'Bearer realm="http://{other.host}/token",service="x"'},
+            b"",
+        )
 
-    with scripted(storage) as other, scripted(lambda _: (307, {"Location": f"http://{other.host}/b"}, b"")) as first:
-        registry = Registry(first.host, login=lambda: Login("ci", "secret"), plain_http=True, budget=0)
+    with (
+        scripted(storage) as other,
+        scripted(lambda _: (307, {"Location": f"http://{other.host}/b"}, b"")) as first,
+    ):
+        registry = Registry(
+            first.host, login=lambda: Login("ci", "secret"), plain_http=True, budget=0
+        )
         with pytest.raises(MachineError, match="answered 401"):
             registry.blob("charts/hello", f"sha256:{'0' * 64}")
     assert [request.path for request in other.requests] == ["/b"]
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/x"])
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/x"]
+)
 def test_a_redirect_out_of_the_web(attacked: Attacked, target: str) -> None:
     attacked.lies[attacked.entrance] = (302, {"Location": target}, b"")
     attacked.refused(MachineError, "is neither http nor https|is redirected to what is no URL")
 
 
-@pytest.mark.parametrize("url", ["http://127.evil.example.com/x.tgz", "http://localhost.evil.example.com/x.tgz"])
+@pytest.mark.parametrize(
+    "url", ["http://127.evil.example.com/x.tgz", "http://localhost.evil.example.com/x.tgz"]
+)
 def test_a_host_that_only_looks_like_this_machine(indexed: Attacked, url: str) -> None:
     indexed.index(urls=[url])
     indexed.refused(EvidenceError, "which is not https")
@@ -374,7 +447,9 @@ def test_removed_version(attacked: Attacked, tmp_path: Path) -> None:
     ChartmuseumRepository(attacked.museum.url, {}).publish(other)
     assert attacked.open().find("hello", "1.0.0") is None
     url = f"http://{attacked.museum.host}"
-    with pytest.raises(ConfigurationError, match=r"hello 1\.0\.0 is not in the repository \(it has 0\.9\.0\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"hello 1\.0\.0 is not in the repository \(it has 0\.9\.0\)"
+    ):
         fetcher({}, tmp_path)(Needed("", "hello", "1.0.0", url))
 
 
@@ -384,9 +459,11 @@ def test_version_marked_as_removed(indexed: Attacked) -> None:
 
 
 def test_rollback_of_a_dependency(indexed: Attacked, tmp_path: Path) -> None:
-    """What was there before, index and archive alike: consistent in itself, so only a digest kept elsewhere tells.
+    """What was there before, index and archive alike: consistent in itself, so only a digest kept
+    elsewhere tells.
 
-    The bytes in the cache are those of a digest, and the digest in the record of a snapshot is another one then.
+    The bytes in the cache are those of a digest, and the digest in the record of a snapshot is
+    another one then.
     """
     wanted = Needed("", "hello", "1.0.0", indexed.url)
     assert fetcher({}, tmp_path)(wanted) == CHART.tgz

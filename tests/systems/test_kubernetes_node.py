@@ -1,4 +1,5 @@
-"""The node of tools/kubernetes: pods, services and names work; nothing is left of it, however it ended.
+"""The node of tools/kubernetes: pods, services and names work; nothing is left of it, however it
+ended.
 
 There can be one node a machine, so those that end it do so on a machine of their own.
 """
@@ -57,7 +58,9 @@ def start(where: apart.Apart, folder: Path, kubectl: str) -> None:
     environment = {"KUBECONFIG": str(folder / "kubeconfig")}
     (folder / "pod.yaml").write_text(POD)
     assert where.run(kubectl, "apply", "-f", f"{folder}/pod.yaml", **environment).returncode == 0
-    ready = where.run(kubectl, "wait", "--for=condition=Ready", "pod/sleeper", "--timeout=30s", **environment)
+    ready = where.run(
+        kubectl, "wait", "--for=condition=Ready", "pod/sleeper", "--timeout=30s", **environment
+    )
     assert ready.returncode == 0, ready.stderr
 
 
@@ -72,11 +75,20 @@ def test_a_pod_pulls_its_image_and_reaches_a_service_by_name(
 ) -> None:
     (tmp_path / "busybox").write_bytes(Path("/bin/busybox").read_bytes())
     (tmp_path / "busybox").chmod(0o755)
-    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY busybox /bin/busybox\nCOPY Dockerfile /www/index.html\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY Dockerfile /www/index.html\n"
+    )
     space = f"node-test-{time.monotonic_ns()}"
 
     def cluster(*words: str, stdin: str = "") -> str:
-        command = [kubectl, "--kubeconfig", str(kubernetes_node.kubeconfig), "--namespace", space, *words]
+        command = [
+            kubectl,
+            "--kubeconfig",
+            str(kubernetes_node.kubeconfig),
+            "--namespace",
+            space,
+            *words,
+        ]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -92,16 +104,26 @@ def test_a_pod_pulls_its_image_and_reaches_a_service_by_name(
         try:
             cluster("apply", "-f", "-", stdin=WEB.replace("IMAGE", image))
             cluster("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
-            cluster("apply", "-f", "-", stdin=ASKING.replace("IMAGE", image).replace("SPACE", space))
-            cluster("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asking", "--timeout=30s")
+            cluster(
+                "apply", "-f", "-", stdin=ASKING.replace("IMAGE", image).replace("SPACE", space)
+            )
+            cluster(
+                "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asking", "--timeout=30s"
+            )
             assert "COPY busybox" in cluster("logs", "asking")
         finally:
             cluster("delete", "namespace", space, "--wait=false")
 
 
-def test_up_again_finds_it_and_takes_another_registry(elsewhere: apart.Apart, folder: Path, kubectl: str) -> None:
-    first = json.loads(tool(elsewhere, "up", "--folder", str(folder), "--registry", "127.0.0.1:5001").stdout)
-    again = json.loads(tool(elsewhere, "up", "--folder", str(folder), "--registry", "127.0.0.1:5002").stdout)
+def test_up_again_finds_it_and_takes_another_registry(
+    elsewhere: apart.Apart, folder: Path, kubectl: str
+) -> None:
+    first = json.loads(
+        tool(elsewhere, "up", "--folder", str(folder), "--registry", "127.0.0.1:5001").stdout
+    )
+    again = json.loads(
+        tool(elsewhere, "up", "--folder", str(folder), "--registry", "127.0.0.1:5002").stdout
+    )
     assert again.pop("registries") == ["127.0.0.1:5001", "127.0.0.1:5002"]
     assert first.pop("registries") == ["127.0.0.1:5001"]
     assert again == first
@@ -122,7 +144,13 @@ def test_down_leaves_nothing(elsewhere: apart.Apart, folder: Path, kubectl: str)
     before = elsewhere.traces()
     start(elsewhere, folder, kubectl)
     new = elsewhere.new_since(before)
-    assert new.keys() >= {"processes", "mounts", "interfaces", "rules", "files"}  # else the last line proves nothing
+    assert new.keys() >= {
+        "processes",
+        "mounts",
+        "interfaces",
+        "rules",
+        "files",
+    }  # else the last line proves nothing
     groups = control_groups(folder)
     assert groups
     ended = tool(elsewhere, "down", "--folder", str(folder))
@@ -132,12 +160,20 @@ def test_down_leaves_nothing(elsewhere: apart.Apart, folder: Path, kubectl: str)
     assert not folder.exists()
 
 
-def test_nothing_is_left_of_a_node_killed_with_its_pods(elsewhere: apart.Apart, folder: Path, kubectl: str) -> None:
+def test_nothing_is_left_of_a_node_killed_with_its_pods(
+    elsewhere: apart.Apart, folder: Path, kubectl: str
+) -> None:
     before = elsewhere.traces()
     start(elsewhere, folder, kubectl)
     # all daemons at once, but neither shims nor containers
-    names = "etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|kube-proxy|coredns|containerd"
-    elsewhere.run("sh", "-c", f"ps -eo pid=,comm= | grep -E ' ({names})$' | awk '{{print $1}}' | xargs kill -9")
+    names = (
+        "etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|kube-proxy|coredns|containerd"
+    )
+    elsewhere.run(
+        "sh",
+        "-c",
+        f"ps -eo pid=,comm= | grep -E ' ({names})$' | awk '{{print $1}}' | xargs kill -9",
+    )
     assert tool(elsewhere, "status", "--folder", str(folder)).returncode == 7
     groups = control_groups(folder)
     start(elsewhere, folder, kubectl)
@@ -147,10 +183,19 @@ def test_nothing_is_left_of_a_node_killed_with_its_pods(elsewhere: apart.Apart, 
 
 
 @pytest.mark.parametrize("seconds", ["0.4", "1.5", "3"])
-def test_an_up_killed_half_way_is_cleaned_up(elsewhere: apart.Apart, folder: Path, seconds: str) -> None:
+def test_an_up_killed_half_way_is_cleaned_up(
+    elsewhere: apart.Apart, folder: Path, seconds: str
+) -> None:
     before = elsewhere.traces()
     killed = elsewhere.run(
-        "timeout", "--signal=KILL", seconds, sys.executable, str(NODE), "up", "--folder", str(folder)
+        "timeout",
+        "--signal=KILL",
+        seconds,
+        sys.executable,
+        str(NODE),
+        "up",
+        "--folder",
+        str(folder),
     )
     assert killed.returncode in (-9, 137)
     assert tool(elsewhere, "down", "--folder", str(folder)).returncode == 0
@@ -164,7 +209,9 @@ def test_a_component_that_dies_at_start_is_told_with_its_log(
     dying.write_text("#!/bin/sh\necho no space left on this device; exit 4\n")
     dying.chmod(0o755)
     before = elsewhere.traces()
-    done = elsewhere.run("sh", "-c", f"PATH={tmp_path}:$PATH exec {sys.executable} {NODE} up --folder {folder}")
+    done = elsewhere.run(
+        "sh", "-c", f"PATH={tmp_path}:$PATH exec {sys.executable} {NODE} up --folder {folder}"
+    )
     assert done.returncode == 7
     assert "etcd ended with 4 at start" in done.stderr
     assert "no space left on this device" in done.stderr

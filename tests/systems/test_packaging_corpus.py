@@ -1,7 +1,9 @@
-"""Any chart is packaged as helm 3 and 4 package it: the corpus of tests/support/corpus.py through all three.
+"""Any chart is packaged as helm 3 and 4 package it: the corpus of tests/support/corpus.py through
+all three.
 
-What differs on purpose, and stands in docs/how-to/charts.md: we keep every file's bytes, where helm writes Chart.yaml
-and Chart.lock anew and takes byte order marks away; vendored archives stay archives, which helm unpacks into folders.
+What differs on purpose, and stands in docs/how-to/charts.md: we keep every file's bytes, where helm
+writes Chart.yaml and Chart.lock anew and takes byte order marks away; vendored archives stay
+archives, which helm unpacks into folders.
 """
 
 from __future__ import annotations
@@ -37,11 +39,18 @@ from tests.support.sources import gathered, written
 DOCS = Path(__file__).resolve().parents[2] / "docs/how-to/charts.md"
 BOTH = (3, 4)
 LOCKS = ("Chart.lock", "requirements.lock")
-SHOWN = ("every key of Chart.yaml", "subcharts in subcharts", "an exact version", "byte order marks")
+SHOWN = (
+    "every key of Chart.yaml",
+    "subcharts in subcharts",
+    "an exact version",
+    "byte order marks",
+)
 
 
 class Packages(NamedTuple):
-    """The packages of a case. theirs: by version of helm, or what it said when it refused; they lie in `folder`."""
+    """The packages of a case. theirs: by version of helm, or what it said when it refused; they lie
+    in `folder`.
+    """
 
     case: Case
     folder: Path
@@ -57,7 +66,9 @@ class Packages(NamedTuple):
 
 
 class World:
-    """Both helms with homes of their own, a repository of each kind that they know, every case packaged once."""
+    """Both helms with homes of their own, a repository of each kind that they know, every case
+    packaged once.
+    """
 
     def __init__(self, folder: Path, cases: Iterable[Case]) -> None:
         self.folder = folder
@@ -66,7 +77,9 @@ class World:
 
     def helm(self, major: int, *arguments: object) -> subprocess.CompletedProcess[str]:
         environment = {"HOME": str(self.folder / f"home{major}"), "PATH": os.environ["PATH"]}
-        return subprocess.run([helm(major), *map(str, arguments)], env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            [helm(major), *map(str, arguments)], env=environment, capture_output=True, text=True
+        )
 
     def told(self, major: int, *arguments: object) -> str:
         ran = self.helm(major, *arguments)
@@ -74,7 +87,10 @@ class World:
         return ran.stdout
 
     def _packaged(self, name: str) -> Packages:
-        return self.package(self.cases[name], self.folder / "packages" / str(len(list(self.folder.glob("packages/*")))))
+        return self.package(
+            self.cases[name],
+            self.folder / "packages" / str(len(list(self.folder.glob("packages/*")))),
+        )
 
     def package(self, case: Case, folder: Path) -> Packages:
         with ThreadPoolExecutor() as pool:
@@ -90,7 +106,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("corpus")
     (folder / "served").mkdir()
     handler = partial(_Quiet, directory=str(folder / "served"))
-    with registry(folder / "registry") as running, http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with (
+        registry(folder / "registry") as running,
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+    ):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         web, oci = f"http://127.0.0.1:{server.server_port}", f"oci://{running.host}/charts"
@@ -119,14 +138,18 @@ def ours(case: Case, folder: Path) -> Archive:
 
 
 def theirs(world: World, major: int, case: Case, folder: Path) -> bytes | str:
-    """What `helm package` makes, dependencies built first where it wants them; what it says when it refuses."""
+    """What `helm package` makes, dependencies built first where it wants them; what it says when it
+    refuses.
+    """
     written(folder / "source", case.files, links=case.links)
     package = ("package", folder / "source/hello", "--destination", folder)
     ran = world.helm(major, *package)
     if "missing in charts/ directory" in ran.stderr:
         for chart in ("leaf", "common", "hello"):  # those that others need first
             if (folder / "source" / chart).exists():
-                ran = world.helm(major, "dependency", "build", folder / "source" / chart, "--plain-http")
+                ran = world.helm(
+                    major, "dependency", "build", folder / "source" / chart, "--plain-http"
+                )
                 if ran.returncode:
                     return ran.stderr
         ran = world.helm(major, *package)
@@ -140,7 +163,9 @@ CASES = [pytest.param(case.name, id=case.name) for case in corpus.cases("http://
 def test_it_is_packaged_or_refused_as_by_helm(name: str, world: World, tmp_path: Path) -> None:
     made = world.packaged(name)
     case, taken = made.case, made.taken
-    assert {"nobody": len(taken) == 2, "both": not taken, "us": bool(taken)}[case.refuse], made.theirs
+    assert {"nobody": len(taken) == 2, "both": not taken, "us": bool(taken)}[case.refuse], (
+        made.theirs
+    )
     if case.refuse != "nobody":
         with pytest.raises(PipelineError) as refused:
             ours(case, tmp_path)
@@ -182,13 +207,20 @@ def known(data: bytes, where: str) -> dict[str, object]:
     return helm_metadata(read_metadata(data, where, strict=False).fields)
 
 
-#: What is asked of both packages, by version of helm. Helm 3 dry-runs an install only with a cluster.
+#: What is asked of both packages, by version of helm. Helm 3 dry-runs an install only with a
+#: cluster.
 ASKED = ((3, ("template", "r")), (4, ("template", "r")), (4, ("install", "r", "--dry-run=client")))
 
 
 def same_rendering(world: World, made: Packages) -> None:
-    """Each helm renders our package as its own, notes and hooks with it, or fails in the same words."""
-    wanted = [(major, *words, tgz) for major, words in ASKED for tgz in (made.folder / "ours.tgz", made.of(major))]
+    """Each helm renders our package as its own, notes and hooks with it, or fails in the same
+    words.
+    """
+    wanted = [
+        (major, *words, tgz)
+        for major, words in ASKED
+        for tgz in (made.folder / "ours.tgz", made.of(major))
+    ]
     with ThreadPoolExecutor() as pool:
         ran = list(pool.map(lambda words: world.helm(*words), wanted))
     for mine, other in zip(ran[::2], ran[1::2], strict=True):
@@ -205,7 +237,9 @@ def _timeless(output: str) -> str:
 @pytest.mark.parametrize("major", BOTH)
 def test_helm_lints_and_shows_ours_like_its_own(major: int, world: World) -> None:
     names = [case.name for case in world.cases.values() if case.refuse == "nobody"]
-    made = [world.packaged(name) for name in names if name != "a key of one's own in Chart.yaml"]  # helm drops it
+    made = [
+        world.packaged(name) for name in names if name != "a key of one's own in Chart.yaml"
+    ]  # helm drops it
     mine, other = [one.folder / "ours.tgz" for one in made], [one.of(major) for one in made]
     lints = [_said(world.helm(major, "lint", "--strict", *paths).stdout) for paths in (mine, other)]
     assert len(lints[0]) > len(made)
@@ -213,7 +247,10 @@ def test_helm_lints_and_shows_ours_like_its_own(major: int, world: World) -> Non
     for one in made:
         if one.case.name in SHOWN:
             for what in ("values", "crds"):
-                told = [world.told(major, "show", what, path) for path in (one.folder / "ours.tgz", one.of(major))]
+                told = [
+                    world.told(major, "show", what, path)
+                    for path in (one.folder / "ours.tgz", one.of(major))
+                ]
                 assert told[0] == told[1]
 
 
@@ -228,13 +265,20 @@ def test_what_helm_create_makes(major: int, world: World, tmp_path: Path) -> Non
     (tmp_path / "made").mkdir()
     world.told(major, "create", tmp_path / "made/hello")
     paths = [path for path in (tmp_path / "made").rglob("*") if path.is_file()]
-    case = Case("created", {path.relative_to(tmp_path / "made").as_posix(): path.read_bytes() for path in paths})
+    case = Case(
+        "created",
+        {path.relative_to(tmp_path / "made").as_posix(): path.read_bytes() for path in paths},
+    )
     made = world.package(case, tmp_path / "packages")
-    same_files(archive.unpack((made.folder / "ours.tgz").read_bytes()), archive.unpack(made.taken[major]))
+    same_files(
+        archive.unpack((made.folder / "ours.tgz").read_bytes()), archive.unpack(made.taken[major])
+    )
     same_rendering(world, made)
 
 
-def test_what_only_we_refuse_stands_in_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_only_we_refuse_stands_in_the_documentation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     alone = [case.name for case in corpus.cases("http://x", "oci://x") if case.refuse == "us"]
     assert sorted(alone) == sorted(corpus.ALONE)
     told = sorted(corpus.ALONE.values())

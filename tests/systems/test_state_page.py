@@ -25,7 +25,15 @@ def browser() -> Iterator[Browser]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hello") / ".pipeline"
     story(State(folder / "state.jsonl"))
-    command = [sys.executable, "-m", "pipeline_steps", "state", "html", "--state", str(folder / "state.jsonl")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline_steps",
+        "state",
+        "html",
+        "--state",
+        str(folder / "state.jsonl"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return folder / "state.html"
 
@@ -39,7 +47,9 @@ def test_it_loads_nothing_and_complains_of_nothing(browser: Browser, written: Pa
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["folded", "unfolded"])
-def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, written: Path, everything: bool) -> None:
+def test_a_phone_shows_it_without_scrolling_sideways(
+    browser: Browser, written: Path, everything: bool
+) -> None:
     opened = Opened(browser, written, PHONE)
     if everything:
         opened.page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
@@ -51,15 +61,24 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, written: 
 
 def test_the_chain_is_a_picture_from_content_to_production(browser: Browser, written: Path) -> None:
     opened = Opened(browser, written, DESK)
-    chain = opened.page.locator("section", has=opened.page.locator("h2", has_text="hello")).locator(".chain").first
+    chain = (
+        opened.page.locator("section", has=opened.page.locator("h2", has_text="hello"))
+        .locator(".chain")
+        .first
+    )
     titles = [title.strip() for title in chain.locator("h3").all_inner_texts()]
     assert titles == ["Content", "Image", "Snapshot", "Tests 2/2", "Tag", "Production"]
-    tops = chain.locator(".stage").evaluate_all("all => new Set(all.map(one => one.getBoundingClientRect().top)).size")
+    tops = chain.locator(".stage").evaluate_all(
+        "all => new Set(all.map(one => one.getBoundingClientRect().top)).size"
+    )
     assert tops == 1, "side by side on a desk"
     assert chain.locator(".stage svg.arrow").count() == 5
     assert "3 attempts" in chain.inner_text(), "retry-until-green is visible"
     folded = opened.page.locator("details.older").first
-    assert folded.get_attribute("open") is None and "failed" in folded.locator("summary").first.inner_text()
+    assert (
+        folded.get_attribute("open") is None
+        and "failed" in folded.locator("summary").first.inner_text()
+    )
 
 
 def test_the_button_copies_the_whole_digest(browser: Browser, written: Path) -> None:
@@ -68,7 +87,9 @@ def test_the_button_copies_the_whole_digest(browser: Browser, written: Path) -> 
     wanted = button.get_attribute("data-copy")
     assert wanted is not None and wanted.startswith("sha256:") and len(wanted) == 71
     button.click()
-    opened.page.wait_for_function("document.querySelector('.chain button').textContent === 'Copied'")
+    opened.page.wait_for_function(
+        "document.querySelector('.chain button').textContent === 'Copied'"
+    )
     assert opened.page.evaluate("navigator.clipboard.readText()") == wanted
 
 
@@ -77,12 +98,17 @@ def test_a_page_served_without_tls_copies_too(browser: Browser, written: Path) -
     opened.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     button = opened.page.locator(".chain button").first
     button.click()
-    opened.page.wait_for_function("document.querySelector('.chain button').textContent === 'Copied'")
+    opened.page.wait_for_function(
+        "document.querySelector('.chain button').textContent === 'Copied'"
+    )
 
 
 def test_dark_is_dark_and_light_is_light(browser: Browser, written: Path) -> None:
     for of in ("body", "section"):
-        light, dark = (sum(numbers(Opened(browser, written, DESK, scheme).colour(of))) for scheme in ("light", "dark"))
+        light, dark = (
+            sum(numbers(Opened(browser, written, DESK, scheme).colour(of)))
+            for scheme in ("light", "dark")
+        )
         assert light > 600 and dark < 200, of
 
 

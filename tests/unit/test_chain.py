@@ -1,4 +1,6 @@
-"""The end of `run`: every link of the chain with its digest and its time, where things lie, and what to type."""
+"""The end of `run`: every link of the chain with its digest and its time, where things lie, and
+what to type.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,15 @@ PRODUCTION = {"tar": digest("tar"), "chart": CHART, "image:web": f"{HOST}/web@{d
 
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
-    """hello, tested twice in vain and once with success; its file lies deep, as in a CI's workspace."""
+    """hello, tested twice in vain and once with success; its file lies deep, as in a CI's
+    workspace.
+    """
     state = State(
-        tmp_path / "a-workspace-of-a-branch-whose-name-is-rather-long" / "agent" / ".pipeline" / "state.jsonl"
+        tmp_path
+        / "a-workspace-of-a-branch-whose-name-is-rather-long"
+        / "agent"
+        / ".pipeline"
+        / "state.jsonl"
     )
     told = Story(state)
     told.chain("hello", "first")
@@ -51,7 +59,9 @@ def told(story: Story, capsys: pytest.CaptureFixture[str], content: str | None =
     return captured.err.splitlines()
 
 
-def test_every_link_stands_there_with_what_to_copy(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_link_stands_there_with_what_to_copy(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
     release(story)
     folder = story.state.folder
     made = f"oci://registry.example.com/snapshot-charts/hello:1.4.1-0.12.t06b78bbaa208@{digest('secondchart')}"
@@ -80,7 +90,9 @@ def test_what_is_not_released_gets_no_helm_commands_of_the_release_before(
     release(story, "first")
     lines = told(story, capsys, digest("second"))
     assert lines[0] == f"hello  content            {digest('second')}"
-    assert not [line for line in lines if line.startswith(("helm", "hello  tag", "hello  production"))]
+    assert not [
+        line for line in lines if line.startswith(("helm", "hello  tag", "hello  production"))
+    ]
 
 
 def test_a_content_that_came_to_no_snapshot_is_not_shown_as_the_one_before(
@@ -110,7 +122,15 @@ def test_a_test_of_former_images_is_no_link_of_the_chain_of_new_ones(
 ) -> None:
     before = snapshot(story.state)
     inputs, uses = {"image:web": digest("rebuilt")}, list(before.uses)
-    story.add("snapshot", "hello", "second", outputs=before.outputs, inputs=inputs, uses=uses, supersedes=[before.id])
+    story.add(
+        "snapshot",
+        "hello",
+        "second",
+        outputs=before.outputs,
+        inputs=inputs,
+        uses=uses,
+        supersedes=[before.id],
+    )
     lines = told(story, capsys)
     assert lines[0] == f"hello  content            {digest('second')}"
     assert not [line for line in lines if line.startswith("hello  test")]

@@ -29,14 +29,18 @@ def released(folder: Path, outputs: dict[str, str]) -> Record:
 
 
 def test_a_channel_without_a_repository_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"channels\.snapshot\.charts is missing \(name a repository, like"):
+    with pytest.raises(
+        ConfigurationError, match=r"channels\.snapshot\.charts is missing \(name a repository, like"
+    ):
         Channel(production(tmp_path), "snapshot")
 
 
 def test_a_channel_that_is_only_read_cannot_be_opened_to_publish(tmp_path: Path) -> None:
     config = production(tmp_path, tmp_path.as_uri(), "https://charts.example.com")
     assert len(Channel(config, "production").repositories) == 2
-    with pytest.raises(ConfigurationError, match=r"^https://charts\.example\.com: .*only read \(name one of oci://"):
+    with pytest.raises(
+        ConfigurationError, match=r"^https://charts\.example\.com: .*only read \(name one of oci://"
+    ):
         WritableChannel(config, "production")
 
 
@@ -62,7 +66,9 @@ def test_a_record_without_an_output_for_a_repository_is_not_held_there(tmp_path:
     assert two.holds(record, everywhere=False) and not two.holds(record, everywhere=True)
 
 
-def test_a_version_is_free_unless_it_has_another_tar_or_differs_in_build_metadata_only(tmp_path: Path) -> None:
+def test_a_version_is_free_unless_it_has_another_tar_or_differs_in_build_metadata_only(
+    tmp_path: Path,
+) -> None:
     channel = WritableChannel(production(tmp_path), "production")
     channel.check_free(packed())
     channel.publish(packed())
@@ -88,7 +94,9 @@ def test_what_a_record_names_is_found_or_evidence_is_missing(tmp_path: Path) -> 
 def test_a_reference_belongs_to_the_longest_url_that_it_begins_with(tmp_path: Path) -> None:
     production = ProductionChannel(charts=("git+https://h/p#charts", "github-releases:o/r"))
     snapshot = SnapshotChannel(charts="github-releases:o/r-2")
-    config = Config(charts=(), root=tmp_path, channels=Channels(snapshot=snapshot, production=production))
+    config = Config(
+        charts=(), root=tmp_path, channels=Channels(snapshot=snapshot, production=production)
+    )
     for reference, url in (
         ("github-releases:o/r/web-1.0.0/web-1.0.0.tgz", "github-releases:o/r"),
         ("github-releases:o/r-2/web-1.0.0/web-1.0.0.tgz", "github-releases:o/r-2"),
@@ -96,4 +104,7 @@ def test_a_reference_belongs_to_the_longest_url_that_it_begins_with(tmp_path: Pa
     ):
         repository = open_repository_of(reference, channels.configured(config), {})
         assert repository is not None and repository.url == url
-    assert open_repository_of("git+https://h/p#other/web-1.0.0.tgz", channels.configured(config), {}) is None
+    assert (
+        open_repository_of("git+https://h/p#other/web-1.0.0.tgz", channels.configured(config), {})
+        is None
+    )

@@ -41,7 +41,9 @@ def test_the_tar_is_plain_and_reads_like_any_other() -> None:
     assert contents == {f"hello/{name}": data for name, data in FILES.items()}
     assert [m.name for m in members] == sorted((f"hello/{name}" for name in FILES), key=str.encode)
     assert {m.mtime for m in members} == {tar.EPOCH}
-    assert {(m.uid, m.gid, m.uname, m.gname, m.type) for m in members} == {(0, 0, "", "", tarfile.REGTYPE)}
+    assert {(m.uid, m.gid, m.uname, m.gname, m.type) for m in members} == {
+        (0, 0, "", "", tarfile.REGTYPE)
+    }
     assert {m.name: m.mode for m in members}["hello/run.sh"] == 0o755
     assert {m.mode for m in members if m.name != "hello/run.sh"} == {0o644}
     assert packed.tgz[3:8] == bytes(5), "the gzip header has neither name nor time"
@@ -64,7 +66,9 @@ def test_the_tar_does_not_depend_on_the_machine() -> None:
     path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
     for seed, zone, locale in (("1", "Asia/Tokyo", "C"), ("2", "America/New_York", "C.UTF-8")):
         environment = {"PYTHONPATH": path, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale}
-        found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        found = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        )
         assert found.stdout.strip() == expected, found.stderr
 
 
@@ -88,7 +92,9 @@ def test_unpacking_is_the_inverse(files: dict[str, bytes], data: st.DataObject) 
     assert archive.tar_digest(gzip.compress(gzip.decompress(packed.tgz), 1)) == packed.tar_digest
 
 
-@pytest.mark.parametrize(("data", "why"), [pytest.param(data, why, id=name) for name, data, why in hostile.archives()])
+@pytest.mark.parametrize(
+    ("data", "why"), [pytest.param(data, why, id=name) for name, data, why in hostile.archives()]
+)
 def test_hostile_archives_are_refused(data: bytes, why: str) -> None:
     with pytest.raises(EvidenceError) as raised:
         archive.unpack(data, "x.tgz")
@@ -123,7 +129,10 @@ def test_damage_is_refused_or_harmless(junk: bytes, place: int) -> None:
         ({"VALUES.yaml": b""}, "are one name on some file systems (rename one of them)"),
         ({"big": bytes(6 * 2**20)}, "c/big: the file has 6291456 bytes"),
         ({"values.schema.json": b"{"}, "c/values.schema.json: not JSON: "),
-        ({"charts/README.md": b""}, "c/charts/README.md: it is in charts/ and no chart, which helm refuses"),
+        (
+            {"charts/README.md": b""},
+            "c/charts/README.md: it is in charts/ and no chart, which helm refuses",
+        ),
         ({"charts/sub/x": b""}, "c/charts/sub/x: it is in charts/ and no chart"),
     ],
 )

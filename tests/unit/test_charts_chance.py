@@ -1,4 +1,6 @@
-"""Chance in templates is told apart from what depends on the version, by rendering the tested chart again."""
+"""Chance in templates is told apart from what depends on the version, by rendering the tested chart
+again.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def compared(program: Helm, folder: Path, template: str) -> Compared:
             place = chart / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text)
-    return compare_renderings(lambda: program.template(tested), lambda: program.template(released), REPLACED)
+    return compare_renderings(
+        lambda: program.template(tested), lambda: program.template(released), REPLACED
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,9 @@ def test_chance_is_never_blamed_on_the_version(program: Helm, tmp_path: Path, li
         'a: |\n    {{ randAlphaNum 8 }}\n    {{ if contains "-0." .Chart.Version }}debug{{ else }}fast{{ end }}',
     ],
 )
-def test_what_depends_on_the_version_beside_chance_is_refused(program: Helm, tmp_path: Path, line: str) -> None:
+def test_what_depends_on_the_version_beside_chance_is_refused(
+    program: Helm, tmp_path: Path, line: str
+) -> None:
     [difference] = compared(program, tmp_path, f"{HEAD}  {line}\n").refused
     assert not difference.by_chance
     assert difference.place.startswith("web/templates/x.yaml:")

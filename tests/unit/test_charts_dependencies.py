@@ -14,10 +14,20 @@ from tests.support.charts import files, packed
 URL = "oci://example.com/charts"
 
 
-def chart(version: str = "^1.0.0", repository: str = URL, lock: str = "", name: str = "db", **others: bytes) -> Files:
+def chart(
+    version: str = "^1.0.0",
+    repository: str = URL,
+    lock: str = "",
+    name: str = "db",
+    **others: bytes,
+) -> Files:
     more = f"dependencies:\n- {{name: {name}, version: '{version}', repository: '{repository}'}}\n"
     locked = (
-        {"Chart.lock": f"dependencies:\n- name: db\n  repository: {URL}\n  version: {lock}\n".encode()} if lock else {}
+        {
+            "Chart.lock": f"dependencies:\n- name: db\n  repository: {URL}\n  version: {lock}\n".encode()
+        }
+        if lock
+        else {}
     )
     added = {key.replace("__", "/"): data for key, data in others.items()}
     return Files({**files(more=more), **locked, **added}, {"values.yaml"})
@@ -40,8 +50,12 @@ def test_a_locked_dependency_is_fetched_into_charts() -> None:
 
 def test_an_exact_version_needs_no_lock_and_subcharts_have_their_own_needs() -> None:
     inner = {f"charts/common/{path}": data for path, data in chart("1.0.0").items()}
-    inner["charts/common/Chart.yaml"] = inner["charts/common/Chart.yaml"].replace(b"name: hello", b"name: common")
-    assert dependencies.needed({**files(), **inner}) == (Needed("charts/common/", "db", "1.0.0", URL),)
+    inner["charts/common/Chart.yaml"] = inner["charts/common/Chart.yaml"].replace(
+        b"name: hello", b"name: common"
+    )
+    assert dependencies.needed({**files(), **inner}) == (
+        Needed("charts/common/", "db", "1.0.0", URL),
+    )
     assert dependencies.needed({**files(), **inner})[0].place == "charts/common/charts/db-1.0.0.tgz"
 
 

@@ -1,4 +1,6 @@
-"""The diff of two renderings: what changed for a reason is shown, what changes in every build is not."""
+"""The diff of two renderings: what changed for a reason is shown, what changes in every build is
+not.
+"""
 
 from __future__ import annotations
 
@@ -32,22 +34,31 @@ spec:
 """
 
 
-def differences(before: str, after: str, same: tuple[dict[str, str], dict[str, str]] = ({}, {})) -> list[Difference]:
+def differences(
+    before: str, after: str, same: tuple[dict[str, str], dict[str, str]] = ({}, {})
+) -> list[Difference]:
     return diff.differences(Side(before, before, same[0]), Side(after, after, same[1]))
 
 
-def pod(image: str = f"a.example.com/snap/web:k-1@{DIGEST}", checksum: str = "0" * 64, port: str = "80") -> str:
+def pod(
+    image: str = f"a.example.com/snap/web:k-1@{DIGEST}", checksum: str = "0" * 64, port: str = "80"
+) -> str:
     return POD.format(image=image, checksum=checksum, port=port)
 
 
 def test_noise_is_no_difference() -> None:
     before = MAP.format(version="1.0.0", greeting="hi") + pod()
-    after = pod(f"b.example.com/web:1.0.0@{DIGEST}", "1" * 64) + MAP.format(version="1.0.1-0.3.tab", greeting="hi")
+    after = pod(f"b.example.com/web:1.0.0@{DIGEST}", "1" * 64) + MAP.format(
+        version="1.0.1-0.3.tab", greeting="hi"
+    )
     assert differences(before, after) == []
 
 
 def test_a_change_is_shown_by_resource() -> None:
-    found = differences(MAP.format(version="1", greeting="hi") + pod(), MAP.format(version="1", greeting="bye") + pod())
+    found = differences(
+        MAP.format(version="1", greeting="hi") + pod(),
+        MAP.format(version="1", greeting="bye") + pod(),
+    )
     [one] = found
     assert (one.name, one.word) == ("ConfigMap hello", "changed")
     assert "-  greeting: hi\n+  greeting: bye" in one.text
@@ -55,7 +66,12 @@ def test_a_change_is_shown_by_resource() -> None:
 
 def test_what_comes_and_goes_is_told_whole() -> None:
     [gone, new] = differences(pod(), MAP.format(version="1", greeting="hi"))
-    assert (new.name, new.word, gone.name, gone.word) == ("Pod x/hello", "removed", "ConfigMap hello", "added")
+    assert (new.name, new.word, gone.name, gone.word) == (
+        "Pod x/hello",
+        "removed",
+        "ConfigMap hello",
+        "added",
+    )
     assert "-  - image: web@sha256:" in new.text and "+  greeting: hi" in gone.text
 
 
@@ -75,18 +91,29 @@ def test_what_matters_is_a_difference(before: str, after: str) -> None:
 
 def test_images_known_to_be_the_same_are_no_difference() -> None:
     aliases = ({"a.example.com/snap/web:k-1": "web"}, {"b.example.com/web:1.0.0": "web"})
-    assert differences(pod("a.example.com/snap/web:k-1"), pod("b.example.com/web:1.0.0"), aliases) == []
+    assert (
+        differences(pod("a.example.com/snap/web:k-1"), pod("b.example.com/web:1.0.0"), aliases)
+        == []
+    )
 
 
 def test_resources_of_one_name_and_what_is_no_yaml_are_compared_all_the_same() -> None:
     two = MAP.format(version="1", greeting="hi") * 2
-    assert [one.name for one in differences(two, two.replace("hi", "bye", 1))] == ["ConfigMap hello"]
-    assert [one.word for one in differences("# Source: x\na: [", "# Source: x\na: {")] == ["changed"]
+    assert [one.name for one in differences(two, two.replace("hi", "bye", 1))] == [
+        "ConfigMap hello"
+    ]
+    assert [one.word for one in differences("# Source: x\na: [", "# Source: x\na: {")] == [
+        "changed"
+    ]
 
 
 def test_what_is_by_chance_is_no_difference() -> None:
-    first, again, other, more = (MAP.format(version="1", greeting=f"hi-{word}") for word in ("a7", "b8", "c9", "d0"))
+    first, again, other, more = (
+        MAP.format(version="1", greeting=f"hi-{word}") for word in ("a7", "b8", "c9", "d0")
+    )
     before = Side(first, again)
     assert diff.differences(before, Side(other, more)) == []
-    [one] = diff.differences(before, Side(other.replace("hi-", "bye-"), more.replace("hi-", "bye-")))
+    [one] = diff.differences(
+        before, Side(other.replace("hi-", "bye-"), more.replace("hi-", "bye-"))
+    )
     assert "-  greeting: hi-<chance>\n+  greeting: bye-<chance>" in one.text

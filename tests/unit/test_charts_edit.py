@@ -1,4 +1,6 @@
-"""Edits in place: only the wanted value changes, everything else stays byte for byte, undo gives the original."""
+"""Edits in place: only the wanted value changes, everything else stays byte for byte, undo gives
+the original.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,12 @@ def values(data: bytes) -> Any:
 @pytest.mark.parametrize(
     ("key", "value", "old", "new"),
     [
-        ("image.repository", "r.example.com:5000/hello", "example.com/hello", "r.example.com:5000/hello"),
+        (
+            "image.repository",
+            "r.example.com:5000/hello",
+            "example.com/hello",
+            "r.example.com:5000/hello",
+        ),
         ("image.tag", "it's", "'1.0'", "'it''s'"),
         ("image.digest", "sha256:ab", "", " sha256:ab"),
         ("image.pull", 'a "b"\n', '"Always"', '"a \\"b\\"\\n"'),
@@ -83,7 +90,9 @@ def test_a_value_that_is_there_is_no_change_and_a_number_becomes_text() -> None:
     assert [change.key for change in changes] == ["b"]
 
 
-@pytest.mark.parametrize("data", [b"\xef\xbb\xbfa:\r\n  b: 1 # c\r\n  d: x\r\n", "ü: ☃\na:\n  b: 𝕏\n  d: é".encode()])
+@pytest.mark.parametrize(
+    "data", [b"\xef\xbb\xbfa:\r\n  b: 1 # c\r\n  d: x\r\n", "ü: ☃\na:\n  b: 𝕏\n  d: é".encode()]
+)
 def test_byte_order_mark_line_ends_and_other_alphabets_survive(data: bytes) -> None:
     files, changes = edit.apply({"v": data}, {"v": {"a.b": "new", "a.d": "ß"}})
     assert values(files["v"])["a"] == {"b": "new", "d": "ß"}
@@ -113,7 +122,10 @@ def test_what_cannot_be_set_is_refused(data: bytes, key: str, message: str) -> N
 
 
 def test_a_missing_file_and_a_value_set_twice_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"hello/values\.yaml: the file whose values are to be set is missing"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"hello/values\.yaml: the file whose values are to be set is missing",
+    ):
         edit.apply({}, {"values.yaml": {"a": "b"}}, where="hello")
     with pytest.raises(ConfigurationError, match="two keys to set are the same value"):
         edit.apply({"v": b"a: [x]"}, {"v": {"a[0]": "b", "a.0": "c"}})
@@ -148,19 +160,34 @@ def test_a_space_that_yaml_knows_as_a_letter_goes_with_the_value() -> None:
     assert edit.undo(files, changes) == {"v": original}
 
 
-text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufeff"), max_size=12)
-words = st.text("abc.-_/é[]", min_size=1, max_size=4).filter(lambda word: yaml_reader.meaning(word) == "text")
-leaf = st.one_of(text, st.sampled_from(["1.10", "no", "x:1", "a#b", "- x", "{", "'", '"', "0o17", "1:30", "~", ""]))
+text = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufeff"), max_size=12
+)
+words = st.text("abc.-_/é[]", min_size=1, max_size=4).filter(
+    lambda word: yaml_reader.meaning(word) == "text"
+)
+leaf = st.one_of(
+    text,
+    st.sampled_from(["1.10", "no", "x:1", "a#b", "- x", "{", "'", '"', "0o17", "1:30", "~", ""]),
+)
 tree = st.dictionaries(words, st.recursive(leaf, lambda inner: st.one_of(
     st.lists(inner, min_size=1, max_size=3), st.dictionaries(words, inner, min_size=1, max_size=3)), max_leaves=8,
 ), min_size=1, max_size=4)  # fmt: skip
 
 
-@given(tree, st.data(), st.booleans(), st.sampled_from([None, "'", '"', "|", ">"]), st.sampled_from(["\n", "\r\n"]))
+@given(
+    tree,
+    st.data(),
+    st.booleans(),
+    st.sampled_from([None, "'", '"', "|", ">"]),
+    st.sampled_from(["\n", "\r\n"]),
+)
 def test_only_the_key_differs_and_undo_is_the_inverse(
     content: dict[str, Any], data: st.DataObject, flow: bool, style: str | None, line_end: str
 ) -> None:
-    written = yaml.safe_dump(content, default_flow_style=flow, default_style=style, allow_unicode=True, width=40)
+    written = yaml.safe_dump(
+        content, default_flow_style=flow, default_style=style, allow_unicode=True, width=40
+    )
     original = ("# first\n" + written + "# last\n").replace("\n", line_end).encode()
     _, root = yaml_reader.parse(original, "values.yaml")
     known = dict(edit.scalars(root))
@@ -170,6 +197,10 @@ def test_only_the_key_differs_and_undo_is_the_inverse(
     after = dict(edit.scalars(yaml_reader.parse(files["values.yaml"], "values.yaml")[1]))
     kept_line_ends = known[key].style in ("|", ">")
     assert after[key].meaning == "text"
-    assert after[key].value == value or (kept_line_ends and after[key].value.rstrip() == value.rstrip())
-    assert {k: v.value for k, v in after.items() if k != key} == {k: v.value for k, v in known.items() if k != key}
+    assert after[key].value == value or (
+        kept_line_ends and after[key].value.rstrip() == value.rstrip()
+    )
+    assert {k: v.value for k, v in after.items() if k != key} == {
+        k: v.value for k, v in known.items() if k != key
+    }
     assert edit.undo(files, changes)["values.yaml"] == original

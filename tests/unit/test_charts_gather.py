@@ -1,4 +1,6 @@
-"""Which files make a package: the chart's folder, subcharts from the source instead of old copies, nothing else."""
+"""Which files make a package: the chart's folder, subcharts from the source instead of old copies,
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from tests.support.charts import files
 COMMON = "dependencies:\n- {name: common, version: 0.1.0, repository: 'file://../common'}\n"
 
 
-def gathered(contents: dict[str, bytes], kinds: dict[str, str] | None = None, folder: str = "hello") -> archive.Files:
+def gathered(
+    contents: dict[str, bytes], kinds: dict[str, str] | None = None, folder: str = "hello"
+) -> archive.Files:
     listing = {path: (kinds or {}).get(path, "file") for path in contents}
 
     def read(paths: Iterable[str]) -> dict[str, bytes]:
@@ -42,7 +46,10 @@ def test_subcharts_come_from_the_source_and_old_copies_are_left_out() -> None:
 
 def test_a_subchart_in_the_wrong_place_is_named() -> None:
     other = below("common", files("uncommon", "0.1.0"))
-    with pytest.raises(ConfigurationError, match=r"hello/Chart\.yaml: the dependency common is in common, where the "):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"hello/Chart\.yaml: the dependency common is in common, where the ",
+    ):
         gathered({**below("hello", files(more=COMMON)), **other})
 
 
@@ -50,7 +57,9 @@ def test_a_chart_beside_pipeline_yaml() -> None:
     assert gathered(files(), folder="").keys() == files().keys()
 
 
-@pytest.mark.parametrize("target", ["../../etc/passwd", "/etc/passwd", "..", "templates", "loop", "nowhere"])
+@pytest.mark.parametrize(
+    "target", ["../../etc/passwd", "/etc/passwd", "..", "templates", "loop", "nowhere"]
+)
 def test_links_inside_are_followed_and_others_refused(target: str) -> None:
     contents = {**below("hello", files()), "hello/loop": target.encode()}
     kinds = {"hello/loop": "link"}

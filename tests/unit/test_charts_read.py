@@ -29,7 +29,12 @@ dependencies:
 
 def test_metadata() -> None:
     found = read_metadata(GOOD, "hello/Chart.yaml")
-    assert (found.name, found.version, found.app_version, found.type) == ("hello", "1.2.3", "1.10", "application")
+    assert (found.name, found.version, found.app_version, found.type) == (
+        "hello",
+        "1.2.3",
+        "1.10",
+        "application",
+    )
     assert found.dependencies == (
         Dependency(name="common", version="2.x.x", repository="file://../common"),
         Dependency(
@@ -84,7 +89,10 @@ def test_what_helm_or_we_refuse(data: bytes, message: str) -> None:
         (b"a: &x 1\nb: *x\n", "x:2: the alias *x is not read here"),
         (b"[" * 10000, "x:1: nested deeper than 50 levels"),
         (b"a: " * 100, "x:1: not YAML: mapping values are not allowed"),
-        (b"a: !!python/object:os.system x\n", "x:1: the tag tag:yaml.org,2002:python/object:os.system is not read"),
+        (
+            b"a: !!python/object:os.system x\n",
+            "x:1: the tag tag:yaml.org,2002:python/object:os.system is not read",
+        ),
         (b"a: !x 1\n", "x:1: the tag !x is not read"),
         (b"a: 1\n---\nb: 2\n", "a second YAML document"),
         (b"? {a: b}\n: c\n", "x:1: a key that is not a text"),
@@ -102,7 +110,17 @@ def test_documents_that_are_not_read(data: bytes, message: str) -> None:
 
 def test_texts_stay_what_was_written() -> None:
     _, root = yaml_reader.parse(b"[1.10, no, 0o17, 1e3, 2026-01-31, ~, 'a', true, 1:30]", "x")
-    assert yaml_reader.plain(root) == ["1.10", False, "0o17", "1e3", "2026-01-31", None, "a", True, "1:30"]
+    assert yaml_reader.plain(root) == [
+        "1.10",
+        False,
+        "0o17",
+        "1e3",
+        "2026-01-31",
+        None,
+        "a",
+        True,
+        "1:30",
+    ]
 
 
 def test_charts_of_others_may_have_unquoted_numbers() -> None:
@@ -140,7 +158,8 @@ def test_nothing_in_place_of_a_list_is_none() -> None:
 
 
 @given(
-    st.text("0123456789abcdefoxtzETZ_.:+- ms/٣", max_size=12) | st.from_regex(r"[0-9]+[-:.eE+0-9_]*", fullmatch=True)
+    st.text("0123456789abcdefoxtzETZ_.:+- ms/٣", max_size=12)
+    | st.from_regex(r"[0-9]+[-:.eE+0-9_]*", fullmatch=True)
 )
 @example("1.2.3")
 @example("2m")

@@ -1,4 +1,6 @@
-"""The production chart: only recorded values differ, undoing gives the tested tar, renderings differ for reasons."""
+"""The production chart: only recorded values differ, undoing gives the tested tar, renderings
+differ for reasons.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +33,27 @@ def nested() -> Files:
     dependency = "dependencies:\n- {name: common, version: 0.3.0, repository: 'file://../common'}\n"
     outer = files(version=SNAPSHOT, more=dependency)
     return Files(
-        {**outer, **{f"charts/common/{path}": data for path, data in inner.items()}}, {"templates/greeting.yaml"}
+        {**outer, **{f"charts/common/{path}": data for path, data in inner.items()}},
+        {"templates/greeting.yaml"},
     )
 
 
 def test_derived_and_proved() -> None:
-    templates = {**TEMPLATES, "common": {"web": {"image.tag": "{digest}", "Chart.appVersion": "{tag}"}}}
+    templates = {
+        **TEMPLATES,
+        "common": {"web": {"image.tag": "{digest}", "Chart.appVersion": "{tag}"}},
+    }
     snapshot = nested()
-    tested = rewrite.rewrite(snapshot, SNAPSHOT, references.edits(snapshot, "hello", templates, OLD)).archive
+    tested = rewrite.rewrite(
+        snapshot, SNAPSHOT, references.edits(snapshot, "hello", templates, OLD)
+    ).archive
     unpacked = archive.unpack(tested.tgz)
     wanted = references.edits(unpacked, "hello", templates, NEW)
     assert wanted == {
-        "values.yaml": {"image.repository": "p.example.com/prod/hello", "image.tag": "1.0.0@sha256:" + "a" * 64},
+        "values.yaml": {
+            "image.repository": "p.example.com/prod/hello",
+            "image.tag": "1.0.0@sha256:" + "a" * 64,
+        },
         "charts/common/values.yaml": {"image.tag": "sha256:" + "a" * 64},
         "charts/common/Chart.yaml": {"appVersion": "1.0.0"},
     }
@@ -54,7 +65,9 @@ def test_derived_and_proved() -> None:
         ("values.yaml", "image.tag"),
         ("charts/common/Chart.yaml", "appVersion"),
     ]
-    assert made.changes[3] == Change("charts/common/Chart.yaml", "appVersion", "'k-0123456789ab'", "'1.0.0'")
+    assert made.changes[3] == Change(
+        "charts/common/Chart.yaml", "appVersion", "'k-0123456789ab'", "'1.0.0'"
+    )
     production = archive.unpack(made.archive.tgz)
     assert b"greeting: hello  # said to everybody\n" in production["values.yaml"]
     assert production.executables == {"templates/greeting.yaml"}
@@ -64,18 +77,24 @@ def test_derived_and_proved() -> None:
 
 
 def test_unknown_parts_and_keys_are_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"hello: images\.web\.image\.tag: unknown field {tga}"):
+    with pytest.raises(
+        ConfigurationError, match=r"hello: images\.web\.image\.tag: unknown field {tga}"
+    ):
         references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tga}"}}}, OLD)
     untagged = naming("h.example.com/p@sha256:" + "a" * 64)
     with pytest.raises(ConfigurationError, match=r"the image .* has no tag"):
         references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tag}"}}}, untagged)
-    with pytest.raises(ConfigurationError, match=r"values\.yaml:3: the key to set, image\.tga, does not exist"):
+    with pytest.raises(
+        ConfigurationError, match=r"values\.yaml:3: the key to set, image\.tga, does not exist"
+    ):
         rewrite.rewrite(Files(files()), "1.0.0", {"values.yaml": {"image.tga": "x"}})
 
 
 CHANGES = (
     Change("Chart.yaml", "version", SNAPSHOT, "1.0.0"),
-    Change("values.yaml", "image.repository", "s.example.com/snap/hello", "p.example.com/prod/hello"),
+    Change(
+        "values.yaml", "image.repository", "s.example.com/snap/hello", "p.example.com/prod/hello"
+    ),
     Change("values.yaml", "image.tag", '"k-0123456789ab"', "'1.0.0'"),
     Change("values.yaml", "image.digest", "", " sha256:a"),
 )
@@ -123,15 +142,23 @@ def test_only_replaced_values_differ() -> None:
         ({"note": "3" * 64}, f"hello/templates/a.yaml:7: 'x' became '{'3' * 64}'"),
         ({"args": "[a, b]"}, "hello/templates/a.yaml:8: a list became a list"),
         ({"args": "{a: b}"}, "hello/templates/a.yaml:8: a list became a mapping"),
-        ({"tag": "1.0.1"}, "hello/templates/a.yaml:8: 's.example.com/snap/hello:k-0123456789ab' became"),
+        (
+            {"tag": "1.0.1"},
+            "hello/templates/a.yaml:8: 's.example.com/snap/hello:k-0123456789ab' became",
+        ),
         ({"repository": "1.0.0"}, "hello/templates/a.yaml:8: "),
         ({"text": "1.0.1"}, "hello/templates/b.yaml:3: "),
         ({"long": "a" * 47 + "1.0.0"}, "hello/templates/a.yaml:5: "),
         ({"long": "a" * 48 + "2"}, "hello/templates/a.yaml:5: "),
-        ({"text": "\n---\n# Source: hello/templates/c.yaml\nx: y"}, "hello/templates/c.yaml:1: 2 documents became 3"),
+        (
+            {"text": "\n---\n# Source: hello/templates/c.yaml\nx: y"},
+            "hello/templates/c.yaml:1: 2 documents became 3",
+        ),
     ],
 )
-def test_anything_else_is_a_difference_with_template_and_line(other: dict[str, str], said: str) -> None:
+def test_anything_else_is_a_difference_with_template_and_line(
+    other: dict[str, str], said: str
+) -> None:
     assert any(line.startswith(said) for line in differences(**other)), differences(**other)
 
 

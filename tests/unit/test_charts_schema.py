@@ -42,7 +42,10 @@ def test_what_stays_inside_is_taken(document: Any) -> None:
         ("other.json", {"additionalProperties": {"$ref": "other.json#/x"}}),
         ("../x", {"if": {"$dynamicRef": "../x"}}),
         ("http://example.com/x", {"$defs": {"a": {"$ref": "http://example.com/x"}}}),
-        ("https://json-schema.org.example.com/x", {"$ref": "https://json-schema.org.example.com/x"}),
+        (
+            "https://json-schema.org.example.com/x",
+            {"$ref": "https://json-schema.org.example.com/x"},
+        ),
         ("part.json", {"$id": "https://example.com/values.json", "$ref": "part.json"}),
         ("data:application/json,{}", {"not": {"$ref": "data:application/json,{}"}}),
     ],
@@ -50,7 +53,9 @@ def test_what_stays_inside_is_taken(document: Any) -> None:
 def test_what_leads_elsewhere_is_refused_with_its_place(reference: str, document: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         schema.check(json.dumps(document).encode(), "hello/values.schema.json")
-    assert repr(reference)[1:-1] in caught.value.what and caught.value.where.startswith("hello/values.schema.json#/")
+    assert repr(reference)[1:-1] in caught.value.what and caught.value.where.startswith(
+        "hello/values.schema.json#/"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,16 @@ from pipeline_steps.charts.version import Version
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 numbers = st.integers(0, 10**6)
-identifiers = st.one_of(numbers.map(str), st.text("0ab1-", min_size=1, max_size=4).filter(lambda t: not t.isdigit()))
+identifiers = st.one_of(
+    numbers.map(str), st.text("0ab1-", min_size=1, max_size=4).filter(lambda t: not t.isdigit())
+)
 versions = st.builds(
-    Version, numbers, numbers, numbers, st.lists(identifiers, max_size=3).map(tuple), st.sampled_from(["", "a.01"])
+    Version,
+    numbers,
+    numbers,
+    numbers,
+    st.lists(identifiers, max_size=3).map(tuple),
+    st.sampled_from(["", "a.01"]),
 )
 fingerprints = st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:{}".format)
 
@@ -25,12 +32,29 @@ def test_precedence_of_semver_org() -> None:
     ordered = [version.strict(name) for name in names.split()]
     assert sorted(ordered, key=str) != sorted(ordered) == ordered
     assert version.strict("1.0.0+a") == version.strict("1.0.0+b")
-    assert version.newest_first(["1.9.0", "x", "1.10.0", "1.10.0-rc.1"]) == ["1.10.0", "1.10.0-rc.1", "1.9.0", "x"]
+    assert version.newest_first(["1.9.0", "x", "1.10.0", "1.10.0-rc.1"]) == [
+        "1.10.0",
+        "1.10.0-rc.1",
+        "1.9.0",
+        "x",
+    ]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["1.2", "v1.2.3", "01.2.3", "1.2.3-01", "1.2.3-", "1.2.3+", "1.2.3-a..b", "1.2.3\n", "", "١.2.3", f"{2**64}.0.0"],
+    [
+        "1.2",
+        "v1.2.3",
+        "01.2.3",
+        "1.2.3-01",
+        "1.2.3-",
+        "1.2.3+",
+        "1.2.3-a..b",
+        "1.2.3\n",
+        "",
+        "١.2.3",
+        f"{2**64}.0.0",
+    ],
 )
 def test_what_is_no_version(text: str) -> None:
     assert version.parse(text) is None

@@ -70,13 +70,17 @@ def test_every_failure_is_told_with_its_place_in_the_checkout(repo: Repo) -> Non
 
 
 def test_required_values_fail_though_lint_lets_them_pass(repo: Repo) -> None:
-    repo.put("charts/web/templates/need.yaml", 'a: {{ required "word2 is needed" .Values.word2 }}\n')
+    repo.put(
+        "charts/web/templates/need.yaml", 'a: {{ required "word2 is needed" .Values.word2 }}\n'
+    )
     with pytest.raises(ChartFailed, match="word2 is needed"):
         run(repo)
 
 
 def test_subcharts_of_the_checkout_are_there(repo: Repo) -> None:
-    repo.put("charts/common/Chart.yaml", "apiVersion: v2\nname: common\nversion: 0.1.0\ntype: library\n")
+    repo.put(
+        "charts/common/Chart.yaml", "apiVersion: v2\nname: common\nversion: 0.1.0\ntype: library\n"
+    )
     repo.put("charts/common/templates/_x.tpl", '{{ define "common.word" }}shared{{ end }}\n')
     text = (repo.root / "charts/web/Chart.yaml").read_text()
     text += "dependencies:\n  - {name: common, version: 0.1.0, repository: file://../common}\n"
@@ -88,13 +92,17 @@ def test_subcharts_of_the_checkout_are_there(repo: Repo) -> None:
     assert run(repo, "common").passed
 
 
-def test_other_content_under_a_released_version_is_said(repo: Repo, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_content_under_a_released_version_is_said(
+    repo: Repo, caplog: pytest.LogCaptureFixture
+) -> None:
     repo.git("tag", "web-0.1.0")
     assert run(repo).passed
     repo.put("charts/web/values.yaml", "image: other\n")
     repo.commit()
     assert run(repo).passed
-    assert re.search(r"version 0\.1\.0 is released \(tag web-0\.1\.0 at [0-9a-f]{12}\)", caplog.text)
+    assert re.search(
+        r"version 0\.1\.0 is released \(tag web-0\.1\.0 at [0-9a-f]{12}\)", caplog.text
+    )
     assert "changed since: charts/web/values.yaml" in caplog.text
     assert "raise version in charts/web/Chart.yaml" in caplog.text
     caplog.clear()
@@ -104,7 +112,10 @@ def test_other_content_under_a_released_version_is_said(repo: Repo, caplog: pyte
 
 def test_own_commands_run_without_a_shell(repo: Repo) -> None:
     commands = ["test -f {chart}/Chart.yaml", """sh -c 'echo "$0 is wrong"; exit 3' '$(id)'"""]
-    repo.put("pipeline.yaml", f"charts: [{{path: charts/*}}]\ncheck: {{commands: {json.dumps(commands)}}}\n")
+    repo.put(
+        "pipeline.yaml",
+        f"charts: [{{path: charts/*}}]\ncheck: {{commands: {json.dumps(commands)}}}\n",
+    )
     with pytest.raises(ChartFailed, match="1 of 4 checks failed") as caught:
         run(repo)
     assert "exit code 3" in str(caught.value)
@@ -112,23 +123,46 @@ def test_own_commands_run_without_a_shell(repo: Repo) -> None:
 
 
 def test_lint_and_rendering_get_what_tests_give_to_helm(repo: Repo) -> None:
-    repo.put("charts/web/templates/need.yaml", '{{ if ne .Values.word2 "x" }}{{ fail "word2" }}{{ end }}\n')
-    repo.put("charts/web/templates/odd.yaml", '{{ if ne .Values.odd "from, file" }}{{ fail "odd" }}{{ end }}\n')
+    repo.put(
+        "charts/web/templates/need.yaml",
+        '{{ if ne .Values.word2 "x" }}{{ fail "word2" }}{{ end }}\n',
+    )
+    repo.put(
+        "charts/web/templates/odd.yaml",
+        '{{ if ne .Values.odd "from, file" }}{{ fail "odd" }}{{ end }}\n',
+    )
     repo.put("ci/with,comma.yaml", "odd: from, file\nword2: of the file\n")
     arguments = ["--values=ci/with,comma.yaml", "--set", "word2=x"]
-    repo.put("pipeline.yaml", json.dumps({"charts": [{"path": "charts/*"}], "tests": {"helm_args": arguments}}))
+    repo.put(
+        "pipeline.yaml",
+        json.dumps({"charts": [{"path": "charts/*"}], "tests": {"helm_args": arguments}}),
+    )
     record = run(repo)
-    assert record.passed and record.parameters["helm_args"] == ["--values=ci/with,comma.yaml", "--set=word2=x"]
+    assert record.passed and record.parameters["helm_args"] == [
+        "--values=ci/with,comma.yaml",
+        "--set=word2=x",
+    ]
     repo.put("ci/with,comma.yaml", "odd: from, file\n")
     assert run(repo).key != record.key
-    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/gone.yaml]}\n")
-    with pytest.raises(ConfigurationError, match=r"ci/gone\.yaml: tests\.helm_args names it, and it is no"):
+    repo.put(
+        "pipeline.yaml",
+        "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/gone.yaml]}\n",
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"ci/gone\.yaml: tests\.helm_args names it, and it is no"
+    ):
         run(repo)
-    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ../outside.yaml]}\n")
+    repo.put(
+        "pipeline.yaml",
+        "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ../outside.yaml]}\n",
+    )
     with pytest.raises(ConfigurationError, match="leaves the folder of"):
         run(repo)
     (repo.root / "ci/link.yaml").symlink_to("/etc/passwd")
-    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/link.yaml]}\n")
+    repo.put(
+        "pipeline.yaml",
+        "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/link.yaml]}\n",
+    )
     with pytest.raises(ConfigurationError, match="it is no file that the source stores"):
         run(repo)
 

@@ -33,7 +33,9 @@ GITHUB = {
     "GITHUB_RUN_ATTEMPT": "2",
     "GITHUB_SHA": "c" * 40,
 }
-OF_GITHUB = Build("github_actions", url="https://github.com/o/r/actions/runs/5", id="5", revision="c" * 40)
+OF_GITHUB = Build(
+    "github_actions", url="https://github.com/o/r/actions/runs/5", id="5", revision="c" * 40
+)
 HEAD = "d" * 40
 
 CASES: dict[str, tuple[dict[str, str], Build]] = {
@@ -52,7 +54,13 @@ CASES: dict[str, tuple[dict[str, str], Build]] = {
         OF_JENKINS._replace(tag="hello-1.0.0"),
     ),
     "jenkins, multibranch pull request": (
-        {**JENKINS, "CHANGE_ID": "9", "CHANGE_TARGET": "main", "BRANCH_NAME": "PR-9", "CHANGE_BRANCH": "main"},
+        {
+            **JENKINS,
+            "CHANGE_ID": "9",
+            "CHANGE_TARGET": "main",
+            "BRANCH_NAME": "PR-9",
+            "CHANGE_BRANCH": "main",
+        },
         OF_JENKINS._replace(review="9", target="main"),
     ),
     "jenkins, git plugin, detached": ({**JENKINS, "GIT_BRANCH": "detached"}, OF_JENKINS),
@@ -82,15 +90,30 @@ CASES: dict[str, tuple[dict[str, str], Build]] = {
         OF_JENKINS._replace(tag="web-1.0.0+b", revision=HEAD),
     ),
     "jenkins, gerrit branch": (
-        {**JENKINS, "GERRIT_EVENT_TYPE": "ref-updated", "GERRIT_REFNAME": "refs/heads/main", "GERRIT_NEWREV": HEAD},
+        {
+            **JENKINS,
+            "GERRIT_EVENT_TYPE": "ref-updated",
+            "GERRIT_REFNAME": "refs/heads/main",
+            "GERRIT_NEWREV": HEAD,
+        },
         OF_JENKINS._replace(branch="main", revision=HEAD),
     ),
     "jenkins, gerrit configuration": (
-        {**JENKINS, "GERRIT_EVENT_TYPE": "ref-updated", "GERRIT_REFNAME": "refs/meta/config", "GERRIT_NEWREV": HEAD},
+        {
+            **JENKINS,
+            "GERRIT_EVENT_TYPE": "ref-updated",
+            "GERRIT_REFNAME": "refs/meta/config",
+            "GERRIT_NEWREV": HEAD,
+        },
         OF_JENKINS._replace(revision=HEAD),
     ),
     "jenkins, gerrit tag deleted": (
-        {**JENKINS, "GERRIT_EVENT_TYPE": "ref-updated", "GERRIT_REFNAME": "refs/tags/v1", "GERRIT_NEWREV": "0" * 40},
+        {
+            **JENKINS,
+            "GERRIT_EVENT_TYPE": "ref-updated",
+            "GERRIT_REFNAME": "refs/tags/v1",
+            "GERRIT_NEWREV": "0" * 40,
+        },
         OF_JENKINS._replace(revision=None),
     ),
     "jenkins, gerrit change merged": (
@@ -144,11 +167,21 @@ CASES: dict[str, tuple[dict[str, str], Build]] = {
         Build("gitlab", revision="c" * 40, branch="main"),
     ),
     "github branch": (
-        {**GITHUB, "GITHUB_EVENT_NAME": "push", "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"},
+        {
+            **GITHUB,
+            "GITHUB_EVENT_NAME": "push",
+            "GITHUB_REF_TYPE": "branch",
+            "GITHUB_REF_NAME": "main",
+        },
         OF_GITHUB._replace(branch="main"),
     ),
     "github tag": (
-        {**GITHUB, "GITHUB_EVENT_NAME": "push", "GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "hello-1.0.0"},
+        {
+            **GITHUB,
+            "GITHUB_EVENT_NAME": "push",
+            "GITHUB_REF_TYPE": "tag",
+            "GITHUB_REF_NAME": "hello-1.0.0",
+        },
         OF_GITHUB._replace(tag="hello-1.0.0"),
     ),
     "github pull request without event file": (
@@ -171,7 +204,11 @@ def test_the_build_is_what_the_environment_says(case: str) -> None:
     environ, expected = CASES[case]
     assert detect(environ) == expected
     assert detect(
-        {**environ, "TAG_NAME": environ.get("TAG_NAME", ""), "CI_COMMIT_TAG": environ.get("CI_COMMIT_TAG", "")}
+        {
+            **environ,
+            "TAG_NAME": environ.get("TAG_NAME", ""),
+            "CI_COMMIT_TAG": environ.get("CI_COMMIT_TAG", ""),
+        }
     ) == (expected), "an empty variable is none"
 
 
@@ -179,7 +216,12 @@ def test_the_build_is_what_the_environment_says(case: str) -> None:
 def test_a_pull_request_is_read_from_the_event(tmp_path: Path, event: str) -> None:
     path = tmp_path / "event.json"
     path.write_text(json.dumps({"pull_request": {"number": 7, "head": {"sha": HEAD}}}))
-    environ = {**GITHUB, "GITHUB_EVENT_NAME": event, "GITHUB_REF": "refs/heads/main", "GITHUB_BASE_REF": "main"}
+    environ = {
+        **GITHUB,
+        "GITHUB_EVENT_NAME": event,
+        "GITHUB_REF": "refs/heads/main",
+        "GITHUB_BASE_REF": "main",
+    }
     found = detect({**environ, "GITHUB_EVENT_PATH": str(path)})
     assert found == OF_GITHUB._replace(review="7", target="main", head=HEAD)
     path.write_text("{")

@@ -26,7 +26,13 @@ def pod(*containers: dict[str, Any], restart: str = "Always", **status: Any) -> 
 
 
 def container(ready: bool = False, **state: Any) -> dict[str, Any]:
-    return {"name": "web", "image": "example.com/web:1", "ready": ready, "state": state, "restartCount": 0}
+    return {
+        "name": "web",
+        "image": "example.com/web:1",
+        "ready": ready,
+        "state": state,
+        "restartCount": 0,
+    }
 
 
 def event(reason: str, message: str, kind: str = "Pod", name: str = "web-1") -> dict[str, Any]:
@@ -34,7 +40,9 @@ def event(reason: str, message: str, kind: str = "Pod", name: str = "web-1") -> 
 
 
 def node(name: str = "n1", **conditions: str) -> dict[str, Any]:
-    listed = [{"type": kind, "status": status, "reason": "Why"} for kind, status in conditions.items()]
+    listed = [
+        {"type": kind, "status": status, "reason": "Why"} for kind, status in conditions.items()
+    ]
     return {"metadata": {"name": name}, "status": {"conditions": listed}}
 
 
@@ -42,7 +50,11 @@ def seen(said: str = "context deadline exceeded", phase: Phase = "install", **sh
     return Seen(phase, said, shown.get("pods", []), shown.get("events", []), shown.get("nodes"))
 
 
-PENDING = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available: Insufficient cpu"}
+PENDING = {
+    "type": "PodScheduled",
+    "status": "False",
+    "message": "0/1 nodes are available: Insufficient cpu",
+}
 
 
 @pytest.mark.parametrize(
@@ -78,8 +90,14 @@ def test_the_charts_own_causes(shown: Seen, kind: str, words: str) -> None:
 @pytest.mark.parametrize("phase", ["install", "test"])
 def test_a_failed_hook_is_told_with_the_end_of_its_log(phase: Phase) -> None:
     redact.register("hunter2-secret")
-    lines = [f"line {number}" for number in range(9)] + ["GET /page with hunter2-secret", "", "wanted 200, got 503"]
-    failed = seen("failed", phase=phase, pods=[pod(container(terminated={"exitCode": 3}), restart="Never")])
+    lines = [f"line {number}" for number in range(9)] + [
+        "GET /page with hunter2-secret",
+        "",
+        "wanted 200, got 503",
+    ]
+    failed = seen(
+        "failed", phase=phase, pods=[pod(container(terminated={"exitCode": 3}), restart="Never")]
+    )
     asked = []
 
     def log(*names: str) -> str:

@@ -11,7 +11,12 @@ import pytest
 import yaml
 
 from pipeline_steps.clusters.kubeconfig import load
-from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError, ToolMissing
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    MachineError,
+    ToolMissing,
+)
 
 
 def written(folder: Path, user: dict[str, Any], **cluster: Any) -> Path:
@@ -47,7 +52,8 @@ def test_a_context_without_user_is_anonymous(tmp_path: Path) -> None:
 def test_credentials_of_a_plugin_are_asked_for(tmp_path: Path) -> None:
     plugin = tmp_path / "plugin"
     answer = (
-        '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "issued"}}'
+        '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
+        '"status": {"token": "issued"}}'
     )
     plugin.write_text(f"#!/bin/sh\necho '{answer}'\n")
     plugin.chmod(0o755)
@@ -55,14 +61,18 @@ def test_credentials_of_a_plugin_are_asked_for(tmp_path: Path) -> None:
                      "interactiveMode": "Never"}}  # fmt: skip
     assert load(written(tmp_path, user), "one").token == "issued"
     plugin.write_text("#!/bin/sh\necho log in first >&2\nexit 1\n")
-    with pytest.raises(AccessRefused, match=r"gives no credentials: .*plugin fails with 1: log in first"):
+    with pytest.raises(
+        AccessRefused, match=r"gives no credentials: .*plugin fails with 1: log in first"
+    ):
         load(written(tmp_path, user), "one")
     for answer in ("no JSON", "{}", '{"status": {"clientCertificateData": "but no key"}}'):
         plugin.write_text(f"#!/bin/sh\necho '{answer}'\n")
         with pytest.raises(AccessRefused, match=r"gives no credentials: .*plugin prints n"):
             load(written(tmp_path, user), "one")
     user["exec"] |= {"command": "no-such-plugin", "installHint": "get it at example.com"}
-    with pytest.raises(ToolMissing, match=r"no-such-plugin is not installed \(get it at example.com"):
+    with pytest.raises(
+        ToolMissing, match=r"no-such-plugin is not installed \(get it at example.com"
+    ):
         load(written(tmp_path, user), "one")
 
 
@@ -76,16 +86,28 @@ def test_a_plugin_gets_the_cleaned_environment_and_what_it_asks_for(
     plugin.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\necho \"$@\" >> {tmp_path}/env\n"
                       f"echo '{json.dumps({'status': status})}'\n")  # fmt: skip
     plugin.chmod(0o755)
-    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./bin/plugin", "args": ["get", "x"],
-                     "env": [{"name": "REGION", "value": "here"}], "provideClusterInfo": True}}  # fmt: skip
+    user = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "./bin/plugin",
+            "args": ["get", "x"],
+            "env": [{"name": "REGION", "value": "here"}],
+            "provideClusterInfo": True,
+        }
+    }
     extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}}
-    cluster = {"certificate-authority-data": base64.b64encode(b"CA").decode(), "extensions": [extension]}
+    cluster = {
+        "certificate-authority-data": base64.b64encode(b"CA").decode(),
+        "extensions": [extension],
+    }
     connection = load(written(tmp_path, user, **cluster), "one")
     assert (connection.certificate, connection.key, connection.token) == (b"CERT", b"KEY", None)
     told = (tmp_path / "env").read_text()
     assert "hunter2" not in told and "REGION=here\n" in told and told.endswith("get x\n")
     info = json.loads(
-        next(line for line in told.splitlines() if line.startswith("KUBERNETES_EXEC_INFO=")).split("=", 1)[1]
+        next(line for line in told.splitlines() if line.startswith("KUBERNETES_EXEC_INFO=")).split(
+            "=", 1
+        )[1]
     )
     assert info["spec"] == {
         "interactive": False,
@@ -106,7 +128,9 @@ def test_the_token_that_an_identity_provider_issued_last_is_used(tmp_path: Path)
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, {})
-    with pytest.raises(ConfigurationError, match=r"no context three in the kubeconfig \(there are: one, two\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"no context three in the kubeconfig \(there are: one, two\)"
+    ):
         load(path, "three")
     with pytest.raises(ConfigurationError, match=r"several contexts or none \(one, two\)"):
         load(path, None)

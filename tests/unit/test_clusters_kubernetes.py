@@ -1,7 +1,8 @@
-"""What the client makes of an API server that breaks off, forgets, redirects or is none; the server is scripted here.
+"""What the client makes of an API server that breaks off, forgets, redirects or is none; the server
+is scripted here.
 
-With a real one: tests/systems/test_cluster.py. tests/systems/test_kubernetes_package.py runs both with every version
-of the `kubernetes` package that setup.cfg allows.
+With a real one: tests/systems/test_cluster.py. tests/systems/test_kubernetes_package.py runs both
+with every version of the `kubernetes` package that setup.cfg allows.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from pipeline_steps.toolbox.errors import AccessRefused, Conflict, MachineError,
 from tests.support.registries import certificate, free_port
 
 TOKEN = "token-of-this-test"
-GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
+GONE = {
+    "type": "ERROR",
+    "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"},
+}
 
 
 class Asked(NamedTuple):
@@ -41,7 +45,9 @@ class Asked(NamedTuple):
 
 
 class Server:
-    """An API server whose every answer a test gives: (status, body), or lines of a stream that breaks off."""
+    """An API server whose every answer a test gives: (status, body), or lines of a stream that
+    breaks off.
+    """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[Asked] = []
@@ -119,13 +125,29 @@ def connect(url: str, folder: Path, user: dict[str, Any] | None = None, **cluste
 
 
 def pod(name: str, version: int = 1, **status: Any) -> dict[str, Any]:
-    meta = {"name": name, "uid": name, "resourceVersion": str(version), "creationTimestamp": "2026-01-02T03:04:05Z"}
+    meta = {
+        "name": name,
+        "uid": name,
+        "resourceVersion": str(version),
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+    }
     container = {"name": "c", "image": "example.com/c:1"}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}, "status": status}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta,
+        "spec": {"containers": [container]},
+        "status": status,
+    }
 
 
 def listed(version: int, *items: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": str(version)}, "items": list(items)}
+    return {
+        "kind": "PodList",
+        "apiVersion": "v1",
+        "metadata": {"resourceVersion": str(version)},
+        "items": list(items),
+    }
 
 
 def watches(server: Server) -> list[dict[str, str]]:
@@ -168,7 +190,9 @@ def test_a_watch_that_is_too_old_lists_again(server: Server, api: Api) -> None:
     def answers(asked: Asked) -> tuple[int, Any]:
         if "watch" not in asked.query:
             return 200, lists.pop(0) if len(lists) > 1 else lists[0]
-        return 200, [GONE] if asked.query["resourceVersion"] == "5" else [{"type": "ADDED", "object": pod("new", 21)}]
+        return 200, [GONE] if asked.query["resourceVersion"] == "5" else [
+            {"type": "ADDED", "object": pod("new", 21)}
+        ]
 
     server.answers = answers
     watcher = Watcher(api, "n", seconds=10)
@@ -206,8 +230,17 @@ def test_a_watch_without_the_right_to_it_leaves_the_last_look(server: Server, ap
 
 
 def test_a_log_keeps_its_end_in_bounded_memory_and_once_only(server: Server, api: Api) -> None:
-    """Without a line end, with bytes that are no text; read again from its beginning when the server dies."""
-    status = {"name": "c", "state": {"running": {}}, "image": "c", "imageID": "", "ready": True, "restartCount": 0}
+    """Without a line end, with bytes that are no text; read again from its beginning when the
+    server dies.
+    """
+    status = {
+        "name": "c",
+        "state": {"running": {}},
+        "image": "c",
+        "imageID": "",
+        "ready": True,
+        "restartCount": 0,
+    }
     running = pod("a", 6, containerStatuses=[status])
     running["spec"]["restartPolicy"] = "Never"
     reads: list[Asked] = []
@@ -233,7 +266,12 @@ def test_a_log_that_happens_to_be_json_stays_as_it_is(server: Server, api: Api) 
     watcher = Watcher(api, "n", seconds=10)
     assert diagnosis.log_of(api, "n", watcher, "p", "c") == '{"level": "info"}\n'
     asked = next(each.query for each in server.asked if each.path.endswith("/log"))
-    assert asked == {"container": "c", "tailLines": "5000", "limitBytes": str(1 << 20), "previous": "false"}
+    assert asked == {
+        "container": "c",
+        "tailLines": "5000",
+        "limitBytes": str(1 << 20),
+        "previous": "false",
+    }
     server.answers = lambda asked: (404, {"message": 'pods "p" not found'})
     assert diagnosis.log_of(api, "n", watcher, "p", "c") == ""
     watcher.stop()
@@ -262,7 +300,9 @@ def test_lists_come_page_by_page_and_only_the_newest_events_are_kept(
 
 def test_passing_trouble_is_waited_out_where_that_does_no_harm(server: Server, api: Api) -> None:
     trouble = [503, 429, 500]
-    server.answers = lambda asked: (trouble.pop(), {"message": "busy"}) if trouble else (200, {"kind": "Namespace"})
+    server.answers = lambda asked: (
+        (trouble.pop(), {"message": "busy"}) if trouble else (200, {"kind": "Namespace"})
+    )
     assert api.ask(api.core.read_namespace, "n") == {"kind": "Namespace"}
     assert len(server.asked) == 4
     server.headers = {"Retry-After": "2"}
@@ -283,8 +323,18 @@ def test_passing_trouble_is_waited_out_where_that_does_no_harm(server: Server, a
 @pytest.mark.parametrize(
     ("status", "body", "kind", "words"),
     [
-        (409, {"message": 'namespaces "n" already exists'}, Conflict, 'namespaces "n" already exists'),
-        (403, {"message": "namespaces is forbidden"}, AccessRefused, "403: namespaces is forbidden"),
+        (
+            409,
+            {"message": 'namespaces "n" already exists'},
+            Conflict,
+            'namespaces "n" already exists',
+        ),
+        (
+            403,
+            {"message": "namespaces is forbidden"},
+            AccessRefused,
+            "403: namespaces is forbidden",
+        ),
         (422, {"message": "invalid label"}, MachineError, "422: invalid label"),
         (404, {"message": "not found"}, MachineError, "404: not found"),
         (502, b"<html>bad gateway</html>", Temporary, "502: <html>bad gateway"),
@@ -303,12 +353,19 @@ def test_refusals_are_told_apart(
 
 
 def test_credentials_that_ran_out_are_read_again(server: Server, api: Api, tmp_path: Path) -> None:
-    server.answers = lambda asked: (200, {}) if asked.headers["authorization"] == "Bearer new-token" else (401, {})
+    server.answers = lambda asked: (
+        (200, {}) if asked.headers["authorization"] == "Bearer new-token" else (401, {})
+    )
     with pytest.raises(AccessRefused, match="401"):
         api.ask(api.core.read_namespace, "n")
     (tmp_path / "token").write_text("new-token")
     assert api.ask(api.core.read_namespace, "n") == {}
-    assert [each.headers["authorization"].split()[1] for each in server.asked] == [TOKEN, TOKEN, TOKEN, "new-token"]
+    assert [each.headers["authorization"].split()[1] for each in server.asked] == [
+        TOKEN,
+        TOKEN,
+        TOKEN,
+        "new-token",
+    ]
 
 
 def test_a_redirect_is_not_followed(server: Server, api: Api) -> None:
@@ -325,7 +382,9 @@ def test_a_server_that_dies_was_there(server: Server, api: Api) -> None:
         namespaces.create(api, "n", owner="me", chart="c", build=None, expires_after=60)
 
 
-def test_certificates_and_keys_count_and_stay_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_and_keys_count_and_stay_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, our_key = certificate(tmp_path / "server", "127.0.0.2")
     theirs, their_key = certificate(tmp_path / "client")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -343,7 +402,9 @@ def test_certificates_and_keys_count_and_stay_in_no_file(tmp_path: Path, monkeyp
         api = connect(server.url, tmp_path, encoded, **trusted, **{"tls-server-name": "127.0.0.2"})
         assert list((tmp_path / "tmp").iterdir()) == []
         assert api.ask(api.core.read_namespace, "n") == {}
-        assert connect(server.url, tmp_path, encoded, **{"insecure-skip-tls-verify": True}).version()
+        assert connect(
+            server.url, tmp_path, encoded, **{"insecure-skip-tls-verify": True}
+        ).version()
         with pytest.raises(MachineError, match="its certificate is not trusted"):
             connect(server.url, tmp_path, encoded, **trusted).version()
         with pytest.raises(MachineError, match="its certificate is not trusted"):

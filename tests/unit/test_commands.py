@@ -1,4 +1,6 @@
-"""The tables of steps and commands say the truth about the modules they name, and steps about their functions."""
+"""The tables of steps and commands say the truth about the modules they name, and steps about their
+functions.
+"""
 
 import importlib
 import inspect

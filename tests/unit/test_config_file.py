@@ -67,14 +67,18 @@ deployments: {hello-team-a: {chart: hello, cluster: k131, namespace: team-a, rel
     assert config.hosts["r.example.com/production"].username == "robot"
     assert config.clusters["k131"].kubeconfig == "/etc/kube"
     assert several(config.channels.snapshot.charts) == ("oci://r.example.com/snapshot-charts",)
-    assert config.charts[1].tests == ChartTests(timeout="20m", prepare=("ci/before.yaml",), clusters=("k131", "k134"))
+    assert config.charts[1].tests == ChartTests(
+        timeout="20m", prepare=("ci/before.yaml",), clusters=("k131", "k134")
+    )
     assert config.approvals["code"].not_by == ("author", "uploader")
     assert config.root == tmp_path and config.files == (tmp_path / "pipeline.yaml",)
     assert redact.redact("it was hunter2secret") == "it was [redacted]"
 
 
 def test_charts_and_channels_are_all_a_small_repository_writes(tmp_path: Path) -> None:
-    config = read(tmp_path, CHARTS + "channels: {snapshot: {charts: file:///srv}}\nevidence: file:///store\n")
+    config = read(
+        tmp_path, CHARTS + "channels: {snapshot: {charts: file:///srv}}\nevidence: file:///store\n"
+    )
     assert config.channels.production.requires == ("check", "integration_test")
     assert config.channels.production.evidence == ("file:///store",)
     assert config.release.tag == "{name}-{version}"
@@ -88,13 +92,16 @@ def test_pipeline_yaml_is_found_above_but_not_outside_of_the_checkout(tmp_path: 
     assert config_file.load(environ={}, start=deep).root == tmp_path
     (tmp_path / "repo" / ".git").mkdir()
     with pytest.raises(
-        ConfigurationError, match=r"there is no pipeline\.yaml in this folder and above.*pipeline-steps init"
+        ConfigurationError,
+        match=r"there is no pipeline\.yaml in this folder and above.*pipeline-steps init",
     ):
         config_file.load(environ={}, start=deep)
 
 
 def test_later_files_win_and_need_no_charts(tmp_path: Path) -> None:
-    (tmp_path / "one.yaml").write_text("channels: {snapshot: {images: one.example.com/x, charts: file:///one}}\n")
+    (tmp_path / "one.yaml").write_text(
+        "channels: {snapshot: {images: one.example.com/x, charts: file:///one}}\n"
+    )
     (tmp_path / "two.yaml").write_text(
         "channels: {snapshot: {images: two.example.com/x}}\ncharts: [{path: charts/b}]\ntests: {parallel: 2}\n"
     )
@@ -118,16 +125,21 @@ def test_a_given_pipeline_yaml_is_the_base(tmp_path: Path) -> None:
 
 def test_a_section_of_the_site_file_comes_from_there_alone(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
-    site.write_text('hosts: {r.example.com: {username: ci, password: "${PSW}"}}\nrelease: {branches: [main]}\n')
+    site.write_text(
+        'hosts: {r.example.com: {username: ci, password: "${PSW}"}}\nrelease: {branches: [main]}\n'
+    )
     text = (
-        CHARTS + 'hosts: {r.example.com/evil: {username: "${PSW}"}}\nrelease: {tag: "{version}"}\nevidence: file:///e\n'
+        CHARTS
+        + 'hosts: {r.example.com/evil: {username: "${PSW}"}}\nrelease: {tag: "{version}"}\nevidence: file:///e\n'
     )
     config = read(tmp_path, text, PIPELINE_STEPS_SITE=str(site), PSW="secretword")
     assert dict(config.hosts) == {"r.example.com": hosts.Host(username="ci", password="secretword")}
     assert config.release.tag == "{name}-{version}" and config.release.branches == ("main",)
     assert config.evidence == "file:///e"
     site.write_text("hosts: {}\nimages: {}\n")
-    with pytest.raises(ConfigurationError, match=r"site\.yaml:2: the site file .* cannot say anything about images"):
+    with pytest.raises(
+        ConfigurationError, match=r"site\.yaml:2: the site file .* cannot say anything about images"
+    ):
         read(tmp_path, text, PIPELINE_STEPS_SITE=str(site))
 
 
@@ -136,32 +148,62 @@ def test_a_review_cannot_change_what_decides_about_trust(
 ) -> None:
     repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(repo.config))
-    text = CHARTS + "release: {branches: [main]}\napprovals: {code: {by: alice}}\ntests: {parallel: 1}\n"
+    text = (
+        CHARTS
+        + "release: {branches: [main]}\napprovals: {code: {by: alice}}\ntests: {parallel: 1}\n"
+    )
     repo.put("pipeline.yaml", text)
     repo.commit()
     repo.git("checkout", "-q", "-b", "topic")
-    evil = text.replace("alice", "mallory").replace("parallel: 1", "parallel: 2") + "evidence: file:///mine\n"
+    evil = (
+        text.replace("alice", "mallory").replace("parallel: 1", "parallel: 2")
+        + "evidence: file:///mine\n"
+    )
     repo.put("pipeline.yaml", evil)
     repo.commit()
-    review = {"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+    review = {
+        "GITLAB_CI": "true",
+        "CI_MERGE_REQUEST_IID": "4",
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+    }
     config = config_file.load(environ=review, start=repo.root)
-    assert (config.approvals["code"].by, config.evidence, config.tests.parallel) == ("alice", None, 2)
+    assert (config.approvals["code"].by, config.evidence, config.tests.parallel) == (
+        "alice",
+        None,
+        2,
+    )
     assert config.where("approvals.code.by") == "pipeline.yaml@main:4"
-    assert "this review changes approvals, evidence; that takes effect after the merge" in caplog.text
+    assert (
+        "this review changes approvals, evidence; that takes effect after the merge" in caplog.text
+    )
     assert config_file.load(environ={}, start=repo.root).approvals["code"].by == "mallory"
     # Another target that is not fetched, and a CI that does not say: refused, never guessed.
-    with pytest.raises(UsageError, match=r"the branch 'stable' is not here \(git fetch origin \+refs/heads/stable:"):
-        config_file.load(environ={**review, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "stable"}, start=repo.root)
-    with pytest.raises(ConfigurationError, match=r"does not say which branch review 4 goes to.*PIPELINE_STEPS_SITE"):
-        config_file.load(environ={"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4"}, start=repo.root)
+    with pytest.raises(
+        UsageError, match=r"the branch 'stable' is not here \(git fetch origin \+refs/heads/stable:"
+    ):
+        config_file.load(
+            environ={**review, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "stable"}, start=repo.root
+        )
+    with pytest.raises(
+        ConfigurationError, match=r"does not say which branch review 4 goes to.*PIPELINE_STEPS_SITE"
+    ):
+        config_file.load(
+            environ={"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4"}, start=repo.root
+        )
 
 
-REVIEW = {"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+REVIEW = {
+    "GITLAB_CI": "true",
+    "CI_MERGE_REQUEST_IID": "4",
+    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+}
 
 
 @pytest.fixture
 def reviewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
-    """A checkout whose target branch has a pipeline.yaml and overlays; the branch topic is checked out."""
+    """A checkout whose target branch has a pipeline.yaml and overlays; the branch topic is checked
+    out.
+    """
     repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(repo.config))
     repo.put("pipeline.yaml", CHARTS + "clusters: {k1: {kubeconfig: /agent/kubeconfig}}\n")
@@ -189,13 +231,17 @@ def test_overlays_that_a_review_can_change_hold_nothing_that_decides_about_trust
     message = r"ci/trusted\.yaml:2: secrets stands in an overlay that this review can change"
     (tmp_path / "link.yaml").symlink_to(reviewed.root / "ci/trusted.yaml")
     for name in ("ci/trusted.yaml", "ci/../ci/trusted.yaml"):
-        with pytest.raises(ConfigurationError, match=r"trusted\.yaml:2: secrets stands in an overlay"):
+        with pytest.raises(
+            ConfigurationError, match=r"trusted\.yaml:2: secrets stands in an overlay"
+        ):
             load([Path(name)])
     with pytest.raises(ConfigurationError, match=message):
         load([Path("ci/trusted.yaml")])
     with pytest.raises(ConfigurationError, match=r"link\.yaml:2: secrets stands in an overlay"):
         load([tmp_path / "link.yaml"])
-    assert config_file.load([Path("ci/trusted.yaml")], environ={}, start=reviewed.root).secrets["npmrc"]
+    assert config_file.load([Path("ci/trusted.yaml")], environ={}, start=reviewed.root).secrets[
+        "npmrc"
+    ]
     # What the CI server wrote, in the checkout or beside it, is nothing that a review can change.
     for place in (reviewed.root / "ci/of-server.yaml", tmp_path / "of-server.yaml"):
         place.write_text("secrets: {npmrc: 'file:/run/npmrc'}\n")
@@ -218,10 +264,16 @@ def test_files_that_a_review_can_change_hold_no_login_and_name_no_cluster(
     assert config.clusters["k2"] and hosts.of(config.hosts, "a.example.com/x")[1].plain_http
     for place, ask in (
         (r"1: clusters\.k1\.kubeconfig", lambda: config.clusters["k1"]),
-        (r'2: hosts\."a\.example\.com"\.password', lambda: login_for("a.example.com", "x", config.hosts)),
+        (
+            r'2: hosts\."a\.example\.com"\.password',
+            lambda: login_for("a.example.com", "x", config.hosts),
+        ),
         (r"3: secrets\.x", lambda: config.secrets["x"]),
     ):
-        with pytest.raises(ConfigurationError, match=rf"site\.yaml:{place} names a file that this review can change"):
+        with pytest.raises(
+            ConfigurationError,
+            match=rf"site\.yaml:{place} names a file that this review can change",
+        ):
             ask()
     del environ["GITLAB_CI"]
     assert config_file.load(environ=environ, start=reviewed.root).clusters["k1"]
@@ -235,7 +287,10 @@ def test_the_command_line_wins_over_the_site_file(tmp_path: Path) -> None:
 
 
 def test_variables_are_expanded_where_they_may_be_and_nowhere_else(tmp_path: Path) -> None:
-    text = CHARTS + 'images: {a: {context: "${X}"}}\nchannels: {snapshot: {images: "${X}/${Y:-y}${Z:-}"}}\n'
+    text = (
+        CHARTS
+        + 'images: {a: {context: "${X}"}}\nchannels: {snapshot: {images: "${X}/${Y:-y}${Z:-}"}}\n'
+    )
     config = read(tmp_path, text, X="x.example.com")
     assert config.channels.snapshot.images == "x.example.com/y"
     assert config.images["a"].context == "${X}"
@@ -254,7 +309,10 @@ def test_a_stage_needs_only_the_variables_of_what_it_uses(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match=message):
         login_for("r.example.com", "prod/a", config.hosts)
     assert config.clusters["k2"].kubeconfig == "/k2"
-    with pytest.raises(ConfigurationError, match=r"pipeline\.yaml:6: clusters\.k1\.kubeconfig needs the variable KUBE"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"pipeline\.yaml:6: clusters\.k1\.kubeconfig needs the variable KUBE",
+    ):
         config.clusters["k1"]
     with pytest.raises(ConfigurationError, match="KUBE"):
         config.clusters.get("k1")
@@ -270,16 +328,25 @@ UNSET = (
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_an_unset_variable_blocks_its_own_login_and_is_never_sent(tmp_path: Path, copied: bool) -> None:
+def test_an_unset_variable_blocks_its_own_login_and_is_never_sent(
+    tmp_path: Path, copied: bool
+) -> None:
     table = read(tmp_path, CHARTS + UNSET).hosts
     if copied:  # as callers do, and as it goes to worker processes
         table = pickle.loads(pickle.dumps(dict(table.items())))
-    assert all("${" not in str(host) for host in table.values() if not isinstance(host, hosts.IncompleteHost))
+    assert all(
+        "${" not in str(host)
+        for host in table.values()
+        if not isinstance(host, hosts.IncompleteHost)
+    )
     entry = hosts.of(table, "r.example.com/prod/a")[1]
     assert (entry.ca_file, entry.plain_http) == ("/ca.pem", True) and not entry.password
-    assert str(hosts.pulled(Reference.parse("r.example.com/prod/a:1"), table)) == "m.example.com/a:1"
+    assert (
+        str(hosts.pulled(Reference.parse("r.example.com/prod/a:1"), table)) == "m.example.com/a:1"
+    )
     with pytest.raises(
-        ConfigurationError, match=r"pipeline\.yaml:6: .*password needs the variable PSW, which is not set"
+        ConfigurationError,
+        match=r"pipeline\.yaml:6: .*password needs the variable PSW, which is not set",
     ):
         login_for("r.example.com", "prod/a", table)
     with pytest.raises(ConfigurationError, match=r"pull\.password needs the variable PULL_PSW"):
@@ -287,7 +354,9 @@ def test_an_unset_variable_blocks_its_own_login_and_is_never_sent(tmp_path: Path
 
 
 def test_an_unset_ca_file_is_no_connection_without_it(tmp_path: Path) -> None:
-    table = read(tmp_path, CHARTS + 'hosts: {r.example.com: {ca_file: "${CA}", pull_as: "${MIRROR}"}}\n').hosts
+    table = read(
+        tmp_path, CHARTS + 'hosts: {r.example.com: {ca_file: "${CA}", pull_as: "${MIRROR}"}}\n'
+    ).hosts
     with pytest.raises(ConfigurationError, match="ca_file needs the variable CA"):
         hosts.of(table, "r.example.com/a")
     with pytest.raises(ConfigurationError, match="needs the variable"):
@@ -295,14 +364,18 @@ def test_an_unset_ca_file_is_no_connection_without_it(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_is_a_variable_stays_its_name(tmp_path: Path) -> None:
-    text = CHARTS + 'secrets: {npmrc: "${NPMRC}", pip: "file:${RUN}/pip", other: "file:${UNSET}/x"}\n'
+    text = (
+        CHARTS + 'secrets: {npmrc: "${NPMRC}", pip: "file:${RUN}/pip", other: "file:${UNSET}/x"}\n'
+    )
     config = read(tmp_path, text, NPMRC="t0ken-of-npm", RUN="/run")
     assert config.secrets["npmrc"] == "${NPMRC}" and config.secrets["pip"] == "file:/run/pip"
     with pytest.raises(ConfigurationError, match=r"secrets\.other needs the variable UNSET"):
         config.secrets["other"]
 
 
-def test_keys_without_effect_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_without_effect_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     text = CHARTS + (
         "approvals: {code: {by: alice}}\n"
         "channels: {snapshot: {keep: {abandoned: 1d}}}\n"
@@ -310,9 +383,18 @@ def test_keys_without_effect_are_told_once(tmp_path: Path, caplog: pytest.LogCap
         "deployments: {a: {chart: b, cluster: c, namespace: d}}\n"
     )
     for _ in range(2):
-        config_file.load([Path("pipeline.yaml")], environ={}, start=tmp_path) if caplog.text else read(tmp_path, text)
-    told = [f"pipeline.yaml:{line}: {key} has no effect yet" for line, key in
-            ((3, "approvals"), (6, "deployments"), (4, "channels.snapshot.keep"), (5, "release.sign"))]  # fmt: skip
+        config_file.load(
+            [Path("pipeline.yaml")], environ={}, start=tmp_path
+        ) if caplog.text else read(tmp_path, text)
+    told = [
+        f"pipeline.yaml:{line}: {key} has no effect yet"
+        for line, key in (
+            (3, "approvals"),
+            (6, "deployments"),
+            (4, "channels.snapshot.keep"),
+            (5, "release.sign"),
+        )
+    ]
     assert caplog.messages == told
 
 
@@ -324,11 +406,23 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
     "a tab": (CHARTS + "tests:\n\tvalues: x\n", r"pipeline\.yaml:4: not YAML"),
     "not UTF-8": (b"charts: \xff\n", r"pipeline\.yaml: not UTF-8"),
     "two documents": (CHARTS + "---\n" + CHARTS, r"pipeline\.yaml:3: a second YAML document"),
-    "a key twice": (CHARTS + "evidence: a\nevidence: b\n", r"pipeline\.yaml:4: key 'evidence' is there twice"),
-    "an alias": (CHARTS + "tests: &t {}\ncheck: *t\n", r"pipeline\.yaml:4: the alias \*t is not read"),
-    "a python tag": ("charts: !!python/name:os.system\n", r"pipeline\.yaml:1: the tag .* is not read"),
+    "a key twice": (
+        CHARTS + "evidence: a\nevidence: b\n",
+        r"pipeline\.yaml:4: key 'evidence' is there twice",
+    ),
+    "an alias": (
+        CHARTS + "tests: &t {}\ncheck: *t\n",
+        r"pipeline\.yaml:4: the alias \*t is not read",
+    ),
+    "a python tag": (
+        "charts: !!python/name:os.system\n",
+        r"pipeline\.yaml:1: the tag .* is not read",
+    ),
     "no charts": ("evidence: x\n", r"pipeline\.yaml:1: the key charts is missing"),
-    "an unknown key": (CHARTS + "imagse: {}\n", r"pipeline\.yaml:3: unknown key imagse \(there is images"),
+    "an unknown key": (
+        CHARTS + "imagse: {}\n",
+        r"pipeline\.yaml:3: unknown key imagse \(there is images",
+    ),
     "an unknown key deep inside": (
         CHARTS + "images:\n  a:\n    context: x\n    dockerfil: y\n",
         r"pipeline\.yaml:6: unknown key dockerfil in images\.a \(there is dockerfile",
@@ -337,7 +431,10 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
         CHARTS + "hosts: {r.example.com: {user: x}}\n",
         r'pipeline\.yaml:3: unknown key user in hosts\."r\.example\.com" \(there is username',
     ),
-    "a missing key": (CHARTS + "  - paths: [a]\n", r"pipeline\.yaml:3: the key path of charts\[1\] is missing"),
+    "a missing key": (
+        CHARTS + "  - paths: [a]\n",
+        r"pipeline\.yaml:3: the key path of charts\[1\] is missing",
+    ),
     "a list where a mapping is wanted": (
         CHARTS + "images: [a]\n",
         r"pipeline\.yaml:3: images must be a mapping of keys, not a list",
@@ -374,7 +471,10 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
         CHARTS + "tests: {breaking: ignore}\n",
         r"pipeline\.yaml:3: tests\.breaking must be test or skip, not the text 'ignore'",
     ),
-    "a bad duration": (CHARTS + "tests: {timeout: 5 min}\n", r"pipeline\.yaml:3: tests\.timeout: not a duration"),
+    "a bad duration": (
+        CHARTS + "tests: {timeout: 5 min}\n",
+        r"pipeline\.yaml:3: tests\.timeout: not a duration",
+    ),
     "a bad duration to keep": (
         CHARTS + "channels: {snapshot: {keep: {abandoned: never}}}\n",
         r"pipeline\.yaml:3: channels\.snapshot\.keep\.abandoned: not a duration",
@@ -411,7 +511,10 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
         CHARTS + 'secrets: {npmrc: "x${PATH:-hunter2}"}\n',
         r"3: secrets\.npmrc is neither a variable",
     ),
-    "a secret in the checkout": (CHARTS + 'secrets: {npmrc: "file:ci/npmrc"}\n', r"3: secrets\.npmrc is neither"),
+    "a secret in the checkout": (
+        CHARTS + 'secrets: {npmrc: "file:ci/npmrc"}\n',
+        r"3: secrets\.npmrc is neither",
+    ),
     "an argument for helm": (
         CHARTS + "tests:\n  helm_args:\n    - --set=a=b\n    - --namespace\n    - default\n",
         r"pipeline\.yaml:6: tests\.helm_args may not have '--namespace' \(allowed are --set, --set-string, --set-json, --v",

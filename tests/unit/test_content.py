@@ -24,7 +24,12 @@ images:
 """
 
 #: First digits of the contents of `repo`, as versions that wrote no `Pipeline-Format` told them.
-FORMAT_1 = {"api": "3709e9128deb", "common": "6a0252bac12f", "umbrella": "088364f29f3c", "worker": "7d0bac01faf4"}
+FORMAT_1 = {
+    "api": "3709e9128deb",
+    "common": "6a0252bac12f",
+    "umbrella": "088364f29f3c",
+    "worker": "7d0bac01faf4",
+}
 FORMAT_1_BACKEND = "e0832bf54f85"
 
 
@@ -93,9 +98,15 @@ def test_the_charts_are_found_with_what_they_stand_on(repo: Repo) -> None:
         ("charts/apiary/values.yaml", set()),
     ],
 )
-def test_a_file_changes_the_content_of_those_that_hold_it(repo: Repo, path: str, affected: set[str]) -> None:
+def test_a_file_changes_the_content_of_those_that_hold_it(
+    repo: Repo, path: str, affected: set[str]
+) -> None:
     before = contents(repo)
-    text = chart("common", more="type: library\ndescription: new\n") if path.endswith("Chart.yaml") else "changed"
+    text = (
+        chart("common", more="type: library\ndescription: new\n")
+        if path.endswith("Chart.yaml")
+        else "changed"
+    )
     repo.put(path, text)
     assert changed(repo, before) == affected
     modified = {name for name, value in opened(repo).charts.items() if value.modified}
@@ -109,18 +120,32 @@ def test_a_file_changes_the_content_of_those_that_hold_it(repo: Repo, path: str,
     ("old", "new", "affected"),
     [
         ("{image.repository:", "{image.name:", {"api", "worker", "umbrella"}),
-        ("context: apps/backend}", "context: apps/backend, target: run}", {"api", "worker", "umbrella"}),
+        (
+            "context: apps/backend}",
+            "context: apps/backend, target: run}",
+            {"api", "worker", "umbrella"},
+        ),
         ("context: apps/unused}", "context: apps/unused, target: run}", set()),
         ("library, tested", "library: tested", set()),
         ('{image.repository: "{repository}"}', "{\"image.repository\": '{repository}'}", set()),
-        ("context: apps/backend}", "context: apps/backend, dockerfile: Dockerfile, args: {}}", set()),
-        ("  - path: charts/*\n", "  - path: charts/api\n  - path: charts/[ucw]*\n    images: {}\n", set()),
+        (
+            "context: apps/backend}",
+            "context: apps/backend, dockerfile: Dockerfile, args: {}}",
+            set(),
+        ),
+        (
+            "  - path: charts/*\n",
+            "  - path: charts/api\n  - path: charts/[ucw]*\n    images: {}\n",
+            set(),
+        ),
         ("charts:\n", "# a comment\ncharts:\n", set()),
         ("path: charts/{api,worker}", "path: charts/[aw]*", set()),
         ("images:\n", "evidence: file:///store\nimages:\n", set()),
     ],
 )
-def test_only_the_entries_about_a_chart_are_its_content(repo: Repo, old: str, new: str, affected: set[str]) -> None:
+def test_only_the_entries_about_a_chart_are_its_content(
+    repo: Repo, old: str, new: str, affected: set[str]
+) -> None:
     before = contents(repo)
     assert old in PIPELINE
     repo.put("pipeline.yaml", PIPELINE.replace(old, new))
@@ -134,20 +159,26 @@ def test_an_overlay_and_the_environment_change_no_content(repo: Repo, tmp_path: 
     overlay.write_text(
         "charts: [{path: charts/api, tests: {timeout: 9m}}]\nchannels: {snapshot: {images: '${WHERE}'}}\n"
     )
-    checkout = Checkout(config_file.load([overlay], environ={"WHERE": "x.example.com"}, start=repo.root))
+    checkout = Checkout(
+        config_file.load([overlay], environ={"WHERE": "x.example.com"}, start=repo.root)
+    )
     assert {name: value.content for name, value in checkout.charts.items()} == before
     assert checkout.chart("api").entry.tests.timeout == "9m"
     assert checkout.chart("api").entry.images == {"backend": {"image.repository": "{repository}"}}
 
 
-def test_the_same_files_have_the_same_content_in_any_history_and_folder(repo: Repo, tmp_path: Path) -> None:
+def test_the_same_files_have_the_same_content_in_any_history_and_folder(
+    repo: Repo, tmp_path: Path
+) -> None:
     repo.put("charts/api/values.yaml", "a: 2\n")
     repo.put("charts/api/run.sh", "#!", executable=True)
     repo.commit("second")
     squashed = Repo(tmp_path / "squashed", repo.config)
     for path in opened(repo).tree.entries():
         place = repo.root / path
-        squashed.put(f"deep/er/{path}", place.read_bytes(), executable=bool(place.stat().st_mode & 0o100))
+        squashed.put(
+            f"deep/er/{path}", place.read_bytes(), executable=bool(place.stat().st_mode & 0o100)
+        )
     squashed.commit("all at once")
     squashed.root = squashed.root / "deep" / "er"
     assert contents(squashed) == contents(repo)
@@ -173,19 +204,26 @@ def test_kind_and_link_target_are_content(repo: Repo) -> None:
 
 def test_two_images_that_set_one_values_key_are_refused_by_name(repo: Repo) -> None:
     mapping = "{backend: {image.tag: '{tag}'}, unused: {image.tag: '{tag}'}}"
-    repo.put("pipeline.yaml", PIPELINE.replace('{backend: {image.repository: "{repository}"}}', mapping))
+    repo.put(
+        "pipeline.yaml", PIPELINE.replace('{backend: {image.repository: "{repository}"}}', mapping)
+    )
     for name in ("api", "worker", "umbrella"):
         with pytest.raises(
-            ConfigurationError, match=r"pipeline\.yaml:4: the images backend and unused both set image\.tag \(give each"
+            ConfigurationError,
+            match=r"pipeline\.yaml:4: the images backend and unused both set image\.tag \(give each",
         ):
             opened(repo).chart(name)
     shared = "{backend: {image.registry: '{registry}'}, unused: {image.registry: '{registry}'}}"
-    repo.put("pipeline.yaml", PIPELINE.replace('{backend: {image.repository: "{repository}"}}', shared))
+    repo.put(
+        "pipeline.yaml", PIPELINE.replace('{backend: {image.repository: "{repository}"}}', shared)
+    )
     assert opened(repo).chart("api").images == ("backend", "unused")
 
 
 def test_a_link_and_a_copy_of_what_it_names_are_the_same_content(repo: Repo) -> None:
-    place = repo.put("charts/worker/copy.yaml", (repo.root / "charts/worker/Chart.yaml").read_text())
+    place = repo.put(
+        "charts/worker/copy.yaml", (repo.root / "charts/worker/Chart.yaml").read_text()
+    )
     before = contents(repo)
     place.unlink()
     place.symlink_to("Chart.yaml")
@@ -238,7 +276,9 @@ def test_an_image_has_a_content_of_its_own(repo: Repo) -> None:
     after = opened(repo).image_content("backend")
     assert after != before
     assert opened(repo).image_content("unused") not in (before, after)
-    with pytest.raises(ConfigurationError, match=r"pipeline\.yaml:7: there is no image 'backed' \(there is backend"):
+    with pytest.raises(
+        ConfigurationError, match=r"pipeline\.yaml:7: there is no image 'backed' \(there is backend"
+    ):
         opened(repo).image_content("backed")
 
 
@@ -250,7 +290,9 @@ def test_a_revision_has_the_charts_and_entries_of_its_own_pipeline_yaml(repo: Re
     repo.commit("second")
     assert list(opened(repo).charts) == ["renamed"]
     assert contents(repo, first) == before
-    assert opened(repo, first).chart("worker").entry.images == {"backend": {"image.repository": "{repository}"}}
+    assert opened(repo, first).chart("worker").entry.images == {
+        "backend": {"image.repository": "{repository}"}
+    }
     assert opened(repo, first).chart("api").modified == ()
 
 
@@ -259,7 +301,10 @@ def test_extra_paths_are_part_of_the_closure(repo: Repo) -> None:
     repo.put("one", "1")
     repo.put("pipeline.yaml", PIPELINE + "# end\n")
     repo.put(
-        "pipeline.yaml", PIPELINE.replace("charts/common\n", "charts/common\n    paths: [shared/, one, apps/**/main]\n")
+        "pipeline.yaml",
+        PIPELINE.replace(
+            "charts/common\n", "charts/common\n    paths: [shared/, one, apps/**/main]\n"
+        ),
     )
     repo.commit()
     before = contents(repo)
@@ -280,7 +325,10 @@ def test_the_position_is_that_of_the_closure(repo: Repo) -> None:
 
 def test_a_changed_entry_counts_as_a_change_of_its_charts_only(repo: Repo) -> None:
     at = {name: opened(repo).position(opened(repo).chart(name)) for name in ("worker", "common")}
-    repo.put("pipeline.yaml", PIPELINE.replace("context: apps/backend}", "context: apps/backend, target: run}"))
+    repo.put(
+        "pipeline.yaml",
+        PIPELINE.replace("context: apps/backend}", "context: apps/backend, target: run}"),
+    )
     repo.commit("about the worker's image")
     repo.put("pipeline.yaml", (repo.root / "pipeline.yaml").read_text() + "# about nothing\n")
     repo.commit()
@@ -327,11 +375,19 @@ BAD = {
         r"pipeline\.yaml:8: the image backend has the context 'apps/back', but the source has no file there",
     ),
     "no Dockerfile": (
-        {"pipeline.yaml": PIPELINE.replace("apps/backend}", "apps/backend, dockerfile: Dockerfile.x}")},
+        {
+            "pipeline.yaml": PIPELINE.replace(
+                "apps/backend}", "apps/backend, dockerfile: Dockerfile.x}"
+            )
+        },
         r"pipeline\.yaml:8: the image backend needs apps/backend/Dockerfile\.x, which is not in the source",
     ),
     "an empty extra path": (
-        {"pipeline.yaml": PIPELINE.replace("charts/common\n", "charts/common\n    paths: [gone/]\n")},
+        {
+            "pipeline.yaml": PIPELINE.replace(
+                "charts/common\n", "charts/common\n    paths: [gone/]\n"
+            )
+        },
         r"no file of the source fits the path 'gone/'",
     ),
 }
@@ -348,7 +404,9 @@ def test_what_cannot_be_is_refused_by_place(repo: Repo, case: str) -> None:
 
 
 def test_an_unknown_chart_is_refused_with_the_nearest(repo: Repo) -> None:
-    with pytest.raises(ConfigurationError, match=r"there is no chart 'umbrela' \(there is umbrella"):
+    with pytest.raises(
+        ConfigurationError, match=r"there is no chart 'umbrela' \(there is umbrella"
+    ):
         opened(repo).chart("umbrela")
 
 

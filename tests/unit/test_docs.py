@@ -1,4 +1,6 @@
-"""The documentation is true: generated pages are current, links lead somewhere, commands and keys exist."""
+"""The documentation is true: generated pages are current, links lead somewhere, commands and keys
+exist.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from tests.support.gits import Repo, chart
 from tools import reference
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+)
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 #: What stands between two commands of a line.
 BETWEEN = ";&|()"
@@ -24,12 +28,16 @@ BETWEEN = ";&|()"
 
 def test_the_reference_is_what_the_code_says() -> None:
     for name, text in reference.pages().items():
-        assert (ROOT / "docs/reference" / name).read_text() == text, f"{name} is out of date: run make doc"
+        assert (ROOT / "docs/reference" / name).read_text() == text, (
+            f"{name} is out of date: run make doc"
+        )
 
 
 def test_editors_refuse_unknown_keys_of_pipeline_yaml() -> None:
     definitions = reference.schema()["$defs"]
-    assert {name for name, kind in definitions.items() if kind.get("additionalProperties") is not False} == set()
+    assert {
+        name for name, kind in definitions.items() if kind.get("additionalProperties") is not False
+    } == set()
     assert "charts" in definitions["Language"]["required"]
 
 
@@ -41,10 +49,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_commands_on_the_page_exist_with_their_options(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_on_the_page_exist_with_their_options(
+    page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for script in scripts(page):
         calls = ours(script)
-        assert len(calls) == len(re.findall(r"pipeline-steps [a-z]|-m pipeline_steps\b", script)), f"not read: {script}"
+        assert len(calls) == len(re.findall(r"pipeline-steps [a-z]|-m pipeline_steps\b", script)), (
+            f"not read: {script}"
+        )
         for name, words in calls:
             assert unknown(name, words, capsys) == [], f"{script}: {name} {' '.join(words)}"
 
@@ -64,7 +76,10 @@ def test_commands_on_the_page_exist_with_their_options(page: Path, capsys: pytes
         ('pipeline-steps check --chart "a; b" --fast', ["--fast"]),
         ('pipeline-steps check --config "$(pipeline-steps sandbox up --fast)"', ["--fast"]),
         ("pipeline-steps check --config `pipeline-steps sandbox up --fast`", ["--fast"]),
-        ('pipeline-steps check; echo "$?" && cd x || (pipeline-steps list | pipeline-steps state --fast)', ["--fast"]),
+        (
+            'pipeline-steps check; echo "$?" && cd x || (pipeline-steps list | pipeline-steps state --fast)',
+            ["--fast"],
+        ),
         ("pipeline-steps check --fix \\\n  --fast", ["--fast"]),
         ("pipeline-steps record --name scan --image x -- trivy image --output y", ["--image"]),
         ("pipeline-steps record --output x --name scan -- trivy image", ["--output"]),
@@ -79,33 +94,52 @@ def test_a_wrong_command_is_seen_wherever_it_stands(
 
 
 def scripts(page: Path) -> list[str]:
-    """Every line of shell on a page, comments left out: its sh blocks, and what CI gives to a shell."""
+    """Every line of shell on a page, comments left out: its sh blocks, and what CI gives to a
+    shell.
+    """
     text = page.read_text()
-    found = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in lines(block)]
-    return [*found, *re.findall(r"\bsh '([^']*)'", text), *re.findall(r'"(pipeline-steps [^"]*)"\]', text)]
+    found = [
+        line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in lines(block)
+    ]
+    return [
+        *found,
+        *re.findall(r"\bsh '([^']*)'", text),
+        *re.findall(r'"(pipeline-steps [^"]*)"\]', text),
+    ]
 
 
 def lines(block: str) -> list[str]:
     joined = block.replace("\\\n", " ")
-    return [line for line in re.sub(r"(^|\s)#.*", r"\1", joined, flags=re.MULTILINE).splitlines() if line.strip()]
+    return [
+        line
+        for line in re.sub(r"(^|\s)#.*", r"\1", joined, flags=re.MULTILINE).splitlines()
+        if line.strip()
+    ]
 
 
 def ours(line: str) -> list[tuple[str, list[str]]]:
-    """(name, words after it) of each command of ours in a line of shell, those within $(…) and `…` too."""
+    """(name, words after it) of each command of ours in a line of shell, those within $(…) and `…`
+    too.
+    """
     if inner := re.search(r"\$\(([^()]*)\)|`([^`]*)`", line):
         around = f"{line[: inner.start()]}_{line[inner.end() :]}"
         return ours(around) + ours(inner[1] or inner[2])
     tokens = shlex.shlex(line, posix=True, punctuation_chars=BETWEEN)
     tokens.whitespace_split = True
     tokens.commenters = ""
-    groups = [list(words) for between, words in itertools.groupby(tokens, lambda one: set(one) <= set(BETWEEN))]
+    groups = [
+        list(words)
+        for between, words in itertools.groupby(tokens, lambda one: set(one) <= set(BETWEEN))
+    ]
     return [call for words in groups if (call := one_of_ours(words))]
 
 
 def one_of_ours(words: list[str]) -> tuple[str, list[str]] | None:
     """What a simple command calls, when that is `pipeline-steps` or a module of ours."""
     program, *rest = itertools.dropwhile(re.compile(r"\w+=").match, words)
-    rest = list(itertools.takewhile(lambda word: word != "--", rest))  # what follows is another program's
+    rest = list(
+        itertools.takewhile(lambda word: word != "--", rest)
+    )  # what follows is another program's
     if Path(program).name == "pipeline-steps":
         return rest[0], rest[1:]
     if re.fullmatch(r"python[\d.]*", Path(program).name) and rest[:1] == ["-m"]:
@@ -123,7 +157,9 @@ def unknown(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> 
     known: set[str] = set()
     if command.module != command_names.__name__:
         assert main([name, "--help"]) == 0
-        options = capsys.readouterr().out.partition("\noptions:\n")[2]  # examples above it name other programs' options
+        options = capsys.readouterr().out.partition("\noptions:\n")[
+            2
+        ]  # examples above it name other programs' options
         known = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", options, re.MULTILINE))
         assert "--help" in known
     given = [word.strip("[]").partition("=")[0] for word in words]
@@ -136,7 +172,10 @@ def test_the_python_example_of_the_readme_publishes_a_snapshot(
     repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(repo.config))
     published = (tmp_path / "published").as_uri()
-    repo.put("pipeline.yaml", f"charts: [{{path: charts/*}}]\nchannels: {{snapshot: {{charts: {published}}}}}\n")
+    repo.put(
+        "pipeline.yaml",
+        f"charts: [{{path: charts/*}}]\nchannels: {{snapshot: {{charts: {published}}}}}\n",
+    )
     repo.put("charts/hello/Chart.yaml", chart("hello"))
     repo.commit()
     monkeypatch.chdir(repo.root)

@@ -20,7 +20,8 @@ def test_exit_codes_are_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "wins"), [([0], 0), ([0, 75, 8], 8), ([8, 5, 4], 4), ([4, 7], 7), ([7, 3], 3), ([3, 130], 130), ([], 0)]
+    ("codes", "wins"),
+    [([0], 0), ([0, 75, 8], 8), ([8, 5, 4], 4), ([4, 7], 7), ([7, 3], 3), ([3, 130], 130), ([], 0)],
 )
 def test_the_first_of_the_order_wins(codes: list[int], wins: int) -> None:
     assert worst(codes) == wins
@@ -32,7 +33,9 @@ def test_words_say_what_where_and_what_to_do() -> None:
 
 
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "pipeline_steps", *words], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline_steps", *words], capture_output=True, text=True
+    )
 
 
 def test_list_and_help_name_every_step() -> None:
@@ -41,7 +44,11 @@ def test_list_and_help_name_every_step() -> None:
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["snapsht"], "did you mean snapshot?"), (["merge"], "merge: not yet"), (["check", "--nope"], "--nope")],
+    [
+        (["snapsht"], "did you mean snapshot?"),
+        (["merge"], "merge: not yet"),
+        (["check", "--nope"], "--nope"),
+    ],
 )
 def test_bad_command_lines_exit_with_2(words: list[str], says: str) -> None:
     done = run(*words)

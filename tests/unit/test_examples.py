@@ -27,7 +27,9 @@ def test_the_example_configuration_loads_without_a_variable_set() -> None:
     config = load((), environ={}, start=EXAMPLES / "hello")
     assert config.channels.production.requires == ("check", "integration_test"), "the defaults"
     assert config.channels.snapshot.images == "registry.example.com/snapshot"
-    changed = load((), environ={"SNAPSHOT_REGISTRY": "registry.example.org/x"}, start=EXAMPLES / "hello")
+    changed = load(
+        (), environ={"SNAPSHOT_REGISTRY": "registry.example.org/x"}, start=EXAMPLES / "hello"
+    )
     assert changed.channels.snapshot.charts == "oci://registry.example.org/x/charts"
 
 
@@ -39,8 +41,21 @@ def test_the_chart_is_clean_and_carries_the_digest(major: int) -> None:
         lint = [str(helm(major)), "lint", "--strict", str(CHART), "--values", str(file)]
         done = subprocess.run(lint, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        render = [*lint[:1], "template", "hi", str(CHART), "--values", str(file), "--set", f"image.digest={DIGEST}"]
-        rendered = list(yaml.safe_load_all(subprocess.run(render, capture_output=True, text=True, check=True).stdout))
+        render = [
+            *lint[:1],
+            "template",
+            "hi",
+            str(CHART),
+            "--values",
+            str(file),
+            "--set",
+            f"image.digest={DIGEST}",
+        ]
+        rendered = list(
+            yaml.safe_load_all(
+                subprocess.run(render, capture_output=True, text=True, check=True).stdout
+            )
+        )
         images = [
             container["image"]
             for thing in rendered
@@ -55,17 +70,23 @@ def test_the_chart_is_clean_and_carries_the_digest(major: int) -> None:
 @pytest.mark.parametrize("major", [3, 4])
 def test_the_schema_refuses_a_misspelt_value(major: int) -> None:
     done = subprocess.run(
-        [str(helm(major)), "template", "hi", str(CHART), "--set", "greting=x"], capture_output=True, text=True
+        [str(helm(major)), "template", "hi", str(CHART), "--set", "greting=x"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode != 0
     assert "greting" in done.stderr
 
 
 def test_the_services_selector_leaves_the_test_pod_out() -> None:
-    rendered = subprocess.run([str(helm(4)), "template", "hi", str(CHART)], capture_output=True, text=True, check=True)
+    rendered = subprocess.run(
+        [str(helm(4)), "template", "hi", str(CHART)], capture_output=True, text=True, check=True
+    )
     things = {thing["kind"]: thing for thing in yaml.safe_load_all(rendered.stdout)}
     selector = things["Service"]["spec"]["selector"]
-    assert selector.items() <= things["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    assert (
+        selector.items() <= things["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    )
     assert not selector.items() <= things["Pod"]["metadata"]["labels"].items()
 
 
@@ -79,13 +100,15 @@ def calls(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_pipelines_call_only_what_this_version_can(pipeline: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipelines_call_only_what_this_version_can(
+    pipeline: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     from pipeline_steps.__main__ import main
 
     found = calls((ROOT / pipeline).read_text())
-    assert {"check", "build_image", "snapshot", "integration_test", "report"} <= {words[0] for words in found} or (
-        "promote" in {words[0] for words in found}
-    )
+    assert {"check", "build_image", "snapshot", "integration_test", "report"} <= {
+        words[0] for words in found
+    } or ("promote" in {words[0] for words in found})
     for words in found:
         command = command_names.find(words[0])
         assert command is not None and command.module, f"{pipeline}: {words[0]} is not there"

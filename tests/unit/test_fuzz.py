@@ -1,8 +1,9 @@
-"""Whatever comes from outside is read or refused by name, quickly: damaged archives, indexes, records and manifests.
+"""Whatever comes from outside is read or refused by name, quickly: damaged archives, indexes,
+records and manifests.
 
-Each reader gets random bytes, and good input that was cut, joined and overwritten at random. FUZZ=N tries N inputs of
-each instead of a few; what fails is kept by hypothesis and tried first the next time. Each reader is fuzzed in
-processes of its own, whose memory is measured.
+Each reader gets random bytes, and good input that was cut, joined and overwritten at random. FUZZ=N
+tries N inputs of each instead of a few; what fails is kept by hypothesis and tried first the next
+time. Each reader is fuzzed in processes of its own, whose memory is measured.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ RECORD = record.encode(
      "started": "2026-01-02T03:04:05.000Z", "finished": "2026-01-02T03:04:06.000Z", "outputs": {"x": "y"}}
 )  # fmt: skip
 PART = {"mediaType": OCI_MANIFEST, "digest": f"sha256:{'0' * 64}", "size": 9}
-MANIFEST = json.dumps({"schemaVersion": 2, "config": PART, "layers": [PART], "manifests": [PART]}).encode()
+MANIFEST = json.dumps(
+    {"schemaVersion": 2, "config": PART, "layers": [PART], "manifests": [PART]}
+).encode()
 
 
 def manifest(data: bytes) -> None:
@@ -89,7 +92,20 @@ YAML = (
     b"'",
     b": ",
 )
-JSON = (b"NaN", b"1" * 5000, b'"\\ud800"', b"[" * 5000, b"null", b'"a":', b"{", b"}", b"1e999", b"\xff", b"true", b"-1")
+JSON = (
+    b"NaN",
+    b"1" * 5000,
+    b'"\\ud800"',
+    b"[" * 5000,
+    b"null",
+    b'"a":',
+    b"{",
+    b"}",
+    b"1e999",
+    b"\xff",
+    b"true",
+    b"-1",
+)
 READERS = {
     "archive": Reader(archive.loaded, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9)),
     "tar": Reader(
@@ -110,7 +126,11 @@ def damaged(draw: st.DrawFn, reader: Reader) -> bytes:
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, len(data)))
         end = start + draw(st.integers(0, 40))
-        new = draw(st.sampled_from(reader.words) | st.binary(max_size=20) | st.just(data[start : start + 200] * 2))
+        new = draw(
+            st.sampled_from(reader.words)
+            | st.binary(max_size=20)
+            | st.just(data[start : start + 200] * 2)
+        )
         data = data[:start] + new + data[end:]
     return data
 
@@ -120,7 +140,12 @@ def fuzz(name: str, inputs: int) -> None:
     reader = READERS[name]
     reader.read(reader.good)
 
-    @settings(max_examples=inputs, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
+    @settings(
+        max_examples=inputs,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=False,
+    )
     @given(damaged(reader) | st.binary(max_size=400))
     def tried(data: bytes) -> None:
         began = time.process_time()

@@ -24,7 +24,9 @@ def test_a_login_never_follows_to_another_origin() -> None:
             return 302, {"Location": target}, b""
 
         with scripted(answer) as first:
-            got = http.Client().request("GET", f"http://{first.host}/here", headers={"Authorization": "Basic x"})
+            got = http.Client().request(
+                "GET", f"http://{first.host}/here", headers={"Authorization": "Basic x"}
+            )
     assert got.body == b"there"
     assert [r.headers.get("Authorization") for r in first.requests] == ["Basic x", "Basic x"]
     assert "Authorization" not in other.requests[0].headers
@@ -48,7 +50,9 @@ def test_redirects_to_nowhere_are_refused(target: str) -> None:
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_temporary_answers_are_tried_again(status: int) -> None:
     def answer(_: Request) -> Answer:
-        return (status, {"Retry-After": "0"}, b"") if len(server.requests) < 2 else (200, {}, b"done")
+        return (
+            (status, {"Retry-After": "0"}, b"") if len(server.requests) < 2 else (200, {}, b"done")
+        )
 
     with scripted(answer) as server:
         assert http.Client().request("GET", f"http://{server.host}/").body == b"done"
@@ -84,7 +88,11 @@ def test_a_wait_of_any_size_ends_with_the_budget(wait: str) -> None:
 
 def test_a_cut_answer_is_asked_again_and_never_taken_as_whole() -> None:
     def answer(_: Request) -> Answer:
-        return (200, {"Content-Length": "10"}, b"half ") if len(server.requests) < 1 else (200, {}, b"whole")
+        return (
+            (200, {"Content-Length": "10"}, b"half ")
+            if len(server.requests) < 1
+            else (200, {}, b"whole")
+        )
 
     sink = io.BytesIO()
     with scripted(answer) as server:
@@ -93,7 +101,10 @@ def test_a_cut_answer_is_asked_again_and_never_taken_as_whole() -> None:
 
 
 def test_answers_are_capped() -> None:
-    with scripted(lambda _: (200, {}, b"x" * 50)) as server, pytest.raises(MachineError, match="more than 49 bytes"):
+    with (
+        scripted(lambda _: (200, {}, b"x" * 50)) as server,
+        pytest.raises(MachineError, match="more than 49 bytes"),
+    ):
         http.Client().request("GET", f"http://{server.host}/", cap=49)
 
 
@@ -108,7 +119,9 @@ def test_no_answer_in_time_is_temporary_and_no_server_is_unreachable() -> None:
         http.Client().request("GET", f"http://{server.host}/")
 
 
-@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.1 200 OK\r\nSet: "])
+@pytest.mark.parametrize(
+    "sent", [b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.1 200 OK\r\nSet: "]
+)
 def test_an_answer_that_trickles_for_ever_ends(sent: bytes) -> None:
     """One byte now and then is within every timeout of a single read."""
 
@@ -124,7 +137,8 @@ def test_an_answer_that_trickles_for_ever_ends(sent: bytes) -> None:
         thread = threading.Thread(target=drip)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        slow = r"sends too slowly: \d+ bytes in|no answer in time"  # the latter where the machine itself is slow
+        # the latter where the machine itself is slow
+        slow = r"sends too slowly: \d+ bytes in|no answer in time"
         with pytest.raises(Temporary, match=slow):
             http.Client(timeout=0.3).request("GET", url, budget=0)
         thread.join()
@@ -162,12 +176,17 @@ def test_a_proxy_is_used_where_the_environment_names_one(monkeypatch: pytest.Mon
     assert proxy.requests[0].headers["Proxy-Authorization"] == http.basic("me", "pw")
 
 
-def test_a_direct_client_and_other_proxies_than_those_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_direct_client_and_other_proxies_than_those_of_http(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("all_proxy", "socks5://me:pw@proxy.example.com")
     with scripted(lambda _: (200, {}, b"direct")) as server:
         url = f"http://{server.host}/"
         assert http.Client(direct=True).request("GET", url).body == b"direct"
-        with pytest.raises(MachineError, match=r"^socks5://proxy\.example\.com: the proxy is neither http nor https"):
+        with pytest.raises(
+            MachineError,
+            match=r"^socks5://proxy\.example\.com: the proxy is neither http nor https",
+        ):
             http.Client().request("GET", url)
 
 
@@ -203,8 +222,12 @@ def test_an_answer_before_the_end_of_an_upload_counts() -> None:
 
 def test_refusals_have_the_classes_of_core_errors() -> None:
     def refused(status: int) -> int:
-        return http.refusal(http.Response("GET", "https://example.com/", status, {}, b"because")).exit_code
+        return http.refusal(
+            http.Response("GET", "https://example.com/", status, {}, b"because")
+        ).exit_code
 
     assert [refused(status) for status in (401, 403, 404, 429, 503)] == [7, 7, 7, 75, 75]
     answer = http.Response("GET", "https://example.com/", 403, {}, b"because")
-    assert isinstance(http.refusal(answer), AccessRefused) and "GET answered 403: because" in str(http.refusal(answer))
+    assert isinstance(http.refusal(answer), AccessRefused) and "GET answered 403: because" in str(
+        http.refusal(answer)
+    )

@@ -22,10 +22,14 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @contextlib.contextmanager
-def server(*answers: bytes, end: bool = True, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[bytes]]]:
-    """The URL of a server that gives an answer to each request on its one connection, and the requests as they came.
+def server(
+    *answers: bytes, end: bool = True, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, list[bytes]]]:
+    """The URL of a server that gives an answer to each request on its one connection, and the
+    requests as they came.
 
-    end: the connection is closed after the last answer; with `tls` without saying so (close_notify).
+    end: the connection is closed after the last answer; with `tls` without saying so
+    (close_notify).
     """
     requests: list[bytes] = []
 
@@ -39,7 +43,9 @@ def server(*answers: bytes, end: bool = True, tls: ssl.SSLContext | None = None)
                 while not request.endswith(b"\r\n\r\n") and (block := connection.recv(4096)):
                     request += block
                 requests.append(request)
-                step = 1 if len(answer) < 1000 else 4096  # a byte a packet: nothing may depend on where packets end
+                step = (
+                    1 if len(answer) < 1000 else 4096
+                )  # a byte a packet: nothing may depend on where packets end
                 for start in range(0, len(answer), step):
                     connection.sendall(answer[start : start + step])
             if not end:
@@ -62,7 +68,10 @@ def server(*answers: bytes, end: bool = True, tls: ssl.SSLContext | None = None)
         (CHUNKED + b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nTrailer: x\r\n\r\n", b"hello"),
         (OK + b"\r\nhello", b"hello"),
         (b"HTTP/1.0 200 OK\r\n\r\nhello", b"hello"),
-        (b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello", b"hello"),
+        (
+            b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",
+            b"hello",
+        ),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
     ],
 )
@@ -93,12 +102,17 @@ def test_a_cut_answer_is_never_taken_as_whole(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize("sent", [OK + b"\r\nhell", OK + b"Content-Length: 5\r\n\r\nhell", OK, b""])
-def test_an_answer_that_is_cut_within_tls_is_never_taken_as_whole(sent: bytes, tmp_path: Path) -> None:
+def test_an_answer_that_is_cut_within_tls_is_never_taken_as_whole(
+    sent: bytes, tmp_path: Path
+) -> None:
     trusted, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(trusted, key)
     client = http.Client(ca_file=str(trusted))
-    with server(sent, tls=context) as (url, _), pytest.raises(Temporary, match="the connection broke"):
+    with (
+        server(sent, tls=context) as (url, _),
+        pytest.raises(Temporary, match="the connection broke"),
+    ):
         client.request("GET", url, budget=0)
 
 
@@ -118,7 +132,10 @@ def test_an_answer_that_is_cut_within_tls_is_never_taken_as_whole(sent: bytes, t
     ],
 )
 def test_what_is_no_answer_or_two_at_once_is_refused(sent: bytes) -> None:
-    with server(sent) as (url, _), pytest.raises(MachineError, match=f"^{url}/?: does not speak HTTP: "):
+    with (
+        server(sent) as (url, _),
+        pytest.raises(MachineError, match=f"^{url}/?: does not speak HTTP: "),
+    ):
         http.Client().request("GET", url)
 
 
@@ -152,7 +169,9 @@ def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
         assert client.request("GET", f"{url}/?a=b").body == b"ab"
         assert requests[0].split(b"\r\n")[0] == b"GET /?a=b HTTP/1.1"
         assert b"Host: " + url.removeprefix("http://").encode() in requests[0].split(b"\r\n")
-        with pytest.raises(Temporary):  # nobody accepts a new connection, and the old one gives no other answer
+        with pytest.raises(
+            Temporary
+        ):  # nobody accepts a new connection, and the old one gives no other answer
             client.request("GET", url, budget=0)
 
 
@@ -169,7 +188,10 @@ def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
     ],
 )
 def test_nothing_breaks_out_of_a_request(path: str, headers: dict[str, str]) -> None:
-    with scripted(lambda _: (200, {}, b"")) as other, pytest.raises(MachineError, match="cannot be asked"):
+    with (
+        scripted(lambda _: (200, {}, b"")) as other,
+        pytest.raises(MachineError, match="cannot be asked"),
+    ):
         http.Client().request("GET", f"http://{other.host}{path}", headers=headers)
     assert other.requests == []
 
@@ -177,7 +199,9 @@ def test_nothing_breaks_out_of_a_request(path: str, headers: dict[str, str]) -> 
 def test_a_proxy_that_does_not_connect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(b"HTTP/1.1 407 Authenticate\r\n\r\n") as (proxy, requests):
         monkeypatch.setenv("https_proxy", proxy.replace("//", "//me:pw@"))
-        with pytest.raises(MachineError, match=r"^https://example.com/: the proxy: .*407 Authenticate"):
+        with pytest.raises(
+            MachineError, match=r"^https://example.com/: the proxy: .*407 Authenticate"
+        ):
             http.Client().request("GET", "https://example.com/")
     assert requests[0].startswith(b"CONNECT example.com:443 HTTP/1.")
     assert f"Proxy-Authorization: {http.basic('me', 'pw')}".encode() in requests[0].split(b"\r\n")

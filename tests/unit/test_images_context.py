@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.images.context import Context, generated_files, lay_out, left_out, read_generated, write_tar
+from pipeline_steps.images.context import (
+    Context,
+    generated_files,
+    lay_out,
+    left_out,
+    read_generated,
+    write_tar,
+)
 from pipeline_steps.images.ignore import Ignored, parse
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import sha256
@@ -18,7 +25,15 @@ from tests.support.contexts import context_of
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("Dockerfile", "a.log", "src/b.log", "src/deep/c.log", "src/main.py", "docs/x.md", "docs/keep.md"):
+    for name in (
+        "Dockerfile",
+        "a.log",
+        "src/b.log",
+        "src/deep/c.log",
+        "src/main.py",
+        "docs/x.md",
+        "docs/keep.md",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     return tmp_path
@@ -29,7 +44,15 @@ def inputs(folder: Path, ignore: str = "") -> list[str]:
     return [each.path for each in context_of(folder).inputs if each.path != ".dockerignore"]
 
 
-ALL = ["Dockerfile", "a.log", "docs/keep.md", "docs/x.md", "src/b.log", "src/deep/c.log", "src/main.py"]
+ALL = [
+    "Dockerfile",
+    "a.log",
+    "docs/keep.md",
+    "docs/x.md",
+    "src/b.log",
+    "src/deep/c.log",
+    "src/main.py",
+]
 
 
 @pytest.mark.parametrize(
@@ -75,12 +98,18 @@ def test_what_lies_in_the_folder_and_is_no_input_is_listed(folder: Path) -> None
     (folder / ".git").mkdir()
     (folder / ".git/HEAD").write_text("x")
     rules = parse(b"docs\n", ".dockerignore")
-    assert left_out(folder, rules, ["Dockerfile", "src/main.py"]) == ["a.log", "src/b.log", "src/deep/c.log"]
+    assert left_out(folder, rules, ["Dockerfile", "src/main.py"]) == [
+        "a.log",
+        "src/b.log",
+        "src/deep/c.log",
+    ]
     assert left_out(folder, Ignored(), ALL) == []
 
 
 def test_generated_files_are_found_by_pattern(folder: Path) -> None:
-    found = generated_files(folder, ["src/**/*.log", "{docs,none}/x.md"], ["Dockerfile"], "pipeline.yaml:3")
+    found = generated_files(
+        folder, ["src/**/*.log", "{docs,none}/x.md"], ["Dockerfile"], "pipeline.yaml:3"
+    )
     assert found == {name: folder / name for name in ("src/b.log", "src/deep/c.log", "docs/x.md")}
     assert read_generated(found["docs/x.md"]) == b"docs/x.md"
 
@@ -88,12 +117,20 @@ def test_generated_files_are_found_by_pattern(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("target/*.jar", r"pipeline\.yaml:3: no file fits 'target/\*\.jar' \(run the stage that makes it first"),
-        ("src/main.py", r"pipeline\.yaml:3: src/main\.py is in the source \(remove it from `generated`"),
+        (
+            "target/*.jar",
+            r"pipeline\.yaml:3: no file fits 'target/\*\.jar' \(run the stage that makes it first",
+        ),
+        (
+            "src/main.py",
+            r"pipeline\.yaml:3: src/main\.py is in the source \(remove it from `generated`",
+        ),
         ("../x", "leads out|outside|leaves"),
     ],
 )
-def test_generated_files_that_cannot_be_are_refused(folder: Path, pattern: str, message: str) -> None:
+def test_generated_files_that_cannot_be_are_refused(
+    folder: Path, pattern: str, message: str
+) -> None:
     with pytest.raises(ConfigurationError, match=message):
         generated_files(folder, [pattern], ["src/main.py"], "pipeline.yaml:3")
 
@@ -116,7 +153,9 @@ def test_kinds_and_digests(folder: Path) -> None:
     assert found["to"] == ("to", "link", sha256(b"../outside"))
 
 
-def test_umask_times_and_place_do_not_matter(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_umask_times_and_place_do_not_matter(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     def tar() -> bytes:
         stream = io.BytesIO()
         write_tar(context_of(folder), stream, {"more": b"x"}, epoch=0)
@@ -133,7 +172,10 @@ def test_umask_times_and_place_do_not_matter(folder: Path, tmp_path_factory: pyt
     assert context_of(copy).inputs == context_of(folder).inputs
     stat = (copy / "src/main.py").stat()
     assert (stat.st_mode & 0o777, stat.st_mtime) == (0o644, 315532800)
-    assert ((copy / "src").stat().st_mode & 0o777, (copy / "src").stat().st_mtime) == (0o755, 315532800)
+    assert ((copy / "src").stat().st_mode & 0o777, (copy / "src").stat().st_mtime) == (
+        0o755,
+        315532800,
+    )
 
 
 def _to_tar(context: Context, _: Path) -> None:
@@ -176,7 +218,9 @@ def test_what_changed_since_it_was_read_is_not_built(
 
 
 @pytest.mark.parametrize("write", [_to_tar, _to_folder])
-def test_a_link_that_leads_elsewhere_now_is_not_built(write: Callable[[Context, Path], None], tmp_path: Path) -> None:
+def test_a_link_that_leads_elsewhere_now_is_not_built(
+    write: Callable[[Context, Path], None], tmp_path: Path
+) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/link").symlink_to("one")
     context = context_of(tmp_path / "in")

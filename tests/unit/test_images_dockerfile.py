@@ -12,7 +12,10 @@ LATEST = "r.example.com/t:latest"
 
 
 def bases(text: str, target: str | None = None, **args: str) -> list[str]:
-    return [str(base.reference) for base in parse(text.encode(), "Dockerfile", args=args, target=target).bases]
+    return [
+        str(base.reference)
+        for base in parse(text.encode(), "Dockerfile", args=args, target=target).bases
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""An image's key: everything that shapes the image changes it, nothing else does, and it never changes by itself."""
+"""An image's key: everything that shapes the image changes it, nothing else does, and it never
+changes by itself.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ BASE = "r.example.com/base:1"
 TEXT = f"FROM {BASE}\nCOPY . /\n"
 
 
-def recipe(folder: str = "/somewhere", text: str = TEXT, kind: str = "buildx", **entry: object) -> Recipe:
+def recipe(
+    folder: str = "/somewhere", text: str = TEXT, kind: str = "buildx", **entry: object
+) -> Recipe:
     made = dockerfile.parse(text.encode(), "app/Dockerfile", args={})
     inputs = Context((Input("hello", "file", D),), str.encode, folder)
     entry_of_app = ImageEntry(context="app", **entry)  # type: ignore[arg-type]
@@ -25,7 +29,14 @@ def recipe(folder: str = "/somewhere", text: str = TEXT, kind: str = "buildx", *
 
 def record(**inputs: str) -> Record:
     return Record(
-        schema=1, id="x", step="build_image", subject="app", key="k", result="passed", started="", inputs=inputs
+        schema=1,
+        id="x",
+        step="build_image",
+        subject="app",
+        key="k",
+        result="passed",
+        started="",
+        inputs=inputs,
     )
 
 
@@ -64,7 +75,9 @@ def test_bases_count_by_digest_and_places_do_not_count() -> None:
 
 def test_former_digests_are_used_only_when_they_cover_all_bases() -> None:
     old, new = {BASE: D}, {BASE: D.replace("a", "b")}
-    assert former_digests(recipe(), [record(), record(**new), record(**old)]) == new, "which counts first is first"
+    assert former_digests(recipe(), [record(), record(**new), record(**old)]) == new, (
+        "which counts first is first"
+    )
     assert former_digests(recipe(), [record(other=D)]) is None
     assert former_digests(recipe(text="FROM scratch"), []) is None
 
@@ -75,4 +88,6 @@ def test_former_digests_hold_generated_files_where_the_entry_names_some() -> Non
     assert former_digests(jar, [record(**{BASE: D}, **generated)]) == {BASE: D, **generated}
     assert former_digests(jar, [record(**{BASE: D})]) is None
     assert former_digests(recipe(), [record(**{BASE: D}, **generated)]) is None
-    assert jar.key({BASE: D, **generated}) != jar.key({BASE: D, "generated:target/app.jar": D.replace("a", "b")})
+    assert jar.key({BASE: D, **generated}) != jar.key(
+        {BASE: D, "generated:target/app.jar": D.replace("a", "b")}
+    )

@@ -34,9 +34,15 @@ def test_templates(template: str, text: str) -> None:
 
 
 def test_clusters_see_the_mirror() -> None:
-    hosts = {"r.example.com:5000/team": Host(pull_as="mirror.example.com/t"), "r.example.com:5000/team/w": Host()}
+    hosts = {
+        "r.example.com:5000/team": Host(pull_as="mirror.example.com/t"),
+        "r.example.com:5000/team/w": Host(),
+    }
     seen = reference.of(WEB, hosts)
-    assert seen.reference == f"mirror.example.com/t/web:1.0@{D}" and seen.registry == "mirror.example.com"
+    assert (
+        seen.reference == f"mirror.example.com/t/web:1.0@{D}"
+        and seen.registry == "mirror.example.com"
+    )
 
 
 def test_wrong_templates_are_named() -> None:
@@ -50,7 +56,12 @@ def test_wrong_templates_are_named() -> None:
     "values",
     [
         {"i.registry": "r.example.com:5000", "i.repository": "team/web", "i.tag": f"1.0@{D}"},
-        {"i.registry": "r.example.com:5000", "i.repository": "team/web", "i.tag": f"1.0@{D}", "whole": str(WEB)},
+        {
+            "i.registry": "r.example.com:5000",
+            "i.repository": "team/web",
+            "i.tag": f"1.0@{D}",
+            "whole": str(WEB),
+        },
     ],
 )
 def test_values_are_read_back(values: dict[str, str]) -> None:
@@ -62,20 +73,35 @@ def test_values_are_read_back(values: dict[str, str]) -> None:
 def test_values_that_name_nothing_are_refused() -> None:
     templates = {"image.repository": "{repository}", "image.tag": "v{tag}"}
     with pytest.raises(ConfigurationError, match=r"image\.repository, image\.tag name no image"):
-        reference.from_values(templates, {"image.repository": "", "image.tag": ""}, where="charts/a/values.yaml")
+        reference.from_values(
+            templates, {"image.repository": "", "image.tag": ""}, where="charts/a/values.yaml"
+        )
     with pytest.raises(ConfigurationError, match=r"'1\.0' does not fit the template 'v\{tag\}'"):
         reference.from_values(templates, {"image.repository": "a/b", "image.tag": "1.0"})
     with pytest.raises(ConfigurationError, match="tag is '1' and '2'"):
         reference.from_values({"a": "{tag}", "b": "{tag}"}, {"a": "1", "b": "2"})
 
 
-def test_undeclared_secrets_come_from_variables_or_their_files_but_in_reviews(tmp_path: Path) -> None:
+def test_undeclared_secrets_come_from_variables_or_their_files_but_in_reviews(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "npmrc").write_text("registry=x\n//x/:_authToken=t0ken-in-a-file\n")
-    environ = {"NPM_RC_FILE": str(tmp_path / "npmrc"), "TOKEN": "t0ken-of-test", "GONE_FILE": "/no/such"}
-    find = functools.partial(find_secrets, declared={}, environ=environ, is_review=False, where="pipeline.yaml:3")
+    environ = {
+        "NPM_RC_FILE": str(tmp_path / "npmrc"),
+        "TOKEN": "t0ken-of-test",
+        "GONE_FILE": "/no/such",
+    }
+    find = functools.partial(
+        find_secrets, declared={}, environ=environ, is_review=False, where="pipeline.yaml:3"
+    )
     assert find(("npm-rc", "token")) == {"npm-rc": f"src={tmp_path}/npmrc", "token": "env=TOKEN"}
-    assert redact.redact("echo t0ken-of-test, //x/:_authToken=t0ken-in-a-file") == "echo [redacted], [redacted]"
-    with pytest.raises(ConfigurationError, match=r"secret other is not given.*OTHER, or OTHER_FILE"):
+    assert (
+        redact.redact("echo t0ken-of-test, //x/:_authToken=t0ken-in-a-file")
+        == "echo [redacted], [redacted]"
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"secret other is not given.*OTHER, or OTHER_FILE"
+    ):
         find(("other",))
     with pytest.raises(ConfigurationError, match="GONE_FILE names /no/such"):
         find(("gone",))
@@ -93,16 +119,22 @@ def test_declared_secrets_are_what_the_configuration_says(tmp_path: Path) -> Non
         "unset": "${NOBODY}",
         "gone": "file:/no/such",
     }
-    find = functools.partial(find_secrets, declared=declared, environ=environ, is_review=True, where="pipeline.yaml:3")
+    find = functools.partial(
+        find_secrets, declared=declared, environ=environ, is_review=True, where="pipeline.yaml:3"
+    )
     assert find(("npmrc", "file")) == {"npmrc": "env=NPM_TOKEN", "file": f"src={tmp_path}/npmrc"}
     assert redact.redact("t0ken-declared") == "[redacted]"
-    with pytest.raises(ConfigurationError, match="the secret unset needs the variable NOBODY, which is not set"):
+    with pytest.raises(
+        ConfigurationError, match="the secret unset needs the variable NOBODY, which is not set"
+    ):
         find(("unset",))
     with pytest.raises(ConfigurationError, match=r"secrets\.gone names /no/such, which is no file"):
         find(("gone",))
 
 
-def test_the_kind_of_builder_is_found_without_asking_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_builder_is_found_without_asking_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(builders, "SYSTEM", (str(tmp_path / "lib"),))
     environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": str(tmp_path)}
     assert kind(environ) == "docker"

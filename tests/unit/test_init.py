@@ -14,7 +14,9 @@ VALUES = 'image: {repository: registry.example.com/x, tag: "1", pullPolicy: Alwa
 
 def chart(root: Path, path: str, values: str = "") -> None:
     (root / path).mkdir(parents=True)
-    (root / path / "Chart.yaml").write_text(f"apiVersion: v2\nname: {Path(path).name}\nversion: 0.1.0\n")
+    (root / path / "Chart.yaml").write_text(
+        f"apiVersion: v2\nname: {Path(path).name}\nversion: 0.1.0\n"
+    )
     (root / path / "values.yaml").write_text(values)
 
 
@@ -31,7 +33,9 @@ def test_charts_side_by_side_become_a_glob_and_the_only_image_is_mapped(
     assert init.main([]) == 0
     config = load((), environ={}, start=tmp_path)
     assert [entry.path for entry in config.charts] == ["deploy/charts/*", "tools/on"]
-    assert config.charts[0].images == {"backend": {"image.repository": "{repository}", "image.tag": "{tag}"}}
+    assert config.charts[0].images == {
+        "backend": {"image.repository": "{repository}", "image.tag": "{tag}"}
+    }
     assert config.images["backend"].context == "backend"
     assert config.channels.production.charts == ("oci://registry.example.com/production/charts",)
 

@@ -47,7 +47,9 @@ def test_parts_of_a_reference(text: str, parts: tuple[str | None, ...]) -> None:
 def test_what_is_no_reference(text: str, wrong: str) -> None:
     with pytest.raises(ConfigurationError, match=wrong) as caught:
         Reference.parse(text, where="pipeline.yaml:3")
-    assert str(caught.value).startswith("pipeline.yaml:3: ") and repr(text)[1:-1] in str(caught.value)
+    assert str(caught.value).startswith("pipeline.yaml:3: ") and repr(text)[1:-1] in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,11 +67,19 @@ def test_names_as_docker_reads_them(text: str, whole: str) -> None:
 
 
 def test_the_longest_prefix_gives_the_login(tmp_path: Path) -> None:
-    hosts = {"r.example.com": Host("all", "pw-of-all"), "r.example.com/prod": Host("prod", "pw-of-prod")}
+    hosts = {
+        "r.example.com": Host("all", "pw-of-all"),
+        "r.example.com/prod": Host("prod", "pw-of-prod"),
+    }
     hosts["r.example.com/prod/trust"] = Host(ca_file="x")
-    logins = [login_for("r.example.com", path, hosts, {}) for path in ("snap/web", "prod/web", "prod/trust/x")]
+    logins = [
+        login_for("r.example.com", path, hosts, {})
+        for path in ("snap/web", "prod/web", "prod/trust/x")
+    ]
     assert [login.username for login in logins if login] == ["all", "prod", "prod"]
-    with pytest.raises(ConfigurationError, match=r"hosts\.r\.example\.com.*both username and password"):
+    with pytest.raises(
+        ConfigurationError, match=r"hosts\.r\.example\.com.*both username and password"
+    ):
         login_for("r.example.com", "x", {"r.example.com": Host("ci")}, {})
     with pytest.raises(ConfigurationError, match="cannot read the password"):
         login_for("r.example.com", "x", {"r.example.com": Host("ci", f"file:{tmp_path}/none")}, {})
@@ -87,7 +97,11 @@ def test_dockers_file_with_urls_prefixes_and_faults(tmp_path: Path) -> None:
     hub = "https://index.docker.io/v1/"
     team = {"r.example.com/team": auth("team:pwpw"), "r.example.com": {}}
     stored({"auths": {hub: auth("hubber:pw:with:colons"), **team}})
-    assert login_for("docker.io", "library/busybox", {}, environ) == ("hubber", "pw:with:colons", "")
+    assert login_for("docker.io", "library/busybox", {}, environ) == (
+        "hubber",
+        "pw:with:colons",
+        "",
+    )
     found = login_for("r.example.com", "team/web", {}, environ)
     assert found and found.username == "team" and "pwpw" not in repr(found)
     assert login_for("r.example.com", "teams/web", {}, environ) is None

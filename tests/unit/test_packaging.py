@@ -1,4 +1,6 @@
-"""What is shipped, that it installs, and that a checkout under test cannot run code of its own in our process."""
+"""What is shipped, that it installs, and that a checkout under test cannot run code of its own in
+our process.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     source = tmp_path_factory.mktemp("source") / "pipeline_steps"
     names = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(names, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    listed = (
+        subprocess.run(names, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    )
     for name in filter(None, listed):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "source").write_text(str(source))
@@ -44,12 +56,16 @@ def templates() -> set[str]:
 def modules(built: Path) -> set[str]:
     """Every module of the package as it was when it was built, as a path in the wheel."""
     source = Path((built / "source").read_text())
-    return {path.relative_to(source).as_posix() for path in (source / "pipeline_steps").rglob("*.py")}
+    return {
+        path.relative_to(source).as_posix() for path in (source / "pipeline_steps").rglob("*.py")
+    }
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built: Path, modules: set[str]) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
-        names = {name for name in wheel.namelist() if not name.startswith(f"{DISTRIBUTION}.dist-info/")}
+        names = {
+            name for name in wheel.namelist() if not name.startswith(f"{DISTRIBUTION}.dist-info/")
+        }
         metadata = wheel.read(f"{DISTRIBUTION}.dist-info/METADATA").decode()
         entries = wheel.read(f"{DISTRIBUTION}.dist-info/entry_points.txt").decode()
         licenses = [name for name in wheel.namelist() if name.endswith("LICENSE")]
@@ -57,7 +73,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path, modules: set[
     others = {name for name in names if not name.endswith(".py")}
     assert others == {"pipeline_steps/py.typed", *templates()}
     assert all(name.startswith("pipeline_steps/") for name in names)
-    assert all(name.endswith((".json", "py.typed", ".j2", ".html", ".css")) for name in others), others
+    assert all(name.endswith((".json", "py.typed", ".j2", ".html", ".css")) for name in others), (
+        others
+    )
     assert "pipeline-steps = pipeline_steps.__main__:entry" in entries
     assert "Requires-Python: >=3.10" in metadata
     assert licenses
@@ -67,11 +85,15 @@ def test_the_sdist_can_be_built_from_and_read(built: Path, modules: set[str]) ->
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", *modules, *templates()} <= names
-    assert not [name for name in names if ".venv" in name or ".demo" in name or "__pycache__" in name]
+    assert not [
+        name for name in names if ".venv" in name or ".demo" in name or "__pycache__" in name
+    ]
 
 
 def test_setup_cfg_holds_the_settings_and_pyproject_only_the_build_system() -> None:
-    sections = [line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("[")]
+    sections = [
+        line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("[")
+    ]
     assert sections == ["[build-system]"]
     assert "python_files = test_*.py" in (ROOT / "setup.cfg").read_text()
 
@@ -83,7 +105,9 @@ def test_all_package_data_is_there() -> None:
     settings.read(ROOT / "setup.cfg")
     for package, patterns in settings["options.package_data"].items():
         for pattern in patterns.split(","):
-            assert list((ROOT / package).glob(pattern.strip())), f"{package}: {pattern} names nothing"
+            assert list((ROOT / package).glob(pattern.strip())), (
+                f"{package}: {pattern} names nothing"
+            )
 
 
 def test_pins_cover_what_setup_cfg_asks_for() -> None:
@@ -92,8 +116,16 @@ def test_pins_cover_what_setup_cfg_asks_for() -> None:
 
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    wanted = {re.split(r"[><=~! ]", line)[0] for line in settings["options"]["install_requires"].split("\n") if line}
-    pinned = [line for line in (ROOT / "requirements/run.txt").read_text().splitlines() if not line.startswith("#")]
+    wanted = {
+        re.split(r"[><=~! ]", line)[0]
+        for line in settings["options"]["install_requires"].split("\n")
+        if line
+    }
+    pinned = [
+        line
+        for line in (ROOT / "requirements/run.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert wanted <= {line.partition("==")[0] for line in pinned}
     assert all("==" in line for line in pinned)
 
@@ -108,23 +140,41 @@ def test_it_installs_into_a_fresh_environment(built: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     ours = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
     place = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
     )
     (Path(place.stdout.strip()) / "dependencies.pth").write_text(f"{ours}\n")
     program = tmp_path / "venv/bin/pipeline-steps"
     shown = subprocess.run([program, "list"], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "snapshot" in shown.stdout
-    made = subprocess.run([program, "state", "html", "--state", "state.jsonl"], cwd=tmp_path, capture_output=True)
+    made = subprocess.run(
+        [program, "state", "html", "--state", "state.jsonl"], cwd=tmp_path, capture_output=True
+    )
     assert made.returncode == 0, made.stderr
-    assert "No records yet" in (tmp_path / "state.html").read_text(), "templates are found where it is installed"
+    assert "No records yet" in (tmp_path / "state.html").read_text(), (
+        "templates are found where it is installed"
+    )
 
 
-HOSTILE = ("yaml", "msgspec", "docker", "rich", "jinja2", "kubernetes", "urllib3", "logging", "json")
+HOSTILE = (
+    "yaml",
+    "msgspec",
+    "docker",
+    "rich",
+    "jinja2",
+    "kubernetes",
+    "urllib3",
+    "logging",
+    "json",
+)
 
 
 def hostile_checkout(folder: Path) -> Path:
-    """A checkout whose files run something when they are imported or called; returns what would prove it."""
+    """A checkout whose files run something when they are imported or called; returns what would
+    prove it.
+    """
     proof = folder / "ran"
     for name in HOSTILE:
         (folder / f"{name}.py").write_text(f"open({str(proof)!r}, 'a').write({name!r})\n")
@@ -138,21 +188,36 @@ def hostile_checkout(folder: Path) -> Path:
         "charts: [{path: charts/*}]\nchannels:\n  snapshot: {images: 'localhost:1/x', charts: 'file:///nowhere/charts'}\n"
     )
     clean = {"GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ["PATH"]}
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"],
+    ):
         subprocess.run(["git", *words], cwd=folder, check=True, env=clean)
     return proof
 
 
 @pytest.mark.parametrize(
     "words",
-    [["pipeline_steps.snapshot"], ["pipeline_steps", "snapshot"], ["pipeline_steps.check"], ["pipeline_steps", "list"]],
+    [
+        ["pipeline_steps.snapshot"],
+        ["pipeline_steps", "snapshot"],
+        ["pipeline_steps.check"],
+        ["pipeline_steps", "list"],
+    ],
 )
 @pytest.mark.parametrize("before", ["", ":", ".:"])
 def test_files_of_the_checkout_are_never_run(words: list[str], before: str, tmp_path: Path) -> None:
     proof = hostile_checkout(tmp_path)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment["PATH"] = f"{before}{environment['PATH']}"
-    done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert not proof.exists(), f"{proof.read_text()} was run"
     assert done.returncode in (0, 7, 8), done.stderr
     assert "Traceback" not in done.stderr, done.stderr

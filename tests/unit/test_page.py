@@ -37,7 +37,11 @@ def state(tmp_path: Path) -> State:
 
 def test_chains_say_how_far_each_content_came(state: State) -> None:
     of_charts = chains.chains(chains.works(state.records()))
-    assert [(chain.chart, chain.content, chain.status) for of_chart in of_charts.values() for chain in of_chart] == [
+    assert [
+        (chain.chart, chain.content, chain.status)
+        for of_chart in of_charts.values()
+        for chain in of_chart
+    ] == [
         (HOSTILE, digest("third"), "failed"),
         ("hello", digest("second"), "released"),
         ("hello", digest("first"), "failed"),
@@ -63,16 +67,23 @@ def test_a_contradiction_is_neither_passed_nor_hidden(tmp_path: Path) -> None:
 
 def test_the_graph_shows_each_record_once_below_its_users(state: State) -> None:
     lines = list(state_text.graph(state.records()))
-    [promote] = [number for number, line in enumerate(lines) if line.startswith("promote hello passed 3.4 s")]
+    [promote] = [
+        number for number, line in enumerate(lines) if line.startswith("promote hello passed 3.4 s")
+    ]
     assert lines[promote].endswith(" hello:1.4.1 @" + digest("secondproduction")[7:19])
     assert lines[promote + 1].startswith("├─ snapshot hello passed")
     assert lines[promote + 2].startswith("│  └─ build_image web passed")
-    assert lines[promote + 3].startswith("├─ integration_test hello install ci/default-values.yaml k131 passed")
+    assert lines[promote + 3].startswith(
+        "├─ integration_test hello install ci/default-values.yaml k131 passed"
+    )
     assert "(above)" in lines[promote + 4], "the snapshot that both tests use"
     assert sum(line.endswith("(superseded)") for line in lines) == 2
     missing = Story(State(state.folder / "other/state.jsonl"))
     missing.add("snapshot", "hello", "x", uses=[digest("lost")], reason="rings a \a bell")
-    assert list(state_text.graph(missing.state.records()))[1] == f"└─ {digest('lost')[7:19]} is not here"
+    assert (
+        list(state_text.graph(missing.state.records()))[1]
+        == f"└─ {digest('lost')[7:19]} is not here"
+    )
     assert not any("\a" in line for line in state_text.graph(missing.state.records()))
 
 
@@ -97,10 +108,34 @@ def test_no_text_of_a_record_becomes_markup_or_a_link_elsewhere(tmp_path: Path) 
     )  # fmt: skip
     tags = Tags(page(told.state.records(), hostile, files=True)).seen
     assert [tag for tag, _ in tags if tag in ("script", "img")] == ["script"]
-    allowed = {"class", "id", "href", "title", "data-copy", "aria-label", "aria-hidden", "type", "data-name"}
+    allowed = {
+        "class",
+        "id",
+        "href",
+        "title",
+        "data-copy",
+        "aria-label",
+        "aria-hidden",
+        "type",
+        "data-name",
+    }
     inside = tags[next(number for number, (tag, _) in enumerate(tags) if tag == "body") :]
-    drawn = {"viewbox", "d", "fill", "stroke", "stroke-width", "cx", "cy", "r", "rx", "width", "height"}
-    assert {name for _, attributes in inside for name in attributes} <= allowed | drawn | {"preserveaspectratio"}
+    drawn = {
+        "viewbox",
+        "d",
+        "fill",
+        "stroke",
+        "stroke-width",
+        "cx",
+        "cy",
+        "r",
+        "rx",
+        "width",
+        "height",
+    }
+    assert {name for _, attributes in inside for name in attributes} <= allowed | drawn | {
+        "preserveaspectratio"
+    }
     links = [attributes["href"] or "" for tag, attributes in inside if tag == "a"]
     assert links and all(link.startswith(("#r-", "./")) for link in links)
 
@@ -117,7 +152,19 @@ def test_html_goes_where_it_is_told_and_links_evidence_only_beside_it(
     assert 'href="./' not in away.read_text()
     away.unlink()
     (tmp_path / "full").write_text("")
-    assert main(["state", "html", "--state", str(state.path), "--output", str(tmp_path / "full/page.html")]) == 7
+    assert (
+        main(
+            [
+                "state",
+                "html",
+                "--state",
+                str(state.path),
+                "--output",
+                str(tmp_path / "full/page.html"),
+            ]
+        )
+        == 7
+    )
 
 
 def test_what_is_checked_out_comes_before_newer_content_of_another_branch(state: State) -> None:
@@ -130,7 +177,12 @@ def test_what_is_checked_out_comes_before_newer_content_of_another_branch(state:
     assert found == [digest("second"), digest("branch"), digest("first")]
     document = page(state.records(), "shop", checked_out=contents)
     assert document.count("as checked out") == 1
-    assert document.count("nothing is recorded of what is checked out; content with the newest record first") == 1
+    assert (
+        document.count(
+            "nothing is recorded of what is checked out; content with the newest record first"
+        )
+        == 1
+    )
     assert document.count("not a chart of this checkout") == 1, "the hostile one"
     assert "checked out" not in page(state.records(), "shop")
 
@@ -161,7 +213,9 @@ def test_html_asks_the_checkout_which_content_comes_first(
 def test_show_keeps_outputs_and_reasons_whole_at_any_width(
     state: State, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Story(state).add("scan", "hello", "second", "failed", reason="rings a \a bell\n\u202eacross lines")
+    Story(state).add(
+        "scan", "hello", "second", "failed", reason="rings a \a bell\n\u202eacross lines"
+    )
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["state", "show", "--state", str(state.path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -169,7 +223,11 @@ def test_show_keeps_outputs_and_reasons_whole_at_any_width(
     [promote] = [number for number, line in enumerate(lines) if line.startswith("promote ")]
     assert lines[promote + 1 : promote + 3] == [chart, f"    tar: {digest('psecond')}"]
     assert lines[-2:] == ["    rings a � bell", "    �across lines"]
-    tries = [line for line in lines if line.startswith("integration_test") and line.endswith("  2 attempts")]
+    tries = [
+        line
+        for line in lines
+        if line.startswith("integration_test") and line.endswith("  2 attempts")
+    ]
     assert len(tries) == 4
 
 

@@ -1,4 +1,6 @@
-"""Every page is made by templates that escape: whatever a value says, it is shown, and nothing else."""
+"""Every page is made by templates that escape: whatever a value says, it is shown, and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def verdict_html(text: str, _folder: Path) -> str:
     """The page of a verdict in which everything says `text`."""
     chart = Chart(text, text, text, text, "application", None, (), (), text, text, (), (), (text,))
     failed = Requirement(text, "check", "failed", 2, text)
-    verdict = ChartVerdict(chart, text, {text: text}, (failed, Requirement(text, "check", "missing")))
+    verdict = ChartVerdict(
+        chart, text, {text: text}, (failed, Requirement(text, "check", "missing"))
+    )
     page = report_page.Page([verdict], text, f"https://{text}", False, {text: text})
     return report_page.html_page(page) + report_page.html_page(page._replace(started=True))
 
@@ -61,7 +65,19 @@ def production_html(text: str, _folder: Path) -> str:
     tests = (PassedTest(text, text, 2),)
     names = {text: text}
     version = PublishedVersion(
-        text, text, text, text, "recorded", text, text, text, text, (text, text), tests, names, names
+        text,
+        text,
+        text,
+        text,
+        "recorded",
+        text,
+        text,
+        text,
+        text,
+        (text, text),
+        tests,
+        names,
+        names,
     )
     return FORMS["html"]([version, version._replace(repository="other", proof="changed")], text)
 
@@ -81,7 +97,12 @@ def test_no_template_turns_escaping_off(name: str) -> None:
     pages = rendering.environment()
     assert pages.autoescape is True
     tree = pages.parse((TEMPLATES / name).read_text())
-    assert not {each.name for each in tree.find_all(nodes.Filter)} & {"safe", "forceescape", "tojson", "xmlattr"}
+    assert not {each.name for each in tree.find_all(nodes.Filter)} & {
+        "safe",
+        "forceescape",
+        "tojson",
+        "xmlattr",
+    }
     assert not list(tree.find_all((nodes.EvalContextModifier, nodes.MarkSafe)))
 
 

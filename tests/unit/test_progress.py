@@ -33,7 +33,12 @@ def test_without_a_terminal_every_beginning_is_a_line(caplog: pytest.LogCaptureF
 def on_a_terminal(code: str) -> str:
     """What a program shows on a terminal."""
     terminal, side = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "COLUMNS": "100"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "TERM": "xterm",
+        "COLUMNS": "100",
+    }
     subprocess.run([sys.executable, "-c", code], stderr=side, env=environment, check=True)
     os.close(side)
     shown = os.read(terminal, 65536).decode()

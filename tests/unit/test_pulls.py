@@ -1,4 +1,6 @@
-"""What a cluster pulls for what was pushed, and the login in its pull secret: one answer for charts and tests."""
+"""What a cluster pulls for what was pushed, and the login in its pull secret: one answer for charts
+and tests.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from pipeline_steps.testing import pulls
 DIGEST = f"sha256:{'a' * 64}"
 WEB = f"r.example.com/prod/team/web:1@{DIGEST}"
 MIRROR = Host(pull_as="mirror.example.com/p")
-PUSHER, PULLER = Host(username="push", password="push-secret"), Host(username="pull", password="pull-secret")
+PUSHER, PULLER = (
+    Host(username="push", password="push-secret"),
+    Host(username="pull", password="pull-secret"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +34,39 @@ def no_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("hosts", "pulled", "login"),
     [
         ({"r.example.com/prod": PUSHER}, "r.example.com/prod/team/web", "push"),
-        ({"r.example.com/prod": MIRROR, "r.example.com/prod/team": PUSHER}, "mirror.example.com/p/team/web", None),
         (
-            {"r.example.com/prod": MIRROR, "r.example.com/prod/team": PUSHER, "mirror.example.com": PULLER},
+            {"r.example.com/prod": MIRROR, "r.example.com/prod/team": PUSHER},
+            "mirror.example.com/p/team/web",
+            None,
+        ),
+        (
+            {
+                "r.example.com/prod": MIRROR,
+                "r.example.com/prod/team": PUSHER,
+                "mirror.example.com": PULLER,
+            },
             "mirror.example.com/p/team/web",
             "pull",
         ),
-        ({"r.example.com": PUSHER, "r.example.com/prod": MIRROR}, "mirror.example.com/p/team/web", None),
         (
-            {"r.example.com": PUSHER, "r.example.com/prod": MIRROR, "mirror.example.com/p/team": PULLER},
+            {"r.example.com": PUSHER, "r.example.com/prod": MIRROR},
+            "mirror.example.com/p/team/web",
+            None,
+        ),
+        (
+            {
+                "r.example.com": PUSHER,
+                "r.example.com/prod": MIRROR,
+                "mirror.example.com/p/team": PULLER,
+            },
             "mirror.example.com/p/team/web",
             "pull",
         ),
-        ({"r.example.com/prod/": Host(pull_as="mirror.example.com/p/")}, "mirror.example.com/p/team/web", None),
+        (
+            {"r.example.com/prod/": Host(pull_as="mirror.example.com/p/")},
+            "mirror.example.com/p/team/web",
+            None,
+        ),
         (
             {"r.example.com": MIRROR, "r.example.com/prod/team": Host(pull_as="near.example.com")},
             "near.example.com/web",
@@ -64,15 +89,26 @@ READER = Pull("read", "read-secret")
 @pytest.mark.parametrize(
     ("hosts", "secret"),
     [
-        ({"r.example.com/prod": Host("push", "push-secret", pull=READER)}, {"r.example.com": ("read", "read-secret")}),
         (
-            {"r.example.com/prod": Host("push", "push-secret", pull_as="mirror.example.com/p", pull=READER)},
+            {"r.example.com/prod": Host("push", "push-secret", pull=READER)},
+            {"r.example.com": ("read", "read-secret")},
+        ),
+        (
+            {
+                "r.example.com/prod": Host(
+                    "push", "push-secret", pull_as="mirror.example.com/p", pull=READER
+                )
+            },
             {"mirror.example.com": ("read", "read-secret")},
         ),
         (
             {
-                "r.example.com/prod": Host("push", "push-secret", pull_as="mirror.example.com/p", pull=READER),
-                "mirror.example.com": Host("other", "other-secret", pull=Pull("near", "near-secret")),
+                "r.example.com/prod": Host(
+                    "push", "push-secret", pull_as="mirror.example.com/p", pull=READER
+                ),
+                "mirror.example.com": Host(
+                    "other", "other-secret", pull=Pull("near", "near-secret")
+                ),
             },
             {"mirror.example.com": ("near", "near-secret")},
         ),
@@ -97,7 +133,11 @@ def test_the_pull_secret_holds_the_login_that_only_reads(
         ({"r.example.com": PUSHER}, ChartTests(), True),
         ({"r.example.com/prod": PUSHER}, ChartTests(pull_secret=False), False),
         ({"r.example.com/prod": Host("push", "push-secret", pull=READER)}, ChartTests(), False),
-        ({"r.example.com/prod": Host("push", "push-secret", pull_as="mirror.example.com")}, ChartTests(), False),
+        (
+            {"r.example.com/prod": Host("push", "push-secret", pull_as="mirror.example.com")},
+            ChartTests(),
+            False,
+        ),
     ],
 )
 def test_it_is_told_that_charts_can_read_a_login_that_pushes(
@@ -112,9 +152,15 @@ def test_it_is_told_that_charts_can_read_a_login_that_pushes(
 
 def test_two_logins_of_one_host_are_both_in_the_pull_secret() -> None:
     hosts = {"r.example.com/a": PUSHER, "r.example.com/b": PULLER}
-    secret = pulls.credentials([f"r.example.com/a/x@{DIGEST}", f"r.example.com/b/y@{DIGEST}"], hosts)
-    # The kubelet takes the longest name that an image begins with; other images of that host get the first login.
-    assert secret == {"r.example.com": ("push", "push-secret"), "r.example.com/b/y": ("pull", "pull-secret")}
+    secret = pulls.credentials(
+        [f"r.example.com/a/x@{DIGEST}", f"r.example.com/b/y@{DIGEST}"], hosts
+    )
+    # The kubelet takes the longest name that an image begins with; other images of that host get
+    # the first login.
+    assert secret == {
+        "r.example.com": ("push", "push-secret"),
+        "r.example.com/b/y": ("pull", "pull-secret"),
+    }
 
 
 def test_an_image_is_recognised_by_the_repository_that_clusters_pull_from() -> None:

@@ -1,4 +1,6 @@
-"""The parts that regenerate is made of: tags and their texts, git's objects, workers, what is remembered."""
+"""The parts that regenerate is made of: tags and their texts, git's objects, workers, what is
+remembered.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,23 @@ from tests.support.gits import Repo, chart
         ("{version}/{name}-{version}", "1.0.0/web-1.0.1", None),
     ],
 )
-def test_what_a_template_reads_from_a_tag(template: str, tag: str, reading: tuple[str, str] | None) -> None:
+def test_what_a_template_reads_from_a_tag(
+    template: str, tag: str, reading: tuple[str, str] | None
+) -> None:
     names = TagNames(template)
-    assert names.one_chart and names.reading(tag) == reading and names.fits(tag) == (reading is not None)
+    assert (
+        names.one_chart
+        and names.reading(tag) == reading
+        and names.fits(tag) == (reading is not None)
+    )
 
 
 def test_a_shell_pattern_is_no_template() -> None:
-    assert not TagNames("v*").one_chart and TagNames("v*").pattern == "v*" and TagNames("v*").fits("v2026")
+    assert (
+        not TagNames("v*").one_chart
+        and TagNames("v*").pattern == "v*"
+        and TagNames("v*").fits("v2026")
+    )
     assert TagNames("{name}-{version}").pattern == "*-*"
 
 
@@ -60,7 +72,10 @@ def test_what_a_tag_says_of_its_charts() -> None:
 
 def test_what_is_written_of_a_chart_is_read_again() -> None:
     digest = f"sha256:{'0' * 64}"
-    released = {"web": Released("1.0.0", digest, {"app": digest}), "api": Released("2.0.0+a", digest, {})}
+    released = {
+        "web": Released("1.0.0", digest, {"app": digest}),
+        "api": Released("2.0.0+a", digest, {}),
+    }
     text = "Release\n\n" + "\n".join(trailers(name, each) for name, each in released.items())
     assert read_trailers(tag(text)) == released
     of_format_1 = {name: each._replace(format=1) for name, each in released.items()}
@@ -73,7 +88,8 @@ def test_what_is_written_of_a_chart_is_read_again() -> None:
 def test_a_tag_of_an_unknown_format_is_refused(number: str) -> None:
     text = f"Release\n\nPipeline-Format: {number}\nPipeline-Content: web 1.0.0 sha256:ab\n"
     with pytest.raises(
-        EvidenceError, match=r"tag web-1\.0\.0: its text has Pipeline-Format: .*this version knows 1 and 2"
+        EvidenceError,
+        match=r"tag web-1\.0\.0: its text has Pipeline-Format: .*this version knows 1 and 2",
     ):
         read_trailers(tag(text))
 
@@ -109,9 +125,13 @@ def test_a_tree_is_what_git_lists(repo: Repo, objects: Objects, folder: str) -> 
     lines = repo.git("ls-tree", "-r", "-z", f"{commit}:{folder}").split("\0")[:-1]
     listed = {path: facts.split(" ") for facts, path in (line.split("\t") for line in lines)}
     listed.pop(".pipeline/state.jsonl", None)
-    assert [(e.path, e.id) for e in tree.entries().values()] == [(path, each[2]) for path, each in listed.items()]
+    assert [(e.path, e.id) for e in tree.entries().values()] == [
+        (path, each[2]) for path, each in listed.items()
+    ]
     kinds = {"100644": "file", "100755": "executable", "120000": "link"}
-    assert {e.path: e.kind for e in tree.entries().values()} == {path: kinds[e[0]] for path, e in listed.items()}
+    assert {e.path: e.kind for e in tree.entries().values()} == {
+        path: kinds[e[0]] for path, e in listed.items()
+    }
     read = tree.read(listed)
     assert {path: repo.git("cat-file", "-p", each[2]) for path, each in listed.items()} == {
         path: data.decode().strip() for path, data in read.items()
@@ -121,7 +141,9 @@ def test_a_tree_is_what_git_lists(repo: Repo, objects: Objects, folder: str) -> 
         tree.read(["gone"])
 
 
-def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(repo: Repo, objects: Objects) -> None:
+def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(
+    repo: Repo, objects: Objects
+) -> None:
     with pytest.raises(MachineError, match="is not here"):
         objects.read(["0" * 40, repo.git("rev-parse", "HEAD:charts/web/run.sh")])
     blob = repo.git("rev-parse", "HEAD:charts/web/Chart.yaml")
@@ -152,13 +174,20 @@ def test_charts_are_found_by_patterns(
 
 def test_the_parts_of_a_shard_are_the_whole() -> None:
     versions = [("web", f"1.{n}.0") for n in range(50)]
-    parts = [[one for one in versions if Wanted(frozenset(), (), (n, 4)).here(*one)] for n in (1, 2, 3, 4)]
+    parts = [
+        [one for one in versions if Wanted(frozenset(), (), (n, 4)).here(*one)]
+        for n in (1, 2, 3, 4)
+    ]
     assert sorted(one for part in parts for one in part) == sorted(versions) and all(parts)
 
 
 def test_withdrawn_by_version_or_by_chart_and_version() -> None:
     wanted = Wanted(frozenset({"1.0.0", "web-2.0.0"}), ("web", "api"))
-    assert wanted.gone("api", "1.0.0") and wanted.gone("web", "2.0.0") and not wanted.gone("api", "2.0.0")
+    assert (
+        wanted.gone("api", "1.0.0")
+        and wanted.gone("web", "2.0.0")
+        and not wanted.gone("api", "2.0.0")
+    )
     assert wanted.here("web", "1.0.0") and not wanted.here("other", "1.0.0")
 
 
@@ -173,22 +202,30 @@ def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path)
     again = Ledger(tmp_path, ["x"])
     done = again.of(tag)
     assert done is not None and done.versions == (kept,)
-    assert again.of(tag._replace(revision="c2")) is None and again.of(tag._replace(message="other")) is None
+    assert (
+        again.of(tag._replace(revision="c2")) is None
+        and again.of(tag._replace(message="other")) is None
+    )
     assert again.same(b"index") == {"web": {"1.0.0": "sha256:2"}}
     assert again.same(b"other") is None and again.same(None) is None
     assert Ledger(tmp_path, ["y"]).of(tag) is None, "made by other rules"
     again.add(tag._replace(name="web-2.0.0"), ())
     again.write()
-    assert Ledger(tmp_path, ["x"]).of(tag._replace(name="web-2.0.0")) is not None, "the torn line is gone"
+    assert Ledger(tmp_path, ["x"]).of(tag._replace(name="web-2.0.0")) is not None, (
+        "the torn line is gone"
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["https://example.com/x.git", "git@example.com:team/charts.git", "file:///srv/x", "lp:x"]
+    "text",
+    ["https://example.com/x.git", "git@example.com:team/charts.git", "file:///srv/x", "lp:x"],
 )
 def test_what_is_a_url(text: str) -> None:
     assert is_url(text)
 
 
-@pytest.mark.parametrize("text", [".", "charts", "/srv/charts.git", "a@b", "ext::sh -c x", "-x@y:z"])
+@pytest.mark.parametrize(
+    "text", [".", "charts", "/srv/charts.git", "a@b", "ext::sh -c x", "-x@y:z"]
+)
 def test_what_is_no_url(text: str) -> None:
     assert not is_url(text)

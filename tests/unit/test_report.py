@@ -30,18 +30,27 @@ class World:
         for name, text in chart_files().items():
             self.repo.put(f"charts/web/{name}", text)
         clusters = {"one": {"kubeconfig": "a"}, "two": {"kubeconfig": "b"}}
-        self.repo.put("pipeline.yaml", json.dumps({"charts": [{"path": "charts/*"}], "clusters": clusters, **more}))
+        self.repo.put(
+            "pipeline.yaml",
+            json.dumps({"charts": [{"path": "charts/*"}], "clusters": clusters, **more}),
+        )
         self.repo.commit()
         self.config = load((), environ={}, start=self.repo.root)
         self.checkout = Checkout(self.config)
         self.chart = self.checkout.chart("web")
         self.state = State(self.repo.root / ".pipeline/state.jsonl")
 
-    def step(self, name: str, *, key: str = "", error: PipelineError | None = None, **outputs: str) -> None:
+    def step(
+        self, name: str, *, key: str = "", error: PipelineError | None = None, **outputs: str
+    ) -> None:
         """A try of a step that passed, or ended in `error`."""
         try:
             with attempt(
-                self.state, step=name, subject="web", key=key or self.key(name), content=self.chart.content
+                self.state,
+                step=name,
+                subject="web",
+                key=key or self.key(name),
+                content=self.chart.content,
             ) as it:
                 if error:
                     raise error
@@ -50,7 +59,11 @@ class World:
             assert error
 
     def key(self, name: str) -> str:
-        return check_key(self.checkout, self.chart, self.config) if name == "check" else f"key of {name}"
+        return (
+            check_key(self.checkout, self.chart, self.config)
+            if name == "check"
+            else f"key of {name}"
+        )
 
     def tests(self, cluster: str, error: PipelineError | None = None) -> None:
         wanted = settings(self.checkout, self.chart)
@@ -141,7 +154,9 @@ def test_no_chart_is_nothing_to_object_to(world: World) -> None:
 
 
 def test_a_review_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
-    world = World(tmp_path, review={"gerrit": {"url": "https://gerrit.example.com"}, "requires": ["check"]})
+    world = World(
+        tmp_path, review={"gerrit": {"url": "https://gerrit.example.com"}, "requires": ["check"]}
+    )
     with pytest.raises(NotYet, match="reporting to gerrit") as caught:
         world.report()
     assert caught.value.exit_code == 2
@@ -150,17 +165,29 @@ def test_a_review_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_approval_that_nobody_can_give_yet_is_refused(tmp_path: Path) -> None:
-    world = World(tmp_path, review={"requires": ["check", "approval.code"]}, approvals={"code": {"by": "alice"}})
+    world = World(
+        tmp_path,
+        review={"requires": ["check", "approval.code"]},
+        approvals={"code": {"by": "alice"}},
+    )
     with pytest.raises(NotYet, match=r"pipeline\.yaml:1: review\.requires approval\.code: not yet"):
         world.report()
 
 
 def test_the_page_says_that_charts_can_read_a_login_that_pushes(tmp_path: Path) -> None:
-    hosts = {"r.example.com": {"username": "${USER_THAT_IS_NOT_SET}", "password": "${PASSWORD_THAT_IS_NOT_SET}"}}
+    hosts = {
+        "r.example.com": {
+            "username": "${USER_THAT_IS_NOT_SET}",
+            "password": "${PASSWORD_THAT_IS_NOT_SET}",
+        }
+    }
     (tmp_path / "b").mkdir()
     world = World(tmp_path, hosts=hosts, channels={"snapshot": {"images": "r.example.com/x"}})
     world.report()
-    assert "Note: charts under test can read the login that pushes to r.example.com/x: name one that on" in world.page
+    assert (
+        "Note: charts under test can read the login that pushes to r.example.com/x: name one that on"
+        in world.page
+    )
     html = (world.state.folder / "report/report.html").read_text()
     assert "Note: charts under test can read the login that pushes" in html
     hosts["r.example.com"]["pull"] = {"username": "${A}", "password": "${B}"}  # type: ignore[assignment]
@@ -169,10 +196,16 @@ def test_the_page_says_that_charts_can_read_a_login_that_pushes(tmp_path: Path) 
     assert "Note:" not in world.page
 
 
-@pytest.mark.parametrize("tests", [{"breaking": "test"}, {"upgrade_from": ["published"]}, {"prepare": ["a.yaml"]}])
-def test_settings_of_tests_without_effect_are_refused_with_their_place(tmp_path: Path, tests: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "tests", [{"breaking": "test"}, {"upgrade_from": ["published"]}, {"prepare": ["a.yaml"]}]
+)
+def test_settings_of_tests_without_effect_are_refused_with_their_place(
+    tmp_path: Path, tests: dict[str, Any]
+) -> None:
     world = World(tmp_path, tests=tests)
-    with pytest.raises(NotYet, match=rf"pipeline\.yaml:1: tests\.{next(iter(tests))} of chart web: not yet"):
+    with pytest.raises(
+        NotYet, match=rf"pipeline\.yaml:1: tests\.{next(iter(tests))} of chart web: not yet"
+    ):
         settings(world.checkout, world.chart)
 
 
@@ -196,7 +229,12 @@ def test_a_diff_stays_in_its_fence_and_in_bounds(tmp_path: Path) -> None:
     about = "web 1.0.0-0.1.tab, compared with nothing\n"
     (it.state.folder / "diff/web.diff").write_text(about + hostile + "+ more\n" * 5000)
     it.report()
-    pages = {kind: (it.repo.root / f".pipeline/report/report.{kind}").read_text() for kind in ("md", "html")}
+    pages = {
+        kind: (it.repo.root / f".pipeline/report/report.{kind}").read_text()
+        for kind in ("md", "html")
+    }
     assert "````diff\n" in pages["md"] and pages["md"].count("````") == 2
     assert "<script>" not in pages["html"] and "&lt;script&gt;" in pages["html"]
-    assert all("characters more in the file" in page and len(page) < 30_000 for page in pages.values())
+    assert all(
+        "characters more in the file" in page and len(page) < 30_000 for page in pages.values()
+    )

@@ -1,4 +1,6 @@
-"""ChartMuseum's own traps, against its double: what lags, what is left behind, whose words count as absent."""
+"""ChartMuseum's own traps, against its double: what lags, what is left behind, whose words count as
+absent.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def test_tenants_are_paths(museum: Museum) -> None:
     repository = open_writable(f"{museum.url}/team/stable", {})
     published = repository.publish(chart)
     assert list(museum.files) == ["team/stable/hello-1.0.0.tgz"]
-    assert published.reference.startswith(f"{museum.url}/team/stable/charts/hello-1.0.0.tgz@sha256:")
+    assert published.reference.startswith(
+        f"{museum.url}/team/stable/charts/hello-1.0.0.tgz@sha256:"
+    )
     assert open_repository(f"{museum.url}/team/other", {}).find("hello", "1.0.0") is None
     with pytest.raises(MachineError, match="ChartMuseum serves nothing there"):
         open_repository(museum.url, {}).find("hello", "1.0.0")
@@ -65,7 +69,9 @@ def test_a_context_path_is_found(museum: Museum) -> None:
     museum.depth, museum.context = 1, "/museum"
     published = open_writable(f"{museum.url}/museum/stable", {}).publish(packed())
     assert list(museum.files) == ["stable/hello-1.0.0.tgz"]
-    assert published.reference.startswith(f"{museum.url}/museum/stable/charts/hello-1.0.0.tgz@sha256:")
+    assert published.reference.startswith(
+        f"{museum.url}/museum/stable/charts/hello-1.0.0.tgz@sha256:"
+    )
     assert asked(museum) == ["/museum/api/stable/charts"]
 
 
@@ -85,7 +91,9 @@ def test_a_version_is_no_range(museum: Museum) -> None:
     """Asked for 1.0.0 it answers with 1.0.0+b, as helm would resolve it."""
     repository = opened(museum)
     repository.publish(packed(version="1.0.0+b"))
-    assert repository.resolve("hello", "1.0.0") is None and repository.find("hello", "1.0.0") is None
+    assert (
+        repository.resolve("hello", "1.0.0") is None and repository.find("hello", "1.0.0") is None
+    )
     assert repository.resolve("hello", "1.0.0+b") is not None
 
 
@@ -98,7 +106,9 @@ def test_an_index_that_never_shows_it_is_temporary(museum: Museum) -> None:
 
 
 def test_an_archive_that_only_the_index_has_is_never_published_again(museum: Museum) -> None:
-    """Its file server says "object not found" to every failure of its storage, and would overwrite then."""
+    """Its file server says "object not found" to every failure of its storage, and would overwrite
+    then.
+    """
     repository = opened(museum)
     repository.publish(packed())
     lost = museum.files.pop("hello-1.0.0.tgz")
@@ -169,14 +179,18 @@ FAULTS: dict[str, Callable[[Callable[[], Answer]], Answer]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_publishing_broken_at_every_request(museum: Museum, fault: str) -> None:
-    """One fault at each request in turn: published or a named error, and as if nothing had been the next time."""
+    """One fault at each request in turn: published or a named error, and as if nothing had been the
+    next time.
+    """
     chart, signature = packed(), signed(packed())
     for number in itertools.count():
         museum.files.clear()
         museum.index.clear()
         count = itertools.count()
 
-        def break_it(request: Request, at: int = number, count: Iterator[int] = count) -> Answer | None:
+        def break_it(
+            request: Request, at: int = number, count: Iterator[int] = count
+        ) -> Answer | None:
             return FAULTS[fault](lambda: museum._route(request)) if next(count) == at else None
 
         museum.fault = break_it
@@ -213,7 +227,9 @@ def test_the_one_who_comes_second_is_told(museum: Museum) -> None:
 
 
 def test_a_provenance_left_without_its_chart_is_completed(museum: Museum) -> None:
-    """The server stores the two one after the other, in any order; dying in between it refuses both for ever."""
+    """The server stores the two one after the other, in any order; dying in between it refuses both
+    for ever.
+    """
     chart = packed()
     museum.files["hello-1.0.0.tgz.prov"] = left = signed(chart, by="a signature of another second")
     published = opened(museum).publish(chart, signed(chart))
@@ -255,7 +271,9 @@ def test_a_digest_that_is_none_is_refused(museum: Museum) -> None:
 def test_an_index_that_disagrees_with_the_files_is_told(museum: Museum) -> None:
     opened(museum).publish(packed())
     museum.files["hello-1.0.0.tgz"] = packed(more="description: other\n").tgz
-    with pytest.raises(EvidenceError, match=r"the archive has the digest sha256:\w+, the index says sha256:"):
+    with pytest.raises(
+        EvidenceError, match=r"the archive has the digest sha256:\w+, the index says sha256:"
+    ):
         opened(museum).find("hello", "1.0.0")
 
 
@@ -266,7 +284,9 @@ def test_a_login_is_that_of_hosts(museum: Museum) -> None:
     hosts = {museum.host: Host(username="ci", password="secret")}
     assert open_writable(museum.url, hosts).publish(packed())
     with pytest.raises(AccessRefused):
-        open_repository(museum.url, {museum.host: Host(username="ci", password="not-this-one")}).find("hello", "1.0.0")
+        open_repository(
+            museum.url, {museum.host: Host(username="ci", password="not-this-one")}
+        ).find("hello", "1.0.0")
 
 
 def test_tokens_are_bought_from_the_server_it_names(museum: Museum) -> None:
@@ -276,7 +296,10 @@ def test_tokens_are_bought_from_the_server_it_names(museum: Museum) -> None:
     def sell(request: Request) -> Answer:
         scope = parse_qs(urlsplit(request.path).query)["scope"][0]
         bought.append(scope)
-        good = request.headers.get("Authorization") == f"Basic {base64.b64encode(b'ci:secret').decode()}"
+        good = (
+            request.headers.get("Authorization")
+            == f"Basic {base64.b64encode(b'ci:secret').decode()}"
+        )
         return (200, {}, json.dumps({"token": scope}).encode()) if good else (401, {}, b"")
 
     with scripted(sell) as seller:

@@ -1,4 +1,6 @@
-"""Charts in a folder: the index is a function of what was published, however it came there; groups; what was left."""
+"""Charts in a folder: the index is a function of what was published, however it came there; groups;
+what was left.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +33,25 @@ def repository(folder: Path) -> DirectoryRepository:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.sampled_from(sorted(CHARTS)), unique=True, min_size=1, max_size=8), st.integers(1, 4))
+@given(
+    st.lists(st.sampled_from(sorted(CHARTS)), unique=True, min_size=1, max_size=8),
+    st.integers(1, 4),
+)
 def test_publishing_in_any_order_writes_the_index_that_regenerating_writes(
     versions: list[tuple[str, str]], size: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        one_by_one, in_groups, sorted_at_once = (repository(Path(folder) / name) for name in ("1", "2", "3"))
+        one_by_one, in_groups, sorted_at_once = (
+            repository(Path(folder) / name) for name in ("1", "2", "3")
+        )
         for version in versions:
             one_by_one.publish(*publication(*version))
         for number in range(0, len(versions), size):
-            list(in_groups.publish_all(publication(*version) for version in versions[number : number + size]))
+            list(
+                in_groups.publish_all(
+                    publication(*version) for version in versions[number : number + size]
+                )
+            )
         list(sorted_at_once.publish_all(publication(*version) for version in sorted(versions)))
         assert one_by_one.index() == in_groups.index() == sorted_at_once.index()
         again = sorted_at_once.publish_all(publication(*version) for version in versions)
@@ -55,7 +66,14 @@ def test_a_group_tells_each_its_own_outcome(tmp_path: Path) -> None:
         Archive("bad", "1.0.0", "sha256:" + "0" * 64, b"no archive"), packed(version="1.1.0"),
     ]  # fmt: skip
     outcomes = list(mine.publish_all(Publication(chart, b"signed") for chart in charts))
-    assert [type(one) for one in outcomes] == [Published, Conflict, Conflict, Published, EvidenceError, Published]
+    assert [type(one) for one in outcomes] == [
+        Published,
+        Conflict,
+        Conflict,
+        Published,
+        EvidenceError,
+        Published,
+    ]
     assert mine.versions("hello") == ["1.1.0", "1.0.0"]
     assert mine.charts() == ["api", "hello"]
     assert sorted(mine.files()) == [
@@ -80,4 +98,6 @@ def test_a_left_provenance_is_never_published_with_another_archive(tmp_path: Pat
     assert repository(tmp_path).provenance(published) is None
     left = packed(version="1.0.1")
     (tmp_path / left.file_name).write_bytes(left.tgz)
-    assert repository(tmp_path).provenance(repository(tmp_path).publish(left, b"signed")) == b"signed"
+    assert (
+        repository(tmp_path).provenance(repository(tmp_path).publish(left, b"signed")) == b"signed"
+    )

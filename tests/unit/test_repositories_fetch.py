@@ -1,4 +1,6 @@
-"""Reading from web repositories: logins stay at home, digests are compared, archives come from the cache."""
+"""Reading from web repositories: logins stay at home, digests are compared, archives come from the
+cache.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,20 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.dependencies import Needed
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.repositories.kinds import open_repository, open_writable
-from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+)
 from tests.support.charts import packed
 from tests.support.registries import free_port
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, remembers what was asked with which login; `wanted` is the only login let in."""
+    """Serves a folder, remembers what was asked with which login; `wanted` is the only login let
+    in.
+    """
 
     asked: list[tuple[str, str | None]]
     wanted: str | None
@@ -43,7 +52,9 @@ class Served:
         self.folder = folder
         self.asked: list[tuple[str, str | None]] = []
         kind = type("Handler", (_Handler,), {"asked": self.asked, "wanted": wanted})
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
+        self.server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(kind, directory=str(folder))
+        )
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
@@ -62,7 +73,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
     server.close()
 
 
-def test_an_archive_is_fetched_once_and_asked_for_every_time(served: Served, tmp_path: Path) -> None:
+def test_an_archive_is_fetched_once_and_asked_for_every_time(
+    served: Served, tmp_path: Path
+) -> None:
     chart = packed("db", "1.4.0")
     open_writable(served.folder.as_uri(), {}).publish(chart)
     wanted = Needed("", "db", "1.4.0", served.url)
@@ -78,7 +91,10 @@ def test_an_archive_is_fetched_once_and_asked_for_every_time(served: Served, tmp
 
 def test_what_is_not_there_is_named(served: Served, tmp_path: Path) -> None:
     open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
-    with pytest.raises(ConfigurationError, match=r"dependency db 2\.0\.0 is not in the repository \(it has 1\.4\.0\)"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"dependency db 2\.0\.0 is not in the repository \(it has 1\.4\.0\)",
+    ):
         fetcher({}, tmp_path / "cache")(Needed("", "db", "2.0.0", served.url))
     with pytest.raises(MachineError, match="answered 404"):
         open_repository(f"{served.url}/nowhere", {}).find("db", "1.4.0")
@@ -87,7 +103,9 @@ def test_what_is_not_there_is_named(served: Served, tmp_path: Path) -> None:
 def test_another_archive_than_the_index_says_is_refused(served: Served) -> None:
     open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     (served.folder / "db-1.4.0.tgz").write_bytes(packed("db", "1.4.1").tgz)
-    with pytest.raises(EvidenceError, match=r"the archive has the digest sha256:\w+, the index says sha256:"):
+    with pytest.raises(
+        EvidenceError, match=r"the archive has the digest sha256:\w+, the index says sha256:"
+    ):
         open_repository(served.url, {}).find("db", "1.4.0")
 
 
@@ -97,7 +115,9 @@ def test_a_login_never_goes_to_another_origin(tmp_path: Path) -> None:
         open_writable(home.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
         (away.folder / "db-1.4.0.tgz").write_bytes((home.folder / "db-1.4.0.tgz").read_bytes())
         written = (home.folder / "index.yaml").read_text()
-        (home.folder / "index.yaml").write_text(written.replace("- db-1.4.0.tgz", f"- {away.url}/db-1.4.0.tgz"))
+        (home.folder / "index.yaml").write_text(
+            written.replace("- db-1.4.0.tgz", f"- {away.url}/db-1.4.0.tgz")
+        )
         with pytest.raises(AccessRefused):
             open_repository(home.url, {}).find("db", "1.4.0")
         hosts = {home.host: Host(username="me", password="secret")}
@@ -115,7 +135,9 @@ def test_a_login_never_goes_to_another_origin(tmp_path: Path) -> None:
      "oci://h/x\nHost: y", "https://127.0.0.1/\r\nX: y", "https://u:secret@[::1", "https://127.0.0.1:99999/x",
      "https://127.0.0.1/x#y", "oci://127.0.0.1:1/../x", "https://", "oci://", "https://127.0.0.1/\U0001f600"],
 )  # fmt: skip
-def test_a_repository_that_cannot_be_one_is_refused_before_anything_is_asked(url: str, tmp_path: Path) -> None:
+def test_a_repository_that_cannot_be_one_is_refused_before_anything_is_asked(
+    url: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigurationError) as refused:
         fetcher({}, tmp_path)(Needed("", "db", "1.0.0", url))
     assert "secret" not in str(refused.value)

@@ -1,4 +1,6 @@
-"""index.yaml: a function of what was published, whatever the order; what was there stays; damage is named."""
+"""index.yaml: a function of what was published, whatever the order; what was there stays; damage is
+named.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,20 @@ def grown(*published: tuple[str, str], start: bytes | None = None) -> bytes:
 
 charts = st.tuples(
     st.sampled_from(["a", "a-b", "b", "no", "123", "zz"]),
-    st.builds("{}.{}.0{}".format, st.integers(0, 3), st.integers(8, 11), st.sampled_from(["", "-0.3.t0", "-rc.1"])),
+    st.builds(
+        "{}.{}.0{}".format,
+        st.integers(0, 3),
+        st.integers(8, 11),
+        st.sampled_from(["", "-0.3.t0", "-rc.1"]),
+    ),
 )
 
 
 @settings(deadline=None)
 @given(st.lists(charts, unique=True, min_size=1, max_size=12), st.randoms(), st.booleans())
-def test_the_index_is_a_function_of_the_set(published: list[tuple[str, str]], random: Any, as_json: bool) -> None:
+def test_the_index_is_a_function_of_the_set(
+    published: list[tuple[str, str]], random: Any, as_json: bool
+) -> None:
     start = b'{"apiVersion": "v1", "entries": {}, "serverInfo": {"x": 1}}' if as_json else None
     data = grown(*published, start=start)
     shuffled = list(published)
@@ -52,7 +61,12 @@ def test_the_index_is_a_function_of_the_set(published: list[tuple[str, str]], ra
         mine = [version for other, version in published if other == name]
         assert [one.version for one in versions] == newest_first(mine)
         assert versions[0] == Entry(
-            name, newest_first(mine)[0], DIGEST, (f"{name}-{versions[0].version}.tgz",), False, CREATED
+            name,
+            newest_first(mine)[0],
+            DIGEST,
+            (f"{name}-{versions[0].version}.tgz",),
+            False,
+            CREATED,
         )
     if as_json:
         assert json.loads(data)["serverInfo"] == {"x": 1}
@@ -91,7 +105,9 @@ def test_everything_else_stays_byte_for_byte(name: str, version: str, before: st
     assert data.startswith(OTHERS[:place])
     assert data.endswith(OTHERS[place:])
     found = Index(data.encode(), "x")
-    assert found.find(name, version) == Entry(name, version, DIGEST, (f"{name}-{version}.tgz",), False, CREATED)
+    assert found.find(name, version) == Entry(
+        name, version, DIGEST, (f"{name}-{version}.tgz",), False, CREATED
+    )
     assert found.find("zebra", "1.0.0") == Entry("zebra", "1.0.0", "", ("z.tgz",), True)
 
 
@@ -110,14 +126,26 @@ def test_a_chart_without_versions_gets_its_first(name: str) -> None:
         (b"apiVersion: v1\nentries: []\n", "x: entries is missing or no mapping"),
         (b"apiVersion: v1\nentries:\n  a: b\n", "x:3: the entry a is not a list"),
         (b"apiVersion: v1\nentries:\n  a:\n  - b\n", "x:4: an entry of a is not a mapping"),
-        (b"apiVersion: v1\nentries:\n  a:\n  - name: b\n    version: 1.0.0\n", "x:4: an entry of a has another name"),
-        (b"apiVersion: v1\nentries:\n  a:\n  - name: a\n", "x:4: an entry of a has another name or no version"),
+        (
+            b"apiVersion: v1\nentries:\n  a:\n  - name: b\n    version: 1.0.0\n",
+            "x:4: an entry of a has another name",
+        ),
+        (
+            b"apiVersion: v1\nentries:\n  a:\n  - name: a\n",
+            "x:4: an entry of a has another name or no version",
+        ),
         (
             b"apiVersion: v1\nentries: {a: [{name: a, version: 1.0.0, urls: x}]}",
             "x:2: a 1.0.0 has urls that are no list",
         ),
-        (b"apiVersion: v1\nentries: {a: [{name: a, version: 1.0.0, digest: sha512:1}]}", "which is no sha256"),
-        (b"apiVersion: v1\nentries: {a: [{name: a, version: 1.0.0}, {name: a, version: 1.0.0}]}", "in the index twice"),
+        (
+            b"apiVersion: v1\nentries: {a: [{name: a, version: 1.0.0, digest: sha512:1}]}",
+            "which is no sha256",
+        ),
+        (
+            b"apiVersion: v1\nentries: {a: [{name: a, version: 1.0.0}, {name: a, version: 1.0.0}]}",
+            "in the index twice",
+        ),
         (b"apiVersion: v1\nentries: {a: [], a: []}", "x:2: key 'a' is there twice"),
         (b"apiVersion: v1\nentries: &e {a: *e}", "the alias *e is not read here"),
     ],
@@ -134,9 +162,15 @@ def test_an_entry_is_never_replaced() -> None:
 
 
 def test_many_entries_at_once_are_the_same_as_one_by_one() -> None:
-    published = [(name, f"1.{number}.0") for name in ("b", "hello", "zebra", "empty") for number in (0, 2, 10)]
+    published = [
+        (name, f"1.{number}.0")
+        for name in ("b", "hello", "zebra", "empty")
+        for number in (0, 2, 10)
+    ]
     for start in (None, OTHERS.encode(), b'{"apiVersion": "v1", "entries": {"b": []}}'):
-        new_ones = [one for one in published if start is None or Index(start, "x").find(*one) is None]
+        new_ones = [
+            one for one in published if start is None or Index(start, "x").find(*one) is None
+        ]
         at_once = Index(start, "x").with_entries([new(*one) for one in new_ones])
         assert at_once == grown(*new_ones, start=start)
     assert Index(at_once, "x").with_entries([]) == at_once
@@ -213,7 +247,11 @@ def plainly(data: bytes) -> dict[str, Any] | None:
         _, root = yaml_reader.parse(data, "x", error=EvidenceError)
     except EvidenceError:
         return None
-    charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) and root.get("apiVersion") else None
+    charts = (
+        root.get("entries")
+        if isinstance(root, yaml_reader.Mapping) and root.get("apiVersion")
+        else None
+    )
     return yaml_reader.plain(charts) if isinstance(charts, yaml_reader.Mapping) else None
 
 
@@ -255,16 +293,22 @@ def test_looking_for_blocks_finds_what_parsing_finds(how: list[tuple[str, int, A
             continue
         assert more is not None
         assert [one for one in more[name] if one["version"] != "0.9.5"] == (entries or [])
-        assert {key: more[key] for key in more if key != name} == {key: charts[key] for key in charts if key != name}
+        assert {key: more[key] for key in more if key != name} == {
+            key: charts[key] for key in charts if key != name
+        }
 
 
 def test_a_line_within_a_text_is_no_chart() -> None:
-    """Wherever it is put: between quotation marks and brackets YAML does not mind where lines begin."""
+    """Wherever it is put: between quotation marks and brackets YAML does not mind where lines
+    begin.
+    """
     hidden = 0
     for place in range(len(BLOCKS)):
         data = f"{BLOCKS[:place]}\n  b:\n  - name: b\n    version: 1.0.0\n{BLOCKS[place:]}".encode()
         blocks, charts = index_blocks.find(data), plainly(data)
-        assert blocks is None or charts is None or list(blocks.charts) == list(charts), data.decode()
+        assert blocks is None or charts is None or list(blocks.charts) == list(charts), (
+            data.decode()
+        )
         hidden += charts is not None and "b" not in charts
     assert hidden > 50
 
@@ -309,7 +353,10 @@ def test_damage_is_named_when_it_is_asked_for(lines: str, message: str) -> None:
     [
         (b"#" * (LARGEST + 1), f"more than {LARGEST} are not read"),
         (b"apiVersion: v1\nentries: " + b"[" * 10**6, "nested deeper than 50 levels"),
-        (b"a: &a [1,1]\n" + b"".join(b"b%d: &b%d [*a,*a]\n" % (n, n) for n in range(99)), "the alias *a is not read"),
+        (
+            b"a: &a [1,1]\n" + b"".join(b"b%d: &b%d [*a,*a]\n" % (n, n) for n in range(99)),
+            "the alias *a is not read",
+        ),
         (b"\xff\xfe" + "apiVersion: v1\n".encode("utf-16-le"), "not UTF-8 text"),
     ],
     ids=["huge", "deep", "bomb", "utf-16"],
@@ -324,7 +371,11 @@ def test_what_helm_writes_is_recognised() -> None:
     """So that nobody waits for a parse of 20 MB without our noticing it."""
     blocks = index_blocks.find(BLOCKS.encode())
     assert blocks is not None
-    assert {name: len(block.items) for name, block in blocks.charts.items()} == {"alpha": 2, "beta": 1, "c-3": 0}
+    assert {name: len(block.items) for name, block in blocks.charts.items()} == {
+        "alpha": 2,
+        "beta": 1,
+        "c-3": 0,
+    }
     assert index_blocks.find(grown(("a", "1.0.0"), ("no", "1.0.0"))) is not None
 
 
@@ -343,7 +394,9 @@ def test_however_it_is_written_it_says_the_same(text: str) -> None:
     assert {name: [one.version for one in versions] for name, versions in found.entries().items()} == {
         "alpha": ["1.0.0", "0.9.0"], "beta": ["1.0.0"], "c-3": ["1.0.0"],
     }  # fmt: skip
-    again = Index(found.with_entries([new("beta", "1.0.1"), new("new", "1.0.0"), new("c-3", "0.1.0")]), "x").entries()
+    again = Index(
+        found.with_entries([new("beta", "1.0.1"), new("new", "1.0.0"), new("c-3", "0.1.0")]), "x"
+    ).entries()
     assert {name: [one.version for one in versions] for name, versions in again.items()} == {
         "alpha": ["1.0.0", "0.9.0"], "beta": ["1.0.1", "1.0.0"], "c-3": ["1.0.0", "0.1.0"], "new": ["1.0.0"],
     }  # fmt: skip

@@ -1,4 +1,6 @@
-"""What a content needs before it is released is decided in one place: report, promote and selection never disagree."""
+"""What a content needs before it is released is decided in one place: report, promote and selection
+never disagree.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ class World:
 
     def step(self, name: str, key: str, content: str = "", **more: Any) -> Record:
         outputs = more.pop("outputs", {})
-        fields: dict[str, Any] = {"subject": "web", "content": content or self.chart.content, **more}
+        fields: dict[str, Any] = {
+            "subject": "web",
+            "content": content or self.chart.content,
+            **more,
+        }
         with attempt(self.state, step=name, key=key, **fields) as trial:
             return trial.passed(outputs)
 
@@ -64,13 +70,25 @@ class World:
         output = f"r.example.com/snap/app:k-{letter * 12}@{DIGEST[letter]}"
         content = self.checkout.image_content("app")
         return self.step(
-            "build_image", f"build of {letter}", content, subject="app", supersedes=ids, outputs={"image": output}
+            "build_image",
+            f"build of {letter}",
+            content,
+            subject="app",
+            supersedes=ids,
+            outputs={"image": output},
         )
 
-    def snapshot(self, letter: str, *, dependency: str = "", modified: tuple[str, ...] = ()) -> Record:
-        """With the image of that letter; supersedes all snapshots before, as the step's record does."""
+    def snapshot(
+        self, letter: str, *, dependency: str = "", modified: tuple[str, ...] = ()
+    ) -> Record:
+        """With the image of that letter; supersedes all snapshots before, as the step's record
+        does.
+        """
         former = self.state.find(step="snapshot", subject="web", content=self.chart.content)
-        inputs = {"image:app": DIGEST[letter], **({"dependency:charts/x-1.0.0.tgz": dependency} if dependency else {})}
+        inputs = {
+            "image:app": DIGEST[letter],
+            **({"dependency:charts/x-1.0.0.tgz": dependency} if dependency else {}),
+        }
         outputs = {
             "chart": f"oci://r.example.com/snap/web:0.1.0-0.1.t{letter}@{DIGEST[letter]}", "tar": DIGEST[letter],
             "image:app": f"r.example.com/snap/app:k-{letter * 12}@{DIGEST[letter]}",
@@ -80,7 +98,9 @@ class World:
             supersedes=[record.id for record in former], parameters={"modified": list(modified)},
         )  # fmt: skip
 
-    def test(self, snapshot: Record, cluster: str = "one", error: PipelineError | None = None) -> Record | None:
+    def test(
+        self, snapshot: Record, cluster: str = "one", error: PipelineError | None = None
+    ) -> Record | None:
         wanted = settings(self.checkout, self.chart)
         (scenario,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
         key = key_of(scenario, wanted, self.chart.content, snapshot.inputs)
@@ -98,8 +118,18 @@ class World:
 
     def contradict(self, record: Record) -> None:
         """Another build, which knew nothing of `record`, came to another result."""
-        fields = {name: getattr(record, name) for name in ("step", "subject", "key", "content", "inputs", "uses")}
-        self.state.add({**fields, "uses": list(record.uses), "result": "failed", "started": "2026-01-01T00:00:00.000Z"})
+        fields = {
+            name: getattr(record, name)
+            for name in ("step", "subject", "key", "content", "inputs", "uses")
+        }
+        self.state.add(
+            {
+                **fields,
+                "uses": list(record.uses),
+                "result": "failed",
+                "started": "2026-01-01T00:00:00.000Z",
+            }
+        )
 
     @property
     def reported(self) -> str:
@@ -113,7 +143,9 @@ class World:
 
     def selected(self) -> bool:
         """Is there still something to do for the chart?"""
-        nobody = selection.decide(self.checkout, self.state, Request(), Build("terminal"), lambda name, version: False)
+        nobody = selection.decide(
+            self.checkout, self.state, Request(), Build("terminal"), lambda name, version: False
+        )
         return nobody.charts == ("web",)
 
 
@@ -140,14 +172,18 @@ def test_passed_tests_with_the_current_images_are_enough_for_all(world: World) -
     assert world.reported == "positive" and not world.selected()
 
 
-def test_a_required_check_that_is_missing_is_selected_though_the_tests_passed(tmp_path: Path) -> None:
+def test_a_required_check_that_is_missing_is_selected_though_the_tests_passed(
+    tmp_path: Path,
+) -> None:
     world = World(tmp_path)
     world.build("a")
     world.test(world.snapshot("a"))
     refused(world, "no record of check")
 
 
-def test_an_image_that_was_built_again_since_the_test_is_not_reported_as_passed(world: World) -> None:
+def test_an_image_that_was_built_again_since_the_test_is_not_reported_as_passed(
+    world: World,
+) -> None:
     first = world.build("a")
     world.test(world.snapshot("a"))
     assert world.reported == "positive"

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline_steps.toolbox import retry
-from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError, PipelineError, Temporary
+from pipeline_steps.toolbox.errors import (
+    Conflict,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 
 
 def raising(*errors: PipelineError) -> Callable[[], str]:
@@ -40,11 +46,16 @@ def test_a_pause_is_as_long_as_asked_but_for_the_budget() -> None:
     assert retry.call(raising(Temporary("busy", retry_after=0.2))) == "done"
     assert 0.2 <= time.monotonic() - began < 2
     with pytest.raises(Temporary, match="second"):
-        retry.call(raising(Temporary("first", retry_after=60), Temporary("second"), Temporary("third")), budget=0.1)
+        retry.call(
+            raising(Temporary("first", retry_after=60), Temporary("second"), Temporary("third")),
+            budget=0.1,
+        )
     assert time.monotonic() - began < 4
 
 
-def test_pauses_that_nobody_asked_for_are_random_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_that_nobody_asked_for_are_random_within_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(time, "sleep", pauses.append)
     retry.call(raising(*[Temporary("busy")] * 200), budget=1000, first=0.5, longest=4)

@@ -1,4 +1,6 @@
-"""Scratch folders: what a killed process left goes, what another one uses stays, nobody else's is touched."""
+"""Scratch folders: what a killed process left goes, what another one uses stays, nobody else's is
+touched.
+"""
 
 import os
 import subprocess
@@ -12,11 +14,17 @@ from pipeline_steps.toolbox import files, scratch
 USES = "import sys; from pipeline_steps.toolbox import scratch; it = scratch.Scratch('x'); print(it.path, flush=True)"
 
 
-def test_a_killed_process_folder_goes_and_a_living_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_folder_goes_and_a_living_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "pipeline-steps-of-somebody").mkdir()
-    with subprocess.Popen([sys.executable, "-c", f"{USES}; sys.stdin.read()"],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{USES}; sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as user:
         assert user.stdout is not None
         used = Path(user.stdout.readline().strip())
         (used / "work").write_text("half done")

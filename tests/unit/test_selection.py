@@ -53,13 +53,21 @@ def select(repo: Repo, request: Request = NO_WORD, build: Build = TERMINAL) -> S
 
 
 def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str, ...] = ()) -> str:
-    """Record a check and a snapshot of the chart as it stands and what its test came to; the id of the latter."""
+    """Record a check and a snapshot of the chart as it stands and what its test came to; the id of
+    the latter.
+    """
     checkout = opened(repo)
     chart = checkout.chart(name)
     content = chart.content
     fields = {"subject": name, "content": content, "started": "2026-01-01T00:00:00.000Z"}
-    made = state_of(repo).add({**fields, "step": "snapshot", "key": f"snapshot of {content}", "result": "passed"})
-    check = {"step": "check", "key": check_key(checkout, chart, checkout.config), "result": "passed"}
+    made = state_of(repo).add(
+        {**fields, "step": "snapshot", "key": f"snapshot of {content}", "result": "passed"}
+    )
+    check = {
+        "step": "check",
+        "key": check_key(checkout, chart, checkout.config),
+        "result": "passed",
+    }
     state_of(repo).add({**fields, **check})
     key = settings.key_of(settings.NOTHING, settings.settings(checkout, chart), content, {})
     test = {**fields, "step": "integration_test", "key": key, "result": result, "uses": [made.id]}
@@ -139,15 +147,23 @@ def test_a_review_is_about_what_it_changes_and_what_stands_on_it(repo: Repo) -> 
     assert select(repo, Request(since="main")).charts == ("api", "common")
     repo.git("reset", "-q", "--hard", "main")
     assert select(repo, build=review) == Selection((), "no chart affected")
-    with pytest.raises(UsageError, match=r"does not say where review 4 goes \(give --since BRANCH\)"):
+    with pytest.raises(
+        UsageError, match=r"does not say where review 4 goes \(give --since BRANCH\)"
+    ):
         select(repo, build=Build("jenkins", id="8", review="4"))
 
 
 @pytest.mark.parametrize(
     ("tests", "affected"),
-    [("{helm_args: [--set, a=b]}", ("new", "web")), ("{none: why}", ("new", "web")), ("{timeout: 9m}", ("new",))],
+    [
+        ("{helm_args: [--set, a=b]}", ("new", "web")),
+        ("{none: why}", ("new", "web")),
+        ("{timeout: 9m}", ("new",)),
+    ],
 )
-def test_a_changed_entry_affects_the_charts_it_is_about(repo: Repo, tests: str, affected: tuple[str, ...]) -> None:
+def test_a_changed_entry_affects_the_charts_it_is_about(
+    repo: Repo, tests: str, affected: tuple[str, ...]
+) -> None:
     repo.git("checkout", "-q", "-b", "topic")
     repo.put("pipeline.yaml", PIPELINE + f"  - path: charts/web\n    tests: {tests}\n")
     repo.put("charts/new/Chart.yaml", chart("new"))
@@ -156,7 +172,10 @@ def test_a_changed_entry_affects_the_charts_it_is_about(repo: Repo, tests: str, 
 
 
 def test_a_values_file_for_helm_affects_the_charts_that_are_tested_with_it(repo: Repo) -> None:
-    repo.put("pipeline.yaml", PIPELINE + "  - path: charts/web\n    tests: {helm_args: [--values, ci/all.yaml]}\n")
+    repo.put(
+        "pipeline.yaml",
+        PIPELINE + "  - path: charts/web\n    tests: {helm_args: [--values, ci/all.yaml]}\n",
+    )
     repo.put("ci/all.yaml", "a: 1\n")
     repo.commit("an argument")
     repo.git("checkout", "-q", "-b", "topic")
@@ -171,12 +190,16 @@ def test_a_tag_of_a_chart_is_about_that_chart(repo: Repo) -> None:
     build = Build("github_actions", id="1", tag="web-2.0.0")
     assert select(repo, build=build) == Selection(("web",), "released by the tag web-2.0.0")
     repo.commit("another revision")
-    with pytest.raises(UsageError, match=r"the tag web-2\.0\.0 names .*, checked out is .*check out web-2\.0\.0"):
+    with pytest.raises(
+        UsageError, match=r"the tag web-2\.0\.0 names .*, checked out is .*check out web-2\.0\.0"
+    ):
         select(repo, build=build)
 
 
 def test_a_tag_with_another_version_than_the_chart_is_no_global_tag(repo: Repo) -> None:
-    with pytest.raises(UsageError, match=r"the tag web-2\.0\.1 names the chart web, whose version there is 2\.0\.0"):
+    with pytest.raises(
+        UsageError, match=r"the tag web-2\.0\.1 names the chart web, whose version there is 2\.0\.0"
+    ):
         select(repo, build=Build("gitlab", id="1", tag="web-2.0.1"))
 
 
@@ -186,11 +209,17 @@ def test_a_global_tag_is_about_what_is_not_published(repo: Repo) -> None:
         checkout, state, Request(), build, lambda name, version: (name, version) == ("web", "2.0.0")
     )
     assert found == Selection(("api", "common"), "not yet published at the tag 2026.11")
-    assert selection.decide(checkout, state, Request(), build, lambda *_: True) == Selection((), "no chart affected")
+    assert selection.decide(checkout, state, Request(), build, lambda *_: True) == Selection(
+        (), "no chart affected"
+    )
 
 
-def test_the_command_line_selects_at_a_tag_and_in_shards(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.environ", {"PATH": "/usr/bin:/bin", "GIT_CONFIG_GLOBAL": str(repo.config)})
+def test_the_command_line_selects_at_a_tag_and_in_shards(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "os.environ", {"PATH": "/usr/bin:/bin", "GIT_CONFIG_GLOBAL": str(repo.config)}
+    )
     repo.git("tag", "web-2.0.0")
     repo.put("charts/web/Chart.yaml", chart("web", "3.0.0"))
     repo.commit("next")
@@ -215,5 +244,7 @@ def test_a_bad_shard_is_refused(text: str) -> None:
 
 def test_the_shard_of_the_ci_must_be_said() -> None:
     assert parse_shard("auto", Build("gitlab", shard=(2, 4))) == (2, 4)
-    with pytest.raises(UsageError, match=r"--shard auto: this build does not say its shard \(give --shard I/N\)"):
+    with pytest.raises(
+        UsageError, match=r"--shard auto: this build does not say its shard \(give --shard I/N\)"
+    ):
         parse_shard("auto", TERMINAL)

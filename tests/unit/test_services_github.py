@@ -30,7 +30,9 @@ def answer(status: int, headers: dict[str, str] | None = None, message: str = "n
         (502, SPENT, "no", None),
     ],
 )
-def test_how_long_a_limit_lasts(status: int, headers: dict[str, str], message: str, seconds: float | None) -> None:
+def test_how_long_a_limit_lasts(
+    status: int, headers: dict[str, str], message: str, seconds: float | None
+) -> None:
     error = later(answer(status, headers, message))
     assert error is not None
     assert (error.exit_code, error.retry_after) == (75, seconds)
@@ -58,7 +60,9 @@ def test_refusals_say_what_to_do(status: int, kind: type[MachineError], advice: 
     assert advice in str(error)
 
 
-@pytest.mark.parametrize("url", ["http://git.example.com/api/v3", "git.example.com", "ftp://git.example.com"])
+@pytest.mark.parametrize(
+    "url", ["http://git.example.com/api/v3", "git.example.com", "ftp://git.example.com"]
+)
 def test_an_api_without_tls_gets_no_token(url: str) -> None:
     with pytest.raises(ConfigurationError, match="GITHUB_API_URL"):
         Github("me/charts", {}, environ={"GITHUB_API_URL": url})

@@ -1,4 +1,6 @@
-"""The state file: one line a record, named by its hash, merged by union; what is wrong is named by file and line."""
+"""The state file: one line a record, named by its hash, merged by union; what is wrong is named by
+file and line.
+"""
 
 import json
 import logging
@@ -19,7 +21,14 @@ from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, MachineErr
 
 
 def fields(**more: object) -> dict[str, object]:
-    return {"step": "snapshot", "subject": "hello", "key": "k1", "result": "passed", "started": "t", **more}
+    return {
+        "step": "snapshot",
+        "subject": "hello",
+        "key": "k1",
+        "result": "passed",
+        "started": "t",
+        **more,
+    }
 
 
 def test_an_added_record_is_found_again_by_another_process(tmp_path: Path) -> None:
@@ -54,11 +63,15 @@ def test_an_edited_record_is_named_by_file_line_and_record(tmp_path: Path) -> No
     state.add(fields())
     state.path.write_bytes(state.path.read_bytes().replace(b'"k1"', b'"k2"'))
 
-    with pytest.raises(EvidenceError, match=r"state\.jsonl:2: record sha256:\S+ of snapshot hello was edited"):
+    with pytest.raises(
+        EvidenceError, match=r"state\.jsonl:2: record sha256:\S+ of snapshot hello was edited"
+    ):
         State(state.path).records()
 
 
-@pytest.mark.parametrize("line", [b"not json", b'{"a":1}', b"[]", b'{"schema":1,"id":3}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "line", [b"not json", b'{"a":1}', b"[]", b'{"schema":1,"id":3}', b"\xff\xfe"]
+)
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "state.jsonl").write_bytes(line + b"\n")
 
@@ -69,7 +82,9 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: bytes) -> None:
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.jsonl").write_bytes(b'{"schema":2,"id":"sha256:0","shape":"unknown"}\n')
 
-    with pytest.raises(EvidenceError, match=r"record of schema 2, this version reads schema 1 \(use a newer"):
+    with pytest.raises(
+        EvidenceError, match=r"record of schema 2, this version reads schema 1 \(use a newer"
+    ):
         State(tmp_path / "state.jsonl").records()
 
 
@@ -118,7 +133,9 @@ except MachineError as error:
     print(error.exit_code, error)
 """
     mounted = f"mount -t tmpfs -o size=80k none {tmp_path} && exec {sys.executable} -c '{program}' {tmp_path}"
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", mounted], capture_output=True, text=True)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mounted], capture_output=True, text=True
+    )
 
     assert done.stdout.startswith("7 "), done.stderr
     assert "the disk is full: free space and run again" in done.stdout
@@ -146,19 +163,30 @@ def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
     assert {r.key for r in State(path).records()} == {f"k{number}" for number in range(24)}
 
 
-def made(key: str, result: str, supersedes: tuple[str, ...] = (), uses: tuple[str, ...] = (), n: int = 0) -> Record:
-    line = record.encode(fields(key=key, result=result, supersedes=supersedes, uses=uses, run=str(n)))
+def made(
+    key: str, result: str, supersedes: tuple[str, ...] = (), uses: tuple[str, ...] = (), n: int = 0
+) -> Record:
+    line = record.encode(
+        fields(key=key, result=result, supersedes=supersedes, uses=uses, run=str(n))
+    )
     return record.decode(line, where="test")
 
 
 records = st.lists(
-    st.builds(made, st.sampled_from("abc"), st.sampled_from(["passed", "failed", "started"]), n=st.integers(0, 9)),
+    st.builds(
+        made,
+        st.sampled_from("abc"),
+        st.sampled_from(["passed", "failed", "started"]),
+        n=st.integers(0, 9),
+    ),
     max_size=6,
 )
 
 
 @given(records, records, records)
-def test_union_is_commutative_associative_idempotent(a: list[Record], b: list[Record], c: list[Record]) -> None:
+def test_union_is_commutative_associative_idempotent(
+    a: list[Record], b: list[Record], c: list[Record]
+) -> None:
     def ids(found: list[Record]) -> set[str]:
         return {r.id for r in found}
 
@@ -184,7 +212,10 @@ def test_infrastructure_and_interrupted_are_attempts_not_verdicts() -> None:
 
 def test_an_attempt_records_intent_outcome_and_what_it_supersedes(tmp_path: Path) -> None:
     state = State(tmp_path / "state.jsonl")
-    with pytest.raises(ChartFailed), attempt(state, step="snapshot", subject="hello", key="k") as it:
+    with (
+        pytest.raises(ChartFailed),
+        attempt(state, step="snapshot", subject="hello", key="k") as it,
+    ):
         it.begin({"chart": "oci://r/hello:1"})
         raise ChartFailed("template breaks", where="templates/x.yaml:3", advice="mend it")
     with attempt(state, step="snapshot", subject="hello", key="k") as it:
@@ -199,14 +230,18 @@ def test_an_attempt_records_intent_outcome_and_what_it_supersedes(tmp_path: Path
 
 def test_an_attempt_without_an_outcome_is_an_error(tmp_path: Path) -> None:
     state = State(tmp_path / "state.jsonl")
-    with pytest.raises(EvidenceError, match="without an outcome"), attempt(state, step="s", subject="x", key="k"):
+    with (
+        pytest.raises(EvidenceError, match="without an outcome"),
+        attempt(state, step="s", subject="x", key="k"),
+    ):
         pass
     assert state.verdict("k") is not None and state.records()[-1].result == "refused"
 
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
     )
 )
 def test_canonical_json_reads_back(value: object) -> None:
@@ -222,7 +257,9 @@ def test_floats_cannot_stand_in_a_record() -> None:
         record.canonical({"a": [1.5]})
 
 
-def test_the_order_of_records_is_of_supersedes_then_channels_then_ids_never_of_clocks(tmp_path: Path) -> None:
+def test_the_order_of_records_is_of_supersedes_then_channels_then_ids_never_of_clocks(
+    tmp_path: Path,
+) -> None:
     """An agent whose clock was slow lost against one whose records lay later in the file."""
     state = State(tmp_path / "state.jsonl", places=("oci://r.example.com/now",))
 

@@ -1,4 +1,6 @@
-"""State files of schema 1 load for ever: what was once written is read, and means the same. The file never changes."""
+"""State files of schema 1 load for ever: what was once written is read, and means the same. The
+file never changes.
+"""
 
 import shutil
 from pathlib import Path
@@ -25,7 +27,9 @@ RECORDS = [
 def test_every_record_of_schema_1_loads_with_its_id() -> None:
     found = [(record.step, record.result, record.id[7:19]) for record in file.load(GOLDEN)]
 
-    assert found == RECORDS, "the file was changed, or records are read otherwise than they were written"
+    assert found == RECORDS, (
+        "the file was changed, or records are read otherwise than they were written"
+    )
 
 
 def test_what_stands_and_how_often_it_was_tried_is_what_it_was(tmp_path: Path) -> None:
@@ -33,7 +37,10 @@ def test_what_stands_and_how_often_it_was_tried_is_what_it_was(tmp_path: Path) -
     shutil.copy(GOLDEN, path)
     state = State(path)
     keys = {digit: f"sha256:{digit * 64}" for digit in "1234567"}
-    verdicts = {digit: record.result if (record := state.verdict(key)) else None for digit, key in keys.items()}
+    verdicts = {
+        digit: record.result if (record := state.verdict(key)) else None
+        for digit, key in keys.items()
+    }
 
     assert verdicts == {
         "1": "passed",
@@ -50,7 +57,15 @@ def test_what_stands_and_how_often_it_was_tried_is_what_it_was(tmp_path: Path) -
 def test_adding_a_record_leaves_the_old_lines_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "state.jsonl"
     shutil.copy(GOLDEN, path)
-    State(path).add({"step": "check", "subject": "hello", "key": "k", "result": "passed", "started": "t"})
+    State(path).add(
+        {"step": "check", "subject": "hello", "key": "k", "result": "passed", "started": "t"}
+    )
 
-    assert path.read_bytes().startswith(GOLDEN.read_bytes()) and len(State(path).records()) == len(RECORDS) + 1
-    assert sha256(GOLDEN.read_bytes()) == "sha256:2e1ab559ca3a99a4e5f3cc10cbf6588ecb0c11d866edf8890afd88ed6aa3cec4"
+    assert (
+        path.read_bytes().startswith(GOLDEN.read_bytes())
+        and len(State(path).records()) == len(RECORDS) + 1
+    )
+    assert (
+        sha256(GOLDEN.read_bytes())
+        == "sha256:2e1ab559ca3a99a4e5f3cc10cbf6588ecb0c11d866edf8890afd88ed6aa3cec4"
+    )

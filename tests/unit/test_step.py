@@ -1,4 +1,6 @@
-"""How a step's function becomes a process: every chart is tried, and the worst ending is the exit code."""
+"""How a step's function becomes a process: every chart is tried, and the worst ending is the exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def called(function: StepFunction, repo: Repo) -> list[Outcome]:
     return outcomes
 
 
-def test_our_bug_in_one_chart_leaves_no_other_untried(repo: Repo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_bug_in_one_chart_leaves_no_other_untried(
+    repo: Repo, capsys: pytest.CaptureFixture[str]
+) -> None:
     outcomes = called(fragile, repo)
     assert tried == ["a", "b", "c"]
     assert [outcome.exit_code for outcome in outcomes] == [3, 3, 8]

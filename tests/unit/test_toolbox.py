@@ -17,18 +17,25 @@ from pipeline_steps.toolbox.errors import MachineError, ToolMissing
 
 
 def test_a_program_that_is_not_there_is_named_with_advice() -> None:
-    with pytest.raises(ToolMissing, match=r"no-such-program is not installed \(install it with apt\)"):
+    with pytest.raises(
+        ToolMissing, match=r"no-such-program is not installed \(install it with apt\)"
+    ):
         process.run(["no-such-program"], advice="install it with apt")
 
 
 def test_a_hung_program_and_its_children_are_ended() -> None:
     before = time.monotonic()
-    done = process.run(["sh", "-c", "trap '' TERM; sleep 60 & echo $!; sleep 60; sleep 60"], timeout=0.3)
+    done = process.run(
+        ["sh", "-c", "trap '' TERM; sleep 60 & echo $!; sleep 60; sleep 60"], timeout=0.3
+    )
 
     assert done.code is None and time.monotonic() - before < 4
     child = int(done.stdout.split()[0])
     deadline = time.monotonic() + 2
-    while Path(f"/proc/{child}").exists() and "zombie" not in Path(f"/proc/{child}/status").read_text():
+    while (
+        Path(f"/proc/{child}").exists()
+        and "zombie" not in Path(f"/proc/{child}/status").read_text()
+    ):
         assert time.monotonic() < deadline, "the child lives on"
         time.sleep(0.02)
 
@@ -37,12 +44,17 @@ def test_children_see_only_what_ci_passes_credentials_with(monkeypatch: pytest.M
     monkeypatch.setenv("HELM_NAMESPACE", "stray")
     monkeypatch.setenv("GIT_DIR", "/elsewhere")
     monkeypatch.setenv("DOCKER_CONFIG", "/ci/docker")
-    seen = process.run([sys.executable, "-c", "import os; print(sorted(os.environ))"]).stdout.decode()
+    seen = process.run(
+        [sys.executable, "-c", "import os; print(sorted(os.environ))"]
+    ).stdout.decode()
 
     assert "HELM_NAMESPACE" not in seen and "GIT_DIR" not in seen and "DOCKER_CONFIG" in seen
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=30), st.integers(0, 2))
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=30),
+    st.integers(0, 2),
+)
 def test_secrets_are_masked_in_every_form(secret: str, shift: int) -> None:
     redact.register(secret)
     encoded = base64.b64encode(b"u" * shift + secret.encode()).decode()
@@ -75,7 +87,10 @@ def test_files_of_a_batch_get_their_names_together_or_not_at_all(tmp_path: Path)
         assert not any(path.exists() for path in names)
         files.sweep_temporaries(tmp_path)  # another writer's
         batch.name(names[1:])
-    assert sorted((path.name, path.read_text()) for path in tmp_path.iterdir()) == [("b", "b"), ("c", "c")]
+    assert sorted((path.name, path.read_text()) for path in tmp_path.iterdir()) == [
+        ("b", "b"),
+        ("c", "c"),
+    ]
 
 
 def test_a_failed_write_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
@@ -91,12 +106,19 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         clock.seconds(text)
 
 
-def test_a_program_of_the_working_folder_is_never_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_of_the_working_folder_is_never_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("env", "only-here"):
         (tmp_path / name).write_text("#!/bin/sh\necho hostile\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    for path in (":/usr/bin:/bin", ".:/usr/bin:/bin", "/usr/bin:/bin:", f"../{tmp_path.name}:/usr/bin:/bin"):
+    for path in (
+        ":/usr/bin:/bin",
+        ".:/usr/bin:/bin",
+        "/usr/bin:/bin:",
+        f"../{tmp_path.name}:/usr/bin:/bin",
+    ):
         monkeypatch.setenv("PATH", path)
         shown = process.run(["env"], env={"PATH": path}).stdout.decode().splitlines()
         assert "PATH=/usr/bin:/bin" in shown
@@ -121,9 +143,15 @@ sys.exit(boundary.run_main(work))
 
 
 @pytest.mark.parametrize("number", [15, 2, 1])
-def test_a_signal_ends_the_step_within_four_seconds_and_its_children(tmp_path: Path, number: int) -> None:
+def test_a_signal_ends_the_step_within_four_seconds_and_its_children(
+    tmp_path: Path, number: int
+) -> None:
     step = subprocess.Popen(
-        [sys.executable, "-c", STOPPED], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", STOPPED],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert step.stdout is not None and step.stdout.readline() == "ready\n"
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():

@@ -17,7 +17,8 @@ from pipeline_steps.toolbox.worker_pool import worker_pool
 
 ROOT = Path(__file__).parents[2]
 processes_only = pytest.mark.skipif(
-    not hasattr(sys.flags, "safe_path"), reason="before Python 3.11 a worker works in the process of the step"
+    not hasattr(sys.flags, "safe_path"),
+    reason="before Python 3.11 a worker works in the process of the step",
 )
 
 
@@ -51,7 +52,10 @@ def test_results_come_in_the_order_of_their_tasks(processes: int) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_bug_in_a_worker_is_raised_with_its_place(processes: int) -> None:
-    with pytest.raises(ValueError, match="unlucky") as caught, worker_pool(Square, 1, processes) as map_tasks:
+    with (
+        pytest.raises(ValueError, match="unlucky") as caught,
+        worker_pool(Square, 1, processes) as map_tasks,
+    ):
         list(map_tasks(range(14)))
     if processes > 1 and hasattr(sys.flags, "safe_path"):
         assert 'raise ValueError("unlucky")' in str(caught.value.__cause__)
@@ -66,7 +70,10 @@ def test_an_expected_error_keeps_its_class_place_and_advice(processes: int) -> N
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_worker_that_cannot_begin_says_why(processes: int) -> None:
-    with pytest.raises(MachineError, match="here: no git"), worker_pool(Square, -1, processes) as map_tasks:
+    with (
+        pytest.raises(MachineError, match="here: no git"),
+        worker_pool(Square, -1, processes) as map_tasks,
+    ):
         list(map_tasks([1]))
 
 
@@ -89,7 +96,10 @@ def test_every_error_can_be_pickled(kind: type[PipelineError]) -> None:
 @processes_only
 def test_a_killed_worker_is_the_machines_fault_and_says_what_to_do() -> None:
     began = time.monotonic()
-    with pytest.raises(MachineError, match=r"killed.*fewer --jobs"), worker_pool(Square, 1, 2) as map_tasks:
+    with (
+        pytest.raises(MachineError, match=r"killed.*fewer --jobs"),
+        worker_pool(Square, 1, 2) as map_tasks,
+    ):
         list(map_tasks([1, 15, *range(12)]))
     assert time.monotonic() - began < 10
 
@@ -139,7 +149,9 @@ def started(folder: Path) -> subprocess.Popen[str]:
         "raise SystemExit(boundary.run_main(work))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True
+    )
     while len(list(folder.iterdir())) < 2:
         assert child.poll() is None, child.communicate()
         time.sleep(0.01)
@@ -189,11 +201,18 @@ def test_a_signal_to_workers_first_is_no_fault_of_the_machine(tmp_path: Path) ->
         os.kill(int(path.name), signal.SIGTERM)
     time.sleep(0.1)
     child.terminate()
-    assert "stopped by signal 15" in child.communicate(timeout=20)[1] and child.returncode == 128 + signal.SIGTERM
+    assert (
+        "stopped by signal 15" in child.communicate(timeout=20)[1]
+        and child.returncode == 128 + signal.SIGTERM
+    )
 
 
-def test_workers_load_no_module_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "multiprocessing.py").write_text("raise SystemExit('a module of the checkout was run')\n")
+def test_workers_load_no_module_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "multiprocessing.py").write_text(
+        "raise SystemExit('a module of the checkout was run')\n"
+    )
     monkeypatch.chdir(tmp_path)
     with worker_pool(Square, 1, 2) as map_tasks:
         assert list(map_tasks(range(3))) == [-1, 0, 3]

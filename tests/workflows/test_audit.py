@@ -1,4 +1,6 @@
-"""Faults planted into chart repositories are found by name, and what can be mended without a guess is mended once."""
+"""Faults planted into chart repositories are found by name, and what can be mended without a guess
+is mended once.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ from tests.support.release_line import Line
 
 Planter = Folder | Pages | Releases
 KINDS = ("file", "git", "github")
-#: Reading an index has nothing to do with where it is: these show that what is planted elsewhere is seen, and mended.
+#: Reading an index has nothing to do with where it is: these show that what is planted elsewhere is
+#: seen, and mended.
 ELSEWHERE = ("missing", "changed file", "unlisted", "doubled", "without URL", "hostile")
 INDEX = "index.yaml"
 NEXT = packed(version="1.1.0")
@@ -49,7 +52,11 @@ OTHER = packed(more="description: other\n")
 
 def entry_of(data: bytes, version: str) -> bytes:
     """The lines of an entry, whose dash is at the first of them."""
-    found = re.search(rb"(?:^  - (?:(?!^  - )[^\0])*?\n    version: %s\n)" % re.escape(version.encode()), data, re.M)
+    found = re.search(
+        rb"(?:^  - (?:(?!^  - )[^\0])*?\n    version: %s\n)" % re.escape(version.encode()),
+        data,
+        re.M,
+    )
     assert found, data.decode()
     return found[0]
 
@@ -67,7 +74,9 @@ def orphan(stored: dict[str, bytes]) -> None:
 
 
 def unlisted(stored: dict[str, bytes]) -> None:
-    stored[INDEX] = stored[INDEX].replace(entry_of(stored[INDEX], "1.0.0"), b"", 1).replace(b"  hello:\n", b"")
+    stored[INDEX] = (
+        stored[INDEX].replace(entry_of(stored[INDEX], "1.0.0"), b"", 1).replace(b"  hello:\n", b"")
+    )
 
 
 def orphan_twin(stored: dict[str, bytes]) -> None:
@@ -86,7 +95,9 @@ def doubled(stored: dict[str, bytes]) -> None:
 def twins(stored: dict[str, bytes]) -> None:
     twin = packed(version="1.0.0+b")
     lines = entry_of(stored[INDEX], "1.0.0").replace(b"version: 1.0.0", b"version: 1.0.0+b")
-    lines = lines.replace(b"hello-1.0.0.tgz", b"hello-1.0.0+b.tgz").replace(digest(packed()), digest(twin))
+    lines = lines.replace(b"hello-1.0.0.tgz", b"hello-1.0.0+b.tgz").replace(
+        digest(packed()), digest(twin)
+    )
     stored[INDEX] = stored[INDEX].replace(b"  - ", lines + b"  - ", 1)
     stored[twin.file_name] = twin.tgz
 
@@ -98,12 +109,18 @@ def loose_version(stored: dict[str, bytes]) -> None:
 def unsigned(stored: dict[str, bytes]) -> None:
     stored["hello-1.0.0.tgz.prov"] = signed(packed())
     stored[NEXT.file_name] = NEXT.tgz
-    lines = entry_of(stored[INDEX], "1.0.0").replace(b"1.0.0", b"1.1.0").replace(digest(packed()), digest(NEXT))
+    lines = (
+        entry_of(stored[INDEX], "1.0.0")
+        .replace(b"1.0.0", b"1.1.0")
+        .replace(digest(packed()), digest(NEXT))
+    )
     stored[INDEX] = stored[INDEX].replace(b"  - ", lines + b"  - ", 1)
 
 
 def disagreeing(stored: dict[str, bytes]) -> None:
-    stored[INDEX] = stored[INDEX].replace(b"    version: 1.0.0\n", b'    appVersion: "9"\n    version: 1.0.0\n', 1)
+    stored[INDEX] = stored[INDEX].replace(
+        b"    version: 1.0.0\n", b'    appVersion: "9"\n    version: 1.0.0\n', 1
+    )
 
 
 def without_digest(stored: dict[str, bytes]) -> None:
@@ -115,7 +132,9 @@ def hostile(stored: dict[str, bytes]) -> None:
 
 
 def without_url(stored: dict[str, bytes]) -> None:
-    stored[INDEX] = re.sub(rb"(?m)^    urls:\n    - \S+\n", b"    urls: []\n", stored[INDEX], count=1)
+    stored[INDEX] = re.sub(
+        rb"(?m)^    urls:\n    - \S+\n", b"    urls: []\n", stored[INDEX], count=1
+    )
 
 
 def without_url_and_file(stored: dict[str, bytes]) -> None:
@@ -124,7 +143,9 @@ def without_url_and_file(stored: dict[str, bytes]) -> None:
 
 
 def unreadable(stored: dict[str, bytes]) -> None:
-    stored[INDEX] = stored[INDEX].replace(b"    version: 1.0.0\n", b"    version: 1.0.0\n    version: 1.0.1\n", 1)
+    stored[INDEX] = stored[INDEX].replace(
+        b"    version: 1.0.0\n", b"    version: 1.0.0\n    version: 1.0.1\n", 1
+    )
 
 
 def no_index(stored: dict[str, bytes]) -> None:
@@ -169,7 +190,9 @@ def hub() -> Iterator[Github]:
 
 
 @pytest.fixture(params=KINDS)
-def planter(request: pytest.FixtureRequest, hub: Github, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planter:
+def planter(
+    request: pytest.FixtureRequest, hub: Github, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Planter:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     for name, value in hub.environment.items():
         monkeypatch.setenv(name, value)
@@ -178,7 +201,9 @@ def planter(request: pytest.FixtureRequest, hub: Github, tmp_path: Path, monkeyp
     if request.param == "github":
         made = Releases(hub.repository(place), place)
     else:
-        made = Folder(tmp_path / "charts") if request.param == "file" else Pages(tmp_path / "charts")
+        made = (
+            Folder(tmp_path / "charts") if request.param == "file" else Pages(tmp_path / "charts")
+        )
     repository = open_writable(made.url, {})
     repository.publish(packed())
     repository.publish(packed("other"))
@@ -224,7 +249,9 @@ def test_what_was_published_here_is_clean(planter: Planter, audited: Audited) ->
     ],
     indirect=["planter"],
 )
-def test_a_planted_fault_is_found_and_mended_without_a_guess(planter: Planter, audited: Audited, fault: str) -> None:
+def test_a_planted_fault_is_found_and_mended_without_a_guess(
+    planter: Planter, audited: Audited, fault: str
+) -> None:
     plant, kinds, left = FAULTS[fault]
     planter.change(plant)
     assert audited.kinds(planter.url) == kinds
@@ -239,11 +266,15 @@ def test_a_planted_fault_is_found_and_mended_without_a_guess(planter: Planter, a
         assert open_repository(planter.url, {}).versions("other") == ["1.0.0"]
 
 
-def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(planter: Planter, audited: Audited) -> None:
+def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(
+    planter: Planter, audited: Audited
+) -> None:
     open_writable(planter.url, {}).publish(packed(version="0.9.0"))
     planter.change(disagreeing)
     planter.change(
-        lambda stored: stored.update({INDEX: stored[INDEX].replace(b": 0.9.0\n", b": 0.9.0\n    version: 1\n")})
+        lambda stored: stored.update(
+            {INDEX: stored[INDEX].replace(b": 0.9.0\n", b": 0.9.0\n    version: 1\n")}
+        )
     )
     assert audited.kinds(planter.url) == {"entry disagrees", "unreadable entry", "orphan file"}
     assert audited.fix(planter.url) == 3
@@ -255,7 +286,9 @@ def test_only_the_charts_named_are_looked_at(planter: Planter, audited: Audited)
     assert audited.kinds(planter.url, "hello") == {"missing file"}
 
 
-def test_who_comes_between_plan_and_fix_is_not_overwritten(planter: Planter, audited: Audited) -> None:
+def test_who_comes_between_plan_and_fix_is_not_overwritten(
+    planter: Planter, audited: Audited
+) -> None:
     planter.change(unlisted)
     found = inspection.inspect(planter.url, audited.config, audited.state, (), None)
     open_writable(planter.url, {}).publish(packed(version="2.0.0"))
@@ -265,7 +298,9 @@ def test_who_comes_between_plan_and_fix_is_not_overwritten(planter: Planter, aud
     assert open_repository(planter.url, {}).versions("hello") == ["2.0.0", "1.0.0"]
 
 
-def test_the_last_entry_of_all_can_be_taken_out_and_put_back(tmp_path: Path, audited: Audited) -> None:
+def test_the_last_entry_of_all_can_be_taken_out_and_put_back(
+    tmp_path: Path, audited: Audited
+) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
     folder.change(disagreeing)
@@ -309,15 +344,21 @@ def test_unknown_fields_and_comments_outlive_a_fix(planter: Planter, audited: Au
     planter.change(both)
     assert audited.fix(planter.url) == 0
     after = open_repository(planter.url, {}).index()  # type: ignore[attr-defined]
-    assert b"# kept by hand\nserverInfo: {contextPath: /x}\n" in after and b"mine: yes it is" in after
+    assert (
+        b"# kept by hand\nserverInfo: {contextPath: /x}\n" in after and b"mine: yes it is" in after
+    )
     assert b"appVersion" not in after
 
 
-def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_no_entry(tmp_path: Path) -> None:
+def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_no_entry(
+    tmp_path: Path,
+) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
     audited = Audited(tmp_path)
-    audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.1.0")))
+    audited.config = Config(
+        charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.1.0"))
+    )
     folder.change(missing)
     folder.change(orphan)
     assert audited.kinds(folder.url) == {"missing file"}
@@ -325,20 +366,28 @@ def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_
     assert open_repository(folder.url, {}).charts() == []
 
 
-def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_archive_stays(tmp_path: Path) -> None:
+def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_archive_stays(
+    tmp_path: Path,
+) -> None:
     folder = Folder(tmp_path / "one")
     for one in (packed(), NEXT, packed("other")):
         open_writable(folder.url, {}).publish(one)
     audited = Audited(tmp_path)
-    audited.config = Config(charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.0.0")))
+    audited.config = Config(
+        charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.0.0"))
+    )
     assert audited.kinds(folder.url) == {"withdrawn version"}
     assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
     assert open_repository(folder.url, {}).versions("hello") == [NEXT.version]
-    assert open_repository(folder.url, {}).versions("other") == ["1.0.0"], "it may be somebody else's"
+    assert open_repository(folder.url, {}).versions("other") == ["1.0.0"], (
+        "it may be somebody else's"
+    )
     assert (folder.folder / "hello-1.0.0.tgz").read_bytes() == packed().tgz
 
 
-def test_what_else_is_wrong_with_a_withdrawn_version_is_told_too_and_it_gets_no_entry(tmp_path: Path) -> None:
+def test_what_else_is_wrong_with_a_withdrawn_version_is_told_too_and_it_gets_no_entry(
+    tmp_path: Path,
+) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
     audited = Audited(tmp_path)
@@ -361,8 +410,17 @@ def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
 
 def test_an_index_in_json_is_mended_too(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
-    entry = {"name": "hello", "version": "1.0.0", "apiVersion": "v2", "urls": ["hello-1.0.0.tgz"], "appVersion": "9"}
-    index = {"apiVersion": "v1", "entries": {"hello": [{**entry, "digest": digest(packed()).decode()}]}}
+    entry = {
+        "name": "hello",
+        "version": "1.0.0",
+        "apiVersion": "v2",
+        "urls": ["hello-1.0.0.tgz"],
+        "appVersion": "9",
+    }
+    index = {
+        "apiVersion": "v1",
+        "entries": {"hello": [{**entry, "digest": digest(packed()).decode()}]},
+    }
     (folder.folder / INDEX).write_text(json.dumps(index))
     (folder.folder / "hello-1.0.0.tgz").write_bytes(packed().tgz)
     assert audited.kinds(folder.url) == {"entry disagrees"}
@@ -374,7 +432,9 @@ def browsed(folder: Path) -> Iterator[str]:
     """The folder behind a web server, as anybody may read it."""
     handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -384,7 +444,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_repository_that_is_only_read_is_looked_at_and_left_alone(tmp_path: Path, audited: Audited) -> None:
+def test_a_repository_that_is_only_read_is_looked_at_and_left_alone(
+    tmp_path: Path, audited: Audited
+) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed(), signed(packed()))
     open_writable(folder.url, {}).publish(NEXT)
@@ -414,10 +476,14 @@ def test_chartmuseum_is_looked_at_and_left_alone(audited: Audited) -> None:
             audited.fix(museum.url)
 
 
-def test_an_index_that_cannot_be_mended_in_place_is_left_as_it_is(tmp_path: Path, audited: Audited) -> None:
+def test_an_index_that_cannot_be_mended_in_place_is_left_as_it_is(
+    tmp_path: Path, audited: Audited
+) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
-    folder.change(lambda stored: stored.update({INDEX: re.sub(rb"(?m)^(  -|    )", rb"  \1", stored[INDEX])}))
+    folder.change(
+        lambda stored: stored.update({INDEX: re.sub(rb"(?m)^(  -|    )", rb"  \1", stored[INDEX])})
+    )
     assert audited.kinds(folder.url) == set(), "a list that is indented further is an index, too"
     folder.change(without_digest)
     before = (folder.folder / INDEX).read_bytes()
@@ -444,7 +510,12 @@ class Pushed:
         self.registry = connect(f"{host}/{self.path}", {})
         open_writable(self.url, {}).publish(packed())
 
-    def tag(self, tag: str, one: archive.Archive, change: Callable[[dict[str, object]], None] = lambda _: None) -> None:
+    def tag(
+        self,
+        tag: str,
+        one: archive.Archive,
+        change: Callable[[dict[str, object]], None] = lambda _: None,
+    ) -> None:
         push = prepare(one)
         for name, data in push.blobs.items():
             self.registry.push_blob(self.path, data, name)
@@ -465,7 +536,10 @@ TAGS: dict[str, tuple[Callable[[Pushed], None], set[str]]] = {
     "other version": (lambda pushed: pushed.tag("2.0.0", NEXT), {"other chart"}),
     "no chart": (lambda pushed: pushed.tag("1.1.0", NEXT, no_layers), {"archive refused"}),
     "word": (lambda pushed: pushed.tag("latest", packed()), {"non-SemVer version"}),
-    "twin": (lambda pushed: pushed.tag("1.0.0_b", packed(version="1.0.0+b")), {"differs only in +build"}),
+    "twin": (
+        lambda pushed: pushed.tag("1.0.0_b", packed(version="1.0.0+b")),
+        {"differs only in +build"},
+    ),
     "claim": (lambda pushed: pushed.tag("claim-1.1.0-0123456789ab", NEXT), {"stale claim"}),
     "other configuration": (
         lambda pushed: pushed.tag("1.1.0", NEXT, configured_otherwise),
@@ -488,7 +562,9 @@ def test_faults_in_a_registry_are_found(host: str, audited: Audited, fault: str)
 
 def test_a_withdrawn_version_in_a_registry_is_told_and_stays(host: str, audited: Audited) -> None:
     pushed = Pushed(host, "withdrawn")
-    audited.config = Config(charts=(), root=audited.config.root, release=Release(withdrawn=("hello-1.0.0",)))
+    audited.config = Config(
+        charts=(), root=audited.config.root, release=Release(withdrawn=("hello-1.0.0",))
+    )
     assert audited.kinds(pushed.url) == {"withdrawn version"}
     assert audited.fix(pushed.url) == 1
     assert open_repository(pushed.url, {}).versions("hello") == ["1.0.0"]
@@ -497,7 +573,11 @@ def test_a_withdrawn_version_in_a_registry_is_told_and_stays(host: str, audited:
 def test_a_layer_that_the_registry_lost_is_found(tmp_path: Path, audited: Audited) -> None:
     with registry(tmp_path / "registry") as running:
         pushed = Pushed(running.host, "lost")
-        layer = next(blob for blob in json.loads(prepare(packed()).manifest)["layers"] if blob["mediaType"] == CONTENT)
+        layer = next(
+            blob
+            for blob in json.loads(prepare(packed()).manifest)["layers"]
+            if blob["mediaType"] == CONTENT
+        )
         hexadecimal = layer["digest"].removeprefix("sha256:")
         [link] = (tmp_path / "registry").rglob(f"_layers/sha256/{hexadecimal}/link")
         link.unlink()
@@ -537,7 +617,9 @@ def test_the_production_channel_is_audited_by_default_and_records_are_compared(l
     place = line.folder / "charts/common-1.0.0.tgz"
     index = line.folder / "charts/index.yaml"
     other = archive.pack({**archive.unpack(place.read_bytes()), "more.txt": b"x"})
-    index.write_bytes(index.read_bytes().replace(line_digest(place.read_bytes()), line_digest(other.tgz)))
+    index.write_bytes(
+        index.read_bytes().replace(line_digest(place.read_bytes()), line_digest(other.tgz))
+    )
     place.write_bytes(other.tgz)
 
     done = line.run("audit", "--fix")
@@ -574,12 +656,18 @@ def test_the_same_tar_in_other_bytes_is_what_was_recorded(line: Line) -> None:
     place.write_bytes(again := gzip.compress(gzip.decompress(was), 1))
     assert "wrong digest: common 1.0.0" in line.run("audit").stderr
     line.ok("audit", "--fix")
-    assert line_digest(again) in index.read_bytes() and "nothing is wrong" in line.ok("audit").stderr
+    assert (
+        line_digest(again) in index.read_bytes() and "nothing is wrong" in line.ok("audit").stderr
+    )
 
 
 def test_a_plan_and_the_environment_mend_nothing(line: Line) -> None:
     index = line.folder / "charts/index.yaml"
-    index.write_bytes(wrong := index.read_bytes().replace(b"    version: 1.0.0", b"    icon: x\n    version: 1.0.0"))
+    index.write_bytes(
+        wrong := index.read_bytes().replace(
+            b"    version: 1.0.0", b"    icon: x\n    version: 1.0.0"
+        )
+    )
     assert "fix: write what its Chart.yaml says" in line.run("audit", "--fix", "--plan").stderr
     assert line.run("audit", PIPELINE_STEPS_FIX="1").returncode == 4
     assert index.read_bytes() == wrong
@@ -589,7 +677,9 @@ def test_a_plan_and_the_environment_mend_nothing(line: Line) -> None:
 def test_the_report_says_what_is_in_production_and_what_tested_it(line: Line, form: str) -> None:
     said = line.ok("audit", "--report", form).stdout
     promoted = line.records("promote")[-1]
-    assert "common" in said and "1.0.0" in said and "a library, tested through its dependents" in said
+    assert (
+        "common" in said and "1.0.0" in said and "a library, tested through its dependents" in said
+    )
     assert (promoted["content"] if form != "table" else promoted["content"][7:19]) in said
     assert (promoted["revision"] if form != "table" else promoted["revision"][:12]) in said
     if form == "json":
@@ -609,7 +699,10 @@ def test_a_plan_writes_neither_a_record_nor_a_report(line: Line, words: tuple[st
 def test_a_report_on_what_nobody_recorded_says_so(line: Line, tmp_path: Path) -> None:
     open_writable(line.folder.joinpath("charts").as_uri(), {}).publish(packed())
     lines = json.loads(line.ok("audit", "--report", "json").stdout)
-    assert [(one["chart"], one["proof"]) for one in lines] == [("common", "recorded"), ("hello", "no record")]
+    assert [(one["chart"], one["proof"]) for one in lines] == [
+        ("common", "recorded"),
+        ("hello", "no record"),
+    ]
 
 
 def line_digest(data: bytes) -> bytes:
@@ -632,19 +725,28 @@ def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_pa
     open_writable(other.url, {}).publish(OTHER)
     audited = Audited(tmp_path)
     outputs = {"chart": published.reference, "tar": published.tar_digest}
-    elsewhere = {"chart": f"{other.url}/hello-1.0.0.tgz@sha256:{'0' * 64}", "tar": f"sha256:{'1' * 64}"}
+    elsewhere = {
+        "chart": f"{other.url}/hello-1.0.0.tgz@sha256:{'0' * 64}",
+        "tar": f"sha256:{'1' * 64}",
+    }
     story = Story(audited.state)
     released = story.add("promote", "hello", "a", parameters={"version": "1.0.0"}, outputs=outputs)
-    replaced = story.add("promote", "hello", "b", parameters={"version": "1.0.0"}, outputs=elsewhere)
+    replaced = story.add(
+        "promote", "hello", "b", parameters={"version": "1.0.0"}, outputs=elsewhere
+    )
     production = {"charts": [one.url, other.url]}
-    config = msgspec.convert({"channels": {"production": production}, "root": tmp_path, "charts": ()}, Config)
+    config = msgspec.convert(
+        {"channels": {"production": production}, "root": tmp_path, "charts": ()}, Config
+    )
 
     def report(form: str) -> str:
         (record,) = audit(config=config, state=audited.state, report=form)
         return report_text(record, audited.state)
 
     lines = json.loads(report("json"))
-    assert [(line["version"], line["repository"], line["proof"], line["record"]) for line in lines] == [
+    assert [
+        (line["version"], line["repository"], line["proof"], line["record"]) for line in lines
+    ] == [
         ("1.1.0", one.url, "no record", ""),
         ("1.0.0", one.url, "recorded", released.id),
         ("1.0.0", other.url, "changed", replaced.id),
@@ -652,7 +754,11 @@ def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_pa
     head, *rows = report("table").splitlines()
     assert head.split()[:3] == ["chart", "version", "repository"]
     assert [row.split()[2] for row in rows] == [one.url, one.url, other.url]
-    assert [row["repository"] for row in csv.DictReader(io.StringIO(report("csv")))] == [one.url, one.url, other.url]
+    assert [row["repository"] for row in csv.DictReader(io.StringIO(report("csv")))] == [
+        one.url,
+        one.url,
+        other.url,
+    ]
     assert report("html").count(f'<td data-name="repository">{other.url}</td>') == 1
 
 
@@ -660,7 +766,9 @@ def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_pa
 
 
 def test_what_is_built_on_a_base_image_is_told(tmp_path: Path) -> None:
-    """The records of a chart with an image, as its steps write them, and a chart that nobody recorded."""
+    """The records of a chart with an image, as its steps write them, and a chart that nobody
+    recorded.
+    """
     folder = Folder(tmp_path / "charts")
     repository = open_writable(folder.url, {})
     repository.publish(packed("other"))
@@ -670,13 +778,29 @@ def test_what_is_built_on_a_base_image_is_told(tmp_path: Path) -> None:
     story = Story(audited.state)
     reference = f"r.example.com/web:k-1@{image}"
     built = story.add(
-        "build_image", "web", "image", inputs={"docker.io/library/busybox:1": base}, outputs={"image": reference}
+        "build_image",
+        "web",
+        "image",
+        inputs={"docker.io/library/busybox:1": base},
+        outputs={"image": reference},
     )
     images = {"image:web": image}
     snapshot = story.add(
-        "snapshot", "hello", content, uses=[built.id], inputs=images, outputs={"tar": f"sha256:{'d' * 64}"}
+        "snapshot",
+        "hello",
+        content,
+        uses=[built.id],
+        inputs=images,
+        outputs={"tar": f"sha256:{'d' * 64}"},
     )
-    lost = story.test("hello", content, snapshot, "ci/a-values.yaml", "infrastructure", reason="the node went away")
+    lost = story.test(
+        "hello",
+        content,
+        snapshot,
+        "ci/a-values.yaml",
+        "infrastructure",
+        reason="the node went away",
+    )
     test = story.test("hello", content, snapshot, "ci/a-values.yaml")
     story.add(
         "promote", "hello", content, uses=[snapshot.id, test.id], inputs=images, parameters={"version": "1.0.0"},

@@ -1,7 +1,8 @@
-"""Bad input as users meet it: the words and the exit code of the real command line, one case for each thing amiss.
+"""Bad input as users meet it: the words and the exit code of the real command line, one case for
+each thing amiss.
 
-What needs a working engine or cluster to go wrong stands in tests/systems (test_docker, test_buildx, test_cluster);
-what a release refuses stands in test_release.
+What needs a working engine or cluster to go wrong stands in tests/systems (test_docker,
+test_buildx, test_cluster); what a release refuses stands in test_release.
 """
 
 from __future__ import annotations
@@ -47,14 +48,19 @@ class Project:
         self.repo.put("app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
         self.repo.commit()
 
-    def configure(self, *, charts: str = "", images: str = "r.example.com/x", more: str = "") -> None:
+    def configure(
+        self, *, charts: str = "", images: str = "r.example.com/x", more: str = ""
+    ) -> None:
         text = PIPELINE.format(charts=charts or (self.folder / "published").as_uri(), images=images)
         self.repo.put("pipeline.yaml", text + more)
 
     def use_image(self, key: str) -> None:
         """The chart names the image in one of its values."""
         text = (self.repo.root / "pipeline.yaml").read_text()
-        self.repo.put("pipeline.yaml", text.replace("charts/*", f"charts/*\n    images: {{app: {{{key}: '{{tag}}'}}}}"))
+        self.repo.put(
+            "pipeline.yaml",
+            text.replace("charts/*", f"charts/*\n    images: {{app: {{{key}: '{{tag}}'}}}}"),
+        )
 
     def environment(self, **variables: str) -> dict[str, str]:
         return {
@@ -68,7 +74,9 @@ class Project:
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline_steps", *words]
         environment = self.environment(**variables)
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
 
     def ok(self, *words: str) -> str:
         done = self.run(*words)
@@ -77,7 +85,10 @@ class Project:
 
     def refused(self, code: int, says: str, *words: str, **variables: str) -> None:
         done = self.run(*words, **variables)
-        assert (done.returncode, says in done.stderr) == (code, True), (done.returncode, done.stderr)
+        assert (done.returncode, says in done.stderr) == (code, True), (
+            done.returncode,
+            done.stderr,
+        )
         assert "Traceback" not in done.stderr
 
 
@@ -94,7 +105,9 @@ def test_no_docker_engine(project: Project) -> None:
         project.configure(images=running.host)
         project.use_image("image.tag")
         gone = f"unix://{project.folder}/none.sock"
-        project.refused(7, f"DOCKER_HOST={gone}: no docker engine answers", "build_image", DOCKER_HOST=gone)
+        project.refused(
+            7, f"DOCKER_HOST={gone}: no docker engine answers", "build_image", DOCKER_HOST=gone
+        )
 
 
 def test_an_engine_that_this_account_may_not_use(project: Project) -> None:
@@ -124,12 +137,16 @@ def test_no_registry(project: Project) -> None:
 
 
 def test_a_registry_that_refuses_these_credentials(project: Project) -> None:
-    with registry(project.folder / "registry", auth=htpasswd(project.folder, "ci", "hunter2")) as running:
+    with registry(
+        project.folder / "registry", auth=htpasswd(project.folder, "ci", "hunter2")
+    ) as running:
         project.configure(charts=f"oci://{running.host}/charts")
         project.refused(7, "needs a login", "snapshot")
         hosts = f'hosts: {{"{running.host}": {{username: ci, password: "${{PASSWORD}}"}}}}\n'
         project.configure(charts=f"oci://{running.host}/charts", more=hosts)
-        project.refused(7, "check the credentials and their rights", "snapshot", PASSWORD="wrong-one")
+        project.refused(
+            7, "check the credentials and their rights", "snapshot", PASSWORD="wrong-one"
+        )
         assert project.run("snapshot", PASSWORD="hunter2").returncode == 0
 
 
@@ -141,7 +158,9 @@ def test_no_cluster(project: Project) -> None:
         "contexts: [{name: c, context: {cluster: c, user: u}}]\n"
     )
     project.ok("snapshot")
-    project.refused(7, "no cluster: its API server does not answer", "integration_test", "--cluster", "here")
+    project.refused(
+        7, "no cluster: its API server does not answer", "integration_test", "--cluster", "here"
+    )
     project.refused(7, server, "integration_test", "--cluster", "here")
 
 
@@ -149,7 +168,11 @@ def test_helm_is_missing_or_too_old(project: Project) -> None:
     programs = project.folder / "bin"
     programs.mkdir()
     for name in ("git", "sh"):
-        found = next(Path(place) / name for place in os.environ["PATH"].split(":") if (Path(place) / name).exists())
+        found = next(
+            Path(place) / name
+            for place in os.environ["PATH"].split(":")
+            if (Path(place) / name).exists()
+        )
         (programs / name).symlink_to(found)
     project.refused(7, "install helm 3", "check", PATH=str(programs))
     old = programs / "helm"
@@ -171,9 +194,15 @@ def test_there_is_no_configuration(project: Project) -> None:
     ("text", "says"),
     [
         ("", "pipeline.yaml: is empty"),
-        ("charts: [{path: charts/*}]\nimagse: {}\n", "pipeline.yaml:2: unknown key imagse (there is images"),
+        (
+            "charts: [{path: charts/*}]\nimagse: {}\n",
+            "pipeline.yaml:2: unknown key imagse (there is images",
+        ),
         ("charts: charts/*\n", "pipeline.yaml:1: charts must be a list, not the text 'charts/*'"),
-        ("charts: [{path: chart/web}]\n", "pipeline.yaml:1: there is no chart/web/Chart.yaml in the source"),
+        (
+            "charts: [{path: chart/web}]\n",
+            "pipeline.yaml:1: there is no chart/web/Chart.yaml in the source",
+        ),
     ],
     ids=["empty", "unknown key", "wrong type", "chart path without Chart.yaml"],
 )
@@ -186,8 +215,14 @@ def test_the_configuration_is_wrong(project: Project, text: str, says: str) -> N
     ("text", "says"),
     [
         ("apiVersion: v2\nname: web\n", "Chart.yaml:1: version is missing (add version: to it)"),
-        (CHART.replace("1.0.0", "1.10"), "Chart.yaml:3: version: 1.10 is read as a float, helm wants text here"),
-        (f"{CHART}appVersion: 1.10\n", "Chart.yaml:4: appVersion: 1.10 is read as a float, helm wants text here"),
+        (
+            CHART.replace("1.0.0", "1.10"),
+            "Chart.yaml:3: version: 1.10 is read as a float, helm wants text here",
+        ),
+        (
+            f"{CHART}appVersion: 1.10\n",
+            "Chart.yaml:4: appVersion: 1.10 is read as a float, helm wants text here",
+        ),
     ],
     ids=["no version", "a number for the version", "a number for the version of the app"],
 )
@@ -200,7 +235,10 @@ def test_the_chart_is_wrong(project: Project, step: str, text: str, says: str) -
 def test_the_values_key_to_set_does_not_exist(project: Project) -> None:
     project.use_image("image.tga")
     config = load((), environ={}, start=project.repo.root)
-    state, content = State(project.repo.root / ".pipeline/state.jsonl"), Checkout(config).image_content("app")
+    state, content = (
+        State(project.repo.root / ".pipeline/state.jsonl"),
+        Checkout(config).image_content("app"),
+    )
     with attempt(state, step="build_image", subject="app", key="k", content=content) as built:
         built.passed({"image": f"r.example.com/app:1@sha256:{'0' * 64}"})
     project.refused(2, "the key to set, image.tga, does not exist", "snapshot")

@@ -1,4 +1,5 @@
-"""A release by way of ChartMuseum, and what is noticed when its storage is taken back to an earlier day.
+"""A release by way of ChartMuseum, and what is noticed when its storage is taken back to an earlier
+day.
 
 ChartMuseum is a double (tests/support/chartmuseum.py); git and both helms are real.
 """
@@ -31,7 +32,9 @@ class Line(OneChart):
     """A checkout with one chart, whose channels are in `museum`."""
 
     def __init__(self, folder: Path, museum: Museum) -> None:
-        super().__init__(folder, PIPELINE.format(url=museum.url, host=museum.host), {"MUSEUM": "secret"})
+        super().__init__(
+            folder, PIPELINE.format(url=museum.url, host=museum.host), {"MUSEUM": "secret"}
+        )
         self.museum = museum
 
     def storage(self) -> tuple[Any, Any]:
@@ -46,7 +49,9 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 def test_rollback_of_a_channel_is_noticed(line: Line, tmp_path: Path) -> None:
-    """Rollback: an older index with its files. Consistent in itself; the records of what was published tell."""
+    """Rollback: an older index with its files. Consistent in itself; the records of what was
+    published tell.
+    """
     line.ok("check")
     before_snapshot = line.storage()
     line.ok("snapshot")
@@ -55,11 +60,31 @@ def test_rollback_of_a_channel_is_noticed(line: Line, tmp_path: Path) -> None:
     before_promote = line.storage()
     line.ok("promote")
     for major in (3, 4):
-        login = ["--username", "ci", "--password", "secret", "--repo", f"http://{line.museum.host}/stable"]
-        command = [str(helm(major)), "pull", "common", "--version", "1.0.0", *login, "--destination", str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, env={"HOME": str(tmp_path), "PATH": "/bin"})
+        login = [
+            "--username",
+            "ci",
+            "--password",
+            "secret",
+            "--repo",
+            f"http://{line.museum.host}/stable",
+        ]
+        command = [
+            str(helm(major)),
+            "pull",
+            "common",
+            "--version",
+            "1.0.0",
+            *login,
+            "--destination",
+            str(tmp_path),
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={"HOME": str(tmp_path), "PATH": "/bin"}
+        )
         assert done.returncode == 0, done.stderr
-        assert (tmp_path / "common-1.0.0.tgz").read_bytes() == line.museum.files["stable/common-1.0.0.tgz"]
+        assert (tmp_path / "common-1.0.0.tgz").read_bytes() == line.museum.files[
+            "stable/common-1.0.0.tgz"
+        ]
         (tmp_path / "common-1.0.0.tgz").unlink()
     assert "already done" in line.ok("promote").stderr
     assert "holds" in line.ok("state", "verify").stdout

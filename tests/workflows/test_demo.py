@@ -1,7 +1,8 @@
-"""The private workflow on the example, for real: engine, registry, Kubernetes; issue "The main job", items 1 and 2.
+"""The private workflow on the example, for real: engine, registry, Kubernetes; issue "The main
+job", items 1 and 2.
 
-One released pipeline is made for the module; each test goes on with a copy of its checkout and state, as an
-engineer would with a clone.
+One released pipeline is made for the module; each test goes on with a copy of its checkout and
+state, as an engineer would with a clone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "BUILD_TAG")
 
 
 class Ran(NamedTuple):
-    """One `pipeline-steps …`: its exit code, what it said, and the records it added, intents left out."""
+    """One `pipeline-steps …`: its exit code, what it said, and the records it added, intents left
+    out.
+    """
 
     code: int
     said: str
@@ -60,7 +63,9 @@ class Line(NamedTuple):
 
     def records(self) -> list[dict[str, Any]]:
         path = self.checkout / ".pipeline/state.jsonl"
-        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        found = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        )
         return [record for record in found if record["result"] != "started"]
 
     def last(self, step: str) -> dict[str, Any]:
@@ -85,7 +90,9 @@ class Line(NamedTuple):
         """Versions of the chart in the production channel."""
         host = proof.registry(self.overlay)
         done = subprocess.run(
-            ["curl", "--silent", "--fail", f"http://{host}/v2/charts/hello/tags/list"], capture_output=True, text=True
+            ["curl", "--silent", "--fail", f"http://{host}/v2/charts/hello/tags/list"],
+            capture_output=True,
+            text=True,
         )
         return sorted(json.loads(done.stdout)["tags"]) if done.returncode == 0 else []
 
@@ -96,7 +103,9 @@ class Line(NamedTuple):
 
 @pytest.fixture(scope="module")
 def environment(
-    tmp_path_factory: pytest.TempPathFactory, docker_engine: machine.Engine, kubernetes_node: machine.Node
+    tmp_path_factory: pytest.TempPathFactory,
+    docker_engine: machine.Engine,
+    kubernetes_node: machine.Node,
 ) -> Iterator[dict[str, str]]:
     """The environment of an engineer whose sandbox is up."""
     home = tmp_path_factory.mktemp("state")
@@ -110,7 +119,11 @@ def environment(
     command = [sys.executable, "-m", "pipeline_steps", "sandbox", "up", "--kubeconfig"]
     try:
         up = subprocess.run(
-            [*command, str(kubernetes_node.kubeconfig)], env=found, capture_output=True, text=True, timeout=120
+            [*command, str(kubernetes_node.kubeconfig)],
+            env=found,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert up.returncode == 0, up.stderr
         with machine.kubernetes_node(proof.registry(Path(up.stdout.strip()))):
@@ -120,7 +133,9 @@ def environment(
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Line, Ran]:
+def first(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> tuple[Line, Ran]:
     """A new repository and its first run up to the release."""
     target = tmp_path_factory.mktemp("first") / "hello"
     repository.ensure(target, EXAMPLE)
@@ -137,11 +152,15 @@ def line(first: tuple[Line, Ran], tmp_path: Path) -> Line:
     return Line(tmp_path / "hello", base.environment)
 
 
-def test_a_push_becomes_a_release_that_helm_pulls(first: tuple[Line, Ran], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_push_becomes_a_release_that_helm_pulls(
+    first: tuple[Line, Ran], capfd: pytest.CaptureFixture[str]
+) -> None:
     line, ran = first
     assert ran.code == 0, ran.said
     assert ran.steps() == set(MAKING)
-    assert [record["result"] for record in ran.records if record["step"] in MAKING] == ["passed"] * 6, ran.said
+    assert [record["result"] for record in ran.records if record["step"] in MAKING] == [
+        "passed"
+    ] * 6, ran.said
     tests = [record for record in ran.records if record["step"] == "integration_test"]
     assert len(tests) == 2, "one for each values file"
     tested = line.last("build_image")["outputs"]["image"].partition("@")[2]
@@ -149,7 +168,9 @@ def test_a_push_becomes_a_release_that_helm_pulls(first: tuple[Line, Ran], capfd
     assert line.git("tag").split() == ["hello-0.1.0"]
     assert list((line.checkout / ".pipeline/junit").glob("*.xml"))
     program = Path(sys.executable).with_name("pipeline-steps")
-    assert proof.show(line.checkout, line.overlay, line.environment, program) == 0, capfd.readouterr().err
+    assert proof.show(line.checkout, line.overlay, line.environment, program) == 0, (
+        capfd.readouterr().err
+    )
     assert "helm pull oci://" in ran.said
     assert line.run("state", "verify").code == 0
 
@@ -165,7 +186,9 @@ def test_a_changed_template_is_tested_but_its_image_is_not_rebuilt(line: Line) -
     line.commit("Say look")
     ran = line.private()
     assert (ran.code, ran.steps()) == (0, {"snapshot", "integration_test"}), ran.said
-    assert ":0.1.1-0." in line.last("snapshot")["outputs"]["chart"], "the next patch, because 0.1.0 is released"
+    assert ":0.1.1-0." in line.last("snapshot")["outputs"]["chart"], (
+        "the next patch, because 0.1.0 is released"
+    )
 
 
 def test_a_changed_app_is_rebuilt_and_released_under_a_new_version(line: Line) -> None:
@@ -203,7 +226,11 @@ def test_after_a_rebase_nothing_is_rebuilt_or_tested_again(line: Line) -> None:
 
 def test_a_broken_test_stops_the_release_with_its_reason(line: Line) -> None:
     line.raise_version("0.3.0")
-    line.change("charts/hello/templates/tests/page.yaml", "{{ .Values.greeting | quote }}", "words nobody says")
+    line.change(
+        "charts/hello/templates/tests/page.yaml",
+        "{{ .Values.greeting | quote }}",
+        "words nobody says",
+    )
     line.commit("Break the test")
     ran = line.private("--release")
     assert ran.code == 8, ran.said
@@ -249,6 +276,10 @@ def test_a_version_that_is_released_with_other_content_is_refused(line: Line) ->
     line.change(NOTES, "To see the page", "To view the page")
     line.commit("Change without a new version")
     ran = line.private("--release")
-    assert (ran.code, ran.steps() - {"tag_release"}) == (5, {"snapshot", "integration_test"}), ran.said
+    assert (ran.code, ran.steps() - {"tag_release"}) == (5, {"snapshot", "integration_test"}), (
+        ran.said
+    )
     assert "raise version in charts/hello/Chart.yaml" in ran.said
-    assert ":0.1.1-0." in line.last("snapshot")["outputs"]["chart"], "the next patch, because 0.1.0 is released"
+    assert ":0.1.1-0." in line.last("snapshot")["outputs"]["chart"], (
+        "the next patch, because 0.1.0 is released"
+    )

@@ -1,6 +1,8 @@
-"""A review build, a tag build and a laptop that share nothing but the evidence store: real git, helm and registry.
+"""A review build, a tag build and a laptop that share nothing but the evidence store: real git,
+helm and registry.
 
-The builds are Jenkins' with the Gerrit Trigger, known from its variables. Each has a clone of its own.
+The builds are Jenkins' with the Gerrit Trigger, known from its variables. Each has a clone of its
+own.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Server:
         self.configure()
 
     def configure(self, more: str = "") -> None:
-        self.repo.put("pipeline.yaml", PIPELINE.format(folder=self.folder, evidence=self.evidence, more=more))
+        self.repo.put(
+            "pipeline.yaml", PIPELINE.format(folder=self.folder, evidence=self.evidence, more=more)
+        )
         self.repo.commit("configure")
 
     def change(self, greeting: str = "good day") -> str:
@@ -69,17 +73,23 @@ class Server:
 
 
 class Agent:
-    """A build in a fresh clone: nothing of another one's state reaches it. build: variables of the CI."""
+    """A build in a fresh clone: nothing of another one's state reaches it. build: variables of the
+    CI.
+    """
 
     def __init__(self, server: Server, name: str, revision: str, **build: str) -> None:
         self.server = server
         self.repo = Repo(server.folder / name, server.repo.config, clone=str(server.repo.root))
         self.repo.git("checkout", "-q", "--detach", revision)
         self.build = (
-            {"JENKINS_URL": "https://ci.example.com/", "BUILD_TAG": f"jenkins-{name}-1", **build} if build else {}
+            {"JENKINS_URL": "https://ci.example.com/", "BUILD_TAG": f"jenkins-{name}-1", **build}
+            if build
+            else {}
         )
 
-    def run(self, *words: str, before: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, before: Sequence[str] = (), **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
             "HOME": str(self.server.folder),
@@ -88,7 +98,9 @@ class Agent:
             **variables,
         }
         command = [*before, sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
 
     def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         done = self.run(*words, **variables)
@@ -162,8 +174,15 @@ def test_the_tag_build_promotes_what_the_review_build_tested(
     assert release.repo.git("rev-parse", "HEAD") != tested.repo.git("rev-parse", "HEAD")
     release.ok("promote")
     [promoted] = [record for record in release.records("promote") if record["result"] == "passed"]
-    assert release.records("integration_test") == release.records("check") == release.records("snapshot") == []
-    used = {record["id"] for step in ("check", "integration_test") for record in tested.records(step)}
+    assert (
+        release.records("integration_test")
+        == release.records("check")
+        == release.records("snapshot")
+        == []
+    )
+    used = {
+        record["id"] for step in ("check", "integration_test") for record in tested.records(step)
+    }
     assert used & set(promoted["uses"])
     assert (tmp_path / "charts/common-1.0.0.tgz").is_file()
 
@@ -173,7 +192,9 @@ def test_the_tag_build_promotes_what_the_review_build_tested(
 
 
 def test_a_value_is_had_where_another_agent_made_it(server: Server) -> None:
-    """After `already done` a script asks for the output; a value of other content must not come in its place."""
+    """After `already done` a script asks for the output; a value of other content must not come in
+    its place.
+    """
     tested = review(server, server.change())
     tested.ok("snapshot")
     made = tested.ok("state", "get", "common", "snapshot.chart").stdout
@@ -195,7 +216,10 @@ def test_a_value_is_had_where_another_agent_made_it(server: Server) -> None:
     assert named.stdout == older.stdout, "of this file, whatever is checked out"
     agent.repo.put("charts/common/Chart.yaml", "apiVersion: v2\n")
     broken = agent.run("state", "get", "common", "snapshot.chart")
-    assert (broken.returncode, broken.stdout) == (2, "") and "charts/common/Chart.yaml" in broken.stderr
+    assert (broken.returncode, broken.stdout) == (
+        2,
+        "",
+    ) and "charts/common/Chart.yaml" in broken.stderr
     agent.repo.git("checkout", "-q", ".")
     missing = agent.run("state", "get", "common", "promote.chart")
     assert missing.returncode == 4 and "no passed promote of common" in missing.stderr
@@ -246,11 +270,22 @@ def test_a_plan_writes_no_store(server: Server) -> None:
 
 
 def test_another_agent_continues_what_a_killed_one_began(server: Server) -> None:
-    """SIGKILL after the intent is in the store, before anything is published; they share nothing but the store."""
+    """SIGKILL after the intent is in the store, before anything is published; they share nothing
+    but the store.
+    """
     head = server.change()
     lost = review(server, head)
     lock = server.folder / "snapshots/.lock"
-    kill = ("strace", "-qq", "-o", "/dev/null", "-P", str(lock), "-e", "inject=openat:signal=KILL:when=1")
+    kill = (
+        "strace",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        str(lock),
+        "-e",
+        "inject=openat:signal=KILL:when=1",
+    )
     assert lost.run("snapshot", before=kill).returncode == -signal.SIGKILL
     assert [record["result"] for record in lost.records("snapshot")] == ["started"]
 
@@ -259,9 +294,15 @@ def test_another_agent_continues_what_a_killed_one_began(server: Server) -> None
     assert len(list((server.folder / "snapshots").glob("*.tgz"))) == 1
     other.ok("state", "pull", "--revision", "HEAD")
     assert lost.records("snapshot")[0] in other.records("snapshot")
-    shown = [line.split() for line in other.ok("state", "show").stdout.splitlines() if line.startswith("snapshot")]
+    shown = [
+        line.split()
+        for line in other.ok("state", "show").stdout.splitlines()
+        if line.startswith("snapshot")
+    ]
     ended = sorted((line[2], *line[-2:]) for line in shown)
-    assert ended == [("passed", "2", "attempts"), ("started", "2", "attempts")], "both tries are counted"
+    assert ended == [("passed", "2", "attempts"), ("started", "2", "attempts")], (
+        "both tries are counted"
+    )
 
 
 def test_a_store_that_cannot_be_reached_is_said_and_made_up_for(server: Server, host: str) -> None:
@@ -271,13 +312,17 @@ def test_a_store_that_cannot_be_reached_is_said_and_made_up_for(server: Server, 
     agent = review(server, head)
     site = {"PIPELINE_STEPS_SITE": str(server.repo.root / "site.yaml")}
     done = agent.run("check", **site)
-    assert done.returncode == 7 and "evidence" in done.stderr and "127.0.0.1" in done.stderr, done.stderr
+    assert done.returncode == 7 and "evidence" in done.stderr and "127.0.0.1" in done.stderr, (
+        done.stderr
+    )
 
     agent.ok("check", PIPELINE_STEPS_SITE=_site(server, (server.folder / "other").as_uri()))
     agent.ok("snapshot", PIPELINE_STEPS_SITE=_site(server, alive))
     laptop = Agent(server, "laptop", head)
     laptop.ok("state", "pull", "--revision", head, PIPELINE_STEPS_SITE=_site(server, alive))
-    assert {record["id"] for record in laptop.records("check")} == {record["id"] for record in agent.records("check")}
+    assert {record["id"] for record in laptop.records("check")} == {
+        record["id"] for record in agent.records("check")
+    }
 
 
 def _site(server: Server, evidence: str) -> str:
@@ -297,7 +342,9 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
     auditor = Agent(server, "auditor", "main")
     auditor.ok("state", "pull", "--digest", digest)
     theirs = (agent.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()
-    assert set((auditor.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()) == set(theirs)
+    assert set((auditor.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()) == set(
+        theirs
+    )
     [report] = agent.records("check")[-1]["evidence"]
     assert (auditor.repo.root / ".pipeline" / report).read_bytes() == (
         agent.repo.root / ".pipeline" / report
@@ -316,7 +363,9 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
         ((), 2, "state pull --revision R or --digest D"),
     ],
 )
-def test_what_cannot_be_pulled_says_why(server: Server, words: tuple[str, ...], code: int, says: str) -> None:
+def test_what_cannot_be_pulled_says_why(
+    server: Server, words: tuple[str, ...], code: int, says: str
+) -> None:
     done = Agent(server, "laptop", "main").run("state", "pull", *words)
     assert done.returncode == code and says in done.stderr, done.stderr
 
@@ -338,9 +387,19 @@ def test_any_program_can_be_a_gate(server: Server) -> None:
     done = laptop.run("tag_release", "--local", "--chart", "common")
     assert done.returncode == 4 and "scan of common failed" in done.stderr, done.stderr
 
-    scanner.ok(*scan, "sh", "-c", 'test "$TOKEN" = t && echo {} > scan.json', TOKEN="t", PIPELINE_STEPS_EVIDENCE="/no")
+    scanner.ok(
+        *scan,
+        "sh",
+        "-c",
+        'test "$TOKEN" = t && echo {} > scan.json',
+        TOKEN="t",
+        PIPELINE_STEPS_EVIDENCE="/no",
+    )
     failed, passed = scanner.records("scan")
-    assert passed["supersedes"] == [failed["id"]] and len(failed["evidence"]) == len(passed["evidence"]) == 1
+    assert (
+        passed["supersedes"] == [failed["id"]]
+        and len(failed["evidence"]) == len(passed["evidence"]) == 1
+    )
     [(name, _digest)] = passed["evidence"].items()
     assert (scanner.repo.root / ".pipeline" / name).read_text() == "{}\n"
     laptop.ok("tag_release", "--local", "--chart", "common")
@@ -351,15 +410,37 @@ def test_any_program_can_be_a_gate(server: Server) -> None:
     [
         (("--subject", "common", "--", "true"), 2, "all of these are needed"),
         (("--name", "scan", "--subject", "common"), 2, "all of these are needed"),
-        (("--name", "check", "--subject", "common", "--", "true"), 2, "what our own records are called"),
-        (("--name", "a/b", "--subject", "common", "--", "true"), 2, "--name 'a/b': lower-case letters"),
+        (
+            ("--name", "check", "--subject", "common", "--", "true"),
+            2,
+            "what our own records are called",
+        ),
+        (
+            ("--name", "a/b", "--subject", "common", "--", "true"),
+            2,
+            "--name 'a/b': lower-case letters",
+        ),
         (("--name", "scan", "--subject", "comon", "--", "true"), 2, "there is no chart 'comon'"),
-        (("--name", "scan", "--subject", "common", "--", "no-such-program"), 7, "no-such-program is not installed"),
-        (("--name", "scan", "--subject", "common", "--evidence", "x", "--", "true"), 4, "did not write x"),
-        (("--name", "scan", "--subject", "common", "--timeout", "0.1", "--", "sleep", "9"), 8, "took too long"),
+        (
+            ("--name", "scan", "--subject", "common", "--", "no-such-program"),
+            7,
+            "no-such-program is not installed",
+        ),
+        (
+            ("--name", "scan", "--subject", "common", "--evidence", "x", "--", "true"),
+            4,
+            "did not write x",
+        ),
+        (
+            ("--name", "scan", "--subject", "common", "--timeout", "0.1", "--", "sleep", "9"),
+            8,
+            "took too long",
+        ),
     ],
 )
-def test_what_cannot_be_recorded_says_why(server: Server, words: tuple[str, ...], code: int, says: str) -> None:
+def test_what_cannot_be_recorded_says_why(
+    server: Server, words: tuple[str, ...], code: int, says: str
+) -> None:
     agent = Agent(server, "agent", "origin/main")
     done = agent.run("record", *words)
     assert done.returncode == code and says in done.stderr, done.stderr
@@ -371,7 +452,9 @@ def test_the_charts_own_failure_is_said_when_the_store_fails_too(server: Server)
     agent = Agent(server, "agent", server.repo.commit("break"))
     (server.folder / "evidence").write_text("a file in the way of the folder")
     server_side = agent.run("check", "--chart", "common")
-    assert server_side.returncode == 7 and "cannot be read" in server_side.stderr, server_side.stderr
+    assert server_side.returncode == 7 and "cannot be read" in server_side.stderr, (
+        server_side.stderr
+    )
 
     (server.folder / "evidence").unlink()
     (server.folder / "evidence").mkdir(mode=0o755)
@@ -383,10 +466,14 @@ def test_the_charts_own_failure_is_said_when_the_store_fails_too(server: Server)
 
 
 def test_shards_bring_their_own_files_and_need_no_job(server: Server, tmp_path: Path) -> None:
-    """Two agents without a store: what they hand over is read as one, and `join` makes one file of it."""
+    """Two agents without a store: what they hand over is read as one, and `join` makes one file of
+    it.
+    """
     server.repo.put("charts/other/Chart.yaml", CHART.replace("common", "other"))
     server.repo.put("charts/other/templates/map.yaml", MAP)
-    server.repo.put("pipeline.yaml", (server.repo.root / "pipeline.yaml").read_text().partition("evidence:")[0])
+    server.repo.put(
+        "pipeline.yaml", (server.repo.root / "pipeline.yaml").read_text().partition("evidence:")[0]
+    )
     head = server.repo.commit("two charts")
     release = Agent(server, "release", head)
     for number in (1, 2):
@@ -394,11 +481,15 @@ def test_shards_bring_their_own_files_and_need_no_job(server: Server, tmp_path: 
         for step in ("check", "snapshot", "integration_test"):
             agent.ok(step, "--all", "--shard", f"{number}/2")
         assert (agent.repo.root / f".pipeline/state.{number}-of-2.jsonl").is_file()
-        shutil.copytree(agent.repo.root / ".pipeline", release.repo.root / ".pipeline", dirs_exist_ok=True)
+        shutil.copytree(
+            agent.repo.root / ".pipeline", release.repo.root / ".pipeline", dirs_exist_ok=True
+        )
     release.ok("tag_release", "--local", "--all")
 
     folder = release.repo.root / ".pipeline"
-    lines = {line for path in folder.glob("state*.jsonl") for line in path.read_bytes().splitlines()}
+    lines = {
+        line for path in folder.glob("state*.jsonl") for line in path.read_bytes().splitlines()
+    }
     release.ok("state", "join", *(str(path) for path in folder.glob("state.*-of-2.jsonl")))
     for path in folder.glob("state.*-of-2.jsonl"):
         path.unlink()
@@ -408,15 +499,21 @@ def test_shards_bring_their_own_files_and_need_no_job(server: Server, tmp_path: 
 
 @pytest.mark.parametrize("kind", ["oci", "file"])
 def test_a_promote_asks_the_store_once_for_each_content(tmp_path: Path, kind: str) -> None:
-    """The contents of the chart and of its image; also where the store knows nothing of one of them."""
+    """The contents of the chart and of its image; also where the store knows nothing of one of
+    them.
+    """
     with registry(tmp_path / "registry", access_log=True) as running:
-        evidence = f"oci://{running.host}/evidence" if kind == "oci" else (tmp_path / "evidence").as_uri()
+        evidence = (
+            f"oci://{running.host}/evidence" if kind == "oci" else (tmp_path / "evidence").as_uri()
+        )
         server = Server(tmp_path, evidence)
         server.repo.put("app/Dockerfile", "FROM scratch\n")
         server.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
         pipeline = PIPELINE.replace('snapshots"', f'snapshots", images: {running.host}/snap')
         pipeline = pipeline.replace('charts"{more}', f'charts", images: {running.host}/production')
-        pipeline = pipeline.replace("tests:", "images: {{app: {{image.repository: '{{repository}}'}}}}\n    tests:")
+        pipeline = pipeline.replace(
+            "tests:", "images: {{app: {{image.repository: '{{repository}}'}}}}\n    tests:"
+        )
         pipeline += "images: {{app: {{context: app}}}}\n"
         server.repo.put("pipeline.yaml", pipeline.format(folder=tmp_path, evidence=evidence))
         server.repo.commit("an image")
@@ -425,12 +522,18 @@ def test_a_promote_asks_the_store_once_for_each_content(tmp_path: Path, kind: st
         checkout = Checkout(config)
         built = push_base(Registry(running.host, plain_http=True), "snap/app", "k-1", b"built")
         with attempt(
-            open_state(config), step="build_image", subject="app", key="k", content=checkout.image_content("app")
+            open_state(config),
+            step="build_image",
+            subject="app",
+            key="k",
+            content=checkout.image_content("app"),
         ) as build:
             build.passed({"image": f"{running.host}/snap/app:k-1@{built}"})
         for words in (["check"], ["snapshot"], ["integration_test"], ["tag_release", "--local"]):
             agent.ok(*words, "--chart", "common")
-        (agent.repo.root / ".pipeline/state.jsonl").unlink()  # another agent: all it knows is in the store
+        (
+            agent.repo.root / ".pipeline/state.jsonl"
+        ).unlink()  # another agent: all it knows is in the store
 
         before, trace = len(_lines(tmp_path / "registry/log")), tmp_path / "trace"
         strace = ("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(trace))

@@ -1,4 +1,5 @@
-"""Official charts (workflow A), from the release on: a tag, a promoted release on GitHub, and helm's pull of it.
+"""Official charts (workflow A), from the release on: a tag, a promoted release on GitHub, and
+helm's pull of it.
 
 GitHub is a double (tests/support/github.py); git and both helms are real.
 """
@@ -29,7 +30,11 @@ channels:
 
 def step(repo: Repo, hub: Github, *words: str) -> subprocess.Popen[str]:
     path = f"{helm(4).parent}:{os.environ['PATH']}"
-    environment = {"PATH": path, "HOME": str(repo.root.parent), "GIT_CONFIG_GLOBAL": str(repo.config)}
+    environment = {
+        "PATH": path,
+        "HOME": str(repo.root.parent),
+        "GIT_CONFIG_GLOBAL": str(repo.config),
+    }
     command = [sys.executable, "-m", "pipeline_steps", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=repo.root, env={**environment, **hub.environment}, **pipes)  # type: ignore[call-overload,no-any-return]
@@ -73,11 +78,20 @@ def test_a_release_killed_before_its_index_is_completed(tmp_path: Path) -> None:
         there = hub.repository("official/charts")
         (files,) = there.published().values()
         for major in (3, 4):
-            place = ["--repo", f"{hub.web}/pages/official/charts", "--destination", str(tmp_path / str(major))]
+            place = [
+                "--repo",
+                f"{hub.web}/pages/official/charts",
+                "--destination",
+                str(tmp_path / str(major)),
+            ]
             (tmp_path / str(major)).mkdir()
             environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-            subprocess.run([str(helm(major)), "pull", "common", *place], env=environment, check=True)
-            assert (tmp_path / str(major) / "common-1.0.0.tgz").read_bytes() == files["common-1.0.0.tgz"]
+            subprocess.run(
+                [str(helm(major)), "pull", "common", *place], env=environment, check=True
+            )
+            assert (tmp_path / str(major) / "common-1.0.0.tgz").read_bytes() == files[
+                "common-1.0.0.tgz"
+            ]
         assert hub.wrong == []
     records = "".join(path.read_text() for path in (repo.root / ".pipeline").rglob("*.jsonl"))
     assert "github-releases:official/charts/common-1.0.0/common-1.0.0.tgz@sha256:" in records
@@ -89,7 +103,14 @@ def test_an_index_that_was_damaged_is_made_anew_from_the_releases(tmp_path: Path
     repo.put("charts/common/Chart.yaml", CHART)
     repo.commit()
     repo.git("tag", "common-1.0.0")
-    to = ["--charts", "charts/*", "--tags", "{name}-{version}", "--to", "github-releases:official/charts"]
+    to = [
+        "--charts",
+        "charts/*",
+        "--tags",
+        "{name}-{version}",
+        "--to",
+        "github-releases:official/charts",
+    ]
     words = ["regenerate", "--source", str(repo.root), *to]
     with github("official/charts") as hub, mock.patch.dict(os.environ, hub.environment):
         charts = open_writable("github-releases:official/charts", {})

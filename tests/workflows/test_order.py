@@ -1,4 +1,6 @@
-"""Of several records that nothing orders all steps take the same one: no step advises what another calls done."""
+"""Of several records that nothing orders all steps take the same one: no step advises what another
+calls done.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
 def test_two_clones_with_channels_of_their_own_both_go_on(
     repo: Repo, tmp_path: Path, place: str, joined: tuple[str, str]
 ) -> None:
-    """Seen: snapshot answered `already done` by one record; integration_test took the other, and advised snapshot."""
+    """Seen: snapshot answered `already done` by one record; integration_test took the other, and
+    advised snapshot.
+    """
     lines = {}
     for clone in PLACES:
         config = load((tmp_path / f"{clone}.yaml",), environ={}, start=repo.root)
@@ -68,4 +72,6 @@ def test_two_clones_with_channels_of_their_own_both_go_on(
     tag_release("common", config=config, state=state, local=True)
     released = promote("common", config=config, state=state)
     assert isinstance(released, Record)
-    assert made.id in released.uses and (tmp_path / f"{place}-production/common-1.0.0.tgz").is_file()
+    assert (
+        made.id in released.uses and (tmp_path / f"{place}-production/common-1.0.0.tgz").is_file()
+    )

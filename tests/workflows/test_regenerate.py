@@ -1,4 +1,6 @@
-"""A repository made again from tags, and one copied from another: real git, helm and registry, the command line."""
+"""A repository made again from tags, and one copied from another: real git, helm and registry, the
+command line.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata: {greeting: 
 
 
 class Source:
-    """A git repository of charts, and the command line started beside it, where there is no pipeline.yaml."""
+    """A git repository of charts, and the command line started beside it, where there is no
+    pipeline.yaml.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,15 +45,30 @@ class Source:
         self.out = folder / "charts"
         self.more: tuple[str, ...] = ()
 
-    def release(self, name: str, version: str, *, folder: str = "charts", tag: str = "", more: str = "") -> None:
+    def release(
+        self, name: str, version: str, *, folder: str = "charts", tag: str = "", more: str = ""
+    ) -> None:
         self.repo.put(f"{folder}/{name}/Chart.yaml", chart(name, version, more=more))
         self.repo.put(f"{folder}/{name}/templates/map.yaml", MAP)
         self.repo.commit()
         self.repo.git("tag", tag or f"{name}-{version}")
 
     def run(self, *words: str, to: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        patterns = ("--source", str(self.repo.root), "--charts", "charts/*", "--tags", "{name}-{version}")
-        command = [sys.executable, "-m", "pipeline_steps", "regenerate", *(patterns if not self.more else self.more)]
+        patterns = (
+            "--source",
+            str(self.repo.root),
+            "--charts",
+            "charts/*",
+            "--tags",
+            "{name}-{version}",
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline_steps",
+            "regenerate",
+            *(patterns if not self.more else self.more),
+        ]
         return subprocess.run(
             [*command, "--to", to or self.out.as_uri(), *words],
             cwd=self.folder, env=self.environment(**variables), capture_output=True, text=True,
@@ -85,7 +104,9 @@ def versions(folder: Path, name: str) -> list[str]:
 
 
 def test_every_tag_becomes_an_archive_and_a_second_run_changes_nothing(source: Source) -> None:
-    """Acceptance test A15 (helm/helm#4482): unchanged sources, regenerate twice, an empty diff with all times."""
+    """Acceptance test A15 (helm/helm#4482): unchanged sources, regenerate twice, an empty diff with
+    all times.
+    """
     for version in ("1.0.0", "1.1.0", "1.2.0-rc.1"):
         source.release("web", version)
         source.release("my-api", version)
@@ -102,7 +123,9 @@ def test_every_tag_becomes_an_archive_and_a_second_run_changes_nothing(source: S
         before = {path: path.stat().st_mtime_ns for path in source.out.iterdir()}
         source.ok(*again)
         assert stored(source.out) == first and source.report()["kept"] == 6
-        assert {path: path.stat().st_mtime_ns for path in source.out.iterdir()} == before, "written once more"
+        assert {path: path.stat().st_mtime_ns for path in source.out.iterdir()} == before, (
+            "written once more"
+        )
 
     for state in (source.folder / ".pipeline").iterdir():
         state.unlink()
@@ -110,20 +133,36 @@ def test_every_tag_becomes_an_archive_and_a_second_run_changes_nothing(source: S
     assert stored(source.out) == first, "without what was remembered"
     source.release("web", "1.3.0")
     source.ok()
-    assert source.report() == {"published": 1, "kept": 6, "unmade": 0, "differs": 0, "withdrawn": 0, "failed": 0}
+    assert source.report() == {
+        "published": 1,
+        "kept": 6,
+        "unmade": 0,
+        "differs": 0,
+        "withdrawn": 0,
+        "failed": 0,
+    }
 
 
-def test_publishing_in_any_order_ends_with_what_regenerating_writes(source: Source, tmp_path: Path) -> None:
-    """T13 of the test plan: the index is a function of what is published, whoever did it, in whatever order."""
+def test_publishing_in_any_order_ends_with_what_regenerating_writes(
+    source: Source, tmp_path: Path
+) -> None:
+    """T13 of the test plan: the index is a function of what is published, whoever did it, in
+    whatever order.
+    """
     for version in ("1.0.0", "1.10.0", "1.2.0-rc.1", "1.2.0+b.2"):
         source.release("web", version)
         source.release("my-api", version)
     source.ok()
     whole = stored(source.out)
     made = [archive.opened(data, name) for name, data in whole.items() if name.endswith(".tgz")]
-    times = source.repo.git("for-each-ref", "--format=%(refname:short) %(creatordate:unix)", "refs/tags")
+    times = source.repo.git(
+        "for-each-ref", "--format=%(refname:short) %(creatordate:unix)", "refs/tags"
+    )
     seconds = dict(line.split() for line in times.splitlines())
-    created = {tag: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(when))) for tag, when in seconds.items()}
+    created = {
+        tag: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(when)))
+        for tag, when in seconds.items()
+    }
     for seed in range(4):
         published = DirectoryRepository((tmp_path / str(seed)).as_uri())
         for one in random.Random(seed).sample(made, len(made)):
@@ -131,7 +170,9 @@ def test_publishing_in_any_order_ends_with_what_regenerating_writes(source: Sour
         assert stored(published.folder) == whole
 
 
-def test_the_result_is_the_same_in_parts_by_workers_and_from_a_url(source: Source, tmp_path: Path) -> None:
+def test_the_result_is_the_same_in_parts_by_workers_and_from_a_url(
+    source: Source, tmp_path: Path
+) -> None:
     for number in range(20):
         source.release("web", f"1.{number}.0")
     whole, parts, remote = (tmp_path / name for name in ("whole", "parts", "remote"))
@@ -140,7 +181,14 @@ def test_the_result_is_the_same_in_parts_by_workers_and_from_a_url(source: Sourc
         source.ok("--shard", part, "--jobs", "2", to=parts.as_uri())
     assert stored(parts) == stored(whole)
     assert len(list((tmp_path / ".pipeline").glob("state.*-of-3.jsonl"))) == 3
-    source.more = ("--source", source.repo.root.as_uri(), "--charts", "charts/*", "--tags", "{name}-{version}")
+    source.more = (
+        "--source",
+        source.repo.root.as_uri(),
+        "--charts",
+        "charts/*",
+        "--tags",
+        "{name}-{version}",
+    )
     source.ok(to=remote.as_uri())
     assert stored(remote) == stored(whole)
 
@@ -160,16 +208,31 @@ def test_charts_that_moved_and_a_tag_over_all_charts(source: Source, tmp_path: P
     source.more = ("--source", str(source.repo.root), "--charts", "charts/*", "--tags", "v*")
     every = tmp_path / "global"
     source.ok(to=every.as_uri())
-    assert sorted(stored(every)) == ["api-0.1.0.tgz", "index.yaml", "web-2.0.0.tgz", "web-2.1.0.tgz"]
+    assert sorted(stored(every)) == [
+        "api-0.1.0.tgz",
+        "index.yaml",
+        "web-2.0.0.tgz",
+        "web-2.1.0.tgz",
+    ]
     assert source.ok(to=every.as_uri()).count("3 there before") == 1
 
 
-def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(source: Source) -> None:
+def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(
+    source: Source,
+) -> None:
     source.release("web", "1.0.0")
-    source.release("bad", "1.0.0", more="dependencies: [{name: x, version: ^1, repository: https://example.com}]\n")
+    source.release(
+        "bad",
+        "1.0.0",
+        more="dependencies: [{name: x, version: ^1, repository: https://example.com}]\n",
+    )
     source.release("odd", "1.0.0", tag="odd-1.1.0")
     source.repo.put("charts/ring/Chart.yaml", chart("ring", "0.1.0", "ring2"))
-    source.release("ring2", "0.1.0", more="dependencies: [{name: ring, version: 0.1.0, repository: file://../ring}]\n")
+    source.release(
+        "ring2",
+        "0.1.0",
+        more="dependencies: [{name: ring, version: 0.1.0, repository: file://../ring}]\n",
+    )
     source.repo.put("charts/torn/Chart.yaml", "name: [\n")
     source.repo.commit()
     source.repo.git("tag", "torn-1.0.0")
@@ -177,20 +240,33 @@ def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(so
         done = source.run()
         assert done.returncode == 8, done.stderr
         assert (
-            "bad 1.0.0 (bad-1.0.0): charts/bad/Chart.lock: the dependency x ^1 is a range without a lock" in done.stderr
+            "bad 1.0.0 (bad-1.0.0): charts/bad/Chart.lock: the dependency x ^1 is a range without a lock"
+            in done.stderr
         )
         assert "odd 1.1.0 (odd-1.1.0): the version of odd there is 1.0.0" in done.stderr
-        assert "ring2 0.1.0 (ring2-0.1.0): charts/ring/Chart.yaml: the dependency ring2 leads back to" in done.stderr
+        assert (
+            "ring2 0.1.0 (ring2-0.1.0): charts/ring/Chart.yaml: the dependency ring2 leads back to"
+            in done.stderr
+        )
         assert "torn-1.0.0" in done.stderr and "charts/torn/Chart.yaml" in done.stderr
         assert sorted(stored(source.out)) == ["index.yaml", "web-1.0.0.tgz"]
 
 
 def test_what_is_published_needs_not_be_made_again(source: Source) -> None:
-    source.release("old", "1.0.0", more="dependencies: [{name: x, version: ^1, repository: https://example.com}]\n")
+    source.release(
+        "old",
+        "1.0.0",
+        more="dependencies: [{name: x, version: ^1, repository: https://example.com}]\n",
+    )
     theirs = packed("old", "1.0.0")
     DirectoryRepository(source.out.as_uri()).publish(theirs)
-    for says in ("the dependency x ^1 is a range without a lock", "could not be made again when it was looked at"):
-        assert f"old 1.0.0 (old-1.0.0): {says}" in source.ok().replace("charts/old/Chart.lock: ", "")
+    for says in (
+        "the dependency x ^1 is a range without a lock",
+        "could not be made again when it was looked at",
+    ):
+        assert f"old 1.0.0 (old-1.0.0): {says}" in source.ok().replace(
+            "charts/old/Chart.lock: ", ""
+        )
         assert source.report()["unmade"] == 1
     (source.out / "index.yaml").unlink()
     (source.out / "old-1.0.0.tgz").unlink()
@@ -202,7 +278,9 @@ def test_published_archives_win_and_what_differs_is_told(source: Source) -> None
     source.release("web", "1.1.0")
     theirs = packed("web", "1.0.0", more="description: made by another program\n")
     DirectoryRepository(source.out.as_uri()).publish(theirs)
-    source.out.joinpath("web-1.1.0.tgz").write_bytes(packed("web", "1.1.0").tgz)  # its entry got lost
+    source.out.joinpath("web-1.1.0.tgz").write_bytes(
+        packed("web", "1.1.0").tgz
+    )  # its entry got lost
     for _ in range(2):
         told = source.ok()
         for version in ("1.0.0", "1.1.0"):
@@ -249,7 +327,10 @@ def test_withdrawn_versions_stay_withdrawn(source: Source) -> None:
         cwd=source.repo.root, env=source.environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0 and "web 1.0.0 is withdrawn" in done.stderr, done.stderr
-    assert (versions(source.out, "web"), versions(source.out, "api")) == (["1.1.0"], ["1.1.0", "1.0.0"])
+    assert (versions(source.out, "web"), versions(source.out, "api")) == (
+        ["1.1.0"],
+        ["1.1.0", "1.0.0"],
+    )
 
 
 def test_a_plan_says_each_write_and_writes_nothing(source: Source) -> None:
@@ -311,7 +392,9 @@ channels:
   production: {{images: "{host}/production", charts: "file://{folder}/charts"}}
 evidence: "file://{folder}/evidence"
 """
-VALUES = "# the image\nimage: {repository: outside/app, tag: 1.10, digest: ''}  # set by the pipeline\n"
+VALUES = (
+    "# the image\nimage: {repository: outside/app, tag: 1.10, digest: ''}  # set by the pipeline\n"
+)
 
 
 @pytest.fixture
@@ -331,7 +414,10 @@ def line(tmp_path: Path) -> Iterator[Line]:
 def test_a_promoted_version_is_made_again_exactly(line: Line) -> None:
     again = line.folder / "again"
     early = line.run("regenerate", "--to", again.as_uri())
-    assert early.returncode == 8 and "is not in production (promote first: --tag common-1.0.0)" in early.stderr
+    assert (
+        early.returncode == 8
+        and "is not in production (promote first: --tag common-1.0.0)" in early.stderr
+    )
     line.ok("promote", "--chart", "common")
     promoted = stored(line.folder / "charts")
     line.ok("regenerate", "--to", again.as_uri())
@@ -347,7 +433,9 @@ def test_a_promoted_version_is_made_again_exactly(line: Line) -> None:
         third = line.folder / number
         state = () if number == "here" else ("--state", str(line.folder / "fresh/state.jsonl"))
         line.ok("regenerate", "--to", third.as_uri(), *state)
-        assert stored(third)["common-1.0.0.tgz"] == promoted["common-1.0.0.tgz"], "by the state, by the store"
+        assert stored(third)["common-1.0.0.tgz"] == promoted["common-1.0.0.tgz"], (
+            "by the state, by the store"
+        )
 
     # Without records, too, it is packaged as it stands.
     shutil.rmtree(line.folder / "evidence")
@@ -392,15 +480,31 @@ def test_helm_pulls_what_was_made(source: Source, tmp_path: Path, major: int) ->
     source.release("web", "1.0.0")
     source.ok()
     with served(source.out) as url:
-        pull = [str(helm(major)), "pull", "web", "--repo", url, "--version", "1.0.0", "--destination", str(tmp_path)]
+        pull = [
+            str(helm(major)),
+            "pull",
+            "web",
+            "--repo",
+            url,
+            "--version",
+            "1.0.0",
+            "--destination",
+            str(tmp_path),
+        ]
         subprocess.run(pull, env=source.environment(), check=True, capture_output=True)
     assert (tmp_path / "web-1.0.0.tgz").read_bytes() == (source.out / "web-1.0.0.tgz").read_bytes()
 
 
-def test_a_copy_is_the_same_byte_for_byte_with_provenance_and_times(source: Source, tmp_path: Path) -> None:
+def test_a_copy_is_the_same_byte_for_byte_with_provenance_and_times(
+    source: Source, tmp_path: Path
+) -> None:
     old = DirectoryRepository((tmp_path / "old").as_uri())
     for number in range(5):
-        old.publish(packed(version=f"1.{number}.0"), b"signed %d" % number, created=f"2026-01-0{number + 1}T00:00:00Z")
+        old.publish(
+            packed(version=f"1.{number}.0"),
+            b"signed %d" % number,
+            created=f"2026-01-0{number + 1}T00:00:00Z",
+        )
     old.publish(packed("api"))
     with registry(tmp_path / "registry") as running, served(tmp_path / "old") as url:
         source.more = ("--from", url)
@@ -411,22 +515,35 @@ def test_a_copy_is_the_same_byte_for_byte_with_provenance_and_times(source: Sour
         for version in old.versions("hello"):
             mine, theirs = old.find("hello", version), there.find("hello", version)
             assert mine and theirs and theirs.archive == mine.archive
-            assert there.provenance(theirs) == old.provenance(mine) == b"signed %s" % version.split(".")[1].encode()
+            assert (
+                there.provenance(theirs)
+                == old.provenance(mine)
+                == b"signed %s" % version.split(".")[1].encode()
+            )
         source.more = ("--from", oci)
         source.ok("--chart", "hello", to=(tmp_path / "back").as_uri())
     source.more = ("--from", old.url)
     source.ok(to=source.out.as_uri())
     assert stored(source.out) == stored(tmp_path / "old")
-    archives = {name: data for name, data in stored(tmp_path / "old").items() if name.startswith("hello")}
-    assert {name: data for name, data in stored(tmp_path / "back").items() if name != "index.yaml"} == archives
+    archives = {
+        name: data for name, data in stored(tmp_path / "old").items() if name.startswith("hello")
+    }
+    assert {
+        name: data for name, data in stored(tmp_path / "back").items() if name != "index.yaml"
+    } == archives
     assert "6 there before" in source.ok(to=source.out.as_uri())
 
 
-def test_the_other_repositories_of_a_channel_are_copies_of_the_first(source: Source, tmp_path: Path) -> None:
+def test_the_other_repositories_of_a_channel_are_copies_of_the_first(
+    source: Source, tmp_path: Path
+) -> None:
     theirs = packed("web", "1.0.0", more="description: made by another program\n")
     DirectoryRepository(source.out.as_uri()).publish(theirs)
     urls = f"['{source.out.as_uri()}', '{(tmp_path / 'second').as_uri()}']"
-    source.repo.put("pipeline.yaml", f"charts:\n  - path: charts/*\nchannels: {{production: {{charts: {urls}}}}}\n")
+    source.repo.put(
+        "pipeline.yaml",
+        f"charts:\n  - path: charts/*\nchannels: {{production: {{charts: {urls}}}}}\n",
+    )
     for version in ("1.0.0", "1.1.0"):
         source.release("web", version)
     done = subprocess.run(
@@ -439,7 +556,9 @@ def test_the_other_repositories_of_a_channel_are_copies_of_the_first(source: Sou
     assert (first["differs"], second["published"]) == (1, 2)
 
 
-def test_a_copy_tells_what_it_cannot_have_and_what_is_there_otherwise(source: Source, tmp_path: Path) -> None:
+def test_a_copy_tells_what_it_cannot_have_and_what_is_there_otherwise(
+    source: Source, tmp_path: Path
+) -> None:
     old = DirectoryRepository((tmp_path / "old").as_uri())
     for name in ("hello", "api", "web"):
         old.publish(packed(name))

@@ -1,5 +1,6 @@
-"""Every kind of repository filled from the tags of a source: real git, helm, registry and git server, and the doubles
-of ChartMuseum and GitHub. What a folder gets is what each of them gets, however often it is stopped and asked again.
+"""Every kind of repository filled from the tags of a source: real git, helm, registry and git
+server, and the doubles of ChartMuseum and GitHub. What a folder gets is what each of them gets,
+however often it is stopped and asked again.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ PIPELINE = 'charts: [{{path: charts/*}}]\nhosts: {{"{host}": {{username: ci, pas
 
 
 class Place(NamedTuple):
-    """A repository to fill. archives: file name → bytes, read without our code; writes: grows when it is changed.
+    """A repository to fill. archives: file name → bytes, read without our code; writes: grows when
+    it is changed.
 
-    config: the pipeline.yaml of who fills it, "" for none; pull: words after `helm pull`, () where no web server is.
-    listing: its index.yaml, where that is to be the one of a folder.
+    config: the pipeline.yaml of who fills it, "" for none; pull: words after `helm pull`, () where
+    no web server is. listing: its index.yaml, where that is to be the one of a folder.
     """
 
     url: str
@@ -67,16 +69,27 @@ def oci(folder: Path) -> Iterator[Place]:
         def asked(path: str) -> Any:
             """What the registry answers; nothing where something is not there yet."""
             request = urllib.request.Request(f"{api}/{path}", headers={"Accept": OCI_MANIFEST})
-            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10) as answer:
+            with (
+                contextlib.suppress(urllib.error.HTTPError),
+                urllib.request.urlopen(request, timeout=10) as answer,
+            ):
                 return json.load(answer)
             return {}
 
         def manifests() -> dict[tuple[str, str], Any]:
-            """By repository and tag, claims left out, and tags that are listed a moment before they answer."""
+            """By repository and tag, claims left out, and tags that are listed a moment before they
+            answer.
+            """
             names = asked("_catalog")["repositories"]
-            tags = [(name, tag) for name in names for tag in asked(f"{name}/tags/list").get("tags") or ()]
+            tags = [
+                (name, tag)
+                for name in names
+                for tag in asked(f"{name}/tags/list").get("tags") or ()
+            ]
             found = {
-                (name, tag): asked(f"{name}/manifests/{tag}") for name, tag in tags if not tag.startswith("claim-")
+                (name, tag): asked(f"{name}/manifests/{tag}")
+                for name, tag in tags
+                if not tag.startswith("claim-")
             }
             return {place: manifest for place, manifest in found.items() if manifest}
 
@@ -99,7 +112,9 @@ def _branch(folder: Path) -> dict[str, bytes]:
         assert b"not a valid object name" in done.stderr, done.stderr
         return {}
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-        files = {member.name: tar.extractfile(member) for member in tar if member.name.endswith(".tgz")}
+        files = {
+            member.name: tar.extractfile(member) for member in tar if member.name.endswith(".tgz")
+        }
         return {name: file.read() for name, file in files.items() if file is not None}
 
 
@@ -146,7 +161,15 @@ def museum(folder: Path) -> Iterator[Place]:
         def writes() -> int:
             return sum(request.method != "GET" for request in running.requests)
 
-        pull = ("web", "--repo", f"http://{running.host}/stable", "--username", "ci", "--password", PASSWORD)
+        pull = (
+            "web",
+            "--repo",
+            f"http://{running.host}/stable",
+            "--username",
+            "ci",
+            "--password",
+            PASSWORD,
+        )
         config = PIPELINE.format(host=running.host, more="")
         yield Place(f"{running.url}/stable", archives, writes, {"PASSWORD": PASSWORD}, config, pull)
 
@@ -157,7 +180,9 @@ def releases(folder: Path) -> Iterator[Place]:
         there = hub.repository("team/charts")
 
         def archives() -> dict[str, bytes]:
-            found = [files for files in there.published().values() if "refs/heads/gh-pages" in there.refs]
+            found = [
+                files for files in there.published().values() if "refs/heads/gh-pages" in there.refs
+            ]
             return _tgz({name: data for files in found for name, data in files.items()})
 
         def writes() -> int:
@@ -168,7 +193,13 @@ def releases(folder: Path) -> Iterator[Place]:
         assert hub.wrong == []
 
 
-KINDS = {"oci": oci, "git+file": git_file, "git+https": git_https, "chartmuseum": museum, "github-releases": releases}
+KINDS = {
+    "oci": oci,
+    "git+file": git_file,
+    "git+https": git_https,
+    "chartmuseum": museum,
+    "github-releases": releases,
+}
 
 
 class Filling(Source):
@@ -201,7 +232,9 @@ def filling(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Filling]
         yield Filling(tmp_path, place)
 
 
-def test_each_gets_what_a_folder_gets_and_a_second_run_writes_nothing(filling: Filling, tmp_path: Path) -> None:
+def test_each_gets_what_a_folder_gets_and_a_second_run_writes_nothing(
+    filling: Filling, tmp_path: Path
+) -> None:
     for version in ("1.0.0", "1.1.0-rc.1", "1.1.0+build.5"):
         filling.release("web", version)
         filling.release("my-api", version)
@@ -221,8 +254,14 @@ def test_each_gets_what_a_folder_gets_and_a_second_run_writes_nothing(filling: F
     for major in (3, 4) if filling.place.pull else ():
         (tmp_path / str(major)).mkdir()
         command = [str(helm(major)), "pull", *filling.place.pull, "--version", "1.2.0"]
-        subprocess.run([*command, "--destination", str(tmp_path / str(major))], env=filling.environment(), check=True)
-        assert (tmp_path / str(major) / "web-1.2.0.tgz").read_bytes() == filling.place.archives()["web-1.2.0.tgz"]
+        subprocess.run(
+            [*command, "--destination", str(tmp_path / str(major))],
+            env=filling.environment(),
+            check=True,
+        )
+        assert (tmp_path / str(major) / "web-1.2.0.tgz").read_bytes() == filling.place.archives()[
+            "web-1.2.0.tgz"
+        ]
 
 
 def test_what_is_published_there_wins_and_is_told(filling: Filling, tmp_path: Path) -> None:
@@ -240,15 +279,36 @@ def test_what_is_published_there_wins_and_is_told(filling: Filling, tmp_path: Pa
     assert filling.place.archives() == {**filling.whole(), "web-1.0.0.tgz": theirs.tgz}
 
 
-def test_killed_anywhere_it_goes_on_and_ends_with_the_same(filling: Filling, tmp_path: Path) -> None:
+def test_killed_anywhere_it_goes_on_and_ends_with_the_same(
+    filling: Filling, tmp_path: Path
+) -> None:
     for number in range(18):  # more than one process makes them
         filling.release("web", f"1.{number}.0")
     whole = filling.whole()
-    patterns = ("--source", str(filling.repo.root), "--charts", "charts/*", "--tags", "{name}-{version}")
-    command = [sys.executable, "-m", "pipeline_steps", "regenerate", *patterns, "--to", filling.place.url]
+    patterns = (
+        "--source",
+        str(filling.repo.root),
+        "--charts",
+        "charts/*",
+        "--tags",
+        "{name}-{version}",
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline_steps",
+        "regenerate",
+        *patterns,
+        "--to",
+        filling.place.url,
+    ]
     for kind, visible in ((signal.SIGTERM, 1), (signal.SIGKILL, 4), (signal.SIGKILL, 9)):
         with subprocess.Popen(
-            command, cwd=tmp_path, env=filling.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            cwd=tmp_path,
+            env=filling.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ) as child:
             while child.poll() is None and len(filling.place.archives()) < visible:
                 time.sleep(0.02)
@@ -261,8 +321,12 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same(filling: Filling, tmp
     assert filling.fill("--again") == {"kept": 18}
 
 
-def test_every_kind_is_copied_into_a_registry_byte_for_byte_with_provenance(filling: Filling, tmp_path: Path) -> None:
-    """What `--from chartmuseum+https://old --to oci://new` is for; a version that is withdrawn stays behind."""
+def test_every_kind_is_copied_into_a_registry_byte_for_byte_with_provenance(
+    filling: Filling, tmp_path: Path
+) -> None:
+    """What `--from chartmuseum+https://old --to oci://new` is for; a version that is withdrawn
+    stays behind.
+    """
     old = DirectoryRepository((tmp_path / "old").as_uri())
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         old.publish(packed("web", version), signed(packed("web", version)))
@@ -296,7 +360,9 @@ def test_verify_fetches_a_chart_from_every_kind_by_its_file_name(
     (tmp_path / "pipeline.yaml").touch()
     text = (tmp_path / "pipeline.yaml").read_text() or "charts: [{path: charts/*}]\n"
     url = filling.place.url
-    (tmp_path / "pipeline.yaml").write_text(f"{text}channels: {{production: {{charts: '{url}'}}}}\n")
+    (tmp_path / "pipeline.yaml").write_text(
+        f"{text}channels: {{production: {{charts: '{url}'}}}}\n"
+    )
     config = load((), environ=os.environ, start=tmp_path)
     place = f"{url}/web:1.0.0-rc.1" if url.startswith("oci:") else f"{url}/web-1.0.0-rc.1.tgz"
     found = chain.fetch(place, config)

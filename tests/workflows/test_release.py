@@ -1,4 +1,5 @@
-"""The rules of a release, on a library chart in a folder repository: real git and helm, no engine, no cluster.
+"""The rules of a release, on a library chart in a folder repository: real git and helm, no engine,
+no cluster.
 
 Each refusal is asked of the command line: its words and its exit code are what users see.
 """
@@ -45,19 +46,28 @@ def test_a_tested_chart_is_tagged_and_promoted_with_every_change_recorded(line: 
     promoted = line.records("promote")[-1]
     assert promoted["result"] == "passed" and promoted["content"] == content
     [change] = promoted["parameters"]["changes"]
-    assert (change["file"], change["key"], change["new"].strip()) == ("Chart.yaml", "version", "1.0.0")
+    assert (change["file"], change["key"], change["new"].strip()) == (
+        "Chart.yaml",
+        "version",
+        "1.0.0",
+    )
     used = {record["id"] for record in line.records("integration_test")}
     assert used & set(promoted["uses"])
 
     pulled = subprocess.run(
-        [helm(3), "show", "chart", line.folder / "charts/common-1.0.0.tgz"], capture_output=True, text=True
+        [helm(3), "show", "chart", line.folder / "charts/common-1.0.0.tgz"],
+        capture_output=True,
+        text=True,
     )
     assert "version: 1.0.0" in pulled.stdout, pulled.stderr
 
 
 def test_a_second_time_everything_is_already_done(line: Line) -> None:
     line.tested()
-    for words in (["tag_release", "--local", "--chart", "common"], ["promote", "--chart", "common"]):
+    for words in (
+        ["tag_release", "--local", "--chart", "common"],
+        ["promote", "--chart", "common"],
+    ):
         line.ok(*words)
         assert "already done" in line.ok(*words).stderr
 
@@ -68,7 +78,9 @@ def test_a_plan_says_what_would_be_written_and_writes_nothing(line: Line) -> Non
     before = line.records("promote")
     told = line.ok("promote", "--chart", "common", "--plan").stderr
 
-    assert "common-1.0.0.tgz (tar sha256:" in told and "would be published, replacing nothing" in told
+    assert (
+        "common-1.0.0.tgz (tar sha256:" in told and "would be published, replacing nothing" in told
+    )
     assert list((line.folder / "charts").iterdir()) == [] and line.records("promote") == before
 
 
@@ -78,14 +90,29 @@ def test_content_without_a_test_is_refused_naming_the_nearest_tested_one(line: L
     line.repo.commit()
     line.ok("check", "--chart", "common")
 
-    line.refused(4, "the nearest tested content is sha256:", "tag_release", "--local", "--chart", "common")
-    line.refused(4, "which differs in charts/common/templates/map.yaml", "tag_release", "--local", "--chart", "common")
+    line.refused(
+        4, "the nearest tested content is sha256:", "tag_release", "--local", "--chart", "common"
+    )
+    line.refused(
+        4,
+        "which differs in charts/common/templates/map.yaml",
+        "tag_release",
+        "--local",
+        "--chart",
+        "common",
+    )
 
 
 def test_promote_without_any_test_is_refused(line: Line) -> None:
     line.ok("check", "--chart", "common")
     line.repo.git("tag", "common-1.0.0")
-    line.refused(4, "run build_image, snapshot and integration_test first", "promote", "--tag", "common-1.0.0")
+    line.refused(
+        4,
+        "run build_image, snapshot and integration_test first",
+        "promote",
+        "--tag",
+        "common-1.0.0",
+    )
 
 
 def test_promote_without_a_check_that_production_requires_is_refused(line: Line) -> None:
@@ -99,7 +126,10 @@ def test_local_modifications_are_built_and_marked_and_never_released(line: Line)
     line.tested()
     assert line.records("snapshot")[-1]["outputs"]["chart"].partition("@")[0].endswith(".dirty.tgz")
     line.repo.git("tag", "common-1.0.0")
-    for words in (["tag_release", "--local", "--chart", "common"], ["promote", "--tag", "common-1.0.0"]):
+    for words in (
+        ["tag_release", "--local", "--chart", "common"],
+        ["promote", "--tag", "common-1.0.0"],
+    ):
         line.refused(4, "local modifications: charts/common/templates/map.yaml", *words)
 
 
@@ -123,14 +153,25 @@ def test_a_production_version_with_other_content_is_never_replaced(line: Line) -
     line.repo.commit()
     line.tested()
 
-    line.refused(5, "common 1.0.0 is already there with another content", "tag_release", "--local", "--chart", "common")
+    line.refused(
+        5,
+        "common 1.0.0 is already there with another content",
+        "tag_release",
+        "--local",
+        "--chart",
+        "common",
+    )
     line.repo.git("tag", "common-1.0.0")
-    line.refused(5, "common 1.0.0 is already there with another content", "promote", "--tag", "common-1.0.0")
+    line.refused(
+        5, "common 1.0.0 is already there with another content", "promote", "--tag", "common-1.0.0"
+    )
     assert (line.folder / "charts/common-1.0.0.tgz").read_bytes() == there
 
 
 def test_a_production_image_with_another_digest_is_never_replaced(line: Line) -> None:
-    """Acceptance test A7 for images, whose tag somebody took in production: nothing of the release is written."""
+    """Acceptance test A7 for images, whose tag somebody took in production: nothing of the release
+    is written.
+    """
     with registry(line.folder / "registry") as running:
         pipeline = PIPELINE.format(folder=line.folder, more=f", images: {running.host}/production")
         pipeline = pipeline.replace("charts/*", "charts/*\n    images: {app: {image.repository: '{repository}',"
@@ -143,12 +184,17 @@ def test_a_production_image_with_another_digest_is_never_replaced(line: Line) ->
         api = Registry(running.host, plain_http=True)
         built = push_base(api, "snap/app", "k-1", b"built")
         config = load((), environ={}, start=line.repo.root)
-        state, content = State(line.repo.root / ".pipeline/state.jsonl"), Checkout(config).image_content("app")
+        state, content = (
+            State(line.repo.root / ".pipeline/state.jsonl"),
+            Checkout(config).image_content("app"),
+        )
         with attempt(state, step="build_image", subject="app", key="k", content=content) as build:
             build.passed({"image": f"{running.host}/snap/app:k-1@{built}"})
         line.tested()
         line.ok("tag_release", "--local", "--chart", "common")
-        [target] = re.findall(rf"{running.host}/(production/\S+?):([^\s@]+)", line.ok("promote", "--plan").stderr)
+        [target] = re.findall(
+            rf"{running.host}/(production/\S+?):([^\s@]+)", line.ok("promote", "--plan").stderr
+        )
         theirs = push_base(api, target[0], target[1], b"theirs")
 
         line.refused(5, f"theirs {theirs}, ours {built}", "promote", "--chart", "common")
@@ -169,11 +215,15 @@ def test_a_withdrawn_version_is_neither_tagged_nor_promoted(line: Line) -> None:
 
 
 def test_a_release_that_was_cancelled_does_not_keep_the_next_one_back(line: Line) -> None:
-    """Acceptance test A13: jenkins-x/jx#3701, where the build after a cancelled one never published its chart."""
+    """Acceptance test A13: jenkins-x/jx#3701, where the build after a cancelled one never published
+    its chart.
+    """
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     command = [sys.executable, "-m", "pipeline_steps", "promote", "--tag", "common-1.0.0"]
-    cancelled = subprocess.Popen(command, cwd=line.repo.root, env=line.environment(), stderr=subprocess.DEVNULL)
+    cancelled = subprocess.Popen(
+        command, cwd=line.repo.root, env=line.environment(), stderr=subprocess.DEVNULL
+    )
     while not any(record["result"] == "started" for record in line.records("promote")):
         assert cancelled.poll() is None, "it was not quick enough to be cancelled"
     cancelled.kill()
@@ -186,7 +236,10 @@ def test_a_release_that_was_cancelled_does_not_keep_the_next_one_back(line: Line
     line.ok("promote", "--tag", "common-1.0.1")
     assert (line.folder / "charts/common-1.0.1.tgz").exists()
     line.ok("promote", "--tag", "common-1.0.0")
-    assert open_repository(f"file://{line.folder}/charts", {}).versions("common") == ["1.0.1", "1.0.0"]
+    assert open_repository(f"file://{line.folder}/charts", {}).versions("common") == [
+        "1.0.1",
+        "1.0.0",
+    ]
 
 
 def test_a_tag_on_other_content_is_never_moved(line: Line) -> None:
@@ -231,7 +284,9 @@ def test_a_template_that_asks_for_the_version_beside_chance_is_refused(line: Lin
     line.refused(8, says, "tag_release", "--local", "--chart", "common")
 
 
-def test_a_template_that_asks_for_the_version_under_an_argument_for_helm_is_refused(line: Line) -> None:
+def test_a_template_that_asks_for_the_version_under_an_argument_for_helm_is_refused(
+    line: Line,
+) -> None:
     asking = '{{ if .Values.odd }}{{ if contains "-0." .Chart.Version }}  snapshot: "yes"{{ end }}{{ end }}\n'
     line.repo.put("charts/common/templates/map.yaml", MAP + asking)
     line.repo.put("ci/odd.yaml", "odd: true\n")
@@ -256,7 +311,13 @@ def test_passed_beside_failed_is_a_contradiction(line: Line) -> None:
     line.tested()
     other = State(line.folder / "elsewhere" / "state.jsonl")
     test = line.records("integration_test")[-1]
-    other.add({**{k: v for k, v in test.items() if k not in ("id", "schema")}, "result": "failed", "supersedes": []})
+    other.add(
+        {
+            **{k: v for k, v in test.items() if k not in ("id", "schema")},
+            "result": "failed",
+            "supersedes": [],
+        }
+    )
     (line.repo.root / ".pipeline/state.other.jsonl").write_bytes(other.path.read_bytes())
 
     line.refused(4, "contradicts itself: ", "tag_release", "--local", "--chart", "common")
@@ -306,9 +367,13 @@ def test_state_verify_finds_lost_entries_moved_tags_and_contradictions(line: Lin
 
     test = line.records("integration_test")[-1]
     fields = {key: value for key, value in test.items() if key not in ("id", "schema")}
-    State(line.repo.root / ".pipeline/state.jsonl").add({**fields, "result": "failed", "supersedes": []})
+    State(line.repo.root / ".pipeline/state.jsonl").add(
+        {**fields, "result": "failed", "supersedes": []}
+    )
     done = line.run("state", "verify")
-    assert done.returncode == 4 and "contradictory: integration_test of common" in done.stdout, done.stdout
+    assert done.returncode == 4 and "contradictory: integration_test of common" in done.stdout, (
+        done.stdout
+    )
 
 
 def test_promote_gives_back_an_archive_that_is_gone(line: Line) -> None:
@@ -324,7 +389,9 @@ def test_promote_gives_back_an_archive_that_is_gone(line: Line) -> None:
     line.ok("state", "verify")
 
 
-def test_what_a_registry_lost_is_found_and_copied_and_published_again(line: Line, tmp_path: Path) -> None:
+def test_what_a_registry_lost_is_found_and_copied_and_published_again(
+    line: Line, tmp_path: Path
+) -> None:
     """Blobs were gone, all held, and `helm pull` failed."""
     with registry(tmp_path / "registry") as running:
         api = Registry(running.host, plain_http=True)
@@ -333,7 +400,9 @@ def test_what_a_registry_lost_is_found_and_copied_and_published_again(line: Line
         line.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
         pipeline = PIPELINE.format(folder=line.folder, more=f", images: {running.host}/production")
         pipeline = pipeline.replace(f"file://{line.folder}/charts", f"oci://{running.host}/charts")
-        pipeline = pipeline.replace("tests:", "images: {app: {image.repository: '{repository}'}}\n    tests:")
+        pipeline = pipeline.replace(
+            "tests:", "images: {app: {image.repository: '{repository}'}}\n    tests:"
+        )
         line.repo.put("pipeline.yaml", f"{pipeline}images: {{app: {{existing: '{source}'}}}}\n")
         line.repo.commit()
         line.ok("build_image", "--chart", "common")
@@ -346,10 +415,14 @@ def test_what_a_registry_lost_is_found_and_copied_and_published_again(line: Line
         assert chart and image
         for path, manifest in (("charts/common", chart), ("production/app", image)):
             for layer in manifest.content["layers"]:
-                links = running.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
+                links = (
+                    running.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
+                )
                 shutil.rmtree(links / layer["digest"].removeprefix("sha256:"))
             done = line.run("state", "verify")
-            assert done.returncode == 4 and "the registry has lost sha256:" in done.stdout, done.stdout
+            assert done.returncode == 4 and "the registry has lost sha256:" in done.stdout, (
+                done.stdout
+            )
             line.ok("promote", "--chart", "common")
             assert missing(api, path, manifest.digest) == []
         line.ok("state", "verify")

@@ -1,6 +1,8 @@
-"""A release whose channels are branches of a git repository behind ssh, pulled by helm from what pages would serve.
+"""A release whose channels are branches of a git repository behind ssh, pulled by helm from what
+pages would serve.
 
-git and both helms are real. `ssh` is a double: it runs here what it is told to run on the other machine.
+git and both helms are real. `ssh` is a double: it runs here what it is told to run on the other
+machine.
 """
 
 from __future__ import annotations
@@ -39,11 +41,15 @@ class Line(OneChart):
     def __init__(self, folder: Path) -> None:
         self.pages = bare(folder / "pages.git")
         self.url = f"git+ssh://git@pages.example.com{self.pages}"
-        super().__init__(folder, PIPELINE.format(url=self.url), {"GIT_SSH_COMMAND": f"{folder}/bin/ssh"})
+        super().__init__(
+            folder, PIPELINE.format(url=self.url), {"GIT_SSH_COMMAND": f"{folder}/bin/ssh"}
+        )
         self.repo.put("../bin/ssh", SSH, executable=True)
 
     def git(self, *arguments: str) -> str:
-        ran = subprocess.run(["git", *arguments], cwd=self.pages, capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            ["git", *arguments], cwd=self.pages, capture_output=True, text=True, check=True
+        )
         return ran.stdout.strip()
 
 
@@ -66,7 +72,13 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def test_from_push_to_pages_and_again(line: Line, tmp_path: Path) -> None:
-    for words in (["check"], ["snapshot"], ["integration_test"], ["tag_release", "--local"], ["promote"]):
+    for words in (
+        ["check"],
+        ["snapshot"],
+        ["integration_test"],
+        ["tag_release", "--local"],
+        ["promote"],
+    ):
         line.ok(*words)
     assert line.output("snapshot").startswith(f"{line.url}#snapshots/common-1.0.0-0.1.t")
     assert line.output("promote").startswith(f"{line.url}#gh-pages/common-1.0.0.tgz@sha256:")
@@ -90,9 +102,13 @@ def test_from_push_to_pages_and_again(line: Line, tmp_path: Path) -> None:
                 str(folder),
             ]
             folder.mkdir()
-            done = subprocess.run(command, capture_output=True, text=True, env={"HOME": str(folder), "PATH": "/bin"})
+            done = subprocess.run(
+                command, capture_output=True, text=True, env={"HOME": str(folder), "PATH": "/bin"}
+            )
             assert done.returncode == 0, done.stderr
-            assert (folder / "common-1.0.0.tgz").read_bytes() == (clone.root / "common-1.0.0.tgz").read_bytes()
+            assert (folder / "common-1.0.0.tgz").read_bytes() == (
+                clone.root / "common-1.0.0.tgz"
+            ).read_bytes()
 
     commits = line.git("rev-parse", "snapshots", "gh-pages")
     assert "already done" in line.ok("snapshot").stderr

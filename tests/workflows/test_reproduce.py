@@ -1,4 +1,6 @@
-"""`reproduce` of snapshots and releases on real git and a folder repository; each cause of a difference, planted."""
+"""`reproduce` of snapshots and releases on real git and a folder repository; each cause of a
+difference, planted.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ class Line:
         for place in ("snapshots", "charts"):
             (folder / place).mkdir()
         self.repo.put("pipeline.yaml", PIPELINE.format(folder=folder))
-        self.repo.put("charts/common/Chart.yaml", "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n")
+        self.repo.put(
+            "charts/common/Chart.yaml",
+            "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n",
+        )
         self.repo.put("charts/common/templates/map.yaml", MAP)
         self.repo.put("charts/common/files/built.txt", BUILT)
         self.repo.put("charts/common/files/run.sh", "#!/bin/sh\n", executable=True)
@@ -54,7 +59,9 @@ class Line:
             "GIT_CONFIG_GLOBAL": str(self.repo.config), **variables,
         }  # fmt: skip
         command = [sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
 
     def ok(self, *words: str, **variables: str) -> str:
         done = self.run(*words, **variables)
@@ -79,7 +86,9 @@ class Line:
         files = change(archive.unpack(file.read_bytes()))
         file.unlink()
         (place / "index.yaml").unlink(missing_ok=True)
-        published = DirectoryRepository(place.as_uri()).publish(archive.pack(files, files.executables))
+        published = DirectoryRepository(place.as_uri()).publish(
+            archive.pack(files, files.executables)
+        )
         outputs = {"chart": published.reference, "tar": published.tar_digest}
         fields = {key: value for key, value in record.items() if key not in ("id", "schema")}
         state = State(self.repo.root / ".pipeline/state.jsonl")
@@ -90,7 +99,13 @@ class Line:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A chart from snapshot to production; the checkout has moved on since."""
     line = Line(tmp_path_factory.mktemp("made"))
-    for words in (["check"], ["snapshot"], ["integration_test"], ["tag_release", "--local"], ["promote"]):
+    for words in (
+        ["check"],
+        ["snapshot"],
+        ["integration_test"],
+        ["tag_release", "--local"],
+        ["promote"],
+    ):
         line.ok(*words, "--chart", "common")
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     line.repo.commit()
@@ -105,11 +120,17 @@ def line(tmp_path: Path) -> Line:
 
 
 @pytest.mark.parametrize("step", ["snapshot", "promote"])
-def test_what_was_made_at_an_earlier_revision_is_made_again_byte_for_byte(made: Line, step: str) -> None:
+def test_what_was_made_at_an_earlier_revision_is_made_again_byte_for_byte(
+    made: Line, step: str
+) -> None:
     before = sorted(made.folder.rglob("*.tgz")), made.records(step)
-    told = made.ok("reproduce", f"{step}/common", TZ="Asia/Kathmandu", LC_ALL="C", PYTHONHASHSEED="7")
+    told = made.ok(
+        "reproduce", f"{step}/common", TZ="Asia/Kathmandu", LC_ALL="C", PYTHONHASHSEED="7"
+    )
     assert f"equal: tar {made.records(step)[-1]['outputs']['tar']}\n" in told
-    assert (sorted(made.folder.rglob("*.tgz")), made.records(step)) == before, "nothing was published or recorded"
+    assert (sorted(made.folder.rglob("*.tgz")), made.records(step)) == before, (
+        "nothing was published or recorded"
+    )
 
 
 def test_an_id_is_enough_and_the_state_may_come_from_elsewhere(made: Line, tmp_path: Path) -> None:
@@ -165,11 +186,32 @@ def more(files: Files) -> Files:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (mode, ["files/run.sh: recorded mode 0644, here 0755", "likely cause: file mode: the umask"]),
-        (zone, ["files/built.txt at byte 19: recorded b'built: 2026-11-20T15:45", "likely cause: time zone"]),
-        (time, ["files/built.txt at byte 19: ", "likely cause: the time of the build is written into it"]),
+        (
+            mode,
+            ["files/run.sh: recorded mode 0644, here 0755", "likely cause: file mode: the umask"],
+        ),
+        (
+            zone,
+            [
+                "files/built.txt at byte 19: recorded b'built: 2026-11-20T15:45",
+                "likely cause: time zone",
+            ],
+        ),
+        (
+            time,
+            [
+                "files/built.txt at byte 19: ",
+                "likely cause: the time of the build is written into it",
+            ],
+        ),
         (crlf, ["files/built.txt at byte 32: ", "likely cause: line ends"]),
-        (more, ["files/more.txt: is recorded and not made here", "likely cause: something that is not recorded"]),
+        (
+            more,
+            [
+                "files/more.txt: is recorded and not made here",
+                "likely cause: something that is not recorded",
+            ],
+        ),
     ],
 )
 def test_a_planted_difference_is_named_with_its_cause(
@@ -205,8 +247,19 @@ def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> N
         other.put(path, (line.repo.root / path).read_bytes())
     other.commit()
     state = str(line.repo.root / ".pipeline/state.jsonl")
-    done = line.run("reproduce", "snapshot/common", "--state", state, "--config", str(other.root / "pipeline.yaml"))
-    assert done.returncode == 4 and "there is no revision" in done.stderr and "git fetch --all" in done.stderr
+    done = line.run(
+        "reproduce",
+        "snapshot/common",
+        "--state",
+        state,
+        "--config",
+        str(other.root / "pipeline.yaml"),
+    )
+    assert (
+        done.returncode == 4
+        and "there is no revision" in done.stderr
+        and "git fetch --all" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,7 +277,9 @@ def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> N
         (["snapshot/common", "--state", "nowhere.jsonl"], 2, "there is no such state file"),
     ],
 )
-def test_what_cannot_be_made_again_is_refused_with_a_reason(made: Line, words: list[str], code: int, says: str) -> None:
+def test_what_cannot_be_made_again_is_refused_with_a_reason(
+    made: Line, words: list[str], code: int, says: str
+) -> None:
     done = made.run("reproduce", *words)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
 

@@ -1,4 +1,6 @@
-"""`reproduce` of tests on a real Kubernetes: fails again for the recorded cause, kept on demand; and what differs."""
+"""`reproduce` of tests on a real Kubernetes: fails again for the recorded cause, kept on demand;
+and what differs.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class Project:
         }
         self.repo.put("pipeline.yaml", json.dumps(settings))
         for name, text in chart_files(test=test, image=f"{images}/web:k-1").items():
-            self.repo.put(f"charts/web/{name}", text.replace(",hook-failed", ""))  # the chart keeps what failed
+            self.repo.put(
+                f"charts/web/{name}", text.replace(",hook-failed", "")
+            )  # the chart keeps what failed
         self.repo.commit()
         assert self.run("snapshot", "--chart", "web").returncode == 0
         self.tested = self.run("integration_test", "--chart", "web", "--cluster", "here")
@@ -64,16 +68,26 @@ class Project:
         return self.repo.root / ".pipeline/state.jsonl"
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PIPELINE_STEPS_HELM": str(helm(4)), "GIT_CONFIG_GLOBAL": str(self.repo.config)}
+        environment = {
+            **os.environ,
+            "PIPELINE_STEPS_HELM": str(helm(4)),
+            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+        }
         command = [sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
 
 
-def test_a_failed_test_fails_again_and_is_kept_to_look_into(tmp_path: Path, node: Node, images: str) -> None:
+def test_a_failed_test_fails_again_and_is_kept_to_look_into(
+    tmp_path: Path, node: Node, images: str
+) -> None:
     project = Project(tmp_path, node, images, BAD)
     assert project.tested.returncode == 8, project.tested.stderr
     before = project.state.read_bytes()
-    done = project.run("reproduce", "integration_test/web", "--last-failed", "--keep", "--cluster", "other")
+    done = project.run(
+        "reproduce", "integration_test/web", "--last-failed", "--keep", "--cluster", "other"
+    )
     assert done.returncode == 0 and "equal: fails as recorded: " in done.stdout, done.stderr
     assert project.state.read_bytes() == before, "nothing was recorded"
 
@@ -86,13 +100,18 @@ def test_a_failed_test_fails_again_and_is_kept_to_look_into(tmp_path: Path, node
     name = remove.rpartition(" ")[2]
     api = Api(kubeconfig.load(node.kubeconfig, node.context))
     kept = api.ask(api.core.read_namespace, name)
-    assert kept is not None and kept["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "pipeline-steps"
+    assert (
+        kept is not None
+        and kept["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "pipeline-steps"
+    )
     namespaces.remove(api, name)
     collected = (project.repo.root / ".pipeline/reproduced").glob("*/failures/**/*.log")
     assert any("no greeting here" in file.read_text() for file in collected)
 
 
-def test_a_passed_test_passes_again_and_one_that_did_not_is_told(tmp_path: Path, node: Node, images: str) -> None:
+def test_a_passed_test_passes_again_and_one_that_did_not_is_told(
+    tmp_path: Path, node: Node, images: str
+) -> None:
     project = Project(tmp_path, node, images, GOOD)
     assert project.tested.returncode == 0, project.tested.stderr
     done = project.run("reproduce", "integration_test/web")
@@ -101,16 +120,30 @@ def test_a_passed_test_passes_again_and_one_that_did_not_is_told(tmp_path: Path,
     from pipeline_steps.state.state import State
 
     fields = json.loads(project.state.read_text().splitlines()[-1])
-    planted = {**fields, "result": "failed", "reason": "web install-default on here: timeout: slow", "supersedes": []}
+    planted = {
+        **fields,
+        "result": "failed",
+        "reason": "web install-default on here: timeout: slow",
+        "supersedes": [],
+    }
     planted["tools"] = {**fields["tools"], "kubernetes": "1.2.3"}
-    State(project.state).add({key: value for key, value in planted.items() if key not in ("id", "schema")})
+    State(project.state).add(
+        {key: value for key, value in planted.items() if key not in ("id", "schema")}
+    )
     done = project.run("reproduce", "integration_test/web", "--last-failed")
     assert done.returncode == 4
-    assert "differs: recorded failed, here passed (web install-default on here: timeout: slow)" in done.stdout
-    assert "likely cause: tool version: kubernetes" in done.stdout and "recorded 1.2.3" in done.stdout
+    assert (
+        "differs: recorded failed, here passed (web install-default on here: timeout: slow)"
+        in done.stdout
+    )
+    assert (
+        "likely cause: tool version: kubernetes" in done.stdout and "recorded 1.2.3" in done.stdout
+    )
 
 
-def test_a_cluster_that_is_not_configured_is_said_so(tmp_path: Path, node: Node, images: str) -> None:
+def test_a_cluster_that_is_not_configured_is_said_so(
+    tmp_path: Path, node: Node, images: str
+) -> None:
     project = Project(tmp_path, node, images, GOOD)
     done = project.run("reproduce", "integration_test/web", "--cluster", "nowhere")
     assert done.returncode == 2 and "no cluster nowhere in the configuration" in done.stderr

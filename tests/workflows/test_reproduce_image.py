@@ -1,4 +1,6 @@
-"""`reproduce` of images with the real engine: equal where BuildKit can, the differing file named where it cannot."""
+"""`reproduce` of images with the real engine: equal where BuildKit can, the differing file named
+where it cannot.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def test_the_same_digest_is_made_from_the_revision_alone(tmp_path: Path, registr
     assert here.tags("same/snap/app") == before, "nothing was pushed"
 
 
-def test_a_file_that_says_the_date_is_named_with_its_byte(tmp_path: Path, registry: Running) -> None:
+def test_a_file_that_says_the_date_is_named_with_its_byte(
+    tmp_path: Path, registry: Running
+) -> None:
     folder = checkout(tmp_path / "w", f"{registry.host}/dated")
     dated(folder)
     built(folder)
@@ -74,8 +78,14 @@ def test_a_file_that_says_the_date_is_named_with_its_byte(tmp_path: Path, regist
     assert "likely cause: the time of the build is written into it" in line
 
 
-def test_generated_inputs_that_are_gone_are_refused_by_name(tmp_path: Path, registry: Running) -> None:
-    folder = checkout(tmp_path / "w", f"{registry.host}/gone", image="{context: app, generated: {made.cache: [hello]}}")
+def test_generated_inputs_that_are_gone_are_refused_by_name(
+    tmp_path: Path, registry: Running
+) -> None:
+    folder = checkout(
+        tmp_path / "w",
+        f"{registry.host}/gone",
+        image="{context: app, generated: {made.cache: [hello]}}",
+    )
     write(folder, "app/made.cache", "ignored by git, made by an earlier stage\n")
     record = built(folder)
     assert list(record.inputs) == ["generated:made.cache"]
@@ -89,7 +99,9 @@ def test_generated_inputs_that_are_gone_are_refused_by_name(tmp_path: Path, regi
 def test_other_builders_are_compared_by_files_modes_and_configuration(
     tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """They promise no digest. What differs is planted: the record names the image of another content."""
+    """They promise no digest. What differs is planted: the record names the image of another
+    content.
+    """
     monkeypatch.setenv("BUILDX_BUILDER", "default")
     if kind == "the classic builder":
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))  # without the plugin
@@ -97,7 +109,10 @@ def test_other_builders_are_compared_by_files_modes_and_configuration(
     record = built(folder)
     assert record.parameters["reproducible"] is False
     done = reproduce(folder)
-    assert done.returncode == 0 and "files, their modes and owners, and the configuration" in done.stdout, done.stderr
+    assert (
+        done.returncode == 0
+        and "files, their modes and owners, and the configuration" in done.stdout
+    ), done.stderr
     write(folder, "app/hello", "hallo\n")
     other = built(folder)
     fields = json.loads((folder / ".pipeline/state.jsonl").read_text().splitlines()[1])
@@ -105,7 +120,10 @@ def test_other_builders_are_compared_by_files_modes_and_configuration(
     opened(folder)[1].add({**fields, "outputs": other.outputs})
     done = reproduce(folder)
     assert done.returncode == 4, done.stderr
-    assert "differs: app/hello at byte 1: recorded b'hallo\\n', here b'hello\\n'; likely cause: " in done.stdout
+    assert (
+        "differs: app/hello at byte 1: recorded b'hallo\\n', here b'hello\\n'; likely cause: "
+        in done.stdout
+    )
 
 
 def test_the_tool_version_is_told(tmp_path: Path, registry: Running) -> None:
@@ -115,6 +133,11 @@ def test_the_tool_version_is_told(tmp_path: Path, registry: Running) -> None:
     records = [json.loads(line) for line in path.read_text().splitlines()]
     path.unlink()
     _, state = opened(folder)
-    state.add({**{k: v for k, v in records[-1].items() if k not in ("id", "schema")}, "tools": {"buildkit": "0.1.0"}})
+    state.add(
+        {
+            **{k: v for k, v in records[-1].items() if k not in ("id", "schema")},
+            "tools": {"buildkit": "0.1.0"},
+        }
+    )
     done = reproduce(folder)
     assert done.returncode == 0 and "recorded 0.1.0" in done.stderr, done.stderr

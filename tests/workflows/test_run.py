@@ -1,4 +1,6 @@
-"""`pipeline-steps run` as a person and as a log sees it: real git and helm, a folder as repository, a real terminal."""
+"""`pipeline-steps run` as a person and as a log sees it: real git and helm, a folder as repository,
+a real terminal.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,12 @@ def test_a_log_gets_plain_lines_without_control_codes(one: OneChart) -> None:
 
 
 def test_colours_forced_by_a_ci_change_nothing_in_a_log(one: OneChart) -> None:
-    forced = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}
+    forced = {
+        "FORCE_COLOR": "1",
+        "CLICOLOR_FORCE": "1",
+        "TTY_COMPATIBLE": "1",
+        "TERM": "xterm-256color",
+    }
     one.environment.update(forced)
     assert not CONTROL.search(one.ok(*RUN, "--chart", "common").stderr)
 
@@ -74,7 +81,9 @@ def test_colours_forced_by_a_ci_change_nothing_in_a_log(one: OneChart) -> None:
 def test_a_person_sees_what_runs_and_for_how_long(one: OneChart) -> None:
     shown = watched(one, *RUN, "--chart", "common")
     assert shown.code == 0, shown.text
-    assert re.search(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] check +0:00:0\d *$", shown.text, re.MULTILINE), "a spinner, the step, a clock"
+    assert re.search(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] check +0:00:0\d *$", shown.text, re.MULTILINE), (
+        "a spinner, the step, a clock"
+    )
     assert re.search(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] snapshot +0:00:0\d *$", shown.text, re.MULTILINE)
     assert REDRAWN in shown.raw, "in place, not a line each time"
     assert "check ..." not in shown.text
@@ -97,7 +106,8 @@ def test_the_table_on_a_terminal_has_whole_digests_in_its_columns(one: OneChart)
     assert not CONTROL.search("".join(rest)), "what is copied holds no codes"
     assert rest[0].startswith("content         sha256:")
     values = "".join(
-        line[16:74].strip() for line in rest[: rest.index(f"state: {one.repo.root}/.pipeline/state.jsonl")]
+        line[16:74].strip()
+        for line in rest[: rest.index(f"state: {one.repo.root}/.pipeline/state.jsonl")]
     )
     assert one.output("snapshot") in values, "folded within its column, nothing cut off"
 
@@ -114,7 +124,8 @@ def test_a_failure_is_shown_on_a_terminal_and_ends_the_clock(one: OneChart) -> N
 
 
 @pytest.mark.parametrize(
-    "see", [lambda one, *words: one.run(*words).stderr, lambda one, *words: watched(one, *words).raw]
+    "see",
+    [lambda one, *words: one.run(*words).stderr, lambda one, *words: watched(one, *words).raw],
 )
 def test_quiet_says_only_errors(one: OneChart, see: Callable[..., str]) -> None:
     assert see(one, *RUN, "--quiet", "--all") == ""
@@ -123,11 +134,15 @@ def test_quiet_says_only_errors(one: OneChart, see: Callable[..., str]) -> None:
 def test_the_chain_is_that_of_the_charts_of_this_run(one: OneChart) -> None:
     for name in ("common", "other", "common"):
         assert charts_told(one.ok(*RUN, "--chart", name).stderr) == {name}
-    assert charts_told(one.ok("run", "check", "--all", "--shard", "2/2", *RUN[3:]).stderr) == {"other"}
+    assert charts_told(one.ok("run", "check", "--all", "--shard", "2/2", *RUN[3:]).stderr) == {
+        "other"
+    }
     assert charts_told(one.ok("run", "report", "--all", *RUN[3:]).stderr) == {"common", "other"}
 
 
-def test_a_chart_that_fails_is_not_shown_with_the_chain_of_its_content_before(one: OneChart) -> None:
+def test_a_chart_that_fails_is_not_shown_with_the_chain_of_its_content_before(
+    one: OneChart,
+) -> None:
     before = one.ok(*RUN, "--chart", "common").stderr
     (content,) = re.findall(r"^common  content +(\S+)$", before, re.MULTILINE)
     one.repo.put("charts/common/templates/map.yaml", "{{ fail `no greeting` }}\n")
@@ -149,15 +164,26 @@ def test_a_release_ends_with_its_tag_its_chart_and_what_to_type(one: OneChart) -
     one.repo.git("remote", "add", "origin", str(bare(one.folder / "origin.git")))
     one.repo.git("push", "-q", "--set-upstream", "origin", "main")
     release = ("run", "private", "--channels", "configured", "--chart", "common")
-    tag, published = f"common-1.0.0@{one.repo.git('rev-parse', 'HEAD')}", one.folder / "a team@2/common-1.0.0.tgz"
+    tag, published = (
+        f"common-1.0.0@{one.repo.git('rev-parse', 'HEAD')}",
+        one.folder / "a team@2/common-1.0.0.tgz",
+    )
     for time in ("first", "already done"):
         said = one.ok(*release, "--release").stderr
         assert re.search(rf"^common  tag +{tag}  \d+\.\d s$", said, re.MULTILINE), (time, said)
-        assert re.search(rf"^common  production chart +{published.as_uri()}@sha256:\w{{64}}$", said, re.MULTILINE)
+        assert re.search(
+            rf"^common  production chart +{published.as_uri()}@sha256:\w{{64}}$", said, re.MULTILINE
+        )
         assert re.search(r"^common  test +passed  ", said, re.MULTILINE)
         (install,) = re.findall(r"^helm install .+$", said, re.MULTILINE)
-        typed = ["sh", "-c", install.replace("helm install", "helm template")]  # the same chart, without a cluster
-        rendered = subprocess.run(typed, env=one.environment, cwd="/", capture_output=True, text=True)
+        typed = [
+            "sh",
+            "-c",
+            install.replace("helm install", "helm template"),
+        ]  # the same chart, without a cluster
+        rendered = subprocess.run(
+            typed, env=one.environment, cwd="/", capture_output=True, text=True
+        )
         assert "greeting: hello" in rendered.stdout, rendered.stderr
         verified = one.ok("state", "verify")
         assert "gone" not in verified.stdout + verified.stderr

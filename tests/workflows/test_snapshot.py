@@ -1,4 +1,6 @@
-"""The snapshot step on real git, a real registry and a folder: what it publishes, when it has nothing to do."""
+"""The snapshot step on real git, a real registry and a folder: what it publishes, when it has
+nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ class Line:
         """The record that build_image leaves."""
         content = Checkout(self.config).image_content("web")
         key = f"sha256:{image[-64:]}"
-        with attempt(state or self.state, step="build_image", subject="web", key=key, content=content) as it:
+        with attempt(
+            state or self.state, step="build_image", subject="web", key=key, content=content
+        ) as it:
             it.passed({"image": image})
 
     def snapshot(self, *, plan: bool = False, again: bool = False) -> Record:
@@ -101,7 +105,14 @@ class Line:
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No CI, no login and no cache of this machine."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("CI", "XDG_CACHE_HOME", "JENKINS_URL", "GITHUB_ACTIONS", "GITLAB_CI", "DOCKER_CONFIG"):
+    for name in (
+        "CI",
+        "XDG_CACHE_HOME",
+        "JENKINS_URL",
+        "GITHUB_ACTIONS",
+        "GITLAB_CI",
+        "DOCKER_CONFIG",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -162,7 +173,9 @@ def test_another_checkout_makes_the_same_bytes(line: Line) -> None:
     other = Repo(line.folder / "elsewhere/copy", line.repo.config, clone=str(line.repo.root))
     state = State(line.folder / "other.jsonl")
     for name in line.state.folder.glob("state*.jsonl"):
-        (line.folder / "other.jsonl").write_bytes(b"".join(name.read_bytes().splitlines(keepends=True)[:1]))
+        (line.folder / "other.jsonl").write_bytes(
+            b"".join(name.read_bytes().splitlines(keepends=True)[:1])
+        )
     again = snapshot("hello", config=config_file.load(environ={}, start=other.root), state=state)
     assert isinstance(again, Record)
     assert again.id != first.id
@@ -170,7 +183,9 @@ def test_another_checkout_makes_the_same_bytes(line: Line) -> None:
 
 
 def test_every_machine_makes_the_same_tar_and_the_same_manifest(line: Line) -> None:
-    """Acceptance tests A8 (helm/helm#31439), A9 (periareon/rules_helm#259): other time zone, umask, clone and helm."""
+    """Acceptance tests A8 (helm/helm#31439), A9 (periareon/rules_helm#259): other time zone, umask,
+    clone and helm.
+    """
     line.built()
     first = open_repository(line.oci, {}).find("hello", number_of(line.snapshot()))
     assert first is not None
@@ -187,9 +202,23 @@ def test_every_machine_makes_the_same_tar_and_the_same_manifest(line: Line) -> N
         "PATH": f"{helm(3).parent}:{os.environ['PATH']}", "TZ": "Asia/Tokyo", "HOME": str(line.folder / "home"),
         "GIT_CONFIG_GLOBAL": str(line.repo.config), "PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C",
     }  # fmt: skip
-    words = [sys.executable, "-m", "pipeline_steps", "snapshot", "--chart", "hello", "--config", "pipeline.yaml"]
+    words = [
+        sys.executable,
+        "-m",
+        "pipeline_steps",
+        "snapshot",
+        "--chart",
+        "hello",
+        "--config",
+        "pipeline.yaml",
+    ]
     done = subprocess.run(
-        [*words, "--config", str(overlay)], cwd=other.root, env=environment, umask=0o077, capture_output=True, text=True
+        [*words, "--config", str(overlay)],
+        cwd=other.root,
+        env=environment,
+        umask=0o077,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     second = open_repository(again, {}).find("hello", first.version)
@@ -225,18 +254,23 @@ def test_a_new_image_makes_a_new_version(line: Line) -> None:
 
 def test_what_cannot_be_made_is_refused_and_nothing_is_published(line: Line) -> None:
     with pytest.raises(
-        EvidenceError, match=r"image web of chart hello has no record .*\(run pipeline-steps build_image"
+        EvidenceError,
+        match=r"image web of chart hello has no record .*\(run pipeline-steps build_image",
     ):
         line.snapshot()
     line.built()
     line.repo.put("charts/hello/values.yaml", "image: {repository: x, tga: y}\n")
     with pytest.raises(
-        ConfigurationError, match=r"charts/hello/values\.yaml:1: the key to set, image\.tag, does not exist"
+        ConfigurationError,
+        match=r"charts/hello/values\.yaml:1: the key to set, image\.tag, does not exist",
     ):
         line.snapshot()
     line.repo.git("checkout", "-q", ".")
     line.repo.git("rm", "-q", "charts/hello/Chart.lock")
-    with pytest.raises(ConfigurationError, match=r"charts/hello/Chart\.lock: the dependency db \^1\.0\.0 is a range"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"charts/hello/Chart\.lock: the dependency db \^1\.0\.0 is a range",
+    ):
         line.snapshot()
     with pytest.raises(ConfigurationError, match=r"there is no chart 'helo' \(there is hello"):
         snapshot("helo", config=line.config, state=line.state)
@@ -247,8 +281,19 @@ def replaced(line: Line) -> str:
     """Another db 1.4.0 in place of the one that was there, by helm, which does not ask; its digest."""
     other = packed("db", "1.4.0", more="description: another\n")
     (line.folder / other.file_name).write_bytes(other.tgz)
-    command = [str(helm(4)), "push", str(line.folder / other.file_name), f"{line.oci}/others", "--plain-http"]
-    subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": str(line.folder)}, check=True, capture_output=True)
+    command = [
+        str(helm(4)),
+        "push",
+        str(line.folder / other.file_name),
+        f"{line.oci}/others",
+        "--plain-http",
+    ]
+    subprocess.run(
+        command,
+        env={"PATH": os.environ["PATH"], "HOME": str(line.folder)},
+        check=True,
+        capture_output=True,
+    )
     return other.digest
 
 
@@ -262,13 +307,19 @@ def test_a_dependency_that_was_replaced_is_refused_naming_both(line: Line) -> No
         line.snapshot()
     assert caught.value.exit_code == 4 and "snapshot --again" in caught.value.advice
     taken = line.snapshot(again=True)
-    assert taken.outputs["tar"] != first.outputs["tar"] and taken.inputs["dependency:charts/db-1.4.0.tgz"] == theirs
+    assert (
+        taken.outputs["tar"] != first.outputs["tar"]
+        and taken.inputs["dependency:charts/db-1.4.0.tgz"] == theirs
+    )
     assert line.snapshot() == taken
 
 
-def test_the_last_release_says_which_dependency_it_used_though_only_a_store_knows(line: Line) -> None:
+def test_the_last_release_says_which_dependency_it_used_though_only_a_store_knows(
+    line: Line,
+) -> None:
     line.repo.put(
-        "pipeline.yaml", PIPELINE.format(channels=[line.oci]) + f"evidence: {line.folder.as_uri()}/evidence\n"
+        "pipeline.yaml",
+        PIPELINE.format(channels=[line.oci]) + f"evidence: {line.folder.as_uri()}/evidence\n",
     )
     line.built()
     line.repo.commit()
@@ -291,7 +342,9 @@ def test_a_taken_version_is_a_conflict_and_recorded(line: Line) -> None:
     for path in (line.folder / "published").iterdir():
         path.unlink()
     open_writable(line.file, {}).publish(packed(version=number))
-    with pytest.raises(Conflict, match=f"chart hello {number} is already there with another content"):
+    with pytest.raises(
+        Conflict, match=f"chart hello {number} is already there with another content"
+    ):
         line.snapshot()
     assert line.state.records()[-1].result == "refused"
 
@@ -308,12 +361,18 @@ def test_nothing_to_do_is_quick_as_a_process(line: Line) -> None:
     line.built()
     line.snapshot()
     command = [sys.executable, "-m", "pipeline_steps.snapshot", "--chart", "hello"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(line.folder), "GIT_CONFIG_GLOBAL": str(line.repo.config)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(line.folder),
+        "GIT_CONFIG_GLOBAL": str(line.repo.config),
+    }
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     times = []
     for _ in range(3):
         start = time.monotonic()
-        done = subprocess.run(command, cwd=line.repo.root, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=line.repo.root, env=environment, capture_output=True, text=True
+        )
         times.append(time.monotonic() - start)
         assert done.returncode == 0, done.stderr
         assert "hello: already done" in done.stderr

@@ -1,4 +1,6 @@
-"""`snapshot --diff`: what would be rendered otherwise than what is published, and its place on the page of `report`."""
+"""`snapshot --diff`: what would be rendered otherwise than what is published, and its place on the
+page of `report`.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,25 @@ def test_what_is_published_is_compared_with_what_would_be(tmp_path: Path) -> Non
     line.repo.put("charts/common/ci/other-values.yaml", "unused: true\n")
     line.repo.commit()
     told = line.ok("snapshot", "--chart", "common", "--diff", "--plan").stderr
-    assert "compared with nothing: no version is in production" in told and "--- ConfigMap common (added)" in told
+    assert (
+        "compared with nothing: no version is in production" in told
+        and "--- ConfigMap common (added)" in told
+    )
     assert not list((line.folder / "snapshots").iterdir()), "a plan publishes nothing"
 
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     line.ok("promote", "--chart", "common")
     assert "nothing else is rendered" in line.ok("snapshot", "--chart", "common", "--diff").stderr
-    assert diff(line).startswith("common 1.0.0-0.") and "compared with common 1.0.0 in production" in diff(line)
+    assert diff(line).startswith(
+        "common 1.0.0-0."
+    ) and "compared with common 1.0.0 in production" in diff(line)
 
     line.repo.put("charts/common/Chart.yaml", CHART.format(version="1.1.0"))
     line.repo.put("charts/common/templates/map.yaml", labelled.replace("hello", "good day"))
-    line.repo.put("charts/common/templates/more.yaml", MAP.replace("Release.Name }}", "Release.Name }}-more"))
+    line.repo.put(
+        "charts/common/templates/more.yaml", MAP.replace("Release.Name }}", "Release.Name }}-more")
+    )
     line.repo.commit()
     line.ok("snapshot", "--chart", "common", "--diff")
     assert "-  greeting: hello\n+  greeting: good day" in diff(line)
@@ -64,7 +73,9 @@ def test_without_production_the_newest_other_snapshot_is_compared(tmp_path: Path
 
 def test_a_chart_that_cannot_be_rendered_is_no_reason_to_publish_nothing(tmp_path: Path) -> None:
     line = Line(tmp_path)
-    line.repo.put("charts/common/Chart.yaml", CHART.format(version="1.0.0").replace("application", "library"))
+    line.repo.put(
+        "charts/common/Chart.yaml", CHART.format(version="1.0.0").replace("application", "library")
+    )
     line.repo.commit()
     line.ok("snapshot", "--chart", "common", "--diff")
     assert "library charts are not installable" in diff(line)

@@ -1,4 +1,6 @@
-"""Which state files count: none that the source tracks, and in the build of a tag none that another build left."""
+"""Which state files count: none that the source tracks, and in the build of a tag none that another
+build left.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,16 @@ channels:
   snapshot: {{charts: "file://{folder}/snapshots"}}
   production: {{charts: "file://{folder}/charts"{more}}}
 """
-TAG = {"JENKINS_URL": "https://ci.example.com/", "BUILD_TAG": "jenkins-release-7", "TAG_NAME": "common-1.0.0"}
-OTHER = {"JENKINS_URL": "https://ci.example.com/", "BUILD_TAG": "jenkins-main-3", "BRANCH_NAME": "main"}
+TAG = {
+    "JENKINS_URL": "https://ci.example.com/",
+    "BUILD_TAG": "jenkins-release-7",
+    "TAG_NAME": "common-1.0.0",
+}
+OTHER = {
+    "JENKINS_URL": "https://ci.example.com/",
+    "BUILD_TAG": "jenkins-main-3",
+    "BRANCH_NAME": "main",
+}
 CHAIN = ("check", "snapshot", "integration_test")
 
 
@@ -53,18 +63,27 @@ def test_state_files_that_the_source_tracks_are_refused(chart: OneChart) -> None
     ):  # fmt: skip
         done = chart.run(*words.split())
         assert done.returncode == 2, (words, done.stderr)
-        assert "the source tracks this state file" in done.stderr and ".pipeline/state.jsonl" in done.stderr
+        assert (
+            "the source tracks this state file" in done.stderr
+            and ".pipeline/state.jsonl" in done.stderr
+        )
 
 
-def test_another_tracked_state_file_is_refused_by_its_name_and_behind_links(chart: OneChart) -> None:
+def test_another_tracked_state_file_is_refused_by_its_name_and_behind_links(
+    chart: OneChart,
+) -> None:
     forged(chart, "kept")
     for words in (("check", "--all"), ("state", "show")):
         done = chart.run(*words, "--state", "kept/state.jsonl")
-        assert done.returncode == 2 and "the source tracks this state file" in done.stderr, done.stderr
+        assert done.returncode == 2 and "the source tracks this state file" in done.stderr, (
+            done.stderr
+        )
     chart.ok("check", "--all")
     state = chart.repo.root / ".pipeline/state.jsonl"
     own = state.read_bytes()
-    shutil.copy(chart.repo.root / "kept/state.jsonl", chart.repo.root / ".pipeline/state.other.jsonl")
+    shutil.copy(
+        chart.repo.root / "kept/state.jsonl", chart.repo.root / ".pipeline/state.other.jsonl"
+    )
     chart.ok("check", "--all")
     (chart.repo.root / ".pipeline/state.other.jsonl").unlink()
     (chart.repo.root / ".pipeline/state.other.jsonl").symlink_to("../kept/state.jsonl")
@@ -82,7 +101,9 @@ def test_without_a_store_a_tag_is_built_in_a_clean_workspace(chart: OneChart) ->
     for step in (*CHAIN, "promote"):
         done = chart.run(step)
         assert done.returncode == 4, done.stderr
-        assert "are not of this build" in done.stderr and "docs/how-to/evidence.md" in done.stderr, done.stderr
+        assert (
+            "are not of this build" in done.stderr and "docs/how-to/evidence.md" in done.stderr
+        ), done.stderr
     shutil.rmtree(chart.repo.root / ".pipeline")
     for step in (*CHAIN, "promote"):
         chart.ok(step)
@@ -108,7 +129,12 @@ def test_with_a_store_a_tag_build_counts_and_hands_on_only_its_own_files(chart: 
     chart.ok("promote")
     kept = {json.loads(path.read_bytes())["id"] for path in believed.glob("records/*/*.json")}
     assert kept and not left & kept
-    used = {identity for record in records(chart) if record["step"] == "promote" for identity in record["uses"]}
+    used = {
+        identity
+        for record in records(chart)
+        if record["step"] == "promote"
+        for identity in record["uses"]
+    }
     assert used and not left & used
 
 
@@ -119,4 +145,7 @@ def with_env(chart: OneChart, build: dict[str, str]) -> None:
 
 
 def records(chart: OneChart) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (chart.repo.root / ".pipeline/state.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (chart.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
+    ]

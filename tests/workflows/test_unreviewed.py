@@ -1,4 +1,6 @@
-"""Builds of reviews on the command line: what a review's own pipeline.yaml and charts cannot do to the agent."""
+"""Builds of reviews on the command line: what a review's own pipeline.yaml and charts cannot do to
+the agent.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,18 @@ from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
 from tests.support.registries import registry
 
-REVIEW = {"GITLAB_CI": "true", "CI_MERGE_REQUEST_IID": "4", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+REVIEW = {
+    "GITLAB_CI": "true",
+    "CI_MERGE_REQUEST_IID": "4",
+    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Agent:
-    """A checkout of a review, and the command line on it. main and topic start from the same pipeline.yaml."""
+    """A checkout of a review, and the command line on it. main and topic start from the same
+    pipeline.yaml.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,7 +42,10 @@ class Agent:
 
     def configure(self, **more: object) -> None:
         channels = {"snapshot": {"charts": f"file://{self.folder}/snapshots"}}
-        self.repo.put("pipeline.yaml", json.dumps({"charts": [{"path": "charts/*"}], "channels": channels, **more}))
+        self.repo.put(
+            "pipeline.yaml",
+            json.dumps({"charts": [{"path": "charts/*"}], "channels": channels, **more}),
+        )
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
@@ -46,7 +57,9 @@ class Agent:
             **variables,
         }
         command = [sys.executable, "-m", "pipeline_steps", *words]
-        return subprocess.run(command, cwd=self.repo.root, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
 
 
 @pytest.fixture
@@ -77,15 +90,23 @@ def test_the_exec_plugin_of_a_reviews_own_clusters_never_runs(agent: Agent) -> N
     done = agent.run("doctor", "--for", "integration_test", **REVIEW)
     assert "no cluster is configured" in done.stdout and done.returncode == 2, done
     assert "this review changes clusters; that takes effect after the merge" in done.stderr
-    agent.repo.put("ci/overlay.yaml", "tests: {parallel: 2}\nclusters: {mine: {kubeconfig: ci/kubeconfig}}\n")
+    agent.repo.put(
+        "ci/overlay.yaml", "tests: {parallel: 2}\nclusters: {mine: {kubeconfig: ci/kubeconfig}}\n"
+    )
     agent.repo.commit()
     done = agent.run("doctor", "--for", "integration_test", "--config", "ci/overlay.yaml", **REVIEW)
-    assert "ci/overlay.yaml:2: clusters stands in an overlay that this review can change" in done.stderr
+    assert (
+        "ci/overlay.yaml:2: clusters stands in an overlay that this review can change"
+        in done.stderr
+    )
     assert done.returncode == 2 and not ran.exists()
 
 
 def test_a_review_gets_no_variable_of_the_agent_as_a_build_secret(agent: Agent) -> None:
-    agent.repo.put("app/Dockerfile", "FROM scratch\nRUN --mount=type=secret,id=agent-token cat /run/secrets/*\n")
+    agent.repo.put(
+        "app/Dockerfile",
+        "FROM scratch\nRUN --mount=type=secret,id=agent-token cat /run/secrets/*\n",
+    )
     plugin = agent.folder / ".docker/cli-plugins/docker-buildx"
     plugin.parent.mkdir(parents=True)
     plugin.write_text(f"#!/bin/sh\nenv > {agent.folder}/ran\n")
@@ -105,17 +126,28 @@ def test_a_review_gets_no_variable_of_the_agent_as_a_build_secret(agent: Agent) 
     assert "t0ken" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("words", [["--namespace", "default"], ["--post-renderer=./run"], ["--set-file", "a=/etc/x"]])
-def test_arguments_that_are_not_allowed_for_helm_stop_every_step(agent: Agent, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--namespace", "default"], ["--post-renderer=./run"], ["--set-file", "a=/etc/x"]]
+)
+def test_arguments_that_are_not_allowed_for_helm_stop_every_step(
+    agent: Agent, words: list[str]
+) -> None:
     agent.configure(tests={"helm_args": words})
     agent.repo.commit()
     done = agent.run("snapshot", "--all", **REVIEW)
     assert f"pipeline.yaml:1: tests.helm_args may not have '{words[0]}'" in done.stderr, done
-    assert "allowed are --set, --set-string, --set-json, --values" in done.stderr and done.returncode == 2
+    assert (
+        "allowed are --set, --set-string, --set-json, --values" in done.stderr
+        and done.returncode == 2
+    )
 
 
-@pytest.mark.parametrize("command", [("state", "show"), ("doctor",), ("run", "check", "--all"), ("check", "--all")])
-def test_every_command_removes_what_a_killed_one_left(agent: Agent, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "command", [("state", "show"), ("doctor",), ("run", "check", "--all"), ("check", "--all")]
+)
+def test_every_command_removes_what_a_killed_one_left(
+    agent: Agent, command: tuple[str, ...]
+) -> None:
     left = agent.folder / "tmp" / f"{files.TEMPORARY}docker-0123456789ab"
     left.mkdir(mode=0o700)
     (left / "config.json").write_text('{"auths": {"r.example.com": {"auth": "bG9naW4="}}}')

@@ -63,7 +63,9 @@ def test_a_released_chart_holds_link_by_link(released: Line, chart: str) -> None
     assert "test " in done.stdout and "check " in done.stdout
 
 
-def test_a_machine_with_nothing_but_the_store_finds_the_same(released: Line, chart: str, tmp_path: Path) -> None:
+def test_a_machine_with_nothing_but_the_store_finds_the_same(
+    released: Line, chart: str, tmp_path: Path
+) -> None:
     away = tmp_path / "pipeline.yaml"
     shutil.copy(released.repo.root / "pipeline.yaml", away)
     assert "holds" in released.ok("verify", chart, "--config", str(away)).stdout
@@ -89,13 +91,17 @@ def test_a_snapshot_has_a_chain_too(released: Line) -> None:
     assert "snapshot" in released.ok("verify", reference).stdout
 
 
-def test_an_archive_that_was_exchanged_is_not_what_was_recorded(released: Line, tmp_path: Path) -> None:
+def test_an_archive_that_was_exchanged_is_not_what_was_recorded(
+    released: Line, tmp_path: Path
+) -> None:
     files = archive.unpack((released.folder / "charts/common-1.0.0.tgz").read_bytes())
     other = tmp_path / "common-1.0.0.tgz"
     other.write_bytes(archive.pack({**files, "more.txt": b"x"}).tgz)
     done = released.run("verify", other.as_uri())
     assert done.returncode == 4
-    assert done.stdout.splitlines()[-1].startswith("changed  promote of common 1.0.0 recorded the tar sha256:")
+    assert done.stdout.splitlines()[-1].startswith(
+        "changed  promote of common 1.0.0 recorded the tar sha256:"
+    )
 
 
 def test_a_digest_in_the_reference_counts(released: Line, chart: str) -> None:
@@ -139,21 +145,30 @@ BROKEN: dict[str, tuple[Edit, str]] = {
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_link_is_named(released: Line, chart: str, tmp_path: Path, broken: str) -> None:
-    """Records made anew with one thing wrong, each hashed as it then is: what counts is that they no longer fit."""
+    """Records made anew with one thing wrong, each hashed as it then is: what counts is that they
+    no longer fit.
+    """
     edit, said = BROKEN[broken]
-    records = [json.loads(line) for line in (released.repo.root / ".pipeline/state.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line)
+        for line in (released.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
+    ]
     steps = {record["step"]: record for record in records if record["result"] == "passed"}
     edit(steps)
     ids: dict[str, str] = {}
     with (tmp_path / "state.jsonl").open("wb") as file:
         for record in records:
             record["uses"] = [ids.get(one, one) for one in record.get("uses", [])]
-            line = encode({name: value for name, value in record.items() if name not in ("id", "schema")})
+            line = encode(
+                {name: value for name, value in record.items() if name not in ("id", "schema")}
+            )
             ids[record["id"]] = json.loads(line)["id"]
             file.write(line + b"\n")
     state = State(tmp_path / "state.jsonl")
     links = chain.links(chain.fetch(chart, NONE), state)
-    assert [str(link) for link in links if link.word != "holds" and str(link).startswith(said)], links
+    assert [str(link) for link in links if link.word != "holds" and str(link).startswith(said)], (
+        links
+    )
 
 
 def test_without_a_record_the_chain_ends(chart: str, tmp_path: Path) -> None:
@@ -200,9 +215,15 @@ def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
     with {**KINDS, "https": web}[kind](tmp_path) as place:
         for name, value in place.environment.items():
             monkeypatch.setenv(name, value)
-        (tmp_path / "channel.yaml").write_text(f"channels: {{production: {{charts: '{place.url}'}}}}\n")
+        (tmp_path / "channel.yaml").write_text(
+            f"channels: {{production: {{charts: '{place.url}'}}}}\n"
+        )
         (tmp_path / "hosts.yaml").write_text(place.config or "{}\n")
-        overlays = [released.repo.root / "pipeline.yaml", tmp_path / "hosts.yaml", tmp_path / "channel.yaml"]
+        overlays = [
+            released.repo.root / "pipeline.yaml",
+            tmp_path / "hosts.yaml",
+            tmp_path / "channel.yaml",
+        ]
         config = load(overlays, environ=place.environment, start=released.repo.root)
         folder = (tmp_path / "served").as_uri()
         for one in (made, odd):
@@ -211,25 +232,40 @@ def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
         found, other = repository.find("common", "1.0.0"), repository.find(odd.name, odd.version)
         assert found is not None and other is not None
         words = [word for overlay in overlays for word in ("--config", str(overlay))]
-        for reference in (found.reference, found.reference.rpartition("@")[0], f"{place.url}/common-1.0.0.tgz"):
+        for reference in (
+            found.reference,
+            found.reference.rpartition("@")[0],
+            f"{place.url}/common-1.0.0.tgz",
+        ):
             done = released.ok("verify", reference, *words, **place.environment)
             assert "recorded this tar" in done.stdout
             assert all(line.startswith("holds ") for line in done.stdout.splitlines())
         assert chain.fetch(other.reference, config).archive.tgz == odd.tgz
-        for wrong in (f"{found.reference[:-64]}{'0' * 64}", f"{place.url}/common-1.0.1.tgz", f"{place.url}/common.tgz"):
+        for wrong in (
+            f"{found.reference[:-64]}{'0' * 64}",
+            f"{place.url}/common-1.0.1.tgz",
+            f"{place.url}/common.tgz",
+        ):
             with pytest.raises(EvidenceError):
                 chain.fetch(wrong, config)
 
 
 def test_an_account_in_the_url_of_a_repository_is_no_digest() -> None:
     elsewhere = "git+ssh://git@git.example.com/pages.git#gh-pages/common-1.0.0.tgz@sha256:0"
-    with pytest.raises(UsageError, match=r"git\+ssh://git@git\.example\.com/pages\.git#gh-pages/common-1\.0\.0\.tgz: "):
+    with pytest.raises(
+        UsageError,
+        match=r"git\+ssh://git@git\.example\.com/pages\.git#gh-pages/common-1\.0\.0\.tgz: ",
+    ):
         chain.fetch(elsewhere, NONE)
 
 
 @pytest.mark.parametrize(
     ("tested", "built", "said"),
-    [("a", "a", ""), ("b", "a", "changed  image:web is sha256:aaaa"), ("a", "c", "missing  image:web sha256:aaaa")],
+    [
+        ("a", "a", ""),
+        ("b", "a", "changed  image:web is sha256:aaaa"),
+        ("a", "c", "missing  image:web sha256:aaaa"),
+    ],
     ids=["whole", "other image tested", "no build"],
 )
 def test_images_are_links_by_digest(tmp_path: Path, tested: str, built: str, said: str) -> None:
@@ -239,15 +275,27 @@ def test_images_are_links_by_digest(tmp_path: Path, tested: str, built: str, sai
     made = rewrite(snapshot_files, "1.0.0", {"values.yaml": {"image.tag": "1.0.0"}})
     (tmp_path / "hello-1.0.0.tgz").write_bytes(made.archive.tgz)
     story = Story(State(tmp_path / "state.jsonl"))
-    image = story.add("build_image", "web", "image", outputs={"image": f"r.example.com/web:k-1@{digests[built]}"})
+    image = story.add(
+        "build_image", "web", "image", outputs={"image": f"r.example.com/web:k-1@{digests[built]}"}
+    )
     inputs = {"image:web": digests[tested]}
     tar = archive.pack(snapshot_files).tar_digest
-    snapshot = story.add("snapshot", "hello", "x", uses=[image.id], inputs=inputs, outputs={"tar": tar})
+    snapshot = story.add(
+        "snapshot", "hello", "x", uses=[image.id], inputs=inputs, outputs={"tar": tar}
+    )
     test = story.test("hello", "x", snapshot, "ci/a-values.yaml")
-    outputs = {"tar": made.archive.tar_digest, "image:web": f"r.example.com/web:1.0.0@{digests['a']}"}
-    parameters = {"version": "1.0.0", "changes": [msgspec.structs.asdict(change) for change in made.changes]}
+    outputs = {
+        "tar": made.archive.tar_digest,
+        "image:web": f"r.example.com/web:1.0.0@{digests['a']}",
+    }
+    parameters = {
+        "version": "1.0.0",
+        "changes": [msgspec.structs.asdict(change) for change in made.changes],
+    }
     uses = [snapshot.id, test.id]
-    story.add("promote", "hello", "x", uses=uses, inputs=inputs, outputs=outputs, parameters=parameters)
+    story.add(
+        "promote", "hello", "x", uses=uses, inputs=inputs, outputs=outputs, parameters=parameters
+    )
     links = chain.links(chain.fetch((tmp_path / "hello-1.0.0.tgz").as_uri(), NONE), story.state)
     broken = [str(link) for link in links if link.word != "holds"]
     assert broken == [] if not said else [one for one in broken if one.startswith(said)], links

@@ -4,10 +4,11 @@
     python3 tools/demo/demo.py up [--yes]
     python3 tools/demo/demo.py down
 
-Says first what it will install and where, and asks when a person is there. Then: docker engine, Kubernetes node,
-sandbox, a git repository made once from examples/hello, `pipeline-steps run private --release`, and an ordinary
-`helm pull` of the production chart whose digests are compared with the record. `down` ends and removes all of it;
-packages and the cache of built programs stay. Exit codes: those of `run`; 7 this machine cannot.
+Says first what it will install and where, and asks when a person is there. Then: docker engine,
+Kubernetes node, sandbox, a git repository made once from examples/hello, `pipeline-steps run
+private --release`, and an ordinary `helm pull` of the production chart whose digests are compared
+with the record. `down` ends and removes all of it; packages and the cache of built programs stay.
+Exit codes: those of `run`; 7 this machine cannot.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ VARIABLES = DEMO / "environment"
 
 
 def up(*, yes: bool) -> int:
-    """Run the demo; returns the exit code of the pipeline, or 4 when the pulled chart is not the recorded one."""
+    """Run the demo; returns the exit code of the pipeline, or 4 when the pulled chart is not the
+    recorded one.
+    """
     start = time.monotonic()
     has_engine = systems.own_engine()
     announce_and_install(has_engine=has_engine, yes=yes)
@@ -45,15 +48,21 @@ def up(*, yes: bool) -> int:
     repository.ensure(HELLO, ROOT / "examples/hello")
     code = pipeline(variables, overlay)
     if code == 0:
-        code = proof.show(HELLO, overlay, {**os.environ, **variables}, environment.VENV / "bin/pipeline-steps")
-    say(f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {seconds_since(start)}")
+        code = proof.show(
+            HELLO, overlay, {**os.environ, **variables}, environment.VENV / "bin/pipeline-steps"
+        )
+    say(
+        f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {seconds_since(start)}"
+    )
     if code == 0:
         farewell()
     return code
 
 
 def announce_and_install(*, has_engine: bool, yes: bool) -> None:
-    """Say what is missing and where it goes, ask, install; long builds run beside the rest. Raises Cannot."""
+    """Say what is missing and where it goes, ask, install; long builds run beside the rest. Raises
+    Cannot.
+    """
     purposes = ["python", "registry", "kubernetes", "example", *([] if has_engine else ["engine"])]
     names = ["helm4", *([] if has_engine else systems.ENGINE_PROGRAMS)]
     packages = systems.missing_packages(purposes)
@@ -84,18 +93,30 @@ def machine(*, has_engine: bool) -> dict[str, str]:
 
 
 def sandbox(variables: dict[str, str]) -> Path:
-    """Sandbox up on the node, and the node told of its registry; returns the overlay. Raises Cannot."""
+    """Sandbox up on the node, and the node told of its registry; returns the overlay. Raises
+    Cannot.
+    """
     started = systems.Started(STARTED)
     node = systems.node_up(started, [])
     started.note("sandbox", "default")
-    command = [environment.VENV / "bin/pipeline-steps", "sandbox", "up", "--kubeconfig", node["kubeconfig"]]
-    done = subprocess.run(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
+    command = [
+        environment.VENV / "bin/pipeline-steps",
+        "sandbox",
+        "up",
+        "--kubeconfig",
+        node["kubeconfig"],
+    ]
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
+    )
     if done.returncode:
         raise Cannot("pipeline-steps sandbox up failed; see above")
     overlay = Path(done.stdout.strip())
     systems.node_up(started, [proof.registry(overlay)])
     lines = [f"export {name}='{value}'" for name, value in variables.items() if name != "PATH"]
-    lines.append(f"export PATH='{variables['PATH'].removesuffix(os.environ.get('PATH', ''))}'\"$PATH\"")
+    lines.append(
+        f"export PATH='{variables['PATH'].removesuffix(os.environ.get('PATH', ''))}'\"$PATH\""
+    )
     VARIABLES.write_text("\n".join([*lines, f"export KUBECONFIG='{node['kubeconfig']}'"]) + "\n")
     return overlay
 
@@ -103,7 +124,14 @@ def sandbox(variables: dict[str, str]) -> Path:
 def pipeline(variables: dict[str, str], overlay: Path) -> int:
     """The private workflow, release included, as an engineer would type it."""
     say(f"demo: cd {HELLO.relative_to(ROOT)} && pipeline-steps run private --release")
-    command = [str(environment.VENV / "bin/pipeline-steps"), "run", "private", "--release", "--config", str(overlay)]
+    command = [
+        str(environment.VENV / "bin/pipeline-steps"),
+        "run",
+        "private",
+        "--release",
+        "--config",
+        str(overlay),
+    ]
     # Within a CI job `run` would take the configured channels.
     own = {"PIPELINE_STEPS_CHANNELS": "sandbox"}
     return subprocess.run(command, cwd=HELLO, env={**os.environ, **variables, **own}).returncode
@@ -113,9 +141,13 @@ def farewell() -> None:
     say("")
     say("Now change something and look again:")
     say(f"  . {VARIABLES.relative_to(ROOT)}; cd {HELLO.relative_to(ROOT)}")
-    say("  edit charts/hello/templates/ or app/www/cgi-bin/index.cgi, git commit -am 'Try it', then")
+    say(
+        "  edit charts/hello/templates/ or app/www/cgi-bin/index.cgi, git commit -am 'Try it', then"
+    )
     say("  pipeline-steps run private              # up to the release")
-    say("  raise the version in charts/hello/Chart.yaml, commit, then: pipeline-steps run private --release")
+    say(
+        "  raise the version in charts/hello/Chart.yaml, commit, then: pipeline-steps run private --release"
+    )
     say("make demo-down ends and removes everything but packages and the cache.")
 
 
@@ -125,8 +157,12 @@ def down() -> int:
     started = systems.Started(STARTED)
     if "sandbox" in started.names:
         if not environment.PYTHON.exists():
-            raise Cannot(f"{environment.VENV} is gone and the sandbox is up: python3 tools/environment.py, then again")
-        if subprocess.run([environment.PYTHON, "-m", "pipeline_steps", "sandbox", "down"], cwd="/").returncode:
+            raise Cannot(
+                f"{environment.VENV} is gone and the sandbox is up: python3 tools/environment.py, then again"
+            )
+        if subprocess.run(
+            [environment.PYTHON, "-m", "pipeline_steps", "sandbox", "down"], cwd="/"
+        ).returncode:
             raise Cannot("pipeline-steps sandbox down failed; see above")
         started.forget("sandbox")
     systems.down(started)
@@ -138,7 +174,9 @@ def down() -> int:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="demo.py", description="A chart from push to production, on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="demo.py", description="A chart from push to production, on this machine."
+    )
     parser.add_argument("verb", choices=("up", "down"))
     parser.add_argument("--yes", action="store_true", help="do not ask")
     given = parser.parse_args(argv)

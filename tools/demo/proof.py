@@ -1,4 +1,6 @@
-"""What an internal user does at the end: an ordinary `helm pull`, here with its digests compared with the record."""
+"""What an internal user does at the end: an ordinary `helm pull`, here with its digests compared
+with the record.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def registry(overlay: Path) -> str:
 
 
 def show(checkout: Path, overlay: Path, environment: dict[str, str], program: Path) -> int:
-    """Pull the production chart with helm and compare; 0, or 4 when anything differs. Raises Cannot."""
+    """Pull the production chart with helm and compare; 0, or 4 when anything differs. Raises
+    Cannot.
+    """
 
     def get(name: str) -> str:
         command = [program, "state", "get", "hello", name, "--config", overlay]
@@ -39,7 +43,16 @@ def show(checkout: Path, overlay: Path, environment: dict[str, str], program: Pa
     name, _, version = reference.rpartition(":")
     image = get("promote.image:hello")
     with tempfile.TemporaryDirectory() as folder:
-        command = ["helm", "pull", name, "--version", version, "--plain-http", "--destination", folder]
+        command = [
+            "helm",
+            "pull",
+            name,
+            "--version",
+            version,
+            "--plain-http",
+            "--destination",
+            folder,
+        ]
         say(f"demo: {' '.join(command[:-2])}")
         said = "".join(run(command, checkout, environment))
         archive = next(Path(folder).glob("*.tgz"))
@@ -47,8 +60,10 @@ def show(checkout: Path, overlay: Path, environment: dict[str, str], program: Pa
         values = member(archive, "hello/values.yaml")
         size = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}, {archive.stat().st_size} bytes"
     checks = {
-        f"chart pulled by helm has the recorded digest {digest}": found is not None and found[1] == digest,
-        f"its values name the tested image {image.partition('@')[2]}": image.partition("@")[2] in values,
+        f"chart pulled by helm has the recorded digest {digest}": found is not None
+        and found[1] == digest,
+        f"its values name the tested image {image.partition('@')[2]}": image.partition("@")[2]
+        in values,
     }
     say(f"demo: pulled {archive.name}, {size}")
     for words, holds in checks.items():
@@ -68,5 +83,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[
     """Run a program that must succeed; both outputs. Raises Cannot."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise Cannot(f"{' '.join(command[:3])} failed with {done.returncode}: {done.stderr.strip()}")
+        raise Cannot(
+            f"{' '.join(command[:3])} failed with {done.returncode}: {done.stderr.strip()}"
+        )
     return done.stdout, done.stderr

@@ -15,7 +15,8 @@ IGNORED = shutil.ignore_patterns(".pipeline", "__pycache__")
 def ensure(target: Path, example: Path) -> None:
     """Make `target` a repository with one commit on main, unless it is one already. Raises Cannot.
 
-    The image's one foreign program is committed there too: a clone of the repository can build the image.
+    The image's one foreign program is committed there too: a clone of the repository can build the
+    image.
     """
     if (target / ".git").exists():
         say(f"repository: {target} as it is")
@@ -45,5 +46,7 @@ def run(command: list[str], folder: Path) -> str:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(command, cwd=folder, env={**clean, **own}, capture_output=True, text=True)
     if done.returncode:
-        raise Cannot(f"{' '.join(command[:2])} failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise Cannot(
+            f"{' '.join(command[:2])} failed: {done.stderr.strip() or done.stdout.strip()}"
+        )
     return done.stdout

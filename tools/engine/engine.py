@@ -5,10 +5,11 @@
     python3 tools/engine/engine.py status [--folder DIR]   # 0 up, 7 not
     python3 tools/engine/engine.py down [--folder DIR]
 
-The engine has no network of its own (no docker0, no iptables rules): it builds and pushes; a build step that
-needs the network asks for `--network host`. The user's ~/.docker stays as it is: engine.json has the environment
-under which `docker` and `docker buildx` find this engine, the plugin and a builder for BuildKit.
-Needs root, and Debian's `packages engine`. Exit codes: 0, 2 (command line), 7 (this machine cannot).
+The engine has no network of its own (no docker0, no iptables rules): it builds and pushes; a build
+step that needs the network asks for `--network host`. The user's ~/.docker stays as it is:
+engine.json has the environment under which `docker` and `docker buildx` find this engine, the
+plugin and a builder for BuildKit. Needs root, and Debian's `packages engine`. Exit codes: 0, 2
+(command line), 7 (this machine cannot).
 """
 
 from __future__ import annotations
@@ -190,12 +191,16 @@ def clear(folder: Path) -> None:
     folder = folder.resolve()
     first = []
     if processes.owned(folder, KIND):
-        first = [pid for pid in processes.of_folder(folder) if name_of(pid) in ("dockerd", "buildkitd")]
+        first = [
+            pid for pid in processes.of_folder(folder) if name_of(pid) in ("dockerd", "buildkitd")
+        ]
     processes.end_all(folder, first=first)
     if processes.owned(folder, KIND):
         processes.remove(folder)
         processes.remove_cgroups(cgroup(folder))
-        processes.remove_common_traces("/opt/containerd/bin", "/opt/containerd/lib", "/run/docker/plugins", "/run/runc")
+        processes.remove_common_traces(
+            "/opt/containerd/bin", "/opt/containerd/lib", "/run/docker/plugins", "/run/runc"
+        )
 
 
 def name_of(pid: int) -> str:
@@ -206,7 +211,9 @@ def name_of(pid: int) -> str:
 
 
 def down(folder: Path) -> None:
-    """End the engine and all its builds and containers; leaves no process, mount, control group or folder."""
+    """End the engine and all its builds and containers; leaves no process, mount, control group or
+    folder.
+    """
     need_root("ending the engine")
     with lock():
         clear(folder)
@@ -235,9 +242,13 @@ def answers(path: Path) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="engine.py", description="A docker engine and BuildKit in one folder.")
+    parser = argparse.ArgumentParser(
+        prog="engine.py", description="A docker engine and BuildKit in one folder."
+    )
     parser.add_argument("verb", choices=("up", "down", "status"))
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help=f"default {DEFAULT_FOLDER}")
+    parser.add_argument(
+        "--folder", type=Path, default=DEFAULT_FOLDER, help=f"default {DEFAULT_FOLDER}"
+    )
     given = parser.parse_args(argv)
     if given.verb == "down":
         down(given.folder)

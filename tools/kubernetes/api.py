@@ -1,4 +1,6 @@
-"""The few questions put to the node's own API server and DNS while it starts; kubectl is not needed for them."""
+"""The few questions put to the node's own API server and DNS while it starts; kubectl is not needed
+for them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Api:
         )
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-        """Status and answer (JSON, or text) of GET, or of POST with a body; status 0 when nobody answers."""
+        """Status and answer (JSON, or text) of GET, or of POST with a body; status 0 when nobody
+        answers.
+        """
         data = json.dumps(body).encode() if body else None
         request = urllib.request.Request(self.server + path, data=data, headers=self.headers)
         try:
@@ -42,7 +46,9 @@ class Api:
 
 
 def node_ready(api: Api, name: str) -> bool:
-    """Whether pods can be scheduled: the node says Ready, its taints are gone, and pods have an account."""
+    """Whether pods can be scheduled: the node says Ready, its taints are gone, and pods have an
+    account.
+    """
     status, node = api.ask(f"/api/v1/nodes/{name}")
     if status != 200 or node["spec"].get("taints"):
         return False
@@ -54,7 +60,8 @@ def node_ready(api: Api, name: str) -> bool:
 def dns_service(address: str, host: str, port: int) -> list[tuple[str, dict[str, Any]]]:
     """(path, object) that give the DNS server on the host a service address in the cluster."""
     ports = [
-        {"name": f"dns-{kind.lower()}", "port": 53, "protocol": kind, "targetPort": port} for kind in ("UDP", "TCP")
+        {"name": f"dns-{kind.lower()}", "port": 53, "protocol": kind, "targetPort": port}
+        for kind in ("UDP", "TCP")
     ]
     slices = [{"name": one["name"], "port": port, "protocol": one["protocol"]} for one in ports]
     about = {"name": "kube-dns", "namespace": "kube-system"}
@@ -71,7 +78,9 @@ def dns_service(address: str, host: str, port: int) -> list[tuple[str, dict[str,
 
 
 def resolves(server: str, name: str) -> bool:
-    """Whether the DNS server answers the name with an address (RFC 1035: one question of type A over UDP)."""
+    """Whether the DNS server answers the name with an address (RFC 1035: one question of type A
+    over UDP).
+    """
     number = secrets.token_bytes(2)
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
     question = number + b"\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\1\0\1"

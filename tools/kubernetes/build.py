@@ -14,25 +14,38 @@ from tools.machine import cache, installed_at_once, locked, say, seconds_since
 from tools.programs.gobuild import Build, build
 
 SOURCES = Path(__file__).resolve().parent
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
+COMPONENTS = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+)
 PAUSE_IMAGE = "localhost/pause:1"
 
 
 def version() -> str:
     """The version of Kubernetes in go.mod, like v1.34.4."""
-    found = re.search(r"^\s*k8s\.io/kubernetes (v\S+)$", (SOURCES / "go.mod").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^\s*k8s\.io/kubernetes (v\S+)$", (SOURCES / "go.mod").read_text(), re.MULTILINE
+    )
     assert found is not None, "go.mod requires k8s.io/kubernetes"
     return found[1]
 
 
 def folder() -> Path:
     """Where the built programs lie; another go.sum, another folder."""
-    parts = [(SOURCES / name).read_bytes() for name in ("go.sum", "go.mod", "main.go", "pause/main.go")]
+    parts = [
+        (SOURCES / name).read_bytes() for name in ("go.sum", "go.mod", "main.go", "pause/main.go")
+    ]
     return cache() / "kubernetes" / hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def built() -> Path:
-    """Folder with `node` (all components) and `pause.tar`, built when it is not there: minutes the first time."""
+    """Folder with `node` (all components) and `pause.tar`, built when it is not there: minutes the
+    first time.
+    """
     target = folder()
     if not target.exists():
         with locked(cache() / "kubernetes/.lock", "kubernetes"):
@@ -45,7 +58,11 @@ def make(target: Path) -> None:
     start = time.monotonic()
     major, minor = re.findall(r"\d+", version())[:2]
     base = "k8s.io/component-base/version"
-    variables = (f"{base}.gitVersion={version()}", f"{base}.gitMajor={major}", f"{base}.gitMinor={minor}")
+    variables = (
+        f"{base}.gitVersion={version()}",
+        f"{base}.gitMajor={major}",
+        f"{base}.gitMinor={minor}",
+    )
     with installed_at_once(target) as aside:
         build(Build(SOURCES, (".", "./pause"), variables), aside, "kubernetes")
         (aside / "kubernetes-node").rename(aside / "node")
@@ -64,7 +81,10 @@ def image(program: bytes, name: str) -> bytes:
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
-    files = {"manifest.json": json.dumps(manifest).encode(), "config.json": json.dumps(config).encode()}
+    files = {
+        "manifest.json": json.dumps(manifest).encode(),
+        "config.json": json.dumps(config).encode(),
+    }
     return archive({**files, "layer.tar": layer}, 0o644)
 
 

@@ -1,4 +1,5 @@
-"""Keys and certificates of the node, made with openssl: one authority, what servers show, what the API server shows.
+"""Keys and certificates of the node, made with openssl: one authority, what servers show, what the
+API server shows.
 
 A throw-away node has throw-away keys: they live in its folder and die with it.
 """
@@ -17,15 +18,27 @@ DAYS = "3650"
 
 
 def make(folder: Path, names: list[str]) -> None:
-    """Fill `folder`: ca, serving (for `names`, like "IP:10.96.0.1"), kubelet-client, accounts, tokens.csv."""
+    """Fill `folder`: ca, serving (for `names`, like "IP:10.96.0.1"), kubelet-client, accounts,
+    tokens.csv.
+    """
     folder.mkdir(mode=0o700)
     key(folder / "ca.key")
     openssl(
         folder, "req", "-x509", "-new", "-key", "ca.key", "-out", "ca.crt", "-days", DAYS,
         "-subj", "/CN=node-authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
     )  # fmt: skip
-    issue(folder, "serving", "/CN=node", ["subjectAltName=" + ",".join(names), "extendedKeyUsage=serverAuth"])
-    issue(folder, "kubelet-client", "/O=system:masters/CN=kube-apiserver", ["extendedKeyUsage=clientAuth"])
+    issue(
+        folder,
+        "serving",
+        "/CN=node",
+        ["subjectAltName=" + ",".join(names), "extendedKeyUsage=serverAuth"],
+    )
+    issue(
+        folder,
+        "kubelet-client",
+        "/O=system:masters/CN=kube-apiserver",
+        ["extendedKeyUsage=clientAuth"],
+    )
     key(folder / "accounts.key")
     openssl(folder, "pkey", "-in", "accounts.key", "-pubout", "-out", "accounts.pub")
     (folder / "tokens.csv").write_text(f"{secrets.token_hex(20)},admin,admin,system:masters\n")
@@ -40,7 +53,9 @@ def issue(folder: Path, name: str, subject: str, extensions: list[str]) -> None:
     """<name>.key and <name>.crt, signed by the authority."""
     key(folder / f"{name}.key")
     openssl(folder, "req", "-new", "-key", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
-    (folder / f"{name}.ext").write_text("\n".join(["keyUsage=critical,digitalSignature", *extensions]) + "\n")
+    (folder / f"{name}.ext").write_text(
+        "\n".join(["keyUsage=critical,digitalSignature", *extensions]) + "\n"
+    )
     openssl(
         folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
         "-out", f"{name}.crt", "-days", DAYS, "-extfile", f"{name}.ext",
@@ -53,7 +68,9 @@ def key(path: Path) -> None:
 
 def openssl(folder: Path, *arguments: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OPENSSL_CONF"}
-    done = subprocess.run(["openssl", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["openssl", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         raise Cannot(f"openssl {arguments[0]} failed: {done.stderr.strip()}")
 

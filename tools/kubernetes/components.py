@@ -1,4 +1,6 @@
-"""What the node consists of: the configuration of each daemon and how it is started, in the order they start."""
+"""What the node consists of: the configuration of each daemon and how it is started, in the order
+they start.
+"""
 
 from __future__ import annotations
 
@@ -61,13 +63,20 @@ class Layout(NamedTuple):
 
 
 def prepare(node: Layout) -> None:
-    """Everything on disk before the first daemon: folders, certificates, kubeconfig, all configurations."""
+    """Everything on disk before the first daemon: folders, certificates, kubeconfig, all
+    configurations.
+    """
     for name in ("bin", "containerd", "cni", "certs.d", "kubelet", "etcd"):
         (node.folder / name).mkdir()
     for component in COMPONENTS:
         (node.folder / "bin" / component).symlink_to(node.programs / "node")
     names = [f"IP:{address}" for address in ("127.0.0.1", node.host, network.API)]
-    services = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+    services = (
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    )
     certificates.make(node.pki, [*names, "DNS:localhost", *(f"DNS:{name}" for name in services)])
     node.kubeconfig.touch(mode=0o600)
     node.kubeconfig.write_text(certificates.kubeconfig(node.pki, node.server, CONTEXT))
@@ -81,7 +90,9 @@ def prepare(node: Layout) -> None:
 
 
 def name_servers() -> list[str]:
-    """The machine's name server lines, without its search domains: names of the cluster are not asked there."""
+    """The machine's name server lines, without its search domains: names of the cluster are not
+    asked there.
+    """
     try:
         lines = Path("/etc/resolv.conf").read_text().splitlines()
     except OSError:
@@ -90,8 +101,9 @@ def name_servers() -> list[str]:
 
 
 def pod_network(node: Layout) -> dict[str, object]:
-    """ptp and not bridge: traffic between pods of one bridge skips the rules of services without br_netfilter.
-    firewall: a docker engine on this machine drops what is forwarded and not explicitly accepted."""
+    """ptp and not bridge: traffic between pods of one bridge skips the rules of services without
+    br_netfilter. firewall: a docker engine on this machine drops what is forwarded and not
+    explicitly accepted."""
     addresses = {
         "type": "host-local",
         "dataDir": f"{node.folder}/addresses",
@@ -142,7 +154,9 @@ def plugin_folder() -> str:
 
 
 def kubelet_configuration(node: Layout) -> dict[str, object]:
-    """Settings that also hold where the machine is itself a container: no priorities, no limits on pods as a whole."""
+    """Settings that also hold where the machine is itself a container: no priorities, no limits on
+    pods as a whole.
+    """
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -169,7 +183,11 @@ def kubelet_configuration(node: Layout) -> dict[str, object]:
         "clusterDNS": [network.DNS],
         "clusterDomain": "cluster.local",
         "resolvConf": f"{node.folder}/resolv.conf",
-        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
+        "evictionHard": {
+            "nodefs.available": "1%",
+            "imagefs.available": "1%",
+            "memory.available": "100Mi",
+        },
         "imageGCHighThresholdPercent": 100,
         "podLogsDir": f"{node.folder}/pod-logs",
         "volumePluginDir": f"{node.folder}/kubelet/volume-plugins",
@@ -189,7 +207,12 @@ def proxy_configuration(node: Layout) -> dict[str, object]:
         "clientConnection": {"kubeconfig": str(node.kubeconfig)},
         "healthzBindAddress": f"127.0.0.1:{node.ports.proxy_health}",
         "metricsBindAddress": f"127.0.0.1:{node.ports.proxy_metrics}",
-        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
         "oomScoreAdj": 0,
     }
 
@@ -233,14 +256,21 @@ def start_containerd(node: Layout, daemons: processes.Daemons) -> None:
     # containerd looks for its shims, runc and iptables on PATH, which a user's may lack
     path = {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin"}
     containerd = find_program("containerd")
-    daemons.start("containerd", [str(containerd), "-c", f"{node.folder}/containerd/config.toml"], path)
+    daemons.start(
+        "containerd", [str(containerd), "-c", f"{node.folder}/containerd/config.toml"], path
+    )
 
 
 def container_ids(folder: Path) -> list[str]:
-    """Ids of all containers and pod sandboxes of a run folder that left something, those of a killed run too."""
+    """Ids of all containers and pod sandboxes of a run folder that left something, those of a
+    killed run too.
+    """
     runtime = "state/io.containerd.runtime.v2.task/k8s.io"
     cri = "root/io.containerd.grpc.v1.cri"
-    places = [folder / "containerd" / place for place in (runtime, f"{cri}/sandboxes", f"{cri}/containers")]
+    places = [
+        folder / "containerd" / place
+        for place in (runtime, f"{cri}/sandboxes", f"{cri}/containers")
+    ]
     kept = {path.name for place in places for path in place.glob("*")}
     for state in Path("/run/containerd/runc/k8s.io").glob("*/state.json"):
         if f'"{folder}/' in state.read_text(errors="replace"):
@@ -249,7 +279,9 @@ def container_ids(folder: Path) -> list[str]:
 
 
 def remove_traces(folder: Path, containers: list[str]) -> None:
-    """Remove what kubelet and runc keep outside the run folder: links to logs, a socket, states, control groups."""
+    """Remove what kubelet and runc keep outside the run folder: links to logs, a socket, states,
+    control groups.
+    """
     for container in containers:
         processes.remove_cgroups(f"k8s.io/{container}")
         shutil.rmtree(f"/run/containerd/runc/k8s.io/{container}", ignore_errors=True)
@@ -276,7 +308,9 @@ def import_pause_image(node: Layout) -> None:
 
 
 def start_the_rest(node: Layout, daemons: processes.Daemons) -> None:
-    """Controllers, scheduler, kubelet, proxy, DNS: they need the API server and containerd, not each other."""
+    """Controllers, scheduler, kubelet, proxy, DNS: they need the API server and containerd, not
+    each other.
+    """
     path = {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin"}
     login = f"--kubeconfig={node.kubeconfig}"
     daemons.start("kube-controller-manager", [
@@ -284,17 +318,24 @@ def start_the_rest(node: Layout, daemons: processes.Daemons) -> None:
         f"--flex-volume-plugin-dir={node.folder}/kubelet/volume-plugins",
         f"--root-ca-file={node.pki}/ca.crt", f"--service-account-private-key-file={node.pki}/accounts.key",
     ])  # fmt: skip
-    daemons.start("kube-scheduler", [node.program("kube-scheduler"), login, "--leader-elect=false", "--secure-port=0"])
+    daemons.start(
+        "kube-scheduler",
+        [node.program("kube-scheduler"), login, "--leader-elect=false", "--secure-port=0"],
+    )
     daemons.start("kubelet", [
         node.program("kubelet"), login, f"--config={node.folder}/kubelet.yaml", f"--root-dir={node.folder}/kubelet",
         f"--hostname-override={NODE}", f"--node-ip={node.host}", f"--cert-dir={node.folder}/kubelet/pki",
     ], path)  # fmt: skip
-    daemons.start("kube-proxy", [node.program("kube-proxy"), f"--config={node.folder}/kube-proxy.yaml"], path)
+    daemons.start(
+        "kube-proxy", [node.program("kube-proxy"), f"--config={node.folder}/kube-proxy.yaml"], path
+    )
     daemons.start("coredns", [node.program("coredns"), "-conf", f"{node.folder}/Corefile"])
 
 
 def allow_plain_http(folder: Path, registries: list[str]) -> list[str]:
-    """Let containerd pull from these registries (host:port) without TLS, from its next pull on; all such now."""
+    """Let containerd pull from these registries (host:port) without TLS, from its next pull on; all
+    such now.
+    """
     for registry in registries:
         place = folder / "certs.d" / registry
         place.mkdir(exist_ok=True)

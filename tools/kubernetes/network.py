@@ -1,4 +1,6 @@
-"""The node's traces in the network of the host: its address, what it would clash with, and taking it all back."""
+"""The node's traces in the network of the host: its address, what it would clash with, and taking
+it all back.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ SETTINGS = (
 
 
 def host_address() -> str:
-    """An address of this machine that pods can reach: the one of the default route, else any but loopback's."""
+    """An address of this machine that pods can reach: the one of the default route, else any but
+    loopback's.
+    """
     # 192.0.2.1 is nobody's (RFC 5737); asking for the route to it sends nothing
     route = run("ip", "-4", "-o", "route", "get", "192.0.2.1")
     found = re.search(r"\bsrc ([0-9.]+)", route)
@@ -39,14 +43,20 @@ def host_address() -> str:
         for address in link.get("addr_info", []):
             if address.get("scope") == "global":
                 return str(address["local"])
-    raise Cannot("this machine has no network address but loopback's, and pods cannot reach that one")
+    raise Cannot(
+        "this machine has no network address but loopback's, and pods cannot reach that one"
+    )
 
 
 def refuse_clash() -> None:
-    """Refuse when another Kubernetes keeps rules on this machine, or another network has the node's addresses."""
+    """Refuse when another Kubernetes keeps rules on this machine, or another network has the node's
+    addresses.
+    """
     for table in TABLES:
         if re.search(r"^:KUBE-SERVICES ", rules(table), re.MULTILINE):
-            raise Cannot(f"another Kubernetes node runs on this machine ({table} has a chain KUBE-SERVICES)")
+            raise Cannot(
+                f"another Kubernetes node runs on this machine ({table} has a chain KUBE-SERVICES)"
+            )
     ours = [ipaddress.ip_network(PODS), ipaddress.ip_network(SERVICES)]
     for route in json.loads(run("ip", "-j", "-4", "route") or "[]"):
         if route["dst"] == "default":
@@ -60,43 +70,66 @@ def refuse_clash() -> None:
 
 
 def remembered() -> dict[str, object]:
-    """What `forget` needs to know of the time before: kernel settings, and chains of other users of CNI plugins."""
+    """What `forget` needs to know of the time before: kernel settings, and chains of other users of
+    CNI plugins.
+    """
     settings = {
-        name: Path("/proc/sys", name).read_text().strip() for name in SETTINGS if Path("/proc/sys", name).exists()
+        name: Path("/proc/sys", name).read_text().strip()
+        for name in SETTINGS
+        if Path("/proc/sys", name).exists()
     }
-    chains = sorted({chain for table in TABLES for chain in re.findall(r"^:(CNI-\S+)", rules(table), re.MULTILINE)})
+    chains = sorted(
+        {
+            chain
+            for table in TABLES
+            for chain in re.findall(r"^:(CNI-\S+)", rules(table), re.MULTILINE)
+        }
+    )
     return {"settings": settings, "chains": chains}
 
 
 def forget(before: dict[str, object], folder: Path) -> None:
-    """Take back the rules, cached results and kernel settings of the node in `folder`; nothing of it may run now."""
+    """Take back the rules, cached results and kernel settings of the node in `folder`; nothing of
+    it may run now.
+    """
     chains = before.get("chains", [])
     assert isinstance(chains, list), "as remembered"
     for table in TABLES:
         orders = removal(rules(table), frozenset(chains))
         if orders:
             done = subprocess.run(
-                [full_path(f"{table}-restore"), "--noflush"], input=orders, capture_output=True, text=True
+                [full_path(f"{table}-restore"), "--noflush"],
+                input=orders,
+                capture_output=True,
+                text=True,
             )
             if done.returncode:
-                raise Cannot(f"{table}-restore cannot take back the node's rules: {done.stderr.strip()}\n{orders}")
+                raise Cannot(
+                    f"{table}-restore cannot take back the node's rules: {done.stderr.strip()}\n{orders}"
+                )
     for path in Path("/var/lib/cni/results").glob("*"):
-        if f'"{folder}/' in path.read_text(errors="replace"):  # it names the network namespace, which lies there
+        if f'"{folder}/' in path.read_text(
+            errors="replace"
+        ):  # it names the network namespace, which lies there
             path.unlink(missing_ok=True)
     settings = before.get("settings", {})
     assert isinstance(settings, dict), "as remembered"
     for name, value in settings.items():
         path = Path("/proc/sys", name)
-        with contextlib.suppress(OSError):  # a setting this machine does not let us change has not changed
+        with contextlib.suppress(
+            OSError
+        ):  # a setting this machine does not let us change has not changed
             if path.read_text().strip() != value:
                 path.write_text(value)
 
 
 def removal(saved: str, others: frozenset[str]) -> str:
-    """Orders for `iptables-restore --noflush` that remove what the node added to the rules in `saved`.
+    """Orders for `iptables-restore --noflush` that remove what the node added to the rules in
+    `saved`.
 
-    Chains KUBE-* and CNI-* are the node's, but for `others`; elsewhere those rules that lead there or speak of its
-    network. Rules of anybody else are not touched, not even rewritten. Empty when there is nothing to remove.
+    Chains KUBE-* and CNI-* are the node's, but for `others`; elsewhere those rules that lead there
+    or speak of its network. Rules of anybody else are not touched, not even rewritten. Empty when
+    there is nothing to remove.
     """
     orders: list[str] = []
     for table, body in re.findall(r"^\*(\S+)\n(.*?)^COMMIT$", saved, re.MULTILINE | re.DOTALL):
@@ -110,11 +143,15 @@ def removal(saved: str, others: frozenset[str]) -> str:
 
 
 def added(rule: str, ours: list[str]) -> bool:
-    """Whether a rule in a chain that is not ours is the node's: it leads into `ours`, or speaks of its pods."""
+    """Whether a rule in a chain that is not ours is the node's: it leads into `ours`, or speaks of
+    its pods.
+    """
     words = rule.split()
     if words[:1] != ["-A"] or words[1] in ours:
         return False
-    leads = any(word in ("-j", "-g") and target in ours for word, target in itertools.pairwise(words))
+    leads = any(
+        word in ("-j", "-g") and target in ours for word, target in itertools.pairwise(words)
+    )
     return leads or PODS.partition("0.0/")[0] in rule or f'name: \\"{NAME}\\"' in rule
 
 
@@ -122,13 +159,17 @@ def rules(table: str) -> str:
     """All rules of a family, as <table>-save prints them. Raises Cannot when it cannot tell."""
     done = subprocess.run([full_path(f"{table}-save")], capture_output=True, text=True)
     if done.returncode:
-        raise Cannot(f"{table}-save failed, so the node's rules cannot be told from others: {done.stderr.strip()}")
+        raise Cannot(
+            f"{table}-save failed, so the node's rules cannot be told from others: {done.stderr.strip()}"
+        )
     return done.stdout
 
 
 def run(*command: str) -> str:
     """Output of ip; empty when there is no such route."""
-    return subprocess.run([full_path(command[0]), *command[1:]], capture_output=True, text=True).stdout
+    return subprocess.run(
+        [full_path(command[0]), *command[1:]], capture_output=True, text=True
+    ).stdout
 
 
 def full_path(program: str) -> str:

@@ -6,9 +6,10 @@
     python3 tools/kubernetes/node.py status [--folder DIR]                  # 0 up, 7 not
     python3 tools/kubernetes/node.py down [--folder DIR]
 
-`up` again is quick and adds registries (plain http) to a running node. One node a machine: services and pods have
-addresses and rules of the whole machine. Needs root, and Debian's `packages kubernetes`; works where the machine
-is itself a container. Exit codes: 0, 2 (command line), 7 (this machine cannot).
+`up` again is quick and adds registries (plain http) to a running node. One node a machine: services
+and pods have addresses and rules of the whole machine. Needs root, and Debian's `packages
+kubernetes`; works where the machine is itself a container. Exit codes: 0, 2 (command line), 7 (this
+machine cannot).
 """
 
 from __future__ import annotations
@@ -40,16 +41,18 @@ from tools.machine import (
 
 KIND = "node"
 DEFAULT_FOLDER = Path("/var/lib/pipeline-steps/node")
-#: Which folder the machine's node has, and what was there before it; written before anything is changed.
+#: Which folder the machine's node has, and what was there before it; written before anything is
+#: changed.
 RECORD = Path("/run/pipeline-steps/node.json")
 PROGRAMS = ("etcd", "containerd", "ctr", "runc", "conntrack", "iptables", "ip", "openssl")
 
 
 def up(folder: Path, registries: list[str]) -> dict[str, Any]:
-    """Start the node unless it runs, let it pull from `registries` (host:port, plain http); facts of it.
+    """Start the node unless it runs, let it pull from `registries` (host:port, plain http); facts
+    of it.
 
-    What a killed run left is ended and removed first, wherever it was. Raises Cannot (also when a node runs in
-    another folder), Misuse.
+    What a killed run left is ended and removed first, wherever it was. Raises Cannot (also when a
+    node runs in another folder), Misuse.
     """
     need_root("a Kubernetes node")
     need_programs(PROGRAMS, "a Kubernetes node", "kubernetes")
@@ -75,7 +78,9 @@ def start(folder: Path, programs: Path) -> dict[str, Any]:
     host = network.host_address()
     folder = processes.claim(folder, KIND)
     RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_text(json.dumps({"folder": str(folder), "before": network.remembered()}, indent=2) + "\n")
+    RECORD.write_text(
+        json.dumps({"folder": str(folder), "before": network.remembered()}, indent=2) + "\n"
+    )
     ports = components.Ports(*free_ports(len(components.Ports._fields)))
     node = components.Layout(folder, programs, ports, host)
     daemons = processes.Daemons(folder)
@@ -91,7 +96,9 @@ def start(folder: Path, programs: Path) -> dict[str, Any]:
 
 
 def run(node: components.Layout, daemons: processes.Daemons) -> None:
-    """Start all daemons and wait until pods can run, services have their addresses and names resolve."""
+    """Start all daemons and wait until pods can run, services have their addresses and names
+    resolve.
+    """
     components.start_store_and_api(node, daemons)
     components.start_containerd(node, daemons)
     server = api.Api(node.server, node.pki / "ca.crt", certificates.token(node.pki))
@@ -102,14 +109,18 @@ def run(node: components.Layout, daemons: processes.Daemons) -> None:
     for path, thing in api.dns_service(network.DNS, node.host, node.ports.dns):
         status, answer = server.ask(path, thing)
         if status != 201:
-            raise Cannot(f"the API server does not take the {thing['kind']} of the cluster's DNS: {status} {answer}")
+            raise Cannot(
+                f"the API server does not take the {thing['kind']} of the cluster's DNS: {status} {answer}"
+            )
     daemons.wait("the node is ready for pods", lambda: api.node_ready(server, components.NODE))
     name = "kubernetes.default.svc.cluster.local"
     daemons.wait(f"{name} resolves", lambda: api.resolves(network.DNS, name))
 
 
 def facts(node: components.Layout, daemons: processes.Daemons) -> dict[str, Any]:
-    """folder, kubeconfig, context, server, version, node, host, ports, networks, containerd (socket), processes."""
+    """folder, kubeconfig, context, server, version, node, host, ports, networks, containerd
+    (socket), processes.
+    """
     return {
         "folder": str(node.folder),
         "kubeconfig": str(node.kubeconfig),
@@ -168,7 +179,9 @@ def clear(folder: Path) -> None:
 
 
 def down(folder: Path) -> None:
-    """End the node and all its pods; leaves no process, mount, interface, rule, control group or folder."""
+    """End the node and all its pods; leaves no process, mount, interface, rule, control group or
+    folder.
+    """
     need_root("ending the node")
     with lock():
         record = recorded()
@@ -192,8 +205,16 @@ def status(folder: Path) -> dict[str, Any]:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="node.py", description="A real Kubernetes of one node.")
     parser.add_argument("verb", choices=("build", "up", "down", "status"))
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help=f"default {DEFAULT_FOLDER}")
-    parser.add_argument("--registry", action="append", default=[], metavar="HOST:PORT", help="pull from it without TLS")
+    parser.add_argument(
+        "--folder", type=Path, default=DEFAULT_FOLDER, help=f"default {DEFAULT_FOLDER}"
+    )
+    parser.add_argument(
+        "--registry",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="pull from it without TLS",
+    )
     given = parser.parse_args(argv)
     if given.verb == "build":
         print(built() / "node")

