@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools import systems
+from tools import systems, users
 from tools.demo import proof, repository
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +44,9 @@ class Job:
             overlay = self.run([*self.step("sandbox"), "up", "--kubeconfig", kubeconfig]).strip()
             self.overlay = Path(overlay)
             self.host = proof.registry(self.overlay)
-            systems.node_up(systems.Started(self.folder / "started.json"), [self.host])
+            systems.node_up(
+                users.Started(self.folder / "started.json", process=os.getpid()), [self.host]
+            )
             yield
         finally:
             self.run([*self.step("sandbox"), "down"])

@@ -24,7 +24,7 @@ from typing import NamedTuple
 if not __package__:  # run as a file: let `tools` be found beside this one
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tools import environment, systems
+from tools import environment, systems, users
 from tools.machine import ends_with_exit_code, say, seconds_since
 from tools.programs import debian, programs
 
@@ -94,7 +94,7 @@ def bench() -> int:
     """The benchmarks, with engine and node."""
     everything()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
-        started = systems.Started(Path(folder) / "started.json")
+        started = users.Started(Path(folder) / "started.json", process=os.getpid())
         try:
             done = subprocess.run(
                 [environment.PYTHON, "-m", "benchmarks"],
@@ -129,7 +129,7 @@ def base_environment() -> dict[str, str]:
     return {"PATH": systems.path_with(environment.VENV / "bin", programs.get("helm4"))}
 
 
-def full_environment(started: systems.Started) -> dict[str, str]:
+def full_environment(started: users.Started) -> dict[str, str]:
     """The base with crane, an engine and a node; tests find the last two themselves where they run."""
     engine = systems.engine_up(started)
     node = systems.node_up(started, [])
@@ -139,7 +139,7 @@ def full_environment(started: systems.Started) -> dict[str, str]:
 
 def with_systems(names: tuple[str, ...], note: Path) -> list[tuple[str, bool, float]]:
     """Run lanes with an engine and a node; end both when they were started here."""
-    started = systems.Started(note)
+    started = users.Started(note, process=os.getpid())
     start = time.monotonic()
     try:
         found = full_environment(started)

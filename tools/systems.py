@@ -1,13 +1,12 @@
 """Brings together what the demo and the tests need: packages, programs, an engine, a node; ends
 what it started.
 
-An engine that runs already and answers is used as it is, and so is a node; only what was started
-here is noted, in a file, and ended again.
+An engine that runs already and answers is used as it is, and so is a node; what is ended again, and
+by whom, is in users.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,9 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools import users
 from tools.engine import engine
 from tools.kubernetes import build, node
-from tools.machine import Cannot, agreed, cache, find_program, say
+from tools.machine import Cannot, agreed, cache, find_program
 from tools.programs import debian, programs
 
 ENGINE_PROGRAMS = ("buildx", "buildkitd")
@@ -97,64 +97,31 @@ def own_engine() -> bool:
     return True
 
 
-class Started:
-    """What was started here, noted in a file before it is, so that a later command can end it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.names: dict[str, str] = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            self.names = {}
-
-    def note(self, name: str, value: str) -> None:
-        self.names[name] = value
-        self._write()
-
-    def forget(self, name: str) -> None:
-        self.names.pop(name, None)
-        self._write()
-
-    def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_name(f".{self.path.name}.new")
-        aside.write_text(json.dumps(self.names, indent=2) + "\n")
-        aside.replace(self.path)
-
-
-def engine_up(started: Started) -> dict[str, Any]:
-    """The engine of tools/engine; noted when it did not run before. Raises Cannot."""
+def engine_up(started: users.Started) -> dict[str, Any]:
+    """The engine of tools/engine, noted as used by `started`. Raises Cannot."""
     folder = engine.DEFAULT_FOLDER
-    if engine.read(folder) is None:
-        started.note("engine", str(folder))
+    users.enter("engine", folder, started, running=lambda: engine.read(folder) is not None)
     return engine.up(folder)
 
 
-def node_up(started: Started, registries: list[str]) -> dict[str, Any]:
-    """The node of this machine, pulling from `registries`; noted when it did not run before. Raises
-    Cannot.
-    """
+def node_up(started: users.Started, registries: list[str]) -> dict[str, Any]:
+    """The node of this machine, noted as used by `started`, pulling from `registries`. Raises Cannot."""
     running = node.live()
-    if running is None:
-        started.note("node", str(node.DEFAULT_FOLDER))
-        return node.up(node.DEFAULT_FOLDER, registries)
-    return node.up(Path(running["folder"]), sorted({*running.get("registries", []), *registries}))
+    folder = Path(running["folder"]) if running else node.DEFAULT_FOLDER
+    users.enter("node", folder, started, running=lambda: node.live() is not None)
+    before = running.get("registries", []) if running else []
+    return node.up(folder, sorted({*before, *registries}))
 
 
-def down(started: Started) -> None:
-    """End the engine and the node that were started here; the one also when the other cannot be
-    ended.
+def down(started: users.Started) -> None:
+    """Leave the engine and the node; each is ended when nobody else uses it.
+
+    The engine is left also when the node cannot be ended.
     """
     try:
-        if "node" in started.names:
-            say("node: ending it")
-            node.down(Path(started.names["node"]))
-            started.forget("node")
+        users.leave("node", started, node.down)
     finally:
-        if "engine" in started.names:
-            say("engine: ending it")
-            engine.down(Path(started.names["engine"]))
-            started.forget("engine")
+        users.leave("engine", started, engine.down)
 
 
 def path_with(*folders: Path) -> str:

@@ -5,6 +5,7 @@ beside this one.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -50,7 +51,9 @@ class Line(NamedTuple):
 
 
 def default_folder() -> Path:
-    """Where the sandbox keeps everything, unless --folder says otherwise."""
+    """Where the sandbox keeps everything: as the environment says for --folder, or below XDG_STATE_HOME."""
+    if folder := os.environ.get("PIPELINE_STEPS_FOLDER"):
+        return Path(folder)
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
     return Path(base) / "pipeline-steps" / "sandbox"
 
@@ -144,13 +147,21 @@ def _with_cluster(folder: Path, known: Ledger, wanted: Wanted) -> Ledger:
     chosen = cluster.choose(wanted.maker, former)
     if former is not None and _ours(former) and former.kind != chosen:
         raise _another(former)
-    made = Made(chosen, cluster.NAME, str(folder / "kubeconfig"))
+    name = former.name if former is not None else _cluster_name(folder)
+    made = Made(chosen, name, str(folder / "kubeconfig"))
     known = ledger.write(folder, replace(known, cluster=made))
     registry = f"{processes.HERE}:{known.ports[processes.REGISTRY]}"
     address = cluster.MAKERS[chosen].up(made.name, Path(made.kubeconfig), registry)
     return ledger.write(
         folder, replace(known, cluster=replace(made, pull_from=wanted.pull_from or address))
     )
+
+
+def _cluster_name(folder: Path) -> str:
+    """Another for every folder: `down` of one sandbox never removes the cluster of another."""
+    if folder == default_folder():
+        return cluster.NAME
+    return f"{cluster.NAME}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
 def _ours(made: Made) -> bool:

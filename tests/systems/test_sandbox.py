@@ -155,7 +155,9 @@ def test_nodes_with_another_address_get_a_read_only_door(
     assert get(port, "/v2/x/blobs/uploads/", "127.0.0.1", "POST")[0] == 202
     assert get(port, "/v2/x/blobs/uploads/", "127.0.0.2", "POST")[0] == 405
     calls = (folder.parent.parent / "calls").read_text()
-    assert "kind create cluster --name pipeline-steps --kubeconfig" in calls
+    cluster = ledger.read(folder).cluster
+    assert cluster and cluster.name != "pipeline-steps", "the name is of the default folder's"
+    assert f"kind create cluster --name {cluster.name} --kubeconfig" in calls
     assert f'docker: [host."http://127.0.0.2:{port}"]' in calls
     settings = json.loads((folder / "overlay.yaml").read_text().partition("\n{")[2].join(("{", "")))
     assert settings["clusters"]["sandbox"]["kubeconfig"] == str(folder / "kubeconfig")
@@ -167,7 +169,7 @@ def test_nodes_with_another_address_get_a_read_only_door(
     assert (other.code, "sandbox down" in other.stderr) == (2, True)
     sandbox.down(folder)
     assert (
-        "kind delete cluster --name pipeline-steps" in (folder.parent.parent / "calls").read_text()
+        f"kind delete cluster --name {cluster.name}" in (folder.parent.parent / "calls").read_text()
     )
 
 

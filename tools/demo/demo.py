@@ -24,7 +24,7 @@ from pathlib import Path
 if not __package__:  # run as a file: let `tools` be found beside this one
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tools import environment, systems
+from tools import environment, systems, users
 from tools.demo import proof, repository
 from tools.machine import Cannot, cache, ends_with_exit_code, find_program, say, seconds_since
 from tools.programs import debian, programs
@@ -33,6 +33,10 @@ ROOT = environment.ROOT
 DEMO = ROOT / ".demo"
 HELLO = DEMO / "hello"
 STARTED = DEMO / "started.json"
+#: Of this clone alone: `down` must never end the sandbox of another, nor one that a person uses.
+SANDBOX = DEMO / "sandbox"
+#: Programs that make a cluster of docker containers, as `pipeline-steps sandbox up` takes them.
+CLUSTER_MAKERS = ("kind", "k3d", "minikube")
 VARIABLES = DEMO / "environment"
 
 
@@ -42,9 +46,10 @@ def up(*, yes: bool) -> int:
     """
     start = time.monotonic()
     has_engine = systems.own_engine()
-    announce_and_install(has_engine=has_engine, yes=yes)
+    makes_cluster = has_engine and any(find_program(name) for name in CLUSTER_MAKERS)
+    announce_and_install(has_engine=has_engine, makes_cluster=makes_cluster, yes=yes)
     variables = machine(has_engine=has_engine)
-    overlay = sandbox(variables)
+    overlay = sandbox(variables, makes_cluster=makes_cluster)
     repository.ensure(HELLO, ROOT / "examples/hello")
     code = pipeline(variables, overlay)
     if code == 0:
@@ -59,14 +64,16 @@ def up(*, yes: bool) -> int:
     return code
 
 
-def announce_and_install(*, has_engine: bool, yes: bool) -> None:
+def announce_and_install(*, has_engine: bool, makes_cluster: bool, yes: bool) -> None:
     """Say what is missing and where it goes, ask, install; long builds run beside the rest. Raises
     Cannot.
     """
-    purposes = ["python", "registry", "kubernetes", "example", *([] if has_engine else ["engine"])]
+    purposes = ["python", "registry", "example"]
+    purposes += [] if has_engine else ["engine"]
+    purposes += [] if makes_cluster else ["kubernetes"]
     names = ["helm4", *([] if has_engine else systems.ENGINE_PROGRAMS)]
     packages = systems.missing_packages(purposes)
-    built = systems.missing_programs(names, kubernetes=True)
+    built = systems.missing_programs(names, kubernetes=not makes_cluster)
     venv = environment.is_stale()
     if packages or built or venv:
         say("make demo installs what this machine lacks:")
@@ -78,46 +85,48 @@ def announce_and_install(*, has_engine: bool, yes: bool) -> None:
             say(f"  Python packages of requirements/test.txt (PyPI) into {environment.VENV}")
         systems.confirm("Go on?", yes=yes)
     debian.install(purposes, yes=True)
-    building = systems.Background(systems.get(names), systems.kubernetes)
+    builds = [systems.get(names), *([] if makes_cluster else [systems.kubernetes])]
+    building = systems.Background(*builds)
     environment.ensure()
     building.wait()
 
 
 def machine(*, has_engine: bool) -> dict[str, str]:
-    """Engine and node up; the environment under which programs find them."""
-    started = systems.Started(STARTED)
-    found = {} if has_engine else systems.engine_up(started)["environment"]
+    """An engine up; the environment under which programs find it, helm and this clone's sandbox."""
+    started = users.Started(STARTED)
+    engine = {} if has_engine else systems.engine_up(started)["environment"]
     helm = find_program("helm")
     path = systems.path_with(environment.VENV / "bin", *([] if helm else [programs.get("helm4")]))
-    return {**found, "PATH": path}
+    return {**engine, "PATH": path, "PIPELINE_STEPS_FOLDER": str(SANDBOX)}
 
 
-def sandbox(variables: dict[str, str]) -> Path:
-    """Sandbox up on the node, and the node told of its registry; returns the overlay. Raises
-    Cannot.
+def sandbox(variables: dict[str, str], *, makes_cluster: bool) -> Path:
+    """Sandbox up, its cluster told of its registry; returns the overlay. Raises Cannot.
+
+    The cluster is one of docker containers where a program for that is installed, else the node.
     """
-    started = systems.Started(STARTED)
-    node = systems.node_up(started, [])
-    started.note("sandbox", "default")
-    command = [
-        environment.VENV / "bin/pipeline-steps",
-        "sandbox",
-        "up",
-        "--kubeconfig",
-        node["kubeconfig"],
-    ]
+    started = users.Started(STARTED)
+    command = [str(environment.VENV / "bin/pipeline-steps"), "sandbox", "up"]
+    exported = {name: value for name, value in variables.items() if name != "PATH"}
+    if makes_cluster:
+        exported["KUBECONFIG"] = str(SANDBOX / "kubeconfig")
+    else:
+        exported["KUBECONFIG"] = systems.node_up(started, [])["kubeconfig"]
+        command += ["--kubeconfig", exported["KUBECONFIG"]]
+    started.note("sandbox", str(SANDBOX))
     done = subprocess.run(
         command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
         raise Cannot("pipeline-steps sandbox up failed; see above")
     overlay = Path(done.stdout.strip())
-    systems.node_up(started, [proof.registry(overlay)])
-    lines = [f"export {name}='{value}'" for name, value in variables.items() if name != "PATH"]
-    lines.append(
+    if not makes_cluster:
+        systems.node_up(started, [proof.registry(overlay)])
+    lines = [f"export {name}='{value}'" for name, value in exported.items()]
+    lines += [
         f"export PATH='{variables['PATH'].removesuffix(os.environ.get('PATH', ''))}'\"$PATH\""
-    )
-    VARIABLES.write_text("\n".join([*lines, f"export KUBECONFIG='{node['kubeconfig']}'"]) + "\n")
+    ]
+    VARIABLES.write_text("\n".join(lines) + "\n")
     return overlay
 
 
@@ -154,15 +163,14 @@ def farewell() -> None:
 def down() -> int:
     """End and remove what `up` started: sandbox, node, engine, repository."""
     start = time.monotonic()
-    started = systems.Started(STARTED)
+    started = users.Started(STARTED)
     if "sandbox" in started.names:
         if not environment.PYTHON.exists():
             raise Cannot(
                 f"{environment.VENV} is gone and the sandbox is up: python3 tools/environment.py, then again"
             )
-        if subprocess.run(
-            [environment.PYTHON, "-m", "pipeline_steps", "sandbox", "down"], cwd="/"
-        ).returncode:
+        command = [str(environment.PYTHON), "-m", "pipeline_steps", "sandbox", "down", "--folder"]
+        if subprocess.run([*command, started.names["sandbox"]], cwd="/").returncode:
             raise Cannot("pipeline-steps sandbox down failed; see above")
         started.forget("sandbox")
     systems.down(started)
