@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import logging
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import yaml
 
+from pipeline_steps.charts.paths import expression
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import QUIET, VERBOSE, Option
 from pipeline_steps.config.config_file import NAME
@@ -28,11 +29,29 @@ COMMAND = Command(
     "init", __doc__, (Option("plan", "flag", "print it to stdout; write nothing"), QUIET, VERBOSE)
 )
 SKIPPED = frozenset({"node_modules", "vendor", "templates", "__pycache__"})
-KEYS = ("repository", "tag", "digest")
+#: Folders whose name says nothing about the image that is built in them.
+GENERIC = frozenset({"app", "apps", "build", "docker", "image", "images", "rootfs", "src"})
 WORDS = ("true", "false", "yes", "no", "on", "off", "null")
-#: How deep below this folder charts are looked for.
+#: How deep below this folder charts and Dockerfiles are looked for.
 DEPTH = 5
 log = logging.getLogger("pipeline_steps.commands.init")  # __name__ is __main__ under -m
+
+#: Image name → values key → template, as in `charts[].images`.
+ImageKeys = Mapping[str, Mapping[str, str]]
+
+
+class ChartFolder(NamedTuple):
+    """A folder with a Chart.yaml, and what pipeline.yaml must say of it.
+
+    path: below pipeline.yaml, "." for its own folder. paths: files outside of the folder that links
+    in it lead to. images: those built here that its values name. other_keys: values keys that hold
+    the reference of another image.
+    """
+
+    path: str
+    paths: tuple[str, ...]
+    images: ImageKeys
+    other_keys: Mapping[str, str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,23 +79,32 @@ def first_configuration(root: Path) -> str:
     """The text of a first pipeline.yaml for the charts below `root`. Raises UsageError when there
     is none.
     """
-    paths = sorted(find_files(root, 0))
-    charts = [folder for folder, name in paths if name == "Chart.yaml"]
-    dockerfiles = [folder for folder, name in paths if name == "Dockerfile"]
-    if not charts:
+    folders = sorted(find_files(root, "Chart.yaml", 0))
+    if not folders:
         raise UsageError(
             f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts"
         )
-    images = {image_name(root, folder): _relative(root, folder) for folder in dockerfiles}
+    contexts = image_names(root, sorted(find_files(root, "Dockerfile", 0)))
+    charts = [read_chart(root, folder, contexts) for folder in folders]
+    used = {name: contexts[name] for chart in charts for name in chart.images}
+    unused = {name: context for name, context in contexts.items() if name not in used}
     lines = ["# What pipeline_steps needs to know about this repository.", "charts:"]
-    for path in chart_paths(root, charts):
+    paths = chart_paths([chart.path for chart in charts])
+    for path in paths:
         lines.append(f"  - path: {_scalar(path)}")
-        targets = {key for folder in charts if folder.match(path) for key in reference_keys(folder)}
-        lines += image_mapping(targets, list(images))
-    if images:
+        own = [chart for chart in charts if expression(path).fullmatch(chart.path)]
+        lines += chart_settings(own[0]) if path == own[0].path else []
+        lines += unmapped_keys(own) if unused else []
+    for chart in charts:
+        if chart.path not in paths and (settings := chart_settings(chart)):
+            lines += [f"  - path: {_scalar(chart.path)}", *settings]
+    if used:
+        lines += ["images:", *image_lines(used, "  ")]
+    if unused:
         lines += [
-            "images:",
-            *(f"  {_scalar(name)}: {{context: {_scalar(path)}}}" for name, path in images.items()),
+            "# Dockerfiles here that no chart's values name. To release such an image with a chart,",
+            "# declare it below `images:` and map it below the chart's `images:`.",
+            *image_lines(unused, "#   "),
         ]
     return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
 
@@ -93,85 +121,144 @@ channels:
 # The clusters that integration_test may use; `pipeline-steps sandbox up` gives you one on your machine.
 clusters:
   ci: {kubeconfig: "${CI_KUBECONFIG:-kubeconfig}"}
+# Where the records of CI builds are kept, for other agents and for laptops: a registry path or a shared folder.
+# evidence: "oci://${SNAPSHOT_REGISTRY:-registry.example.com/snapshot}/evidence"
+# Logins that docker's and helm's own configuration does not hold, by host; a password is never written here.
+# hosts:
+#   registry.example.com: {username: ci, password: "${REGISTRY_PASSWORD}"}
 """
 
 
-def find_files(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
-    """(folder, file name) of every Chart.yaml and Dockerfile; a chart's own subcharts are not
-    looked for.
-    """
+def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
+    """Folders with a file `name`; a chart's own subcharts and templates are not looked into."""
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}
-    for name in ("Chart.yaml", "Dockerfile"):
-        if name in names:
-            yield folder, name
-    if "Chart.yaml" in names or depth == DEPTH:
+    is_chart = "Chart.yaml" in names
+    if name in names:
+        yield folder
+    if depth == DEPTH or (is_chart and name == "Chart.yaml"):
         return
     for entry in folder.iterdir():
-        if (
-            entry.is_dir()
-            and not entry.is_symlink()
-            and not entry.name.startswith(".")
-            and entry.name not in SKIPPED
-        ):
-            yield from find_files(entry, depth + 1)
+        skipped = entry.name in SKIPPED or entry.name.startswith(".") or entry.is_symlink()
+        if entry.is_dir() and not skipped and not (is_chart and entry.name == "charts"):
+            yield from find_files(entry, name, depth + 1)
 
 
-def chart_paths(root: Path, charts: Sequence[Path]) -> list[str]:
-    """Paths for `charts`, a glob where several charts lie side by side."""
-    parents: dict[str, list[str]] = {}
-    for chart in charts:
-        path = _relative(root, chart)
-        parents.setdefault(path.rpartition("/")[0], []).append(path)
-    several = {
-        parent
-        for parent, paths in parents.items()
-        if parent and (len(paths) > 1 or parent.endswith("charts"))
-    }
-    return [
-        path
-        for parent, paths in parents.items()
-        for path in ([f"{parent}/*"] if parent in several else paths)
-    ]
-
-
-def reference_keys(chart: Path) -> Iterator[str]:
-    """The values keys of a chart that look like an image reference: image.repository and its
-    neighbours.
+def image_names(root: Path, folders: Sequence[Path]) -> dict[str, str]:
+    """Name → context of the images built in `folders`: the last part of the path that says
+    something, or several of them where two images would have one name.
     """
-    try:
-        values: Any = yaml.safe_load((chart / "values.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+    names: dict[str, str] = {}
+    for folder in folders:
+        parts = [part for part in folder.relative_to(root).parts if part.lower() not in GENERIC]
+        parts = [part.lower() for part in parts] or [root.name.lower()]
+        length = 1
+        while "-".join(parts[-length:]) in names and length < len(parts):
+            length += 1
+        name = "-".join(parts[-length:])
+        if name in names:
+            name = "-".join(folder.relative_to(root).parts).lower()
+        names[name] = _relative(root, folder)
+    return names
+
+
+def read_chart(root: Path, folder: Path, image_contexts: Collection[str]) -> ChartFolder:
+    """What a chart's folder says: its links out of the folder, and the images in its values."""
+    images: dict[str, Mapping[str, str]] = {}
+    other_keys: dict[str, str] = {}
+    for repository, keys in image_references(_values(folder), ""):
+        name = repository.rpartition("/")[2]
+        if name in image_contexts and name not in images:
+            images[name] = keys
+        else:
+            other_keys.update(keys)
+    return ChartFolder(_relative(root, folder), linked_paths(root, folder), images, other_keys)
+
+
+def image_references(values: object, place: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """(repository, values key → template) of everything in values that looks like an image.
+
+    That is a mapping with `repository` and one of `tag` and `digest`, or a text below `image`.
+    """
+    if not isinstance(values, dict):
         return
-    image = values.get("image") if isinstance(values, dict) else None
-    if isinstance(image, dict) and "repository" in image:
-        yield from (f"image.{key}" for key in KEYS if key in image)
+    repository = values.get("repository")
+    parts = [key for key in ("repository", "tag", "digest") if key in values]
+    if place and isinstance(repository, str) and repository and len(parts) > 1:
+        templates = {f"{place}.{key}": f"{{{key}}}" for key in parts}
+        if "registry" in values:
+            templates |= {f"{place}.registry": "{registry}", f"{place}.repository": "{path}"}
+        yield repository, templates
+        return
+    for key, value in values.items():
+        if not isinstance(key, str) or "." in key:
+            continue
+        inner = f"{place}.{key}" if place else key
+        if key == "image" and isinstance(value, str) and value:
+            yield value.partition("@")[0].rpartition(":")[0] or value, {inner: "{reference}"}
+        yield from image_references(value, inner)
 
 
-def image_mapping(targets: set[str], images: Sequence[str]) -> list[str]:
-    """The lines that say which values carry an image's reference: as they are when it is clear,
-    else as a comment.
+def linked_paths(root: Path, folder: Path) -> tuple[str, ...]:
+    """What links of a chart lead to outside of its folder, below `root`; snapshot packs their
+    content.
     """
-    if not targets:
-        return []
-    keys = ", ".join(f'image.{key}: "{{{key}}}"' for key in KEYS if f"image.{key}" in targets)
-    if len(images) == 1:
-        return ["    images:", f"      {_scalar(images[0])}: {{{keys}}}"]
+    inside, top = folder.resolve(), root.resolve()
+    targets = {entry.resolve() for entry in folder.rglob("*") if entry.is_symlink()}
+    return tuple(
+        sorted(
+            target.relative_to(top).as_posix()
+            for target in targets
+            if target.is_relative_to(top) and not target.is_relative_to(inside)
+        )
+    )
+
+
+def chart_paths(charts: Sequence[str]) -> list[str]:
+    """Paths for `charts`, a glob where several charts lie side by side: it fits later ones, too."""
+    siblings: dict[str, list[str]] = {}
+    for path in charts:
+        siblings.setdefault(path.rpartition("/")[0], []).append(path)
+    result = []
+    for parent, paths in siblings.items():
+        if len(paths) > 1 or parent.endswith("charts"):
+            result.append(f"{parent}/*" if parent else "*")
+        else:
+            result += paths
+    return result
+
+
+def chart_settings(chart: ChartFolder) -> list[str]:
+    """What the entry of a chart says below its path."""
+    lines = [f"    paths: [{', '.join(map(_scalar, chart.paths))}]"] if chart.paths else []
+    lines += ["    images:"] if chart.images else []
+    return lines + [
+        f"      {_scalar(name)}: {_mapping(keys)}" for name, keys in chart.images.items()
+    ]
+
+
+def unmapped_keys(charts: Iterable[ChartFolder]) -> list[str]:
+    """A comment that shows how the other images in the values of these charts are mapped."""
+    keys = {key: template for chart in charts for key, template in chart.other_keys.items()}
+    return [f"    # images: {{NAME: {_mapping(keys)}}}"] if keys else []
+
+
+def image_lines(images: Mapping[str, str], indent: str) -> list[str]:
+    """Entries of `images`. images: name → context."""
     return [
-        "    # the image that goes into these values, by its name below `images`:",
-        f"    # images: {{NAME: {{{keys}}}}}",
+        f"{indent}{_scalar(name)}: {{context: {_scalar(context)}}}"
+        for name, context in sorted(images.items())
     ]
 
 
-def image_name(root: Path, folder: Path) -> str:
-    """A name for the image built in `folder`: the folder's, or its parent's when it only says that
-    it is an app.
-    """
-    names = [
-        name
-        for name in (folder.name, folder.parent.name)
-        if name not in ("app", "docker", "image", "src")
-    ]
-    return (names or [root.name])[0].lower()
+def _values(folder: Path) -> object:
+    try:
+        return yaml.safe_load((folder / "values.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None  # a chart need not have values; snapshot says what is wrong with broken ones
+
+
+def _mapping(keys: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f'{_scalar(key)}: "{template}"' for key, template in keys.items()) + "}"
 
 
 def _relative(root: Path, folder: Path) -> str:

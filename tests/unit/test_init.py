@@ -8,46 +8,159 @@ import pytest
 
 from pipeline_steps.commands import init
 from pipeline_steps.config.config_file import load
+from pipeline_steps.config.entries import folders
+from pipeline_steps.config.language import Config
 
-VALUES = 'image: {repository: registry.example.com/x, tag: "1", pullPolicy: Always}\n'
+VALUES = 'image: {repository: registry.example.com/backend, tag: "1", pullPolicy: Always}\n'
 
 
 def chart(root: Path, path: str, values: str = "") -> None:
-    (root / path).mkdir(parents=True)
+    (root / path).mkdir(parents=True, exist_ok=True)
     (root / path / "Chart.yaml").write_text(
         f"apiVersion: v2\nname: {Path(path).name}\nversion: 0.1.0\n"
     )
     (root / path / "values.yaml").write_text(values)
 
 
-def test_charts_side_by_side_become_a_glob_and_the_only_image_is_mapped(
+def dockerfile(root: Path, path: str) -> None:
+    (root / path).mkdir(parents=True, exist_ok=True)
+    (root / path / "Dockerfile").write_text("FROM scratch\n")
+
+
+def written(root: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """What our own loader reads from the file that `init` writes in `root`."""
+    monkeypatch.chdir(root)
+    assert init.main([]) == 0
+    return load((), environ={}, start=root)
+
+
+def test_charts_side_by_side_become_a_glob_and_the_image_that_values_name_is_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chart(tmp_path, "deploy/charts/api", VALUES)
     chart(tmp_path, "deploy/charts/web")
     chart(tmp_path, "deploy/charts/web/charts/inner")
     chart(tmp_path, "tools/on")
-    (tmp_path / "backend").mkdir()
-    (tmp_path / "backend/Dockerfile").write_text("FROM scratch\n")
-    monkeypatch.chdir(tmp_path)
-    assert init.main([]) == 0
-    config = load((), environ={}, start=tmp_path)
-    assert [entry.path for entry in config.charts] == ["deploy/charts/*", "tools/on"]
-    assert config.charts[0].images == {
+    dockerfile(tmp_path, "backend")
+    config = written(tmp_path, monkeypatch)
+    paths = [entry.path for entry in config.charts]
+    assert paths == ["deploy/charts/*", "tools/on", "deploy/charts/api"]
+    assert config.charts[0].images is None and config.charts[1].images is None
+    assert config.charts[2].images == {
         "backend": {"image.repository": "{repository}", "image.tag": "{tag}"}
     }
     assert config.images["backend"].context == "backend"
     assert config.channels.production.charts == ("oci://registry.example.com/production/charts",)
 
 
-def test_several_images_are_left_to_the_reader(tmp_path: Path) -> None:
-    chart(tmp_path, "charts/api", VALUES)
-    for name in ("one/app", "two/app"):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "Dockerfile").write_text("FROM scratch\n")
-    text = init.first_configuration(tmp_path)
+def test_an_image_that_no_values_name_is_shown_and_not_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vendor's image in values and a Dockerfile for scripts: the one is not the other."""
+    chart(tmp_path, "charts/proxy", "image: {repository: quay.example.com/vendor/app, tag: v1}\n")
+    dockerfile(tmp_path, "scripts")
+    config = written(tmp_path, monkeypatch)
+    text = (tmp_path / "pipeline.yaml").read_text()
+    assert config.images == {} and [entry.images for entry in config.charts] == [None]
     assert '    # images: {NAME: {image.repository: "{repository}", image.tag: "{tag}"}}' in text
-    assert "  one: {context: one/app}" in text
+    assert "#   scripts: {context: scripts}" in text
+
+
+def test_each_chart_gets_the_image_of_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("backend", "frontend"):
+        chart(tmp_path, f"charts/{name}", f"image: {{repository: example.com/{name}, tag: a}}\n")
+        dockerfile(tmp_path, f"apps/{name}")
+    config = written(tmp_path, monkeypatch)
+    assert {entry.path: list(entry.images or ()) for entry in config.charts} == {
+        "charts/*": [],
+        "charts/backend": ["backend"],
+        "charts/frontend": ["frontend"],
+    }
+    assert {name: entry.context for name, entry in config.images.items()} == {
+        "backend": "apps/backend",
+        "frontend": "apps/frontend",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ("image: registry.example.com/backend:1.0\n", {"image": "{reference}"}),
+        (
+            "server: {image: {registry: example.com, repository: shop/backend, tag: a}}\n",
+            {
+                "server.image.registry": "{registry}",
+                "server.image.repository": "{path}",
+                "server.image.tag": "{tag}",
+            },
+        ),
+        (
+            "image: {repository: backend, tag: '', digest: ''}\n",
+            {
+                "image.repository": "{repository}",
+                "image.tag": "{tag}",
+                "image.digest": "{digest}",
+            },
+        ),
+    ],
+    ids=["one text", "registry apart, below a key", "with digest"],
+)
+def test_values_keys_of_an_image_are_found_as_charts_write_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: str, keys: dict[str, str]
+) -> None:
+    chart(tmp_path, "web", values)
+    dockerfile(tmp_path, "backend")
+    config = written(tmp_path, monkeypatch)
+    assert [(entry.path, entry.images) for entry in config.charts] == [("web", {"backend": keys})]
+
+
+def test_a_chart_at_the_top_of_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart(tmp_path / "vault", ".", "image: {repository: hashicorp/vault, tag: a}\n")
+    chart(tmp_path / "vault", "charts/inner")
+    dockerfile(tmp_path / "vault", "test/docker")
+    config = written(tmp_path / "vault", monkeypatch)
+    assert [entry.path for entry in config.charts] == ["."]
+    assert folders(".", [""], "pipeline.yaml") == [""]
+
+
+def test_many_charts_at_the_top_are_one_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(80):
+        chart(tmp_path, f"chart-{number}")
+    assert [entry.path for entry in written(tmp_path, monkeypatch).charts] == ["*"]
+
+
+def test_images_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for name in ("images/a/rootfs", "images/b/rootfs", "one/web", "two/web", "app"):
+        dockerfile(tmp_path, name)
+    contexts = sorted(init.find_files(tmp_path, "Dockerfile", 0))
+    assert init.image_names(tmp_path, contexts) == {
+        tmp_path.name.lower(): "app",
+        "a": "images/a/rootfs",
+        "b": "images/b/rootfs",
+        "web": "one/web",
+        "two-web": "two/web",
+    }
+
+
+def test_links_out_of_a_chart_are_written_as_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").write_text("# Charts\n")
+    for name in ("a", "b"):
+        chart(tmp_path, f"charts/{name}")
+    (tmp_path / "charts/a/README.md").symlink_to("../../README.md")
+    (tmp_path / "charts/a/NOTES").symlink_to("values.yaml")
+    config = written(tmp_path, monkeypatch)
+    assert [(entry.path, entry.paths) for entry in config.charts] == [
+        ("charts/*", None),
+        ("charts/a", ("README.md",)),
+    ]
 
 
 def test_nothing_is_overwritten(
