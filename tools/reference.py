@@ -10,14 +10,19 @@ Unlike the other tools it imports pipeline_steps, so it runs in the virtual envi
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import re
 import sys
-from collections.abc import Iterable
+import types
+import typing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+import yaml
 
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.step import Step
@@ -32,7 +37,8 @@ from pipeline_steps.commands import (
     state,
 )
 from pipeline_steps.commands.steps import STEPS
-from pipeline_steps.config.language import Language
+from pipeline_steps.config import config_file
+from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Language
 from pipeline_steps.toolbox import errors
 from tools.machine import say
 
@@ -62,6 +68,7 @@ def pages() -> dict[str, str]:
         "steps.md": steps(),
         "commands.md": commands(),
         "exit-codes.md": exit_codes(),
+        "configuration.md": configuration(),
         "pipeline.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False, sort_keys=True)
         + "\n",
     }
@@ -105,14 +112,146 @@ def exit_codes() -> str:
     return "\n".join([HEAD, "# Exit codes\n", described(errors.__doc__)])
 
 
+class Key(NamedTuple):
+    """One key of pipeline.yaml. path: as people write it, like charts[].tests; example: as YAML."""
+
+    path: str
+    kind: Any
+    default: Any
+    meaning: str
+    example: str
+
+
+def field_docs(kind: type) -> dict[str, tuple[str, str]]:
+    """Field → (meaning, example): the text that stands below it in the class."""
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    docs = {}
+    for field, text in zip(definition.body, definition.body[1:], strict=False):
+        match (field, text):
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(str(doc))):
+                meaning, _, example = " ".join(doc.split()).partition(" Example: ")
+                docs[name] = (meaning, example.strip("`"))
+    return docs
+
+
+def keys(kind: type[msgspec.Struct], above: str = "") -> Iterator[Key]:
+    """Every key of a type, and of the types in it, but for tests of single charts."""
+    docs, hints = field_docs(kind), typing.get_type_hints(kind)
+    for field in msgspec.structs.fields(kind):
+        path = f"{above}.{field.encode_name}".removeprefix(".")
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if kind is ChartTests:
+            default = getattr(TEST_DEFAULTS, field.name)
+        yield Key(path, hints[field.name], default, *docs[field.name])
+        for inner, addition in structs(hints[field.name]):
+            if not (inner is ChartTests and above):
+                yield from keys(inner, path + addition)
+
+
+def structs(kind: Any) -> Iterator[tuple[type[msgspec.Struct], str]]:
+    """The types of keys within a type, and what a path has for an element: [] of a list, .NAME."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind, ""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    addition = {tuple: "[]", dict: ".NAME"}.get(origin, "") if origin else ""
+    if origin is not Literal:
+        for argument in arguments:
+            yield from ((inner, addition + more) for inner, more in structs(argument))
+
+
+def configuration() -> str:
+    """Every key of pipeline.yaml, a table for each section."""
+    parts = [
+        HEAD,
+        "# Configuration\n",
+        "Every key of pipeline.yaml. `charts` is required; a small repository writes `charts` and"
+        " `channels`. An unknown key is\nrefused (2) with file, line and the nearest known one."
+        " How files and entries overlap is said, with an example, in\n"
+        "[configuration](../explanation/configuration.md). Editors read"
+        " [pipeline.schema.json](pipeline.schema.json).\n\n"
+        "*No effect yet*: this version accepts the key and warns. *Not yet*: a step that would need"
+        " it refuses it (2).\n",
+    ]
+    sections: dict[str, list[Key]] = {}
+    for key in keys(Language):
+        sections.setdefault(re.split(r"[.\[]", key.path)[0], []).append(key)
+    for name, section in sections.items():
+        parts += [f"## {name}\n", owner(name), "| key | type | default | meaning |"]
+        parts += ["|---|---|---|---|", *map(key_row, section), ""]
+    return "\n".join(parts)
+
+
+def owner(section: str) -> str:
+    """Who may set a section, and whether variables are expanded in it."""
+    text = "Set by: pipeline.yaml of the checkout, and `--config` overlays over it."
+    if section in config_file.TRUSTED:
+        text = (
+            "Set by: pipeline.yaml; the site file, which replaces the section whole; `--config`"
+            " overlays over both.\nIn a build of a review the target branch's pipeline.yaml counts"
+            " instead of the checkout's, and no overlay that\nthe source stores may have it."
+        )
+    if section in config_file.EXPANDED:
+        text += " `${NAME}` and `${NAME:-default}` are expanded."
+    return f"{text}\n"
+
+
+def key_row(key: Key) -> str:
+    example = f" Example: `{key.example}`"
+    cells = (f"`{key.path}`", type_name(key.kind), default_text(key), key.meaning + example)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def default_text(key: Key) -> str:
+    """A default as it is written in YAML; nothing where it is empty or that of the keys below."""
+    if key.default is msgspec.NODEFAULT:
+        return "required"
+    if key.default in (None, (), {}, "") or isinstance(key.default, msgspec.Struct):
+        return ""
+    if key.meaning.startswith("Not yet"):
+        return ""
+    built = msgspec.to_builtins(key.default)
+    return f"`{built if isinstance(built, str) else json.dumps(built)}`"
+
+
+def type_name(kind: Any) -> str:
+    """A type in the words of YAML."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(type_name(part) for part in arguments if part is not types.NoneType)
+    if origin is Literal:
+        return " or ".join(f"`{choice}`" for choice in arguments)
+    if origin is tuple:
+        return "list" if arguments[0] is str else "list of mappings"
+    if origin is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return "mapping"
+    return {str: "text", int: "whole number", bool: "true or false"}[kind]
+
+
 def schema() -> dict[str, Any]:
-    """The schema of a whole pipeline.yaml (JSON Schema 2020-12)."""
+    """The schema of a whole pipeline.yaml (JSON Schema 2020-12), with the reference's words."""
     header = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "pipeline.yaml",
         "description": "What pipeline_steps does with the charts and images of a repository.",
     }
-    return {**header, **msgspec.json.schema(Language)}
+    generated = {**header, **msgspec.json.schema(Language)}
+    kinds: set[type[msgspec.Struct]] = {Language, *all_structs(Language)}
+    for kind in kinds:
+        properties = generated["$defs"][kind.__name__]["properties"]
+        for name, (meaning, example) in field_docs(kind).items():
+            (value,) = yaml.safe_load(example).values()
+            properties[name] |= {"description": meaning, "examples": [value]}
+    return generated
+
+
+def all_structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    for inner, _ in structs(kind):
+        yield inner
+        for hint in typing.get_type_hints(inner).values():
+            yield from all_structs(hint)
 
 
 def facts(step: Step) -> str:

@@ -15,24 +15,38 @@ class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     username: str
+    """The account. Example: `username: "${PULL_USR}"`"""
+
     password: str
+    """Its password, as in the entry itself. Example: `password: "${PULL_PSW}"`"""
 
 
 class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of `hosts`; its key is a host with optional port and path prefix, like
     registry.example.com/team.
-
-    password: "${NAME}" (already expanded here) or "file:PATH". ca_file: PEM. pull_as: the prefix
-    under which clusters see what we push here. pull: the login of their pull secrets, for that
-    address.
     """
 
     username: str | None = None
+    """The account; without one, docker's, helm's and git's own logins are used.
+    Example: `username: "${PROD_USR}"`"""
+
     password: str | None = None
+    """`"${NAME}"` or `file:PATH`; a password that is written here is refused.
+    Example: `password: "${PROD_PSW}"`"""
+
     ca_file: str | None = None
+    """A PEM file with the certificates to trust. Example: `ca_file: /etc/ssl/corp.pem`"""
+
     plain_http: bool = False
+    """Whether to talk HTTP, without TLS. Example: `plain_http: true`"""
+
     pull_as: str | None = None
+    """The prefix under which clusters see what is pushed here.
+    Example: `pull_as: mirror.example.com/production`"""
+
     pull: Pull | None = None
+    """The login that test namespaces get for this address: charts under test can read it.
+    Example: `pull: {username: "${PULL_USR}", password: "${PULL_PSW}"}`"""
 
     def has(self, *fields: str) -> bool:
         """Whether any of these fields is written."""

@@ -3,7 +3,8 @@ file.
 
 `config_file` reads, merges and expands it; `make doc` writes its JSON Schema. A key that is not
 here does not exist. Keys of later versions are types too: they are accepted, and refused with "not
-yet" where they are used.
+yet" where they are used. The text below a key is its meaning and an example, for the reference and
+for editors.
 """
 
 # Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
@@ -26,177 +27,337 @@ class Settings(
 
 
 class ChartTests(Settings, frozen=True):
-    """How charts are tested, for all (`tests`) or for some (`charts[].tests`); None: not said here.
-
-    timeout: a duration (5m) for one scenario. values: a glob below the chart; every match is a
-    scenario. upgrade_from: versions to upgrade from, "published" is the newest below this one.
-    none: why there is no test.
-    """
+    """How charts are tested, all (`tests`) or some (`charts[].tests`); None: not set here."""
 
     none: str | None = None
+    """Why the charts have no test; without this reason a chart without a test fails.
+    Example: `none: only CRDs, tested by the platform chart`"""
+
     timeout: str | None = None
+    """How long one scenario may take. Example: `timeout: 20m`"""
+
     prepare: tuple[str, ...] | None = None
+    """Not yet: integration_test refuses a chart that has it. Manifests to apply before the install.
+    Example: `prepare: [ci/before.yaml]`"""
+
     clusters: tuple[str, ...] | None = None
+    """Names in `clusters` on which the tests must pass; empty: on any one of them.
+    Example: `clusters: [k131, k134]`"""
+
     values: str | None = None
+    """Glob of values files below the chart; each match is a scenario.
+    Example: `values: ci/*-values.yaml`"""
+
     upgrade_from: tuple[str, ...] | None = None
+    """Not yet: integration_test refuses a chart that has it. Versions to upgrade from; `published`
+    is the newest below this one. Example: `upgrade_from: [published]`"""
+
     breaking: Literal["test", "skip"] | None = None
+    """Not yet: integration_test refuses a chart that has it. Whether upgrades over a major version
+    are tested. Example: `breaking: skip`"""
+
     namespace: str | None = None
+    """`fresh`: each scenario gets a namespace of its own, which is removed afterwards; else the
+    name of an existing namespace, in which scenarios run one after the other.
+    Example: `namespace: charts-under-test`"""
+
     pull_secret: bool | None = None
+    """Whether test namespaces get a secret to pull images with. Example: `pull_secret: false`"""
+
     helm_args: tuple[str, ...] | None = None
+    """Arguments for helm: `--set`, `--set-string`, `--set-json`, `--values FILE`; no others.
+    Example: `helm_args: [--set, ingress.enabled=false]`"""
+
     parallel: int | None = None
+    """How many scenarios of a chart run at once. Example: `parallel: 8`"""
 
 
 class ChartEntry(Settings, frozen=True):
-    """One entry of `charts`: a folder or glob below pipeline.yaml and what holds for the charts
-    there.
-
-    images: image name → values key (or Chart.appVersion) → template of {registry} {path}
-    {repository} {tag} {digest} {reference}.
-    """
+    """One entry of `charts`: which charts it is about and what holds for them."""
 
     path: str
+    """The chart's folder below pipeline.yaml, or a glob; `{a,b}` are alternatives.
+    Example: `path: charts/{api,worker}`"""
+
     paths: tuple[str, ...] | None = None
+    """Files and folders outside of the chart's folder that are part of its content, such as what
+    symbolic links in the chart lead to. Example: `paths: [shared/]`"""
+
     images: dict[str, dict[str, str]] | None = None
+    """Image name → key in values.yaml (or Chart.appVersion) → template of {registry} {path}
+    {repository} {tag} {digest} {reference}: how the chart refers to its images.
+    Example: `images: {backend: {image.repository: "{repository}", image.digest: "{digest}"}}`"""
+
     tests: ChartTests | None = None
+    """What differs from `tests` for these charts. Example: `tests: {timeout: 20m}`"""
 
 
 class ImageEntry(Settings, frozen=True):
-    """One entry of `images`: built from `context`, or `existing` elsewhere, or neither (taken from
-    the values).
-
-    generated: pattern of files in the context that an earlier stage makes -> the sources (files,
-    folders, globs, relative to the context) that they are made from. The sources are content; the
-    files go in by digest.
+    """One entry of `images`: built from `context`; or `existing`, built elsewhere; or neither: then
+    the chart's values name the image.
     """
 
     context: str | None = None
+    """The folder that the image is built from. Example: `context: apps/backend`"""
+
     dockerfile: str = "Dockerfile"
+    """The Dockerfile, relative to the context. Example: `dockerfile: docker/Dockerfile`"""
+
     target: str | None = None
+    """The stage of the Dockerfile to build; default: the last one. Example: `target: runtime`"""
+
     args: dict[str, str] = {}
+    """Build arguments (ARG of the Dockerfile). Example: `args: {JAVA_VERSION: "21"}`"""
+
     secrets: tuple[str, ...] = ()
+    """Names in `secrets` that `RUN --mount=type=secret,id=NAME` reads.
+    Example: `secrets: [npmrc]`"""
+
     platforms: tuple[str, ...] = ()
+    """Platforms to build for; default: the builder's own.
+    Example: `platforms: [linux/amd64, linux/arm64]`"""
+
     generated: dict[str, tuple[str, ...]] = {}
+    """Glob of files in the context that an earlier stage makes → the sources that they are made
+    from (files, folders, globs), all relative to the context. The sources are content; the files go
+    in by digest. Example: `generated: {target/*.jar: [pom.xml, src]}`"""
+
     existing: str | None = None
+    """The image as it is named elsewhere; without tag and digest, those in the chart's values
+    count. Example: `existing: registry.example.com/team/invoicer`"""
 
 
 class Keep(Settings, frozen=True):
-    """How long `sweep` leaves snapshots alone: a duration, or "forever"."""
+    """How long `sweep` keeps snapshots: durations, or `forever`."""
 
     unreleased: str = "forever"
+    """No effect yet. Snapshots of content that is on the mainline and not released.
+    Example: `unreleased: 90d`"""
+
     abandoned: str = "7d"
+    """No effect yet. Snapshots of content that is on no branch. Example: `abandoned: 14d`"""
+
     released: str = "30d"
+    """No effect yet. Snapshots of content that is released. Example: `released: 90d`"""
 
 
 class SnapshotChannel(Settings, frozen=True):
-    """Where snapshots go. images: registry path; charts: chart repository URLs, the first is
-    authoritative.
-    """
+    """Where snapshots go."""
 
     images: str | None = None
+    """Registry and path below which built images are pushed.
+    Example: `images: registry.example.com/snapshot`"""
+
     charts: str | tuple[str, ...] = ()
+    """URL of the chart repository, or several; the first one is authoritative.
+    Example: `charts: oci://registry.example.com/snapshot-charts`"""
+
     keep: Keep = Keep()
+    """How long snapshots are kept. Example: `keep: {abandoned: 14d}`"""
 
 
 class ProductionChannel(Settings, frozen=True):
-    """Where releases go and what one needs (`requires`); the evidence stores it believes (None: the
-    one below).
-    """
+    """Where releases go, and what a release needs."""
 
     images: str | None = None
+    """Registry and path that images are copied to.
+    Example: `images: registry.example.com/production`"""
+
     charts: str | tuple[str, ...] = ()
+    """URL of the chart repository, or several; the first one is authoritative.
+    Example: `charts: ["oci://registry.example.com/charts"]`"""
+
     requires: tuple[str, ...] = ("check", "integration_test")
+    """Steps, and names given to `record`, that must have passed for the content of a release.
+    Example: `requires: [check, integration_test, scan]`"""
+
     evidence: tuple[str, ...] | None = None
+    """The evidence stores that a release trusts; default: the one in `evidence`.
+    Example: `evidence: ["oci://registry.example.com/ci/mainline"]`"""
 
 
 class Channels(Settings, frozen=True):
+    """Where artifacts go."""
+
     snapshot: SnapshotChannel = SnapshotChannel()
+    """What is being tested.
+    Example: `snapshot: {charts: "oci://registry.example.com/snapshots"}`"""
+
     production: ProductionChannel = ProductionChannel()
+    """What users install. Example: `production: {charts: "oci://registry.example.com/charts"}`"""
 
 
 class Cluster(Settings, frozen=True):
-    """A cluster by kubeconfig file (path) and context (None: the file's current one)."""
+    """A cluster that tests run on."""
 
     kubeconfig: str
+    """The kubeconfig file. Example: `kubeconfig: "${CI_KUBECONFIG}"`"""
+
     context: str | None = None
+    """The context in it; default: the file's current one. Example: `context: k131`"""
 
 
 class Check(Settings, frozen=True):
-    """commands: further checks, each a program with arguments; {chart} is the chart's folder."""
+    """What `check` does beside its own checks."""
 
     commands: tuple[str, ...] = ()
+    """Programs with arguments, run in pipeline.yaml's folder for each chart; {chart} is the chart's
+    folder; no shell reads them. Example: `commands: ["kubeconform -strict {chart}/crds"]`"""
 
 
 class Gerrit(Settings, frozen=True):
+    """A Gerrit server."""
+
     url: str
+    """Its URL. Example: `url: https://gerrit.example.com`"""
+
     label: str = "Verified"
+    """The label that gets the verdict. Example: `label: Verified`"""
 
 
 class Review(Settings, frozen=True):
     """The review system and what its verdict needs."""
 
     gerrit: Gerrit | None = None
+    """Not yet: `report` works with --output only.
+    Example: `gerrit: {url: "https://gerrit.example.com"}`"""
+
     github: dict[str, Any] | None = None
+    """Not yet: `report` works with --output only. Example: `github: {}`"""
+
     gitlab: dict[str, Any] | None = None
+    """Not yet: `report` works with --output only. Example: `gitlab: {}`"""
+
     launchpad: dict[str, Any] | None = None
+    """Not yet: `report` works with --output only. Example: `launchpad: {}`"""
+
     requires: tuple[str, ...] = ("check", "integration_test")
+    """Steps, and names given to `record`, without which the verdict is incomplete.
+    Example: `requires: [check]`"""
 
 
 class Approval(Settings, frozen=True):
     """One named approval: who or which label gives it, and whose own does not count."""
 
     gerrit: str | None = None
+    """No effect yet. The label's condition in Gerrit. Example: `gerrit: label:Code-Review=MAX`"""
+
     github: str | None = None
+    """No effect yet. The condition on GitHub. Example: `github: approved`"""
+
     gitlab: str | None = None
+    """No effect yet. The condition on GitLab. Example: `gitlab: approved`"""
+
     launchpad: str | None = None
+    """No effect yet. The condition on Launchpad. Example: `launchpad: approved`"""
+
     by: str | tuple[str, ...] | None = None
+    """No effect yet. The group or the people who may approve. Example: `by: release-managers`"""
+
     not_by: tuple[str, ...] = ()
+    """No effect yet. Whose approval does not count. Example: `not_by: [author]`"""
 
 
 class Release(Settings, frozen=True):
-    """Names of releases. tag, image_tag: templates of {name} and {version}; branches: globs of
-    mainlines.
-
-    image_tag: of a chart's images in production; by default {version} for an image of one chart,
-    and {name}-{version}, with the name of the released chart, for one that several charts use.
-    """
+    """Names of releases, and what may be released."""
 
     tag: str = "{name}-{version}"
+    """The tag of a release: a template of {name} and {version}. Example: `tag: v{version}`"""
+
     branches: tuple[str, ...] = ("main", "master", "trunk", "release/*")
+    """Globs of the branches whose snapshots count the revisions of the mainline; those of other
+    branches and of reviews sort below them. Example: `branches: [main, "release/*"]`"""
+
     image_tag: str | None = None
+    """The tag of a chart's images in production, a template of {name} and {version}; default:
+    {version} for an image of one chart, {name}-{version} with the name of the released chart for
+    one that several charts use. Example: `image_tag: "{name}-{version}"`"""
+
     withdrawn: tuple[str, ...] = ()
+    """Versions that `regenerate` neither makes nor copies and `audit` reports, as VERSION or
+    NAME-VERSION. Example: `withdrawn: [hello-1.2.0]`"""
+
     pin: Literal["ours", "all"] = "ours"
+    """Which image references a release pins by digest. Not yet: `all` is refused.
+    Example: `pin: ours`"""
+
     sign: dict[str, Any] = {}
+    """Not yet: a release with it is refused. How charts and images are signed.
+    Example: `sign: {}`"""
 
 
 class Deployment(Settings, frozen=True):
+    """One place where `deploy` installs a chart."""
+
     chart: str
+    """No effect yet. The chart. Example: `chart: hello`"""
+
     cluster: str
+    """No effect yet. Its name in `clusters`. Example: `cluster: k131`"""
+
     namespace: str
+    """No effect yet. The namespace. Example: `namespace: team-a`"""
+
     release: str | None = None
+    """No effect yet. The name of the helm release. Example: `release: hello`"""
+
     values: tuple[str, ...] = ()
+    """No effect yet. Values files. Example: `values: [env/a.yaml]`"""
+
     test: bool = True
+    """No effect yet. Whether `helm test` runs after the install. Example: `test: false`"""
+
     on_failure: Literal["rollback", "keep"] = "rollback"
+    """No effect yet. What happens to a release that fails. Example: `on_failure: keep`"""
 
 
 class Language(Settings, frozen=True):
-    """The whole of pipeline.yaml.
-
-    secrets: name for `images.X.secrets` → "${NAME}", the variable that holds it, or "file:/PATH".
-    """
+    """The whole of pipeline.yaml."""
 
     charts: tuple[ChartEntry, ...]
+    """The charts; several entries may be about one chart. Example: `charts: [{path: charts/*}]`"""
+
     images: dict[str, ImageEntry] = {}
+    """Image name → what it is made of. Example: `images: {backend: {context: apps/backend}}`"""
+
     channels: Channels = Channels()
+    """Where artifacts go.
+    Example: `channels: {snapshot: {charts: "oci://registry.example.com/snapshots"}}`"""
+
     evidence: str | None = None
+    """The store of the records of all builds, `oci://HOST/PATH` or `file:///FOLDER`.
+    Example: `evidence: oci://registry.example.com/ci/evidence`"""
+
     hosts: dict[str, Host] = {}
+    """Host, with port and path where needed → login and connection; the longest prefix counts.
+    Example: `hosts: {registry.example.com/team: {username: ci, password: "${PASSWORD}"}}`"""
+
     secrets: dict[str, str] = {}
+    """Name for `images.X.secrets` → "${NAME}", the variable that holds it, or "file:/PATH".
+    Example: `secrets: {npmrc: "file:/run/secrets/npmrc"}`"""
+
     clusters: dict[str, Cluster] = {}
+    """Name → a cluster to test on.
+    Example: `clusters: {k131: {kubeconfig: "${CI_KUBECONFIG}"}}`"""
+
     tests: ChartTests = ChartTests()
+    """How charts are tested. Example: `tests: {timeout: 10m}`"""
+
     check: Check = Check()
+    """What `check` does beside its own checks. Example: `check: {commands: ["./lint {chart}"]}`"""
+
     review: Review = Review()
+    """The review system and what its verdict needs. Example: `review: {requires: [check]}`"""
+
     approvals: dict[str, Approval] = {}
+    """No effect yet. Name → who approves. Example: `approvals: {code: {not_by: [author]}}`"""
+
     release: Release = Release()
+    """Names of releases, and what may be released. Example: `release: {tag: "v{version}"}`"""
+
     deployments: dict[str, Deployment] = {}
+    """No effect yet. Name → where a chart is installed.
+    Example: `deployments: {a: {chart: hello, cluster: k131, namespace: team-a}}`"""
 
 
 class Needy(dict[str, Value]):
