@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.rows import Row, alone, alternately, once
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.evidence.kinds import open_store
-from pipeline_steps.evidence.store import Store, hexadecimal
+from pipeline_steps.evidence.store import Store, hex_digits
 from pipeline_steps.state import file
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import decode, encode
 from pipeline_steps.state.state import State
 from tests.support.registries import registry
@@ -126,7 +126,9 @@ def bookkeeping(folder: Path) -> float:
 
     def nothing() -> None:
         key, content = digest("key"), digest("content")
-        with attempt(State(path), step="snapshot", subject="hello", key=key, content=content) as it:
+        with record_attempt(
+            State(path), step="snapshot", subject="hello", key=key, content=content
+        ) as it:
             it.begin({"chart": "oci://registry.example.com/charts/hello:1.2.3"})
             it.passed({"chart": f"oci://registry.example.com/charts/hello:1.2.3@{digest('chart')}"})
 
@@ -139,8 +141,8 @@ def found(kind: str, sizes: Sequence[int], stores: Sequence[Store], rounds: int)
 
     def find(store: Store) -> None:
         for number in range(SOUGHT):
-            [identity] = store.about(fields(number)["content"])
-            assert store.read(identity)
+            [identity] = store.record_ids(fields(number)["content"])
+            assert store.record_line(identity)
 
     small, big = stores
     ours, theirs = alternately(partial(find, big), partial(find, small), rounds)
@@ -159,8 +161,8 @@ def small_and_big_folder(folder: Path) -> list[Store]:
         stores.append(sought(open_store(home.as_uri(), {})))
         for number in range(SOUGHT, size):
             name, content = (
-                hexadecimal(digest(("id", number))),
-                hexadecimal(digest(("content", number))),
+                hex_digits(digest(("id", number))),
+                hex_digits(digest(("content", number))),
             )
             lay(home / "records" / name[:2] / f"{name[2:]}.json")
             lay(home / "about" / content[:2] / content[2:] / f"check-{name}")
@@ -184,8 +186,8 @@ def small_and_big_registry(folder: Path) -> Iterator[list[Store]]:
             home = here.folder / "data" / OCI
             tag = next((home / "records/_manifests/tags").iterdir())
             for number in range(SOUGHT, size):
-                lay(tag.parent / hexadecimal(digest(("id", number))) / "current/link")
-                (home / hexadecimal(digest(("content", number)))).mkdir()
+                lay(tag.parent / hex_digits(digest(("id", number))) / "current/link")
+                (home / hex_digits(digest(("content", number)))).mkdir()
         yield stores
 
 

@@ -23,7 +23,7 @@ from pipeline_steps.audits.faults import by_kind
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
@@ -121,20 +121,22 @@ def _audit_repository(
     if plan:
         report_findings(inspection.inspect(url, config, state, chart, jobs))
         return []
-    with attempt(state, step="audit", subject="audit", key=key, parameters=parameters) as trial:
+    with record_attempt(
+        state, step="audit", subject="audit", key=key, parameters=parameters
+    ) as attempt:
         result = inspection.inspect(url, config, state, chart, jobs)
         report_findings(result)
         listed = [str(finding) for finding in result.findings[:LISTED]]
-        trial.parameters.update(counts=by_kind(result.findings), findings=listed)
+        attempt.parameters.update(counts=by_kind(result.findings), findings=listed)
         if fix and result.fixable:
-            trial.begin({"repository": url})
+            attempt.begin({"repository": url})
             inspection.repair(result)
-            trial.parameters["fixed"] = [
+            attempt.parameters["fixed"] = [
                 finding.fix.words for finding in result.fixable if finding.fix
             ][:LISTED]
             log.info("%s: %d findings repaired", url, len(result.fixable))
             before, result = result, inspection.inspect(url, config, state, chart, jobs)
-            trial.parameters["left"] = by_kind(result.findings)
+            attempt.parameters["left"] = by_kind(result.findings)
             _report_new_findings(before, result)
         if result.findings:
             advice = (
@@ -145,7 +147,7 @@ def _audit_repository(
             raise EvidenceError(
                 f"{len(result.findings)} things are wrong", where=url, advice=advice
             )
-        return [trial.passed({"repository": url})]
+        return [attempt.passed({"repository": url})]
 
 
 def _report_new_findings(before: inspection.Inspection, after: inspection.Inspection) -> None:

@@ -31,7 +31,7 @@ from pipeline_steps.images.builders import builder as builder_here
 from pipeline_steps.images.existing import digest_at, name_image, resolve
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.oci.whole import missing
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError
@@ -119,7 +119,7 @@ def build_image(
             f"name {present} again" if present else f"build and push {target}",
         )
         return ()
-    with attempt(
+    with record_attempt(
         state,
         step="build_image",
         subject=image,
@@ -134,21 +134,23 @@ def build_image(
         },
         inputs=consumed,
         supersedes=superseded_by(earlier, modified),
-    ) as trial:
-        trial.begin({"image": str(target)})
+    ) as attempt:
+        attempt.begin({"image": str(target)})
         if verdict and present:  # its tag is gone, or names another image by now
-            trial.parameters.update(taken=True, reproducible=verdict.parameters.get("reproducible"))
-            return trial.passed({"image": str(name_image(registry, target, str(present.digest)))})
+            attempt.parameters.update(
+                taken=True, reproducible=verdict.parameters.get("reproducible")
+            )
+            return attempt.passed({"image": str(name_image(registry, target, str(present.digest)))})
         seen = {record.id for record in state.records()}
         request = recipe.request(_pushed(target), consumed, config, timeout)
         built = builder.build(request._replace(fresh=again))
-        trial.tools.update(built.tools)
+        attempt.tools.update(built.tools)
         faster = (
             None if again else _built_meanwhile(state, key, recipe.content, seen, registry, target)
         )
-        trial.parameters.update(taken=faster is not None, reproducible=built.reproducible)
+        attempt.parameters.update(taken=faster is not None, reproducible=built.reproducible)
         named = faster or name_image(registry, target, built.digest)
-        return trial.passed({"image": str(named)})
+        return attempt.passed({"image": str(named)})
 
 
 def _pushed(target: Reference) -> Reference:
@@ -182,7 +184,7 @@ def _built_meanwhile(
     it.
     """
     state.refresh()
-    state.about([content])
+    state.load_evidence([content])
     current = state.resolve(key).current
     news = [
         record
@@ -219,7 +221,7 @@ def _resolve_existing(
         log.info("%s: is %s, built elsewhere", image, resolved)
         return ()
     consumed = {"image": resolved.name}
-    with attempt(
+    with record_attempt(
         state,
         step="build_image",
         subject=image,
@@ -231,8 +233,8 @@ def _resolve_existing(
         parameters={**parameters, "modified": list(modified)},
         inputs={str(reference): resolved.name},
         supersedes=[record.id for record in earlier],
-    ) as trial:
-        return trial.passed({"image": str(resolved)})
+    ) as attempt:
+        return attempt.passed({"image": str(resolved)})
 
 
 def _resolve_inputs(recipe: recipes.Recipe, config: Config) -> dict[str, str]:

@@ -22,7 +22,7 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import checks
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import requirements
@@ -80,7 +80,7 @@ def check(
             "%s: would lint and render it with %s; writes nothing outside", name, ", ".join(values)
         )
         return ()
-    with attempt(
+    with record_attempt(
         state,
         step="check",
         subject=name,
@@ -88,9 +88,9 @@ def check(
         content=chart.content,
         revision=checkout.revision,
         parameters=parameters,
-    ) as trial:
+    ) as attempt:
         helm = Helm.find()
-        trial.tools["helm"] = helm.version
+        attempt.tools["helm"] = helm.version
         started = clock.now()
         cases = _run_checks(helm, checkout, chart, values, jobs=jobs or 4, timeout=timeout)
         report = junit.write(
@@ -100,14 +100,14 @@ def check(
             started=started,
             properties={"content": chart.content, "revision": checkout.revision},
         )
-        trial.attach(report)
+        attempt.attach(report)
         failed = [case for case in cases if case.outcome != "passed"]
         if failed:
             listed = "\n".join(f"{case.name}: {case.text}" for case in failed)
             raise ChartFailed(
                 f"{len(failed)} of {len(cases)} checks failed:\n{listed}", where=chart.path or name
             )
-        return trial.passed({})
+        return attempt.passed({})
 
 
 def _run_checks(

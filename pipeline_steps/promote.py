@@ -31,7 +31,7 @@ from pipeline_steps.oci.whole import missing
 from pipeline_steps.release import derivation
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.repositories.repository import ArchiveGone
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
@@ -117,7 +117,7 @@ def promote(
         return production.plan(release.archive)
     changes: list[dict[str, Any]] = [msgspec.structs.asdict(change) for change in release.changes]
     image_outputs = {f"image:{image.name}": str(image.target) for image in images}
-    with attempt(
+    with record_attempt(
         state,
         step="promote",
         subject=name,
@@ -127,14 +127,14 @@ def promote(
         parameters={**parameters, "changes": changes},
         inputs=proof.consumed,
         uses=proof.uses,
-    ) as trial:
-        trial.begin(
+    ) as attempt:
+        attempt.begin(
             {"chart": production.first.url, "tar": release.archive.tar_digest, **image_outputs}
         )
         for image in images:
             copy(image.source, image.target, hosts=config.hosts)
             log.info("%s", image.target)
-        return trial.passed(
+        return attempt.passed(
             {**production.publish(release.archive, release_tag.created), **image_outputs}
         )
 

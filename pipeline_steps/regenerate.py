@@ -28,7 +28,7 @@ from pipeline_steps.regeneration.filling import Report, Wanted
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.sources.kinds import is_url
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ChartFailed, UsageError
@@ -150,13 +150,13 @@ def _fill_repository(
 ) -> Record:
     """The record of filling one repository. Raises ChartFailed when a version could not be made."""
     key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
-    with attempt(
+    with record_attempt(
         state, step="regenerate", subject="regenerate", key=key, parameters=parameters
-    ) as trial:
-        trial.begin({"repository": repository.url})
+    ) as attempt:
+        attempt.begin({"repository": repository.url})
         report = fill()
         log_report(report, repository.url)
-        trial.parameters.update(
+        attempt.parameters.update(
             counts=report.counts, differs=report.differs[:LISTED], failed=report.failed[:LISTED]
         )
         if report.failed:
@@ -164,7 +164,7 @@ def _fill_repository(
             raise ChartFailed(
                 what, where=repository.url, advice="each is listed above with its reason"
             )
-        return trial.passed({"repository": repository.url})
+        return attempt.passed({"repository": repository.url})
 
 
 def log_report(report: Report, what: str) -> None:

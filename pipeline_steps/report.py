@@ -20,7 +20,7 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import report_page, verdict
 from pipeline_steps.reporting.report_page import Page
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -82,7 +82,7 @@ def report(
         for need in each.requirements
         for record in need.records
     }
-    with attempt(
+    with record_attempt(
         state,
         step="report",
         subject="report",
@@ -90,10 +90,10 @@ def report(
         revision=checkout.revision,
         parameters=parameters,
         uses=uses,
-    ) as trial:
+    ) as attempt:
         write(page, folder)
         log.info("%s (%s)", page.headline, folder / "report.html")
-        return trial.passed({"verdict": "started" if started else verdict.together(verdicts)})
+        return attempt.passed({"verdict": "started" if started else verdict.together(verdicts)})
 
 
 def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:

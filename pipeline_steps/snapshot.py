@@ -28,7 +28,7 @@ from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import differences
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, fingerprint, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.workspace.chart import Chart
@@ -69,7 +69,7 @@ def snapshot(
     channel = WritableChannel(config, "snapshot")
     checkout = opened(config)
     chart = checkout.chart(name)
-    state.about(checkout.contents_of(chart))
+    state.load_evidence(checkout.contents_of(chart))
     images, uses = image_records.built(checkout, chart, state)
     files = packaging.files_of(checkout, chart)
     inputs = packaging.inputs(images, files)
@@ -91,7 +91,7 @@ def snapshot(
     if plan:
         return channel.plan(archive)
     image_outputs = image_records.outputs(images)
-    with attempt(
+    with record_attempt(
         state,
         step="snapshot",
         subject=name,
@@ -104,9 +104,9 @@ def snapshot(
         supersedes=image_records.superseded_by(
             state.find(step="snapshot", subject=name, content=chart.content), chart.modified
         ),
-    ) as trial:
-        trial.begin({"chart": channel.first.url, "tar": archive.tar_digest, **image_outputs})
-        return trial.passed({**channel.publish(archive), **image_outputs})
+    ) as attempt:
+        attempt.begin({"chart": channel.first.url, "tar": archive.tar_digest, **image_outputs})
+        return attempt.passed({**channel.publish(archive), **image_outputs})
 
 
 def snapshot_version(

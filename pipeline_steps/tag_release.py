@@ -21,7 +21,7 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
 from pipeline_steps.release.proof import require_proof
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import Conflict, NotYet
@@ -91,7 +91,7 @@ def tag_release(
             "is there" if tagged else "would be set, replacing nothing",
         )
         return ()
-    with attempt(
+    with record_attempt(
         state,
         step="tag_release",
         subject=name,
@@ -100,12 +100,12 @@ def tag_release(
         revision=revision,
         parameters=parameters,
         uses=proof.uses,
-    ) as trial:
-        trial.begin({"tag": f"{tag_name}@{revision}"})
+    ) as attempt:
+        attempt.begin({"tag": f"{tag_name}@{revision}"})
         tag = checkout.source.create_tag(
             tag_name, revision, tag_message(chart, release.copies), push=not local
         )
-        return trial.passed({"tag": f"{tag.name}@{tag.revision}"})
+        return attempt.passed({"tag": f"{tag.name}@{tag.revision}"})
 
 
 def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:

@@ -19,7 +19,7 @@ from pipeline_steps.audits import chain
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
@@ -64,12 +64,12 @@ def verify(
             log.info("%s", link)
         return ()
     key = make_key("verify", FORMAT, parameters={"reference": reference}, content=None, consumed={})
-    with attempt(
+    with record_attempt(
         state, step="verify", subject="verify", key=key, parameters={"reference": reference}
-    ) as trial:
+    ) as attempt:
         chart = chain.fetch(reference, config)
         links = chain.links(chart, state)
-        trial.parameters["links"] = [str(link) for link in links]
+        attempt.parameters["links"] = [str(link) for link in links]
         broken = [link.what for link in links if link.word != "holds"]
         if broken:
             what = f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}"
@@ -78,7 +78,7 @@ def verify(
                 where=chart.reference,
                 advice="were its records pulled, is `evidence` configured?",
             )
-        return trial.passed({"chart": chart.reference, "tar": chart.archive.tar_digest})
+        return attempt.passed({"chart": chart.reference, "tar": chart.archive.tar_digest})
 
 
 def shown(record: Record, state: State) -> str:

@@ -150,7 +150,7 @@ def links(chart: Chart, state: State) -> list[Link]:
     Temporary.
     """
     it = chart.archive
-    state.about([it.tar_digest, *chart.digests])
+    state.load_evidence([it.tar_digest, *chart.digests])
     found = [Link("holds", f"{it.name} {it.version}: {chart.reference}, tar {it.tar_digest}")]
     made = [one for one in _standing(state) if _is_of(one, it)]
     named = [one for one in made if _names(one, chart.digests)]
@@ -166,7 +166,7 @@ def links(chart: Chart, state: State) -> list[Link]:
             Link("missing", f"no record of promote or snapshot has the tar {it.tar_digest}"),
         ]
     record = state.preferred(named or made)[0]
-    state.about([record.content])
+    state.load_evidence([record.content])
     told = "" if named else ", published elsewhere or compressed otherwise"
     found.append(Link("holds", f"{record.step} {_id(record)} recorded this tar{told}"))
     found.append(_content(record))
@@ -227,7 +227,7 @@ def _used(record: Record, state: State) -> _Used:
     known = {one.id: one for one in state.records()}
     away = [identity for identity in record.uses if identity not in known]
     if away and state.stores is not None:
-        known |= {one.id: one for _line, one in state.stores.by_id(away)}
+        known |= {one.id: one for _line, one in state.stores.fetch_by_id(away)}
     there = [known[identity] for identity in record.uses if identity in known]
     missing = [identity for identity in record.uses if identity not in known]
     return _Used([one for one in there if one.result != "started"], missing)

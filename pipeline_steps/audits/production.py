@@ -16,13 +16,13 @@ from pipeline_steps.audits.records import Recorded
 from pipeline_steps.building import image_records
 from pipeline_steps.charts.version import order
 from pipeline_steps.config.language import Config
-from pipeline_steps.evidence.store import hexadecimal
+from pipeline_steps.evidence.store import hex_digits
 from pipeline_steps.reporting.chains import values_of
 from pipeline_steps.repositories import index_rows
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Indexed, Repository
 from pipeline_steps.state import union
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
@@ -47,14 +47,16 @@ def write_report(
     if form not in FORMS:
         raise UsageError(f"--report {form}", advice=f"one of {', '.join(FORMS)}")
     if uses:
-        hexadecimal(uses)
+        hex_digits(uses)
     parameters = {"urls": list(urls), "charts": list(charts), "report": form, "uses": uses}
     key = make_key("audit", FORMAT, parameters=parameters, content=None, consumed={})
     path = state.folder / FOLDER / f"report-{key[7:19]}.{'txt' if form == 'table' else form}"
     if plan:
         log.info("%s would be written, with what is in %s", path, ", ".join(urls))
         return ()
-    with attempt(state, step="audit", subject="audit", key=key, parameters=parameters) as trial:
+    with record_attempt(
+        state, step="audit", subject="audit", key=key, parameters=parameters
+    ) as attempt:
         every = _sorted(
             [each for url in urls for each in versions(url, config, state, charts, jobs)]
         )
@@ -69,9 +71,9 @@ def write_report(
         title = f"What uses {uses}" if uses else f"In production: {', '.join(urls)}"
         files.folder(path.parent)
         files.write(path, FORMS[form](reported, title).encode(errors="replace"))
-        trial.attach(path)
-        trial.parameters["versions"] = len(reported)
-        return (trial.passed({}),)
+        attempt.attach(path)
+        attempt.parameters["versions"] = len(reported)
+        return (attempt.passed({}),)
 
 
 def report_text(record: Record, state: State) -> str:
@@ -101,7 +103,9 @@ def versions(
     repository = open_repository(url, config.hosts)
     listed = _listed(repository, charts, jobs or faults.AT_ONCE)
     known = records.known(state, config, url, [digest for _, _, digest in listed if digest])
-    state.about(published.record.content for recorded in known.values() for published in recorded)
+    state.load_evidence(
+        published.record.content for recorded in known.values() for published in recorded
+    )
     every = {record.id: record for record in state.records()}
     return [
         _version(
@@ -187,7 +191,7 @@ def _used(identities: Iterable[str], every: dict[str, Record], state: State) -> 
     used = list(dict.fromkeys(identities))
     missing = [identity for identity in used if identity not in every]
     if missing and state.stores is not None:
-        every.update({record.id: record for _line, record in state.stores.by_id(missing)})
+        every.update({record.id: record for _line, record in state.stores.fetch_by_id(missing)})
     records = [every[identity] for identity in used if identity in every]
     return [record for record in records if record.result != "started"]
 
@@ -198,5 +202,5 @@ def _approvers(approval: Record) -> list[str]:
 
 
 def _test(record: Record, every: Iterable[Record]) -> PassedTest:
-    attempts = union.attempts(each for each in every if each.key == record.key)
+    attempts = union.count_attempts(each for each in every if each.key == record.key)
     return PassedTest(values_of(record), str(record.parameters.get("cluster") or ""), attempts)

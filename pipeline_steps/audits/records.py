@@ -52,7 +52,7 @@ def known(state: State, config: Config, url: str, digests: Iterable[str] = ()) -
     """
     asked = set(digests)
     if state.stores is not None:
-        state.about([*sorted(asked), *_contents(config)])
+        state.load_evidence([*sorted(asked), *_contents(config)])
     records = [record for record in state.records() if record.step in PUBLISHING]
     gone = superseded(records)
     found: Known = {}

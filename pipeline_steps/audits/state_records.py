@@ -46,7 +46,7 @@ def findings(
     charts: URLs of the chart repositories configured now. tags: of the source, None where there is
     none.
     """
-    for path, size in state.torn().items():
+    for path, size in state.torn_files().items():
         yield Finding(
             "truncated",
             f"{path}: the last line, {size} bytes without an end; the next step drops it",
@@ -55,7 +55,7 @@ def findings(
     known = {record.id for record in records}
     used = {identity for record in records for identity in record.uses} - known
     if used and state.stores is not None:
-        known |= {record.id for _line, record in state.stores.by_id(sorted(used))}
+        known |= {record.id for _line, record in state.stores.fetch_by_id(sorted(used))}
     yield from _contradictions(records)
     gone = superseded(records)
     for record in records:

@@ -68,4 +68,4 @@ def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
     tag = last_release(checkout, chart.name)
     if tag is not None:
         at_tag = opened(checkout.config, tag.revision)
-        state.about(at_tag.contents_of_all_formats(chart.name))
+        state.load_evidence(at_tag.contents_of_all_formats(chart.name))

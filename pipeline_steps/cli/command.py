@@ -83,11 +83,11 @@ def configuration_if_any(arguments: Namespace) -> Config | None:
 
 
 def open_state_file(
-    config: Config, arguments: Namespace, step: str = "", *, whole: bool = False
+    config: Config, arguments: Namespace, step: str = "", *, all_records: bool = False
 ) -> State:
     """The state file that the options name: --state, a shard's own, or .pipeline/state.jsonl.
 
-    The evidence stores that count for `step` belong to it. whole: see `open_state`. Raises
+    The evidence stores that count for `step` belong to it. all_records: see `open_state`. Raises
     ConfigurationError.
     """
     path = config.root / FOLDER / FILE
@@ -95,4 +95,6 @@ def open_state_file(
         path = Path.cwd() / arguments.state
     elif arguments.shard:
         path = path.with_name(f"state.{arguments.shard.number}-of-{arguments.shard.total}.jsonl")
-    return open_state(config, step, path, write=not getattr(arguments, "plan", False), whole=whole)
+    return open_state(
+        config, step, path, write=not getattr(arguments, "plan", False), all_records=all_records
+    )

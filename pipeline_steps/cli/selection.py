@@ -138,7 +138,7 @@ def decide(
         charts = [name for name in checkout.charts if not is_released(checkout, name, is_published)]
         return _selection(charts, "content that is not released")
     checkout.contents()  # the digests of all charts in one go
-    state.about(
+    state.load_evidence(
         content for chart in checkout.charts.values() for content in checkout.contents_of(chart)
     )
     charts = [name for name in checkout.charts if not has_passed(checkout, name, state)]

@@ -119,7 +119,7 @@ def evidence(config: Config | None) -> str:
         if url
     )
     for url in urls:
-        open_store(url, configured.hosts, where=configured.where("evidence")).about(
+        open_store(url, configured.hosts, where=configured.where("evidence")).record_ids(
             f"sha256:{'0' * 64}"
         )
     return f"{', '.join(urls)} answers" if urls else "no evidence store is configured"

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence import trust
-from pipeline_steps.evidence.store import hexadecimal
+from pipeline_steps.evidence.store import hex_digits
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.state import file
 from pipeline_steps.state.record import Record
@@ -37,11 +37,11 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
     if words or bool(arguments.revision) == bool(arguments.digest):
         raise UsageError("state pull --revision R or --digest D", advice="one of them")
     config = load(arguments.config)
-    stores = trust.everywhere(config)
+    stores = trust.open_all_read_stores(config)
     if arguments.revision:
         subject, digests = f"revision {arguments.revision}", contents(config, arguments.revision)
     else:
-        hexadecimal(arguments.digest)
+        hex_digits(arguments.digest)
         subject, digests = arguments.digest, [arguments.digest]
     records, missing = fetch_records(stores, digests)
     if not records:
@@ -49,7 +49,7 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
             "was it built with this store configured? Builds of reviews may have one of their own"
         )
         raise EvidenceError(f"no record about {subject}", where=stores.urls, advice=advice)
-    file.folder(state.path)
+    file.ensure_folder(state.path)
     kept, missing_files = fetch_evidence(
         state, stores, (record for _line, record in records.values())
     )
@@ -96,13 +96,15 @@ def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]
     The number is how many of the used ones no store has.
     """
     asked = list(digests)
-    records: Records = {record.id: (line, record) for line, record in stores.about(asked, ())}
+    records: Records = {
+        record.id: (line, record) for line, record in stores.fetch_records(asked, ())
+    }
     further_contents = {record.content for _line, record in records.values() if record.content} - {
         *asked
     }
     records |= {
         record.id: (line, record)
-        for line, record in stores.about(sorted(further_contents), records)
+        for line, record in stores.fetch_records(sorted(further_contents), records)
     }
     missing: set[str] = set()
     while (
@@ -110,7 +112,7 @@ def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]
         - records.keys()
         - missing
     ):
-        fetched = {record.id: (line, record) for line, record in stores.by_id(sorted(used))}
+        fetched = {record.id: (line, record) for line, record in stores.fetch_by_id(sorted(used))}
         missing |= used - fetched.keys()
         records |= fetched
     return records, len(missing)
@@ -119,7 +121,7 @@ def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]
 def append_missing(state: State, records: Records) -> int:
     """Append the lines that the state does not have; how many these were."""
     known = {record.id for record in state.records()}
-    file.folder(state.path)
+    file.ensure_folder(state.path)
     new = [line for identity, (line, _record) in records.items() if identity not in known]
     for line in new:
         file.append(state.path, line)
@@ -148,7 +150,7 @@ def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> t
                     "%s: is another file than the recorded one (%s); it stays", path, digest[:19]
                 )
             continue
-        data = stores.attached(digest)
+        data = stores.evidence_file(digest)
         if data is None:
             missing += 1
             continue

@@ -26,7 +26,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import STEP
 from pipeline_steps.state import file
-from pipeline_steps.state.attempt import Attempt, attempt
+from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import requirements
@@ -113,15 +113,17 @@ def record(
     chart = checkout.chart(subject or "")
     key = requirements.record_key(str(name), chart)
     parameters = {"program": list(program), "modified": list(chart.modified)}
-    with attempt(
+    with record_attempt(
         state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,
         parameters=parameters,
-    ) as trial:  # fmt: skip
+    ) as attempt:  # fmt: skip
         done = process.run(program, cwd=Path.cwd(), env=os.environ, timeout=timeout, tell=log.info)
         for line in done.stdout.decode(errors="replace").splitlines():
             log.info("%s", line)
         missing = [
-            str(path) for path in evidence if not _keep(trial, state, path, f"{name}-{chart.name}")
+            str(path)
+            for path in evidence
+            if not _keep(attempt, state, path, f"{name}-{chart.name}")
         ]
         if not done.ok:
             how = (
@@ -135,7 +137,7 @@ def record(
         if missing:
             what = f"{program[0]} passed and did not write {', '.join(missing)}"
             raise EvidenceError(what, where=f"{name} of {chart.name}", advice="correct --evidence")
-        return trial.passed({})
+        return attempt.passed({})
 
 
 def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> None:
@@ -152,7 +154,7 @@ def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> No
         )
 
 
-def _keep(trial: Attempt, state: State, path: Path, prefix: str) -> bool:
+def _keep(attempt: Attempt, state: State, path: Path, prefix: str) -> bool:
     """Copy an evidence file beside the state, under a name with its digest; False when it is not
     there.
     """
@@ -160,10 +162,10 @@ def _keep(trial: Attempt, state: State, path: Path, prefix: str) -> bool:
         data = (Path.cwd() / path).read_bytes()
     except OSError:
         return False
-    home = files.own_folder(file.folder(state.path) / "evidence")
+    home = files.own_folder(file.ensure_folder(state.path) / "evidence")
     place = home / f"{prefix}-{files.sha256(data)[7:19]}-{path.name}"
     files.write(place, data)
-    trial.attach(place)
+    attempt.attach(place)
     return True
 
 

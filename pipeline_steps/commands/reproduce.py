@@ -150,7 +150,7 @@ def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
             )
         contents = [
             str(record.content)
-            for _line, record in stores.by_id([f"sha256:{digits}"])
+            for _line, record in stores.fetch_by_id([f"sha256:{digits}"])
             if record.content
         ]
     pull.append_missing(state, pull.fetch_records(stores, contents)[0])

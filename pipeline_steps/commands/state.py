@@ -87,7 +87,7 @@ def perform(arguments: Namespace) -> int:
         state = State(Path.cwd() / arguments.state)
         refuse_tracked(state)
     else:
-        state = open_state_file(load(arguments.config), arguments, whole=verb != "get")
+        state = open_state_file(load(arguments.config), arguments, all_records=verb != "get")
     return VERBS[verb](state, words, arguments)
 
 
@@ -116,7 +116,7 @@ def page(state: State, _words: list[str], arguments: Namespace) -> int:
     checked_out = None if arguments.state else _checked_out(arguments)
     document = state_page.page(state.records(), title, files=beside, checked_out=checked_out)
     if beside:
-        file.folder(state.path)
+        file.ensure_folder(state.path)
     else:
         files.folder(target.parent, mode=0o755)
     files.write(target, document.encode(errors="replace"), mode=0o644)
@@ -199,9 +199,9 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
     for word in words:
         if not Path(word).is_file():
             raise UsageError("no such state file", where=word)
-        for line, record in file.lines(Path(word)):
+        for line, record in file.load_lines(Path(word)):
             if record.id not in known:
-                file.folder(state.path)
+                file.ensure_folder(state.path)
                 file.append(state.path, line)
                 known.add(record.id)
                 added += 1

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline_steps.evidence.store import entry, hexadecimal, identity, subjects
+from pipeline_steps.evidence.store import entry_name, hex_digits, lookup_digests, parse_entry_name
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
 
 #: For other builds and people to read; who may write is up to the folder's owner and the umask.
-_MODE, _FOLDERS = 0o644, 0o775
+_FILE_MODE, _FOLDER_MODE = 0o644, 0o775
 
 
 class DirectoryStore:
@@ -36,89 +36,92 @@ class DirectoryStore:
         self.url = url.rstrip("/")
         self._folder = Path(unquote(parts.path))
 
-    def put(self, line: bytes, record: Record, attached: Mapping[str, bytes]) -> None:
+    def put(self, line: bytes, record: Record, evidence_files: Mapping[str, bytes]) -> None:
         """See Store."""
-        name = entry(record)
-        for data in attached.values():
-            self._keep(self._place("files", files.sha256(data)), data)
-        self._keep(self._record(record.id), line)
-        for digest in subjects(record):
-            self._mark(self._place("about", digest) / name)
+        name = entry_name(record)
+        for data in evidence_files.values():
+            self._write_once(self._path("files", files.sha256(data)), data)
+        self._write_once(self._record_path(record.id), line)
+        for digest in lookup_digests(record):
+            self._create_marker(self._path("about", digest) / name)
 
-    def about(self, digest: str) -> set[str]:
+    def record_ids(self, digest: str) -> set[str]:
         """See Store."""
-        place = self._place("about", digest)
+        path = self._path("about", digest)
         try:
-            names = [path.name for path in place.iterdir()]
+            names = [entry.name for entry in path.iterdir()]
         except FileNotFoundError:
             return set()
         except OSError as error:
-            raise _unreadable(error, place) from error
-        return {record_id for name in names if (record_id := identity(name))}
+            raise _unreadable(error, path) from error
+        return {record_id for name in names if (record_id := parse_entry_name(name))}
 
-    def read(self, identity: str) -> bytes | None:
+    def record_line(self, record_id: str) -> bytes | None:
         """See Store."""
-        return self._bytes(self._record(identity))
+        return self._read_if_present(self._record_path(record_id))
 
-    def attached(self, digest: str) -> bytes | None:
+    def evidence_file(self, digest: str) -> bytes | None:
         """See Store."""
-        place = self._place("files", digest)
-        data = self._bytes(place)
+        path = self._path("files", digest)
+        data = self._read_if_present(path)
         if data is not None and files.sha256(data) != digest:
-            raise EvidenceError(f"has the digest {files.sha256(data)} now", where=str(place))
+            raise EvidenceError(f"has the digest {files.sha256(data)} now", where=str(path))
         return data
 
-    def _record(self, identity: str) -> Path:
-        place = self._place("records", identity)
-        return place.with_name(f"{place.name}.json")
+    def _record_path(self, record_id: str) -> Path:
+        path = self._path("records", record_id)
+        return path.with_name(f"{path.name}.json")
 
-    def _place(self, kind: str, digest: str) -> Path:
-        name = hexadecimal(digest)
+    def _path(self, kind: str, digest: str) -> Path:
+        name = hex_digits(digest)
         return self._folder / kind / name[:2] / name[2:]
 
-    def _home(self, place: Path) -> Path:
-        """The folder of `place`, made when missing. A symbolic link below the store's own folder is
-        not followed.
-        """
-        path = files.folder(self._folder, mode=_FOLDERS)
-        for name in place.parent.relative_to(path).parts:
-            path = files.own_folder(path / name, mode=_FOLDERS)
-        return path
+    def _make_parent(self, path: Path) -> Path:
+        """Create the folder of `path` if it is missing, and return it.
 
-    def _keep(self, place: Path, data: bytes) -> None:
-        kept = self._bytes(place)
-        if kept is None:
-            files.write(self._home(place) / place.name, data, mode=_MODE)
-        elif kept != data:
-            what = "is there with other bytes: nothing was written"
+        A symbolic link below the store's folder is refused: it could lead out of the store.
+        """
+        folder = files.folder(self._folder, mode=_FOLDER_MODE)
+        for name in path.parent.relative_to(folder).parts:
+            folder = files.own_folder(folder / name, mode=_FOLDER_MODE)
+        return folder
+
+    def _write_once(self, path: Path, data: bytes) -> None:
+        existing = self._read_if_present(path)
+        if existing is None:
+            files.write(self._make_parent(path) / path.name, data, mode=_FILE_MODE)
+        elif existing != data:
+            message = "is there with other bytes: nothing was written"
             raise EvidenceError(
-                what, where=str(place), advice="restore the store's folder; its files never change"
+                message,
+                where=str(path),
+                advice="restore the store's folder; its files never change",
             )
 
-    def _mark(self, place: Path) -> None:
-        self._home(place)
+    def _create_marker(self, path: Path) -> None:
+        self._make_parent(path)
         try:
             os.close(
                 os.open(
-                    place,
+                    path,
                     os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    _MODE,
+                    _FILE_MODE,
                 )
             )
-            files.sync_folder(place.parent)
+            files.sync_folder(path.parent)
         except FileExistsError:
             return
         except OSError as error:
-            raise files.failure(error, place) from error
+            raise files.failure(error, path) from error
 
-    def _bytes(self, place: Path) -> bytes | None:
+    def _read_if_present(self, path: Path) -> bytes | None:
         try:
-            return place.read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(error, place) from error
+            raise _unreadable(error, path) from error
 
 
-def _unreadable(error: OSError, place: Path) -> MachineError:
-    return MachineError(f"cannot be read: {error.strerror}", where=str(place))
+def _unreadable(error: OSError, path: Path) -> MachineError:
+    return MachineError(f"cannot be read: {error.strerror}", where=str(path))

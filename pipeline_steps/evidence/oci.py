@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.evidence.store import entry, hexadecimal, identity, subjects
+from pipeline_steps.evidence.store import entry_name, hex_digits, lookup_digests, parse_entry_name
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.record import Record
@@ -30,7 +30,7 @@ FILE = "application/octet-stream"
 TITLE = "org.opencontainers.image.title"
 #: Bytes of a line that stand in the manifest too (OCI descriptor's `data`), which saves reading the
 #: blob.
-EMBEDDED = 2**20
+MAX_EMBEDDED = 2**20
 
 
 class OciStore:
@@ -42,32 +42,32 @@ class OciStore:
         self._hosts = hosts
         self._records = f"{self._base.path}/records"
 
-    def put(self, line: bytes, record: Record, attached: Mapping[str, bytes]) -> None:
+    def put(self, line: bytes, record: Record, evidence_files: Mapping[str, bytes]) -> None:
         """See Store."""
-        name, registry = entry(record), self._registry
-        if registry.manifest(self._records, hexadecimal(record.id)) is None:
-            blobs = [line, *attached.values()]
+        name, registry = entry_name(record), self._registry
+        if registry.manifest(self._records, hex_digits(record.id)) is None:
+            blobs = [line, *evidence_files.values()]
             for data in blobs:
                 registry.push_blob(self._records, data, sha256(data))
-            self._tag(self._records, hexadecimal(record.id), _manifest(line, attached), blobs)
-        for digest in subjects(record):
-            path = self._about(digest)
+            self._tag(self._records, hex_digits(record.id), _manifest(line, evidence_files), blobs)
+        for digest in lookup_digests(record):
+            path = self._index_path(digest)
             if not registry.mount(path, sha256(line), self._records):
                 registry.push_blob(path, line, sha256(line))
             self._tag(path, name, _manifest(line, {}), [line])
 
-    def about(self, digest: str) -> set[str]:
+    def record_ids(self, digest: str) -> set[str]:
         """See Store."""
         return {
             record_id
-            for tag in self._registry.tags(self._about(digest))
-            if (record_id := identity(tag))
+            for tag in self._registry.tags(self._index_path(digest))
+            if (record_id := parse_entry_name(tag))
         }
 
-    def read(self, identity: str) -> bytes | None:
+    def record_line(self, record_id: str) -> bytes | None:
         """See Store."""
-        where = f"{self._base.host}/{self._records}:{hexadecimal(identity)}"
-        manifest = self._registry.manifest(self._records, hexadecimal(identity))
+        where = f"{self._base.host}/{self._records}:{hex_digits(record_id)}"
+        manifest = self._registry.manifest(self._records, hex_digits(record_id))
         if manifest is None:
             return None
         config = manifest.content.get("config")
@@ -82,17 +82,17 @@ class OciStore:
             )
         return line
 
-    def attached(self, digest: str) -> bytes | None:
+    def evidence_file(self, digest: str) -> bytes | None:
         """See Store."""
-        hexadecimal(digest)
+        hex_digits(digest)
         return self._registry.blob(self._records, digest)
 
     @functools.cached_property
     def _registry(self) -> Registry:
         return connect(self._base, self._hosts)
 
-    def _about(self, digest: str) -> str:
-        return f"{self._base.path}/{hexadecimal(digest)}"
+    def _index_path(self, digest: str) -> str:
+        return f"{self._base.path}/{hex_digits(digest)}"
 
     def _tag(self, path: str, tag: str, manifest: bytes, blobs: list[bytes]) -> None:
         by_digest = {sha256(data): data for data in blobs}
@@ -103,13 +103,13 @@ class OciStore:
         self._registry.put_manifest(path, tag, manifest, OCI_MANIFEST, refill)
 
 
-def _manifest(line: bytes, attached: Mapping[str, bytes]) -> bytes:
+def _manifest(line: bytes, evidence_files: Mapping[str, bytes]) -> bytes:
     """Manifest of a record; it has a layer in any case, which some registries demand."""
     record = _descriptor(RECORD, line)
-    data = {"data": base64.b64encode(line).decode()} if len(line) <= EMBEDDED else {}
+    data = {"data": base64.b64encode(line).decode()} if len(line) <= MAX_EMBEDDED else {}
     layers = [
         _descriptor(FILE, each) | {"annotations": {TITLE: name}}
-        for name, each in sorted(attached.items())
+        for name, each in sorted(evidence_files.items())
     ]
     body = {
         "schemaVersion": 2,

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Source
 from pipeline_steps.sources.tree import is_stored
-from pipeline_steps.state.origin import is_own
+from pipeline_steps.state.origin import is_of_this_build
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, UsageError
 
@@ -24,9 +24,9 @@ def refuse_tracked(state: State) -> None:
 
     Where there is no checkout nothing is tracked. Nothing is asked about files that are not there.
     """
-    for path in state.paths():
-        for place in _places(path) if path.exists() else ():
-            source = _source(place.parent)
+    for path in state.state_files():
+        for place in _names_of_file(path) if path.exists() else ():
+            source = _source_if_any(place.parent)
             if source is not None and _is_tracked(source, place):
                 raise ConfigurationError(
                     "the source tracks this state file: evidence is never part of what it is about",
@@ -35,32 +35,32 @@ def refuse_tracked(state: State) -> None:
                 )
 
 
-def _places(path: Path) -> Iterator[Path]:
+def _names_of_file(path: Path) -> Iterator[Path]:
     """Where a file is by its name, and behind links."""
-    named, real = path.parent.absolute() / path.name, path.resolve()
-    yield named
-    if real != named:
+    as_named, real = path.parent.absolute() / path.name, path.resolve()
+    yield as_named
+    if real != as_named:
         yield real
 
 
-def _source(folder: Path) -> Source | None:
+def _source_if_any(folder: Path) -> Source | None:
     try:
         return open_source(folder)
     except ConfigurationError:
         return None
 
 
-def _is_tracked(source: Source, place: Path) -> bool:
+def _is_tracked(source: Source, path: Path) -> bool:
     try:
         revision = source.revision()
     except UsageError:  # there is no commit yet
         return False
-    return is_stored(source.revisions, revision, place.relative_to(source.root).as_posix())
+    return is_stored(source.revisions, revision, path.relative_to(source.root).as_posix())
 
 
 def refuse_leftovers(state: State) -> None:
     """Raises EvidenceError when state files hold records of other builds than this one."""
-    others = [record for record in state.records() if not is_own(record)]
+    others = [record for record in state.records() if not is_of_this_build(record)]
     if others:
         first = others[0]
         raise EvidenceError(

@@ -33,24 +33,24 @@ class Store(Protocol):
     def url(self) -> str:
         """As configured."""
 
-    def put(self, line: bytes, record: Record, attached: Mapping[str, bytes]) -> None:
+    def put(self, line: bytes, record: Record, evidence_files: Mapping[str, bytes]) -> None:
         """Keep the line of `record` and files of its evidence (name → bytes); what is there already
         stays.
 
-        It is found by `about` only when all of it is there.
+        It is found by `record_ids` only when all of it is there.
         """
 
-    def about(self, digest: str) -> set[str]:
+    def record_ids(self, digest: str) -> set[str]:
         """Ids of all records of a content or with an output of that digest; none is no error."""
 
-    def read(self, identity: str) -> bytes | None:
+    def record_line(self, record_id: str) -> bytes | None:
         """The line of a record by its id; None when there is none."""
 
-    def attached(self, digest: str) -> bytes | None:
+    def evidence_file(self, digest: str) -> bytes | None:
         """A file of evidence by its digest; None when there is none."""
 
 
-def hexadecimal(digest: str) -> str:
+def hex_digits(digest: str) -> str:
     """The 64 digits of a digest or id. Raises EvidenceError for anything else."""
     if not _DIGEST.fullmatch(digest):
         raise EvidenceError(
@@ -59,23 +59,23 @@ def hexadecimal(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-def subjects(record: Record) -> list[str]:
+def lookup_digests(record: Record) -> list[str]:
     """The digests that a record is found by: of each output, and last of its content."""
     outputs = [digest for value in record.outputs.values() for digest in _DIGEST.findall(value)]
     content = [record.content] if record.content and _DIGEST.fullmatch(record.content) else []
     return [*dict.fromkeys(digest for digest in outputs if digest not in content), *content]
 
 
-def entry(record: Record) -> str:
+def entry_name(record: Record) -> str:
     """STEP-ID, the name of a record among others about the same. Raises EvidenceError."""
     if not STEP.fullmatch(record.step):
         raise EvidenceError(
             f"{record.step[:80]!r} is not the name of a step", where=f"record {record.id[:19]}"
         )
-    return f"{record.step}-{hexadecimal(record.id)}"
+    return f"{record.step}-{hex_digits(record.id)}"
 
 
-def identity(name: str) -> str | None:
+def parse_entry_name(name: str) -> str | None:
     """The id in an entry's name; None for what is not ours.
 
     >>> identity("check-" + "0" * 64) == "sha256:" + "0" * 64, identity("latest")

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline_steps.evidence.store import Store, subjects
+from pipeline_steps.evidence.store import Store, lookup_digests
 from pipeline_steps.state.record import Record, decode
 from pipeline_steps.toolbox.errors import (
     EvidenceError,
@@ -25,7 +25,7 @@ from pipeline_steps.toolbox.files import sha256
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 #: Requests at once.
-AT_ONCE = 8
+MAX_PARALLEL = 8
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,15 @@ class Stores:
     def __init__(self, read: Sequence[Store], write: Store | None) -> None:
         self._read = tuple(read)
         self._write = write
-        self._listed: dict[
+        self._ids_in_write_store: dict[
             str, set[str]
         ] = {}  # digest → ids of the records about it in the store that is written
         self._write_error: PipelineError | None = None
         self._read_error: PipelineError | None = None
 
-    def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
+    def fetch_records(
+        self, digests: Iterable[str], known_ids: Collection[str]
+    ) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`.
 
         Raises EvidenceError for a record that is not what its name says, MachineError's kinds,
@@ -54,22 +56,26 @@ class Stores:
         if self._read_error is not None:
             raise self._read_error
         try:
-            return self._about(digests, known)
+            return self._fetch_records(digests, known_ids)
         except (MachineError, Temporary) as error:
             self._read_error = error
             raise
 
-    def _about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
-        questions = [(store, digest) for digest in digests for store in self._all_stores]
+    def _fetch_records(
+        self, digests: Iterable[str], known_ids: Collection[str]
+    ) -> list[tuple[bytes, Record]]:
+        lookups = [(store, digest) for digest in digests for store in self._all_stores]
         holders: dict[str, Store] = {}  # record id → a store that has it
-        answers = self._ask_all(lambda question: question[0].about(question[1]), questions)
-        for (store, digest), ids in zip(questions, answers, strict=True):
+        answers = self._map(lambda question: question[0].record_ids(question[1]), lookups)
+        for (store, digest), ids in zip(lookups, answers, strict=True):
             if store is self._write:
-                self._listed[digest] = ids
+                self._ids_in_write_store[digest] = ids
             if store in self._read:
-                holders |= dict.fromkeys(ids.difference(known), store)
-        return _sorted(
-            self._ask_all(lambda item: _read(item[1], item[0], listed=True), list(holders.items()))
+                holders |= dict.fromkeys(ids.difference(known_ids), store)
+        return _sort_records(
+            self._map(
+                lambda item: _read_record(item[1], item[0], listed=True), list(holders.items())
+            )
         )
 
     @property
@@ -79,24 +85,26 @@ class Stores:
             *([self._write] if self._write and self._write not in self._read else []),
         ]
 
-    def by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
-        """Lines and records by their ids, as many as there are. Raises as `about` does."""
-        return _sorted(self._ask_all(self._by_id, list(ids)))
+    def fetch_by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
+        """Lines and records by their ids, as many as there are. Raises as `fetch_records` does."""
+        return _sort_records(self._map(self._by_id, list(ids)))
 
-    def _by_id(self, identity: str) -> tuple[bytes, Record] | None:
-        return next((record for store in self._read if (record := _read(store, identity))), None)
+    def _by_id(self, record_id: str) -> tuple[bytes, Record] | None:
+        return next(
+            (record for store in self._read if (record := _read_record(store, record_id))), None
+        )
 
-    def _ask_all(
+    def _map(
         self, ask: Callable[[Question], Answer], questions: Sequence[Question]
     ) -> list[Answer]:
         """The answers to all questions, many asked at once. A few to folders are answered before
         threads would be.
         """
-        near = all(store.url.startswith("file:") for store in self._all_stores)
-        if len(questions) < (AT_ONCE if near else 2):
+        local = all(store.url.startswith("file:") for store in self._all_stores)
+        if len(questions) < (MAX_PARALLEL if local else 2):
             return [ask(question) for question in questions]
         with ThreadPoolExecutor(
-            min(AT_ONCE, len(questions)), thread_name_prefix="evidence"
+            min(MAX_PARALLEL, len(questions)), thread_name_prefix="evidence"
         ) as pool:
             return list(pool.map(ask, questions))
 
@@ -105,10 +113,11 @@ class Stores:
         """The stores that are read, for messages."""
         return ", ".join(store.url for store in self._read) or "no store"
 
-    def attached(self, digest: str) -> bytes | None:
+    def evidence_file(self, digest: str) -> bytes | None:
         """A file of evidence from whichever store has it."""
         return next(
-            (data for store in self._read if (data := store.attached(digest)) is not None), None
+            (data for store in self._read if (data := store.evidence_file(digest)) is not None),
+            None,
         )
 
     def lacks(self, record: Record) -> bool:
@@ -116,8 +125,8 @@ class Stores:
         written?
         """
         return any(
-            digest in self._listed and record.id not in self._listed[digest]
-            for digest in subjects(record)
+            digest in self._ids_in_write_store and record.id not in self._ids_in_write_store[digest]
+            for digest in lookup_digests(record)
         )
 
     def put(self, line: bytes, record: Record, folder: Path) -> None:
@@ -129,7 +138,7 @@ class Stores:
         if self._write_error is not None:
             raise self._write_error
         try:
-            self._write.put(line, record, _attached(record, folder))
+            self._write.put(line, record, _read_evidence_files(record, folder))
         except Interrupted:
             raise
         except PipelineError as error:
@@ -139,30 +148,32 @@ class Stores:
                 what, where=error.where or self._write.url, advice=advice
             )
             raise self._write_error from error
-        for digest in subjects(record):
-            if digest in self._listed:
-                self._listed[digest].add(record.id)
+        for digest in lookup_digests(record):
+            if digest in self._ids_in_write_store:
+                self._ids_in_write_store[digest].add(record.id)
 
 
-def _read(store: Store, identity: str, *, listed: bool = False) -> tuple[bytes, Record] | None:
+def _read_record(
+    store: Store, record_id: str, *, listed: bool = False
+) -> tuple[bytes, Record] | None:
     """The line and the record of an id, which it must have. listed: one that is missing is an
     error.
     """
-    where = f"{store.url}, record {identity[:19]}"
-    line = store.read(identity)
+    where = f"{store.url}, record {record_id[:19]}"
+    line = store.record_line(record_id)
     if line is None:
         if listed:
             raise EvidenceError("is listed and not there", where=where, advice="restore the store")
         return None
     record = decode(line, where=where)
-    if record.id != identity:
+    if record.id != record_id:
         raise EvidenceError(
             f"holds another record, {record.id[:19]}", where=where, advice="restore the store"
         )
     return line, record
 
 
-def _sorted(records: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes, Record]]:
+def _sort_records(records: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes, Record]]:
     """Roughly as they were written. Nothing is decided by that: what replaces what says
     `supersedes`.
     """
@@ -170,13 +181,13 @@ def _sorted(records: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes,
     return sorted(present, key=lambda pair: (pair[1].finished or pair[1].started, pair[1].id))
 
 
-def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
+def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
     """The evidence files that lie here and are what the record says.
 
     Raises MachineError for one that cannot be read now: without it the record would be there for
     ever.
     """
-    attached = {}
+    evidence_files = {}
     for name, digest in record.evidence.items():
         try:
             data = (folder / name).read_bytes()
@@ -188,7 +199,7 @@ def _attached(record: Record, folder: Path) -> Mapping[str, bytes]:
                 f"cannot read: {error.strerror}", where=str(folder / name)
             ) from error
         if sha256(data) == digest:
-            attached[name] = data
+            evidence_files[name] = data
         else:
             log.warning("%s: not kept as evidence: it changed since it was recorded", folder / name)
-    return attached
+    return evidence_files

@@ -17,67 +17,71 @@ from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.state_files import refuse_leftovers, refuse_tracked
 from pipeline_steps.evidence.store import Store
 from pipeline_steps.evidence.stores import Stores
-from pipeline_steps.state.origin import is_own
+from pipeline_steps.state.origin import is_of_this_build
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: Steps that make the checks of a release, or ask about one, wherever they run.
 RELEASING = frozenset({"tag_release", "promote", "audit", "verify"})
 #: Those of them that people run who may not write to a store: their records stay in the state file.
-ASKING = frozenset({"audit", "verify"})
+READ_ONLY = frozenset({"audit", "verify"})
 
 
-class Urls(NamedTuple):
+class StoreUrls(NamedTuple):
     """read: the stores whose records count. write: where new records go, "" for nowhere."""
 
     read: tuple[str, ...]
     write: str
 
 
-def urls(config: Config, step: str, *, tag: bool) -> Urls:
+def store_urls(config: Config, step: str, *, is_tag_build: bool) -> StoreUrls:
     """The stores for a step. tag: is a tag being built?
 
     In a tag build records go where a release finds them again: to `evidence` when that is trusted,
     else to the first store that is.
     """
-    own, trusted = config.evidence or "", config.channels.production.evidence or ()
-    if not tag and step not in RELEASING:
-        return Urls((own,) if own else (), own)
-    first = trusted[0] if trusted else ""
-    return Urls(trusted, own if own and (own in trusted or not tag or not first) else first)
+    build_store, trusted = config.evidence or "", config.channels.production.evidence or ()
+    if not is_tag_build and step not in RELEASING:
+        return StoreUrls((build_store,) if build_store else (), build_store)
+    write = build_store
+    if trusted and (not build_store or (is_tag_build and build_store not in trusted)):
+        write = trusted[0]
+    return StoreUrls(trusted, write)
 
 
-def stores(config: Config, step: str, *, write: bool = True) -> Stores | None:
+def open_stores_for(config: Config, step: str, *, write: bool = True) -> Stores | None:
     """The evidence stores of a step, None when there are none; without `write` to read only.
 
     Raises ConfigurationError.
     """
-    trusted = urls(config, step, tag=bool(detect(os.environ).tag))
-    if not write or step in ASKING:
+    trusted = store_urls(config, step, is_tag_build=bool(detect(os.environ).tag))
+    if not write or step in READ_ONLY:
         trusted = trusted._replace(write="")
-    return opened(config, trusted) if any(trusted) else None
+    return open_stores(config, trusted) if any(trusted) else None
 
 
-def everywhere(config: Config) -> Stores:
+def open_all_read_stores(config: Config) -> Stores:
     """Every store that counts for this build, to read only; in a tag build those that a release
     trusts.
 
     Raises ConfigurationError when there is none.
     """
     trusted = config.channels.production.evidence or ()
-    read = tuple(
-        dict.fromkeys((*urls(config, "", tag=bool(detect(os.environ).tag)).read, *trusted))
+    read_urls = tuple(
+        dict.fromkeys(
+            (*store_urls(config, "", is_tag_build=bool(detect(os.environ).tag)).read, *trusted)
+        )
     )
-    if not read:
+    if not read_urls:
         raise ConfigurationError(
             "there is no evidence store",
             where=config.where("evidence"),
             advice="name one with `evidence: oci://host/path` or `evidence: file:///folder`",
         )
-    return opened(config, Urls(read, ""))
+    return open_stores(config, StoreUrls(read_urls, ""))
 
 
-def opened(config: Config, urls: Urls) -> Stores:
+def open_stores(config: Config, urls: StoreUrls) -> Stores:
     """The stores behind these URLs; nothing is asked from them yet. Raises ConfigurationError."""
     where = config.where("evidence")
     by_url: dict[str, Store] = {
@@ -92,7 +96,7 @@ def open_state(
     path: Path | None = None,
     *,
     write: bool = True,
-    whole: bool = False,
+    all_records: bool = False,
 ) -> State:
     """The state of a checkout with the evidence stores that count for `step`: what a step's
     function is given.
@@ -105,28 +109,28 @@ def open_state(
     store.
     """
     build = detect(os.environ)
-    trusted = urls(config, step, tag=bool(build.tag))
+    trusted = store_urls(config, step, is_tag_build=bool(build.tag))
     releases = bool(build.tag) or trusted.write in (config.channels.production.evidence or ())
-    only_own = build.system != "terminal" and any(trusted.read) and releases and not whole
-    counts = is_own if only_own else (lambda _record: True)
+    only_own = build.system != "terminal" and any(trusted.read) and releases and not all_records
+    accepts = is_of_this_build if only_own else (lambda _record: True)
     state = State(
         path or config.root / FOLDER / FILE,
-        stores(config, step, write=write),
-        counts,
-        _places(config),
+        open_stores_for(config, step, write=write),
+        accepts,
+        _channel_locations(config),
     )
     refuse_tracked(state)
-    if build.tag and not trusted.read and not whole:
+    if build.tag and not trusted.read and not all_records:
         refuse_leftovers(state)
     return state
 
 
-def _places(config: Config) -> tuple[str, ...]:
+def _channel_locations(config: Config) -> tuple[str, ...]:
     """Where the channels configured now keep charts and images, as it is written."""
     channels = (config.channels.snapshot, config.channels.production)
     return tuple(
-        place
+        location
         for channel in channels
-        for place in (*several(channel.charts or ()), channel.images)
-        if place
+        for location in (*several(channel.charts or ()), channel.images)
+        if location
     )

@@ -111,7 +111,7 @@ class Ledger:
     def write(self) -> None:
         """Write what was added. Raises MachineError."""
         if self._new:
-            state_file.folder(self.path)
+            state_file.ensure_folder(self.path)
             files.append(self.path, b"\n".join(self._new), durable=False)
             self._new.clear()
 

@@ -165,7 +165,7 @@ class Regeneration:
     def _with_images(self, versions: list[Version]) -> list[Version]:
         """The versions with the images that records know and tags do not name."""
         contents = {content for one in versions for content, _format in one.contents}
-        self._state.about(contents)
+        self._state.load_evidence(contents)
         recorded: dict[tuple[str, str | None, str], dict[str, str]] = {}
         for record in self._state.find(step="promote") if contents else ():
             images = {

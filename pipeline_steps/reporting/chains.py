@@ -114,7 +114,10 @@ def _work(of_key: Sequence[Record], superseded: set[str]) -> Work:
         if record.id != shown.id and not (record.result == "started" and record.id in answered)
     )
     return Work(
-        shown, union.attempts(of_key), earlier, len({record.result for record in verdicts}) > 1
+        shown,
+        union.count_attempts(of_key),
+        earlier,
+        len({record.result for record in verdicts}) > 1,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pipeline_steps.reporting.chains import lasted
 from pipeline_steps.reporting.rendering import printable, short, utc
 from pipeline_steps.state.record import Record
-from pipeline_steps.state.union import attempts, superseded
+from pipeline_steps.state.union import count_attempts, superseded
 
 _HEAD = ("step", "subject", "result", "id", "finished")
 
@@ -33,7 +33,7 @@ def listing(records: Iterable[Record]) -> Iterator[str]:
     ]
     yield heads[0]
     for record, head in zip(shown, heads[1:], strict=True):
-        tried = attempts(tries[record.key])
+        tried = count_attempts(tries[record.key])
         yield f"{head}  {tried} attempts" if tried > 1 else head
         told = record.reason or "\n".join(
             f"{name}: {value}" for name, value in record.outputs.items()

@@ -1,9 +1,9 @@
 """One try of a step: intent recorded, work done by the step, outcome recorded, whatever happens.
 
-with attempt(state, step="snapshot", subject="hello", key=key, …) as trial:
-    trial.begin({"chart": reference})     # before anything outside is written
+with record_attempt(state, step="snapshot", subject="hello", key=key, …) as attempt:
+    attempt.begin({"chart": reference})     # before anything outside is written
     …
-    return trial.passed({"chart": reference_with_digest})
+    return attempt.passed({"chart": reference_with_digest})
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Attempt:
 
 
 @contextlib.contextmanager
-def attempt(
+def record_attempt(
     state: State,
     *,
     step: str,
@@ -111,8 +111,8 @@ def attempt(
     EvidenceError when the block ends without an outcome: a step must never pass by silence. When
     the evidence store fails too, the block's own exception goes on and the store's is logged.
     """
-    state.about([content])
-    replaced = [*supersedes, *(record.id for record in state.resolve(key).current)]
+    state.load_evidence([content])
+    superseded_ids = [*supersedes, *(record.id for record in state.resolve(key).current)]
     fields: dict[str, Any] = {
         "step": step,
         "subject": subject,
@@ -126,26 +126,26 @@ def attempt(
         "started": clock.now(),
         **origin(),
     }
-    trial = Attempt(state, fields, dict.fromkeys(replaced))
+    attempt = Attempt(state, fields, dict.fromkeys(superseded_ids))
     try:
-        yield trial
+        yield attempt
     except BaseException as error:
-        if trial.record is None:
-            _record(trial, error)
+        if attempt.record is None:
+            _record_failure(attempt, error)
         raise
-    if trial.record is None:
-        trial.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
+    if attempt.record is None:
+        attempt.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
         raise EvidenceError(
             f"{step} of {subject} ended without an outcome", advice="this is a bug: report it"
         )
 
 
-def _record(trial: Attempt, error: BaseException) -> None:
+def _record_failure(attempt: Attempt, error: BaseException) -> None:
     """Record the outcome of an error; that the store cannot have it must not hide the error itself."""
     try:
-        trial.failed(error)
-    except PipelineError as trouble:
-        if trial.record is None or isinstance(trouble, Interrupted):
+        attempt.failed(error)
+    except PipelineError as store_error:
+        if attempt.record is None or isinstance(store_error, Interrupted):
             raise
-        if str(trouble) != str(error):
-            log.error("%s", trouble)
+        if str(store_error) != str(error):
+            log.error("%s", store_error)

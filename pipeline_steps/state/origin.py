@@ -22,17 +22,17 @@ def origin() -> dict[str, Any]:
     actor = None
     with contextlib.suppress(KeyError, OSError):
         actor = getpass.getuser()
-    where = {"system": build.system, "id": build.id, "url": build.url}
+    build_fields = {"system": build.system, "id": build.id, "url": build.url}
     return {
         "actor": actor,
         "ci": None
         if build.system == "terminal"
-        else {name: said for name, said in where.items() if said},
+        else {name: value for name, value in build_fields.items() if value},
         "run": os.environ.get("PIPELINE_STEPS_RUN") or build.id or "",
     }
 
 
-def is_own(record: Record) -> bool:
+def is_of_this_build(record: Record) -> bool:
     """Whether a record is of the CI build that runs here, one of its other stages and shards among
     them.
     """

@@ -67,7 +67,7 @@ def canonical(value: object) -> bytes:
     >>> canonical({"b": [1, True], "a": "é"}).decode()
     '{"a":"é","b":[1,true]}'
     """
-    _plain(value)
+    _refuse_non_canonical(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -102,7 +102,10 @@ def make_key(
 
 def encode(fields: Mapping[str, Any]) -> bytes:
     """The line of a new record from its fields without `id`; what was said is redacted on the way."""
-    masked = {"schema": SCHEMA, **{k: _redacted(v) if k in _FREE else v for k, v in fields.items()}}
+    masked = {
+        "schema": SCHEMA,
+        **{k: _redacted(v) if k in _REDACTED_FIELDS else v for k, v in fields.items()},
+    }
     return canonical({**masked, "id": fingerprint(masked)})
 
 
@@ -114,17 +117,17 @@ def decode(line: bytes, *, where: str) -> Record:
     try:
         record = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        schema = _schema(line)
+        schema = _schema_of_line(line)
         if schema is not None and schema != SCHEMA:
-            raise _newer(schema, where) from error
+            raise _unknown_schema(schema, where) from error
         raise EvidenceError(
             f"not a record: {error}",
             where=where,
             advice="restore the file, or remove the line to lose that evidence",
         ) from error
     if record.schema != SCHEMA:
-        raise _newer(record.schema, where)
-    if not _named_by_its_hash(line, record.id):
+        raise _unknown_schema(record.schema, where)
+    if not _has_valid_id(line, record.id):
         raise EvidenceError(
             f"record {record.id[:19]} of {record.step} {record.subject} was edited: it does not hash to its id",
             where=where,
@@ -135,24 +138,24 @@ def decode(line: bytes, *, where: str) -> Record:
 
 #: Fields that may hold what people or programs said. The others are names and digests that records
 #: are found by: a short password that happens to be part of a digest must not change it.
-_FREE = frozenset({"reason", "parameters", "tools", "ci", "actor"})
+_REDACTED_FIELDS = frozenset({"reason", "parameters", "tools", "ci", "actor"})
 _decoder = msgspec.json.Decoder(Record)
 
 
-def _newer(schema: object, where: str) -> EvidenceError:
-    what = f"record of schema {schema}, this version reads schema {SCHEMA}"
-    return EvidenceError(what, where=where, advice="use a newer pipeline_steps")
+def _unknown_schema(schema: object, where: str) -> EvidenceError:
+    message = f"record of schema {schema}, this version reads schema {SCHEMA}"
+    return EvidenceError(message, where=where, advice="use a newer pipeline_steps")
 
 
-def _named_by_its_hash(line: bytes, identity: str) -> bool:
-    before, own_id, after = line.partition(b',"id":"%s"' % identity.encode())
+def _has_valid_id(line: bytes, record_id: str) -> bool:
+    before, own_id, after = line.partition(b',"id":"%s"' % record_id.encode())
     digest = hashlib.sha256(before)
     digest.update(after)
-    if own_id and f"sha256:{digest.hexdigest()}" == identity:
+    if own_id and f"sha256:{digest.hexdigest()}" == record_id:
         return True
     try:  # the same record, but not written canonically
         fields = json.loads(line, object_pairs_hook=_without_duplicates)
-        return bool(fields.pop("id") == identity == fingerprint(fields))
+        return bool(fields.pop("id") == record_id == fingerprint(fields))
     except (ValueError, TypeError, RecursionError):
         return False
 
@@ -164,7 +167,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _schema(line: bytes) -> object:
+def _schema_of_line(line: bytes) -> object:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
@@ -172,15 +175,15 @@ def _schema(line: bytes) -> object:
     return fields.get("schema") if isinstance(fields, dict) else None
 
 
-def _plain(value: object) -> None:
+def _refuse_non_canonical(value: object) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"key {key!r} is not a text")
-            _plain(item)
+            _refuse_non_canonical(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _plain(item)
+            _refuse_non_canonical(item)
     elif value is not None and not isinstance(value, (str, bool, int)):
         raise TypeError(f"{type(value).__name__} cannot stand in a record")
 

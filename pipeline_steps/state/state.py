@@ -23,10 +23,12 @@ class EvidenceStores(Protocol):
     "absent" then.
     """
 
-    def about(self, digests: Iterable[str], known: Collection[str]) -> list[tuple[bytes, Record]]:
+    def fetch_records(
+        self, digests: Iterable[str], known_ids: Collection[str]
+    ) -> list[tuple[bytes, Record]]:
         """Lines and records about these contents or outputs whose ids are not in `known`."""
 
-    def by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
+    def fetch_by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
         """Lines and records by their ids, as many as there are."""
 
     def lacks(self, record: Record) -> bool:
@@ -49,17 +51,17 @@ class State:
         self,
         path: Path,
         stores: EvidenceStores | None = None,
-        counts: Callable[[Record], bool] = lambda _record: True,
-        places: Collection[str] = (),
+        accepts: Callable[[Record], bool] = lambda _record: True,
+        channel_locations: Collection[str] = (),
     ) -> None:
         self.path = path
         self.folder = path.parent
         self.stores = stores
-        self._counts = counts
-        self._places = tuple(places)
+        self._accepts = accepts
+        self._channel_locations = tuple(channel_locations)
         self.added: list[Record] = []
         self._records: list[Record] | None = None
-        self._asked: set[str] = set()
+        self._loaded_contents: set[str] = set()
         self._fetched: list[Record] = []
 
     def records(self) -> list[Record]:
@@ -67,26 +69,26 @@ class State:
         that was edited.
         """
         if self._records is None:
-            here = [
+            in_files = [
                 record
-                for path in self.paths()
+                for path in self.state_files()
                 for record in file.load(path)
-                if self._counts(record)
+                if self._accepts(record)
             ]
-            self._records = union.union(self._fetched, here)
+            self._records = union.union(self._fetched, in_files)
         return self._records
 
-    def torn(self) -> dict[Path, int]:
+    def torn_files(self) -> dict[Path, int]:
         """State files whose last line is torn → how many bytes of it there are; no record is read
         from them.
         """
-        return {path: size for path in self.paths() if (size := file.torn(path))}
+        return {path: size for path in self.state_files() if (size := file.torn_bytes(path))}
 
-    def paths(self) -> list[Path]:
+    def state_files(self) -> list[Path]:
         """The state files that are read; `path` may not be there yet."""
         return sorted({*self.folder.glob("state*.jsonl"), self.path})
 
-    def about(self, contents: Iterable[str | None]) -> None:
+    def load_evidence(self, contents: Iterable[str | None]) -> None:
         """Add all that the evidence stores know about these contents; without stores, nothing.
 
         Each content is asked for once, however many questions need it; that nothing is known is an
@@ -95,13 +97,15 @@ class State:
         for a record there that cannot be believed, MachineError's kinds, Temporary.
         """
         new = [
-            content for content in dict.fromkeys(contents) if content and content not in self._asked
+            content
+            for content in dict.fromkeys(contents)
+            if content and content not in self._loaded_contents
         ]
         if self.stores is None or not new:
             return
-        known = {record.id for record in self.records()}
-        self._fetched += [record for _line, record in self.stores.about(new, known)]
-        self._asked.update(new)
+        known_ids = {record.id for record in self.records()}
+        self._fetched += [record for _line, record in self.stores.fetch_records(new, known_ids)]
+        self._loaded_contents.update(new)
         self._records = union.union(self._fetched, self.records())
 
     def flush(self) -> None:
@@ -112,17 +116,21 @@ class State:
         """
         if self.stores is None:
             return
-        lacking = {record.id for record in self.records() if self.stores.lacks(record)}
-        lines = [pair for path in self.paths() for pair in file.lines(path)] if lacking else []
+        missing_ids = {record.id for record in self.records() if self.stores.lacks(record)}
+        lines = (
+            [pair for path in self.state_files() for pair in file.load_lines(path)]
+            if missing_ids
+            else []
+        )
         for line, record in {
-            record.id: (line, record) for line, record in lines if record.id in lacking
+            record.id: (line, record) for line, record in lines if record.id in missing_ids
         }.values():
             self.stores.put(line, record, self.folder)
 
     def refresh(self) -> None:
         """Read the files again at the next question, and ask the stores again about every content."""
         self._records = None
-        self._asked.clear()
+        self._loaded_contents.clear()
 
     def add(self, fields: Mapping[str, Any]) -> Record:
         """Append a record made of `fields` (all but schema and id), then give it to the evidence
@@ -136,7 +144,7 @@ class State:
     def append(self, fields: Mapping[str, Any]) -> tuple[bytes, Record]:
         """Append a record to the state file only; its line and it. Raises MachineError."""
         records = self.records()
-        file.folder(self.path)
+        file.ensure_folder(self.path)
         line = encode(fields)
         file.append(self.path, line)
         record = decode(line, where=str(self.path))
@@ -156,7 +164,7 @@ class State:
 
     def resolve(self, key: str) -> union.Verdict:
         """The verdict of `key` with its contradictions and attempts."""
-        return union.resolve(self.records(), key, self._places)
+        return union.resolve(self.records(), key, self._channel_locations)
 
     def verdict(self, key: str) -> Record | None:
         """The record that decides `key`, or None: never run, only attempted, or contradictory."""
@@ -164,7 +172,7 @@ class State:
 
     def preferred(self, records: Iterable[Record]) -> list[Record]:
         """Which of several records counts first: the one rule of all steps, see `union.preferred`."""
-        return union.preferred(records, self._places)
+        return union.preferred(records, self._channel_locations)
 
     def find(
         self,
@@ -179,13 +187,13 @@ class State:
 
         None: any.
         """
-        self.about([content])
+        self.load_evidence([content])
         records = [record for record in self.records() if record.step == step]
-        replaced = union.superseded(records)
+        superseded_ids = union.superseded(records)
         return [
             record
             for record in records
-            if record.id not in replaced
+            if record.id not in superseded_ids
             and subject in (None, record.subject)
             and content in (None, record.content)
             and result in (None, record.result)

@@ -45,7 +45,7 @@ def superseded(records: Iterable[Record]) -> set[str]:
     return {identity for record in records for identity in record.supersedes}
 
 
-def preferred(records: Iterable[Record], places: Collection[str] = ()) -> list[Record]:
+def preferred(records: Iterable[Record], channel_locations: Collection[str] = ()) -> list[Record]:
     """Which of several records counts first: by `supersedes` among them, never by clocks or places
     in a file.
 
@@ -58,41 +58,55 @@ def preferred(records: Iterable[Record], places: Collection[str] = ()) -> list[R
     while level:
         depth.update(dict.fromkeys(level, number))
         level, number = (
-            {each for identity in level for each in by_id[identity].supersedes if each in by_id},
+            {older for identity in level for older in by_id[identity].supersedes if older in by_id},
             number + 1,
         )
-    starts = tuple(f"{place.removeprefix('oci://').rstrip('/')}/" for place in places)
+    prefixes = tuple(
+        f"{location.removeprefix('oci://').rstrip('/')}/" for location in channel_locations
+    )
     return sorted(
-        by_id.values(), key=lambda record: (depth[record.id], _elsewhere(record, starts), record.id)
+        by_id.values(),
+        key=lambda record: (depth[record.id], _outputs_outside(record, prefixes), record.id),
     )
 
 
-def _elsewhere(record: Record, starts: tuple[str, ...]) -> int:
+def _outputs_outside(record: Record, prefixes: tuple[str, ...]) -> int:
     """How many of a record's outputs are not below these places; of no places, none are told apart."""
-    if not starts:
+    if not prefixes:
         return 0
     references = [
         value.removeprefix("oci://") for value in record.outputs.values() if "@sha256:" in value
     ]
-    return sum(not reference.startswith(starts) for reference in references)
+    return sum(not reference.startswith(prefixes) for reference in references)
 
 
-def resolve(records: Iterable[Record], key: str, places: Collection[str] = ()) -> Verdict:
+def resolve(
+    records: Iterable[Record], key: str, channel_locations: Collection[str] = ()
+) -> Verdict:
     """The verdict of `key` over `records`, which must hold every record known of it. places: as for
     `preferred`.
     """
     of_key = [record for record in records if record.key == key]
-    replaced = superseded(of_key)
+    superseded_ids = superseded(of_key)
     current = [
-        record for record in of_key if record.result in VERDICTS and record.id not in replaced
+        record for record in of_key if record.result in VERDICTS and record.id not in superseded_ids
     ]
     return Verdict(
-        tuple(preferred(current, places)), attempts(of_key), of_key[-1] if of_key else None
+        tuple(preferred(current, channel_locations)),
+        count_attempts(of_key),
+        of_key[-1] if of_key else None,
     )
 
 
-def attempts(records: Iterable[Record]) -> int:
+def count_attempts(records: Iterable[Record]) -> int:
     """How often a step was tried: every record but the intents of tries that have an outcome."""
-    tries = list(records)
-    ended = {identity for record in tries if record.result != "started" for identity in record.uses}
-    return sum(1 for record in tries if record.result != "started" or record.id not in ended)
+    attempt_records = list(records)
+    ended = {
+        identity
+        for record in attempt_records
+        if record.result != "started"
+        for identity in record.uses
+    }
+    return sum(
+        1 for record in attempt_records if record.result != "started" or record.id not in ended
+    )

@@ -138,7 +138,7 @@ def required(
     Raises ConfigurationError for tests that cannot be planned, NotYet for those of a later version,
     and what asking the evidence stores raises.
     """
-    state.about(checkout.contents_of(chart))
+    state.load_evidence(checkout.contents_of(chart))
     needs = tuple(dict.fromkeys(names))
     of_content = [
         _of_key(name, name, key_of(name, checkout, chart, config), state)

@@ -21,7 +21,7 @@ from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.config.language import Config
-from pipeline_steps.state.attempt import Attempt, attempt
+from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -231,7 +231,7 @@ def run(bench: Bench, one: Scenario) -> Record:
     Interrupted.
     """
     wanted, helm = bench.wanted, bench.helm
-    with attempt(
+    with record_attempt(
         bench.state,
         step=settings.STEP,
         subject=bench.chart.name,

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.evidence.kinds import open_store
-from pipeline_steps.evidence.store import Store, subjects
+from pipeline_steps.evidence.store import Store, lookup_digests
 from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.state.record import Record, decode, encode
@@ -71,12 +71,14 @@ def test_a_record_is_found_by_content_by_every_output_and_by_id_byte_for_byte(st
     line, record = made(
         outputs={"tar": TAR, "chart": f"oci://h/hello:1@{OTHER}"}, future={"ä": [1]}
     )
-    assert store.about(CONTENT) == set() and store.read(record.id) is None
+    assert store.record_ids(CONTENT) == set() and store.record_line(record.id) is None
     store.put(line, record, {})
 
-    assert store.about(CONTENT) == store.about(TAR) == store.about(OTHER) == {record.id}
-    assert store.read(record.id) == line
-    assert store.about(f"sha256:{'e' * 64}") == set()
+    assert (
+        store.record_ids(CONTENT) == store.record_ids(TAR) == store.record_ids(OTHER) == {record.id}
+    )
+    assert store.record_line(record.id) == line
+    assert store.record_ids(f"sha256:{'e' * 64}") == set()
 
 
 def test_a_line_that_is_not_canonical_is_kept_as_it_was_written(store: Store) -> None:
@@ -84,21 +86,21 @@ def test_a_line_that_is_not_canonical_is_kept_as_it_was_written(store: Store) ->
     spaced = line.replace(b'{"', b'{ "', 1)
     assert decode(spaced, where="here") == record
     store.put(spaced, record, {})
-    assert store.read(record.id) == spaced
+    assert store.record_line(record.id) == spaced
 
 
 def test_a_long_record_is_kept_too(store: Store) -> None:
     line, record = made(parameters={"changes": ["x" * 100] * 20_000})
     store.put(line, record, {})
-    assert store.read(record.id) == line
+    assert store.record_line(record.id) == line
 
 
 def test_files_of_evidence_lie_beside_it(store: Store) -> None:
     report = b"<testsuite/>"
     line, record = made(evidence={"junit/a.xml": sha256(report)})
-    assert store.attached(sha256(report)) is None
+    assert store.evidence_file(sha256(report)) is None
     store.put(line, record, {"junit/a.xml": report})
-    assert store.attached(sha256(report)) == report
+    assert store.evidence_file(sha256(report)) == report
 
 
 def test_the_same_record_again_changes_nothing(store: Store) -> None:
@@ -106,22 +108,22 @@ def test_the_same_record_again_changes_nothing(store: Store) -> None:
     line, record = made(evidence={"junit/a.xml": sha256(report)})
     store.put(line, record, {"junit/a.xml": report})
     store.put(line, record, {})  # another agent, which has not got the file
-    assert store.about(CONTENT) == {record.id}
-    assert store.attached(sha256(report)) == report
+    assert store.record_ids(CONTENT) == {record.id}
+    assert store.evidence_file(sha256(report)) == report
 
 
 def test_a_writer_that_was_killed_between_is_completed(store: Store) -> None:
     """All but the entry of the content, which is written last."""
     line, record = made(outputs={"tar": TAR})
     store.put(line, replace(record, content=None), {})
-    assert store.about(CONTENT) == set() and store.about(TAR) == {record.id}
+    assert store.record_ids(CONTENT) == set() and store.record_ids(TAR) == {record.id}
     store.put(line, record, {})
-    assert store.about(CONTENT) == {record.id}
+    assert store.record_ids(CONTENT) == {record.id}
 
 
 def test_the_content_is_what_is_entered_last() -> None:
     _, record = made(outputs={"same": CONTENT, "tar": TAR})
-    assert subjects(record) == [TAR, CONTENT]
+    assert lookup_digests(record) == [TAR, CONTENT]
 
 
 def _write(url: str, number: int) -> str:
@@ -138,17 +140,17 @@ def test_fifty_concurrent_writers_lose_nothing(url: str, store: Store) -> None:
     with processes.Pool(50) as pool:
         written = set(pool.starmap(_write, [(url, number) for number in range(50)]))
     assert len(written) == 50
-    assert store.about(CONTENT) == store.about(TAR) == written
-    assert {one for one in written if store.read(one) is not None} == written
+    assert store.record_ids(CONTENT) == store.record_ids(TAR) == written
+    assert {one for one in written if store.record_line(one) is not None} == written
 
 
 def test_a_store_that_cannot_be_asked_is_never_empty(tmp_path: Path) -> None:
     dead = open_store(f"oci://127.0.0.1:{free_port()}/evidence", {})
     with pytest.raises(Unreachable):
-        dead.about(CONTENT)
+        dead.record_ids(CONTENT)
     (tmp_path / "store").write_text("a file")
     with pytest.raises(PipelineError, match=r"store/about.*: cannot be read"):
-        open_store((tmp_path / "store").as_uri(), {}).about(CONTENT)
+        open_store((tmp_path / "store").as_uri(), {}).record_ids(CONTENT)
 
 
 @pytest.mark.parametrize("url", ["https://h/p", "oci://h", "file://host/x", "x"])
@@ -162,7 +164,7 @@ def test_names_that_would_leave_the_store_are_refused(store: Store) -> None:
     with pytest.raises(EvidenceError, match="is not the name of a step"):
         store.put(line, record, {})
     with pytest.raises(EvidenceError, match="not a digest"):
-        store.about("../../etc")
+        store.record_ids("../../etc")
 
 
 def test_a_damaged_record_in_a_folder_is_named_and_never_replaced(tmp_path: Path) -> None:
@@ -174,12 +176,12 @@ def test_a_damaged_record_in_a_folder_is_named_and_never_replaced(tmp_path: Path
     with pytest.raises(
         EvidenceError, match=r"record sha256:\S+: record sha256:\S+ of snapshot hullo was edited"
     ):
-        Stores([store], store).about([CONTENT], ())
+        Stores([store], store).fetch_records([CONTENT], ())
     with pytest.raises(EvidenceError, match="is there with other bytes: nothing was written"):
         store.put(line, record, {})
     place.unlink()
     with pytest.raises(EvidenceError, match="is listed and not there"):
-        Stores([store], store).about([CONTENT], ())
+        Stores([store], store).fetch_records([CONTENT], ())
 
 
 @pytest.mark.parametrize("planted", ["records", "about", f"about/cc/{'c' * 62}"])
@@ -208,7 +210,7 @@ def test_another_thing_under_a_records_name_in_a_registry_is_named(host: str) ->
         manifest.media_type,
     )
     with pytest.raises(EvidenceError, match="holds another record"):
-        Stores([store], None).by_id([other.id])
+        Stores([store], None).fetch_by_id([other.id])
 
 
 def test_a_state_reads_the_union_and_writes_the_store(url: str, tmp_path: Path) -> None:
@@ -244,10 +246,10 @@ def test_what_a_store_could_not_be_given_is_given_later(tmp_path: Path) -> None:
 
     folder.unlink()
     again = State(state.path, Stores([store], store))
-    again.about([CONTENT])
+    again.load_evidence([CONTENT])
     again.flush()
     assert (
-        store.about(CONTENT) == {record.id for record in again.records()}
+        store.record_ids(CONTENT) == {record.id for record in again.records()}
         and len(again.records()) == 1
     )
 
@@ -267,14 +269,14 @@ def test_a_record_waits_for_evidence_that_cannot_be_read_now(tmp_path: Path) -> 
     state = State(tmp_path / "a/state.jsonl", Stores([store], store))
     with pytest.raises(MachineError, match="is not in the evidence store: cannot read"):
         state.add({**fields, "evidence": {"report": sha256(b"text")}})
-    assert store.about(CONTENT) == set()
+    assert store.record_ids(CONTENT) == set()
 
     report.rmdir()
     report.write_bytes(b"text")
     again = State(state.path, Stores([store], store))
-    again.about([CONTENT])
+    again.load_evidence([CONTENT])
     again.flush()
-    assert len(store.about(CONTENT)) == 1 and store.attached(sha256(b"text")) == b"text"
+    assert len(store.record_ids(CONTENT)) == 1 and store.evidence_file(sha256(b"text")) == b"text"
 
 
 def test_a_store_that_is_only_written_is_not_believed(url: str, tmp_path: Path) -> None:
@@ -289,8 +291,8 @@ READ = """
 import sys
 from pipeline_steps.evidence.kinds import open_store
 store = open_store(sys.argv[1], {})
-[found] = store.about(sys.argv[2])
-assert store.read(found)
+[found] = store.record_ids(sys.argv[2])
+assert store.record_line(found)
 """
 
 
@@ -323,10 +325,10 @@ def test_logins_come_from_hosts_and_a_refused_one_is_never_an_empty_store(tmp_pa
             url, {f"{running.host}/ci": Host("ci", "hunter2-of-ci", plain_http=True)}
         )
         store.put(line, record, {})
-        assert store.about(TAR) == {record.id} and store.read(record.id) == line
+        assert store.record_ids(TAR) == {record.id} and store.record_line(record.id) == line
         for hosts in ({}, {running.host: Host("ci", "wrong-one", plain_http=True)}):
             with pytest.raises(AccessRefused):
-                open_store(url, hosts).about(TAR)
+                open_store(url, hosts).record_ids(TAR)
             with pytest.raises(AccessRefused):
                 open_store(url, hosts).put(line, record, {})
 
@@ -339,18 +341,18 @@ def test_what_a_signal_ended_is_given_by_the_next_run(tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri(), {})
     state = State(tmp_path / "state.jsonl", Stores([store], store))
     stopped = state.add({**fields, "result": "interrupted"})
-    assert store.about(CONTENT) == set()
+    assert store.record_ids(CONTENT) == set()
     again = State(state.path, Stores([store], store))
-    again.about([CONTENT])
+    again.load_evidence([CONTENT])
     again.flush()
-    assert store.about(CONTENT) == {stopped.id}
+    assert store.record_ids(CONTENT) == {stopped.id}
 
 
 def test_a_store_that_is_down_is_asked_once_for_all_charts(tmp_path: Path) -> None:
     store = open_store(f"oci://127.0.0.1:{free_port()}/evidence", {})
     stores = Stores([store], store)
     with pytest.raises(Unreachable) as first:
-        stores.about([CONTENT], ())
+        stores.fetch_records([CONTENT], ())
     with pytest.raises(Unreachable) as second:
-        stores.about([OTHER], ())
+        stores.fetch_records([OTHER], ())
     assert second.value is first.value

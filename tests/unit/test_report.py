@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_steps.config.config_file import load
 from pipeline_steps.report import report
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing.requirements import check_key
@@ -45,7 +45,7 @@ class World:
     ) -> None:
         """A try of a step that passed, or ended in `error`."""
         try:
-            with attempt(
+            with record_attempt(
                 self.state,
                 step=name,
                 subject="web",

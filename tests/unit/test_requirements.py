@@ -16,7 +16,7 @@ from pipeline_steps.cli.selection import Request
 from pipeline_steps.config.config_file import load
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.report import report
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing.requirements import check_key
@@ -59,8 +59,8 @@ class World:
             "content": content or self.chart.content,
             **more,
         }
-        with attempt(self.state, step=name, key=key, **fields) as trial:
-            return trial.passed(outputs)
+        with record_attempt(self.state, step=name, key=key, **fields) as attempt:
+            return attempt.passed(outputs)
 
     def check(self) -> None:
         self.step("check", check_key(self.checkout, self.chart, self.config))
@@ -105,13 +105,13 @@ class World:
         (scenario,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
         key = key_of(scenario, wanted, self.chart.content, snapshot.inputs)
         try:
-            with attempt(
+            with record_attempt(
                 self.state, step="integration_test", subject="web", key=key, content=self.chart.content,
                 inputs=snapshot.inputs, uses=[snapshot.id],
-            ) as trial:  # fmt: skip
+            ) as attempt:  # fmt: skip
                 if error:
                     raise error
-                return trial.passed({})
+                return attempt.passed({})
         except PipelineError:
             assert error
             return None

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_steps.state import record, union
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, MachineError
@@ -214,11 +214,11 @@ def test_an_attempt_records_intent_outcome_and_what_it_supersedes(tmp_path: Path
     state = State(tmp_path / "state.jsonl")
     with (
         pytest.raises(ChartFailed),
-        attempt(state, step="snapshot", subject="hello", key="k") as it,
+        record_attempt(state, step="snapshot", subject="hello", key="k") as it,
     ):
         it.begin({"chart": "oci://r/hello:1"})
         raise ChartFailed("template breaks", where="templates/x.yaml:3", advice="mend it")
-    with attempt(state, step="snapshot", subject="hello", key="k") as it:
+    with record_attempt(state, step="snapshot", subject="hello", key="k") as it:
         it.passed({"chart": "oci://r/hello:1@sha256:aa"})
 
     started, failed, passed = state.records()
@@ -232,7 +232,7 @@ def test_an_attempt_without_an_outcome_is_an_error(tmp_path: Path) -> None:
     state = State(tmp_path / "state.jsonl")
     with (
         pytest.raises(EvidenceError, match="without an outcome"),
-        attempt(state, step="s", subject="x", key="k"),
+        record_attempt(state, step="s", subject="x", key="k"),
     ):
         pass
     assert state.verdict("k") is not None and state.records()[-1].result == "refused"
@@ -261,7 +261,7 @@ def test_the_order_of_records_is_of_supersedes_then_channels_then_ids_never_of_c
     tmp_path: Path,
 ) -> None:
     """An agent whose clock was slow lost against one whose records lay later in the file."""
-    state = State(tmp_path / "state.jsonl", places=("oci://r.example.com/now",))
+    state = State(tmp_path / "state.jsonl", channel_locations=("oci://r.example.com/now",))
 
     def made(name: str, place: str, *supersedes: Record, day: int = 1) -> Record:
         reference = f"oci://r.example.com/{place}/web:1.0.0@sha256:{name * 64}"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.config.config_file import load
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.state import State
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
@@ -239,7 +239,9 @@ def test_the_values_key_to_set_does_not_exist(project: Project) -> None:
         State(project.repo.root / ".pipeline/state.jsonl"),
         Checkout(config).image_content("app"),
     )
-    with attempt(state, step="build_image", subject="app", key="k", content=content) as built:
+    with record_attempt(
+        state, step="build_image", subject="app", key="k", content=content
+    ) as built:
         built.passed({"image": f"r.example.com/app:1@sha256:{'0' * 64}"})
     project.refused(2, "the key to set, image.tga, does not exist", "snapshot")
 

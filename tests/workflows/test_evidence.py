@@ -23,7 +23,7 @@ import pytest
 from pipeline_steps.config.config_file import load
 from pipeline_steps.evidence.trust import open_state
 from pipeline_steps.oci.registry import Registry
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
 from tests.support.helms import helm
@@ -521,7 +521,7 @@ def test_a_promote_asks_the_store_once_for_each_content(tmp_path: Path, kind: st
         config = load((), environ={}, start=agent.repo.root)
         checkout = Checkout(config)
         built = push_base(Registry(running.host, plain_http=True), "snap/app", "k-1", b"built")
-        with attempt(
+        with record_attempt(
             open_state(config),
             step="build_image",
             subject="app",

@@ -20,7 +20,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.oci.whole import missing
 from pipeline_steps.repositories.kinds import open_repository
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.state import State
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.helms import helm
@@ -188,7 +188,9 @@ def test_a_production_image_with_another_digest_is_never_replaced(line: Line) ->
             State(line.repo.root / ".pipeline/state.jsonl"),
             Checkout(config).image_content("app"),
         )
-        with attempt(state, step="build_image", subject="app", key="k", content=content) as build:
+        with record_attempt(
+            state, step="build_image", subject="app", key="k", content=content
+        ) as build:
             build.passed({"image": f"{running.host}/snap/app:k-1@{built}"})
         line.tested()
         line.ok("tag_release", "--local", "--chart", "common")

@@ -20,7 +20,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.trust import open_state
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.snapshot import snapshot
-from pipeline_steps.state.attempt import attempt
+from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError
@@ -90,7 +90,7 @@ class Line:
         """The record that build_image leaves."""
         content = Checkout(self.config).image_content("web")
         key = f"sha256:{image[-64:]}"
-        with attempt(
+        with record_attempt(
             state or self.state, step="build_image", subject="web", key=key, content=content
         ) as it:
             it.passed({"image": image})
