@@ -113,7 +113,7 @@ def snapshot_version(
     checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]
 ) -> str:
     """The version stands for all that is in the chart, so one version never means two tars
-    (design.md §7).
+    (docs/reference/versions.md#snapshots).
     """
     return versions.snapshot(
         versions.strict(chart.version, chart.path),

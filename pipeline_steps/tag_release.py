@@ -131,7 +131,8 @@ def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
 
 
 def tag_message(chart: Chart, images: Iterable[ImageCopy]) -> str:
-    """The tag's text: what it says to regenerate, long after the records are gone (design.md §8)."""
+    """The tag's text: what it says to regenerate, long after the records are gone
+    (docs/reference/versions.md#tags-of-the-source)."""
     digests = {image.name: str(image.source.digest) for image in images}
     trailers = tags.trailers(chart.name, tags.Released(chart.version, chart.content, digests))
     return f"Release {chart.name} {chart.version}\n\n{trailers}"

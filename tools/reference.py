@@ -39,7 +39,9 @@ from pipeline_steps.commands import (
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config import config_file
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Language
-from pipeline_steps.toolbox import errors
+from pipeline_steps.state.record import VERDICTS, Record
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import ORDER
 from tools.machine import say
 
 COMMANDS = {
@@ -58,6 +60,39 @@ KINDS = {
     "making": "already done when a passed record of the same key exists and its outputs still hold",
     "asking": "always done anew: its record says what was true then",
 }
+#: Exit code → (what happened, what to do).
+CODES = {
+    "0": ("done, already done, or no chart is affected", "nothing"),
+    "2": ("the command line or the configuration is wrong", "correct what the message names"),
+    "3": ("this library has a bug", "report it with the text that is printed"),
+    "4": (
+        "evidence is missing, was edited, contradicts other evidence, or is no longer true",
+        "run the step that the message names, or restore what was changed",
+    ),
+    "5": ("the name exists with other content", "raise the version; nothing was overwritten"),
+    "6": ("the review is not approved for this content", "ask for the approval"),
+    "7": (
+        "this machine or account cannot: a program, the engine, a cluster, a login, a right, the"
+        " disk",
+        "run `pipeline-steps doctor`; it says what is missing",
+    ),
+    "8": ("the chart or its image failed: check, build, install or test", "mend the chart"),
+    "75": (
+        "a temporary failure: a time-out, a rate limit, a server's error, the cluster's own"
+        " trouble",
+        "run it again",
+    ),
+    "128+N": ("signal N ended the process", "run it again; it goes on where it was stopped"),
+}
+#: Result of a record → when it is written.
+RESULTS = {
+    "started": "before the step writes outside, with what it is about to write",
+    "passed": "the step did what it is for",
+    "failed": "the chart or its image failed (exit code 8)",
+    "refused": "the step refused (exit codes 2, 4, 5, 6)",
+    "infrastructure": "the machine, account, network or cluster failed (exit codes 3, 7, 75)",
+    "interrupted": "a signal ended the step (exit code 128+N)",
+}
 FOLDER = Path(__file__).resolve().parents[1] / "docs/reference"
 HEAD = "<!-- written by `make doc` from the code: change it there -->\n"
 
@@ -69,6 +104,8 @@ def pages() -> dict[str, str]:
         "commands.md": commands(),
         "exit-codes.md": exit_codes(),
         "configuration.md": configuration(),
+        "records.md": records(),
+        "environment.md": environment(),
         "pipeline.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False, sort_keys=True)
         + "\n",
     }
@@ -108,8 +145,105 @@ def commands() -> str:
 
 
 def exit_codes() -> str:
-    """The page of errors, as its module tells it."""
-    return "\n".join([HEAD, "# Exit codes\n", described(errors.__doc__)])
+    rows = [f"| {code} | {meaning} | {action} |" for code, (meaning, action) in CODES.items()]
+    order = ", ".join(map(str, ORDER))
+    return "\n".join(
+        [
+            HEAD,
+            "# Exit codes\n",
+            "The same for every step and command. A message says what is wrong, where (file, line,"
+            " key, digest) and what to do.\n",
+            "| code | what happened | what to do |\n|---|---|---|",
+            *rows,
+            f"""
+Every selected chart is tried. Where several fail differently, the first of this order is the exit code:
+128+N, {order}. Code 1 is never used. A pipeline should retry 75 only: the others stay until somebody acts.
+""",
+        ]
+    )
+
+
+def records() -> str:
+    """The fields of a record, and its results."""
+    hints = typing.get_type_hints(Record)
+    required = {field.name for field in msgspec.structs.fields(Record) if field.required}
+    fields = [
+        f"| `{name}` | {json_type(hints[name])} | {'yes' if name in required else ''}"
+        f" | {meaning} Example: `{example}` |"
+        for name, (meaning, example) in field_docs(Record).items()
+    ]
+    results = [
+        f"| `{result}` | {'yes' if result in VERDICTS else ''} | {meaning} |"
+        for result, meaning in RESULTS.items()
+    ]
+    return "\n".join(
+        [
+            HEAD,
+            "# Records\n",
+            """A record is one JSON object on one line of a state file. Its `id` is the sha256 of its canonical JSON
+without `id`: sorted keys, no spaces, UTF-8; objects, lists, texts, integers, booleans and null. Records are
+never written again, so fields of later versions survive; a record of a newer `schema` is refused (4). What
+records mean together is in [records](../explanation/records.md).
+""",
+            "| field | JSON | required | meaning |\n|---|---|---|---|",
+            *fields,
+            "\n## Results\n",
+            "A verdict says something about the content; the others are attempts.\n",
+            "| result | verdict | written when |\n|---|---|---|",
+            *results,
+            "\n## Outputs\n",
+            "| step | outputs |\n|---|---|",
+            *[
+                f"| {name} | {outputs(step)} |"
+                for name, (step, _) in STEPS.items()
+                if outputs(step)
+            ],
+            "\nA record of `integration_test` names the digests of what was rendered:"
+            " `derived.tar` and `rendered.…`\n"
+            "([releases](../explanation/releases.md#what-is-compared)).\n",
+        ]
+    )
+
+
+def outputs(step: Step) -> str:
+    """The names of a step's outputs; what it writes into folders is none."""
+    names = [name for name in step.writes if "/" not in name and " " not in name]
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def json_type(kind: Any) -> str:
+    """A type in the words of JSON."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join("null" if k is types.NoneType else json_type(k) for k in arguments)
+    if origin is Literal:
+        return "string"
+    names = {tuple: "list of strings", dict: "object", str: "string", int: "integer"}
+    return names[origin or kind]
+
+
+def environment() -> str:
+    """The variables that programs get, and those that this library reads."""
+    return "\n".join(
+        [
+            HEAD,
+            "# Environment\n",
+            """## What is read
+
+Every option of a step or command can be set by the variable that its table names ([steps](steps.md),
+[commands](commands.md)); the option wins over the variable. Options that force, repair, release or prove have none.
+`PIPELINE_STEPS_SITE` names the site file ([configuration](../explanation/configuration.md)), `PIPELINE_STEPS_RUN` what
+the field `run` of records says.
+
+## What programs get
+
+helm, git, docker and the like are started without a shell, by absolute entries of PATH only, and see only
+these variables, all `LC_*`, and what the step itself sets for them:
+""",
+            "\n".join(f"- `{name}`" for name in sorted(process.KEPT)),
+            "",
+        ]
+    )
 
 
 class Key(NamedTuple):

@@ -3,7 +3,7 @@ tests, images.
 
 Checked by records: nothing is asked of registries but the chart itself. Records come from the state
 and the evidence stores, found by the digests of the chart; who may write those may claim anything
-(design.md §17).
+(docs/explanation/trust.md#what-is-not-claimed).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 outputs.
 
 It finds every accident and every edit that does not recompute ids; against a forger who does see
-design.md §17.
+docs/explanation/trust.md#what-is-not-claimed.
 """
 
 from __future__ import annotations

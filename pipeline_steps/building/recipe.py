@@ -43,8 +43,8 @@ GENERATED = "generated:"
 
 
 class Recipe(NamedTuple):
-    """image: its name in pipeline.yaml. content: its digest (design.md §9). context: what the
-    source has of it.
+    """image: its name in pipeline.yaml. content: its digest
+    (docs/explanation/content.md#content-of-an-image). context: what the source has of it.
 
     ignored: the rules of its .dockerignore. kind: of the builder of this machine.
     """

@@ -17,7 +17,7 @@ from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar, Sequence
 
-#: Source: helm's own rule for chart names, pkg/lint/rules (RFC 1123 label), and design.md R7.
+#: Source: helm's own rule for chart names, pkg/lint/rules (RFC 1123 label).
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 #: Source: helm, Dependency.Validate ("aliasNameFormat").
 ALIAS = re.compile(r"[a-zA-Z0-9_-]+")

@@ -1,5 +1,5 @@
-"""Chart versions: SemVer 2, the next version, snapshot versions, tags of OCI registries (design.md
-§7).
+"""Chart versions: SemVer 2, the next version, snapshot versions, tags of OCI registries
+(docs/reference/versions.md).
 
 Source: semver.org 2.0.0; Masterminds/semver for what helm makes of them. No file or network here.
 """

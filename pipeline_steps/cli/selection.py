@@ -1,5 +1,5 @@
-"""Which charts a step is about (design.md §2), decided once for a build and recorded, so that all
-its steps agree.
+"""Which charts a step is about, decided once for a build and recorded, so that all its steps agree
+(docs/explanation/selection.md).
 
 `decide` has the rules, from top to bottom: the first that applies counts.
 """

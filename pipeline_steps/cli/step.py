@@ -118,8 +118,8 @@ def run_step(
     *,
     shown: Callable[[Record, State], str] | None = None,
 ) -> int:
-    """Run a step as a process: returns the exit code of design.md §16; log on stderr, records with
-    --json on stdout.
+    """Run a step as a process: returns the exit code (docs/reference/exit-codes.md); log on stderr,
+    records with --json on stdout.
 
     shown: what a person asked for, of a record; it is printed to stdout where --json does not print
     the record.

@@ -215,7 +215,8 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
 
     Prints one line for each that does not hold, and the sums.
 
-    What nobody can detect: a forger who recomputes ids (design.md §17).
+    What nobody can detect: a forger who recomputes ids
+    (docs/explanation/trust.md#what-is-not-claimed).
     """
     config = None if arguments.state and not arguments.config else load(arguments.config)
     hosts = config.hosts if config else {}

@@ -1,5 +1,5 @@
 """Find, read, merge and expand pipeline.yaml, the site file and --config overlays into a Config
-(design.md §6, §17).
+(docs/explanation/configuration.md).
 
 Later wins: pipeline.yaml, then the site file (a section it has comes from there alone), then each
 --config. In a build of a review, what decides about trust comes from the target branch's
@@ -33,7 +33,7 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 NAME = "pipeline.yaml"
 SITE = "PIPELINE_STEPS_SITE"
 #: What decides about trust: a site may say it for all its repositories, a review cannot change it
-#: for its own build (design.md §17).
+#: for its own build (docs/explanation/trust.md#what-a-review-cannot-change).
 TRUSTED = ("channels", "hosts", "clusters", "secrets", "release", "review", "approvals", "evidence")
 EXPANDED = ("channels", "hosts", "clusters", "secrets", "evidence")
 #: Sections of named settings, of which a stage may use some without having the variables of all.

@@ -1,10 +1,9 @@
-"""The configuration language of pipeline.yaml as frozen types (design.md §6); nothing here reads a
-file.
+"""The configuration language of pipeline.yaml as frozen types; nothing here reads a file.
 
 `config_file` reads, merges and expands it; `make doc` writes its JSON Schema. A key that is not
 here does not exist. Keys of later versions are types too: they are accepted, and refused with "not
-yet" where they are used. The text below a key is its meaning and an example, for the reference and
-for editors.
+yet" where they are used. The text below a key is its meaning and an example, for
+docs/reference/configuration.md and for editors.
 """
 
 # Without annotations as texts (PEP 563): msgspec would compile each of them at every start.

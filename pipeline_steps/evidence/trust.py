@@ -1,4 +1,4 @@
-"""Which evidence stores a step reads and writes (design.md §5, §17).
+"""Which evidence stores a step reads and writes (docs/explanation/trust.md#whose-records-count).
 
 Ordinary builds read and write `evidence`. A release (the build of a tag; tag_release, promote,
 audit and verify anywhere) trusts only the stores of `channels.production.evidence`, which are the

@@ -140,7 +140,8 @@ def version_notice(checkout: Checkout, chart: Chart) -> str:
     """What to do about the version before a release, "" when nothing: is it tagged as released with
     other content?
 
-    No failure: snapshots then lead to the next patch (design.md §7), and only tag_release refuses.
+    No failure: snapshots then lead to the next patch (docs/reference/versions.md#snapshots), and
+    only tag_release refuses.
     """
     there = chart_at_tag(checkout, chart.name)
     if there is None or there.has(chart.content):

@@ -3,7 +3,7 @@ it.
 
 What is required stands in `testing.requirements`; here it becomes one word. Missing means
 "incomplete"; a failure is negative; the cluster's own trouble and interruptions are neither
-(design.md §11).
+(docs/explanation/releases.md#verdict-of-a-review).
 """
 
 from __future__ import annotations

@@ -24,34 +24,77 @@ VERDICTS = frozenset({"passed", "failed", "refused"})
 class Record(
     msgspec.Struct, frozen=True, kw_only=True, gc=False
 ):  # what JSON holds cannot lead back to itself
-    """See design.md §5. Digests are "sha256:" + 64 hex digits; times RFC 3339 in UTC.
+    """One line of a state file. Digests are "sha256:" + 64 hex digits.
 
-    inputs: name → digest. uses, supersedes: record ids. outputs: name → reference with digest.
-    evidence: file relative to the state folder → digest. tools: name → version. run: tells runs
-    apart.
+    The text below a field is its meaning, and an example, for docs/reference/records.md.
     """
 
     schema: int
+    """Version of this format. Example: `1`"""
+
     id: str
+    """Digest of the record's canonical JSON without this field. Example: `"sha256:2f81…"`"""
+
     step: str
+    """The step, or the name given to `record`. Example: `"snapshot"`"""
+
     subject: str
+    """What the step was called for: a chart, an image, or the step itself. Example: `"hello"`"""
+
     key: str
+    """Digest over what makes two runs the same work. Example: `"sha256:6c0d…"`"""
+
     content: str | None = None
+    """The content that the record is about. Example: `"sha256:9b2f…"`"""
+
     revision: str | None = None
+    """The source's revision at which the content was seen. Example: `"b4bd1c2f…"`"""
+
     parameters: dict[str, Any] = {}
+    """What the step was told, redacted.
+    Example: `{"modified":[],"version":"1.4.0-0.17.t0123456789ab"}`"""
+
     inputs: dict[str, str] = {}
+    """Name → digest of what the step consumed. Example: `{"image:web":"sha256:4b6f…"}`"""
+
     uses: tuple[str, ...] = ()
+    """Ids of the records that the step relied on. Example: `["sha256:77aa…"]`"""
+
     supersedes: tuple[str, ...] = ()
+    """Ids of the records that this one replaces. Example: `["sha256:1f0e…"]`"""
+
     outputs: dict[str, str] = {}
+    """Name → reference with digest of what the step wrote, or a digest alone.
+    Example: `{"chart":"oci://registry.example.com/charts/hello@sha256:7d0e…"}`"""
+
     result: Result
+    """What came of it. Example: `"passed"`"""
+
     reason: str | None = None
+    """Why, where it did not pass. Example: `"the pod web-0 crashed"`"""
+
     evidence: dict[str, str] = {}
+    """File relative to the state file's folder → digest.
+    Example: `{"junit/check-hello.xml":"sha256:03ab…"}`"""
+
     tools: dict[str, str] = {}
+    """Program → version. Example: `{"helm":"4.0.0"}`"""
+
     started: str
+    """When the step began, RFC 3339 in UTC. Example: `"2026-01-31T12:00:00Z"`"""
+
     finished: str | None = None
+    """When it ended. Example: `"2026-01-31T12:00:09Z"`"""
+
     actor: str | None = None
+    """The account that ran it. Example: `"jenkins"`"""
+
     ci: dict[str, str] | None = None
+    """The CI's system, build and URL; null at a terminal.
+    Example: `{"id":"7","system":"jenkins"}`"""
+
     run: str = ""
+    """The build, or what the variable PIPELINE_STEPS_RUN says. Example: `"7"`"""
 
     @property
     def passed(self) -> bool:
@@ -84,8 +127,8 @@ def make_key(
     content: str | None,
     consumed: Mapping[str, str],
 ) -> str:
-    """What makes two runs of a step the same work (design.md §5); revision, run, host and clock are
-    not in it.
+    """What makes two runs of a step the same work (docs/explanation/content.md#keys); revision,
+    run, host and clock are not in it.
 
     format: raise it when the step's outputs change for the same inputs. parameters: those that
     matter. consumed: name → digest of the outputs of other steps that this one uses.

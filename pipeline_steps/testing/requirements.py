@@ -215,7 +215,7 @@ class _Tests(NamedTuple):
 
 def _planned(checkout: Checkout, chart: Chart) -> list[_Tests]:
     """What has to pass. Clusters that are named for the chart must all have passed; without names
-    any configured one is enough (design.md §14)."""
+    any configured one is enough (docs/explanation/releases.md#clusters)."""
     chosen = settings.settings(checkout, chart)
     if chosen.none or chosen.clusters:
         single = settings.scenarios(checkout, chart, chosen, chosen.clusters)

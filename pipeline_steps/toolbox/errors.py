@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 Result = Literal["started", "passed", "failed", "refused", "infrastructure", "interrupted"]
 
-#: Which exit code wins when several charts fail differently (design.md §16).
+#: Which exit code wins when several charts fail differently (docs/reference/exit-codes.md).
 ORDER = (3, 7, 4, 5, 6, 8, 75)
 
 

@@ -25,7 +25,7 @@ from pipeline_steps.toolbox.errors import Interrupted, ToolMissing
 from pipeline_steps.toolbox.redact import redact
 
 #: What a child may see of our environment: locale, home, and what CI passes credentials with
-#: (design.md §15).
+#: (docs/reference/environment.md).
 KEPT = frozenset(
     "PATH HOME USER LOGNAME LANG TZ TMPDIR TERM SHELL XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME "
     "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_CONTEXT BUILDX_CONFIG BUILDX_BUILDER "

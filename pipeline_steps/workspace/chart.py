@@ -14,10 +14,10 @@ class Chart(NamedTuple):
     path: its folder, "" when pipeline.yaml lies in the chart. version, app_version: the texts of
     Chart.yaml. type: "application" or "library". entry: the entries of `charts` about it, later
     ones over earlier ones. subcharts: folders of its file:// dependencies, theirs too. images:
-    names of the images of all these. content: its digest (design.md §1). stored: the digest of all
-    tracked files of its folder, ignored ones too. closure: every file that content and tests rest
-    on. places: folders and files that hold the closure, deleted files too: what to ask a source's
-    history about. modified: the changed files that the content rests on.
+    names of the images of all these. content: its digest (docs/explanation/content.md). stored: the
+    digest of all tracked files of its folder, ignored ones too. closure: every file that content
+    and tests rest on. places: folders and files that hold the closure, deleted files too: what to
+    ask a source's history about. modified: the changed files that the content rests on.
     """
 
     name: str

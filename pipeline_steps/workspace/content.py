@@ -1,5 +1,5 @@
 """The content of charts and images: what is packed or built, before edits, and the digest over it
-(design.md §1).
+(docs/explanation/content.md).
 
 Same files, same content: in every source system, on every machine, before and after a rebase or
 merge. Where a content was seen (revision) and how it is released (channels, overlays) is not part

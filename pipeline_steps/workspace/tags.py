@@ -1,5 +1,5 @@
 """What tags stand for: which charts, at which version, and what a tag's text says of them
-(design.md §8).
+(docs/reference/versions.md#tags-of-the-source).
 
 A template like {name}-{version} (`release.tag`) names one chart; any other tag stands for every
 chart there is then.

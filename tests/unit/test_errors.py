@@ -1,4 +1,4 @@
-"""Exit codes of design.md §16: each class has one, and the worst of several wins."""
+"""Exit codes (docs/reference/exit-codes.md): each class has one, and the worst of several wins."""
 
 import subprocess
 import sys

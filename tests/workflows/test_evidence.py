@@ -226,7 +226,7 @@ def test_a_value_is_had_where_another_agent_made_it(server: Server) -> None:
 
 
 def test_a_release_does_not_believe_the_store_of_reviews(server: Server) -> None:
-    """design.md §17: what unreviewed code wrote counts neither for promote nor as already done."""
+    """What unreviewed code wrote counts neither for promote nor as already done."""
     believed = (server.folder / "believed").as_uri()
     server.configure(f', evidence: ["{believed}"]')
     tested = review(server, server.change())
