@@ -68,6 +68,8 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
     passed = [images for images in usable if images.passed]
     if not passed:
         raise _untested(needs, checkout, config, state)
+    for requirement in needs.of_dependents:
+        _demand_of_dependent(requirement, chart)
     return _proof(chart, needs, passed[0])
 
 
@@ -82,6 +84,7 @@ def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
     tested = tuple(snapshot for snapshot in images.snapshots if snapshot.id in used)
     others = [record for requirement in needs.of_content for record in requirement.records]
     others += [record for step, record in records if step != settings.STEP]
+    others += [record for requirement in needs.of_dependents for record in requirement.records]
     snapshots = tested or images.snapshots[:1]
     return Proof(chart, snapshots, tests, tuple(others), dict(snapshots[0].inputs))
 
@@ -109,6 +112,18 @@ def _demand(requirement: Requirement, chart: Chart, config: Config) -> None:
         f"no record of {name} for content {chart.content[:19]} of {chart.name}, which production requires",
         advice=f"run pipeline-steps {own if name in OWN else program}",
     )
+
+
+def _demand_of_dependent(requirement: Requirement, library: Chart) -> None:
+    """Raises EvidenceError unless a chart that stands for the library has passed."""
+    _refuse_contradiction(requirement)
+    if not requirement.passed:
+        raise EvidenceError(
+            f"the library {library.name} cannot be released: {requirement.name}: "
+            f"{requirement.reason or requirement.outcome}",
+            where=library.path,
+            advice="test the charts that depend on it, or say in tests.none why it needs no test",
+        )
 
 
 def _refuse_contradiction(requirement: Requirement) -> None:

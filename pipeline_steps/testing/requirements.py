@@ -85,13 +85,14 @@ class Required(NamedTuple):
     """All that is required of a chart's content. of_content: whatever the images are.
 
     image_sets: which of their snapshots counts first is first. names_images: is anything of them
-    required?
+    required? of_dependents: what is required of the charts that stand for this one, a library.
     """
 
     chart: Chart
     of_content: tuple[Requirement, ...]
     image_sets: tuple[ImageSet, ...]
     names_images: bool
+    of_dependents: tuple[Requirement, ...] = ()
 
     @property
     def current(self) -> ImageSet | None:
@@ -107,7 +108,7 @@ class Required(NamedTuple):
     def requirements(self) -> tuple[Requirement, ...]:
         """Everything that is required, for the current images."""
         if not self.names_images:
-            return self.of_content
+            return (*self.of_content, *self.of_dependents)
         current = self.current
         if current is None:
             lacking = Requirement(
@@ -116,13 +117,13 @@ class Required(NamedTuple):
                 "missing",
                 reason="there is no snapshot of this content",
             )
-            return (*self.of_content, lacking)
+            return (*self.of_content, lacking, *self.of_dependents)
         unfit = (
             [Requirement("snapshot", "snapshot", "missing", reason=current.obstacle)]
             if current.obstacle
             else []
         )
-        return (*self.of_content, *unfit, *current.requirements)
+        return (*self.of_content, *unfit, *current.requirements, *self.of_dependents)
 
     @property
     def passed(self) -> bool:
@@ -157,7 +158,36 @@ def required(
         )
         for images in _image_sets(chart, state)
     ]
-    return Required(chart, tuple(of_content), tuple(sets), bool(of_images))
+    dependents = _of_dependents(checkout, chart, config, state) if settings.STEP in needs else ()
+    return Required(chart, tuple(of_content), tuple(sets), bool(of_images), tuple(dependents))
+
+
+def _of_dependents(
+    checkout: Checkout, chart: Chart, config: Config, state: State
+) -> Iterator[Requirement]:
+    """What the tests say of every chart here that a library is packed into by file://.
+
+    helm cannot install a library, and the content of such a chart holds the library's: that it
+    passed says that the library works. With `tests.none` the library needs none of it.
+    """
+    if chart.type != "library" or settings.settings(checkout, chart).none != settings.LIBRARY:
+        return
+    dependents = [
+        checkout.chart(name)
+        for name, other in checkout.charts.items()
+        if chart.path in other.subcharts
+    ]
+    for dependent in dependents:
+        for each in required(checkout, dependent, config, state, (settings.STEP,)).requirements:
+            yield each._replace(name=f"{each.name} of {dependent.name}")
+    if not dependents:
+        yield Requirement(
+            settings.STEP,
+            settings.STEP,
+            "missing",
+            reason="no chart here depends on this library by file://, so nothing tests it: "
+            "say in tests.none why it needs no test",
+        )
 
 
 def _image_sets(chart: Chart, state: State) -> list[ImageSet]:

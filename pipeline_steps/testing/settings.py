@@ -33,6 +33,8 @@ FRESH = "fresh"
 DERIVED_TAR = "derived.tar"
 #: The only scenario of a chart that says why it has no tests.
 NOTHING = Scenario("none", "", "")
+#: Why a library has no test of its own: helm installs none (https://helm.sh/docs/topics/library_charts).
+LIBRARY = "a library: charts here that depend on it are tested"
 
 
 class Settings(NamedTuple):
@@ -78,7 +80,7 @@ def settings(
         raise ConfigurationError(f"tests.timeout of chart {chart.name}: {error}") from error
     production = targets(checkout, chart)
     return Settings(
-        none=tests.none,
+        none=tests.none or (LIBRARY if chart.type == "library" else None),
         timeout=limit,
         values=tests.values or "",
         clusters=tests.clusters or (),
