@@ -30,7 +30,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.images.builders import builder as builder_here
 from pipeline_steps.images.existing import digest_at, name_image, resolve
 from pipeline_steps.oci.registry import Registry, connect
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -164,7 +164,7 @@ def _is_whole(registry: Registry, target: Reference, recorded: Reference) -> boo
     """Does the channel configured now have the recorded image, down to every layer?"""
     if recorded.repository != target.repository or recorded.tag is None:
         return False
-    lost = missing(registry, recorded.path, str(recorded.digest))
+    lost = missing_digests(registry, recorded.path, str(recorded.digest))
     if lost:
         log.warning(
             "%s: the registry has lost %s; building it again", recorded, ", ".join(lost[:3])

@@ -25,9 +25,9 @@ from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
-from pipeline_steps.oci.copy import copy, standing
+from pipeline_steps.oci.copy import copy, tag_points_to
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.release import derivation
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.repositories.repository import ArchiveGone
@@ -109,7 +109,7 @@ def promote(
     release = derivation.prepare(proof, checkout, config, production, format=format)
     if plan:
         for image in images:
-            present = standing(image.target, image.target.digest or "", hosts=config.hosts)
+            present = tag_points_to(image.target, image.target.digest or "", hosts=config.hosts)
             would = (
                 "is there" if present else f"would be copied from {image.source}, replacing nothing"
             )
@@ -180,7 +180,7 @@ def is_still_released(
     for image in images:
         digest = str(image.target.digest)
         registry = connect(image.target, config.hosts)
-        if not standing(image.target, digest, hosts=config.hosts) or missing(
+        if not tag_points_to(image.target, digest, hosts=config.hosts) or missing_digests(
             registry, image.target.path, digest
         ):
             return False

@@ -32,7 +32,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ChartFailed, UsageError
-from pipeline_steps.toolbox.http import shown
+from pipeline_steps.toolbox.http import safe_url
 
 STEP = Step(
     "regenerate",
@@ -126,10 +126,10 @@ def regenerate(
             log_report(fill(), f"{repository.url}, planned only")
         return ()
     parameters = {
-        "source": shown(source) if source and is_url(source) else None,
+        "source": safe_url(source) if source and is_url(source) else None,
         "charts": list(charts),
         "tags": tags,
-        "from": shown(from_) if from_ else None,
+        "from": safe_url(from_) if from_ else None,
     }
     records: list[Record] = []
     failed: list[ChartFailed] = []

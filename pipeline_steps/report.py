@@ -113,7 +113,7 @@ def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, s
 
 def write(page: Page, folder: Path) -> None:
     """The three files of a page; `folder` itself is never followed as a symbolic link."""
-    files.own_folder(folder)
+    files.created_folder(folder)
     files.write(folder / "report.md", report_page.markdown(page).encode(), mode=0o644)
     files.write(folder / "report.html", report_page.html_page(page).encode(), mode=0o644)
     cases = () if page.started else report_page.cases(page)

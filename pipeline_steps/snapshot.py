@@ -116,7 +116,7 @@ def snapshot_version(
     (docs/reference/versions.md#snapshots).
     """
     return versions.snapshot(
-        versions.strict(chart.version, chart.path),
+        versions.parse_strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
         count=checkout.position(chart) if on_mainline(checkout) else 0,
         fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),

@@ -240,7 +240,7 @@ the field `run` of records says.
 helm, git, docker and the like are started without a shell, by absolute entries of PATH only, and see only
 these variables, all `LC_*`, and what the step itself sets for them:
 """,
-            "\n".join(f"- `{name}`" for name in sorted(process.KEPT)),
+            "\n".join(f"- `{name}`" for name in sorted(process.INHERITED)),
             "",
         ]
     )

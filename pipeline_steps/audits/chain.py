@@ -25,7 +25,7 @@ from pipeline_steps.charts.rewrite import verify_rewrite
 from pipeline_steps.charts.version import from_tag, parse
 from pipeline_steps.config.language import Config
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.repositories.oci import OciRepository
 from pipeline_steps.state.record import Record
@@ -98,7 +98,7 @@ def _of_registry(reference: str, config: Config) -> Chart:
     digest = published.reference.rpartition("@")[2]
     if it.digest and digest != it.digest:
         raise EvidenceError(f"the tag leads to {digest}, not to {it.digest}", where=reference)
-    lost = missing(connect(it, config.hosts), it.path, digest)
+    lost = missing_digests(connect(it, config.hosts), it.path, digest)
     if lost:
         what = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
         raise EvidenceError(
@@ -142,7 +142,7 @@ def _readings(place: str) -> Iterator[tuple[str, str]]:
 def _whole(tgz: bytes, place: str, digest: str) -> Chart:
     if digest and sha256(tgz) != digest:
         raise EvidenceError(f"the archive has the digest {sha256(tgz)}, not {digest}", where=place)
-    return Chart(archives.opened(tgz, place), f"{place}@{sha256(tgz)}", (sha256(tgz),))
+    return Chart(archives.open_archive(tgz, place), f"{place}@{sha256(tgz)}", (sha256(tgz),))
 
 
 def links(chart: Chart, state: State) -> list[Link]:

@@ -88,7 +88,7 @@ def seen(tgz: bytes, where: str) -> Seen:
     """What an archive is; its bytes are not kept."""
     try:
         with _OPENING:
-            tar, files = archives.read(tgz, where)
+            tar, files = archives.unpack_with_digest(tgz, where)
         metadata = read_metadata(
             files["Chart.yaml"], f"{where}/Chart.yaml", strict=False, error=EvidenceError
         )

@@ -21,7 +21,7 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.index_rows import Row
-from pipeline_steps.repositories.indexed import file_of
+from pipeline_steps.repositories.indexed import find_file
 from pipeline_steps.repositories.repository import Indexed
 from pipeline_steps.toolbox.errors import EvidenceError
 
@@ -66,7 +66,9 @@ class Stock(NamedTuple):
 def digests(data: bytes | None, where: str) -> list[str]:
     """The digests of archives that an index names; none when it cannot be read."""
     try:
-        return [row.digest for row in index_rows.rows(data, where) if row.digest] if data else []
+        return (
+            [row.digest for row in index_rows.read_rows(data, where) if row.digest] if data else []
+        )
     except EvidenceError:
         return []
 
@@ -80,7 +82,7 @@ def findings(
     """
     where = f"{repository.url}/index.yaml"
     try:
-        rows = index_rows.rows(before, where) if before is not None else []
+        rows = index_rows.read_rows(before, where) if before is not None else []
     except EvidenceError as error:
         return [Finding("unreadable index", "", "", error.what, error.where)]
     files = repository.files()
@@ -100,7 +102,7 @@ def findings(
 
 def _loose(rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str]) -> list[str]:
     """The archives that no entry names."""
-    named = {file_of(row.urls[0], files) for row in rows if row.urls}
+    named = {find_file(row.urls[0], files) for row in rows if row.urls}
     return [
         name for name in files if name.endswith(".tgz") and name not in named and _of(name, charts)
     ]
@@ -108,7 +110,7 @@ def _loose(rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str
 
 def _again(repository: Indexed, where: str) -> list[Row]:
     data = repository.index()
-    return index_rows.rows(data, where) if data is not None else []
+    return index_rows.read_rows(data, where) if data is not None else []
 
 
 def repaired(before: bytes | None, found: Sequence[Finding], where: str) -> bytes:
@@ -118,7 +120,7 @@ def repaired(before: bytes | None, found: Sequence[Finding], where: str) -> byte
     fixes = [finding.fix for finding in found if finding.fix]
     gone = {(row.chart, row.number): row for fix in fixes for row in fix.gone}
     new = {(str(fix.new["name"]), str(fix.new["version"])): fix.new for fix in fixes if fix.new}
-    kept = before if before is None else index_rows.without(before, gone.values(), where)
+    kept = before if before is None else index_rows.without_rows(before, gone.values(), where)
     return index.Index(kept, where).with_entries(new.values()) if new or kept is None else kept
 
 
@@ -126,7 +128,7 @@ def _look(repository: Indexed, row: Row, files: Mapping[str, int] | None) -> Loo
     if row.fault or not row.urls:
         return Look(row, None, False, "it has no URL")
     url = row.urls[0]
-    if files is not None and file_of(url, files) is None:
+    if files is not None and find_file(url, files) is None:
         return Look(row, None, False, f"{url} is not in this repository")
     try:
         tgz = repository.read(url)
@@ -135,7 +137,7 @@ def _look(repository: Indexed, row: Row, files: Mapping[str, int] | None) -> Loo
     if tgz is None:
         return Look(row, None, False, f"there is no file {url}")
     signed = (
-        f"{file_of(url, files)}.prov" in files
+        f"{find_file(url, files)}.prov" in files
         if files is not None
         else repository.read(f"{url}.prov") is not None
     )
@@ -347,7 +349,7 @@ def _no_entry(stock: Stock, orphan: Orphan, facts: Facts, versions: Sequence[str
     """Why an archive gets no entry, "" when it gets one."""
     if facts.version in versions:
         return "an entry names another file of this version"
-    twin = versions_of.twin(facts.version, versions)
+    twin = versions_of.other_build_metadata(facts.version, versions)
     if twin:
         return f"it differs from {twin} only behind the +, which helm cannot tell apart"
     if orphan.file.rpartition("/")[2] != f"{facts.name}-{facts.version}.tgz":
@@ -375,7 +377,7 @@ def _rewritten(row: Row, facts: Facts, urls: Sequence[str]) -> dict[str, Any]:
 
 def _written(facts: Facts, urls: Sequence[str], created: str) -> dict[str, Any]:
     return {
-        **index.entry(facts.metadata.fields, facts.digest, urls[0], created),
+        **index.new_entry_fields(facts.metadata.fields, facts.digest, urls[0], created),
         "urls": list(urls),
     }
 

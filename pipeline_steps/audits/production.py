@@ -14,7 +14,7 @@ from pipeline_steps.audits import faults, inspection, records
 from pipeline_steps.audits.production_report import FORMS, PassedTest, PublishedVersion
 from pipeline_steps.audits.records import Recorded
 from pipeline_steps.building import image_records
-from pipeline_steps.charts.version import order
+from pipeline_steps.charts.version import sort_key
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import hex_digits
 from pipeline_steps.reporting.chains import values_of
@@ -86,7 +86,7 @@ def _sorted(every: Iterable[PublishedVersion]) -> list[PublishedVersion]:
     """Charts by name, their newest version first; the same version in several repositories in their
     order.
     """
-    newest_first = sorted(every, key=lambda each: order(each.version), reverse=True)
+    newest_first = sorted(every, key=lambda each: sort_key(each.version), reverse=True)
     return sorted(newest_first, key=lambda each: each.chart)
 
 
@@ -127,7 +127,7 @@ def _listed(
     """(chart, version, digest of archive or manifest as the repository says it)."""
     if isinstance(repository, Indexed):
         data = repository.index()
-        rows = index_rows.rows(data, f"{repository.url}/index.yaml") if data else []
+        rows = index_rows.read_rows(data, f"{repository.url}/index.yaml") if data else []
         named = (row for row in rows if not row.fault and (not charts or row.chart in charts))
         return [(row.chart, row.version, row.digest) for row in named]
     pairs = [

@@ -165,7 +165,7 @@ def _others(
     """Tags that are no version: claims of versions that were never named, and what helm does not
     list.
     """
-    prefixes = tuple(claim.prefix(tag) for tag in versions)
+    prefixes = tuple(claim.claim_prefix(tag) for tag in versions)
     for tag in sorted(tags):
         if tag in versions or _REFERRERS.fullmatch(tag):
             continue

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.repositories.repository import ArchiveGone
 from pipeline_steps.sources.source import Tag
@@ -113,7 +113,7 @@ def _output(
     try:
         name = Reference.parse(reference.removeprefix("oci://"))
         registry = connect(str(name), hosts)
-        lost = missing(registry, name.path, digest)
+        lost = missing_digests(registry, name.path, digest)
         if lost:
             return Finding(
                 "gone",

@@ -67,7 +67,7 @@ def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
     with_login = {
         prefix: entry for prefix, entry in hosts.items() if entry.has("username", "password")
     }
-    prefix, entry = table.of(with_login, f"{host}/{path}")
+    prefix, entry = table.entry_for(with_login, f"{host}/{path}")
     if not prefix:
         return None
     entry.require("username", "password")
@@ -80,7 +80,7 @@ def pull_login(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
     """The login for pulls that the longest prefix with `pull` has, if any. Raises
     ConfigurationError as above.
     """
-    prefix, entry = table.of(
+    prefix, entry = table.entry_for(
         {name: each for name, each in hosts.items() if each.has("pull")}, f"{host}/{path}"
     )
     if entry.pull is None:
@@ -188,7 +188,7 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
     it knows nothing.
     """
     command = f"docker-credential-{program}"
-    path = process.find(command, advice=f"{file} names it: install it, or remove it there")
+    path = process.require(command, advice=f"{file} names it: install it, or remove it there")
     # Helpers of clouds take their own login from any variable, so they see the whole environment.
     done = process.run([path, "get"], env=os.environ, stdin=name.encode(), timeout=30)
     if not done.ok:

@@ -77,7 +77,7 @@ class IncompleteHost(Host, frozen=True, kw_only=True):
                 raise self.unset[field]
 
 
-def of(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
+def entry_for(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
     """The longest configured prefix of `reference` (host[:port]/path, without scheme) and its
     entry.
 
@@ -109,7 +109,7 @@ def pulled(reference: Reference, hosts: Mapping[str, Host]) -> Reference:
     >>> str(pulled(Reference.parse("r.example.com/prod/team/web:1"), hosts))
     'mirror.example.com/p/team/web:1'
     """
-    prefix, entry = of(
+    prefix, entry = entry_for(
         {name: host for name, host in hosts.items() if host.has("pull_as")}, reference.repository
     )
     entry.require("pull_as")

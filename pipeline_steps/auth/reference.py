@@ -43,7 +43,7 @@ class Reference(NamedTuple):
         """
         host, slash, rest = text.partition("/")
         if not slash or not _HOST.fullmatch(host):
-            raise _wrong(text, "no host (host[:port]/path[:tag][@digest])", where)
+            raise _invalid(text, "no host (host[:port]/path[:tag][@digest])", where)
         return _after_host(host, rest, text, where)
 
     @classmethod
@@ -86,17 +86,17 @@ def _after_host(host: str, rest: str, text: str, where: str) -> Reference:
     name, at, digest = rest.partition("@")
     path, colon, tag = name.partition(":")
     if not PATH.fullmatch(path) or len(path) > 255:
-        raise _wrong(
+        raise _invalid(
             text,
             f"{path!r} is not a path (lower-case letters, digits and . _ - between them, / )",
             where,
         )
     if colon and not TAG.fullmatch(tag):
-        raise _wrong(text, f"{tag!r} is not a tag (letters, digits, _ . - ; at most 128)", where)
+        raise _invalid(text, f"{tag!r} is not a tag (letters, digits, _ . - ; at most 128)", where)
     if at and not DIGEST.fullmatch(digest):
-        raise _wrong(text, f"{digest!r} is not a digest (sha256: and 64 hex digits)", where)
+        raise _invalid(text, f"{digest!r} is not a digest (sha256: and 64 hex digits)", where)
     return Reference(host, path, tag or None, digest or None)
 
 
-def _wrong(text: str, why: str, where: str) -> ConfigurationError:
+def _invalid(text: str, why: str, where: str) -> ConfigurationError:
     return ConfigurationError(f"not an image or artifact reference: {text!r}: {why}", where=where)

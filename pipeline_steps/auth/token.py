@@ -70,7 +70,7 @@ class Authorizer:
                 self._tokens[scope] = register(self._fetch(self._challenge, scope))
             return {"Authorization": f"Bearer {self._tokens[scope]}"}
 
-    def challenged(
+    def header_after(
         self, header: str, scopes: Iterable[str], used: Mapping[str, str]
     ) -> dict[str, str]:
         """The header after a 401 to `used`: a token that was in it is thrown away and fetched anew."""
@@ -99,7 +99,8 @@ class Authorizer:
         realm = urljoin(f"{self._base}/", challenge.realm)
         if self._base.startswith("https:") and not realm.startswith("https:"):
             raise AccessRefused(
-                f"sends us for a token to {http.shown(realm)}, which is not https", where=self._base
+                f"sends us for a token to {http.safe_url(realm)}, which is not https",
+                where=self._base,
             )
         login = self._login()
         fields = [("service", challenge.service), *(("scope", scope) for scope in scopes.split())]
@@ -123,16 +124,16 @@ class Authorizer:
         if answer.status in (400, 401, 403):
             who = login.username or "the identity token" if login else "an anonymous visitor"
             raise AccessRefused(
-                f"its token server {http.shown(realm)} answered {answer.status} to {who} for {scopes}",
+                f"its token server {http.safe_url(realm)} answered {answer.status} to {who} for {scopes}",
                 where=self._base,
                 advice="check the login in `hosts`, or run docker login",
             )
         if answer.status != 200:
-            raise http.refusal(answer)
+            raise http.error_for_status(answer)
         fields = answer.json()
         token = (
             fields.get("token") or fields.get("access_token") if isinstance(fields, dict) else None
         )
         if not isinstance(token, str):
-            raise MachineError("answered no token", where=http.shown(realm))
+            raise MachineError("answered no token", where=http.safe_url(realm))
         return token

@@ -18,7 +18,7 @@ from pipeline_steps.repositories.repository import (
     Published,
     Repository,
     Writable,
-    already_published,
+    check_version_free,
 )
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
@@ -110,7 +110,7 @@ class WritableChannel(Channel):
                 if error.digest != archive.digest:
                     raise
                 continue  # the very archive: publishing gives it back
-            already_published(
+            check_version_free(
                 archive,
                 existing,
                 functools.partial(repository.versions, archive.name),

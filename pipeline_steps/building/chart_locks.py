@@ -9,7 +9,7 @@ import logging
 import posixpath
 
 from pipeline_steps.charts import lock
-from pipeline_steps.charts.collect import gather
+from pipeline_steps.charts.collect import collect_files
 from pipeline_steps.charts.lock import Lock
 from pipeline_steps.charts.read import Dependency
 from pipeline_steps.repositories.kinds import open_repository
@@ -35,7 +35,9 @@ def lacking(checkout: Checkout, chart: Chart) -> dict[str, Lock]:
 
     found: dict[str, Lock] = {}
     for folder in (chart.path, *chart.subcharts):
-        needed = lock.lacking(gather(folder, kinds, checkout.tree.read), versions, folder)
+        needed = lock.missing_lock(
+            collect_files(folder, kinds, checkout.tree.read), versions, folder
+        )
         if needed:
             found[posixpath.join(folder, needed.file)] = needed
     return found

@@ -10,7 +10,7 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.image_records import IMAGE
 from pipeline_steps.charts import dependencies, references
 from pipeline_steps.charts.archive import Files
-from pipeline_steps.charts.collect import gather
+from pipeline_steps.charts.collect import collect_files
 from pipeline_steps.charts.references import Edits
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.repositories.fetch import fetcher
@@ -30,7 +30,7 @@ def files_of(checkout: Checkout, chart: Chart) -> Files:
     """
     entries = checkout.tree.entries()
     kinds = {path: entries[path].kind for path in chart.closure if path in entries}
-    files = gather(chart.path, kinds, checkout.tree.read)
+    files = collect_files(chart.path, kinds, checkout.tree.read)
     return dependencies.fill(files, fetcher(checkout.config.hosts), chart.path)
 
 

@@ -24,12 +24,12 @@ from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, Pip
 #: a word).
 LARGEST = 20 * 2**20
 LARGEST_RATIO = 200
-_WORTH = 2**20
+_RATIO_FLOOR = 2**20
 #: Headers and padding come on top of the files' bytes.
 _LARGEST_TAR = tar.LARGEST_TOTAL + tar.MOST_MEMBERS * 3 * tar.BLOCK
 LEVEL = 6
 #: Bytes that are decompressed at a time.
-_PIECE = 2**18
+_CHUNK = 2**18
 
 
 class Files(dict[str, bytes]):
@@ -71,7 +71,7 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
     """
     metadata = metadata_of(files, where)
     for name in files:
-        why = tar.unsafe(f"{metadata.name}/{name}")
+        why = tar.unsafe_reason(f"{metadata.name}/{name}")
         if why:
             raise ConfigurationError(
                 f"the file name {name!a} {why}", where=where, advice="rename it"
@@ -79,10 +79,10 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
         if len(files[name]) > tar.LARGEST_FILE:
             what = f"the file has {len(files[name])} bytes, more than {tar.LARGEST_FILE}, which helm refuses"
             raise ConfigurationError(
-                what, where=_at(where, name), advice="leave it out by .helmignore"
+                what, where=_join(where, name), advice="leave it out by .helmignore"
             )
-    _as_helm_demands(files, where)
-    both = tar.twin(files)
+    _check_helm_can_load(files, where)
+    both = tar.colliding_names(files)
     if both:
         what = f"{both[0]!r} and {both[1]!r} are one name on some file systems"
         raise ConfigurationError(what, where=where, advice="rename one of them")
@@ -93,8 +93,8 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
     if len(files) > tar.MOST_MEMBERS or sum(map(len, files.values())) > tar.LARGEST_TOTAL:
         what = f"the chart has {len(files)} files of {sum(map(len, files.values()))} bytes, too much for a chart"
         raise ConfigurationError(what, where=where, advice="leave files out by .helmignore")
-    tgz = compressed(stream)
-    if len(tgz) > LARGEST or len(stream) > _allowed(tgz):
+    tgz = compress(stream)
+    if len(tgz) > LARGEST or len(stream) > _unpacked_limit(tgz):
         size = f"packs to {len(tgz)} bytes"
         what = (
             f"more than {LARGEST}"
@@ -107,7 +107,7 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
     return Archive(metadata.name, metadata.version, _sha256(stream), tgz)
 
 
-def compressed(stream: bytes) -> bytes:
+def compress(stream: bytes) -> bytes:
     """The gzip file of a tar stream, without name and time."""
     return bytes(deflate.gzip_compress(stream, LEVEL))
 
@@ -118,62 +118,72 @@ def metadata_of(
     """What the Chart.yaml among `files` says. Raises `error`."""
     if "Chart.yaml" not in files:
         raise error("Chart.yaml is missing", where=where, advice="every chart needs one")
-    return read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), error=error)
+    return read_metadata(files["Chart.yaml"], _join(where, "Chart.yaml"), error=error)
 
 
 def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Files:
     """The files of a packed chart, checked on the way. where: names the archive in errors. Raises
     `error`.
     """
-    return read(tgz, where, error)[1]
+    return unpack_with_digest(tgz, where, error)[1]
 
 
-def opened(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Archive:
+def open_archive(
+    tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
+) -> Archive:
     """An archive as it was published, checked; its bytes are kept. Raises `error`."""
-    digest, files = read(tgz, where, error)
-    found = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error)
+    digest, files = unpack_with_digest(tgz, where, error)
+    found = read_metadata(
+        files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
+    )
     return Archive(found.name, found.version, digest, tgz)
 
 
-def loaded(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Archive:
+def open_subchart(
+    tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
+) -> Archive:
     """Like `opened`, for what is packed into another chart: helm can load it, and all that lies in
     its charts/.
     """
-    digest, files = read(tgz, where, error)
-    _loads(files, where, error, tar.LARGEST_TOTAL - sum(map(len, files.values())), 1)
-    found = read_metadata(files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error)
+    digest, files = unpack_with_digest(tgz, where, error)
+    _check_nested_archives(
+        files, where, error, tar.LARGEST_TOTAL - sum(map(len, files.values())), 1
+    )
+    found = read_metadata(
+        files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
+    )
     return Archive(found.name, found.version, digest, tgz)
 
 
-def _loads(
+def _check_nested_archives(
     files: Mapping[str, bytes], where: str, error: type[PipelineError], left: int, depth: int
 ) -> int:
     """left: how many bytes the archives in it may still unpack to; returns what is left then."""
-    _as_helm_demands(files, where, error)
+    _check_helm_can_load(files, where, error)
     for name, data in files.items():
         folder, _, last = name.rpartition("/")
         if not last.endswith(".tgz") or last[0] in "_." or folder.rpartition("/")[2] != "charts":
             continue
-        inner = unpack(data, _at(where, name), error)
+        inner = unpack(data, _join(where, name), error)
         left -= sum(map(len, inner.values())) + tar.BLOCK
         if left < 0 or depth > tar.DEEPEST:
             what = "archives lie in archives, too many or too deep"
             raise error(
                 f"this archive is refused: {what}", where=where, advice="nothing of it was used"
             )
-        left = _loads(inner, _at(where, name), error, left, depth + 1)
+        left = _check_nested_archives(inner, _join(where, name), error, left, depth + 1)
     return left
 
 
 def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> str:
     """Digest of the uncompressed tar. Raises `error` when it is no whole gzip file within the caps."""
     digest = hashlib.sha256()
-    for piece in decompressed(tgz, where, error):
+    for piece in decompress(tgz, where, error):
         digest.update(piece)
     return f"sha256:{digest.hexdigest()}"
 
 
-def read(
+def unpack_with_digest(
     tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
 ) -> tuple[str, Files]:
     """The digest of the tar and the files of a packed chart, read as a stream.
@@ -191,7 +201,7 @@ def read(
     executables: list[str] = []
     folders: list[str] = []
     top: str | None = None
-    for member in tar.read(_hashed(decompressed(tgz, where, error), digest), refuse):
+    for member in tar.read(_update_digest(decompress(tgz, where, error), digest), refuse):
         first, _, rest = member.name.partition("/")
         top = first if top is None else top
         if first != top:
@@ -206,17 +216,17 @@ def read(
         files[rest] = member.data
         if member.mode & 0o100:
             executables.append(rest)
-    _whole(files, folders, top, where, refuse, error)
+    _check_members(files, folders, top, where, refuse, error)
     return f"sha256:{digest.hexdigest()}", Files(files, executables)
 
 
-def _hashed(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+def _update_digest(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:
     for piece in pieces:
         digest.update(piece)
         yield piece
 
 
-def _whole(
+def _check_members(
     files: dict[str, bytes],
     folders: list[str],
     top: str | None,
@@ -225,7 +235,7 @@ def _whole(
     error: type[PipelineError],
 ) -> None:
     """What must hold of all members together."""
-    both = tar.twin(files)
+    both = tar.colliding_names(files)
     if both:
         raise refuse(f"{both[0]!r} and {both[1]!r} are one name on some file systems")
     for folder in folders:
@@ -234,13 +244,13 @@ def _whole(
     if "Chart.yaml" not in files:
         raise refuse("it has no Chart.yaml")
     name = read_metadata(
-        files["Chart.yaml"], _at(where, "Chart.yaml"), strict=False, error=error
+        files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
     ).name
     if name != top:
         raise refuse(f"its folder is {top!r}, its chart is called {name!r}")
 
 
-def decompressed(
+def decompress(
     tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
 ) -> Iterator[bytes]:
     """The tar stream in a gzip file of one member, in pieces and within the caps. Raises `error`."""
@@ -254,13 +264,13 @@ def decompressed(
         raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")
     if tgz[:3] != b"\x1f\x8b\x08":
         raise refuse("it is not a gzip file")
-    allowed = left = _allowed(tgz)
+    allowed = left = _unpacked_limit(tgz)
     machine = zlib.decompressobj(31)
     try:
-        for start in range(0, len(tgz), _PIECE):
-            waiting = tgz[start : start + _PIECE]
+        for start in range(0, len(tgz), _CHUNK):
+            waiting = tgz[start : start + _CHUNK]
             while waiting and not machine.eof:
-                piece = machine.decompress(waiting, _PIECE)
+                piece = machine.decompress(waiting, _CHUNK)
                 waiting = machine.unconsumed_tail
                 left -= len(piece)
                 if left < 0:
@@ -269,7 +279,7 @@ def decompressed(
                     raise refuse(f"it unpacks to more than {allowed} bytes, {why}")
                 yield piece
             if machine.eof:
-                behind = len(machine.unused_data) + len(tgz[start + _PIECE :])
+                behind = len(machine.unused_data) + len(tgz[start + _CHUNK :])
                 if behind:
                     raise refuse(f"{behind} bytes follow its end")
                 return
@@ -278,12 +288,12 @@ def decompressed(
     raise refuse("it is cut off")
 
 
-def _allowed(tgz: bytes) -> int:
+def _unpacked_limit(tgz: bytes) -> int:
     """How many bytes an archive may unpack to."""
-    return min(_LARGEST_TAR, max(_WORTH, len(tgz) * LARGEST_RATIO))
+    return min(_LARGEST_TAR, max(_RATIO_FLOOR, len(tgz) * LARGEST_RATIO))
 
 
-def _as_helm_demands(
+def _check_helm_can_load(
     files: Mapping[str, bytes], where: str, error: type[PipelineError] = ConfigurationError
 ) -> None:
     """What helm cannot load: values or a schema it cannot read, something in charts/ that is no
@@ -292,9 +302,9 @@ def _as_helm_demands(
     for name, data in files.items():
         folder, _, last = name.rpartition("/")
         if last == "values.yaml" and _is_chart(folder, files):
-            values.check(data, _at(where, name), error)
+            values.check(data, _join(where, name), error)
         if last == "values.schema.json" and _is_chart(folder, files):
-            schema.check(data, _at(where, name), error)
+            schema.check(data, _join(where, name), error)
         if name.startswith("charts/"):
             first = name.split("/")[1]
             vendored = first.endswith(".tgz") and name == f"charts/{first}"
@@ -303,7 +313,7 @@ def _as_helm_demands(
                 advice = "only charts belong there: move it, or name it in .helmignore"
                 raise error(
                     "it is in charts/ and no chart, which helm refuses",
-                    where=_at(where, name),
+                    where=_join(where, name),
                     advice=advice,
                 )
 
@@ -312,11 +322,13 @@ def _is_chart(folder: str, files: Mapping[str, bytes]) -> bool:
     """Is it the package's folder, or one of a chart in charts/?"""
     parts = folder.split("/") if folder else []
     return (
-        set(parts[::2]) <= {"charts"} and len(parts) % 2 == 0 and _at(folder, "Chart.yaml") in files
+        set(parts[::2]) <= {"charts"}
+        and len(parts) % 2 == 0
+        and _join(folder, "Chart.yaml") in files
     )
 
 
-def _at(where: str, name: str) -> str:
+def _join(where: str, name: str) -> str:
     return f"{where}/{name}" if where else name
 
 

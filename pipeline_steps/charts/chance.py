@@ -24,7 +24,7 @@ _CRYPT = r"(?<=\$)[./A-Za-z0-9]{22,}"
 _SHORTEST_UNIT = 4
 
 
-def literals(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
+def common_parts(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
     """What all `texts` have in common, in order: what is by chance stands between two of them.
 
     One literal: the texts are equal. units: words of their own, wherever they begin and end.
@@ -51,13 +51,13 @@ def literals(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
     return _ends(words)
 
 
-def masked(texts: Sequence[str]) -> str:
+def mask_random(texts: Sequence[str]) -> str:
     """The first of `texts`, with a mark where another one of them differs.
 
     >>> masked(["a-x7Kq:1", "a-Zz0p:1"])
     'a-<chance>:1'
     """
-    return MARK.join(literals(texts))
+    return MARK.join(common_parts(texts))
 
 
 def _same_shape(words: Sequence[Sequence[str]]) -> bool:
@@ -85,7 +85,7 @@ def _word_by_word(words: Sequence[Sequence[str]]) -> list[str]:
 def _line_by_line(lines: Sequence[Sequence[str]], units: Sequence[str]) -> list[str]:
     found = [""]
     for number, variants in enumerate(zip(*lines, strict=True)):
-        first, *others = literals(variants, units)
+        first, *others = common_parts(variants, units)
         found[-1] += ("\n" if number else "") + first
         found += others
     return found

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline_steps.charts import ignore
 from pipeline_steps.charts.archive import Files, metadata_of
-from pipeline_steps.charts.paths import below, chart_yaml, inside
+from pipeline_steps.charts.paths import chart_yaml, paths_below, relative_path
 from pipeline_steps.charts.read import Metadata
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -37,12 +37,12 @@ def packed_files(folder: str, kinds: Mapping[str, str], read: Read) -> dict[str,
 
     Its file:// subcharts are folders below charts/, at all levels, each by its own .helmignore. Of
     the files only Chart.yaml, .helmignore and the targets of links are read. Arguments and errors
-    as for `gather`.
+    as for `collect_files`.
     """
-    return dict(sorted(_Collector(kinds, read).chart(folder).items()))
+    return dict(sorted(_Collector(kinds, read).chart_files(folder).items()))
 
 
-def gather(folder: str, kinds: Mapping[str, str], read: Read) -> Files:
+def collect_files(folder: str, kinds: Mapping[str, str], read: Read) -> Files:
     """The files of the chart in `folder`, path in the archive → bytes, its file:// subcharts below
     charts/.
 
@@ -66,23 +66,23 @@ class _Collector:
             path: target.decode(errors="surrogateescape") for path, target in read(links).items()
         }
 
-    def chart(self, folder: str) -> dict[str, PackedFile]:
+    def chart_files(self, folder: str) -> dict[str, PackedFile]:
         files = {
             name: PackedFile(path, self.kinds[path] == "executable")
             for name, path in self.walk(folder, self.rules(folder))
-            if not _skipped(name)
+            if not _left_out_by_helm(name)
         }
         for dependency in self.metadata(files, folder).dependencies:
             if dependency.local:
-                target = inside(dependency.folder, base=folder, where=chart_yaml(folder))
-                subchart = self.chart(target)
+                target = relative_path(dependency.folder, base=folder, where=chart_yaml(folder))
+                subchart = self.chart_files(target)
                 name = self.metadata(subchart, target).name
                 if name != dependency.name:
                     what = f"the dependency {dependency.name} is in {target}, where the chart is called {name}"
                     raise ConfigurationError(
                         what, where=chart_yaml(folder), advice="correct its name"
                     )
-                for old in [path for path in files if _is_copy(path, name)]:
+                for old in [path for path in files if _is_vendored_copy(path, name)]:
                     log.info("%s/%s: left out, charts/%s comes from %s", folder, old, name, target)
                     del files[old]
                 files.update({f"charts/{name}/{path}": file for path, file in subchart.items()})
@@ -98,16 +98,16 @@ class _Collector:
 
     def rules(self, folder: str) -> ignore.Rules:
         file = posixpath.join(folder, ignore.FILE)
-        found = self.resolved(file) if file in self.kinds else None
+        found = self.resolve_links(file) if file in self.kinds else None
         return ignore.parse(self.read([found])[found] if found else b"", file)
 
     def walk(self, folder: str, rules: ignore.Rules) -> Iterable[tuple[str, str]]:
         """Name in the chart and path in the tree of every file that helm would take."""
         prefix = f"{folder}/" if folder else ""
-        for path in below(self.paths, folder):
-            yield from self.found(path.removeprefix(prefix), path, rules, ())
+        for path in paths_below(self.paths, folder):
+            yield from self.walk_path(path.removeprefix(prefix), path, rules, ())
 
-    def found(
+    def walk_path(
         self, name: str, path: str, rules: ignore.Rules, above: tuple[str, ...]
     ) -> Iterable[tuple[str, str]]:
         if self.kinds[path] != "link":
@@ -116,7 +116,7 @@ class _Collector:
             return
         if rules.left_out(name) or rules.ignored(name, folder=True):
             return
-        target = self.resolved(path)
+        target = self.resolve_links(path)
         if target in self.kinds:
             if not rules.left_out(name):
                 yield name, target
@@ -125,19 +125,19 @@ class _Collector:
             raise ConfigurationError(
                 "the symbolic link leads back to itself", where=path, advice="remove it"
             )
-        for inner in below(self.paths, target):
-            yield from self.found(
+        for inner in paths_below(self.paths, target):
+            yield from self.walk_path(
                 f"{name}{inner.removeprefix(target)}", inner, rules, (*above, target)
             )
 
-    def resolved(self, path: str) -> str:
+    def resolve_links(self, path: str) -> str:
         """The file or folder of the tree that `path` names when all symbolic links on the way are
         followed.
         """
         rest, done = path.split("/"), ""
         for _ in range(_MOST_LINKS * 25):
             if not rest:
-                if done in self.kinds or below(self.paths, done):
+                if done in self.kinds or paths_below(self.paths, done):
                     return done
                 raise ConfigurationError(
                     f"the symbolic link leads to {done}, which is not in the chart's files",
@@ -162,14 +162,14 @@ class _Collector:
         )
 
 
-def _skipped(name: str) -> bool:
+def _left_out_by_helm(name: str) -> bool:
     """What helm leaves out of a package in charts/: names beginning with _ or . (helm,
     loader.LoadFiles).
     """
     return name.startswith(("charts/_", "charts/.")) and not name.endswith(".prov")
 
 
-def _is_copy(path: str, name: str) -> bool:
+def _is_vendored_copy(path: str, name: str) -> bool:
     """Is this a vendored copy of the subchart `name`: its folder, or an archive made by helm?"""
     if path.startswith(f"charts/{name}/"):
         return True

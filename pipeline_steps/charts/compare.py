@@ -40,13 +40,13 @@ class Difference(NamedTuple):
     line: int
     tested: str
     derived: str
-    by_chance: bool = False
+    is_random: bool = False
 
     @property
     def place(self) -> str:
         """Where it is, without what stands there: it may be secret."""
         chance = (
-            " (what it renders depends on chance in more than values)" if self.by_chance else ""
+            " (what it renders depends on chance in more than values)" if self.is_random else ""
         )
         return f"{self.template}:{self.line}{chance}"
 
@@ -54,7 +54,7 @@ class Difference(NamedTuple):
         return f"{self.place}: {self.tested} became {self.derived}"
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """refused: differences that nothing explains; none means the charts render alike.
 
     allowed: places (template:line) that contain a replaced value or a checksum. tested, derived:
@@ -67,7 +67,7 @@ class Compared(NamedTuple):
     derived: tuple[str, ...]
 
 
-class Rendered(NamedTuple):
+class Document(NamedTuple):
     """One document of a rendering."""
 
     template: str
@@ -76,7 +76,7 @@ class Rendered(NamedTuple):
 
 def compare_renderings(
     tested: Callable[[], str], derived: Callable[[], str], replaced: Pairs
-) -> Compared:
+) -> Comparison:
     """Render both charts and compare; the tested one again as long as chance may explain what
     differs.
 
@@ -95,27 +95,29 @@ def compare_renderings(
     return compared._replace(derived=tuple(others))
 
 
-def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Compared:
+def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Comparison:
     """Every difference that no replaced value explains, and the places of the others.
 
     tested: renderings of one chart; the first is compared, and what differs among them is by
     chance. replaced: values before and after. Texts that contain them may differ in just these
     parts; annotations with checksums may differ, because what they sum up is compared itself.
     """
-    comparison = _Comparison(replaced)
+    comparison = _Comparer(replaced)
     refused = tuple(
-        comparison.all([tuple(rendered(text)) for text in tested], tuple(rendered(derived)))
+        comparison.compare_documents(
+            [tuple(split_documents(text)) for text in tested], tuple(split_documents(derived))
+        )
     )
-    return Compared(refused, tuple(dict.fromkeys(comparison.allowed)), tuple(tested), (derived,))
+    return Comparison(refused, tuple(dict.fromkeys(comparison.allowed)), tuple(tested), (derived,))
 
 
-def places_of_chance(first: str, second: str) -> tuple[str, ...]:
+def random_places(first: str, second: str) -> tuple[str, ...]:
     """Where two renderings of one chart differ: template:line of the first."""
     found = compare([first], second, ()).refused
     return tuple(dict.fromkeys(f"{each.template}:{each.line}" for each in found))
 
 
-def rendered(output: str) -> Iterator[Rendered]:
+def split_documents(output: str) -> Iterator[Document]:
     """The documents in the output of `helm template`."""
     template = "?"
     for text in re.split(r"^---[ \t]*$\n?", output, flags=re.M):
@@ -123,10 +125,10 @@ def rendered(output: str) -> Iterator[Rendered]:
         template = found[1].strip() if found else template
         body = "\n".join(line for line in text.split("\n") if not _SOURCE.fullmatch(line))
         if body.strip():
-            yield Rendered(template, body)
+            yield Document(template, body)
 
 
-class _Comparison:
+class _Comparer:
     def __init__(self, replaced: Pairs) -> None:
         spelled = {
             pair: (pair[0].replace("+", "_"), pair[1].replace("+", "_")) for pair in replaced
@@ -138,8 +140,8 @@ class _Comparison:
         self.pattern = re.compile(f"(?={words})") if words else None
         self.allowed: list[str] = []
 
-    def all(
-        self, tested: Sequence[tuple[Rendered, ...]], derived: tuple[Rendered, ...]
+    def compare_documents(
+        self, tested: Sequence[tuple[Document, ...]], derived: tuple[Document, ...]
     ) -> Iterator[Difference]:
         ours, theirs = ([each.template for each in side] for side in (tested[0], derived))
         others = [side for side in tested[1:] if [each.template for each in side] == ours]
@@ -155,10 +157,10 @@ class _Comparison:
         for number, (document, other) in enumerate(zip(tested[0], derived, strict=True)):
             if document.text != other.text:
                 again = [side[number].text for side in others]
-                yield from self.documents(document, other.text, again, by_chance)
+                yield from self.compare_texts(document, other.text, again, by_chance)
 
-    def documents(
-        self, document: Rendered, other: str, again: Sequence[str], by_chance: bool
+    def compare_texts(
+        self, document: Document, other: str, again: Sequence[str], by_chance: bool
     ) -> Iterator[Difference]:
         template = document.template
         try:
@@ -167,15 +169,15 @@ class _Comparison:
                 for text in (document.text, other, *again)
             )
         except ConfigurationError as error:
-            if self.explained([document.text, *again], other):
+            if self.is_explained([document.text, *again], other):
                 self.allowed.append(f"{template}:1")
                 return
             words = f"other text, which is not YAML: {error}"
             yield Difference(template, 1, "text", words, by_chance)
             return
-        yield from self.nodes(template, (ours, theirs), "", others, by_chance)
+        yield from self.compare_nodes(template, (ours, theirs), "", others, by_chance)
 
-    def nodes(
+    def compare_nodes(
         self,
         template: str,
         pair: tuple[Node | None, Node | None],
@@ -189,65 +191,71 @@ class _Comparison:
         by_chance = by_chance or len(same) < len(again)
         if _shape(ours) != _shape(theirs):
             line = (ours.line if ours else 0) + 1
-            yield Difference(template, line, _shown(ours), _shown(theirs), by_chance)
+            yield Difference(template, line, _describe(ours), _describe(theirs), by_chance)
         elif isinstance(ours, Scalar) and isinstance(theirs, Scalar):
             texts = [ours.value, *(node.value for node in same if isinstance(node, Scalar))]
-            yield from self.scalars(template, ours, theirs, texts, by_chance)
+            yield from self.compare_scalars(template, ours, theirs, texts, by_chance)
         elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             for number, ((key, value), (other_key, other)) in enumerate(
                 zip(ours.items, theirs.items, strict=True)
             ):
                 items = [node.items[number] for node in same if isinstance(node, Mapping)]
                 texts = [key.value, *(item[0].value for item in items)]
-                if not self.explained(texts, other_key.value):
+                if not self.is_explained(texts, other_key.value):
                     yield Difference(template, key.line + 1, key.value, other_key.value, by_chance)
                 elif above == "annotations" and _is_checksum(key, value, other):
-                    self.note(template, value, other)
+                    self.note_if_different(template, value, other)
                 else:
                     values = [item[1] for item in items]
-                    yield from self.nodes(template, (value, other), key.value, values, by_chance)
+                    yield from self.compare_nodes(
+                        template, (value, other), key.value, values, by_chance
+                    )
         else:
             columns = zip(*(_items(node) for node in (ours, theirs, *same)), strict=True)
             for value, other, *values in columns:
-                yield from self.nodes(template, (value, other), above, values, by_chance)
+                yield from self.compare_nodes(template, (value, other), above, values, by_chance)
 
-    def scalars(
+    def compare_scalars(
         self, template: str, ours: Scalar, theirs: Scalar, texts: Sequence[str], by_chance: bool
     ) -> Iterator[Difference]:
         # What is random may look like a number once, and like a text the next time.
         same_type = ours.meaning == theirs.meaning or len(set(texts)) > 1
-        if same_type and self.explained(texts, theirs.value):
-            self.note(template, ours, theirs)
+        if same_type and self.is_explained(texts, theirs.value):
+            self.note_if_different(template, ours, theirs)
         else:
             line = ours.line + 1
-            yield Difference(template, line, _shown(ours), _shown(theirs), by_chance)
+            yield Difference(template, line, _describe(ours), _describe(theirs), by_chance)
 
-    def note(self, template: str, ours: Node, theirs: Node) -> None:
+    def note_if_different(self, template: str, ours: Node, theirs: Node) -> None:
         """Remember a place that may differ, if it does."""
         if isinstance(ours, Scalar) and isinstance(theirs, Scalar) and ours.value != theirs.value:
             self.allowed.append(f"{template}:{ours.line + 1}")
 
-    def explained(self, texts: Sequence[str], theirs: str) -> bool:
+    def is_explained(self, texts: Sequence[str], theirs: str) -> bool:
         """Does a replaced value, or chance, explain the difference? texts: of the tested
         renderings.
         """
-        parts = chance.literals(texts, [old for old, _ in self.pairs])
+        parts = chance.common_parts(texts, [old for old, _ in self.pairs])
         if len(parts) == 1:
-            return self.alike(texts[0], theirs)
-        ends = self.ends(parts[0], theirs, [0])
+            return self.is_alike(texts[0], theirs)
+        ends = self.possible_ends(parts[0], theirs, [0])
         for part in parts[1:]:
-            ends = self.ends(part, theirs, range(min(ends), len(theirs) + 1)) if ends else set()
+            ends = (
+                self.possible_ends(part, theirs, range(min(ends), len(theirs) + 1))
+                if ends
+                else set()
+            )
         return len(theirs) in ends
 
-    def alike(self, ours: str, theirs: str) -> bool:
+    def is_alike(self, ours: str, theirs: str) -> bool:
         """Are the texts equal but for replaced values, whole or cut off at the end?"""
         if ours == theirs:
             return True
-        if len(theirs) in self.ends(ours, theirs, [0]):
+        if len(theirs) in self.possible_ends(ours, theirs, [0]):
             return True
         return any(_cut_alike(ours, theirs, *pair) for pair in self.pairs)
 
-    def ends(self, ours: str, theirs: str, begins: Iterable[int]) -> set[int]:
+    def possible_ends(self, ours: str, theirs: str, begins: Iterable[int]) -> set[int]:
         """Where a part of `theirs` ends that replacing values makes of `ours`; begins: where it may
         begin.
         """
@@ -310,7 +318,7 @@ def _is_checksum(key: Scalar, value: Node, other: Node) -> bool:
     )
 
 
-def _shown(node: Node | None) -> str:
+def _describe(node: Node | None) -> str:
     if isinstance(node, Scalar):
         return repr(node.value if len(node.value) < 80 else f"{node.value[:77]}...")
     return {Mapping: "a mapping", yaml_reader.Sequence: "a list"}.get(type(node), "nothing")

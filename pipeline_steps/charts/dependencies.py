@@ -12,14 +12,14 @@ from typing import NamedTuple
 from pipeline_steps.charts import archive, ranges
 from pipeline_steps.charts.archive import Files, metadata_of
 from pipeline_steps.charts.read import Dependency, Metadata, read_dependencies, read_metadata
-from pipeline_steps.charts.version import parse, strict
+from pipeline_steps.charts.version import parse, parse_strict
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 _LOCK = "run pipeline-steps check --fix and commit the lock it writes"
 _BUILD = "run helm dependency build, or helm dependency update for newer versions"
 
 
-class Needed(NamedTuple):
+class MissingArchive(NamedTuple):
     """An archive to fetch. prefix: where the chart that wants it lies in the package, "" or
     "charts/NAME/…".
     """
@@ -35,7 +35,7 @@ class Needed(NamedTuple):
         return f"{self.prefix}charts/{self.name}-{self.version}.tgz"
 
 
-Fetch = Callable[[Needed], bytes]
+Fetch = Callable[[MissingArchive], bytes]
 
 
 def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
@@ -46,9 +46,9 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
     dependency nowhere.
     """
     added: dict[str, bytes] = {}
-    for one in needed(files, where):
+    for one in missing_archives(files, where):
         tgz = fetch(one)
-        found = archive.loaded(tgz, f"{one.repository}: {one.name}-{one.version}.tgz")
+        found = archive.open_subchart(tgz, f"{one.repository}: {one.name}-{one.version}.tgz")
         if (found.name, found.version) != (one.name, one.version):
             what = f"the archive of {one.name} {one.version} holds the chart {found.name} {found.version}"
             raise ConfigurationError(what, where=one.repository, advice="nothing of it was used")
@@ -56,42 +56,44 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
     return Files({**files, **added}, files.executables)
 
 
-def needed(files: Mapping[str, bytes], where: str = "") -> tuple[Needed, ...]:
+def missing_archives(files: Mapping[str, bytes], where: str = "") -> tuple[MissingArchive, ...]:
     """What is missing in the charts/ folders of a package and of the charts that lie in it as
     folders.
 
     where: the chart's path, for errors. Raises ConfigurationError.
     """
-    return tuple(_needed(files, "", where))
+    return tuple(_missing_archives(files, "", where))
 
 
-def _needed(files: Mapping[str, bytes], prefix: str, where: str) -> Iterator[Needed]:
+def _missing_archives(
+    files: Mapping[str, bytes], prefix: str, where: str
+) -> Iterator[MissingArchive]:
     own = {
         path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)
     }
     place = f"{where}/{prefix}".strip("/")
     metadata = metadata_of(own, place) if not prefix else _packed_metadata(own, place)
-    known, lock = wanted(metadata, own, place)
-    vendored = there(own, place)
-    for dependency, entries in zip(known, paired(known, lock), strict=True):
+    known, lock = dependencies_and_lock(metadata, own, place)
+    vendored = vendored_versions(own, place)
+    for dependency, entries in zip(known, lock_entries(known, lock), strict=True):
         if dependency.name in vendored:
             exact = (
-                entry(dependency, entries, place) if dependency.repository else None
+                locked_version(dependency, entries, place) if dependency.repository else None
             )  # helm locks the range then
-            _fitting(dependency, exact, vendored[dependency.name], place)
+            _check_vendored_version(dependency, exact, vendored[dependency.name], place)
             continue
-        version = _locked(dependency, entries, place)
-        if version is None or not remote(dependency):
-            raise _nowhere(dependency, place)
-        yield Needed(prefix, dependency.name, version, dependency.repository.rstrip("/"))
+        version = _exact_version(dependency, entries, place)
+        if version is None or not is_remote(dependency):
+            raise _no_source_error(dependency, place)
+        yield MissingArchive(prefix, dependency.name, version, dependency.repository.rstrip("/"))
     for folder in sorted(
         {path.split("/")[1] for path in own if path.startswith("charts/") and path.count("/") > 1}
     ):
         if f"charts/{folder}/Chart.yaml" in own:
-            yield from _needed(files, f"{prefix}charts/{folder}/", where)
+            yield from _missing_archives(files, f"{prefix}charts/{folder}/", where)
 
 
-def remote(dependency: Dependency) -> bool:
+def is_remote(dependency: Dependency) -> bool:
     """Does it come from a repository that every machine knows by the same name?"""
     return dependency.repository.startswith(("oci://", "https://", "http://"))
 
@@ -100,7 +102,7 @@ def _packed_metadata(files: Mapping[str, bytes], place: str) -> Metadata:
     return read_metadata(files["Chart.yaml"], f"{place}/Chart.yaml", strict=False)
 
 
-def wanted(
+def dependencies_and_lock(
     metadata: Metadata, files: Mapping[str, bytes], place: str
 ) -> tuple[tuple[Dependency, ...], tuple[Dependency, ...]]:
     """Dependencies and lock; charts of apiVersion v1 have them in files of their own."""
@@ -112,7 +114,7 @@ def wanted(
     ) if lock in files else ()
 
 
-def paired(
+def lock_entries(
     known: tuple[Dependency, ...], lock: tuple[Dependency, ...]
 ) -> list[tuple[Dependency, ...]]:
     """The entries of a lock that may be about each dependency: its own, where several have one name
@@ -138,7 +140,7 @@ def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
     )
 
 
-def there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
+def vendored_versions(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
     """Name → versions of the charts in charts/, folders and archives, which are checked."""
     found: dict[str, list[str]] = {}
     for path, data in files.items():
@@ -147,7 +149,7 @@ def there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
             continue
         where = f"{place}/{path}".lstrip("/")
         if len(parts) == 2 and path.endswith(".tgz"):
-            one = archive.loaded(data, where, ConfigurationError)
+            one = archive.open_subchart(data, where, ConfigurationError)
             found.setdefault(one.name, []).append(one.version)
         elif parts[2:] == ["Chart.yaml"]:
             metadata = read_metadata(data, where, strict=False)
@@ -155,7 +157,9 @@ def there(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
     return found
 
 
-def entry(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -> str | None:
+def locked_version(
+    dependency: Dependency, entries: tuple[Dependency, ...], place: str
+) -> str | None:
     """The version that a dependency's entries in the lock say, None when there is none."""
     where = f"{place}/Chart.lock".lstrip("/")
     for one in entries:
@@ -164,7 +168,9 @@ def entry(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -
         if locked is None or (not same and len(entries) == 1):
             what = f"the lock of {one.name} ({one.version} from {one.repository}) does not belong to Chart.yaml"
             raise ConfigurationError(what, where=where, advice=_LOCK)
-        if same and (not dependency.version or ranges.fits(locked, dependency.version, where)):
+        if same and (
+            not dependency.version or ranges.is_in_range(locked, dependency.version, where)
+        ):
             return one.version
     if entries:
         what = f"the lock says {dependency.name} {entries[0].version}, Chart.yaml wants {dependency.version}"
@@ -172,20 +178,24 @@ def entry(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -
     return None
 
 
-def _locked(dependency: Dependency, entries: tuple[Dependency, ...], place: str) -> str | None:
+def _exact_version(
+    dependency: Dependency, entries: tuple[Dependency, ...], place: str
+) -> str | None:
     """The exact version of a dependency from a repository: the lock's, or its own; None when it has
     no repository.
     """
     if dependency.local or not dependency.repository:
         return None
-    exact = entry(dependency, entries, place)
+    exact = locked_version(dependency, entries, place)
     if exact is None and ranges.is_range(dependency.version):
         what = f"the dependency {dependency.name} {dependency.version or '(any version)'} is a range without a lock"
         raise ConfigurationError(what, where=f"{place}/Chart.lock".lstrip("/"), advice=_LOCK)
     return exact or dependency.version
 
 
-def _fitting(dependency: Dependency, locked: str | None, versions: list[str], place: str) -> None:
+def _check_vendored_version(
+    dependency: Dependency, locked: str | None, versions: list[str], place: str
+) -> None:
     """A chart that is there must be the one that the lock or the range says."""
     where = f"{place}/Chart.yaml".lstrip("/")
     there = " and ".join(versions)
@@ -193,7 +203,7 @@ def _fitting(dependency: Dependency, locked: str | None, versions: list[str], pl
         what = f"charts/ has {dependency.name} {there}, the lock says {locked}"
         raise ConfigurationError(what, where=where, advice=_BUILD)
     if dependency.version and not any(
-        ranges.fits(strict(one, where), dependency.version, where) for one in versions
+        ranges.is_in_range(parse_strict(one, where), dependency.version, where) for one in versions
     ):
         advice = (
             f"correct the range, or the version of {dependency.folder}"
@@ -204,7 +214,7 @@ def _fitting(dependency: Dependency, locked: str | None, versions: list[str], pl
         raise ConfigurationError(what, where=where, advice=advice)
 
 
-def _nowhere(dependency: Dependency, place: str) -> ConfigurationError:
+def _no_source_error(dependency: Dependency, place: str) -> ConfigurationError:
     where = f"{place}/Chart.yaml".lstrip("/")
     if dependency.local:  # those of Chart.yaml are there already
         what = f"requirements.yaml names the folder {dependency.folder} for the dependency {dependency.name}"

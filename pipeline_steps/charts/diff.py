@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from pipeline_steps.charts import chance
-from pipeline_steps.charts.compare import rendered
+from pipeline_steps.charts.compare import split_documents
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.toolbox.yaml_reader import Alias, Node
@@ -53,10 +53,10 @@ class Side(NamedTuple):
 
 def differences(before: Side, after: Side) -> list[Difference]:
     """The resources that differ, by name."""
-    return list(_compared(_resources(before), _resources(after)))
+    return list(_differences(_resources(before), _resources(after)))
 
 
-def _compared(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Difference]:
+def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Difference]:
     for name in sorted({*ours, *theirs}):
         old, new = ours.get(name), theirs.get(name)
         if old != new:
@@ -70,7 +70,7 @@ def _compared(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Di
 def _resources(side: Side) -> dict[str, str]:
     """Name → text with sorted keys; resources of one name are counted."""
     found: dict[str, str] = {}
-    documents, others = tuple(rendered(side.rendered)), tuple(rendered(side.again))
+    documents, others = tuple(split_documents(side.rendered)), tuple(split_documents(side.again))
     if [each.template for each in documents] != [each.template for each in others]:
         others = documents  # whole documents come by chance: they are shown
     for document, other in zip(documents, others, strict=True):
@@ -85,11 +85,11 @@ def _resource(template: str, text: str, again: str, same: Mapping[str, str]) -> 
         node, other = (
             yaml_reader.parse(each.encode(), template, aliases=True)[1] for each in (text, again)
         )
-        value = _Plain(same).of(node, other)
+        value = _Plain(same).value(node, other)
     except ConfigurationError:
-        return template, chance.masked([text, again])
+        return template, chance.mask_random([text, again])
     if not isinstance(value, dict):
-        return template, chance.masked([text, again])
+        return template, chance.mask_random([text, again])
     metadata = value.get("metadata")
     said = metadata if isinstance(metadata, dict) else {}
     place = f"{said['namespace']}/" if said.get("namespace") else ""
@@ -111,34 +111,37 @@ class _Plain:
         self._same = sorted(same.items(), key=lambda pair: len(pair[0]), reverse=True)
         self._left = _MOST
 
-    def of(self, node: Node | None, other: Node | None, above: str = "") -> Any:
+    def value(self, node: Node | None, other: Node | None, above: str = "") -> Any:
         """other: the same node, rendered again."""
         self._left -= 1
         if self._left < 0:
             raise ConfigurationError("a document with too many nodes")
         if isinstance(node, Alias):
-            return self.of(node.target, other.target if isinstance(other, Alias) else None, above)
+            return self.value(
+                node.target, other.target if isinstance(other, Alias) else None, above
+            )
         if isinstance(node, yaml_reader.Mapping):
             others = _items(other, node)
             kept = (
                 (key, item, again)
                 for (key, item), again in zip(node.items, others, strict=True)
-                if not _noise(above, key.value, item)
+                if not _changes_every_build(above, key.value, item)
             )
             return {
-                _masked(key, again[0]): self.of(item, again[1], key.value)
+                _mask_scalar(key, again[0]): self.value(item, again[1], key.value)
                 for key, item, again in kept
             }
         if isinstance(node, yaml_reader.Sequence):
             others = _items(other, node)
             return [
-                self.of(item, again, above) for item, again in zip(node.items, others, strict=True)
+                self.value(item, again, above)
+                for item, again in zip(node.items, others, strict=True)
             ]
         if node is None or node.meaning == "null":
             return None
-        if node.meaning == "text" or _masked(node, other) != node.value:
-            return self._text(_masked(node, other))
-        return _Written(node.value, node.meaning)
+        if node.meaning == "text" or _mask_scalar(node, other) != node.value:
+            return self._text(_mask_scalar(node, other))
+        return _PlainScalar(node.value, node.meaning)
 
     def _text(self, text: str) -> str:
         for own, common in self._same:
@@ -146,7 +149,7 @@ class _Plain:
         return _IMAGE.sub(r"\1@\2", text)
 
 
-class _Written(NamedTuple):
+class _PlainScalar(NamedTuple):
     """A number or truth value, as it was written."""
 
     text: str
@@ -154,7 +157,7 @@ class _Written(NamedTuple):
 
 
 _Dumper.add_representer(
-    _Written, lambda dumper, one: dumper.represent_scalar(f"tag:yaml.org,2002:{one[1]}", one[0])
+    _PlainScalar, lambda dumper, one: dumper.represent_scalar(f"tag:yaml.org,2002:{one[1]}", one[0])
 )
 
 
@@ -167,15 +170,15 @@ def _items(other: Node | None, node: yaml_reader.Mapping | yaml_reader.Sequence)
     return node.items
 
 
-def _masked(node: yaml_reader.Scalar, other: Node | None) -> str:
+def _mask_scalar(node: yaml_reader.Scalar, other: Node | None) -> str:
     return (
-        chance.masked([node.value, other.value])
+        chance.mask_random([node.value, other.value])
         if isinstance(other, yaml_reader.Scalar)
         else node.value
     )
 
 
-def _noise(above: str, key: str, item: Node) -> bool:
+def _changes_every_build(above: str, key: str, item: Node) -> bool:
     if above in ("labels", "matchLabels", "selector") and key in _LABELS:
         return True
     hashed = isinstance(item, yaml_reader.Scalar) and _HASH.fullmatch(item.value)

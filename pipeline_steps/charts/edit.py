@@ -86,10 +86,10 @@ def replace(
             and place.scalar.value == value
         ):
             continue
-        new = _written(text, place, value)
+        new = _scalar_text(text, place, value)
         edits.append((place.start, place.end, new))
         changes.append(Change(file, key, text[place.start : place.end], new))
-    return _encoded(data, _with(text, edits, where)), tuple(changes)
+    return _encode(data, _apply_edits(text, edits, where)), tuple(changes)
 
 
 def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, bytes]:
@@ -105,11 +105,11 @@ def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, byt
                     "a changed file is missing", where=file, advice="this is not the changed chart"
                 )
             mine = [change for change in batch if change.file == file]
-            result[file] = _undone(result[file], mine, file)
+            result[file] = _undo_in_file(result[file], mine, file)
     return result
 
 
-def _undone(data: bytes, changes: list[Change], file: str) -> bytes:
+def _undo_in_file(data: bytes, changes: list[Change], file: str) -> bytes:
     text, root = yaml_reader.parse(data, file, aliases=True, error=EvidenceError)
     edits: list[tuple[int, int, str]] = []
     for change in changes:
@@ -123,7 +123,7 @@ def _undone(data: bytes, changes: list[Change], file: str) -> bytes:
                 advice="this is not the changed chart",
             )
         edits.append((start, place.end, change.old))
-    return _encoded(data, _with(text, edits, file))
+    return _encode(data, _apply_edits(text, edits, file))
 
 
 def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
@@ -138,7 +138,7 @@ def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
         yield batch
 
 
-def _with(text: str, edits: list[tuple[int, int, str]], where: str) -> str:
+def _apply_edits(text: str, edits: list[tuple[int, int, str]], where: str) -> str:
     pieces: list[str] = []
     position = 0
     for start, end, new in sorted(edits):
@@ -149,7 +149,7 @@ def _with(text: str, edits: list[tuple[int, int, str]], where: str) -> str:
     return "".join((*pieces, text[position:]))
 
 
-def _encoded(original: bytes, text: str) -> bytes:
+def _encode(original: bytes, text: str) -> bytes:
     return (_BOM if original.startswith(_BOM) else b"") + text.encode()
 
 
@@ -180,9 +180,9 @@ def _find(
                 what, where=f"{where}:{node.line + 1}", advice="write the values out at this place"
             )
         if child is None or node is None:
-            raise _missing(root, node, key, path[:depth], where, error)
+            raise _missing_key_error(root, node, key, path[:depth], where, error)
         if not isinstance(node, Scalar):
-            _not_shared(root, node, key, where, error)
+            _refuse_shared_anchor(root, node, key, where, error)
             flow = flow or node.flow
         in_list = isinstance(node, Sequence)
         node = child
@@ -194,7 +194,7 @@ def _find(
             advice="name a key below it",
         )
     if isinstance(node, Scalar):
-        _not_shared(root, node, key, where, error)
+        _refuse_shared_anchor(root, node, key, where, error)
         if node.tag and not node.tag.endswith(":str"):
             raise error(
                 f"{key} has the tag {node.tag}",
@@ -242,7 +242,7 @@ def _child(node: Node | None, part: str) -> Node | None:
     return None
 
 
-def _missing(
+def _missing_key_error(
     root: Node | None,
     node: Node | None,
     key: str,
@@ -256,11 +256,11 @@ def _missing(
         advice = "it may come in by <<, which cannot be set: write the key out at this place"
     else:
         known = [path for path, _ in scalars(root)]
-        advice = yaml_reader.nearest(key, known) or "the file has no values"
+        advice = yaml_reader.nearest_names(key, known) or "the file has no values"
     return error(f"the key to set, {key}, does not exist", where=f"{where}{line}", advice=advice)
 
 
-def _not_shared(
+def _refuse_shared_anchor(
     root: Node | None, node: Node, key: str, where: str, error: type[PipelineError]
 ) -> None:
     """An anchored value that aliases repeat cannot be set for one key alone."""
@@ -303,12 +303,12 @@ def scalars(node: Node | None, prefix: str = "") -> Iterator[tuple[str, Scalar]]
         yield prefix, node
 
 
-def _written(text: str, place: _Place, value: str) -> str:
+def _scalar_text(text: str, place: _Place, value: str) -> str:
     style = place.scalar.style if isinstance(place.scalar, Scalar) else ""
     if style in ("|", ">"):
-        return _block(text[place.start : place.end], value) or _double(value)
+        return _block_text(text[place.start : place.end], value) or _double_quoted(value)
     if style == '"' or _unprintable(value):
-        new = _double(value)
+        new = _double_quoted(value)
     elif style == "'":
         new = "'" + value.replace("'", "''") + "'"
     elif (
@@ -318,11 +318,11 @@ def _written(text: str, place: _Place, value: str) -> str:
     ):
         new = value
     else:
-        new = _double(value)
+        new = _double_quoted(value)
     return f" {new}" if place.empty else new
 
 
-def _block(old: str, value: str) -> str | None:
+def _block_text(old: str, value: str) -> str | None:
     """A block with other content and the same header; None when the value needs quotes."""
     found = _BLOCK.match(old)
     one_line = value.removesuffix("\n")
@@ -343,7 +343,7 @@ def _unprintable(text: str) -> bool:
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
-def _double(value: str) -> str:
+def _double_quoted(value: str) -> str:
     def escaped(character: str) -> str:
         if character in _ESCAPES:
             return _ESCAPES[character]

@@ -24,7 +24,7 @@ class Rule(NamedTuple):
     folders: bool
     whole: bool
 
-    def fits(self, path: str) -> bool:
+    def matches(self, path: str) -> bool:
         return bool(self.pattern.fullmatch(path if self.whole else path.rpartition("/")[2]))
 
 
@@ -41,9 +41,9 @@ class Rules(NamedTuple):
         """
         for rule in self.rules:
             if rule.negated:
-                if (rule.folders and not folder) or not rule.fits(path):
+                if (rule.folders and not folder) or not rule.matches(path):
                     return True
-            elif (folder or not rule.folders) and rule.fits(path):
+            elif (folder or not rule.folders) and rule.matches(path):
                 return True
         return False
 

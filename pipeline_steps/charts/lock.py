@@ -14,11 +14,18 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.charts import ranges
 from pipeline_steps.charts.archive import metadata_of
-from pipeline_steps.charts.dependencies import entry, lock_name, paired, remote, there, wanted
+from pipeline_steps.charts.dependencies import (
+    dependencies_and_lock,
+    is_remote,
+    lock_entries,
+    lock_name,
+    locked_version,
+    vendored_versions,
+)
 from pipeline_steps.charts.metadata import dependency as as_helm
 from pipeline_steps.charts.metadata import go_json
 from pipeline_steps.charts.read import Dependency
-from pipeline_steps.charts.version import parse, strict
+from pipeline_steps.charts.version import parse, parse_strict
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -51,7 +58,7 @@ class Lock(NamedTuple):
         return f"dependencies:\n{entries}digest: {self.digest}\ngenerated: {json.dumps(generated)}\n".encode()
 
 
-def lacking(files: Mapping[str, bytes], versions: Versions, where: str = "") -> Lock | None:
+def missing_lock(files: Mapping[str, bytes], versions: Versions, where: str = "") -> Lock | None:
     """The lock that a chart needs and does not have: one for its ranges, or instead of one that
     does not fit.
 
@@ -60,24 +67,24 @@ def lacking(files: Mapping[str, bytes], versions: Versions, where: str = "") -> 
     as helm does it. None when it needs none. Raises ConfigurationError.
     """
     metadata = metadata_of(files, where)
-    known, present = wanted(metadata, files, where)
-    vendored = there(files, where)
-    asked = list(zip(known, paired(known, present), strict=True))
-    if not any(_lacks(one, entries, one.name in vendored) for one, entries in asked):
+    known, present = dependencies_and_lock(metadata, files, where)
+    vendored = vendored_versions(files, where)
+    asked = list(zip(known, lock_entries(known, present), strict=True))
+    if not any(_needs_lock(one, entries, one.name in vendored) for one, entries in asked):
         return None
     entries = tuple(
         Locked(
             one.name,
             one.repository,
-            _kept(one, old) or _exact(one, vendored, versions, where),
+            _still_valid_version(one, old) or _newest_version(one, vendored, versions, where),
             one.version,
         )
         for one, old in asked
     )
     file = lock_name(metadata, files)
-    raw = yaml_reader.plain(yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1])[
-        "dependencies"
-    ]
+    raw = yaml_reader.plain_value(
+        yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1]
+    )["dependencies"]
     return Lock(file, entries, digest(raw, entries))
 
 
@@ -94,28 +101,30 @@ def digest(asked: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str
     )
 
 
-def _lacks(dependency: Dependency, entries: tuple[Dependency, ...], vendored: bool) -> bool:
+def _needs_lock(dependency: Dependency, entries: tuple[Dependency, ...], vendored: bool) -> bool:
     """Is it a range that nothing decides, or does the lock say what does not fit?"""
     if not dependency.repository:
         return False
     try:
-        exact = entry(dependency, entries, "")
+        exact = locked_version(dependency, entries, "")
     except ConfigurationError:
         return True
-    return not exact and not vendored and remote(dependency) and ranges.is_range(dependency.version)
+    return (
+        not exact and not vendored and is_remote(dependency) and ranges.is_range(dependency.version)
+    )
 
 
-def _kept(dependency: Dependency, entries: tuple[Dependency, ...]) -> str | None:
+def _still_valid_version(dependency: Dependency, entries: tuple[Dependency, ...]) -> str | None:
     """The version that the present lock says, None when it says none that fits; a folder has its
     own.
     """
     try:
-        return None if dependency.local else entry(dependency, entries, "")
+        return None if dependency.local else locked_version(dependency, entries, "")
     except ConfigurationError:
         return None
 
 
-def _exact(
+def _newest_version(
     dependency: Dependency, vendored: Mapping[str, Sequence[str]], versions: Versions, where: str
 ) -> str:
     if not dependency.repository:
@@ -124,7 +133,8 @@ def _exact(
     fitting = [
         one
         for one in found
-        if parse(one) and ranges.fits(strict(one, where), dependency.version or "*", where)
+        if parse(one)
+        and ranges.is_in_range(parse_strict(one, where), dependency.version or "*", where)
     ]
     if not fitting:
         what = f"no version of the dependency {dependency.name} fits {dependency.version}"

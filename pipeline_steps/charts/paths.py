@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 
-def inside(path: str, *, base: str = "", where: str = "") -> str:
+def relative_path(path: str, *, base: str = "", where: str = "") -> str:
     """`path`, written relative to the folder `base`, as a plain path below pipeline.yaml's folder
     ("" for itself).
 
@@ -29,7 +29,7 @@ def inside(path: str, *, base: str = "", where: str = "") -> str:
     return "" if plain == "." else plain
 
 
-def alternatives(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """The patterns that braces stand for.
 
     >>> alternatives("charts/{api,worker}/{x,y}")
@@ -40,7 +40,7 @@ def alternatives(pattern: str) -> list[str]:
         return [pattern]
     before, after = pattern[: found.start()], pattern[found.end() :]
     return [
-        whole for part in found[1].split(",") for whole in alternatives(f"{before}{part}{after}")
+        whole for part in found[1].split(",") for whole in expand_braces(f"{before}{part}{after}")
     ]
 
 
@@ -49,7 +49,7 @@ def is_glob(pattern: str) -> bool:
     return any(sign in pattern for sign in "*?[")
 
 
-def expression(glob: str) -> re.Pattern[str]:
+def glob_pattern(glob: str) -> re.Pattern[str]:
     """A glob as a regular expression for whole paths: * and ? stay in one part, ** crosses parts.
 
     >>> bool(expression("charts/*").fullmatch("charts/a")), bool(expression("charts/*").fullmatch("charts/a/b"))
@@ -70,7 +70,7 @@ def _characters(part: str) -> str:
     return f"[^/{body[1:]}]" if body[0] in "!^" and len(body) > 1 else f"[{body}]"
 
 
-def below(paths: Sequence[str], folder: str) -> Sequence[str]:
+def paths_below(paths: Sequence[str], folder: str) -> Sequence[str]:
     """Those of the sorted `paths` that lie below `folder`.
 
     >>> below(["a", "a/b", "a/c/d", "a0"], "a")
@@ -82,7 +82,7 @@ def below(paths: Sequence[str], folder: str) -> Sequence[str]:
     return paths[bisect.bisect_left(paths, f"{folder}/") : bisect.bisect_left(paths, f"{folder}0")]
 
 
-def holds(place: str, path: str) -> bool:
+def contains(place: str, path: str) -> bool:
     """Whether `path` is the file `place`, or lies below the folder `place`."""
     return not place or path == place or path.startswith(f"{place}/")
 

@@ -24,7 +24,7 @@ def is_range(text: str) -> bool:
     return parse(text) is None
 
 
-def fits(version: Version, text: str, where: str = "") -> bool:
+def is_in_range(version: Version, text: str, where: str = "") -> bool:
     """Is `version` in the range? A pre-release only fits where the range (between ||) names one.
 
     Raises ConfigurationError when it is no range.
@@ -33,13 +33,13 @@ def fits(version: Version, text: str, where: str = "") -> bool:
     [True, True, False, True, True, True]
     """
     for part in text.split("||"):
-        checks, pre = _all(part, where)
+        checks, pre = _constraints(part, where)
         if (pre or not version.pre) and all(check(version) for check in checks):
             return True
     return False
 
 
-def _all(text: str, where: str) -> tuple[list[Callable[[Version], bool]], bool]:
+def _constraints(text: str, where: str) -> tuple[list[Callable[[Version], bool]], bool]:
     """What must hold all together, and whether a pre-release is named."""
     rest = _HYPHEN.sub(lambda found: f">={found[1]} <={found[6]}", text.strip()) or "*"
     checks: list[Callable[[Version], bool]] = []

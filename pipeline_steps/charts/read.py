@@ -84,7 +84,7 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
             "Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2"
         )
     reader = _Fields(root, where, strict, error)
-    name, number = reader.needed("name"), reader.needed("version")
+    name, number = reader.required("name"), reader.required("version")
     kind = reader.text("type") or "application"
     if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
         raise reader.fail(
@@ -93,14 +93,14 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
     if version.parse(number) is None:
         advice = "write three numbers like 1.2.3, without a leading v or zeros"
         raise reader.fail("version", f"version {number!r} is not a SemVer 2 version", advice)
-    api = reader.needed("apiVersion")
+    api = reader.required("apiVersion")
     if api not in ("v1", "v2"):
         raise reader.fail("apiVersion", f"apiVersion {api!r} is not v1 or v2", "write v2")
     if kind not in ("application", "library"):
         raise reader.fail(
             "type", f"type {kind!r} is neither application nor library", "write application"
         )
-    reader.shaped()
+    reader.check_other_keys()
     return Metadata(
         name=name,
         version=number,
@@ -109,7 +109,7 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
         type=kind,
         description=reader.text("description"),
         dependencies=_dependencies(root.get("dependencies"), where, strict, error),
-        fields=_without_nothing(yaml_reader.plain(root)),
+        fields=_without_null(yaml_reader.plain_value(root)),
     )
 
 
@@ -130,7 +130,7 @@ def read_dependencies(
 def _dependencies(
     node: Node | None, where: str, strict: bool, error: type[PipelineError], *, unique: bool = True
 ) -> tuple[Dependency, ...]:
-    if node is None or _nothing(node):
+    if node is None or _is_null(node):
         return ()
     if not isinstance(node, Sequence):
         raise error(
@@ -161,9 +161,9 @@ def _dependencies(
 
 def _dependency(fields: _Fields) -> Dependency:
     for key in ("tags", "import-values"):
-        fields.listed(key)
-    fields.truth("enabled")
-    name, alias = fields.needed("name"), fields.text("alias") or None
+        fields.entries(key)
+    fields.check_boolean("enabled")
+    name, alias = fields.required("name"), fields.text("alias") or None
     if not NAME.fullmatch(name) and not ALIAS.fullmatch(name):
         raise fields.fail(
             "name", f"dependency name {name!r} is not allowed", "use letters, digits, - and _"
@@ -195,7 +195,7 @@ class _Fields:
         line = self.node.line if node is None else node.line
         return self.error(what, where=f"{self.where}:{line + 1}", advice=advice)
 
-    def needed(self, key: str) -> str:
+    def required(self, key: str) -> str:
         value = self.text(key)
         if not value:
             raise self.fail(key, f"{key} is missing", f"add {key}: to it")
@@ -221,18 +221,18 @@ class _Fields:
             )
         return node.value
 
-    def shaped(self) -> None:
+    def check_other_keys(self) -> None:
         """What helm demands of the keys that nothing here asks for. Source: helm,
         pkg/chart/v2/metadata.go.
         """
         for key in ("home", "icon", "kubeVersion", "condition", "tags"):
             self.text(key)
-        self.truth("deprecated")
+        self.check_boolean("deprecated")
         for key in ("sources", "keywords"):
-            for item in self.listed(key):
+            for item in self.entries(key):
                 if not isinstance(item, Scalar):
                     raise self.fail(key, f"an entry of {key} is not a text", f"write {key}: [a, b]")
-        for item in self.listed("maintainers"):
+        for item in self.entries("maintainers"):
             if not isinstance(item, Mapping):
                 raise self.fail(
                     "maintainers",
@@ -242,7 +242,7 @@ class _Fields:
             for key in ("name", "email", "url"):
                 _Fields(item, self.where, False, self.error).text(key)
         annotations = self.node.get("annotations")
-        if not _nothing(annotations) and not isinstance(annotations, Mapping):
+        if not _is_null(annotations) and not isinstance(annotations, Mapping):
             raise self.fail(
                 "annotations", "annotations is not a mapping of keys", "write key: value pairs"
             )
@@ -254,24 +254,24 @@ class _Fields:
                     "write it as one, behind |",
                 )
 
-    def listed(self, key: str) -> list[Node]:
+    def entries(self, key: str) -> list[Node]:
         """The entries of the list below `key`, none when it is absent or null."""
         node = self.node.get(key)
-        if _nothing(node):
+        if _is_null(node):
             return []
         if not isinstance(node, Sequence):
             raise self.fail(key, f"{key} is not a list", f"write {key}: [a, b]")
         return node.items
 
-    def truth(self, key: str) -> None:
+    def check_boolean(self, key: str) -> None:
         node = self.node.get(key)
-        if not _nothing(node) and not (isinstance(node, Scalar) and node.meaning == "bool"):
+        if not _is_null(node) and not (isinstance(node, Scalar) and node.meaning == "bool"):
             raise self.fail(key, f"{key} is neither true nor false", f"write {key}: true")
 
 
-def _nothing(node: Node | None) -> bool:
+def _is_null(node: Node | None) -> bool:
     return node is None or (isinstance(node, Scalar) and node.meaning == "null")
 
 
-def _without_nothing(fields: Any) -> dict[str, Any]:
+def _without_null(fields: Any) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}

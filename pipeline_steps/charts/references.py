@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from pipeline_steps.charts.archive import metadata_of
-from pipeline_steps.charts.paths import chart_yaml, inside
+from pipeline_steps.charts.paths import chart_yaml, relative_path
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 Edits = dict[str, dict[str, str]]
@@ -21,7 +21,7 @@ Fill = Callable[[str, str, str], str]
 _CHART_KEYS = {"Chart.appVersion": "appVersion"}
 
 
-def places(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str, str]]:
+def chart_folders(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str, str]]:
     """Prefix in the archive ("" or "charts/NAME/…") and source folder of a packed chart and its
     file:// subcharts.
     """
@@ -34,8 +34,8 @@ def places(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str, str]]
                 for path, data in files.items()
                 if path.startswith(prefix)
             }
-            source = inside(dependency.folder, base=folder, where=chart_yaml(folder))
-            for inner, place in places(below, source):
+            source = relative_path(dependency.folder, base=folder, where=chart_yaml(folder))
+            for inner, place in chart_folders(below, source):
                 yield f"{prefix}{inner}", place
 
 
@@ -72,7 +72,7 @@ def edits(
     found: Edits = {}
     for place, images in templates.items():
         refuse_shared_keys(images, place)
-    for prefix, place in places(files, folder):
+    for prefix, place in chart_folders(files, folder):
         for image, keys in templates.get(place, {}).items():
             for key, template in keys.items():
                 file = "Chart.yaml" if key in _CHART_KEYS else "values.yaml"

@@ -50,7 +50,7 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
     own = {"", *(schema.base for schema in schemas.values())}
     leads: dict[str, list[str]] = {}
     for at, schema in schemas.items():
-        leads[at] = [inner for inner in _same(schema) if inner in schemas]
+        leads[at] = [inner for inner in _same_value_schemas(schema) if inner in schemas]
         for keyword in _REFERENCES:
             reference = schema.value.get(keyword)
             if not isinstance(reference, str):
@@ -85,10 +85,11 @@ def _schemas(document: Any) -> Iterator[_Schema]:
             base = urldefrag(urljoin(base, identity)).url
         yield _Schema(at, value, base)
         for key, inner in value.items():
-            place = f"{at}/{_escaped(key)}"
+            place = f"{at}/{_escape_pointer(key)}"
             if key in _NAMED and isinstance(inner, dict):
                 waiting += [
-                    _Schema(f"{place}/{_escaped(name)}", one, base) for name, one in inner.items()
+                    _Schema(f"{place}/{_escape_pointer(name)}", one, base)
+                    for name, one in inner.items()
                 ]
             elif key not in _DATA:
                 several = isinstance(inner, list)
@@ -99,7 +100,7 @@ def _schemas(document: Any) -> Iterator[_Schema]:
                 waiting += [] if several else [_Schema(place, inner, base)]
 
 
-def _same(schema: _Schema) -> Iterator[str]:
+def _same_value_schemas(schema: _Schema) -> Iterator[str]:
     """Where the schemas about the same value stand."""
     for key in _SAME.intersection(schema.value):
         inner = schema.value[key]
@@ -109,6 +110,6 @@ def _same(schema: _Schema) -> Iterator[str]:
         )
 
 
-def _escaped(name: str) -> str:
+def _escape_pointer(name: str) -> str:
     """A name as JSON pointers have it (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")

@@ -25,7 +25,7 @@ DEEPEST = 20
 LONGEST_NAME = 1024
 _ZEROS = bytes(BLOCK)
 #: What extended headers may say; sizes, links and character sets they may not.
-_HARMLESS = frozenset(
+_PAX_KEYS = frozenset(
     {"path", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"}
 )
 _KINDS = {
@@ -45,7 +45,7 @@ class Member(NamedTuple):
     data: bytes | None
 
 
-def unsafe(name: str) -> str | None:
+def unsafe_reason(name: str) -> str | None:
     """Why a file must not have this name in an archive, None when it may.
 
     >>> unsafe("a/b.txt"), unsafe("a/../b"), unsafe("c:/x")
@@ -73,14 +73,14 @@ def unsafe(name: str) -> str | None:
     return None
 
 
-def twin(names: Iterable[str]) -> tuple[str, str] | None:
+def colliding_names(names: Iterable[str]) -> tuple[str, str] | None:
     """Two names that are one on file systems that ignore case or normalise, a file that is a
     folder, too.
     """
     seen: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in names:
-        plain = _plain(name)
+        plain = _normalised(name)
         if plain in seen:
             return seen[plain], name
         seen[plain] = name
@@ -92,7 +92,7 @@ def twin(names: Iterable[str]) -> tuple[str, str] | None:
     return (seen[both], folders[both]) if both is not None else None
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
@@ -169,12 +169,12 @@ def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
         if len(block) < BLOCK:
             raise refuse("it is cut off: the end of the archive is missing")
         if block == _ZEROS:
-            _end(stream, path, refuse)
+            _check_end(stream, path, refuse)
             return
         members += 1
         if members > MOST_MEMBERS:
             raise refuse(f"it has more than {MOST_MEMBERS} members")
-        kind, name, mode, size = _parsed(block, refuse)
+        kind, name, mode, size = _parse_header(block, refuse)
         if size > LARGEST_FILE:
             raise refuse(f"{name!r} has {size} bytes, more than {LARGEST_FILE}")
         total += size
@@ -187,10 +187,10 @@ def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
         if kind == "x":
             if path is not None:
                 raise refuse(f"{name!r} is a second extended header of one file")
-            path = _extended(data, name, refuse)
+            path = _pax_path(data, name, refuse)
             continue
         if path:
-            name = _overridden(name, path, refuse)
+            name = _long_name(name, path, refuse)
         path = None
         yield _member(kind, name, mode, data, refuse)
 
@@ -222,7 +222,7 @@ class _Stream:
         yield from self.chunks
 
 
-def _end(stream: _Stream, path: str | None, refuse: Refuse) -> None:
+def _check_end(stream: _Stream, path: str | None, refuse: Refuse) -> None:
     if path is not None:
         raise refuse("it ends after an extended header")
     last = stream.take(BLOCK)
@@ -232,7 +232,7 @@ def _end(stream: _Stream, path: str | None, refuse: Refuse) -> None:
         raise refuse("something follows the end of the archive")
 
 
-def _parsed(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
+def _parse_header(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
     name = _text(block[:100])
     kind = chr(block[156]) if block[156] else "0"
     if block[257:263] == b"ustar\0" and block[345]:
@@ -266,7 +266,7 @@ def _octal(field: bytes, what: str, refuse: Refuse) -> int:
     return int(digits or b"0", 8)
 
 
-def _extended(data: bytes, name: str, refuse: Refuse) -> str:
+def _pax_path(data: bytes, name: str, refuse: Refuse) -> str:
     """The path that an extended header gives the next member, "" when it gives none."""
     found: dict[str, str] = {}
     rest = data
@@ -278,14 +278,14 @@ def _extended(data: bytes, name: str, refuse: Refuse) -> str:
         if not space or length > len(rest) or not record.endswith(b"\n") or not equals:
             raise refuse(f"the extended header {name!r} is damaged")
         word = key.decode(errors="replace")
-        if word not in _HARMLESS or word in found:
+        if word not in _PAX_KEYS or word in found:
             raise refuse(f"the extended header {name!r} sets {word!r}, which is not read")
         found[word] = value.decode(errors="surrogateescape")
         rest = rest[length:]
     return found.get("path", "")
 
 
-def _overridden(name: str, path: str, refuse: Refuse) -> str:
+def _long_name(name: str, path: str, refuse: Refuse) -> str:
     """The long name; one that an ordinary header could say would let two readers see two archives."""
     if path.isascii() and len(path) <= 100 and path != name:
         raise refuse(
@@ -298,12 +298,12 @@ def _member(kind: str, name: str, mode: int, data: bytes, refuse: Refuse) -> Mem
     plain = name.removesuffix("/") if kind == "5" else name
     if not plain:
         raise refuse("a member has no name")
-    why = unsafe(plain)
+    why = unsafe_reason(plain)
     if why:
-        raise refuse(f"the name {_shown(name)} {why}")
+        raise refuse(f"the name {_printable(name)} {why}")
     return Member(plain, mode, None if kind == "5" else data)
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     text = name if len(name) <= 120 else f"{name[:117]}..."
     return ascii(text)

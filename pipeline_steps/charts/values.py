@@ -16,7 +16,7 @@ from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 DEEPEST = 1000
 
 
-class _Counted(NamedTuple):
+class _OpenCollection(NamedTuple):
     """A collection that is open. before: the nodes met when it began; anchor: its name."""
 
     before: int
@@ -55,19 +55,19 @@ class _Reader:
         self.nodes = 0
         self.repeated = 0
         self.sizes: dict[str, int] = {}
-        self.open: list[_Counted] = []
+        self.open: list[_OpenCollection] = []
 
     def read(self, text: str) -> None:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             if isinstance(event, yaml.NodeEvent):
                 if not self.open:
-                    self.root(event)
-                self.node(event)
+                    self.check_root(event)
+                self.count_node(event)
             elif isinstance(event, yaml.CollectionEndEvent):
                 begun = self.open.pop()
-                self.anchored(begun.anchor, self.nodes - begun.before)
+                self.remember_anchor(begun.anchor, self.nodes - begun.before)
 
-    def root(self, event: Any) -> None:
+    def check_root(self, event: Any) -> None:
         null = (
             isinstance(event, yaml.ScalarEvent)
             and event.implicit[0]
@@ -76,27 +76,27 @@ class _Reader:
         if not null and not isinstance(event, yaml.MappingStartEvent):
             raise self.fail("values are a mapping of keys, this is none", event)
 
-    def node(self, event: Any) -> None:
+    def count_node(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.sizes:
                 raise self.fail(f"the alias *{event.anchor} names nothing", event)
             self.nodes += self.sizes[event.anchor]
             self.repeated += self.sizes[event.anchor]
-            self.bounded(event)
+            self.check_alias_ratio(event)
             return
         self.nodes += 1
         if isinstance(event, yaml.ScalarEvent):
-            self.anchored(event.anchor, 1)
+            self.remember_anchor(event.anchor, 1)
             return
         if len(self.open) >= DEEPEST:
             raise self.fail(f"nested deeper than {DEEPEST} levels", event)
-        self.open.append(_Counted(self.nodes - 1, event.anchor))
+        self.open.append(_OpenCollection(self.nodes - 1, event.anchor))
 
-    def anchored(self, name: str | None, size: int) -> None:
+    def remember_anchor(self, name: str | None, size: int) -> None:
         if name:
             self.sizes[name] = size
 
-    def bounded(self, event: Any) -> None:
+    def check_alias_ratio(self, event: Any) -> None:
         """Source: go-yaml, decode.go, allowedAliasRatio: how much of a document may be repeated by
         aliases.
         """

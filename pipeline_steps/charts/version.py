@@ -93,7 +93,7 @@ def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:
     return version in withdrawn or f"{chart}-{version}" in withdrawn
 
 
-def strict(text: str, where: str = "") -> Version:
+def parse_strict(text: str, where: str = "") -> Version:
     """The version written in `text`. Raises ConfigurationError."""
     found = parse(text)
     if found is None:
@@ -170,11 +170,11 @@ def from_tag(tag: str) -> str | None:
     return version if parse(version) else None
 
 
-def twin(version: str, others: Iterable[str]) -> str | None:
+def other_build_metadata(version: str, others: Iterable[str]) -> str | None:
     """The one of `others` that differs from `version` in build metadata only, which nobody can tell
     apart.
     """
-    strict(version)
+    parse_strict(version)
     bare = version.partition("+")[0]
     alike = (other for other in others if other != version and other.partition("+")[0] == bare)
     return next((other for other in alike if parse(other)), None)
@@ -182,10 +182,10 @@ def twin(version: str, others: Iterable[str]) -> str | None:
 
 def newest_first(versions: Iterable[str]) -> list[str]:
     """Versions in descending order, as in an index; what is not SemVer last."""
-    return sorted(versions, key=order, reverse=True)
+    return sorted(versions, key=sort_key, reverse=True)
 
 
-def order(text: str) -> tuple[bool, tuple[object, ...], str]:
+def sort_key(text: str) -> tuple[bool, tuple[object, ...], str]:
     """What versions are sorted by, ascending: what is not SemVer first, of equal ones the texts."""
     found = parse(text)
     return (found is not None, found.precedence if found else (), text)

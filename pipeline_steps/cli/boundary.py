@@ -41,7 +41,7 @@ def run_main(work: Callable[[], int]) -> int:
     os.environ["PATH"] = process.search_path(os.environ)
     try:
         code = work()
-        process.go_on()  # a signal may have been raised where exceptions are swallowed
+        process.raise_if_stopping()  # a signal may have been raised where exceptions are swallowed
         return code
     except BrokenPipeError:
         # The reader of our stdout has gone: nothing is wrong here, but nothing more can be said
@@ -88,7 +88,7 @@ def handle_signals() -> None:
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
-    may_raise = process.end(number)
+    may_raise = process.begin_stopping(number)
     stopper = threading.Thread(target=process.stop_all, daemon=True)
     stopper.start()
     _stoppers.append(stopper)

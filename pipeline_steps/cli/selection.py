@@ -165,7 +165,7 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     charts = {
         name
         for name, chart in checkout.charts.items()
-        if any(paths.holds(place, path) for place in chart.places for path in changed)
+        if any(paths.contains(place, path) for place in chart.places for path in changed)
         or changed.intersection(
             helm_arguments.files_of(helm_arguments.arguments_of(checkout.config, chart))
         )

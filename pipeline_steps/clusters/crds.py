@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from pipeline_steps.charts.compare import rendered
+from pipeline_steps.charts.compare import split_documents
 from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import Conflict
@@ -26,7 +26,7 @@ def definitions(manifests: str) -> list[Object]:
     """The definitions among what `helm template --include-crds` printed that come from crds
     folders.
     """
-    documents = [each for each in rendered(manifests) if "/crds/" in each.template]
+    documents = [each for each in split_documents(manifests) if "/crds/" in each.template]
     objects = [yaml.load(each.text, Loader=yaml.CSafeLoader) for each in documents]
     return [each for each in objects if isinstance(each, dict) and each.get("kind") == KIND]
 

@@ -76,7 +76,7 @@ def collect(
     why.
     """
     for place in (folder.parent, folder, folder / "logs"):
-        files.own_folder(place)
+        files.created_folder(place)
     texts = {
         "cause.txt": f"{cause}\n",
         "helm.txt": f"{seen.said}\n",

@@ -65,7 +65,7 @@ class Helm:
         not work.
         """
         named = os.environ.get(VARIABLE)
-        program = named or process.find("helm", advice=ADVICE)
+        program = named or process.require("helm", advice=ADVICE)
         answer = process.run(
             [program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE
         )
@@ -202,7 +202,7 @@ class Helm:
         }
         # A user's KUBECONFIG must not decide anything: the cluster is always given by option.
         nowhere = {"KUBECONFIG": os.devnull}
-        with process.begun(
+        with process.start_process(
             [self.program, *arguments], env={**homes, **nowhere}, advice=ADVICE
         ) as child:
             with contextlib.suppress(

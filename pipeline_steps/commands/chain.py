@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
-from pipeline_steps.auth.hosts import of
+from pipeline_steps.auth.hosts import entry_for
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting.chains import lasted
 from pipeline_steps.state.record import Record
@@ -119,4 +119,4 @@ def commands(config: Config, state: State, name: str, content: str | None = None
 
 
 def _plain(config: Config, reference: str) -> bool:
-    return of(config.hosts, reference.removeprefix("oci://"))[1].plain_http
+    return entry_for(config.hosts, reference.removeprefix("oci://"))[1].plain_http

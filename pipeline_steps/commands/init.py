@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import yaml
 
-from pipeline_steps.charts.paths import expression
+from pipeline_steps.charts.paths import glob_pattern
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import QUIET, VERBOSE, Option
 from pipeline_steps.config.config_file import NAME
@@ -92,7 +92,7 @@ def first_configuration(root: Path) -> str:
     paths = chart_paths([chart.path for chart in charts])
     for path in paths:
         lines.append(f"  - path: {_scalar(path)}")
-        own = [chart for chart in charts if expression(path).fullmatch(chart.path)]
+        own = [chart for chart in charts if glob_pattern(path).fullmatch(chart.path)]
         lines += chart_settings(own[0]) if path == own[0].path else []
         lines += unmapped_keys(own) if unused else []
     for chart in charts:

@@ -31,7 +31,7 @@ ABSENT = "pipeline-steps-doctor"
 
 def git(_config: Config | None) -> str:
     """git itself. Raises ToolMissing."""
-    program = process.find(
+    program = process.require(
         "git", advice="apt-get install git, or whatever package of your system brings it"
     )
     return process.run([program, "--version"], timeout=30).stdout.decode(errors="replace").strip()

@@ -162,7 +162,7 @@ def _keep(attempt: Attempt, state: State, path: Path, prefix: str) -> bool:
         data = (Path.cwd() / path).read_bytes()
     except OSError:
         return False
-    home = files.own_folder(file.ensure_folder(state.path) / "evidence")
+    home = files.created_folder(file.ensure_folder(state.path) / "evidence")
     place = home / f"{prefix}-{files.sha256(data)[7:19]}-{path.name}"
     files.write(place, data)
     attempt.attach(place)

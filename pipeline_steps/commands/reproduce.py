@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from pipeline_steps.auth.credentials import from_hosts
-from pipeline_steps.auth.hosts import of
+from pipeline_steps.auth.hosts import entry_for
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option
@@ -163,7 +163,7 @@ def _fetch(url: str, target: Path, config: Config) -> None:
     Unreachable.
     """
     place = url.partition("://")[2]
-    entry = of(config.hosts, place)[1]
+    entry = entry_for(config.hosts, place)[1]
     host, _, path = place.partition("/")
     login = from_hosts(host, path, config.hosts)
     headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
@@ -172,7 +172,7 @@ def _fetch(url: str, target: Path, config: Config) -> None:
             "GET", url, headers=headers, sink=sink, cap=LARGEST_STATE
         )
     if answer.status != 200:
-        raise http.refusal(answer)
+        raise http.error_for_status(answer)
 
 
 def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> Record:

@@ -62,7 +62,7 @@ def perform(arguments: Namespace) -> int:
     if verb == "up":
         if arguments.kubeconfig and arguments.maker:
             raise UsageError("--kubeconfig and --maker exclude each other")
-        wanted = sandbox.Wanted(
+        wanted = sandbox.UpRequest(
             arguments.kubeconfig, arguments.context, arguments.maker, arguments.pull_from
         )
         print(sandbox.up(folder, wanted))
@@ -72,10 +72,10 @@ def perform(arguments: Namespace) -> int:
         return 0
     lines = sandbox.status(folder)
     for line in lines:
-        print(f"{line.name:<19} {'lives' if line.lives else 'GONE':<6} {line.words}")
+        print(f"{line.name:<19} {'lives' if line.alive else 'GONE':<6} {line.detail}")
     if not lines:
         print(f"no sandbox in {folder}")
-    return 0 if all(line.lives for line in lines) else 7
+    return 0 if all(line.alive for line in lines) else 7
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline_steps.config.document import Document, KeyPath, spelled
 from pipeline_steps.toolbox.errors import ConfigurationError
-from pipeline_steps.toolbox.yaml_reader import nearest
+from pipeline_steps.toolbox.yaml_reader import nearest_names
 
 Kind = TypeVar("Kind")
 
@@ -72,7 +72,7 @@ def _explain_struct(
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     for key in value:
         if key not in fields:
-            advice = nearest(str(key), fields)
+            advice = nearest_names(str(key), fields)
             inside = f" in {spelled(path)}" if path else ""
             raise ConfigurationError(
                 f"unknown key {key}{inside}", where=where(document, (*path, key)), advice=advice

@@ -27,9 +27,9 @@ def folders(pattern: str, known: Sequence[str], where: str) -> list[str]:
     Raises ConfigurationError for a folder without Chart.yaml, and for a glob that fits nothing.
     """
     found: dict[str, None] = {}
-    for part in paths.alternatives(pattern):
-        plain = paths.inside(part, where=where)
-        fitting = [folder for folder in known if paths.expression(plain).fullmatch(folder)]
+    for part in paths.expand_braces(pattern):
+        plain = paths.relative_path(part, where=where)
+        fitting = [folder for folder in known if paths.glob_pattern(plain).fullmatch(folder)]
         if not fitting and paths.is_glob(plain):
             advice = "correct the path, or add a chart"
             raise ConfigurationError(
@@ -50,9 +50,9 @@ def by_folder(document: Document, known: Sequence[str]) -> dict[str, Raw]:
     """
     found: dict[str, list[Raw]] = {folder: [] for folder in known}
     for entry in document.value.get("charts", []):
-        plain = [paths.inside(part) for part in paths.alternatives(entry["path"])]
+        plain = [paths.relative_path(part) for part in paths.expand_braces(entry["path"])]
         for folder in known:
-            if any(paths.expression(part).fullmatch(folder) for part in plain):
+            if any(paths.glob_pattern(part).fullmatch(folder) for part in plain):
                 found[folder].append(entry)
     return {folder: merged(about) for folder, about in found.items()}
 

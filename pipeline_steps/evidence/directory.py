@@ -83,7 +83,7 @@ class DirectoryStore:
         """
         folder = files.folder(self._folder, mode=_FOLDER_MODE)
         for name in path.parent.relative_to(folder).parts:
-            folder = files.own_folder(folder / name, mode=_FOLDER_MODE)
+            folder = files.created_folder(folder / name, mode=_FOLDER_MODE)
         return folder
 
     def _write_once(self, path: Path, data: bytes) -> None:

@@ -236,7 +236,7 @@ def output(request: Request, facts: Facts) -> str:
     ]
     if facts.reproducible:
         parts.append("rewrite-timestamp=true")
-    _, entry = table.of(request.hosts, target.repository)
+    _, entry = table.entry_for(request.hosts, target.repository)
     if speaks_http(target.host, entry):
         parts.append("registry.insecure=true")
     return ",".join(parts)

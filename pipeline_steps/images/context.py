@@ -72,8 +72,8 @@ def generated_files(
     present = _files_in(folder)
     for pattern in patterns:
         plain = [
-            paths.expression(paths.inside(part, where=where))
-            for part in paths.alternatives(pattern)
+            paths.glob_pattern(paths.relative_path(part, where=where))
+            for part in paths.expand_braces(pattern)
         ]
         fitting = [
             path for path in present if any(expression.fullmatch(path) for expression in plain)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.oci.claim import claim
+from pipeline_steps.oci.claim import claim_tag
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError
 
@@ -65,7 +65,7 @@ def _put(registry: Registry, name: Reference, digest: str) -> str | None:
         )
     tag, where = str(name.tag), str(name)
     try:
-        claim(registry, name.path, tag, digest, manifest, what=f"the tag {tag}", where=where)
+        claim_tag(registry, name.path, tag, digest, manifest, what=f"the tag {tag}", where=where)
         return digest_at(registry, name) or registry.put_manifest(
             name.path, tag, manifest.body, manifest.media_type
         )

@@ -24,7 +24,7 @@ SHORT = 12
 _ROOM = 128 - len("claim--") - SHORT
 
 
-def claim(
+def claim_tag(
     registry: Registry,
     path: str,
     tag: str,
@@ -40,7 +40,7 @@ def claim(
     what, where: the thing and its place, for words. Raises Conflict when another content said so,
     too.
     """
-    own = prefix(tag)
+    own = claim_prefix(tag)
     mine = f"{own}{content.removeprefix('sha256:')[:SHORT]}"
     registry.put_manifest(path, mine, manifest.body, manifest.media_type)
     claims = re.compile(re.escape(own) + f"[0-9a-f]{{{SHORT}}}")
@@ -53,6 +53,6 @@ def claim(
         )
 
 
-def prefix(tag: str) -> str:
+def claim_prefix(tag: str) -> str:
     """How the claims of a wanted tag begin."""
     return f"claim-{tag if len(tag) <= _ROOM else sha256(tag.encode()).removeprefix('sha256:')}-"

@@ -2,7 +2,7 @@
 
 Order: blobs, children, index, signatures and attestations, the tag last: killed anywhere, a reader
 finds nothing or all of it, and the next run goes on. A tag that is there with another digest is
-never moved, and one that is free is claimed before it is put (see `claim`). No library does it:
+never moved, and one that is free is claimed before it is put (see `oci.claim`). No library does it:
 oras and the docker SDK copy by tag, in any order.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.oci.claim import claim
+from pipeline_steps.oci.claim import claim_tag
 from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Manifest
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.toolbox import scratch
@@ -43,15 +43,15 @@ def copy(source: Reference, target: Reference, *, hosts: Mapping[str, Host]) -> 
     return work.run(source.digest)
 
 
-def standing(target: Reference, digest: str, *, hosts: Mapping[str, Host]) -> bool:
+def tag_points_to(target: Reference, digest: str, *, hosts: Mapping[str, Host]) -> bool:
     """Whether the target's tag names `digest` already; False when it is free.
 
     Raises Conflict naming both digests when it names another.
     """
-    return _stands(connect(target, hosts), target, digest)
+    return _tag_points_to(connect(target, hosts), target, digest)
 
 
-def _stands(registry: Registry, target: Reference, digest: str) -> bool:
+def _tag_points_to(registry: Registry, target: Reference, digest: str) -> bool:
     found = registry.head(target.path, target.tag or digest)
     if found is None:
         return False
@@ -68,32 +68,39 @@ class _Copy:
     def __init__(
         self, source: Reference, target: Reference, origin: Registry, goal: Registry
     ) -> None:
-        self.source, self.target, self.origin, self.goal = source, target, origin, goal
+        self.source, self.destination, self.source_registry, self.destination_registry = (
+            source,
+            target,
+            origin,
+            goal,
+        )
         self.mountable = origin.base == goal.base
 
     def run(self, digest: str) -> str:
-        named = _stands(self.goal, self.target, digest)
-        manifest = self._read(digest)
-        copied = self._tree(
+        named = _tag_points_to(self.destination_registry, self.destination, digest)
+        manifest = self._read_manifest(digest)
+        copied = self._copy_tree(
             manifest
         )  # also of one that is named: a registry may have lost a part of it
         for each in copied:
-            self._companions(each.digest)
-        if self.target.tag and not named:
-            self._claim(manifest, self.target.tag)
+            self._copy_attached(each.digest)
+        if self.destination.tag and not named:
+            self._claim(manifest, self.destination.tag)
             # Another writer may have come meanwhile, so look again just before.
-            if not _stands(self.goal, self.target, digest):
-                self._put(manifest, self.target.tag)
+            if not _tag_points_to(self.destination_registry, self.destination, digest):
+                self._put(manifest, self.destination.tag)
             log.info(
-                "%s: copied from %s", self.target._replace(digest=digest), self.source.repository
+                "%s: copied from %s",
+                self.destination._replace(digest=digest),
+                self.source.repository,
             )
         return digest
 
     def _claim(self, manifest: Manifest, tag: str) -> None:
-        where = f"{self.target.repository}:{tag}"
-        claim(
-            self.goal,
-            self.target.path,
+        where = f"{self.destination.repository}:{tag}"
+        claim_tag(
+            self.destination_registry,
+            self.destination.path,
             tag,
             manifest.digest,
             manifest,
@@ -101,8 +108,8 @@ class _Copy:
             where=where,
         )
 
-    def _read(self, digest: str) -> Manifest:
-        found = self.origin.manifest(self.source.path, digest)
+    def _read_manifest(self, digest: str) -> Manifest:
+        found = self.source_registry.manifest(self.source.path, digest)
         if found is None:
             raise EvidenceError(
                 f"{digest} is not there any more",
@@ -115,59 +122,61 @@ class _Copy:
             )
         return found
 
-    def _tree(self, manifest: Manifest) -> list[Manifest]:
+    def _copy_tree(self, manifest: Manifest) -> list[Manifest]:
         """Copy a manifest and everything below it, children first; returns all manifests of it."""
         below: list[Manifest] = []
         for child in manifest.children:
-            below.extend(self._tree(self._read(child.digest)))
+            below.extend(self._copy_tree(self._read_manifest(child.digest)))
         for blob in manifest.blobs:
-            self._blob(blob.digest)
-        if self.goal.head(self.target.path, manifest.digest) is None:
+            self._copy_blob(blob.digest)
+        if self.destination_registry.head(self.destination.path, manifest.digest) is None:
             self._put(manifest, manifest.digest)
         return [manifest, *below]
 
     def _put(self, manifest: Manifest, name: str) -> None:
-        self.goal.put_manifest(
-            self.target.path, name, manifest.body, manifest.media_type, refill=self._transfer
+        self.destination_registry.put_manifest(
+            self.destination.path, name, manifest.body, manifest.media_type, refill=self._transfer
         )
 
-    def _blob(self, digest: str) -> None:
-        if self.goal.has_blob(self.target.path, digest):
+    def _copy_blob(self, digest: str) -> None:
+        if self.destination_registry.has_blob(self.destination.path, digest):
             return
-        if self.mountable and self.goal.mount(self.target.path, digest, self.source.path):
+        if self.mountable and self.destination_registry.mount(
+            self.destination.path, digest, self.source.path
+        ):
             return
         self._transfer(digest)
 
     def _transfer(self, digest: str) -> None:
         with scratch.folder("blob") as folder, (folder / "blob").open("w+b") as file:
-            self.origin.save_blob(self.source.path, digest, file)
-            self.goal.push_blob(self.target.path, folder / "blob", digest)
+            self.source_registry.save_blob(self.source.path, digest, file)
+            self.destination_registry.push_blob(self.destination.path, folder / "blob", digest)
 
-    def _companions(self, digest: str) -> None:
+    def _copy_attached(self, digest: str) -> None:
         """Copy what hangs beside one manifest: cosign's tags, and the referrers of the OCI
         specification.
         """
         base = digest.replace(":", "-")
         for tag in (f"{base}{kind}" for kind in COSIGN):
-            self._companion(tag)
-        fallback = self.origin.manifest(self.source.path, base)
+            self._copy_tag(tag)
+        fallback = self.source_registry.manifest(self.source.path, base)
         if fallback is not None:
-            self._referrers(base, fallback)
+            self._copy_referrers(base, fallback)
         else:
-            self._referrers(base, self.origin.referrers(self.source.path, digest))
+            self._copy_referrers(base, self.source_registry.referrers(self.source.path, digest))
 
-    def _companion(self, tag: str) -> None:
-        found = self.origin.manifest(self.source.path, tag)
+    def _copy_tag(self, tag: str) -> None:
+        found = self.source_registry.manifest(self.source.path, tag)
         if found is None:
             return
-        there = self.goal.head(self.target.path, tag)
+        there = self.destination_registry.head(self.destination.path, tag)
         if there is None:
-            self._tree(found)
+            self._copy_tree(found)
             self._put(found, tag)
         elif there.digest != found.digest:
-            log.info("%s:%s is there already and is kept", self.target.repository, tag)
+            log.info("%s:%s is there already and is kept", self.destination.repository, tag)
 
-    def _referrers(self, tag: str, index: Manifest | None) -> None:
+    def _copy_referrers(self, tag: str, index: Manifest | None) -> None:
         """Copy referring manifests; where the target has no referrers API, name them in its
         fallback tag.
 
@@ -177,12 +186,15 @@ class _Copy:
         if index is None or not index.children:
             return
         for child in index.children:
-            self._tree(self._read(child.digest))
-        if self.goal.referrers(self.target.path, tag.replace("-", ":", 1)) is not None:
+            self._copy_tree(self._read_manifest(child.digest))
+        if (
+            self.destination_registry.referrers(self.destination.path, tag.replace("-", ":", 1))
+            is not None
+        ):
             return
         ours = {entry["digest"]: entry for entry in index.content["manifests"]}
         for _ in range(5):
-            there = self.goal.manifest(self.target.path, tag)
+            there = self.destination_registry.manifest(self.destination.path, tag)
             theirs = (
                 {entry["digest"]: entry for entry in there.content["manifests"]} if there else {}
             )
@@ -194,7 +206,9 @@ class _Copy:
                 content = {**there.content, "manifests": list({**theirs, **ours}.values())}
                 body = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
             try:
-                self.goal.put_manifest(self.target.path, tag, body, OCI_INDEX)
+                self.destination_registry.put_manifest(self.destination.path, tag, body, OCI_INDEX)
             except Conflict:
                 continue
-        raise Conflict("is changed by others all the time", where=f"{self.target.repository}:{tag}")
+        raise Conflict(
+            "is changed by others all the time", where=f"{self.destination.repository}:{tag}"
+        )

@@ -49,7 +49,7 @@ _MISSING_BLOBS = frozenset(
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 
-def codes(body: bytes) -> set[str]:
+def error_codes(body: bytes) -> set[str]:
     """The error codes in a registry's answer."""
     with contextlib.suppress(ValueError, AttributeError, TypeError):
         return {str(error.get("code")) for error in json.loads(body[:_WORDS])["errors"]}
@@ -72,7 +72,7 @@ def explain(body: bytes) -> str:
 
 @functools.cache
 def _client(ca_file: str | None) -> http.Client:
-    later = functools.partial(http.temporary, explain=explain)
+    later = functools.partial(http.temporary_error, explain=explain)
     return http.Client(ca_file=ca_file, timeout=TIMEOUT, later=later)
 
 
@@ -82,7 +82,7 @@ def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
     """
     if isinstance(reference, str):
         reference = Reference.parse(reference)
-    _, entry = table.of(hosts, reference.repository)
+    _, entry = table.entry_for(hosts, reference.repository)
     return Registry(
         reference.host,
         login=lambda: login_for(reference.host, reference.path, hosts),
@@ -127,11 +127,11 @@ class Registry:
     def head(self, path: str, name: str) -> Descriptor | None:
         """What a tag or digest stands for, None when the registry says it does not exist."""
         url = self._url(path, f"manifests/{name}")
-        answer = self._call("HEAD", url, _pull(path), headers=_accepting())
+        answer = self._call("HEAD", url, _pull(path), headers=_accept_header())
         digest = answer.headers.get("docker-content-digest", "")
         if answer.status == 200 and digest:
             if name.startswith("sha256:") and name != digest:
-                raise _corrupt(url, name, digest)
+                raise _digest_mismatch(url, name, digest)
             media_type = answer.headers.get("content-type", "").partition(";")[0]
             return Descriptor(media_type, digest, int(answer.headers.get("content-length") or 0))
         # The answer to HEAD has no body: only a GET tells "no such manifest" from "no registry
@@ -144,11 +144,11 @@ class Registry:
         not exist.
         """
         url = self._url(path, f"manifests/{name}")
-        answer = self._call("GET", url, _pull(path), headers=_accepting(), cap=MANIFEST_CAP)
+        answer = self._call("GET", url, _pull(path), headers=_accept_header(), cap=MANIFEST_CAP)
         if _absent(answer):
             return None
         if answer.status != 200:
-            raise http.refusal(answer, explain)
+            raise http.error_for_status(answer, explain)
         digest = sha256(answer.body)
         promised = (
             name
@@ -156,7 +156,7 @@ class Registry:
             else answer.headers.get("docker-content-digest", digest)
         )
         if promised != digest:
-            raise _corrupt(url, promised, digest)
+            raise _digest_mismatch(url, promised, digest)
         return Manifest(
             answer.body, answer.headers.get("content-type", "").partition(";")[0].strip(), digest
         )
@@ -185,18 +185,20 @@ class Registry:
                 break
             lost = (
                 answer.status == 400
-                and bool(codes(answer.body))
-                and codes(answer.body) <= _MISSING_BLOBS
+                and bool(error_codes(answer.body))
+                and error_codes(answer.body) <= _MISSING_BLOBS
             )
             if last or not lost:
-                raise http.refusal(answer, explain)
+                raise http.error_for_status(answer, explain)
             log.info(
-                "%s: %s; checking its blobs and trying again", http.shown(url), explain(answer.body)
+                "%s: %s; checking its blobs and trying again",
+                http.safe_url(url),
+                explain(answer.body),
             )
             self._check_blobs(path, Manifest(body, media_type, digest), refill)
         stored = answer.headers.get("docker-content-digest", digest)
         if stored != digest:
-            raise _corrupt(url, digest, stored)
+            raise _digest_mismatch(url, digest, stored)
         self._read_back(path, name, digest)
         return digest
 
@@ -225,7 +227,7 @@ class Registry:
         """Whether the repository has the blob."""
         answer = self._call("HEAD", self._url(path, f"blobs/{digest}"), _pull(path))
         if answer.status not in (200, 404):
-            raise http.refusal(answer, explain)
+            raise http.error_for_status(answer, explain)
         return answer.status == 200
 
     def blob(self, path: str, digest: str, cap: int = BLOB_CAP) -> bytes | None:
@@ -235,9 +237,9 @@ class Registry:
         if _absent(answer):
             return None
         if answer.status != 200:
-            raise http.refusal(answer, explain)
+            raise http.error_for_status(answer, explain)
         if sha256(answer.body) != digest:
-            raise _corrupt(url, digest, sha256(answer.body))
+            raise _digest_mismatch(url, digest, sha256(answer.body))
         return answer.body
 
     def save_blob(self, path: str, digest: str, sink: IO[bytes]) -> None:
@@ -247,14 +249,14 @@ class Registry:
         url = self._url(path, f"blobs/{digest}")
         answer = self._call("GET", url, _pull(path), sink=sink, cap=LAYER_CAP)
         if answer.status != 200:
-            raise http.refusal(answer, explain)
+            raise http.error_for_status(answer, explain)
         sink.flush()
         sink.seek(0)
         found = hashlib.sha256()
         while block := sink.read(2**20):
             found.update(block)
         if f"sha256:{found.hexdigest()}" != digest:
-            raise _corrupt(url, digest, f"sha256:{found.hexdigest()}")
+            raise _digest_mismatch(url, digest, f"sha256:{found.hexdigest()}")
 
     def push_blob(self, path: str, data: bytes | Path, digest: str, *, new: bool = False) -> None:
         """Upload a blob in one request, from memory or streamed from a file, and see that it is
@@ -270,7 +272,7 @@ class Registry:
                 "POST", self._url(path, "blobs/uploads/"), _push(path), body=b"", budget=0
             )
             if start.status != 202:
-                raise http.refusal(start, explain)
+                raise http.error_for_status(start, explain)
             self._finish_upload(start, path, data, digest)
 
         retry.call(once, budget=self._budget)
@@ -290,7 +292,7 @@ class Registry:
         headers = {"Content-Type": "application/octet-stream"}
         done = self._call("PUT", url, scopes, headers=headers, body=data, budget=0)
         if done.status not in (200, 201, 204):
-            raise http.refusal(done, explain)
+            raise http.error_for_status(done, explain)
 
     def mount(self, path: str, digest: str, from_path: str) -> bool:
         """Make a blob of another repository of this registry one of `path` too; False when the
@@ -310,21 +312,21 @@ class Registry:
             return False
         if answer.status in (401, 403, 404, 405):
             return False
-        raise http.refusal(answer, explain)
+        raise http.error_for_status(answer, explain)
 
     def tags(self, path: str) -> list[str]:
         """Every tag of a repository, all pages; none when it does not exist."""
-        return self._listed(self._url(path, "tags/list?n=1000"), "tags", _pull(path))
+        return self._read_pages(self._url(path, "tags/list?n=1000"), "tags", _pull(path))
 
     def catalog(self) -> list[str]:
         """Every repository's path, as far as the registry lists them; many refuse. Raises
         MachineError then.
         """
-        return self._listed(
+        return self._read_pages(
             f"{self.base}/v2/_catalog?n=1000", "repositories", ("registry:catalog:*",)
         )
 
-    def _listed(self, url: str, key: str, scopes: tuple[str, ...]) -> list[str]:
+    def _read_pages(self, url: str, key: str, scopes: tuple[str, ...]) -> list[str]:
         """What a paged list says under `key`, all pages."""
         found: list[str] = []
         seen: set[str] = set()
@@ -334,10 +336,10 @@ class Registry:
             if _absent(answer):
                 return found
             if answer.status != 200:
-                raise http.refusal(answer, explain)
+                raise http.error_for_status(answer, explain)
             if len(found) + answer.body.count(b",") > _MOST_NAMES or len(seen) > _MOST_PAGES:
                 what = f"more than {_MOST_NAMES} {key} or {_MOST_PAGES} pages of them are not read"
-                raise MachineError(what, where=http.shown(url))
+                raise MachineError(what, where=http.safe_url(url))
             found.extend(_names(answer, key))
             following = _NEXT.search(answer.headers.get("link", ""))
             if not following:
@@ -345,7 +347,8 @@ class Registry:
             url = urljoin(url, following[1])
             if http.origin(url) != http.origin(self.base):
                 raise MachineError(
-                    f"its next page of {key} is on another host: {http.shown(url)}", where=self.base
+                    f"its next page of {key} is on another host: {http.safe_url(url)}",
+                    where=self.base,
                 )
         return found
 
@@ -357,7 +360,7 @@ class Registry:
         if answer.status in (404, 400, 405):
             return None
         if answer.status != 200:
-            raise http.refusal(answer, explain)
+            raise http.error_for_status(answer, explain)
         return Manifest(answer.body, OCI_INDEX, sha256(answer.body))
 
     def _url(self, path: str, rest: str) -> str:
@@ -401,9 +404,9 @@ class Registry:
         challenge = answer.headers.get("www-authenticate")
         asked = http.origin(answer.url) == http.origin(url)  # not by a storage that it sent us to
         if answer.status == 401 and challenge and asked:
-            answer = send(self._authorizer.challenged(challenge, scopes, used))
+            answer = send(self._authorizer.header_after(challenge, scopes, used))
         if answer.status in (401, 403) and method != "POST":
-            raise http.refusal(answer, explain)
+            raise http.error_for_status(answer, explain)
         return answer
 
 
@@ -412,7 +415,7 @@ def _names(answer: http.Response, key: str) -> list[str]:
     page = answer.json()
     names = (page.get(key) or []) if isinstance(page, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise MachineError(f"the answer is no list of {key}", where=http.shown(answer.url))
+        raise MachineError(f"the answer is no list of {key}", where=http.safe_url(answer.url))
     return names
 
 
@@ -424,17 +427,17 @@ def _push(path: str) -> tuple[str, ...]:
     return (f"repository:{path}:pull,push",)
 
 
-def _accepting() -> dict[str, str]:
+def _accept_header() -> dict[str, str]:
     return {"Accept": ", ".join(sorted(MANIFESTS))}
 
 
 def _absent(answer: http.Response) -> bool:
-    return answer.status == 404 and bool(codes(answer.body) & _ABSENT)
+    return answer.status == 404 and bool(error_codes(answer.body) & _ABSENT)
 
 
-def _corrupt(url: str, expected: str, found: str) -> PipelineError:
+def _digest_mismatch(url: str, expected: str, found: str) -> PipelineError:
     return MachineError(
         f"the registry's answer has digest {found}, expected {expected}",
-        where=http.shown(url),
+        where=http.safe_url(url),
         advice="the registry or something on the way to it changes content: nothing of it was used",
     )

@@ -32,9 +32,9 @@ class Charts:
     def __init__(self, revisions: Revisions, patterns: tuple[str, ...]) -> None:
         self._revisions = revisions
         plain = [
-            paths.inside(part, where="--charts")
+            paths.relative_path(part, where="--charts")
             for one in patterns
-            for part in paths.alternatives(one)
+            for part in paths.expand_braces(one)
         ]
         self._patterns = tuple(
             tuple(each.split("/")) if each else () for each in dict.fromkeys(plain)
@@ -63,7 +63,7 @@ class Charts:
         first, rest = pattern[0], pattern[1:]
         if first == "**":
             yield from self._look(folder, rest, name)
-        fitting = paths.expression("*" if first == "**" else first)
+        fitting = paths.glob_pattern("*" if first == "**" else first)
         called = name if not rest and first != "**" else ""
         for node in self._revisions.listing(folder):
             if (

@@ -152,7 +152,7 @@ def adopt(repository: Rewritable, wanted: Wanted, report: Report) -> None:
     for name in repository.files() or ():
         data = repository.read(name) if name.endswith(".tgz") else None
         try:
-            archive = archives.opened(data, name) if data is not None else None
+            archive = archives.open_archive(data, name) if data is not None else None
         except EvidenceError as error:
             report.failed.append(str(error))
             continue

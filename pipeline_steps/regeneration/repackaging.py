@@ -17,17 +17,17 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import production_chart, recipe
 from pipeline_steps.charts import archive, dependencies, edit, paths, references
 from pipeline_steps.charts.archive import Archive, Files
-from pipeline_steps.charts.collect import gather
-from pipeline_steps.charts.dependencies import Needed
+from pipeline_steps.charts.collect import collect_files
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.config import config_file, entries
 from pipeline_steps.config.language import named
 from pipeline_steps.images import reference as image_reference
-from pipeline_steps.oci.copy import standing
+from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.regeneration.charts import Charts, Place
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.sources.source import Entry, Revisions, Tag
-from pipeline_steps.sources.tree import StoredTree, below, child, ours
+from pipeline_steps.sources.tree import StoredTree, is_pipeline_output, node_at, walk_files
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -221,12 +221,12 @@ class Remaker:
             if not dependency.local:
                 continue
             where = chart_yaml(place.folder)
-            folder = paths.inside(dependency.folder, base=place.folder, where=where)
+            folder = paths.relative_path(dependency.folder, base=place.folder, where=where)
             if folder in (*above, place.folder):
                 raise ConfigurationError(
                     f"the dependency {dependency.name} leads back to {folder}", where=where
                 )
-            node = child(self._revisions, root, folder)
+            node = node_at(self._revisions, root, folder)
             if node is not None and node.kind == "folder":
                 yield (subchart := Place(folder, node.id))
                 yield from self._subcharts(root, subchart, (*above, place.folder))
@@ -257,16 +257,18 @@ class Remaker:
         is a link.
         """
         root = self._root(version.tag)
-        own = child(self._revisions, root, version.folder)
+        own = node_at(self._revisions, root, version.folder)
         assert own is not None, "it was found there"
         place = Place(version.folder, own.id)
         found: dict[str, Entry] = {}
         for each in (place, *self._subcharts(root, place)):
             prefix = f"{each.folder}/" if each.folder else ""
-            found.update((entry.path, entry) for entry in below(self._revisions, each.id, prefix))
+            found.update(
+                (entry.path, entry) for entry in walk_files(self._revisions, each.id, prefix)
+            )
         if any(entry.kind == "link" for entry in found.values()):
-            found = {entry.path: entry for entry in below(self._revisions, root)}
-        return {path: entry for path, entry in found.items() if not ours(path)}
+            found = {entry.path: entry for entry in walk_files(self._revisions, root)}
+        return {path: entry for path, entry in found.items() if not is_pipeline_output(path)}
 
     def _filled(self, version: Version, known: Mapping[str, Entry]) -> Files:
         """The files of the package."""
@@ -279,7 +281,9 @@ class Remaker:
         # What is no file here (a submodule) is not in the chart, as helm finds an empty folder
         # there.
         kinds = {path: entry.kind for path, entry in known.items() if entry.kind != "submodule"}
-        return dependencies.fill(gather(version.folder, kinds, read), self._fetch, version.folder)
+        return dependencies.fill(
+            collect_files(version.folder, kinds, read), self._fetch, version.folder
+        )
 
     # -- as promote makes it ----------------------------------------------------------------------------------
 
@@ -367,7 +371,7 @@ class Remaker:
             )
             found[name] = Reference.parse(f"{self._settings.images}/{name}:{tag}")
         for name, target in found.items():
-            if not standing(target, released.images[name], hosts=self._settings.hosts):
+            if not tag_points_to(target, released.images[name], hosts=self._settings.hosts):
                 what = f"the image {target}@{released.images[name]} is not in production"
                 raise EvidenceError(
                     what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}"
@@ -425,11 +429,11 @@ def _is_text(path: str, entry: Entry, written: str) -> bool:
     return entry.kind != "submodule" and (path == written or entries.is_chart(path))
 
 
-def _remembering(fetch: Callable[[Needed], bytes]) -> Callable[[Needed], bytes]:
+def _remembering(fetch: Callable[[MissingArchive], bytes]) -> Callable[[MissingArchive], bytes]:
     """The same, but a repository that does not answer is asked once."""
     refused: dict[str, PipelineError] = {}
 
-    def ask(wanted: Needed) -> bytes:
+    def ask(wanted: MissingArchive) -> bytes:
         if wanted.repository in refused:
             raise refused[wanted.repository]
         try:

@@ -233,7 +233,7 @@ class Regeneration:
                 repository.read(made.file_name) if new and isinstance(repository, Indexed) else None
             )
             if left is not None:
-                theirs = archives.opened(left, made.file_name)
+                theirs = archives.open_archive(left, made.file_name)
                 return repository.publish(theirs, created=version.tag.created)
             return repository.find(version.name, version.version)
         except Conflict:

@@ -21,7 +21,7 @@ from pipeline_steps.charts.rewrite import replaced_values, verify_rewrite
 from pipeline_steps.charts.version import is_withdrawn
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
-from pipeline_steps.oci.copy import standing
+from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.release.proof import Proof
 from pipeline_steps.state.record import Record
 from pipeline_steps.testing import helm_arguments, settings
@@ -79,7 +79,7 @@ def prepare(
     release = Release(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
     for image in release.copies:
-        standing(image.target, image.target.digest or "", hosts=config.hosts)
+        tag_points_to(image.target, image.target.digest or "", hosts=config.hosts)
     production.check_free(release.archive)
     return release
 
@@ -163,7 +163,7 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
                 folder / f"{which}.tgz", values=values, release=chart.name[:53], args=helm_args
             )
 
-        def compared(number: int) -> compare.Compared:
+        def compared(number: int) -> compare.Comparison:
             return compare.compare_renderings(
                 functools.partial(render, "tested", number),
                 functools.partial(render, "released", number),

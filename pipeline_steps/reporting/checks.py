@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.building import packaging
-from pipeline_steps.charts.compare import places_of_chance
+from pipeline_steps.charts.compare import random_places
 from pipeline_steps.clusters.helm import Helm, said
 from pipeline_steps.config.language import Config
 from pipeline_steps.sources.source import Tree
@@ -126,7 +126,7 @@ def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
     except ChartFailed as error:
         text = in_checkout(error.what, chart.name, chart.path)
         return Case(name, outcome="failure", text=text)
-    places = places_of_chance(first, again)
+    places = random_places(first, again)
     if places:
         log.warning(
             "%s: renders otherwise each time %s (randAlphaNum, genCA, now, …): every upgrade changes it; "

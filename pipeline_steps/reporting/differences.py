@@ -56,7 +56,7 @@ def write(
     text = f"{made.name} {made.version}, compared with {base.what}\n"
     text += _rendered(checkout, chart, config, made, images, base)
     path = state.folder / FOLDER / f"{chart.name}.diff"
-    files.own_folder(path.parent)
+    files.created_folder(path.parent)
     files.write(path, text.encode(), mode=0o644)
     log.info("%s", text.rstrip("\n"))
     return path

@@ -37,14 +37,14 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.index import Entry
-from pipeline_steps.repositories.indexed import INDEX, Stored
+from pipeline_steps.repositories.indexed import INDEX, IndexedArchive
 from pipeline_steps.repositories.repository import (
     Guarantees,
     Indexed,
     Publication,
     Published,
     Writable,
-    already_published,
+    check_version_free,
     publish_one,
 )
 from pipeline_steps.repositories.web import Web
@@ -126,12 +126,12 @@ class ChartmuseumRepository(Writable, Indexed):
             return None
         return self._stored(Entry(name, version, "", (), removed=False), tgz).published()
 
-    def _stored(self, entry: Entry, tgz: bytes | None) -> Stored:
+    def _stored(self, entry: Entry, tgz: bytes | None) -> IndexedArchive:
         place = self._place(entry.name, entry.version)
         advice = (
             "its index may lag, its storage may have failed: look again, or restore the archive"
         )
-        return Stored(entry, f"{SCHEME}{place}", place, lambda: tgz, advice)
+        return IndexedArchive(entry, f"{SCHEME}{place}", place, lambda: tgz, advice)
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
@@ -152,13 +152,13 @@ class ChartmuseumRepository(Writable, Indexed):
             if archive.version in versions:
                 entry = Entry(archive.name, archive.version, "", (), removed=False)
                 raise self._stored(entry, None).missing()
-            already_published(archive, None, lambda: versions, self.url)
+            check_version_free(archive, None, lambda: versions, self.url)
             self._upload(archive, provenance)
-        published = self._settled(archive)
+        published = self._wait_for_index(archive)
         if there:
             log.info("%s: already there", published.reference)
         if provenance is not None and published.archive_digest == archive.digest:
-            self._completed(published, provenance)
+            self._ensure_provenance(published, provenance)
         return published
 
     def _upload(self, archive: Archive, provenance: bytes | None) -> None:
@@ -167,12 +167,12 @@ class ChartmuseumRepository(Writable, Indexed):
         if provenance is not None:
             fields["prov"] = (f"{archive.file_name}{_PROV}", provenance)
         answer = self._post(fields)
-        if answer.status == 409 and self._left_alone(archive):
+        if answer.status == 409 and self._is_provenance_alone(archive):
             answer = self._post({"chart": fields["chart"]})
         if answer.status not in (201, 409):
             raise self._refusal(answer)
 
-    def _left_alone(self, archive: Archive) -> bool:
+    def _is_provenance_alone(self, archive: Archive) -> bool:
         """Is a .prov of this archive there without it? A server that dies between the two leaves
         one behind.
 
@@ -190,24 +190,24 @@ class ChartmuseumRepository(Writable, Indexed):
             )
         return left is not None
 
-    def _settled(self, archive: Archive) -> Published:
+    def _wait_for_index(self, archive: Archive) -> Published:
         """What stands there as soon as files and index agree on it; raises Conflict when that is
         another tar.
         """
         return retry.call(
-            functools.partial(self._agreed, archive),
+            functools.partial(self._stored_and_indexed, archive),
             on=(EvidenceError, Temporary),  # the former: half written by another publisher
             budget=self._web.budget,
             first=_FIRST_PAUSE,
             longest=_LONGEST_PAUSE,
         )
 
-    def _agreed(self, archive: Archive) -> Published:
+    def _stored_and_indexed(self, archive: Archive) -> Published:
         name, version = archive.name, archive.version
         published = self._published(name, version, self._archive(name, version))
         state = "was accepted, but is not there"
         if published is not None:
-            already_published(archive, published, tuple, self.url)
+            check_version_free(archive, published, tuple, self.url)
             entry = self._entry(name, version)
             if entry and entry.digest in ("", published.archive_digest):
                 return published
@@ -219,7 +219,7 @@ class ChartmuseumRepository(Writable, Indexed):
         advice = "run it again; several replicas need a common cache or a short --cache-interval"
         raise Temporary(f"{archive.file_name} {state}", where=self.url, advice=advice)
 
-    def _completed(self, published: Published, provenance: bytes) -> None:
+    def _ensure_provenance(self, published: Published, provenance: bytes) -> None:
         """See that the .prov is there; the one published first stays."""
         if self.provenance(published) is None:
             answer = self._call("POST", f"{self._api}/prov", body=provenance)
@@ -238,13 +238,13 @@ class ChartmuseumRepository(Writable, Indexed):
     def versions(self, name: str) -> list[str]:
         """See Repository: what the index has."""
         answer = self._call("GET", f"{self._api}/charts/{quote(name, safe='')}", cap=index.LARGEST)
-        found = [] if _absent(answer) else self._decoded(answer, list[_Version])
+        found = [] if _absent(answer) else self._decode(answer, list[_Version])
         return versions_of.newest_first(entry.version for entry in found)
 
     def charts(self) -> list[str]:
         """See Repository: what the index has."""
         answer = self._call("GET", f"{self._api}/charts", cap=index.LARGEST)
-        return sorted(self._decoded(answer, dict[str, list[_Version]]))
+        return sorted(self._decode(answer, dict[str, list[_Version]]))
 
     def index(self) -> bytes:
         """See Indexed: the index as the server has it in memory now."""
@@ -266,7 +266,7 @@ class ChartmuseumRepository(Writable, Indexed):
         return answer.body
 
     @functools.cached_property
-    def _split(self) -> tuple[str, str]:
+    def _context_and_tenant(self) -> tuple[str, str]:
         """The path of the URL as `--context-path` and tenant. Where one ends only the server knows:
         it is asked.
         """
@@ -280,7 +280,7 @@ class ChartmuseumRepository(Writable, Indexed):
 
     @property
     def _api(self) -> str:
-        context, tenant = self._split
+        context, tenant = self._context_and_tenant
         return f"{self._root}{context}/api{tenant}"
 
     def _entry(self, name: str, version: str) -> Entry | None:
@@ -291,7 +291,7 @@ class ChartmuseumRepository(Writable, Indexed):
         answer = self._call("GET", url)
         if _absent(answer):
             return None
-        entry = self._decoded(answer, _Version)
+        entry = self._decode(answer, _Version)
         if not re.fullmatch(r"([0-9a-f]{64})?", entry.digest):
             raise EvidenceError(
                 f"{name} {version} has the digest {entry.digest!r}, which is no sha256", where=url
@@ -333,7 +333,7 @@ class ChartmuseumRepository(Writable, Indexed):
         """The answer to a request with the login, or with a token when the server itself asks for
         one.
         """
-        tenant = self._split[1].strip("/") or "repo"
+        tenant = self._context_and_tenant[1].strip("/") or "repo"
         scopes = [f"artifact-repository:{tenant}:{'push' if method == 'POST' else 'pull'}"]
 
         def once(token: Mapping[str, str]) -> http.Response:
@@ -346,38 +346,38 @@ class ChartmuseumRepository(Writable, Indexed):
         wanted = answer.headers.get("www-authenticate", "")
         asked = answer.status == 401 and wanted.lower().startswith("bearer ")
         if asked and http.origin(answer.url) == http.origin(self._web.url):
-            return once(self._tokens.challenged(wanted, scopes, used))
+            return once(self._tokens.header_after(wanted, scopes, used))
         return answer
 
-    def _decoded(self, answer: http.Response, kind: type[T]) -> T:
+    def _decode(self, answer: http.Response, kind: type[T]) -> T:
         if answer.status != 200:
             raise self._refusal(answer)
         if answer.body.count(b"]") + answer.body.count(b"}") > _MOST:
             raise MachineError(
-                f"more than {_MOST} lists and objects are not read", where=http.shown(answer.url)
+                f"more than {_MOST} lists and objects are not read", where=http.safe_url(answer.url)
             )
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise MachineError(
-                f"the answer is not ChartMuseum's: {error}", where=http.shown(answer.url)
+                f"the answer is not ChartMuseum's: {error}", where=http.safe_url(answer.url)
             ) from error
 
     def _refusal(self, answer: http.Response) -> PipelineError:
-        if answer.status == 404 and _words(answer) == "not found":
+        if answer.status == 404 and _error_text(answer) == "not found":
             advice = "is the path right (org/repo as its --depth says), is the API switched off?"
             return MachineError(
-                "ChartMuseum serves nothing there", where=http.shown(answer.url), advice=advice
+                "ChartMuseum serves nothing there", where=http.safe_url(answer.url), advice=advice
             )
-        return http.refusal(answer)
+        return http.error_for_status(answer)
 
 
 def _absent(answer: http.Response) -> bool:
     """Does ChartMuseum itself say that there is no such chart, version or file?"""
-    return answer.status == 404 and _words(answer) not in ("", "not found")
+    return answer.status == 404 and _error_text(answer) not in ("", "not found")
 
 
-def _words(answer: http.Response) -> str:
+def _error_text(answer: http.Response) -> str:
     """The error in a JSON body, "" when there is none."""
     try:
         found = json.loads(answer.body[:_WORDS])

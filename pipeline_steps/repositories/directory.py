@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import index, indexed
-from pipeline_steps.repositories.indexed import INDEX, IndexWriter, Stored
+from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexWriter
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
@@ -39,7 +39,7 @@ _MODE = 0o644
 _SECONDS = 2.0
 
 
-class _New(NamedTuple):
+class _NewChart(NamedTuple):
     """A chart that is written and not named yet. names: of its files, in the order they are given."""
 
     publication: Publication
@@ -55,10 +55,10 @@ class _New(NamedTuple):
         return Published(f"{self.path.absolute().as_uri()}@{archive.digest}", archive)
 
 
-_Outcome: TypeAlias = "Published | PipelineError | _New"
+_Outcome: TypeAlias = "Published | PipelineError | _NewChart"
 
 
-def _provenance(path: Path) -> Path:
+def _provenance_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.prov")
 
 
@@ -93,19 +93,19 @@ class DirectoryRepository(IndexWriter):
             self._parsed = data, index.Index(data, str(self.folder / INDEX), earlier)
         return self._parsed[1]
 
-    def _stored(self, name: str, version: str) -> Stored | None:
+    def _stored(self, name: str, version: str) -> IndexedArchive | None:
         return self._entry(self._index(), name, version)
 
-    def _entry(self, known: index.Index, name: str, version: str) -> Stored | None:
+    def _entry(self, known: index.Index, name: str, version: str) -> IndexedArchive | None:
         entry = known.find(name, version)
         if entry is None:
             return None
-        path = self._at(entry.urls[0] if entry.urls else "", f"{name} {version}")
-        return Stored(
+        path = self._path_of_url(entry.urls[0] if entry.urls else "", f"{name} {version}")
+        return IndexedArchive(
             entry, path.absolute().as_uri(), str(path), functools.partial(self._read, path)
         )
 
-    def _at(self, url: str, what: str) -> Path:
+    def _path_of_url(self, url: str, what: str) -> Path:
         parts = urlsplit(url)
         path = self.folder / (
             unquote(parts.path) if not parts.netloc else Path(unquote(parts.path)).name
@@ -127,13 +127,13 @@ class DirectoryRepository(IndexWriter):
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
-        return self._read(_provenance(Path(unquote(urlsplit(published.place).path))))
+        return self._read(_provenance_path(Path(unquote(urlsplit(published.place).path))))
 
     def publish_all(
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
         """See Writable: the index is written once for each group."""
-        for group in indexed.groups(publications, seconds=_SECONDS):
+        for group in indexed.group_publications(publications, seconds=_SECONDS):
             yield from self._publish(group)
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
@@ -144,14 +144,16 @@ class DirectoryRepository(IndexWriter):
         with files.Batch(mode=_MODE) as batch:
             for number, publication in enumerate(group):
                 if outcomes[number] is None:
-                    outcomes[number] = self._prepared(batch, publication)
-            if any(isinstance(one, _New) for one in outcomes):
+                    outcomes[number] = self._write_unnamed(batch, publication)
+            if any(isinstance(one, _NewChart) for one in outcomes):
                 batch.sync()
                 with files.locked(self.folder / LOCK):
                     files.sweep_temporaries(self.folder)
-                    outcomes = self._named(batch, outcomes)
+                    outcomes = self._name_and_index(batch, outcomes)
         return [
-            one.published if isinstance(one, _New) else one for one in outcomes if one is not None
+            one.published if isinstance(one, _NewChart) else one
+            for one in outcomes
+            if one is not None
         ]
 
     def _existing(self, known: index.Index, archive: Archive) -> Published | PipelineError | None:
@@ -161,7 +163,7 @@ class DirectoryRepository(IndexWriter):
             if stored and stored.read() is None and stored.entry.digest == archive.digest:
                 files.write(Path(stored.where), archive.tgz, mode=_MODE)
                 log.warning("%s: was gone, given back", stored.where)
-            existing = self._already_published(
+            existing = self._check_version_free(
                 archive, stored.published() if stored else None, known
             )
         except (ConfigurationError, Conflict, EvidenceError) as error:
@@ -170,7 +172,9 @@ class DirectoryRepository(IndexWriter):
             log.info("%s: already there", existing.reference)
         return existing
 
-    def _prepared(self, batch: files.Batch, publication: Publication) -> _New | PipelineError:
+    def _write_unnamed(
+        self, batch: files.Batch, publication: Publication
+    ) -> _NewChart | PipelineError:
         """Write the archive and its .prov, still without names."""
         archive, path = publication.archive, self.folder / publication.archive.file_name
         try:
@@ -180,11 +184,11 @@ class DirectoryRepository(IndexWriter):
         except (ConfigurationError, EvidenceError) as error:
             return error
         if publication.provenance is not None:
-            batch.add(_provenance(path), publication.provenance)
+            batch.add(_provenance_path(path), publication.provenance)
         batch.add(path, archive.tgz)
-        return _New(publication, path, entry, archive.tgz)
+        return _NewChart(publication, path, entry, archive.tgz)
 
-    def _named(
+    def _name_and_index(
         self, batch: files.Batch, outcomes: Sequence[_Outcome | None]
     ) -> list[_Outcome | None]:
         """Under the lock: give names to what is new and still free, then replace the index."""
@@ -192,11 +196,11 @@ class DirectoryRepository(IndexWriter):
         final: list[_Outcome | None] = []
         for one in outcomes:
             final.append(
-                self._existing(known, one.publication.archive) or self._kept(one)
-                if isinstance(one, _New)
+                self._existing(known, one.publication.archive) or self._files_to_name(one)
+                if isinstance(one, _NewChart)
                 else one
             )
-        news = [one for one in final if isinstance(one, _New)]
+        news = [one for one in final if isinstance(one, _NewChart)]
         if news:
             batch.name([path for new in news for path in new.names])
             data = known.with_entries([new.entry for new in news])
@@ -207,10 +211,10 @@ class DirectoryRepository(IndexWriter):
                 )
         return final
 
-    def _kept(self, new: _New) -> _New | PipelineError:
+    def _files_to_name(self, new: _NewChart) -> _NewChart | PipelineError:
         """What is to be named: of an archive that a killed publisher left, only what is missing."""
         left = self._read(new.path)
-        beside = [] if new.publication.provenance is None else [_provenance(new.path)]
+        beside = [] if new.publication.provenance is None else [_provenance_path(new.path)]
         try:
             tgz = indexed.bytes_to_publish(new.publication, left, str(new.path))
         except (ConfigurationError, Conflict, EvidenceError) as error:
@@ -219,7 +223,7 @@ class DirectoryRepository(IndexWriter):
             digest = files.sha256(tgz).removeprefix("sha256:")
             return new._replace(tgz=tgz, entry={**new.entry, "digest": digest}, names=beside)
         if not beside:  # a .prov that was left is of other bytes
-            files.remove(_provenance(new.path))
+            files.remove(_provenance_path(new.path))
         return new._replace(names=[*beside, new.path])
 
     def index(self) -> bytes | None:
@@ -239,7 +243,7 @@ class DirectoryRepository(IndexWriter):
 
     def read(self, name: str) -> bytes | None:
         """See Indexed."""
-        return self._read(self._at(name, name))
+        return self._read(self._path_of_url(name, name))
 
     def rewrite(self, before: bytes | None, after: bytes) -> None:
         """See Rewritable."""

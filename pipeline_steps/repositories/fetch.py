@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.charts.dependencies import Fetch, Needed
+from pipeline_steps.charts.dependencies import Fetch, MissingArchive
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -25,7 +25,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
     folder = cache or cache_folder() / "charts"
     repository = functools.cache(lambda url: open_repository(url, hosts))
 
-    def fetch(wanted: Needed) -> bytes:
+    def fetch(wanted: MissingArchive) -> bytes:
         place = repository(wanted.repository)
         reference = place.resolve(wanted.name, wanted.version)
         if reference is None:

@@ -44,7 +44,7 @@ _IN_MEMORY = 32 * 2**20
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
 #: What git says, as the client or the server, of a push that came second.
-_SECOND = re.compile(
+_PUSHED_FIRST = re.compile(
     r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|incorrect old value|reference already exists"
     r"|shallow update not allowed"  # the branch was removed meanwhile
 )
@@ -186,7 +186,7 @@ class GitBranch:
             )
         if not listed.ok:
             raise self._failure(listed)
-        split = (line.partition("\t") for line in program.texts(listed.stdout))
+        split = (line.partition("\t") for line in program.nul_separated(listed.stdout))
         return {
             path: facts.split(" ")[2] for facts, _, path in split if facts.split(" ")[1] == "blob"
         }
@@ -250,7 +250,7 @@ class GitBranch:
                 f"from {parent.commit}\n".encode() if parent else b"",
             ]
             for path, data in files.items():
-                name = program.quoted([path])
+                name = program.quoted_lines([path])
                 parts += (
                     [b"D " + name] if data is None else [b"M 100644 inline " + name, _data(data)]
                 )
@@ -260,7 +260,7 @@ class GitBranch:
 
     @functools.cached_property
     def _committer(self) -> str:
-        found = program.texts(
+        found = program.nul_separated(
             self._call("config", "--null", "--get-regexp", r"^user\.(name|email)$").stdout
         )
         user = {
@@ -284,7 +284,7 @@ class GitBranch:
             refused = re.search(
                 r"^!\t.*\[(?:remote )?rejected\] \((.*)\)$", pushed.stdout.decode(), re.MULTILINE
             )
-            if refused and _SECOND.search(refused[1]):
+            if refused and _PUSHED_FIRST.search(refused[1]):
                 raise Temporary(
                     f"the branch was changed meanwhile ({refused[1]})", where=self.where
                 )

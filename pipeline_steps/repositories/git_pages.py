@@ -23,7 +23,7 @@ from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import index, indexed
 from pipeline_steps.repositories.git_branch import GitBranch, Tip, object_id
-from pipeline_steps.repositories.indexed import INDEX, IndexWriter, Stored
+from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexWriter
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published
 from pipeline_steps.toolbox import retry
 from pipeline_steps.toolbox.errors import (
@@ -46,7 +46,9 @@ LONGEST = 8.0
 #: Seconds until a commit is complete, which is what a kill loses.
 _SECONDS = 10.0
 #: Names of branches, as `git check-ref-format` allows them.
-_WRONG = re.compile(r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock|\.|/)(/|$)|^@?$")
+_INVALID_BRANCH = re.compile(
+    r"^[-/]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|(\.lock|\.|/)(/|$)|^@?$"
+)
 
 
 class GitPagesRepository(IndexWriter):
@@ -63,15 +65,15 @@ class GitPagesRepository(IndexWriter):
     def __init__(self, url: str, hosts: Mapping[str, Host]) -> None:
         remote, mark, branch = url.removeprefix("git+").rstrip("/").partition("#")
         branch = branch if mark else BRANCH
-        if _WRONG.search(branch):
+        if _INVALID_BRANCH.search(branch):
             raise ConfigurationError(
                 f"{branch!r} cannot be the name of a branch", where=redact(url)
             )
         self.url = f"git+{remote}#{branch}"
-        self._branch = _branch(remote, branch, hosts, self.url)
+        self._branch = _open_branch(remote, branch, hosts, self.url)
         self._lock = threading.Lock()
         self._parsed: tuple[str | None, index.Index] | None = None
-        self._asked: Tip | None = None
+        self._index_tip: Tip | None = None
 
     def _tip(self) -> Tip | None:
         return retry.call(self._branch.tip)
@@ -94,21 +96,21 @@ class GitPagesRepository(IndexWriter):
     def _index_bytes(self, tip: Tip | None) -> bytes | None:
         return self._read(tip, INDEX, index.LARGEST) if tip and INDEX in tip.files else None
 
-    def _stored(self, name: str, version: str) -> Stored | None:
+    def _stored(self, name: str, version: str) -> IndexedArchive | None:
         return self._stored_at(self._tip(), name, version)
 
-    def _stored_at(self, tip: Tip | None, name: str, version: str) -> Stored | None:
+    def _stored_at(self, tip: Tip | None, name: str, version: str) -> IndexedArchive | None:
         entry = self._index_at(tip).find(name, version)
         if tip is None or entry is None:
             return None
-        path = indexed.file_of(entry.urls[0] if entry.urls else "", tip.files)
+        path = indexed.find_file(entry.urls[0] if entry.urls else "", tip.files)
         if path is None:
             what = (
                 f"{name} {version} has the URL {entry.urls[:1]}, and no such file is on the branch"
             )
             raise EvidenceError(what, where=f"{self.url}/{INDEX}", advice="regenerate")
         place = f"{self.url}/{path}"
-        return Stored(
+        return IndexedArchive(
             entry, place, place, functools.partial(self._read, tip, path, archives.LARGEST)
         )
 
@@ -126,7 +128,7 @@ class GitPagesRepository(IndexWriter):
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
         """See Writable: a commit for each group."""
-        for group in indexed.groups(publications, seconds=_SECONDS):
+        for group in indexed.group_publications(publications, seconds=_SECONDS):
             with self._lock:
                 outcomes = retry.call(
                     functools.partial(self._publish, group), budget=BUDGET, longest=LONGEST
@@ -163,21 +165,21 @@ class GitPagesRepository(IndexWriter):
 
     def index(self) -> bytes | None:
         """See Indexed."""
-        self._asked = self._tip()
-        return self._index_bytes(self._asked)
+        self._index_tip = self._tip()
+        return self._index_bytes(self._index_tip)
 
     def files(self) -> Mapping[str, int]:
         """See Indexed: of the commit whose index was asked last, so that both agree. All its files
         are fetched.
         """
-        tip = self._asked or self._tip()
+        tip = self._index_tip or self._tip()
         sizes = self._branch.sizes(tip) if tip else {}
         return {path: size for path, size in sizes.items() if path != INDEX}
 
     def read(self, name: str) -> bytes | None:
         """See Indexed: of the commit whose index was asked last."""
-        tip = self._asked or self._tip()
-        path = indexed.file_of(name, tip.files) if tip else None
+        tip = self._index_tip or self._tip()
+        path = indexed.find_file(name, tip.files) if tip else None
         return self._read(tip, path) if tip and path else None
 
     def rewrite(self, before: bytes | None, after: bytes) -> None:
@@ -218,7 +220,7 @@ class _Draft:
     def outcome(self, publication: Publication) -> Published | PipelineError:
         archive = publication.archive
         try:
-            existing = self._repository._already_published(
+            existing = self._repository._check_version_free(
                 archive, self._existing(archive), self._known
             )
             if existing is None:
@@ -262,7 +264,7 @@ class _Draft:
         return {**self.added, INDEX: self._known.with_entries(self._entries)}
 
 
-def _branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> GitBranch:
+def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> GitBranch:
     """Raises ConfigurationError for what is no URL of a repository, or has a login in it."""
     try:
         parts = urlsplit(remote)
@@ -283,7 +285,7 @@ def _branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> 
     if parts.scheme != "https":
         return GitBranch(remote, branch, where=where)
     host, path = parts.netloc, parts.path.strip("/")
-    _, entry = table.of(hosts, f"{host}/{path}")
+    _, entry = table.entry_for(hosts, f"{host}/{path}")
     return GitBranch(
         remote, branch, where=where, login=from_hosts(host, path, hosts), ca_file=entry.ca_file
     )

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlencode
 import msgspec
 
 from pipeline_steps.charts import archive as archives
-from pipeline_steps.services.github import BYTES, Github, decoded, refusal
+from pipeline_steps.services.github import BYTES, Github, decode, error_for
 from pipeline_steps.toolbox import retry
 from pipeline_steps.toolbox.errors import Temporary
 from pipeline_steps.toolbox.files import sha256
@@ -42,10 +42,10 @@ class Asset(msgspec.Struct, frozen=True):
     digest: str | None = None
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self.state == "uploaded"
 
-    def stores(self, name: str) -> bool:
+    def is_stored_as(self, name: str) -> bool:
         """Was it uploaded as `name`? GitHub may store another letter for a special one, like +."""
         return bool(re.fullmatch(re.escape(name).replace(r"\+", "."), self.name))
 
@@ -62,10 +62,12 @@ class Release(msgspec.Struct, frozen=True):
 
     def asset(self, name: str) -> Asset | None:
         """The file that was uploaded whole as `name`."""
-        return next((one for one in self.assets if one.stores(name) and one.whole), None)
+        return next(
+            (one for one in self.assets if one.is_stored_as(name) and one.is_complete), None
+        )
 
 
-class Wanted(NamedTuple):
+class ReleaseRequest(NamedTuple):
     """A release to be. target: the branch a missing tag is put on; name, tgz: of the archive."""
 
     tag: str
@@ -93,9 +95,9 @@ class Releases:
         """The published release of a tag; drafts are not found by their tags."""
         answer = self._github.call("GET", f"/releases/tags/{quote(tag)}", allowed={404})
         if answer.status == 404:
-            self._github.seen()
+            self._github.require_visible()
             return None
-        return decoded(answer, Release)
+        return decode(answer, Release)
 
     def all(self) -> Iterator[Release]:
         """Every release, and the drafts that this login may see."""
@@ -115,7 +117,7 @@ class Releases:
         if answer.status == 200:
             return answer.body
         if answer.status != 404:
-            raise refusal(answer)
+            raise error_for(answer)
         asset = self.asset(place)
         return self.read(asset) if asset else None
 
@@ -128,20 +130,20 @@ class Releases:
         """What GitHub computed, or we of the bytes it sends."""
         return asset.digest or sha256(self.read(asset))
 
-    def have(self, wanted: Wanted) -> Release:
+    def ensure_published(self, wanted: ReleaseRequest) -> Release:
         """The published release of the tag: made now, completed, or as it was published with
         whatever archive.
         """
-        release = self.find(wanted.tag) or self._make(wanted)
+        release = self.find(wanted.tag) or self._create(wanted)
         if (
             release.asset(wanted.name) is None
         ):  # nobody here leaves such a release, other programs do
             log.info("%s: its release has no archive, which is uploaded now", wanted.tag)
             self._upload(release, wanted)
-            release = self._again(release)
-        return self._signed(release, wanted)
+            release = self._reload(release)
+        return self._with_provenance(release, wanted)
 
-    def _signed(self, release: Release, wanted: Wanted) -> Release:
+    def _with_provenance(self, release: Release, wanted: ReleaseRequest) -> Release:
         """The release without the .prov of another archive, and with ours, if the archive in it is
         ours.
         """
@@ -159,9 +161,9 @@ class Releases:
                 return release
             self._remove(left)
         self._upload(release, wanted)
-        return self._again(release)
+        return self._reload(release)
 
-    def _make(self, wanted: Wanted) -> Release:
+    def _create(self, wanted: ReleaseRequest) -> Release:
         """Publish a release with its files; that of another publisher who was first, if so."""
         new = {
             "tag_name": wanted.tag,
@@ -170,36 +172,37 @@ class Releases:
             "draft": True,
             "prerelease": wanted.prerelease,
         }
-        draft = decoded(self._github.call("POST", "/releases", body=new, idempotent=True), Release)
+        draft = decode(self._github.call("POST", "/releases", body=new, idempotent=True), Release)
         self._upload(draft, wanted)
         final = {"name": wanted.tag, "draft": False, "make_latest": "legacy"}
         path = f"/releases/{draft.id}"
         answer = self._github.call("PATCH", path, body=final, allowed={404, 422}, idempotent=True)
         if answer.status == 200:
-            return self._again(draft)  # the URLs of its files have changed
+            return self._reload(draft)  # the URLs of its files have changed
         there = self.find(wanted.tag)
         if there is None:
-            raise refusal(answer)
+            raise error_for(answer)
         log.info("%s: another publisher was first", wanted.tag)
         self._github.call("DELETE", path, allowed={404})
         return there
 
-    def _again(self, release: Release) -> Release:
-        return decoded(self._github.call("GET", f"/releases/{release.id}"), Release)
+    def _reload(self, release: Release) -> Release:
+        return decode(self._github.call("GET", f"/releases/{release.id}"), Release)
 
     def _remove(self, asset: Asset) -> None:
         self._github.call("DELETE", f"/releases/assets/{asset.id}", allowed={404})
 
-    def _upload(self, release: Release, wanted: Wanted) -> None:
+    def _upload(self, release: Release, wanted: ReleaseRequest) -> None:
         """Upload the files that are not there; a draft may be gone by now, which its publication
         tells.
         """
         for name, data in wanted.files:
             retry.call(
-                functools.partial(self._send, release, name, data), budget=self._github.budget
+                functools.partial(self._upload_file, release, name, data),
+                budget=self._github.budget,
             )
 
-    def _send(self, release: Release, name: str, data: bytes) -> None:
+    def _upload_file(self, release: Release, name: str, data: bytes) -> None:
         """Upload a file. Raises Temporary when it is not whole there: GitHub's 502 may leave half
         of it (starter).
         """
@@ -208,18 +211,18 @@ class Releases:
         if answer.status == 404:
             return
         if answer.status == 201:
-            asset = decoded(answer, Asset)
-            good = asset.whole and self.digest(asset) == sha256(data)
+            asset = decode(answer, Asset)
+            good = asset.is_complete and self.digest(asset) == sha256(data)
         else:
             there = [
                 one
                 for one in self._github.pages(f"/releases/{release.id}/assets", Asset)
-                if one.stores(name)
+                if one.is_stored_as(name)
             ]
             if not there:
-                raise refusal(answer)
+                raise error_for(answer)
             asset = there[0]
-            good = asset.whole
+            good = asset.is_complete
         if not good:
             self._remove(asset)
             raise Temporary(

@@ -15,7 +15,7 @@ import msgspec
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.git_branch import object_id
 from pipeline_steps.repositories.indexed import INDEX
-from pipeline_steps.services.github import RAW, Github, decoded, explain, refusal
+from pipeline_steps.services.github import RAW, Github, decode, error_for, explain
 from pipeline_steps.toolbox.errors import Conflict, MachineError
 
 BRANCH = "gh-pages"
@@ -45,7 +45,7 @@ class Branch:
         path = f"/contents/{INDEX}?ref={BRANCH}"
         answer = self._github.call("GET", path, accept=RAW, allowed={404}, cap=index.LARGEST)
         if answer.status == 404:
-            self._github.seen()
+            self._github.require_visible()
             return None
         return answer.body
 
@@ -65,11 +65,11 @@ class Branch:
                 "the index was changed meanwhile", where=self.where, advice="start again"
             )
         if answer.status in (409, 422):
-            raise refusal(answer)
-        if decoded(answer, _Stored).content.sha != object_id(after):
+            raise error_for(answer)
+        if decode(answer, _Stored).content.sha != object_id(after):
             raise MachineError("GitHub stored another index than it was sent", where=self.where)
 
-    def begin(self, data: bytes) -> bool:
+    def create(self, data: bytes) -> bool:
         """Make the branch with an index as its only file; False when there is such a branch."""
         if self._github.call("GET", f"/git/ref/heads/{BRANCH}", allowed={404}).status == 200:
             return False
@@ -79,10 +79,10 @@ class Branch:
         new = {"ref": f"refs/heads/{BRANCH}", "sha": commit}
         answer = self._github.call("POST", "/git/refs", body=new, allowed={422}, idempotent=True)
         if answer.status == 422 and "exists" not in explain(answer.body):
-            raise refusal(answer)
+            raise error_for(answer)
         return answer.status == 201
 
     def _make(self, kind: str, fields: Mapping[str, Any]) -> str:
-        return decoded(
+        return decode(
             self._github.call("POST", f"/git/{kind}", body=fields, idempotent=True), _Object
         ).sha

@@ -18,10 +18,15 @@ from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import index, indexed
-from pipeline_steps.repositories.github_assets import Asset, Release, Releases, Wanted
+from pipeline_steps.repositories.github_assets import Asset, Release, ReleaseRequest, Releases
 from pipeline_steps.repositories.github_branch import BRANCH, Branch
-from pipeline_steps.repositories.indexed import IndexWriter, Stored
-from pipeline_steps.repositories.repository import Guarantees, Publication, Published, conflict
+from pipeline_steps.repositories.indexed import IndexedArchive, IndexWriter
+from pipeline_steps.repositories.repository import (
+    Guarantees,
+    Publication,
+    Published,
+    content_conflict,
+)
 from pipeline_steps.services.github import Github
 from pipeline_steps.toolbox import retry
 from pipeline_steps.toolbox.errors import (
@@ -45,7 +50,7 @@ FIRST, LONGEST = 0.2, 8.0
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
-class _Ready(NamedTuple):
+class _ReleasedChart(NamedTuple):
     """A version whose release is published. entry: for the index, None when that has it already."""
 
     published: Published
@@ -86,22 +91,22 @@ class GithubReleasesRepository(IndexWriter):
     def _index(self) -> index.Index:
         return index.Index(self.index(), self._branch.where)
 
-    def _stored(self, name: str, version: str) -> Stored | None:
+    def _stored(self, name: str, version: str) -> IndexedArchive | None:
         return self._entry(self._index(), name, version)
 
-    def _entry(self, known: index.Index, name: str, version: str) -> Stored | None:
+    def _entry(self, known: index.Index, name: str, version: str) -> IndexedArchive | None:
         entry = known.find(name, version)
         if entry is None:
             return None
-        path = self._below(entry.urls[0] if entry.urls else "", f"{name} {version}")
+        path = self._asset_path_of_url(entry.urls[0] if entry.urls else "", f"{name} {version}")
         place = f"{self.url}/{path}"
-        return Stored(entry, place, place, functools.partial(self._releases.download, path))
+        return IndexedArchive(entry, place, place, functools.partial(self._releases.download, path))
 
     def _asset_path(self, place: str) -> str:
         """TAG/FILE of an asset by its reference without digest."""
         return place.removeprefix(f"{self.url}/")
 
-    def _below(self, url: str, what: str) -> str:
+    def _asset_path_of_url(self, url: str, what: str) -> str:
         """TAG/FILE of an asset of this repository, as its URL writes them."""
         if not url.lower().startswith(self._releases.downloads.lower()):
             message = f"{what} has the URL {url!r}, which is no asset of this repository's releases"
@@ -118,48 +123,50 @@ class GithubReleasesRepository(IndexWriter):
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
         """See Writable: releases one by one, the index once for each group of them."""
-        for group in indexed.groups(publications, seconds=_SECONDS, files=GROUP):
+        for group in indexed.group_publications(publications, seconds=_SECONDS, files=GROUP):
             yield from self._publish(group)
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
         data = self.index()
         if data is None:
-            self._branch.begin(index.Index(None, "").data)
+            self._branch.create(index.Index(None, "").data)
             data = self.index()
         known = index.Index(data, self._branch.where)
-        outcomes: list[_Ready | PipelineError] = []
+        outcomes: list[_ReleasedChart | PipelineError] = []
         for publication in group:
             try:
-                outcomes.append(self._ready(publication, known))
+                outcomes.append(self._ensure_release(publication, known))
             except (Conflict, ConfigurationError, EvidenceError) as error:
                 outcomes.append(error)
-        new = [one for one in outcomes if isinstance(one, _Ready) and one.entry]
-        refused = self._name(new) if new else {}
+        new = [one for one in outcomes if isinstance(one, _ReleasedChart) and one.entry]
+        refused = self._update_index(new) if new else {}
         return [
-            refused.get(one.published.reference, one.published) if isinstance(one, _Ready) else one
+            refused.get(one.published.reference, one.published)
+            if isinstance(one, _ReleasedChart)
+            else one
             for one in outcomes
         ]
 
-    def _ready(self, publication: Publication, known: index.Index) -> _Ready:
+    def _ensure_release(self, publication: Publication, known: index.Index) -> _ReleasedChart:
         """Have the release of a version. known: the index."""
         archive = publication.archive
         stored = self._entry(known, archive.name, archive.version)
-        existing = self._already_published(archive, stored.published() if stored else None, known)
+        existing = self._check_version_free(archive, stored.published() if stored else None, known)
         if existing:
             log.info("%s: already there", existing.reference)
-            return _Ready(existing)
-        wanted = Wanted(
+            return _ReleasedChart(existing)
+        wanted = ReleaseRequest(
             tag=_tag(archive),
             # no workflow is there that a new tag could start, and GitHub asks for no right to such
             target=BRANCH,
-            prerelease=versions_of.strict(archive.version).pre != (),
+            prerelease=versions_of.parse_strict(archive.version).pre != (),
             name=archive.file_name,
             tgz=archive.tgz,
             provenance=publication.provenance,
         )
-        return self._checked(self._releases.have(wanted), publication)
+        return self._released_chart(self._releases.ensure_published(wanted), publication)
 
-    def _checked(self, release: Release, publication: Publication) -> _Ready:
+    def _released_chart(self, release: Release, publication: Publication) -> _ReleasedChart:
         """What the index is to say of a release: of the archive as it is stored, maybe another .tgz
         of the same tar.
         """
@@ -168,20 +175,20 @@ class GithubReleasesRepository(IndexWriter):
         if asset is None:
             where = f"{self.url}/{release.tag_name}"
             raise MachineError("the archive is not in the release after its upload", where=where)
-        path = self._below(asset.browser_download_url, archive.file_name)
-        stored = self._uploaded(asset, archive, f"{self.url}/{path}")
+        path = self._asset_path_of_url(asset.browser_download_url, archive.file_name)
+        stored = self._uploaded_archive(asset, archive, f"{self.url}/{path}")
         entry = indexed.new_entry(stored.tgz, path, asset.browser_download_url, publication.created)
-        return _Ready(Published(f"{self.url}/{path}@{stored.digest}", stored), entry)
+        return _ReleasedChart(Published(f"{self.url}/{path}@{stored.digest}", stored), entry)
 
-    def _uploaded(self, asset: Asset, archive: Archive, where: str) -> Archive:
+    def _uploaded_archive(self, asset: Asset, archive: Archive, where: str) -> Archive:
         if asset.digest == archive.digest:
             return archive
-        stored = archives.opened(self._releases.read(asset), where)
+        stored = archives.open_archive(self._releases.read(asset), where)
         if stored.tar_digest != archive.tar_digest:
-            raise conflict(archive, stored.tar_digest, where)
+            raise content_conflict(archive, stored.tar_digest, where)
         return stored
 
-    def _name(self, new: Sequence[_Ready]) -> dict[str, Conflict]:
+    def _update_index(self, new: Sequence[_ReleasedChart]) -> dict[str, Conflict]:
         """Put entries into the index, after what others put there meanwhile; reference → why it was
         refused.
         """
@@ -189,7 +196,7 @@ class GithubReleasesRepository(IndexWriter):
 
         def once() -> dict[str, Conflict]:
             before = self.index()
-            after, refused = _named(before, new, self._branch.where)
+            after, refused = _add_entries(before, new, self._branch.where)
             if after is None or after == before:
                 return refused
             try:
@@ -213,7 +220,7 @@ class GithubReleasesRepository(IndexWriter):
             for release in self._releases.all()
             if not release.draft
             for one in release.assets
-            if one.whole
+            if one.is_complete
         )
         return {
             one.browser_download_url: one.size
@@ -223,11 +230,11 @@ class GithubReleasesRepository(IndexWriter):
 
     def read(self, name: str) -> bytes | None:
         """See Indexed."""
-        return self._releases.download(self._below(name, "a file"))
+        return self._releases.download(self._asset_path_of_url(name, "a file"))
 
     def rewrite(self, before: bytes | None, after: bytes) -> None:
         """See Rewritable."""
-        if before is not None or not self._branch.begin(after):
+        if before is not None or not self._branch.create(after):
             self._branch.replace(before, after, "Rewrite the index")
 
 
@@ -236,8 +243,8 @@ def _tag(chart: Archive | Published) -> str:
     return f"{chart.name}-{chart.version}"
 
 
-def _named(
-    data: bytes | None, new: Sequence[_Ready], where: str
+def _add_entries(
+    data: bytes | None, new: Sequence[_ReleasedChart], where: str
 ) -> tuple[bytes | None, dict[str, Conflict]]:
     """The index with entries more, and, by reference, those refused: it has their versions with
     another content.
@@ -247,7 +254,7 @@ def _named(
     refused: dict[str, Conflict] = {}
     for published, entry in new:
         there = known.find(published.name, published.version)
-        twin = versions_of.twin(
+        twin = versions_of.other_build_metadata(
             published.version, (one.version for one in known.versions(published.name))
         )
         if twin or (there and there.digest not in ("", published.archive_digest)):

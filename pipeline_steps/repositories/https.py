@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.repositories import index
-from pipeline_steps.repositories.indexed import INDEX, IndexReader, Stored
+from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexReader
 from pipeline_steps.repositories.repository import Published
 from pipeline_steps.repositories.web import Web
 from pipeline_steps.toolbox import http
@@ -41,10 +41,10 @@ class HttpsRepository(IndexReader):
     def _index(self) -> index.Index:
         """The index as it was when it was asked first."""
         if self._parsed is None:
-            self._parsed = index.Index(self.index(), http.shown(f"{self.url}/{INDEX}"))
+            self._parsed = index.Index(self.index(), http.safe_url(f"{self.url}/{INDEX}"))
         return self._parsed
 
-    def _stored(self, name: str, version: str) -> Stored | None:
+    def _stored(self, name: str, version: str) -> IndexedArchive | None:
         entry = self._index().find(name, version)
         if entry is None or entry.removed:
             return None
@@ -52,14 +52,16 @@ class HttpsRepository(IndexReader):
             raise EvidenceError(f"{name} {version} has no URL in the index", where=self.url)
         place = self._web.place(entry.urls[0], f"{name} {version}")
         read = functools.partial(self._get, place)
-        return Stored(entry, place, http.shown(place), read, advice="nothing of it was used")
+        return IndexedArchive(
+            entry, place, http.safe_url(place), read, advice="nothing of it was used"
+        )
 
     def _get(self, url: str) -> bytes | None:
         answer = self._web.get(url, archives.LARGEST)
         if answer.status == 404:
             return None
         if answer.status != 200:
-            raise http.refusal(answer)
+            raise http.error_for_status(answer)
         return answer.body
 
     def provenance(self, published: Published) -> bytes | None:
@@ -70,7 +72,7 @@ class HttpsRepository(IndexReader):
         """See Indexed; a repository without index is no repository: 404 does not mean absent."""
         answer = self._web.get(f"{self.url}/{INDEX}", index.LARGEST)
         if answer.status != 200:
-            raise http.refusal(answer)
+            raise http.error_for_status(answer)
         return answer.body
 
     def files(self) -> None:

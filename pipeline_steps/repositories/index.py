@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import yaml
 
 from pipeline_steps.charts.metadata import CREATED, helm_metadata
-from pipeline_steps.charts.version import newest_first, order
+from pipeline_steps.charts.version import newest_first, sort_key
 from pipeline_steps.repositories import index_blocks
 from pipeline_steps.repositories.index_blocks import Block, Blocks
 from pipeline_steps.toolbox import yaml_reader
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
     created: str = ""
 
 
-def entry(
+def new_entry_fields(
     fields: Mapping[str, Any], digest: str, url: str, created: str = CREATED
 ) -> dict[str, Any]:
     """A new entry. fields: of Chart.yaml; digest: of the .tgz; url: relative to the index or
@@ -104,7 +104,7 @@ class Index:
         self._known: dict[bytes, Entry] = earlier._known if earlier else {}
         self._placed: dict[str, list[tuple[Entry, int]]] = {}
         blocks = index_blocks.find(self.data)
-        self._tree = None if blocks else _tree(self.data, where)
+        self._tree = None if blocks else _parse_whole(self.data, where)
         self._blocks = blocks or cast(_Tree, self._tree).blocks
 
     def names(self) -> list[str]:
@@ -117,13 +117,13 @@ class Index:
 
     def versions(self, name: str) -> list[Entry]:
         """The versions of one chart, in the order written; none when the index does not have it."""
-        return [entry for entry, _ in self._of(name)]
+        return [entry for entry, _ in self._entries_of(name)]
 
     def find(self, name: str, version: str) -> Entry | None:
         """The entry of a version, None when the index does not have it."""
         return next((entry for entry in self.versions(name) if entry.version == version), None)
 
-    def _of(self, name: str) -> list[tuple[Entry, int]]:
+    def _entries_of(self, name: str) -> list[tuple[Entry, int]]:
         """The entries of a chart, each with the offset of the line it begins at."""
         if name not in self._placed:
             block = self._blocks.charts.get(name)
@@ -143,20 +143,20 @@ class Index:
             return [(one, self._tree.lines[line]) for one, line in found]
         start, end, items = block
         if items and not _CONTENT.search(self.data, self.data.index(b"\n", start), items[0]):
-            return [(self._item(name, *place), place[0]) for place in pairwise((*items, end))]
-        found = self._alone(name, self.data[start:end], start)
+            return [(self._parse_item(name, *place), place[0]) for place in pairwise((*items, end))]
+        found = self._parse_alone(name, self.data[start:end], start)
         lines = _offsets(self.data, {line - 1 for _, line in found}, start)  # `entries:` was added
         return [(one, lines[line - 1]) for one, line in found]
 
-    def _item(self, name: str, start: int, end: int) -> Entry:
+    def _parse_item(self, name: str, start: int, end: int) -> Entry:
         """The entry written in these lines, which are parsed when they are new."""
         lines = _key_line(name, self._blocks.indent).encode() + self.data[start:end]
         digest = hashlib.sha256(lines).digest()
         if digest not in self._known:
-            [(self._known[digest], _)] = self._alone(name, lines, start, above=2)
+            [(self._known[digest], _)] = self._parse_alone(name, lines, start, above=2)
         return self._known[digest]
 
-    def _alone(
+    def _parse_alone(
         self, name: str, lines: bytes, start: int, above: int = 1
     ) -> list[tuple[Entry, int]]:
         """The entries in the lines of one chart, read as an index of their own.
@@ -175,7 +175,7 @@ class Index:
         return self.with_entries([new])
 
     def with_entries(self, news: Iterable[_Fields]) -> bytes:
-        """The index with entries more, made by `entry`; everything else stays as it is.
+        """The index with entries more, made by `new_entry_fields`; everything else stays as it is.
 
         Raises EvidenceError when a version is in the index already: entries are never replaced.
         """
@@ -191,14 +191,14 @@ class Index:
             for name in sorted(charts)
         }
         if self._tree and self._tree.json:
-            return self._in_json(sorted_news)
+            return self._add_to_json(sorted_news)
         if self._tree and self._tree.braces:
-            pieces = [self._first(*self._tree.braces, sorted_news)]
+            pieces = [self._replace_braces(*self._tree.braces, sorted_news)]
         else:
             pieces = [
                 piece
                 for name, newest in sorted_news.items()
-                for piece in self._pieces(name, newest)
+                for piece in self._insertions(name, newest)
             ]
         data, parts, place = memoryview(self.data), list[bytes | memoryview](), 0
         for piece in sorted(pieces, key=lambda piece: piece.start):
@@ -206,15 +206,19 @@ class Index:
             place = piece.end
         return b"".join((*parts, data[place:]))
 
-    def _pieces(self, name: str, newest: Sequence[_Fields]) -> Iterator[_Piece]:
+    def _insertions(self, name: str, newest: Sequence[_Fields]) -> Iterator[_Piece]:
         """What is to be written of a chart, and where: each entry before the first that is older."""
-        there, block, indent = self._of(name), self._blocks.charts.get(name), self._blocks.indent
+        there, block, indent = (
+            self._entries_of(name),
+            self._blocks.charts.get(name),
+            self._blocks.indent,
+        )
         if block is None:
             later = (place.start for key, place in self._blocks.charts.items() if key > name)
             start = next(later, self._blocks.end)
             yield _Piece(start, start, _chart_lines(name, newest, indent))
         elif not there:  # the chart is named and has no version: [] or nothing
-            end = self._line_alone(name, block.start, block.end)
+            end = self._end_of_lone_line(name, block.start, block.end)
             yield _Piece(block.start, end, _chart_lines(name, newest, indent))
         else:
             starts = [*(offset for _, offset in there), block.end]
@@ -222,7 +226,9 @@ class Index:
             for new, place in _places(newest, [one.version for one, _ in there]):
                 yield _Piece(starts[place], starts[place], _item_lines(new, columns[0]))
 
-    def _first(self, start: int, end: int, charts: Mapping[str, Sequence[_Fields]]) -> _Piece:
+    def _replace_braces(
+        self, start: int, end: int, charts: Mapping[str, Sequence[_Fields]]
+    ) -> _Piece:
         """`entries: {}` becomes a block."""
         if self._blocks.charts:
             raise _failure(
@@ -230,30 +236,30 @@ class Index:
                 self.where,
                 _lines_before(self.data, start),
             )
-        end = self._line_alone("entries", start, end)
+        end = self._end_of_lone_line("entries", start, end)
         text = "".join(_chart_lines(name, newest, 2) for name, newest in charts.items())
         return _Piece(start, end, f"entries:\n{text}")
 
-    def _line_alone(self, name: str, start: int, end: int) -> int:
+    def _end_of_lone_line(self, name: str, start: int, end: int) -> int:
         """The end of the line at `start`, below which only comments may follow."""
         line = _LINE_END.search(self.data, start, end)
         behind = line.end() if line else end
         if _CONTENT.search(self.data, behind - 1, end):
-            raise self._unknown(name, start)
+            raise self._unwritable(name, start)
         return behind
 
     def _column(self, name: str, offset: int) -> int:
         """The column of the dash that an entry begins with."""
         found = _DASH.match(self.data, offset)
         if found is None:
-            raise self._unknown(name, offset)
+            raise self._unwritable(name, offset)
         return len(found[0])
 
-    def _unknown(self, name: str, offset: int) -> EvidenceError:
+    def _unwritable(self, name: str, offset: int) -> EvidenceError:
         what = f"{name} is written in a way that nothing can be added to"
         return _failure(what, self.where, _lines_before(self.data, offset))
 
-    def _in_json(self, charts: Mapping[str, Sequence[_Fields]]) -> bytes:
+    def _add_to_json(self, charts: Mapping[str, Sequence[_Fields]]) -> bytes:
         try:
             content = json.loads(self.data.decode("utf-8-sig"))
         except ValueError as problem:
@@ -261,7 +267,7 @@ class Index:
         for name, newest in charts.items():
             versions = list(content["entries"].get(name) or [])
             for new, place in reversed(
-                [*_places(newest, [one.version for one, _ in self._of(name)])]
+                [*_places(newest, [one.version for one, _ in self._entries_of(name)])]
             ):
                 versions.insert(place, dict(new))
             content["entries"][name] = versions
@@ -273,7 +279,7 @@ def _places(newest: Sequence[_Fields], there: Sequence[str]) -> Iterator[tuple[_
     """Each new entry, newest first, with the number of the first version there that is older."""
     place = 0
     for new in newest:
-        while place < len(there) and order(there[place]) >= order(str(new["version"])):
+        while place < len(there) and sort_key(there[place]) >= sort_key(str(new["version"])):
             place += 1
         yield new, place
 
@@ -292,7 +298,7 @@ class _Tree(NamedTuple):
     braces: tuple[int, int] | None
 
 
-def _tree(data: bytes, where: str) -> _Tree:
+def _parse_whole(data: bytes, where: str) -> _Tree:
     _, root = yaml_reader.parse(data, where, largest=PARSED_LARGEST, error=EvidenceError)
     if not isinstance(root, yaml_reader.Mapping) or root.get("apiVersion") is None:
         raise EvidenceError("not an index: it has no apiVersion", where=where, advice=_ADVICE)
@@ -342,7 +348,9 @@ def _entries(name: str, node: yaml_reader.Node | None, where: str) -> list[tuple
 def _entry(name: str, node: yaml_reader.Node, where: str) -> Entry:
     if not isinstance(node, yaml_reader.Mapping):
         raise _failure(f"an entry of {name} is not a mapping", where, node.line)
-    fields = {key.value: yaml_reader.plain(item) for key, item in node.items if key.value in _READ}
+    fields = {
+        key.value: yaml_reader.plain_value(item) for key, item in node.items if key.value in _READ
+    }
     version, urls, digest = (
         fields.get("version"),
         fields.get("urls") or [],

@@ -51,17 +51,17 @@ class Row(NamedTuple):
         return list(self.fields.get("urls") or [])
 
 
-def rows(data: bytes, where: str) -> list[Row]:
+def read_rows(data: bytes, where: str) -> list[Row]:
     """Every entry, in the order written. Raises EvidenceError when it is no index at all."""
     blocks = index_blocks.find(data)
     if blocks is None:
-        charts = _whole(data, where)
+        charts = _parse_whole(data, where)
         return [row for name, node in charts for row in _of_chart(name, node, where, 0)]
     found: list[Row] = []
     for name, block in blocks.charts.items():
         line = data.count(b"\n", 0, block.start)
         try:
-            node = _parsed(data[block.start : block.end], where)
+            node = _parse(data[block.start : block.end], where)
         except EvidenceError as error:
             found += _one_by_one(name, data, pairwise((*block.items, block.end)), error, where)
         else:
@@ -70,7 +70,7 @@ def rows(data: bytes, where: str) -> list[Row]:
     return found
 
 
-def _whole(data: bytes, where: str) -> list[tuple[str, Node]]:
+def _parse_whole(data: bytes, where: str) -> list[tuple[str, Node]]:
     """The charts of an index that has to be parsed at once."""
     _, root = yaml_reader.parse(data, where, largest=index.PARSED_LARGEST, error=EvidenceError)
     charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
@@ -91,7 +91,7 @@ def _one_by_one(
     for number, (start, end) in enumerate(spans):
         place = _place(where, data, start)
         try:
-            node = _parsed(data[start:end], place)
+            node = _parse(data[start:end], place)
         except EvidenceError as problem:
             told = True
             yield Row(name, number, {}, place, problem.what)
@@ -107,7 +107,7 @@ def _place(where: str, data: bytes, offset: int) -> str:
     return f"{where}:{data.count(newline, 0, offset) + 1}"
 
 
-def _parsed(lines: bytes, where: str) -> Node | None:
+def _parse(lines: bytes, where: str) -> Node | None:
     return yaml_reader.parse(lines, where, largest=2 * index.LARGEST, error=EvidenceError)[1]
 
 
@@ -125,7 +125,7 @@ def _of_chart(name: str, node: Node | None, where: str, above: int) -> Iterator[
 def _row(name: str, number: int, item: Node | None, where: str) -> Row:
     if not isinstance(item, yaml_reader.Mapping):
         return Row(name, number, {}, where, "it is not a mapping")
-    fields = yaml_reader.plain(item)
+    fields = yaml_reader.plain_value(item)
     return Row(name, number, fields, where, _fault(name, fields))
 
 
@@ -143,7 +143,7 @@ def _fault(name: str, fields: Mapping[str, Any]) -> str:
     return ""
 
 
-def without(data: bytes, gone: Iterable[Row], where: str) -> bytes:
+def without_rows(data: bytes, gone: Iterable[Row], where: str) -> bytes:
     """The index without these entries, all else as it is; a chart without entries is not in it any
     more.
 
@@ -156,7 +156,7 @@ def without(data: bytes, gone: Iterable[Row], where: str) -> bytes:
         return data
     blocks = index_blocks.find(data)
     if blocks is not None and all(blocks.charts[name].items for name in numbers):
-        return _cut(data, blocks, numbers)
+        return _remove_spans(data, blocks, numbers)
     try:
         content = json.loads(data)
     except ValueError as problem:
@@ -171,7 +171,7 @@ def without(data: bytes, gone: Iterable[Row], where: str) -> bytes:
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _cut(data: bytes, blocks: Blocks, numbers: Mapping[str, set[int]]) -> bytes:
+def _remove_spans(data: bytes, blocks: Blocks, numbers: Mapping[str, set[int]]) -> bytes:
     spans: list[tuple[int, int]] = []
     emptied = 0
     for name, mine in numbers.items():

@@ -23,10 +23,10 @@ from pipeline_steps.repositories.repository import (
     Publication,
     Published,
     Rewritable,
-    already_published,
-    archive_gone,
-    conflict,
-    opened,
+    archive_gone_error,
+    check_version_free,
+    content_conflict,
+    published_archive,
 )
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import EvidenceError, PipelineError
@@ -37,7 +37,7 @@ INDEX = "index.yaml"
 _FILES, _BYTES = 256, 64 * 2**20
 
 
-class Stored(NamedTuple):
+class IndexedArchive(NamedTuple):
     """A version as the index has it, and where its archive is.
 
     place: what its reference begins with; where: names the archive in errors; read: gives its
@@ -53,7 +53,7 @@ class Stored(NamedTuple):
     def missing(self) -> EvidenceError:
         """The error for an entry without its archive."""
         what = "the index names this archive, which is missing"
-        return archive_gone(self.entry.digest, what, where=self.where, advice=self.advice)
+        return archive_gone_error(self.entry.digest, what, where=self.where, advice=self.advice)
 
     def reference(self, digest: str) -> str:
         """The reference of an archive with this digest. Raises EvidenceError when the index has
@@ -77,7 +77,9 @@ class Stored(NamedTuple):
         tgz = self.tgz()
         reference = self.reference(sha256(tgz))
         name, version = self.entry.name, self.entry.version
-        return opened(tgz, name, version, reference, where=self.where, advice=self.advice)
+        return published_archive(
+            tgz, name, version, reference, where=self.where, advice=self.advice
+        )
 
 
 class IndexReader(Indexed, abc.ABC):
@@ -88,7 +90,7 @@ class IndexReader(Indexed, abc.ABC):
         """The index as it is now."""
 
     @abc.abstractmethod
-    def _stored(self, name: str, version: str) -> Stored | None:
+    def _stored(self, name: str, version: str) -> IndexedArchive | None:
         """A version by the index as it is now; None when that does not have it."""
 
     def resolve(self, name: str, version: str) -> str | None:
@@ -124,15 +126,15 @@ class IndexWriter(IndexReader, Rewritable):
             raise outcome
         return outcome
 
-    def _already_published(
+    def _check_version_free(
         self, archive: Archive, existing: Published | None, known: index.Index
     ) -> Published | None:
-        """See `already_published`. known: the index, which has the chart's other versions."""
+        """See `check_version_free`. known: the index, which has the chart's other versions."""
         versions = (entry.version for entry in known.versions(archive.name))
-        return already_published(archive, existing, lambda: versions, self.url)
+        return check_version_free(archive, existing, lambda: versions, self.url)
 
 
-def groups(
+def group_publications(
     publications: Iterable[Publication], *, seconds: float, files: int = _FILES
 ) -> Iterator[list[Publication]]:
     """Publications to be named together; one version twice, or two that helm takes for one, never
@@ -162,12 +164,12 @@ def groups(
 
 
 def new_entry(tgz: bytes, file: str, url: str, created: str) -> dict[str, Any]:
-    """The entry of an archive. file: names it in errors; url: see `index.entry`.
+    """The entry of an archive. file: names it in errors; url: see `index.new_entry_fields`.
 
     Raises EvidenceError or ConfigurationError for what is no chart.
     """
     fields = read_metadata(archives.unpack(tgz, file)["Chart.yaml"], file, strict=False).fields
-    return index.entry(fields, sha256(tgz), url, created)
+    return index.new_entry_fields(fields, sha256(tgz), url, created)
 
 
 def bytes_to_publish(publication: Publication, left: bytes | None, where: str) -> bytes:
@@ -182,7 +184,7 @@ def bytes_to_publish(publication: Publication, left: bytes | None, where: str) -
         return archive.tgz
     theirs = archives.tar_digest(left, where)
     if theirs != archive.tar_digest:
-        raise conflict(archive, theirs, where)
+        raise content_conflict(archive, theirs, where)
     return left if publication.provenance is None else archive.tgz
 
 
@@ -194,7 +196,7 @@ def commit_message(published: Iterable[Published]) -> str:
     return "\n".join((f"Publish {len(lines)} charts", "", *lines, ""))
 
 
-def file_of(url: str, files: Container[str]) -> str | None:
+def find_file(url: str, files: Container[str]) -> str | None:
     """The file among `files` that a URL in the index means, None without one.
 
     Relative URLs are paths; absolute ones end with the path, behind what the files are served as.

@@ -22,20 +22,20 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED, helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
-from pipeline_steps.oci.claim import claim
+from pipeline_steps.oci.claim import claim_tag
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.repository import (
     ArchiveGone,
     Guarantees,
     Publication,
     Published,
     Writable,
-    already_published,
-    archive_gone,
-    opened,
+    archive_gone_error,
+    check_version_free,
     publish_one,
+    published_archive,
 )
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
 from pipeline_steps.toolbox.files import sha256
@@ -60,7 +60,7 @@ class Push(NamedTuple):
         return sha256(self.manifest)
 
 
-def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
+def build_push(archive: Archive, provenance: bytes | None = None) -> Push:
     """The manifest and blobs of a chart: the same archive gives the same digest everywhere."""
     files = archives.unpack(archive.tgz, archive.file_name)
     fields = read_metadata(
@@ -81,7 +81,7 @@ def prepare(archive: Archive, provenance: bytes | None = None) -> Push:
     return Push(body, {sha256(data): data for data in (config, *(data for _, data in layers))})
 
 
-def _at_once(push: Callable[[str], None], digests: Iterable[str]) -> None:
+def _push_concurrently(push: Callable[[str], None], digests: Iterable[str]) -> None:
     """Push the two or three blobs of a chart at the same time: each takes three requests one after
     the other.
     """
@@ -125,28 +125,34 @@ class OciRepository(Writable):
             raise ConfigurationError(
                 "a chart repository has no tag or digest", where=url, advice="write oci://host/path"
             )
-        self._registry = functools.cache(lambda name: connect(self._path(name), hosts))
+        self._registry = functools.cache(lambda name: connect(self._chart_repository(name), hosts))
 
-    def _path(self, name: str) -> Reference:
+    def _chart_repository(self, name: str) -> Reference:
         return self._root._replace(path=f"{self._root.path}/{name}")
 
-    def _named(self, name: str, version: str, digest: str) -> str:
-        tagged = self._path(name)._replace(tag=versions_of.to_tag(version), digest=digest)
+    def _reference(self, name: str, version: str, digest: str) -> str:
+        tagged = self._chart_repository(name)._replace(
+            tag=versions_of.to_tag(version), digest=digest
+        )
         return f"oci://{tagged}"
 
     def resolve(self, name: str, version: str) -> str | None:
         """See Repository: one HEAD."""
-        found = self._registry(name).head(self._path(name).path, versions_of.to_tag(version))
-        return self._named(name, version, found.digest) if found else None
+        found = self._registry(name).head(
+            self._chart_repository(name).path, versions_of.to_tag(version)
+        )
+        return self._reference(name, version, found.digest) if found else None
 
     def find(self, name: str, version: str) -> Published | None:
         """See Repository: the manifest and the chart's layer are read."""
-        manifest = self._registry(name).manifest(self._path(name).path, versions_of.to_tag(version))
+        manifest = self._registry(name).manifest(
+            self._chart_repository(name).path, versions_of.to_tag(version)
+        )
         if manifest is None:
             return None
-        reference = self._named(name, version, manifest.digest)
+        reference = self._reference(name, version, manifest.digest)
         tgz = self._layer(name, manifest, reference)
-        return opened(
+        return published_archive(
             tgz, name, version, reference, advice="remove the tag, nothing made here writes this"
         )
 
@@ -156,12 +162,12 @@ class OciRepository(Writable):
         digest: of the manifest. Raises EvidenceError as `find` does, but for the version, which
         nobody said.
         """
-        manifest = self._registry(name).manifest(self._path(name).path, digest)
+        manifest = self._registry(name).manifest(self._chart_repository(name).path, digest)
         if manifest is None:
             return None
-        reference = f"oci://{self._path(name)._replace(digest=digest)}"
+        reference = f"oci://{self._chart_repository(name)._replace(digest=digest)}"
         return Published(
-            reference, archives.opened(self._layer(name, manifest, reference), reference)
+            reference, archives.open_archive(self._layer(name, manifest, reference), reference)
         )
 
     def _layer(self, name: str, manifest: Manifest, reference: str) -> bytes:
@@ -171,18 +177,18 @@ class OciRepository(Writable):
                 "it is not a helm chart: it has no chart layer, or several", where=reference
             )
         data = self._registry(name).blob(
-            self._path(name).path, layers[0].digest, cap=archives.LARGEST
+            self._chart_repository(name).path, layers[0].digest, cap=archives.LARGEST
         )
         if data is None:
             what = f"the registry has lost the layer {layers[0].digest}"
             advice = "restore it, or publish the chart again"
-            raise archive_gone(layers[0].digest, what, where=reference, advice=advice)
+            raise archive_gone_error(layers[0].digest, what, where=reference, advice=advice)
         return data
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository: the manifest's provenance layer."""
         digest = published.reference.rpartition("@")[2]
-        registry, path = self._registry(published.name), self._path(published.name).path
+        registry, path = self._registry(published.name), self._chart_repository(published.name).path
         manifest = registry.manifest(path, digest)
         layers = (
             [blob for blob in manifest.blobs if blob.media_type == PROVENANCE] if manifest else []
@@ -212,22 +218,22 @@ class OciRepository(Writable):
         A snapshot's version stands for its content: nobody wants it for another tar, nor a twin of
         it.
         """
-        registry, path = self._registry(archive.name), self._path(archive.name).path
+        registry, path = self._registry(archive.name), self._chart_repository(archive.name).path
         release = not versions_of.is_snapshot(archive.version)
         try:
             existing = self._existing(archive, release=release)
         except ArchiveGone:
-            self._give_back(archive, provenance)
+            self._restore_lost_blobs(archive, provenance)
             existing = self._existing(archive, release=release)
         if existing:
             return existing
-        push = prepare(archive, provenance)
+        push = build_push(archive, provenance)
 
         def refill(digest: str) -> None:
             registry.push_blob(path, push.blobs[digest], digest)
 
         # Each of them says the version or signs what says it, and that is not here.
-        _at_once(
+        _push_concurrently(
             lambda digest: registry.push_blob(path, push.blobs[digest], digest, new=True),
             push.blobs,
         )
@@ -240,25 +246,25 @@ class OciRepository(Writable):
         registry.put_manifest(
             path, versions_of.to_tag(archive.version), push.manifest, OCI_MANIFEST, refill
         )
-        return Published(self._named(archive.name, archive.version, push.digest), archive)
+        return Published(self._reference(archive.name, archive.version, push.digest), archive)
 
-    def _give_back(self, archive: Archive, provenance: bytes | None) -> None:
+    def _restore_lost_blobs(self, archive: Archive, provenance: bytes | None) -> None:
         """Push what the registry has lost of a version that it names, where it is of this very
         archive.
         """
-        registry, path = self._registry(archive.name), self._path(archive.name).path
+        registry, path = self._registry(archive.name), self._chart_repository(archive.name).path
         named = registry.head(path, versions_of.to_tag(archive.version))
-        lost = missing(registry, path, named.digest) if named else []
-        blobs = prepare(archive, provenance).blobs if lost else {}
+        lost = missing_digests(registry, path, named.digest) if named else []
+        blobs = build_push(archive, provenance).blobs if lost else {}
         for digest in lost:
             if digest in blobs:
                 registry.push_blob(path, blobs[digest], digest)
                 log.warning("%s: the registry had lost %s, given back", archive.file_name, digest)
 
     def _existing(self, archive: Archive, *, release: bool) -> Published | None:
-        """See `already_published`. release: may other versions stand in its way?"""
+        """See `check_version_free`. release: may other versions stand in its way?"""
         versions = functools.partial(self.versions, archive.name) if release else tuple
-        existing = already_published(
+        existing = check_version_free(
             archive, self.find(archive.name, archive.version), versions, self.url
         )
         if existing:
@@ -269,8 +275,8 @@ class OciRepository(Writable):
         """Say by a tag that this content wants the version; raises Conflict when another content
         said so, too.
         """
-        path = self._path(archive.name)
-        claim(
+        path = self._chart_repository(archive.name)
+        claim_tag(
             self._registry(archive.name), path.path, versions_of.to_tag(archive.version), archive.tar_digest,
             Manifest(push.manifest, OCI_MANIFEST, push.digest), what=f"{archive.name} {archive.version}",
             where=f"oci://{path}",
@@ -278,7 +284,7 @@ class OciRepository(Writable):
 
     def versions(self, name: str) -> list[str]:
         """See Repository."""
-        tags = self._registry(name).tags(self._path(name).path)
+        tags = self._registry(name).tags(self._chart_repository(name).path)
         return versions_of.newest_first(
             found for tag in tags if (found := versions_of.from_tag(tag))
         )

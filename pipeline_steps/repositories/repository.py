@@ -179,14 +179,14 @@ class ArchiveGone(EvidenceError):
     digest = ""
 
 
-def archive_gone(digest: str, what: str, *, where: str, advice: str) -> ArchiveGone:
+def archive_gone_error(digest: str, what: str, *, where: str, advice: str) -> ArchiveGone:
     """The error for a version whose archive with this digest is lost."""
     error = ArchiveGone(what, where=where, advice=advice)
     error.digest = digest
     return error
 
 
-def opened(
+def published_archive(
     tgz: bytes, name: str, version: str, reference: str, *, where: str = "", advice: str = ""
 ) -> Published:
     """The archive that was read in answer to the question for a version.
@@ -194,14 +194,14 @@ def opened(
     where: names the archive in errors, the reference when it is not given. Raises EvidenceError
     when it is refused, or holds another chart or version.
     """
-    archive = archives.opened(tgz, where or reference)
+    archive = archives.open_archive(tgz, where or reference)
     if (archive.name, archive.version) != (name, version):
         what = f"the archive holds the chart {archive.name} {archive.version}, not {name} {version}"
         raise EvidenceError(what, where=where or reference, advice=advice)
     return Published(reference, archive)
 
 
-def already_published(
+def check_version_free(
     archive: Archive,
     existing: Published | None,
     versions: Callable[[], Iterable[str]],
@@ -215,9 +215,9 @@ def already_published(
     """
     if existing is not None:
         if existing.tar_digest != archive.tar_digest:
-            raise conflict(archive, existing.tar_digest, existing.reference)
+            raise content_conflict(archive, existing.tar_digest, existing.reference)
         return existing
-    other = versions_of.twin(archive.version, versions())
+    other = versions_of.other_build_metadata(archive.version, versions())
     if other:
         raise Conflict(
             f"chart {archive.name} {archive.version} differs from the published {other} only in "
@@ -228,7 +228,7 @@ def already_published(
     return None
 
 
-def conflict(archive: Archive, theirs: str, where: str) -> Conflict:
+def content_conflict(archive: Archive, theirs: str, where: str) -> Conflict:
     """The error for a version that is there with another tar."""
     return Conflict(
         f"chart {archive.name} {archive.version} is already there with another content "

@@ -50,16 +50,19 @@ class Web:
             )
         host, _, path = place.partition("/")
         self._login = functools.cache(lambda: from_hosts(host, path, hosts))
-        self.client = http.Client(ca_file=table.of(self._hosts, place)[1].ca_file, timeout=timeout)
+        self.client = http.Client(
+            ca_file=table.entry_for(self._hosts, place)[1].ca_file, timeout=timeout
+        )
 
     def allowed(self, url: str) -> bool:
         """https anywhere; plain HTTP where the configuration says so, and from this machine to this
         machine.
         """
         scheme, _, place = url.partition("://")
-        _, entry = table.of(self._hosts, place)
+        _, entry = table.entry_for(self._hosts, place)
         return scheme == "https" or (
-            scheme == "http" and (entry.plain_http or (_here(url) and _here(self.url)))
+            scheme == "http"
+            and (entry.plain_http or (_is_loopback(url) and _is_loopback(self.url)))
         )
 
     def place(self, url: str, what: str) -> str:
@@ -71,14 +74,14 @@ class Web:
             place = urljoin(f"{self.url}/", url)
         except ValueError:
             place = ""
-        if not http.can_be_sent(place):
+        if not http.is_valid_url(place):
             where = url.rpartition("@")[2].partition("?")[0]
             raise EvidenceError(
                 f"{what} has the URL {where!a}, which is not https, or none at all", where=self.url
             )
         if not self.allowed(place):
             raise EvidenceError(
-                f"{what} has the URL {http.shown(place)}, which is not https", where=self.url
+                f"{what} has the URL {http.safe_url(place)}, which is not https", where=self.url
             )
         return place
 
@@ -113,13 +116,13 @@ class Web:
 
 def _is_folder(url: str) -> bool:
     """An origin and a path, nothing else?"""
-    if not http.can_be_sent(url):
+    if not http.is_valid_url(url):
         return False
     parts = urlsplit(url)
     return "@" not in parts.netloc and not parts.query and not parts.fragment
 
 
-def _here(url: str) -> bool:
+def _is_loopback(url: str) -> bool:
     """Is it this machine?"""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]+){3}", host) is not None

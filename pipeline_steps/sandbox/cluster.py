@@ -16,7 +16,7 @@ from typing import Protocol
 
 from pipeline_steps.clusters.kubeconfig import load
 from pipeline_steps.clusters.kubernetes import Api
-from pipeline_steps.sandbox.ledger import Made
+from pipeline_steps.sandbox.ledger import ClusterRecord
 from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing, UsageError
 
@@ -147,7 +147,7 @@ class Minikube:
 MAKERS: Mapping[str, Maker] = {"kind": Kind(), "k3d": K3d(), "minikube": Minikube()}
 
 
-def choose(given: str | None, former: Made | None) -> str:
+def choose_maker(given: str | None, former: ClusterRecord | None) -> str:
     """The kind of cluster to use: as given, as before, or the first maker that is installed.
 
     Raises UsageError for an unknown one, ToolMissing when there is none.
@@ -166,7 +166,7 @@ def choose(given: str | None, former: Made | None) -> str:
     return wanted
 
 
-def existing(kubeconfig: Path, context: str | None, pull_from: str) -> Made:
+def existing_cluster(kubeconfig: Path, context: str | None, pull_from: str) -> ClusterRecord:
     """A cluster that is there already, asked for its version. Raises ConfigurationError,
     Unreachable, MachineError.
     """
@@ -174,7 +174,7 @@ def existing(kubeconfig: Path, context: str | None, pull_from: str) -> Made:
     if not path.is_file():
         raise ConfigurationError("no such file", where=f"--kubeconfig {kubeconfig}")
     log.info("cluster: Kubernetes %s (%s)", version(path, context), path)
-    return Made("kubeconfig", "", str(path), context, pull_from)
+    return ClusterRecord("kubeconfig", "", str(path), context, pull_from)
 
 
 def version(kubeconfig: Path, context: str | None) -> str:

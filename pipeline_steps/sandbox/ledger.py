@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FILE = "sandbox.json"
 
 
-class Made(msgspec.Struct, frozen=True):
+class ClusterRecord(msgspec.Struct, frozen=True):
     """The cluster in use. kind: "kubeconfig" (not ours) or the program that made it; name: of the
     made cluster.
 
@@ -44,7 +44,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
     ports: dict[str, int] = {}
     daemons: dict[str, Daemon] = {}
-    cluster: Made | None = None
+    cluster: ClusterRecord | None = None
 
 
 def read(folder: Path) -> Ledger:
@@ -76,7 +76,7 @@ def write(folder: Path, ledger: Ledger) -> Ledger:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Keep other `up` and `down` of this machine out. The lock is on the parent folder, so it
     leaves no file.
     """

@@ -19,13 +19,13 @@ from pipeline_steps.toolbox import daemon, files, http
 from pipeline_steps.toolbox.errors import MachineError, PipelineError
 
 log = logging.getLogger(__name__)
-HERE = "127.0.0.1"
-REGISTRY, WEB, SECOND_DOOR = "registry", "web", "registry-for-nodes"
+LOOPBACK = "127.0.0.1"
+REGISTRY, WEB, NODE_REGISTRY = "registry", "web", "registry-for-nodes"
 #: Seconds until a process that was started answers, and that one answer may take.
 PATIENCE, ANSWER_SECONDS = 10.0, 2.0
 
 
-def with_ports(known: Ledger) -> Ledger:
+def choose_ports(known: Ledger) -> Ledger:
     """The ledger with a port for registry and web: the former one while it is ours or free, else
     another.
     """
@@ -42,9 +42,9 @@ def start_registry(folder: Path, known: Ledger) -> Ledger:
     """Have the registry run. Raises ToolMissing, MachineError."""
 
     def configure(port: int) -> None:
-        registry.configure(folder, REGISTRY, HERE, port)
+        registry.configure(folder, REGISTRY, LOOPBACK, port)
 
-    return _started_somewhere(folder, known, REGISTRY, configure)
+    return _start_on_free_port(folder, known, REGISTRY, configure)
 
 
 def start_web(folder: Path, known: Ledger) -> Ledger:
@@ -54,19 +54,19 @@ def start_web(folder: Path, known: Ledger) -> Ledger:
         settings = msgspec.json.encode({"folder": str(folder / "charts"), "port": port})
         files.write(folder / "web.json", settings)
 
-    return _started_somewhere(folder, known, WEB, configure)
+    return _start_on_free_port(folder, known, WEB, configure)
 
 
-def start_second_door(folder: Path, known: Ledger) -> Ledger:
+def start_node_registry(folder: Path, known: Ledger) -> Ledger:
     """Have the registry's images readable at the address that the cluster's nodes see, when there
     is one.
     """
     if known.cluster is None or not known.cluster.pull_from:
-        return end(folder, known, SECOND_DOOR)
+        return end(folder, known, NODE_REGISTRY)
     registry.configure(
-        folder, SECOND_DOOR, known.cluster.pull_from, known.ports[REGISTRY], readonly=True
+        folder, NODE_REGISTRY, known.cluster.pull_from, known.ports[REGISTRY], readonly=True
     )
-    return _started(folder, known, SECOND_DOOR)
+    return _ensure_started(folder, known, NODE_REGISTRY)
 
 
 def end(folder: Path, known: Ledger, name: str) -> Ledger:
@@ -81,7 +81,7 @@ def end(folder: Path, known: Ledger, name: str) -> Ledger:
     )
 
 
-def answers(known: Ledger, name: str) -> bool:
+def is_answering(known: Ledger, name: str) -> bool:
     """Whether the service, and no other server, answers at its address."""
     host, port = address(known, name)
     method, path = ("HEAD", "/") if name == WEB else ("GET", "/v2/")
@@ -98,23 +98,23 @@ def answers(known: Ledger, name: str) -> bool:
 
 def address(known: Ledger, name: str) -> tuple[str, int]:
     """Where the service listens."""
-    if name == SECOND_DOOR and known.cluster is not None:
+    if name == NODE_REGISTRY and known.cluster is not None:
         return known.cluster.pull_from, known.ports[REGISTRY]
-    return HERE, known.ports[name]
+    return LOOPBACK, known.ports[name]
 
 
 def _command(folder: Path, name: str) -> list[str]:
     return web.command(folder / "web.json") if name == WEB else registry.command(folder, name)
 
 
-def _started_somewhere(
+def _start_on_free_port(
     folder: Path, known: Ledger, name: str, configure: Callable[[int], None]
 ) -> Ledger:
     """Started, on another port when somebody took the chosen one just now."""
     for tries_left in (2, 1, 0):
         configure(known.ports[name])
         try:
-            return _started(folder, known, name)
+            return _ensure_started(folder, known, name)
         except MachineError:
             if not tries_left or _is_free(known.ports[name]):
                 raise
@@ -123,17 +123,17 @@ def _started_somewhere(
     raise AssertionError("the last try returns or raises")
 
 
-def _started(folder: Path, known: Ledger, name: str) -> Ledger:
+def _ensure_started(folder: Path, known: Ledger, name: str) -> Ledger:
     """The one that lives, or a new one after the leftovers of a killed run are ended."""
     former = known.daemons.get(name)
-    if former is not None and daemon.alive(former) and answers(known, name):
+    if former is not None and daemon.alive(former) and is_answering(known, name):
         return known
     known = end(folder, known, name)
     output = folder / f"{name}.log"
     started = daemon.start(_command(folder, name), cwd=folder, log=output)
     known = ledger.write(folder, replace(known, daemons={**known.daemons, name: started}))
     until = time.monotonic() + PATIENCE
-    while not answers(known, name):
+    while not is_answering(known, name):
         if not daemon.alive(started) or time.monotonic() > until:
             daemon.stop(started)
             said = output.read_text(errors="replace").strip()[-800:]
@@ -151,7 +151,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind((HERE, port))
+            one.bind((LOOPBACK, port))
         except OSError:
             return False
         return True
@@ -161,7 +161,7 @@ def _any_port(but: Iterable[int]) -> int:
     """A port that nobody listens on, none of `but`."""
     while True:
         with socket.socket() as one:
-            one.bind((HERE, 0))
+            one.bind((LOOPBACK, 0))
             port = int(one.getsockname()[1])
         if port not in set(but):
             return port

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from pipeline_steps.images import docker
 from pipeline_steps.sandbox import cluster, ledger, processes
-from pipeline_steps.sandbox.ledger import Ledger, Made
+from pipeline_steps.sandbox.ledger import ClusterRecord, Ledger
 from pipeline_steps.toolbox import daemon, files
 from pipeline_steps.toolbox.errors import PipelineError, UsageError
 
@@ -30,7 +30,7 @@ EVIDENCE = "evidence"
 CLUSTER = "sandbox"
 
 
-class Wanted(NamedTuple):
+class UpRequest(NamedTuple):
     """What `up` was asked for. maker: kind, k3d, minikube, none, or None for what there is.
 
     pull_from: this machine's address as the cluster's nodes see it, when that is not 127.0.0.1.
@@ -42,12 +42,12 @@ class Wanted(NamedTuple):
     pull_from: str | None = None
 
 
-class Line(NamedTuple):
+class StatusLine(NamedTuple):
     """One thing of the sandbox in `status`."""
 
     name: str
-    lives: bool
-    words: str
+    alive: bool
+    detail: str
 
 
 def default_folder() -> Path:
@@ -62,26 +62,26 @@ def overlay(folder: Path | None = None) -> Path | None:
     """The overlay of the live sandbox, or None when its registry does not answer."""
     folder = folder or default_folder()
     known = ledger.read(folder)
-    live = processes.REGISTRY in known.ports and processes.answers(known, processes.REGISTRY)
+    live = processes.REGISTRY in known.ports and processes.is_answering(known, processes.REGISTRY)
     return folder / OVERLAY if live and (folder / OVERLAY).is_file() else None
 
 
-def up(folder: Path, wanted: Wanted) -> Path:
+def up(folder: Path, wanted: UpRequest) -> Path:
     """Bring up what is missing and return the overlay; what lives already is left as it is.
 
     Raises UsageError, and MachineError's kinds for engine, registry program and cluster.
     """
     folder = folder.expanduser().absolute()
     log.info("docker engine: %s", docker.version())
-    with ledger.held(folder):
+    with ledger.exclusive_lock(folder):
         _refuse_foreign(files.folder(folder))
-        known = ledger.write(folder, processes.with_ports(ledger.read(folder)))
+        known = ledger.write(folder, processes.choose_ports(ledger.read(folder)))
         for name in ("registry", "charts", EVIDENCE):
             files.folder(folder / name)
         known = processes.start_registry(folder, known)
         known = processes.start_web(folder, known)
         known = _with_cluster(folder, known, wanted)
-        known = processes.start_second_door(folder, known)
+        known = processes.start_node_registry(folder, known)
         files.write(folder / OVERLAY, _overlay_text(folder, known).encode())
     return folder / OVERLAY
 
@@ -92,13 +92,13 @@ def down(folder: Path) -> None:
     if not folder.exists():
         log.info("no sandbox in %s", folder)
         return
-    with ledger.held(folder):
+    with ledger.exclusive_lock(folder):
         _refuse_foreign(folder)
         known = ledger.read(folder)
         made = known.cluster
-        if made is not None and _ours(made):
+        if made is not None and _made_by_sandbox(made):
             cluster.MAKERS[made.kind].down(made.name, Path(made.kubeconfig))
-        for name in (processes.SECOND_DOOR, processes.REGISTRY, processes.WEB):
+        for name in (processes.NODE_REGISTRY, processes.REGISTRY, processes.WEB):
             known = processes.end(folder, known, name)
         shutil.rmtree(folder)
         with contextlib.suppress(OSError):
@@ -106,51 +106,51 @@ def down(folder: Path) -> None:
     log.info("sandbox: down, %s removed", folder)
 
 
-def status(folder: Path) -> list[Line]:
+def status(folder: Path) -> list[StatusLine]:
     """What lives and what does not; empty when there is no sandbox."""
     known = ledger.read(folder)
     lines = []
     for name, started in known.daemons.items():
         host, port = processes.address(known, name)
-        lives = daemon.alive(started) and processes.answers(known, name)
-        lines.append(Line(name, lives, f"{host}:{port}, pid {started.pid}"))
+        lives = daemon.alive(started) and processes.is_answering(known, name)
+        lines.append(StatusLine(name, lives, f"{host}:{port}, pid {started.pid}"))
     made = known.cluster
     if made is not None:
         try:
             version = cluster.version(Path(made.kubeconfig), made.context)
             lines.append(
-                Line("cluster", True, f"Kubernetes {version}, {made.kind}, {made.kubeconfig}")
+                StatusLine("cluster", True, f"Kubernetes {version}, {made.kind}, {made.kubeconfig}")
             )
         except PipelineError as error:
-            lines.append(Line("cluster", False, f"{made.kind}: {error}"))
+            lines.append(StatusLine("cluster", False, f"{made.kind}: {error}"))
     if lines:
-        lines.append(Line("overlay", (folder / OVERLAY).is_file(), str(folder / OVERLAY)))
+        lines.append(StatusLine("overlay", (folder / OVERLAY).is_file(), str(folder / OVERLAY)))
     return lines
 
 
-def _with_cluster(folder: Path, known: Ledger, wanted: Wanted) -> Ledger:
+def _with_cluster(folder: Path, known: Ledger, wanted: UpRequest) -> Ledger:
     """Have a cluster and record it; one that we made is recorded first and never forgotten."""
     former = known.cluster
     if wanted.kubeconfig is not None or wanted.maker == "none":
-        if former is not None and _ours(former):
-            raise _another(former)
-        made = wanted.kubeconfig and cluster.existing(
+        if former is not None and _made_by_sandbox(former):
+            raise _other_cluster_error(former)
+        made = wanted.kubeconfig and cluster.existing_cluster(
             wanted.kubeconfig, wanted.context, wanted.pull_from or ""
         )
         return ledger.write(folder, replace(known, cluster=made))
-    if former is not None and not _ours(former) and wanted.maker is None:
+    if former is not None and not _made_by_sandbox(former) and wanted.maker is None:
         pull_from = wanted.pull_from or former.pull_from
-        made = cluster.existing(
+        made = cluster.existing_cluster(
             Path(former.kubeconfig), wanted.context or former.context, pull_from
         )
         return ledger.write(folder, replace(known, cluster=made))
-    chosen = cluster.choose(wanted.maker, former)
-    if former is not None and _ours(former) and former.kind != chosen:
-        raise _another(former)
+    chosen = cluster.choose_maker(wanted.maker, former)
+    if former is not None and _made_by_sandbox(former) and former.kind != chosen:
+        raise _other_cluster_error(former)
     name = former.name if former is not None else _cluster_name(folder)
-    made = Made(chosen, name, str(folder / "kubeconfig"))
+    made = ClusterRecord(chosen, name, str(folder / "kubeconfig"))
     known = ledger.write(folder, replace(known, cluster=made))
-    registry = f"{processes.HERE}:{known.ports[processes.REGISTRY]}"
+    registry = f"{processes.LOOPBACK}:{known.ports[processes.REGISTRY]}"
     address = cluster.MAKERS[chosen].up(made.name, Path(made.kubeconfig), registry)
     return ledger.write(
         folder, replace(known, cluster=replace(made, pull_from=wanted.pull_from or address))
@@ -164,11 +164,11 @@ def _cluster_name(folder: Path) -> str:
     return f"{cluster.NAME}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
-def _ours(made: Made) -> bool:
+def _made_by_sandbox(made: ClusterRecord) -> bool:
     return made.kind != "kubeconfig"
 
 
-def _another(former: Made) -> UsageError:
+def _other_cluster_error(former: ClusterRecord) -> UsageError:
     return UsageError(
         f"the sandbox has a {former.kind} cluster of its own",
         advice="pipeline-steps sandbox down ends it",

@@ -69,22 +69,22 @@ def _words(error: Mapping[str, Any]) -> str:
     return str(error.get("message") or f"{error.get('field')} {error.get('code')}")
 
 
-def later(answer: http.Response) -> Temporary | None:
+def temporary_error(answer: http.Response) -> Temporary | None:
     """The error for "not now". Rate limits are told with 429 or 403, and by when they end, in
     seconds since 1970.
     """
-    error = http.refusal(answer, explain)
+    error = http.error_for_status(answer, explain)
     exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
     limited = exhausted or "retry-after" in answer.headers or "rate limit" in error.what
     if answer.status not in http.TEMPORARY and not (answer.status == 403 and limited):
         return None
     pause = http.retry_after(answer.headers)
     if pause is None and answer.status in (403, 429):
-        pause = _until(answer.headers) if exhausted else _PAUSE
+        pause = _seconds_until_reset(answer.headers) if exhausted else _PAUSE
     return Temporary(error.what, where=error.where, retry_after=pause)
 
 
-def _until(headers: Mapping[str, str]) -> float:
+def _seconds_until_reset(headers: Mapping[str, str]) -> float:
     """Seconds until the rate limit starts anew, by the server's own clock.
 
     >>> _until({"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"})
@@ -97,7 +97,7 @@ def _until(headers: Mapping[str, str]) -> float:
         return _PAUSE
 
 
-def web(api: str) -> str:
+def web_url(api: str) -> str:
     """Where people see what an API serves.
 
     >>> web("https://api.github.com"), web("https://git.example.com/api/v3")
@@ -107,13 +107,13 @@ def web(api: str) -> str:
     return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"
 
 
-def uploads(api: str) -> str:
+def uploads_url(api: str) -> str:
     """Where an API has uploads sent, unless it takes them itself.
 
     >>> uploads("https://api.github.com")
     'https://uploads.github.com'
     """
-    return web(api).replace("://", "://uploads.", 1)
+    return web_url(api).replace("://", "://uploads.", 1)
 
 
 class Github:
@@ -134,18 +134,18 @@ class Github:
         known = os.environ if environ is None else environ
         self._api = (known.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
         host = self._api.partition("://")[2].partition("/")[0]
-        _, entry = table.of(hosts, host)
+        _, entry = table.entry_for(hosts, host)
         local = host.startswith(("localhost:", "127.", "[::1]"))
         plain = self._api.startswith("http://") and (entry.plain_http or local)
         if not plain and not self._api.startswith("https://"):
             raise ConfigurationError(
-                "GITHUB_API_URL is no https:// URL", where=http.shown(self._api)
+                "GITHUB_API_URL is no https:// URL", where=http.safe_url(self._api)
             )
         self.repository = repository
-        self.web = web(self._api)
+        self.web = web_url(self._api)
         self.budget = budget
         self._root = f"{self._api}/repos/{repository}"
-        self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=later)
+        self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=temporary_error)
         self._seen = functools.cache(lambda: self.call("GET", ""))
         self._token = functools.cache(lambda: self._find_token(host, hosts, known))
 
@@ -178,8 +178,8 @@ class Github:
         MachineError.
         """
         url = path if "://" in path else f"{self._root}{path}"
-        if http.origin(url) not in (http.origin(self._api), http.origin(uploads(self._api))):
-            what = f"GitHub names a URL of another host, which gets no token: {http.shown(url)}"
+        if http.origin(url) not in (http.origin(self._api), http.origin(uploads_url(self._api))):
+            what = f"GitHub names a URL of another host, which gets no token: {http.safe_url(url)}"
             raise MachineError(what, where=self._root)
         headers = {"Accept": accept, "X-GitHub-Api-Version": VERSION}
         if token := self._token():
@@ -197,7 +197,7 @@ class Github:
             idempotent=idempotent,
         )
         if not 200 <= answer.status < 300 and answer.status not in allowed:
-            raise refusal(answer)
+            raise error_for(answer)
         return answer
 
     def public(self, url: str, *, cap: int = http.CAP) -> http.Response:
@@ -213,34 +213,34 @@ class Github:
             seen.add(url)
             if len(seen) > _MOST_PAGES:
                 raise MachineError(
-                    f"more than {_MOST_PAGES} pages are not read", where=http.shown(url)
+                    f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(url)
                 )
             answer = self.call("GET", url)
-            yield from decoded(answer, list[kind])  # type: ignore[valid-type]
+            yield from decode(answer, list[kind])  # type: ignore[valid-type]
             following = _NEXT.search(answer.headers.get("link", ""))
             if following:
                 url = urljoin(url, following[1])
 
-    def seen(self) -> None:
+    def require_visible(self) -> None:
         """Raises AccessRefused unless the repository can be seen: only then does 404 for a part of
         it mean absent.
         """
         self._seen()
 
 
-def decoded(answer: http.Response, kind: type[T]) -> T:
+def decode(answer: http.Response, kind: type[T]) -> T:
     """The JSON of an answer as a value of `kind`. Raises MachineError where it is none."""
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise MachineError(
-            f"not the answer GitHub documents: {error}", where=http.shown(answer.url)
+            f"not the answer GitHub documents: {error}", where=http.safe_url(answer.url)
         ) from error
 
 
-def refusal(answer: http.Response) -> PipelineError:
+def error_for(answer: http.Response) -> PipelineError:
     """The error for a status that nobody expected."""
-    error = http.refusal(answer, explain)
+    error = http.error_for_status(answer, explain)
     token = "set GITHUB_TOKEN, or name a token as password in `hosts`"
     if answer.status == 404:
         return AccessRefused(

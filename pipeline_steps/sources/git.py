@@ -16,9 +16,16 @@ from urllib.parse import urlsplit
 
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import Objects
-from pipeline_steps.sources.git_tree import STATUS, CheckoutTree, Head, changes, head, no_commit
+from pipeline_steps.sources.git_tree import (
+    STATUS,
+    CheckoutTree,
+    Head,
+    no_commit_error,
+    parse_changes,
+    parse_head,
+)
 from pipeline_steps.sources.source import Tag, Tree
-from pipeline_steps.sources.tree import StoredTree, ours
+from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 
@@ -55,7 +62,7 @@ class Git:
             b"unknown revision" in completed.stderr
             or b"ambiguous argument 'HEAD" in completed.stderr
         ):
-            raise no_commit(self.root)
+            raise no_commit_error(self.root)
         if not completed.ok:
             raise program.failure(self.root, completed)
         commit, name = completed.stdout.decode("utf-8", "surrogateescape").splitlines()
@@ -92,10 +99,12 @@ class Git:
     def tree(self, revision: str | None, folder: str) -> Tree:
         """The tree of `revision` below `folder`; None: the checkout as it stands."""
         if revision is not None:
-            return StoredTree(self.revisions, self._full(revision), folder)
+            return StoredTree(self.revisions, self._full_id(revision), folder)
         listed = program.output(self.root, *STATUS, *([folder] if folder else []))
-        self._head = head(listed, self.root)
-        return CheckoutTree(self.revisions, self._head.commit, folder, changes(listed, folder))
+        self._head = parse_head(listed, self.root)
+        return CheckoutTree(
+            self.revisions, self._head.commit, folder, parse_changes(listed, folder)
+        )
 
     def branch(self) -> str | None:
         """The branch that is checked out, or None."""
@@ -127,7 +136,7 @@ class Git:
         if found.code != 1:
             raise program.failure(self.root, found)
         if self.shallow:
-            raise self._cut(f"the common ancestor with {target}")
+            raise self._shallow_error(f"the common ancestor with {target}")
         raise UsageError(f"HEAD and {target} have no common ancestor", where=str(self.root))
 
     def _remote_branch(self, name: str) -> str:
@@ -142,13 +151,20 @@ class Git:
 
     def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
         """Paths below `folder`, relative to it, that differ between two commits."""
-        compared = [self._full(base), self._full(revision), "--", *([folder] if folder else [])]
+        compared = [
+            self._full_id(base),
+            self._full_id(revision),
+            "--",
+            *([folder] if folder else []),
+        ]
         listed = program.output(
             self.root, "diff-tree", "-r", "-z", "--name-only", "--no-renames", *compared
         )
         below = f"{folder}/" if folder else ""
-        paths = (path[len(below) :] for path in program.texts(listed) if path.startswith(below))
-        return tuple(sorted(path for path in paths if not ours(path)))
+        paths = (
+            path[len(below) :] for path in program.nul_separated(listed) if path.startswith(below)
+        )
+        return tuple(sorted(path for path in paths if not is_pipeline_output(path)))
 
     def history(
         self, revision: str, paths: Sequence[str], limit: int, after: str = ""
@@ -156,8 +172,8 @@ class Git:
         """Commits on the first-parent line that changed one of `paths`, a merge counting as what it
         brought.
         """
-        self._whole()
-        last = self._full(revision)
+        self._require_full_history()
+        last = self._full_id(revision)
         wanted = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H"]
         cut = [f"^{after}"] if after else []
         return tuple(
@@ -166,17 +182,17 @@ class Git:
 
     def position(self, revision: str) -> int:
         """How many commits lead to one, on whichever line."""
-        self._whole()
-        commit = self._full(revision)
+        self._require_full_history()
+        commit = self._full_id(revision)
         if commit not in self._counts:
             self._counts[commit] = int(
                 program.output(self.root, "rev-list", "--count", commit, "--")
             )
         return self._counts[commit]
 
-    def _whole(self) -> None:
+    def _require_full_history(self) -> None:
         if self.shallow:
-            raise self._cut("the number of commits")
+            raise self._shallow_error("the number of commits")
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """Tags known here whose name fits the shell pattern."""
@@ -203,14 +219,14 @@ class Git:
             raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
         commit = self.revision(revision)
         remote = self._remote() if push else ""
-        there = self._tag_there(remote, name) if push else ""
-        self._same(name, commit, there, f"at {remote}")
-        tag, made = self._tag_here(name, commit, message)
+        there = self._remote_tag(remote, name) if push else ""
+        self._refuse_other_commit(name, commit, there, f"at {remote}")
+        tag, made = self._create_local_tag(name, commit, message)
         if push and not there:
             self._push_tag(remote, tag, made)
         return tag
 
-    def _tag_here(self, name: str, commit: str, message: str) -> tuple[Tag, bool]:
+    def _create_local_tag(self, name: str, commit: str, message: str) -> tuple[Tag, bool]:
         """The local tag, and whether it was made now."""
         completed = None
         if name not in self.tags():
@@ -224,17 +240,17 @@ class Git:
         if tag is None:
             assert completed is not None
             raise program.failure(self.root, completed)
-        self._same(name, commit, self.revision(f"refs/tags/{name}"), "here")
+        self._refuse_other_commit(name, commit, self.revision(f"refs/tags/{name}"), "here")
         return tag._replace(revision=commit), bool(completed and completed.ok)
 
     def _push_tag(self, remote: str, tag: Tag, made: bool) -> None:
         ref = f"refs/tags/{tag.name}"
         pushed = program.call(self.root, "push", "--porcelain", remote, f"{ref}:{ref}", remote=True)
-        there = self._tag_there(remote, tag.name)
+        there = self._remote_tag(remote, tag.name)
         if there and there != tag.revision and made:
             # Another push came first: ours must not stay behind as if it were the tag.
             program.output(self.root, "update-ref", "-d", ref)
-        self._same(tag.name, tag.revision, there, f"at {remote}")
+        self._refuse_other_commit(tag.name, tag.revision, there, f"at {remote}")
         if not there and not pushed.ok:
             raise program.failure(self.root, pushed)
         if not there:
@@ -243,7 +259,7 @@ class Git:
                 where=str(self.root),
             )
 
-    def _tag_there(self, remote: str, name: str) -> str:
+    def _remote_tag(self, remote: str, name: str) -> str:
         """The commit the remote's tag stands for now, "" when it has none."""
         ref = f"refs/tags/{name}"
         listed = program.output(
@@ -252,7 +268,7 @@ class Git:
         found = {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
         return found.get(f"{ref}^{{}}") or found.get(ref, "")
 
-    def _same(self, name: str, commit: str, other: str, where: str) -> None:
+    def _refuse_other_commit(self, name: str, commit: str, other: str, where: str) -> None:
         if other and other != commit:
             raise Conflict(
                 f"the tag {name} exists {where} and names {other[:12]}, not {commit[:12]}",
@@ -266,7 +282,7 @@ class Git:
             self.root, "config", "--null", "--get-regexp", r"^(branch\..*\.remote|remote\..*\.url)$"
         )
         settings = dict(
-            text.split("\n", 1) for text in program.texts(listed.stdout) if "\n" in text
+            text.split("\n", 1) for text in program.nul_separated(listed.stdout) if "\n" in text
         )
         of_branch = settings.get(f"branch.{self.branch()}.remote", ".")
         remotes = [
@@ -276,10 +292,10 @@ class Git:
             return of_branch
         return remotes[0] if len(remotes) == 1 else "origin"
 
-    def _full(self, revision: str) -> str:
+    def _full_id(self, revision: str) -> str:
         return revision if _FULL.fullmatch(revision) else self.revision(revision)
 
-    def _cut(self, what: str) -> MachineError:
+    def _shallow_error(self, what: str) -> MachineError:
         return MachineError(
             f"{what} cannot be found: this is a shallow clone",
             where=str(self.root),

@@ -22,7 +22,7 @@ from typing import IO, TypeVar
 from pipeline_steps.sources import git_lfs
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.source import Kind, Node
-from pipeline_steps.sources.tree import child
+from pipeline_steps.sources.tree import node_at
 from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, PipelineError, Temporary
 
@@ -62,9 +62,9 @@ class Objects:
         self._lock = threading.RLock()
         self._blocks = 0
         self._open = contextlib.ExitStack()
-        self._of_commits: dict[str, str] = {}
+        self._tree_of_commit: dict[str, str] = {}
         self._trees: dict[str, tuple[Node, ...]] = {}
-        self._whole: set[str] = set()  # ids of trees that were read with all below them
+        self._read_recursively: set[str] = set()  # ids of trees that were read with all below them
         self._digests: dict[str, str] = {}
         self._blobs: dict[str, bytes] = {}
         self._bytes = self._names = 0
@@ -73,10 +73,8 @@ class Objects:
         return Objects, (self.root, self._env)
 
     @functools.cached_property
-    def _git(self) -> _Conversation:
-        return self._open.enter_context(
-            _conversation(self.root, {**program.ENVIRONMENT, **self._env})
-        )
+    def _git(self) -> _CatFile:
+        return self._open.enter_context(_cat_file(self.root, {**program.ENVIRONMENT, **self._env}))
 
     def __enter__(self) -> Objects:
         with self._lock:
@@ -103,7 +101,7 @@ class Objects:
         """The id of the tree at `path`."""
         with self:
             self.prepare([revision])
-            node = child(self, self._of_commits[revision], path)
+            node = node_at(self, self._tree_of_commit[revision], path)
         return node.id if node is not None and node.kind == "folder" else None
 
     def listing(self, folder: str) -> tuple[Node, ...]:
@@ -113,20 +111,22 @@ class Objects:
 
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
         """Read the trees of commits, and trees with all below them, a level at a time."""
-        unknown = [each for each in dict.fromkeys(revisions) if each not in self._of_commits]
-        new = [each for each in folders if each not in self._whole]
+        unknown = [each for each in dict.fromkeys(revisions) if each not in self._tree_of_commit]
+        new = [each for each in folders if each not in self._read_recursively]
         with self:
             self._read_commits(unknown)
-            self._read_levels(new, [self._of_commits[each] for each in unknown])
-        self._whole.update(new)
+            self._read_levels(new, [self._tree_of_commit[each] for each in unknown])
+        self._read_recursively.update(new)
 
     def _read_commits(self, ids: list[str]) -> None:
-        for revision, data in self._asked(ids, _bytes).items():
+        for revision, data in self._read_objects(ids, _bytes).items():
             while data.startswith(b"object "):  # an annotated tag stands for what it names
-                (data,) = self._asked([data[7 : data.index(b"\n")].decode()], _bytes).values()
+                (data,) = self._read_objects(
+                    [data[7 : data.index(b"\n")].decode()], _bytes
+                ).values()
             if not data.startswith(b"tree "):
                 raise MachineError(f"{revision} is no commit", where=str(self.root))
-            self._of_commits[revision] = data[5 : data.index(b"\n")].decode()
+            self._tree_of_commit[revision] = data[5 : data.index(b"\n")].decode()
 
     def _read_levels(self, whole: list[str], alone: list[str]) -> None:
         """Read trees, those in `whole` with all below them."""
@@ -140,8 +140,10 @@ class Objects:
 
     def _read_trees(self, ids: list[str]) -> dict[str, tuple[Node, ...]]:
         if self._names > _KEPT_NAMES:
-            self._trees, self._whole, self._names = {}, set(), 0
-        found = self._asked(ids, lambda identity, data: _parsed(data, len(identity) // 2))
+            self._trees, self._read_recursively, self._names = {}, set(), 0
+        found = self._read_objects(
+            ids, lambda identity, data: _parse_tree(data, len(identity) // 2)
+        )
         self._trees.update(found)
         self._names += sum(map(len, found.values()))
         return found
@@ -150,7 +152,9 @@ class Objects:
         """Id → bytes of files, those of Git LFS for a pointer."""
         wanted = list(dict.fromkeys(ids))
         found = {each: self._blobs[each] for each in wanted if each in self._blobs}
-        return found | self._asked([each for each in wanted if each not in found], self._kept)
+        return found | self._read_objects(
+            [each for each in wanted if each not in found], self._cache_file
+        )
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
         """Id → sha256 of files ("sha256:" + hex); one file after the other is in memory."""
@@ -161,7 +165,9 @@ class Objects:
         )
         unread = [each for each in unknown if each not in self._digests]
         self._digests.update(
-            self._asked(unread, lambda identity, data: files.sha256(self._kept(identity, data)))
+            self._read_objects(
+                unread, lambda identity, data: files.sha256(self._cache_file(identity, data))
+            )
         )
         return {identity: self._digests[identity] for identity in wanted}
 
@@ -172,7 +178,7 @@ class Objects:
         )
         return self.root / common / "lfs/objects"
 
-    def _kept(self, identity: str, data: bytes) -> bytes:
+    def _cache_file(self, identity: str, data: bytes) -> bytes:
         if lfs := git_lfs.pointer(data):
             data = git_lfs.read_object(self._lfs_store, lfs, identity)
         if self._bytes > _KEPT_BYTES:
@@ -182,7 +188,9 @@ class Objects:
             self._bytes += len(data)
         return data
 
-    def _asked(self, ids: list[str], use: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
+    def _read_objects(
+        self, ids: list[str], use: Callable[[str, bytes], _Answer]
+    ) -> dict[str, _Answer]:
         """Id → what `use` makes of an object's bytes, whatever it is."""
         found: dict[str, _Answer] = {}
         with self:
@@ -204,7 +212,7 @@ class Objects:
         return found
 
 
-class _Conversation:
+class _CatFile:
     """`git cat-file --batch`, asked for objects by id. said: the file of what it says on standard
     error.
     """
@@ -212,7 +220,7 @@ class _Conversation:
     def __init__(self, root: Path, child: subprocess.Popen[bytes], said: IO[bytes]) -> None:
         assert child.stdin is not None and child.stdout is not None, "opened as pipes"
         self.child = child
-        self._root, self._said = root, said
+        self._root, self._stderr = root, said
         self._asks, self._answers = child.stdin.fileno(), child.stdout.fileno()
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
@@ -227,7 +235,7 @@ class _Conversation:
         try:
             os.write(self._asks, "".join(f"{each}\n" for each in ids).encode())
         except OSError as error:
-            raise self._ended() from error
+            raise self._exit_error() from error
         answers = [(identity, self._answer(identity, use)) for identity in ids]
         return {identity: answer for identity, answer in answers if answer is not None}
 
@@ -253,21 +261,23 @@ class _Conversation:
             raise Temporary("git cat-file took too long", where=str(self._root), advice="run again")
         data = os.read(self._answers, _BLOCK)
         if not data:
-            raise self._ended()
+            raise self._exit_error()
         self._data += data
 
-    def _ended(self) -> PipelineError:
+    def _exit_error(self) -> PipelineError:
         """What git failed with, by its own words."""
-        process.go_on()  # it was ended because we are
+        process.raise_if_stopping()  # it was ended because we are
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.child.wait(process.GRACE)
-        self._said.seek(0)
-        left = process.Completed(("git", "cat-file"), self.child.returncode, b"", self._said.read())
+        self._stderr.seek(0)
+        left = process.Completed(
+            ("git", "cat-file"), self.child.returncode, b"", self._stderr.read()
+        )
         return program.failure(self._root, left)
 
 
 @contextlib.contextmanager
-def _conversation(root: Path, env: Mapping[str, str]) -> Iterator[_Conversation]:
+def _cat_file(root: Path, env: Mapping[str, str]) -> Iterator[_CatFile]:
     command = ["git", "cat-file", "--batch"]
     # A file without a name: what git says there (of fetching, in a partial clone) must never fill a
     # pipe.
@@ -277,14 +287,14 @@ def _conversation(root: Path, env: Mapping[str, str]) -> Iterator[_Conversation]
             command, cwd=root, env=env, advice=program.ADVICE, stderr=said
         ) as child,
     ):
-        yield _Conversation(root, child, said)
+        yield _CatFile(root, child, said)
 
 
 def _bytes(_identity: str, data: bytes) -> bytes:
     return data
 
 
-def _parsed(data: bytes, length: int) -> tuple[Node, ...]:
+def _parse_tree(data: bytes, length: int) -> tuple[Node, ...]:
     """The names in a tree object. length: bytes of an id. Source: git, Documentation/gitformat
     (tree objects).
     """

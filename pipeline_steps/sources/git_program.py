@@ -78,7 +78,7 @@ def call(
     Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
     """
     variables = {**ENVIRONMENT, **(env or {})}
-    with process.begun(
+    with process.start_process(
         ["git", *arguments], cwd=root, env=variables, feed=stdin is not None, advice=ADVICE
     ) as child:
         completed = child.completed(
@@ -121,12 +121,12 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
     return MachineError(what, where=str(root))
 
 
-def texts(data: bytes) -> list[str]:
+def nul_separated(data: bytes) -> list[str]:
     """NUL-ended names; bytes that are not UTF-8 survive as surrogates."""
     return [name.decode("utf-8", "surrogateescape") for name in data.split(b"\0") if name]
 
 
-def quoted(names: Iterable[str]) -> bytes:
+def quoted_lines(names: Iterable[str]) -> bytes:
     """Names one a line, quoted as git reads them from --stdin-paths, line ends inside included."""
     lines = []
     for name in names:

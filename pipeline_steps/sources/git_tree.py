@@ -17,12 +17,12 @@ from typing import NamedTuple
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import KINDS, Objects
 from pipeline_steps.sources.source import Entry, Kind
-from pipeline_steps.sources.tree import StoredTree, ours
+from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
 from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.errors import MachineError, Temporary, UsageError
 
-#: HEAD, and what differs from it, whole or below the folder that is added; read by `head` and
-#: `changes`.
+#: HEAD, and what differs from it, whole or below the folder that is added; read by
+#: `parse_head` and `parse_changes`.
 STATUS = (
     "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all",
     "--ignore-submodules=none", "--",
@@ -31,7 +31,7 @@ _AT_ONCE = 256
 
 
 class CheckoutTree(StoredTree):
-    """The checkout as it stands below a folder, based on commit `commit`. changed: as `changes`
+    """The checkout as it stands below a folder, based on commit `commit`. changed: as `parse_changes`
     gives it.
     """
 
@@ -41,7 +41,9 @@ class CheckoutTree(StoredTree):
         super().__init__(objects, commit, folder)
         self._algorithm = "sha1" if len(commit) == 40 else "sha256"
         self._top = self.root / folder
-        self._changes = {path: mode for path, mode in sorted(changed.items()) if not ours(path)}
+        self._changes = {
+            path: mode for path, mode in sorted(changed.items()) if not is_pipeline_output(path)
+        }
         self.modified = tuple(self._changes)
 
     @functools.cached_property
@@ -57,7 +59,7 @@ class CheckoutTree(StoredTree):
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The bytes of files as git stores them, or would store them as they lie here."""
         wanted = {path: self._entry(path) for path in paths}
-        found = dict(self._stored([entry for entry in wanted.values() if not entry.id]))
+        found = dict(self._read_changed([entry for entry in wanted.values() if not entry.id]))
         found |= super().read(path for path in wanted if path not in found)
         return {path: found[path] for path in wanted}
 
@@ -66,7 +68,7 @@ class CheckoutTree(StoredTree):
         wanted = {path: self._entry(path) for path in paths}
         found = {
             path: files.sha256(data)
-            for path, data in self._stored([e for e in wanted.values() if not e.id])
+            for path, data in self._read_changed([e for e in wanted.values() if not e.id])
         }
         found |= super().digests(path for path in wanted if path not in found)
         return {path: found[path] for path in wanted}
@@ -82,26 +84,26 @@ class CheckoutTree(StoredTree):
             return "link"
         return "executable" if os.access(place, os.X_OK) else "file"
 
-    def _stored(self, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
+    def _read_changed(self, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
         """Changed files as git would store them."""
         for start in range(0, len(entries), _AT_ONCE):
-            yield from self._some(entries[start : start + _AT_ONCE])
+            yield from self._stored_batch(entries[start : start + _AT_ONCE])
 
-    def _some(self, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
+    def _stored_batch(self, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
         names = [entry.path for entry in entries if entry.kind != "link"]
         full = [f"{self.folder}/{name}" if self.folder else name for name in names]
-        ids = dict(zip(names, _hashed(self.root, full), strict=True))
+        ids = dict(zip(names, _object_ids(self.root, full), strict=True))
         filtered = {}
         for entry in entries:
-            data = _bytes(self._top / entry.path)
+            data = _file_bytes(self._top / entry.path)
             if entry.kind == "link" or self._id(data) == ids[entry.path]:
                 yield entry.path, data
             else:
                 filtered[entry.path] = ids[entry.path]
         if filtered:
-            yield from self._cleaned(filtered)
+            yield from self._read_filtered(filtered)
 
-    def _cleaned(self, ids: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    def _read_filtered(self, ids: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         """Files that git stores otherwise than they lie here (line ends, clean filters), through
         objects aside.
         """
@@ -116,7 +118,7 @@ class CheckoutTree(StoredTree):
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((self.root / objects).resolve()),
             }
             full = [f"{self.folder}/{name}" if self.folder else name for name in ids]
-            written = dict(zip(ids, _hashed(self.root, full, write=env), strict=True))
+            written = dict(zip(ids, _object_ids(self.root, full, write=env), strict=True))
             if written != dict(ids):
                 raise Temporary(
                     "files change while they are read", where=str(self.root), advice="run again"
@@ -137,20 +139,22 @@ class Head(NamedTuple):
     branch: str | None
 
 
-def head(listed: bytes, root: Path) -> Head:
+def parse_head(listed: bytes, root: Path) -> Head:
     """What `git status` says of HEAD. Raises UsageError before the first commit."""
-    said = dict(line[2:].split(" ", 1) for line in program.texts(listed) if line.startswith("# "))
+    said = dict(
+        line[2:].split(" ", 1) for line in program.nul_separated(listed) if line.startswith("# ")
+    )
     if said["branch.oid"] == "(initial)":
-        raise no_commit(root)
+        raise no_commit_error(root)
     name = said["branch.head"]
     return Head(said["branch.oid"], None if name == "(detached)" else name)
 
 
-def no_commit(root: Path) -> UsageError:
+def no_commit_error(root: Path) -> UsageError:
     return UsageError("there is no commit yet", where=str(root), advice="commit something first")
 
 
-def changes(listed: bytes, folder: str) -> dict[str, str]:
+def parse_changes(listed: bytes, folder: str) -> dict[str, str]:
     """What differs from HEAD, by what `git status` listed: path below `folder` → mode in the work
     tree.
 
@@ -158,7 +162,7 @@ def changes(listed: bytes, folder: str) -> dict[str, str]:
     """
     below = f"{folder}/" if folder else ""
     found = {}
-    lines = (line for line in program.texts(listed) if not line.startswith("# "))
+    lines = (line for line in program.nul_separated(listed) if not line.startswith("# "))
     for line in sorted(lines, key=lambda line: line[0] == "?"):
         if line[0] == "?":
             # A repository inside this one is listed by its folder alone.
@@ -172,17 +176,21 @@ def changes(listed: bytes, folder: str) -> dict[str, str]:
     return found
 
 
-def _hashed(root: Path, names: list[str], write: Mapping[str, str] | None = None) -> list[str]:
+def _object_ids(root: Path, names: list[str], write: Mapping[str, str] | None = None) -> list[str]:
     """The object ids that git would give files. write: environment naming where to store the
     objects.
     """
     if not names:
         return []
     arguments = ["hash-object", *(["-w"] if write else []), "--stdin-paths"]
-    return program.output(root, *arguments, stdin=program.quoted(names), env=write).decode().split()
+    return (
+        program.output(root, *arguments, stdin=program.quoted_lines(names), env=write)
+        .decode()
+        .split()
+    )
 
 
-def _bytes(place: Path) -> bytes:
+def _file_bytes(place: Path) -> bytes:
     try:
         return os.fsencode(place.readlink()) if place.is_symlink() else place.read_bytes()
     except FileNotFoundError as error:

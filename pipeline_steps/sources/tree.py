@@ -40,8 +40,8 @@ class StoredTree:
             return {}
         with self._revisions:
             self._revisions.prepare(folders=[self._folder_id])
-            entries = sorted(below(self._revisions, self._folder_id))
-        return {entry.path: entry for entry in entries if not ours(entry.path)}
+            entries = sorted(walk_files(self._revisions, self._folder_id))
+        return {entry.path: entry for entry in entries if not is_pipeline_output(entry.path)}
 
     def entries(self) -> Mapping[str, Entry]:
         """Every file below the folder by path, sorted."""
@@ -96,12 +96,12 @@ def _naming_file(ids: Mapping[str, str]) -> Iterator[None]:
         raise MachineError(error.what, where=path, advice=error.advice) from error
 
 
-def ours(path: str) -> bool:
+def is_pipeline_output(path: str) -> bool:
     """Whether `path` is what the steps themselves write beside pipeline.yaml."""
     return path == OURS or path.startswith(f"{OURS}/")
 
 
-def child(revisions: Revisions, folder: str, path: str) -> Node | None:
+def node_at(revisions: Revisions, folder: str, path: str) -> Node | None:
     """What `path` names below a folder given by its id, None when there is nothing; "" is the
     folder itself.
     """
@@ -122,20 +122,20 @@ def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
     with revisions:
         folder = revisions.folder(revision, "")
         for part in path.split("/"):
-            node = child(revisions, folder, part) if folder else None
+            node = node_at(revisions, folder, part) if folder else None
             if node is None or node.kind != "folder":
                 return node is not None
             folder = node.id
     return False
 
 
-def below(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry]:
+def walk_files(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry]:
     """Every file below a folder given by its id, links and submodules among them; paths begin with
     `prefix`.
     """
     for name, kind, identity in revisions.listing(folder):
         if kind == "folder":
-            yield from below(revisions, identity, f"{prefix}{name}/")
+            yield from walk_files(revisions, identity, f"{prefix}{name}/")
         else:
             yield Entry(f"{prefix}{name}", kind, identity)
 

@@ -39,7 +39,9 @@ def files_of(arguments: Iterable[Argument]) -> tuple[str, ...]:
 
     Raises ConfigurationError for one that leads out of it."""
     files = (argument.value for argument in arguments if argument.option == helm_args.FILE)
-    return tuple(dict.fromkeys(paths.inside(file, where="tests.helm_args") for file in files))
+    return tuple(
+        dict.fromkeys(paths.relative_path(file, where="tests.helm_args") for file in files)
+    )
 
 
 def digests(checkout: Checkout, arguments: Iterable[Argument]) -> tuple[tuple[str, str], ...]:
@@ -61,7 +63,7 @@ def stage(checkout: Checkout, arguments: Iterable[Argument], folder: Path) -> tu
         places[file] = folder / f"argument-{number}.yaml"
         places[file].write_bytes(content)
     return tuple(
-        f"{option}={csv_field(str(places[paths.inside(value)])) if option == helm_args.FILE else value}"
+        f"{option}={csv_field(str(places[paths.relative_path(value)])) if option == helm_args.FILE else value}"
         for option, value in arguments
     )
 

@@ -92,7 +92,7 @@ def carry_out(helm: Helm, api: Api, trial: Trial) -> Observed:
     Raises Unreachable, AccessRefused, Temporary when the cluster cannot be used; Interrupted when
     we must end.
     """
-    process.go_on()
+    process.raise_if_stopping()
     kept = False
     if trial.fresh:
         life = round(2 * trial.timeout + 3600)
@@ -287,7 +287,7 @@ def _node(api: Api, watcher: Watcher) -> tuple[str, str]:
 def _clean_up(helm: Helm, api: Api, trial: Trial) -> None:
     """Remove what the trial made; what cannot be removed is told, never an outcome of the test."""
     try:
-        if process.ended():
+        if process.is_stopping():
             if trial.fresh:
                 namespaces.abandon(api, trial.namespace)
             return

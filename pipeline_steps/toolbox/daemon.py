@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline_steps.toolbox.errors import ToolMissing
-from pipeline_steps.toolbox.process import environment, resolved
+from pipeline_steps.toolbox.process import environment, with_program_path
 
 
 class Daemon(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ def start(argv: Sequence[str], *, cwd: Path, log: Path) -> Daemon:
     with log.open("ab") as output:
         try:
             child = subprocess.Popen(
-                resolved(argv, variables),
+                with_program_path(argv, variables),
                 cwd=cwd,
                 env=variables,
                 stdin=subprocess.DEVNULL,

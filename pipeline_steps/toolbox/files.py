@@ -79,7 +79,7 @@ class Batch:
         """Write `data` beside `path`; the folder must exist."""
         try:
             _sweep_once(path.parent)
-            self._files[path] = _, descriptor = _beside(path.parent, self._mode)
+            self._files[path] = _, descriptor = _open_temporary(path.parent, self._mode)
             os.fchmod(descriptor, self._mode)
             _write_all(descriptor, data)
         except OSError as error:
@@ -146,7 +146,7 @@ def folder(path: Path, *, mode: int = 0o700) -> Path:
     return path
 
 
-def own_folder(path: Path, *, mode: int = 0o700) -> Path:
+def created_folder(path: Path, *, mode: int = 0o700) -> Path:
     """Like `folder`, for one whose name is ours to choose. Raises MachineError when it is a
     symbolic link.
     """
@@ -237,7 +237,7 @@ def _sweep_once(path: Path) -> None:
     sweep_temporaries(path)
 
 
-def _beside(folder: Path, mode: int) -> tuple[Path, int]:
+def _open_temporary(folder: Path, mode: int) -> tuple[Path, int]:
     """A new temporary file, locked as long as its descriptor is open."""
     while True:
         path = folder / f"{TEMPORARY}{os.urandom(8).hex()}"

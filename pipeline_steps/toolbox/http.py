@@ -2,7 +2,7 @@
 
 What urllib3 has not stands here and in `strict_http`: bounds of bytes and time, credentials that
 stay with their origin, proxies named by the environment, and errors of toolbox/errors. When to try
-again is `retry`'s; what a status means is the caller's to judge (`refusal` has the usual words),
+again is `retry`'s; what a status means is the caller's to judge (`error_for_status` has the usual words),
 and so are logins.
 """
 
@@ -74,7 +74,9 @@ class Response(NamedTuple):
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
-            raise MachineError(f"the answer is not JSON: {error}", where=shown(self.url)) from error
+            raise MachineError(
+                f"the answer is not JSON: {error}", where=safe_url(self.url)
+            ) from error
 
 
 def excerpt(body: bytes) -> str:
@@ -82,14 +84,14 @@ def excerpt(body: bytes) -> str:
     return " ".join(body[:400].decode(errors="replace").split())[:300]
 
 
-def refusal(answer: Response, explain: Callable[[bytes], str] = excerpt) -> PipelineError:
+def error_for_status(answer: Response, explain: Callable[[bytes], str] = excerpt) -> PipelineError:
     """The error for an answer that the caller did not expect, by its status.
 
     explain: how the system words its errors in a body.
     """
     words = explain(answer.body)
     what = redact(f"{answer.method} answered {answer.status}{': ' if words else ''}{words}")
-    where = shown(answer.url)
+    where = safe_url(answer.url)
     if answer.status in TEMPORARY:
         return Temporary(what, where=where, retry_after=retry_after(answer.headers))
     if answer.status in (401, 403):
@@ -98,9 +100,11 @@ def refusal(answer: Response, explain: Callable[[bytes], str] = excerpt) -> Pipe
     return MachineError(what, where=where)
 
 
-def temporary(answer: Response, explain: Callable[[bytes], str] = excerpt) -> PipelineError | None:
+def temporary_error(
+    answer: Response, explain: Callable[[bytes], str] = excerpt
+) -> PipelineError | None:
     """The error for an answer with a status of TEMPORARY, None for others."""
-    return refusal(answer, explain) if answer.status in TEMPORARY else None
+    return error_for_status(answer, explain) if answer.status in TEMPORARY else None
 
 
 class _Request(NamedTuple):
@@ -124,7 +128,7 @@ class Client:
         *,
         ca_file: str | None = None,
         timeout: float = TIMEOUT,
-        later: Callable[[Response], PipelineError | None] = temporary,
+        later: Callable[[Response], PipelineError | None] = temporary_error,
         direct: bool = False,
     ) -> None:
         self._ca_file = ca_file
@@ -173,27 +177,27 @@ class Client:
                 return answer
             with contextlib.suppress(ValueError):
                 target = urljoin(request.url, target)
-            if not can_be_sent(target):
+            if not is_valid_url(target):
                 what = f"is redirected to what is no URL: {target.partition('?')[0]!a}"
-                raise MachineError(what, where=shown(request.url))
+                raise MachineError(what, where=safe_url(request.url))
             if request.url.startswith("https:") and not target.startswith("https:"):
-                what = f"is redirected from https to {shown(target)}"
-                raise MachineError(what, where=shown(request.url))
+                what = f"is redirected from https to {safe_url(target)}"
+                raise MachineError(what, where=safe_url(request.url))
             headers = dict(request.headers)
             if origin(target) != origin(request.url):
                 headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
             request = request._replace(url=target, headers=headers)
-        raise MachineError("is redirected again and again", where=shown(request.url))
+        raise MachineError("is redirected again and again", where=safe_url(request.url))
 
     def _exchange(self, request: _Request) -> Response:
         """The answer to one request, sent once."""
         method, url, headers, body, sink, cap = request
-        if not can_be_sent(url):
+        if not is_valid_url(url):
             what = "it is no URL, or holds blanks, control characters or others than ASCII"
-            raise MachineError(f"cannot be asked: {what}", where=f"{shown(url)!a}")
+            raise MachineError(f"cannot be asked: {what}", where=f"{safe_url(url)!a}")
         if any(_UNSENDABLE.search(text) for field in headers.items() for text in field):
             what = "a header holds control characters, or others than Latin-1"
-            raise MachineError(f"cannot be asked: {what}", where=shown(url))
+            raise MachineError(f"cannot be asked: {what}", where=safe_url(url))
         headers = {"User-Agent": "pipeline-steps", **headers}
         parts = urlsplit(url)
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
@@ -226,12 +230,12 @@ class Client:
         if scheme not in strict_http.POOLS:
             raise MachineError("is neither http nor https")
         if proxy and urlsplit(proxy).scheme not in strict_http.POOLS:
-            raise MachineError("the proxy is neither http nor https", where=shown(proxy))
+            raise MachineError("the proxy is neither http nor https", where=safe_url(proxy))
         options: dict[str, Any] = {
             "timeout": self._timeout,
             "maxsize": _KEPT,
             "blocksize": _BLOCK,
-            "ssl_context": trust(self._ca_file) if scheme == "https" else None,
+            "ssl_context": tls_context(self._ca_file) if scheme == "https" else None,
         }
         if proxy is None:
             pool = urllib3.PoolManager(**options)
@@ -270,7 +274,7 @@ def proxy_for(url: str) -> str | None:
 
 
 @functools.cache
-def trust(ca_file: str | None) -> ssl.SSLContext:
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """What TLS trusts: the machine's authorities, and those of `ca_file`. Raises MachineError."""
     context = ssl.create_default_context()
     # Python before 3.11.4 takes a connection that is cut for one that TLS closed, and so a cut body
@@ -287,7 +291,7 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
 @contextlib.contextmanager
 def _translated(url: str) -> Iterator[None]:
     """Turn what urllib3 raises into errors of toolbox/errors, and have each name the URL."""
-    where = shown(url)
+    where = safe_url(url)
     try:
         yield
     except PipelineError as error:
@@ -364,7 +368,7 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
-def can_be_sent(url: str) -> bool:
+def is_valid_url(url: str) -> bool:
     """Has it a host and, if any, a port, and only characters that a request can carry?"""
     try:
         parts = urlsplit(url)
@@ -374,7 +378,7 @@ def can_be_sent(url: str) -> bool:
     return named and url.isascii() and url.isprintable() and " " not in url
 
 
-def shown(url: str) -> str:
+def safe_url(url: str) -> str:
     """A URL as it may be shown: no user, no query (signed locations carry secrets there).
 
     >>> shown("https://me:pw@example.com/v2/?sig=abc")

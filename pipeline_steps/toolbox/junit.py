@@ -67,7 +67,7 @@ def write(
         if case.outcome != "passed":
             first = _text(case.text).strip().partition("\n")[0]
             xml.SubElement(one, case.outcome, {"message": first}).text = _text(case.text)
-    files.own_folder(path.parent)
+    files.created_folder(path.parent)
     files.write(path, xml.tostring(root, encoding="utf-8", xml_declaration=True), mode=0o644)
     return path
 

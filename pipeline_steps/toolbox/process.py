@@ -26,7 +26,7 @@ from pipeline_steps.toolbox.redact import redact
 
 #: What a child may see of our environment: locale, home, and what CI passes credentials with
 #: (docs/reference/environment.md).
-KEPT = frozenset(
+INHERITED = frozenset(
     "PATH HOME USER LOGNAME LANG TZ TMPDIR TERM SHELL XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME "
     "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_CONTEXT BUILDX_CONFIG BUILDX_BUILDER "
     "HELM_REGISTRY_CONFIG HELM_REPOSITORY_CONFIG HELM_REPOSITORY_CACHE HELM_CACHE_HOME HELM_CONFIG_HOME "
@@ -36,9 +36,9 @@ KEPT = frozenset(
 )
 GRACE = 2.0
 
-_running: set[subprocess.Popen[bytes]] = set()
+_children: set[subprocess.Popen[bytes]] = set()
 #: Number of the signal that ended everything, once there was one: nothing is started any more.
-_ended: list[int] = []
+_stop_signals: list[int] = []
 #: Not empty while the main thread starts a child, which must not be interrupted before the child is
 #: known.
 _starting: list[None] = []
@@ -66,7 +66,7 @@ class Completed(NamedTuple):
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The cleaned environment of a child, `extra` on top; its PATH has absolute entries only."""
-    kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith("LC_")}
+    kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("LC_")}
     made = {**kept, **(extra or {})}
     return {**made, "PATH": search_path(made)}
 
@@ -92,7 +92,7 @@ def which(program: str, environ: Mapping[str, str] | None = None) -> str | None:
     return None
 
 
-def find(program: str, *, advice: str = "") -> str:
+def require(program: str, *, advice: str = "") -> str:
     """Absolute path of `program` on PATH. Raises ToolMissing."""
     found = which(program)
     if not found:
@@ -102,7 +102,9 @@ def find(program: str, *, advice: str = "") -> str:
     return found
 
 
-def resolved(argv: Sequence[str], environ: Mapping[str, str], *, advice: str = "") -> list[str]:
+def with_program_path(
+    argv: Sequence[str], environ: Mapping[str, str], *, advice: str = ""
+) -> list[str]:
     """`argv` with the path of its program, as a child with `environ` is to be started. Raises
     ToolMissing.
     """
@@ -130,11 +132,11 @@ def run(
     redacted. Raises ToolMissing when the program does not exist, Interrupted (in any thread) once
     `stop_all` was called.
     """
-    with begun(argv, cwd=cwd, env=env, feed=stdin is not None, advice=advice) as child:
+    with start_process(argv, cwd=cwd, env=env, feed=stdin is not None, advice=advice) as child:
         return child.completed(stdin, timeout=timeout, tell=tell)
 
 
-class Begun(NamedTuple):
+class RunningProcess(NamedTuple):
     """A program that runs while its starter does something else."""
 
     argv: tuple[str, ...]
@@ -153,7 +155,7 @@ class Begun(NamedTuple):
         reader = None if most is None else _Reader(self.child, most)
         try:
             stdout, stderr = self.child.communicate(stdin, timeout=timeout)
-            go_on()
+            raise_if_stopping()
             code: int | None = self.child.returncode
         except subprocess.TimeoutExpired:
             stop(self.child)
@@ -168,23 +170,23 @@ class Begun(NamedTuple):
 
 
 @contextlib.contextmanager
-def begun(
+def start_process(
     argv: Sequence[str | os.PathLike[str]],
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     feed: bool = False,
     advice: str = "",
-) -> Iterator[Begun]:
+) -> Iterator[RunningProcess]:
     """A program that was started; where the block ends before it does, its group is ended.
 
     feed: it gets standard input by `completed`. Raises as `run`.
     """
-    go_on()
+    raise_if_stopping()
     command = [os.fspath(part) for part in argv]
     variables = environment(env)
     try:
-        child = _start(resolved(command, variables, advice=advice), cwd, variables, feed)
+        child = _start(with_program_path(command, variables, advice=advice), cwd, variables, feed)
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise
@@ -192,12 +194,12 @@ def begun(
             f"{command[0]} is not installed", advice=advice or f"install {command[0]}"
         ) from error
     try:
-        go_on()
-        yield Begun(tuple(command), child)
+        raise_if_stopping()
+        yield RunningProcess(tuple(command), child)
     finally:
         if child.returncode is None:
-            _dismissed(child)
-        _running.discard(child)
+            _close_and_stop(child)
+        _children.discard(child)
 
 
 @contextlib.contextmanager
@@ -216,17 +218,17 @@ def conversation(
     which somebody must read when it may say more than a pipe holds. Raises ToolMissing, Interrupted
     once `stop_all` was called.
     """
-    go_on()
+    raise_if_stopping()
     variables = environment(env)
-    child = _start(resolved(argv, variables, advice=advice), cwd, variables, True, stderr)
+    child = _start(with_program_path(argv, variables, advice=advice), cwd, variables, True, stderr)
     try:
         yield child
     finally:
-        _dismissed(child)
-        _running.discard(child)
+        _close_and_stop(child)
+        _children.discard(child)
 
 
-def _dismissed(child: subprocess.Popen[bytes]) -> None:
+def _close_and_stop(child: subprocess.Popen[bytes]) -> None:
     """End a child that nobody listens to any more."""
     for stream in (child.stdin, child.stdout, child.stderr):
         with contextlib.suppress(OSError):
@@ -242,7 +244,7 @@ def _start(
     feed: bool,
     stderr: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """The child, known to `stop_all`; between its birth and that no signal raises here (see `end`)."""
+    """The child, known to `stop_all`; between its birth and that no signal raises here (see `begin_stopping`)."""
     main = threading.current_thread() is threading.main_thread()
     if main:
         _starting.append(None)
@@ -256,7 +258,7 @@ def _start(
             stderr=stderr or subprocess.PIPE,
             start_new_session=True,
         )
-        _running.add(child)
+        _children.add(child)
         return child
     finally:
         if main:
@@ -268,13 +270,13 @@ class _Listener:
 
     def __init__(self, child: subprocess.Popen[bytes], tell: Callable[[str], None]) -> None:
         stream, child.stderr = child.stderr, None
-        self._heard: list[bytes] = []
+        self._lines: list[bytes] = []
 
         def listen() -> None:
             assert stream is not None, "opened as a pipe"
             with stream:
                 for line in stream:
-                    self._heard.append(line)
+                    self._lines.append(line)
                     tell(redact(line.decode(errors="replace").rstrip()))
 
         self._thread = threading.Thread(target=listen, daemon=True)
@@ -283,7 +285,7 @@ class _Listener:
     def all(self) -> bytes:
         """Everything that was said, once the child has closed it."""
         self._thread.join()
-        return b"".join(self._heard)
+        return b"".join(self._lines)
 
 
 class _Reader:
@@ -293,13 +295,13 @@ class _Reader:
 
     def __init__(self, child: subprocess.Popen[bytes], most: int) -> None:
         stream, child.stdout = child.stdout, None
-        self._read = bytearray()
+        self._output = bytearray()
 
         def read() -> None:
             assert stream is not None, "opened as a pipe"
             with stream:  # whoever goes on printing is ended by its closed pipe
-                while len(self._read) <= most and (block := os.read(stream.fileno(), 2**18)):
-                    self._read += block
+                while len(self._output) <= most and (block := os.read(stream.fileno(), 2**18)):
+                    self._output += block
 
         self._thread = threading.Thread(target=read, daemon=True)
         self._thread.start()
@@ -307,7 +309,7 @@ class _Reader:
     def all(self) -> bytes:
         """What was read, once the child has closed it or printed too much."""
         self._thread.join()
-        return bytes(self._read)
+        return bytes(self._output)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
@@ -322,31 +324,31 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         child.wait(GRACE)
 
 
-def ended() -> bool:
+def is_stopping() -> bool:
     """Whether this process was told to end: threads then stop what they do."""
-    return bool(_ended)
+    return bool(_stop_signals)
 
 
-def go_on() -> None:
+def raise_if_stopping() -> None:
     """Raise Interrupted when this process was told to end: nothing new is begun then."""
-    if _ended:
-        raise Interrupted(_ended[0])
+    if _stop_signals:
+        raise Interrupted(_stop_signals[0])
 
 
-def end(number: int) -> bool:
+def begin_stopping(number: int) -> bool:
     """From now on nothing is started; a signal handler's first act. number: the signal, for
     everybody's Interrupted.
 
     Returns whether the handler may raise it where the main thread is: not while that starts a
     child, which then raises itself, once the child is known and ended.
     """
-    _ended.append(number)
+    _stop_signals.append(number)
     return not _starting
 
 
 def stop_all() -> None:
-    """End every child still running, all at once: after `end`, for a step, which has four seconds."""
-    children = list(_running)
+    """End every child still running, all at once, after `begin_stopping`: a step has four seconds."""
+    children = list(_children)
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)

@@ -26,7 +26,7 @@ class Scratch:
     def __init__(self, purpose: str) -> None:
         base = home()
         try:
-            self.path, self._lock = _made(base, purpose)
+            self.path, self._lock = _make_locked(base, purpose)
         except OSError as error:
             raise files.failure(error, base) from error
 
@@ -55,7 +55,7 @@ def home() -> Path:
     return Path(os.environ.get("TMPDIR") or "/tmp").absolute()
 
 
-def _made(base: Path, purpose: str) -> tuple[Path, int]:
+def _make_locked(base: Path, purpose: str) -> tuple[Path, int]:
     while True:
         path = base / f"{files.TEMPORARY}{purpose}-{os.urandom(6).hex()}"
         path.mkdir(mode=0o700)

@@ -65,7 +65,7 @@ def worker_pool(
             time.sleep(
                 0.5
             )  # whoever signals all processes of a build may not have come to this one yet
-            process.go_on()
+            process.raise_if_stopping()
             what = "a worker process was killed, most often by the kernel, for want of memory"
             raise MachineError(
                 what, advice="run again with fewer --jobs, or give it more memory"

@@ -132,18 +132,18 @@ def parse(
     return _Reader(where, aliases, error).read(data, largest)
 
 
-def plain(node: Node | None) -> Any:
+def plain_value(node: Node | None) -> Any:
     """The tree as dicts, lists, texts, booleans and None. Numbers and dates stay the text that was
     written.
 
     Not for documents with aliases, which a few lines can make grow without end.
     """
     if isinstance(node, Mapping):
-        return {key.value: plain(item) for key, item in node.items}
+        return {key.value: plain_value(item) for key, item in node.items}
     if isinstance(node, Sequence):
-        return [plain(item) for item in node.items]
+        return [plain_value(item) for item in node.items]
     if isinstance(node, Alias):
-        return plain(node.target)
+        return plain_value(node.target)
     if node is None or node.meaning == "null":
         return None
     if node.meaning == "bool":
@@ -151,7 +151,7 @@ def plain(node: Node | None) -> Any:
     return node.value
 
 
-def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:
+def nearest_names(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """Advice naming the known words most like `wrong`, or all of a few."""
     names = list(known)
     close = difflib.get_close_matches(wrong, names, count, 0.5) or names[: 2 * count]

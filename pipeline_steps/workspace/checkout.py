@@ -26,7 +26,7 @@ from pipeline_steps.config.language import ChartEntry, Config, ImageEntry, Setti
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.toolbox.errors import ConfigurationError
-from pipeline_steps.toolbox.yaml_reader import nearest
+from pipeline_steps.toolbox.yaml_reader import nearest_names
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.content import Closure, Closures, ImageInputs
 
@@ -78,7 +78,7 @@ class Checkout:
             raise ConfigurationError(
                 f"there is no chart {name!r}",
                 where=self._where("charts"),
-                advice=nearest(name, self._folders),
+                advice=nearest_names(name, self._folders),
             )
         return name
 
@@ -115,7 +115,7 @@ class Checkout:
             raise ConfigurationError(
                 f"there is no image {name!r}",
                 where=self._where("images"),
-                advice=nearest(name, self._images),
+                advice=nearest_names(name, self._images),
             )
         return self._images[name]
 
@@ -395,7 +395,7 @@ class Checkout:
         changed = [
             path
             for path in self.tree.modified
-            if any(paths.holds(place, path) for place in closure.places)
+            if any(paths.contains(place, path) for place in closure.places)
         ]
         name = self.written_in
         if name in self.tree.modified and name not in changed:

@@ -112,7 +112,7 @@ class Closures:
             if not dependency.local:
                 continue
             where = paths.chart_yaml(folder)
-            target = paths.inside(dependency.folder, base=folder, where=where)
+            target = paths.relative_path(dependency.folder, base=folder, where=where)
             if target in (*above, folder):
                 raise ConfigurationError(
                     f"the dependency {dependency.name} leads back to {target}", where=where
@@ -140,7 +140,7 @@ class Closures:
         }
         for name in sorted(names - set(self._images)):
             advice = (
-                yaml_reader.nearest(name, self._images)
+                yaml_reader.nearest_names(name, self._images)
                 or f"add {name}: {{context: …}} or {name}: {{existing: …}}"
             )
             message = f"the chart {folder} uses the image {name}, which is not in images"
@@ -222,7 +222,9 @@ class Closures:
             return None
         context, dockerfile, *_ = self._places(name)
         prefix = f"{context}/" if context else ""
-        below = {path.removeprefix(prefix): path for path in paths.below(self._paths, context)}
+        below = {
+            path.removeprefix(prefix): path for path in paths.paths_below(self._paths, context)
+        }
         ignored = self._dockerignore(context, dockerfile)
         return ImageInputs(
             context, dockerfile, {path: below[path] for path in left_in(below, ignored)}, ignored
@@ -243,7 +245,7 @@ class Closures:
         """Places of the sources that an image's generated files are made from, none of them empty."""
         entry = self._images[name]
         where = self._where(f"images.{name}.generated")
-        context = paths.inside(entry["context"], where=where)
+        context = paths.relative_path(entry["context"], where=where)
         sources = [source for sources in entry.get("generated", {}).values() for source in sources]
         return [place for source in sources for place in self._fitting(source, context, where)]
 
@@ -252,7 +254,7 @@ class Closures:
         tests read them.
         """
         prefix = f"{folder}/" if folder else ""
-        files = {path.removeprefix(prefix): path for path in paths.below(self._paths, folder)}
+        files = {path.removeprefix(prefix): path for path in paths.paths_below(self._paths, folder)}
         self._read_digests(files.values())
         return _digest({"format": FORMAT, "files": self._listed(files)})
 
@@ -262,7 +264,9 @@ class Closures:
             yield prefix, {name: keys for name, keys in images.items() if keys}
         for dependency in self.metadata(folder).dependencies:
             if dependency.local:
-                inner = paths.inside(dependency.folder, base=folder, where=paths.chart_yaml(folder))
+                inner = paths.relative_path(
+                    dependency.folder, base=folder, where=paths.chart_yaml(folder)
+                )
                 yield from self._values(inner, f"{prefix}charts/{dependency.name}/")
 
     def _listed(self, files: Mapping[str, str]) -> list[list[str]]:
@@ -273,7 +277,7 @@ class Closures:
         ]
 
     def _files_below(self, places: Iterable[str]) -> dict[str, str]:
-        found = {path for place in places for path in paths.below(self._paths, place)}
+        found = {path for place in places for path in paths.paths_below(self._paths, place)}
         return {
             path: path
             for path in (*found, *(place for place in places if place in self._tree.entries()))
@@ -324,12 +328,14 @@ class Closures:
         Raises ConfigurationError when there are none.
         """
         places: list[str] = []
-        for pattern in paths.alternatives(paths.inside(written, base=base, where=where)):
+        for pattern in paths.expand_braces(paths.relative_path(written, base=base, where=where)):
             files_there = [
-                path for path in self._paths if paths.expression(pattern).fullmatch(path)
+                path for path in self._paths if paths.glob_pattern(pattern).fullmatch(path)
             ]
             folder = (
-                [] if paths.is_glob(pattern) or not paths.below(self._paths, pattern) else [pattern]
+                []
+                if paths.is_glob(pattern) or not paths.paths_below(self._paths, pattern)
+                else [pattern]
             )
             if not files_there and not folder:
                 advice = "correct the path, or remove it"
@@ -347,9 +353,11 @@ class Closures:
         if entry.get("context") is None:
             return []
         where = self._where(f"images.{name}.context")
-        context = paths.inside(entry["context"], where=where)
-        dockerfile = paths.inside(entry.get("dockerfile", "Dockerfile"), base=context, where=where)
-        if not paths.below(self._paths, context):
+        context = paths.relative_path(entry["context"], where=where)
+        dockerfile = paths.relative_path(
+            entry.get("dockerfile", "Dockerfile"), base=context, where=where
+        )
+        if not paths.paths_below(self._paths, context):
             message = f"the image {name} has the context {entry['context']!r}, but the source has no file there"
             raise ConfigurationError(
                 message, where=where, advice="correct the path, or add the files to the source"
@@ -364,7 +372,7 @@ class Closures:
     def _closure(self, places: Iterable[str], charts: Entries, images: Entries) -> Closure:
         kept = tuple(sorted(set(places)))
         known = self._tree.entries()
-        found = {path for place in kept for path in paths.below(self._paths, place)}
+        found = {path for place in kept for path in paths.paths_below(self._paths, place)}
         found.update(place for place in kept if place in known)
         return Closure(tuple(sorted(found)), kept, charts, images)
 

@@ -14,7 +14,7 @@ import pytest
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images.existing import name_image
 from pipeline_steps.oci.registry import Registry
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.toolbox.errors import MachineError
 from tests.support.images import push_base
 from tests.support.registries import Running, registry
@@ -60,7 +60,7 @@ def test_of_many_that_name_at_once_none_moves_the_tag_of_another(running: Runnin
 def test_what_is_lost_of_an_image_is_named_down_to_its_layers(running: Running) -> None:
     here = Registry(running.host, plain_http=True)
     digest = push_base(here, PATH, "1", b"base")
-    assert missing(here, PATH, digest) == []
+    assert missing_digests(here, PATH, digest) == []
     manifest = here.manifest(PATH, digest)
     assert manifest
     for blob in manifest.blobs:
@@ -68,5 +68,5 @@ def test_what_is_lost_of_an_image_is_named_down_to_its_layers(running: Running) 
             running.folder
             / f"data/docker/registry/v2/repositories/{PATH}/_layers/sha256/{blob.digest[7:]}"
         )
-        assert blob.digest in missing(here, PATH, digest)
-    assert missing(here, PATH, f"sha256:{'0' * 64}") == [f"sha256:{'0' * 64}"]
+        assert blob.digest in missing_digests(here, PATH, digest)
+    assert missing_digests(here, PATH, f"sha256:{'0' * 64}") == [f"sha256:{'0' * 64}"]

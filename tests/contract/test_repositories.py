@@ -16,7 +16,7 @@ import pytest
 from pipeline_steps.charts import archive
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories.kinds import open_repository, open_writable
-from pipeline_steps.repositories.oci import OciRepository, prepare
+from pipeline_steps.repositories.oci import OciRepository, build_push
 from pipeline_steps.repositories.repository import Indexed, Publication, Rewritable, Writable
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, Unreachable
 from pipeline_steps.toolbox.files import sha256
@@ -405,10 +405,10 @@ def test_a_claim_of_a_killed_publisher_is_taken_up_by_the_same_content_only(host
     repository = OciRepository(f"oci://{host}/claims", {})
     mine, other = packed(), packed(more="description: other\n")
     for chart in (packed(version="0.9.0"), mine):
-        push = prepare(chart)
+        push = build_push(chart)
         for digest, data in push.blobs.items():
             repository._registry("hello").push_blob("claims/hello", data, digest)
-    repository._claim(mine, prepare(mine))
+    repository._claim(mine, build_push(mine))
     with pytest.raises(
         Conflict, match=r"claims hello 1\.0\.0 with another content \(claim-1\.0\.0-"
     ):

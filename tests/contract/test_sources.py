@@ -12,7 +12,7 @@ import pytest
 
 from pipeline_steps.sources.kinds import open_source, open_tagged
 from pipeline_steps.sources.source import Source
-from pipeline_steps.sources.tree import below, child, export
+from pipeline_steps.sources.tree import export, node_at, walk_files
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, UsageError
 from tests.support.gits import Repo
@@ -179,12 +179,12 @@ def test_revisions_share_the_ids_of_what_is_equal(checkout: Checkout) -> None:
             ("link", "link"),
             ("run", "executable"),
         ]
-        node = child(revisions, one, "sub/a b☺.txt")
-        assert node and node.kind == "file" and node == child(revisions, two, "other/a b☺.txt")
+        node = node_at(revisions, one, "sub/a b☺.txt")
+        assert node and node.kind == "file" and node == node_at(revisions, two, "other/a b☺.txt")
         assert revisions.read([node.id]) == {node.id: b"one"}
         assert revisions.digests([node.id]) == {node.id: files.sha256(b"one")}
-        assert child(revisions, two, "sub/run/x") is None
-        whole = [(entry.path, entry.kind, entry.id) for entry in below(revisions, two)]
+        assert node_at(revisions, two, "sub/run/x") is None
+        whole = [(entry.path, entry.kind, entry.id) for entry in walk_files(revisions, two)]
     assert sorted(whole) == [tuple(entry) for entry in source.tree(second, "").entries().values()]
 
 

@@ -29,7 +29,7 @@ def written(
 
 
 def gathered(folder: Path, root: Path) -> archive.Files:
-    """What `gather` takes of a folder below `root`, links as links."""
+    """What `collect_files` takes of a folder below `root`, links as links."""
     kinds = {
         path.relative_to(root).as_posix(): _kind(path)
         for path in root.rglob("*")
@@ -43,7 +43,7 @@ def gathered(folder: Path, root: Path) -> archive.Files:
             for path, place in places.items()
         }
 
-    return collect.gather(folder.relative_to(root).as_posix(), kinds, read)
+    return collect.collect_files(folder.relative_to(root).as_posix(), kinds, read)
 
 
 def _kind(path: Path) -> str:

@@ -17,7 +17,7 @@ import pytest
 from pipeline_steps.build_image import build_image
 from pipeline_steps.images import builders
 from pipeline_steps.oci.registry import Registry, connect
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ChartFailed,
@@ -155,16 +155,16 @@ def test_an_image_that_lost_a_layer_is_built_again(folder: Path, registry: Runni
     first = build(folder)
     here, path, digest = api(first)
     manifest = here.manifest(path, digest)
-    assert manifest and missing(here, path, digest) == []
+    assert manifest and missing_digests(here, path, digest) == []
     lost = manifest.content["layers"][0]["digest"]
     for link in registry.folder.glob(
         f"data/docker/registry/v2/repositories/{path}/_layers/sha256/{lost[7:]}"
     ):
         shutil.rmtree(link)
-    assert missing(here, path, digest) == [lost]
+    assert missing_digests(here, path, digest) == [lost]
     again = build(folder)
     here, path, digest = api(again)
-    assert missing(here, path, digest) == []
+    assert missing_digests(here, path, digest) == []
 
 
 def test_a_tag_that_is_gone_is_given_back_without_a_build(

@@ -520,7 +520,7 @@ def test_entries_of_others_in_the_meantime_are_kept(hub: Github, there: Reposito
             there.put(
                 "gh-pages",
                 "index.yaml",
-                known.with_entries([index.entry(fields, chart.digest, "x.tgz")]),
+                known.with_entries([index.new_entry_fields(fields, chart.digest, "x.tgz")]),
             )
 
     hub.fault = fault

@@ -213,7 +213,7 @@ def test_we_find_what_helm_pushes_and_write_the_same_manifest(
     tgz = published.archive.tgz
     assert tgz == (tmp_path / "hello-1.2.3.tgz").read_bytes()
     registry_ = repository._registry("hello")
-    path = repository._path("hello").path
+    path = repository._chart_repository("hello").path
     manifest = registry_.manifest(path, "1.2.3")
     assert manifest is not None
     theirs = manifest.content["annotations"]
@@ -221,10 +221,10 @@ def test_we_find_what_helm_pushes_and_write_the_same_manifest(
     ours = oci_annotations(fields)
     created = "org.opencontainers.image.created"
     assert {**ours, created: ""} == {**theirs, created: ""}
-    from pipeline_steps.repositories.oci import prepare
+    from pipeline_steps.repositories.oci import build_push
 
-    opened = archive.opened(tgz)
-    assert manifest.content["config"]["digest"] in prepare(opened).blobs, (
+    opened = archive.open_archive(tgz)
+    assert manifest.content["config"]["digest"] in build_push(opened).blobs, (
         "the configuration is byte for byte helm's"
     )
 

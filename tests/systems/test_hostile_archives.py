@@ -136,15 +136,15 @@ def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_wha
     assert [set(said.values()) for said in told.values()] == [{"taken"}] * len(archives)
     for number, data in enumerate(archives.values()):
         place = tmp_path / f"p/{number}"
-        published = open_writable(place.as_uri(), {}).publish(archive.opened(data))
+        published = open_writable(place.as_uri(), {}).publish(archive.open_archive(data))
         assert set(left(place)) == {".lock", "a-1.0.0.tgz", "index.yaml"}
         assert published.reference.startswith(f"{place.as_uri()}/a-1.0.0.tgz@")
         assert "evil" not in (place / "index.yaml").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "odd", "p"]
     header = archives["gzip header with extra, name and comment"]
-    assert gzip.decompress(header) == hostile.tar() and archive.opened(header).tar_digest == sha256(
-        hostile.tar()
-    )
+    assert gzip.decompress(header) == hostile.tar() and archive.open_archive(
+        header
+    ).tar_digest == sha256(hostile.tar())
 
 
 @pytest.mark.parametrize("step", ["check", "snapshot"])

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.charts.dependencies import Needed
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.oci import registry
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry
@@ -30,7 +30,7 @@ from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.repositories.git_branch import GitBranch
 from pipeline_steps.repositories.github_releases import GithubReleasesRepository
 from pipeline_steps.repositories.kinds import open_repository, open_writable
-from pipeline_steps.repositories.oci import CONFIG, CONTENT, prepare
+from pipeline_steps.repositories.oci import CONFIG, CONTENT, build_push
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.services import github
 from pipeline_steps.sources import git_program
@@ -47,7 +47,7 @@ from tests.support.gits import bare
 from tests.support.scripted import Answer, Request, scripted
 from tests.systems.test_http_repositories import CHART, MOST, OTHER, ROOT, bomb, zeros
 
-PUSH = prepare(CHART, signed(CHART))
+PUSH = build_push(CHART, signed(CHART))
 
 MEASURE = """
 import re, resource, sys
@@ -352,7 +352,7 @@ def test_mix_and_match(attacked: Attacked) -> None:
 
 
 def test_another_manifest_than_its_digest_says(oci: Attacked) -> None:
-    other = prepare(OTHER).manifest
+    other = build_push(OTHER).manifest
     oci.lies[oci.entrance] = (200, {"Docker-Content-Digest": PUSH.digest}, other)
     oci.refused(MachineError, f"digest {sha256(other)}, expected {PUSH.digest}")
 
@@ -384,7 +384,7 @@ def test_rollback_of_a_dependency(oci: Attacked, tmp_path: Path) -> None:
     """A tag that was moved: the bytes in the cache are those of a digest, and never taken for those
     of another.
     """
-    wanted = Needed("", "hello", "1.0.0", oci.url)
+    wanted = MissingArchive("", "hello", "1.0.0", oci.url)
     assert fetcher({}, tmp_path)(wanted) == CHART.tgz
     oci.exchange(OTHER.tgz)
     assert fetcher({}, tmp_path)(wanted) == OTHER.tgz
@@ -533,7 +533,7 @@ def test_a_branch_that_was_set_back(branch: Branch, tmp_path: Path) -> None:
     repository = open_writable(branch.url, {})
     before = branch.git("rev-parse", "gh-pages")
     found = repository.publish(packed(version="1.1.0"))
-    wanted = Needed("", "hello", "1.1.0", branch.url)
+    wanted = MissingArchive("", "hello", "1.1.0", branch.url)
     assert fetcher({}, tmp_path / "cache")(wanted) == packed(version="1.1.0").tgz
     branch.git("update-ref", "refs/heads/gh-pages", before)
     assert repository.find("hello", "1.1.0") is None

@@ -25,7 +25,7 @@ import yaml
 
 from pipeline_steps.auth.credentials import Login
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.charts.dependencies import Needed
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
 from pipeline_steps.repositories.fetch import fetcher
@@ -450,7 +450,7 @@ def test_removed_version(attacked: Attacked, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"hello 1\.0\.0 is not in the repository \(it has 0\.9\.0\)"
     ):
-        fetcher({}, tmp_path)(Needed("", "hello", "1.0.0", url))
+        fetcher({}, tmp_path)(MissingArchive("", "hello", "1.0.0", url))
 
 
 def test_version_marked_as_removed(indexed: Attacked) -> None:
@@ -465,7 +465,7 @@ def test_rollback_of_a_dependency(indexed: Attacked, tmp_path: Path) -> None:
     The bytes in the cache are those of a digest, and the digest in the record of a snapshot is
     another one then.
     """
-    wanted = Needed("", "hello", "1.0.0", indexed.url)
+    wanted = MissingArchive("", "hello", "1.0.0", indexed.url)
     assert fetcher({}, tmp_path)(wanted) == CHART.tgz
     indexed.index(digest=OTHER.digest[7:])
     indexed.lies[TGZ] = (200, {}, OTHER.tgz)

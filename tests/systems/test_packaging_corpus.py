@@ -115,7 +115,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         web, oci = f"http://127.0.0.1:{server.server_port}", f"oci://{running.host}/charts"
         for url in ((folder / "served").as_uri(), oci):
             for name, tgz in corpus.served():
-                open_writable(url, {}).publish(archive.opened(tgz, name))
+                open_writable(url, {}).publish(archive.open_archive(tgz, name))
         world = World(folder, corpus.cases(web, oci))
         for major in BOTH:
             world.told(major, "repo", "add", "served", web)

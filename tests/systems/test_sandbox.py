@@ -17,7 +17,7 @@ import pytest
 
 from pipeline_steps.config.config_file import load
 from pipeline_steps.sandbox import ledger, processes, sandbox
-from pipeline_steps.sandbox.sandbox import Wanted
+from pipeline_steps.sandbox.sandbox import UpRequest
 from pipeline_steps.toolbox import daemon
 from tests.support import machine
 
@@ -79,7 +79,7 @@ def test_up_again_changes_nothing_and_down_leaves_nothing(folder: Path) -> None:
 
 
 def test_records_of_the_sandbox_lie_in_its_own_store(folder: Path, tmp_path: Path) -> None:
-    overlay = sandbox.up(folder, Wanted(maker="none"))
+    overlay = sandbox.up(folder, UpRequest(maker="none"))
     (tmp_path / "pipeline.yaml").write_text(
         "charts: [{path: c}]\nevidence: file:///srv\nchannels: {production: {evidence: [file:///srv]}}\n"
     )
@@ -90,13 +90,13 @@ def test_records_of_the_sandbox_lie_in_its_own_store(folder: Path, tmp_path: Pat
 
 
 def test_up_mends_what_a_killed_run_left(folder: Path) -> None:
-    sandbox.up(folder, Wanted(maker="none"))
+    sandbox.up(folder, UpRequest(maker="none"))
     before = ledger.read(folder)
     os.kill(before.daemons["registry"].pid, signal.SIGKILL)
     assert cli(folder, "status").code == 7
     assert sandbox.overlay(folder) is None
 
-    sandbox.up(folder, Wanted(maker="none"))
+    sandbox.up(folder, UpRequest(maker="none"))
     after = ledger.read(folder)
     assert after.ports == before.ports, "a free port is kept"
     assert after.daemons["web"] == before.daemons["web"], "what lives is left as it is"
@@ -104,7 +104,7 @@ def test_up_mends_what_a_killed_run_left(folder: Path) -> None:
 
 
 def test_a_process_that_was_never_recorded_is_ended(folder: Path) -> None:
-    sandbox.up(folder, Wanted(maker="none"))
+    sandbox.up(folder, UpRequest(maker="none"))
     known = ledger.read(folder)
     (folder / ledger.FILE).write_text('{"schema": 1, "ports"')  # a killed writer of another version
 
@@ -114,7 +114,7 @@ def test_a_process_that_was_never_recorded_is_ended(folder: Path) -> None:
 
 
 def test_a_number_that_another_process_has_got_since_is_not_ours(folder: Path) -> None:
-    sandbox.up(folder, Wanted(maker="none"))
+    sandbox.up(folder, UpRequest(maker="none"))
     known = ledger.read(folder)
     processes.end(folder, known, "web")
     innocent = subprocess.Popen(["sleep", "60"])
@@ -131,14 +131,14 @@ def test_a_number_that_another_process_has_got_since_is_not_ours(folder: Path) -
 
 
 def test_a_taken_port_is_given_up_for_another(folder: Path) -> None:
-    sandbox.up(folder, Wanted(maker="none"))
+    sandbox.up(folder, UpRequest(maker="none"))
     before = ledger.read(folder)
     processes.end(folder, before, "registry")
     with socket.socket() as thief:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thief.bind(("127.0.0.1", before.ports["registry"]))
         thief.listen()
-        sandbox.up(folder, Wanted(maker="none"))
+        sandbox.up(folder, UpRequest(maker="none"))
     after = ledger.read(folder)
     assert after.ports["registry"] != before.ports["registry"]
     assert f"127.0.0.1:{after.ports['registry']}/snapshot" in (folder / "overlay.yaml").read_text()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.charts import chance
-from pipeline_steps.charts.compare import Compared, compare_renderings, places_of_chance
+from pipeline_steps.charts.compare import Comparison, compare_renderings, random_places
 from pipeline_steps.clusters.helm import Helm
 from tests.support.helms import chart_files, helm
 
@@ -26,7 +26,7 @@ def program(request: pytest.FixtureRequest) -> Helm:
         return Helm.find()
 
 
-def compared(program: Helm, folder: Path, template: str) -> Compared:
+def compared(program: Helm, folder: Path, template: str) -> Comparison:
     """The chart with this template, rendered as tested and as it would be released."""
     tested, released = folder / "tested", folder / "released"
     for chart, version, image in zip((tested, released), *REPLACED, strict=True):
@@ -77,7 +77,7 @@ def test_what_depends_on_the_version_beside_chance_is_refused(
     program: Helm, tmp_path: Path, line: str
 ) -> None:
     [difference] = compared(program, tmp_path, f"{HEAD}  {line}\n").refused
-    assert not difference.by_chance
+    assert not difference.is_random
     assert difference.place.startswith("web/templates/x.yaml:")
 
 
@@ -100,11 +100,11 @@ def test_a_clock_that_goes_on_between_renderings_is_chance() -> None:
 
 def test_places_of_chance_are_named() -> None:
     first = "# Source: w/a.yaml\na: x\n---\n# Source: w/b.yaml\na: 1\nb: q7\n"
-    assert places_of_chance(first, first.replace("q7", "z8")) == ("w/b.yaml:2",)
-    assert places_of_chance(first, first) == ()
+    assert random_places(first, first.replace("q7", "z8")) == ("w/b.yaml:2",)
+    assert random_places(first, first) == ()
 
 
 def test_words_that_are_replaced_stay_whole_beside_chance() -> None:
     texts = ["web:k-0123abXy", "web:k-0123abQr"]
-    assert chance.literals(texts, ["k-0123ab"]) == ["web:k-0123ab", ""]
-    assert chance.masked(["a\nb x1\nc", "a\nb y2 z\nc"]) == "a\nb <chance>\nc"
+    assert chance.common_parts(texts, ["k-0123ab"]) == ["web:k-0123ab", ""]
+    assert chance.mask_random(["a\nb x1\nc", "a\nb y2 z\nc"]) == "a\nb <chance>\nc"

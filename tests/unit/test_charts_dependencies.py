@@ -6,8 +6,8 @@ import pytest
 
 from pipeline_steps.charts import archive, dependencies, ranges
 from pipeline_steps.charts.archive import Files
-from pipeline_steps.charts.dependencies import Needed
-from pipeline_steps.charts.version import strict
+from pipeline_steps.charts.dependencies import MissingArchive
+from pipeline_steps.charts.version import parse_strict
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from tests.support.charts import files, packed
 
@@ -34,17 +34,17 @@ def chart(
 
 
 def test_a_locked_dependency_is_fetched_into_charts() -> None:
-    asked: list[Needed] = []
+    asked: list[MissingArchive] = []
 
-    def fetch(wanted: Needed) -> bytes:
+    def fetch(wanted: MissingArchive) -> bytes:
         asked.append(wanted)
         return packed("db", "1.2.0").tgz
 
     filled = dependencies.fill(chart(lock="1.2.0"), fetch, "hello")
-    assert asked == [Needed("", "db", "1.2.0", URL)]
+    assert asked == [MissingArchive("", "db", "1.2.0", URL)]
     assert filled["charts/db-1.2.0.tgz"] == packed("db", "1.2.0").tgz
     assert filled.executables == {"values.yaml"}
-    assert dependencies.needed(filled) == ()
+    assert dependencies.missing_archives(filled) == ()
     assert archive.unpack(archive.pack(filled).tgz).keys() == filled.keys()
 
 
@@ -53,10 +53,13 @@ def test_an_exact_version_needs_no_lock_and_subcharts_have_their_own_needs() -> 
     inner["charts/common/Chart.yaml"] = inner["charts/common/Chart.yaml"].replace(
         b"name: hello", b"name: common"
     )
-    assert dependencies.needed({**files(), **inner}) == (
-        Needed("charts/common/", "db", "1.0.0", URL),
+    assert dependencies.missing_archives({**files(), **inner}) == (
+        MissingArchive("charts/common/", "db", "1.0.0", URL),
     )
-    assert dependencies.needed({**files(), **inner})[0].place == "charts/common/charts/db-1.0.0.tgz"
+    assert (
+        dependencies.missing_archives({**files(), **inner})[0].place
+        == "charts/common/charts/db-1.0.0.tgz"
+    )
 
 
 def test_two_versions_of_one_chart_are_locked_in_their_order() -> None:
@@ -66,16 +69,16 @@ def test_two_versions_of_one_chart_are_locked_in_their_order() -> None:
         f"- {{name: db, repository: '{URL}', version: {v}}}\n" for v in ("1.9.0", "1.2.0")
     )
     source = {**files(more=more), "Chart.lock": lock.encode()}
-    assert [one.version for one in dependencies.needed(source)] == ["1.9.0", "1.2.0"]
+    assert [one.version for one in dependencies.missing_archives(source)] == ["1.9.0", "1.2.0"]
     there = {f"charts/db-{v}.tgz": packed("db", v).tgz for v in ("1.9.0", "1.2.0")}
-    assert dependencies.needed({**source, **there}) == ()
+    assert dependencies.missing_archives({**source, **there}) == ()
 
 
 def test_what_is_there_is_taken() -> None:
     vendored = {"charts/db-1.2.0.tgz": packed("db", "1.2.0").tgz}
-    assert dependencies.needed({**chart(), **vendored}) == ()
-    assert dependencies.needed({**chart(lock="1.2.0"), **vendored}) == ()
-    assert dependencies.needed({**chart(repository=""), **vendored}) == ()
+    assert dependencies.missing_archives({**chart(), **vendored}) == ()
+    assert dependencies.missing_archives({**chart(lock="1.2.0"), **vendored}) == ()
+    assert dependencies.missing_archives({**chart(repository=""), **vendored}) == ()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_what_is_there_is_taken() -> None:
 )  # fmt: skip
 def test_what_cannot_be(files_: Files, message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        dependencies.needed(files_, "hello")
+        dependencies.missing_archives(files_, "hello")
     assert message in str(raised.value)
 
 
@@ -127,10 +130,10 @@ def test_what_was_fetched_must_be_what_was_asked() -> None:
     ],
 )  # fmt: skip
 def test_ranges(text: str, inside: str, outside: str) -> None:
-    assert ranges.fits(strict(inside), text)
-    assert not ranges.fits(strict(outside), text)
+    assert ranges.is_in_range(parse_strict(inside), text)
+    assert not ranges.is_in_range(parse_strict(outside), text)
 
 
 def test_what_is_no_range() -> None:
     with pytest.raises(ConfigurationError, match="'nope' is not a version or range"):
-        ranges.fits(strict("1.0.0"), "nope")
+        ranges.is_in_range(parse_strict("1.0.0"), "nope")

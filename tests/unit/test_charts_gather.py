@@ -23,7 +23,7 @@ def gathered(
     def read(paths: Iterable[str]) -> dict[str, bytes]:
         return {path: contents[path] for path in paths}
 
-    return collect.gather(folder, listing, read)
+    return collect.collect_files(folder, listing, read)
 
 
 def below(folder: str, contents: dict[str, bytes]) -> dict[str, bytes]:

@@ -29,9 +29,9 @@ fingerprints = st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256
 
 def test_precedence_of_semver_org() -> None:
     names = "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0 2.0.0"
-    ordered = [version.strict(name) for name in names.split()]
+    ordered = [version.parse_strict(name) for name in names.split()]
     assert sorted(ordered, key=str) != sorted(ordered) == ordered
-    assert version.strict("1.0.0+a") == version.strict("1.0.0+b")
+    assert version.parse_strict("1.0.0+a") == version.parse_strict("1.0.0+b")
     assert version.newest_first(["1.9.0", "x", "1.10.0", "1.10.0-rc.1"]) == [
         "1.10.0",
         "1.10.0-rc.1",
@@ -59,7 +59,7 @@ def test_precedence_of_semver_org() -> None:
 def test_what_is_no_version(text: str) -> None:
     assert version.parse(text) is None
     with pytest.raises(ConfigurationError, match="is not a SemVer 2 version"):
-        version.strict(text)
+        version.parse_strict(text)
 
 
 @given(versions)
@@ -76,9 +76,9 @@ def test_snapshots_lie_below_their_release_and_are_ordered_by_count(
     low, high = sorted((one, two))
     earlier = version.snapshot(chart, released=released, count=low, fingerprint=digest, dirty=dirty)
     later = version.snapshot(chart, released=released, count=high, fingerprint=digest, dirty=False)
-    assert version.strict(earlier) < leads_to
-    assert low == high or version.strict(earlier) < version.strict(later)
-    assert not released or Version(*chart[:3]) < version.strict(earlier)
+    assert version.parse_strict(earlier) < leads_to
+    assert low == high or version.parse_strict(earlier) < version.parse_strict(later)
+    assert not released or Version(*chart[:3]) < version.parse_strict(earlier)
     assert version.is_snapshot(earlier)
     assert re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", version.to_tag(earlier))
 
@@ -99,5 +99,7 @@ def test_tags() -> None:
 
 
 def test_versions_that_differ_in_build_metadata_only() -> None:
-    assert version.twin("1.0.0+a", ["0.9.0", "1.0.0", "1.0.0+a", "latest"]) == "1.0.0"
-    assert version.twin("1.0.0+a", ["1.0.0+a", "1.0.1"]) is None
+    assert (
+        version.other_build_metadata("1.0.0+a", ["0.9.0", "1.0.0", "1.0.0+a", "latest"]) == "1.0.0"
+    )
+    assert version.other_build_metadata("1.0.0+a", ["1.0.0+a", "1.0.1"]) is None

@@ -261,7 +261,7 @@ def test_files_that_a_review_can_change_hold_no_login_and_name_no_cluster(
     )
     environ = {**REVIEW, "PIPELINE_STEPS_SITE": str(tmp_path / "site.yaml")}
     config = config_file.load(environ=environ, start=reviewed.root)
-    assert config.clusters["k2"] and hosts.of(config.hosts, "a.example.com/x")[1].plain_http
+    assert config.clusters["k2"] and hosts.entry_for(config.hosts, "a.example.com/x")[1].plain_http
     for place, ask in (
         (r"1: clusters\.k1\.kubeconfig", lambda: config.clusters["k1"]),
         (
@@ -304,7 +304,7 @@ def test_a_stage_needs_only_the_variables_of_what_it_uses(tmp_path: Path) -> Non
         'clusters: {k1: {kubeconfig: "${KUBE}"}, k2: {kubeconfig: /k2}}\n'
     )
     config = read(tmp_path, text)
-    assert hosts.of(config.hosts, "r.example.com/snapshot/a")[1].password == "file:/run/psw"
+    assert hosts.entry_for(config.hosts, "r.example.com/snapshot/a")[1].password == "file:/run/psw"
     message = r'pipeline\.yaml:5: hosts\."r\.example\.com/prod"\.username needs the variable PROD_USR, which is not set'
     with pytest.raises(ConfigurationError, match=message):
         login_for("r.example.com", "prod/a", config.hosts)
@@ -339,7 +339,7 @@ def test_an_unset_variable_blocks_its_own_login_and_is_never_sent(
         for host in table.values()
         if not isinstance(host, hosts.IncompleteHost)
     )
-    entry = hosts.of(table, "r.example.com/prod/a")[1]
+    entry = hosts.entry_for(table, "r.example.com/prod/a")[1]
     assert (entry.ca_file, entry.plain_http) == ("/ca.pem", True) and not entry.password
     assert (
         str(hosts.pulled(Reference.parse("r.example.com/prod/a:1"), table)) == "m.example.com/a:1"
@@ -358,7 +358,7 @@ def test_an_unset_ca_file_is_no_connection_without_it(tmp_path: Path) -> None:
         tmp_path, CHARTS + 'hosts: {r.example.com: {ca_file: "${CA}", pull_as: "${MIRROR}"}}\n'
     ).hosts
     with pytest.raises(ConfigurationError, match="ca_file needs the variable CA"):
-        hosts.of(table, "r.example.com/a")
+        hosts.entry_for(table, "r.example.com/a")
     with pytest.raises(ConfigurationError, match="needs the variable"):
         hosts.pulled(Reference.parse("r.example.com/a:1"), table)
 

@@ -98,7 +98,7 @@ def test_every_result_and_exit_code_is_explained() -> None:
 def test_snapshot_versions_on_the_page_are_what_is_made(row: tuple[str, ...]) -> None:
     chart, released, count, modified, expected = row
     made = versions.snapshot(
-        versions.strict(chart),
+        versions.parse_strict(chart),
         released=released == "yes",
         count=int(count),
         fingerprint="sha256:0123456789abcdef",

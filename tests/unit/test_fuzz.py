@@ -107,9 +107,9 @@ JSON = (
     b"-1",
 )
 READERS = {
-    "archive": Reader(archive.loaded, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9)),
+    "archive": Reader(archive.open_subchart, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9)),
     "tar": Reader(
-        lambda data: archive.loaded(gzip.compress(data, 1)), gzip.decompress(packed().tgz),
+        lambda data: archive.open_subchart(gzip.compress(data, 1)), gzip.decompress(packed().tgz),
         (b"../x", b"\0" * 512, b"77777777777", b"\xff" * 12, b"\x80", b"ustar", b"path=", b"L", b"x"),
     ),
     "Chart.yaml": Reader(lambda data: read.read_metadata(data, "Chart.yaml"), CHART, YAML),

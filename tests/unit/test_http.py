@@ -222,12 +222,12 @@ def test_an_answer_before_the_end_of_an_upload_counts() -> None:
 
 def test_refusals_have_the_classes_of_core_errors() -> None:
     def refused(status: int) -> int:
-        return http.refusal(
+        return http.error_for_status(
             http.Response("GET", "https://example.com/", status, {}, b"because")
         ).exit_code
 
     assert [refused(status) for status in (401, 403, 404, 429, 503)] == [7, 7, 7, 75, 75]
     answer = http.Response("GET", "https://example.com/", 403, {}, b"because")
-    assert isinstance(http.refusal(answer), AccessRefused) and "GET answered 403: because" in str(
-        http.refusal(answer)
-    )
+    assert isinstance(
+        http.error_for_status(answer), AccessRefused
+    ) and "GET answered 403: because" in str(http.error_for_status(answer))

@@ -15,7 +15,7 @@ from pipeline_steps.regeneration.ledger import Kept, Ledger
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.sources.source import Tag
-from pipeline_steps.sources.tree import StoredTree, child
+from pipeline_steps.sources.tree import StoredTree, node_at
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
 from pipeline_steps.workspace.tags import Released, TagNames, read_trailers, trailers
@@ -148,7 +148,7 @@ def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(
         objects.read(["0" * 40, repo.git("rev-parse", "HEAD:charts/web/run.sh")])
     blob = repo.git("rev-parse", "HEAD:charts/web/Chart.yaml")
     assert objects.read([blob]) == {blob: chart("web").encode()}
-    assert child(objects, repo.git("rev-parse", "HEAD^{tree}"), "charts/web/run.sh/x") is None
+    assert node_at(objects, repo.git("rev-parse", "HEAD^{tree}"), "charts/web/run.sh/x") is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.charts.dependencies import Needed
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.toolbox.errors import (
@@ -78,7 +78,7 @@ def test_an_archive_is_fetched_once_and_asked_for_every_time(
 ) -> None:
     chart = packed("db", "1.4.0")
     open_writable(served.folder.as_uri(), {}).publish(chart)
-    wanted = Needed("", "db", "1.4.0", served.url)
+    wanted = MissingArchive("", "db", "1.4.0", served.url)
     for _ in range(3):
         assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz
     paths = [path for path, _ in served.asked]
@@ -95,7 +95,7 @@ def test_what_is_not_there_is_named(served: Served, tmp_path: Path) -> None:
         ConfigurationError,
         match=r"dependency db 2\.0\.0 is not in the repository \(it has 1\.4\.0\)",
     ):
-        fetcher({}, tmp_path / "cache")(Needed("", "db", "2.0.0", served.url))
+        fetcher({}, tmp_path / "cache")(MissingArchive("", "db", "2.0.0", served.url))
     with pytest.raises(MachineError, match="answered 404"):
         open_repository(f"{served.url}/nowhere", {}).find("db", "1.4.0")
 
@@ -139,7 +139,7 @@ def test_a_repository_that_cannot_be_one_is_refused_before_anything_is_asked(
     url: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        fetcher({}, tmp_path)(Needed("", "db", "1.0.0", url))
+        fetcher({}, tmp_path)(MissingArchive("", "db", "1.0.0", url))
     assert "secret" not in str(refused.value)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.version import newest_first
 from pipeline_steps.repositories import index_blocks
-from pipeline_steps.repositories.index import LARGEST, Entry, Index, entry
+from pipeline_steps.repositories.index import LARGEST, Entry, Index, new_entry_fields
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
 
@@ -23,7 +23,7 @@ DIGEST = "sha256:" + "12e4" * 16
 
 def new(name: str, version: str, **more: Any) -> dict[str, Any]:
     fields = {"apiVersion": "v2", "name": name, "version": version, **more}
-    return entry(fields, DIGEST, f"{name}-{version}.tgz")
+    return new_entry_fields(fields, DIGEST, f"{name}-{version}.tgz")
 
 
 def grown(*published: tuple[str, str], start: bytes | None = None) -> bytes:
@@ -252,7 +252,7 @@ def plainly(data: bytes) -> dict[str, Any] | None:
         if isinstance(root, yaml_reader.Mapping) and root.get("apiVersion")
         else None
     )
-    return yaml_reader.plain(charts) if isinstance(charts, yaml_reader.Mapping) else None
+    return yaml_reader.plain_value(charts) if isinstance(charts, yaml_reader.Mapping) else None
 
 
 def told(data: bytes, name: str) -> list[str] | None:

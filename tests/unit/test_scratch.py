@@ -39,7 +39,7 @@ def test_a_killed_process_folder_goes_and_a_living_one_stays(
 
 
 def test_a_temporary_file_that_is_being_written_is_not_swept(tmp_path: Path) -> None:
-    path, descriptor = files._beside(tmp_path, 0o600)
+    path, descriptor = files._open_temporary(tmp_path, 0o600)
     files.sweep_temporaries(tmp_path)
     assert path.exists()
     os.close(descriptor)

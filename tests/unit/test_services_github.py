@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline_steps.services.github import Github, later, refusal
+from pipeline_steps.services.github import Github, error_for, temporary_error
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.toolbox.http import Response
 
@@ -33,7 +33,7 @@ def answer(status: int, headers: dict[str, str] | None = None, message: str = "n
 def test_how_long_a_limit_lasts(
     status: int, headers: dict[str, str], message: str, seconds: float | None
 ) -> None:
-    error = later(answer(status, headers, message))
+    error = temporary_error(answer(status, headers, message))
     assert error is not None
     assert (error.exit_code, error.retry_after) == (75, seconds)
     assert message in str(error)
@@ -41,7 +41,7 @@ def test_how_long_a_limit_lasts(
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 409, 422, 501])
 def test_other_answers_are_final(status: int) -> None:
-    assert later(answer(status, {"x-ratelimit-remaining": "12"})) is None
+    assert temporary_error(answer(status, {"x-ratelimit-remaining": "12"})) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_other_answers_are_final(status: int) -> None:
     ],
 )
 def test_refusals_say_what_to_do(status: int, kind: type[MachineError], advice: str) -> None:
-    error = refusal(answer(status))
+    error = error_for(answer(status))
     assert type(error) is kind
     assert advice in str(error)
 
@@ -70,5 +70,5 @@ def test_an_api_without_tls_gets_no_token(url: str) -> None:
 
 def test_a_token_of_two_lines_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigurationError) as raised:
-        Github("me/charts", {}, environ={"GITHUB_TOKEN": "two\nlines-of-it"}).seen()
+        Github("me/charts", {}, environ={"GITHUB_TOKEN": "two\nlines-of-it"}).require_visible()
     assert "lines-of-it" not in str(raised.value)

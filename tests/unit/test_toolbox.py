@@ -122,7 +122,7 @@ def test_a_program_of_the_working_folder_is_never_found(
         monkeypatch.setenv("PATH", path)
         shown = process.run(["env"], env={"PATH": path}).stdout.decode().splitlines()
         assert "PATH=/usr/bin:/bin" in shown
-        assert process.find("env") == "/usr/bin/env"
+        assert process.require("env") == "/usr/bin/env"
         with pytest.raises(ToolMissing):
             process.run(["only-here"])
         with pytest.raises(ToolMissing):

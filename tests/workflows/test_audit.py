@@ -28,7 +28,7 @@ from pipeline_steps.config.language import Config, Release
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_repository, open_writable
-from pipeline_steps.repositories.oci import CONTENT, prepare
+from pipeline_steps.repositories.oci import CONTENT, build_push
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError, UsageError
 from pipeline_steps.toolbox.files import sha256
@@ -516,7 +516,7 @@ class Pushed:
         one: archive.Archive,
         change: Callable[[dict[str, object]], None] = lambda _: None,
     ) -> None:
-        push = prepare(one)
+        push = build_push(one)
         for name, data in push.blobs.items():
             self.registry.push_blob(self.path, data, name)
         manifest = json.loads(push.manifest)
@@ -529,7 +529,7 @@ def no_layers(manifest: dict[str, object]) -> None:
 
 
 def configured_otherwise(manifest: dict[str, object]) -> None:
-    manifest["config"] = json.loads(prepare(OTHER).manifest)["config"]
+    manifest["config"] = json.loads(build_push(OTHER).manifest)["config"]
 
 
 TAGS: dict[str, tuple[Callable[[Pushed], None], set[str]]] = {
@@ -552,7 +552,7 @@ TAGS: dict[str, tuple[Callable[[Pushed], None], set[str]]] = {
 def test_faults_in_a_registry_are_found(host: str, audited: Audited, fault: str) -> None:
     plant, kinds = TAGS[fault]
     pushed = Pushed(host, f"r{abs(hash(str(audited.config.root)))}")
-    for data in prepare(OTHER).blobs.values():
+    for data in build_push(OTHER).blobs.values():
         pushed.registry.push_blob(pushed.path, data, sha256(data))
     assert audited.kinds(pushed.url) == set(), "the claim of a version that is there is none"
     plant(pushed)
@@ -575,7 +575,7 @@ def test_a_layer_that_the_registry_lost_is_found(tmp_path: Path, audited: Audite
         pushed = Pushed(running.host, "lost")
         layer = next(
             blob
-            for blob in json.loads(prepare(packed()).manifest)["layers"]
+            for blob in json.loads(build_push(packed()).manifest)["layers"]
             if blob["mediaType"] == CONTENT
         )
         hexadecimal = layer["digest"].removeprefix("sha256:")

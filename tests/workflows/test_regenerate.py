@@ -154,7 +154,9 @@ def test_publishing_in_any_order_ends_with_what_regenerating_writes(
         source.release("my-api", version)
     source.ok()
     whole = stored(source.out)
-    made = [archive.opened(data, name) for name, data in whole.items() if name.endswith(".tgz")]
+    made = [
+        archive.open_archive(data, name) for name, data in whole.items() if name.endswith(".tgz")
+    ]
     times = source.repo.git(
         "for-each-ref", "--format=%(refname:short) %(creatordate:unix)", "refs/tags"
     )

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline_steps.config.config_file import load
 from pipeline_steps.oci.registry import Registry
-from pipeline_steps.oci.whole import missing
+from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.state import State
@@ -426,7 +426,7 @@ def test_what_a_registry_lost_is_found_and_copied_and_published_again(
                 done.stdout
             )
             line.ok("promote", "--chart", "common")
-            assert missing(api, path, manifest.digest) == []
+            assert missing_digests(api, path, manifest.digest) == []
         line.ok("state", "verify")
 
 

@@ -183,7 +183,7 @@ def host(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_chart_in_a_registry_is_found_by_tag_and_by_digest(released: Line, host: str) -> None:
-    made = archive.opened((released.folder / "charts/common-1.0.0.tgz").read_bytes())
+    made = archive.open_archive((released.folder / "charts/common-1.0.0.tgz").read_bytes())
     published = open_writable(f"oci://{host}/charts", {}).publish(made)
     by_digest = f"oci://{host}/charts/common@{published.reference.rpartition('@')[2]}"
     for reference in (published.reference, published.reference.partition("@")[0], by_digest):
@@ -210,7 +210,7 @@ def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
 ) -> None:
     """By the reference that publishing gives it, and by the repository's URL with a file name."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(released.repo.config))
-    made = archive.opened((released.folder / "charts/common-1.0.0.tgz").read_bytes())
+    made = archive.open_archive((released.folder / "charts/common-1.0.0.tgz").read_bytes())
     odd = packed("my-chart", "1.0.0-rc.1+b.2")
     with {**KINDS, "https": web}[kind](tmp_path) as place:
         for name, value in place.environment.items():
