@@ -1,4 +1,8 @@
-"""`make bench`: prints a table of ratios, ours over what a user would do without us, each a median.
+"""`make bench`: prints a table of ratios, ours over what a user would do without us.
+
+Times are medians of several rounds, but for: memory and the widest case, measured once; the loop
+that `regenerate` is compared with, scaled up from parts; the time of one attempt, the smallest of
+many.
 
 Needs an engine and a node (KUBECONFIG), which tools/lanes.py brings up. Exit code 1 when a ratio is
 above its limit.

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 
 class Row(NamedTuple):
-    """One comparison. ours, theirs: medians, in seconds or MiB; limit: of their ratio, from the
+    """One comparison. ours, theirs: seconds or MiB; limit: of their ratio, from the
     issue that promised it.
 
     unit: what they are shown in.

@@ -1,4 +1,4 @@
-"""Check a chart without a cluster: lint, schema, rendering, version policy, your own commands.
+"""Check a chart without a cluster: lint, schema, rendering, your own commands.
 
     pipeline-steps check --chart hello
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The checks and tests of this checkout, lane by lane, with the time of each.
 
-    python3 tools/lanes.py check     # lint, unit, contract: minutes, no root, no cluster
+    python3 tools/lanes.py check     # lint, unit, contract: minutes, no engine, no cluster; one test needs root
     python3 tools/lanes.py test      # all lanes, with a real engine and a real node, started and ended here
     python3 tools/lanes.py faults    # the table of tests/faults, as root; FULL=1 for every point, SEED=N to repeat one
     python3 tools/lanes.py bench     # the table of benchmarks/

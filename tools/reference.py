@@ -25,7 +25,7 @@ import msgspec
 import yaml
 
 from pipeline_steps.cli.options import COMMON, Option
-from pipeline_steps.cli.step import Step
+from pipeline_steps.cli.step import Step, refused_options
 from pipeline_steps.commands import (
     command_names,
     doctor,
@@ -116,7 +116,8 @@ def steps() -> str:
     parts = [HEAD, "# Steps\n"]
     parts.append(
         "`pipeline-steps NAME` is `python -m pipeline_steps.NAME`, and one Python function of the same name.\n"
-        "Every step takes the [common options](#common-options).\n"
+        "Every step takes the [common options](#common-options), and refuses (2) those of them that it"
+        " can do nothing with.\n"
     )
     for command in command_names.STEPS:
         parts.append(f"## {command.name}\n")
@@ -396,6 +397,7 @@ def facts(step: Step) -> str:
         "Needs": ", ".join(step.needs),
         "Reads the records of": ", ".join(step.reads),
         "Writes": ", ".join(step.writes),
+        "Refuses": ", ".join(f"`--{name}`" for name in refused_options(step)),
         "Without a pipeline.yaml": "" if step.needs_configuration else "works",
     }
     return "".join(f"- {name}: {text}\n" for name, text in lines.items() if text)

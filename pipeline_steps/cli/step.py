@@ -190,12 +190,17 @@ def _refuse_unused(step: Step, arguments: Namespace) -> None:
     In the environment options are for all steps of a pipeline; and whoever does one thing after the
     other keeps --jobs.
     """
+    for name in refused_options(step):
+        if name in arguments.typed:
+            raise UsageError(f"--{name}: {step.name} can do nothing with it", advice="leave it out")
+
+
+def refused_options(step: Step) -> tuple[str, ...]:
+    """The common options that a step can do nothing with."""
     usable: set[str] = set(step.keywords)
     if step.subjects != "none":
         usable.update(SELECTING)
-    for name in (*SELECTING, "timeout"):
-        if name in arguments.typed and name not in usable:
-            raise UsageError(f"--{name}: {step.name} can do nothing with it", advice="leave it out")
+    return tuple(name for name in (*SELECTING, "timeout") if name not in usable)
 
 
 def _configuration(step: Step, arguments: Namespace) -> Config:

@@ -17,7 +17,9 @@ class Entry(NamedTuple):
 
 
 STEPS = (
-    Entry("check", "pipeline_steps.check", "lint, schema, version policy of each selected chart"),
+    Entry(
+        "check", "pipeline_steps.check", "lint and render each selected chart, run your own checks"
+    ),
     Entry(
         "build_image",
         "pipeline_steps.build_image",

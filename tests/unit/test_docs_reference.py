@@ -114,3 +114,19 @@ def test_the_tag_text_on_the_page_is_what_tag_release_writes() -> None:
     image = re.findall(r"Image: hello backend (\S+)", text)[0]
     written = tags.trailers("hello", tags.Released("1.4.0", content, {"backend": image}))
     assert text == f"Release hello 1.4.0\n\n{written}\n"
+
+
+def test_every_word_of_the_glossary_says_where_it_is_used() -> None:
+    """Where the link leads, the word stands: in a page, or in the module."""
+    page = ROOT / "docs/glossary.md"
+    rows = re.findall(r"^\| ([a-z ]+) \| (.+) \| \[[^]]+\]\((\S+)\) \|$", page.read_text(), re.M)
+    words = [word for word, _meaning, _target in rows if word != "word"]
+    assert len(words) == page.read_text().count("\n| ") - 1, "a row without a link"
+    assert words == sorted(set(words)), "one row for one word, in order"
+    absent = [
+        f"{word}: not in {target}"
+        for word, _meaning, target in rows
+        if word.removesuffix("ed")[:8]
+        not in (page.parent / target.partition("#")[0]).read_text().lower()
+    ]
+    assert absent == []
