@@ -74,7 +74,7 @@ def integration_test(
     chart = checkout.chart(name)
     test_settings = settings.settings(checkout, chart, timeout=timeout, parallel=jobs)
     snapshot = snapshot_records.of_content(state, chart)
-    keys = settings.keys(checkout, chart, test_settings, snapshot.consumed, cluster)
+    keys = settings.scenario_keys(checkout, chart, test_settings, snapshot.consumed, cluster)
     records: dict[Scenario, Record] = {}
     for scenario, key in keys.items():
         verdict = state.resolve(key)
@@ -85,12 +85,12 @@ def integration_test(
     todo = {scenario: key for scenario, key in keys.items() if scenario not in records}
     if plan:
         for scenario in todo:
-            where = settings.place(test_settings, scenario)
+            where = settings.describe_place(test_settings, scenario)
             log.info("%s: would test %s with %s %s", name, snapshot.reference, scenario.name, where)
         return ()
     if todo:
-        with scenario_runs.prepared(checkout, chart, test_settings, snapshot, state) as bench:
-            records |= scenario_runs.run_all(bench, todo, retries=retry_infrastructure or 0)
+        with scenario_runs.prepare(checkout, chart, test_settings, snapshot, state) as setup:
+            records |= scenario_runs.run_all(setup, todo, retries=retry_infrastructure or 0)
     return tuple(records[scenario] for scenario in keys)
 
 

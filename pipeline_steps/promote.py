@@ -106,7 +106,7 @@ def promote(
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and is_still_released(verdict, images, production, config):
         return verdict
-    release = derivation.prepare(proof, checkout, config, production, format=format)
+    release = derivation.derive_release(proof, checkout, config, production, format=format)
     if plan:
         for image in images:
             present = tag_points_to(image.target, image.target.digest or "", hosts=config.hosts)

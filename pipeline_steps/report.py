@@ -129,7 +129,7 @@ def write(page: Page, folder: Path) -> None:
 def _notices(config: Config) -> tuple[str, ...]:
     """What people should know about such builds, whatever the verdict is."""
     try:
-        return tuple(filter(None, (pulls.login_that_pushes(config),)))
+        return tuple(filter(None, (pulls.push_login_warning(config),)))
     except (
         PipelineError
     ) as error:  # logins that cannot be read here say nothing about a chart; doctor says it

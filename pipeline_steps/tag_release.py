@@ -79,7 +79,7 @@ def tag_release(
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and tagged:
         return verdict
-    release = derivation.prepare(
+    release = derivation.derive_release(
         proof, checkout, config, production
     )  # refuses what promote would refuse
     revision = tagged or checkout.revision

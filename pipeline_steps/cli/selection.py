@@ -167,7 +167,7 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
         for name, chart in checkout.charts.items()
         if any(paths.contains(place, path) for place in chart.places for path in changed)
         or changed.intersection(
-            helm_arguments.files_of(helm_arguments.arguments_of(checkout.config, chart))
+            helm_arguments.values_files(helm_arguments.chart_arguments(checkout.config, chart))
         )
     }
     if (
@@ -189,7 +189,9 @@ def _entries_differ(checkout: Checkout, before: Checkout, name: str) -> bool:
     chart = checkout.chart(name)
     if before.content_of(name) != chart.content:
         return True
-    return settings.of_keys(before.chart(name).entry.tests) != settings.of_keys(chart.entry.tests)
+    return settings.settings_in_keys(before.chart(name).entry.tests) != settings.settings_in_keys(
+        chart.entry.tests
+    )
 
 
 def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> Selection:

@@ -33,6 +33,10 @@ LOCAL_SECONDS = 120.0
 MOST_MEMORY = 2 * 2**30
 #: Helm itself watches --timeout; only a helm that does not end by itself is ended by us, this much later.
 GRACE = 15.0
+#: Helm refuses longer release names: Kubernetes allows 63 characters (a DNS label), and charts append
+#: suffixes. https://helm.sh/docs/chart_template_guide/getting_started/ ("limited to 63 characters …
+#: release names are limited to 53").
+RELEASE_NAME_LIMIT = 53
 
 
 class Target(NamedTuple):

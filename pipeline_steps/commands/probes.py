@@ -84,7 +84,7 @@ def state(config: Config | None) -> str:
 def snapshot_images(config: Config | None) -> str:
     it = _configured(config)
     answer = _registry(it, "channels.snapshot.images", it.channels.snapshot.images)
-    return "; ".join(filter(None, (answer, pulls.login_that_pushes(it))))
+    return "; ".join(filter(None, (answer, pulls.push_login_warning(it))))
 
 
 def production_images(config: Config | None) -> str:

@@ -19,7 +19,7 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.rewrite import replaced_values, verify_rewrite
 from pipeline_steps.charts.version import is_withdrawn
-from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm
 from pipeline_steps.config.language import Config
 from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.release.proof import Proof
@@ -34,7 +34,7 @@ from pipeline_steps.workspace.content import FORMAT
 log = logging.getLogger(__name__)
 
 
-class Release(NamedTuple):
+class ReleaseCandidate(NamedTuple):
     """What promote would publish. changes: how `archive` differs from the snapshot, one of those
     tested.
     """
@@ -46,14 +46,14 @@ class Release(NamedTuple):
     changes: tuple[Change, ...]
 
 
-def prepare(
+def derive_release(
     proof: Proof,
     checkout: Checkout,
     config: Config,
     production: WritableChannel,
     *,
     format: int = FORMAT,
-) -> Release:
+) -> ReleaseCandidate:
     """Derive the production chart from the tested snapshot, verify it, and check that nothing
     stands in its way.
 
@@ -62,8 +62,8 @@ def prepare(
     content, or withdrawn).
     """
     chart = proof.chart
-    _refuse(chart, config)
-    snapshot = _in_channel(proof, config)
+    _refuse_unreleasable(chart, config)
+    snapshot = _snapshot_in_channel(proof, config)
     tested = snapshot_records.fetch(snapshot_records.of(snapshot), config)
     copies = image_copies(snapshot, chart, checkout, format=format)
     images = {image.name: image.target for image in copies}
@@ -76,7 +76,7 @@ def prepare(
         names = production_chart.targets(checkout, chart)
         expected = production_chart.derive(tested, snapshot, chart, checkout, names)
     _require_rendered_in_tests(proof, expected.archive.tar_digest)
-    release = Release(proof, snapshot, copies, rewritten.archive, rewritten.changes)
+    release = ReleaseCandidate(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
     for image in release.copies:
         tag_points_to(image.target, image.target.digest or "", hosts=config.hosts)
@@ -84,7 +84,7 @@ def prepare(
     return release
 
 
-def _in_channel(proof: Proof, config: Config) -> Record:
+def _snapshot_in_channel(proof: Proof, config: Config) -> Record:
     """The tested snapshot that the channel configured now has. Raises EvidenceError when it has
     none of them.
     """
@@ -101,7 +101,7 @@ def _in_channel(proof: Proof, config: Config) -> Record:
     )
 
 
-def _refuse(chart: Chart, config: Config) -> None:
+def _refuse_unreleasable(chart: Chart, config: Config) -> None:
     """What this version cannot do, and what must not be released again."""
     if config.release.sign:
         raise NotYet("release.sign", where=config.where("release.sign"))
@@ -118,7 +118,7 @@ def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
     """See that every test on a cluster rendered exactly this derived chart. Raises EvidenceError."""
     chart = proof.chart
     for record in proof.tests:
-        if record.parameters.get("scenario") == settings.NOTHING.kind:
+        if record.parameters.get("scenario") == settings.NO_TEST.kind:
             log.info(
                 "%s: no cluster tests it (%s): what it renders is compared offline only",
                 chart.name, record.parameters.get("none"),
@@ -135,7 +135,9 @@ def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
             )
 
 
-def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, config: Config) -> None:
+def _compare_rendered(
+    release: ReleaseCandidate, tested: bytes, checkout: Checkout, config: Config
+) -> None:
     """Render both charts with every tested values file. Raises ChartFailed naming template and
     line.
     """
@@ -154,13 +156,16 @@ def _compare_rendered(release: Release, tested: bytes, checkout: Checkout, confi
         for number, name in enumerate(names):
             (folder / f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
 
-        arguments = helm_arguments.arguments_of(checkout.config, chart)
-        helm_args = helm_arguments.stage(checkout, arguments, folder / "arguments")
+        arguments = helm_arguments.chart_arguments(checkout.config, chart)
+        helm_args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
 
         def render(which: str, number: int) -> str:
             values = [folder / f"values-{number}.yaml"] if names[number] else []
             return helm.template(
-                folder / f"{which}.tgz", values=values, release=chart.name[:53], args=helm_args
+                folder / f"{which}.tgz",
+                values=values,
+                release=chart.name[:RELEASE_NAME_LIMIT],
+                args=helm_args,
             )
 
         def compared(number: int) -> compare.Comparison:

@@ -14,7 +14,13 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import settings
-from pipeline_steps.testing.requirements import OWN, ImageSet, Required, Requirement, required
+from pipeline_steps.testing.requirements import (
+    STEP_NAMES,
+    ImageSet,
+    Required,
+    Requirement,
+    required,
+)
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
@@ -61,15 +67,15 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
         checkout, chart, config, state, (*config.channels.production.requires, settings.STEP)
     )
     for requirement in needs.of_content:
-        _demand(requirement, chart, config)
+        _require_passed(requirement, chart, config)
     usable = [images for images in needs.image_sets if not images.obstacle]
     for requirement in (each for images in usable for each in images.requirements):
         _refuse_contradiction(requirement)
     passed = [images for images in usable if images.passed]
     if not passed:
-        raise _untested(needs, checkout, config, state)
+        raise _missing_test_error(needs, checkout, config, state)
     for requirement in needs.of_dependents:
-        _demand_of_dependent(requirement, chart)
+        _require_dependent_passed(requirement, chart)
     return _proof(chart, needs, passed[0])
 
 
@@ -89,7 +95,7 @@ def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
     return Proof(chart, snapshots, tests, tuple(others), dict(snapshots[0].inputs))
 
 
-def _demand(requirement: Requirement, chart: Chart, config: Config) -> None:
+def _require_passed(requirement: Requirement, chart: Chart, config: Config) -> None:
     """Raises EvidenceError unless the requirement is met, NotYet for one of a later version."""
     name = requirement.name
     if name.startswith("approval"):
@@ -110,12 +116,12 @@ def _demand(requirement: Requirement, chart: Chart, config: Config) -> None:
     )
     raise EvidenceError(
         f"no record of {name} for content {chart.content[:19]} of {chart.name}, which production requires",
-        advice=f"run pipeline-steps {own if name in OWN else program}",
+        advice=f"run pipeline-steps {own if name in STEP_NAMES else program}",
     )
 
 
-def _demand_of_dependent(requirement: Requirement, library: Chart) -> None:
-    """Raises EvidenceError unless a chart that stands for the library has passed."""
+def _require_dependent_passed(requirement: Requirement, library: Chart) -> None:
+    """Raises EvidenceError unless the chart that tests the library has passed."""
     _refuse_contradiction(requirement)
     if not requirement.passed:
         raise EvidenceError(
@@ -140,14 +146,16 @@ def _refuse_contradiction(requirement: Requirement) -> None:
     )
 
 
-def _untested(needs: Required, checkout: Checkout, config: Config, state: State) -> EvidenceError:
+def _missing_test_error(
+    needs: Required, checkout: Checkout, config: Config, state: State
+) -> EvidenceError:
     """Why no release is possible: what is wrong with this content, else the nearest tested one and
     what differs.
     """
     chart, current = needs.chart, needs.current
     what = f"no passed test of content {chart.content[:19]} of {chart.name}"
     if current is None:
-        return _nearest(what, chart, checkout, config, state)
+        return _nearest_tested_error(what, chart, checkout, config, state)
     if current.obstacle:
         return EvidenceError(
             f"{what} that can be released: {current.obstacle}",
@@ -169,7 +177,7 @@ def _untested(needs: Required, checkout: Checkout, config: Config, state: State)
     )
 
 
-def _nearest(
+def _nearest_tested_error(
     what: str, chart: Chart, checkout: Checkout, config: Config, state: State
 ) -> EvidenceError:
     tests = state.find(step=settings.STEP, subject=chart.name)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline_steps.building import packaging
 from pipeline_steps.charts.compare import random_places
-from pipeline_steps.clusters.helm import Helm, said
+from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm, said
 from pipeline_steps.config.language import Config
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.testing import helm_arguments
@@ -58,8 +58,10 @@ def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path)
     written = {
         name: _write(folder / "values" / name, read[source]) for source, name in sources.items()
     }
-    arguments = helm_arguments.arguments_of(checkout.config, chart)
-    return Staged(place, written, helm_arguments.stage(checkout, arguments, folder / "arguments"))
+    arguments = helm_arguments.chart_arguments(checkout.config, chart)
+    return Staged(
+        place, written, helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
+    )
 
 
 def _write(path: Path, data: bytes) -> Path:
@@ -119,7 +121,10 @@ def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
     try:
         first, again = (
             helm.template(
-                staged.chart, values=staged.of(values), release=chart.name[:53], args=staged.args
+                staged.chart,
+                values=staged.of(values),
+                release=chart.name[:RELEASE_NAME_LIMIT],
+                args=staged.args,
             )
             for _ in range(2)
         )

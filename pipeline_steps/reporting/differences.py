@@ -14,7 +14,7 @@ from pipeline_steps.building import image_records, snapshot_records
 from pipeline_steps.building.channels import Channel
 from pipeline_steps.charts import diff
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, scenario, settings
@@ -100,7 +100,7 @@ def _rendered(
 ) -> str:
     """The differences with each values file of the tests, else with the chart's own values."""
     pattern = settings.values_pattern(config, chart)
-    planned = scenario.planned(settings.own_files(checkout, chart), pattern, ("",))
+    planned = scenario.plan_scenarios(settings.chart_files(checkout, chart), pattern, ("",))
     names = sorted({one.values for one in planned}) or [""]
     prefix = f"{chart.path}/" if chart.path else ""
     data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
@@ -111,8 +111,8 @@ def _rendered(
     told: dict[str, list[str]] = {}
     helm = Helm.find()
     with scratch.folder("diff") as folder:
-        arguments = helm_arguments.arguments_of(config, chart)
-        args = helm_arguments.stage(checkout, arguments, folder / "arguments")
+        arguments = helm_arguments.chart_arguments(config, chart)
+        args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
         for name in names:
             values = []
             if name:
@@ -140,7 +140,12 @@ def _templates(
     (folder / "chart.tgz").write_bytes(tgz)
     try:
         first, again = (
-            helm.template(folder / "chart.tgz", values=values, release=chart.name[:53], args=args)
+            helm.template(
+                folder / "chart.tgz",
+                values=values,
+                release=chart.name[:RELEASE_NAME_LIMIT],
+                args=args,
+            )
             for _ in range(2)
         )
     except ChartFailed as error:

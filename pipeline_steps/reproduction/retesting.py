@@ -57,7 +57,7 @@ def integration_test(
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
     snapshot, tgz = snapshot_records.of(tested), _tgz(tested, checkout)
     with (
-        scenario_runs.prepared(checkout, chart, wanted, snapshot, state, tgz) as ready,
+        scenario_runs.prepare(checkout, chart, wanted, snapshot, state, tgz) as ready,
         contextlib.suppress(ChartFailed),  # it is recorded, and compared
     ):
         scenario_runs.run(ready._replace(keep=keep), one)
@@ -142,7 +142,7 @@ def kubectl(state: State, config: Config, cluster: str) -> list[str]:
 
 
 def _refuse(record: Record) -> None:
-    if record.parameters.get("scenario") == settings.NOTHING.kind:
+    if record.parameters.get("scenario") == settings.NO_TEST.kind:
         raise UsageError(
             f"nothing was tested, there is nothing to run again: {record.parameters.get('none')}"
         )
@@ -181,7 +181,7 @@ def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float |
         helm_args=tuple(map(str, record.parameters.get("helm_args", ()))),
     )
     values = str(record.parameters.get("values", ""))
-    if values and values not in values_files(settings.own_files(checkout, chart), wanted.values):
+    if values and values not in values_files(settings.chart_files(checkout, chart), wanted.values):
         wanted = wanted._replace(values=glob.escape(values))
     return wanted
 

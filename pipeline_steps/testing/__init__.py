@@ -1,3 +1,1 @@
-"""How charts are tested: settings, scenarios, the keys of required records, one test run in a
-cluster.
-"""
+"""Chart tests: settings, scenarios, the keys of required records, one test run in a cluster."""

@@ -1,6 +1,4 @@
-"""What helm is given for `tests.helm_args`: the same for installs, check's renderings and those
-before a release.
-"""
+"""The arguments of `tests.helm_args` for helm: used for installs and for every local rendering."""
 
 from __future__ import annotations
 
@@ -17,64 +15,73 @@ from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
 
-def arguments_of(config: Config, chart: Chart) -> tuple[Argument, ...]:
-    """The chart's own `tests.helm_args`, else those for all. Raises ConfigurationError for what is
-    not allowed.
+def chart_arguments(config: Config, chart: Chart) -> tuple[Argument, ...]:
+    """The chart's own `tests.helm_args`, else those for all charts.
+
+    Raises ConfigurationError for an argument that is not allowed.
     """
     tests = merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests())
     return parse(config, chart, tests.helm_args or ())
 
 
 def parse(config: Config, chart: Chart, words: Iterable[str]) -> tuple[Argument, ...]:
-    """The arguments in `words` of the chart's settings. Raises ConfigurationError for what is not
-    allowed.
-    """
-    own = chart.entry.tests is not None and chart.entry.tests.helm_args is not None
-    where = f"chart {chart.name}" if own else config.where("tests.helm_args")
+    """Parse `words`, the chart's `tests.helm_args`. Raises ConfigurationError if not allowed."""
+    set_for_chart = chart.entry.tests is not None and chart.entry.tests.helm_args is not None
+    where = f"chart {chart.name}" if set_for_chart else config.where("tests.helm_args")
     return helm_args.parse(tuple(words), lambda _number: where)
 
 
-def files_of(arguments: Iterable[Argument]) -> tuple[str, ...]:
-    """The values files among arguments, relative to pipeline.yaml's folder, each once.
+def values_files(arguments: Iterable[Argument]) -> tuple[str, ...]:
+    """The values files among the arguments, relative to pipeline.yaml's folder, without duplicates.
 
-    Raises ConfigurationError for one that leads out of it."""
+    Raises ConfigurationError for a path outside that folder.
+    """
     files = (argument.value for argument in arguments if argument.option == helm_args.FILE)
     return tuple(
         dict.fromkeys(paths.relative_path(file, where="tests.helm_args") for file in files)
     )
 
 
-def digests(checkout: Checkout, arguments: Iterable[Argument]) -> tuple[tuple[str, str], ...]:
-    """File and digest of the values files among arguments. Raises ConfigurationError for one that
-    is not stored.
+def values_file_digests(
+    checkout: Checkout, arguments: Iterable[Argument]
+) -> tuple[tuple[str, str], ...]:
+    """Path and digest of each values file among the arguments.
+
+    Raises ConfigurationError for a file that the source does not store.
     """
-    return tuple(checkout.tree.digests(_stored(checkout, files_of(arguments))).items())
+    return tuple(checkout.tree.digests(_require_stored(checkout, values_files(arguments))).items())
 
 
-def stage(checkout: Checkout, arguments: Iterable[Argument], folder: Path) -> tuple[str, ...]:
-    """What helm is given: the bytes that the source stores are written below `folder`.
+def write_values_files(
+    checkout: Checkout, arguments: Iterable[Argument], folder: Path
+) -> tuple[str, ...]:
+    """Write the stored values files below `folder`; returns the arguments with these paths.
 
-    Raises ConfigurationError for a file that is not stored."""
+    Helm reads what the source stores (the committed bytes), not what lies in the checkout.
+    Raises ConfigurationError for a file that the source does not store.
+    """
     arguments = tuple(arguments)
-    data = checkout.tree.read(_stored(checkout, files_of(arguments)))
+    data = checkout.tree.read(_require_stored(checkout, values_files(arguments)))
     folder.mkdir(parents=True, exist_ok=True)
-    places: dict[str, Path] = {}
+    written: dict[str, Path] = {}
     for number, (file, content) in enumerate(data.items()):
-        places[file] = folder / f"argument-{number}.yaml"
-        places[file].write_bytes(content)
+        written[file] = folder / f"argument-{number}.yaml"
+        written[file].write_bytes(content)
     return tuple(
-        f"{option}={csv_field(str(places[paths.relative_path(value)])) if option == helm_args.FILE else value}"
+        f"{option}={csv_field(str(written[paths.relative_path(value)]))}"
+        if option == helm_args.FILE
+        else f"{option}={value}"
         for option, value in arguments
     )
 
 
-def _stored(checkout: Checkout, files: tuple[str, ...]) -> tuple[str, ...]:
+def _require_stored(checkout: Checkout, files: tuple[str, ...]) -> tuple[str, ...]:
     entries = checkout.tree.entries()
     for file in files:
         if file not in entries or entries[file].kind not in ("file", "executable"):
             raise ConfigurationError(
-                "tests.helm_args names it, and it is no file that the source stores",
+                "tests.helm_args names this file, but the source does not store it",
                 where=file,
-                advice="add it to the source; the name is relative to pipeline.yaml's folder",
+                advice="add the file to the source; its path is relative to pipeline.yaml's folder",
             )
     return files

@@ -1,6 +1,4 @@
-"""What clusters pull: the logins they need for it, and the digests under which nodes report an
-image.
-"""
+"""Images that clusters pull: the logins for pull secrets, the digests that nodes report."""
 
 from __future__ import annotations
 
@@ -14,17 +12,20 @@ from pipeline_steps.config.language import TEST_DEFAULTS, Config, merged
 from pipeline_steps.oci.registry import connect
 
 
-def credentials(images: Iterable[str], hosts: Mapping[str, Host]) -> dict[str, tuple[str, str]]:
-    """What a pull secret holds: registry host → (user, password) for all that `images` (references)
-    are pulled from.
+def pull_credentials(
+    images: Iterable[str], hosts: Mapping[str, Host]
+) -> dict[str, tuple[str, str]]:
+    """The content of a pull secret: registry host → (user, password) for the hosts of `images`.
 
-    Where images of one host need different logins, further ones stand under the whole repository,
-    which the kubelet prefers. Hosts without a known login are left out. Raises ConfigurationError
-    when the login that `hosts` names needs a variable that is not set.
+    When images of one host need different logins, the further ones are keyed by the whole
+    repository: the kubelet takes the longest match. Hosts without a login are left out.
+    https://kubernetes.io/docs/concepts/containers/images/#config-json
+
+    Raises ConfigurationError when a login of `hosts` needs an environment variable that is not set.
     """
     logins: dict[str, tuple[str, str]] = {}
     for image in images:
-        reference, login = _login(Reference.parse(image), hosts)
+        reference, login = _pull_login(Reference.parse(image), hosts)
         if login and login.username:
             pair = (login.username, login.password)
             if logins.setdefault(reference.host, pair) != pair:
@@ -32,9 +33,12 @@ def credentials(images: Iterable[str], hosts: Mapping[str, Host]) -> dict[str, t
     return logins
 
 
-def _login(pushed: Reference, hosts: Mapping[str, Host]) -> tuple[Reference, Login | None]:
-    """Where pods pull what was pushed as `pushed`, and with which login: `pull` of where they pull
-    from, or of where it was pushed, else the login for where they pull from."""
+def _pull_login(pushed: Reference, hosts: Mapping[str, Host]) -> tuple[Reference, Login | None]:
+    """The reference under which pods pull `pushed`, and the login for it.
+
+    First choice: the `pull` login of the host they pull from, or of the host it was pushed to.
+    Otherwise: the ordinary login of the host they pull from.
+    """
     reference = pulled(pushed, hosts)
     login = pull_login(reference.host, reference.path, hosts) or pull_login(
         pushed.host, pushed.path, hosts
@@ -42,10 +46,12 @@ def _login(pushed: Reference, hosts: Mapping[str, Host]) -> tuple[Reference, Log
     return reference, login or login_for(reference.host, reference.path, hosts)
 
 
-def login_that_pushes(config: Config) -> str:
-    """What to tell people when charts under test can read, in their pull secret, the login that
-    snapshots are pushed with; "" when they cannot. Raises MachineError for a store of logins that
-    is broken."""
+def push_login_warning(config: Config) -> str:
+    """A warning when the pull secret contains the login that pushes snapshots, "" when not.
+
+    A chart under test can read the secret and could push. Raises MachineError when the store of
+    logins is broken.
+    """
     hosts, images = config.hosts, config.channels.snapshot.images
     if not images or merged(TEST_DEFAULTS, config.tests).pull_secret is False:
         return ""
@@ -54,18 +60,18 @@ def login_that_pushes(config: Config) -> str:
     )
     reference = pulled(pushed, hosts)
     if reference.repository != pushed.repository or any(
-        each.has("pull") for each in _entries(pushed, hosts)
+        entry.has("pull") for entry in _host_entries(pushed, hosts)
     ):
         return ""
-    has_login = any(each.has("username", "password") for each in _entries(pushed, hosts))
+    has_login = any(entry.has("username", "password") for entry in _host_entries(pushed, hosts))
     if not has_login and login_for(pushed.host, pushed.path, hosts) is None:
         return ""
     advice = f'name one that only reads in hosts."{images}".pull'
     return f"charts under test can read the login that pushes to {images}: {advice}"
 
 
-def _entries(reference: Reference, hosts: Mapping[str, Host]) -> list[Host]:
-    """Every entry about a repository."""
+def _host_entries(reference: Reference, hosts: Mapping[str, Host]) -> list[Host]:
+    """Every entry of `hosts` whose prefix covers the repository."""
     return [
         host
         for name, host in hosts.items()
@@ -73,28 +79,29 @@ def _entries(reference: Reference, hosts: Mapping[str, Host]) -> list[Host]:
     ]
 
 
-def named(image: str, manifests: str, hosts: Mapping[str, Host]) -> bool:
-    """Whether rendered manifests name an image (reference with digest), by its digest, its
-    repository or its key tag.
+def manifests_name_image(image: str, manifests: str, hosts: Mapping[str, Host]) -> bool:
+    """Whether rendered manifests name an image by its digest, its repository or its key tag.
 
-    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: mirror/web:k-0123456789ab", {})
+    image: reference with digest.
+
+    >>> image = "localhost:5000/snapshot/web:k-0123456789ab"
+    >>> manifests_name_image(image, "image: mirror/web:k-0123456789ab", {})
     True
-    >>> named("localhost:5000/snapshot/web:k-0123456789ab", "image: localhost:5000/snapshot/webby:1", {})
+    >>> manifests_name_image(image, "image: localhost:5000/snapshot/webby:1", {})
     False
     """
     reference = pulled(Reference.parse(image), hosts)
     tag = f":{reference.tag}" if re.fullmatch("k-[0-9a-f]{12}", reference.tag or "") else None
-    if any(way in manifests for way in (reference.digest, tag) if way):
+    if any(text in manifests for text in (reference.digest, tag) if text):
         return True
     return bool(re.search(rf"{re.escape(reference.repository)}(?![\w./-])", manifests))
 
 
-def parts(image: str, hosts: Mapping[str, Host]) -> set[str]:
-    """Digests of the manifests and configurations that the image (reference with digest) consists
-    of.
+def image_digests(image: str, hosts: Mapping[str, Host]) -> set[str]:
+    """Digests of all manifests and configurations of an image (reference with digest).
 
-    Raises MachineError, Temporary when the registry does not say: nothing is known of the chart
-    then.
+    A node reports one of these, depending on its container runtime. Raises MachineError or
+    Temporary when the registry gives no answer: that is no failure of the chart.
     """
     reference = Reference.parse(image)
     digests: set[str] = set()

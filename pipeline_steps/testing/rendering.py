@@ -1,10 +1,11 @@
-"""A chart rendered on the server as it is tested and as it would be released: do they differ only
-as they may?
+"""Render the tested and the derived production chart on the server and compare the results.
 
-    rendering = compared("install", tested, derived, trial)     # before the install, after its CRDs, and as an upgrade
+    create_crds(helm, api, charts, deadline)
+    before = compare_on_server(helm, "install", charts, target, deadline)
+    ...                                                        # helm install of the tested chart
+    upgrade = compare_on_server(helm, "upgrade", charts, target, deadline)
 
-What the server renders is never kept: it may hold secrets. Kept are digests of it, and the places
-that differ.
+Renderings may contain secrets, so only their digests and the places that differ are kept.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from pipeline_steps.toolbox.process import Completed
 Verb = Literal["install", "upgrade"]
 
 
-class Charts(NamedTuple):
-    """What is rendered, .tgz files. replaced: texts before and after that the derived chart has
-    instead.
+class ChartPair(NamedTuple):
+    """The two charts to render (.tgz) and helm's input for both.
+
+    replaced: (text in the tested chart, text in the derived chart) for each intended change.
     """
 
     tested: Path
@@ -38,10 +40,10 @@ class Charts(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    """How the two renderings compare. refused, allowed: places, template:line, that differ.
+    """The result of comparing two renderings.
 
-    tested, derived: digests of what is rendered, without what is by chance and what each run is
-    named anew.
+    tested, derived: digests of the renderings, with random values, namespace and release name
+    masked. refused, allowed: places (template:line) that differ.
     """
 
     verb: Verb
@@ -52,7 +54,7 @@ class Rendering(NamedTuple):
 
 
 class NotRendered(Exception):
-    """Helm could not render a chart on the server. derived: the tested one can be rendered."""
+    """Helm could not render a chart on the server. derived: only the derived chart failed."""
 
     def __init__(self, done: Completed, *, derived: bool) -> None:
         super().__init__()
@@ -60,11 +62,10 @@ class NotRendered(Exception):
         self.derived = derived
 
 
-def create_definitions(helm: Helm, api: Api, charts: Charts, deadline: Deadline) -> None:
-    """Make the CRDs of the chart, if it has some: without them nothing of these kinds can be
-    rendered on the server.
+def create_crds(helm: Helm, api: Api, charts: ChartPair, deadline: Deadline) -> None:
+    """Create the chart's CRDs: without them the server refuses to render resources of their kinds.
 
-    Raises ChartFailed when it cannot be rendered offline, and what the cluster raises.
+    Raises ChartFailed when the chart cannot be rendered offline, and the errors of the cluster.
     """
     if helm.has_crds(charts.tested):
         printed = helm.template(
@@ -73,15 +74,16 @@ def create_definitions(helm: Helm, api: Api, charts: Charts, deadline: Deadline)
         crds.create(api, crds.definitions(printed), deadline)
 
 
-def compared(
-    helm: Helm, verb: Verb, charts: Charts, target: Target, deadline: Deadline
+def compare_on_server(
+    helm: Helm, verb: Verb, charts: ChartPair, target: Target, deadline: Deadline
 ) -> Rendering:
-    """Both charts rendered on the server, under the same name in the same namespace. Raises
-    NotRendered.
+    """Render both charts on the server (`helm --dry-run=server`) as the same release.
+
+    Raises NotRendered.
     """
 
     def render(chart: Path) -> str:
-        done = helm.dry_run(
+        dry_run = helm.dry_run(
             verb,
             chart,
             target,
@@ -89,19 +91,19 @@ def compared(
             timeout=deadline.left() or 1.0,
             args=charts.args,
         )
-        if not done.ok:
-            raise NotRendered(done, derived=chart == charts.derived)
-        return manifests(done)
+        if not dry_run.ok:
+            raise NotRendered(dry_run, derived=chart == charts.derived)
+        return manifests(dry_run)
 
-    tested: Callable[[], str] = functools.partial(render, charts.tested)
+    render_tested: Callable[[], str] = functools.partial(render, charts.tested)
     result = compare.compare_renderings(
-        tested, functools.partial(render, charts.derived), charts.replaced
+        render_tested, functools.partial(render, charts.derived), charts.replaced
     )
     return Rendering(
         verb,
         _digest(result.tested, target),
         _digest(result.derived, target),
-        tuple(each.place for each in result.refused),
+        tuple(difference.place for difference in result.refused),
         result.allowed,
     )
 

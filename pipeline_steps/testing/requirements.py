@@ -1,13 +1,13 @@
-"""What a chart's content needs before it is merged or released, and what the records say to each:
-decided here only.
+"""What is required of a chart's content before a merge or a release, and which records fulfil it.
 
-promote and tag_release ask it for `channels.production.requires`, report for `review.requires`, and
-selection for what is not done yet, so they cannot disagree. Nobody is asked but the records, those
-of the evidence stores among them.
+All decisions about requirements are here: promote and tag_release use it for
+`channels.production.requires`, report for `review.requires`, the selection of charts for work that
+is still open. So they cannot disagree. The only input is records, also those of evidence stores.
 
-A record of `check` counts for the values files and commands of today, a record that `record` made
-for its name; both for the whole stored folder of the chart, ignored files too, as programs may read
-them. Tests count with the images and dependencies that they ran with: see `ImageSet`.
+A record of `check` counts for the configured values files and commands, a record of the `record`
+command for its name. Both cover the whole stored folder of the chart, files that .helmignore leaves
+out too, because programs may read them. Tests count together with the images and dependencies that
+they ran with: see `ImageSet`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, scenario, settings
 from pipeline_steps.testing.scenario import Scenario
-from pipeline_steps.testing.settings import NOTHING, Settings, own_files, values_pattern
+from pipeline_steps.testing.settings import NO_TEST, Settings, chart_files, values_pattern
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
 CHECK = "check"
-#: Raise when what a record of `check` (or of `record`) says changes for the same content.
+#: Increase when the same content can give another result of `check` (or of `record`).
 CHECK_FORMAT = 2
 RECORD_FORMAT = 2
 #: Steps whose records are about certain images, not about the content alone.
-OF_IMAGES = ("build_image", "snapshot", settings.STEP)
-#: Steps of ours that `requires` may name; any other name is a program's, whose result `record`
-#: keeps.
-OWN = frozenset({CHECK, *OF_IMAGES})
+IMAGE_STEPS = ("build_image", "snapshot", settings.STEP)
+#: Steps that `requires` may name. Any other name stands for a program run by `record`.
+STEP_NAMES = frozenset({CHECK, *IMAGE_STEPS})
 
 Outcome = Literal[
     "passed", "failed", "missing", "infrastructure", "interrupted", "running", "contradictory"
@@ -41,12 +40,13 @@ Outcome = Literal[
 
 
 class Requirement(NamedTuple):
-    """One thing that is required of a chart's content. step: whose record it is, or a program's
-    name for `record`.
+    """One requirement of a chart's content, with its outcome.
 
-    name: like check, or integration_test install-default on k131. attempts: how often it was tried
-    in all. reason: why it has not passed, "" when it has. records: those that passed, all of a
-    contradiction, else one that did not.
+    name: for people, like "check" or "integration_test install-default on k131".
+    step: the step whose record is needed, or the name given to the `record` command.
+    attempts: how often it was run in all.
+    reason: why it has not passed, "" when it has.
+    records: those that passed; all that contradict each other; else the one that did not pass.
     """
 
     name: str
@@ -62,13 +62,16 @@ class Requirement(NamedTuple):
 
 
 class ImageSet(NamedTuple):
-    """Images and dependencies, by digest, of which snapshots of the content were made; tests count
-    for one such set.
+    """A set of images and dependencies (by digest) in snapshots of the content.
 
-    snapshots: their records, by `State.preferred`; only those of unmodified sources where there are
-    any. builds: current records of build_image for these images. obstacle: why no release can be
-    made of it whatever the tests say, "" when it can. requirements: what is required with these
-    images.
+    The same content may be packaged with different images; a test counts only for the set it ran
+    with.
+
+    snapshots: records of snapshots with this set, in the order of `State.preferred`; those of
+        unmodified sources only, if there are any.
+    builds: current records of build_image for these images.
+    obstacle: why this set cannot be released whatever the tests say, "" when it can.
+    requirements: the requirements that depend on the images.
     """
 
     snapshots: tuple[Record, ...]
@@ -82,10 +85,12 @@ class ImageSet(NamedTuple):
 
 
 class Required(NamedTuple):
-    """All that is required of a chart's content. of_content: whatever the images are.
+    """All requirements of a chart's content.
 
-    image_sets: which of their snapshots counts first is first. names_images: is anything of them
-    required? of_dependents: what is required of the charts that stand for this one, a library.
+    of_content: requirements that do not depend on the images.
+    image_sets: in the order of their preferred snapshots.
+    names_images: whether any requirement depends on the images.
+    of_dependents: requirements of the charts whose tests count for this one, a library.
     """
 
     chart: Chart
@@ -96,9 +101,7 @@ class Required(NamedTuple):
 
     @property
     def current(self) -> ImageSet | None:
-        """The set that a release would be made of: one that passed, else one that may be released,
-        else the first.
-        """
+        """The set to release: the first that passed, else without an obstacle, else the first."""
         order = sorted(
             self.image_sets, key=lambda images: (bool(images.obstacle), not images.passed)
         )
@@ -106,24 +109,24 @@ class Required(NamedTuple):
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
-        """Everything that is required, for the current images."""
+        """All requirements, those of the current image set included."""
         if not self.names_images:
             return (*self.of_content, *self.of_dependents)
         current = self.current
         if current is None:
-            lacking = Requirement(
+            no_snapshot = Requirement(
                 settings.STEP,
                 settings.STEP,
                 "missing",
                 reason="there is no snapshot of this content",
             )
-            return (*self.of_content, lacking, *self.of_dependents)
-        unfit = (
+            return (*self.of_content, no_snapshot, *self.of_dependents)
+        unusable = (
             [Requirement("snapshot", "snapshot", "missing", reason=current.obstacle)]
             if current.obstacle
             else []
         )
-        return (*self.of_content, *unfit, *current.requirements, *self.of_dependents)
+        return (*self.of_content, *unusable, *current.requirements, *self.of_dependents)
 
     @property
     def passed(self) -> bool:
@@ -133,42 +136,50 @@ class Required(NamedTuple):
 def required(
     checkout: Checkout, chart: Chart, config: Config, state: State, names: Iterable[str]
 ) -> Required:
-    """What the steps and programs in `names` have to say to the chart's content, and what they
-    said.
+    """The requirements of the chart's content, with the outcomes that the records give.
 
-    Raises ConfigurationError for tests that cannot be planned, NotYet for those of a later version,
-    and what asking the evidence stores raises.
+    Args:
+        names: steps, or names given to the `record` command, as in `requires`.
+
+    Raises:
+        ConfigurationError: the tests cannot be planned.
+        NotYet: the tests need something this version cannot do.
+        MachineError, Temporary: an evidence store cannot be read.
     """
     state.load_evidence(checkout.contents_of(chart))
-    needs = tuple(dict.fromkeys(names))
+    step_names = tuple(dict.fromkeys(names))
     of_content = [
-        _of_key(name, name, key_of(name, checkout, chart, config), state)
-        for name in needs
-        if name not in OF_IMAGES
+        _requirement(name, name, requirement_key(name, checkout, chart, config), state)
+        for name in step_names
+        if name not in IMAGE_STEPS
     ]
-    of_images = [name for name in needs if name in OF_IMAGES]
-    tests = _planned(checkout, chart) if settings.STEP in needs else ()
+    of_images = [name for name in step_names if name in IMAGE_STEPS]
+    tests = _required_tests(checkout, chart) if settings.STEP in step_names else ()
     sets = [
         images._replace(
             requirements=tuple(
-                each
+                requirement
                 for name in of_images
-                for each in _with_images(name, chart, images, tests, state)
+                for requirement in _image_requirements(name, chart, images, tests, state)
             )
         )
         for images in _image_sets(chart, state)
     ]
-    dependents = _of_dependents(checkout, chart, config, state) if settings.STEP in needs else ()
+    dependents = (
+        _requirements_of_dependents(checkout, chart, config, state)
+        if settings.STEP in step_names
+        else ()
+    )
     return Required(chart, tuple(of_content), tuple(sets), bool(of_images), tuple(dependents))
 
 
-def _of_dependents(
+def _requirements_of_dependents(
     checkout: Checkout, chart: Chart, config: Config, state: State
 ) -> Iterator[Requirement]:
-    """What the tests say of every chart here that a library is packed into by file://.
+    """For a library: the test requirements of every chart that has it as a file:// dependency.
 
-    helm cannot install a library, and the content of such a chart holds the library's: that it
-    passed says that the library works. With `tests.none` the library needs none of it.
+    helm cannot install a library. The content of such a chart includes the library's files, so its
+    tests also test the library. A library with `tests.none` needs none of them.
     """
     if chart.type != "library" or settings.settings(checkout, chart).none != settings.LIBRARY:
         return
@@ -178,8 +189,9 @@ def _of_dependents(
         if chart.path in other.subcharts
     ]
     for dependent in dependents:
-        for each in required(checkout, dependent, config, state, (settings.STEP,)).requirements:
-            yield each._replace(name=f"{each.name} of {dependent.name}")
+        tests = required(checkout, dependent, config, state, (settings.STEP,))
+        for requirement in tests.requirements:
+            yield requirement._replace(name=f"{requirement.name} of {dependent.name}")
     if not dependents:
         yield Requirement(
             settings.STEP,
@@ -191,20 +203,19 @@ def _of_dependents(
 
 
 def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
-    """The sets of which there are passed snapshots of the content, superseded ones too, after those
-    that are not.
+    """The image sets of all passed snapshots of the content, superseded snapshots last.
 
-    A later snapshot with other images does not take back what passed with the former ones; a later
-    build does.
+    A later snapshot with other images does not invalidate tests that passed with the former
+    images; a later build of an image does.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
-    about = ("snapshot", chart.name, chart.content)
-    made = [
+    about_chart = ("snapshot", chart.name, chart.content)
+    snapshots_of_content = [
         record
         for record in state.records()
-        if (record.step, record.subject, record.content) == about
+        if (record.step, record.subject, record.content) == about_chart
     ]
-    for record in state.preferred(made):
+    for record in state.preferred(snapshots_of_content):
         if record.passed:
             groups.setdefault(tuple(sorted(record.inputs.items())), []).append(record)
     builds = {
@@ -219,71 +230,80 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
             (name, image.digest)
             for name, image in sorted(image_records.images_of(snapshots[0]).items())
         ]
-        lacking = [name for name, digest in images if (name, digest) not in builds]
+        missing_builds = [name for name, digest in images if (name, digest) not in builds]
         obstacle = ""
         if chart.modified:
             obstacle = f"the chart has local modifications: {', '.join(chart.modified[:5])}"
         elif not clean:
             obstacle = "its snapshot was made of local modifications"
-        elif lacking:
-            names = ", ".join(lacking)
-            obstacle = f"image {names} was built again since, or its build of the stored source is not recorded"
+        elif missing_builds:
+            names = ", ".join(missing_builds)
+            obstacle = (
+                f"image {names} was built again since, or its build of the stored source is not "
+                "recorded"
+            )
         used = tuple(builds[image] for image in images if image in builds)
         sets.append(ImageSet(tuple(clean or snapshots), used, obstacle))
     return sets
 
 
-class _Tests(NamedTuple):
-    """Scenarios of which one has to pass; all of the same settings. name: for people, when none was
-    run.
-    """
+class _Alternatives(NamedTuple):
+    """Scenarios of which at least one must pass. name: shown when none was run."""
 
     name: str
     scenarios: tuple[Scenario, ...]
     settings: Settings
 
 
-def _planned(checkout: Checkout, chart: Chart) -> list[_Tests]:
-    """What has to pass. Clusters that are named for the chart must all have passed; without names
-    any configured one is enough (docs/explanation/releases.md#clusters)."""
-    chosen = settings.settings(checkout, chart)
-    if chosen.none or chosen.clusters:
-        single = settings.scenarios(checkout, chart, chosen, chosen.clusters)
-        return [_Tests(_name_of(each, chosen), (each,), chosen) for each in single]
+def _required_tests(checkout: Checkout, chart: Chart) -> list[_Alternatives]:
+    """The tests that must pass: on all of `tests.clusters`; without it, on any configured cluster.
+
+    See docs/explanation/releases.md#clusters.
+    """
+    test_settings = settings.settings(checkout, chart)
+    if test_settings.none or test_settings.clusters:
+        single = settings.scenarios(checkout, chart, test_settings, test_settings.clusters)
+        return [
+            _Alternatives(_scenario_title(item, test_settings), (item,), test_settings)
+            for item in single
+        ]
     return [
-        _Tests(
-            f"{settings.STEP} {each.name}",
-            tuple(each._replace(cluster=cluster) for cluster in sorted(checkout.config.clusters)),
-            chosen,
+        _Alternatives(
+            f"{settings.STEP} {item.name}",
+            tuple(item._replace(cluster=cluster) for cluster in sorted(checkout.config.clusters)),
+            test_settings,
         )
-        for each in settings.scenarios(checkout, chart, chosen, ("",))
+        for item in settings.scenarios(checkout, chart, test_settings, ("",))
     ]
 
 
-def _with_images(
-    name: str, chart: Chart, images: ImageSet, tests: Iterable[_Tests], state: State
+def _image_requirements(
+    name: str, chart: Chart, images: ImageSet, tests: Iterable[_Alternatives], state: State
 ) -> Iterator[Requirement]:
-    """What the records say to one of OF_IMAGES, with these images."""
+    """The requirements that one of IMAGE_STEPS gives for an image set."""
     snapshot = images.snapshots[0]
     if name == "snapshot":
-        yield _of_key(name, name, snapshot.key, state)
+        yield _requirement(name, name, snapshot.key, state)
     elif name == "build_image":
         for build in images.builds:
-            yield _of_key(f"{name} {build.subject}", name, build.key, state)
+            yield _requirement(f"{name} {build.subject}", name, build.key, state)
     else:
-        for each in tests:
-            yield _one_of(each, chart, snapshot.inputs, state)
+        for alternatives in tests:
+            yield _any_passed(alternatives, chart, snapshot.inputs, state)
 
 
-def _one_of(tests: _Tests, chart: Chart, consumed: Mapping[str, str], state: State) -> Requirement:
-    """What came of scenarios of which one has to pass. consumed: digests of images and
-    dependencies.
+def _any_passed(
+    tests: _Alternatives, chart: Chart, consumed: Mapping[str, str], state: State
+) -> Requirement:
+    """One requirement for scenarios of which one must pass.
+
+    consumed: name → digest of the images and dependencies in the snapshot.
     """
     results = [
-        _of_key(
-            _name_of(planned, tests.settings),
+        _requirement(
+            _scenario_title(planned, tests.settings),
             settings.STEP,
-            settings.key_of(planned, tests.settings, chart.content, consumed),
+            settings.scenario_key(planned, tests.settings, chart.content, consumed),
             state,
         )
         for planned in tests.scenarios
@@ -291,7 +311,7 @@ def _one_of(tests: _Tests, chart: Chart, consumed: Mapping[str, str], state: Sta
     passed = [result for result in results if result.passed]
     tried = [result for result in results if result.outcome != "missing"]
     for result in results:
-        if result.outcome == "contradictory":  # passing on another cluster does not settle it
+        if result.outcome == "contradictory":  # a pass on another cluster does not resolve it
             return result
     if passed:
         return passed[0]._replace(
@@ -302,14 +322,14 @@ def _one_of(tests: _Tests, chart: Chart, consumed: Mapping[str, str], state: Sta
     )
 
 
-def _name_of(planned: Scenario, chosen: Settings) -> str:
-    if planned == NOTHING:
-        return f"{settings.STEP} none: {chosen.none}"
-    return f"{settings.STEP} {planned.name} on {planned.cluster}"
+def _scenario_title(planned_scenario: Scenario, test_settings: Settings) -> str:
+    if planned_scenario == NO_TEST:
+        return f"{settings.STEP} none: {test_settings.none}"
+    return f"{settings.STEP} {planned_scenario.name} on {planned_scenario.cluster}"
 
 
-def _of_key(name: str, step: str, key: str, state: State) -> Requirement:
-    """What the records of one key say."""
+def _requirement(name: str, step: str, key: str, state: State) -> Requirement:
+    """The requirement that records of this key fulfil, with its current outcome."""
     verdict = state.resolve(key)
     decisive = verdict.record or verdict.latest
     if decisive is None:
@@ -326,25 +346,25 @@ def _of_key(name: str, step: str, key: str, state: State) -> Requirement:
     return Requirement(name, step, outcome, verdict.attempts, decisive.reason or "", records)
 
 
-def key_of(name: str, checkout: Checkout, chart: Chart, config: Config) -> str:
-    """The key of the record that `check`, or a name given to `record`, leaves for the chart's
-    content.
-    """
+def requirement_key(name: str, checkout: Checkout, chart: Chart, config: Config) -> str:
+    """The key of the chart's record of `check`, or of the `record` command under `name`."""
     if name == CHECK:
         return check_key(checkout, chart, config)
     return record_key(name, chart)
 
 
 def check_key(checkout: Checkout, chart: Chart, config: Config) -> str:
-    """The key of `check` with the values files of the chart and the commands of the configuration."""
+    """The key of the chart's record of `check`, see `check_parameters`."""
     parameters = check_parameters(checkout, chart, config)
     return make_key(CHECK, CHECK_FORMAT, parameters=parameters, content=chart.content, consumed={})
 
 
 def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[str, Any]:
-    """What `check` runs, and on what: values files ("" for the chart's own values), commands, the
-    stored folder; and what of tests.helm_args it renders with."""
-    values = scenario.values_files(own_files(checkout, chart), values_pattern(config, chart)) or (
+    """The parameters of `check`: values files ("" for the chart's own), commands, stored folder.
+
+    With tests.helm_args also these, because they change what is rendered.
+    """
+    values = scenario.values_files(chart_files(checkout, chart), values_pattern(config, chart)) or (
         "",
     )
     parameters: dict[str, Any] = {
@@ -352,15 +372,15 @@ def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[s
         "commands": list(config.check.commands),
         "stored": chart.stored,
     }
-    arguments = helm_arguments.arguments_of(config, chart)
+    arguments = helm_arguments.chart_arguments(config, chart)
     if arguments:
         parameters["helm_args"] = [f"{option}={value}" for option, value in arguments]
-        parameters["helm_values"] = dict(helm_arguments.digests(checkout, arguments))
+        parameters["helm_values"] = dict(helm_arguments.values_file_digests(checkout, arguments))
     return parameters
 
 
 def record_key(name: str, chart: Chart) -> str:
-    """The key of what `record --name NAME` made of the chart's content, whatever program ran."""
+    """The key of the chart's record of `record --name NAME`; the program is not part of it."""
     return make_key(
         name, RECORD_FORMAT, parameters={"stored": chart.stored}, content=chart.content, consumed={}
     )

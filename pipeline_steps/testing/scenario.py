@@ -1,7 +1,6 @@
-"""What the scenarios of a chart are, what makes two runs of one the same test, and what counts as
-having run.
+"""Test scenarios of a chart as pure functions: which there are, their key parameters, image check.
 
-Pure. `settings` plans them for a chart; which of them a release needs is decided in `requirements`.
+`settings` plans them for a chart; `requirements` decides which of them a release needs.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ INSTALL = "install"
 
 
 class Scenario(NamedTuple):
-    """One test of a chart. values: file relative to the chart's folder, "" for the chart's own
-    values.
+    """One test of a chart.
 
-    kind: "install". cluster: name in the configuration. values_digest: of the file's bytes, ""
-    without a file. argument_digests: files that tests.helm_args names, relative to pipeline.yaml's
-    folder, and the digests of theirs.
+    kind: "install", or "none" for a chart that is not tested.
+    values: values file relative to the chart's folder, "" for the chart's own values.
+    cluster: name in the configuration.
+    values_digest: digest of the values file, "" without one.
+    argument_digests: (path relative to pipeline.yaml's folder, digest) of files in tests.helm_args.
     """
 
     kind: str
@@ -31,29 +31,39 @@ class Scenario(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name for people and files, like install-default or install-tls.
+        """The name in reports and file names, like install-default or install-tls.
 
-        >>> Scenario("install", "ci/tls-values.yaml", "k131").name, Scenario("install", "", "k131").name
-        ('install-tls', 'install-default')
+        >>> Scenario("install", "ci/tls-values.yaml", "k131").name
+        'install-tls'
+        >>> Scenario("install", "", "k131").name
+        'install-default'
         """
         stem = PurePosixPath(self.values).name.removesuffix(".yaml").removesuffix("-values")
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")
         return f"{self.kind}-{slug or 'default'}"
 
 
-def planned(files: Iterable[str], pattern: str, clusters: Iterable[str]) -> tuple[Scenario, ...]:
-    """The scenarios of a chart with these `files` (relative to its folder): values files ×
-    clusters, sorted.
+def plan_scenarios(
+    files: Iterable[str], pattern: str, clusters: Iterable[str]
+) -> tuple[Scenario, ...]:
+    """The scenarios of a chart, sorted: each values file on each cluster.
 
-    pattern: glob of values files; without a match the chart's own values are the only ones.
+    Args:
+        files: files of the chart, relative to its folder.
+        pattern: glob of values files. Without a match the chart's own values are tested.
 
-    >>> [s.values for s in planned(["ci/b-values.yaml", "ci/a-values.yaml", "x.yaml"], "ci/*-values.yaml", ["c"])]
+    >>> files = ["ci/b-values.yaml", "ci/a-values.yaml", "x.yaml"]
+    >>> [scenario.values for scenario in plan_scenarios(files, "ci/*-values.yaml", ["c"])]
     ['ci/a-values.yaml', 'ci/b-values.yaml']
-    >>> planned(["values.yaml"], "ci/*-values.yaml", ["c"])
+    >>> plan_scenarios(["values.yaml"], "ci/*-values.yaml", ["c"])
     (Scenario(kind='install', values='', cluster='c', values_digest='', argument_digests=()),)
     """
-    found = values_files(files, pattern) or ("",)
-    return tuple(Scenario(INSTALL, values, cluster) for cluster in clusters for values in found)
+    values_files_matched = values_files(files, pattern) or ("",)
+    return tuple(
+        Scenario(INSTALL, values, cluster)
+        for cluster in clusters
+        for values in values_files_matched
+    )
 
 
 def values_files(files: Iterable[str], pattern: str) -> tuple[str, ...]:
@@ -70,10 +80,9 @@ def values_files(files: Iterable[str], pattern: str) -> tuple[str, ...]:
 
 
 def parameters(scenario: Scenario, *, namespace: str, helm_args: Iterable[str]) -> dict[str, Any]:
-    """The parameters of a scenario that matter for its key: what may change the outcome for the
-    same content.
+    """The parameters in a scenario's key: all that can change its outcome for the same content.
 
-    namespace: "fresh", or the name of a given one.
+    namespace: "fresh", or the name of an existing namespace.
     """
     return {
         "scenario": scenario.kind,
@@ -86,19 +95,24 @@ def parameters(scenario: Scenario, *, namespace: str, helm_args: Iterable[str]) 
     }
 
 
-def missing(
+def images_not_run(
     expected: Mapping[str, str], ran: Collection[str], parts: Callable[[str], Collection[str]]
 ) -> list[str]:
-    """Names of `expected` (image name → digest) of which nothing in `ran` (digests of nodes) is a
-    part.
+    """Names of the expected images that did not run.
 
     Nodes report the digest that was asked for, the manifest of their platform, or its
-    configuration, depending on the runtime. parts: name → digests of all these; asked only when the
-    digest itself did not run.
+    configuration, depending on the container runtime.
 
-    >>> missing({"a": "sha256:1", "b": "sha256:2"}, {"sha256:1", "sha256:9"}, lambda name: ["sha256:9"])
+    Args:
+        expected: image name → digest.
+        ran: digests that nodes reported.
+        parts: gives all digests under which an image may be reported. It reads from the registry,
+            so it is called only when the expected digest is not in `ran`.
+
+    >>> expected = {"a": "sha256:1", "b": "sha256:2"}
+    >>> images_not_run(expected, {"sha256:1", "sha256:9"}, lambda name: ["sha256:9"])
     []
-    >>> missing({"a": "sha256:1"}, {"sha256:7"}, lambda name: [])
+    >>> images_not_run({"a": "sha256:1"}, {"sha256:7"}, lambda name: [])
     ['a']
     """
     return [

@@ -1,7 +1,6 @@
-"""What the scenarios of one chart are run with, and one scenario from intent to record.
+"""Run the scenarios of one chart and record each: preparation, retries, parallelism, JUnit reports.
 
-The order of scenarios, repeating and reporting several failures are the step's; what happens in the
-cluster is `testing.trial`.
+What happens in the cluster is in `testing.install_and_test`.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from pipeline_steps.building import production_chart, snapshot_records
 from pipeline_steps.building.snapshot_records import Snapshot
 from pipeline_steps.charts.rewrite import Rewritten, replaced_values
 from pipeline_steps.clusters import kubeconfig, namespaces
-from pipeline_steps.clusters.helm import Helm
+from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import helm_arguments, pulls, scenario, settings
-from pipeline_steps.testing.scenario import Scenario
+from pipeline_steps.testing import helm_arguments, pulls, settings
+from pipeline_steps.testing.install_and_test import TestOutcome, TestRun, run_test
+from pipeline_steps.testing.scenario import Scenario, images_not_run, values_files
 from pipeline_steps.testing.settings import FRESH, Settings
-from pipeline_steps.testing.trial import Observed, Trial, carry_out
 from pipeline_steps.toolbox import clock, junit, scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Interrupted, PipelineError, Temporary, worst
 from pipeline_steps.workspace.chart import Chart
@@ -36,35 +35,37 @@ from pipeline_steps.workspace.checkout import Checkout
 
 log = logging.getLogger(__name__)
 
-#: Helm's limit for the name of a release.
-LONGEST_RELEASE = 53
-#: Where the derived chart lies on disk, from the snapshot's folder on.
-RELEASED = "released/chart.tgz"
+#: The derived production chart, relative to the folder of the snapshot's archive.
+DERIVED_FILE = "released/chart.tgz"
 
 
-class Bench(NamedTuple):
-    """archive: the snapshot's .tgz. released: what promote would make of it, None when there is
-    nothing to test.
+class TestSetup(NamedTuple):
+    """All that the scenarios of one chart have in common.
 
-    values: values file → where it lies. consumed: what the snapshot is made of. images: name →
-    digest that has to run. parts: name → digests that nodes may report instead of it. credentials:
-    registry host → (user, password) for pulls. api: of a cluster by name, one for all scenarios.
-    unused: values file → names of images that it leaves out and another one does not. helm: None
-    when there is nothing to test, helm_args: what it is given beside values files. keep: leave what
-    fails in the cluster.
+    archive: the snapshot's .tgz.
+    derived: the production chart that promote would make of it; None when nothing is tested.
+    consumed: name → digest of the images and dependencies in the snapshot.
+    images: image name → digest that must run.
+    parts: image name → further digests under which nodes may report the image.
+    values: values file → its path on disk.
+    unused: values file → images that it does not render, but another values file does.
+    api: cluster name → its API, opened once for all scenarios.
+    helm: None when nothing is tested. helm_args: arguments besides values files.
+    credentials: registry host → (user, password) for pulls.
+    keep: leave the namespace of a failed scenario in the cluster.
     """
 
     config: Config
     state: State
     chart: Chart
     revision: str
-    wanted: Settings
+    test_settings: Settings
     snapshot: Record
     consumed: Mapping[str, str]
     images: Mapping[str, str]
     parts: Callable[[str], Collection[str]]
     archive: Path
-    released: Rewritten | None
+    derived: Rewritten | None
     values: Mapping[str, Path]
     unused: Mapping[str, Collection[str]]
     api: Callable[[str], Api]
@@ -75,76 +76,77 @@ class Bench(NamedTuple):
 
 
 @contextlib.contextmanager
-def prepared(
+def prepare(
     checkout: Checkout,
     chart: Chart,
-    wanted: Settings,
+    test_settings: Settings,
     snapshot: Snapshot,
     state: State,
     tgz: bytes | None = None,
-) -> Iterator[Bench]:
-    """Fetch the snapshot, write it and the values files to disk for as long as the block runs, find
-    helm.
+) -> Iterator[TestSetup]:
+    """Fetch the snapshot, derive the production chart and write both and the values files to disk.
 
-    tgz: the snapshot, when it is at hand already.
+    The files are removed at the end of the block. tgz: the snapshot's archive, if already fetched.
     """
     config = checkout.config
     images = {name: reference.rpartition("@")[2] for name, reference in snapshot.images.items()}
     with scratch.folder("test") as folder:
         archive = folder / f"{chart.name}.tgz"
-        tested = snapshot_records.fetch(snapshot, config) if tgz is None else tgz
-        archive.write_bytes(tested)
-        released = None
-        if not wanted.none:
-            released = production_chart.derive(
-                tested, snapshot.record, chart, checkout, wanted.production
+        snapshot_tgz = snapshot_records.fetch(snapshot, config) if tgz is None else tgz
+        archive.write_bytes(snapshot_tgz)
+        derived = None
+        if not test_settings.none:
+            derived = production_chart.derive(
+                snapshot_tgz, snapshot.record, chart, checkout, test_settings.production
             )
-            (folder / RELEASED).parent.mkdir()
-            (folder / RELEASED).write_bytes(released.archive.tgz)
-        helm = None if wanted.none else Helm.find()
-        values = _values(checkout, chart, wanted, folder / "values")
-        arguments = helm_arguments.parse(config, chart, wanted.helm_args)
-        helm_args = helm_arguments.stage(checkout, arguments, folder / "arguments")
-        yield Bench(
+            (folder / DERIVED_FILE).parent.mkdir()
+            (folder / DERIVED_FILE).write_bytes(derived.archive.tgz)
+        helm = None if test_settings.none else Helm.find()
+        values = _write_values_files(checkout, chart, test_settings, folder / "values")
+        arguments = helm_arguments.parse(config, chart, test_settings.helm_args)
+        helm_args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
+        yield TestSetup(
             config=config,
             state=state,
             chart=chart,
             revision=checkout.revision,
-            wanted=wanted,
+            test_settings=test_settings,
             snapshot=snapshot.record,
             consumed=snapshot.consumed,
             images=images,
-            parts=lambda name: pulls.parts(snapshot.images[name], config.hosts),
+            parts=lambda name: pulls.image_digests(snapshot.images[name], config.hosts),
             archive=archive,
-            released=released,
+            derived=derived,
             values=values,
-            unused=_unused(helm, archive, values, helm_args, snapshot.images, config)
+            unused=_unused_images(helm, archive, values, helm_args, snapshot.images, config)
             if helm and images and len(values) > 1
             else {},
             api=functools.cache(functools.partial(_api, config)),
             helm=helm,
             helm_args=helm_args,
-            credentials=pulls.credentials(snapshot.images.values(), config.hosts)
-            if wanted.pull_secret
+            credentials=pulls.pull_credentials(snapshot.images.values(), config.hosts)
+            if test_settings.pull_secret
             else {},
         )
 
 
-def _values(checkout: Checkout, chart: Chart, wanted: Settings, folder: Path) -> dict[str, Path]:
+def _write_values_files(
+    checkout: Checkout, chart: Chart, test_settings: Settings, folder: Path
+) -> dict[str, Path]:
     prefix = f"{chart.path}/" if chart.path else ""
-    names = scenario.values_files(settings.own_files(checkout, chart), wanted.values)
+    names = values_files(settings.chart_files(checkout, chart), test_settings.values)
     written = {}
     for number, (path, data) in enumerate(
         checkout.tree.read([f"{prefix}{name}" for name in names]).items()
     ):
-        # Numbered, so that no name means anything to helm, which splits at commas.
+        # Numbered file names: helm splits the value of --values at commas.
         written[path.removeprefix(prefix)] = place = folder / f"{number}.yaml"
         folder.mkdir(exist_ok=True)
         place.write_bytes(data)
     return written
 
 
-def _unused(
+def _unused_images(
     helm: Helm,
     archive: Path,
     values: Mapping[str, Path],
@@ -152,72 +154,77 @@ def _unused(
     images: Mapping[str, str],
     config: Config,
 ) -> dict[str, set[str]]:
-    """Which images each values file leaves out, as the chart renders; what all leave out is left
-    out by none.
+    """Values file → images that are not rendered with it.
+
+    An image that no values file renders is in no set: that it did not run is then a failure.
     """
 
     def missing(file: Path) -> set[str]:
         try:
             manifests = helm.template(archive, values=[file], args=helm_args)
         except ChartFailed:
-            return set()  # the install says why
+            return set()  # the install reports the reason
         return {
             name
             for name, image in images.items()
-            if not pulls.named(image, manifests, config.hosts)
+            if not pulls.manifests_name_image(image, manifests, config.hosts)
         }
 
     with ThreadPoolExecutor() as pool:
-        found = dict(zip(values, pool.map(missing, values.values()), strict=True))
-    nowhere = set.intersection(*found.values())
-    return {name: absent - nowhere for name, absent in found.items()}
+        missing_by_file = dict(zip(values, pool.map(missing, values.values()), strict=True))
+    missing_everywhere = set.intersection(*missing_by_file.values())
+    return {name: absent - missing_everywhere for name, absent in missing_by_file.items()}
 
 
-def run_all(bench: Bench, todo: Collection[Scenario], *, retries: int) -> dict[Scenario, Record]:
-    """Every scenario of `todo`, tests.parallel at once, each tried to its end whatever happens to
-    others.
+def run_all(
+    setup: TestSetup, scenarios: Collection[Scenario], *, retries: int
+) -> dict[Scenario, Record]:
+    """Run all scenarios, `tests.parallel` at once; a failure of one does not stop the others.
 
-    retries: how often one is repeated after the cluster's own trouble. Raises the worst failure,
-    telling all.
+    retries: how often a scenario is repeated after a failure of the cluster. Raises one error with
+    the reasons of all failures, of the kind with the worst exit code.
     """
-    at_once = bench.wanted.parallel if bench.wanted.namespace == FRESH else 1
-    pool = ThreadPoolExecutor(min(at_once, len(todo)), thread_name_prefix="scenario")
+    at_once = setup.test_settings.parallel if setup.test_settings.namespace == FRESH else 1
+    pool = ThreadPoolExecutor(min(at_once, len(scenarios)), thread_name_prefix="scenario")
     try:
-        waiting = {one: pool.submit(_repeated, bench, one, retries) for one in todo}
+        waiting = {
+            scenario: pool.submit(_run_with_retries, setup, scenario, retries)
+            for scenario in scenarios
+        }
         wait(waiting.values())
     finally:
-        # Threads are waited for: they remove their namespaces, at once when this process has to
-        # end.
+        # Wait for the threads: they remove their namespaces, without delay when the process was
+        # told to end.
         pool.shutdown(wait=True, cancel_futures=True)
     errors: list[PipelineError] = []
-    done: dict[Scenario, Record] = {}
-    for one, future in waiting.items():
+    records: dict[Scenario, Record] = {}
+    for scenario, future in waiting.items():
         try:
-            done[one] = future.result()
+            records[scenario] = future.result()
         except PipelineError as error:
             errors.append(error)
     if errors:
-        raise _together(errors, len(todo))
-    return done
+        raise _combine_errors(errors, len(scenarios))
+    return records
 
 
-def _repeated(bench: Bench, one: Scenario, retries: int) -> Record:
-    for left in range(retries, 0, -1):
+def _run_with_retries(setup: TestSetup, scenario: Scenario, retries: int) -> Record:
+    for tries_left in range(retries, 0, -1):
         try:
-            return run(bench, one)
+            return run(setup, scenario)
         except Temporary as error:
-            log.info("%s; %d more tries", error, left)
-    return run(bench, one)
+            log.info("%s; %d more tries", error, tries_left)
+    return run(setup, scenario)
 
 
-def _together(errors: list[PipelineError], scenarios: int) -> PipelineError:
-    """One error for several: the first with the worst exit code, the words of all."""
+def _combine_errors(errors: list[PipelineError], scenarios: int) -> PipelineError:
+    """One error with the reasons of all, of the class of the first with the worst exit code."""
     code = worst([error.exit_code for error in errors])
     first = next(error for error in errors if error.exit_code == code)
     if len(errors) == 1 or isinstance(first, Interrupted):
         return first
-    told = "\n".join(f"  {error}" for error in errors)
-    return type(first)(f"{len(errors)} of {scenarios} scenarios did not pass:\n{told}")
+    reasons = "\n".join(f"  {error}" for error in errors)
+    return type(first)(f"{len(errors)} of {scenarios} scenarios did not pass:\n{reasons}")
 
 
 def _api(config: Config, cluster: str) -> Api:
@@ -226,142 +233,158 @@ def _api(config: Config, cluster: str) -> Api:
     return Api(kubeconfig.load(config.root / Path(entry.kubeconfig).expanduser(), entry.context))
 
 
-def run(bench: Bench, one: Scenario) -> Record:
-    """Carry out one scenario and record it. Raises ChartFailed, Temporary, MachineError,
-    Interrupted.
-    """
-    wanted, helm = bench.wanted, bench.helm
+def run(setup: TestSetup, scenario: Scenario) -> Record:
+    """Run one scenario and record it. Raises ChartFailed, Temporary, MachineError, Interrupted."""
+    test_settings, helm = setup.test_settings, setup.helm
     with record_attempt(
-        bench.state,
+        setup.state,
         step=settings.STEP,
-        subject=bench.chart.name,
-        key=settings.key_of(one, wanted, bench.chart.content, bench.consumed),
-        content=bench.chart.content,
-        revision=bench.revision,
-        parameters=settings.parameters(one, wanted),
-        inputs=bench.consumed,
-        uses=[bench.snapshot.id],
+        subject=setup.chart.name,
+        key=settings.scenario_key(scenario, test_settings, setup.chart.content, setup.consumed),
+        content=setup.chart.content,
+        revision=setup.revision,
+        parameters=settings.parameters(scenario, test_settings),
+        inputs=setup.consumed,
+        uses=[setup.snapshot.id],
         tools={"helm": helm.version} if helm else {},
-    ) as it:
+    ) as open_attempt:
         if helm is None:
-            return it.passed({})
-        fresh = wanted.namespace == FRESH
-        namespace = namespaces.fresh_name(bench.chart.name) if fresh else wanted.namespace
-        intent = it.begin({"namespace": f"{one.cluster}/{namespace}"})
-        name = f"{one.name}-{intent.id.removeprefix('sha256:')[:8]}"
-        trial = _trial(bench, one, namespace, bench.state.folder / "failures" / name)
+            return open_attempt.passed({})
+        fresh = test_settings.namespace == FRESH
+        namespace = namespaces.fresh_name(setup.chart.name) if fresh else test_settings.namespace
+        intent = open_attempt.begin({"namespace": f"{scenario.cluster}/{namespace}"})
+        name = f"{scenario.name}-{intent.id.removeprefix('sha256:')[:8]}"
+        test_run = _test_run(setup, scenario, namespace, setup.state.folder / "failures" / name)
         try:
-            observed = carry_out(helm, bench.api(one.cluster), trial)
+            outcome = run_test(helm, setup.api(scenario.cluster), test_run)
         except PipelineError as error:
-            case = junit.Case(one.name, outcome="error", text=str(error))
-            _report(bench, it, f"{bench.chart.name}-{name}", one, [case])
+            case = junit.Case(scenario.name, outcome="error", text=str(error))
+            _report(setup, open_attempt, f"{setup.chart.name}-{name}", scenario, [case])
             raise
-        _note(it, observed)
-        _note_renderings(it, observed, bench)
-        _report(bench, it, f"{bench.chart.name}-{name}", one, _cases(observed))
-        for file in observed.bundle:
-            it.attach(file)
-        if observed.cause:
-            raise failure(
-                observed,
-                f"{bench.chart.name} {one.name} on {one.cluster}",
-                trial.bundle,
-                bench.state,
+        _record_what_ran(open_attempt, outcome)
+        _record_renderings(open_attempt, outcome, setup)
+        _report(setup, open_attempt, f"{setup.chart.name}-{name}", scenario, _cases(outcome))
+        for file in outcome.bundle:
+            open_attempt.attach(file)
+        if outcome.cause:
+            raise failed_test_error(
+                outcome,
+                f"{setup.chart.name} {scenario.name} on {scenario.cluster}",
+                test_run.bundle,
+                setup.state,
             )
-        return it.passed({})
+        return open_attempt.passed({})
 
 
-def _trial(bench: Bench, one: Scenario, namespace: str, bundle: Path) -> Trial:
-    fresh = bench.wanted.namespace == FRESH
-    values = [bench.values[one.values]] if one.values else []
-    where = origin()
-    unused = bench.unused.get(one.values, ())
-    expected = {name: digest for name, digest in bench.images.items() if name not in unused}
-    # A release in a given namespace meets those of other builds there.
+def _test_run(setup: TestSetup, scenario: Scenario, namespace: str, bundle: Path) -> TestRun:
+    fresh = setup.test_settings.namespace == FRESH
+    values = [setup.values[scenario.values]] if scenario.values else []
+    origin_facts = origin()
+    unused = setup.unused.get(scenario.values, ())
+    expected = {name: digest for name, digest in setup.images.items() if name not in unused}
+    # In an existing namespace there may be releases of other builds: use a unique release name.
     release = (
-        bench.chart.name if fresh else namespaces.fresh_name(bench.chart.name).removeprefix("ps-")
+        setup.chart.name if fresh else namespaces.fresh_name(setup.chart.name).removeprefix("ps-")
     )
-    return Trial(
-        chart=bench.archive,
-        derived=bench.archive.parent / RELEASED,
-        replaced=replaced_values(bench.released.changes) if bench.released else (),
+    return TestRun(
+        chart=setup.archive,
+        derived=setup.archive.parent / DERIVED_FILE,
+        replaced=replaced_values(setup.derived.changes) if setup.derived else (),
         values=tuple(values),
         namespace=namespace,
-        release=release[:LONGEST_RELEASE].strip("-."),
-        timeout=bench.wanted.timeout,
-        missing=lambda ran: scenario.missing(expected, ran, bench.parts),
+        release=release[:RELEASE_NAME_LIMIT].strip("-."),
+        timeout=setup.test_settings.timeout,
+        missing=lambda ran: images_not_run(expected, ran, setup.parts),
         bundle=bundle,
-        owner=where["actor"] or "unknown",
-        build=(where["ci"] or {}).get("url"),
+        owner=origin_facts["actor"] or "unknown",
+        build=(origin_facts["ci"] or {}).get("url"),
         fresh=fresh,
-        helm_args=bench.helm_args,
-        credentials=bench.credentials if bench.wanted.pull_secret else {},
-        keep=bench.keep,
+        helm_args=setup.helm_args,
+        credentials=setup.credentials if setup.test_settings.pull_secret else {},
+        keep=setup.keep,
     )
 
 
-def _note(it: Attempt, observed: Observed) -> None:
-    """What really ran: platform, and the digest of every container by its name."""
-    if observed.kubernetes:
-        it.tools["kubernetes"] = observed.kubernetes
-    if observed.platform:
-        it.outputs["platform"] = observed.platform
+def _record_what_ran(open_attempt: Attempt, outcome: TestOutcome) -> None:
+    """Put into the record what ran: Kubernetes version, platform, digests by container name."""
+    if outcome.kubernetes:
+        open_attempt.tools["kubernetes"] = outcome.kubernetes
+    if outcome.platform:
+        open_attempt.outputs["platform"] = outcome.platform
     digests: dict[str, set[str]] = {}
-    for each in observed.ran:
-        digests.setdefault(each.container, set()).add(each.digest)
-    for container, found in sorted(digests.items()):
-        it.outputs[f"ran.{container}"] = " ".join(sorted(found))
+    for ran in outcome.ran:
+        digests.setdefault(ran.container, set()).add(ran.digest)
+    for container, container_digests in sorted(digests.items()):
+        open_attempt.outputs[f"ran.{container}"] = " ".join(sorted(container_digests))
 
 
-def _note_renderings(it: Attempt, observed: Observed, bench: Bench) -> None:
-    """What the server rendered, by digest, and where the derived chart differs; never the text,
-    which has secrets.
+def _record_renderings(open_attempt: Attempt, outcome: TestOutcome, setup: TestSetup) -> None:
+    """Put into the record the digests of the server's renderings and where the charts differ.
+
+    Never the rendered text: it may contain secrets.
     """
-    if bench.released:
-        it.outputs[settings.DERIVED_TAR] = bench.released.archive.tar_digest
-    only_version = bench.images and not bench.wanted.production
+    if setup.derived:
+        open_attempt.outputs[settings.DERIVED_TAR] = setup.derived.archive.tar_digest
+    only_version = setup.images and not setup.test_settings.production
     places: dict[str, Any] = {
         "derived": "only the version: channels.production.images is not set"
         if only_version
         else "version and images"
     }
-    for each in observed.renderings:
-        it.outputs[f"rendered.{each.verb}.tested"] = each.tested
-        it.outputs[f"rendered.{each.verb}.derived"] = each.derived
-        places[each.verb] = {"allowed": list(each.allowed), "refused": list(each.refused)}
-    it.parameters["rendering"] = places
+    for rendering in outcome.renderings:
+        open_attempt.outputs[f"rendered.{rendering.verb}.tested"] = rendering.tested
+        open_attempt.outputs[f"rendered.{rendering.verb}.derived"] = rendering.derived
+        places[rendering.verb] = {
+            "allowed": list(rendering.allowed),
+            "refused": list(rendering.refused),
+        }
+    open_attempt.parameters["rendering"] = places
 
 
-def _cases(observed: Observed) -> list[junit.Case]:
-    bad: junit.Outcome = "error" if observed.cause and observed.cause.infrastructure else "failure"
-    told = "".join(
-        f"\n{file.name}:\n{_end(file)}" for file in observed.bundle if file.suffix == ".log"
+def _cases(outcome: TestOutcome) -> list[junit.Case]:
+    unsuccessful: junit.Outcome = (
+        "error" if outcome.cause and outcome.cause.infrastructure else "failure"
+    )
+    logs = "".join(
+        f"\n{file.name}:\n{_last_lines(file)}" for file in outcome.bundle if file.suffix == ".log"
     )
     return [
-        junit.Case(case.name, case.seconds, bad, f"{case.failure}{told}")
+        junit.Case(case.name, case.seconds, unsuccessful, f"{case.failure}{logs}")
         if case.failure
         else junit.Case(case.name, case.seconds)
-        for case in observed.cases
+        for case in outcome.cases
     ]
 
 
-def _end(file: Path) -> str:
+def _last_lines(file: Path) -> str:
     return "\n".join(file.read_text(errors="replace").splitlines()[-30:]) + "\n"
 
 
-def _report(bench: Bench, it: Attempt, name: str, one: Scenario, cases: list[junit.Case]) -> None:
-    properties = {"content": bench.chart.content, "revision": bench.revision, "cluster": one.cluster,
-                  "values": one.values, **it.tools}  # fmt: skip
-    path = bench.state.folder / "junit" / f"{settings.STEP}-{name}.xml"
-    suite = f"{settings.STEP}.{bench.chart.name}.{one.name}"
-    it.attach(junit.write(path, suite, cases, started=clock.now(), properties=properties))
+def _report(
+    setup: TestSetup, open_attempt: Attempt, name: str, scenario: Scenario, cases: list[junit.Case]
+) -> None:
+    properties = {
+        "content": setup.chart.content,
+        "revision": setup.revision,
+        "cluster": scenario.cluster,
+        "values": scenario.values,
+        **open_attempt.tools,
+    }
+    path = setup.state.folder / "junit" / f"{settings.STEP}-{name}.xml"
+    suite = f"{settings.STEP}.{setup.chart.name}.{scenario.name}"
+    open_attempt.attach(junit.write(path, suite, cases, started=clock.now(), properties=properties))
 
 
-def failure(observed: Observed, subject: str, bundle: Path, state: State) -> PipelineError:
-    """The error of a failed trial. It is recorded, so it names the bundle from the state's folder
-    on: another machine has the records elsewhere."""
-    cause = observed.cause
+def failed_test_error(
+    outcome: TestOutcome, subject: str, bundle: Path, state: State
+) -> PipelineError:
+    """The error for a failed test run.
+
+    Its text is recorded, so it names the bundle relative to the parent of the state's folder:
+    another machine has the records elsewhere.
+    """
+    cause = outcome.cause
     assert cause is not None, "only what failed has an error"
     place = Path(state.folder.name) / bundle.relative_to(state.folder)
-    kind = Temporary if cause.infrastructure else ChartFailed
-    return kind(str(cause), where=subject, advice=f"see {place}" if observed.bundle else "")
+    error_class = Temporary if cause.infrastructure else ChartFailed
+    return error_class(str(cause), where=subject, advice=f"see {place}" if outcome.bundle else "")

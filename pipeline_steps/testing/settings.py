@@ -1,8 +1,6 @@
-"""How a chart is tested: the settings that hold for it, its scenarios, and the keys of their
-records.
+"""The effective test settings of a chart, its scenarios, and the keys of their records.
 
-integration_test runs what is planned here. What a release or review needs of it is decided in
-`requirements`.
+integration_test runs what is planned here; `requirements` decides what a release or review needs.
 """
 
 from __future__ import annotations
@@ -19,7 +17,8 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.production_chart import targets
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged
 from pipeline_steps.state.record import make_key
-from pipeline_steps.testing import helm_arguments, scenario
+from pipeline_steps.testing import helm_arguments
+from pipeline_steps.testing import scenario as scenario_rules
 from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.toolbox.clock import seconds
 from pipeline_steps.toolbox.errors import ConfigurationError, NotYet, UsageError
@@ -29,21 +28,28 @@ from pipeline_steps.workspace.checkout import Checkout
 STEP = "integration_test"
 FORMAT = 3
 FRESH = "fresh"
-#: The output of a test's record that is the tar digest of the chart that promote would derive.
+#: Output of a test's record: the tar digest of the production chart that promote would derive.
 DERIVED_TAR = "derived.tar"
-#: The only scenario of a chart that says why it has no tests.
-NOTHING = Scenario("none", "", "")
-#: Why a library has no test of its own: helm installs none (https://helm.sh/docs/topics/library_charts).
+#: The only scenario of a chart with `tests: {none: REASON}`.
+NO_TEST = Scenario("none", "", "")
+#: Why a library has no test of its own: helm does not install libraries
+#: (https://helm.sh/docs/topics/library_charts).
 LIBRARY = "a library: charts here that depend on it are tested"
 
 
 class Settings(NamedTuple):
-    """What holds for one chart. none: why it has no test, or None. timeout: seconds for a scenario.
+    """The effective test settings of one chart.
 
-    clusters: names its tests must pass on; empty: any configured one. namespace: "fresh" or a given
-    one's name. helm_args: as written, only what is allowed. production: image → its name in
-    production, of which the derived chart is made; none: no place is configured. pulled: the same
-    as clusters see it there.
+    none: why the chart is not tested, or None.
+    timeout: seconds for one scenario.
+    values: glob of values files, relative to the chart's folder.
+    clusters: names of clusters on which all tests must pass; empty: on any configured cluster.
+    namespace: "fresh", or the name of an existing namespace.
+    helm_args: as configured; only allowed arguments.
+    parallel: scenarios run at once.
+    production: image name → its reference in production, used for the derived chart; empty when
+        channels.production.images is not set.
+    pulled: the same references as clusters pull them.
     """
 
     none: str | None
@@ -61,17 +67,17 @@ class Settings(NamedTuple):
 def settings(
     checkout: Checkout, chart: Chart, *, timeout: float | None = None, parallel: int | None = None
 ) -> Settings:
-    """The chart's own test settings over those for all charts over the defaults; timeout, parallel:
-    over all that.
+    """Merge the chart's own test settings over those for all charts, and these over the defaults.
 
-    Raises NotYet for what this version cannot test, ConfigurationError for what cannot be.
+    timeout and parallel override all of them. Raises NotYet for settings that this version does not
+    support, ConfigurationError for invalid ones.
     """
     config = checkout.config
-    own: ChartTests = chart.entry.tests or ChartTests()
-    configured = merged(config.tests, own)
+    chart_tests: ChartTests = chart.entry.tests or ChartTests()
+    configured = merged(config.tests, chart_tests)
     for key in ("prepare", "upgrade_from", "breaking"):
         if getattr(configured, key):
-            raise NotYet(f"tests.{key} of chart {chart.name}", where=_place(config, key))
+            raise NotYet(f"tests.{key} of chart {chart.name}", where=_config_place(config, key))
     helm_arguments.parse(config, chart, configured.helm_args or ())
     tests = merged(TEST_DEFAULTS, configured)
     try:
@@ -93,43 +99,43 @@ def settings(
     )
 
 
-def _place(config: Config, key: str) -> str:
-    """Where a setting of tests is written, for all charts or for some."""
+def _config_place(config: Config, key: str) -> str:
+    """File and line of a setting of `tests`, for all charts or for one of them."""
     written = (
         name for name in config.places if re.fullmatch(rf"(charts\[\d+\]\.)?tests\.{key}", name)
     )
     return config.where(next(written, "charts"))
 
 
-#: Settings of tests that change no outcome: they are part of no key.
+#: Test settings that cannot change an outcome: they are not in keys.
 NOT_IN_KEYS = ("timeout", "parallel", "pull_secret")
 
 
-def of_keys(tests: ChartTests | None) -> ChartTests:
-    """What an entry says of tests, without what is part of no key."""
+def settings_in_keys(tests: ChartTests | None) -> ChartTests:
+    """The test settings of a chart's entry without NOT_IN_KEYS."""
     return msgspec.structs.replace(tests or ChartTests(), **dict.fromkeys(NOT_IN_KEYS))
 
 
 def values_pattern(config: Config, chart: Chart) -> str:
-    """The glob of the chart's test values files; needs nothing that cannot be tested yet."""
+    """The glob of the chart's test values files; unlike `settings` it never raises NotYet."""
     return merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests()).values or ""
 
 
 def cluster_names(
-    config: Config, chart: Chart, settings: Settings, given: str | None
+    config: Config, chart: Chart, settings: Settings, cluster: str | None
 ) -> tuple[str, ...]:
-    """The clusters to test on now: the given one, else those the chart names, else the only one
-    configured.
+    """The clusters to test on: `cluster`, else tests.clusters, else the only one configured.
 
-    Raises UsageError when that leaves none or a choice: there is no default cluster.
+    Raises UsageError when there is none, or several to choose from: there is no default cluster.
     """
-    names = (given,) if given else settings.clusters or tuple(config.clusters)
+    names = (cluster,) if cluster else settings.clusters or tuple(config.clusters)
     configured = ", ".join(sorted(config.clusters)) or "none"
     for name in names:
         if name not in config.clusters:
             raise UsageError(
                 f"no cluster {name} in the configuration (there are: {configured})",
-                advice="add it to `clusters` in pipeline.yaml, or start one with pipeline-steps sandbox up",
+                advice="add it to `clusters` in pipeline.yaml, or start one with "
+                "pipeline-steps sandbox up",
             )
     if not names:
         raise UsageError(
@@ -137,7 +143,7 @@ def cluster_names(
             advice="name one in `clusters` of pipeline.yaml (kubeconfig, context), "
             "or start one with pipeline-steps sandbox up and use its --config",
         )
-    if len(names) > 1 and not given and not settings.clusters:
+    if len(names) > 1 and not cluster and not settings.clusters:
         raise UsageError(
             f"several clusters are configured ({configured})",
             advice="name one with --cluster, or those that count with tests.clusters",
@@ -145,79 +151,84 @@ def cluster_names(
     return names
 
 
-def keys(
+def scenario_keys(
     checkout: Checkout,
     chart: Chart,
     settings: Settings,
     consumed: Mapping[str, str],
     cluster: str | None,
 ) -> dict[Scenario, str]:
-    """Every scenario that has to pass now, and the key of its record. Raises UsageError when no
-    cluster is named.
+    """Every scenario that must pass, with the key of its record.
 
-    consumed: digests of the images and dependencies in the snapshot.
+    consumed: name → digest of the images and dependencies in the snapshot. Raises UsageError when
+    no cluster can be chosen.
     """
     clusters = () if settings.none else cluster_names(checkout.config, chart, settings, cluster)
     planned = scenarios(checkout, chart, settings, clusters)
-    return {each: key_of(each, settings, chart.content, consumed) for each in planned}
+    return {
+        scenario: scenario_key(scenario, settings, chart.content, consumed) for scenario in planned
+    }
 
 
 def scenarios(
     checkout: Checkout, chart: Chart, settings: Settings, clusters: tuple[str, ...]
 ) -> tuple[Scenario, ...]:
-    """What has to pass for this chart on each of `clusters`.
+    """The scenarios that must pass for this chart on each of `clusters`.
 
-    A chart that says why it has no tests has one scenario of the kind "none", on no cluster.
+    A chart with `tests: {none: REASON}` has the single scenario NO_TEST, on no cluster.
     """
     if settings.none:
-        return (NOTHING,)
-    planned = scenario.planned(own_files(checkout, chart), settings.values, clusters)
+        return (NO_TEST,)
+    planned = scenario_rules.plan_scenarios(chart_files(checkout, chart), settings.values, clusters)
     files = {
-        each.values: posixpath.join(chart.path, each.values) for each in planned if each.values
+        item.values: posixpath.join(chart.path, item.values) for item in planned if item.values
     }
     digests = checkout.tree.digests(files.values())
     arguments = helm_arguments.parse(checkout.config, chart, settings.helm_args)
-    read = helm_arguments.digests(checkout, arguments)
+    argument_digests = helm_arguments.values_file_digests(checkout, arguments)
     return tuple(
-        each._replace(
-            values_digest=digests[files[each.values]] if each.values else "", argument_digests=read
+        item._replace(
+            values_digest=digests[files[item.values]] if item.values else "",
+            argument_digests=argument_digests,
         )
-        for each in planned
+        for item in planned
     )
 
 
-def own_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:
-    """The files of the chart's folder, relative to it, as the source has them."""
+def chart_files(checkout: Checkout, chart: Chart) -> tuple[str, ...]:
+    """The files that the source stores in the chart's folder, relative to it."""
     prefix = f"{chart.path}/" if chart.path else ""
     return tuple(
         path.removeprefix(prefix) for path in checkout.tree.entries() if path.startswith(prefix)
     )
 
 
-def key_of(planned: Scenario, settings: Settings, content: str, consumed: Mapping[str, str]) -> str:
-    """The key of a scenario's record. consumed: digests of the images and dependencies in the
-    snapshot.
-    """
+def scenario_key(
+    scenario: Scenario, settings: Settings, content: str, consumed: Mapping[str, str]
+) -> str:
+    """The key of a scenario's record, see `scenario_keys`."""
     return make_key(
-        STEP, FORMAT, parameters=parameters(planned, settings), content=content, consumed=consumed
+        STEP, FORMAT, parameters=parameters(scenario, settings), content=content, consumed=consumed
     )
 
 
-def parameters(planned: Scenario, settings: Settings) -> dict[str, Any]:
-    """What of the settings matters for the outcome of a scenario; stands in its record."""
-    if planned == NOTHING:
-        return {"scenario": NOTHING.kind, "none": settings.none or ""}
-    own = scenario.parameters(planned, namespace=settings.namespace, helm_args=settings.helm_args)
-    # Another name in production makes another chart to release, which the cluster has to render
-    # too.
-    return {**own, "production": dict(settings.pulled)}
+def parameters(scenario: Scenario, settings: Settings) -> dict[str, Any]:
+    """The settings that can change a scenario's outcome: its record and its key contain them."""
+    if scenario == NO_TEST:
+        return {"scenario": NO_TEST.kind, "none": settings.none or ""}
+    parameters_of_scenario = scenario_rules.parameters(
+        scenario, namespace=settings.namespace, helm_args=settings.helm_args
+    )
+    # The cluster also renders the chart that promote would release: an image's name in production
+    # is part of what is tested.
+    return {**parameters_of_scenario, "production": dict(settings.pulled)}
 
 
-def place(settings: Settings, planned: Scenario) -> str:
-    """Where a scenario runs, for --plan."""
-    if planned == NOTHING:
+def describe_place(settings: Settings, scenario: Scenario) -> str:
+    """Where a scenario runs, in words for --plan."""
+    if scenario == NO_TEST:
         return f"on no cluster: {settings.none}"
     fresh = settings.namespace == FRESH
-    return f"on cluster {planned.cluster} in " + (
+    return f"on cluster {scenario.cluster} in " + (
         "a fresh namespace, removed after it" if fresh else settings.namespace
     )

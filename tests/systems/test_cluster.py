@@ -411,10 +411,12 @@ def test_nodes_may_report_any_part_of_an_image(images: str) -> None:
     stored = connect(f"{images}/many", {}).manifest("many", manifest)
     assert stored
     config = json.loads(stored.body)["config"]["digest"]
-    assert pulls.parts(f"{images}/many@{index}", {}) == {index, manifest, config}
+    assert pulls.image_digests(f"{images}/many@{index}", {}) == {index, manifest, config}
     assert (
-        scenario.missing(
-            {"many": index}, {config}, lambda name: pulls.parts(f"{images}/{name}@{index}", {})
+        scenario.images_not_run(
+            {"many": index},
+            {config},
+            lambda name: pulls.image_digests(f"{images}/{name}@{index}", {}),
         )
         == []
     )

@@ -149,7 +149,8 @@ def test_lint_and_rendering_get_what_tests_give_to_helm(repo: Repo) -> None:
         "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/gone.yaml]}\n",
     )
     with pytest.raises(
-        ConfigurationError, match=r"ci/gone\.yaml: tests\.helm_args names it, and it is no"
+        ConfigurationError,
+        match=r"ci/gone\.yaml: tests\.helm_args names this file, but the source does not",
     ):
         run(repo)
     repo.put(
@@ -163,7 +164,7 @@ def test_lint_and_rendering_get_what_tests_give_to_helm(repo: Repo) -> None:
         "pipeline.yaml",
         "charts: [{path: charts/*}]\ntests: {helm_args: [--values, ci/link.yaml]}\n",
     )
-    with pytest.raises(ConfigurationError, match="it is no file that the source stores"):
+    with pytest.raises(ConfigurationError, match="the source does not store it"):
         run(repo)
 
 

@@ -10,8 +10,7 @@ import pytest
 from pipeline_steps.clusters import diagnosis
 from pipeline_steps.clusters.cause import Phase, Seen, classify
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import pulls, scenario_runs
-from pipeline_steps.testing.trial import Observed
+from pipeline_steps.testing import install_and_test, pulls, scenario_runs
 from pipeline_steps.toolbox import redact
 from pipeline_steps.toolbox.errors import Unreachable
 from tests.support.registries import free_port
@@ -120,14 +119,16 @@ def test_a_failed_hook_is_told_with_the_end_of_its_log(phase: Phase) -> None:
 def test_what_is_recorded_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     state = State(tmp_path / ".pipeline/state.jsonl")
     bundle = state.folder / "failures/install-0123abcd"
-    observed = Observed(cause=classify(seen("no")), bundle=(bundle / "cause.txt",))
-    told = str(scenario_runs.failure(observed, "web install on ci", bundle, state))
-    assert told == "web install on ci: install failed: no (see .pipeline/failures/install-0123abcd)"
+    outcome = install_and_test.TestOutcome(
+        cause=classify(seen("no")), bundle=(bundle / "cause.txt",)
+    )
+    text = str(scenario_runs.failed_test_error(outcome, "web install on ci", bundle, state))
+    assert text == "web install on ci: install failed: no (see .pipeline/failures/install-0123abcd)"
 
 
 def test_a_registry_that_does_not_answer_says_nothing_about_the_chart() -> None:
     with pytest.raises(Unreachable):
-        pulls.parts(f"127.0.0.1:{free_port()}/snap/web@sha256:{'0' * 64}", {})
+        pulls.image_digests(f"127.0.0.1:{free_port()}/snap/web@sha256:{'0' * 64}", {})
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_the_pull_secret_is_for_the_host_that_the_chart_names(
     hosts: dict[str, Host], pulled: str, login: str | None
 ) -> None:
     assert reference.of(Reference.parse(WEB), hosts).reference == f"{pulled}:1@{DIGEST}"
-    secret = pulls.credentials([WEB], hosts)
+    secret = pulls.pull_credentials([WEB], hosts)
     expected = {pulled.partition("/")[0]: login} if login else {}
     assert {host: user for host, (user, _password) in secret.items()} == expected
 
@@ -122,7 +122,7 @@ READER = Pull("read", "read-secret")
 def test_the_pull_secret_holds_the_login_that_only_reads(
     hosts: dict[str, Host], secret: dict[str, tuple[str, str]]
 ) -> None:
-    assert pulls.credentials([WEB], hosts) == secret
+    assert pulls.pull_credentials([WEB], hosts) == secret
 
 
 @pytest.mark.parametrize(
@@ -145,14 +145,14 @@ def test_it_is_told_that_charts_can_read_a_login_that_pushes(
 ) -> None:
     channels = Channels(snapshot=SnapshotChannel(images="r.example.com/prod"))
     config = Config(charts=(), root=tmp_path, hosts=hosts, tests=tests, channels=channels)
-    told = pulls.login_that_pushes(config)
+    told = pulls.push_login_warning(config)
     expected = 'can read the login that pushes to r.example.com/prod: name one that only reads in hosts."r.exa'
     assert (expected in told) == is_told and bool(told) == is_told
 
 
 def test_two_logins_of_one_host_are_both_in_the_pull_secret() -> None:
     hosts = {"r.example.com/a": PUSHER, "r.example.com/b": PULLER}
-    secret = pulls.credentials(
+    secret = pulls.pull_credentials(
         [f"r.example.com/a/x@{DIGEST}", f"r.example.com/b/y@{DIGEST}"], hosts
     )
     # The kubelet takes the longest name that an image begins with; other images of that host get
@@ -165,5 +165,7 @@ def test_two_logins_of_one_host_are_both_in_the_pull_secret() -> None:
 
 def test_an_image_is_recognised_by_the_repository_that_clusters_pull_from() -> None:
     hosts = {"r.example.com/prod": MIRROR}
-    assert pulls.named(WEB, "image: mirror.example.com/p/team/web:latest", hosts)
-    assert not pulls.named(WEB, "image: mirror.example.com/p/team/webby:latest", hosts)
+    assert pulls.manifests_name_image(WEB, "image: mirror.example.com/p/team/web:latest", hosts)
+    assert not pulls.manifests_name_image(
+        WEB, "image: mirror.example.com/p/team/webby:latest", hosts
+    )

@@ -15,7 +15,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing.requirements import check_key
-from pipeline_steps.testing.settings import key_of, scenarios, settings
+from pipeline_steps.testing.settings import scenario_key, scenarios, settings
 from pipeline_steps.toolbox.errors import ChartFailed, NotYet, PipelineError, Temporary
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
@@ -68,7 +68,9 @@ class World:
     def tests(self, cluster: str, error: PipelineError | None = None) -> None:
         wanted = settings(self.checkout, self.chart)
         (one,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
-        self.step("integration_test", key=key_of(one, wanted, self.chart.content, {}), error=error)
+        self.step(
+            "integration_test", key=scenario_key(one, wanted, self.chart.content, {}), error=error
+        )
 
     def report(self, **options: Any) -> Record:
         record = report(config=self.config, state=self.state, charts=("web",), **options)
@@ -216,7 +218,7 @@ def test_a_values_file_for_helm_is_part_of_the_tests_key(tmp_path: Path) -> None
     def key(text: str) -> str:
         world.repo.put("ci/all.yaml", text)
         (one,) = scenarios(Checkout(world.config), world.chart, wanted, ("one",))
-        return key_of(one, wanted, world.chart.content, {})
+        return scenario_key(one, wanted, world.chart.content, {})
 
     assert key("a: 1\n") == key("a: 1\n") != key("a: 2\n")
 

@@ -20,7 +20,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing.requirements import check_key
-from pipeline_steps.testing.settings import key_of, scenarios, settings
+from pipeline_steps.testing.settings import scenario_key, scenarios, settings
 from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, PipelineError
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
@@ -103,7 +103,7 @@ class World:
     ) -> Record | None:
         wanted = settings(self.checkout, self.chart)
         (scenario,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
-        key = key_of(scenario, wanted, self.chart.content, snapshot.inputs)
+        key = scenario_key(scenario, wanted, self.chart.content, snapshot.inputs)
         try:
             with record_attempt(
                 self.state, step="integration_test", subject="web", key=key, content=self.chart.content,

@@ -69,7 +69,7 @@ def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str
         "result": "passed",
     }
     state_of(repo).add({**fields, **check})
-    key = settings.key_of(settings.NOTHING, settings.settings(checkout, chart), content, {})
+    key = settings.scenario_key(settings.NO_TEST, settings.settings(checkout, chart), content, {})
     test = {**fields, "step": "integration_test", "key": key, "result": result, "uses": [made.id]}
     return state_of(repo).add({**test, "supersedes": supersedes}).id
 
