@@ -43,6 +43,7 @@ STEP = Step(
     reads=("build_image", "snapshot", "integration_test"),
     writes=("tag",),
     releases=True,
+    checks_all_first=True,
 )
 FORMAT = 1
 

@@ -59,7 +59,7 @@ class Selection(NamedTuple):
 
 def selected_charts(
     config: Config, state: State, arguments: Namespace, *, releases: bool = False
-) -> tuple[str, ...]:
+) -> Selection:
     """The charts for a step's command line, those of its shard only; nothing is recorded with
     --plan.
 
@@ -79,10 +79,13 @@ def selected_charts(
     selection = select(
         checkout, state, request, detect(os.environ), _in_production(config), plan=arguments.plan
     )
-    if not selection.charts:
-        log.info("%s", selection.reason)
     shard: Shard | None = arguments.shard
-    return shard.part(selection.charts) if shard else selection.charts
+    if shard is None or not selection.charts:
+        return selection
+    charts = shard.part(selection.charts)
+    return Selection(
+        charts, selection.reason if charts else f"no chart in shard {shard.number}/{shard.total}"
+    )
 
 
 def select(
@@ -136,13 +139,29 @@ def decide(
         return _selection(affected(checkout, build.target), reason)
     if request.release:
         charts = [name for name in checkout.charts if not is_released(checkout, name, is_published)]
-        return _selection(charts, "content that is not released")
+        if not charts:
+            return Selection((), "already done: every chart is released as it is checked out")
+        return Selection(tuple(charts), "content that is not released")
     checkout.contents()  # the digests of all charts in one go
     state.load_evidence(
         content for chart in checkout.charts.values() for content in checkout.contents_of(chart)
     )
     charts = [name for name in checkout.charts if not has_passed(checkout, name, state)]
-    return _selection(charts, "content without a passed test")
+    if not charts:
+        return Selection((), _already_passed(checkout, state))
+    return Selection(tuple(charts), "content without a passed test")
+
+
+def _already_passed(checkout: Checkout, state: State) -> str:
+    """Why no chart is left to test: all have passed, and when the last of them did."""
+    contents = {chart.content for chart in checkout.charts.values()}
+    finished = sorted(
+        record.finished
+        for record in state.records()
+        if record.passed and record.content in contents and record.finished
+    )
+    last = f", the last at {finished[-1]}" if finished else ""
+    return f"already done: every chart has passed as it is checked out{last} (--all takes them all)"
 
 
 def _selection(charts: Iterable[str], reason: str) -> Selection:

@@ -22,13 +22,22 @@ from pipeline_steps.cli.command import (
     run_command,
 )
 from pipeline_steps.cli.options import COMMON, Option
-from pipeline_steps.cli.selection import selected_charts
+from pipeline_steps.cli.selection import Selection, selected_charts
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import Interrupted, PipelineError, UsageError, worst
+from pipeline_steps.toolbox import clock, files, junit
+from pipeline_steps.toolbox.errors import (
+    ChartFailed,
+    Conflict,
+    EvidenceError,
+    Interrupted,
+    NotApproved,
+    PipelineError,
+    UsageError,
+    worst,
+)
 from pipeline_steps.workspace.checkout import opened, shared
 
 StepFunction = Callable[..., "Record | Iterable[Record]"]
@@ -47,6 +56,10 @@ Need = Literal[
 SELECTING = ("chart", "all", "since", "shard")
 #: The subject of the outcome that says the evidence store could not be given what it lacks.
 STORE = "evidence"
+#: Exit codes that say something of the chart, not of the machine or the call.
+VERDICT_CODES = frozenset(
+    error.exit_code for error in (EvidenceError, Conflict, NotApproved, ChartFailed)
+)
 
 
 class Step(NamedTuple):
@@ -60,7 +73,9 @@ class Step(NamedTuple):
     `config`, `state` and its own `options`. needs: what the machine and account must have, beside
     what every step needs. reads: the steps whose records it reads. writes: the names of its
     outputs, and the folders it writes to. releases: it is about what is not released yet, not about
-    what is not tested yet. needs_configuration: False when it works without a pipeline.yaml.
+    what is not tested yet. checks_all_first: with several subjects each is planned before the first
+    is written, so that one that cannot be done is known before anything is public.
+    needs_configuration: False when it works without a pipeline.yaml.
     """
 
     name: str
@@ -73,18 +88,22 @@ class Step(NamedTuple):
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     releases: bool = False
+    checks_all_first: bool = False
     needs_configuration: bool = True
 
 
 class Outcome(NamedTuple):
-    """What one call of a step's function came to. fresh: records it added; none of them means
-    already done.
+    """What one call of a step's function came to.
+
+    fresh: whether it added records; none of them means already done. note: why the step was called
+    for nothing at all.
     """
 
     subject: str
     records: tuple[Record, ...]
     fresh: bool
     error: BaseException | None
+    note: str = ""
 
     @property
     def summary(self) -> str:
@@ -92,10 +111,12 @@ class Outcome(NamedTuple):
         if self.error is not None:
             bug = "" if isinstance(self.error, PipelineError) else f"{type(self.error).__name__}: "
             return f"{self.subject}: {bug}{self.error}"
+        if self.note:
+            return self.note
         if not self.records:
             return f"{self.subject}: planned"
         if not self.fresh:
-            return f"{self.subject}: already done"
+            return f"{self.subject}: already done ({self.records[-1].finished})"
         last = self.records[-1]
         output = next(
             (last.outputs[name] for name in ("chart", "image", "tag") if name in last.outputs), ""
@@ -155,17 +176,52 @@ def call_step(
         **{key: getattr(arguments, key) for key in options},
     }
     with shared():
-        charts: tuple[str, ...] = ()
+        selection = Selection((), "")
         if step.subjects != "none":
-            charts = selected_charts(config, state, arguments, releases=step.releases)
+            selection = selected_charts(config, state, arguments, releases=step.releases)
         if step.subjects == "selection":
-            keywords["charts"] = charts
+            keywords["charts"] = selection.charts
         if step.subjects in ("selection", "none"):
             outcomes = [_call(step.name, function, (), keywords)]
         else:
+            charts = selection.charts
             subjects = charts if step.subjects == "charts" else _images(config, charts)
-            outcomes = [_call(subject, function, (subject,), keywords) for subject in subjects]
-    return outcomes if arguments.plan else [*outcomes, *_replicate(state)]
+            outcomes = _call_each(step, function, subjects, keywords)
+            if not subjects:
+                note = "no image in the selected charts" if charts else selection.reason
+                outcomes = [Outcome("", (), False, None, note)]
+    if arguments.plan:
+        return outcomes
+    if step.releases:
+        _write_junit(step, outcomes, state)
+    return [*outcomes, *_replicate(state)]
+
+
+def _call_each(
+    step: Step, function: StepFunction, subjects: Sequence[str], keywords: dict[str, Any]
+) -> list[Outcome]:
+    """One outcome for each subject, in their order."""
+    outcomes: dict[str, Outcome] = {}
+    if step.checks_all_first and len(subjects) > 1 and not keywords["plan"]:
+        planned = [_call(each, function, (each,), {**keywords, "plan": True}) for each in subjects]
+        outcomes = {each.subject: each for each in planned if each.error is not None}
+    for subject in subjects:
+        if subject not in outcomes:
+            outcomes[subject] = _call(subject, function, (subject,), keywords)
+    return [outcomes[subject] for subject in subjects]
+
+
+def _write_junit(step: Step, outcomes: Iterable[Outcome], state: State) -> None:
+    """A report of each release that was tried, beside those of the tests: CI shows them together."""
+    for outcome in outcomes:
+        if outcome.note:
+            continue
+        case = junit.Case(outcome.subject)
+        if outcome.error is not None:
+            verdict = outcome.exit_code in VERDICT_CODES
+            case = case._replace(outcome="failure" if verdict else "error", text=outcome.summary)
+        path = state.folder / "junit" / f"{step.name}-{outcome.subject}.xml"
+        junit.write(path, step.name, (case,), started=clock.now(), properties={})
 
 
 def report_outcome(outcome: Outcome, *, as_json: bool) -> None:

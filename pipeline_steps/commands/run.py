@@ -87,19 +87,35 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     )
     with progress.clock() as begin:
         for name in names:
-            if name in held_back or (code and name != "report"):
+            if name in held_back or (code and name != "report" and not carries_on(name, outcomes)):
                 continue
+            if name == "promote" and "tag_release" in outcomes:
+                release_only(arguments, outcomes["tag_release"])
             state = open_state_file(config, arguments, name)  # a release believes other stores
             begin(name)
             ended = run_one(name, config, state, arguments, sandboxed=sandboxed)
             outcomes.setdefault(name, []).extend(ended)
             code = worst([code, *(outcome.exit_code for outcome in ended)])
     if not arguments.quiet:
-        charts = charts_of(outcomes, lambda: selected_charts(config, state, arguments))
+        charts = charts_of(outcomes, lambda: selected_charts(config, state, arguments).charts)
         chain.print_chains(config, state, charts, seconds=time.monotonic() - started)
     if held_back and not code:
         boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(typed))
     return code
+
+
+def carries_on(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
+    """Whether promote has charts to release although tag_release refused others."""
+    failed = {step for step, ended in outcomes.items() if any(each.error for each in ended)}
+    tagged = [each for each in outcomes.get("tag_release", ()) if not each.error]
+    return name == "promote" and failed == {"tag_release"} and bool(tagged)
+
+
+def release_only(arguments: Namespace, tagged: Sequence[Outcome]) -> None:
+    """Let promote take the charts that tag_release tagged, when it refused any."""
+    if any(outcome.error for outcome in tagged):
+        arguments.chart = tuple(outcome.subject for outcome in tagged if not outcome.error)
+        arguments.all, arguments.since, arguments.shard = False, None, None
 
 
 def use_sandbox(arguments: Namespace) -> bool:
@@ -173,8 +189,6 @@ def run_one(
             boundary.report_error(outcome.error)
         if arguments.json:
             print_records(outcome.records)
-    if not outcomes:
-        boundary.log.info(line, "✓", "no chart affected")
     return outcomes
 
 
@@ -192,6 +206,8 @@ def charts_of(
     contents: dict[str, str | None] = {}
     for name, each in outcomes.items():
         for outcome in each if subjects[name] == "charts" else ():
+            if outcome.note:
+                continue
             if outcome.subject != STORE or outcome.error is None:
                 recorded = [record.content for record in outcome.records if record.content]
                 contents[outcome.subject] = (

@@ -192,3 +192,42 @@ def test_a_release_ends_with_its_tag_its_chart_and_what_to_type(one: OneChart) -
     said = one.ok(*release).stderr
     assert "helm install" not in said and "production" not in said, "of the release before"
     assert said.endswith(f"go on with: pipeline-steps {' '.join(release)} --release\n")
+
+
+def test_charts_that_cannot_be_released_are_skipped_and_the_others_are_released(
+    one: OneChart,
+) -> None:
+    """All are checked before the first is tagged; the exit code is that of the refused one."""
+    release = ("run", "private", "--channels", "configured", "--release")
+    one.repo.git("remote", "add", "origin", str(bare(one.folder / "origin.git")))
+    one.repo.git("push", "-q", "--set-upstream", "origin", "main")
+    one.ok(*release)
+    published = one.folder / "a team@2"
+    before = sorted(path.name for path in published.glob("*.tgz"))
+    one.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "unbumped"))
+    one.repo.put(
+        "charts/other/Chart.yaml", CHART.replace("common", "other").replace("1.0.0", "1.1.0")
+    )
+    one.repo.commit()
+    done = one.run(*release)
+    assert done.returncode == 5, done.stderr
+    assert re.search(r"^✗ tag_release .* common: .*raise the version", done.stderr, re.MULTILINE)
+    assert sorted(path.name for path in published.glob("*.tgz")) == [*before, "other-1.1.0.tgz"]
+    assert one.repo.git("tag").split() == ["common-1.0.0", "other-1.0.0", "other-1.1.0"]
+    junit = one.repo.root / ".pipeline/junit"
+    assert "raise the version" in (junit / "tag_release-common.xml").read_text()
+    assert 'failures="0"' in (junit / "promote-other.xml").read_text()
+
+
+def test_what_is_proven_is_called_done_and_not_unaffected(one: OneChart) -> None:
+    steps = ("run", "check", "snapshot", "integration_test", "report", "--channels", "configured")
+    one.ok(*steps)
+    page = one.repo.root / ".pipeline/report/report.md"
+    written = page.read_bytes()
+    one.repo.put("README", "no chart has it\n")
+    one.repo.commit()
+    done = one.ok(*steps)
+    said = r"✓ check +\d+\.\d s  already done: every chart has passed .* the last at 20\d\d-"
+    assert re.search(said, done.stderr), done.stderr
+    assert "no chart affected" not in done.stderr.partition("report")[0]
+    assert page.read_bytes() == written, "a page that says nothing does not replace one that does"
