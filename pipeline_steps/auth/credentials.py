@@ -49,9 +49,9 @@ def login_for(
     Raises ConfigurationError (half a login in `hosts`, a variable that is not set, an unreadable
     password file), MachineError (a broken store).
     """
-    configured = from_hosts(host, path, hosts)
-    if configured:
-        return configured
+    hosts_login = from_hosts(host, path, hosts)
+    if hosts_login:
+        return hosts_login
     for file in stores(os.environ if environ is None else environ):
         login = _from_store(file, host, path)
         if login:
@@ -107,8 +107,8 @@ def stores(environ: Mapping[str, str]) -> Iterator[Path]:
     """Files with logins, in the order they are asked: docker's, then helm's."""
     home = Path(environ.get("HOME") or "/")
     yield docker_folder(environ) / "config.json"
-    if named := environ.get("HELM_REGISTRY_CONFIG"):
-        yield Path(named)
+    if registry_config := environ.get("HELM_REGISTRY_CONFIG"):
+        yield Path(registry_config)
     else:
         config = (
             environ.get("HELM_CONFIG_HOME")
@@ -190,14 +190,14 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
     command = f"docker-credential-{program}"
     path = process.require(command, advice=f"{file} names it: install it, or remove it there")
     # Helpers of clouds take their own login from any variable, so they see the whole environment.
-    done = process.run([path, "get"], env=os.environ, stdin=name.encode(), timeout=30)
-    if not done.ok:
-        words = (done.stdout + done.stderr).decode(errors="replace")
-        if _UNKNOWN in words:
+    completed = process.run([path, "get"], env=os.environ, stdin=name.encode(), timeout=30)
+    if not completed.ok:
+        output = (completed.stdout + completed.stderr).decode(errors="replace")
+        if _UNKNOWN in output:
             return None
-        raise MachineError(f"{command} fails for {name}: {done.tail(5)}", where=str(file))
+        raise MachineError(f"{command} fails for {name}: {completed.tail(5)}", where=str(file))
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(completed.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(f"{command} answered no login for {name}", where=str(file)) from error

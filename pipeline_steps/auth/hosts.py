@@ -83,9 +83,10 @@ def entry_for(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
 
     Raises ConfigurationError when its ca_file needs a variable that is not set.
 
-    >>> of({"a.example.com": Host(), "a.example.com/prod": Host(username="p")}, "a.example.com/prod/web")[0]
+    >>> hosts = {"a.example.com": Host(), "a.example.com/prod": Host(username="p")}
+    >>> entry_for(hosts, "a.example.com/prod/web")[0]
     'a.example.com/prod'
-    >>> of({"a.example.com/prod": Host()}, "a.example.com/production/web")[0]
+    >>> entry_for({"a.example.com/prod": Host()}, "a.example.com/production/web")[0]
     ''
     """
     best = max(
@@ -105,7 +106,8 @@ def pulled(reference: Reference, hosts: Mapping[str, Host]) -> Reference:
     The longest prefix with `pull_as` counts; a longer one that only has a login says nothing about
     it.
 
-    >>> hosts = {"r.example.com/prod": Host(pull_as="mirror.example.com/p"), "r.example.com/prod/team": Host("ci", "…")}
+    >>> mirrored = Host(pull_as="mirror.example.com/p")
+    >>> hosts = {"r.example.com/prod": mirrored, "r.example.com/prod/team": Host("ci", "…")}
     >>> str(pulled(Reference.parse("r.example.com/prod/team/web:1"), hosts))
     'mirror.example.com/p/team/web:1'
     """

@@ -124,7 +124,8 @@ class Authorizer:
         if answer.status in (400, 401, 403):
             who = login.username or "the identity token" if login else "an anonymous visitor"
             raise AccessRefused(
-                f"its token server {http.safe_url(realm)} answered {answer.status} to {who} for {scopes}",
+                f"its token server {http.safe_url(realm)} answered {answer.status} to {who} for "
+                f"{scopes}",
                 where=self._base,
                 advice="check the login in `hosts`, or run docker login",
             )

@@ -71,40 +71,46 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
     """
     metadata = metadata_of(files, where)
     for name in files:
-        why = tar.unsafe_reason(f"{metadata.name}/{name}")
-        if why:
+        reason = tar.unsafe_reason(f"{metadata.name}/{name}")
+        if reason:
             raise ConfigurationError(
-                f"the file name {name!a} {why}", where=where, advice="rename it"
+                f"the file name {name!a} {reason}", where=where, advice="rename it"
             )
         if len(files[name]) > tar.LARGEST_FILE:
-            what = f"the file has {len(files[name])} bytes, more than {tar.LARGEST_FILE}, which helm refuses"
+            problem = (
+                f"the file has {len(files[name])} bytes, more than {tar.LARGEST_FILE}, which helm "
+                "refuses"
+            )
             raise ConfigurationError(
-                what, where=_join(where, name), advice="leave it out by .helmignore"
+                problem, where=_join(where, name), advice="leave it out by .helmignore"
             )
     _check_helm_can_load(files, where)
-    both = tar.colliding_names(files)
-    if both:
-        what = f"{both[0]!r} and {both[1]!r} are one name on some file systems"
-        raise ConfigurationError(what, where=where, advice="rename one of them")
-    stream = tar.write(
+    collision = tar.colliding_names(files)
+    if collision:
+        problem = f"{collision[0]!r} and {collision[1]!r} are one name on some file systems"
+        raise ConfigurationError(problem, where=where, advice="rename one of them")
+    tar_bytes = tar.write(
         {f"{metadata.name}/{name}": data for name, data in files.items()},
         frozenset(f"{metadata.name}/{name}" for name in executables),
     )
     if len(files) > tar.MOST_MEMBERS or sum(map(len, files.values())) > tar.LARGEST_TOTAL:
-        what = f"the chart has {len(files)} files of {sum(map(len, files.values()))} bytes, too much for a chart"
-        raise ConfigurationError(what, where=where, advice="leave files out by .helmignore")
-    tgz = compress(stream)
-    if len(tgz) > LARGEST or len(stream) > _unpacked_limit(tgz):
+        problem = (
+            f"the chart has {len(files)} files of {sum(map(len, files.values()))} bytes, too much "
+            "for a chart"
+        )
+        raise ConfigurationError(problem, where=where, advice="leave files out by .helmignore")
+    tgz = compress(tar_bytes)
+    if len(tgz) > LARGEST or len(tar_bytes) > _unpacked_limit(tgz):
         size = f"packs to {len(tgz)} bytes"
-        what = (
+        problem = (
             f"more than {LARGEST}"
             if len(tgz) > LARGEST
             else f"and unpacks to more than {LARGEST_RATIO} times that"
         )
         raise ConfigurationError(
-            f"the chart {size}, {what}", where=where, advice="leave files out by .helmignore"
+            f"the chart {size}, {problem}", where=where, advice="leave files out by .helmignore"
         )
-    return Archive(metadata.name, metadata.version, _sha256(stream), tgz)
+    return Archive(metadata.name, metadata.version, _sha256(tar_bytes), tgz)
 
 
 def compress(stream: bytes) -> bytes:
@@ -133,10 +139,10 @@ def open_archive(
 ) -> Archive:
     """An archive as it was published, checked; its bytes are kept. Raises `error`."""
     digest, files = unpack_with_digest(tgz, where, error)
-    found = read_metadata(
+    metadata = read_metadata(
         files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
     )
-    return Archive(found.name, found.version, digest, tgz)
+    return Archive(metadata.name, metadata.version, digest, tgz)
 
 
 def open_subchart(
@@ -149,30 +155,34 @@ def open_subchart(
     _check_nested_archives(
         files, where, error, tar.LARGEST_TOTAL - sum(map(len, files.values())), 1
     )
-    found = read_metadata(
+    metadata = read_metadata(
         files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
     )
-    return Archive(found.name, found.version, digest, tgz)
+    return Archive(metadata.name, metadata.version, digest, tgz)
 
 
 def _check_nested_archives(
-    files: Mapping[str, bytes], where: str, error: type[PipelineError], left: int, depth: int
+    files: Mapping[str, bytes], where: str, error: type[PipelineError], bytes_left: int, depth: int
 ) -> int:
-    """left: how many bytes the archives in it may still unpack to; returns what is left then."""
+    """bytes_left: how many bytes the archives in it may still unpack to; returns what is left then."""
     _check_helm_can_load(files, where, error)
     for name, data in files.items():
-        folder, _, last = name.rpartition("/")
-        if not last.endswith(".tgz") or last[0] in "_." or folder.rpartition("/")[2] != "charts":
+        folder, _, file_name = name.rpartition("/")
+        if (
+            not file_name.endswith(".tgz")
+            or file_name[0] in "_."
+            or folder.rpartition("/")[2] != "charts"
+        ):
             continue
         inner = unpack(data, _join(where, name), error)
-        left -= sum(map(len, inner.values())) + tar.BLOCK
-        if left < 0 or depth > tar.DEEPEST:
-            what = "archives lie in archives, too many or too deep"
+        bytes_left -= sum(map(len, inner.values())) + tar.BLOCK
+        if bytes_left < 0 or depth > tar.DEEPEST:
+            problem = "archives lie in archives, too many or too deep"
             raise error(
-                f"this archive is refused: {what}", where=where, advice="nothing of it was used"
+                f"this archive is refused: {problem}", where=where, advice="nothing of it was used"
             )
-        left = _check_nested_archives(inner, _join(where, name), error, left, depth + 1)
-    return left
+        bytes_left = _check_nested_archives(inner, _join(where, name), error, bytes_left, depth + 1)
+    return bytes_left
 
 
 def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> str:
@@ -202,10 +212,10 @@ def unpack_with_digest(
     folders: list[str] = []
     top: str | None = None
     for member in tar.read(_update_digest(decompress(tgz, where, error), digest), refuse):
-        first, _, rest = member.name.partition("/")
-        top = first if top is None else top
-        if first != top:
-            raise refuse(f"it has two top folders, {top!r} and {first!r}")
+        top_of_member, _, rest = member.name.partition("/")
+        top = top_of_member if top is None else top
+        if top_of_member != top:
+            raise refuse(f"it has two top folders, {top!r} and {top_of_member!r}")
         if member.data is None:
             folders.append(rest)
             continue
@@ -235,9 +245,9 @@ def _check_members(
     error: type[PipelineError],
 ) -> None:
     """What must hold of all members together."""
-    both = tar.colliding_names(files)
-    if both:
-        raise refuse(f"{both[0]!r} and {both[1]!r} are one name on some file systems")
+    collision = tar.colliding_names(files)
+    if collision:
+        raise refuse(f"{collision[0]!r} and {collision[1]!r} are one name on some file systems")
     for folder in folders:
         if folder in files:
             raise refuse(f"{folder!r} is a file and a folder")
@@ -264,24 +274,26 @@ def decompress(
         raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")
     if tgz[:3] != b"\x1f\x8b\x08":
         raise refuse("it is not a gzip file")
-    allowed = left = _unpacked_limit(tgz)
-    machine = zlib.decompressobj(31)
+    limit = bytes_left = _unpacked_limit(tgz)
+    decompressor = zlib.decompressobj(31)
     try:
         for start in range(0, len(tgz), _CHUNK):
-            waiting = tgz[start : start + _CHUNK]
-            while waiting and not machine.eof:
-                piece = machine.decompress(waiting, _CHUNK)
-                waiting = machine.unconsumed_tail
-                left -= len(piece)
-                if left < 0:
-                    most = f"more than {LARGEST_RATIO} times its size"
-                    why = "more than a chart may have" if allowed == _LARGEST_TAR else most
-                    raise refuse(f"it unpacks to more than {allowed} bytes, {why}")
+            pending = tgz[start : start + _CHUNK]
+            while pending and not decompressor.eof:
+                piece = decompressor.decompress(pending, _CHUNK)
+                pending = decompressor.unconsumed_tail
+                bytes_left -= len(piece)
+                if bytes_left < 0:
+                    ratio_reason = f"more than {LARGEST_RATIO} times its size"
+                    explanation = (
+                        "more than a chart may have" if limit == _LARGEST_TAR else ratio_reason
+                    )
+                    raise refuse(f"it unpacks to more than {limit} bytes, {explanation}")
                 yield piece
-            if machine.eof:
-                behind = len(machine.unused_data) + len(tgz[start + _CHUNK :])
-                if behind:
-                    raise refuse(f"{behind} bytes follow its end")
+            if decompressor.eof:
+                trailing = len(decompressor.unused_data) + len(tgz[start + _CHUNK :])
+                if trailing:
+                    raise refuse(f"{trailing} bytes follow its end")
                 return
     except zlib.error as failure:
         raise refuse(f"it is damaged: {failure}")
@@ -300,16 +312,16 @@ def _check_helm_can_load(
     chart.
     """
     for name, data in files.items():
-        folder, _, last = name.rpartition("/")
-        if last == "values.yaml" and _is_chart(folder, files):
+        folder, _, file_name = name.rpartition("/")
+        if file_name == "values.yaml" and _is_chart(folder, files):
             values.check(data, _join(where, name), error)
-        if last == "values.schema.json" and _is_chart(folder, files):
+        if file_name == "values.schema.json" and _is_chart(folder, files):
             schema.check(data, _join(where, name), error)
         if name.startswith("charts/"):
-            first = name.split("/")[1]
-            vendored = first.endswith(".tgz") and name == f"charts/{first}"
-            kept = first[0] in "_." or name.endswith(".prov")
-            if not (vendored or kept or f"charts/{first}/Chart.yaml" in files):
+            entry = name.split("/")[1]
+            vendored = entry.endswith(".tgz") and name == f"charts/{entry}"
+            skipped_by_helm = entry[0] in "_." or name.endswith(".prov")
+            if not (vendored or skipped_by_helm or f"charts/{entry}/Chart.yaml" in files):
                 advice = "only charts belong there: move it, or name it in .helmignore"
                 raise error(
                     "it is in charts/ and no chart, which helm refuses",

@@ -29,13 +29,14 @@ def common_parts(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
 
     One literal: the texts are equal. units: words of their own, wherever they begin and end.
 
-    >>> literals(["a-x7Kq:1", "a-Zz0p:1"])
+    >>> common_parts(["a-x7Kq:1", "a-Zz0p:1"])
     ['a-', ':1']
-    >>> literals(["-----BEGIN X-----\\naB\\ncD\\n-----END X-----", "-----BEGIN X-----\\nbC\\n-----END X-----"])
+    >>> keys = ("aB\\ncD", "bC")
+    >>> common_parts([f"-----BEGIN X-----\\n{key}\\n-----END X-----" for key in keys])
     ['-----BEGIN X-----\\n', '\\n-----END X-----']
-    >>> literals(["u:$2a$10$sTq.OpSsqw2FJI08kQJFMuP", "u:$2a$10$9zh/gNNpTGrumDghG3eXbOE"])
+    >>> common_parts(["u:$2a$10$sTq.OpSsqw2FJI08kQJFMuP", "u:$2a$10$9zh/gNNpTGrumDghG3eXbOE"])
     ['u:$2a$10$', '']
-    >>> literals(["web:k-0123abXy", "web:k-0123abQr"], ["k-0123ab"])
+    >>> common_parts(["web:k-0123abXy", "web:k-0123abQr"], ["k-0123ab"])
     ['web:k-0123ab', '']
     """
     if len(set(texts)) == 1:
@@ -54,7 +55,7 @@ def common_parts(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
 def mask_random(texts: Sequence[str]) -> str:
     """The first of `texts`, with a mark where another one of them differs.
 
-    >>> masked(["a-x7Kq:1", "a-Zz0p:1"])
+    >>> mask_random(["a-x7Kq:1", "a-Zz0p:1"])
     'a-<chance>:1'
     """
     return MARK.join(common_parts(texts))
@@ -73,22 +74,22 @@ def _is_word(text: str) -> bool:
 
 
 def _word_by_word(words: Sequence[Sequence[str]]) -> list[str]:
-    found = [""]
-    for column in zip(*words, strict=True):
-        if len(set(column)) == 1:
-            found[-1] += column[0]
+    parts = [""]
+    for variants in zip(*words, strict=True):
+        if len(set(variants)) == 1:
+            parts[-1] += variants[0]
         else:
-            found.append("")
-    return found
+            parts.append("")
+    return parts
 
 
 def _line_by_line(lines: Sequence[Sequence[str]], units: Sequence[str]) -> list[str]:
-    found = [""]
+    parts = [""]
     for number, variants in enumerate(zip(*lines, strict=True)):
-        first, *others = common_parts(variants, units)
-        found[-1] += ("\n" if number else "") + first
-        found += others
-    return found
+        first_part, *later_parts = common_parts(variants, units)
+        parts[-1] += ("\n" if number else "") + first_part
+        parts += later_parts
+    return parts
 
 
 def _ends(words: Sequence[Sequence[str]]) -> list[str]:
@@ -100,9 +101,9 @@ def _ends(words: Sequence[Sequence[str]]) -> list[str]:
     return ["".join(first[:head]), "".join(first[len(first) - tail :])]
 
 
-def _common(words: Sequence[Sequence[str]], most: int) -> int:
-    """How many words all begin with, `most` at the most."""
+def _common(words: Sequence[Sequence[str]], limit: int) -> int:
+    """How many words all begin with, `limit` at the most."""
     count = 0
-    while count < most and len({each[count] for each in words}) == 1:
+    while count < limit and len({each[count] for each in words}) == 1:
         count += 1
     return count

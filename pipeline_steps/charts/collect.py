@@ -19,7 +19,7 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-Read = Callable[[Iterable[str]], Mapping[str, bytes]]
+ReadFiles = Callable[[Iterable[str]], Mapping[str, bytes]]
 _MOST_LINKS = 40
 
 
@@ -32,38 +32,41 @@ class PackedFile(NamedTuple):
     executable: bool
 
 
-def packed_files(folder: str, kinds: Mapping[str, str], read: Read) -> dict[str, PackedFile]:
+def packed_files(
+    folder: str, kinds: Mapping[str, str], read_files: ReadFiles
+) -> dict[str, PackedFile]:
     """Path in the archive → source of every file that the chart in `folder` is packed from, sorted.
 
     Its file:// subcharts are folders below charts/, at all levels, each by its own .helmignore. Of
     the files only Chart.yaml, .helmignore and the targets of links are read. Arguments and errors
     as for `collect_files`.
     """
-    return dict(sorted(_Collector(kinds, read).chart_files(folder).items()))
+    return dict(sorted(_Collector(kinds, read_files).chart_files(folder).items()))
 
 
-def collect_files(folder: str, kinds: Mapping[str, str], read: Read) -> Files:
+def collect_files(folder: str, kinds: Mapping[str, str], read_files: ReadFiles) -> Files:
     """The files of the chart in `folder`, path in the archive → bytes, its file:// subcharts below
     charts/.
 
     kinds: path → "file", "executable" or "link" of the chart's closure, relative to pipeline.yaml
-    like `folder`; symbolic links are followed inside of it only. read: the bytes of files, the
+    like `folder`; symbolic links are followed inside of it only. read_files: the bytes of files, the
     targets of links, all at once. Raises ConfigurationError naming the file.
     """
-    packed = packed_files(folder, kinds, read)
-    data = read(sorted({file.source for file in packed.values()}))
+    packed = packed_files(folder, kinds, read_files)
+    data = read_files(sorted({file.source for file in packed.values()}))
     files = {name: data[file.source] for name, file in packed.items()}
     return Files(files, (name for name, file in packed.items() if file.executable))
 
 
 class _Collector:
-    def __init__(self, kinds: Mapping[str, str], read: Read) -> None:
+    def __init__(self, kinds: Mapping[str, str], read_files: ReadFiles) -> None:
         self.kinds = kinds
         self.paths = sorted(kinds)
-        self.read = read
+        self.read_files = read_files
         links = [path for path in self.paths if kinds[path] == "link"]
         self.links = {
-            path: target.decode(errors="surrogateescape") for path, target in read(links).items()
+            path: target.decode(errors="surrogateescape")
+            for path, target in read_files(links).items()
         }
 
     def chart_files(self, folder: str) -> dict[str, PackedFile]:
@@ -74,17 +77,28 @@ class _Collector:
         }
         for dependency in self.metadata(files, folder).dependencies:
             if dependency.local:
-                target = relative_path(dependency.folder, base=folder, where=chart_yaml(folder))
-                subchart = self.chart_files(target)
-                name = self.metadata(subchart, target).name
+                subchart_folder = relative_path(
+                    dependency.folder, base=folder, where=chart_yaml(folder)
+                )
+                subchart = self.chart_files(subchart_folder)
+                name = self.metadata(subchart, subchart_folder).name
                 if name != dependency.name:
-                    what = f"the dependency {dependency.name} is in {target}, where the chart is called {name}"
-                    raise ConfigurationError(
-                        what, where=chart_yaml(folder), advice="correct its name"
+                    problem = (
+                        f"the dependency {dependency.name} is in {subchart_folder}, where the "
+                        f"chart is called {name}"
                     )
-                for old in [path for path in files if _is_vendored_copy(path, name)]:
-                    log.info("%s/%s: left out, charts/%s comes from %s", folder, old, name, target)
-                    del files[old]
+                    raise ConfigurationError(
+                        problem, where=chart_yaml(folder), advice="correct its name"
+                    )
+                for vendored_path in [path for path in files if _is_vendored_copy(path, name)]:
+                    log.info(
+                        "%s/%s: left out, charts/%s comes from %s",
+                        folder,
+                        vendored_path,
+                        name,
+                        subchart_folder,
+                    )
+                    del files[vendored_path]
                 files.update({f"charts/{name}/{path}": file for path, file in subchart.items()})
         return files
 
@@ -93,13 +107,13 @@ class _Collector:
         the files.
         """
         sources = {name: files[name].source for name in ("Chart.yaml",) if name in files}
-        data = self.read(list(sources.values()))
+        data = self.read_files(list(sources.values()))
         return metadata_of({name: data[source] for name, source in sources.items()}, folder)
 
     def rules(self, folder: str) -> ignore.Rules:
         file = posixpath.join(folder, ignore.FILE)
-        found = self.resolve_links(file) if file in self.kinds else None
-        return ignore.parse(self.read([found])[found] if found else b"", file)
+        target = self.resolve_links(file) if file in self.kinds else None
+        return ignore.parse(self.read_files([target])[target] if target else b"", file)
 
     def walk(self, folder: str, rules: ignore.Rules) -> Iterable[tuple[str, str]]:
         """Name in the chart and path in the tree of every file that helm would take."""
@@ -108,7 +122,7 @@ class _Collector:
             yield from self.walk_path(path.removeprefix(prefix), path, rules, ())
 
     def walk_path(
-        self, name: str, path: str, rules: ignore.Rules, above: tuple[str, ...]
+        self, name: str, path: str, rules: ignore.Rules, outer_links: tuple[str, ...]
     ) -> Iterable[tuple[str, str]]:
         if self.kinds[path] != "link":
             if not rules.left_out(name):
@@ -121,41 +135,41 @@ class _Collector:
             if not rules.left_out(name):
                 yield name, target
             return
-        if target in above or len(above) > _MOST_LINKS or path.startswith(f"{target}/"):
+        if target in outer_links or len(outer_links) > _MOST_LINKS or path.startswith(f"{target}/"):
             raise ConfigurationError(
                 "the symbolic link leads back to itself", where=path, advice="remove it"
             )
         for inner in paths_below(self.paths, target):
             yield from self.walk_path(
-                f"{name}{inner.removeprefix(target)}", inner, rules, (*above, target)
+                f"{name}{inner.removeprefix(target)}", inner, rules, (*outer_links, target)
             )
 
     def resolve_links(self, path: str) -> str:
         """The file or folder of the tree that `path` names when all symbolic links on the way are
         followed.
         """
-        rest, done = path.split("/"), ""
+        parts_left, resolved = path.split("/"), ""
         for _ in range(_MOST_LINKS * 25):
-            if not rest:
-                if done in self.kinds or paths_below(self.paths, done):
-                    return done
+            if not parts_left:
+                if resolved in self.kinds or paths_below(self.paths, resolved):
+                    return resolved
                 raise ConfigurationError(
-                    f"the symbolic link leads to {done}, which is not in the chart's files",
+                    f"the symbolic link leads to {resolved}, which is not in the chart's files",
                     where=path,
                     advice="correct it, or add what it names to `paths` of the chart",
                 )
-            part, *rest = rest
-            step = posixpath.normpath(posixpath.join(done, part))
-            if step == ".." or step.startswith(("../", "/")):
+            part, *parts_left = parts_left
+            candidate = posixpath.normpath(posixpath.join(resolved, part))
+            if candidate == ".." or candidate.startswith(("../", "/")):
                 break
-            step = "" if step == "." else step
-            if step in self.links:
-                target = self.links[step]
+            candidate = "" if candidate == "." else candidate
+            if candidate in self.links:
+                target = self.links[candidate]
                 if target.startswith("/"):
                     break
-                rest = [*target.split("/"), *rest]
+                parts_left = [*target.split("/"), *parts_left]
             else:
-                done = step
+                resolved = candidate
         advice = "copy the file: a chart must not depend on the machine it is packed on"
         raise ConfigurationError(
             "the symbolic link leads out of the source", where=path, advice=advice

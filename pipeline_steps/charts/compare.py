@@ -84,15 +84,15 @@ def compare_renderings(
     too.
     """
     pairs = tuple(replaced)
-    renderings = [tested()]
-    others = [derived()]
-    compared = compare(renderings, others[0], pairs)
-    while compared.refused and len(renderings) <= RENDERED_AGAIN:
-        renderings.append(tested())
-        compared = compare(renderings, others[0], pairs)
-    if len(set(renderings)) > 1:
-        others.append(derived())
-    return compared._replace(derived=tuple(others))
+    tested_renderings = [tested()]
+    derived_renderings = [derived()]
+    compared = compare(tested_renderings, derived_renderings[0], pairs)
+    while compared.refused and len(tested_renderings) <= RENDERED_AGAIN:
+        tested_renderings.append(tested())
+        compared = compare(tested_renderings, derived_renderings[0], pairs)
+    if len(set(tested_renderings)) > 1:
+        derived_renderings.append(derived())
+    return compared._replace(derived=tuple(derived_renderings))
 
 
 def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Comparison:
@@ -113,16 +113,16 @@ def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Comparison:
 
 def random_places(first: str, second: str) -> tuple[str, ...]:
     """Where two renderings of one chart differ: template:line of the first."""
-    found = compare([first], second, ()).refused
-    return tuple(dict.fromkeys(f"{each.template}:{each.line}" for each in found))
+    differences = compare([first], second, ()).refused
+    return tuple(dict.fromkeys(f"{each.template}:{each.line}" for each in differences))
 
 
 def split_documents(output: str) -> Iterator[Document]:
     """The documents in the output of `helm template`."""
     template = "?"
     for text in re.split(r"^---[ \t]*$\n?", output, flags=re.M):
-        found = _SOURCE.search(text)
-        template = found[1].strip() if found else template
+        source = _SOURCE.search(text)
+        template = source[1].strip() if source else template
         body = "\n".join(line for line in text.split("\n") if not _SOURCE.fullmatch(line))
         if body.strip():
             yield Document(template, body)
@@ -143,145 +143,185 @@ class _Comparer:
     def compare_documents(
         self, tested: Sequence[tuple[Document, ...]], derived: tuple[Document, ...]
     ) -> Iterator[Difference]:
-        ours, theirs = ([each.template for each in side] for side in (tested[0], derived))
-        others = [side for side in tested[1:] if [each.template for each in side] == ours]
-        by_chance = len(others) < len(tested) - 1
-        if ours != theirs:
-            pairs = enumerate(zip(ours, theirs, strict=False))
-            place = next((n for n, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
-            longer = ours + theirs[len(ours) :]
+        tested_templates, derived_templates = (
+            [each.template for each in side] for side in (tested[0], derived)
+        )
+        comparable = [
+            side for side in tested[1:] if [each.template for each in side] == tested_templates
+        ]
+        by_chance = len(comparable) < len(tested) - 1
+        if tested_templates != derived_templates:
+            pairs = enumerate(zip(tested_templates, derived_templates, strict=False))
+            place = next(
+                (n for n, (a, b) in pairs if a != b),
+                min(len(tested_templates), len(derived_templates)),
+            )
+            longer = tested_templates + derived_templates[len(tested_templates) :]
             template = longer[place] if place < len(longer) else "?"
-            counts = (f"{len(ours)} documents", f"{len(theirs)}, or others")
+            counts = (f"{len(tested_templates)} documents", f"{len(derived_templates)}, or others")
             yield Difference(template, 1, *counts, by_chance)
             return
-        for number, (document, other) in enumerate(zip(tested[0], derived, strict=True)):
-            if document.text != other.text:
-                again = [side[number].text for side in others]
-                yield from self.compare_texts(document, other.text, again, by_chance)
+        for number, (document, derived_document) in enumerate(zip(tested[0], derived, strict=True)):
+            if document.text != derived_document.text:
+                repeated_texts = [side[number].text for side in comparable]
+                yield from self.compare_texts(
+                    document, derived_document.text, repeated_texts, by_chance
+                )
 
     def compare_texts(
-        self, document: Document, other: str, again: Sequence[str], by_chance: bool
+        self, document: Document, derived_text: str, repeated_texts: Sequence[str], by_chance: bool
     ) -> Iterator[Difference]:
         template = document.template
         try:
-            ours, theirs, *others = (
+            tested_node, derived_node, *repeated_nodes = (
                 yaml_reader.parse(text.encode(), template, aliases=True)[1]
-                for text in (document.text, other, *again)
+                for text in (document.text, derived_text, *repeated_texts)
             )
         except ConfigurationError as error:
-            if self.is_explained([document.text, *again], other):
+            if self.is_explained([document.text, *repeated_texts], derived_text):
                 self.allowed.append(f"{template}:1")
                 return
-            words = f"other text, which is not YAML: {error}"
-            yield Difference(template, 1, "text", words, by_chance)
+            problem = f"other text, which is not YAML: {error}"
+            yield Difference(template, 1, "text", problem, by_chance)
             return
-        yield from self.compare_nodes(template, (ours, theirs), "", others, by_chance)
+        yield from self.compare_nodes(
+            template, (tested_node, derived_node), "", repeated_nodes, by_chance
+        )
 
     def compare_nodes(
         self,
         template: str,
         pair: tuple[Node | None, Node | None],
-        above: str,
-        again: Sequence[Node | None],
+        parent_key: str,
+        repeated_nodes: Sequence[Node | None],
         by_chance: bool,
     ) -> Iterator[Difference]:
-        """again: the same node of further renderings of the tested chart."""
-        ours, theirs = pair
-        same = [node for node in again if _shape(node) == _shape(ours)]
-        by_chance = by_chance or len(same) < len(again)
-        if _shape(ours) != _shape(theirs):
-            line = (ours.line if ours else 0) + 1
-            yield Difference(template, line, _describe(ours), _describe(theirs), by_chance)
-        elif isinstance(ours, Scalar) and isinstance(theirs, Scalar):
-            texts = [ours.value, *(node.value for node in same if isinstance(node, Scalar))]
-            yield from self.compare_scalars(template, ours, theirs, texts, by_chance)
-        elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            for number, ((key, value), (other_key, other)) in enumerate(
-                zip(ours.items, theirs.items, strict=True)
+        """repeated_nodes: the same node of further renderings of the tested chart."""
+        tested_node, derived_node = pair
+        same = [node for node in repeated_nodes if _shape(node) == _shape(tested_node)]
+        by_chance = by_chance or len(same) < len(repeated_nodes)
+        if _shape(tested_node) != _shape(derived_node):
+            line = (tested_node.line if tested_node else 0) + 1
+            yield Difference(
+                template, line, _describe(tested_node), _describe(derived_node), by_chance
+            )
+        elif isinstance(tested_node, Scalar) and isinstance(derived_node, Scalar):
+            texts = [tested_node.value, *(node.value for node in same if isinstance(node, Scalar))]
+            yield from self.compare_scalars(template, tested_node, derived_node, texts, by_chance)
+        elif isinstance(tested_node, Mapping) and isinstance(derived_node, Mapping):
+            for number, ((tested_key, tested_value), (derived_key, derived_value)) in enumerate(
+                zip(tested_node.items, derived_node.items, strict=True)
             ):
                 items = [node.items[number] for node in same if isinstance(node, Mapping)]
-                texts = [key.value, *(item[0].value for item in items)]
-                if not self.is_explained(texts, other_key.value):
-                    yield Difference(template, key.line + 1, key.value, other_key.value, by_chance)
-                elif above == "annotations" and _is_checksum(key, value, other):
-                    self.note_if_different(template, value, other)
+                texts = [tested_key.value, *(item[0].value for item in items)]
+                if not self.is_explained(texts, derived_key.value):
+                    yield Difference(
+                        template,
+                        tested_key.line + 1,
+                        tested_key.value,
+                        derived_key.value,
+                        by_chance,
+                    )
+                elif parent_key == "annotations" and _is_checksum(
+                    tested_key, tested_value, derived_value
+                ):
+                    self.note_if_different(template, tested_value, derived_value)
                 else:
                     values = [item[1] for item in items]
                     yield from self.compare_nodes(
-                        template, (value, other), key.value, values, by_chance
+                        template, (tested_value, derived_value), tested_key.value, values, by_chance
                     )
         else:
-            columns = zip(*(_items(node) for node in (ours, theirs, *same)), strict=True)
-            for value, other, *values in columns:
-                yield from self.compare_nodes(template, (value, other), above, values, by_chance)
+            columns = zip(
+                *(_items(node) for node in (tested_node, derived_node, *same)), strict=True
+            )
+            for tested_value, derived_value, *values in columns:
+                yield from self.compare_nodes(
+                    template, (tested_value, derived_value), parent_key, values, by_chance
+                )
 
     def compare_scalars(
-        self, template: str, ours: Scalar, theirs: Scalar, texts: Sequence[str], by_chance: bool
+        self,
+        template: str,
+        tested_node: Scalar,
+        derived_node: Scalar,
+        texts: Sequence[str],
+        by_chance: bool,
     ) -> Iterator[Difference]:
         # What is random may look like a number once, and like a text the next time.
-        same_type = ours.meaning == theirs.meaning or len(set(texts)) > 1
-        if same_type and self.is_explained(texts, theirs.value):
-            self.note_if_different(template, ours, theirs)
+        same_type = tested_node.meaning == derived_node.meaning or len(set(texts)) > 1
+        if same_type and self.is_explained(texts, derived_node.value):
+            self.note_if_different(template, tested_node, derived_node)
         else:
-            line = ours.line + 1
-            yield Difference(template, line, _describe(ours), _describe(theirs), by_chance)
+            line = tested_node.line + 1
+            yield Difference(
+                template, line, _describe(tested_node), _describe(derived_node), by_chance
+            )
 
-    def note_if_different(self, template: str, ours: Node, theirs: Node) -> None:
+    def note_if_different(self, template: str, tested_node: Node, derived_node: Node) -> None:
         """Remember a place that may differ, if it does."""
-        if isinstance(ours, Scalar) and isinstance(theirs, Scalar) and ours.value != theirs.value:
-            self.allowed.append(f"{template}:{ours.line + 1}")
+        if (
+            isinstance(tested_node, Scalar)
+            and isinstance(derived_node, Scalar)
+            and tested_node.value != derived_node.value
+        ):
+            self.allowed.append(f"{template}:{tested_node.line + 1}")
 
-    def is_explained(self, texts: Sequence[str], theirs: str) -> bool:
-        """Does a replaced value, or chance, explain the difference? texts: of the tested
+    def is_explained(self, tested_texts: Sequence[str], derived_text: str) -> bool:
+        """Does a replaced value, or chance, explain the difference? tested_texts: of the tested
         renderings.
         """
-        parts = chance.common_parts(texts, [old for old, _ in self.pairs])
+        parts = chance.common_parts(tested_texts, [old for old, _ in self.pairs])
         if len(parts) == 1:
-            return self.is_alike(texts[0], theirs)
-        ends = self.possible_ends(parts[0], theirs, [0])
+            return self.is_alike(tested_texts[0], derived_text)
+        ends = self.possible_ends(parts[0], derived_text, [0])
         for part in parts[1:]:
             ends = (
-                self.possible_ends(part, theirs, range(min(ends), len(theirs) + 1))
+                self.possible_ends(part, derived_text, range(min(ends), len(derived_text) + 1))
                 if ends
                 else set()
             )
-        return len(theirs) in ends
+        return len(derived_text) in ends
 
-    def is_alike(self, ours: str, theirs: str) -> bool:
+    def is_alike(self, tested_text: str, derived_text: str) -> bool:
         """Are the texts equal but for replaced values, whole or cut off at the end?"""
-        if ours == theirs:
+        if tested_text == derived_text:
             return True
-        if len(theirs) in self.possible_ends(ours, theirs, [0]):
+        if len(derived_text) in self.possible_ends(tested_text, derived_text, [0]):
             return True
-        return any(_cut_alike(ours, theirs, *pair) for pair in self.pairs)
+        return any(_cut_alike(tested_text, derived_text, *pair) for pair in self.pairs)
 
-    def possible_ends(self, ours: str, theirs: str, begins: Iterable[int]) -> set[int]:
-        """Where a part of `theirs` ends that replacing values makes of `ours`; begins: where it may
+    def possible_ends(
+        self, tested_text: str, derived_text: str, start_offsets: Iterable[int]
+    ) -> set[int]:
+        """Where a part of `derived_text` ends that replacing values makes of `tested_text`; start_offsets: where it may
         begin.
         """
-        starts = [match.start() for match in self.pattern.finditer(ours)] if self.pattern else []
-        found: set[int] = set()
-        seen: set[tuple[int, int]] = set()
-        reached = [(0, begin) for begin in begins]
-        while reached:
-            here, there = state = reached.pop()
-            if state in seen:
+        starts = (
+            [match.start() for match in self.pattern.finditer(tested_text)] if self.pattern else []
+        )
+        ends: set[int] = set()
+        visited: set[tuple[int, int]] = set()
+        pending = [(0, begin) for begin in start_offsets]
+        while pending:
+            tested_at, derived_at = state = pending.pop()
+            if state in visited:
                 continue
-            seen.add(state)
-            following = bisect.bisect_left(starts, here)
-            start = starts[following] if following < len(starts) else len(ours)
-            if not theirs.startswith(ours[here:start], there):
+            visited.add(state)
+            following = bisect.bisect_left(starts, tested_at)
+            start = starts[following] if following < len(starts) else len(tested_text)
+            if not derived_text.startswith(tested_text[tested_at:start], derived_at):
                 continue
-            other = there + start - here
+            derived_end = derived_at + start - tested_at
             if following == len(starts):
-                found.add(other)
+                ends.add(derived_end)
                 continue
-            if ours[start] == theirs[other : other + 1]:
-                reached.append((start + 1, other + 1))
+            if tested_text[start] == derived_text[derived_end : derived_end + 1]:
+                pending.append((start + 1, derived_end + 1))
             for old, new in self.pairs:
-                if ours.startswith(old, start) and theirs.startswith(new, other):
-                    reached.append((start + len(old), other + len(new)))
-        return found
+                if tested_text.startswith(old, start) and derived_text.startswith(new, derived_end):
+                    pending.append((start + len(old), derived_end + len(new)))
+        return ends
 
 
 def _shape(node: Node | None) -> tuple[type, object]:
@@ -296,25 +336,34 @@ def _items(node: Node | None) -> Sequence[Node]:
     return node.items if isinstance(node, yaml_reader.Sequence) else ()
 
 
-def _cut_alike(ours: str, theirs: str, old: str, new: str) -> bool:
+def _cut_alike(tested_text: str, derived_text: str, old: str, new: str) -> bool:
     """Do both end with what is left of a replaced value after a cut at 63 characters?"""
-    if len(ours) not in _CUT and len(theirs) not in _CUT:
+    if len(tested_text) not in _CUT and len(derived_text) not in _CUT:
         return False
-    for size in range(min(len(old), len(ours)), 0, -1):
-        head = ours[:-size]
-        rest = theirs[len(head) :]
-        if ours.endswith(old[:size]) and theirs.startswith(head) and rest and new.startswith(rest):
+    for size in range(min(len(old), len(tested_text)), 0, -1):
+        head = tested_text[:-size]
+        derived_rest = derived_text[len(head) :]
+        if (
+            tested_text.endswith(old[:size])
+            and derived_text.startswith(head)
+            and derived_rest
+            and new.startswith(derived_rest)
+        ):
             return True
     return False
 
 
-def _is_checksum(key: Scalar, value: Node, other: Node) -> bool:
-    both = isinstance(value, Scalar) and isinstance(other, Scalar)
-    named = "checksum" in key.value.lower()
+def _is_checksum(key: Scalar, tested_value: Node, derived_value: Node) -> bool:
+    are_scalars = isinstance(tested_value, Scalar) and isinstance(derived_value, Scalar)
+    is_checksum_key = "checksum" in key.value.lower()
     return (
-        both
-        and named
-        and all(_HASH.fullmatch(node.value) for node in (value, other) if isinstance(node, Scalar))
+        are_scalars
+        and is_checksum_key
+        and all(
+            _HASH.fullmatch(node.value)
+            for node in (tested_value, derived_value)
+            if isinstance(node, Scalar)
+        )
     )
 
 

@@ -46,13 +46,20 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
     dependency nowhere.
     """
     added: dict[str, bytes] = {}
-    for one in missing_archives(files, where):
-        tgz = fetch(one)
-        found = archive.open_subchart(tgz, f"{one.repository}: {one.name}-{one.version}.tgz")
-        if (found.name, found.version) != (one.name, one.version):
-            what = f"the archive of {one.name} {one.version} holds the chart {found.name} {found.version}"
-            raise ConfigurationError(what, where=one.repository, advice="nothing of it was used")
-        added[one.place] = tgz
+    for missing in missing_archives(files, where):
+        tgz = fetch(missing)
+        fetched = archive.open_subchart(
+            tgz, f"{missing.repository}: {missing.name}-{missing.version}.tgz"
+        )
+        if (fetched.name, fetched.version) != (missing.name, missing.version):
+            problem = (
+                f"the archive of {missing.name} {missing.version} holds the chart {fetched.name} "
+                f"{fetched.version}"
+            )
+            raise ConfigurationError(
+                problem, where=missing.repository, advice="nothing of it was used"
+            )
+        added[missing.place] = tgz
     return Files({**files, **added}, files.executables)
 
 
@@ -68,28 +75,34 @@ def missing_archives(files: Mapping[str, bytes], where: str = "") -> tuple[Missi
 def _missing_archives(
     files: Mapping[str, bytes], prefix: str, where: str
 ) -> Iterator[MissingArchive]:
-    own = {
+    chart_files = {
         path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)
     }
     place = f"{where}/{prefix}".strip("/")
-    metadata = metadata_of(own, place) if not prefix else _packed_metadata(own, place)
-    known, lock = dependencies_and_lock(metadata, own, place)
-    vendored = vendored_versions(own, place)
-    for dependency, entries in zip(known, lock_entries(known, lock), strict=True):
+    metadata = (
+        metadata_of(chart_files, place) if not prefix else _packed_metadata(chart_files, place)
+    )
+    dependencies, lock = dependencies_and_lock(metadata, chart_files, place)
+    vendored = vendored_versions(chart_files, place)
+    for dependency, entries in zip(dependencies, lock_entries(dependencies, lock), strict=True):
         if dependency.name in vendored:
-            exact = (
+            locked = (
                 locked_version(dependency, entries, place) if dependency.repository else None
             )  # helm locks the range then
-            _check_vendored_version(dependency, exact, vendored[dependency.name], place)
+            _check_vendored_version(dependency, locked, vendored[dependency.name], place)
             continue
         version = _exact_version(dependency, entries, place)
         if version is None or not is_remote(dependency):
             raise _no_source_error(dependency, place)
         yield MissingArchive(prefix, dependency.name, version, dependency.repository.rstrip("/"))
     for folder in sorted(
-        {path.split("/")[1] for path in own if path.startswith("charts/") and path.count("/") > 1}
+        {
+            path.split("/")[1]
+            for path in chart_files
+            if path.startswith("charts/") and path.count("/") > 1
+        }
     ):
-        if f"charts/{folder}/Chart.yaml" in own:
+        if f"charts/{folder}/Chart.yaml" in chart_files:
             yield from _missing_archives(files, f"{prefix}charts/{folder}/", where)
 
 
@@ -106,27 +119,27 @@ def dependencies_and_lock(
     metadata: Metadata, files: Mapping[str, bytes], place: str
 ) -> tuple[tuple[Dependency, ...], tuple[Dependency, ...]]:
     """Dependencies and lock; charts of apiVersion v1 have them in files of their own."""
-    known, lock = metadata.dependencies, lock_name(metadata, files)
-    if lock == "requirements.lock":
-        known = read_dependencies(files["requirements.yaml"], f"{place}/requirements.yaml")
-    return known, read_dependencies(
-        files[lock], f"{place}/{lock}", unique=False
-    ) if lock in files else ()
+    dependencies, lock_file = metadata.dependencies, lock_name(metadata, files)
+    if lock_file == "requirements.lock":
+        dependencies = read_dependencies(files["requirements.yaml"], f"{place}/requirements.yaml")
+    return dependencies, read_dependencies(
+        files[lock_file], f"{place}/{lock_file}", unique=False
+    ) if lock_file in files else ()
 
 
 def lock_entries(
-    known: tuple[Dependency, ...], lock: tuple[Dependency, ...]
+    dependencies: tuple[Dependency, ...], lock: tuple[Dependency, ...]
 ) -> list[tuple[Dependency, ...]]:
     """The entries of a lock that may be about each dependency: its own, where several have one name
     in that order.
     """
-    found: list[tuple[Dependency, ...]] = []
-    for number, dependency in enumerate(known):
-        entries = tuple(one for one in lock if one.name == dependency.name)
-        alike = [one.name for one in known].count(dependency.name)
-        before = [one.name for one in known[:number]].count(dependency.name)
-        found.append(entries[before : before + 1] if len(entries) == alike else entries)
-    return found
+    result: list[tuple[Dependency, ...]] = []
+    for number, dependency in enumerate(dependencies):
+        entries = tuple(entry for entry in lock if entry.name == dependency.name)
+        alike = [entry.name for entry in dependencies].count(dependency.name)
+        before = [entry.name for entry in dependencies[:number]].count(dependency.name)
+        result.append(entries[before : before + 1] if len(entries) == alike else entries)
+    return result
 
 
 def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
@@ -142,19 +155,19 @@ def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
 
 def vendored_versions(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
     """Name → versions of the charts in charts/, folders and archives, which are checked."""
-    found: dict[str, list[str]] = {}
+    versions: dict[str, list[str]] = {}
     for path, data in files.items():
         parts = path.split("/")
         if parts[0] != "charts":
             continue
         where = f"{place}/{path}".lstrip("/")
         if len(parts) == 2 and path.endswith(".tgz"):
-            one = archive.open_subchart(data, where, ConfigurationError)
-            found.setdefault(one.name, []).append(one.version)
+            vendored = archive.open_subchart(data, where, ConfigurationError)
+            versions.setdefault(vendored.name, []).append(vendored.version)
         elif parts[2:] == ["Chart.yaml"]:
             metadata = read_metadata(data, where, strict=False)
-            found.setdefault(metadata.name, []).append(metadata.version)
-    return found
+            versions.setdefault(metadata.name, []).append(metadata.version)
+    return versions
 
 
 def locked_version(
@@ -162,19 +175,25 @@ def locked_version(
 ) -> str | None:
     """The version that a dependency's entries in the lock say, None when there is none."""
     where = f"{place}/Chart.lock".lstrip("/")
-    for one in entries:
-        locked = parse(one.version)
-        same = one.repository.rstrip("/") == dependency.repository.rstrip("/")
-        if locked is None or (not same and len(entries) == 1):
-            what = f"the lock of {one.name} ({one.version} from {one.repository}) does not belong to Chart.yaml"
-            raise ConfigurationError(what, where=where, advice=_LOCK)
-        if same and (
-            not dependency.version or ranges.is_in_range(locked, dependency.version, where)
+    for entry in entries:
+        version = parse(entry.version)
+        same_repository = entry.repository.rstrip("/") == dependency.repository.rstrip("/")
+        if version is None or (not same_repository and len(entries) == 1):
+            problem = (
+                f"the lock of {entry.name} ({entry.version} from {entry.repository}) does not "
+                "belong to Chart.yaml"
+            )
+            raise ConfigurationError(problem, where=where, advice=_LOCK)
+        if same_repository and (
+            not dependency.version or ranges.is_in_range(version, dependency.version, where)
         ):
-            return one.version
+            return entry.version
     if entries:
-        what = f"the lock says {dependency.name} {entries[0].version}, Chart.yaml wants {dependency.version}"
-        raise ConfigurationError(what, where=where, advice=_LOCK)
+        problem = (
+            f"the lock says {dependency.name} {entries[0].version}, Chart.yaml wants "
+            f"{dependency.version}"
+        )
+        raise ConfigurationError(problem, where=where, advice=_LOCK)
     return None
 
 
@@ -186,11 +205,14 @@ def _exact_version(
     """
     if dependency.local or not dependency.repository:
         return None
-    exact = locked_version(dependency, entries, place)
-    if exact is None and ranges.is_range(dependency.version):
-        what = f"the dependency {dependency.name} {dependency.version or '(any version)'} is a range without a lock"
-        raise ConfigurationError(what, where=f"{place}/Chart.lock".lstrip("/"), advice=_LOCK)
-    return exact or dependency.version
+    locked = locked_version(dependency, entries, place)
+    if locked is None and ranges.is_range(dependency.version):
+        problem = (
+            f"the dependency {dependency.name} {dependency.version or '(any version)'} is a range "
+            "without a lock"
+        )
+        raise ConfigurationError(problem, where=f"{place}/Chart.lock".lstrip("/"), advice=_LOCK)
+    return locked or dependency.version
 
 
 def _check_vendored_version(
@@ -198,36 +220,48 @@ def _check_vendored_version(
 ) -> None:
     """A chart that is there must be the one that the lock or the range says."""
     where = f"{place}/Chart.yaml".lstrip("/")
-    there = " and ".join(versions)
+    vendored = " and ".join(versions)
     if locked and not dependency.local and locked not in versions:
-        what = f"charts/ has {dependency.name} {there}, the lock says {locked}"
-        raise ConfigurationError(what, where=where, advice=_BUILD)
+        problem = f"charts/ has {dependency.name} {vendored}, the lock says {locked}"
+        raise ConfigurationError(problem, where=where, advice=_BUILD)
     if dependency.version and not any(
-        ranges.is_in_range(parse_strict(one, where), dependency.version, where) for one in versions
+        ranges.is_in_range(parse_strict(version, where), dependency.version, where)
+        for version in versions
     ):
         advice = (
             f"correct the range, or the version of {dependency.folder}"
             if dependency.local
             else _BUILD
         )
-        what = f"the dependency {dependency.name} {dependency.version} is there as {there}, which does not fit"
-        raise ConfigurationError(what, where=where, advice=advice)
+        problem = (
+            f"the dependency {dependency.name} {dependency.version} is there as {vendored}, which "
+            "does not fit"
+        )
+        raise ConfigurationError(problem, where=where, advice=advice)
 
 
 def _no_source_error(dependency: Dependency, place: str) -> ConfigurationError:
     where = f"{place}/Chart.yaml".lstrip("/")
     if dependency.local:  # those of Chart.yaml are there already
-        what = f"requirements.yaml names the folder {dependency.folder} for the dependency {dependency.name}"
+        problem = (
+            f"requirements.yaml names the folder {dependency.folder} for the dependency "
+            f"{dependency.name}"
+        )
         advice = (
             "write apiVersion: v2 and the dependencies into Chart.yaml, or vendor it in charts/"
         )
-        return ConfigurationError(what, where=where, advice=advice)
+        return ConfigurationError(problem, where=where, advice=advice)
     if not dependency.repository:
-        what = f"the dependency {dependency.name} has no repository and is not in charts/"
+        problem = f"the dependency {dependency.name} has no repository and is not in charts/"
         return ConfigurationError(
-            what, where=where, advice=f"put it into charts/{dependency.name}, or name a repository"
+            problem,
+            where=where,
+            advice=f"put it into charts/{dependency.name}, or name a repository",
         )
-    what = f"the dependency {dependency.name} has the repository {dependency.repository!r}, which is not a URL"
+    problem = (
+        f"the dependency {dependency.name} has the repository {dependency.repository!r}, which is "
+        "not a URL"
+    )
     return ConfigurationError(
-        what, where=where, advice="write oci://…, https://… or file://…: names differ by machine"
+        problem, where=where, advice="write oci://…, https://… or file://…: names differ by machine"
     )

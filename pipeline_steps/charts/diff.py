@@ -56,9 +56,9 @@ def differences(before: Side, after: Side) -> list[Difference]:
     return list(_differences(_resources(before), _resources(after)))
 
 
-def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Difference]:
-    for name in sorted({*ours, *theirs}):
-        old, new = ours.get(name), theirs.get(name)
+def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Difference]:
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
         if old != new:
             lines = ((old or "").splitlines(), (new or "").splitlines())
             text = "\n".join(list(difflib.unified_diff(*lines, lineterm="", n=3))[2:])
@@ -69,31 +69,34 @@ def _differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator
 
 def _resources(side: Side) -> dict[str, str]:
     """Name → text with sorted keys; resources of one name are counted."""
-    found: dict[str, str] = {}
-    documents, others = tuple(split_documents(side.rendered)), tuple(split_documents(side.again))
-    if [each.template for each in documents] != [each.template for each in others]:
-        others = documents  # whole documents come by chance: they are shown
-    for document, other in zip(documents, others, strict=True):
-        name, text = _resource(document.template, document.text, other.text, side.same)
-        count = sum(known.partition(" #")[0] == name for known in found)
-        found[f"{name} #{count + 1}" if count else name] = text
-    return found
+    resources: dict[str, str] = {}
+    documents, repeated = tuple(split_documents(side.rendered)), tuple(split_documents(side.again))
+    if [each.template for each in documents] != [each.template for each in repeated]:
+        repeated = documents  # whole documents come by chance: they are shown
+    for document, repetition in zip(documents, repeated, strict=True):
+        name, text = _resource(document.template, document.text, repetition.text, side.same)
+        count = sum(used.partition(" #")[0] == name for used in resources)
+        resources[f"{name} #{count + 1}" if count else name] = text
+    return resources
 
 
-def _resource(template: str, text: str, again: str, same: Mapping[str, str]) -> tuple[str, str]:
+def _resource(
+    template: str, text: str, repeated_text: str, replacements: Mapping[str, str]
+) -> tuple[str, str]:
     try:
-        node, other = (
-            yaml_reader.parse(each.encode(), template, aliases=True)[1] for each in (text, again)
+        node, repeated_node = (
+            yaml_reader.parse(each.encode(), template, aliases=True)[1]
+            for each in (text, repeated_text)
         )
-        value = _Plain(same).value(node, other)
+        value = _Plain(replacements).value(node, repeated_node)
     except ConfigurationError:
-        return template, chance.mask_random([text, again])
+        return template, chance.mask_random([text, repeated_text])
     if not isinstance(value, dict):
-        return template, chance.mask_random([text, again])
+        return template, chance.mask_random([text, repeated_text])
     metadata = value.get("metadata")
-    said = metadata if isinstance(metadata, dict) else {}
-    place = f"{said['namespace']}/" if said.get("namespace") else ""
-    name = f"{value.get('kind') or template} {place}{said.get('name') or ''}".rstrip()
+    metadata_fields = metadata if isinstance(metadata, dict) else {}
+    place = f"{metadata_fields['namespace']}/" if metadata_fields.get("namespace") else ""
+    name = f"{value.get('kind') or template} {place}{metadata_fields.get('name') or ''}".rstrip()
     return name, yaml.dump(
         value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=10**6
     )
@@ -108,44 +111,44 @@ class _Plain:
     """The tree of a document as plain values, without what changes in every build."""
 
     def __init__(self, same: Mapping[str, str]) -> None:
-        self._same = sorted(same.items(), key=lambda pair: len(pair[0]), reverse=True)
-        self._left = _MOST
+        self._replacements = sorted(same.items(), key=lambda pair: len(pair[0]), reverse=True)
+        self._nodes_left = _MOST
 
-    def value(self, node: Node | None, other: Node | None, above: str = "") -> Any:
-        """other: the same node, rendered again."""
-        self._left -= 1
-        if self._left < 0:
+    def value(self, node: Node | None, repeated: Node | None, parent_key: str = "") -> Any:
+        """repeated: the same node, rendered again."""
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
             raise ConfigurationError("a document with too many nodes")
         if isinstance(node, Alias):
             return self.value(
-                node.target, other.target if isinstance(other, Alias) else None, above
+                node.target, repeated.target if isinstance(repeated, Alias) else None, parent_key
             )
         if isinstance(node, yaml_reader.Mapping):
-            others = _items(other, node)
-            kept = (
-                (key, item, again)
-                for (key, item), again in zip(node.items, others, strict=True)
-                if not _changes_every_build(above, key.value, item)
+            repeated_items = _items(repeated, node)
+            compared = (
+                (key, item, repeated_item)
+                for (key, item), repeated_item in zip(node.items, repeated_items, strict=True)
+                if not _changes_every_build(parent_key, key.value, item)
             )
             return {
-                _mask_scalar(key, again[0]): self.value(item, again[1], key.value)
-                for key, item, again in kept
+                _mask_scalar(key, repeated_item[0]): self.value(item, repeated_item[1], key.value)
+                for key, item, repeated_item in compared
             }
         if isinstance(node, yaml_reader.Sequence):
-            others = _items(other, node)
+            repeated_items = _items(repeated, node)
             return [
-                self.value(item, again, above)
-                for item, again in zip(node.items, others, strict=True)
+                self.value(item, repeated_item, parent_key)
+                for item, repeated_item in zip(node.items, repeated_items, strict=True)
             ]
         if node is None or node.meaning == "null":
             return None
-        if node.meaning == "text" or _mask_scalar(node, other) != node.value:
-            return self._text(_mask_scalar(node, other))
+        if node.meaning == "text" or _mask_scalar(node, repeated) != node.value:
+            return self._text(_mask_scalar(node, repeated))
         return _PlainScalar(node.value, node.meaning)
 
     def _text(self, text: str) -> str:
-        for own, common in self._same:
-            text = text.replace(own, common)
+        for original, common in self._replacements:
+            text = text.replace(original, common)
         return _IMAGE.sub(r"\1@\2", text)
 
 
@@ -161,25 +164,27 @@ _Dumper.add_representer(
 )
 
 
-def _items(other: Node | None, node: yaml_reader.Mapping | yaml_reader.Sequence) -> Sequence[Any]:
+def _items(
+    repeated: Node | None, node: yaml_reader.Mapping | yaml_reader.Sequence
+) -> Sequence[Any]:
     """The items of the same node rendered again; its own where that is not of one shape: chance is
     shown there.
     """
-    if isinstance(other, type(node)) and len(other.items) == len(node.items):
-        return other.items
+    if isinstance(repeated, type(node)) and len(repeated.items) == len(node.items):
+        return repeated.items
     return node.items
 
 
-def _mask_scalar(node: yaml_reader.Scalar, other: Node | None) -> str:
+def _mask_scalar(node: yaml_reader.Scalar, repeated: Node | None) -> str:
     return (
-        chance.mask_random([node.value, other.value])
-        if isinstance(other, yaml_reader.Scalar)
+        chance.mask_random([node.value, repeated.value])
+        if isinstance(repeated, yaml_reader.Scalar)
         else node.value
     )
 
 
-def _changes_every_build(above: str, key: str, item: Node) -> bool:
-    if above in ("labels", "matchLabels", "selector") and key in _LABELS:
+def _changes_every_build(parent_key: str, key: str, item: Node) -> bool:
+    if parent_key in ("labels", "matchLabels", "selector") and key in _LABELS:
         return True
     hashed = isinstance(item, yaml_reader.Scalar) and _HASH.fullmatch(item.value)
-    return above == "annotations" and "checksum" in key.lower() and bool(hashed)
+    return parent_key == "annotations" and "checksum" in key.lower() and bool(hashed)

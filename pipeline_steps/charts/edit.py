@@ -66,8 +66,8 @@ def apply(
         place = f"{where}/{file}" if where else file
         if file not in files:
             raise ConfigurationError("the file whose values are to be set is missing", where=place)
-        result[file], made = replace(files[file], values, file=file, where=place)
-        changes.extend(made)
+        result[file], file_changes = replace(files[file], values, file=file, where=place)
+        changes.extend(file_changes)
     return result, tuple(changes)
 
 
@@ -104,8 +104,8 @@ def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, byt
                 raise EvidenceError(
                     "a changed file is missing", where=file, advice="this is not the changed chart"
                 )
-            mine = [change for change in batch if change.file == file]
-            result[file] = _undo_in_file(result[file], mine, file)
+            file_changes = [change for change in batch if change.file == file]
+            result[file] = _undo_in_file(result[file], file_changes, file)
     return result
 
 
@@ -116,9 +116,12 @@ def _undo_in_file(data: bytes, changes: list[Change], file: str) -> bytes:
         place = _find(text, root, change.key, file, EvidenceError)
         start = place.end - len(change.new)
         if start < 0 or text[start : place.end] != change.new:
-            what = f"{change.key} is {text[place.start : place.end]}, the change wrote {change.new.strip()}"
+            problem = (
+                f"{change.key} is {text[place.start : place.end]}, the change wrote "
+                f"{change.new.strip()}"
+            )
             raise EvidenceError(
-                what,
+                problem,
                 where=f"{file}:{place.scalar.line + 1}",
                 advice="this is not the changed chart",
             )
@@ -130,7 +133,7 @@ def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
     """The changes in reverse, split where a key comes again."""
     batch: list[Change] = []
     for change in reversed(tuple(changes)):
-        if any((change.file, change.key) == (other.file, other.key) for other in batch):
+        if any((change.file, change.key) == (earlier.file, earlier.key) for earlier in batch):
             yield batch
             batch = []
         batch.append(change)
@@ -175,9 +178,14 @@ def _find(
     for depth, part in enumerate(path):
         child = _child(node, part)
         if isinstance(node, Alias):
-            what = f"{key} stands behind the alias *{node.name}, setting it would change other keys too"
+            problem = (
+                f"{key} stands behind the alias *{node.name}, setting it would change other keys "
+                "too"
+            )
             raise error(
-                what, where=f"{where}:{node.line + 1}", advice="write the values out at this place"
+                problem,
+                where=f"{where}:{node.line + 1}",
+                advice="write the values out at this place",
             )
         if child is None or node is None:
             raise _missing_key_error(root, node, key, path[:depth], where, error)
@@ -246,17 +254,17 @@ def _missing_key_error(
     root: Node | None,
     node: Node | None,
     key: str,
-    found: list[str],
+    existing_parts: list[str],
     where: str,
     error: type[PipelineError],
 ) -> PipelineError:
     merged = isinstance(node, yaml_reader.Mapping) and "<<" in node.keys
-    line = f":{node.line + 1}" if node is not None and found else ""
+    line = f":{node.line + 1}" if node is not None and existing_parts else ""
     if merged:
         advice = "it may come in by <<, which cannot be set: write the key out at this place"
     else:
-        known = [path for path, _ in scalars(root)]
-        advice = yaml_reader.nearest_names(key, known) or "the file has no values"
+        available_keys = [path for path, _ in scalars(root)]
+        advice = yaml_reader.nearest_names(key, available_keys) or "the file has no values"
     return error(f"the key to set, {key}, does not exist", where=f"{where}{line}", advice=advice)
 
 
@@ -268,12 +276,17 @@ def _refuse_shared_anchor(
     if anchor is None:
         return
     alias = next(
-        (other for other in _nodes(root) if isinstance(other, Alias) and other.target is node), None
+        (
+            candidate
+            for candidate in _nodes(root)
+            if isinstance(candidate, Alias) and candidate.target is node
+        ),
+        None,
     )
     if alias is not None:
-        what = f"{key} has the anchor &{anchor}, setting it would change other keys too"
+        problem = f"{key} has the anchor &{anchor}, setting it would change other keys too"
         advice = "write the values out where the alias stands"
-        raise error(what, where=f"{where}:{alias.line + 1}", advice=advice)
+        raise error(problem, where=f"{where}:{alias.line + 1}", advice=advice)
 
 
 def _nodes(node: Node | None) -> Iterator[Node]:
@@ -324,11 +337,11 @@ def _scalar_text(text: str, place: _Place, value: str) -> str:
 
 def _block_text(old: str, value: str) -> str | None:
     """A block with other content and the same header; None when the value needs quotes."""
-    found = _BLOCK.match(old)
+    header = _BLOCK.match(old)
     one_line = value.removesuffix("\n")
-    if not found or not one_line.strip() or one_line[0] in " \t#" or _unprintable(one_line):
+    if not header or not one_line.strip() or one_line[0] in " \t#" or _unprintable(one_line):
         return None
-    return f"{found['header']}{found['indent']}{one_line.rstrip()}"
+    return f"{header['header']}{header['indent']}{one_line.rstrip()}"
 
 
 def _unprintable(text: str) -> bool:

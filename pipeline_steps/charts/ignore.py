@@ -50,8 +50,8 @@ class Rules(NamedTuple):
     def left_out(self, path: str) -> bool:
         """Is the file `path` left out, or any folder above it?"""
         parts = path.split("/")
-        above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        return any(self.ignored(folder, folder=True) for folder in above) or self.ignored(
+        parent_folders = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        return any(self.ignored(folder, folder=True) for folder in parent_folders) or self.ignored(
             path, folder=False
         )
 

@@ -52,8 +52,9 @@ class Lock(NamedTuple):
     def text(self, generated: str) -> bytes:
         """The file. generated: RFC 3339."""
         entries = "".join(
-            f"- name: {_scalar(one.name)}\n  repository: {_scalar(one.repository)}\n  version: {_scalar(one.version)}\n"
-            for one in self.entries
+            f"- name: {_scalar(entry.name)}\n  repository: {_scalar(entry.repository)}\n  "
+            f"version: {_scalar(entry.version)}\n"
+            for entry in self.entries
         )
         return f"dependencies:\n{entries}digest: {self.digest}\ngenerated: {json.dumps(generated)}\n".encode()
 
@@ -67,19 +68,25 @@ def missing_lock(files: Mapping[str, bytes], versions: Versions, where: str = ""
     as helm does it. None when it needs none. Raises ConfigurationError.
     """
     metadata = metadata_of(files, where)
-    known, present = dependencies_and_lock(metadata, files, where)
+    dependencies, current_lock = dependencies_and_lock(metadata, files, where)
     vendored = vendored_versions(files, where)
-    asked = list(zip(known, lock_entries(known, present), strict=True))
-    if not any(_needs_lock(one, entries, one.name in vendored) for one, entries in asked):
+    dependency_entries = list(
+        zip(dependencies, lock_entries(dependencies, current_lock), strict=True)
+    )
+    if not any(
+        _needs_lock(dependency, entries, dependency.name in vendored)
+        for dependency, entries in dependency_entries
+    ):
         return None
     entries = tuple(
         Locked(
-            one.name,
-            one.repository,
-            _still_valid_version(one, old) or _newest_version(one, vendored, versions, where),
-            one.version,
+            dependency.name,
+            dependency.repository,
+            _still_valid_version(dependency, current_entries)
+            or _newest_version(dependency, vendored, versions, where),
+            dependency.version,
         )
-        for one, old in asked
+        for dependency, current_entries in dependency_entries
     )
     file = lock_name(metadata, files)
     raw = yaml_reader.plain_value(
@@ -88,17 +95,15 @@ def missing_lock(files: Mapping[str, bytes], versions: Versions, where: str = ""
     return Lock(file, entries, digest(raw, entries))
 
 
-def digest(asked: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str:
+def digest(dependencies: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str:
     """Ties exact versions to the dependencies a chart asks for. Source: helm, internal/resolver,
     HashReq.
     """
     locked = [
-        as_helm({"name": one.name, "version": one.version, "repository": one.repository})
-        for one in entries
+        as_helm({"name": entry.name, "version": entry.version, "repository": entry.repository})
+        for entry in entries
     ]
-    return (
-        f"sha256:{hashlib.sha256(go_json([[as_helm(one) for one in asked], locked])).hexdigest()}"
-    )
+    return f"sha256:{hashlib.sha256(go_json([[as_helm(entry) for entry in dependencies], locked])).hexdigest()}"
 
 
 def _needs_lock(dependency: Dependency, entries: tuple[Dependency, ...], vendored: bool) -> bool:
@@ -129,17 +134,17 @@ def _newest_version(
 ) -> str:
     if not dependency.repository:
         return dependency.version
-    found = vendored.get(dependency.name) or versions(dependency)
+    available = vendored.get(dependency.name) or versions(dependency)
     fitting = [
-        one
-        for one in found
-        if parse(one)
-        and ranges.is_in_range(parse_strict(one, where), dependency.version or "*", where)
+        candidate
+        for candidate in available
+        if parse(candidate)
+        and ranges.is_in_range(parse_strict(candidate, where), dependency.version or "*", where)
     ]
     if not fitting:
-        what = f"no version of the dependency {dependency.name} fits {dependency.version}"
-        has = f"it has {', '.join(found[:5]) or 'no version of it'}"
-        raise ConfigurationError(what, where=dependency.repository, advice=has)
+        problem = f"no version of the dependency {dependency.name} fits {dependency.version}"
+        advice = f"it has {', '.join(available[:5]) or 'no version of it'}"
+        raise ConfigurationError(problem, where=dependency.repository, advice=advice)
     return fitting[0]
 
 

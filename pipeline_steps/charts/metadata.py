@@ -13,7 +13,8 @@ from typing import Any
 
 _TEXTS = "name home version description icon apiVersion condition tags appVersion kubeVersion type".split()
 _ORDER = (
-    "name home sources version description keywords maintainers icon apiVersion condition tags appVersion deprecated "
+    "name home sources version description keywords maintainers icon apiVersion condition tags "
+    "appVersion deprecated "
     "annotations kubeVersion dependencies type"
 ).split()
 _DEPENDENCY = "name version repository condition tags enabled import-values alias".split()
@@ -29,8 +30,8 @@ def helm_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     >>> helm_metadata({"version": "1.0.0", "name": "a", "mine": "x", "annotations": {"b": True}})
     {'name': 'a', 'version': '1.0.0', 'annotations': {'b': 'true'}}
     """
-    known = {key: _field(key, fields[key]) for key in _ORDER if key in fields}
-    return {key: value for key, value in known.items() if value not in ("", None, [], {}, False)}
+    metadata = {key: _field(key, fields[key]) for key in _ORDER if key in fields}
+    return {key: value for key, value in metadata.items() if value not in ("", None, [], {}, False)}
 
 
 def _field(key: str, value: Any) -> Any:
@@ -53,11 +54,11 @@ def dependency(item: Mapping[str, Any]) -> dict[str, Any]:
     >>> dependency({"version": "^1", "name": "db"})
     {'name': 'db', 'version': '^1', 'repository': ''}
     """
-    own = {**_only(_DEPENDENCY, item), "repository": _text(item.get("repository"))}
+    typed = {**_only(_DEPENDENCY, item), "repository": _text(item.get("repository"))}
     return {
-        key: _sorted(own[key]) if key == "import-values" else own[key]
+        key: _sorted(typed[key]) if key == "import-values" else typed[key]
         for key in _DEPENDENCY
-        if key in own
+        if key in typed
     }
 
 
@@ -67,10 +68,10 @@ def _sorted(entries: Any) -> Any:
 
 
 def _only(keys: list[str], item: Mapping[str, Any]) -> dict[str, Any]:
-    own = {key: item[key] for key in keys if key in item}
+    selected = {key: item[key] for key in keys if key in item}
     typed = {
         key: value if key in ("tags", "enabled", "import-values") else _text(value)
-        for key, value in own.items()
+        for key, value in selected.items()
     }
     return {key: value for key, value in typed.items() if value not in (None, "", [], False)}
 
@@ -101,21 +102,25 @@ def go_json(value: Any) -> bytes:
 
 def oci_annotations(fields: Mapping[str, Any]) -> dict[str, str]:
     """The annotations of a chart's manifest in a registry. Source: helm, pkg/registry/chart.go."""
-    found = helm_metadata(fields)
-    oci = {
-        "description": found.get("description", ""),
-        "title": found.get("name", ""),
-        "version": found.get("version", ""),
-        "url": found.get("home", ""),
+    metadata = helm_metadata(fields)
+    standard = {
+        "description": metadata.get("description", ""),
+        "title": metadata.get("name", ""),
+        "version": metadata.get("version", ""),
+        "url": metadata.get("home", ""),
         "created": CREATED,
-        "source": next(iter(found.get("sources", [])), ""),
-        "authors": ", ".join(map(_author, found.get("maintainers", []))),
+        "source": next(iter(metadata.get("sources", [])), ""),
+        "authors": ", ".join(map(_author, metadata.get("maintainers", []))),
     }
-    own = {f"org.opencontainers.image.{key}": value for key, value in oci.items() if value}
+    annotations = {
+        f"org.opencontainers.image.{key}": value for key, value in standard.items() if value
+    }
     fixed = ("org.opencontainers.image.version", "org.opencontainers.image.title")
     return {
-        **own,
-        **{key: value for key, value in found.get("annotations", {}).items() if key not in fixed},
+        **annotations,
+        **{
+            key: value for key, value in metadata.get("annotations", {}).items() if key not in fixed
+        },
     }
 
 

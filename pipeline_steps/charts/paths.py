@@ -16,7 +16,7 @@ def relative_path(path: str, *, base: str = "", where: str = "") -> str:
 
     Raises ConfigurationError when it is absolute or leaves the folder.
 
-    >>> inside("../common/", base="charts/hello"), inside(".")
+    >>> relative_path("../common/", base="charts/hello"), relative_path(".")
     ('charts/common', '')
     """
     plain = posixpath.normpath(posixpath.join(base, path))
@@ -32,15 +32,17 @@ def relative_path(path: str, *, base: str = "", where: str = "") -> str:
 def expand_braces(pattern: str) -> list[str]:
     """The patterns that braces stand for.
 
-    >>> alternatives("charts/{api,worker}/{x,y}")
+    >>> expand_braces("charts/{api,worker}/{x,y}")
     ['charts/api/x', 'charts/api/y', 'charts/worker/x', 'charts/worker/y']
     """
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if not found:
+    braces = re.search(r"\{([^{}]*)\}", pattern)
+    if not braces:
         return [pattern]
-    before, after = pattern[: found.start()], pattern[found.end() :]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
     return [
-        whole for part in found[1].split(",") for whole in expand_braces(f"{before}{part}{after}")
+        expanded
+        for part in braces[1].split(",")
+        for expanded in expand_braces(f"{before}{part}{after}")
     ]
 
 
@@ -52,9 +54,9 @@ def is_glob(pattern: str) -> bool:
 def glob_pattern(glob: str) -> re.Pattern[str]:
     """A glob as a regular expression for whole paths: * and ? stay in one part, ** crosses parts.
 
-    >>> bool(expression("charts/*").fullmatch("charts/a")), bool(expression("charts/*").fullmatch("charts/a/b"))
-    (True, False)
-    >>> bool(expression("**/x").fullmatch("x")), bool(expression("**/x").fullmatch("a/b/x"))
+    >>> [bool(glob_pattern("charts/*").fullmatch(path)) for path in ("charts/a", "charts/a/b")]
+    [True, False]
+    >>> bool(glob_pattern("**/x").fullmatch("x")), bool(glob_pattern("**/x").fullmatch("a/b/x"))
     (True, True)
     """
     signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -73,7 +75,7 @@ def _characters(part: str) -> str:
 def paths_below(paths: Sequence[str], folder: str) -> Sequence[str]:
     """Those of the sorted `paths` that lie below `folder`.
 
-    >>> below(["a", "a/b", "a/c/d", "a0"], "a")
+    >>> paths_below(["a", "a/b", "a/c/d", "a0"], "a")
     ['a/b', 'a/c/d']
     """
     if not folder:

@@ -29,7 +29,8 @@ def is_in_range(version: Version, text: str, where: str = "") -> bool:
 
     Raises ConfigurationError when it is no range.
 
-    >>> [fits(Version(1, 4, 2), text) for text in ("^1.2", "~1.4.0", ">=1 <1.4", "1.x || 3", "1.0 - 1.4", "*")]
+    >>> ranges = ("^1.2", "~1.4.0", ">=1 <1.4", "1.x || 3", "1.0 - 1.4", "*")
+    >>> [is_in_range(Version(1, 4, 2), text) for text in ranges]
     [True, True, False, True, True, True]
     """
     for part in text.split("||"):
@@ -41,75 +42,83 @@ def is_in_range(version: Version, text: str, where: str = "") -> bool:
 
 def _constraints(text: str, where: str) -> tuple[list[Callable[[Version], bool]], bool]:
     """What must hold all together, and whether a pre-release is named."""
-    rest = _HYPHEN.sub(lambda found: f">={found[1]} <={found[6]}", text.strip()) or "*"
+    rest = _HYPHEN.sub(lambda match: f">={match[1]} <={match[6]}", text.strip()) or "*"
     checks: list[Callable[[Version], bool]] = []
-    named = False
+    names_prerelease = False
     while rest.strip():
-        found = _CONSTRAINT.match(rest)
-        if not found:
+        match = _CONSTRAINT.match(rest)
+        if not match:
             raise ConfigurationError(
                 f"{text!r} is not a version or range",
                 where=where,
                 advice="write for example ^1.2.0",
             )
-        named = named or found[5] is not None
-        checks.append(_check(found[1] or "", [found[2], found[3], found[4]], found[5]))
-        rest = rest[found.end() :]
-    return checks, named
+        names_prerelease = names_prerelease or match[5] is not None
+        checks.append(_check(match[1] or "", [match[2], match[3], match[4]], match[5]))
+        rest = rest[match.end() :]
+    return checks, names_prerelease
 
 
 def _check(sign: str, numbers: list[str | None], pre: str | None) -> Callable[[Version], bool]:
-    known: list[int] = []
+    numbers_given: list[int] = []
     for number in numbers:
         if number is None or number in "xX*":
             break
-        known.append(int(number))
-    major, minor, patch = (*known, 0, 0, 0)[:3]
-    return _bounds(sign, known, Version(major, minor, patch, tuple(pre.split(".")) if pre else ()))
+        numbers_given.append(int(number))
+    major, minor, patch = (*numbers_given, 0, 0, 0)[:3]
+    return _bounds(
+        sign, numbers_given, Version(major, minor, patch, tuple(pre.split(".")) if pre else ())
+    )
 
 
-def _bounds(sign: str, known: list[int], low: Version) -> Callable[[Version], bool]:
-    above = _above(known)
+def _bounds(sign: str, numbers: list[int], lowest: Version) -> Callable[[Version], bool]:
+    next_version = _above(numbers)
     if sign in (">=", "=>"):
-        return lambda version: version >= low
+        return lambda version: version >= lowest
     if sign == ">":
         return lambda version: (
-            version > low if len(known) == 3 else above is not None and version[:3] >= above[:3]
+            version > lowest
+            if len(numbers) == 3
+            else next_version is not None and version[:3] >= next_version[:3]
         )
     if sign == "<":
-        return lambda version: version < low
+        return lambda version: version < lowest
     if sign in ("<=", "=<"):
         return lambda version: (
-            version <= low if len(known) == 3 else above is None or version[:3] < above[:3]
+            version <= lowest
+            if len(numbers) == 3
+            else next_version is None or version[:3] < next_version[:3]
         )
     if sign == "!=":
         return lambda version: (
-            version != low if len(known) == 3 else not _within(version, low, above)
+            version != lowest if len(numbers) == 3 else not _within(version, lowest, next_version)
         )
     if sign == "^":
-        top = _caret(known)
-        return lambda version: _within(version, low, top)
+        limit = _caret(numbers)
+        return lambda version: _within(version, lowest, limit)
     if sign in ("~", "~>"):
-        top = _above(known[:2])
-        return lambda version: _within(version, low, top)
-    return lambda version: version == low if len(known) == 3 else _within(version, low, above)
+        limit = _above(numbers[:2])
+        return lambda version: _within(version, lowest, limit)
+    return lambda version: (
+        version == lowest if len(numbers) == 3 else _within(version, lowest, next_version)
+    )
 
 
 def _within(version: Version, low: Version, top: Version | None) -> bool:
     return version >= low and (top is None or version[:3] < top[:3])
 
 
-def _above(known: list[int]) -> Version | None:
+def _above(numbers: list[int]) -> Version | None:
     """The first version beyond all that begin with the numbers; None when they say nothing."""
-    if not known:
+    if not numbers:
         return None
-    major, minor, patch = (*known[:-1], known[-1] + 1, 0, 0)[:3]
+    major, minor, patch = (*numbers[:-1], numbers[-1] + 1, 0, 0)[:3]
     return Version(major, minor, patch)
 
 
-def _caret(known: list[int]) -> Version | None:
+def _caret(numbers: list[int]) -> Version | None:
     """Up to the next change of the first number that is not 0."""
-    for place, number in enumerate(known):
+    for place, number in enumerate(numbers):
         if number:
-            return _above(known[: place + 1])
-    return _above(known)
+            return _above(numbers[: place + 1])
+    return _above(numbers)

@@ -84,29 +84,29 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
             "Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2"
         )
     reader = _Fields(root, where, strict, error)
-    name, number = reader.required("name"), reader.required("version")
-    kind = reader.text("type") or "application"
+    name, chart_version = reader.required("name"), reader.required("version")
+    chart_type = reader.text("type") or "application"
     if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
         raise reader.fail(
             "name", f"chart name {name!r} is not allowed", "use lower-case letters, digits and -"
         )
-    if version.parse(number) is None:
+    if version.parse(chart_version) is None:
         advice = "write three numbers like 1.2.3, without a leading v or zeros"
-        raise reader.fail("version", f"version {number!r} is not a SemVer 2 version", advice)
-    api = reader.required("apiVersion")
-    if api not in ("v1", "v2"):
-        raise reader.fail("apiVersion", f"apiVersion {api!r} is not v1 or v2", "write v2")
-    if kind not in ("application", "library"):
+        raise reader.fail("version", f"version {chart_version!r} is not a SemVer 2 version", advice)
+    api_version = reader.required("apiVersion")
+    if api_version not in ("v1", "v2"):
+        raise reader.fail("apiVersion", f"apiVersion {api_version!r} is not v1 or v2", "write v2")
+    if chart_type not in ("application", "library"):
         raise reader.fail(
-            "type", f"type {kind!r} is neither application nor library", "write application"
+            "type", f"type {chart_type!r} is neither application nor library", "write application"
         )
     reader.check_other_keys()
     return Metadata(
         name=name,
-        version=number,
-        api_version=api,
+        version=chart_version,
+        api_version=api_version,
         app_version=reader.text("appVersion"),
-        type=kind,
+        type=chart_type,
         description=reader.text("description"),
         dependencies=_dependencies(root.get("dependencies"), where, strict, error),
         fields=_without_null(yaml_reader.plain_value(root)),
@@ -138,7 +138,7 @@ def _dependencies(
             where=f"{where}:{node.line + 1}",
             advice="write - name: … entries",
         )
-    found: list[Dependency] = []
+    dependencies: list[Dependency] = []
     for item in node.items:
         if not isinstance(item, Mapping):
             raise error(
@@ -146,8 +146,8 @@ def _dependencies(
                 where=f"{where}:{item.line + 1}",
                 advice="write name: …",
             )
-        found.append(_dependency(_Fields(item, where, strict, error)))
-    names = [dependency.alias or dependency.name for dependency in found]
+        dependencies.append(_dependency(_Fields(item, where, strict, error)))
+    names = [dependency.alias or dependency.name for dependency in dependencies]
     for name in names if unique else ():
         if names.count(name) > 1:
             advice = "give one of them an alias"
@@ -156,7 +156,7 @@ def _dependencies(
                 where=f"{where}:{node.line + 1}",
                 advice=advice,
             )
-    return tuple(found)
+    return tuple(dependencies)
 
 
 def _dependency(fields: _Fields) -> Dependency:
@@ -190,10 +190,10 @@ class _Fields:
         self.strict = strict
         self.error = error
 
-    def fail(self, key: str, what: str, advice: str) -> PipelineError:
+    def fail(self, key: str, problem: str, advice: str) -> PipelineError:
         node = self.node.get(key)
         line = self.node.line if node is None else node.line
-        return self.error(what, where=f"{self.where}:{line + 1}", advice=advice)
+        return self.error(problem, where=f"{self.where}:{line + 1}", advice=advice)
 
     def required(self, key: str) -> str:
         value = self.text(key)
@@ -211,8 +211,8 @@ class _Fields:
         if node.meaning == "null":
             return None
         if self.strict and node.meaning not in ("text", "timestamp"):
-            what = f"{key}: {node.value} is read as a {node.meaning}, helm wants text here"
-            raise self.fail(key, what, f'write {key}: "{node.value}"')
+            problem = f"{key}: {node.value} is read as a {node.meaning}, helm wants text here"
+            raise self.fail(key, problem, f'write {key}: "{node.value}"')
         if not node.value.isprintable() and _CONTROL.search(
             node.value
         ):  # the pattern is slow to compile

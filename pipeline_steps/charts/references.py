@@ -29,14 +29,14 @@ def chart_folders(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str
     for dependency in metadata_of(files, folder).dependencies:
         if dependency.local:
             prefix = f"charts/{dependency.name}/"
-            below = {
+            subchart_files = {
                 path.removeprefix(prefix): data
                 for path, data in files.items()
                 if path.startswith(prefix)
             }
             source = relative_path(dependency.folder, base=folder, where=chart_yaml(folder))
-            for inner, place in chart_folders(below, source):
-                yield f"{prefix}{inner}", place
+            for inner_prefix, inner_folder in chart_folders(subchart_files, source):
+                yield f"{prefix}{inner_prefix}", inner_folder
 
 
 def refuse_shared_keys(images: Templates, where: str) -> None:
@@ -49,13 +49,13 @@ def refuse_shared_keys(images: Templates, where: str) -> None:
     >>> shared = {"global.registry": "{registry}"}
     >>> refuse_shared_keys({"a": shared, "b": shared}, "charts/web")
     """
-    setter: dict[str, str] = {}
+    image_of_key: dict[str, str] = {}
     for image, keys in images.items():
         for key, template in keys.items():
-            other = setter.setdefault(key, image)
-            if other != image and not images[other][key] == template == "{registry}":
+            first_image = image_of_key.setdefault(key, image)
+            if first_image != image and not images[first_image][key] == template == "{registry}":
                 raise ConfigurationError(
-                    f"the images {other} and {image} both set {key}",
+                    f"the images {first_image} and {image} both set {key}",
                     where=where,
                     advice="give each image keys of its own, or one of the two no keys in this chart",
                 )
@@ -69,13 +69,13 @@ def edits(
     templates: source folder → its entry's `images`. Raises ConfigurationError where two images want
     one key.
     """
-    found: Edits = {}
-    for place, images in templates.items():
-        refuse_shared_keys(images, place)
-    for prefix, place in chart_folders(files, folder):
-        for image, keys in templates.get(place, {}).items():
+    edits_by_file: Edits = {}
+    for source_folder, images in templates.items():
+        refuse_shared_keys(images, source_folder)
+    for prefix, source_folder in chart_folders(files, folder):
+        for image, keys in templates.get(source_folder, {}).items():
             for key, template in keys.items():
                 file = "Chart.yaml" if key in _CHART_KEYS else "values.yaml"
-                value = fill(image, template, f"{place}: images.{image}.{key}")
-                found.setdefault(f"{prefix}{file}", {})[_CHART_KEYS.get(key, key)] = value
-    return found
+                value = fill(image, template, f"{source_folder}: images.{image}.{key}")
+                edits_by_file.setdefault(f"{prefix}{file}", {})[_CHART_KEYS.get(key, key)] = value
+    return edits_by_file

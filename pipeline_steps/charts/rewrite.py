@@ -41,17 +41,19 @@ def rewrite(
 
 
 def verify_rewrite(
-    production: bytes, changes: Iterable[Change], tested: str, where: str = ""
+    production: bytes, changes: Iterable[Change], tested_digest: str, where: str = ""
 ) -> None:
     """See that undoing `changes` in the production archive gives the tested tar digest. Raises
     EvidenceError.
     """
     files = archive.unpack(production, where)
     undone = archive.pack(edit.undo(files, changes), files.executables, where)
-    if undone.tar_digest != tested:
-        what = f"undoing the recorded changes gives {undone.tar_digest}, tested was {tested}"
+    if undone.tar_digest != tested_digest:
+        problem = (
+            f"undoing the recorded changes gives {undone.tar_digest}, tested was {tested_digest}"
+        )
         raise EvidenceError(
-            what, where=where, advice="this chart was not derived from the tested one"
+            problem, where=where, advice="this chart was not derived from the tested one"
         )
 
 
@@ -62,8 +64,8 @@ def replaced_values(changes: Iterable[Change]) -> tuple[tuple[str, str], ...]:
     return tuple((_value(change.old), _value(change.new)) for change in changes)
 
 
-def _value(written: str) -> str:
-    if written.startswith("*"):
+def _value(yaml_text: str) -> str:
+    if yaml_text.startswith("*"):
         return ""
-    _, node = yaml_reader.parse(written.encode(), "")
+    _, node = yaml_reader.parse(yaml_text.encode(), "")
     return node.value if isinstance(node, yaml_reader.Scalar) else ""

@@ -47,57 +47,60 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
         raise error(f"not JSON: {problem}", where=where)
     schemas = {schema.at: schema for schema in _schemas(document)}
     root = schemas[""].base if schemas else ""
-    own = {"", *(schema.base for schema in schemas.values())}
-    leads: dict[str, list[str]] = {}
-    for at, schema in schemas.items():
-        leads[at] = [inner for inner in _same_value_schemas(schema) if inner in schemas]
+    known_uris = {"", *(schema.base for schema in schemas.values())}
+    references: dict[str, list[str]] = {}
+    for pointer, schema in schemas.items():
+        references[pointer] = [inner for inner in _same_value_schemas(schema) if inner in schemas]
         for keyword in _REFERENCES:
             reference = schema.value.get(keyword)
             if not isinstance(reference, str):
                 continue
             target, fragment = urldefrag(urljoin(schema.base, reference))
-            if target not in own and not target.startswith(_KNOWN):
-                what = f"it refers to {reference!r}, which helm reads from the machine that installs, or asks for"
+            if target not in known_uris and not target.startswith(_KNOWN):
+                message = (
+                    f"it refers to {reference!r}, which helm reads from the machine that "
+                    "installs, or asks for"
+                )
                 raise error(
-                    what,
-                    where=f"{where}#{at}/{keyword}",
+                    message,
+                    where=f"{where}#{pointer}/{keyword}",
                     advice="put what it refers to below $defs",
                 )
             if target == root and keyword == "$ref" and unquote(fragment) in schemas:
-                leads[at].append(unquote(fragment))
+                references[pointer].append(unquote(fragment))
     try:
-        TopologicalSorter(leads).prepare()
-    except CycleError as circle:
-        place = f"{where}#{circle.args[1][0]}"
+        TopologicalSorter(references).prepare()
+    except CycleError as cycle:
+        place = f"{where}#{cycle.args[1][0]}"
         raise error(
             "it refers to itself in a circle", where=place, advice="helm refuses it, too"
-        ) from circle
+        ) from cycle
 
 
 def _schemas(document: Any) -> Iterator[_Schema]:
-    waiting = [_Schema("", document, "")]
-    while waiting:
-        at, value, base = waiting.pop()
+    pending = [_Schema("", document, "")]
+    while pending:
+        pointer, value, base = pending.pop()
         if not isinstance(value, dict):
             continue
         identity = value.get("$id", value.get("id"))
         if isinstance(identity, str):
             base = urldefrag(urljoin(base, identity)).url
-        yield _Schema(at, value, base)
+        yield _Schema(pointer, value, base)
         for key, inner in value.items():
-            place = f"{at}/{_escape_pointer(key)}"
+            place = f"{pointer}/{_escape_pointer(key)}"
             if key in _NAMED and isinstance(inner, dict):
-                waiting += [
-                    _Schema(f"{place}/{_escape_pointer(name)}", one, base)
-                    for name, one in inner.items()
+                pending += [
+                    _Schema(f"{place}/{_escape_pointer(name)}", schema, base)
+                    for name, schema in inner.items()
                 ]
             elif key not in _DATA:
-                several = isinstance(inner, list)
-                waiting += [
-                    _Schema(f"{place}/{n}", one, base)
-                    for n, one in enumerate(inner if several else ())
+                is_list = isinstance(inner, list)
+                pending += [
+                    _Schema(f"{place}/{n}", schema, base)
+                    for n, schema in enumerate(inner if is_list else ())
                 ]
-                waiting += [] if several else [_Schema(place, inner, base)]
+                pending += [] if is_list else [_Schema(place, inner, base)]
 
 
 def _same_value_schemas(schema: _Schema) -> Iterator[str]:

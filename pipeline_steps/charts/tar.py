@@ -48,7 +48,7 @@ class Member(NamedTuple):
 def unsafe_reason(name: str) -> str | None:
     """Why a file must not have this name in an archive, None when it may.
 
-    >>> unsafe("a/b.txt"), unsafe("a/../b"), unsafe("c:/x")
+    >>> unsafe_reason("a/b.txt"), unsafe_reason("a/../b"), unsafe_reason("c:/x")
     (None, 'contains ..', 'is a drive of Windows')
     """
     parts = name.split("/")
@@ -77,19 +77,19 @@ def colliding_names(names: Iterable[str]) -> tuple[str, str] | None:
     """Two names that are one on file systems that ignore case or normalise, a file that is a
     folder, too.
     """
-    seen: dict[str, str] = {}
+    names_by_key: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in names:
-        plain = _normalised(name)
-        if plain in seen:
-            return seen[plain], name
-        seen[plain] = name
-        above = plain.rpartition("/")[0]
-        while above and above not in folders:
-            folders[above] = name
-            above = above.rpartition("/")[0]
-    both = next((plain for plain in seen if plain in folders), None)
-    return (seen[both], folders[both]) if both is not None else None
+        key = _normalised(name)
+        if key in names_by_key:
+            return names_by_key[key], name
+        names_by_key[key] = name
+        parent = key.rpartition("/")[0]
+        while parent and parent not in folders:
+            folders[parent] = name
+            parent = parent.rpartition("/")[0]
+    collision = next((key for key in names_by_key if key in folders), None)
+    return (names_by_key[collision], folders[collision]) if collision is not None else None
 
 
 def _normalised(name: str) -> str:
@@ -205,16 +205,16 @@ class _Stream:
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
-        found = [self.piece[self.at : self.at + size]]
+        blocks = [self.piece[self.at : self.at + size]]
         self.at += size
-        missing = size - len(found[0])
+        missing = size - len(blocks[0])
         while missing:
             self.piece, self.at = next(self.chunks, b""), missing
             if not self.piece:
                 break
-            found.append(self.piece[:missing])
-            missing -= len(found[-1])
-        return found[0] if len(found) == 1 else b"".join(found)
+            blocks.append(self.piece[:missing])
+            missing -= len(blocks[-1])
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def rest(self) -> Iterator[bytes]:
         """All that was not taken, in pieces."""
@@ -259,16 +259,16 @@ def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode(errors="surrogateescape")
 
 
-def _octal(field: bytes, what: str, refuse: Refuse) -> int:
+def _octal(field: bytes, field_name: str, refuse: Refuse) -> int:
     digits = field.strip(b" \0")
     if not re.fullmatch(rb"[0-7]*", digits):
-        raise refuse(f"{what} is not an octal number")
+        raise refuse(f"{field_name} is not an octal number")
     return int(digits or b"0", 8)
 
 
 def _pax_path(data: bytes, name: str, refuse: Refuse) -> str:
     """The path that an extended header gives the next member, "" when it gives none."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     rest = data
     while rest:
         number, space, _ = rest.partition(b" ")
@@ -277,12 +277,12 @@ def _pax_path(data: bytes, name: str, refuse: Refuse) -> str:
         key, equals, value = record[:-1].partition(b"=")
         if not space or length > len(rest) or not record.endswith(b"\n") or not equals:
             raise refuse(f"the extended header {name!r} is damaged")
-        word = key.decode(errors="replace")
-        if word not in _PAX_KEYS or word in found:
-            raise refuse(f"the extended header {name!r} sets {word!r}, which is not read")
-        found[word] = value.decode(errors="surrogateescape")
+        key_text = key.decode(errors="replace")
+        if key_text not in _PAX_KEYS or key_text in values:
+            raise refuse(f"the extended header {name!r} sets {key_text!r}, which is not read")
+        values[key_text] = value.decode(errors="surrogateescape")
         rest = rest[length:]
-    return found.get("path", "")
+    return values.get("path", "")
 
 
 def _long_name(name: str, path: str, refuse: Refuse) -> str:

@@ -39,9 +39,11 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
         _Reader(where, error).read(text)
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
-        said = getattr(problem, "problem", None) or getattr(problem, "reason", None) or str(problem)
+        reason = (
+            getattr(problem, "problem", None) or getattr(problem, "reason", None) or str(problem)
+        )
         place = where if mark is None else f"{where}:{mark.line + 1}"
-        raise error(f"not YAML: {said}", where=place, advice="helm could not load the chart")
+        raise error(f"not YAML: {reason}", where=place, advice="helm could not load the chart")
 
 
 class _Reader:
@@ -64,8 +66,8 @@ class _Reader:
                     self.check_root(event)
                 self.count_node(event)
             elif isinstance(event, yaml.CollectionEndEvent):
-                begun = self.open.pop()
-                self.remember_anchor(begun.anchor, self.nodes - begun.before)
+                collection = self.open.pop()
+                self.remember_anchor(collection.anchor, self.nodes - collection.before)
 
     def check_root(self, event: Any) -> None:
         null = (
@@ -104,6 +106,6 @@ class _Reader:
         if self.repeated > 100 and self.nodes > 1000 and self.repeated / self.nodes > share:
             raise self.fail("its aliases repeat too much", event)
 
-    def fail(self, what: str, event: Any) -> PipelineError:
+    def fail(self, problem: str, event: Any) -> PipelineError:
         place = f"{self.where}:{event.start_mark.line + 1}"
-        return self.error(what, where=place, advice="helm could not load the chart")
+        return self.error(problem, where=place, advice="helm could not load the chart")

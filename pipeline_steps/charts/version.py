@@ -77,14 +77,14 @@ def parse(text: str) -> Version | None:
     >>> parse("1.2.3-rc.1+a"), parse("v1.2.3"), parse("1.2"), parse("1.02.3")
     (Version(major=1, minor=2, patch=3, pre=('rc', '1'), build='a'), None, None, None)
     """
-    found = _PATTERN.fullmatch(text)
-    if not found or len(text) > 256:
+    match = _PATTERN.fullmatch(text)
+    if not match or len(text) > 256:
         return None
-    major, minor, patch = (int(found[index]) for index in (1, 2, 3))
+    major, minor, patch = (int(match[index]) for index in (1, 2, 3))
     if max(major, minor, patch) > _LARGEST:
         return None
     return Version(
-        major, minor, patch, tuple(found[4].split(".")) if found[4] else (), found[5] or ""
+        major, minor, patch, tuple(match[4].split(".")) if match[4] else (), match[5] or ""
     )
 
 
@@ -95,11 +95,11 @@ def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:
 
 def parse_strict(text: str, where: str = "") -> Version:
     """The version written in `text`. Raises ConfigurationError."""
-    found = parse(text)
-    if found is None:
+    version = parse(text)
+    if version is None:
         advice = "write three numbers like 1.2.3, without a leading v or zeros"
         raise ConfigurationError(f"{text!r} is not a SemVer 2 version", where=where, advice=advice)
-    return found
+    return version
 
 
 def bump(version: Version, part: Part = "patch") -> Version:
@@ -131,7 +131,8 @@ def snapshot(chart: Version, *, released: bool, count: int, fingerprint: str, di
     released: is Chart.yaml's version released with other content? count: mainline position, 0 off
     the mainlines. fingerprint: "sha256:" + hex over what makes the archive.
 
-    >>> snapshot(Version(1, 4, 0), released=False, count=17, fingerprint="sha256:0123456789abcdef", dirty=True)
+    >>> digest = "sha256:0123456789abcdef"
+    >>> snapshot(Version(1, 4, 0), released=False, count=17, fingerprint=digest, dirty=True)
     '1.4.0-0.17.t0123456789ab.dirty'
     """
     digest = fingerprint.removeprefix("sha256:")[:12]
@@ -170,14 +171,18 @@ def from_tag(tag: str) -> str | None:
     return version if parse(version) else None
 
 
-def other_build_metadata(version: str, others: Iterable[str]) -> str | None:
-    """The one of `others` that differs from `version` in build metadata only, which nobody can tell
+def other_build_metadata(version: str, versions: Iterable[str]) -> str | None:
+    """The one of `versions` that differs from `version` in build metadata only, which nobody can tell
     apart.
     """
     parse_strict(version)
-    bare = version.partition("+")[0]
-    alike = (other for other in others if other != version and other.partition("+")[0] == bare)
-    return next((other for other in alike if parse(other)), None)
+    without_build = version.partition("+")[0]
+    candidates = (
+        candidate
+        for candidate in versions
+        if candidate != version and candidate.partition("+")[0] == without_build
+    )
+    return next((candidate for candidate in candidates if parse(candidate)), None)
 
 
 def newest_first(versions: Iterable[str]) -> list[str]:
@@ -187,5 +192,5 @@ def newest_first(versions: Iterable[str]) -> list[str]:
 
 def sort_key(text: str) -> tuple[bool, tuple[object, ...], str]:
     """What versions are sorted by, ascending: what is not SemVer first, of equal ones the texts."""
-    found = parse(text)
-    return (found is not None, found.precedence if found else (), text)
+    version = parse(text)
+    return (version is not None, version.precedence if version else (), text)

@@ -16,13 +16,13 @@ __all__ = ["Build", "detect"]
 
 def detect(environ: Mapping[str, str]) -> Build:
     """The build that `environ` describes. Empty variables count as not set."""
-    said = {name: value for name, value in environ.items() if value}
-    if said.get("GITHUB_ACTIONS") == "true":
-        return github_actions.build(said)
+    variables = {name: value for name, value in environ.items() if value}
+    if variables.get("GITHUB_ACTIONS") == "true":
+        return github_actions.build(variables)
     if "GITLAB_CI" in environ:  # gitlab-ci-local sets it to "false"
-        return gitlab.build(said)
-    if "JENKINS_URL" in said or said.get("BUILD_TAG", "").startswith("jenkins-"):
-        return jenkins.build(said)
+        return gitlab.build(variables)
+    if "JENKINS_URL" in variables or variables.get("BUILD_TAG", "").startswith("jenkins-"):
+        return jenkins.build(variables)
     return Build(
         "terminal"
     )  # a person's shell: tag, branch and revision come from the checkout and the options

@@ -16,28 +16,28 @@ from pipeline_steps.toolbox.errors import MachineError
 
 def build(environ: Mapping[str, str]) -> Build:
     """The build of a GitHub workflow run; a repeated attempt is the same build."""
-    said = environ.get
+    get = environ.get
     server, repository, run = (
-        said("GITHUB_SERVER_URL"),
-        said("GITHUB_REPOSITORY"),
-        said("GITHUB_RUN_ID"),
+        get("GITHUB_SERVER_URL"),
+        get("GITHUB_REPOSITORY"),
+        get("GITHUB_RUN_ID"),
     )
     build = Build(
         "github_actions",
         url=f"{server}/{repository}/actions/runs/{run}" if server and repository and run else None,
         id=run,
-        revision=said("GITHUB_SHA"),
+        revision=get("GITHUB_SHA"),
     )
-    if said("GITHUB_EVENT_NAME", "").startswith("pull_request"):
-        pull = _event(said("GITHUB_EVENT_PATH")).get("pull_request") or {}
-        ref = re.fullmatch(r"refs/pull/(\d+)/.*", said("GITHUB_REF", ""))
-        number = str(pull["number"]) if "number" in pull else ref and ref[1]
+    if get("GITHUB_EVENT_NAME", "").startswith("pull_request"):
+        pull_request = _event(get("GITHUB_EVENT_PATH")).get("pull_request") or {}
+        ref = re.fullmatch(r"refs/pull/(\d+)/.*", get("GITHUB_REF", ""))
+        number = str(pull_request["number"]) if "number" in pull_request else ref and ref[1]
         # GITHUB_SHA is a merge made for testing: the verdict belongs to the head
-        head = (pull.get("head") or {}).get("sha")
-        return build._replace(review=number, target=said("GITHUB_BASE_REF"), head=head)
-    if said("GITHUB_REF_TYPE") == "tag":
-        return build._replace(tag=said("GITHUB_REF_NAME"))
-    return build._replace(branch=said("GITHUB_REF_NAME"))
+        head = (pull_request.get("head") or {}).get("sha")
+        return build._replace(review=number, target=get("GITHUB_BASE_REF"), head=head)
+    if get("GITHUB_REF_TYPE") == "tag":
+        return build._replace(tag=get("GITHUB_REF_NAME"))
+    return build._replace(branch=get("GITHUB_REF_NAME"))
 
 
 def _event(path: str | None) -> dict[str, Any]:

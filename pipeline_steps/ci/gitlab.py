@@ -11,23 +11,23 @@ from pipeline_steps.ci.facts import Build
 
 def build(environ: Mapping[str, str]) -> Build:
     """The build of a GitLab job: its pipeline, which all jobs share."""
-    said = environ.get
-    review = said("CI_MERGE_REQUEST_IID")
-    tag = None if review else said("CI_COMMIT_TAG")
-    revision = said("CI_COMMIT_SHA")
+    get = environ.get
+    review = get("CI_MERGE_REQUEST_IID")
+    tag = None if review else get("CI_COMMIT_TAG")
+    revision = get("CI_COMMIT_SHA")
     return Build(
         "gitlab",
-        url=said("CI_JOB_URL") or said("CI_PIPELINE_URL"),
-        id=said("CI_PIPELINE_ID"),
+        url=get("CI_JOB_URL") or get("CI_PIPELINE_URL"),
+        id=get("CI_PIPELINE_ID"),
         tag=tag,
         # gitlab-ci-local leaves CI_COMMIT_BRANCH set beside a tag
-        branch=None if tag or review else said("CI_COMMIT_BRANCH"),
+        branch=None if tag or review else get("CI_COMMIT_BRANCH"),
         review=review,
-        target=said("CI_MERGE_REQUEST_TARGET_BRANCH_NAME") if review else None,
+        target=get("CI_MERGE_REQUEST_TARGET_BRANCH_NAME") if review else None,
         revision=revision,
         # set in merged-results pipelines only, where CI_COMMIT_SHA is a merge made for testing
-        head=(said("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or revision) if review else None,
-        shard=_shard(said("CI_NODE_INDEX"), said("CI_NODE_TOTAL")),
+        head=(get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or revision) if review else None,
+        shard=_shard(get("CI_NODE_INDEX"), get("CI_NODE_TOTAL")),
     )
 
 

@@ -16,51 +16,51 @@ _TAGS, _HEADS = "refs/tags/", "refs/heads/"
 
 def build(environ: Mapping[str, str]) -> Build:
     """The build of a Jenkins run, all its stages and agents together."""
-    said = environ.get
-    job = f"jenkins-{said('JOB_NAME', '')}-{said('BUILD_NUMBER', '')}".replace("/", "-")
+    get = environ.get
+    job = f"jenkins-{get('JOB_NAME', '')}-{get('BUILD_NUMBER', '')}".replace("/", "-")
     build = Build(
         "jenkins",
-        url=said("BUILD_URL"),
-        id=said("BUILD_TAG") or job,
-        revision=said("GIT_COMMIT") or said("SVN_REVISION"),
+        url=get("BUILD_URL"),
+        id=get("BUILD_TAG") or job,
+        revision=get("GIT_COMMIT") or get("SVN_REVISION"),
     )
-    if said("GERRIT_EVENT_TYPE") or said("GERRIT_REFNAME") or said("GERRIT_CHANGE_NUMBER"):
+    if get("GERRIT_EVENT_TYPE") or get("GERRIT_REFNAME") or get("GERRIT_CHANGE_NUMBER"):
         return _gerrit_trigger(build, environ)
-    if said("GERRIT_API_URL") and (
-        change := re.fullmatch(r"\d{2}/(\d+)/\d+", said("BRANCH_NAME", ""))
+    if get("GERRIT_API_URL") and (
+        change := re.fullmatch(r"\d{2}/(\d+)/\d+", get("BRANCH_NAME", ""))
     ):
         return build._replace(
             review=change[1], head=build.revision
         )  # gerrit-code-review, multibranch
-    if said("TAG_NAME"):
-        return build._replace(tag=said("TAG_NAME"))
-    if said("CHANGE_ID"):
-        return build._replace(review=said("CHANGE_ID"), target=said("CHANGE_TARGET"))
-    if said("BRANCH_NAME"):
-        return build._replace(branch=said("BRANCH_NAME"))
+    if get("TAG_NAME"):
+        return build._replace(tag=get("TAG_NAME"))
+    if get("CHANGE_ID"):
+        return build._replace(review=get("CHANGE_ID"), target=get("CHANGE_TARGET"))
+    if get("BRANCH_NAME"):
+        return build._replace(branch=get("BRANCH_NAME"))
     return _ref(
         build,
-        said("GIT_LOCAL_BRANCH") or re.sub(r"^(refs/remotes/)?origin/", "", said("GIT_BRANCH", "")),
+        get("GIT_LOCAL_BRANCH") or re.sub(r"^(refs/remotes/)?origin/", "", get("GIT_BRANCH", "")),
     )
 
 
 def _gerrit_trigger(build: Build, environ: Mapping[str, str]) -> Build:
-    said = environ.get
-    new = said("GERRIT_NEWREV", "")
-    if said(
+    get = environ.get
+    new_revision = get("GERRIT_NEWREV", "")
+    if get(
         "GERRIT_REFNAME"
     ):  # ref-updated has no GERRIT_BRANCH; newrev is a tag object, or zeros when deleted
-        revision = new if new.strip("0") else None
+        revision = new_revision if new_revision.strip("0") else None
         return _ref(
             build._replace(revision=revision),
-            said("GERRIT_REFNAME", "") if revision or not new else "",
+            get("GERRIT_REFNAME", "") if revision or not new_revision else "",
         )
-    if said("GERRIT_EVENT_TYPE") == "change-merged":
-        return build._replace(branch=said("GERRIT_BRANCH"), revision=new or build.revision)
-    patch_set = said("GERRIT_PATCHSET_REVISION")
+    if get("GERRIT_EVENT_TYPE") == "change-merged":
+        return build._replace(branch=get("GERRIT_BRANCH"), revision=new_revision or build.revision)
+    patch_set = get("GERRIT_PATCHSET_REVISION")
     return build._replace(
-        review=said("GERRIT_CHANGE_NUMBER"),
-        target=said("GERRIT_BRANCH"),
+        review=get("GERRIT_CHANGE_NUMBER"),
+        target=get("GERRIT_BRANCH"),
         revision=patch_set,
         head=patch_set,
     )

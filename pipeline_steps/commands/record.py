@@ -117,7 +117,9 @@ def record(
         state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,
         parameters=parameters,
     ) as attempt:  # fmt: skip
-        done = process.run(program, cwd=Path.cwd(), env=os.environ, timeout=timeout, tell=log.info)
+        done = process.run(
+            program, cwd=Path.cwd(), env=os.environ, timeout=timeout, on_line=log.info
+        )
         for line in done.stdout.decode(errors="replace").splitlines():
             log.info("%s", line)
         missing = [

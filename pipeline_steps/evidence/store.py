@@ -78,7 +78,7 @@ def entry_name(record: Record) -> str:
 def parse_entry_name(name: str) -> str | None:
     """The id in an entry's name; None for what is not ours.
 
-    >>> identity("check-" + "0" * 64) == "sha256:" + "0" * 64, identity("latest")
+    >>> parse_entry_name("check-" + "0" * 64) == "sha256:" + "0" * 64, parse_entry_name("latest")
     (True, None)
     """
     match = _ENTRY.fullmatch(name)

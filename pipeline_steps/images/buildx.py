@@ -118,7 +118,7 @@ class Buildx:
                 self._command(request, folder, facts),
                 env={**login, **self._variables(request)},
                 timeout=request.timeout,
-                tell=log.info,
+                on_line=log.info,
             )
             if done.code is None:
                 raise Temporary(

@@ -65,7 +65,7 @@ def _put(registry: Registry, name: Reference, digest: str) -> str | None:
         )
     tag, where = str(name.tag), str(name)
     try:
-        claim_tag(registry, name.path, tag, digest, manifest, what=f"the tag {tag}", where=where)
+        claim_tag(registry, name.path, tag, digest, manifest, subject=f"the tag {tag}", where=where)
         return digest_at(registry, name) or registry.put_manifest(
             name.path, tag, manifest.body, manifest.media_type
         )

@@ -31,25 +31,33 @@ def claim_tag(
     content: str,
     manifest: Manifest,
     *,
-    what: str,
+    subject: str,
     where: str,
 ) -> None:
     """Say that `content` (a digest) wants `tag` of the repository `path`, whose manifest is there
     by digest already.
 
-    what, where: the thing and its place, for words. Raises Conflict when another content said so,
+    subject, where: the thing and its place, for words. Raises Conflict when another content said so,
     too.
     """
-    own = claim_prefix(tag)
-    mine = f"{own}{content.removeprefix('sha256:')[:SHORT]}"
-    registry.put_manifest(path, mine, manifest.body, manifest.media_type)
-    claims = re.compile(re.escape(own) + f"[0-9a-f]{{{SHORT}}}")
-    others = [found for found in registry.tags(path) if claims.fullmatch(found) and found != mine]
-    if others:
+    claims_prefix = claim_prefix(tag)
+    our_claim = f"{claims_prefix}{content.removeprefix('sha256:')[:SHORT]}"
+    registry.put_manifest(path, our_claim, manifest.body, manifest.media_type)
+    claim_pattern = re.compile(re.escape(claims_prefix) + f"[0-9a-f]{{{SHORT}}}")
+    other_claims = [
+        listed_tag
+        for listed_tag in registry.tags(path)
+        if claim_pattern.fullmatch(listed_tag) and listed_tag != our_claim
+    ]
+    if other_claims:
         raise Conflict(
-            f"another publisher claims {what} with another content ({others[0]}, ours {mine}); it was not named",
+            f"another publisher claims {subject} with another content ({other_claims[0]}, ours "
+            f"{our_claim}); it was not named",
             where=where,
-            advice="when no other publisher is at work any more, remove the claim that is wrong and run again",
+            advice=(
+                "when no other publisher is at work any more, remove the claim that is wrong and "
+                "run again"
+            ),
         )
 
 

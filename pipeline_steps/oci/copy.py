@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 COSIGN = (".sig", ".att", ".sbom")
 
 
-def copy(source: Reference, target: Reference, *, hosts: Mapping[str, Host]) -> str:
-    """Copy what `source` names by digest to `target` and return the digest. Same digest there:
+def copy(source: Reference, destination: Reference, *, hosts: Mapping[str, Host]) -> str:
+    """Copy what `source` names by digest to `destination` and return the digest. Same digest there:
     nothing to do.
 
-    target: with a tag to name it, or without one. Everything an index names comes along, and so do
+    destination: with a tag to name it, or without one. Everything an index names comes along, and so do
     cosign's signatures, attestations, and the referrers of each manifest. Raises Conflict (the tag
     names another digest, both are said, or another one claims it), EvidenceError (not in the source
     any more).
@@ -39,26 +39,26 @@ def copy(source: Reference, target: Reference, *, hosts: Mapping[str, Host]) -> 
         raise ConfigurationError(
             f"{source} has no digest: only what was tested by digest is copied"
         )
-    work = _Copy(source, target, connect(source, hosts), connect(target, hosts))
-    return work.run(source.digest)
+    copy_job = _Copy(source, destination, connect(source, hosts), connect(destination, hosts))
+    return copy_job.run(source.digest)
 
 
-def tag_points_to(target: Reference, digest: str, *, hosts: Mapping[str, Host]) -> bool:
+def tag_points_to(destination: Reference, digest: str, *, hosts: Mapping[str, Host]) -> bool:
     """Whether the target's tag names `digest` already; False when it is free.
 
     Raises Conflict naming both digests when it names another.
     """
-    return _tag_points_to(connect(target, hosts), target, digest)
+    return _tag_points_to(connect(destination, hosts), destination, digest)
 
 
-def _tag_points_to(registry: Registry, target: Reference, digest: str) -> bool:
-    found = registry.head(target.path, target.tag or digest)
-    if found is None:
+def _tag_points_to(registry: Registry, destination: Reference, digest: str) -> bool:
+    current = registry.head(destination.path, destination.tag or digest)
+    if current is None:
         return False
-    if found.digest != digest:
+    if current.digest != digest:
         raise Conflict(
-            f"is there with another digest: theirs {found.digest}, ours {digest}",
-            where=f"{target.repository}:{target.tag}",
+            f"is there with another digest: theirs {current.digest}, ours {digest}",
+            where=f"{destination.repository}:{destination.tag}",
             advice="nothing was written; raise the version",
         )
     return True
@@ -66,25 +66,29 @@ def _tag_points_to(registry: Registry, target: Reference, digest: str) -> bool:
 
 class _Copy:
     def __init__(
-        self, source: Reference, target: Reference, origin: Registry, goal: Registry
+        self,
+        source: Reference,
+        destination: Reference,
+        source_registry: Registry,
+        destination_registry: Registry,
     ) -> None:
         self.source, self.destination, self.source_registry, self.destination_registry = (
             source,
-            target,
-            origin,
-            goal,
+            destination,
+            source_registry,
+            destination_registry,
         )
-        self.mountable = origin.base == goal.base
+        self.mountable = source_registry.base == destination_registry.base
 
     def run(self, digest: str) -> str:
-        named = _tag_points_to(self.destination_registry, self.destination, digest)
+        is_tagged = _tag_points_to(self.destination_registry, self.destination, digest)
         manifest = self._read_manifest(digest)
         copied = self._copy_tree(
             manifest
         )  # also of one that is named: a registry may have lost a part of it
-        for each in copied:
-            self._copy_attached(each.digest)
-        if self.destination.tag and not named:
+        for copied_manifest in copied:
+            self._copy_attached(copied_manifest.digest)
+        if self.destination.tag and not is_tagged:
             self._claim(manifest, self.destination.tag)
             # Another writer may have come meanwhile, so look again just before.
             if not _tag_points_to(self.destination_registry, self.destination, digest):
@@ -104,23 +108,23 @@ class _Copy:
             tag,
             manifest.digest,
             manifest,
-            what=f"the tag {tag}",
+            subject=f"the tag {tag}",
             where=where,
         )
 
     def _read_manifest(self, digest: str) -> Manifest:
-        found = self.source_registry.manifest(self.source.path, digest)
-        if found is None:
+        manifest = self.source_registry.manifest(self.source.path, digest)
+        if manifest is None:
             raise EvidenceError(
                 f"{digest} is not there any more",
                 where=self.source.repository,
                 advice="build and test it again",
             )
-        if found.media_type not in MANIFESTS:
+        if manifest.media_type not in MANIFESTS:
             raise MachineError(
-                f"{digest} has media type {found.media_type!r}", where=self.source.repository
+                f"{digest} has media type {manifest.media_type!r}", where=self.source.repository
             )
-        return found
+        return manifest
 
     def _copy_tree(self, manifest: Manifest) -> list[Manifest]:
         """Copy a manifest and everything below it, children first; returns all manifests of it."""
@@ -166,14 +170,14 @@ class _Copy:
             self._copy_referrers(base, self.source_registry.referrers(self.source.path, digest))
 
     def _copy_tag(self, tag: str) -> None:
-        found = self.source_registry.manifest(self.source.path, tag)
-        if found is None:
+        manifest = self.source_registry.manifest(self.source.path, tag)
+        if manifest is None:
             return
-        there = self.destination_registry.head(self.destination.path, tag)
-        if there is None:
-            self._copy_tree(found)
-            self._put(found, tag)
-        elif there.digest != found.digest:
+        existing = self.destination_registry.head(self.destination.path, tag)
+        if existing is None:
+            self._copy_tree(manifest)
+            self._put(manifest, tag)
+        elif existing.digest != manifest.digest:
             log.info("%s:%s is there already and is kept", self.destination.repository, tag)
 
     def _copy_referrers(self, tag: str, index: Manifest | None) -> None:
@@ -192,18 +196,23 @@ class _Copy:
             is not None
         ):
             return
-        ours = {entry["digest"]: entry for entry in index.content["manifests"]}
+        source_entries = {entry["digest"]: entry for entry in index.content["manifests"]}
         for _ in range(5):
-            there = self.destination_registry.manifest(self.destination.path, tag)
-            theirs = (
-                {entry["digest"]: entry for entry in there.content["manifests"]} if there else {}
+            current = self.destination_registry.manifest(self.destination.path, tag)
+            current_entries = (
+                {entry["digest"]: entry for entry in current.content["manifests"]}
+                if current
+                else {}
             )
-            if ours.keys() <= theirs.keys():
+            if source_entries.keys() <= current_entries.keys():
                 return
-            if there is None:
+            if current is None:
                 body = index.body
             else:
-                content = {**there.content, "manifests": list({**theirs, **ours}.values())}
+                content = {
+                    **current.content,
+                    "manifests": list({**current_entries, **source_entries}.values()),
+                }
                 body = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
             try:
                 self.destination_registry.put_manifest(self.destination.path, tag, body, OCI_INDEX)

@@ -36,12 +36,12 @@ class Manifest(NamedTuple):
     def content(self) -> dict[str, Any]:
         """The JSON object. Raises MachineError."""
         try:
-            found = json.loads(self.body)
+            content = json.loads(self.body)
         except (ValueError, RecursionError) as error:
             raise MachineError(f"manifest {self.digest} is not JSON: {error}") from error
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             raise MachineError(f"manifest {self.digest} is not a JSON object")
-        return found
+        return content
 
     @property
     def is_index(self) -> bool:
@@ -68,24 +68,24 @@ class Manifest(NamedTuple):
         return list({each.digest: each for each in self._descriptors(stored)}.values())
 
     def _parts(self, key: str) -> list[Any]:
-        found = self.content.get(key) or []
-        if not isinstance(found, list):
+        parts = self.content.get(key) or []
+        if not isinstance(parts, list):
             raise MachineError(f"manifest {self.digest}: {key} is not a list")
-        return found
+        return parts
 
     def _descriptors(self, parts: list[Any]) -> list[Descriptor]:
-        found = []
+        descriptors = []
         for part in parts:
             fields: dict[str, Any] = part if isinstance(part, dict) else {}
             digest: Any = fields.get("digest")
-            one = Descriptor(fields.get("mediaType", ""), digest, fields.get("size", 0))
+            descriptor = Descriptor(fields.get("mediaType", ""), digest, fields.get("size", 0))
             if not (
-                isinstance(one.media_type, str)
-                and isinstance(one.digest, str)
-                and isinstance(one.size, int)
+                isinstance(descriptor.media_type, str)
+                and isinstance(descriptor.digest, str)
+                and isinstance(descriptor.size, int)
             ):
                 raise MachineError(
                     f"manifest {self.digest} names a part without digest, or with a strange one"
                 )
-            found.append(one)
-        return found
+            descriptors.append(descriptor)
+        return descriptors

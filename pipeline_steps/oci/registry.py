@@ -82,12 +82,12 @@ def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
     """
     if isinstance(reference, str):
         reference = Reference.parse(reference)
-    _, entry = table.entry_for(hosts, reference.repository)
+    _, host_settings = table.entry_for(hosts, reference.repository)
     return Registry(
         reference.host,
         login=lambda: login_for(reference.host, reference.path, hosts),
-        plain_http=speaks_http(reference.host, entry),
-        ca_file=entry.ca_file,
+        plain_http=speaks_http(reference.host, host_settings),
+        ca_file=host_settings.ca_file,
     )
 
 
@@ -136,8 +136,12 @@ class Registry:
             return Descriptor(media_type, digest, int(answer.headers.get("content-length") or 0))
         # The answer to HEAD has no body: only a GET tells "no such manifest" from "no registry
         # here".
-        found = self.manifest(path, name)
-        return Descriptor(found.media_type, found.digest, len(found.body)) if found else None
+        manifest = self.manifest(path, name)
+        return (
+            Descriptor(manifest.media_type, manifest.digest, len(manifest.body))
+            if manifest
+            else None
+        )
 
     def manifest(self, path: str, name: str) -> Manifest | None:
         """The manifest a tag or digest stands for, verified; None when the registry says it does
@@ -150,13 +154,13 @@ class Registry:
         if answer.status != 200:
             raise http.error_for_status(answer, explain)
         digest = sha256(answer.body)
-        promised = (
+        expected = (
             name
             if name.startswith("sha256:")
             else answer.headers.get("docker-content-digest", digest)
         )
-        if promised != digest:
-            raise _digest_mismatch(url, promised, digest)
+        if expected != digest:
+            raise _digest_mismatch(url, expected, digest)
         return Manifest(
             answer.body, answer.headers.get("content-type", "").partition(";")[0].strip(), digest
         )
@@ -179,16 +183,16 @@ class Registry:
         url = self._url(path, f"manifests/{name}")
         digest = sha256(body)
         headers = {"Content-Type": media_type}
-        for last in (False, False, True):
+        for is_last_try in (False, False, True):
             answer = self._call("PUT", url, _push(path), headers=headers, body=body)
             if answer.status in (200, 201, 202):
                 break
-            lost = (
+            blobs_missing = (
                 answer.status == 400
                 and bool(error_codes(answer.body))
                 and error_codes(answer.body) <= _MISSING_BLOBS
             )
-            if last or not lost:
+            if is_last_try or not blobs_missing:
                 raise http.error_for_status(answer, explain)
             log.info(
                 "%s: %s; checking its blobs and trying again",
@@ -203,13 +207,14 @@ class Registry:
         return digest
 
     def _read_back(self, path: str, name: str, digest: str) -> None:
-        found = self.head(path, name)
+        stored = self.head(path, name)
         where = f"{self.host}/{path}:{name}"
-        if found is None:
+        if stored is None:
             raise MachineError("was acknowledged and is not there", where=where)
-        if found.digest != digest:
+        if stored.digest != digest:
             raise Conflict(
-                f"names {found.digest} right after it was given to {digest}: another writer is at it",
+                f"names {stored.digest} right after it was given to {digest}: another writer is "
+                "at it",
                 where=where,
             )
 
@@ -252,11 +257,11 @@ class Registry:
             raise http.error_for_status(answer, explain)
         sink.flush()
         sink.seek(0)
-        found = hashlib.sha256()
+        hasher = hashlib.sha256()
         while block := sink.read(2**20):
-            found.update(block)
-        if f"sha256:{found.hexdigest()}" != digest:
-            raise _digest_mismatch(url, digest, f"sha256:{found.hexdigest()}")
+            hasher.update(block)
+        if f"sha256:{hasher.hexdigest()}" != digest:
+            raise _digest_mismatch(url, digest, f"sha256:{hasher.hexdigest()}")
 
     def push_blob(self, path: str, data: bytes | Path, digest: str, *, new: bool = False) -> None:
         """Upload a blob in one request, from memory or streamed from a file, and see that it is
@@ -285,14 +290,14 @@ class Registry:
         self, start: http.Response, path: str, data: bytes | Path, digest: str
     ) -> None:
         location = urljoin(start.url, start.headers.get("location", ""))
-        joint = "&" if "?" in location else "?"
-        url = f"{location}{joint}{urlencode({'digest': digest})}"
+        separator = "&" if "?" in location else "?"
+        url = f"{location}{separator}{urlencode({'digest': digest})}"
         # A location on another host is signed by itself; our login must not go there.
         scopes = _push(path) if http.origin(location) == http.origin(self.base) else None
         headers = {"Content-Type": "application/octet-stream"}
-        done = self._call("PUT", url, scopes, headers=headers, body=data, budget=0)
-        if done.status not in (200, 201, 204):
-            raise http.error_for_status(done, explain)
+        answer = self._call("PUT", url, scopes, headers=headers, body=data, budget=0)
+        if answer.status not in (200, 201, 204):
+            raise http.error_for_status(answer, explain)
 
     def mount(self, path: str, digest: str, from_path: str) -> bool:
         """Make a blob of another repository of this registry one of `path` too; False when the
@@ -328,29 +333,31 @@ class Registry:
 
     def _read_pages(self, url: str, key: str, scopes: tuple[str, ...]) -> list[str]:
         """What a paged list says under `key`, all pages."""
-        found: list[str] = []
-        seen: set[str] = set()
-        while url not in seen:
-            seen.add(url)
+        names: list[str] = []
+        visited: set[str] = set()
+        while url not in visited:
+            visited.add(url)
             answer = self._call("GET", url, scopes)
             if _absent(answer):
-                return found
+                return names
             if answer.status != 200:
                 raise http.error_for_status(answer, explain)
-            if len(found) + answer.body.count(b",") > _MOST_NAMES or len(seen) > _MOST_PAGES:
-                what = f"more than {_MOST_NAMES} {key} or {_MOST_PAGES} pages of them are not read"
-                raise MachineError(what, where=http.safe_url(url))
-            found.extend(_names(answer, key))
-            following = _NEXT.search(answer.headers.get("link", ""))
-            if not following:
-                return found
-            url = urljoin(url, following[1])
+            if len(names) + answer.body.count(b",") > _MOST_NAMES or len(visited) > _MOST_PAGES:
+                problem = (
+                    f"more than {_MOST_NAMES} {key} or {_MOST_PAGES} pages of them are not read"
+                )
+                raise MachineError(problem, where=http.safe_url(url))
+            names.extend(_names(answer, key))
+            next_link = _NEXT.search(answer.headers.get("link", ""))
+            if not next_link:
+                return names
+            url = urljoin(url, next_link[1])
             if http.origin(url) != http.origin(self.base):
                 raise MachineError(
                     f"its next page of {key} is on another host: {http.safe_url(url)}",
                     where=self.base,
                 )
-        return found
+        return names
 
     def referrers(self, path: str, digest: str) -> Manifest | None:
         """The index of what refers to a manifest, by the referrers API; None where the registry has
@@ -363,8 +370,8 @@ class Registry:
             raise http.error_for_status(answer, explain)
         return Manifest(answer.body, OCI_INDEX, sha256(answer.body))
 
-    def _url(self, path: str, rest: str) -> str:
-        return f"{self.base}/v2/{quote(path)}/{rest}"
+    def _url(self, path: str, endpoint: str) -> str:
+        return f"{self.base}/v2/{quote(path)}/{endpoint}"
 
     def _call(
         self,
@@ -382,29 +389,31 @@ class Registry:
         """A request, authorised when the registry asks for it; a token that expired is fetched
         again once.
         """
-        spend = self._budget if budget is None else budget
+        seconds = self._budget if budget is None else budget
 
         def send(authorization: Mapping[str, str]) -> http.Response:
-            every = {**(headers or {}), **authorization}
+            all_headers = {**(headers or {}), **authorization}
             return self._client.request(
                 method,
                 url,
-                headers=every,
+                headers=all_headers,
                 body=body,
                 sink=sink,
                 cap=cap,
-                budget=spend,
+                budget=seconds,
                 idempotent=idempotent,
             )
 
         if scopes is None:
             return send({})
-        used = self._authorizer.header(scopes)
-        answer = send(used)
+        sent_header = self._authorizer.header(scopes)
+        answer = send(sent_header)
         challenge = answer.headers.get("www-authenticate")
-        asked = http.origin(answer.url) == http.origin(url)  # not by a storage that it sent us to
-        if answer.status == 401 and challenge and asked:
-            answer = send(self._authorizer.header_after(challenge, scopes, used))
+        asked_by_registry = http.origin(answer.url) == http.origin(
+            url
+        )  # not by a storage that it sent us to
+        if answer.status == 401 and challenge and asked_by_registry:
+            answer = send(self._authorizer.header_after(challenge, scopes, sent_header))
         if answer.status in (401, 403) and method != "POST":
             raise http.error_for_status(answer, explain)
         return answer
@@ -435,9 +444,9 @@ def _absent(answer: http.Response) -> bool:
     return answer.status == 404 and bool(error_codes(answer.body) & _ABSENT)
 
 
-def _digest_mismatch(url: str, expected: str, found: str) -> PipelineError:
+def _digest_mismatch(url: str, expected: str, actual: str) -> PipelineError:
     return MachineError(
-        f"the registry's answer has digest {found}, expected {expected}",
+        f"the registry's answer has digest {actual}, expected {expected}",
         where=http.safe_url(url),
         advice="the registry or something on the way to it changes content: nothing of it was used",
     )

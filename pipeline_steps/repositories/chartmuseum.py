@@ -83,9 +83,13 @@ class ChartmuseumRepository(Writable, Indexed):
 
     guarantees = Guarantees(
         atomic=False,
-        words="ChartMuseum looks before it writes, without a lock or compare-and-swap: when two publish different "
-        "content under one version at the same moment, the later one stays; each reads back and is told when another's "
-        "stands there, but the earlier one may have succeeded before",
+        words=(
+            "ChartMuseum looks before it writes, without a lock or compare-and-swap: when two "
+            "publish different "
+            "content under one version at the same moment, the later one stays; each reads back and "
+            "is told when another's "
+            "stands there, but the earlier one may have succeeded before"
+        ),
     )
 
     def __init__(
@@ -147,15 +151,15 @@ class ChartmuseumRepository(Writable, Indexed):
         version in time.
         """
         versions = self.versions(archive.name)
-        there = self._archive(archive.name, archive.version) is not None
-        if not there:
+        is_stored = self._archive(archive.name, archive.version) is not None
+        if not is_stored:
             if archive.version in versions:
                 entry = Entry(archive.name, archive.version, "", (), removed=False)
                 raise self._stored(entry, None).missing()
             check_version_free(archive, None, lambda: versions, self.url)
             self._upload(archive, provenance)
         published = self._wait_for_index(archive)
-        if there:
+        if is_stored:
             log.info("%s: already there", published.reference)
         if provenance is not None and published.archive_digest == archive.digest:
             self._ensure_provenance(published, provenance)
@@ -182,13 +186,13 @@ class ChartmuseumRepository(Writable, Indexed):
         if self._archive(archive.name, archive.version) is not None:
             return False
         place = f"{self._place(archive.name, archive.version)}{_PROV}"
-        left = self.read(place)
-        if left is not None and archive.digest.encode() not in left:
+        provenance = self.read(place)
+        if provenance is not None and archive.digest.encode() not in provenance:
             advice = f"remove it from the server's storage: it does not name {archive.digest}"
             raise EvidenceError(
                 "a .prov of another archive is there, and no chart", where=place, advice=advice
             )
-        return left is not None
+        return provenance is not None
 
     def _wait_for_index(self, archive: Archive) -> Published:
         """What stands there as soon as files and index agree on it; raises Conflict when that is
@@ -226,8 +230,8 @@ class ChartmuseumRepository(Writable, Indexed):
             if answer.status not in (201, 409):
                 raise self._refusal(answer)
             if self.provenance(published) is None:
-                what = "the .prov was accepted, but is not there: does it name another chart?"
-                raise EvidenceError(what, where=published.reference)
+                problem = "the .prov was accepted, but is not there: does it name another chart?"
+                raise EvidenceError(problem, where=published.reference)
 
     def publish_all(
         self, publications: Iterable[Publication]
@@ -238,8 +242,8 @@ class ChartmuseumRepository(Writable, Indexed):
     def versions(self, name: str) -> list[str]:
         """See Repository: what the index has."""
         answer = self._call("GET", f"{self._api}/charts/{quote(name, safe='')}", cap=index.LARGEST)
-        found = [] if _absent(answer) else self._decode(answer, list[_Version])
-        return versions_of.newest_first(entry.version for entry in found)
+        entries = [] if _absent(answer) else self._decode(answer, list[_Version])
+        return versions_of.newest_first(entry.version for entry in entries)
 
     def charts(self) -> list[str]:
         """See Repository: what the index has."""
@@ -336,17 +340,19 @@ class ChartmuseumRepository(Writable, Indexed):
         tenant = self._context_and_tenant[1].strip("/") or "repo"
         scopes = [f"artifact-repository:{tenant}:{'push' if method == 'POST' else 'pull'}"]
 
-        def once(token: Mapping[str, str]) -> http.Response:
-            both = {**(headers or {}), **token}
-            return self._web.send(method, url, headers=both, body=body, cap=cap, idempotent=True)
+        def send(token: Mapping[str, str]) -> http.Response:
+            all_headers = {**(headers or {}), **token}
+            return self._web.send(
+                method, url, headers=all_headers, body=body, cap=cap, idempotent=True
+            )
 
-        own = http.origin(url) == http.origin(self._web.url)
-        used = self._tokens.header(scopes) if own else {}
-        answer = once(used)
-        wanted = answer.headers.get("www-authenticate", "")
-        asked = answer.status == 401 and wanted.lower().startswith("bearer ")
-        if asked and http.origin(answer.url) == http.origin(self._web.url):
-            return once(self._tokens.header_after(wanted, scopes, used))
+        is_own_origin = http.origin(url) == http.origin(self._web.url)
+        authorization = self._tokens.header(scopes) if is_own_origin else {}
+        answer = send(authorization)
+        challenge = answer.headers.get("www-authenticate", "")
+        wants_token = answer.status == 401 and challenge.lower().startswith("bearer ")
+        if wants_token and http.origin(answer.url) == http.origin(self._web.url):
+            return send(self._tokens.header_after(challenge, scopes, authorization))
         return answer
 
     def _decode(self, answer: http.Response, kind: type[T]) -> T:
@@ -380,8 +386,8 @@ def _absent(answer: http.Response) -> bool:
 def _error_text(answer: http.Response) -> str:
     """The error in a JSON body, "" when there is none."""
     try:
-        found = json.loads(answer.body[:_WORDS])
+        content = json.loads(answer.body[:_WORDS])
     except (ValueError, RecursionError):
         return ""
-    words = found.get("error") if isinstance(found, dict) else None
-    return words if isinstance(words, str) else ""
+    message = content.get("error") if isinstance(content, dict) else None
+    return message if isinstance(message, str) else ""

@@ -50,8 +50,8 @@ class _NewChart(NamedTuple):
 
     @property
     def published(self) -> Published:
-        it = self.publication.archive
-        archive = Archive(it.name, it.version, it.tar_digest, self.tgz)
+        source = self.publication.archive
+        archive = Archive(source.name, source.version, source.tar_digest, self.tgz)
         return Published(f"{self.path.absolute().as_uri()}@{archive.digest}", archive)
 
 
@@ -96,8 +96,8 @@ class DirectoryRepository(IndexWriter):
     def _stored(self, name: str, version: str) -> IndexedArchive | None:
         return self._entry(self._index(), name, version)
 
-    def _entry(self, known: index.Index, name: str, version: str) -> IndexedArchive | None:
-        entry = known.find(name, version)
+    def _entry(self, current_index: index.Index, name: str, version: str) -> IndexedArchive | None:
+        entry = current_index.find(name, version)
         if entry is None:
             return None
         path = self._path_of_url(entry.urls[0] if entry.urls else "", f"{name} {version}")
@@ -105,15 +105,15 @@ class DirectoryRepository(IndexWriter):
             entry, path.absolute().as_uri(), str(path), functools.partial(self._read, path)
         )
 
-    def _path_of_url(self, url: str, what: str) -> Path:
+    def _path_of_url(self, url: str, label: str) -> Path:
         parts = urlsplit(url)
         path = self.folder / (
             unquote(parts.path) if not parts.netloc else Path(unquote(parts.path)).name
         )
         if not url or not path.resolve().is_relative_to(self.folder.resolve()):
-            message = f"{what} has the URL {url!r}, which is not in this folder"
+            problem = f"{label} has the URL {url!r}, which is not in this folder"
             raise EvidenceError(
-                message, where=str(self.folder / INDEX), advice="regenerate rebuilds the index"
+                problem, where=str(self.folder / INDEX), advice="regenerate rebuilds the index"
             )
         return path
 
@@ -139,32 +139,36 @@ class DirectoryRepository(IndexWriter):
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
         """Publish versions of which no two are the same."""
         files.folder(self.folder, mode=0o755)
-        known = self._index()
-        outcomes: list[_Outcome | None] = [self._existing(known, one.archive) for one in group]
+        current_index = self._index()
+        outcomes: list[_Outcome | None] = [
+            self._existing(current_index, outcome.archive) for outcome in group
+        ]
         with files.Batch(mode=_MODE) as batch:
             for number, publication in enumerate(group):
                 if outcomes[number] is None:
                     outcomes[number] = self._write_unnamed(batch, publication)
-            if any(isinstance(one, _NewChart) for one in outcomes):
+            if any(isinstance(outcome, _NewChart) for outcome in outcomes):
                 batch.sync()
                 with files.locked(self.folder / LOCK):
                     files.sweep_temporaries(self.folder)
                     outcomes = self._name_and_index(batch, outcomes)
         return [
-            one.published if isinstance(one, _NewChart) else one
-            for one in outcomes
-            if one is not None
+            outcome.published if isinstance(outcome, _NewChart) else outcome
+            for outcome in outcomes
+            if outcome is not None
         ]
 
-    def _existing(self, known: index.Index, archive: Archive) -> Published | PipelineError | None:
+    def _existing(
+        self, current_index: index.Index, archive: Archive
+    ) -> Published | PipelineError | None:
         """The outcome by what the index has, None when the version is free."""
         try:
-            stored = self._entry(known, archive.name, archive.version)
+            stored = self._entry(current_index, archive.name, archive.version)
             if stored and stored.read() is None and stored.entry.digest == archive.digest:
                 files.write(Path(stored.where), archive.tgz, mode=_MODE)
                 log.warning("%s: was gone, given back", stored.where)
             existing = self._check_version_free(
-                archive, stored.published() if stored else None, known
+                archive, stored.published() if stored else None, current_index
             )
         except (ConfigurationError, Conflict, EvidenceError) as error:
             return error
@@ -192,39 +196,46 @@ class DirectoryRepository(IndexWriter):
         self, batch: files.Batch, outcomes: Sequence[_Outcome | None]
     ) -> list[_Outcome | None]:
         """Under the lock: give names to what is new and still free, then replace the index."""
-        known = self._index()
+        current_index = self._index()
         final: list[_Outcome | None] = []
-        for one in outcomes:
+        for outcome in outcomes:
             final.append(
-                self._existing(known, one.publication.archive) or self._files_to_name(one)
-                if isinstance(one, _NewChart)
-                else one
+                self._existing(current_index, outcome.publication.archive)
+                or self._files_to_name(outcome)
+                if isinstance(outcome, _NewChart)
+                else outcome
             )
-        news = [one for one in final if isinstance(one, _NewChart)]
-        if news:
-            batch.name([path for new in news for path in new.names])
-            data = known.with_entries([new.entry for new in news])
+        new_charts = [outcome for outcome in final if isinstance(outcome, _NewChart)]
+        if new_charts:
+            batch.name([path for new_chart in new_charts for path in new_chart.names])
+            data = current_index.with_entries([new_chart.entry for new_chart in new_charts])
             files.write(self.folder / INDEX, data, mode=_MODE)
-            if self.index() != data or any(self._read(new.path) != new.tgz for new in news):
+            if self.index() != data or any(
+                self._read(new_chart.path) != new_chart.tgz for new_chart in new_charts
+            ):
                 raise MachineError(
                     "it reads differently from what was just written", where=str(self.folder)
                 )
         return final
 
-    def _files_to_name(self, new: _NewChart) -> _NewChart | PipelineError:
+    def _files_to_name(self, chart: _NewChart) -> _NewChart | PipelineError:
         """What is to be named: of an archive that a killed publisher left, only what is missing."""
-        left = self._read(new.path)
-        beside = [] if new.publication.provenance is None else [_provenance_path(new.path)]
+        leftover = self._read(chart.path)
+        provenance_paths = (
+            [] if chart.publication.provenance is None else [_provenance_path(chart.path)]
+        )
         try:
-            tgz = indexed.bytes_to_publish(new.publication, left, str(new.path))
+            tgz = indexed.bytes_to_publish(chart.publication, leftover, str(chart.path))
         except (ConfigurationError, Conflict, EvidenceError) as error:
             return error
-        if tgz == left:
+        if tgz == leftover:
             digest = files.sha256(tgz).removeprefix("sha256:")
-            return new._replace(tgz=tgz, entry={**new.entry, "digest": digest}, names=beside)
-        if not beside:  # a .prov that was left is of other bytes
-            files.remove(_provenance_path(new.path))
-        return new._replace(names=[*beside, new.path])
+            return chart._replace(
+                tgz=tgz, entry={**chart.entry, "digest": digest}, names=provenance_paths
+            )
+        if not provenance_paths:  # a .prov that was left is of other bytes
+            files.remove(_provenance_path(chart.path))
+        return chart._replace(names=[*provenance_paths, chart.path])
 
     def index(self) -> bytes | None:
         """See Indexed."""
@@ -232,13 +243,13 @@ class DirectoryRepository(IndexWriter):
 
     def files(self) -> Mapping[str, int]:
         """See Indexed."""
-        found = (
+        paths = (
             path
             for path in self.folder.rglob("*")
             if path.is_file() and path.name not in (INDEX, LOCK)
         )
         return {
-            path.relative_to(self.folder).as_posix(): path.stat().st_size for path in sorted(found)
+            path.relative_to(self.folder).as_posix(): path.stat().st_size for path in sorted(paths)
         }
 
     def read(self, name: str) -> bytes | None:

@@ -25,19 +25,22 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
     folder = cache or cache_folder() / "charts"
     repository = functools.cache(lambda url: open_repository(url, hosts))
 
-    def fetch(wanted: MissingArchive) -> bytes:
-        place = repository(wanted.repository)
-        reference = place.resolve(wanted.name, wanted.version)
+    def fetch(dependency: MissingArchive) -> bytes:
+        source = repository(dependency.repository)
+        reference = source.resolve(dependency.name, dependency.version)
         if reference is None:
             raise ConfigurationError(
-                f"the dependency {wanted.name} {wanted.version} is not in the repository",
-                where=wanted.repository,
-                advice=f"it has {', '.join(place.versions(wanted.name)[:5]) or 'no version of it'}",
+                f"the dependency {dependency.name} {dependency.version} is not in the repository",
+                where=dependency.repository,
+                advice=(
+                    "it has "
+                    f"{', '.join(source.versions(dependency.name)[:5]) or 'no version of it'}"
+                ),
             )
-        kept = folder / files.sha256(reference.encode()).removeprefix("sha256:")
-        tgz = _read(kept, reference)
+        cached = folder / files.sha256(reference.encode()).removeprefix("sha256:")
+        tgz = _read(cached, reference)
         if tgz is None:
-            published = place.find(wanted.name, wanted.version)
+            published = source.find(dependency.name, dependency.version)
             if published is None or published.reference != reference:
                 raise ConfigurationError(
                     "the dependency changed while it was read", where=reference
@@ -45,7 +48,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
             tgz = published.archive.tgz
             log.info("%s: fetched", reference)
             files.folder(folder)
-            files.write(kept, files.sha256(tgz).encode() + b"\n" + tgz)
+            files.write(cached, files.sha256(tgz).encode() + b"\n" + tgz)
         return tgz
 
     return fetch

@@ -138,11 +138,16 @@ class GitBranch:
         *arguments: str,
         stdin: bytes | None = None,
         remote: bool = False,
-        most: int | None = None,
+        max_output: int | None = None,
     ) -> process.Completed:
         try:
             return program.call(
-                self._root, *arguments, stdin=stdin, env=self._environment, remote=remote, most=most
+                self._root,
+                *arguments,
+                stdin=stdin,
+                env=self._environment,
+                remote=remote,
+                max_output=max_output,
             )
         except Temporary as error:
             error.where = self.where
@@ -168,8 +173,8 @@ class GitBranch:
             fetched = self._call(
                 "fetch", *_FETCH, "--depth=1", _REMOTE, f"+{ref}:{_TIP}", remote=True
             )
-            said = fetched.stderr.decode(errors="replace").lower().splitlines()
-            if f"fatal: couldn't find remote ref {ref}".lower() in said:
+            messages = fetched.stderr.decode(errors="replace").lower().splitlines()
+            if f"fatal: couldn't find remote ref {ref}".lower() in messages:
                 return None
             if not fetched.ok:
                 raise self._failure(fetched)
@@ -179,7 +184,7 @@ class GitBranch:
             return self._last
 
     def _files(self, commit: str) -> dict[str, str]:
-        listed = self._call("ls-tree", "-r", "-z", "--full-tree", commit, most=LISTING)
+        listed = self._call("ls-tree", "-r", "-z", "--full-tree", commit, max_output=LISTING)
         if len(listed.stdout) > LISTING:
             raise EvidenceError(
                 f"the list of its files has more than {LISTING} bytes", where=self.where
@@ -209,32 +214,32 @@ class GitBranch:
             return dict(zip(tip.files, self._sizes(tip.files.values()), strict=True))
 
     def _sizes(self, identities: Iterable[str]) -> list[int]:
-        asked = "".join(f"{identity}\n" for identity in identities).encode()
-        found = (
-            self._output("cat-file", "--batch-check=%(objectsize)", stdin=asked, remote=True)
+        request = "".join(f"{identity}\n" for identity in identities).encode()
+        lines = (
+            self._output("cat-file", "--batch-check=%(objectsize)", stdin=request, remote=True)
             .decode()
             .split("\n")
         )
-        lost = next((line for line in found[:-1] if not line.isdigit()), None)
-        if lost:
+        missing_line = next((line for line in lines[:-1] if not line.isdigit()), None)
+        if missing_line:
             raise MachineError(
-                f"the server does not give a file of the branch: {lost}", where=self.where
+                f"the server does not give a file of the branch: {missing_line}", where=self.where
             )
-        return [int(line) for line in found[:-1]]
+        return [int(line) for line in lines[:-1]]
 
     def _fetch_all(self, tip: Tip) -> None:
         """Fetch what the server left out, at once; git itself would ask for one file after the
         other.
         """
-        seen = self._output(
+        listed = self._output(
             "rev-list", "--objects", "--missing=print", "--no-object-names", tip.commit
         ).decode()
-        missing = [line.removeprefix("?") for line in seen.splitlines() if line.startswith("?")]
+        missing = [line.removeprefix("?") for line in listed.splitlines() if line.startswith("?")]
         if missing:
             # The negotiation would find that the commit is here, and ask for nothing.
             fetch = ["-c", "fetch.negotiationAlgorithm=noop", "fetch", *_FETCH]
-            wanted = "".join(f"{identity}\n" for identity in missing).encode()
-            self._output(*fetch, _REMOTE, "--stdin", stdin=wanted, remote=True)
+            request = "".join(f"{identity}\n" for identity in missing).encode()
+            self._output(*fetch, _REMOTE, "--stdin", stdin=request, remote=True)
 
     def commit(self, parent: Tip | None, files: Mapping[str, bytes | None], message: str) -> str:
         """A commit that puts `files` on top of `parent`, all else unchanged; it is only here yet.
@@ -260,12 +265,12 @@ class GitBranch:
 
     @functools.cached_property
     def _committer(self) -> str:
-        found = program.nul_separated(
+        settings = program.nul_separated(
             self._call("config", "--null", "--get-regexp", r"^user\.(name|email)$").stdout
         )
         user = {
             key: re.sub(r"[<>\n]", "", value)
-            for key, _, value in (text.partition("\n") for text in found)
+            for key, _, value in (text.partition("\n") for text in settings)
         }
         if user.get("user.name") and user.get("user.email"):
             return f"{user['user.name']} <{user['user.email']}>"

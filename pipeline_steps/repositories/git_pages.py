@@ -58,8 +58,11 @@ class GitPagesRepository(IndexWriter):
 
     guarantees = Guarantees(
         atomic=True,
-        words="archive, .prov and index entry are one commit, pushed without force: a publisher who comes second "
-        "merges into what the first one pushed, and tries again",
+        words=(
+            "archive, .prov and index entry are one commit, pushed without force: a publisher who "
+            "comes second "
+            "merges into what the first one pushed, and tries again"
+        ),
     )
 
     def __init__(self, url: str, hosts: Mapping[str, Host]) -> None:
@@ -105,10 +108,10 @@ class GitPagesRepository(IndexWriter):
             return None
         path = indexed.find_file(entry.urls[0] if entry.urls else "", tip.files)
         if path is None:
-            what = (
+            problem = (
                 f"{name} {version} has the URL {entry.urls[:1]}, and no such file is on the branch"
             )
-            raise EvidenceError(what, where=f"{self.url}/{INDEX}", advice="regenerate")
+            raise EvidenceError(problem, where=f"{self.url}/{INDEX}", advice="regenerate")
         place = f"{self.url}/{path}"
         return IndexedArchive(
             entry, place, place, functools.partial(self._read, tip, path, archives.LARGEST)
@@ -150,14 +153,22 @@ class GitPagesRepository(IndexWriter):
         """What was pushed is there, whatever others pushed on top of it meanwhile."""
         tip = self._branch.tip()
         if tip is None or tip.commit != commit:
-            there, known = tip.files if tip else {}, self._index_at(tip)
-            meant = {
+            branch_files, current_index = tip.files if tip else {}, self._index_at(tip)
+            expected_ids = {
                 path: None if data is None else object_id(data)
                 for path, data in draft.added.items()
             }
-            wrong = [path for path, identity in meant.items() if there.get(path) != identity]
-            lost = [one for one in draft.new if known.find(one.name, one.version) is None]
-            wrong += [f"the entry of {one.name} {one.version}" for one in lost]
+            wrong = [
+                path
+                for path, identity in expected_ids.items()
+                if branch_files.get(path) != identity
+            ]
+            lost = [
+                published
+                for published in draft.new
+                if current_index.find(published.name, published.version) is None
+            ]
+            wrong += [f"the entry of {published.name} {published.version}" for published in lost]
             if wrong:
                 raise MachineError(
                     f"pushed, but it is not there: {', '.join(wrong[:5])}", where=self.url
@@ -191,10 +202,10 @@ class GitPagesRepository(IndexWriter):
 
     def _rewrite(self, before: bytes | None, after: bytes) -> None:
         tip = self._branch.tip()
-        there = self._index_bytes(tip)
-        if there == after:  # also what a push did whose answer was lost
+        current = self._index_bytes(tip)
+        if current == after:  # also what a push did whose answer was lost
             return
-        if there != before:
+        if current != before:
             raise Conflict(
                 "the index was changed meanwhile", where=f"{self.url}/{INDEX}", advice="start again"
             )
@@ -215,13 +226,13 @@ class _Draft:
         self._repository = repository
         self._tip = tip
         self._files = tip.files if tip else {}
-        self._known = repository._index_at(tip)
+        self._index = repository._index_at(tip)
 
     def outcome(self, publication: Publication) -> Published | PipelineError:
         archive = publication.archive
         try:
             existing = self._repository._check_version_free(
-                archive, self._existing(archive), self._known
+                archive, self._existing(archive), self._index
             )
             if existing is None:
                 return self._add(publication)
@@ -243,25 +254,25 @@ class _Draft:
 
     def _add(self, publication: Publication) -> Published:
         archive, path = publication.archive, publication.archive.file_name
-        place, beside = f"{self._repository.url}/{path}", f"{path}.prov"
-        left = archive.tgz if self._files.get(path) == object_id(archive.tgz) else None
-        if left is None and path in self._files and self._tip:
-            left = self._repository._read(self._tip, path)
-        tgz = indexed.bytes_to_publish(publication, left, place)
+        place, provenance_path = f"{self._repository.url}/{path}", f"{path}.prov"
+        leftover = archive.tgz if self._files.get(path) == object_id(archive.tgz) else None
+        if leftover is None and path in self._files and self._tip:
+            leftover = self._repository._read(self._tip, path)
+        tgz = indexed.bytes_to_publish(publication, leftover, place)
         self._entries.append(indexed.new_entry(tgz, path, path, publication.created))
         self.added[path] = tgz
         # One that was left without its archive is of other bytes.
         if publication.provenance is not None or (
-            beside in self._files and path not in self._files
+            provenance_path in self._files and path not in self._files
         ):
-            self.added[beside] = publication.provenance
+            self.added[provenance_path] = publication.provenance
         stored = Archive(archive.name, archive.version, archive.tar_digest, tgz)
         self.new.append(Published(f"{place}@{stored.digest}", stored))
         return self.new[-1]
 
     def files(self) -> dict[str, bytes | None]:
         """Everything to commit, path → bytes."""
-        return {**self.added, INDEX: self._known.with_entries(self._entries)}
+        return {**self.added, INDEX: self._index.with_entries(self._entries)}
 
 
 def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> GitBranch:
@@ -269,11 +280,14 @@ def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str
     try:
         parts = urlsplit(remote)
         local = parts.scheme == "file" and parts.netloc in ("", "localhost")
-        named = parts.scheme != "file" and bool(parts.hostname)
-        if not (local or named) or not parts.path.strip("/") or parts.query:
+        has_host = parts.scheme != "file" and bool(parts.hostname)
+        if not (local or has_host) or not parts.path.strip("/") or parts.query:
             raise ValueError
     except ValueError:
-        advice = "write git+https://host/path#branch, git+ssh://git@host/path#branch or git+file:///path#branch"
+        advice = (
+            "write git+https://host/path#branch, git+ssh://git@host/path#branch or "
+            "git+file:///path#branch"
+        )
         raise ConfigurationError(
             "not the URL of a git repository", where=redact(where), advice=advice
         )

@@ -63,7 +63,7 @@ class Release(msgspec.Struct, frozen=True):
     def asset(self, name: str) -> Asset | None:
         """The file that was uploaded whole as `name`."""
         return next(
-            (one for one in self.assets if one.is_stored_as(name) and one.is_complete), None
+            (asset for asset in self.assets if asset.is_stored_as(name) and asset.is_complete), None
         )
 
 
@@ -130,61 +130,65 @@ class Releases:
         """What GitHub computed, or we of the bytes it sends."""
         return asset.digest or sha256(self.read(asset))
 
-    def ensure_published(self, wanted: ReleaseRequest) -> Release:
+    def ensure_published(self, request: ReleaseRequest) -> Release:
         """The published release of the tag: made now, completed, or as it was published with
         whatever archive.
         """
-        release = self.find(wanted.tag) or self._create(wanted)
+        release = self.find(request.tag) or self._create(request)
         if (
-            release.asset(wanted.name) is None
+            release.asset(request.name) is None
         ):  # nobody here leaves such a release, other programs do
-            log.info("%s: its release has no archive, which is uploaded now", wanted.tag)
-            self._upload(release, wanted)
+            log.info("%s: its release has no archive, which is uploaded now", request.tag)
+            self._upload(release, request)
             release = self._reload(release)
-        return self._with_provenance(release, wanted)
+        return self._with_provenance(release, request)
 
-    def _with_provenance(self, release: Release, wanted: ReleaseRequest) -> Release:
+    def _with_provenance(self, release: Release, request: ReleaseRequest) -> Release:
         """The release without the .prov of another archive, and with ours, if the archive in it is
         ours.
         """
-        asset, left = release.asset(wanted.name), release.asset(f"{wanted.name}.prov")
-        digest = sha256(wanted.tgz)
+        asset, current = release.asset(request.name), release.asset(f"{request.name}.prov")
+        digest = sha256(request.tgz)
         if asset is None or self.digest(asset) != digest:
             return release
-        if left is None and wanted.provenance is None:
+        if current is None and request.provenance is None:
             return release
-        if left is not None:
-            ours = wanted.provenance is not None and self.digest(left) == sha256(wanted.provenance)
-            if ours or digest.encode() in self.read(
-                left
+        if current is not None:
+            is_ours = request.provenance is not None and self.digest(current) == sha256(
+                request.provenance
+            )
+            if is_ours or digest.encode() in self.read(
+                current
             ):  # a .prov names the archive that it is of
                 return release
-            self._remove(left)
-        self._upload(release, wanted)
+            self._remove(current)
+        self._upload(release, request)
         return self._reload(release)
 
-    def _create(self, wanted: ReleaseRequest) -> Release:
+    def _create(self, request: ReleaseRequest) -> Release:
         """Publish a release with its files; that of another publisher who was first, if so."""
-        new = {
-            "tag_name": wanted.tag,
-            "target_commitish": wanted.target,
-            "name": _DRAFT.format(tag=wanted.tag),
+        fields = {
+            "tag_name": request.tag,
+            "target_commitish": request.target,
+            "name": _DRAFT.format(tag=request.tag),
             "draft": True,
-            "prerelease": wanted.prerelease,
+            "prerelease": request.prerelease,
         }
-        draft = decode(self._github.call("POST", "/releases", body=new, idempotent=True), Release)
-        self._upload(draft, wanted)
-        final = {"name": wanted.tag, "draft": False, "make_latest": "legacy"}
+        draft = decode(
+            self._github.call("POST", "/releases", body=fields, idempotent=True), Release
+        )
+        self._upload(draft, request)
+        final = {"name": request.tag, "draft": False, "make_latest": "legacy"}
         path = f"/releases/{draft.id}"
         answer = self._github.call("PATCH", path, body=final, allowed={404, 422}, idempotent=True)
         if answer.status == 200:
             return self._reload(draft)  # the URLs of its files have changed
-        there = self.find(wanted.tag)
-        if there is None:
+        published = self.find(request.tag)
+        if published is None:
             raise error_for(answer)
-        log.info("%s: another publisher was first", wanted.tag)
+        log.info("%s: another publisher was first", request.tag)
         self._github.call("DELETE", path, allowed={404})
-        return there
+        return published
 
     def _reload(self, release: Release) -> Release:
         return decode(self._github.call("GET", f"/releases/{release.id}"), Release)
@@ -192,18 +196,18 @@ class Releases:
     def _remove(self, asset: Asset) -> None:
         self._github.call("DELETE", f"/releases/assets/{asset.id}", allowed={404})
 
-    def _upload(self, release: Release, wanted: ReleaseRequest) -> None:
+    def _upload(self, release: Release, request: ReleaseRequest) -> None:
         """Upload the files that are not there; a draft may be gone by now, which its publication
         tells.
         """
-        for name, data in wanted.files:
+        for name, data in request.files:
             retry.call(
                 functools.partial(self._upload_file, release, name, data),
                 budget=self._github.budget,
             )
 
     def _upload_file(self, release: Release, name: str, data: bytes) -> None:
-        """Upload a file. Raises Temporary when it is not whole there: GitHub's 502 may leave half
+        """Upload a file. Raises Temporary when it is not whole stored: GitHub's 502 may leave half
         of it (starter).
         """
         url = f"{release.upload_url.partition('{')[0]}?{urlencode({'name': name})}"
@@ -212,18 +216,18 @@ class Releases:
             return
         if answer.status == 201:
             asset = decode(answer, Asset)
-            good = asset.is_complete and self.digest(asset) == sha256(data)
+            is_intact = asset.is_complete and self.digest(asset) == sha256(data)
         else:
-            there = [
-                one
-                for one in self._github.pages(f"/releases/{release.id}/assets", Asset)
-                if one.is_stored_as(name)
+            stored = [
+                candidate
+                for candidate in self._github.pages(f"/releases/{release.id}/assets", Asset)
+                if candidate.is_stored_as(name)
             ]
-            if not there:
+            if not stored:
                 raise error_for(answer)
-            asset = there[0]
-            good = asset.is_complete
-        if not good:
+            asset = stored[0]
+            is_intact = asset.is_complete
+        if not is_intact:
             self._remove(asset)
             raise Temporary(
                 f"{name} is not there as it was sent", where=release.tag_name, retry_after=0

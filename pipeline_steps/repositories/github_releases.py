@@ -62,8 +62,11 @@ class GithubReleasesRepository(IndexWriter):
 
     guarantees = Guarantees(
         atomic=True,
-        words="of two contents for one version, the first whose release is published wins; the index is replaced "
-        "only as it was read (GitHub compares its blob's sha)",
+        words=(
+            "of two contents for one version, the first whose release is published wins; the "
+            "index is replaced "
+            "only as it was read (GitHub compares its blob's sha)"
+        ),
     )
 
     def __init__(
@@ -94,8 +97,8 @@ class GithubReleasesRepository(IndexWriter):
     def _stored(self, name: str, version: str) -> IndexedArchive | None:
         return self._entry(self._index(), name, version)
 
-    def _entry(self, known: index.Index, name: str, version: str) -> IndexedArchive | None:
-        entry = known.find(name, version)
+    def _entry(self, current_index: index.Index, name: str, version: str) -> IndexedArchive | None:
+        entry = current_index.find(name, version)
         if entry is None:
             return None
         path = self._asset_path_of_url(entry.urls[0] if entry.urls else "", f"{name} {version}")
@@ -106,12 +109,14 @@ class GithubReleasesRepository(IndexWriter):
         """TAG/FILE of an asset by its reference without digest."""
         return place.removeprefix(f"{self.url}/")
 
-    def _asset_path_of_url(self, url: str, what: str) -> str:
+    def _asset_path_of_url(self, url: str, label: str) -> str:
         """TAG/FILE of an asset of this repository, as its URL writes them."""
         if not url.lower().startswith(self._releases.downloads.lower()):
-            message = f"{what} has the URL {url!r}, which is no asset of this repository's releases"
+            problem = (
+                f"{label} has the URL {url!r}, which is no asset of this repository's releases"
+            )
             raise EvidenceError(
-                message, where=self._branch.where, advice="regenerate rebuilds the index"
+                problem, where=self._branch.where, advice="regenerate rebuilds the index"
             )
         return url[len(self._releases.downloads) :]
 
@@ -131,31 +136,37 @@ class GithubReleasesRepository(IndexWriter):
         if data is None:
             self._branch.create(index.Index(None, "").data)
             data = self.index()
-        known = index.Index(data, self._branch.where)
+        current_index = index.Index(data, self._branch.where)
         outcomes: list[_ReleasedChart | PipelineError] = []
         for publication in group:
             try:
-                outcomes.append(self._ensure_release(publication, known))
+                outcomes.append(self._ensure_release(publication, current_index))
             except (Conflict, ConfigurationError, EvidenceError) as error:
                 outcomes.append(error)
-        new = [one for one in outcomes if isinstance(one, _ReleasedChart) and one.entry]
-        refused = self._update_index(new) if new else {}
+        new_charts = [
+            outcome for outcome in outcomes if isinstance(outcome, _ReleasedChart) and outcome.entry
+        ]
+        refused = self._update_index(new_charts) if new_charts else {}
         return [
-            refused.get(one.published.reference, one.published)
-            if isinstance(one, _ReleasedChart)
-            else one
-            for one in outcomes
+            refused.get(outcome.published.reference, outcome.published)
+            if isinstance(outcome, _ReleasedChart)
+            else outcome
+            for outcome in outcomes
         ]
 
-    def _ensure_release(self, publication: Publication, known: index.Index) -> _ReleasedChart:
-        """Have the release of a version. known: the index."""
+    def _ensure_release(
+        self, publication: Publication, current_index: index.Index
+    ) -> _ReleasedChart:
+        """Have the release of a version. current_index: the index."""
         archive = publication.archive
-        stored = self._entry(known, archive.name, archive.version)
-        existing = self._check_version_free(archive, stored.published() if stored else None, known)
+        stored = self._entry(current_index, archive.name, archive.version)
+        existing = self._check_version_free(
+            archive, stored.published() if stored else None, current_index
+        )
         if existing:
             log.info("%s: already there", existing.reference)
             return _ReleasedChart(existing)
-        wanted = ReleaseRequest(
+        request = ReleaseRequest(
             tag=_tag(archive),
             # no workflow is there that a new tag could start, and GitHub asks for no right to such
             target=BRANCH,
@@ -164,7 +175,7 @@ class GithubReleasesRepository(IndexWriter):
             tgz=archive.tgz,
             provenance=publication.provenance,
         )
-        return self._released_chart(self._releases.ensure_published(wanted), publication)
+        return self._released_chart(self._releases.ensure_published(request), publication)
 
     def _released_chart(self, release: Release, publication: Publication) -> _ReleasedChart:
         """What the index is to say of a release: of the archive as it is stored, maybe another .tgz
@@ -188,26 +199,26 @@ class GithubReleasesRepository(IndexWriter):
             raise content_conflict(archive, stored.tar_digest, where)
         return stored
 
-    def _update_index(self, new: Sequence[_ReleasedChart]) -> dict[str, Conflict]:
+    def _update_index(self, new_charts: Sequence[_ReleasedChart]) -> dict[str, Conflict]:
         """Put entries into the index, after what others put there meanwhile; reference → why it was
         refused.
         """
-        self._releases.sweep({_tag(one.published) for one in new})
+        self._releases.sweep({_tag(chart.published) for chart in new_charts})
 
-        def once() -> dict[str, Conflict]:
+        def commit_entries() -> dict[str, Conflict]:
             before = self.index()
-            after, refused = _add_entries(before, new, self._branch.where)
+            after, refused = _add_entries(before, new_charts, self._branch.where)
             if after is None or after == before:
                 return refused
             try:
                 self._branch.replace(
-                    before, after, indexed.commit_message(one.published for one in new)
+                    before, after, indexed.commit_message(chart.published for chart in new_charts)
                 )
             except Conflict as error:
                 raise Temporary(error.what, where=error.where) from error
             return refused
 
-        return retry.call(once, budget=self._budget, first=FIRST, longest=LONGEST)
+        return retry.call(commit_entries, budget=self._budget, first=FIRST, longest=LONGEST)
 
     def index(self) -> bytes | None:
         """See Indexed."""
@@ -216,16 +227,16 @@ class GithubReleasesRepository(IndexWriter):
     def files(self) -> Mapping[str, int]:
         """See Indexed: the archives and .prov files of all releases, by their URLs."""
         assets = (
-            one
+            asset
             for release in self._releases.all()
             if not release.draft
-            for one in release.assets
-            if one.is_complete
+            for asset in release.assets
+            if asset.is_complete
         )
         return {
-            one.browser_download_url: one.size
-            for one in assets
-            if one.name.endswith((".tgz", ".prov"))
+            asset.browser_download_url: asset.size
+            for asset in assets
+            if asset.name.endswith((".tgz", ".prov"))
         }
 
     def read(self, name: str) -> bytes | None:
@@ -244,22 +255,28 @@ def _tag(chart: Archive | Published) -> str:
 
 
 def _add_entries(
-    data: bytes | None, new: Sequence[_ReleasedChart], where: str
+    data: bytes | None, new_charts: Sequence[_ReleasedChart], where: str
 ) -> tuple[bytes | None, dict[str, Conflict]]:
     """The index with entries more, and, by reference, those refused: it has their versions with
     another content.
     """
-    known = index.Index(data, where)
+    current_index = index.Index(data, where)
     entries: dict[str, dict[str, Any]] = {}
     refused: dict[str, Conflict] = {}
-    for published, entry in new:
-        there = known.find(published.name, published.version)
-        twin = versions_of.other_build_metadata(
-            published.version, (one.version for one in known.versions(published.name))
+    for published, entry in new_charts:
+        existing = current_index.find(published.name, published.version)
+        same_precedence = versions_of.other_build_metadata(
+            published.version,
+            (indexed.version for indexed in current_index.versions(published.name)),
         )
-        if twin or (there and there.digest not in ("", published.archive_digest)):
-            what = f"the index has {published.name} {twin or published.version} with another content by now"
-            refused[published.reference] = Conflict(what, where=where, advice="raise the version")
-        elif entry and not there:
+        if same_precedence or (existing and existing.digest not in ("", published.archive_digest)):
+            problem = (
+                f"the index has {published.name} {same_precedence or published.version} with "
+                "another content by now"
+            )
+            refused[published.reference] = Conflict(
+                problem, where=where, advice="raise the version"
+            )
+        elif entry and not existing:
             entries[published.reference] = entry
-    return known.with_entries(entries.values()) if entries else data, refused
+    return current_index.with_entries(entries.values()) if entries else data, refused

@@ -51,9 +51,9 @@ class HttpsRepository(IndexReader):
         if not entry.urls:
             raise EvidenceError(f"{name} {version} has no URL in the index", where=self.url)
         place = self._web.place(entry.urls[0], f"{name} {version}")
-        read = functools.partial(self._get, place)
+        read_archive = functools.partial(self._get, place)
         return IndexedArchive(
-            entry, place, http.safe_url(place), read, advice="nothing of it was used"
+            entry, place, http.safe_url(place), read_archive, advice="nothing of it was used"
         )
 
     def _get(self, url: str) -> bytes | None:

@@ -57,9 +57,9 @@ def new_entry_fields(
     """A new entry. fields: of Chart.yaml; digest: of the .tgz; url: relative to the index or
     absolute.
     """
-    own = {"created": created, "digest": digest.removeprefix("sha256:"), "urls": [url]}
-    found: dict[str, Any] = _sorted({**helm_metadata(fields), **own})
-    return found
+    index_fields = {"created": created, "digest": digest.removeprefix("sha256:"), "urls": [url]}
+    sorted_fields: dict[str, Any] = _sorted({**helm_metadata(fields), **index_fields})
+    return sorted_fields
 
 
 def _sorted(value: Any) -> Any:
@@ -101,7 +101,7 @@ class Index:
             raise EvidenceError(f"more than {MOST_LINES} lines are not read", where=where)
         if not self.data.endswith(b"\n"):
             self.data += b"\n"
-        self._known: dict[bytes, Entry] = earlier._known if earlier else {}
+        self._entry_cache: dict[bytes, Entry] = earlier._entry_cache if earlier else {}
         self._placed: dict[str, list[tuple[Entry, int]]] = {}
         blocks = index_blocks.find(self.data)
         self._tree = None if blocks else _parse_whole(self.data, where)
@@ -127,34 +127,34 @@ class Index:
         """The entries of a chart, each with the offset of the line it begins at."""
         if name not in self._placed:
             block = self._blocks.charts.get(name)
-            found = self._read(name, block) if block else []
-            seen: set[str] = set()
-            for one, offset in found:
-                if one.version in seen:
-                    what = f"{name} {one.version} is in the index twice"
-                    raise _failure(what, self.where, _lines_before(self.data, offset))
-                seen.add(one.version)
-            self._placed[name] = found
+            placed = self._read(name, block) if block else []
+            versions: set[str] = set()
+            for entry, offset in placed:
+                if entry.version in versions:
+                    problem = f"{name} {entry.version} is in the index twice"
+                    raise _failure(problem, self.where, _lines_before(self.data, offset))
+                versions.add(entry.version)
+            self._placed[name] = placed
         return self._placed[name]
 
     def _read(self, name: str, block: Block) -> list[tuple[Entry, int]]:
         if self._tree:
-            found = _entries(name, self._tree.charts[name], self.where)
-            return [(one, self._tree.lines[line]) for one, line in found]
+            placed = _entries(name, self._tree.charts[name], self.where)
+            return [(entry, self._tree.lines[line]) for entry, line in placed]
         start, end, items = block
         if items and not _CONTENT.search(self.data, self.data.index(b"\n", start), items[0]):
             return [(self._parse_item(name, *place), place[0]) for place in pairwise((*items, end))]
-        found = self._parse_alone(name, self.data[start:end], start)
-        lines = _offsets(self.data, {line - 1 for _, line in found}, start)  # `entries:` was added
-        return [(one, lines[line - 1]) for one, line in found]
+        placed = self._parse_alone(name, self.data[start:end], start)
+        lines = _offsets(self.data, {line - 1 for _, line in placed}, start)  # `entries:` was added
+        return [(entry, lines[line - 1]) for entry, line in placed]
 
     def _parse_item(self, name: str, start: int, end: int) -> Entry:
         """The entry written in these lines, which are parsed when they are new."""
         lines = _key_line(name, self._blocks.indent).encode() + self.data[start:end]
         digest = hashlib.sha256(lines).digest()
-        if digest not in self._known:
-            [(self._known[digest], _)] = self._parse_alone(name, lines, start, above=2)
-        return self._known[digest]
+        if digest not in self._entry_cache:
+            [(self._entry_cache[digest], _)] = self._parse_alone(name, lines, start, above=2)
+        return self._entry_cache[digest]
 
     def _parse_alone(
         self, name: str, lines: bytes, start: int, above: int = 1
@@ -174,41 +174,41 @@ class Index:
         """The index with an entry more; see `with_entries`."""
         return self.with_entries([new])
 
-    def with_entries(self, news: Iterable[_Fields]) -> bytes:
+    def with_entries(self, new_entries: Iterable[_Fields]) -> bytes:
         """The index with entries more, made by `new_entry_fields`; everything else stays as it is.
 
         Raises EvidenceError when a version is in the index already: entries are never replaced.
         """
         charts: dict[str, dict[str, _Fields]] = {}
-        for new in news:
-            name, version = str(new["name"]), str(new["version"])
-            mine = charts.setdefault(name, {})
-            if version in mine or self.find(name, version):
+        for new_entry in new_entries:
+            name, version = str(new_entry["name"]), str(new_entry["version"])
+            chart_entries = charts.setdefault(name, {})
+            if version in chart_entries or self.find(name, version):
                 raise EvidenceError(f"{name} {version} is in the index already", where=self.where)
-            mine[version] = new
-        sorted_news = {
+            chart_entries[version] = new_entry
+        newest_by_chart = {
             name: [charts[name][version] for version in newest_first(charts[name])]
             for name in sorted(charts)
         }
         if self._tree and self._tree.json:
-            return self._add_to_json(sorted_news)
+            return self._add_to_json(newest_by_chart)
         if self._tree and self._tree.braces:
-            pieces = [self._replace_braces(*self._tree.braces, sorted_news)]
+            pieces = [self._replace_braces(*self._tree.braces, newest_by_chart)]
         else:
             pieces = [
                 piece
-                for name, newest in sorted_news.items()
+                for name, newest in newest_by_chart.items()
                 for piece in self._insertions(name, newest)
             ]
-        data, parts, place = memoryview(self.data), list[bytes | memoryview](), 0
+        data, parts, position = memoryview(self.data), list[bytes | memoryview](), 0
         for piece in sorted(pieces, key=lambda piece: piece.start):
-            parts += [data[place : piece.start], piece.text.encode()]
-            place = piece.end
-        return b"".join((*parts, data[place:]))
+            parts += [data[position : piece.start], piece.text.encode()]
+            position = piece.end
+        return b"".join((*parts, data[position:]))
 
     def _insertions(self, name: str, newest: Sequence[_Fields]) -> Iterator[_Piece]:
         """What is to be written of a chart, and where: each entry before the first that is older."""
-        there, block, indent = (
+        existing, block, indent = (
             self._entries_of(name),
             self._blocks.charts.get(name),
             self._blocks.indent,
@@ -217,14 +217,14 @@ class Index:
             later = (place.start for key, place in self._blocks.charts.items() if key > name)
             start = next(later, self._blocks.end)
             yield _Piece(start, start, _chart_lines(name, newest, indent))
-        elif not there:  # the chart is named and has no version: [] or nothing
+        elif not existing:  # the chart is named and has no version: [] or nothing
             end = self._end_of_lone_line(name, block.start, block.end)
             yield _Piece(block.start, end, _chart_lines(name, newest, indent))
         else:
-            starts = [*(offset for _, offset in there), block.end]
+            starts = [*(offset for _, offset in existing), block.end]
             columns = [self._column(name, offset) for offset in starts[:-1]]
-            for new, place in _places(newest, [one.version for one, _ in there]):
-                yield _Piece(starts[place], starts[place], _item_lines(new, columns[0]))
+            for new_entry, place in _places(newest, [entry.version for entry, _ in existing]):
+                yield _Piece(starts[place], starts[place], _item_lines(new_entry, columns[0]))
 
     def _replace_braces(
         self, start: int, end: int, charts: Mapping[str, Sequence[_Fields]]
@@ -250,14 +250,14 @@ class Index:
 
     def _column(self, name: str, offset: int) -> int:
         """The column of the dash that an entry begins with."""
-        found = _DASH.match(self.data, offset)
-        if found is None:
+        dash = _DASH.match(self.data, offset)
+        if dash is None:
             raise self._unwritable(name, offset)
-        return len(found[0])
+        return len(dash[0])
 
     def _unwritable(self, name: str, offset: int) -> EvidenceError:
-        what = f"{name} is written in a way that nothing can be added to"
-        return _failure(what, self.where, _lines_before(self.data, offset))
+        problem = f"{name} is written in a way that nothing can be added to"
+        return _failure(problem, self.where, _lines_before(self.data, offset))
 
     def _add_to_json(self, charts: Mapping[str, Sequence[_Fields]]) -> bytes:
         try:
@@ -266,22 +266,24 @@ class Index:
             raise EvidenceError(f"an index in braces that is not JSON: {problem}", where=self.where)
         for name, newest in charts.items():
             versions = list(content["entries"].get(name) or [])
-            for new, place in reversed(
-                [*_places(newest, [one.version for one, _ in self._entries_of(name)])]
+            for new_entry, place in reversed(
+                [*_places(newest, [entry.version for entry, _ in self._entries_of(name)])]
             ):
-                versions.insert(place, dict(new))
+                versions.insert(place, dict(new_entry))
             content["entries"][name] = versions
         content["entries"] = dict(sorted(content["entries"].items()))
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _places(newest: Sequence[_Fields], there: Sequence[str]) -> Iterator[tuple[_Fields, int]]:
+def _places(newest: Sequence[_Fields], versions: Sequence[str]) -> Iterator[tuple[_Fields, int]]:
     """Each new entry, newest first, with the number of the first version there that is older."""
     place = 0
-    for new in newest:
-        while place < len(there) and sort_key(there[place]) >= sort_key(str(new["version"])):
+    for new_entry in newest:
+        while place < len(versions) and sort_key(versions[place]) >= sort_key(
+            str(new_entry["version"])
+        ):
             place += 1
-        yield new, place
+        yield new_entry, place
 
 
 class _Tree(NamedTuple):
@@ -313,13 +315,15 @@ def _parse_whole(data: bytes, where: str) -> _Tree:
         for item in node.items
     ]
     lines = _offsets(data, {node.line for node in (*keys, *items)})
-    own = next(key.line for key, _ in root.items if key.value == "entries")
-    end = min((lines[key.line] for key, _ in root.items if key.line > own), default=len(data))
+    entries_line = next(key.line for key, _ in root.items if key.value == "entries")
+    end = min(
+        (lines[key.line] for key, _ in root.items if key.line > entries_line), default=len(data)
+    )
     starts = [lines[key.line] for key, _ in charts.items]
     places = zip(charts.items, starts, [*starts[1:], end], strict=False)
     blocks = {key.value: Block(start, behind, []) for (key, _), start, behind in places}
     indent = len(data[starts[0] :]) - len(data[starts[0] :].lstrip(b" ")) if starts else 2
-    braces = (lines[own], end) if charts.flow and not root.flow else None
+    braces = (lines[entries_line], end) if charts.flow and not root.flow else None
     return _Tree(
         {key.value: node for key, node in charts.items},
         Blocks(indent, blocks, end),
@@ -370,15 +374,15 @@ def _entry(name: str, node: yaml_reader.Node, where: str) -> Entry:
     return Entry(name, version, plain, tuple(urls), fields.get("removed") is True, created)
 
 
-def _failure(what: str, where: str, line: int) -> EvidenceError:
-    return EvidenceError(what, where=f"{where}:{line + 1}", advice=_ADVICE)
+def _failure(problem: str, where: str, line: int) -> EvidenceError:
+    return EvidenceError(problem, where=f"{where}:{line + 1}", advice=_ADVICE)
 
 
 def _offsets(data: bytes, lines: set[int], start: int = 0) -> dict[int, int]:
     """Where these lines begin, counted from the one at `start`. Not of all lines: there may be
     millions.
     """
-    begins = chain([start], (found.end() for found in _LINE_END.finditer(data, start)))
+    begins = chain([start], (line_end.end() for line_end in _LINE_END.finditer(data, start)))
     return {
         line: offset
         for line, offset in zip(range(max(lines, default=-1) + 1), begins, strict=False)
@@ -395,8 +399,8 @@ def _lines_before(data: bytes, offset: int) -> int:
 
 def _key_line(name: str, indent: int) -> str:
     """The line that names a chart. indent: columns before it."""
-    written = name if yaml_reader.meaning(name) == "text" else f'"{name}"'
-    return f"{' ' * indent}{written}:\n"
+    key = name if yaml_reader.meaning(name) == "text" else f'"{name}"'
+    return f"{' ' * indent}{key}:\n"
 
 
 def _item_lines(new: Mapping[str, Any], indent: int) -> str:
@@ -409,9 +413,9 @@ def _item_lines(new: Mapping[str, Any], indent: int) -> str:
         width=10**6,
         sort_keys=False,
     )
-    first, *others = dumped.splitlines(keepends=True)
+    first_line, *later_lines = dumped.splitlines(keepends=True)
     space = " " * indent
-    return "".join((f"{space}- {first}", *(f"{space}  {line}" for line in others)))
+    return "".join((f"{space}- {first_line}", *(f"{space}  {line}" for line in later_lines)))
 
 
 def _chart_lines(name: str, news: Iterable[Mapping[str, Any]], indent: int) -> str:

@@ -86,9 +86,13 @@ def _outer_lines(data: bytes, indent: int) -> list[tuple[int, bytes]]:
     comments.
     """
     outer = re.compile(rb"\n(?! {%d}| *(?:#|\n|\Z))([^\n]*)" % (indent + 1))
-    found = [(line.start() + 1, line[1]) for line in islice(outer.finditer(data), _MOST_OUTER + 1)]
-    first = data.partition(b"\n")[0]
-    return found if not first.strip() or first.startswith(b"#") else [(0, first), *found]
+    lines = [(line.start() + 1, line[1]) for line in islice(outer.finditer(data), _MOST_OUTER + 1)]
+    first_line = data.partition(b"\n")[0]
+    return (
+        lines
+        if not first_line.strip() or first_line.startswith(b"#")
+        else [(0, first_line), *lines]
+    )
 
 
 def _blocks(lines: list[tuple[int, bytes]], indent: int, size: int) -> Blocks | None:
@@ -105,15 +109,15 @@ def _blocks(lines: list[tuple[int, bytes]], indent: int, size: int) -> Blocks | 
             top.add(key[1])
             end = offset if inside else end
             continue
-        own = line[indent:]
+        text = line[indent:]
         if not inside or not line.startswith(b" " * indent):
             return None
-        if own[:2] in (b"- ", b"-"):
+        if text[:2] in (b"- ", b"-"):
             if not name:
                 return None
             items.append(offset)
             continue
-        chart = _CHART.fullmatch(own)
+        chart = _CHART.fullmatch(text)
         if name:
             charts[name] = Block(open_since, offset, items)
         if chart is None or chart[2].decode() in charts or len(charts) >= _MOST_CHARTS:
@@ -149,9 +153,11 @@ def _all_closed(data: bytes, outer: list[int]) -> bool:
 def _end_of_quoted(data: bytes, start: int) -> int | None:
     """The offset behind the quoted text that begins at `start`, None when none is seen to end."""
     mark, place = data[start : start + 1], start + 1
-    while mark in _ENDS and place - start < _LONGEST and (found := _ENDS[mark].search(data, place)):
-        place = found.end()
-        if found[0] == mark:
+    while (
+        mark in _ENDS and place - start < _LONGEST and (closing := _ENDS[mark].search(data, place))
+    ):
+        place = closing.end()
+        if closing[0] == mark:
             return place
     return None
 

@@ -43,8 +43,8 @@ class Row(NamedTuple):
     @property
     def digest(self) -> str:
         """ "sha256:" + hex of the .tgz, "" where the index says none."""
-        found = _DIGEST.fullmatch(str(self.fields.get("digest") or ""))
-        return f"sha256:{found[2]}" if found else ""
+        match = _DIGEST.fullmatch(str(self.fields.get("digest") or ""))
+        return f"sha256:{match[2]}" if match else ""
 
     @property
     def urls(self) -> list[str]:
@@ -57,17 +57,17 @@ def read_rows(data: bytes, where: str) -> list[Row]:
     if blocks is None:
         charts = _parse_whole(data, where)
         return [row for name, node in charts for row in _of_chart(name, node, where, 0)]
-    found: list[Row] = []
+    result: list[Row] = []
     for name, block in blocks.charts.items():
         line = data.count(b"\n", 0, block.start)
         try:
             node = _parse(data[block.start : block.end], where)
         except EvidenceError as error:
-            found += _one_by_one(name, data, pairwise((*block.items, block.end)), error, where)
+            result += _one_by_one(name, data, pairwise((*block.items, block.end)), error, where)
         else:
             items = node.items[0][1] if isinstance(node, yaml_reader.Mapping) else None
-            found += _of_chart(name, items, where, line)
-    return found
+            result += _of_chart(name, items, where, line)
+    return result
 
 
 def _parse_whole(data: bytes, where: str) -> list[tuple[str, Node]]:
@@ -87,18 +87,18 @@ def _one_by_one(
     """The entries of a chart that cannot be read at once: what is wrong is said of the entry that
     is it.
     """
-    told = False
+    has_fault = False
     for number, (start, end) in enumerate(spans):
         place = _place(where, data, start)
         try:
             node = _parse(data[start:end], place)
         except EvidenceError as problem:
-            told = True
+            has_fault = True
             yield Row(name, number, {}, place, problem.what)
         else:
             item = node.items[0] if isinstance(node, yaml_reader.Sequence) and node.items else None
             yield _row(name, number, item, place)
-    if not told:
+    if not has_fault:
         yield Row(name, -1, {}, where, error.what)
 
 
@@ -143,14 +143,14 @@ def _fault(name: str, fields: Mapping[str, Any]) -> str:
     return ""
 
 
-def without_rows(data: bytes, gone: Iterable[Row], where: str) -> bytes:
+def without_rows(data: bytes, removed: Iterable[Row], where: str) -> bytes:
     """The index without these entries, all else as it is; a chart without entries is not in it any
     more.
 
     Raises EvidenceError where the index is written in a way that nothing can be taken out of.
     """
     numbers: dict[str, set[int]] = {}
-    for row in gone:
+    for row in removed:
         numbers.setdefault(row.chart, set()).add(row.number)
     if not numbers:
         return data
@@ -163,25 +163,25 @@ def without_rows(data: bytes, gone: Iterable[Row], where: str) -> bytes:
         raise EvidenceError(
             "it is written in a way that nothing can be taken out of", where=where
         ) from problem
-    for name, mine in numbers.items():
+    for name, row_numbers in numbers.items():
         content["entries"][name] = [
-            one for n, one in enumerate(content["entries"][name]) if n not in mine
+            entry for n, entry in enumerate(content["entries"][name]) if n not in row_numbers
         ]
-    content["entries"] = {name: list_ for name, list_ in content["entries"].items() if list_}
+    content["entries"] = {name: entries for name, entries in content["entries"].items() if entries}
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _remove_spans(data: bytes, blocks: Blocks, numbers: Mapping[str, set[int]]) -> bytes:
     spans: list[tuple[int, int]] = []
     emptied = 0
-    for name, mine in numbers.items():
+    for name, row_numbers in numbers.items():
         start, end, items = blocks.charts[name]
-        if len(mine) == len(items):
+        if len(row_numbers) == len(items):
             emptied += 1
             spans.append((start, end))
         else:
             places = list(pairwise((*items, end)))
-            spans += [places[number] for number in mine]
+            spans += [places[number] for number in row_numbers]
     for start, end in sorted(spans, reverse=True):
         data = data[:start] + data[end:]
     return data if emptied < len(blocks.charts) else _ENTRIES.sub(b"entries: {}", data, count=1)

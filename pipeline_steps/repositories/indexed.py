@@ -52,16 +52,16 @@ class IndexedArchive(NamedTuple):
 
     def missing(self) -> EvidenceError:
         """The error for an entry without its archive."""
-        what = "the index names this archive, which is missing"
-        return archive_gone_error(self.entry.digest, what, where=self.where, advice=self.advice)
+        problem = "the index names this archive, which is missing"
+        return archive_gone_error(self.entry.digest, problem, where=self.where, advice=self.advice)
 
     def reference(self, digest: str) -> str:
         """The reference of an archive with this digest. Raises EvidenceError when the index has
         another.
         """
         if self.entry.digest not in ("", digest):
-            what = f"the archive has the digest {digest}, the index says {self.entry.digest}"
-            raise EvidenceError(what, where=self.where, advice=self.advice)
+            problem = f"the archive has the digest {digest}, the index says {self.entry.digest}"
+            raise EvidenceError(problem, where=self.where, advice=self.advice)
         return f"{self.place}@{digest}"
 
     def tgz(self) -> bytes:
@@ -127,10 +127,10 @@ class IndexWriter(IndexReader, Rewritable):
         return outcome
 
     def _check_version_free(
-        self, archive: Archive, existing: Published | None, known: index.Index
+        self, archive: Archive, existing: Published | None, current_index: index.Index
     ) -> Published | None:
-        """See `check_version_free`. known: the index, which has the chart's other versions."""
-        versions = (entry.version for entry in known.versions(archive.name))
+        """See `check_version_free`. current_index: the index, which has the chart's other versions."""
+        versions = (entry.version for entry in current_index.versions(archive.name))
         return check_version_free(archive, existing, lambda: versions, self.url)
 
 
@@ -143,7 +143,7 @@ def group_publications(
     seconds: until a group is complete, however small; a killed run loses as much.
     """
     group: dict[tuple[str, str], Publication] = {}
-    held = size = 0
+    file_count = size = 0
     deadline = Deadline(seconds)
     for publication in publications:
         archive = publication.archive
@@ -152,11 +152,11 @@ def group_publications(
             yield list(group.values())
             group = {}
         if not group:
-            held, size, deadline = 0, 0, Deadline(seconds)
+            file_count, size, deadline = 0, 0, Deadline(seconds)
         group[key] = publication
-        held += 1 if publication.provenance is None else 2
+        file_count += 1 if publication.provenance is None else 2
         size += len(archive.tgz)
-        if held >= files or size >= _BYTES or deadline.over:
+        if file_count >= files or size >= _BYTES or deadline.over:
             yield list(group.values())
             group = {}
     if group:
@@ -172,25 +172,25 @@ def new_entry(tgz: bytes, file: str, url: str, created: str) -> dict[str, Any]:
     return index.new_entry_fields(fields, sha256(tgz), url, created)
 
 
-def bytes_to_publish(publication: Publication, left: bytes | None, where: str) -> bytes:
+def bytes_to_publish(publication: Publication, leftover: bytes | None, where: str) -> bytes:
     """The .tgz to publish: what a killed publisher left of the same tar stays, as somebody may have
     read it; but not with a .prov of other bytes.
 
-    left: what is there without an entry. Raises Conflict when it is of another tar, EvidenceError
+    leftover: what is there without an entry. Raises Conflict when it is of another tar, EvidenceError
     when it is refused.
     """
     archive = publication.archive
-    if left is None or left == archive.tgz:
+    if leftover is None or leftover == archive.tgz:
         return archive.tgz
-    theirs = archives.tar_digest(left, where)
-    if theirs != archive.tar_digest:
-        raise content_conflict(archive, theirs, where)
-    return left if publication.provenance is None else archive.tgz
+    leftover_digest = archives.tar_digest(leftover, where)
+    if leftover_digest != archive.tar_digest:
+        raise content_conflict(archive, leftover_digest, where)
+    return leftover if publication.provenance is None else archive.tgz
 
 
 def commit_message(published: Iterable[Published]) -> str:
     """What a commit says of the versions that it adds."""
-    lines = [f"{one.name} {one.version}" for one in published]
+    lines = [f"{chart.name} {chart.version}" for chart in published]
     if len(lines) == 1:
         return f"Publish {lines[0]}"
     return "\n".join((f"Publish {len(lines)} charts", "", *lines, ""))
@@ -202,7 +202,7 @@ def find_file(url: str, files: Container[str]) -> str | None:
     Relative URLs are paths; absolute ones end with the path, behind what the files are served as.
     Files may be called by their URLs, too.
 
-    >>> file_of("https://example.com/pages/web-1.0.0%2Ba.tgz", {"web-1.0.0+a.tgz"})
+    >>> find_file("https://example.com/pages/web-1.0.0%2Ba.tgz", {"web-1.0.0+a.tgz"})
     'web-1.0.0+a.tgz'
     """
     try:

@@ -57,8 +57,8 @@ def open_writable(url: str, hosts: _Hosts) -> Writable:
     repository = open_repository(url, hosts)
     if isinstance(repository, Writable):
         return repository
-    what = "charts cannot be published there, the repository is only read"
-    raise ConfigurationError(what, where=repository.url, advice=f"name one of {_WRITABLE_URLS}")
+    problem = "charts cannot be published there, the repository is only read"
+    raise ConfigurationError(problem, where=repository.url, advice=f"name one of {_WRITABLE_URLS}")
 
 
 def open_repository_of(reference: str, urls: Iterable[str], hosts: _Hosts) -> Repository | None:
@@ -67,6 +67,10 @@ def open_repository_of(reference: str, urls: Iterable[str], hosts: _Hosts) -> Re
     Of several the one with the longest URL, as it is written or as the repository calls itself.
     """
     opened = {url: open_repository(url, hosts) for url in urls}
-    starts = {start: one for url, one in opened.items() for start in (url, one.url)}
-    fitting = [start for start in starts if reference.startswith(f"{start.rstrip('/')}/")]
-    return starts[max(fitting, key=len)] if fitting else None
+    repository_of_prefix = {
+        prefix: repository for url, repository in opened.items() for prefix in (url, repository.url)
+    }
+    prefixes = [
+        prefix for prefix in repository_of_prefix if reference.startswith(f"{prefix.rstrip('/')}/")
+    ]
+    return repository_of_prefix[max(prefixes, key=len)] if prefixes else None

@@ -85,24 +85,27 @@ def _push_concurrently(push: Callable[[str], None], digests: Iterable[str]) -> N
     """Push the two or three blobs of a chart at the same time: each takes three requests one after
     the other.
     """
-    failed: list[BaseException] = []
+    failures: list[BaseException] = []
 
-    def beside(digest: str) -> None:
+    def push_in_thread(digest: str) -> None:
         try:
             push(digest)
         except BaseException as error:
-            failed.append(error)
+            failures.append(error)
 
-    first, *others = digests
+    first_digest, *other_digests = digests
     # Daemons: when a push has failed or a signal came, this process waits for none of the others.
-    threads = [threading.Thread(target=beside, args=(digest,), daemon=True) for digest in others]
+    threads = [
+        threading.Thread(target=push_in_thread, args=(digest,), daemon=True)
+        for digest in other_digests
+    ]
     for thread in threads:
         thread.start()
-    push(first)
+    push(first_digest)
     for thread in threads:
         thread.join()
-    if failed:
-        raise failed[0]
+    if failures:
+        raise failures[0]
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
@@ -114,8 +117,12 @@ class OciRepository(Writable):
 
     guarantees = Guarantees(
         atomic=True,
-        words="a registry has no compare-and-swap, so publishers claim a version by a tag claim-VERSION-… first: "
-        "of two with different content at once one wins or none; listing tags must show what was just written",
+        words=(
+            "a registry has no compare-and-swap, so publishers claim a version by a tag "
+            "claim-VERSION-… first: "
+            "of two with different content at once one wins or none; listing tags must show what was "
+            "just written"
+        ),
     )
 
     def __init__(self, url: str, hosts: Mapping[str, Host]) -> None:
@@ -138,10 +145,10 @@ class OciRepository(Writable):
 
     def resolve(self, name: str, version: str) -> str | None:
         """See Repository: one HEAD."""
-        found = self._registry(name).head(
+        descriptor = self._registry(name).head(
             self._chart_repository(name).path, versions_of.to_tag(version)
         )
-        return self._reference(name, version, found.digest) if found else None
+        return self._reference(name, version, descriptor.digest) if descriptor else None
 
     def find(self, name: str, version: str) -> Published | None:
         """See Repository: the manifest and the chart's layer are read."""
@@ -180,9 +187,9 @@ class OciRepository(Writable):
             self._chart_repository(name).path, layers[0].digest, cap=archives.LARGEST
         )
         if data is None:
-            what = f"the registry has lost the layer {layers[0].digest}"
+            problem = f"the registry has lost the layer {layers[0].digest}"
             advice = "restore it, or publish the chart again"
-            raise archive_gone_error(layers[0].digest, what, where=reference, advice=advice)
+            raise archive_gone_error(layers[0].digest, problem, where=reference, advice=advice)
         return data
 
     def provenance(self, published: Published) -> bytes | None:
@@ -199,15 +206,17 @@ class OciRepository(Writable):
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
         """See Writable: several at once, but never two that helm takes for one version."""
-        waiting: deque[tuple[tuple[str, str], Future[Published | PipelineError]]] = deque()
+        running: deque[tuple[tuple[str, str], Future[Published | PipelineError]]] = deque()
         with ThreadPoolExecutor(PUBLISHERS) as pool:
             for publication in publications:
                 key = publication.archive.name, publication.archive.version.partition("+")[0]
-                while len(waiting) > 2 * PUBLISHERS or any(key == other for other, _ in waiting):
-                    yield waiting.popleft()[1].result()
-                waiting.append((key, pool.submit(publish_one, self, publication)))
-            while waiting:
-                yield waiting.popleft()[1].result()
+                while len(running) > 2 * PUBLISHERS or any(
+                    key == pending for pending, _ in running
+                ):
+                    yield running.popleft()[1].result()
+                running.append((key, pool.submit(publish_one, self, publication)))
+            while running:
+                yield running.popleft()[1].result()
 
     def publish(
         self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
@@ -253,8 +262,8 @@ class OciRepository(Writable):
         archive.
         """
         registry, path = self._registry(archive.name), self._chart_repository(archive.name).path
-        named = registry.head(path, versions_of.to_tag(archive.version))
-        lost = missing_digests(registry, path, named.digest) if named else []
+        descriptor = registry.head(path, versions_of.to_tag(archive.version))
+        lost = missing_digests(registry, path, descriptor.digest) if descriptor else []
         blobs = build_push(archive, provenance).blobs if lost else {}
         for digest in lost:
             if digest in blobs:
@@ -278,7 +287,7 @@ class OciRepository(Writable):
         path = self._chart_repository(archive.name)
         claim_tag(
             self._registry(archive.name), path.path, versions_of.to_tag(archive.version), archive.tar_digest,
-            Manifest(push.manifest, OCI_MANIFEST, push.digest), what=f"{archive.name} {archive.version}",
+            Manifest(push.manifest, OCI_MANIFEST, push.digest), subject=f"{archive.name} {archive.version}",
             where=f"oci://{path}",
         )  # fmt: skip
 
@@ -286,7 +295,7 @@ class OciRepository(Writable):
         """See Repository."""
         tags = self._registry(name).tags(self._chart_repository(name).path)
         return versions_of.newest_first(
-            found for tag in tags if (found := versions_of.from_tag(tag))
+            version for tag in tags if (version := versions_of.from_tag(tag))
         )
 
     def charts(self) -> list[str]:

@@ -179,9 +179,9 @@ class ArchiveGone(EvidenceError):
     digest = ""
 
 
-def archive_gone_error(digest: str, what: str, *, where: str, advice: str) -> ArchiveGone:
+def archive_gone_error(digest: str, problem: str, *, where: str, advice: str) -> ArchiveGone:
     """The error for a version whose archive with this digest is lost."""
-    error = ArchiveGone(what, where=where, advice=advice)
+    error = ArchiveGone(problem, where=where, advice=advice)
     error.digest = digest
     return error
 
@@ -196,8 +196,10 @@ def published_archive(
     """
     archive = archives.open_archive(tgz, where or reference)
     if (archive.name, archive.version) != (name, version):
-        what = f"the archive holds the chart {archive.name} {archive.version}, not {name} {version}"
-        raise EvidenceError(what, where=where or reference, advice=advice)
+        problem = (
+            f"the archive holds the chart {archive.name} {archive.version}, not {name} {version}"
+        )
+        raise EvidenceError(problem, where=where or reference, advice=advice)
     return Published(reference, archive)
 
 
@@ -217,10 +219,11 @@ def check_version_free(
         if existing.tar_digest != archive.tar_digest:
             raise content_conflict(archive, existing.tar_digest, existing.reference)
         return existing
-    other = versions_of.other_build_metadata(archive.version, versions())
-    if other:
+    same_precedence = versions_of.other_build_metadata(archive.version, versions())
+    if same_precedence:
         raise Conflict(
-            f"chart {archive.name} {archive.version} differs from the published {other} only in "
+            f"chart {archive.name} {archive.version} differs from the published {same_precedence} "
+            "only in "
             "build metadata, which helm cannot tell apart",
             where=where,
             advice="raise the version",
@@ -228,11 +231,11 @@ def check_version_free(
     return None
 
 
-def content_conflict(archive: Archive, theirs: str, where: str) -> Conflict:
+def content_conflict(archive: Archive, published_digest: str, where: str) -> Conflict:
     """The error for a version that is there with another tar."""
     return Conflict(
         f"chart {archive.name} {archive.version} is already there with another content "
-        f"(theirs {theirs}, ours {archive.tar_digest})",
+        f"(theirs {published_digest}, ours {archive.tar_digest})",
         where=where,
         advice="raise the version: a published one is never replaced",
     )

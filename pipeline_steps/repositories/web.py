@@ -59,14 +59,14 @@ class Web:
         machine.
         """
         scheme, _, place = url.partition("://")
-        _, entry = table.entry_for(self._hosts, place)
+        _, host_settings = table.entry_for(self._hosts, place)
         return scheme == "https" or (
             scheme == "http"
-            and (entry.plain_http or (_is_loopback(url) and _is_loopback(self.url)))
+            and (host_settings.plain_http or (_is_loopback(url) and _is_loopback(self.url)))
         )
 
-    def place(self, url: str, what: str) -> str:
-        """A URL, relative to this folder or absolute, as an absolute one. what: names it in errors.
+    def place(self, url: str, label: str) -> str:
+        """A URL, relative to this folder or absolute, as an absolute one. label: names it in errors.
 
         Raises EvidenceError when it is neither https nor allowed.
         """
@@ -77,11 +77,11 @@ class Web:
         if not http.is_valid_url(place):
             where = url.rpartition("@")[2].partition("?")[0]
             raise EvidenceError(
-                f"{what} has the URL {where!a}, which is not https, or none at all", where=self.url
+                f"{label} has the URL {where!a}, which is not https, or none at all", where=self.url
             )
         if not self.allowed(place):
             raise EvidenceError(
-                f"{what} has the URL {http.safe_url(place)}, which is not https", where=self.url
+                f"{label} has the URL {http.safe_url(place)}, which is not https", where=self.url
             )
         return place
 
@@ -107,9 +107,11 @@ class Web:
         http.Client.request.
         """
         login = self._login() if http.origin(url) == http.origin(self.url) else None
-        own = {"Authorization": http.basic(login.username, login.password)} if login else {}
+        authorization = (
+            {"Authorization": http.basic(login.username, login.password)} if login else {}
+        )
         return self.client.request(
-            method, url, headers={**own, **(headers or {})}, body=body, cap=cap, budget=self.budget,
+            method, url, headers={**authorization, **(headers or {})}, body=body, cap=cap, budget=self.budget,
             idempotent=idempotent,
         )  # fmt: skip
 

@@ -23,7 +23,8 @@ from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Tool
 log = logging.getLogger(__name__)
 NAME = "pipeline-steps"
 ADVICE = (
-    "install kind, k3d or minikube, or name a cluster with --kubeconfig FILE [--context NAME]; without a cluster: "
+    "install kind, k3d or minikube, or name a cluster with --kubeconfig FILE [--context NAME]; "
+    "without a cluster: "
     "--maker none; in a checkout of pipeline_steps `python3 tools/kubernetes/node.py up` starts one"
 )
 # From kind 0.27 on this is the default; older ones need it.
@@ -147,23 +148,23 @@ class Minikube:
 MAKERS: Mapping[str, Maker] = {"kind": Kind(), "k3d": K3d(), "minikube": Minikube()}
 
 
-def choose_maker(given: str | None, former: ClusterRecord | None) -> str:
+def choose_maker(option: str | None, former: ClusterRecord | None) -> str:
     """The kind of cluster to use: as given, as before, or the first maker that is installed.
 
     Raises UsageError for an unknown one, ToolMissing when there is none.
     """
-    wanted = given or (former.kind if former and former.kind in MAKERS else None)
-    if wanted is None:
-        wanted = next((program for program in MAKERS if process.which(program)), None)
-        if wanted is None:
+    maker = option or (former.kind if former and former.kind in MAKERS else None)
+    if maker is None:
+        maker = next((program for program in MAKERS if process.which(program)), None)
+        if maker is None:
             raise ToolMissing(
                 "no cluster: none of kind, k3d and minikube is installed", advice=ADVICE
             )
-    if wanted not in MAKERS:
-        raise UsageError(f"--maker {wanted}: there is {', '.join(MAKERS)} and none")
-    if process.which(wanted) is None:
-        raise ToolMissing(f"{wanted} is not installed", advice=ADVICE)
-    return wanted
+    if maker not in MAKERS:
+        raise UsageError(f"--maker {maker}: there is {', '.join(MAKERS)} and none")
+    if process.which(maker) is None:
+        raise ToolMissing(f"{maker} is not installed", advice=ADVICE)
+    return maker
 
 
 def existing_cluster(kubeconfig: Path, context: str | None, pull_from: str) -> ClusterRecord:
@@ -195,13 +196,15 @@ def call(
     fails.
     """
     log.info("%s", " ".join(argv))
-    done = process.run(argv, timeout=timeout, stdin=stdin, env=env)
-    if not done.ok and not may_fail:
+    completed = process.run(argv, timeout=timeout, stdin=stdin, env=env)
+    if not completed.ok and not may_fail:
         ending = (
-            f"not done within {timeout:.0f} s" if done.code is None else f"failed with {done.code}"
+            f"not done within {timeout:.0f} s"
+            if completed.code is None
+            else f"failed with {completed.code}"
         )
-        raise MachineError(f"{' '.join(argv[:3])} {ending}:\n{done.tail()}")
-    return done.stdout
+        raise MachineError(f"{' '.join(argv[:3])} {ending}:\n{completed.tail()}")
+    return completed.stdout
 
 
 def words(*argv: str) -> list[str]:
@@ -211,13 +214,15 @@ def words(*argv: str) -> list[str]:
 
 def gateway(network: str) -> str:
     """This machine's IPv4 address in a docker network. Raises MachineError."""
-    found = words(
+    addresses = words(
         "docker", "network", "inspect", network, "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
     )
-    for text in found:
+    for text in addresses:
         if ipaddress.ip_address(text).version == 4:
             return text
-    raise MachineError(f"docker network {network} has no IPv4 gateway: {' '.join(found) or 'none'}")
+    raise MachineError(
+        f"docker network {network} has no IPv4 gateway: {' '.join(addresses) or 'none'}"
+    )
 
 
 def hosts_toml(endpoint: str) -> bytes:

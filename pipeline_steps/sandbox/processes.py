@@ -25,65 +25,65 @@ REGISTRY, WEB, NODE_REGISTRY = "registry", "web", "registry-for-nodes"
 PATIENCE, ANSWER_SECONDS = 10.0, 2.0
 
 
-def choose_ports(known: Ledger) -> Ledger:
+def choose_ports(state: Ledger) -> Ledger:
     """The ledger with a port for registry and web: the former one while it is ours or free, else
     another.
     """
     ports: dict[str, int] = {}
     for name in (REGISTRY, WEB):
-        former, started = known.ports.get(name), known.daemons.get(name)
-        ours = started is not None and daemon.alive(started)
-        keep = former is not None and former not in ports.values() and (ours or _is_free(former))
+        former, started = state.ports.get(name), state.daemons.get(name)
+        is_ours = started is not None and daemon.alive(started)
+        keep = former is not None and former not in ports.values() and (is_ours or _is_free(former))
         ports[name] = former if keep and former is not None else _any_port(ports.values())
-    return replace(known, ports=ports)
+    return replace(state, ports=ports)
 
 
-def start_registry(folder: Path, known: Ledger) -> Ledger:
+def start_registry(folder: Path, state: Ledger) -> Ledger:
     """Have the registry run. Raises ToolMissing, MachineError."""
 
     def configure(port: int) -> None:
         registry.configure(folder, REGISTRY, LOOPBACK, port)
 
-    return _start_on_free_port(folder, known, REGISTRY, configure)
+    return _start_on_free_port(folder, state, REGISTRY, configure)
 
 
-def start_web(folder: Path, known: Ledger) -> Ledger:
+def start_web(folder: Path, state: Ledger) -> Ledger:
     """Have the static chart repository served. Raises MachineError."""
 
     def configure(port: int) -> None:
         settings = msgspec.json.encode({"folder": str(folder / "charts"), "port": port})
         files.write(folder / "web.json", settings)
 
-    return _start_on_free_port(folder, known, WEB, configure)
+    return _start_on_free_port(folder, state, WEB, configure)
 
 
-def start_node_registry(folder: Path, known: Ledger) -> Ledger:
+def start_node_registry(folder: Path, state: Ledger) -> Ledger:
     """Have the registry's images readable at the address that the cluster's nodes see, when there
     is one.
     """
-    if known.cluster is None or not known.cluster.pull_from:
-        return end(folder, known, NODE_REGISTRY)
+    if state.cluster is None or not state.cluster.pull_from:
+        return end(folder, state, NODE_REGISTRY)
     registry.configure(
-        folder, NODE_REGISTRY, known.cluster.pull_from, known.ports[REGISTRY], readonly=True
+        folder, NODE_REGISTRY, state.cluster.pull_from, state.ports[REGISTRY], readonly=True
     )
-    return _ensure_started(folder, known, NODE_REGISTRY)
+    return _ensure_started(folder, state, NODE_REGISTRY)
 
 
-def end(folder: Path, known: Ledger, name: str) -> Ledger:
+def end(folder: Path, state: Ledger, name: str) -> Ledger:
     """End the recorded process, and any with its very command line that a killed run did not come
     to record.
     """
-    recorded = known.daemons.get(name)
-    for one in (*([recorded] if recorded else ()), *daemon.find(_command(folder, name))):
-        daemon.stop(one)
+    recorded = state.daemons.get(name)
+    for process in (*([recorded] if recorded else ()), *daemon.find(_command(folder, name))):
+        daemon.stop(process)
     return ledger.write(
-        folder, replace(known, daemons={k: v for k, v in known.daemons.items() if k != name})
+        folder, replace(state, daemons={k: v for k, v in state.daemons.items() if k != name})
     )
 
 
-def is_answering(known: Ledger, name: str) -> bool:
+def is_answering(state: Ledger, name: str) -> bool:
     """Whether the service, and no other server, answers at its address."""
-    host, port = address(known, name)
+    host, port = address(state, name)
     method, path = ("HEAD", "/") if name == WEB else ("GET", "/v2/")
     try:
         client = http.Client(timeout=ANSWER_SECONDS, direct=True)
@@ -96,11 +96,11 @@ def is_answering(known: Ledger, name: str) -> bool:
     return answer.status == 200 and api == "registry/2.0"
 
 
-def address(known: Ledger, name: str) -> tuple[str, int]:
+def address(state: Ledger, name: str) -> tuple[str, int]:
     """Where the service listens."""
-    if name == NODE_REGISTRY and known.cluster is not None:
-        return known.cluster.pull_from, known.ports[REGISTRY]
-    return LOOPBACK, known.ports[name]
+    if name == NODE_REGISTRY and state.cluster is not None:
+        return state.cluster.pull_from, state.ports[REGISTRY]
+    return LOOPBACK, state.ports[name]
 
 
 def _command(folder: Path, name: str) -> list[str]:
@@ -108,60 +108,60 @@ def _command(folder: Path, name: str) -> list[str]:
 
 
 def _start_on_free_port(
-    folder: Path, known: Ledger, name: str, configure: Callable[[int], None]
+    folder: Path, state: Ledger, name: str, configure: Callable[[int], None]
 ) -> Ledger:
     """Started, on another port when somebody took the chosen one just now."""
     for tries_left in (2, 1, 0):
-        configure(known.ports[name])
+        configure(state.ports[name])
         try:
-            return _ensure_started(folder, known, name)
+            return _ensure_started(folder, state, name)
         except MachineError:
-            if not tries_left or _is_free(known.ports[name]):
+            if not tries_left or _is_free(state.ports[name]):
                 raise
-        ports = {**known.ports, name: _any_port(known.ports.values())}
-        known = ledger.write(folder, replace(ledger.read(folder), ports=ports))
+        ports = {**state.ports, name: _any_port(state.ports.values())}
+        state = ledger.write(folder, replace(ledger.read(folder), ports=ports))
     raise AssertionError("the last try returns or raises")
 
 
-def _ensure_started(folder: Path, known: Ledger, name: str) -> Ledger:
+def _ensure_started(folder: Path, state: Ledger, name: str) -> Ledger:
     """The one that lives, or a new one after the leftovers of a killed run are ended."""
-    former = known.daemons.get(name)
-    if former is not None and daemon.alive(former) and is_answering(known, name):
-        return known
-    known = end(folder, known, name)
+    former = state.daemons.get(name)
+    if former is not None and daemon.alive(former) and is_answering(state, name):
+        return state
+    state = end(folder, state, name)
     output = folder / f"{name}.log"
     started = daemon.start(_command(folder, name), cwd=folder, log=output)
-    known = ledger.write(folder, replace(known, daemons={**known.daemons, name: started}))
-    until = time.monotonic() + PATIENCE
-    while not is_answering(known, name):
-        if not daemon.alive(started) or time.monotonic() > until:
+    state = ledger.write(folder, replace(state, daemons={**state.daemons, name: started}))
+    deadline = time.monotonic() + PATIENCE
+    while not is_answering(state, name):
+        if not daemon.alive(started) or time.monotonic() > deadline:
             daemon.stop(started)
-            said = output.read_text(errors="replace").strip()[-800:]
+            output_tail = output.read_text(errors="replace").strip()[-800:]
             raise MachineError(
-                f"the sandbox's {name} does not start: {said or 'it says nothing'}",
+                f"the sandbox's {name} does not start: {output_tail or 'it says nothing'}",
                 where=str(output),
             )
         time.sleep(0.02)
-    log.info("%s: %s:%d", name, *address(known, name))
-    return known
+    log.info("%s: %s:%d", name, *address(state, name))
+    return state
 
 
 def _is_free(port: int) -> bool:
     """Whether nobody listens on the port."""
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind((LOOPBACK, port))
+            listener.bind((LOOPBACK, port))
         except OSError:
             return False
         return True
 
 
-def _any_port(but: Iterable[int]) -> int:
-    """A port that nobody listens on, none of `but`."""
+def _any_port(excluded: Iterable[int]) -> int:
+    """A port that nobody listens on, none of `excluded`."""
     while True:
-        with socket.socket() as one:
-            one.bind((LOOPBACK, 0))
-            port = int(one.getsockname()[1])
-        if port not in set(but):
+        with socket.socket() as listener:
+            listener.bind((LOOPBACK, 0))
+            port = int(listener.getsockname()[1])
+        if port not in set(excluded):
             return port

@@ -61,12 +61,12 @@ def default_folder() -> Path:
 def overlay(folder: Path | None = None) -> Path | None:
     """The overlay of the live sandbox, or None when its registry does not answer."""
     folder = folder or default_folder()
-    known = ledger.read(folder)
-    live = processes.REGISTRY in known.ports and processes.is_answering(known, processes.REGISTRY)
+    state = ledger.read(folder)
+    live = processes.REGISTRY in state.ports and processes.is_answering(state, processes.REGISTRY)
     return folder / OVERLAY if live and (folder / OVERLAY).is_file() else None
 
 
-def up(folder: Path, wanted: UpRequest) -> Path:
+def up(folder: Path, request: UpRequest) -> Path:
     """Bring up what is missing and return the overlay; what lives already is left as it is.
 
     Raises UsageError, and MachineError's kinds for engine, registry program and cluster.
@@ -75,14 +75,14 @@ def up(folder: Path, wanted: UpRequest) -> Path:
     log.info("docker engine: %s", docker.version())
     with ledger.exclusive_lock(folder):
         _refuse_foreign(files.folder(folder))
-        known = ledger.write(folder, processes.choose_ports(ledger.read(folder)))
+        state = ledger.write(folder, processes.choose_ports(ledger.read(folder)))
         for name in ("registry", "charts", EVIDENCE):
             files.folder(folder / name)
-        known = processes.start_registry(folder, known)
-        known = processes.start_web(folder, known)
-        known = _with_cluster(folder, known, wanted)
-        known = processes.start_node_registry(folder, known)
-        files.write(folder / OVERLAY, _overlay_text(folder, known).encode())
+        state = processes.start_registry(folder, state)
+        state = processes.start_web(folder, state)
+        state = _with_cluster(folder, state, request)
+        state = processes.start_node_registry(folder, state)
+        files.write(folder / OVERLAY, _overlay_text(folder, state).encode())
     return folder / OVERLAY
 
 
@@ -94,12 +94,14 @@ def down(folder: Path) -> None:
         return
     with ledger.exclusive_lock(folder):
         _refuse_foreign(folder)
-        known = ledger.read(folder)
-        made = known.cluster
-        if made is not None and _made_by_sandbox(made):
-            cluster.MAKERS[made.kind].down(made.name, Path(made.kubeconfig))
+        state = ledger.read(folder)
+        cluster_record = state.cluster
+        if cluster_record is not None and _made_by_sandbox(cluster_record):
+            cluster.MAKERS[cluster_record.kind].down(
+                cluster_record.name, Path(cluster_record.kubeconfig)
+            )
         for name in (processes.NODE_REGISTRY, processes.REGISTRY, processes.WEB):
-            known = processes.end(folder, known, name)
+            state = processes.end(folder, state, name)
         shutil.rmtree(folder)
         with contextlib.suppress(OSError):
             folder.parent.rmdir()
@@ -108,52 +110,59 @@ def down(folder: Path) -> None:
 
 def status(folder: Path) -> list[StatusLine]:
     """What lives and what does not; empty when there is no sandbox."""
-    known = ledger.read(folder)
+    state = ledger.read(folder)
     lines = []
-    for name, started in known.daemons.items():
-        host, port = processes.address(known, name)
-        lives = daemon.alive(started) and processes.is_answering(known, name)
+    for name, started in state.daemons.items():
+        host, port = processes.address(state, name)
+        lives = daemon.alive(started) and processes.is_answering(state, name)
         lines.append(StatusLine(name, lives, f"{host}:{port}, pid {started.pid}"))
-    made = known.cluster
-    if made is not None:
+    cluster_record = state.cluster
+    if cluster_record is not None:
         try:
-            version = cluster.version(Path(made.kubeconfig), made.context)
+            version = cluster.version(Path(cluster_record.kubeconfig), cluster_record.context)
             lines.append(
-                StatusLine("cluster", True, f"Kubernetes {version}, {made.kind}, {made.kubeconfig}")
+                StatusLine(
+                    "cluster",
+                    True,
+                    f"Kubernetes {version}, {cluster_record.kind}, {cluster_record.kubeconfig}",
+                )
             )
         except PipelineError as error:
-            lines.append(StatusLine("cluster", False, f"{made.kind}: {error}"))
+            lines.append(StatusLine("cluster", False, f"{cluster_record.kind}: {error}"))
     if lines:
         lines.append(StatusLine("overlay", (folder / OVERLAY).is_file(), str(folder / OVERLAY)))
     return lines
 
 
-def _with_cluster(folder: Path, known: Ledger, wanted: UpRequest) -> Ledger:
+def _with_cluster(folder: Path, state: Ledger, request: UpRequest) -> Ledger:
     """Have a cluster and record it; one that we made is recorded first and never forgotten."""
-    former = known.cluster
-    if wanted.kubeconfig is not None or wanted.maker == "none":
+    former = state.cluster
+    if request.kubeconfig is not None or request.maker == "none":
         if former is not None and _made_by_sandbox(former):
             raise _other_cluster_error(former)
-        made = wanted.kubeconfig and cluster.existing_cluster(
-            wanted.kubeconfig, wanted.context, wanted.pull_from or ""
+        cluster_record = request.kubeconfig and cluster.existing_cluster(
+            request.kubeconfig, request.context, request.pull_from or ""
         )
-        return ledger.write(folder, replace(known, cluster=made))
-    if former is not None and not _made_by_sandbox(former) and wanted.maker is None:
-        pull_from = wanted.pull_from or former.pull_from
-        made = cluster.existing_cluster(
-            Path(former.kubeconfig), wanted.context or former.context, pull_from
+        return ledger.write(folder, replace(state, cluster=cluster_record))
+    if former is not None and not _made_by_sandbox(former) and request.maker is None:
+        pull_from = request.pull_from or former.pull_from
+        cluster_record = cluster.existing_cluster(
+            Path(former.kubeconfig), request.context or former.context, pull_from
         )
-        return ledger.write(folder, replace(known, cluster=made))
-    chosen = cluster.choose_maker(wanted.maker, former)
+        return ledger.write(folder, replace(state, cluster=cluster_record))
+    chosen = cluster.choose_maker(request.maker, former)
     if former is not None and _made_by_sandbox(former) and former.kind != chosen:
         raise _other_cluster_error(former)
     name = former.name if former is not None else _cluster_name(folder)
-    made = ClusterRecord(chosen, name, str(folder / "kubeconfig"))
-    known = ledger.write(folder, replace(known, cluster=made))
-    registry = f"{processes.LOOPBACK}:{known.ports[processes.REGISTRY]}"
-    address = cluster.MAKERS[chosen].up(made.name, Path(made.kubeconfig), registry)
+    cluster_record = ClusterRecord(chosen, name, str(folder / "kubeconfig"))
+    state = ledger.write(folder, replace(state, cluster=cluster_record))
+    registry = f"{processes.LOOPBACK}:{state.ports[processes.REGISTRY]}"
+    address = cluster.MAKERS[chosen].up(
+        cluster_record.name, Path(cluster_record.kubeconfig), registry
+    )
     return ledger.write(
-        folder, replace(known, cluster=replace(made, pull_from=wanted.pull_from or address))
+        folder,
+        replace(state, cluster=replace(cluster_record, pull_from=request.pull_from or address)),
     )
 
 
@@ -164,8 +173,8 @@ def _cluster_name(folder: Path) -> str:
     return f"{cluster.NAME}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
-def _made_by_sandbox(made: ClusterRecord) -> bool:
-    return made.kind != "kubeconfig"
+def _made_by_sandbox(record: ClusterRecord) -> bool:
+    return record.kind != "kubeconfig"
 
 
 def _other_cluster_error(former: ClusterRecord) -> UsageError:
@@ -185,17 +194,21 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _overlay_settings(folder: Path, known: Ledger) -> dict[str, Any]:
+def _overlay_settings(folder: Path, state: Ledger) -> dict[str, Any]:
     """The overlay as plain values."""
-    host = f"127.0.0.1:{known.ports['registry']}"
-    made = known.cluster
+    host = f"127.0.0.1:{state.ports['registry']}"
+    cluster_record = state.cluster
     entry: dict[str, Any] = {"plain_http": True}
     # kind, k3d and minikube nodes pull under our own name, from the mirror they were told; others
     # by another name.
-    if made is not None and made.kind == "kubeconfig" and made.pull_from:
-        entry["pull_as"] = f"{made.pull_from}:{known.ports['registry']}"
+    if (
+        cluster_record is not None
+        and cluster_record.kind == "kubeconfig"
+        and cluster_record.pull_from
+    ):
+        entry["pull_as"] = f"{cluster_record.pull_from}:{state.ports['registry']}"
     evidence = (folder / EVIDENCE).as_uri()
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "channels": {
             "snapshot": {"images": f"{host}/snapshot", "charts": f"oci://{host}/snapshot-charts"},
             "production": {
@@ -209,20 +222,21 @@ def _overlay_settings(folder: Path, known: Ledger) -> dict[str, Any]:
         "evidence": evidence,
         "hosts": {host: entry},
     }
-    if made is not None:
-        named = {
-            "kubeconfig": made.kubeconfig,
-            **({"context": made.context} if made.context else {}),
+    if cluster_record is not None:
+        cluster_entry = {
+            "kubeconfig": cluster_record.kubeconfig,
+            **({"context": cluster_record.context} if cluster_record.context else {}),
         }
-        found["clusters"] = {CLUSTER: named}
-    return found
+        settings["clusters"] = {CLUSTER: cluster_entry}
+    return settings
 
 
-def _overlay_text(folder: Path, known: Ledger) -> str:
+def _overlay_text(folder: Path, state: Ledger) -> str:
     """The overlay as YAML (of which JSON is a part), with words for whoever opens it."""
-    web = f"http://127.0.0.1:{known.ports['web']}/"
+    web = f"http://127.0.0.1:{state.ports['web']}/"
     return (
-        "# Written by `pipeline-steps sandbox up`; give it to any step with --config, after your pipeline.yaml.\n"
+        "# Written by `pipeline-steps sandbox up`; give it to any step with --config, after your "
+        "pipeline.yaml.\n"
         f"# The folder repository of channels.production is served at {web}\n"
-        f"{json.dumps(_overlay_settings(folder, known), indent=2)}\n"
+        f"{json.dumps(_overlay_settings(folder, state), indent=2)}\n"
     )

@@ -36,9 +36,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 def serve(settings: Path) -> None:
     """Serve until the process is ended."""
-    given: dict[str, Any] = json.loads(settings.read_text())
-    handler = functools.partial(Handler, directory=given["folder"])
-    with http.server.ThreadingHTTPServer((ADDRESS, given["port"]), handler) as server:
+    configuration: dict[str, Any] = json.loads(settings.read_text())
+    handler = functools.partial(Handler, directory=configuration["folder"])
+    with http.server.ThreadingHTTPServer((ADDRESS, configuration["port"]), handler) as server:
         server.serve_forever()
 
 

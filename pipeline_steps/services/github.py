@@ -54,14 +54,18 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 def explain(body: bytes) -> str:
     """GitHub's message with what it says of each field, or the first words of a body that has none.
 
-    >>> explain(b'{"message": "Validation Failed", "errors": [{"field": "tag_name", "code": "already_exists"}]}')
+    >>> errors = b'[{"field": "tag_name", "code": "already_exists"}]'
+    >>> explain(b'{"message": "Validation Failed", "errors": %s}' % errors)
     'Validation Failed (tag_name already_exists)'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        said = json.loads(body[:_WORDS])
-        errors = [one if isinstance(one, str) else _words(one) for one in said.get("errors") or []]
+        content = json.loads(body[:_WORDS])
+        errors = [
+            error if isinstance(error, str) else _words(error)
+            for error in content.get("errors") or []
+        ]
         detail = f" ({'; '.join(errors)})" if errors else ""
-        return f"{said['message']}{detail}"[:500]
+        return f"{content['message']}{detail}"[:500]
     return http.excerpt(body)
 
 
@@ -87,7 +91,7 @@ def temporary_error(answer: http.Response) -> Temporary | None:
 def _seconds_until_reset(headers: Mapping[str, str]) -> float:
     """Seconds until the rate limit starts anew, by the server's own clock.
 
-    >>> _until({"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"})
+    >>> _seconds_until_reset({"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"})
     7.0
     """
     try:
@@ -100,7 +104,7 @@ def _seconds_until_reset(headers: Mapping[str, str]) -> float:
 def web_url(api: str) -> str:
     """Where people see what an API serves.
 
-    >>> web("https://api.github.com"), web("https://git.example.com/api/v3")
+    >>> web_url("https://api.github.com"), web_url("https://git.example.com/api/v3")
     ('https://github.com', 'https://git.example.com')
     """
     parts = urlsplit(api)
@@ -110,7 +114,7 @@ def web_url(api: str) -> str:
 def uploads_url(api: str) -> str:
     """Where an API has uploads sent, unless it takes them itself.
 
-    >>> uploads("https://api.github.com")
+    >>> uploads_url("https://api.github.com")
     'https://uploads.github.com'
     """
     return web_url(api).replace("://", "://uploads.", 1)
@@ -131,8 +135,8 @@ class Github:
         environ: Mapping[str, str] | None = None,
         budget: float = http.BUDGET,
     ) -> None:
-        known = os.environ if environ is None else environ
-        self._api = (known.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
+        variables = os.environ if environ is None else environ
+        self._api = (variables.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
         host = self._api.partition("://")[2].partition("/")[0]
         _, entry = table.entry_for(hosts, host)
         local = host.startswith(("localhost:", "127.", "[::1]"))
@@ -146,8 +150,8 @@ class Github:
         self.budget = budget
         self._root = f"{self._api}/repos/{repository}"
         self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=temporary_error)
-        self._seen = functools.cache(lambda: self.call("GET", ""))
-        self._token = functools.cache(lambda: self._find_token(host, hosts, known))
+        self._repository_once = functools.cache(lambda: self.call("GET", ""))
+        self._token = functools.cache(lambda: self._find_token(host, hosts, variables))
 
     def _find_token(self, host: str, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
         page = self.web.partition("://")[2]
@@ -179,8 +183,10 @@ class Github:
         """
         url = path if "://" in path else f"{self._root}{path}"
         if http.origin(url) not in (http.origin(self._api), http.origin(uploads_url(self._api))):
-            what = f"GitHub names a URL of another host, which gets no token: {http.safe_url(url)}"
-            raise MachineError(what, where=self._root)
+            problem = (
+                f"GitHub names a URL of another host, which gets no token: {http.safe_url(url)}"
+            )
+            raise MachineError(problem, where=self._root)
         headers = {"Accept": accept, "X-GitHub-Api-Version": VERSION}
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
@@ -206,26 +212,26 @@ class Github:
 
     def pages(self, path: str, kind: type[T]) -> Iterator[T]:
         """The items of a list as values of `kind`, from all its pages."""
-        joint = "&" if "?" in path else "?"
-        url = f"{self._root}{path}{joint}per_page=100"
-        seen: set[str] = set()
-        while url not in seen:
-            seen.add(url)
-            if len(seen) > _MOST_PAGES:
+        separator = "&" if "?" in path else "?"
+        url = f"{self._root}{path}{separator}per_page=100"
+        visited: set[str] = set()
+        while url not in visited:
+            visited.add(url)
+            if len(visited) > _MOST_PAGES:
                 raise MachineError(
                     f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(url)
                 )
             answer = self.call("GET", url)
             yield from decode(answer, list[kind])  # type: ignore[valid-type]
-            following = _NEXT.search(answer.headers.get("link", ""))
-            if following:
-                url = urljoin(url, following[1])
+            next_link = _NEXT.search(answer.headers.get("link", ""))
+            if next_link:
+                url = urljoin(url, next_link[1])
 
     def require_visible(self) -> None:
         """Raises AccessRefused unless the repository can be seen: only then does 404 for a part of
         it mean absent.
         """
-        self._seen()
+        self._repository_once()
 
 
 def decode(answer: http.Response, kind: type[T]) -> T:

@@ -73,8 +73,10 @@ class Git:
     @functools.cached_property
     def shallow(self) -> bool:
         """Whether the history was cut when cloning."""
-        own = self.root / ".git"
-        if own.is_dir() and not (own / "shallow").exists():  # git asks for the same file
+        git_folder = self.root / ".git"
+        if (
+            git_folder.is_dir() and not (git_folder / "shallow").exists()
+        ):  # git asks for the same file
             return False
         return program.output(self.root, "rev-parse", "--is-shallow-repository").strip() == b"true"
 
@@ -91,19 +93,19 @@ class Git:
         return commit
 
     def _commit(self, name: str) -> str:
-        found = program.call(
+        completed = program.call(
             self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
         )
-        return found.stdout.decode().strip() if found.ok else ""
+        return completed.stdout.decode().strip() if completed.ok else ""
 
     def tree(self, revision: str | None, folder: str) -> Tree:
         """The tree of `revision` below `folder`; None: the checkout as it stands."""
         if revision is not None:
             return StoredTree(self.revisions, self._full_id(revision), folder)
-        listed = program.output(self.root, *STATUS, *([folder] if folder else []))
-        self._head = parse_head(listed, self.root)
+        status = program.output(self.root, *STATUS, *([folder] if folder else []))
+        self._head = parse_head(status, self.root)
         return CheckoutTree(
-            self.revisions, self._head.commit, folder, parse_changes(listed, folder)
+            self.revisions, self._head.commit, folder, parse_changes(status, folder)
         )
 
     def branch(self) -> str | None:
@@ -114,27 +116,27 @@ class Git:
         """The newest commit of a branch; that of the remote, as last fetched, is preferred to a
         local one.
         """
-        found = self._remote_branch(branch) or (
+        commit = self._remote_branch(branch) or (
             "" if branch.startswith("-") else self._commit(f"refs/heads/{branch}")
         )
-        if not found:
+        if not commit:
             remote = self._remote()
             advice = f"git fetch {remote} +refs/heads/{branch}:refs/remotes/{remote}/{branch}"
             raise UsageError(
                 f"the branch {branch!r} is not here", where=str(self.root), advice=advice
             )
-        return found
+        return commit
 
     def base(self, target: str) -> str:
         """The merge base of HEAD and `target`; a branch of the remote is preferred to a local one
         of that name.
         """
         commit = self._remote_branch(target) or self.revision(target)
-        found = program.call(self.root, "merge-base", self.revision(), commit)
-        if found.ok:
-            return found.stdout.decode().split()[0]
-        if found.code != 1:
-            raise program.failure(self.root, found)
+        completed = program.call(self.root, "merge-base", self.revision(), commit)
+        if completed.ok:
+            return completed.stdout.decode().split()[0]
+        if completed.code != 1:
+            raise program.failure(self.root, completed)
         if self.shallow:
             raise self._shallow_error(f"the common ancestor with {target}")
         raise UsageError(f"HEAD and {target} have no common ancestor", where=str(self.root))
@@ -173,11 +175,13 @@ class Git:
         brought.
         """
         self._require_full_history()
-        last = self._full_id(revision)
-        wanted = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H"]
-        cut = [f"^{after}"] if after else []
+        newest = self._full_id(revision)
+        options = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H"]
+        exclusions = [f"^{after}"] if after else []
         return tuple(
-            program.output(self.root, "log", *wanted, last, *cut, "--", *paths).decode().split()
+            program.output(self.root, "log", *options, newest, *exclusions, "--", *paths)
+            .decode()
+            .split()
         )
 
     def position(self, revision: str) -> int:
@@ -198,15 +202,15 @@ class Git:
         """Tags known here whose name fits the shell pattern."""
         listed = program.output(self.root, *_TAGS)
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
-        found = {}
-        for name, identity, kind, target, made, text in zip(
+        tags = {}
+        for name, identity, kind, target, created, text in zip(
             *(fields[n:-1:6] for n in range(6)), strict=True
         ):
             name = name.removeprefix("\n")
             if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
                 message = _SIGNATURE.sub("", text).rstrip("\n") if kind == "tag" else ""
-                found[name] = Tag(name, target or identity, message, clock.rfc3339(int(made)))
-        return found
+                tags[name] = Tag(name, target or identity, message, clock.rfc3339(int(created)))
+        return tags
 
     def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
         """An annotated tag; the same tag again is success. push: to the remote, read again there
@@ -219,11 +223,11 @@ class Git:
             raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
         commit = self.revision(revision)
         remote = self._remote() if push else ""
-        there = self._remote_tag(remote, name) if push else ""
-        self._refuse_other_commit(name, commit, there, f"at {remote}")
-        tag, made = self._create_local_tag(name, commit, message)
-        if push and not there:
-            self._push_tag(remote, tag, made)
+        remote_commit = self._remote_tag(remote, name) if push else ""
+        self._refuse_other_commit(name, commit, remote_commit, f"at {remote}")
+        tag, is_new = self._create_local_tag(name, commit, message)
+        if push and not remote_commit:
+            self._push_tag(remote, tag, is_new)
         return tag
 
     def _create_local_tag(self, name: str, commit: str, message: str) -> tuple[Tag, bool]:
@@ -232,9 +236,9 @@ class Git:
         if name not in self.tags():
             # Not through a pipe: git takes the end of it for the end of the text when this process
             # is killed.
-            text = f"--message={message or name}"
+            message_option = f"--message={message or name}"
             completed = program.call(
-                self.root, "tag", "-a", "--cleanup=verbatim", text, name, commit
+                self.root, "tag", "-a", "--cleanup=verbatim", message_option, name, commit
             )
         tag = self.tags().get(name)
         if tag is None:
@@ -243,17 +247,17 @@ class Git:
         self._refuse_other_commit(name, commit, self.revision(f"refs/tags/{name}"), "here")
         return tag._replace(revision=commit), bool(completed and completed.ok)
 
-    def _push_tag(self, remote: str, tag: Tag, made: bool) -> None:
+    def _push_tag(self, remote: str, tag: Tag, is_new: bool) -> None:
         ref = f"refs/tags/{tag.name}"
         pushed = program.call(self.root, "push", "--porcelain", remote, f"{ref}:{ref}", remote=True)
-        there = self._remote_tag(remote, tag.name)
-        if there and there != tag.revision and made:
+        remote_commit = self._remote_tag(remote, tag.name)
+        if remote_commit and remote_commit != tag.revision and is_new:
             # Another push came first: ours must not stay behind as if it were the tag.
             program.output(self.root, "update-ref", "-d", ref)
-        self._refuse_other_commit(tag.name, tag.revision, there, f"at {remote}")
-        if not there and not pushed.ok:
+        self._refuse_other_commit(tag.name, tag.revision, remote_commit, f"at {remote}")
+        if not remote_commit and not pushed.ok:
             raise program.failure(self.root, pushed)
-        if not there:
+        if not remote_commit:
             raise MachineError(
                 f"git pushed the tag {tag.name}, but {remote} does not have it",
                 where=str(self.root),
@@ -265,13 +269,13 @@ class Git:
         listed = program.output(
             self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True
         ).decode()
-        found = {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
-        return found.get(f"{ref}^{{}}") or found.get(ref, "")
+        commits = {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
+        return commits.get(f"{ref}^{{}}") or commits.get(ref, "")
 
-    def _refuse_other_commit(self, name: str, commit: str, other: str, where: str) -> None:
-        if other and other != commit:
+    def _refuse_other_commit(self, name: str, commit: str, existing: str, where: str) -> None:
+        if existing and existing != commit:
             raise Conflict(
-                f"the tag {name} exists {where} and names {other[:12]}, not {commit[:12]}",
+                f"the tag {name} exists {where} and names {existing[:12]}, not {commit[:12]}",
                 where=str(self.root),
                 advice="a tag is never moved: raise the version, or tag that revision",
             )
@@ -295,9 +299,9 @@ class Git:
     def _full_id(self, revision: str) -> str:
         return revision if _FULL.fullmatch(revision) else self.revision(revision)
 
-    def _shallow_error(self, what: str) -> MachineError:
+    def _shallow_error(self, subject: str) -> MachineError:
         return MachineError(
-            f"{what} cannot be found: this is a shallow clone",
+            f"{subject} cannot be found: this is a shallow clone",
             where=str(self.root),
             advice="git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0)",
         )
@@ -319,13 +323,13 @@ def mirror(url: str, cache: Path) -> Git:
         advice = "leave it to git: a credential helper, GIT_ASKPASS or an SSH agent"
         where = address._replace(netloc=host).geturl()
         raise UsageError("there is a password in the URL", where=where, advice=advice)
-    place = files.folder(cache / f"{files.sha256(url.encode())[7:23]}.git")
-    with files.locked(place / "pipeline-steps.lock"):
-        if not (place / "HEAD").exists():
-            program.output(place, "init", "--quiet", "--bare")
+    repository = files.folder(cache / f"{files.sha256(url.encode())[7:23]}.git")
+    with files.locked(repository / "pipeline-steps.lock"):
+        if not (repository / "HEAD").exists():
+            program.output(repository, "init", "--quiet", "--bare")
         # A tag that was moved or removed there is moved or removed here.
         arguments = ("--quiet", "--prune", "--no-tags", "--", url, "+refs/tags/*:refs/tags/*")
-        fetched = program.call(place, "fetch", *arguments, remote=True, timeout=program.WHOLE)
+        fetched = program.call(repository, "fetch", *arguments, remote=True, timeout=program.WHOLE)
         if not fetched.ok:
-            raise program.failure(place, fetched)
-    return Git(place)
+            raise program.failure(repository, fetched)
+    return Git(repository)

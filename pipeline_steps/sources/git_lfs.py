@@ -33,7 +33,8 @@ class Pointer(NamedTuple):
 def pointer(data: bytes) -> Pointer | None:
     """The pointer that the bytes of a blob are, None for any other file.
 
-    >>> pointer(b"version https://git-lfs.github.com/spec/v1\\noid sha256:" + b"a" * 64 + b"\\nsize 5\\n").size
+    >>> lines = (b"version https://git-lfs.github.com/spec/v1", b"oid sha256:" + b"a" * 64, b"size 5")
+    >>> pointer(b"\\n".join((*lines, b""))).size
     5
     >>> pointer(b"just a file") is None
     True
@@ -42,24 +43,28 @@ def pointer(data: bytes) -> Pointer | None:
     return Pointer(match["oid"].decode(), int(match["size"])) if match else None
 
 
-def read_object(store: Path, wanted: Pointer, blob: str) -> bytes:
+def read_object(store: Path, lfs_pointer: Pointer, blob: str) -> bytes:
     """The bytes that a pointer stands for. store: the folder of LFS objects. blob: the id of the
     pointer, for errors.
 
     Raises MachineError when they are not here, EvidenceError when they are others.
     """
-    place = store / wanted.oid[:2] / wanted.oid[2:4] / wanted.oid
+    path = store / lfs_pointer.oid[:2] / lfs_pointer.oid[2:4] / lfs_pointer.oid
     try:
-        data = place.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise MachineError(
-            f"the Git LFS object sha256:{wanted.oid} ({wanted.size} bytes) of blob {blob} is not here",
-            advice="git lfs pull (a CI's checkout has an option for it: lfs: true, GIT_LFS_SKIP_SMUDGE: 0)",
+            f"the Git LFS object sha256:{lfs_pointer.oid} ({lfs_pointer.size} bytes) of blob "
+            f"{blob} is not here",
+            advice=(
+                "git lfs pull (a CI's checkout has an option for it: lfs: true, "
+                "GIT_LFS_SKIP_SMUDGE: 0)"
+            ),
         ) from error
     except OSError as error:
-        raise MachineError(f"cannot be read: {error.strerror}", where=str(place)) from error
-    if files.sha256(data) != f"sha256:{wanted.oid}":
+        raise MachineError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if files.sha256(data) != f"sha256:{lfs_pointer.oid}":
         raise EvidenceError(
-            "is not the Git LFS object of its name", where=str(place), advice="git lfs fsck"
+            "is not the Git LFS object of its name", where=str(path), advice="git lfs fsck"
         )
     return data

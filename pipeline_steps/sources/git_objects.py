@@ -106,17 +106,19 @@ class Objects:
 
     def listing(self, folder: str) -> tuple[Node, ...]:
         """The names in a tree, in git's order."""
-        known = self._trees.get(folder)
-        return self._read_trees([folder])[folder] if known is None else known
+        cached = self._trees.get(folder)
+        return self._read_trees([folder])[folder] if cached is None else cached
 
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
         """Read the trees of commits, and trees with all below them, a level at a time."""
-        unknown = [each for each in dict.fromkeys(revisions) if each not in self._tree_of_commit]
-        new = [each for each in folders if each not in self._read_recursively]
+        new_revisions = [
+            each for each in dict.fromkeys(revisions) if each not in self._tree_of_commit
+        ]
+        new_folders = [each for each in folders if each not in self._read_recursively]
         with self:
-            self._read_commits(unknown)
-            self._read_levels(new, [self._tree_of_commit[each] for each in unknown])
-        self._read_recursively.update(new)
+            self._read_commits(new_revisions)
+            self._read_levels(new_folders, [self._tree_of_commit[each] for each in new_revisions])
+        self._read_recursively.update(new_folders)
 
     def _read_commits(self, ids: list[str]) -> None:
         for revision, data in self._read_objects(ids, _bytes).items():
@@ -141,35 +143,35 @@ class Objects:
     def _read_trees(self, ids: list[str]) -> dict[str, tuple[Node, ...]]:
         if self._names > _KEPT_NAMES:
             self._trees, self._read_recursively, self._names = {}, set(), 0
-        found = self._read_objects(
+        trees = self._read_objects(
             ids, lambda identity, data: _parse_tree(data, len(identity) // 2)
         )
-        self._trees.update(found)
-        self._names += sum(map(len, found.values()))
-        return found
+        self._trees.update(trees)
+        self._names += sum(map(len, trees.values()))
+        return trees
 
     def read(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Id → bytes of files, those of Git LFS for a pointer."""
-        wanted = list(dict.fromkeys(ids))
-        found = {each: self._blobs[each] for each in wanted if each in self._blobs}
-        return found | self._read_objects(
-            [each for each in wanted if each not in found], self._cache_file
+        unique_ids = list(dict.fromkeys(ids))
+        cached = {each: self._blobs[each] for each in unique_ids if each in self._blobs}
+        return cached | self._read_objects(
+            [each for each in unique_ids if each not in cached], self._cache_file
         )
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
         """Id → sha256 of files ("sha256:" + hex); one file after the other is in memory."""
-        wanted = list(dict.fromkeys(ids))
-        unknown = [each for each in wanted if each not in self._digests]
+        unique_ids = list(dict.fromkeys(ids))
+        new_ids = [each for each in unique_ids if each not in self._digests]
         self._digests.update(
-            {each: files.sha256(self._blobs[each]) for each in unknown if each in self._blobs}
+            {each: files.sha256(self._blobs[each]) for each in new_ids if each in self._blobs}
         )
-        unread = [each for each in unknown if each not in self._digests]
+        uncached = [each for each in new_ids if each not in self._digests]
         self._digests.update(
             self._read_objects(
-                unread, lambda identity, data: files.sha256(self._cache_file(identity, data))
+                uncached, lambda identity, data: files.sha256(self._cache_file(identity, data))
             )
         )
-        return {identity: self._digests[identity] for identity in wanted}
+        return {identity: self._digests[identity] for identity in unique_ids}
 
     @functools.cached_property
     def _lfs_store(self) -> Path:
@@ -189,27 +191,29 @@ class Objects:
         return data
 
     def _read_objects(
-        self, ids: list[str], use: Callable[[str, bytes], _Answer]
+        self, ids: list[str], convert: Callable[[str, bytes], _Answer]
     ) -> dict[str, _Answer]:
-        """Id → what `use` makes of an object's bytes, whatever it is."""
-        found: dict[str, _Answer] = {}
+        """Id → what `convert` makes of an object's bytes, whatever it is."""
+        results: dict[str, _Answer] = {}
         with self:
             for start in range(0, len(ids), _AT_ONCE):
                 with self._lock:
-                    found.update(self._answers(ids[start : start + _AT_ONCE], use))
-        return found
+                    results.update(self._answers(ids[start : start + _AT_ONCE], convert))
+        return results
 
-    def _answers(self, ids: list[str], use: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
+    def _answers(
+        self, ids: list[str], convert: Callable[[str, bytes], _Answer]
+    ) -> dict[str, _Answer]:
         try:
-            found = self._git.ask(ids, use)
+            results = self._git.ask(ids, convert)
         except BaseException:
             self._end()  # what else it would say answers no question that anybody asks
             raise
-        missing = next((identity for identity in ids if identity not in found), None)
+        missing = next((identity for identity in ids if identity not in results), None)
         if missing is not None:
-            what = f"the object {missing} is not here"
-            raise MachineError(what, where=str(self.root), advice="git fetch, or git fsck")
-        return found
+            problem = f"the object {missing} is not here"
+            raise MachineError(problem, where=str(self.root), advice="git fetch, or git fsck")
+        return results
 
 
 class _CatFile:
@@ -217,17 +221,17 @@ class _CatFile:
     error.
     """
 
-    def __init__(self, root: Path, child: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+    def __init__(self, root: Path, child: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
         assert child.stdin is not None and child.stdout is not None, "opened as pipes"
         self.child = child
-        self._root, self._stderr = root, said
+        self._root, self._stderr = root, stderr
         self._asks, self._answers = child.stdin.fileno(), child.stdout.fileno()
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
         self._data = bytearray()
 
-    def ask(self, ids: list[str], use: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
-        """Id → what `use` makes of its bytes, without those that are not there.
+    def ask(self, ids: list[str], convert: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
+        """Id → what `convert` makes of its bytes, without those that are not there.
 
         Raises Temporary when git says nothing for long (it may fetch from a remote), else what it
         failed with.
@@ -236,16 +240,16 @@ class _CatFile:
             os.write(self._asks, "".join(f"{each}\n" for each in ids).encode())
         except OSError as error:
             raise self._exit_error() from error
-        answers = [(identity, self._answer(identity, use)) for identity in ids]
+        answers = [(identity, self._answer(identity, convert)) for identity in ids]
         return {identity: answer for identity, answer in answers if answer is not None}
 
-    def _answer(self, identity: str, use: Callable[[str, bytes], _Answer]) -> _Answer | None:
+    def _answer(self, identity: str, convert: Callable[[str, bytes], _Answer]) -> _Answer | None:
         while (end := self._data.find(b"\n")) < 0:
             self._read()
         name, *facts = self._data[:end].split()
         if name != identity.encode() or (facts != [b"missing"] and len(facts) != 2):
-            what = f"git cat-file answered {bytes(name)[:80]!r} when it was asked for {identity}"
-            raise MachineError(what, where=str(self._root), advice="git fsck")
+            problem = f"git cat-file answered {bytes(name)[:80]!r} when it was asked for {identity}"
+            raise MachineError(problem, where=str(self._root), advice="git fsck")
         if facts == [b"missing"]:
             del self._data[: end + 1]
             return None
@@ -254,7 +258,7 @@ class _CatFile:
             self._read()
         data = bytes(memoryview(self._data)[start : start + size])
         del self._data[: start + size + 1]
-        return use(identity, data)
+        return convert(identity, data)
 
     def _read(self) -> None:
         if not self._poll.poll(1000 * program.LOCAL):
@@ -270,10 +274,10 @@ class _CatFile:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.child.wait(process.GRACE)
         self._stderr.seek(0)
-        left = process.Completed(
+        completed = process.Completed(
             ("git", "cat-file"), self.child.returncode, b"", self._stderr.read()
         )
-        return program.failure(self._root, left)
+        return program.failure(self._root, completed)
 
 
 @contextlib.contextmanager
@@ -282,12 +286,12 @@ def _cat_file(root: Path, env: Mapping[str, str]) -> Iterator[_CatFile]:
     # A file without a name: what git says there (of fetching, in a partial clone) must never fill a
     # pipe.
     with (
-        os.fdopen(os.memfd_create("git"), "w+b") as said,
+        os.fdopen(os.memfd_create("git"), "w+b") as stderr,
         process.conversation(
-            command, cwd=root, env=env, advice=program.ADVICE, stderr=said
+            command, cwd=root, env=env, advice=program.ADVICE, stderr=stderr
         ) as child,
     ):
-        yield _CatFile(root, child, said)
+        yield _CatFile(root, child, stderr)
 
 
 def _bytes(_identity: str, data: bytes) -> bytes:

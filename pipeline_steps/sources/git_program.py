@@ -34,7 +34,8 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
         r"|Host key verification failed|error: 40[13]|returned error: 40[13]|access denied|prohibited|not permitted",
         AccessRefused,
-        "check the credentials git uses for this remote (credential helper, GIT_ASKPASS, SSH agent) and their rights",
+        "check the credentials git uses for this remote (credential helper, GIT_ASKPASS, SSH "
+        "agent) and their rights",
     ),
     (
         r"Could not resolve host|Connection refused|No route to host|Network is unreachable"
@@ -67,12 +68,12 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
 
 def call(
     root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False,
-    timeout: float | None = None, most: int | None = None,
+    timeout: float | None = None, max_output: int | None = None,
 ) -> process.Completed:  # fmt: skip
     """Run git in `root`; a failing exit code is the caller's to judge. remote: it talks to a
     server.
 
-    timeout: seconds, instead of the usual ones. most: bytes of output; see
+    timeout: seconds, instead of the usual ones. max_output: bytes of output; see
     `process.Begun.completed`.
 
     Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
@@ -82,7 +83,7 @@ def call(
         ["git", *arguments], cwd=root, env=variables, feed=stdin is not None, advice=ADVICE
     ) as child:
         completed = child.completed(
-            stdin, timeout=timeout or (REMOTE if remote else LOCAL), most=most
+            stdin, timeout=timeout or (REMOTE if remote else LOCAL), max_output=max_output
         )
     if completed.code is None:
         raise Temporary(
@@ -113,12 +114,12 @@ def output(
 
 def failure(root: Path, completed: process.Completed) -> PipelineError:
     """The error for a failed call: what git said, and what to do about it."""
-    said = completed.tail(6)
-    what = f"git {completed.argv[1]} failed with exit code {completed.code}: {said}"
+    output_tail = completed.tail(6)
+    problem = f"git {completed.argv[1]} failed with exit code {completed.code}: {output_tail}"
     for pattern, error, advice in _FAILURES:
-        if re.search(pattern, said, re.IGNORECASE):
-            return error(what, where=str(root), advice=advice)
-    return MachineError(what, where=str(root))
+        if re.search(pattern, output_tail, re.IGNORECASE):
+            return error(problem, where=str(root), advice=advice)
+    return MachineError(problem, where=str(root))
 
 
 def nul_separated(data: bytes) -> list[str]:

@@ -58,20 +58,20 @@ class CheckoutTree(StoredTree):
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The bytes of files as git stores them, or would store them as they lie here."""
-        wanted = {path: self._entry(path) for path in paths}
-        found = dict(self._read_changed([entry for entry in wanted.values() if not entry.id]))
-        found |= super().read(path for path in wanted if path not in found)
-        return {path: found[path] for path in wanted}
+        entries = {path: self._entry(path) for path in paths}
+        contents = dict(self._read_changed([entry for entry in entries.values() if not entry.id]))
+        contents |= super().read(path for path in entries if path not in contents)
+        return {path: contents[path] for path in entries}
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
         """The sha256 of what `read` gives."""
-        wanted = {path: self._entry(path) for path in paths}
-        found = {
+        entries = {path: self._entry(path) for path in paths}
+        digests = {
             path: files.sha256(data)
-            for path, data in self._read_changed([e for e in wanted.values() if not e.id])
+            for path, data in self._read_changed([e for e in entries.values() if not e.id])
         }
-        found |= super().digests(path for path in wanted if path not in found)
-        return {path: found[path] for path in wanted}
+        digests |= super().digests(path for path in entries if path not in digests)
+        return {path: digests[path] for path in entries}
 
     def _kind(self, path: str, mode: str) -> Kind | None:
         """Kind of a changed file; None when it is gone. mode: as git lists it, "" for untracked."""
@@ -107,25 +107,26 @@ class CheckoutTree(StoredTree):
         """Files that git stores otherwise than they lie here (line ends, clean filters), through
         objects aside.
         """
-        with scratch.folder("objects") as aside:
-            objects = (
+        with scratch.folder("objects") as object_folder:
+            main_objects = (
                 program.output(self.root, "rev-parse", "--git-path", "objects")
                 .decode()
                 .removesuffix("\n")
             )
             env = {
-                "GIT_OBJECT_DIRECTORY": str(aside),
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((self.root / objects).resolve()),
+                "GIT_OBJECT_DIRECTORY": str(object_folder),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((self.root / main_objects).resolve()),
             }
             full = [f"{self.folder}/{name}" if self.folder else name for name in ids]
-            written = dict(zip(ids, _object_ids(self.root, full, write=env), strict=True))
-            if written != dict(ids):
+            stored_ids = dict(zip(ids, _object_ids(self.root, full, write=env), strict=True))
+            if stored_ids != dict(ids):
                 raise Temporary(
                     "files change while they are read", where=str(self.root), advice="run again"
                 )
             with Objects(self.root, env) as cleaned:
                 yield from (
-                    (name, cleaned.read([identity])[identity]) for name, identity in written.items()
+                    (name, cleaned.read([identity])[identity])
+                    for name, identity in stored_ids.items()
                 )
 
     def _id(self, data: bytes) -> str:
@@ -139,30 +140,30 @@ class Head(NamedTuple):
     branch: str | None
 
 
-def parse_head(listed: bytes, root: Path) -> Head:
+def parse_head(status: bytes, root: Path) -> Head:
     """What `git status` says of HEAD. Raises UsageError before the first commit."""
-    said = dict(
-        line[2:].split(" ", 1) for line in program.nul_separated(listed) if line.startswith("# ")
+    headers = dict(
+        line[2:].split(" ", 1) for line in program.nul_separated(status) if line.startswith("# ")
     )
-    if said["branch.oid"] == "(initial)":
+    if headers["branch.oid"] == "(initial)":
         raise no_commit_error(root)
-    name = said["branch.head"]
-    return Head(said["branch.oid"], None if name == "(detached)" else name)
+    name = headers["branch.head"]
+    return Head(headers["branch.oid"], None if name == "(detached)" else name)
 
 
 def no_commit_error(root: Path) -> UsageError:
     return UsageError("there is no commit yet", where=str(root), advice="commit something first")
 
 
-def parse_changes(listed: bytes, folder: str) -> dict[str, str]:
-    """What differs from HEAD, by what `git status` listed: path below `folder` → mode in the work
+def parse_changes(status: bytes, folder: str) -> dict[str, str]:
+    """What differs from HEAD, by what `git status` status: path below `folder` → mode in the work
     tree.
 
     The mode is "000000" for a file that is gone, "" for an untracked one.
     """
     below = f"{folder}/" if folder else ""
-    found = {}
-    lines = (line for line in program.nul_separated(listed) if not line.startswith("# "))
+    modes = {}
+    lines = (line for line in program.nul_separated(status) if not line.startswith("# "))
     for line in sorted(lines, key=lambda line: line[0] == "?"):
         if line[0] == "?":
             # A repository inside this one is listed by its folder alone.
@@ -172,8 +173,8 @@ def parse_changes(listed: bytes, folder: str) -> dict[str, str]:
             path = line.split(" ", 8 if line[0] == "1" else 10)[-1]
             mode = line.split(" ", 7)[5 if line[0] == "1" else 6]
         if path.startswith(below):
-            found[path[len(below) :]] = mode
-    return found
+            modes[path[len(below) :]] = mode
+    return modes
 
 
 def _object_ids(root: Path, names: list[str], write: Mapping[str, str] | None = None) -> list[str]:

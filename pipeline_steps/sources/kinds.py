@@ -43,7 +43,10 @@ def open_source(path: Path) -> Source:
     raise ConfigurationError(
         "no checkout of git, Bazaar or Subversion here or above",
         where=str(path),
-        advice=f"looked for {', '.join(system.mark for system in SYSTEMS.values())}; go into a checkout, or make one",
+        advice=(
+            f"looked for {', '.join(system.mark for system in SYSTEMS.values())}; go into a "
+            "checkout, or make one"
+        ),
     )
 
 

@@ -70,7 +70,8 @@ class StoredTree:
             )
         if entry.kind == "submodule":
             raise ConfigurationError(
-                f"{path} is a {system} repository of its own (a submodule): its files are not stored here",
+                f"{path} is a {system} repository of its own (a submodule): its files are not "
+                "stored here",
                 where=where,
                 advice="keep it out of charts and build contexts, or add its files to this repository",
             )

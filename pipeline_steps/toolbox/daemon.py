@@ -62,19 +62,19 @@ def alive(daemon: Daemon) -> bool:
 
 def find(argv: Sequence[str]) -> list[Daemon]:
     """Running processes with exactly these arguments (the program's own path may differ)."""
-    found = []
+    daemons = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            words = (
+            arguments = (
                 (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
             )
-            if words[1:] == list(argv[1:]):
+            if arguments[1:] == list(argv[1:]):
                 state, started = _stat(int(folder.name))
                 if started is not None and state not in ("Z", "X"):
-                    found.append(Daemon(tuple(words), int(folder.name), started))
-    return found
+                    daemons.append(Daemon(tuple(arguments), int(folder.name), started))
+    return daemons
 
 
 def stop(daemon: Daemon, *, grace: float = 5.0) -> None:

@@ -268,8 +268,8 @@ def _line_end(descriptor: int, end: int) -> int:
     while end > 0:
         start = max(0, end - 65536)
         block = os.pread(descriptor, end - start, start)
-        found = block.rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        position = block.rfind(b"\n")
+        if position >= 0:
+            return start + position + 1
         end = start
     return 0

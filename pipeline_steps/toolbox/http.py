@@ -89,15 +89,17 @@ def error_for_status(answer: Response, explain: Callable[[bytes], str] = excerpt
 
     explain: how the system words its errors in a body.
     """
-    words = explain(answer.body)
-    what = redact(f"{answer.method} answered {answer.status}{': ' if words else ''}{words}")
+    explanation = explain(answer.body)
+    problem = redact(
+        f"{answer.method} answered {answer.status}{': ' if explanation else ''}{explanation}"
+    )
     where = safe_url(answer.url)
     if answer.status in TEMPORARY:
-        return Temporary(what, where=where, retry_after=retry_after(answer.headers))
+        return Temporary(problem, where=where, retry_after=retry_after(answer.headers))
     if answer.status in (401, 403):
         advice = "check the credentials and their rights"
-        return AccessRefused(what, where=where, advice=advice)
-    return MachineError(what, where=where)
+        return AccessRefused(problem, where=where, advice=advice)
+    return MachineError(problem, where=where)
 
 
 def temporary_error(
@@ -133,7 +135,7 @@ class Client:
     ) -> None:
         self._ca_file = ca_file
         self._timeout = timeout
-        self._later = later
+        self._retryable_error = later
         self._direct = direct
         self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
@@ -172,17 +174,17 @@ class Client:
             target = answer.headers.get("location")
             redirected = answer.status in _REDIRECTS and request.method in ("GET", "HEAD")
             if not redirected or not target:
-                if error := self._later(answer):
+                if error := self._retryable_error(answer):
                     raise error
                 return answer
             with contextlib.suppress(ValueError):
                 target = urljoin(request.url, target)
             if not is_valid_url(target):
-                what = f"is redirected to what is no URL: {target.partition('?')[0]!a}"
-                raise MachineError(what, where=safe_url(request.url))
+                problem = f"is redirected to what is no URL: {target.partition('?')[0]!a}"
+                raise MachineError(problem, where=safe_url(request.url))
             if request.url.startswith("https:") and not target.startswith("https:"):
-                what = f"is redirected from https to {safe_url(target)}"
-                raise MachineError(what, where=safe_url(request.url))
+                problem = f"is redirected from https to {safe_url(target)}"
+                raise MachineError(problem, where=safe_url(request.url))
             headers = dict(request.headers)
             if origin(target) != origin(request.url):
                 headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
@@ -193,11 +195,11 @@ class Client:
         """The answer to one request, sent once."""
         method, url, headers, body, sink, cap = request
         if not is_valid_url(url):
-            what = "it is no URL, or holds blanks, control characters or others than ASCII"
-            raise MachineError(f"cannot be asked: {what}", where=f"{safe_url(url)!a}")
+            problem = "it is no URL, or holds blanks, control characters or others than ASCII"
+            raise MachineError(f"cannot be asked: {problem}", where=f"{safe_url(url)!a}")
         if any(_UNSENDABLE.search(text) for field in headers.items() for text in field):
-            what = "a header holds control characters, or others than Latin-1"
-            raise MachineError(f"cannot be asked: {what}", where=safe_url(url))
+            problem = "a header holds control characters, or others than Latin-1"
+            raise MachineError(f"cannot be asked: {problem}", where=safe_url(url))
         headers = {"User-Agent": "pipeline-steps", **headers}
         parts = urlsplit(url)
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
@@ -251,15 +253,15 @@ class Client:
 def _read(response: urllib3.BaseHTTPResponse, sink: IO[bytes] | None, cap: int) -> bytes:
     """The body, or b"" when it went into `sink`. Raises MachineError over `cap`."""
     memory = io.BytesIO()
-    target = sink or memory
-    target.seek(0)
-    target.truncate()
+    output = sink or memory
+    output.seek(0)
+    output.truncate()
     total = 0
     while block := response.read1(_BLOCK):
         total += len(block)
         if total > cap:
             raise MachineError(f"the answer has more than {cap} bytes")
-        target.write(block)
+        output.write(block)
     return memory.getvalue()
 
 
@@ -303,38 +305,38 @@ def _translated(url: str) -> Iterator[None]:
         cause: BaseException = error
         while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
             cause = cause.__cause__ or cause.__context__ or cause
-        at = "the proxy: " if isinstance(error, ProxyError) else ""
-        raise _failure(cause, at, where) from error
+        peer = "the proxy: " if isinstance(error, ProxyError) else ""
+        raise _failure(cause, peer, where) from error
     except OSError as error:
-        what = f"the upload cannot be read, or the answer not be written: {error}"
-        raise MachineError(what, where=where) from error
+        problem = f"the upload cannot be read, or the answer not be written: {error}"
+        raise MachineError(problem, where=where) from error
 
 
-def _failure(cause: BaseException, at: str, where: str) -> PipelineError:
-    """The error for what sockets, TLS or http.client raised. at: who failed, unless the server."""
+def _failure(cause: BaseException, peer: str, where: str) -> PipelineError:
+    """The error for what sockets, TLS or http.client raised. peer: who failed, unless the server."""
     if isinstance(cause, ssl.SSLCertVerificationError):
-        what = f"{at}its certificate is not trusted: {cause.verify_message}"
+        problem = f"{peer}its certificate is not trusted: {cause.verify_message}"
         advice = "name the authority's PEM file as ca_file in `hosts`"
-        return MachineError(what, where=where, advice=advice)
+        return MachineError(problem, where=where, advice=advice)
     if isinstance(cause, ssl.SSLError):
-        what = f"{at}no TLS connection: {cause.reason or cause}"
+        problem = f"{peer}no TLS connection: {cause.reason or cause}"
         advice = "it seems to speak plain HTTP: plain_http: true in `hosts`"
-        return MachineError(what, where=where, advice=advice if "VERSION" in str(cause) else "")
+        return MachineError(problem, where=where, advice=advice if "VERSION" in str(cause) else "")
     if isinstance(cause, socket.gaierror):
-        what = f"{at}unknown host: {cause.strerror}"
-        return Unreachable(what, where=where, advice="check its name and DNS")
+        problem = f"{peer}unknown host: {cause.strerror}"
+        return Unreachable(problem, where=where, advice="check its name and DNS")
     if isinstance(cause, TimeoutError):
-        return Temporary(f"{at}no answer in time", where=where)
+        return Temporary(f"{peer}no answer in time", where=where)
     if isinstance(cause, OSError) and cause.errno in _NOBODY_THERE:
-        what = f"{at}does not answer: {cause.strerror}"
-        return Unreachable(what, where=where, advice="is it running, is the port right?")
+        problem = f"{peer}does not answer: {cause.strerror}"
+        return Unreachable(problem, where=where, advice="is it running, is the port right?")
     if isinstance(cause, (ConnectionError, http.client.IncompleteRead)):
-        what = f"{at}the connection broke: {str(cause) or type(cause).__name__}"
-        return Temporary(what, where=where)
+        problem = f"{peer}the connection broke: {str(cause) or type(cause).__name__}"
+        return Temporary(problem, where=where)
     if isinstance(cause, OSError):
-        what = f"{at}the connection failed: {cause.strerror or cause}"
-        return MachineError(what, where=where)
-    return MachineError(f"{at}does not speak HTTP: {str(cause)[:200]}", where=where)
+        problem = f"{peer}the connection failed: {cause.strerror or cause}"
+        return MachineError(problem, where=where)
+    return MachineError(f"{peer}does not speak HTTP: {str(cause)[:200]}", where=where)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -351,8 +353,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return float(text)
     try:
         date = headers.get("date")
-        now = parsedate_to_datetime(date) if date else datetime.now(timezone.utc)
-        return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
+        server_time = parsedate_to_datetime(date) if date else datetime.now(timezone.utc)
+        return max(0.0, (parsedate_to_datetime(text) - server_time).total_seconds())
     except (ValueError, TypeError):
         return None
 
@@ -372,16 +374,16 @@ def is_valid_url(url: str) -> bool:
     """Has it a host and, if any, a port, and only characters that a request can carry?"""
     try:
         parts = urlsplit(url)
-        named = bool(parts.hostname) and parts.port != 0
+        has_host = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return named and url.isascii() and url.isprintable() and " " not in url
+    return has_host and url.isascii() and url.isprintable() and " " not in url
 
 
 def safe_url(url: str) -> str:
     """A URL as it may be shown: no user, no query (signed locations carry secrets there).
 
-    >>> shown("https://me:pw@example.com/v2/?sig=abc")
+    >>> safe_url("https://me:pw@example.com/v2/?sig=abc")
     'https://example.com/v2/'
     """
     parts = urlsplit(url)

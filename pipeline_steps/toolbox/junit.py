@@ -38,16 +38,16 @@ def write(
     """Write one suite to `path`, its folder made when missing. started: RFC 3339. Raises
     MachineError.
     """
-    listed = list(cases)
+    case_list = list(cases)
     counts = {
-        f"{key}s": sum(case.outcome == key for case in listed) for key in ("failure", "error")
+        f"{key}s": sum(case.outcome == key for case in case_list) for key in ("failure", "error")
     }
     attributes = {
         "name": suite,
-        "tests": str(len(listed)),
+        "tests": str(len(case_list)),
         **{key: str(count) for key, count in counts.items()},
-        "skipped": str(sum(case.outcome == "skipped" for case in listed)),
-        "time": f"{sum(case.seconds for case in listed):.3f}",
+        "skipped": str(sum(case.outcome == "skipped" for case in case_list)),
+        "time": f"{sum(case.seconds for case in case_list):.3f}",
         "timestamp": started,
     }
     root = xml.Element("testsuites")
@@ -55,18 +55,18 @@ def write(
         root, "testsuite", {key: _text(value) for key, value in attributes.items()}
     )
     if properties:
-        carrier = xml.SubElement(element, "properties")
+        property_list = xml.SubElement(element, "properties")
         for name, value in properties.items():
-            xml.SubElement(carrier, "property", {"name": _text(name), "value": _text(value)})
-    for case in listed:
-        one = xml.SubElement(
+            xml.SubElement(property_list, "property", {"name": _text(name), "value": _text(value)})
+    for case in case_list:
+        testcase = xml.SubElement(
             element,
             "testcase",
             {"classname": _text(suite), "name": _text(case.name), "time": f"{case.seconds:.3f}"},
         )
         if case.outcome != "passed":
             first = _text(case.text).strip().partition("\n")[0]
-            xml.SubElement(one, case.outcome, {"message": first}).text = _text(case.text)
+            xml.SubElement(testcase, case.outcome, {"message": first}).text = _text(case.text)
     files.created_folder(path.parent)
     files.write(path, xml.tostring(root, encoding="utf-8", xml_declaration=True), mode=0o644)
     return path

@@ -27,11 +27,16 @@ from pipeline_steps.toolbox.redact import redact
 #: What a child may see of our environment: locale, home, and what CI passes credentials with
 #: (docs/reference/environment.md).
 INHERITED = frozenset(
-    "PATH HOME USER LOGNAME LANG TZ TMPDIR TERM SHELL XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME "
-    "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_CONTEXT BUILDX_CONFIG BUILDX_BUILDER "
-    "HELM_REGISTRY_CONFIG HELM_REPOSITORY_CONFIG HELM_REPOSITORY_CACHE HELM_CACHE_HOME HELM_CONFIG_HOME "
-    "HELM_DATA_HOME GIT_ASKPASS GIT_SSH_COMMAND GIT_CONFIG_GLOBAL SSH_AUTH_SOCK SSH_ASKPASS KUBECONFIG "
-    "SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy "
+    "PATH HOME USER LOGNAME LANG TZ TMPDIR TERM SHELL XDG_RUNTIME_DIR XDG_CONFIG_HOME "
+    "XDG_CACHE_HOME XDG_DATA_HOME "
+    "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_CONTEXT BUILDX_CONFIG "
+    "BUILDX_BUILDER "
+    "HELM_REGISTRY_CONFIG HELM_REPOSITORY_CONFIG HELM_REPOSITORY_CACHE HELM_CACHE_HOME "
+    "HELM_CONFIG_HOME "
+    "HELM_DATA_HOME GIT_ASKPASS GIT_SSH_COMMAND GIT_CONFIG_GLOBAL SSH_AUTH_SOCK SSH_ASKPASS "
+    "KUBECONFIG "
+    "SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy "
+    "no_proxy all_proxy "
     "BUILD_ID JENKINS_NODE_COOKIE JENKINS_SERVER_COOKIE BRZ_EMAIL BRZ_HOME".split()
 )
 GRACE = 2.0
@@ -66,9 +71,9 @@ class Completed(NamedTuple):
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The cleaned environment of a child, `extra` on top; its PATH has absolute entries only."""
-    kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("LC_")}
-    made = {**kept, **(extra or {})}
-    return {**made, "PATH": search_path(made)}
+    inherited = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("LC_")}
+    variables = {**inherited, **(extra or {})}
+    return {**variables, "PATH": search_path(variables)}
 
 
 def search_path(environ: Mapping[str, str]) -> str:
@@ -94,12 +99,12 @@ def which(program: str, environ: Mapping[str, str] | None = None) -> str | None:
 
 def require(program: str, *, advice: str = "") -> str:
     """Absolute path of `program` on PATH. Raises ToolMissing."""
-    found = which(program)
-    if not found:
+    path = which(program)
+    if not path:
         raise ToolMissing(
             f"{program} is not installed or not on PATH", advice=advice or f"install {program}"
         )
-    return found
+    return path
 
 
 def with_program_path(
@@ -122,18 +127,18 @@ def run(
     stdin: bytes | None = None,
     timeout: float | None = None,
     advice: str = "",
-    tell: Callable[[str], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> Completed:
     """Run a program to its end and return what it left; a failing exit code is the caller's to
     judge.
 
     env: added to the cleaned environment. timeout: seconds, then the whole group is ended and
-    `code` is None. tell: called in another thread with every line of standard error as it comes,
+    `code` is None. on_line: called in another thread with every line of standard error as it comes,
     redacted. Raises ToolMissing when the program does not exist, Interrupted (in any thread) once
     `stop_all` was called.
     """
     with start_process(argv, cwd=cwd, env=env, feed=stdin is not None, advice=advice) as child:
-        return child.completed(stdin, timeout=timeout, tell=tell)
+        return child.completed(stdin, timeout=timeout, on_line=on_line)
 
 
 class RunningProcess(NamedTuple):
@@ -143,16 +148,16 @@ class RunningProcess(NamedTuple):
     child: subprocess.Popen[bytes]
 
     def completed(
-        self, stdin: bytes | None = None, *, timeout: float | None = None, tell: Callable[[str], None] | None = None,
-        most: int | None = None,
+        self, stdin: bytes | None = None, *, timeout: float | None = None, on_line: Callable[[str], None] | None = None,
+        max_output: int | None = None,
     ) -> Completed:  # fmt: skip
         """Wait for its end; see `run`.
 
-        most: bytes of output that are expected; one that prints more is not listened to any longer,
-        and what it left is more than `most`.
+        max_output: bytes of output that are expected; one that prints more is not listened to any longer,
+        and what it left is more than `max_output`.
         """
-        listener = _Listener(self.child, tell) if tell else None
-        reader = None if most is None else _Reader(self.child, most)
+        listener = _Listener(self.child, on_line) if on_line else None
+        reader = None if max_output is None else _Reader(self.child, max_output)
         try:
             stdout, stderr = self.child.communicate(stdin, timeout=timeout)
             raise_if_stopping()
@@ -245,8 +250,8 @@ def _start(
     stderr: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     """The child, known to `stop_all`; between its birth and that no signal raises here (see `begin_stopping`)."""
-    main = threading.current_thread() is threading.main_thread()
-    if main:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread:
         _starting.append(None)
     try:
         child = subprocess.Popen(
@@ -261,25 +266,25 @@ def _start(
         _children.add(child)
         return child
     finally:
-        if main:
+        if in_main_thread:
             _starting.clear()
 
 
 class _Listener:
     """Reads a child's standard error line by line in a thread, in the place of `communicate`."""
 
-    def __init__(self, child: subprocess.Popen[bytes], tell: Callable[[str], None]) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
         stream, child.stderr = child.stderr, None
         self._lines: list[bytes] = []
 
-        def listen() -> None:
+        def read_lines() -> None:
             assert stream is not None, "opened as a pipe"
             with stream:
                 for line in stream:
                     self._lines.append(line)
-                    tell(redact(line.decode(errors="replace").rstrip()))
+                    on_line(redact(line.decode(errors="replace").rstrip()))
 
-        self._thread = threading.Thread(target=listen, daemon=True)
+        self._thread = threading.Thread(target=read_lines, daemon=True)
         self._thread.start()
 
     def all(self) -> bytes:
@@ -293,17 +298,19 @@ class _Reader:
     more than `most`.
     """
 
-    def __init__(self, child: subprocess.Popen[bytes], most: int) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], max_output: int) -> None:
         stream, child.stdout = child.stdout, None
         self._output = bytearray()
 
-        def read() -> None:
+        def read_blocks() -> None:
             assert stream is not None, "opened as a pipe"
             with stream:  # whoever goes on printing is ended by its closed pipe
-                while len(self._output) <= most and (block := os.read(stream.fileno(), 2**18)):
+                while len(self._output) <= max_output and (
+                    block := os.read(stream.fileno(), 2**18)
+                ):
                     self._output += block
 
-        self._thread = threading.Thread(target=read, daemon=True)
+        self._thread = threading.Thread(target=read_blocks, daemon=True)
         self._thread.start()
 
     def all(self) -> bytes:

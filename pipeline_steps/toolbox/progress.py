@@ -17,24 +17,29 @@ _EVERY = 10.0
 
 
 @contextlib.contextmanager
-def counter(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call whenever one more of `total` is done; shows rate and time left. what: like
+def counter(unit: str, total: int) -> Iterator[Callable[[], None]]:
+    """A function to call whenever one more of `total` is done; shows rate and time left. unit: like
     "versions".
     """
-    began = last_line = time.monotonic()
-    done = 0
+    started = last_line = time.monotonic()
+    completed = 0
 
     def advance() -> None:
-        nonlocal done, last_line
-        done += 1
-        now = time.monotonic()
-        rate = done / max(now - began, 1e-6)
+        nonlocal completed, last_line
+        completed += 1
+        current_time = time.monotonic()
+        rate = completed / max(current_time - started, 1e-6)
         if bars:
-            bars.update(bars.task_ids[0], completed=done, rate=f"{rate:.0f}/s")
-        elif now - last_line >= _EVERY:
-            last_line = now
+            bars.update(bars.task_ids[0], completed=completed, rate=f"{rate:.0f}/s")
+        elif current_time - last_line >= _EVERY:
+            last_line = current_time
             log.info(
-                "%d of %d %s, %.0f/s, %.0f s left", done, total, what, rate, (total - done) / rate
+                "%d of %d %s, %.0f/s, %.0f s left",
+                completed,
+                total,
+                unit,
+                rate,
+                (total - completed) / rate,
             )
 
     if not (total and _is_live()):
@@ -51,7 +56,7 @@ def counter(what: str, total: int) -> Iterator[Callable[[], None]]:
     )
 
     columns = (
-        TextColumn(what),
+        TextColumn(unit),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -59,7 +64,7 @@ def counter(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(
         *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
     ) as bars:
-        bars.add_task(what, total=total, rate="")
+        bars.add_task(unit, total=total, rate="")
         yield advance
 
 

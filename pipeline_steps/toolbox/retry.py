@@ -42,14 +42,16 @@ def call(
 
     def pause(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, Temporary) else None
-        return min(jitter(state) if asked is None else asked, deadline.left() or 0.0)
+        requested = error.retry_after if isinstance(error, Temporary) else None
+        return min(jitter(state) if requested is None else requested, deadline.left() or 0.0)
 
     def report(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         seconds = state.next_action.sleep if state.next_action else 0.0
-        left = deadline.left()
-        log.info("%s; next try in %.1f s (%.0f of %.0f s left)", error, seconds, left, budget)
+        seconds_left = deadline.left()
+        log.info(
+            "%s; next try in %.1f s (%.0f of %.0f s left)", error, seconds, seconds_left, budget
+        )
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(on),

@@ -41,11 +41,11 @@ class Scratch:
 @contextlib.contextmanager
 def folder(purpose: str) -> Iterator[Path]:
     """A scratch folder for as long as the block runs."""
-    it = Scratch(purpose)
+    scratch = Scratch(purpose)
     try:
-        yield it.path
+        yield scratch.path
     finally:
-        it.remove()
+        scratch.remove()
 
 
 def home() -> Path:

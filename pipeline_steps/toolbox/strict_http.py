@@ -49,9 +49,9 @@ class BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        taken = time.monotonic() - self._began
-        if taken > self._patience + self._received / SLOWEST:
-            raise Temporary(f"sends too slowly: {self._received} bytes in {taken:.0f} s")
+        elapsed = time.monotonic() - self._began
+        if elapsed > self._patience + self._received / SLOWEST:
+            raise Temporary(f"sends too slowly: {self._received} bytes in {elapsed:.0f} s")
         if self.head > LARGEST_HEAD:
             raise MachineError(f"does not speak HTTP: {self.head} bytes of headers or trailers")
         try:

@@ -42,23 +42,23 @@ class Worker(Protocol):
 
 @contextlib.contextmanager
 def worker_pool(
-    make: Callable[[_Settings], Worker], settings: _Settings, processes: int
+    make_worker: Callable[[_Settings], Worker], settings: _Settings, processes: int
 ) -> Iterator[MapTasks]:
     """A function that gives the results of tasks in their order, of which 2 x `processes` are under
     way at most.
 
-    make: a class or a function at the top of its module, called with `settings` in each process.
+    make_worker: a class or a function at the top of its module, called with `settings` in each process.
     processes: with one, all is done in this process; so it is before Python 3.11, whose workers
     look for modules in the working directory. Raises MachineError when a worker is killed.
     """
     if processes <= 1 or not hasattr(sys.flags, "safe_path"):
-        with contextlib.closing(make(settings)) as worker:
+        with contextlib.closing(make_worker(settings)) as worker:
             yield lambda tasks: map(worker, tasks)
         return
     spawn = multiprocessing.get_context("spawn")
-    lifeline, ours = spawn.Pipe(duplex=False)
-    with _safe_path(), lifeline, ours:
-        pool = ProcessPoolExecutor(processes, spawn, _prepare, (lifeline, make, settings))
+    lifeline, our_end = spawn.Pipe(duplex=False)
+    with _safe_path(), lifeline, our_end:
+        pool = ProcessPoolExecutor(processes, spawn, _prepare, (lifeline, make_worker, settings))
         try:
             yield lambda tasks: _in_order(pool, tasks, 2 * processes)
         except BrokenProcessPool as error:
@@ -66,12 +66,12 @@ def worker_pool(
                 0.5
             )  # whoever signals all processes of a build may not have come to this one yet
             process.raise_if_stopping()
-            what = "a worker process was killed, most often by the kernel, for want of memory"
+            problem = "a worker process was killed, most often by the kernel, for want of memory"
             raise MachineError(
-                what, advice="run again with fewer --jobs, or give it more memory"
+                problem, advice="run again with fewer --jobs, or give it more memory"
             ) from error
         finally:
-            ours.close()
+            our_end.close()
             # Python before 3.11.5 waits until tasks are read that nobody is left to read
             # (python/cpython#94777).
             pool._call_queue._reader.close()  # type: ignore[attr-defined]

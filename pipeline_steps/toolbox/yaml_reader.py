@@ -108,9 +108,9 @@ def meaning(plain: str) -> Meaning:
         return "text"
     for tag, pattern in _RESOLVERS.get(first, ()):
         if pattern.match(plain):
-            found: Meaning = tag.removeprefix(_STANDARD)
+            kind: Meaning = tag.removeprefix(_STANDARD)
             return (
-                found if found in ("int", "float", "bool", "null", "timestamp", "merge") else "text"
+                kind if kind in ("int", "float", "bool", "null", "timestamp", "merge") else "text"
             )
     if plain in _GO_TRUTH:
         return "bool"
@@ -151,11 +151,11 @@ def plain_value(node: Node | None) -> Any:
     return node.value
 
 
-def nearest_names(wrong: str, known: Iterable[str], count: int = 3) -> str:
-    """Advice naming the known words most like `wrong`, or all of a few."""
-    names = list(known)
-    close = difflib.get_close_matches(wrong, names, count, 0.5) or names[: 2 * count]
-    return f"there is {', '.join(close)}" if close else ""
+def nearest_names(misspelt: str, names_allowed: Iterable[str], count: int = 3) -> str:
+    """Advice naming the known words most like `misspelt`, or all of a few."""
+    names = list(names_allowed)
+    matches = difflib.get_close_matches(misspelt, names, count, 0.5) or names[: 2 * count]
+    return f"there is {', '.join(matches)}" if matches else ""
 
 
 class _Reader:
@@ -168,9 +168,9 @@ class _Reader:
         self.anchors: dict[str, Node] = {}
         self.count = 0
 
-    def fail(self, what: str, line: int | None = None, advice: str = "") -> PipelineError:
+    def fail(self, problem: str, line: int | None = None, advice: str = "") -> PipelineError:
         place = self.where if line is None else f"{self.where}:{line + 1}"
-        return self.error(what, where=place, advice=advice)
+        return self.error(problem, where=place, advice=advice)
 
     def read(self, data: bytes, largest: int) -> tuple[str, Node | None]:
         if len(data) > largest:
@@ -283,5 +283,5 @@ _PROPERTY = re.compile(r"(?:[&!][^\s,\[\]{}]*(?:\s+|(?=[,\]}]|$)))+")
 
 
 def _behind_properties(text: str, start: int, end: int) -> int:
-    found = _PROPERTY.match(text, start)
-    return min(found.end(), end) if found else start
+    match = _PROPERTY.match(text, start)
+    return min(match.end(), end) if match else start
