@@ -17,7 +17,7 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli import boundary
@@ -32,7 +32,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
-from pipeline_steps.toolbox.errors import MachineError, NotYet, UsageError, worst
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, NotYet, UsageError, worst
 
 COMMAND = Command(
     "run",
@@ -93,7 +93,8 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
                 release_only(arguments, outcomes["tag_release"])
             state = open_state_file(config, arguments, name)  # a release believes other stores
             begin(name)
-            ended = run_one(name, config, state, arguments, sandboxed=sandboxed)
+            planned = {step for step, ended in outcomes.items() if any(map(is_planned, ended))}
+            ended = run_one(name, config, state, arguments, sandboxed=sandboxed, planned=planned)
             outcomes.setdefault(name, []).extend(ended)
             code = worst([code, *(outcome.exit_code for outcome in ended)])
     if not arguments.quiet:
@@ -169,9 +170,18 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
 
 
 def run_one(
-    name: str, config: Config, state: State, arguments: Namespace, *, sandboxed: bool
+    name: str,
+    config: Config,
+    state: State,
+    arguments: Namespace,
+    *,
+    sandboxed: bool,
+    planned: Collection[str] = (),
 ) -> list[Outcome]:
-    """Run one step for all its subjects; says, and returns, what came of each."""
+    """Run one step for all its subjects; says, and returns, what came of each.
+
+    planned: steps of this run that were only planned. What lacks their records is planned, too.
+    """
     step, function = STEPS[name]
     # Options that `run` has by the same name (--cluster) are the step's; its others are as when nobody sets them.
     own = {option.key: option.default for option in step.options}
@@ -182,6 +192,8 @@ def run_one(
         given.output = config.root / ".pipeline" / "report"
     began = time.monotonic()
     outcomes = call_step(step, function, config, state, given)
+    if needed := [each for each in step.reads if each in planned]:
+        outcomes = [plan_after(needed, outcome) for outcome in outcomes]
     line = f"%s {name:<17} {time.monotonic() - began:5.1f} s  %s"
     for outcome in outcomes:
         boundary.log.info(line, "✗" if outcome.error else "✓", outcome.summary)
@@ -190,6 +202,19 @@ def run_one(
         if arguments.json:
             print_records(outcome.records)
     return outcomes
+
+
+def is_planned(outcome: Outcome) -> bool:
+    """Whether a step said what it would do for a subject, and did nothing."""
+    return outcome.summary.startswith(f"{outcome.subject}: planned")
+
+
+def plan_after(steps: Sequence[str], outcome: Outcome) -> Outcome:
+    """The outcome of a planned step which found that the records of these steps are missing."""
+    if not isinstance(outcome.error, EvidenceError | UsageError):
+        return outcome
+    note = f"{outcome.subject}: planned after {', '.join(steps)} (now: {outcome.error})"
+    return Outcome(outcome.subject, (), False, None, note)
 
 
 def charts_of(

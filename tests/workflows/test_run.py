@@ -231,3 +231,15 @@ def test_what_is_proven_is_called_done_and_not_unaffected(one: OneChart) -> None
     assert re.search(said, done.stderr), done.stderr
     assert "no chart affected" not in done.stderr.partition("report")[0]
     assert page.read_bytes() == written, "a page that says nothing does not replace one that does"
+
+
+def test_a_plan_is_of_the_whole_workflow(one: OneChart) -> None:
+    """On a fresh clone the records of the steps before are missing: that is no error of a plan."""
+    origin = bare(one.folder / "origin.git")
+    one.repo.git("remote", "add", "origin", str(origin))
+    one.repo.git("push", "-q", "--set-upstream", "origin", "main")
+    done = one.ok("run", "private", "--channels", "configured", "--release", "--plan")
+    for step in ("check", "snapshot", "integration_test", "tag_release", "promote"):
+        assert re.search(rf"^✓ {step} .* common: planned", done.stderr, re.MULTILINE), done.stderr
+    assert not (one.repo.root / ".pipeline").exists() and one.repo.git("tag") == ""
+    assert not list((one.folder / "snapshots").iterdir())
