@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 
 from pipeline_steps.audits import inspection, production
-from pipeline_steps.audits.faults import by_kind
+from pipeline_steps.audits.findings import count_by_kind
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
@@ -127,16 +127,16 @@ def _audit_repository(
         result = inspection.inspect(url, config, state, chart, jobs)
         report_findings(result)
         listed = [str(finding) for finding in result.findings[:LISTED]]
-        attempt.parameters.update(counts=by_kind(result.findings), findings=listed)
+        attempt.parameters.update(counts=count_by_kind(result.findings), findings=listed)
         if fix and result.fixable:
             attempt.begin({"repository": url})
             inspection.repair(result)
             attempt.parameters["fixed"] = [
-                finding.fix.words for finding in result.fixable if finding.fix
+                finding.fix.description for finding in result.fixable if finding.fix
             ][:LISTED]
             log.info("%s: %d findings repaired", url, len(result.fixable))
             before, result = result, inspection.inspect(url, config, state, chart, jobs)
-            attempt.parameters["left"] = by_kind(result.findings)
+            attempt.parameters["left"] = count_by_kind(result.findings)
             _report_new_findings(before, result)
         if result.findings:
             advice = (
@@ -154,11 +154,11 @@ def _report_new_findings(before: inspection.Inspection, after: inspection.Inspec
     """What is found only once an index is repaired: an entry that is new may have faults of its
     own.
     """
-    known = {(finding.kind, finding.chart, finding.version) for finding in before.findings}
+    known_findings = {(finding.kind, finding.chart, finding.version) for finding in before.findings}
     new = [
         finding
         for finding in after.findings
-        if (finding.kind, finding.chart, finding.version) not in known
+        if (finding.kind, finding.chart, finding.version) not in known_findings
     ]
     if new or not after.findings:
         report_findings(after._replace(findings=new))
@@ -169,7 +169,7 @@ def report_findings(result: inspection.Inspection) -> None:
     for finding in result.findings:
         log.warning("%s", finding)
         if finding.fix:
-            log.warning("    fix: %s", finding.fix.words)
+            log.warning("    fix: %s", finding.fix.description)
     if not result.findings:
         log.info("%s: nothing is wrong", result.repository.url)
 

@@ -99,14 +99,19 @@ def build_image(
     verdict = state.verdict(key)
     # What was built of modifications that are committed by now is built once more: a release needs
     # a clean record.
-    counts = verdict is not None and verdict.passed and (bool(modified) or not is_modified(verdict))
+    usable = verdict is not None and verdict.passed and (bool(modified) or not is_modified(verdict))
     recorded = (
-        Reference.parse(verdict.outputs["image"]) if counts and verdict and not again else None
+        Reference.parse(verdict.outputs["image"]) if usable and verdict and not again else None
     )
-    present = recorded if recorded and _is_whole(registry, target, recorded) else None
-    if verdict and present and digest_at(registry, present._replace(digest=None)) == present.digest:
+    recorded_and_present = recorded if recorded and _is_whole(registry, target, recorded) else None
+    if (
+        verdict
+        and recorded_and_present
+        and digest_at(registry, recorded_and_present._replace(digest=None))
+        == recorded_and_present.digest
+    ):
         return verdict
-    if not present and digest_at(
+    if not recorded_and_present and digest_at(
         registry, target
     ):  # asked before a long build: so a login that lacks is told, too
         log.info("%s: is an image without a record that counts here, which proves nothing", target)
@@ -116,7 +121,9 @@ def build_image(
         log.info(
             "%s: would %s",
             image,
-            f"name {present} again" if present else f"build and push {target}",
+            f"name {recorded_and_present} again"
+            if recorded_and_present
+            else f"build and push {target}",
         )
         return ()
     with record_attempt(
@@ -136,21 +143,27 @@ def build_image(
         supersedes=superseded_by(earlier, modified),
     ) as attempt:
         attempt.begin({"image": str(target)})
-        if verdict and present:  # its tag is gone, or names another image by now
+        if verdict and recorded_and_present:  # its tag is gone, or names another image by now
             attempt.parameters.update(
                 taken=True, reproducible=verdict.parameters.get("reproducible")
             )
-            return attempt.passed({"image": str(name_image(registry, target, str(present.digest)))})
-        seen = {record.id for record in state.records()}
+            return attempt.passed(
+                {"image": str(name_image(registry, target, str(recorded_and_present.digest)))}
+            )
+        known_ids = {record.id for record in state.records()}
         request = recipe.request(_pushed(target), consumed, config, timeout)
         built = builder.build(request._replace(fresh=again))
         attempt.tools.update(built.tools)
-        faster = (
-            None if again else _built_meanwhile(state, key, recipe.content, seen, registry, target)
+        built_elsewhere = (
+            None
+            if again
+            else _built_meanwhile(state, key, recipe.content, known_ids, registry, target)
         )
-        attempt.parameters.update(taken=faster is not None, reproducible=built.reproducible)
-        named = faster or name_image(registry, target, built.digest)
-        return attempt.passed({"image": str(named)})
+        attempt.parameters.update(
+            taken=built_elsewhere is not None, reproducible=built.reproducible
+        )
+        reference = built_elsewhere or name_image(registry, target, built.digest)
+        return attempt.passed({"image": str(reference)})
 
 
 def _pushed(target: Reference) -> Reference:
@@ -176,7 +189,7 @@ def _built_meanwhile(
     state: State,
     key: str,
     content: str,
-    seen: Collection[str],
+    known_ids: Collection[str],
     registry: Registry,
     target: Reference,
 ) -> Reference | None:
@@ -186,12 +199,12 @@ def _built_meanwhile(
     state.refresh()
     state.load_evidence([content])
     current = state.resolve(key).current
-    news = [
+    new_records = [
         record
         for record in current
-        if record.id not in seen and record.passed and not is_modified(record)
+        if record.id not in known_ids and record.passed and not is_modified(record)
     ]
-    images = (Reference.parse(record.outputs["image"]) for record in news)
+    images = (Reference.parse(record.outputs["image"]) for record in new_records)
     return next((image for image in images if _is_whole(registry, target, image)), None)
 
 

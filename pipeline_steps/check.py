@@ -21,11 +21,10 @@ from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
-from pipeline_steps.reporting import checks
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import requirements
+from pipeline_steps.testing import offline_checks, requirements
 from pipeline_steps.toolbox import clock, junit, scratch
 from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.workspace.chart import Chart
@@ -121,15 +120,17 @@ def _run_checks(
 ) -> list[junit.Case]:
     """Every check of the chart, the independent ones at once."""
     with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:
-        staged = checks.stage(checkout, chart, values, folder)
-        cases = [pool.submit(checks.lint, helm, chart, staged, file) for file in values]
+        staged = offline_checks.write_chart(checkout, chart, values, folder)
+        cases = [pool.submit(offline_checks.lint, helm, chart, staged, file) for file in values]
         if chart.type != "library":  # helm renders no library
-            cases += [pool.submit(checks.render, helm, chart, staged, file) for file in values]
+            cases += [
+                pool.submit(offline_checks.render, helm, chart, staged, file) for file in values
+            ]
         cases += [
-            pool.submit(checks.command, checkout.config, chart, line, timeout)
+            pool.submit(offline_checks.command, checkout.config, chart, line, timeout)
             for line in checkout.config.check.commands
         ]
-        notice = checks.version_notice(checkout, chart)
+        notice = offline_checks.version_notice(checkout, chart)
         if notice:
             log.warning("%s: %s", chart.name, notice)
         return [case.result() for case in cases]

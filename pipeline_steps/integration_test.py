@@ -79,18 +79,22 @@ def integration_test(
     for scenario, key in keys.items():
         verdict = state.resolve(key)
         passed = verdict.current if verdict.record and verdict.record.passed and not again else ()
-        done = next((record for record in passed if is_in_channel(record, state, config)), None)
-        if done:
-            records[scenario] = done
-    todo = {scenario: key for scenario, key in keys.items() if scenario not in records}
+        passed_record = next(
+            (record for record in passed if is_in_channel(record, state, config)), None
+        )
+        if passed_record:
+            records[scenario] = passed_record
+    open_scenarios = {scenario: key for scenario, key in keys.items() if scenario not in records}
     if plan:
-        for scenario in todo:
-            where = settings.describe_place(test_settings, scenario)
-            log.info("%s: would test %s with %s %s", name, snapshot.reference, scenario.name, where)
+        for scenario in open_scenarios:
+            place = settings.describe_place(test_settings, scenario)
+            log.info("%s: would test %s with %s %s", name, snapshot.reference, scenario.name, place)
         return ()
-    if todo:
+    if open_scenarios:
         with scenario_runs.prepare(checkout, chart, test_settings, snapshot, state) as setup:
-            records |= scenario_runs.run_all(setup, todo, retries=retry_infrastructure or 0)
+            records |= scenario_runs.run_all(
+                setup, open_scenarios, retries=retry_infrastructure or 0
+            )
     return tuple(records[scenario] for scenario in keys)
 
 

@@ -88,8 +88,8 @@ def promote(
     release_tag = need_tag(checkout.source, tag or default_tag(checkout, name, state))
     checkout = opened(config, revision=release_tag.revision)
     proof = require_proof(checkout, name, config, state)
-    written = read_trailers(release_tag).get(name)
-    format = written.format if written else CONTENT_FORMAT
+    trailers = read_trailers(release_tag).get(name)
+    format = trailers.format if trailers else CONTENT_FORMAT
     images = image_copies(proof.snapshots[0], proof.chart, checkout, format=format)
     parameters = {
         "version": proof.chart.version,

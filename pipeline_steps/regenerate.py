@@ -24,7 +24,7 @@ from pipeline_steps.cli.options import Option, Shard
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.regeneration import migration, run
-from pipeline_steps.regeneration.filling import Report, Wanted
+from pipeline_steps.regeneration.filling import Report, VersionFilter
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.sources.kinds import is_url
@@ -97,13 +97,13 @@ def regenerate(
         raise UsageError(
             "regenerate which repository?", advice="give --to URL, like file:///srv/charts"
         )
-    wanted = Wanted(frozenset(config.release.withdrawn), tuple(chart), shard)
-    first, *others = [open_writable(url, config.hosts) for url in urls]
+    version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
+    first, *further = [open_writable(url, config.hosts) for url in urls]
     fill_first = partial(
         run.regenerate,
         first,
         config,
-        wanted,
+        version_filter,
         source=source,
         patterns=charts,
         tags=tags,
@@ -114,12 +114,22 @@ def regenerate(
     )
     if from_:
         old = open_repository(from_, config.hosts)
-        fill_first = partial(migration.migrate, old, first, wanted, plan=plan, again=again)
+        fill_first = partial(migration.migrate, old, first, version_filter, plan=plan, again=again)
     # The first repository of a channel is authoritative: the others get what it has.
     fills: list[tuple[Repository, Callable[[], Report]]] = [(first, fill_first)]
-    for other in others:
+    for further_repository in further:
         fills.append(
-            (other, partial(migration.migrate, first, other, wanted, plan=plan, again=again))
+            (
+                further_repository,
+                partial(
+                    migration.migrate,
+                    first,
+                    further_repository,
+                    version_filter,
+                    plan=plan,
+                    again=again,
+                ),
+            )
         )
     if plan:
         for repository, fill in fills:

@@ -68,19 +68,21 @@ def report(
         log.info("report: would write report.md, report.html and report.xml into %s", folder)
         return ()
     checkout = opened(config)
-    verdicts = [verdict.of_chart(checkout, checkout.chart(name), config, state) for name in charts]
+    verdicts = [
+        verdict.chart_verdict(checkout, checkout.chart(name), config, state) for name in charts
+    ]
     build_url = (origin()["ci"] or {}).get("url", "")
     page = Page(
         verdicts, checkout.revision, build_url, started, diffs(verdicts, state), _notices(config)
     )
-    contents = {each.chart.name: each.chart.content for each in verdicts}
+    contents = {chart_verdict.chart.name: chart_verdict.chart.content for chart_verdict in verdicts}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
     key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
     uses = {
         record.id: None
-        for each in verdicts
-        for need in each.requirements
-        for record in need.records
+        for chart_verdict in verdicts
+        for requirement in chart_verdict.requirements
+        for record in requirement.records
     }
     with record_attempt(
         state,
@@ -96,7 +98,7 @@ def report(
             log.info("%s (%s)", page.headline, folder / "report.html")
         else:  # a page that says nothing would hide what the builds before found
             log.info("%s; %s stays as it was", page.headline, folder / "report.html")
-        return attempt.passed({"verdict": "started" if started else verdict.together(verdicts)})
+        return attempt.passed({"verdict": "started" if started else verdict.overall(verdicts)})
 
 
 def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:
@@ -104,13 +106,13 @@ def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, s
     verdict.
     """
     texts: dict[str, str] = {}
-    for each in verdicts:
-        path = state.folder / "diff" / f"{each.chart.name}.diff"
-        if each.snapshot and path.is_file():
+    for chart_verdict in verdicts:
+        path = state.folder / "diff" / f"{chart_verdict.chart.name}.diff"
+        if chart_verdict.snapshot and path.is_file():
             text = path.read_text(errors="replace")
             about = text.partition(",")[0].rpartition(" ")[2]
-            if about and about in each.snapshot:
-                texts[each.chart.name] = text
+            if about and about in chart_verdict.snapshot:
+                texts[chart_verdict.chart.name] = text
     return texts
 
 

@@ -85,7 +85,7 @@ def snapshot(
         return verdict
     archive = rewrite(files, version, edits, chart.path).archive
     if diff:
-        differences.write(checkout, chart, config, state, archive, images)
+        differences.write_diff(checkout, chart, config, state, archive, images)
     if verdict and published:
         return verdict
     if plan:

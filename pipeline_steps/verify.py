@@ -70,7 +70,7 @@ def verify(
         chart = chain.fetch(reference, config)
         links = chain.links(chart, state)
         attempt.parameters["links"] = [str(link) for link in links]
-        broken = [link.what for link in links if link.word != "holds"]
+        broken = [link.what for link in links if link.status != "holds"]
         if broken:
             what = f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}"
             raise EvidenceError(

@@ -41,14 +41,14 @@ ADVICE = "write oci://host/path/name:1.2.3, oci://host/path/name@sha256:… or f
 class Link(NamedTuple):
     """One link of the chain."""
 
-    word: Word
+    status: Word
     what: str
 
     def __str__(self) -> str:
-        return f"{self.word:<8} {self.what}"
+        return f"{self.status:<8} {self.what}"
 
 
-class Chart(NamedTuple):
+class PublishedChart(NamedTuple):
     """The chart to verify as it is published now. digests: of its archive, and of its manifest in a
     registry.
     """
@@ -58,7 +58,7 @@ class Chart(NamedTuple):
     digests: tuple[str, ...]
 
 
-def fetch(reference: str, config: Config) -> Chart:
+def fetch(reference: str, config: Config) -> PublishedChart:
     """The chart that a reference names, compared with the digest in it.
 
     Raises UsageError, EvidenceError when it is not there or has another digest, MachineError's
@@ -70,7 +70,7 @@ def fetch(reference: str, config: Config) -> Chart:
     ):  # what is before an @ may be an account, as in git+ssh://git@host
         place, digest = reference, ""
     if reference.startswith("oci://"):
-        return _of_registry(reference, config)
+        return _fetch_from_registry(reference, config)
     if reference.startswith("file://"):
         path = Path(unquote(urlsplit(place).path))
         try:
@@ -79,35 +79,39 @@ def fetch(reference: str, config: Config) -> Chart:
             raise EvidenceError("the chart is not there", where=str(path))
         except OSError as error:
             raise MachineError(f"cannot be read: {error.strerror}", where=str(path)) from error
-        return _whole(tgz, place, digest)
-    return _of_repository(place, digest, config)
+        return _published_chart(tgz, place, digest)
+    return _fetch_from_repository(place, digest, config)
 
 
-def _of_registry(reference: str, config: Config) -> Chart:
-    it = Reference.parse(reference.removeprefix("oci://"), where=reference)
-    root, _, name = it.path.rpartition("/")
-    version = from_tag(it.tag) if it.tag else None
-    if not root or (version is None and not it.digest):
+def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
+    parsed = Reference.parse(reference.removeprefix("oci://"), where=reference)
+    root, _, name = parsed.path.rpartition("/")
+    version = from_tag(parsed.tag) if parsed.tag else None
+    if not root or (version is None and not parsed.digest):
         raise UsageError("not the reference of a chart", advice=ADVICE)
-    repository = OciRepository(f"oci://{it.host}/{root}", config.hosts)
+    repository = OciRepository(f"oci://{parsed.host}/{root}", config.hosts)
     published = (
-        repository.find(name, version) if version else repository.find_digest(name, str(it.digest))
+        repository.find(name, version)
+        if version
+        else repository.find_digest(name, str(parsed.digest))
     )
     if published is None:
         raise EvidenceError("the chart is not there", where=reference)
     digest = published.reference.rpartition("@")[2]
-    if it.digest and digest != it.digest:
-        raise EvidenceError(f"the tag leads to {digest}, not to {it.digest}", where=reference)
-    lost = missing_digests(connect(it, config.hosts), it.path, digest)
+    if parsed.digest and digest != parsed.digest:
+        raise EvidenceError(f"the tag leads to {digest}, not to {parsed.digest}", where=reference)
+    lost = missing_digests(connect(parsed, config.hosts), parsed.path, digest)
     if lost:
         what = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
         raise EvidenceError(
             what, where=reference, advice="restore it there; promote gives back archives only"
         )
-    return Chart(published.archive, published.reference, (digest, published.archive_digest))
+    return PublishedChart(
+        published.archive, published.reference, (digest, published.archive_digest)
+    )
 
 
-def _of_repository(place: str, digest: str, config: Config) -> Chart:
+def _fetch_from_repository(place: str, digest: str, config: Config) -> PublishedChart:
     """A chart of a configured repository of another kind: its URL, as written or as it calls
     itself, then a file.
     """
@@ -118,14 +122,14 @@ def _of_repository(place: str, digest: str, config: Config) -> Chart:
             where=place,
             advice=ADVICE,
         )
-    for name, version in _readings(place):
+    for name, version in _possible_versions(place):
         published = repository.find(name, version)
         if published is not None:
-            return _whole(published.archive.tgz, place, digest)
+            return _published_chart(published.archive.tgz, place, digest)
     raise EvidenceError("the chart is not there", where=place)
 
 
-def _readings(place: str) -> Iterator[tuple[str, str]]:
+def _possible_versions(place: str) -> Iterator[tuple[str, str]]:
     """Names and versions that a file can stand for, by its name, else by its folder's: a release's
     tag, where GitHub stores another letter for + in the file's name.
 
@@ -139,105 +143,125 @@ def _readings(place: str) -> Iterator[tuple[str, str]]:
                 yield stem[: dash.start()], stem[dash.end() :]
 
 
-def _whole(tgz: bytes, place: str, digest: str) -> Chart:
+def _published_chart(tgz: bytes, place: str, digest: str) -> PublishedChart:
     if digest and sha256(tgz) != digest:
         raise EvidenceError(f"the archive has the digest {sha256(tgz)}, not {digest}", where=place)
-    return Chart(archives.open_archive(tgz, place), f"{place}@{sha256(tgz)}", (sha256(tgz),))
+    return PublishedChart(
+        archives.open_archive(tgz, place), f"{place}@{sha256(tgz)}", (sha256(tgz),)
+    )
 
 
-def links(chart: Chart, state: State) -> list[Link]:
+def links(chart: PublishedChart, state: State) -> list[Link]:
     """The chain of `chart`; it ends where a link is missing. Raises MachineError's kinds,
     Temporary.
     """
-    it = chart.archive
-    state.load_evidence([it.tar_digest, *chart.digests])
-    found = [Link("holds", f"{it.name} {it.version}: {chart.reference}, tar {it.tar_digest}")]
-    made = [one for one in _standing(state) if _is_of(one, it)]
-    named = [one for one in made if _names(one, chart.digests)]
-    if not made:
-        others = [
-            one for one in _standing(state) if (one.subject, _version(one)) == (it.name, it.version)
+    archive = chart.archive
+    state.load_evidence([archive.tar_digest, *chart.digests])
+    chain_links = [
+        Link(
+            "holds",
+            f"{archive.name} {archive.version}: {chart.reference}, tar {archive.tar_digest}",
+        )
+    ]
+    releases = [release for release in _current_releases(state) if _is_record_of(release, archive)]
+    by_digest = [release for release in releases if _has_digest(release, chart.digests)]
+    if not releases:
+        other_releases = [
+            release
+            for release in _current_releases(state)
+            if (release.subject, _recorded_version(release)) == (archive.name, archive.version)
         ]
-        if others:
-            what = f"{others[-1].step} of {it.name} {it.version} recorded the tar {others[-1].outputs.get('tar')}"
-            return [*found, Link("changed", f"{what} ({_id(others[-1])})")]
+        if other_releases:
+            last = other_releases[-1]
+            text = (
+                f"{last.step} of {archive.name} {archive.version} recorded the tar "
+                f"{last.outputs.get('tar')} ({_short_id(last)})"
+            )
+            return [*chain_links, Link("changed", text)]
         return [
-            *found,
-            Link("missing", f"no record of promote or snapshot has the tar {it.tar_digest}"),
+            *chain_links,
+            Link("missing", f"no record of promote or snapshot has the tar {archive.tar_digest}"),
         ]
-    record = state.preferred(named or made)[0]
+    record = state.preferred(by_digest or releases)[0]
     state.load_evidence([record.content])
-    told = "" if named else ", published elsewhere or compressed otherwise"
-    found.append(Link("holds", f"{record.step} {_id(record)} recorded this tar{told}"))
-    found.append(_content(record))
-    used = _used(record, state)
-    found += [
-        Link("missing", f"{record.step} uses the record {one[7:19]}, which is not there")
-        for one in used.missing
+    note = "" if by_digest else ", published elsewhere or compressed otherwise"
+    chain_links.append(Link("holds", f"{record.step} {_short_id(record)} recorded this tar{note}"))
+    chain_links.append(_content_link(record))
+    used = _used_records(record, state)
+    chain_links += [
+        Link("missing", f"{record.step} uses the record {release[7:19]}, which is not there")
+        for release in used.missing
     ]
     if record.step == "snapshot":
-        return [*found, *_images(record, [record], state)]
-    snapshots = [one for one in used.records if one.step == "snapshot"]
+        return [*chain_links, *_image_links(record, [record], state)]
+    snapshots = [release for release in used.records if release.step == "snapshot"]
     return [
-        *found, _undone(record, snapshots, it), *_tests(record, used.records, snapshots, state),
-        *_images(record, snapshots, state), *_others(used.records),
+        *chain_links, _changes_link(record, snapshots, archive), *_test_links(record, used.records, snapshots, state),
+        *_image_links(record, snapshots, state), *_other_links(used.records),
     ]  # fmt: skip
 
 
-def _standing(state: State) -> list[Record]:
+def _current_releases(state: State) -> list[Record]:
     records = state.records()
-    gone = superseded(records)
+    superseded_ids = superseded(records)
     return [
-        one
-        for one in records
-        if one.step in ("promote", "snapshot") and one.passed and one.id not in gone
+        record
+        for record in records
+        if record.step in ("promote", "snapshot")
+        and record.passed
+        and record.id not in superseded_ids
     ]
 
 
-def _is_of(record: Record, it: Archive) -> bool:
-    return record.subject == it.name and record.outputs.get("tar") == it.tar_digest
+def _is_record_of(record: Record, archive: Archive) -> bool:
+    return record.subject == archive.name and record.outputs.get("tar") == archive.tar_digest
 
 
-def _names(record: Record, digests: Iterable[str]) -> bool:
-    mine = {
+def _has_digest(record: Record, digests: Iterable[str]) -> bool:
+    chart_digests = {
         value.rpartition("@")[2]
         for name, value in record.outputs.items()
         if name.startswith("chart")
     }
-    return bool(mine.intersection(digests))
+    return bool(chart_digests.intersection(digests))
 
 
-def _version(record: Record) -> str:
+def _recorded_version(record: Record) -> str:
     return str(record.parameters.get("version", ""))
 
 
-def _content(record: Record) -> Link:
+def _content_link(record: Record) -> Link:
     if not record.content:
         return Link("missing", f"{record.step} names no content")
     return Link("holds", f"content {record.content} of revision {record.revision or 'unknown'}")
 
 
-class _Used(NamedTuple):
+class _UsedRecords(NamedTuple):
     records: list[Record]
     missing: list[str]
 
 
-def _used(record: Record, state: State) -> _Used:
+def _used_records(record: Record, state: State) -> _UsedRecords:
     """The records that one names in `uses`, its own intents left out."""
-    known = {one.id: one for one in state.records()}
-    away = [identity for identity in record.uses if identity not in known]
-    if away and state.stores is not None:
-        known |= {one.id: one for _line, one in state.stores.fetch_by_id(away)}
-    there = [known[identity] for identity in record.uses if identity in known]
-    missing = [identity for identity in record.uses if identity not in known]
-    return _Used([one for one in there if one.result != "started"], missing)
+    by_id = {used_record.id: used_record for used_record in state.records()}
+    not_loaded = [identity for identity in record.uses if identity not in by_id]
+    if not_loaded and state.stores is not None:
+        by_id |= {
+            used_record.id: used_record
+            for _line, used_record in state.stores.fetch_by_id(not_loaded)
+        }
+    used_records = [by_id[identity] for identity in record.uses if identity in by_id]
+    missing = [identity for identity in record.uses if identity not in by_id]
+    return _UsedRecords(
+        [used_record for used_record in used_records if used_record.result != "started"], missing
+    )
 
 
-def _undone(record: Record, snapshots: Sequence[Record], it: Archive) -> Link:
+def _changes_link(record: Record, snapshots: Sequence[Record], archive: Archive) -> Link:
     """Do the recorded changes, undone, give a tar that a snapshot has?"""
     if not snapshots:
         return Link("missing", "promote uses no record of a snapshot")
-    tars = [one.outputs.get("tar", "") for one in snapshots]
+    tars = [snapshot.outputs.get("tar", "") for snapshot in snapshots]
     what = f"the {len(record.parameters.get('changes') or [])} changes of promote, undone, give "
     try:
         changes = msgspec.convert(record.parameters.get("changes") or [], list[Change])
@@ -245,7 +269,7 @@ def _undone(record: Record, snapshots: Sequence[Record], it: Archive) -> Link:
         return Link("missing", f"promote's changes cannot be read: {error}")
     for tar in dict.fromkeys(tars):
         try:
-            verify_rewrite(it.tgz, changes, tar, it.file_name)
+            verify_rewrite(archive.tgz, changes, tar, archive.file_name)
         except PipelineError as error:
             problem = error.what
         else:
@@ -253,20 +277,20 @@ def _undone(record: Record, snapshots: Sequence[Record], it: Archive) -> Link:
     return Link("changed", problem)
 
 
-def _tests(
+def _test_links(
     record: Record, used: Sequence[Record], snapshots: Sequence[Record], state: State
 ) -> Iterator[Link]:
     """Passed tests that used one of the snapshots, which no later record contradicts."""
-    tests = [one for one in used if one.step == "integration_test"]
+    tests = [test_record for test_record in used if test_record.step == "integration_test"]
     if not tests:
         yield Link("missing", "promote uses no record of a test")
-    ids = {one.id for one in snapshots}
+    ids = {test_record.id for test_record in snapshots}
     for test in tests:
-        said = test.parameters
-        name = str(said.get("values") or said.get("none") or "the chart's own values")
-        what = f"test {_id(test)}: {name}{f' on {cluster}' if (cluster := said.get('cluster')) else ''}"
+        parameters = test.parameters
+        name = str(parameters.get("values") or parameters.get("none") or "the chart's own values")
+        what = f"test {_short_id(test)}: {name}{f' on {cluster}' if (cluster := parameters.get('cluster')) else ''}"
         current = state.resolve(test.key).current
-        if not test.passed or any(not one.passed for one in current):
+        if not test.passed or any(not test_record.passed for test_record in current):
             yield Link("changed", f"{what}: {test.result}, or contradicted by now")
         elif test.content != record.content or test.inputs != record.inputs:
             yield Link("changed", f"{what}: it is about other content or images")
@@ -276,14 +300,14 @@ def _tests(
             yield Link("holds", what)
 
 
-def _images(record: Record, snapshots: Sequence[Record], state: State) -> Iterator[Link]:
+def _image_links(record: Record, snapshots: Sequence[Record], state: State) -> Iterator[Link]:
     """Every image by digest: the same in production as tested, and built by a recorded build."""
     if not snapshots:
         return
     built = [
         one
         for snapshot in snapshots
-        for one in _used(snapshot, state).records
+        for one in _used_records(snapshot, state).records
         if one.step == "build_image"
     ]
     for name, reference in record.outputs.items():
@@ -291,7 +315,7 @@ def _images(record: Record, snapshots: Sequence[Record], state: State) -> Iterat
             continue
         digest = reference.rpartition("@")[2]
         tested = {one.inputs.get(name) for one in snapshots}
-        by = [
+        builds = [
             one
             for one in built
             if one.passed and one.outputs.get("image", "").endswith(f"@{digest}")
@@ -300,18 +324,21 @@ def _images(record: Record, snapshots: Sequence[Record], state: State) -> Iterat
             yield Link(
                 "changed", f"{name} is {digest}, tested was {', '.join(sorted(map(str, tested)))}"
             )
-        elif not by:
+        elif not builds:
             yield Link("missing", f"{name} {digest}: no record of its build")
         else:
-            yield Link("holds", f"{name} {digest}, build_image {_id(by[-1])}")
+            yield Link("holds", f"{name} {digest}, build_image {_short_id(builds[-1])}")
 
 
-def _others(used: Iterable[Record]) -> Iterator[Link]:
+def _other_links(used: Iterable[Record]) -> Iterator[Link]:
     """The other required steps: check, programs, approvals."""
-    for one in used:
-        if one.step not in ("snapshot", "integration_test", "build_image"):
-            yield Link("holds" if one.passed else "changed", f"{one.step} {_id(one)}: {one.result}")
+    for record in used:
+        if record.step not in ("snapshot", "integration_test", "build_image"):
+            yield Link(
+                "holds" if record.passed else "changed",
+                f"{record.step} {_short_id(record)}: {record.result}",
+            )
 
 
-def _id(record: Record) -> str:
+def _short_id(record: Record) -> str:
     return record.id[7:19]

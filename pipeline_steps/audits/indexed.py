@@ -14,9 +14,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from pipeline_steps.audits import faults
-from pipeline_steps.audits.faults import Facts, Finding, Fix, Refused, Seen
-from pipeline_steps.audits.records import Known, Recorded, tells
+from pipeline_steps.audits.findings import (
+    ArchiveFacts,
+    ArchiveReading,
+    Finding,
+    Fix,
+    Kind,
+    RefusedArchive,
+    ambiguous_versions,
+    differing_fields,
+    map_concurrently,
+    missing_provenance,
+    read_archive,
+)
+from pipeline_steps.audits.records import RecordedVersion, RecordedVersions, matches_record
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.repositories import index, index_rows
@@ -29,41 +40,41 @@ from pipeline_steps.toolbox.errors import EvidenceError
 _UNCLEAR = frozenset({"unreadable entry", "duplicate version"})
 
 
-class Look(NamedTuple):
+class InspectedEntry(NamedTuple):
     """An entry and what its first URL leads to; seen None: nothing. signed: is there a .prov beside
     it?
     """
 
     row: Row
-    seen: Seen | None
+    archive: ArchiveReading | None
     signed: bool
-    why: str = ""
+    reason: str = ""
 
 
 class Orphan(NamedTuple):
     """An archive that no entry names."""
 
     file: str
-    seen: Seen
+    archive: ArchiveReading
 
 
-class Stock(NamedTuple):
+class Inventory(NamedTuple):
     """Everything there is of one chart. known: what is recorded; withdrawn: versions."""
 
     chart: str
-    looks: Sequence[Look]
+    entries: Sequence[InspectedEntry]
     orphans: Sequence[Orphan]
-    known: Known
+    recorded: RecordedVersions
     withdrawn: Collection[str]
 
-    def recorded(self, version: str) -> list[Recorded]:
-        return self.known.get((self.chart, version), [])
+    def records_of(self, version: str) -> list[RecordedVersion]:
+        return self.recorded.get((self.chart, version), [])
 
     def is_withdrawn(self, version: str) -> bool:
         return versions_of.is_withdrawn(self.withdrawn, self.chart, version)
 
 
-def digests(data: bytes | None, where: str) -> list[str]:
+def index_digests(data: bytes | None, where: str) -> list[str]:
     """The digests of archives that an index names; none when it cannot be read."""
     try:
         return (
@@ -73,10 +84,14 @@ def digests(data: bytes | None, where: str) -> list[str]:
         return []
 
 
-def findings(
-    repository: Indexed, before: bytes | None, known: Known, withdrawn: Collection[str], charts: Collection[str],
+def find_problems(
+    repository: Indexed,
+    before: bytes | None,
+    known: RecordedVersions,
+    withdrawn: Collection[str],
+    charts: Collection[str],
     jobs: int,
-) -> list[Finding]:  # fmt: skip
+) -> list[Finding]:
     """What is wrong. before: the index; charts: names, none for all. Raises MachineError's kinds,
     Temporary.
     """
@@ -86,266 +101,329 @@ def findings(
     except EvidenceError as error:
         return [Finding("unreadable index", "", "", error.what, error.where)]
     files = repository.files()
-    wanted = [row for row in rows if not charts or row.chart in charts]
-    looks = list(faults.many(lambda row: _look(repository, row, files), wanted, jobs))
-    loose = _loose(rows, files or {}, charts)
-    if loose:  # what was published since the index was read has an entry by now
-        loose = sorted(
-            {*loose}.intersection(_loose(_again(repository, where), files or {}, charts))
+    selected_rows = [row for row in rows if not charts or row.chart in charts]
+    entries = list(
+        map_concurrently(lambda row: _inspect_entry(repository, row, files), selected_rows, jobs)
+    )
+    unnamed = _unnamed_archives(rows, files or {}, charts)
+    if unnamed:  # what was published since the index was read has an entry by now
+        unnamed = sorted(
+            {*unnamed}.intersection(
+                _unnamed_archives(_reread_rows(repository, where), files or {}, charts)
+            )
         )
-    orphans = list(faults.many(lambda name: _orphan(repository, name), loose, jobs))
-    found = [
-        finding for stock in _stocks(looks, orphans, known, withdrawn) for finding in _judged(stock)
+    orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
+    problems = [
+        finding
+        for stock in _inventories(entries, orphans, known, withdrawn)
+        for finding in _chart_findings(stock)
     ]
-    return [*found, *_strays(files or {}, charts)]
+    return [*problems, *_stray_provenance(files or {}, charts)]
 
 
-def _loose(rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str]) -> list[str]:
+def _unnamed_archives(
+    rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str]
+) -> list[str]:
     """The archives that no entry names."""
-    named = {find_file(row.urls[0], files) for row in rows if row.urls}
+    named_files = {find_file(row.urls[0], files) for row in rows if row.urls}
     return [
-        name for name in files if name.endswith(".tgz") and name not in named and _of(name, charts)
+        name
+        for name in files
+        if name.endswith(".tgz") and name not in named_files and _belongs_to(name, charts)
     ]
 
 
-def _again(repository: Indexed, where: str) -> list[Row]:
+def _reread_rows(repository: Indexed, where: str) -> list[Row]:
     data = repository.index()
     return index_rows.read_rows(data, where) if data is not None else []
 
 
-def repaired(before: bytes | None, found: Sequence[Finding], where: str) -> bytes:
+def apply_fixes(before: bytes | None, findings: Sequence[Finding], where: str) -> bytes:
     """The index after every fix. Raises EvidenceError where nothing can be put into it or taken out
     of it.
     """
-    fixes = [finding.fix for finding in found if finding.fix]
-    gone = {(row.chart, row.number): row for fix in fixes for row in fix.gone}
-    new = {(str(fix.new["name"]), str(fix.new["version"])): fix.new for fix in fixes if fix.new}
-    kept = before if before is None else index_rows.without_rows(before, gone.values(), where)
-    return index.Index(kept, where).with_entries(new.values()) if new or kept is None else kept
+    fixes = [finding.fix for finding in findings if finding.fix]
+    removed = {(row.chart, row.number): row for fix in fixes for row in fix.removed_rows}
+    added = {(str(fix.new["name"]), str(fix.new["version"])): fix.new for fix in fixes if fix.new}
+    kept = before if before is None else index_rows.without_rows(before, removed.values(), where)
+    return index.Index(kept, where).with_entries(added.values()) if added or kept is None else kept
 
 
-def _look(repository: Indexed, row: Row, files: Mapping[str, int] | None) -> Look:
+def _inspect_entry(
+    repository: Indexed, row: Row, files: Mapping[str, int] | None
+) -> InspectedEntry:
     if row.fault or not row.urls:
-        return Look(row, None, False, "it has no URL")
+        return InspectedEntry(row, None, False, "it has no URL")
     url = row.urls[0]
     if files is not None and find_file(url, files) is None:
-        return Look(row, None, False, f"{url} is not in this repository")
+        return InspectedEntry(row, None, False, f"{url} is not in this repository")
     try:
         tgz = repository.read(url)
     except EvidenceError as error:  # a URL that leads out of the repository
-        return Look(row, None, False, error.what)
+        return InspectedEntry(row, None, False, error.what)
     if tgz is None:
-        return Look(row, None, False, f"there is no file {url}")
+        return InspectedEntry(row, None, False, f"there is no file {url}")
     signed = (
         f"{find_file(url, files)}.prov" in files
         if files is not None
         else repository.read(f"{url}.prov") is not None
     )
-    return Look(row, faults.seen(tgz, url), signed)
+    return InspectedEntry(row, read_archive(tgz, url), signed)
 
 
-def _orphan(repository: Indexed, name: str) -> Orphan:
+def _inspect_orphan(repository: Indexed, name: str) -> Orphan:
     tgz = repository.read(name if "://" in name else quote(name, safe="/+"))
     return Orphan(
-        name, faults.seen(tgz, name) if tgz is not None else Refused("", "it went away meanwhile")
+        name,
+        read_archive(tgz, name)
+        if tgz is not None
+        else RefusedArchive("", "it went away meanwhile"),
     )
 
 
-def _of(name: str, charts: Collection[str]) -> bool:
+def _belongs_to(name: str, charts: Collection[str]) -> bool:
     last = name.rpartition("/")[2]
     return not charts or any(last.startswith(f"{chart}-") for chart in charts)
 
 
-def _strays(files: Mapping[str, int], charts: Collection[str]) -> Iterator[Finding]:
+def _stray_provenance(files: Mapping[str, int], charts: Collection[str]) -> Iterator[Finding]:
     for name in files:
-        if name.endswith(".prov") and name.removesuffix(".prov") not in files and _of(name, charts):
+        if (
+            name.endswith(".prov")
+            and name.removesuffix(".prov") not in files
+            and _belongs_to(name, charts)
+        ):
             yield Finding(
                 "orphan file", "", name.rpartition("/")[2], "there is no such archive", name
             )
 
 
-def _stocks(
-    looks: Sequence[Look], orphans: Sequence[Orphan], known: Known, withdrawn: Collection[str]
-) -> Iterator[Stock]:
+def _inventories(
+    entries: Sequence[InspectedEntry],
+    orphans: Sequence[Orphan],
+    known: RecordedVersions,
+    withdrawn: Collection[str],
+) -> Iterator[Inventory]:
     """By chart; an orphan that cannot be read belongs to none."""
-    names = [look.row.chart for look in looks]
-    names += [one.seen.name if isinstance(one.seen, Facts) else "" for one in orphans]
+    names = [entry.row.chart for entry in entries]
+    names += [
+        orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else ""
+        for orphan in orphans
+    ]
     for name in dict.fromkeys(names):
-        own = [look for look in looks if look.row.chart == name]
-        loose = [
-            one for one in orphans if (one.seen.name if isinstance(one.seen, Facts) else "") == name
+        own_entries = [entry for entry in entries if entry.row.chart == name]
+        own_orphans = [
+            orphan
+            for orphan in orphans
+            if (orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else "") == name
         ]
-        yield Stock(name, own, loose, known, withdrawn)
+        yield Inventory(name, own_entries, own_orphans, known, withdrawn)
 
 
-def _judged(stock: Stock) -> list[Finding]:
+def _chart_findings(inventory: Inventory) -> list[Finding]:
     """Everything wrong with one chart."""
-    found: list[Finding] = []
-    by_version: dict[str, list[Look]] = {}
-    for look in stock.looks:
-        if look.row.fault:
-            found.append(_finding("unreadable entry", look, look.row.fault))
+    problems: list[Finding] = []
+    by_version: dict[str, list[InspectedEntry]] = {}
+    for entry in inventory.entries:
+        if entry.row.fault:
+            problems.append(_finding("unreadable entry", entry, entry.row.fault))
         else:
-            by_version.setdefault(look.row.version, []).append(look)
-    for same in by_version.values():
-        kept, doubled = _single(same)
-        found += doubled
+            by_version.setdefault(entry.row.version, []).append(entry)
+    for entries in by_version.values():
+        kept, doubled = _decisive_entry(entries)
+        problems += doubled
         if kept is not None:
-            found += _entry(stock, kept)
-    places = {version: same[0].row.where for version, same in by_version.items()}
-    found += faults.versions_that_mislead(stock.chart, places)
+            problems += _entry_findings(inventory, kept)
+    places = {version: entries[0].row.where for version, entries in by_version.items()}
+    problems += ambiguous_versions(inventory.chart, places)
     signed = {
-        version: same[0].signed
-        for version, same in by_version.items()
-        if isinstance(same[0].seen, Facts)
+        version: entries[0].signed
+        for version, entries in by_version.items()
+        if isinstance(entries[0].archive, ArchiveFacts)
     }
-    found += faults.without_provenance(stock.chart, signed, places)
-    found += _orphans(stock, by_version)
-    unclear = any(finding.kind in _UNCLEAR and not finding.fix for finding in found)
-    return [finding._replace(fix=None) for finding in found] if unclear else found
+    problems += missing_provenance(inventory.chart, signed, places)
+    problems += _orphan_findings(inventory, by_version)
+    unclear = any(finding.kind in _UNCLEAR and not finding.fix for finding in problems)
+    return [finding._replace(fix=None) for finding in problems] if unclear else problems
 
 
-def _finding(kind: faults.Kind, look: Look, what: str, fix: Fix | None = None) -> Finding:
-    return Finding(kind, look.row.chart, look.row.version, what, look.row.where, fix)
+def _finding(kind: Kind, entry: InspectedEntry, what: str, fix: Fix | None = None) -> Finding:
+    return Finding(kind, entry.row.chart, entry.row.version, what, entry.row.where, fix)
 
 
-def _single(same: Sequence[Look]) -> tuple[Look | None, list[Finding]]:
+def _decisive_entry(
+    entries: Sequence[InspectedEntry],
+) -> tuple[InspectedEntry | None, list[Finding]]:
     """The entry that counts of several of one version: the first that says what its file is, unless
     files differ.
     """
-    if len(same) == 1:
-        return same[0], []
-    right = [
-        look
-        for look in same
-        if isinstance(look.seen, Facts) and look.seen.digest == look.row.digest
+    if len(entries) == 1:
+        return entries[0], []
+    matching = [
+        entry
+        for entry in entries
+        if isinstance(entry.archive, ArchiveFacts) and entry.archive.digest == entry.row.digest
     ]
-    if len({look.row.digest for look in right}) != 1:
-        what = f"it is in the index {len(same)} times, and the files do not tell which entry counts"
-        return None, [_finding("duplicate version", same[0], what)]
-    others = tuple(look.row for look in same if look is not right[0])
-    listed = ", ".join(row.where.rpartition(":")[2] for row in others)
-    fix = Fix(
-        f"take out the entries at line {listed}; the one at {right[0].row.where} says what its file is",
-        others,
-    )
-    return right[0], [
-        _finding("duplicate version", right[0], f"it is in the index {len(same)} times", fix)
-    ]
-
-
-def _entry(stock: Stock, look: Look) -> Iterator[Finding]:
-    """What is wrong with the only entry of a version."""
-    row, found = look.row, list(_compared(stock, look))
-    if look.seen is not None and f"{row.chart}-{row.version}" in stock.withdrawn:
-        fix = Fix("take the entry out; its archive stays", (row,))
-        yield _finding("withdrawn version", look, "it is withdrawn, and still in the index", fix)
-        found = [finding._replace(fix=None) for finding in found]
-    yield from found
-
-
-def _compared(stock: Stock, look: Look) -> Iterator[Finding]:
-    """Is it the archive that was published, and does the entry say what it says?"""
-    row, there, recorded = look.row, look.seen, stock.recorded(look.row.version)
-    if there is None:
-        yield _finding("missing file", look, *_missing(stock, look))
-        return
-    told = tells(recorded, there.digest, there.tar if isinstance(there, Facts) else "")
-    if recorded and not told:
-        what = f"the archive has the digest {there.digest}, recorded is {recorded[-1].digest}"
-        yield _finding("changed since recorded", look, f"{what} ({recorded[-1].record.id[7:19]})")
-    wrong = bool(row.digest) and row.digest != there.digest
-    what = f"the archive has the digest {there.digest}, the index says {row.digest}"
-    if isinstance(there, Refused):
-        yield _finding("archive refused", look, there.reason)
-        if wrong:
-            yield _finding("wrong digest", look, f"{what}; restore the archive")
-    elif (there.name, there.version) != (row.chart, row.version):
-        yield _finding(
-            "other chart", look, f"the archive holds the chart {there.name} {there.version}"
+    if len({entry.row.digest for entry in matching}) != 1:
+        what = (
+            f"it is in the index {len(entries)} times, and the files do not tell which entry counts"
         )
-    elif wrong and not told:
-        yield _finding("wrong digest", look, f"{what}; restore the archive")
+        return None, [_finding("duplicate version", entries[0], what)]
+    superfluous = tuple(entry.row for entry in entries if entry is not matching[0])
+    listed = ", ".join(row.where.rpartition(":")[2] for row in superfluous)
+    fix = Fix(
+        f"take out the entries at line {listed}; the one at {matching[0].row.where} says what its file is",
+        superfluous,
+    )
+    return matching[0], [
+        _finding("duplicate version", matching[0], f"it is in the index {len(entries)} times", fix)
+    ]
+
+
+def _entry_findings(inventory: Inventory, entry: InspectedEntry) -> Iterator[Finding]:
+    """What is wrong with the only entry of a version."""
+    row, problems = entry.row, list(_compare_with_archive(inventory, entry))
+    if entry.archive is not None and f"{row.chart}-{row.version}" in inventory.withdrawn:
+        fix = Fix("take the entry out; its archive stays", (row,))
+        yield _finding("withdrawn version", entry, "it is withdrawn, and still in the index", fix)
+        problems = [finding._replace(fix=None) for finding in problems]
+    yield from problems
+
+
+def _compare_with_archive(inventory: Inventory, entry: InspectedEntry) -> Iterator[Finding]:
+    """Is it the archive that was published, and does the entry say what it says?"""
+    row, archive, recorded = entry.row, entry.archive, inventory.records_of(entry.row.version)
+    if archive is None:
+        yield _finding("missing file", entry, *_missing_file(inventory, entry))
+        return
+    matches = matches_record(
+        recorded, archive.digest, archive.tar if isinstance(archive, ArchiveFacts) else ""
+    )
+    if recorded and not matches:
+        what = f"the archive has the digest {archive.digest}, recorded is {recorded[-1].digest}"
+        yield _finding("changed since recorded", entry, f"{what} ({recorded[-1].record.id[7:19]})")
+    wrong = bool(row.digest) and row.digest != archive.digest
+    what = f"the archive has the digest {archive.digest}, the index says {row.digest}"
+    if isinstance(archive, RefusedArchive):
+        yield _finding("archive refused", entry, archive.reason)
+        if wrong:
+            yield _finding("wrong digest", entry, f"{what}; restore the archive")
+    elif (archive.name, archive.version) != (row.chart, row.version):
+        yield _finding(
+            "other chart", entry, f"the archive holds the chart {archive.name} {archive.version}"
+        )
+    elif wrong and not matches:
+        yield _finding("wrong digest", entry, f"{what}; restore the archive")
     elif wrong:
         yield _finding(
             "wrong digest",
-            look,
+            entry,
             what,
-            _corrected(
-                look, there, "put the digest of the archive, which a record names, into the index"
+            _correcting_fix(
+                entry,
+                archive,
+                "put the digest of the archive, which a record names, into the index",
             ),
         )
-    elif told or not recorded:
-        yield from _fields(look, there)
+    elif matches or not recorded:
+        yield from _compare_fields(entry, archive)
 
 
-def _fields(look: Look, there: Facts) -> Iterator[Finding]:
+def _compare_fields(entry: InspectedEntry, archive: ArchiveFacts) -> Iterator[Finding]:
     """An entry that names the right archive: does it say what that says?"""
-    if not look.row.digest:
-        fix = _corrected(look, there, "put it there")
-        yield _finding("no digest", look, "nobody can see whether its archive changes", fix)
-    fields = faults.disagreements(look.row.fields, there)
+    if not entry.row.digest:
+        fix = _correcting_fix(entry, archive, "put it there")
+        yield _finding("no digest", entry, "nobody can see whether its archive changes", fix)
+    fields = differing_fields(entry.row.fields, archive)
     if fields:
-        fix = _corrected(look, there, "write what its Chart.yaml says")
+        fix = _correcting_fix(entry, archive, "write what its Chart.yaml says")
         yield _finding(
-            "entry disagrees", look, f"its Chart.yaml has another {', '.join(fields)}", fix
+            "entry disagrees", entry, f"its Chart.yaml has another {', '.join(fields)}", fix
         )
 
 
-def _corrected(look: Look, there: Facts, words: str) -> Fix:
-    return Fix(words, (look.row,), _rewritten(look.row, there, look.row.urls))
+def _correcting_fix(entry: InspectedEntry, archive: ArchiveFacts, description: str) -> Fix:
+    return Fix(description, (entry.row,), _corrected_entry(entry.row, archive, entry.row.urls))
 
 
-def _missing(stock: Stock, look: Look) -> tuple[str, Fix | None]:
+def _missing_file(inventory: Inventory, entry: InspectedEntry) -> tuple[str, Fix | None]:
     """An entry whose file is gone is taken out only where a record keeps what it was: then nothing
     is forgotten.
     """
-    if stock.is_withdrawn(look.row.version):
-        return f"{look.why}; the version is withdrawn", Fix("take the entry out", (look.row,))
-    again = next(
-        (one for one in stock.orphans if look.row.digest and one.seen.digest == look.row.digest),
+    if inventory.is_withdrawn(entry.row.version):
+        return f"{entry.reason}; the version is withdrawn", Fix("take the entry out", (entry.row,))
+    same_archive = next(
+        (
+            orphan
+            for orphan in inventory.orphans
+            if entry.row.digest and orphan.archive.digest == entry.row.digest
+        ),
         None,
     )
-    if again is not None and isinstance(again.seen, Facts):
-        new = _rewritten(look.row, again.seen, [_url(again.file)])
-        return f"{look.why}; {again.file} is it", Fix(f"name {again.file}", (look.row,), new)
-    if stock.recorded(look.row.version) and "://" not in "".join(look.row.urls[:1]):
-        words = "take the entry out; promote or regenerate then publish the same tar again, which a record names"
-        return look.why, Fix(words, (look.row,))
-    advice = f"restore the archive {look.row.digest}" if look.row.digest else "restore the archive"
-    return f"{look.why}; no record keeps what it was: {advice}, or take the entry out by hand", None
+    if same_archive is not None and isinstance(same_archive.archive, ArchiveFacts):
+        new = _corrected_entry(entry.row, same_archive.archive, [_file_url(same_archive.file)])
+        return f"{entry.reason}; {same_archive.file} is it", Fix(
+            f"name {same_archive.file}", (entry.row,), new
+        )
+    if inventory.records_of(entry.row.version) and "://" not in "".join(entry.row.urls[:1]):
+        description = "take the entry out; promote or regenerate then publish the same tar again, which a record names"
+        return entry.reason, Fix(description, (entry.row,))
+    advice = (
+        f"restore the archive {entry.row.digest}" if entry.row.digest else "restore the archive"
+    )
+    return (
+        f"{entry.reason}; no record keeps what it was: {advice}, or take the entry out by hand",
+        None,
+    )
 
 
-def _orphans(stock: Stock, entries: Mapping[str, Sequence[Look]]) -> Iterator[Finding]:
+def _orphan_findings(
+    inventory: Inventory, entries: Mapping[str, Sequence[InspectedEntry]]
+) -> Iterator[Finding]:
     """Archives without an entry; each gets one where it is what its name says and nothing else is
     that version.
     """
-    taken: set[str] = set()
-    for one in stock.orphans:
-        if isinstance(one.seen, Refused):
+    claimed_versions: set[str] = set()
+    for orphan in inventory.orphans:
+        if isinstance(orphan.archive, RefusedArchive):
             yield Finding(
-                "archive refused", "", one.file.rpartition("/")[2], one.seen.reason, one.file
+                "archive refused",
+                "",
+                orphan.file.rpartition("/")[2],
+                orphan.archive.reason,
+                orphan.file,
             )
             continue
-        version = one.seen.version
-        if stock.is_withdrawn(version):
+        version = orphan.archive.version
+        if inventory.is_withdrawn(version):
             continue
-        same = entries.get(version, ())
-        if any(look.seen is None and look.row.digest == one.seen.digest for look in same):
+        same_version = entries.get(version, ())
+        if any(
+            entry.archive is None and entry.row.digest == orphan.archive.digest
+            for entry in same_version
+        ):
             continue  # told, and mended, with the entry
-        why = _no_entry(stock, one, one.seen, [*entries, *taken])
+        reason = _reason_for_no_entry(
+            inventory, orphan, orphan.archive, [*entries, *claimed_versions]
+        )
         fix = (
             None
-            if why
-            else Fix("give it an entry", (), _written(one.seen, [_url(one.file)], CREATED))
+            if reason
+            else Fix(
+                "give it an entry",
+                (),
+                _new_entry(orphan.archive, [_file_url(orphan.file)], CREATED),
+            )
         )
-        taken.add(version)
+        claimed_versions.add(version)
         yield Finding(
-            "orphan file", stock.chart, version, why or "no entry names it", one.file, fix
+            "orphan file", inventory.chart, version, reason or "no entry names it", orphan.file, fix
         )
 
 
-def _no_entry(stock: Stock, orphan: Orphan, facts: Facts, versions: Sequence[str]) -> str:
+def _reason_for_no_entry(
+    inventory: Inventory, orphan: Orphan, facts: ArchiveFacts, versions: Sequence[str]
+) -> str:
     """Why an archive gets no entry, "" when it gets one."""
     if facts.version in versions:
         return "an entry names another file of this version"
@@ -354,28 +432,30 @@ def _no_entry(stock: Stock, orphan: Orphan, facts: Facts, versions: Sequence[str
         return f"it differs from {twin} only behind the +, which helm cannot tell apart"
     if orphan.file.rpartition("/")[2] != f"{facts.name}-{facts.version}.tgz":
         return "its file name is not that of its chart and version"
-    recorded = stock.recorded(facts.version)
-    if recorded and not tells(recorded, facts.digest, facts.tar):
+    recorded = inventory.records_of(facts.version)
+    if recorded and not matches_record(recorded, facts.digest, facts.tar):
         return f"recorded is another archive, {recorded[-1].digest}"
     return ""
 
 
-def _url(name: str) -> str:
+def _file_url(name: str) -> str:
     return name if "://" in name else quote(name, safe="/+")
 
 
-def _rewritten(row: Row, facts: Facts, urls: Sequence[str]) -> dict[str, Any]:
+def _corrected_entry(row: Row, facts: ArchiveFacts, urls: Sequence[str]) -> dict[str, Any]:
     """The entry as its archive, which is at `urls`, has it; when it was made and what helm does not
     know stay.
     """
-    mine = _written(facts, urls, str(row.fields.get("created") or CREATED))
+    from_archive = _new_entry(facts, urls, str(row.fields.get("created") or CREATED))
     foreign = {
-        key: value for key, value in row.fields.items() if key not in _OURS and value is not None
+        key: value
+        for key, value in row.fields.items()
+        if key not in _DERIVED_FIELDS and value is not None
     }
-    return {**mine, **foreign}
+    return {**from_archive, **foreign}
 
 
-def _written(facts: Facts, urls: Sequence[str], created: str) -> dict[str, Any]:
+def _new_entry(facts: ArchiveFacts, urls: Sequence[str], created: str) -> dict[str, Any]:
     return {
         **index.new_entry_fields(facts.metadata.fields, facts.digest, urls[0], created),
         "urls": list(urls),
@@ -383,7 +463,7 @@ def _written(facts: Facts, urls: Sequence[str], created: str) -> dict[str, Any]:
 
 
 #: Fields of an entry that follow from the archive, or are kept by name.
-_OURS = frozenset(
+_DERIVED_FIELDS = frozenset(
     "name home sources version description keywords maintainers icon apiVersion condition tags appVersion deprecated "
     "annotations kubeVersion dependencies type digest urls created".split()
 )

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from pipeline_steps.audits import faults, indexed, records, registry
-from pipeline_steps.audits.faults import Finding
+from pipeline_steps.audits import indexed, records, registry
+from pipeline_steps.audits.findings import ARCHIVES_AT_ONCE, Finding
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Indexed, Repository, Rewritable
@@ -36,21 +36,23 @@ def inspect(
     charts: names, none for all. Raises MachineError's kinds, Temporary, ConfigurationError.
     """
     repository = open_repository(url, config.hosts)
-    at_once = jobs or faults.AT_ONCE
+    at_once = jobs or ARCHIVES_AT_ONCE
     if not isinstance(repository, Indexed):
-        known = records.known(state, config, url)
-        wanted = named(repository, charts)
-        found = registry.findings(
-            repository.url, wanted, known, config.release.withdrawn, config.hosts, at_once
+        recorded = records.recorded_versions(state, config, url)
+        names = chart_names(repository, charts)
+        findings = registry.find_problems(
+            repository.url, names, recorded, config.release.withdrawn, config.hosts, at_once
         )
-        return Inspection(repository, found, None)
+        return Inspection(repository, findings, None)
     before = repository.index()
-    known = records.known(state, config, url, indexed.digests(before, url))
-    found = indexed.findings(repository, before, known, config.release.withdrawn, charts, at_once)
-    return Inspection(repository, found, before)
+    recorded = records.recorded_versions(state, config, url, indexed.index_digests(before, url))
+    findings = indexed.find_problems(
+        repository, before, recorded, config.release.withdrawn, charts, at_once
+    )
+    return Inspection(repository, findings, before)
 
 
-def named(repository: Repository, charts: Collection[str]) -> list[str]:
+def chart_names(repository: Repository, charts: Collection[str]) -> list[str]:
     """These charts, or all of the repository. Raises MachineError where it does not list them."""
     if charts:
         return sorted(charts)
@@ -80,7 +82,9 @@ def repair(inspection: Inspection) -> None:
             where=repository.url,
             advice="repair what is in its storage, where it is published",
         )
-    after = indexed.repaired(inspection.before, inspection.fixable, f"{repository.url}/index.yaml")
+    after = indexed.apply_fixes(
+        inspection.before, inspection.fixable, f"{repository.url}/index.yaml"
+    )
     repository.rewrite(inspection.before, after)
     if repository.index() != after:
         raise MachineError(

@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Sequence
 
-from pipeline_steps.audits import faults, inspection, records
+from pipeline_steps.audits import inspection, records
+from pipeline_steps.audits.findings import ARCHIVES_AT_ONCE, map_concurrently
 from pipeline_steps.audits.production_report import FORMS, PassedTest, PublishedVersion
-from pipeline_steps.audits.records import Recorded
+from pipeline_steps.audits.records import RecordedVersion
 from pipeline_steps.building import image_records
 from pipeline_steps.charts.version import sort_key
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.store import hex_digits
-from pipeline_steps.reporting.chains import values_of
+from pipeline_steps.reporting.chains import values_text
 from pipeline_steps.repositories import index_rows
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Indexed, Repository
@@ -57,17 +58,21 @@ def write_report(
     with record_attempt(
         state, step="audit", subject="audit", key=key, parameters=parameters
     ) as attempt:
-        every = _sorted(
-            [each for url in urls for each in versions(url, config, state, charts, jobs)]
+        published = _sorted(
+            [
+                version
+                for url in urls
+                for version in published_versions(url, config, state, charts, jobs)
+            ]
         )
-        unproven = [each for each in every if each.proof != "recorded"]
+        unproven = [version for version in published if version.proof != "recorded"]
         if uses and unproven:
             log.warning(
                 "%d of %d versions have no record that says what is in them",
                 len(unproven),
-                len(every),
+                len(published),
             )
-        reported = [each for each in every if uses is None or uses in _digests(each)]
+        reported = [version for version in published if uses is None or uses in _digests(version)]
         title = f"What uses {uses}" if uses else f"In production: {', '.join(urls)}"
         files.folder(path.parent)
         files.write(path, FORMS[form](reported, title).encode(errors="replace"))
@@ -82,12 +87,12 @@ def report_text(record: Record, state: State) -> str:
     return "".join((state.folder / name).read_text() for name in reports)
 
 
-def _sorted(every: Iterable[PublishedVersion]) -> list[PublishedVersion]:
+def _sorted(published: Iterable[PublishedVersion]) -> list[PublishedVersion]:
     """Charts by name, their newest version first; the same version in several repositories in their
     order.
     """
-    newest_first = sorted(every, key=lambda each: sort_key(each.version), reverse=True)
-    return sorted(newest_first, key=lambda each: each.chart)
+    newest_first = sorted(published, key=lambda version: sort_key(version.version), reverse=True)
+    return sorted(newest_first, key=lambda version: version.chart)
 
 
 def _digests(version: PublishedVersion) -> set[str]:
@@ -96,71 +101,73 @@ def _digests(version: PublishedVersion) -> set[str]:
     }
 
 
-def versions(
+def published_versions(
     url: str, config: Config, state: State, charts: Collection[str], jobs: int | None
 ) -> list[PublishedVersion]:
     """Every version of these charts (none: all) in the repository, with what is recorded of it."""
     repository = open_repository(url, config.hosts)
-    listed = _listed(repository, charts, jobs or faults.AT_ONCE)
-    known = records.known(state, config, url, [digest for _, _, digest in listed if digest])
-    state.load_evidence(
-        published.record.content for recorded in known.values() for published in recorded
+    listed = _list_versions(repository, charts, jobs or ARCHIVES_AT_ONCE)
+    recorded = records.recorded_versions(
+        state, config, url, [digest for _, _, digest in listed if digest]
     )
-    every = {record.id: record for record in state.records()}
+    state.load_evidence(entry.record.content for entries in recorded.values() for entry in entries)
+    records_by_id = {record.id: record for record in state.records()}
     return [
-        _version(
+        _with_records(
             PublishedVersion(
                 name, version, url, f"{url.rstrip('/')}/{name} {version} {digest}", "no record"
             ),
             digest,
-            known.get((name, version), []),
-            every,
+            recorded.get((name, version), []),
+            records_by_id,
             state,
         )
         for name, version, digest in listed
     ]
 
 
-def _listed(
+def _list_versions(
     repository: Repository, charts: Collection[str], jobs: int
 ) -> list[tuple[str, str, str]]:
     """(chart, version, digest of archive or manifest as the repository says it)."""
     if isinstance(repository, Indexed):
         data = repository.index()
         rows = index_rows.read_rows(data, f"{repository.url}/index.yaml") if data else []
-        named = (row for row in rows if not row.fault and (not charts or row.chart in charts))
-        return [(row.chart, row.version, row.digest) for row in named]
+        selected = (row for row in rows if not row.fault and (not charts or row.chart in charts))
+        return [(row.chart, row.version, row.digest) for row in selected]
     pairs = [
-        (name, each)
-        for name in inspection.named(repository, charts)
-        for each in repository.versions(name)
+        (name, version)
+        for name in inspection.chart_names(repository, charts)
+        for version in repository.versions(name)
     ]
-    references = faults.many(lambda pair: repository.resolve(*pair) or "", pairs, jobs)
+    references = map_concurrently(lambda pair: repository.resolve(*pair) or "", pairs, jobs)
     return [
         (*pair, reference.rpartition("@")[2])
         for pair, reference in zip(pairs, references, strict=True)
     ]
 
 
-def _version(
+def _with_records(
     version: PublishedVersion,
     digest: str,
-    recorded: Sequence[Recorded],
-    every: dict[str, Record],
+    recorded: Sequence[RecordedVersion],
+    records_by_id: dict[str, Record],
     state: State,
 ) -> PublishedVersion:
     """`version` with what the record says that has its digest and counts first."""
     if not recorded:
         return version
-    same = [published.record for published in recorded if published.digest == digest]
-    if not same:
+    matching = [published.record for published in recorded if published.digest == digest]
+    if not matching:
         return version._replace(proof="changed", record=recorded[-1].record.id)
-    record = state.preferred(same)[0]
-    used = _used(record.uses, every, state)
-    snapshots = [each for each in used if each.step == "snapshot"]
+    record = state.preferred(matching)[0]
+    used = _used_records(record.uses, records_by_id, state)
+    snapshots = [snapshot for snapshot in used if snapshot.step == "snapshot"]
     if not snapshots and record.step == "snapshot":
         snapshots = [record]
-    built = _used([identity for snapshot in snapshots for identity in snapshot.uses], every, state)
+    built = _used_records(
+        [identity for snapshot in snapshots for identity in snapshot.uses], records_by_id, state
+    )
     approvals = [approval for approval in used if approval.step == "approval"]
     return version._replace(
         proof="recorded",
@@ -172,7 +179,9 @@ def _version(
             sorted({person for approval in approvals for person in _approvers(approval)})
         ),
         tests=tuple(
-            _test(test, every.values()) for test in used if test.step == "integration_test"
+            _passed_test(test, records_by_id.values())
+            for test in used
+            if test.step == "integration_test"
         ),
         images={name: str(image) for name, image in image_records.images_of(record).items()},
         bases={
@@ -184,15 +193,19 @@ def _version(
     )
 
 
-def _used(identities: Iterable[str], every: dict[str, Record], state: State) -> list[Record]:
+def _used_records(
+    identities: Iterable[str], records_by_id: dict[str, Record], state: State
+) -> list[Record]:
     """The records with these ids, those that are not at hand from the evidence stores; intents are
     left out.
     """
     used = list(dict.fromkeys(identities))
-    missing = [identity for identity in used if identity not in every]
+    missing = [identity for identity in used if identity not in records_by_id]
     if missing and state.stores is not None:
-        every.update({record.id: record for _line, record in state.stores.fetch_by_id(missing)})
-    records = [every[identity] for identity in used if identity in every]
+        records_by_id.update(
+            {record.id: record for _line, record in state.stores.fetch_by_id(missing)}
+        )
+    records = [records_by_id[identity] for identity in used if identity in records_by_id]
     return [record for record in records if record.result != "started"]
 
 
@@ -201,6 +214,6 @@ def _approvers(approval: Record) -> list[str]:
     return [str(person) for person in approvers] if isinstance(approvers, list) else []
 
 
-def _test(record: Record, every: Iterable[Record]) -> PassedTest:
-    attempts = union.count_attempts(each for each in every if each.key == record.key)
-    return PassedTest(values_of(record), str(record.parameters.get("cluster") or ""), attempts)
+def _passed_test(record: Record, records: Iterable[Record]) -> PassedTest:
+    attempts = union.count_attempts(other for other in records if other.key == record.key)
+    return PassedTest(values_text(record), str(record.parameters.get("cluster") or ""), attempts)

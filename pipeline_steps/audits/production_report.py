@@ -134,7 +134,7 @@ def _cells(version: PublishedVersion, *, whole: bool) -> tuple[str, ...]:
 
     whole: digests as they are, and a line for each of several approvers, tests and images.
     """
-    joint = "\n" if whole else ", "
+    separator = "\n" if whole else ", "
     digest = str if whole else short
     tests = (
         f"{test.values} on {test.cluster or 'no cluster'}, {test.attempts} attempt{'s' * (test.attempts != 1)}"
@@ -148,9 +148,9 @@ def _cells(version: PublishedVersion, *, whole: bool) -> tuple[str, ...]:
         version.proof,
         digest(version.content),
         version.revision if whole else version.revision[:12],
-        joint.join(version.approvers),
-        joint.join(tests) if whole else "; ".join(tests),
-        joint.join(images),
+        separator.join(version.approvers),
+        separator.join(tests) if whole else "; ".join(tests),
+        separator.join(images),
     )
 
 

@@ -21,7 +21,7 @@ from pipeline_steps.workspace.tags import read_trailers
 PUBLISHING = ("promote", "snapshot")
 
 
-class Recorded(NamedTuple):
+class RecordedVersion(NamedTuple):
     """A version as a record says it was published. digest: of the reference (archive, or manifest
     in a registry).
     """
@@ -31,45 +31,49 @@ class Recorded(NamedTuple):
     tar: str
 
 
-def tells(recorded: Iterable[Recorded], digest: str, tar: str) -> bool:
+def matches_record(recorded: Iterable[RecordedVersion], digest: str, tar: str) -> bool:
     """Is one of these what is there? The tar is a chart's identity: the same in other bytes is no
     other chart.
 
     digest: of the archive, or the manifest; tar: "" where the archive cannot be read.
     """
-    return any(one.digest == digest or (tar and one.tar == tar) for one in recorded)
+    return any(version.digest == digest or (tar and version.tar == tar) for version in recorded)
 
 
-Known = dict[tuple[str, str], list[Recorded]]
+RecordedVersions = dict[tuple[str, str], list[RecordedVersion]]
 
 
-def known(state: State, config: Config, url: str, digests: Iterable[str] = ()) -> Known:
+def recorded_versions(
+    state: State, config: Config, url: str, digests: Iterable[str] = ()
+) -> RecordedVersions:
     """(chart, version) → what was recorded of it at this repository, by records that nothing
     supersedes.
 
     digests: of archives or manifests, as the repository says them; with one of these a record
     counts wherever it was published. Raises what asking the evidence stores raises.
     """
-    asked = set(digests)
+    known_digests = set(digests)
     if state.stores is not None:
-        state.load_evidence([*sorted(asked), *_contents(config)])
+        state.load_evidence([*sorted(known_digests), *_contents_of_tags(config)])
     records = [record for record in state.records() if record.step in PUBLISHING]
-    gone = superseded(records)
-    found: Known = {}
+    superseded_ids = superseded(records)
+    recorded: RecordedVersions = {}
     for record in records:
-        if record.passed and record.id not in gone:
+        if record.passed and record.id not in superseded_ids:
             for name, value in record.outputs.items():
                 reference, _, digest = value.rpartition("@")
                 if name.startswith("chart") and (
-                    reference.startswith(f"{url.rstrip('/')}/") or digest in asked
+                    reference.startswith(f"{url.rstrip('/')}/") or digest in known_digests
                 ):
                     version = str(record.parameters.get("version", ""))
-                    one = Recorded(record, digest, record.outputs.get("tar", ""))
-                    found.setdefault((record.subject, version), []).append(one)
-    return found
+                    recorded_version = RecordedVersion(
+                        record, digest, record.outputs.get("tar", "")
+                    )
+                    recorded.setdefault((record.subject, version), []).append(recorded_version)
+    return recorded
 
 
-def _contents(config: Config) -> list[str]:
+def _contents_of_tags(config: Config) -> list[str]:
     """The contents that the tags of the source name, if there is one here."""
     try:
         tags = open_source(config.root).tags("*")

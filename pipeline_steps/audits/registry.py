@@ -13,9 +13,18 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from pipeline_steps.audits import faults
-from pipeline_steps.audits.faults import Facts, Finding, Refused, Seen
-from pipeline_steps.audits.records import Known, tells
+from pipeline_steps.audits.findings import (
+    ArchiveFacts,
+    ArchiveReading,
+    Finding,
+    RefusedArchive,
+    ambiguous_versions,
+    differing_fields,
+    map_concurrently,
+    missing_provenance,
+    read_archive,
+)
+from pipeline_steps.audits.records import RecordedVersions, matches_record
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import archive as archives
@@ -30,22 +39,22 @@ from pipeline_steps.toolbox.errors import MachineError
 _REFERRERS = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?")
 
 
-class Tagged(NamedTuple):
+class InspectedTag(NamedTuple):
     """What a tag leads to. seen None: not to a whole chart, why says it. config: of its manifest."""
 
     version: str
     reference: str
     digest: str
-    seen: Seen | None
+    archive: ArchiveReading | None
     signed: bool
     config: Mapping[str, Any] | None
-    why: str = ""
+    reason: str = ""
 
 
-def findings(
+def find_problems(
     url: str,
     charts: Collection[str],
-    known: Known,
+    known: RecordedVersions,
     withdrawn: Collection[str],
     hosts: Mapping[str, Host],
     jobs: int,
@@ -53,41 +62,43 @@ def findings(
     """What is wrong with these charts. withdrawn: NAME-VERSION. Raises MachineError's kinds,
     Temporary.
     """
-    found: list[Finding] = []
+    problems: list[Finding] = []
     for chart in charts:
         place = Reference.parse(f"{url.removeprefix('oci://')}/{chart}", where=url)
         registry = connect(place, hosts)
         tags = registry.tags(place.path)
         if not tags:
-            found.append(
+            problems.append(
                 Finding(
                     "missing file", chart, "", "the registry has no tag of it", f"oci://{place}"
                 )
             )
         versions = {tag: version for tag in tags if (version := from_tag(tag))}
-        look = partial(_look, registry, place, versions)
-        looked = list(faults.many(look, sorted(versions), jobs))
-        found += _judged(chart, looked, known)
-        found += [
+        inspect_tag = partial(_inspect_tag, registry, place, versions)
+        inspected = list(map_concurrently(inspect_tag, sorted(versions), jobs))
+        problems += _chart_findings(chart, inspected, known)
+        problems += [
             Finding(
                 "withdrawn version",
                 chart,
-                one.version,
+                inspected_tag.version,
                 "it is withdrawn: remove its tag",
-                one.reference,
+                inspected_tag.reference,
             )
-            for one in looked
-            if f"{chart}-{one.version}" in withdrawn
+            for inspected_tag in inspected
+            if f"{chart}-{inspected_tag.version}" in withdrawn
         ]
-        found += _others(chart, tags, versions, place)
-    return found
+        problems += _other_tags(chart, tags, versions, place)
+    return problems
 
 
-def _look(registry: Registry, place: Reference, versions: Mapping[str, str], tag: str) -> Tagged:
+def _inspect_tag(
+    registry: Registry, place: Reference, versions: Mapping[str, str], tag: str
+) -> InspectedTag:
     version = versions[tag]
     manifest = registry.manifest(place.path, tag)
     if manifest is None:
-        return Tagged(
+        return InspectedTag(
             version,
             f"oci://{place}:{tag}",
             "",
@@ -100,17 +111,19 @@ def _look(registry: Registry, place: Reference, versions: Mapping[str, str], tag
     try:
         layers = [blob for blob in manifest.blobs if blob.media_type == CONTENT]
     except MachineError as error:
-        return Tagged(version, reference, manifest.digest, None, False, None, error.what)
+        return InspectedTag(version, reference, manifest.digest, None, False, None, error.what)
     signed = any(blob.media_type == PROVENANCE for blob in manifest.blobs)
     if len(layers) != 1:
         why = "it is not a helm chart: it has no chart layer, or several"
-        return Tagged(version, reference, manifest.digest, Refused("", why), signed, None)
+        return InspectedTag(
+            version, reference, manifest.digest, RefusedArchive("", why), signed, None
+        )
     tgz = registry.blob(place.path, layers[0].digest, cap=archives.LARGEST)
     if tgz is None:
         why = f"the registry has lost the layer {layers[0].digest}"
-        return Tagged(version, reference, manifest.digest, None, signed, None, why)
-    seen = faults.seen(tgz, reference)
-    return Tagged(
+        return InspectedTag(version, reference, manifest.digest, None, signed, None, why)
+    seen = read_archive(tgz, reference)
+    return InspectedTag(
         version, reference, manifest.digest, seen, signed, _config(registry, place, manifest)
     )
 
@@ -122,44 +135,46 @@ def _config(registry: Registry, place: Reference, manifest: Manifest) -> Mapping
     digest = next((blob.digest for blob in manifest.blobs if blob.media_type == CONFIG), None)
     data = registry.blob(place.path, digest) if digest else None
     try:
-        found = json.loads(data) if data is not None else None
+        config = json.loads(data) if data is not None else None
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return config if isinstance(config, dict) else None
 
 
-def _judged(chart: str, looked: Collection[Tagged], known: Known) -> Iterator[Finding]:
-    for one in looked:
-        yield from _tag(chart, one, known)
-    places = {one.version: one.reference for one in looked}
-    yield from faults.versions_that_mislead(chart, places)
-    signed = {one.version: one.signed for one in looked if isinstance(one.seen, Facts)}
-    yield from faults.without_provenance(chart, signed, places)
+def _chart_findings(
+    chart: str, inspected: Collection[InspectedTag], known: RecordedVersions
+) -> Iterator[Finding]:
+    for tag in inspected:
+        yield from _tag_findings(chart, tag, known)
+    places = {tag.version: tag.reference for tag in inspected}
+    yield from ambiguous_versions(chart, places)
+    signed = {tag.version: tag.signed for tag in inspected if isinstance(tag.archive, ArchiveFacts)}
+    yield from missing_provenance(chart, signed, places)
 
 
-def _tag(chart: str, one: Tagged, known: Known) -> Iterator[Finding]:
-    recorded = known.get((chart, one.version), [])
-    tar = one.seen.tar if isinstance(one.seen, Facts) else ""
-    if recorded and one.digest and not tells(recorded, one.digest, tar):
-        what = f"the tag leads to {one.digest}, recorded is {recorded[-1].digest} ({recorded[-1].record.id[7:19]})"
-        yield Finding("changed since recorded", chart, one.version, what, one.reference)
-    if one.seen is None:
-        yield Finding("missing file", chart, one.version, one.why, one.reference)
-    elif isinstance(one.seen, Refused):
-        yield Finding("archive refused", chart, one.version, one.seen.reason, one.reference)
-    elif (one.seen.name, one.seen.version) != (chart, one.version):
-        what = f"the tag holds the chart {one.seen.name} {one.seen.version}"
-        yield Finding("other chart", chart, one.version, what, one.reference)
+def _tag_findings(chart: str, tag: InspectedTag, known: RecordedVersions) -> Iterator[Finding]:
+    recorded = known.get((chart, tag.version), [])
+    tar = tag.archive.tar if isinstance(tag.archive, ArchiveFacts) else ""
+    if recorded and tag.digest and not matches_record(recorded, tag.digest, tar):
+        what = f"the tag leads to {tag.digest}, recorded is {recorded[-1].digest} ({recorded[-1].record.id[7:19]})"
+        yield Finding("changed since recorded", chart, tag.version, what, tag.reference)
+    if tag.archive is None:
+        yield Finding("missing file", chart, tag.version, tag.reason, tag.reference)
+    elif isinstance(tag.archive, RefusedArchive):
+        yield Finding("archive refused", chart, tag.version, tag.archive.reason, tag.reference)
+    elif (tag.archive.name, tag.archive.version) != (chart, tag.version):
+        what = f"the tag holds the chart {tag.archive.name} {tag.archive.version}"
+        yield Finding("other chart", chart, tag.version, what, tag.reference)
     else:
-        fields = faults.disagreements(one.config or {}, one.seen)
+        fields = differing_fields(tag.config or {}, tag.archive)
         if fields:
             what = (
                 f"its Chart.yaml has another {', '.join(fields)} than its manifest's configuration"
             )
-            yield Finding("entry disagrees", chart, one.version, what, one.reference)
+            yield Finding("entry disagrees", chart, tag.version, what, tag.reference)
 
 
-def _others(
+def _other_tags(
     chart: str, tags: Collection[str], versions: Collection[str], place: Reference
 ) -> Iterator[Finding]:
     """Tags that are no version: claims of versions that were never named, and what helm does not

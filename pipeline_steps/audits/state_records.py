@@ -34,7 +34,7 @@ class Finding(NamedTuple):
     what: str
 
 
-def findings(
+def verify_records(
     state: State,
     hosts: Mapping[str, Host],
     charts: Sequence[str] = (),
@@ -52,31 +52,31 @@ def findings(
             f"{path}: the last line, {size} bytes without an end; the next step drops it",
         )
     records = state.records()
-    known = {record.id for record in records}
-    used = {identity for record in records for identity in record.uses} - known
+    known_ids = {record.id for record in records}
+    used = {identity for record in records for identity in record.uses} - known_ids
     if used and state.stores is not None:
-        known |= {record.id for _line, record in state.stores.fetch_by_id(sorted(used))}
+        known_ids |= {record.id for _line, record in state.stores.fetch_by_id(sorted(used))}
     yield from _contradictions(records)
-    gone = superseded(records)
+    superseded_ids = superseded(records)
     for record in records:
         for identity in record.uses:
-            verdict = "holds" if identity in known else "unresolved"
-            yield Finding(verdict, f"{_name(record)} uses {identity[:19]}")
-        if record.id in gone or not record.passed:
+            verdict = "holds" if identity in known_ids else "unresolved"
+            yield Finding(verdict, f"{_title(record)} uses {identity[:19]}")
+        if record.id in superseded_ids or not record.passed:
             continue
         for name, digest in record.evidence.items():
-            yield _file(state.folder / name, digest, f"{_name(record)} evidence {name}")
+            yield _verify_file(state.folder / name, digest, f"{_title(record)} evidence {name}")
         for name, value in record.outputs.items():
-            what = f"{_name(record)} {name} {value}"
+            what = f"{_title(record)} {name} {value}"
             if "@sha256:" in value:
-                yield (_chart if name.startswith("chart") else _output)(
+                yield (_verify_chart if name.startswith("chart") else _verify_output)(
                     record, value, what, charts, hosts
                 )
             elif record.step == "tag_release" and name == "tag" and tags is not None:
-                yield _tag(value, what, tags)
+                yield _verify_tag(value, what, tags)
 
 
-def _name(record: Record) -> str:
+def _title(record: Record) -> str:
     return f"{record.step} of {record.subject} ({record.id[7:19]}):"
 
 
@@ -88,36 +88,44 @@ def _contradictions(records: Sequence[Record]) -> Iterator[Finding]:
     for key, of_key in by_key.items():
         verdict = resolve(of_key, key)
         if verdict.contradictory:
-            said = ", ".join(f"{record.result} ({record.id[7:19]})" for record in verdict.current)
+            results = ", ".join(
+                f"{record.result} ({record.id[7:19]})" for record in verdict.current
+            )
             yield Finding(
-                "contradictory", f"{of_key[0].step} of {of_key[0].subject}: {said}; run it again"
+                "contradictory", f"{of_key[0].step} of {of_key[0].subject}: {results}; run it again"
             )
 
 
-def _tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
+def _verify_tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
     """A tag of the source: is it here, and does it name what it named?"""
     name, _, revision = value.rpartition("@")
     if name not in tags:
         return Finding("gone", what)
-    now = tags[name].revision
-    return Finding("holds", what) if now == revision else Finding("changed", f"{what}, now {now}")
+    current_revision = tags[name].revision
+    return (
+        Finding("holds", what)
+        if current_revision == revision
+        else Finding("changed", f"{what}, now {current_revision}")
+    )
 
 
-def _output(
+def _verify_output(
     _record: Record, value: str, what: str, _charts: Sequence[str], hosts: Mapping[str, Host]
 ) -> Finding:
     """A file, or an image or artifact: its tag, its manifests, every configuration and layer."""
     reference, _, digest = value.rpartition("@")
     if reference.startswith("file://"):
-        return _file(Path(unquote(reference.removeprefix("file://"))), digest, what)
+        return _verify_file(Path(unquote(reference.removeprefix("file://"))), digest, what)
     try:
         name = Reference.parse(reference.removeprefix("oci://"))
         registry = connect(str(name), hosts)
-        lost = missing_digests(registry, name.path, digest)
-        if lost:
+        missing_parts = missing_digests(registry, name.path, digest)
+        if missing_parts:
             return Finding(
                 "gone",
-                what if lost == [digest] else f"{what}: the registry has lost {', '.join(lost)}",
+                what
+                if missing_parts == [digest]
+                else f"{what}: the registry has lost {', '.join(missing_parts)}",
             )
         if name.tag is None:
             return Finding("holds", what)
@@ -133,7 +141,7 @@ def _output(
     )
 
 
-def _chart(
+def _verify_chart(
     record: Record, value: str, what: str, charts: Sequence[str], hosts: Mapping[str, Host]
 ) -> Finding:
     """Does its repository have the recorded archive under that version? An older index in its place
@@ -144,34 +152,36 @@ def _chart(
             value, [*charts, *record.parameters.get("charts", [])], hosts
         )
         if value.startswith("oci://") or (repository is None and value.startswith("file://")):
-            finding = _output(record, value, what, charts, hosts)
+            finding = _verify_output(record, value, what, charts, hosts)
             if finding.verdict != "holds" or repository is None:
                 return finding
         if repository is None:
             return Finding(
                 "cannot be reached", f"{what}: it is in no repository that is configured now"
             )
-        found = repository.find(record.subject, str(record.parameters["version"]))
+        published = repository.find(record.subject, str(record.parameters["version"]))
     except ArchiveGone as error:
         return Finding("gone", f"{what}: {error}")
     except EvidenceError as error:
         return Finding("changed", f"{what}: {error}")
     except PipelineError as error:
         return Finding("cannot be reached", f"{what}: {error}")
-    if found is None:
+    if published is None:
         return Finding("gone", f"{what}: the repository does not name it")
     return (
         Finding("holds", what)
-        if found.reference == value
-        else Finding("changed", f"{what}, now {found.reference}")
+        if published.reference == value
+        else Finding("changed", f"{what}, now {published.reference}")
     )
 
 
-def _file(path: Path, digest: str, what: str) -> Finding:
+def _verify_file(path: Path, digest: str, what: str) -> Finding:
     try:
-        found = sha256(path.read_bytes())
+        actual = sha256(path.read_bytes())
     except FileNotFoundError:
         return Finding("gone", what)
     except OSError as error:
         return Finding("cannot be reached", f"{what}: {error.strerror}")
-    return Finding("holds", what) if found == digest else Finding("changed", f"{what}, now {found}")
+    return (
+        Finding("holds", what) if actual == digest else Finding("changed", f"{what}, now {actual}")
+    )

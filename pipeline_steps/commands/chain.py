@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.auth.hosts import entry_for
 from pipeline_steps.config.language import Config
-from pipeline_steps.reporting.chains import lasted
+from pipeline_steps.reporting.chains import duration_text
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 
@@ -27,7 +27,7 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
 
     console = Console(stderr=True, highlight=False, markup=False)
     for name, content in charts.items():
-        links = rows(state, name, content)
+        links = chain_rows(state, name, content)
         if not sys.stderr.isatty():  # logs get whole lines: digests in them must be there to copy
             for link, value, time in links:
                 console.print(f"{name}  {link:<18} {value}  {time}".rstrip(), soft_wrap=True)
@@ -42,12 +42,12 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
     places = f"state: {state.path}\nJUnit: {state.folder / 'junit'}\nlogs of failures: {state.folder / 'failures'}"
     console.print(places, soft_wrap=True)  # a path that is folded cannot be copied
     for name, content in charts.items():
-        for line in commands(config, state, name, content):
+        for line in helm_commands(config, state, name, content):
             console.print(line, soft_wrap=True)
     console.print(f"{seconds:.1f} s in all")
 
 
-def rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
+def chain_rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
     """(link, value, time) for each link of the chain of a content, else of the newest, that has a
     current record.
     """
@@ -60,10 +60,10 @@ def rows(state: State, name: str, content: str | None = None) -> list[tuple[str,
     links = [("content", snapshot.content or "", "")]
     images = [record for record in state.find(step="build_image") if record.id in snapshot.uses]
     links += [
-        (f"image {record.subject}", record.outputs.get("image", ""), lasted(record))
+        (f"image {record.subject}", record.outputs.get("image", ""), duration_text(record))
         for record in images
     ]
-    links.append(("snapshot chart", snapshot.outputs.get("chart", ""), lasted(snapshot)))
+    links.append(("snapshot chart", snapshot.outputs.get("chart", ""), duration_text(snapshot)))
     for record in state.find(
         step="integration_test", subject=name, content=snapshot.content, result=None
     ):
@@ -71,7 +71,7 @@ def rows(state: State, name: str, content: str | None = None) -> list[tuple[str,
         if record.result not in ("started", "interrupted") and record.inputs == snapshot.inputs:
             values = record.parameters.get("values", "") or "default values"
             scenario = f"{record.parameters.get('scenario', '')} {values}".strip()
-            links.append(("test", f"{record.result}  {scenario}", lasted(record)))
+            links.append(("test", f"{record.result}  {scenario}", duration_text(record)))
     for title, step in (("tag", "tag_release"), ("production", "promote")):
         for record in state.preferred(
             state.find(step=step, subject=name, content=snapshot.content)
@@ -80,7 +80,7 @@ def rows(state: State, name: str, content: str | None = None) -> list[tuple[str,
                 (f"{title} {key}" if title != key else title, value, "")
                 for key, value in record.outputs.items()
             ]
-            links[-1] = (*links[-1][:2], lasted(record))
+            links[-1] = (*links[-1][:2], duration_text(record))
     return links
 
 
@@ -95,14 +95,14 @@ def _passed(state: State, step: str, name: str, content: str | None) -> list[Rec
     ]
 
 
-def commands(config: Config, state: State, name: str, content: str | None = None) -> list[str]:
+def helm_commands(config: Config, state: State, name: str, content: str | None = None) -> list[str]:
     """The helm commands that get the production chart; none when there is none, or only pages serve
     it to helm.
     """
     for record in state.preferred(_passed(state, "promote", name, content))[:1]:
         reference = record.outputs["chart"]
         version = record.parameters.get("version", "")
-        plain = " --plain-http" if _plain(config, reference) else ""
+        plain = " --plain-http" if _is_plain_http(config, reference) else ""
         if reference.startswith("oci://"):
             chart = reference.partition("@")[0].removesuffix(f":{str(version).replace('+', '_')}")
             return [
@@ -118,5 +118,5 @@ def commands(config: Config, state: State, name: str, content: str | None = None
     return []
 
 
-def _plain(config: Config, reference: str) -> bool:
+def _is_plain_http(config: Config, reference: str) -> bool:
     return entry_for(config.hosts, reference.removeprefix("oci://"))[1].plain_http

@@ -24,7 +24,12 @@ import msgspec
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, configuration_if_any, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option
-from pipeline_steps.commands.probes import EVERY, OF_MACHINE, OPTIONAL, PROBES
+from pipeline_steps.commands.probes import (
+    NEEDED_BY_ALL_STEPS,
+    OPTIONAL,
+    PROBES,
+    WITHOUT_CONFIGURATION,
+)
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.language import Config
 from pipeline_steps.toolbox.errors import PipelineError, ToolMissing, UsageError, worst
@@ -66,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def doctor(arguments: Namespace) -> int:
     """Ask for everything that is needed, and print each answer."""
     config = configuration_if_any(arguments)
-    answers = ask(needs(arguments.for_, configured=config is not None), config)
+    answers = run_probes(needed_probes(arguments.for_, configured=config is not None), config)
     report(answers, as_json=arguments.json)
     if config is None:
         boundary.log.info(
@@ -75,7 +80,7 @@ def doctor(arguments: Namespace) -> int:
     return worst([answer.code for answer in answers if answer.needed])
 
 
-def needs(name: str | None, *, configured: bool) -> tuple[str, ...]:
+def needed_probes(name: str | None, *, configured: bool) -> tuple[str, ...]:
     """What to ask for a step (None: for all), in the order of PROBES. Raises UsageError for one
     that is not there.
     """
@@ -85,11 +90,15 @@ def needs(name: str | None, *, configured: bool) -> tuple[str, ...]:
             f"--for {name}: no such step", advice=f"did you mean {(close or list(STEPS))[0]}?"
         )
     steps = [STEPS[name]] if name else STEPS.values()
-    needed = {*EVERY, *(need for step, _function in steps for need in step.needs)}
-    return tuple(each for each in PROBES if each in needed and (configured or each in OF_MACHINE))
+    needed = {*NEEDED_BY_ALL_STEPS, *(need for step, _function in steps for need in step.needs)}
+    return tuple(
+        probe
+        for probe in PROBES
+        if probe in needed and (configured or probe in WITHOUT_CONFIGURATION)
+    )
 
 
-def ask(names: Sequence[str], config: Config | None) -> list[Answer]:
+def run_probes(names: Sequence[str], config: Config | None) -> list[Answer]:
     """All answers, asked at once."""
     with ThreadPoolExecutor(len(names)) as pool:
         return list(pool.map(lambda name: _answer(name, config), names))

@@ -91,13 +91,13 @@ def first_configuration(root: Path) -> str:
     lines = ["# What pipeline_steps needs to know about this repository.", "charts:"]
     paths = chart_paths([chart.path for chart in charts])
     for path in paths:
-        lines.append(f"  - path: {_scalar(path)}")
+        lines.append(f"  - path: {_yaml_scalar(path)}")
         own = [chart for chart in charts if glob_pattern(path).fullmatch(chart.path)]
         lines += chart_settings(own[0]) if path == own[0].path else []
         lines += unmapped_keys(own) if unused else []
     for chart in charts:
         if chart.path not in paths and (settings := chart_settings(chart)):
-            lines += [f"  - path: {_scalar(chart.path)}", *settings]
+            lines += [f"  - path: {_yaml_scalar(chart.path)}", *settings]
     if used:
         lines += ["images:", *image_lines(used, "  ")]
     if unused:
@@ -229,10 +229,10 @@ def chart_paths(charts: Sequence[str]) -> list[str]:
 
 def chart_settings(chart: ChartFolder) -> list[str]:
     """What the entry of a chart says below its path."""
-    lines = [f"    paths: [{', '.join(map(_scalar, chart.paths))}]"] if chart.paths else []
+    lines = [f"    paths: [{', '.join(map(_yaml_scalar, chart.paths))}]"] if chart.paths else []
     lines += ["    images:"] if chart.images else []
     return lines + [
-        f"      {_scalar(name)}: {_mapping(keys)}" for name, keys in chart.images.items()
+        f"      {_yaml_scalar(name)}: {_mapping(keys)}" for name, keys in chart.images.items()
     ]
 
 
@@ -245,7 +245,7 @@ def unmapped_keys(charts: Iterable[ChartFolder]) -> list[str]:
 def image_lines(images: Mapping[str, str], indent: str) -> list[str]:
     """Entries of `images`. images: name → context."""
     return [
-        f"{indent}{_scalar(name)}: {{context: {_scalar(context)}}}"
+        f"{indent}{_yaml_scalar(name)}: {{context: {_yaml_scalar(context)}}}"
         for name, context in sorted(images.items())
     ]
 
@@ -258,14 +258,18 @@ def _values(folder: Path) -> object:
 
 
 def _mapping(keys: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f'{_scalar(key)}: "{template}"' for key, template in keys.items()) + "}"
+    return (
+        "{"
+        + ", ".join(f'{_yaml_scalar(key)}: "{template}"' for key, template in keys.items())
+        + "}"
+    )
 
 
 def _relative(root: Path, folder: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def _scalar(value: str) -> str:
+def _yaml_scalar(value: str) -> str:
     """A YAML scalar: plain where that is safe."""
     plain = value and value[0].isalpha() and all(char.isalnum() or char in "-_./" for char in value)
     return value if plain and value.lower() not in WORDS else json.dumps(value)

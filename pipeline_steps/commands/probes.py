@@ -82,9 +82,9 @@ def state(config: Config | None) -> str:
 
 
 def snapshot_images(config: Config | None) -> str:
-    it = _configured(config)
-    answer = _registry(it, "channels.snapshot.images", it.channels.snapshot.images)
-    return "; ".join(filter(None, (answer, pulls.push_login_warning(it))))
+    configured = _configured(config)
+    answer = _registry(configured, "channels.snapshot.images", configured.channels.snapshot.images)
+    return "; ".join(filter(None, (answer, pulls.push_login_warning(configured))))
 
 
 def production_images(config: Config | None) -> str:
@@ -190,6 +190,6 @@ PROBES: dict[str, Probe] = {
 #: Steps go another way where these are not installed.
 OPTIONAL = frozenset({"buildx"})
 #: What does not need a pipeline.yaml.
-OF_MACHINE = ("git", "helm", "engine", "buildx")
+WITHOUT_CONFIGURATION = ("git", "helm", "engine", "buildx")
 #: What every step needs beside its own `needs`.
-EVERY = ("git", "source", "state folder", "evidence store")
+NEEDED_BY_ALL_STEPS = ("git", "source", "state folder", "evidence store")

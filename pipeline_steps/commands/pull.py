@@ -84,7 +84,7 @@ def contents(config: Config, revision: str) -> list[str]:
     checkout.contents()  # the digests of all charts in one go
     return list(
         dict.fromkeys(
-            each for chart in checkout.charts.values() for each in checkout.contents_of(chart)
+            content for chart in checkout.charts.values() for content in checkout.contents_of(chart)
         )
     )
 
@@ -95,12 +95,12 @@ def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]
 
     The number is how many of the used ones no store has.
     """
-    asked = list(digests)
+    digests_asked = list(digests)
     records: Records = {
-        record.id: (line, record) for line, record in stores.fetch_records(asked, ())
+        record.id: (line, record) for line, record in stores.fetch_records(digests_asked, ())
     }
     further_contents = {record.content for _line, record in records.values() if record.content} - {
-        *asked
+        *digests_asked
     }
     records |= {
         record.id: (line, record)
@@ -120,9 +120,9 @@ def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]
 
 def append_missing(state: State, records: Records) -> int:
     """Append the lines that the state does not have; how many these were."""
-    known = {record.id for record in state.records()}
+    known_ids = {record.id for record in state.records()}
     file.ensure_folder(state.path)
-    new = [line for identity, (line, _record) in records.items() if identity not in known]
+    new = [line for identity, (line, _record) in records.items() if identity not in known_ids]
     for line in new:
         file.append(state.path, line)
     return len(new)

@@ -56,7 +56,7 @@ COMMAND = Command(
     ),
 )
 #: Names that records of ours have.
-OURS = frozenset(
+RESERVED_NAMES = frozenset(
     {SELECTION, *(command.name for command in (*command_names.STEPS, *command_names.COMMANDS))}
 )
 
@@ -108,7 +108,7 @@ def record(
     timeout: seconds. Raises ChartFailed when it fails, UsageError, ToolMissing, EvidenceError when
     it passed and an evidence file is not there.
     """
-    _refuse(name, subject, program)
+    _check_arguments(name, subject, program)
     checkout = opened(config)
     chart = checkout.chart(subject or "")
     key = requirements.record_key(str(name), chart)
@@ -117,24 +117,24 @@ def record(
         state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,
         parameters=parameters,
     ) as attempt:  # fmt: skip
-        done = process.run(
+        completed = process.run(
             program, cwd=Path.cwd(), env=os.environ, timeout=timeout, on_line=log.info
         )
-        for line in done.stdout.decode(errors="replace").splitlines():
+        for line in completed.stdout.decode(errors="replace").splitlines():
             log.info("%s", line)
         missing = [
             str(path)
             for path in evidence
-            if not _keep(attempt, state, path, f"{name}-{chart.name}")
+            if not _keep_evidence(attempt, state, path, f"{name}-{chart.name}")
         ]
-        if not done.ok:
-            how = (
+        if not completed.ok:
+            ending = (
                 "took too long and was stopped"
-                if done.code is None
-                else f"ended with exit code {done.code}"
+                if completed.code is None
+                else f"ended with exit code {completed.code}"
             )
             raise ChartFailed(
-                f"{name} of {chart.name}: {program[0]} {how}\n{done.tail(20)}".rstrip()
+                f"{name} of {chart.name}: {program[0]} {ending}\n{completed.tail(20)}".rstrip()
             )
         if missing:
             what = f"{program[0]} passed and did not write {', '.join(missing)}"
@@ -142,7 +142,7 @@ def record(
         return attempt.passed({})
 
 
-def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> None:
+def _check_arguments(name: str | None, subject: str | None, program: Sequence[str]) -> None:
     """Raises UsageError for what cannot be recorded."""
     if not name or not subject or not program:
         raise UsageError(
@@ -150,13 +150,13 @@ def _refuse(name: str | None, subject: str | None, program: Sequence[str]) -> No
         )
     if not STEP.fullmatch(name):
         raise UsageError(f"--name {name!r}: lower-case letters, digits and . _ - (at most 60)")
-    if name in OURS or name.startswith("approval."):
+    if name in RESERVED_NAMES or name.startswith("approval."):
         raise UsageError(
             f"--name {name}: this is what our own records are called", advice="choose another name"
         )
 
 
-def _keep(attempt: Attempt, state: State, path: Path, prefix: str) -> bool:
+def _keep_evidence(attempt: Attempt, state: State, path: Path, prefix: str) -> bool:
     """Copy an evidence file beside the state, under a name with its digest; False when it is not
     there.
     """

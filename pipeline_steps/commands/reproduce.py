@@ -64,7 +64,7 @@ COMMAND = Command(
 )
 LARGEST_STATE = 2**30
 #: Why the other steps are not run again here.
-ASKING = {
+NOT_REPRODUCED = {
     "selection": "it says what was asked, and makes nothing",
     "check": "run pipeline-steps check at the revision: it publishes nothing",
     "report": "it told a review what other records say",
@@ -95,36 +95,36 @@ def reproduce(arguments: Namespace) -> int:
 
 
 @contextmanager
-def _open_state(config: Config, given: str | None, name: str) -> Iterator[State]:
+def _open_state(config: Config, location: str | None, name: str) -> Iterator[State]:
     """The state that --state names: a file, a folder, a URL that is fetched, a store; or the
     checkout's own.
     """
-    if not given:
-        yield _of_file(config.root / FOLDER / FILE)
+    if not location:
+        yield _open_file(config.root / FOLDER / FILE)
         return
-    if re.match(r"https?://", given):
+    if re.match(r"https?://", location):
         with scratch.folder("state") as folder:
-            _fetch(given, folder / FILE, config)
+            _fetch(location, folder / FILE, config)
             yield State(folder / FILE)
         return
     path = Path.cwd() / (
-        unquote(given.removeprefix("file://")) if given.startswith("file://") else given
+        unquote(location.removeprefix("file://")) if location.startswith("file://") else location
     )
     if path.is_dir() and any(path.glob("state*.jsonl")):
-        yield _of_file(path / FILE)
+        yield _open_file(path / FILE)
         return
-    if given.startswith("oci://") or (given.startswith("file://") and path.is_dir()):
+    if location.startswith("oci://") or (location.startswith("file://") and path.is_dir()):
         with scratch.folder("state") as folder:
-            yield _state_of_store(given, State(folder / FILE), config, name)
+            yield _state_of_store(location, State(folder / FILE), config, name)
         return
     if not path.is_file():
         raise UsageError(
             "there is no such state file", where=str(path), advice="name it with --state"
         )
-    yield _of_file(path)
+    yield _open_file(path)
 
 
-def _of_file(path: Path) -> State:
+def _open_file(path: Path) -> State:
     state = State(path)
     refuse_tracked(state)
     return state
@@ -199,18 +199,20 @@ def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> R
             )
         return matching[0]
     results = ("failed",) if last_failed else tuple(VERDICTS)
-    ended = [
+    matching_records = [
         record
         for record in records
         if (record.step, record.subject) == (step, subject) and record.result in results
     ]
-    if not ended:
-        known = sorted({f"{record.step}/{record.subject} ({record.result})" for record in records})
+    if not matching_records:
+        available = sorted(
+            {f"{record.step}/{record.subject} ({record.result})" for record in records}
+        )
         raise EvidenceError(
             f"no {'failed ' if last_failed else ''}record of {name}",
-            advice=f"there are: {', '.join(known) or 'none'}",
+            advice=f"there are: {', '.join(available) or 'none'}",
         )
-    return ended[-1]
+    return matching_records[-1]
 
 
 def perform(record: Record, config: Config, state: State, arguments: Namespace) -> Outcome:
@@ -218,7 +220,7 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
     boundary.log.info(
         "%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result
     )
-    by_id = {each.id: each for each in state.records()}
+    by_id = {other.id: other for other in state.records()}
     if record.step == "integration_test":
         return retesting.integration_test(
             record,
@@ -231,8 +233,10 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
     if arguments.keep or arguments.cluster:
         raise UsageError(f"--keep and --cluster are for integration_test, not for {record.step}")
     if record.step not in ("snapshot", "promote", "build_image"):
-        why = ASKING.get(record.step, "its program is not ours: run it again as its parameters say")
-        raise UsageError(f"{record.step} is not reproduced: {why}")
+        reason = NOT_REPRODUCED.get(
+            record.step, "its program is not ours: run it again as its parameters say"
+        )
+        raise UsageError(f"{record.step} is not reproduced: {reason}")
     if not record.passed:
         raise UsageError(
             f"this {record.step} {record.result}, there is no output to compare: {record.reason or 'no reason given'}",

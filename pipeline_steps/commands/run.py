@@ -94,14 +94,18 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
             state = open_state_file(config, arguments, name)  # a release believes other stores
             begin(name)
             planned = {step for step, ended in outcomes.items() if any(map(is_planned, ended))}
-            ended = run_one(name, config, state, arguments, sandboxed=sandboxed, planned=planned)
+            ended = run_one_step(
+                name, config, state, arguments, sandboxed=sandboxed, planned=planned
+            )
             outcomes.setdefault(name, []).extend(ended)
             code = worst([code, *(outcome.exit_code for outcome in ended)])
     if not arguments.quiet:
-        charts = charts_of(outcomes, lambda: selected_charts(config, state, arguments).charts)
+        charts = charts_with_content(
+            outcomes, lambda: selected_charts(config, state, arguments).charts
+        )
         chain.print_chains(config, state, charts, seconds=time.monotonic() - started)
     if held_back and not code:
-        boundary.log.info("stopped before %s; go on with: %s", held_back[0], go_on(typed))
+        boundary.log.info("stopped before %s; go on with: %s", held_back[0], release_command(typed))
     return code
 
 
@@ -158,9 +162,9 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
             names.index("tag_release") if "tag_release" in names else names.index("promote"),
             "approval",
         )
-    known = {command.name for command in command_names.STEPS}
+    step_names = {command.name for command in command_names.STEPS}
     for name in names:
-        if name not in known:
+        if name not in step_names:
             raise UsageError(
                 f"{name}: no such workflow or step", advice="pipeline-steps list shows all"
             )
@@ -169,7 +173,7 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
     return names
 
 
-def run_one(
+def run_one_step(
     name: str,
     config: Config,
     state: State,
@@ -184,17 +188,17 @@ def run_one(
     """
     step, function = STEPS[name]
     # Options that `run` has by the same name (--cluster) are the step's; its others are as when nobody sets them.
-    own = {option.key: option.default for option in step.options}
-    given = Namespace(**{**own, **vars(arguments)})
+    option_defaults = {option.key: option.default for option in step.options}
+    step_arguments = Namespace(**{**option_defaults, **vars(arguments)})
     if name == "tag_release" and sandboxed:
-        given.local = True
+        step_arguments.local = True
     if name == "report" and sandboxed:
-        given.output = config.root / ".pipeline" / "report"
-    began = time.monotonic()
-    outcomes = call_step(step, function, config, state, given)
-    if needed := [each for each in step.reads if each in planned]:
+        step_arguments.output = config.root / ".pipeline" / "report"
+    started = time.monotonic()
+    outcomes = call_step(step, function, config, state, step_arguments)
+    if needed := [step_name for step_name in step.reads if step_name in planned]:
         outcomes = [plan_after(needed, outcome) for outcome in outcomes]
-    line = f"%s {name:<17} {time.monotonic() - began:5.1f} s  %s"
+    line = f"%s {name:<17} {time.monotonic() - started:5.1f} s  %s"
     for outcome in outcomes:
         boundary.log.info(line, "✗" if outcome.error else "✓", outcome.summary)
         if outcome.exit_code == boundary.BUG and outcome.error is not None:
@@ -217,7 +221,7 @@ def plan_after(steps: Sequence[str], outcome: Outcome) -> Outcome:
     return Outcome(outcome.subject, (), False, None, note)
 
 
-def charts_of(
+def charts_with_content(
     outcomes: Mapping[str, Sequence[Outcome]], select: Callable[[], Sequence[str]]
 ) -> chain.Charts:
     """The charts that steps were called for, with the content they recorded last.
@@ -229,8 +233,8 @@ def charts_of(
     if "charts" not in subjects.values():
         return dict.fromkeys(() if set(subjects.values()) <= {"none"} else select())
     contents: dict[str, str | None] = {}
-    for name, each in outcomes.items():
-        for outcome in each if subjects[name] == "charts" else ():
+    for name, step_outcomes in outcomes.items():
+        for outcome in step_outcomes if subjects[name] == "charts" else ():
             if outcome.note:
                 continue
             if outcome.subject != STORE or outcome.error is None:
@@ -241,7 +245,7 @@ def charts_of(
     return contents
 
 
-def go_on(words: Sequence[str]) -> str:
+def release_command(words: Sequence[str]) -> str:
     """The command that does what was typed and releases as well.
 
     >>> go_on(["private", "--chart", "web", "--config", "my pipeline.yaml"])

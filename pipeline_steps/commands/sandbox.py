@@ -62,10 +62,10 @@ def perform(arguments: Namespace) -> int:
     if verb == "up":
         if arguments.kubeconfig and arguments.maker:
             raise UsageError("--kubeconfig and --maker exclude each other")
-        wanted = sandbox.UpRequest(
+        settings = sandbox.UpRequest(
             arguments.kubeconfig, arguments.context, arguments.maker, arguments.pull_from
         )
-        print(sandbox.up(folder, wanted))
+        print(sandbox.up(folder, settings))
         return 0
     if verb == "down":
         sandbox.down(folder)

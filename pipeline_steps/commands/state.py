@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline_steps.audits.state_records import findings
+from pipeline_steps.audits.state_records import verify_records
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
@@ -34,7 +34,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config, several
 from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.reporting import state_page
-from pipeline_steps.reporting.state_text import graph, listing
+from pipeline_steps.reporting.state_text import graph, list_records
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state import file
@@ -104,7 +104,7 @@ def show(state: State, _words: list[str], arguments: Namespace) -> int:
     if arguments.graph:
         print(*graph(records), sep="\n")
         return 0
-    print(*listing(records), sep="\n")
+    print(*list_records(records), sep="\n")
     return 0
 
 
@@ -148,35 +148,35 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
             "state get SUBJECT STEP.OUTPUT", advice="for example: state get hello snapshot.chart"
         )
     subject, (name, _, output) = words[0], words[1].partition(".")
-    content = None if arguments.state else _content(subject, arguments)
-    here = state.find(step=name, subject=subject)
-    matching = [record for record in here if content in (None, record.content)]
+    content = None if arguments.state else _checked_out_content(subject, arguments)
+    local_records = state.find(step=name, subject=subject)
+    matching = [record for record in local_records if content in (None, record.content)]
     if content and not matching:  # a step that answered `already done` may have found it in a store
         matching = state.find(step=name, subject=subject, content=content)
-    if here and not matching:
+    if local_records and not matching:
         raise EvidenceError(
             f"{name} of {subject} is recorded, but not of what is checked out ({str(content)[:19]})",
             where=str(state.path),
             advice=f"run pipeline-steps {name}, or name the file: --state {state.path}",
         )
     if not matching:
-        known = sorted({record.subject for record in state.find(step=name)})
+        subjects = sorted({record.subject for record in state.find(step=name)})
         raise EvidenceError(
             f"no passed {name} of {subject}",
             where=str(state.folder),
-            advice=f"known: {', '.join(known) or 'none'}; run pipeline-steps {name}",
+            advice=f"known: {', '.join(subjects) or 'none'}; run pipeline-steps {name}",
         )
-    counting = state.preferred(matching)[0]
-    if output not in counting.outputs:
+    preferred = state.preferred(matching)[0]
+    if output not in preferred.outputs:
         raise UsageError(
             f"{name} of {subject} has no output {output}",
-            advice=f"it has {', '.join(counting.outputs)}",
+            advice=f"it has {', '.join(preferred.outputs)}",
         )
-    print(counting.outputs[output])
+    print(preferred.outputs[output])
     return 0
 
 
-def _content(subject: str, arguments: Namespace) -> str | None:
+def _checked_out_content(subject: str, arguments: Namespace) -> str | None:
     """The content of the chart or image of that name as it is checked out; None where there is
     none.
 
@@ -194,18 +194,18 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
     """
     if not words:
         raise UsageError("state join FILE…: name the state files to join")
-    known = {record.id for record in file.load(state.path)}
+    known_ids = {record.id for record in file.load(state.path)}
     added = 0
     for word in words:
         if not Path(word).is_file():
             raise UsageError("no such state file", where=word)
         for line, record in file.load_lines(Path(word)):
-            if record.id not in known:
+            if record.id not in known_ids:
                 file.ensure_folder(state.path)
                 file.append(state.path, line)
-                known.add(record.id)
+                known_ids.add(record.id)
                 added += 1
-    boundary.log.info("%s: %d records added, %d in all", state.path, added, len(known))
+    boundary.log.info("%s: %d records added, %d in all", state.path, added, len(known_ids))
     return 0
 
 
@@ -225,7 +225,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     )
     charts = [url for urls in channels for url in several(urls) if url]
     counts: dict[str, int] = {}
-    for finding in findings(state, hosts, charts, _tags(config) if config else None):
+    for finding in verify_records(state, hosts, charts, _tags(config) if config else None):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
         if finding.verdict != "holds":
             print(f"{finding.verdict}: {finding.what}")

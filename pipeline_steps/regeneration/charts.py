@@ -32,12 +32,12 @@ class Charts:
     def __init__(self, revisions: Revisions, patterns: tuple[str, ...]) -> None:
         self._revisions = revisions
         plain = [
-            paths.relative_path(part, where="--charts")
-            for one in patterns
-            for part in paths.expand_braces(one)
+            paths.relative_path(alternative, where="--charts")
+            for pattern in patterns
+            for alternative in paths.expand_braces(pattern)
         ]
         self._patterns = tuple(
-            tuple(each.split("/")) if each else () for each in dict.fromkeys(plain)
+            tuple(path.split("/")) if path else () for path in dict.fromkeys(plain)
         )
         self._yamls: dict[str, Node | None] = {}
         self._metadata: dict[str, Metadata | ConfigurationError] = {}
@@ -48,30 +48,32 @@ class Charts:
 
         name: only those whose folder is called so, which is much faster among many.
         """
-        places = (place for pattern in self._patterns for place in self._look(root, pattern, name))
+        places = (
+            place for pattern in self._patterns for place in self._chart_places(root, pattern, name)
+        )
         return {
             place.folder: place
             for place in places
             if not name or place.folder.rpartition("/")[2] == name
         }
 
-    def _look(self, folder: str, pattern: tuple[str, ...], name: str) -> Iterator[Place]:
+    def _chart_places(self, folder: str, pattern: tuple[str, ...], name: str) -> Iterator[Place]:
         if not pattern:
             if self.yaml(folder) is not None:
                 yield Place("", folder)
             return
         first, rest = pattern[0], pattern[1:]
         if first == "**":
-            yield from self._look(folder, rest, name)
-        fitting = paths.glob_pattern("*" if first == "**" else first)
-        called = name if not rest and first != "**" else ""
+            yield from self._chart_places(folder, rest, name)
+        matches = paths.glob_pattern("*" if first == "**" else first)
+        exact_name = name if not rest and first != "**" else ""
         for node in self._revisions.listing(folder):
             if (
                 node.kind == "folder"
-                and (not called or node.name == called)
-                and fitting.fullmatch(node.name)
+                and (not exact_name or node.name == exact_name)
+                and matches.fullmatch(node.name)
             ):
-                for place in self._look(node.id, pattern if first == "**" else rest, name):
+                for place in self._chart_places(node.id, pattern if first == "**" else rest, name):
                     yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.id)
 
     def yaml(self, folder: str) -> Node | None:

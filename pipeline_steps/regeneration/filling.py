@@ -60,7 +60,7 @@ class Report(NamedTuple):
         return ", ".join(f"{len(lines)} {word}" for word, lines in zip(words, self, strict=True))
 
 
-class Wanted(NamedTuple):
+class VersionFilter(NamedTuple):
     """Which versions are meant. withdrawn: "VERSION" or "NAME-VERSION"; charts: names, () for all;
     shard: (I, N).
     """
@@ -69,7 +69,7 @@ class Wanted(NamedTuple):
     charts: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
 
-    def here(self, name: str, version: str) -> bool:
+    def includes(self, name: str, version: str) -> bool:
         """Whether a version is one of these charts and of this shard; withdrawn ones are."""
         if self.charts and name not in self.charts:
             return False
@@ -83,7 +83,7 @@ class Wanted(NamedTuple):
         return is_withdrawn(self.withdrawn, name, version)
 
 
-class Standing:
+class RepositoryContents:
     """What is in a repository when we begin, read once: its index, or the versions of each chart
     when asked for.
 
@@ -98,12 +98,15 @@ class Standing:
         self._charts: dict[str, Mapping[str, str]] = dict(known or {})
         self._whole = known is not None or isinstance(repository, Indexed)
         if self._whole and known is None:
-            parsed = index.Index(index_of(repository), f"{repository.url}/index.yaml").entries()
+            parsed = index.Index(read_index(repository), f"{repository.url}/index.yaml").entries()
             self._entries = {
-                (name, one.version): one for name, found in parsed.items() for one in found
+                (name, entry.version): entry
+                for name, entries in parsed.items()
+                for entry in entries
             }
             self._charts = {
-                name: {one.version: one.digest for one in found} for name, found in parsed.items()
+                name: {entry.version: entry.digest for entry in entries}
+                for name, entries in parsed.items()
             }
 
     def digest(self, name: str, version: str) -> str | None:
@@ -122,14 +125,14 @@ class Standing:
         return entry.created if entry and _TIME.fullmatch(entry.created) else CREATED
 
 
-def index_of(repository: Repository) -> bytes | None:
+def read_index(repository: Repository) -> bytes | None:
     """The index of a repository that has one; None where it is not there, or there is no such
     thing.
     """
     return repository.index() if isinstance(repository, Indexed) else None
 
 
-def emptied(repository: Repository, error: EvidenceError, *, again: bool) -> Rewritable:
+def with_empty_index(repository: Repository, error: EvidenceError, *, again: bool) -> Rewritable:
     """The repository with an empty index in place of one that cannot be read, when asked to look at
     all `again`.
 
@@ -143,12 +146,12 @@ def emptied(repository: Repository, error: EvidenceError, *, again: bool) -> Rew
     return repository
 
 
-def adopt(repository: Rewritable, wanted: Wanted, report: Report) -> None:
+def add_unlisted_archives(repository: Rewritable, wanted: VersionFilter, report: Report) -> None:
     """Give every archive of a folder that its new index does not have its entry, but not what is
     withdrawn.
     """
-    left: list[Publication] = []
-    there = Standing(repository)
+    unlisted: list[Publication] = []
+    contents = RepositoryContents(repository)
     for name in repository.files() or ():
         data = repository.read(name) if name.endswith(".tgz") else None
         try:
@@ -162,11 +165,11 @@ def adopt(repository: Rewritable, wanted: Wanted, report: Report) -> None:
             name != archive.file_name and "://" not in name
         ):  # a file of a release is called by its URL
             continue
-        if there.digest(archive.name, archive.version) is None:
-            left.append(Publication(archive))
-    for one, outcome in zip(left, repository.publish_all(left), strict=True):
-        told = f"{one.archive.name} {one.archive.version}"
+        if contents.digest(archive.name, archive.version) is None:
+            unlisted.append(Publication(archive))
+    for publication, outcome in zip(unlisted, repository.publish_all(unlisted), strict=True):
+        name_and_version = f"{publication.archive.name} {publication.archive.version}"
         if isinstance(outcome, PipelineError):
-            report.failed.append(f"{told}: {outcome}")
+            report.failed.append(f"{name_and_version}: {outcome}")
         else:
-            report.kept.append(told)
+            report.kept.append(name_and_version)

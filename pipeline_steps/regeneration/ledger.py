@@ -19,7 +19,7 @@ from pipeline_steps.toolbox import files
 _AT_ONCE = 500
 
 
-class Kept(msgspec.Struct, frozen=True, array_like=True):
+class KeptVersion(msgspec.Struct, frozen=True, array_like=True):
     """A version of a tag. ours: digest of the tar made; theirs: of the tar published; archive: of
     its .tgz.
 
@@ -28,21 +28,21 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     version: str
-    ours: str
-    theirs: str
+    made_tar: str
+    published_tar: str
     archive: str
 
 
-class Done(msgspec.Struct, frozen=True, array_like=True):
+class DoneTag(msgspec.Struct, frozen=True, array_like=True):
     """A tag all whose versions stand. at: its revision; said: digest of its text, "" for none.
 
     Without a tag it is about the index: at is its digest at the end of a run.
     """
 
     tag: str
-    at: str
-    said: str
-    versions: tuple[Kept, ...]
+    revision: str
+    message_digest: str
+    versions: tuple[KeptVersion, ...]
 
 
 class Ledger:
@@ -56,12 +56,12 @@ class Ledger:
     def __init__(self, folder: Path, what: object) -> None:
         self.path = folder / f"regenerated-{fingerprint(what)[7:19]}.jsonl"
         self._new: list[bytes] = []
-        self._done: dict[str, Done] = {}
+        self._done: dict[str, DoneTag] = {}
         try:
             lines = self.path.read_bytes().splitlines()
         except OSError:
             lines = []
-        decoder = msgspec.json.Decoder(Done)
+        decoder = msgspec.json.Decoder(DoneTag)
         for line in lines:
             try:
                 done = decoder.decode(line)
@@ -70,38 +70,39 @@ class Ledger:
             self._done[done.tag] = done
         self._index = self._done.pop("", None)
 
-    def same(self, index: bytes | None) -> dict[str, dict[str, str]] | None:
+    def versions_if_unchanged(self, index: bytes | None) -> dict[str, dict[str, str]] | None:
         """Name → version → digest of the archive of all that is done, when the index is as a run
         before left it.
 
         None: the index is another one now, or was never kept.
         """
-        if self._index is None or index is None or self._index.at != files.sha256(index):
+        if self._index is None or index is None or self._index.revision != files.sha256(index):
             return None
-        found: dict[str, dict[str, str]] = {}
+        by_chart: dict[str, dict[str, str]] = {}
         for kept in (kept for done in self._done.values() for kept in done.versions):
-            found.setdefault(kept.name, {})[kept.version] = kept.archive
-        return found
+            by_chart.setdefault(kept.name, {})[kept.version] = kept.archive
+        return by_chart
 
     def keep_index(self, index: bytes | None) -> None:
         """Note how the index stands at the end of a run. Raises MachineError."""
         digest = files.sha256(index) if index is not None else ""
-        if digest and (self._index is None or self._index.at != digest):
-            self._new.append(msgspec.json.encode(Done("", digest, "", ())))
+        if digest and (self._index is None or self._index.revision != digest):
+            self._new.append(msgspec.json.encode(DoneTag("", digest, "", ())))
             self.write()
 
-    def of(self, tag: Tag) -> Done | None:
+    def of(self, tag: Tag) -> DoneTag | None:
         """What was done for a tag, None when it was not, or the tag is another one now."""
         done = self._done.get(tag.name)
         return (
             done
-            if done is not None and (done.at, done.said) == (tag.revision, _said(tag))
+            if done is not None
+            and (done.revision, done.message_digest) == (tag.revision, _message_digest(tag))
             else None
         )
 
-    def add(self, tag: Tag, versions: tuple[Kept, ...]) -> None:
+    def add(self, tag: Tag, versions: tuple[KeptVersion, ...]) -> None:
         """A tag is done. Raises MachineError."""
-        done = Done(tag.name, tag.revision, _said(tag), versions)
+        done = DoneTag(tag.name, tag.revision, _message_digest(tag), versions)
         if self._done.get(tag.name) == done:
             return
         self._new.append(msgspec.json.encode(done))
@@ -116,5 +117,5 @@ class Ledger:
             self._new.clear()
 
 
-def _said(tag: Tag) -> str:
+def _message_digest(tag: Tag) -> str:
     return files.sha256(tag.message.encode(errors="surrogateescape")) if tag.message else ""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline_steps.regeneration.filling import Report, Standing, Wanted
+from pipeline_steps.regeneration.filling import Report, RepositoryContents, VersionFilter
 from pipeline_steps.repositories.repository import Publication, Published, Repository, Writable
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
@@ -16,7 +16,14 @@ Key = tuple[str, str]
 READERS = 8
 
 
-def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again: bool) -> Report:
+def migrate(
+    source: Repository,
+    target_repository: Writable,
+    wanted: VersionFilter,
+    *,
+    plan: bool,
+    again: bool,
+) -> Report:
     """Copy every version of `old` that `new` lacks; one that is there with the same tar stays as it
     is.
 
@@ -25,16 +32,16 @@ def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again
     again, it goes on.
     """
     report = Report.empty()
-    there = Standing(new)
-    before = Standing(old)
+    target = RepositoryContents(target_repository)
+    origin = RepositoryContents(source)
     keys: list[Key] = []
-    for name in wanted.charts or old.charts():
-        for version in reversed(old.versions(name)):
+    for name in wanted.charts or source.charts():
+        for version in reversed(source.versions(name)):
             if wanted.gone(name, version):
                 report.withdrawn.append(f"{name} {version} is withdrawn, and not copied")
-            elif wanted.here(name, version):
-                digest = there.digest(name, version)
-                equal = digest is not None and digest in ("", before.digest(name, version))
+            elif wanted.includes(name, version):
+                digest = target.digest(name, version)
+                equal = digest is not None and digest in ("", origin.digest(name, version))
                 if equal and digest and not again:
                     report.kept.append(f"{name} {version}")
                 else:
@@ -42,7 +49,7 @@ def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again
     sent: deque[tuple[Key, str]] = deque()
 
     def publications() -> Iterator[Publication]:
-        for key, outcome in _read(old, keys, before):
+        for key, outcome in _read_archives(source, keys, origin):
             if isinstance(outcome, Publication) and not plan:
                 sent.append((key, outcome.archive.digest))
                 yield outcome
@@ -56,31 +63,31 @@ def migrate(old: Repository, new: Writable, wanted: Wanted, *, plan: bool, again
                 advance()
 
     with progress.counter("versions", len(keys)) as advance:
-        for outcome in new.publish_all(publications()):
+        for outcome in target_repository.publish_all(publications()):
             key, digest = sent.popleft()
-            _tell(report, key, digest, outcome, new=there.digest(*key) is None)
+            _report_outcome(report, key, digest, outcome, new=target.digest(*key) is None)
             advance()
     return report
 
 
-def _tell(
+def _report_outcome(
     report: Report, key: Key, digest: str, outcome: Published | PipelineError, *, new: bool
 ) -> None:
-    told = " ".join(key)
+    name_and_version = " ".join(key)
     if isinstance(outcome, Conflict):
-        report.differs.append(f"{told}: {outcome}")
+        report.differs.append(f"{name_and_version}: {outcome}")
     elif isinstance(outcome, PipelineError):
-        report.failed.append(f"{told}: {outcome}")
+        report.failed.append(f"{name_and_version}: {outcome}")
     elif outcome.archive_digest != digest:
         report.differs.append(
-            f"{told}: was there with the same tar in other bytes, which stay ({outcome.reference})"
+            f"{name_and_version}: was there with the same tar in other bytes, which stay ({outcome.reference})"
         )
     else:
-        (report.published if new else report.kept).append(told)
+        (report.published if new else report.kept).append(name_and_version)
 
 
-def _read(
-    old: Repository, keys: list[Key], before: Standing
+def _read_archives(
+    old: Repository, keys: list[Key], origin: RepositoryContents
 ) -> Iterator[tuple[Key, Publication | PipelineError]]:
     """Each version with its archive and .prov as they are stored, or why it cannot be had; several
     are under way.
@@ -91,7 +98,7 @@ def _read(
             published = old.find(*key)
             if published is None:
                 raise EvidenceError("it is listed and not there", where=old.url)
-            return Publication(published.archive, old.provenance(published), before.created(*key))
+            return Publication(published.archive, old.provenance(published), origin.created(*key))
         except (EvidenceError, ConfigurationError) as error:
             return error
 

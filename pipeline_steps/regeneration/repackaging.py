@@ -53,7 +53,7 @@ class Settings(NamedTuple):
     folder: str
     patterns: tuple[str, ...]
     tags: str
-    written_in: str = "pipeline.yaml"
+    config_path: str = "pipeline.yaml"
     snapshots: str = ""
     images: str = ""
     image_tag: str | None = None
@@ -82,15 +82,15 @@ class Version(NamedTuple):
         return f"{self.name} {self.version}"
 
 
-class Unfit(NamedTuple):
+class Unpackageable(NamedTuple):
     """What cannot be packaged: a chart version, or what a tag seems to name, and why."""
 
-    what: str
+    subject: str
     tag: str
     reason: str
 
 
-class Remaker:
+class Repackager:
     """Looks what tags stand for, and makes versions: called with a list of tags or of versions, all
     of one kind.
     """
@@ -102,7 +102,7 @@ class Remaker:
         self._revisions = settings.revisions
         self._charts = Charts(self._revisions, settings.patterns)
         self._names = TagNames(settings.tags)
-        self._fetch = _remembering(fetcher(dict(settings.hosts)))
+        self._fetch = _without_repeated_failures(fetcher(dict(settings.hosts)))
 
     def close(self) -> None:
         """End what reading the source took."""
@@ -116,53 +116,58 @@ class Remaker:
             self._revisions.prepare(
                 task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks
             )
-            trees = [each for task in tasks if isinstance(task, Version) for each in task.trees]
+            trees = [tree for task in tasks if isinstance(task, Version) for tree in task.trees]
             self._revisions.prepare(folders=trees)
-        return [self.look(task) if isinstance(task, Tag) else self.made(task) for task in tasks]
+        return [
+            self.versions_of_tag(task) if isinstance(task, Tag) else self.repackage(task)
+            for task in tasks
+        ]
 
-    def look(self, tag: Tag) -> list[Version | Unfit]:
+    def versions_of_tag(self, tag: Tag) -> list[Version | Unpackageable]:
         """What a tag stands for; nothing, when it names no chart that there is."""
         try:
-            return list(self._look(tag))
+            return list(self._versions_of_tag(tag))
         except Interrupted:
             raise
         except PipelineError as error:
-            return [Unfit(tag.name, tag.name, str(error))]
+            return [Unpackageable(tag.name, tag.name, str(error))]
 
-    def made(self, version: Version) -> Archive | Unfit:
+    def repackage(self, version: Version) -> Archive | Unpackageable:
         """The archive of a version, or why there is none."""
         try:
             return (
-                self._promoted(version, version.released)
+                self._as_promoted(version, version.released)
                 if version.released
-                else self._as_it_stands(version)
+                else self._as_stored(version)
             )
         except Interrupted:
             raise
         except PipelineError as error:
-            return Unfit(str(version), version.tag.name, str(error))
+            return Unpackageable(str(version), version.tag.name, str(error))
 
     # -- what a tag stands for --------------------------------------------------------------------------------
 
-    def _look(self, tag: Tag) -> Iterator[Version | Unfit]:
+    def _versions_of_tag(self, tag: Tag) -> Iterator[Version | Unpackageable]:
         root = self._root(tag)
         reading = self._names.reading(tag.name) if self._names.one_chart else None
         if reading and reading[0]:  # most charts lie in a folder of their name
-            near = list(self._among(tag, root, self._charts.places(root, reading[0]), reading))
-            if any(isinstance(one, Version) for one in near):
-                yield from near
+            in_named_folder = list(
+                self._versions_in(tag, root, self._charts.places(root, reading[0]), reading)
+            )
+            if any(isinstance(version, Version) for version in in_named_folder):
+                yield from in_named_folder
                 return
-        yield from self._among(tag, root, self._charts.places(root), reading)
+        yield from self._versions_in(tag, root, self._charts.places(root), reading)
 
-    def _among(
+    def _versions_in(
         self, tag: Tag, root: str, places: Mapping[str, Place], reading: tuple[str, str] | None
-    ) -> Iterator[Version | Unfit]:
+    ) -> Iterator[Version | Unpackageable]:
         """What a tag stands for among the charts in `places`. reading: the name and version in the
         tag.
         """
         released = read_trailers(tag)
-        there: dict[str, str] = {}
-        found: dict[str, Version] = {}
+        versions: dict[str, str] = {}
+        by_name: dict[str, Version] = {}
         for place in places.values():
             try:
                 metadata = self._charts.metadata(place)
@@ -170,16 +175,16 @@ class Remaker:
                 if not self._names.one_chart or (
                     reading and place.folder.rpartition("/")[2] == reading[0]
                 ):
-                    yield Unfit(place.folder, tag.name, str(error))
+                    yield Unpackageable(place.folder, tag.name, str(error))
                 continue
-            there[metadata.name] = metadata.version
+            versions[metadata.name] = metadata.version
             if (
                 self._names.one_chart
                 and named(self._names.template, metadata.name, metadata.version) != tag.name
             ):
                 continue
             trees = tuple(self._trees(root, place))
-            one = Version(
+            version = Version(
                 metadata.name,
                 metadata.version,
                 tag,
@@ -187,15 +192,17 @@ class Remaker:
                 trees,
                 released.get(metadata.name),
             )
-            other = found.setdefault(one.name, one)
-            if other.trees != one.trees:
-                what = f"{one.name} is in {other.folder} and in {one.folder}, which differ"
-                yield Unfit(str(one), tag.name, what)
-                found[one.name] = other._replace(trees=())
-        yield from (self._with_content(one) for one in found.values() if one.trees)
-        if reading and not found and reading[0] in there:
-            what = f"the version of {reading[0]} there is {there[reading[0]]}"
-            yield Unfit(f"{reading[0]} {reading[1]}", tag.name, what)
+            same_name = by_name.setdefault(version.name, version)
+            if same_name.trees != version.trees:
+                what = (
+                    f"{version.name} is in {same_name.folder} and in {version.folder}, which differ"
+                )
+                yield Unpackageable(str(version), tag.name, what)
+                by_name[version.name] = same_name._replace(trees=())
+        yield from (self._with_content(version) for version in by_name.values() if version.trees)
+        if reading and not by_name and reading[0] in versions:
+            what = f"the version of {reading[0]} there is {versions[reading[0]]}"
+            yield Unpackageable(f"{reading[0]} {reading[1]}", tag.name, what)
 
     def _root(self, tag: Tag) -> str:
         root = self._revisions.folder(tag.revision, self._settings.folder)
@@ -231,63 +238,66 @@ class Remaker:
                 yield (subchart := Place(folder, node.id))
                 yield from self._subcharts(root, subchart, (*above, place.folder))
 
-    def _with_content(self, one: Version) -> Version:
+    def _with_content(self, version: Version) -> Version:
         """The version with its contents where records may know the images that its tag does not
         name.
         """
-        if one.released is not None or not self._settings.evidence:
-            return one
+        if version.released is not None or not self._settings.evidence:
+            return version
         with contextlib.suppress(ConfigurationError):
-            closures = self._closures(one)
-            if closures.images(one.folder):
-                format_1 = closures.content_format_1(closures.chart(one.folder))
-                return one._replace(
-                    contents=((closures.chart_content(one.folder), FORMAT), (format_1, FORMAT_1))
+            closures = self._closures(version)
+            if closures.images(version.folder):
+                format_1 = closures.content_format_1(closures.chart(version.folder))
+                return version._replace(
+                    contents=(
+                        (closures.chart_content(version.folder), FORMAT),
+                        (format_1, FORMAT_1),
+                    )
                 )
-        return one
+        return version
 
     # -- as it stands -----------------------------------------------------------------------------------------
 
-    def _as_it_stands(self, version: Version) -> Archive:
-        files = self._filled(version, self._files(version))
+    def _as_stored(self, version: Version) -> Archive:
+        files = self._package_files(version, self._source_files(version))
         return archive.pack(files, files.executables, version.folder)
 
-    def _files(self, version: Version) -> dict[str, Entry]:
+    def _source_files(self, version: Version) -> dict[str, Entry]:
         """The files of the chart and its file:// subcharts by path; all there are when one of these
         is a link.
         """
         root = self._root(version.tag)
-        own = node_at(self._revisions, root, version.folder)
-        assert own is not None, "it was found there"
-        place = Place(version.folder, own.id)
-        found: dict[str, Entry] = {}
-        for each in (place, *self._subcharts(root, place)):
-            prefix = f"{each.folder}/" if each.folder else ""
-            found.update(
-                (entry.path, entry) for entry in walk_files(self._revisions, each.id, prefix)
+        folder = node_at(self._revisions, root, version.folder)
+        assert folder is not None, "it was found there"
+        place = Place(version.folder, folder.id)
+        entries: dict[str, Entry] = {}
+        for chart_place in (place, *self._subcharts(root, place)):
+            prefix = f"{chart_place.folder}/" if chart_place.folder else ""
+            entries.update(
+                (entry.path, entry) for entry in walk_files(self._revisions, chart_place.id, prefix)
             )
-        if any(entry.kind == "link" for entry in found.values()):
-            found = {entry.path: entry for entry in walk_files(self._revisions, root)}
-        return {path: entry for path, entry in found.items() if not is_pipeline_output(path)}
+        if any(entry.kind == "link" for entry in entries.values()):
+            entries = {entry.path: entry for entry in walk_files(self._revisions, root)}
+        return {path: entry for path, entry in entries.items() if not is_pipeline_output(path)}
 
-    def _filled(self, version: Version, known: Mapping[str, Entry]) -> Files:
+    def _package_files(self, version: Version, entries: Mapping[str, Entry]) -> Files:
         """The files of the package."""
 
         def read(paths: Any) -> dict[str, bytes]:
-            ids = {path: known[path].id for path in paths}
+            ids = {path: entries[path].id for path in paths}
             data = self._revisions.read(ids.values())
             return {path: data[identity] for path, identity in ids.items()}
 
         # What is no file here (a submodule) is not in the chart, as helm finds an empty folder
         # there.
-        kinds = {path: entry.kind for path, entry in known.items() if entry.kind != "submodule"}
+        kinds = {path: entry.kind for path, entry in entries.items() if entry.kind != "submodule"}
         return dependencies.fill(
             collect_files(version.folder, kinds, read), self._fetch, version.folder
         )
 
     # -- as promote makes it ----------------------------------------------------------------------------------
 
-    def _promoted(self, version: Version, released: Released) -> Archive:
+    def _as_promoted(self, version: Version, released: Released) -> Archive:
         """The archive that promote makes of this content with these images.
 
         Raises EvidenceError when the tag stands for other content, or an image is not in
@@ -313,7 +323,7 @@ class Remaker:
                 f"the digest of image {missing[0]} is nowhere", where=version.tag.name
             )
         tree = self._tree(version)
-        files = self._filled(version, {path: tree.entries()[path] for path in closure.files})
+        files = self._package_files(version, {path: tree.entries()[path] for path in closure.files})
         templates = {
             folder: closure.charts.get(folder, {}).get("images", {})
             for folder in (version.folder, *closures.subcharts(version.folder))
@@ -322,16 +332,22 @@ class Remaker:
             # Values are set twice, as they were then: what the snapshot wrote decides how promote's
             # values are quoted.
             tested = {
-                name: self._tested(version, name, closure.images[name], templates, files)
+                name: self._snapshot_reference(
+                    version, name, closure.images[name], templates, files
+                )
                 for name in names
             }
-            files = self._edited(version, files, templates, tested, released)
-            files = self._edited(
-                version, files, templates, self._targets(version, names, released), released
+            files = self._with_references(version, files, templates, tested, released)
+            files = self._with_references(
+                version,
+                files,
+                templates,
+                self._production_references(version, names, released),
+                released,
             )
         return archive.pack(files, files.executables, version.folder)
 
-    def _tested(
+    def _snapshot_reference(
         self, version: Version, name: str, entry: Mapping[str, Any], templates: Any, files: Files
     ) -> Reference:
         """What the snapshot named an image, but for its digest and key."""
@@ -339,18 +355,22 @@ class Remaker:
             return Reference.parse(
                 f"{self._settings.snapshots or 'snapshot.invalid/s'}/{name}:k-000000000000"
             )
-        written = Reference.familiar(entry["existing"]) if entry.get("existing") else None
-        if written and (written.tag or written.digest):
-            return written
-        mine: Mapping[str, str] = next(
-            (found[name] for found in templates.values() if name in found), {}
+        existing = Reference.familiar(entry["existing"]) if entry.get("existing") else None
+        if existing and (existing.tag or existing.digest):
+            return existing
+        templates_of_image: Mapping[str, str] = next(
+            (by_image[name] for by_image in templates.values() if name in by_image), {}
         )
         app_version = archive.metadata_of(files, version.folder).app_version
         return recipe.in_values(
-            files.get("values.yaml"), f"{version.folder}/values.yaml", app_version, mine, written
+            files.get("values.yaml"),
+            f"{version.folder}/values.yaml",
+            app_version,
+            templates_of_image,
+            existing,
         )
 
-    def _targets(
+    def _production_references(
         self, version: Version, names: tuple[str, ...], released: Released
     ) -> dict[str, Reference]:
         """Image name → its name in production, where it must be."""
@@ -360,7 +380,7 @@ class Remaker:
                 "channels.production.images is missing", where=version.tag.name, advice=advice
             )
         users = self._closures(version).image_users
-        found = {}
+        references = {}
         for name in names:
             tag = production_chart.image_tag(
                 self._settings.image_tag,
@@ -369,16 +389,16 @@ class Remaker:
                 shared=len(users(name)) > 1,
                 format=released.format,
             )
-            found[name] = Reference.parse(f"{self._settings.images}/{name}:{tag}")
-        for name, target in found.items():
+            references[name] = Reference.parse(f"{self._settings.images}/{name}:{tag}")
+        for name, target in references.items():
             if not tag_points_to(target, released.images[name], hosts=self._settings.hosts):
                 what = f"the image {target}@{released.images[name]} is not in production"
                 raise EvidenceError(
                     what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}"
                 )
-        return found
+        return references
 
-    def _edited(
+    def _with_references(
         self,
         version: Version,
         files: Files,
@@ -386,19 +406,19 @@ class Remaker:
         images: Mapping[str, Reference],
         released: Released,
     ) -> Files:
-        seen = {
+        pulled = {
             name: image_reference.of(
                 reference._replace(digest=released.images[name]), self._settings.hosts
             )
             for name, reference in images.items()
         }
-        wanted = references.edits(
+        edits = references.edits(
             files,
             version.folder,
             templates,
-            lambda name, template, where: seen[name].fill(template, where=where),
+            lambda name, template, where: pulled[name].fill(template, where=where),
         )
-        edited, _ = edit.apply(files, wanted, version.folder)
+        edited, _ = edit.apply(files, edits, version.folder)
         return Files(edited, files.executables)
 
     def _tree(self, version: Version) -> StoredTree:
@@ -411,35 +431,39 @@ class Remaker:
     @functools.lru_cache(maxsize=4)  # noqa: B019  (it lives as long as its process)
     def _closures_at(self, revision: str) -> Closures:
         tree = StoredTree(self._revisions, revision, self._settings.folder)
-        written = self._settings.written_in
-        if written not in tree.entries():
-            raise ConfigurationError(f"there is no {written}", where=revision[:12])
+        config_path = self._settings.config_path
+        if config_path not in tree.entries():
+            raise ConfigurationError(f"there is no {config_path}", where=revision[:12])
         texts = tree.read(
-            [path for path, entry in tree.entries().items() if _is_text(path, entry, written)]
+            [path for path, entry in tree.entries().items() if _is_text(path, entry, config_path)]
         )
-        own = config_file.entries(texts[written], f"{written}@{revision[:12]}")
-        known = sorted(
+        config = config_file.entries(texts[config_path], f"{config_path}@{revision[:12]}")
+        chart_folders = sorted(
             path.removesuffix("Chart.yaml").rstrip("/") for path in texts if entries.is_chart(path)
         )
-        images = own.value.get("images", {})
-        return Closures(tree, texts, entries.by_folder(own, known), images, lambda key: written)
+        images = config.value.get("images", {})
+        return Closures(
+            tree, texts, entries.by_folder(config, chart_folders), images, lambda key: config_path
+        )
 
 
-def _is_text(path: str, entry: Entry, written: str) -> bool:
-    return entry.kind != "submodule" and (path == written or entries.is_chart(path))
+def _is_text(path: str, entry: Entry, config_path: str) -> bool:
+    return entry.kind != "submodule" and (path == config_path or entries.is_chart(path))
 
 
-def _remembering(fetch: Callable[[MissingArchive], bytes]) -> Callable[[MissingArchive], bytes]:
+def _without_repeated_failures(
+    fetch: Callable[[MissingArchive], bytes],
+) -> Callable[[MissingArchive], bytes]:
     """The same, but a repository that does not answer is asked once."""
     refused: dict[str, PipelineError] = {}
 
-    def ask(wanted: MissingArchive) -> bytes:
-        if wanted.repository in refused:
-            raise refused[wanted.repository]
+    def fetch_once(dependency: MissingArchive) -> bytes:
+        if dependency.repository in refused:
+            raise refused[dependency.repository]
         try:
-            return fetch(wanted)
+            return fetch(dependency)
         except (Unreachable, AccessRefused) as error:
-            refused[wanted.repository] = error
+            refused[dependency.repository] = error
             raise
 
-    return ask
+    return fetch_once

@@ -15,9 +15,16 @@ from pipeline_steps.building import image_records
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Config
-from pipeline_steps.regeneration.filling import Report, Standing, Wanted, adopt, emptied, index_of
-from pipeline_steps.regeneration.ledger import Kept, Ledger
-from pipeline_steps.regeneration.repackaging import Remaker, Settings, Unfit, Version
+from pipeline_steps.regeneration.filling import (
+    Report,
+    RepositoryContents,
+    VersionFilter,
+    add_unlisted_archives,
+    read_index,
+    with_empty_index,
+)
+from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
+from pipeline_steps.regeneration.repackaging import Repackager, Settings, Unpackageable, Version
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged
@@ -37,7 +44,7 @@ FORMAT = 1
 _TAGS, _VERSIONS = 64, 16
 
 
-class Looked(NamedTuple):
+class TagVersions(NamedTuple):
     """A tag and the versions it stands for. whole: none of them was unfit."""
 
     tag: Tag
@@ -52,7 +59,7 @@ class Regeneration:
         self,
         settings: Settings,
         repository: Writable,
-        wanted: Wanted,
+        wanted: VersionFilter,
         *,
         state: State,
         jobs: int | None,
@@ -65,9 +72,9 @@ class Regeneration:
         self._jobs = jobs or len(os.sched_getaffinity(0))
         self._plan = plan
         self._ledger = Ledger(
-            state.folder, [FORMAT, repository.url, *_plain(settings), *_plain(wanted)]
+            state.folder, [FORMAT, repository.url, *_plain_values(settings), *_plain_values(wanted)]
         )
-        self._done: dict[tuple[str, str], Kept] = {}
+        self._done: dict[tuple[str, str], KeptVersion] = {}
         self.report = Report.empty()
 
     def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
@@ -76,95 +83,101 @@ class Regeneration:
         again: at all of them. What cannot be made is in the report. Raises MachineError's kinds,
         Temporary.
         """
-        known = None if again else self._ledger.same(index_of(self._repository))
-        new = None
+        unchanged = (
+            None if again else self._ledger.versions_if_unchanged(read_index(self._repository))
+        )
+        rebuilt = None
         try:
-            self._there = Standing(self._repository, known)
+            self._published = RepositoryContents(self._repository, unchanged)
         except EvidenceError as error:
-            new = emptied(self._repository, error, again=again and not self._plan)
-            self._there = Standing(new)
+            rebuilt = with_empty_index(self._repository, error, again=again and not self._plan)
+            self._published = RepositoryContents(rebuilt)
         names = TagNames(self._settings.tags)
-        meant = sorted(
+        matching_tags = sorted(
             (tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name)
         )
-        open_tags = [tag for tag in meant if again or not self._stands(tag)]
-        if open_tags and known:  # what others published meanwhile counts, too
-            self._there = Standing(self._repository)
+        open_tags = [tag for tag in matching_tags if again or not self._is_unchanged(tag)]
+        if open_tags and unchanged:  # what others published meanwhile counts, too
+            self._published = RepositoryContents(self._repository)
         by_name = sorted(open_tags, key=lambda tag: (names.reading(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
-        with worker_pool(Remaker, self._settings, 1 if few else self._jobs) as map_tasks:
-            looked = self._looked(map_tasks, by_name)
-            versions = self._versions(looked)
+        with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:
+            looked = self._read_tags(map_tasks, by_name)
+            versions = self._select_versions(looked)
             try:
                 self._publish(map_tasks, versions, looked)
             finally:
                 if not self._plan:
                     self._ledger.write()
-        if new is not None:
-            adopt(new, self._wanted, self.report)
+        if rebuilt is not None:
+            add_unlisted_archives(rebuilt, self._wanted, self.report)
         if not self._plan:
-            self._ledger.keep_index(index_of(self._repository))
+            self._ledger.keep_index(read_index(self._repository))
         return self.report
 
-    def _stands(self, tag: Tag) -> bool:
+    def _is_unchanged(self, tag: Tag) -> bool:
         """Is all that a tag stood for still in the repository, as it was?"""
-        done = self._ledger.of(tag)
-        if done is None or any(
-            self._there.digest(kept.name, kept.version) not in ("", kept.archive)
-            for kept in done.versions
+        done_tag = self._ledger.of(tag)
+        if done_tag is None or any(
+            self._published.digest(kept.name, kept.version) not in ("", kept.archive)
+            for kept in done_tag.versions
         ):
             return False
-        for kept in done.versions:
+        for kept in done_tag.versions:
             if (kept.name, kept.version) not in self._done:
-                self._told(kept, tag.name, new=False)
+                self._note_version(kept, tag.name, new=False)
         return True
 
     # -- which versions ---------------------------------------------------------------------------------------
 
-    def _looked(self, map_tasks: MapTasks, tags: list[Tag]) -> list[Looked]:
+    def _read_tags(self, map_tasks: MapTasks, tags: list[Tag]) -> list[TagVersions]:
         """The tags with what they stand for, oldest first; what cannot be packaged is told."""
-        found: list[Looked] = []
+        tags_read: list[TagVersions] = []
         with progress.counter("tags read", len(tags)) as advance:
-            for tag, result in _one_by_one(map_tasks, tags, _TAGS):
+            for tag, result in _map_in_batches(map_tasks, tags, _TAGS):
                 advance()
-                unfit = [one for one in result if isinstance(one, Unfit)]
-                for one in unfit:
-                    self._failed(one)
-                found.append(
-                    Looked(
+                unfit = [item for item in result if isinstance(item, Unpackageable)]
+                for item in unfit:
+                    self._note_failure(item)
+                tags_read.append(
+                    TagVersions(
                         tag,
-                        tuple(one for one in result if isinstance(one, Version)),
+                        tuple(item for item in result if isinstance(item, Version)),
                         whole=not unfit,
                     )
                 )
-        return sorted(found, key=lambda looked: (looked.tag.created, looked.tag.name))
+        return sorted(tags_read, key=lambda looked: (looked.tag.created, looked.tag.name))
 
-    def _versions(self, looked: list[Looked]) -> list[Version]:
+    def _select_versions(self, looked: list[TagVersions]) -> list[Version]:
         """The versions to make; of several tags of one the oldest counts."""
-        found: dict[tuple[str, str], Version] = {}
-        for one in (one for each in looked for one in each.versions):
-            key = (one.name, one.version)
-            if not self._wanted.here(*key) or key in self._done:
+        selected: dict[tuple[str, str], Version] = {}
+        for version in (version for tag_versions in looked for version in tag_versions.versions):
+            key = (version.name, version.version)
+            if not self._wanted.includes(*key) or key in self._done:
                 continue
-            first = found.setdefault(key, one)
-            if first.trees != one.trees:
+            oldest = selected.setdefault(key, version)
+            if oldest.trees != version.trees:
                 self.report.differs.append(
-                    f"{one} at {one.tag.name} has other files than at {first.tag.name}"
+                    f"{version} at {version.tag.name} has other files than at {oldest.tag.name}"
                 )
-        for key, one in list(found.items()):
+        for key, version in list(selected.items()):
             if self._wanted.gone(*key):
                 name = "-".join(key)
-                cure = f"audit --fix takes {name} out of the index where release.withdrawn has it by that name"
-                there = "" if self._there.digest(*key) is None else f", and still published: {cure}"
-                self.report.withdrawn.append(f"{one} is withdrawn{there}")
-                del found[key]
+                advice = f"audit --fix takes {name} out of the index where release.withdrawn has it by that name"
+                note = (
+                    ""
+                    if self._published.digest(*key) is None
+                    else f", and still published: {advice}"
+                )
+                self.report.withdrawn.append(f"{version} is withdrawn{note}")
+                del selected[key]
         return self._with_images(
-            sorted(found.values(), key=lambda one: (one.name, one.tag.created))
+            sorted(selected.values(), key=lambda version: (version.name, version.tag.created))
         )
 
     def _with_images(self, versions: list[Version]) -> list[Version]:
         """The versions with the images that records know and tags do not name."""
-        contents = {content for one in versions for content, _format in one.contents}
+        contents = {content for version in versions for content, _format in version.contents}
         self._state.load_evidence(contents)
         recorded: dict[tuple[str, str | None, str], dict[str, str]] = {}
         for record in self._state.find(step="promote") if contents else ():
@@ -172,140 +185,154 @@ class Regeneration:
                 name: str(image.digest) for name, image in image_records.images_of(record).items()
             }
             recorded[record.subject, record.content, str(record.parameters.get("version"))] = images
-        return [_with_recorded_images(one, recorded) for one in versions]
+        return [_with_recorded_images(version, recorded) for version in versions]
 
     # -- making and publishing --------------------------------------------------------------------------------
 
-    def _publish(self, map_tasks: MapTasks, versions: list[Version], looked: list[Looked]) -> None:
-        waiting = _Waiting(looked, self._wanted, self._ledger, self._done)
+    def _publish(
+        self, map_tasks: MapTasks, versions: list[Version], looked: list[TagVersions]
+    ) -> None:
+        open_tags = _OpenTags(looked, self._wanted, self._ledger, self._done)
         keys = ((version.name, version.version) for version in versions)
         missing = {
-            key for key in keys if self._there.digest(*key) is None
+            key for key in keys if self._published.digest(*key) is None
         }  # asked before they are there
         sent: deque[tuple[Version, Archive]] = deque()
 
         def publications() -> Iterator[Publication]:
-            for version, made in _one_by_one(map_tasks, versions, _VERSIONS):
-                if isinstance(made, Unfit):
-                    self._unmade(version, made)
-                    waiting.done((version.name, version.version))
+            for version, archive in _map_in_batches(map_tasks, versions, _VERSIONS):
+                if isinstance(archive, Unpackageable):
+                    self._note_not_remade(version, archive)
+                    open_tags.version_done((version.name, version.version))
                     advance()
                 elif self._plan:
-                    self._planned(version, made)
+                    self._note_plan(version, archive)
                     advance()
                 else:
-                    sent.append((version, made))
-                    yield Publication(made, created=version.tag.created)
+                    sent.append((version, archive))
+                    yield Publication(archive, created=version.tag.created)
 
         with progress.counter("versions", len(versions)) as advance:
             for outcome in self._repository.publish_all(publications()):
-                version, made = sent.popleft()
-                self._outcome(
-                    version, made, outcome, new=(version.name, version.version) in missing
+                version, archive = sent.popleft()
+                self._note_outcome(
+                    version, archive, outcome, new=(version.name, version.version) in missing
                 )
-                waiting.done((version.name, version.version))
+                open_tags.version_done((version.name, version.version))
                 advance()
-        waiting.rest()
+        open_tags.close_remaining()
 
-    def _outcome(
-        self, version: Version, made: Archive, outcome: Published | PipelineError, *, new: bool
+    def _note_outcome(
+        self, version: Version, archive: Archive, outcome: Published | PipelineError, *, new: bool
     ) -> None:
         if isinstance(outcome, Conflict):
-            outcome = self._theirs(version, made, new=new) or outcome
+            outcome = self._published_version(version, archive, new=new) or outcome
         if isinstance(outcome, Published):
-            theirs = (outcome.tar_digest, outcome.archive_digest)
-            self._told(
-                Kept(version.name, version.version, made.tar_digest, *theirs),
+            published_digests = (outcome.tar_digest, outcome.archive_digest)
+            self._note_version(
+                KeptVersion(version.name, version.version, archive.tar_digest, *published_digests),
                 version.tag.name,
                 new=new,
             )
         else:
-            self._failed(Unfit(str(version), version.tag.name, str(outcome)))
+            self._note_failure(Unpackageable(str(version), version.tag.name, str(outcome)))
 
-    def _theirs(self, version: Version, made: Archive, *, new: bool) -> Published | None:
+    def _published_version(
+        self, version: Version, archive: Archive, *, new: bool
+    ) -> Published | None:
         """What is published under a version that was made otherwise; None when nothing is.
 
         An archive whose entry the index has lost gets it again.
         """
         repository = self._repository
         try:
-            left = (
-                repository.read(made.file_name) if new and isinstance(repository, Indexed) else None
+            unlisted = (
+                repository.read(archive.file_name)
+                if new and isinstance(repository, Indexed)
+                else None
             )
-            if left is not None:
-                theirs = archives.open_archive(left, made.file_name)
-                return repository.publish(theirs, created=version.tag.created)
+            if unlisted is not None:
+                published = archives.open_archive(unlisted, archive.file_name)
+                return repository.publish(published, created=version.tag.created)
             return repository.find(version.name, version.version)
         except Conflict:
             return None
 
-    def _told(self, kept: Kept, tag: str, *, new: bool) -> None:
+    def _note_version(self, kept: KeptVersion, tag: str, *, new: bool) -> None:
         self._done[kept.name, kept.version] = kept
-        told = f"{kept.name} {kept.version}"
-        if not kept.ours:
+        name_and_version = f"{kept.name} {kept.version}"
+        if not kept.made_tar:
             self.report.unmade.append(
-                f"{told} ({tag}): could not be made again when it was looked at"
+                f"{name_and_version} ({tag}): could not be made again when it was looked at"
             )
-        elif kept.ours != kept.theirs:
+        elif kept.made_tar != kept.published_tar:
             self.report.differs.append(
-                f"{told}: {tag} gives the tar {kept.ours}, published is {kept.theirs}"
+                f"{name_and_version}: {tag} gives the tar {kept.made_tar}, published is {kept.published_tar}"
             )
         else:
-            (self.report.published if new else self.report.kept).append(told)
+            (self.report.published if new else self.report.kept).append(name_and_version)
 
-    def _unmade(self, version: Version, why: Unfit) -> None:
+    def _note_not_remade(self, version: Version, reason: Unpackageable) -> None:
         """A version that cannot be packaged: what is published stays, what is missing is a failure."""
-        there = self._there.digest(version.name, version.version)
-        if there is None:
-            self._failed(why)
+        published_digest = self._published.digest(version.name, version.version)
+        if published_digest is None:
+            self._note_failure(reason)
             return
-        self._done[version.name, version.version] = Kept(
-            version.name, version.version, "", "", there
+        self._done[version.name, version.version] = KeptVersion(
+            version.name, version.version, "", "", published_digest
         )
-        self.report.unmade.append(f"{why.what} ({why.tag}): {why.reason}")
+        self.report.unmade.append(f"{reason.subject} ({reason.tag}): {reason.reason}")
 
-    def _failed(self, one: Unfit) -> None:
-        self.report.failed.append(f"{one.what} ({one.tag}): {one.reason}")
+    def _note_failure(self, failure: Unpackageable) -> None:
+        self.report.failed.append(f"{failure.subject} ({failure.tag}): {failure.reason}")
 
-    def _planned(self, version: Version, made: Archive) -> None:
-        there = self._there.digest(version.name, version.version)
-        said = (
+    def _note_plan(self, version: Version, archive: Archive) -> None:
+        published_digest = self._published.digest(version.name, version.version)
+        description = (
             "would be published, replacing nothing"
-            if there is None
-            else f"is there ({there or 'digest not asked'})"
+            if published_digest is None
+            else f"is there ({published_digest or 'digest not asked'})"
         )
-        (self.report.published if there is None else self.report.kept).append(str(version))
-        log.info("%s (tar %s) %s: %s", made.file_name, made.tar_digest, said, self._repository.url)
+        (self.report.published if published_digest is None else self.report.kept).append(
+            str(version)
+        )
+        log.info(
+            "%s (tar %s) %s: %s",
+            archive.file_name,
+            archive.tar_digest,
+            description,
+            self._repository.url,
+        )
 
 
-class _Waiting:
+class _OpenTags:
     """Tags whose versions are not all done; those that are go into the ledger."""
 
     def __init__(
         self,
-        looked: Iterable[Looked],
-        wanted: Wanted,
+        looked: Iterable[TagVersions],
+        wanted: VersionFilter,
         ledger: Ledger,
-        done: Mapping[tuple[str, str], Kept],
+        done: Mapping[tuple[str, str], KeptVersion],
     ) -> None:
         self._ledger = ledger
         self._done = done
         self._open: dict[str, tuple[Tag, list[tuple[str, str]]]] = {}
         self._tags: dict[tuple[str, str], list[str]] = {}
         for tag, versions, whole in looked:
-            keys = [(one.name, one.version) for one in versions]
-            meant = [key for key in keys if wanted.here(*key) and not wanted.gone(*key)]
+            keys = [(version.name, version.version) for version in versions]
+            selected = [key for key in keys if wanted.includes(*key) and not wanted.gone(*key)]
             if whole:
-                self._open[tag.name] = (tag, meant)
-            for key in meant:
+                self._open[tag.name] = (tag, selected)
+            for key in selected:
                 self._tags.setdefault(key, []).append(tag.name)
 
-    def done(self, key: tuple[str, str]) -> None:
+    def version_done(self, key: tuple[str, str]) -> None:
         """A version has its outcome."""
         for name in self._tags.get(key, ()):
             self._close(name)
 
-    def rest(self) -> None:
+    def close_remaining(self) -> None:
         """All have their outcome: what stood already, or stands for nothing, is done, too."""
         for name in list(self._open):
             self._close(name)
@@ -320,7 +347,7 @@ class _Waiting:
 def regenerate(
     repository: Writable,
     config: Config,
-    wanted: Wanted,
+    wanted: VersionFilter,
     *,
     source: str | None,
     patterns: Sequence[str],
@@ -340,23 +367,23 @@ def regenerate(
             "regenerate from which source?", advice="give --source PATH or URL of a repository"
         )
     repo, folder = open_tagged(source or str(config.root), cache_folder())
-    meant = tuple(patterns) or tuple(entry.path for entry in config.charts)
-    if not meant:
+    folder_patterns = tuple(patterns) or tuple(entry.path for entry in config.charts)
+    if not folder_patterns:
         raise UsageError("where are the charts?", advice="give --charts PATTERN, like 'charts/*'")
-    elsewhere = state.stores is not None or any(
+    may_have_records = state.stores is not None or any(
         record.step == "promote" for record in state.records()
     )
     settings = Settings(
         revisions=repo.revisions,
         folder=folder,
-        patterns=meant,
+        patterns=folder_patterns,
         tags=tags or config.release.tag,
-        written_in=config.files[0].name if config.files else "pipeline.yaml",
+        config_path=config.files[0].name if config.files else "pipeline.yaml",
         snapshots=config.channels.snapshot.images or "",
         images=config.channels.production.images or "",
         image_tag=config.release.image_tag,
         hosts=dict(config.hosts),
-        evidence=elsewhere,
+        evidence=may_have_records,
     )
     run = Regeneration(settings, repository, wanted, state=state, jobs=jobs, plan=plan)
     return run.run(repo.tags(TagNames(settings.tags).pattern).values(), again=again)
@@ -373,23 +400,25 @@ def _with_recorded_images(
     return version
 
 
-def _plain(value: Settings | Wanted) -> list[object]:
+def _plain_values(value: Settings | VersionFilter) -> list[object]:
     """What decides what a tag gives, as plain values; logins do not."""
-    if isinstance(value, Wanted):
+    if isinstance(value, VersionFilter):
         return [sorted(value.withdrawn), list(value.charts), list(value.shard or ())]
-    seen = {name: host.pull_as for name, host in sorted(value.hosts.items()) if host.pull_as}
-    texts = [
+    pull_hosts = {name: host.pull_as for name, host in sorted(value.hosts.items()) if host.pull_as}
+    strings = [
         value.folder,
         value.tags,
-        value.written_in,
+        value.config_path,
         value.snapshots,
         value.images,
         value.image_tag or "",
     ]
-    return [str(value.revisions.root), *texts, list(value.patterns), seen, value.evidence]
+    return [str(value.revisions.root), *strings, list(value.patterns), pull_hosts, value.evidence]
 
 
-def _one_by_one(map_tasks: MapTasks, items: list[Any], at_once: int) -> Iterator[tuple[Any, Any]]:
+def _map_in_batches(
+    map_tasks: MapTasks, items: list[Any], at_once: int
+) -> Iterator[tuple[Any, Any]]:
     """Each item with its result, asked for in parts."""
     parts = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     for part, results in zip(parts, map_tasks(parts), strict=True):

@@ -63,20 +63,22 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
             where=chart.path,
             advice="commit them and let them be tested, or undo them",
         )
-    needs = required(
+    requirements = required(
         checkout, chart, config, state, (*config.channels.production.requires, settings.STEP)
     )
-    for requirement in needs.of_content:
+    for requirement in requirements.of_content:
         _require_passed(requirement, chart, config)
-    usable = [images for images in needs.image_sets if not images.obstacle]
-    for requirement in (each for images in usable for each in images.requirements):
+    usable = [images for images in requirements.image_sets if not images.obstacle]
+    for requirement in (
+        image_requirement for images in usable for image_requirement in images.requirements
+    ):
         _refuse_contradiction(requirement)
     passed = [images for images in usable if images.passed]
     if not passed:
-        raise _missing_test_error(needs, checkout, config, state)
-    for requirement in needs.of_dependents:
+        raise _missing_test_error(requirements, checkout, config, state)
+    for requirement in requirements.of_dependents:
         _require_dependent_passed(requirement, chart)
-    return _proof(chart, needs, passed[0])
+    return _proof(chart, requirements, passed[0])
 
 
 def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:

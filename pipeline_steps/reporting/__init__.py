@@ -1,3 +1,1 @@
-"""What people read: the verdict on a review, checks, differences, pages of records. Publishes
-nothing.
-"""
+"""What people read: verdicts for reviews, rendered differences, pages of records."""

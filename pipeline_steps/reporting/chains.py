@@ -43,7 +43,7 @@ class Chain(NamedTuple):
     """Everything known of one content of a chart. images, tests: those of `snapshot`, the newest
     one.
 
-    gates: other steps about this content, like check.
+    checks: other steps about this content, like check.
     """
 
     chart: str
@@ -54,13 +54,13 @@ class Chain(NamedTuple):
     tests: tuple[Work, ...]
     tag: Work | None
     production: Work | None
-    gates: tuple[Work, ...]
+    checks: tuple[Work, ...]
 
     @property
     def works(self) -> tuple[Work, ...]:
-        """All of it, the gates first, then link by link."""
+        """All of it, the checks first, then link by link."""
         links = (*self.images, self.snapshot, *self.tests, self.tag, self.production)
-        return (*self.gates, *(work for work in links if work))
+        return (*self.checks, *(work for work in links if work))
 
     @property
     def status(self) -> str:
@@ -81,27 +81,27 @@ def outcome(record: Record) -> str:
     return "unfinished" if record.result == "started" else record.result
 
 
-def works(records: Iterable[Record]) -> list[Work]:
+def work_items(records: Iterable[Record]) -> list[Work]:
     """The records by key, in the order in which the keys were first seen.
 
     Records of keys that another key's record supersedes are among its earlier ones.
     """
-    known = list(records)
+    all_records = list(records)
     by_key: dict[str, list[Record]] = {}
-    for record in known:
+    for record in all_records:
         by_key.setdefault(record.key, []).append(record)
-    keys = {record.id: record.key for record in known}
-    for record in known:
+    keys = {record.id: record.key for record in all_records}
+    for record in all_records:
         for identity in record.supersedes:
             former = keys.get(identity, record.key)
             if former != record.key and former in by_key and record.key in by_key:
                 by_key[record.key] = by_key.pop(former) + by_key[record.key]
-                keys.update({moved.id: record.key for moved in by_key[record.key]})
-    superseded = union.superseded(known)
-    return [_work(of_key, superseded) for of_key in by_key.values()]
+                keys.update({moved_record.id: record.key for moved_record in by_key[record.key]})
+    superseded = union.superseded(all_records)
+    return [_work_item(of_key, superseded) for of_key in by_key.values()]
 
 
-def _work(of_key: Sequence[Record], superseded: set[str]) -> Work:
+def _work_item(of_key: Sequence[Record], superseded: set[str]) -> Work:
     verdicts = [
         record for record in of_key if record.result in VERDICTS and record.id not in superseded
     ]
@@ -121,8 +121,8 @@ def _work(of_key: Sequence[Record], superseded: set[str]) -> Work:
     )
 
 
-def chains(
-    every: Sequence[Work], checked_out: Mapping[str, str] | None = None
+def build_chains(
+    items: Sequence[Work], checked_out: Mapping[str, str] | None = None
 ) -> dict[str, list[Chain]]:
     """Chart → one chain for each of its contents; charts by name.
 
@@ -130,20 +130,20 @@ def chains(
     one with the newest record first.
     """
     by_content: dict[tuple[str, str], list[Work]] = {}
-    for work in every:
+    for work in items:
         record = work.record
         if record.content and record.step != "build_image":
             earlier = by_content.pop((record.subject, record.content), [])
             by_content[record.subject, record.content] = [*earlier, work]
     builds = {
         identity: number
-        for number, work in enumerate(every)
+        for number, work in enumerate(items)
         if work.record.step == "build_image"
         for identity in (work.record.id, *(record.id for record in work.earlier))
     }
     of_charts: dict[str, list[Chain]] = {}
-    for (chart, content), about in reversed(by_content.items()):
-        of_charts.setdefault(chart, []).append(_chain(chart, content, about, every, builds))
+    for (chart, content), content_items in reversed(by_content.items()):
+        of_charts.setdefault(chart, []).append(_chain(chart, content, content_items, items, builds))
     for chart, of_chart in of_charts.items():
         current = (checked_out or {}).get(chart)
         of_chart.sort(key=lambda chain: chain.content != current)
@@ -153,37 +153,42 @@ def chains(
 def _chain(
     chart: str,
     content: str,
-    about: Sequence[Work],
-    every: Sequence[Work],
+    content_items: Sequence[Work],
+    items: Sequence[Work],
     builds: Mapping[str, int],
 ) -> Chain:
     """about: the work on this content. builds: record of an image → where its work is in `every`."""
 
     def last(step: str) -> Work | None:
-        return next((work for work in reversed(about) if work.record.step == step), None)
+        return next((work for work in reversed(content_items) if work.record.step == step), None)
 
     snapshot = last("snapshot")
     used = snapshot.record.uses if snapshot else ()
     images = sorted({builds[identity] for identity in used if identity in builds})
-    tests = [work for work in about if work.record.step == "integration_test"]
+    tests = [work for work in content_items if work.record.step == "integration_test"]
     return Chain(
         chart=chart,
         content=content,
         revision=next(
-            (work.record.revision or "" for work in reversed(about) if work.record.revision), ""
+            (
+                work.record.revision or ""
+                for work in reversed(content_items)
+                if work.record.revision
+            ),
+            "",
         ),
-        images=tuple(every[number] for number in images),
+        images=tuple(items[number] for number in images),
         snapshot=snapshot,
         tests=tuple(
             test for test in tests if not snapshot or test.record.inputs == snapshot.record.inputs
         ),
         tag=last("tag_release"),
         production=last("promote"),
-        gates=tuple(work for work in about if work.record.step not in LINKS),
+        checks=tuple(work for work in content_items if work.record.step not in LINKS),
     )
 
 
-def values_of(test: Record) -> str:
+def values_text(test: Record) -> str:
     """The values file that a test installed with, or why there is no test, as people are told."""
     return str(test.parameters.get("values") or test.parameters.get("none") or "the chart's own")
 
@@ -198,7 +203,7 @@ def seconds(record: Record) -> float | None:
     return max(0.0, (end - start).total_seconds())
 
 
-def lasted(record: Record) -> str:
+def duration_text(record: Record) -> str:
     """How long a try took, for people: "1.4 s", "3 min 20 s", "" when it has no end."""
     time = seconds(record)
     return "" if time is None else duration(time)

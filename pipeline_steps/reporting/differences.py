@@ -39,12 +39,12 @@ class Baseline(NamedTuple):
     images: Mapping[str, Reference]
 
 
-def write(
+def write_diff(
     checkout: Checkout,
     chart: Chart,
     config: Config,
     state: State,
-    made: Archive,
+    archive: Archive,
     images: Mapping[str, Reference],
 ) -> Path:
     """Write the diff of `made` below the state's folder; where it is.
@@ -53,8 +53,8 @@ def write(
     Temporary.
     """
     base = baseline(chart, config, state)
-    text = f"{made.name} {made.version}, compared with {base.what}\n"
-    text += _rendered(checkout, chart, config, made, images, base)
+    text = f"{archive.name} {archive.version}, compared with {base.what}\n"
+    text += _rendered_differences(checkout, chart, config, archive, images, base)
     path = state.folder / FOLDER / f"{chart.name}.diff"
     files.created_folder(path.parent)
     files.write(path, text.encode(), mode=0o644)
@@ -71,44 +71,46 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
     )
     if published:
         records = state.find(step="promote", subject=chart.name)
-        same = [record for record in records if record.outputs.get("tar") == published.tar_digest]
+        matching = [
+            record for record in records if record.outputs.get("tar") == published.tar_digest
+        ]
         what = f"{chart.name} {published.version} in production"
-        images = image_records.images_of(same[-1]) if same else {}
+        images = image_records.images_of(matching[-1]) if matching else {}
         return Baseline(what, published.version, published.archive.tgz, images)
-    others = [
-        one
-        for one in state.find(step="snapshot", subject=chart.name)
-        if one.content != chart.content
+    other_snapshots = [
+        snapshot_record
+        for snapshot_record in state.find(step="snapshot", subject=chart.name)
+        if snapshot_record.content != chart.content
     ]
-    if others:
-        snapshot = snapshot_records.of(others[-1])
+    if other_snapshots:
+        snapshot = snapshot_records.of(other_snapshots[-1])
         what = f"the snapshot {snapshot.version}, as nothing is in production"
         tgz = snapshot_records.fetch(snapshot, config)
-        return Baseline(what, snapshot.version, tgz, image_records.images_of(others[-1]))
+        return Baseline(what, snapshot.version, tgz, image_records.images_of(other_snapshots[-1]))
     return Baseline(
         "nothing: no version is in production, and there is no other snapshot", "", None, {}
     )
 
 
-def _rendered(
+def _rendered_differences(
     checkout: Checkout,
     chart: Chart,
     config: Config,
-    made: Archive,
+    archive: Archive,
     images: Mapping[str, Reference],
     base: Baseline,
 ) -> str:
     """The differences with each values file of the tests, else with the chart's own values."""
     pattern = settings.values_pattern(config, chart)
     planned = scenario.plan_scenarios(settings.chart_files(checkout, chart), pattern, ("",))
-    names = sorted({one.values for one in planned}) or [""]
+    names = sorted({planned_scenario.values for planned_scenario in planned}) or [""]
     prefix = f"{chart.path}/" if chart.path else ""
     data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
-    same = (
+    aliases_of_sides = (
         _aliases(base.images, images, chart.name, base.version),
-        _aliases(images, images, chart.name, made.version),
+        _aliases(images, images, chart.name, archive.version),
     )
-    told: dict[str, list[str]] = {}
+    names_by_text: dict[str, list[str]] = {}
     helm = Helm.find()
     with scratch.folder("diff") as folder:
         arguments = helm_arguments.chart_arguments(config, chart)
@@ -120,10 +122,12 @@ def _rendered(
                 values = [folder / "values.yaml"]
             sides = [
                 diff.Side(*_templates(helm, folder, chart, tgz, values, args), aliases)
-                for tgz, aliases in zip((base.tgz, made.tgz), same, strict=True)
+                for tgz, aliases in zip((base.tgz, archive.tgz), aliases_of_sides, strict=True)
             ]
-            told.setdefault(_told(diff.differences(*sides)), []).append(name or "its own values")
-    return "\n".join(f"\nWith {', '.join(names)}: {text}" for text, names in told.items())
+            names_by_text.setdefault(_diff_text(diff.differences(*sides)), []).append(
+                name or "its own values"
+            )
+    return "\n".join(f"\nWith {', '.join(names)}: {text}" for text, names in names_by_text.items())
 
 
 def _templates(
@@ -153,25 +157,28 @@ def _templates(
     return first, again
 
 
-def _told(found: list[diff.Difference]) -> str:
-    if not found:
+def _diff_text(differences: list[diff.Difference]) -> str:
+    if not differences:
         return "nothing else is rendered\n"
-    parts = [f"--- {one.name} ({one.word})\n{one.text}\n" for one in found]
-    return f"{len(found)} resources differ\n" + "".join(parts)
+    parts = [
+        f"--- {difference.name} ({difference.word})\n{difference.text}\n"
+        for difference in differences
+    ]
+    return f"{len(differences)} resources differ\n" + "".join(parts)
 
 
 def _aliases(
-    own: Mapping[str, Reference], others: Mapping[str, Reference], name: str, version: str
+    images: Mapping[str, Reference], other_images: Mapping[str, Reference], name: str, version: str
 ) -> dict[str, str]:
     """Texts of one side and what they stand for: images of the same digest, and the chart's own
     name with version.
     """
-    found = {f"{name}-{version}": f"{name}-VERSION"} if version else {}
-    for image, reference in own.items():
-        if image in others and others[image].digest == reference.digest:
+    aliases = {f"{name}-{version}": f"{name}-VERSION"} if version else {}
+    for image, reference in images.items():
+        if image in other_images and other_images[image].digest == reference.digest:
             tagged = f"{reference.repository}:{reference.tag}"
             by_digest = f"{reference.repository}@{reference.digest}"
-            found |= dict.fromkeys(
+            aliases |= dict.fromkeys(
                 (str(reference), tagged, by_digest), f"{image}@{reference.digest}"
             )
-    return found
+    return aliases

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from pipeline_steps.reporting.rendering import render
-from pipeline_steps.reporting.verdict import ChartVerdict, Word, together
+from pipeline_steps.reporting.verdict import ChartVerdict, Word, overall
 from pipeline_steps.testing.requirements import Requirement
 from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.toolbox.junit import Outcome as JUnitOutcome
@@ -51,7 +51,7 @@ class Page(NamedTuple):
         if not self.verdicts:
             return "no chart affected"
         names = ", ".join(verdict.chart.name for verdict in self.verdicts)
-        return f"testing {names}" if self.started else WORDS[together(self.verdicts)]
+        return f"testing {names}" if self.started else WORDS[overall(self.verdicts)]
 
 
 class Section(NamedTuple):
@@ -85,14 +85,17 @@ def _sections(page: Page) -> Iterator[Section]:
 def markdown(page: Page) -> str:
     """The page as Markdown with tables (GitHub's, GitLab's and Gerrit's own kinds understand it)."""
     lines = [
-        f"# {_md(page.headline)}",
+        f"# {_escape_markdown(page.headline)}",
         "",
         f"Revision {_code(page.revision)}" + _link(page.build),
         "",
-        *(f"Note: {_md(notice)}\n" for notice in page.notices),
+        *(f"Note: {_escape_markdown(notice)}\n" for notice in page.notices),
     ]
     for section in _sections(page):
-        lines += [f"## {_md(': '.join(filter(None, (section.title, section.word))))}", ""]
+        lines += [
+            f"## {_escape_markdown(': '.join(filter(None, (section.title, section.word))))}",
+            "",
+        ]
         lines += [f"- {what} {_code(value)}" for what, value in section.facts]
         if page.started:
             lines.append("")
@@ -100,7 +103,7 @@ def markdown(page: Page) -> str:
         lines += ["", "| required | result | attempts | reason |", "|---|---|---|---|"]
         for item in section.items:
             cells = (item.name, item.outcome, str(item.attempts), item.reason)
-            lines.append(f"| {' | '.join(_md(cell) for cell in cells)} |")
+            lines.append(f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |")
         lines += ["", *_folded(section.diff)]
     return "\n".join(lines)
 
@@ -110,7 +113,7 @@ def html_page(page: Page) -> str:
     return render(
         "report.html",
         title=page.headline,
-        word="" if page.started or not page.verdicts else together(page.verdicts),
+        word="" if page.started or not page.verdicts else overall(page.verdicts),
         revision=page.revision,
         build=page.build if page.build.startswith(("https://", "http://")) else "",
         notices=page.notices,
@@ -155,7 +158,7 @@ def _folded(diff: str) -> list[str]:
     ]
 
 
-def _md(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Text in a table cell or heading, on one line, with nothing that Markdown or HTML would
     understand.
 

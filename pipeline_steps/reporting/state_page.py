@@ -55,12 +55,12 @@ class Row(NamedTuple):
 
 
 class ChainView(NamedTuple):
-    """A chain as it is drawn. tests, gates and problems: rows, shown in full among all records."""
+    """A chain as it is drawn. tests, checks and problems: rows, shown in full among all records."""
 
     chain: Chain
     stages: tuple[Stage, ...]
     tests: tuple[Row, ...]
-    gates: tuple[Row, ...]
+    checks: tuple[Row, ...]
     problems: tuple[Row, ...]
 
 
@@ -85,26 +85,26 @@ def page(
     checked_out: chart → content as it is in the checkout; None where that is not asked or cannot be
     told.
     """
-    known = list(records)
-    every = chains.works(known)
-    longest = max((seconds(work.record) or 0.0 for work in every), default=0.0)
-    rows = {work.record.id: _row(work.record, work, longest) for work in every}
+    all_records = list(records)
+    items = chains.work_items(all_records)
+    longest = max((seconds(work.record) or 0.0 for work in items), default=0.0)
+    rows = {work.record.id: _row(work.record, work, longest) for work in items}
     charts = [
         ChartView(
             name,
-            _order(of_chart[0], checked_out),
-            tuple(_chain_view(chain, rows) for chain in of_chart),
+            _order(chart_chains[0], checked_out),
+            tuple(_chain_view(chain, rows) for chain in chart_chains),
         )
-        for name, of_chart in chains.chains(every, checked_out).items()
+        for name, chart_chains in chains.build_chains(items, checked_out).items()
     ]
-    ends = sorted(record.finished or record.started for record in known)
+    times = sorted(record.finished or record.started for record in all_records)
     return render(
         "state.html",
         title=title,
         files=files,
-        number=len(known),
-        span=(ends[0], ends[-1]) if ends else (),
-        failed=sum(kind(work.outcome) == "bad" for work in every),
+        number=len(all_records),
+        span=(times[0], times[-1]) if times else (),
+        failed=sum(kind(work.outcome) == "bad" for work in items),
         charts=charts,
         rows=list(reversed(rows.values())),
     )
@@ -126,7 +126,7 @@ def _chain_view(chain: Chain, rows: Mapping[str, Row]) -> ChainView:
         return tuple(rows[work.record.id] for work in works)
 
     problems = [work for work in chain.works if work.record.reason and work.outcome != "passed"]
-    return ChainView(chain, _stages(chain), of(chain.tests), of(chain.gates), of(problems))
+    return ChainView(chain, _stages(chain), of(chain.tests), of(chain.checks), of(problems))
 
 
 def _stages(chain: Chain) -> tuple[Stage, ...]:
@@ -142,14 +142,14 @@ def _stages(chain: Chain) -> tuple[Stage, ...]:
     return (
         Stage("Content", "good", "", 0, (("content", chain.content), ("revision", chain.revision))),
         _stage(images_title, chain.images, "none recorded", tuple(images)),
-        _stage("Snapshot", _some(chain.snapshot), "not yet", packed),
+        _stage("Snapshot", _as_tuple(chain.snapshot), "not yet", packed),
         _stage(tests_title, chain.tests, "not tested", ran),
-        _stage("Tag", _some(chain.tag), "not yet", _outputs(chain.tag, "tag")),
-        _stage("Production", _some(chain.production), "not yet", released),
+        _stage("Tag", _as_tuple(chain.tag), "not yet", _outputs(chain.tag, "tag")),
+        _stage("Production", _as_tuple(chain.production), "not yet", released),
     )
 
 
-def _some(work: Work | None) -> tuple[Work, ...]:
+def _as_tuple(work: Work | None) -> tuple[Work, ...]:
     return (work,) if work else ()
 
 
@@ -187,17 +187,19 @@ def _row(record: Record, work: Work | None, longest: float) -> Row:
         record=record,
         outcome=work.outcome if work else chains.outcome(record),
         name=_name(record),
-        values=chains.values_of(record),
+        values=chains.values_text(record),
         cluster=str(record.parameters.get("cluster") or "none"),
         attempts=work.attempts if work else 0,
-        lasted=chains.lasted(record),
+        lasted=chains.duration_text(record),
         bar=max(1.0, 100 * (seconds(record) or 0.0) / longest) if longest else 1.0,
         build=url if linked else "",
         place=" · ".join(part for part in place if part),
         parameters=json.dumps(record.parameters, indent=1, ensure_ascii=False)
         if record.parameters
         else "",
-        earlier=tuple(_row(each, None, longest) for each in reversed(work.earlier)) if work else (),
+        earlier=tuple(_row(earlier, None, longest) for earlier in reversed(work.earlier))
+        if work
+        else (),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline_steps.reporting.chains import lasted
+from pipeline_steps.reporting.chains import duration_text
 from pipeline_steps.reporting.rendering import printable, short, utc
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.union import count_attempts, superseded
@@ -12,18 +12,20 @@ from pipeline_steps.state.union import count_attempts, superseded
 _HEAD = ("step", "subject", "result", "id", "finished")
 
 
-def listing(records: Iterable[Record]) -> Iterator[str]:
+def list_records(records: Iterable[Record]) -> Iterator[str]:
     """Every record that nothing supersedes, a line each, and below it its outputs, or why it did
     not pass.
 
     Long values are not cut or broken, whatever the width of the terminal: they are there to be
     copied.
     """
-    known = list(records)
-    replaced, answered = superseded(known), _answered(known)
-    shown = [record for record in known if record.id not in replaced and record.id not in answered]
+    all_records = list(records)
+    replaced, answered = superseded(all_records), _answered_intents(all_records)
+    shown = [
+        record for record in all_records if record.id not in replaced and record.id not in answered
+    ]
     tries: dict[str, list[Record]] = {}
-    for record in known:
+    for record in all_records:
         tries.setdefault(record.key, []).append(record)
     rows = [_HEAD, *map(_cells, shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
@@ -35,10 +37,10 @@ def listing(records: Iterable[Record]) -> Iterator[str]:
     for record, head in zip(shown, heads[1:], strict=True):
         tried = count_attempts(tries[record.key])
         yield f"{head}  {tried} attempts" if tried > 1 else head
-        told = record.reason or "\n".join(
+        details = record.reason or "\n".join(
             f"{name}: {value}" for name, value in record.outputs.items()
         )
-        yield from (f"    {printable(line, lines=False)}" for line in told.splitlines())
+        yield from (f"    {printable(line, lines=False)}" for line in details.splitlines())
 
 
 def _cells(record: Record) -> tuple[str, ...]:
@@ -58,22 +60,22 @@ def graph(records: Iterable[Record]) -> Iterator[str]:
 
     Intents that have an outcome are left out. Records that were superseded are marked.
     """
-    known = list(records)
-    answered = _answered(known)
+    all_records = list(records)
+    answered = _answered_intents(all_records)
     uses = {
         record.id: [identity for identity in record.uses if identity not in answered]
-        for record in known
+        for record in all_records
         if record.id not in answered
     }
-    by_id, replaced = {record.id: record for record in known}, superseded(known)
+    by_id, replaced = {record.id: record for record in all_records}, superseded(all_records)
     used = {identity for identities in uses.values() for identity in identities}
     seen: set[str] = set()
-    for record in reversed(known):
+    for record in reversed(all_records):
         if record.id in uses and record.id not in used:
             yield from _tree(record.id, "", "", uses, by_id, replaced, seen)
 
 
-def _answered(records: Sequence[Record]) -> set[str]:
+def _answered_intents(records: Sequence[Record]) -> set[str]:
     """The ids of intents that have an outcome."""
     intents = {record.id for record in records if record.result == "started"}
     return {
@@ -112,15 +114,15 @@ def _line(record: Record, *, superseded: bool) -> str:
     output = next(
         (record.outputs[name] for name in ("chart", "image", "tag") if name in record.outputs), ""
     )
-    told = (record.reason or "").partition("\n")[0] or short(output)
+    note = (record.reason or "").partition("\n")[0] or short(output)
     parts = [
         record.step,
         record.subject,
         *details,
         record.result,
-        lasted(record),
+        duration_text(record),
         record.id[7:19],
-        told,
+        note,
     ]
     line = " ".join(part for part in parts if part) + (" (superseded)" if superseded else "")
     return printable(line, lines=False)

@@ -35,44 +35,44 @@ class ChartVerdict(NamedTuple):
 
     @property
     def word(self) -> Word:
-        return word_of(requirement.outcome for requirement in self.requirements)
+        return combine_outcomes(requirement.outcome for requirement in self.requirements)
 
 
-def word_of(outcomes: Iterable[str]) -> Word:
+def combine_outcomes(outcomes: Iterable[str]) -> Word:
     """What several outcomes come to.
 
     >>> word_of(["passed", "missing", "failed"]), word_of(["passed", "infrastructure"]), word_of(["passed"])
     ('negative', 'incomplete', 'positive')
     """
-    different = set(outcomes)
-    if "failed" in different:
+    distinct = set(outcomes)
+    if "failed" in distinct:
         return "negative"
-    return "positive" if different <= {"passed"} else "incomplete"
+    return "positive" if distinct <= {"passed"} else "incomplete"
 
 
-def together(verdicts: Iterable[ChartVerdict]) -> Word:
+def overall(verdicts: Iterable[ChartVerdict]) -> Word:
     """The verdict on all charts; no chart affected is nothing to object to."""
-    return word_of(
+    return combine_outcomes(
         requirement.outcome for verdict in verdicts for requirement in verdict.requirements
     )
 
 
-def of_chart(checkout: Checkout, chart: Chart, config: Config, state: State) -> ChartVerdict:
+def chart_verdict(checkout: Checkout, chart: Chart, config: Config, state: State) -> ChartVerdict:
     """What the records say to everything that is required of the chart's content."""
     names = config.review.requires
     unplanned: tuple[Requirement, ...] = ()
     try:
-        needs = required(checkout, chart, config, state, names)
+        requirements_of_chart = required(checkout, chart, config, state, names)
     except ConfigurationError as error:  # tests that cannot be planned say nothing against the rest
-        needs = required(
+        requirements_of_chart = required(
             checkout, chart, config, state, [name for name in names if name != settings.STEP]
         )
         unplanned = (Requirement(settings.STEP, settings.STEP, "missing", reason=str(error)),)
-    snapshot = needs.current.snapshots[0] if needs.current else None
+    snapshot = requirements_of_chart.current.snapshots[0] if requirements_of_chart.current else None
     images = image_records.images_of(snapshot) if snapshot else {}
     return ChartVerdict(
         chart,
         snapshot.outputs.get("chart", "") if snapshot else "",
         {name: str(image) for name, image in images.items()},
-        (*needs.requirements, *unplanned),
+        (*requirements_of_chart.requirements, *unplanned),
     )

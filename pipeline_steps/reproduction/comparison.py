@@ -23,7 +23,7 @@ _TIMES = re.compile(
 )
 
 
-class Part(NamedTuple):
+class ComparedFile(NamedTuple):
     """A file of what is compared. kind: "file", "folder", "link" or another word. mode: permission
     bits.
 
@@ -44,13 +44,13 @@ class Difference(NamedTuple):
     """
 
     file: str
-    at: int | None
-    words: str
+    offset: int | None
+    text: str
     cause: str
 
     def __str__(self) -> str:
-        place = f" at byte {self.at}" if self.at is not None else ""
-        return f"{self.file}{place}: {self.words}; likely cause: {self.cause}"
+        place = f" at byte {self.offset}" if self.offset is not None else ""
+        return f"{self.file}{place}: {self.text}; likely cause: {self.cause}"
 
 
 class Outcome(NamedTuple):
@@ -64,17 +64,17 @@ class Outcome(NamedTuple):
 
 
 def first_difference(
-    recorded: Mapping[str, Part], ours: Mapping[str, Part], *, tools: str = ""
+    recorded: Mapping[str, ComparedFile], rebuilt: Mapping[str, ComparedFile], *, tools: str = ""
 ) -> Difference | None:
     """The first file by name that differs, None when all are equal. tools: which versions differ,
     "" when none do.
     """
-    for name in sorted(recorded.keys() | ours.keys()):
-        old, new = recorded.get(name), ours.get(name)
+    for name in sorted(recorded.keys() | rebuilt.keys()):
+        old, new = recorded.get(name), rebuilt.get(name)
         if old is not None and new is not None:
             if old == new:
                 continue
-            return _differs(name, old, new, tools)
+            return _difference(name, old, new, tools)
         missing = (
             "is recorded and not made here" if new is None else "is made here and not recorded"
         )
@@ -82,21 +82,23 @@ def first_difference(
     return None
 
 
-def how_many(recorded: Mapping[str, Part], ours: Mapping[str, Part]) -> list[str]:
+def differing_names(
+    recorded: Mapping[str, ComparedFile], rebuilt: Mapping[str, ComparedFile]
+) -> list[str]:
     """Every name that differs, sorted."""
     return sorted(
-        name for name in recorded.keys() | ours.keys() if recorded.get(name) != ours.get(name)
+        name for name in recorded.keys() | rebuilt.keys() if recorded.get(name) != rebuilt.get(name)
     )
 
 
-def _differs(name: str, old: Part, new: Part, tools: str) -> Difference:
+def _difference(name: str, old: ComparedFile, new: ComparedFile, tools: str) -> Difference:
     if old.kind != new.kind:
         return Difference(
             name, None, f"recorded a {old.kind}, here a {new.kind}", _cause_of_name(name, tools)
         )
     if old.data != new.data:
-        at = _first(old.data, new.data)
-        words = f"recorded {_shown(old.data, at)}, here {_shown(new.data, at)}"
+        at = _first_differing_byte(old.data, new.data)
+        words = f"recorded {_excerpt(old.data, at)}, here {_excerpt(new.data, at)}"
         return Difference(name, at, words, _cause_of_bytes(name, old.data, new.data, at, tools))
     if old.mode != new.mode:
         cause = "file mode: the umask, or a checkout that does not keep modes"
@@ -106,14 +108,14 @@ def _differs(name: str, old: Part, new: Part, tools: str) -> Difference:
     )
 
 
-def _first(old: bytes, new: bytes) -> int:
+def _first_differing_byte(old: bytes, new: bytes) -> int:
     return next(
         (n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
         min(len(old), len(new)),
     )
 
 
-def _shown(data: bytes, at: int) -> str:
+def _excerpt(data: bytes, at: int) -> str:
     """The bytes around the one that differs, as a Python literal, or the end of the file."""
     part = data[max(0, at - _BEFORE) : at + _AFTER]
     return f"{part!r}" if at < len(data) else f"{part!r} and its end"
@@ -122,7 +124,7 @@ def _shown(data: bytes, at: int) -> str:
 def _cause_of_bytes(name: str, old: bytes, new: bytes, at: int, tools: str) -> str:
     if old.replace(b"\r\n", b"\n") == new.replace(b"\r\n", b"\n"):
         return "line ends: a setting of the checkout, or an editor, turned them"
-    before, after = _time(old, at), _time(new, at)
+    before, after = _time_at(old, at), _time_at(new, at)
     if before and after:
         if _same_instant(before, after):
             return "time zone: the same moment, written for different zones"
@@ -130,12 +132,12 @@ def _cause_of_bytes(name: str, old: bytes, new: bytes, at: int, tools: str) -> s
     return _cause_of_name(name, tools)
 
 
-def _time(data: bytes, at: int) -> str:
+def _time_at(data: bytes, at: int) -> str:
     """The time that is written around a byte, "" when none is."""
     start = max(0, at - 40)
-    for found in _TIMES.finditer(data[start : at + 40]):
-        if start + found.start() <= at <= start + found.end():
-            return found[0].decode(errors="replace")
+    for match in _TIMES.finditer(data[start : at + 40]):
+        if start + match.start() <= at <= start + match.end():
+            return match[0].decode(errors="replace")
     return ""
 
 
@@ -166,28 +168,31 @@ def _cause_of_name(name: str, tools: str) -> str:
     )
 
 
-def tools_that_differ(recorded: Mapping[str, str], here: Mapping[str, str]) -> str:
+def differing_tools(recorded: Mapping[str, str], rebuilt: Mapping[str, str]) -> str:
     """Versions of tools that both know and that differ, in words; "" when none do."""
-    known = sorted(recorded.keys() & here.keys())
+    common = sorted(recorded.keys() & rebuilt.keys())
     return ", ".join(
-        f"{name} {here[name]}, recorded {recorded[name]}"
-        for name in known
-        if recorded[name] != here[name]
+        f"{name} {rebuilt[name]}, recorded {recorded[name]}"
+        for name in common
+        if recorded[name] != rebuilt[name]
     )
 
 
-def inputs_that_differ(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+def differing_inputs(recorded: Mapping[str, str], rebuilt: Mapping[str, str]) -> list[str]:
     """One line for each input by digest that is not the recorded one."""
     return [
-        f"input {name}: recorded {recorded.get(name, 'none')}, here {here.get(name, 'none')}; "
+        f"input {name}: recorded {recorded.get(name, 'none')}, here {rebuilt.get(name, 'none')}; "
         "likely cause: unpinned input: its name stands for something else now"
-        for name in sorted(recorded.keys() | here.keys())
-        if recorded.get(name) != here.get(name)
+        for name in sorted(recorded.keys() | rebuilt.keys())
+        if recorded.get(name) != rebuilt.get(name)
     ]
 
 
-def parts_of_chart(files: Mapping[str, bytes], executables: frozenset[str]) -> dict[str, Part]:
+def compared_chart_files(
+    files: Mapping[str, bytes], executables: frozenset[str]
+) -> dict[str, ComparedFile]:
     """A chart's files as parts; modes are the two that its archive knows."""
     return {
-        name: Part(data, 0o755 if name in executables else 0o644) for name, data in files.items()
+        name: ComparedFile(data, 0o755 if name in executables else 0o644)
+        for name, data in files.items()
     }

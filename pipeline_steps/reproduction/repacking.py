@@ -17,10 +17,10 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository, open_repository_of
 from pipeline_steps.reproduction.comparison import (
     Outcome,
+    compared_chart_files,
+    differing_inputs,
+    differing_names,
     first_difference,
-    how_many,
-    inputs_that_differ,
-    parts_of_chart,
 )
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import (
@@ -33,7 +33,7 @@ from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, opened
 
 
-def source_of(
+def checkout_of_record(
     record: Record, config: Config, content: Callable[[Checkout], str | None]
 ) -> Checkout:
     """The recorded revision, or the checkout as it stands where that is what the record was made
@@ -72,69 +72,74 @@ def snapshot(record: Record, config: Config) -> Outcome:
 
     Raises EvidenceError when the content is not to be had.
     """
-    checkout = source_of(record, config, lambda it: it.content_of(record.subject))
+    checkout = checkout_of_record(record, config, lambda it: it.content_of(record.subject))
     chart = checkout.chart(record.subject)
     files = packaging.files_of(checkout, chart)
-    differ = inputs_that_differ(
+    input_differences = differing_inputs(
         record.inputs, packaging.inputs(image_records.images_of(record), files)
     )
-    made = repacked(record, checkout, chart, files)
-    if made.tar_digest == record.outputs.get("tar"):
-        return Outcome((f"tar {made.tar_digest}",), tuple(differ))
-    return _compared(record, made, config, differ)
+    archive = repack_snapshot(record, checkout, chart, files)
+    if archive.tar_digest == record.outputs.get("tar"):
+        return Outcome((f"tar {archive.tar_digest}",), tuple(input_differences))
+    return _compare_archives(record, archive, config, input_differences)
 
 
-def repacked(record: Record, checkout: Checkout, chart: Chart, files: Files) -> Archive:
+def repack_snapshot(record: Record, checkout: Checkout, chart: Chart, files: Files) -> Archive:
     """The snapshot's archive, with the version and the images of its record."""
     edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
     return rewrite(files, str(record.parameters["version"]), edits, chart.path).archive
 
 
-def promote(record: Record, config: Config, known: Mapping[str, Record]) -> Outcome:
+def promote(record: Record, config: Config, records_by_id: Mapping[str, Record]) -> Outcome:
     """Derive the release from its tested snapshot again; compare its tar, and each recorded change.
 
     known: records by id. Raises EvidenceError when the snapshot or its record is not to be had.
     """
-    tested = used(record, "snapshot", known)
-    checkout = source_of(record, config, lambda it: it.content_of(record.subject))
+    tested = used_record(record, "snapshot", records_by_id)
+    checkout = checkout_of_record(record, config, lambda it: it.content_of(record.subject))
     chart = checkout.chart(record.subject)
-    files, notes = _tested(tested, checkout, chart, config)
+    files, notes = _tested_files(tested, checkout, chart, config)
     edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
-    made = rewrite(files, str(record.parameters["version"]), edits, chart.path)
-    changes = [msgspec.structs.asdict(change) for change in made.changes]
+    rewritten = rewrite(files, str(record.parameters["version"]), edits, chart.path)
+    changes = [msgspec.structs.asdict(change) for change in rewritten.changes]
     recorded = [dict(change) for change in record.parameters.get("changes", ())]
-    odd = [str(change) for change in changes if change not in recorded]
-    odd += [f"recorded, not made here: {change}" for change in recorded if change not in changes]
-    if made.archive.tar_digest == record.outputs.get("tar"):
-        equal = (f"tar {made.archive.tar_digest}", *([] if odd else [f"{len(changes)} changes"]))
-        return Outcome(equal, tuple(f"change {change}" for change in odd), notes)
-    found = _compared(record, made.archive, config, [])
-    return found._replace(notes=(*notes, *found.notes))
+    change_differences = [str(change) for change in changes if change not in recorded]
+    change_differences += [
+        f"recorded, not made here: {change}" for change in recorded if change not in changes
+    ]
+    if rewritten.archive.tar_digest == record.outputs.get("tar"):
+        equal = (
+            f"tar {rewritten.archive.tar_digest}",
+            *([] if change_differences else [f"{len(changes)} changes"]),
+        )
+        return Outcome(equal, tuple(f"change {change}" for change in change_differences), notes)
+    outcome = _compare_archives(record, rewritten.archive, config, [])
+    return outcome._replace(notes=(*notes, *outcome.notes))
 
 
-def _tested(
+def _tested_files(
     tested: Record, checkout: Checkout, chart: Chart, config: Config
 ) -> tuple[Files, tuple[str, ...]]:
     """The files of the tested snapshot: from where it was published, else packed again to the
     recorded tar.
     """
     try:
-        tgz = published(tested, config)
+        tgz = fetch_published(tested, config)
         return archives.unpack(tgz, tested.outputs["chart"]), ()
     except PipelineError as error:
-        made = repacked(tested, checkout, chart, packaging.files_of(checkout, chart))
-        if made.tar_digest != tested.outputs.get("tar"):
+        archive = repack_snapshot(tested, checkout, chart, packaging.files_of(checkout, chart))
+        if archive.tar_digest != tested.outputs.get("tar"):
             raise
-        words = f"the tested snapshot cannot be had ({error}); packed again, its tar is the recorded one"
-        return archives.unpack(made.tgz, chart.path), (words,)
+        note = f"the tested snapshot cannot be had ({error}); packed again, its tar is the recorded one"
+        return archives.unpack(archive.tgz, chart.path), (note,)
 
 
-def used(record: Record, step: str, known: Mapping[str, Record]) -> Record:
+def used_record(record: Record, step: str, records_by_id: Mapping[str, Record]) -> Record:
     """The record of a step that `record` stands on. Raises EvidenceError when the state lacks it."""
     for identity in record.uses:
-        found = known.get(identity)
-        if found is not None and found.step == step and found.passed:
-            return found
+        candidate = records_by_id.get(identity)
+        if candidate is not None and candidate.step == step and candidate.passed:
+            return candidate
     raise EvidenceError(
         f"{record.step} of {record.subject} stands on a {step} whose record is not in this state",
         where=record.id[:19],
@@ -142,7 +147,7 @@ def used(record: Record, step: str, known: Mapping[str, Record]) -> Record:
     )
 
 
-def published(record: Record, config: Config) -> bytes:
+def fetch_published(record: Record, config: Config) -> bytes:
     """The .tgz that a record names, from where it was published, whatever the channels are now.
 
     Raises EvidenceError when it is gone or another one, and the errors of its repository.
@@ -162,21 +167,26 @@ def published(record: Record, config: Config) -> bytes:
     return channels.recorded(record, repository).archive.tgz
 
 
-def _compared(record: Record, made: Archive, config: Config, differ: list[str]) -> Outcome:
+def _compare_archives(
+    record: Record, archive: Archive, config: Config, input_differences: list[str]
+) -> Outcome:
     """Where the archive made here differs from the recorded one, by file and byte where that can be
     had.
     """
-    digests = f"tar: recorded {record.outputs.get('tar')}, here {made.tar_digest}"
+    digests = f"tar: recorded {record.outputs.get('tar')}, here {archive.tar_digest}"
     try:
-        theirs = archives.unpack(published(record, config), record.outputs["chart"])
+        recorded_files = archives.unpack(fetch_published(record, config), record.outputs["chart"])
     except PipelineError as error:
         note = f"the recorded archive cannot be compared file by file: {error}"
-        return Outcome((), (*differ, digests), (note,))
-    ours = archives.unpack(made.tgz)
-    old, new = parts_of_chart(theirs, theirs.executables), parts_of_chart(ours, ours.executables)
-    first, names = first_difference(old, new), how_many(old, new)
+        return Outcome((), (*input_differences, digests), (note,))
+    rebuilt_files = archives.unpack(archive.tgz)
+    old, new = (
+        compared_chart_files(recorded_files, recorded_files.executables),
+        compared_chart_files(rebuilt_files, rebuilt_files.executables),
+    )
+    first, names = first_difference(old, new), differing_names(old, new)
     if first is None:
         note = "the files are equal; order, times or owners in the tar are not: another program made one of them"
-        return Outcome((), (*differ, digests), (note,))
-    others = (f"{len(names)} files differ: {', '.join(names[:10])}",) if len(names) > 1 else ()
-    return Outcome((), (*differ, digests, str(first)), others)
+        return Outcome((), (*input_differences, digests), (note,))
+    further = (f"{len(names)} files differ: {', '.join(names[:10])}",) if len(names) > 1 else ()
+    return Outcome((), (*input_differences, digests, str(first)), further)

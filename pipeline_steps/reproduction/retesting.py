@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline_steps.building import packaging, snapshot_records
 from pipeline_steps.config.language import Config
 from pipeline_steps.reproduction import repacking
-from pipeline_steps.reproduction.comparison import Outcome, tools_that_differ
+from pipeline_steps.reproduction.comparison import Outcome, differing_tools
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.testing import scenario_runs, settings
@@ -37,7 +37,7 @@ REPRODUCED = "reproduced"
 
 
 def integration_test(
-    record: Record, config: Config, known: Mapping[str, Record], *, cluster: str | None, keep: bool,
+    record: Record, config: Config, records_by_id: Mapping[str, Record], *, cluster: str | None, keep: bool,
     timeout: float | None,
 ) -> Outcome:  # fmt: skip
     """Run the recorded scenario again and compare how it ends, and what ran.
@@ -46,35 +46,35 @@ def integration_test(
     namespace. Raises UsageError (nothing to run), EvidenceError (content or snapshot is not to be
     had), MachineError, Temporary.
     """
-    _refuse(record)
-    tested = repacking.used(record, "snapshot", known)
-    checkout = repacking.source_of(
+    _refuse_untestable(record)
+    tested = repacking.used_record(record, "snapshot", records_by_id)
+    checkout = repacking.checkout_of_record(
         record, config, lambda checkout: _tested_content(record, checkout)
     )
     chart = checkout.chart(record.subject)
-    wanted = _settings(record, checkout, chart, timeout)
-    one = _scenario(record, config, chart, wanted, cluster)
+    test_settings = _settings(record, checkout, chart, timeout)
+    scenario = _scenario(record, config, chart, test_settings, cluster)
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
-    snapshot, tgz = snapshot_records.of(tested), _tgz(tested, checkout)
+    snapshot, tgz = snapshot_records.of(tested), _tested_archive(tested, checkout)
     with (
-        scenario_runs.prepare(checkout, chart, wanted, snapshot, state, tgz) as ready,
+        scenario_runs.prepare(checkout, chart, test_settings, snapshot, state, tgz) as setup,
         contextlib.suppress(ChartFailed),  # it is recorded, and compared
     ):
-        scenario_runs.run(ready._replace(keep=keep), one)
+        scenario_runs.run(setup._replace(keep=keep), scenario)
     again = state.added[-1]
-    found = compared(record, again)
+    outcome = compare_runs(record, again)
     if again.result == "failed":
-        kept = kubectl(state, config, one.cluster) if keep else []
+        lines = kubectl_lines(state, config, scenario.cluster) if keep else []
         where = state.folder / "failures"
-        found = found._replace(
-            notes=(*found.notes, f"here: {again.reason}", f"what was collected: {where}", *kept)
+        outcome = outcome._replace(
+            notes=(*outcome.notes, f"here: {again.reason}", f"what was collected: {where}", *lines)
         )
-    return found
+    return outcome
 
 
-def compared(record: Record, again: Record) -> Outcome:
+def compare_runs(record: Record, again: Record) -> Outcome:
     """How two runs of a scenario compare: how they ended, why, and which images ran."""
-    tools = tools_that_differ(record.tools, again.tools)
+    tools = differing_tools(record.tools, again.tools)
     notes = (f"versions: {tools}",) if tools else ()
     if record.result != again.result:
         cause = (
@@ -82,49 +82,53 @@ def compared(record: Record, again: Record) -> Outcome:
             if tools
             else "not the content: the cluster, the time, or chance"
         )
-        why = (again if again.result == "failed" else record).reason or ""
-        words = (
-            f"recorded {record.result}, here {again.result} ({_first(why)}); likely cause: {cause}"
-        )
-        return Outcome((), (words,), notes)
+        reason = (again if again.result == "failed" else record).reason or ""
+        difference = f"recorded {record.result}, here {again.result} ({_first_line(reason)}); likely cause: {cause}"
+        return Outcome((), (difference,), notes)
     if record.result == "failed":
-        old, new = kind(record.reason or ""), kind(again.reason or "")
+        old, new = failure_kind(record.reason or ""), failure_kind(again.reason or "")
         if old == new:
             return Outcome((f"fails as recorded: {old}",), (), notes)
         return Outcome(
             (),
-            (f"fails otherwise: recorded {_first(record.reason)}, here {_first(again.reason)}",),
+            (
+                f"fails otherwise: recorded {_first_line(record.reason)}, here {_first_line(again.reason)}",
+            ),
             notes,
         )
-    ran = [
-        {k: v for k, v in each.outputs.items() if k.startswith("ran.")} for each in (record, again)
+    images_run = [
+        {k: v for k, v in test.outputs.items() if k.startswith("ran.")} for test in (record, again)
     ]
-    odd = [
-        f"{name}: recorded {ran[0].get(name, 'nothing')}, here {ran[1].get(name, 'nothing')}; likely cause: "
-        "unpinned input: an image without digest"
-        for name in sorted(ran[0].keys() | ran[1].keys())
-        if ran[0].get(name) != ran[1].get(name)
+    differences = [
+        f"{name}: recorded {images_run[0].get(name, 'nothing')}, "
+        f"here {images_run[1].get(name, 'nothing')}; "
+        "likely cause: unpinned input: an image without digest"
+        for name in sorted(images_run[0].keys() | images_run[1].keys())
+        if images_run[0].get(name) != images_run[1].get(name)
     ]
-    if odd:
-        return Outcome((), tuple(odd), notes)
+    if differences:
+        return Outcome((), tuple(differences), notes)
     return Outcome(
-        ("passes as recorded", *(f"{name} {value}" for name, value in sorted(ran[1].items()))),
+        (
+            "passes as recorded",
+            *(f"{name} {value}" for name, value in sorted(images_run[1].items())),
+        ),
         (),
         notes,
     )
 
 
-def kind(reason: str) -> str:
+def failure_kind(reason: str) -> str:
     """What kind of failure a recorded reason tells of: what stands behind "on CLUSTER".
 
     >>> kind("hello install-default on k131: image not run: of image web what was built never ran")
     'image not run'
     """
-    found = re.match(r"\S+ \S+ on [^:]+: ([^:]+)", reason)
-    return found[1] if found else _first(reason)
+    match = re.match(r"\S+ \S+ on [^:]+: ([^:]+)", reason)
+    return match[1] if match else _first_line(reason)
 
 
-def kubectl(state: State, config: Config, cluster: str) -> list[str]:
+def kubectl_lines(state: State, config: Config, cluster: str) -> list[str]:
     """Lines to paste that look into the namespace that was kept, and that remove it."""
     places = [record.outputs["namespace"] for record in state.added if record.result == "started"]
     namespace = places[-1].partition("/")[2]
@@ -141,7 +145,7 @@ def kubectl(state: State, config: Config, cluster: str) -> list[str]:
     ]
 
 
-def _refuse(record: Record) -> None:
+def _refuse_untestable(record: Record) -> None:
     if record.parameters.get("scenario") == settings.NO_TEST.kind:
         raise UsageError(
             f"nothing was tested, there is nothing to run again: {record.parameters.get('none')}"
@@ -175,27 +179,30 @@ def _tested_content(record: Record, checkout: Checkout) -> str | None:
 
 def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float | None) -> Settings:
     """The chart's settings at the revision, with what the record says was used."""
-    wanted = settings.settings(checkout, chart, timeout=timeout)._replace(
+    test_settings = settings.settings(checkout, chart, timeout=timeout)._replace(
         none=None,
         namespace=str(record.parameters["namespace"]),
         helm_args=tuple(map(str, record.parameters.get("helm_args", ()))),
     )
     values = str(record.parameters.get("values", ""))
-    if values and values not in values_files(settings.chart_files(checkout, chart), wanted.values):
-        wanted = wanted._replace(values=glob.escape(values))
-    return wanted
+    if values and values not in values_files(
+        settings.chart_files(checkout, chart), test_settings.values
+    ):
+        test_settings = test_settings._replace(values=glob.escape(values))
+    return test_settings
 
 
 def _scenario(
-    record: Record, config: Config, chart: Chart, wanted: Settings, cluster: str | None
+    record: Record, config: Config, chart: Chart, test_settings: Settings, cluster: str | None
 ) -> Scenario:
     recorded = str(record.parameters["cluster"])
-    given = cluster or (recorded if recorded in config.clusters else None)
-    names = settings.cluster_names(config, chart, wanted, given)
+    requested = cluster or (recorded if recorded in config.clusters else None)
+    names = settings.cluster_names(config, chart, test_settings, requested)
     if len(names) > 1:
-        known = ", ".join(names)
+        available = ", ".join(names)
         raise UsageError(
-            f"the recorded cluster {recorded} is not configured", advice=f"--cluster one of {known}"
+            f"the recorded cluster {recorded} is not configured",
+            advice=f"--cluster one of {available}",
         )
     return Scenario(
         kind=str(record.parameters["scenario"]),
@@ -206,19 +213,21 @@ def _scenario(
     )
 
 
-def _tgz(tested: Record, checkout: Checkout) -> bytes:
+def _tested_archive(tested: Record, checkout: Checkout) -> bytes:
     """The very snapshot that was tested: as published, else packed again to the recorded tar."""
     try:
-        return repacking.published(tested, checkout.config)
+        return repacking.fetch_published(tested, checkout.config)
     except PipelineError as error:
         chart = checkout.chart(tested.subject)
-        made = repacking.repacked(tested, checkout, chart, packaging.files_of(checkout, chart))
-        if made.tar_digest != tested.outputs.get("tar"):
+        archive = repacking.repack_snapshot(
+            tested, checkout, chart, packaging.files_of(checkout, chart)
+        )
+        if archive.tar_digest != tested.outputs.get("tar"):
             raise EvidenceError(
                 f"the tested snapshot cannot be had: {error}", where=tested.id[:19]
             ) from error
-        return made.tgz
+        return archive.tgz
 
 
-def _first(text: str | None) -> str:
+def _first_line(text: str | None) -> str:
     return (text or "no reason").partition("\n")[0]

@@ -190,7 +190,7 @@ def _not_rendered(
     cases: tuple[Case, ...],
 ) -> TestOutcome:
     """Helm's dry run failed. The state of the cluster decides: its own trouble, or the chart's."""
-    outcome = _failed(api, test_run, watcher, phase, error.done, (*cases, Case("render", 0.0)))
+    outcome = _failed(api, test_run, watcher, phase, error.dry_run, (*cases, Case("render", 0.0)))
     cause = outcome.cause
     if error.derived and cause and not cause.infrastructure:
         words = (

@@ -58,7 +58,7 @@ class NotRendered(Exception):
 
     def __init__(self, done: Completed, *, derived: bool) -> None:
         super().__init__()
-        self.done = done
+        self.dry_run = done
         self.derived = derived
 
 

@@ -247,25 +247,25 @@ def run(setup: TestSetup, scenario: Scenario) -> Record:
         inputs=setup.consumed,
         uses=[setup.snapshot.id],
         tools={"helm": helm.version} if helm else {},
-    ) as open_attempt:
+    ) as attempt:
         if helm is None:
-            return open_attempt.passed({})
+            return attempt.passed({})
         fresh = test_settings.namespace == FRESH
         namespace = namespaces.fresh_name(setup.chart.name) if fresh else test_settings.namespace
-        intent = open_attempt.begin({"namespace": f"{scenario.cluster}/{namespace}"})
+        intent = attempt.begin({"namespace": f"{scenario.cluster}/{namespace}"})
         name = f"{scenario.name}-{intent.id.removeprefix('sha256:')[:8]}"
         test_run = _test_run(setup, scenario, namespace, setup.state.folder / "failures" / name)
         try:
             outcome = run_test(helm, setup.api(scenario.cluster), test_run)
         except PipelineError as error:
             case = junit.Case(scenario.name, outcome="error", text=str(error))
-            _report(setup, open_attempt, f"{setup.chart.name}-{name}", scenario, [case])
+            _report(setup, attempt, f"{setup.chart.name}-{name}", scenario, [case])
             raise
-        _record_what_ran(open_attempt, outcome)
-        _record_renderings(open_attempt, outcome, setup)
-        _report(setup, open_attempt, f"{setup.chart.name}-{name}", scenario, _cases(outcome))
+        _record_what_ran(attempt, outcome)
+        _record_renderings(attempt, outcome, setup)
+        _report(setup, attempt, f"{setup.chart.name}-{name}", scenario, _cases(outcome))
         for file in outcome.bundle:
-            open_attempt.attach(file)
+            attempt.attach(file)
         if outcome.cause:
             raise failed_test_error(
                 outcome,
@@ -273,7 +273,7 @@ def run(setup: TestSetup, scenario: Scenario) -> Record:
                 test_run.bundle,
                 setup.state,
             )
-        return open_attempt.passed({})
+        return attempt.passed({})
 
 
 def _test_run(setup: TestSetup, scenario: Scenario, namespace: str, bundle: Path) -> TestRun:
@@ -305,26 +305,26 @@ def _test_run(setup: TestSetup, scenario: Scenario, namespace: str, bundle: Path
     )
 
 
-def _record_what_ran(open_attempt: Attempt, outcome: TestOutcome) -> None:
+def _record_what_ran(attempt: Attempt, outcome: TestOutcome) -> None:
     """Put into the record what ran: Kubernetes version, platform, digests by container name."""
     if outcome.kubernetes:
-        open_attempt.tools["kubernetes"] = outcome.kubernetes
+        attempt.tools["kubernetes"] = outcome.kubernetes
     if outcome.platform:
-        open_attempt.outputs["platform"] = outcome.platform
+        attempt.outputs["platform"] = outcome.platform
     digests: dict[str, set[str]] = {}
     for ran in outcome.ran:
         digests.setdefault(ran.container, set()).add(ran.digest)
     for container, container_digests in sorted(digests.items()):
-        open_attempt.outputs[f"ran.{container}"] = " ".join(sorted(container_digests))
+        attempt.outputs[f"ran.{container}"] = " ".join(sorted(container_digests))
 
 
-def _record_renderings(open_attempt: Attempt, outcome: TestOutcome, setup: TestSetup) -> None:
+def _record_renderings(attempt: Attempt, outcome: TestOutcome, setup: TestSetup) -> None:
     """Put into the record the digests of the server's renderings and where the charts differ.
 
     Never the rendered text: it may contain secrets.
     """
     if setup.derived:
-        open_attempt.outputs[settings.DERIVED_TAR] = setup.derived.archive.tar_digest
+        attempt.outputs[settings.DERIVED_TAR] = setup.derived.archive.tar_digest
     only_version = setup.images and not setup.test_settings.production
     places: dict[str, Any] = {
         "derived": "only the version: channels.production.images is not set"
@@ -332,13 +332,13 @@ def _record_renderings(open_attempt: Attempt, outcome: TestOutcome, setup: TestS
         else "version and images"
     }
     for rendering in outcome.renderings:
-        open_attempt.outputs[f"rendered.{rendering.verb}.tested"] = rendering.tested
-        open_attempt.outputs[f"rendered.{rendering.verb}.derived"] = rendering.derived
+        attempt.outputs[f"rendered.{rendering.verb}.tested"] = rendering.tested
+        attempt.outputs[f"rendered.{rendering.verb}.derived"] = rendering.derived
         places[rendering.verb] = {
             "allowed": list(rendering.allowed),
             "refused": list(rendering.refused),
         }
-    open_attempt.parameters["rendering"] = places
+    attempt.parameters["rendering"] = places
 
 
 def _cases(outcome: TestOutcome) -> list[junit.Case]:
@@ -361,18 +361,18 @@ def _last_lines(file: Path) -> str:
 
 
 def _report(
-    setup: TestSetup, open_attempt: Attempt, name: str, scenario: Scenario, cases: list[junit.Case]
+    setup: TestSetup, attempt: Attempt, name: str, scenario: Scenario, cases: list[junit.Case]
 ) -> None:
     properties = {
         "content": setup.chart.content,
         "revision": setup.revision,
         "cluster": scenario.cluster,
         "values": scenario.values,
-        **open_attempt.tools,
+        **attempt.tools,
     }
     path = setup.state.folder / "junit" / f"{settings.STEP}-{name}.xml"
     suite = f"{settings.STEP}.{setup.chart.name}.{scenario.name}"
-    open_attempt.attach(junit.write(path, suite, cases, started=clock.now(), properties=properties))
+    attempt.attach(junit.write(path, suite, cases, started=clock.now(), properties=properties))
 
 
 def failed_test_error(

@@ -63,7 +63,7 @@ def test_all_is_well(checkout: Path, docker_engine: machine.Engine) -> None:
         configure(checkout, registry.host)
         ran = doctor(checkout, "--for", "snapshot", **docker_engine.environment)
         assert ran.code == 0, ran
-        assert set(ran.answers) == {*probes.EVERY, *snapshot.STEP.needs}
+        assert set(ran.answers) == {*probes.NEEDED_BY_ALL_STEPS, *snapshot.STEP.needs}
         ran = doctor(checkout, "--for", "build_image", **docker_engine.environment)
         assert ran.code == 0, ran
         assert "BuildKit 0." in ran.answers["buildx"]
@@ -118,7 +118,7 @@ def test_outside_a_repository_only_the_machine_is_asked(
 ) -> None:
     ran = doctor(tmp_path, **docker_engine.environment)
     assert ran.code == 0, ran
-    assert set(ran.answers) == set(probes.OF_MACHINE)
+    assert set(ran.answers) == set(probes.WITHOUT_CONFIGURATION)
     assert "no pipeline.yaml here" in ran.stderr
 
 
@@ -129,7 +129,7 @@ def test_an_unknown_step(tmp_path: Path) -> None:
 
 def test_each_need_of_a_step_has_its_probe_and_each_probe_its_step() -> None:
     needs = {need for step, _function in STEPS.values() for need in step.needs}
-    assert {*probes.EVERY, *needs} == set(probes.PROBES)
+    assert {*probes.NEEDED_BY_ALL_STEPS, *needs} == set(probes.PROBES)
 
 
 def test_answers_as_json(tmp_path: Path) -> None:
@@ -139,4 +139,6 @@ def test_answers_as_json(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert {json.loads(line)["name"] for line in done.stdout.splitlines()} == set(probes.OF_MACHINE)
+    assert {json.loads(line)["name"] for line in done.stdout.splitlines()} == set(
+        probes.WITHOUT_CONFIGURATION
+    )

@@ -78,6 +78,6 @@ def test_every_command_has_a_main() -> None:
 def test_run_says_how_to_go_on_with_all_that_was_typed() -> None:
     typed = ["private", "--config", "a b.yaml", "--cluster", "ci", "--state", "s.jsonl", "--all"]
     assert (
-        run.go_on(typed)
+        run.release_command(typed)
         == "pipeline-steps run private --config 'a b.yaml' --cluster ci --state s.jsonl --all --release"
     )

@@ -36,7 +36,7 @@ def state(tmp_path: Path) -> State:
 
 
 def test_chains_say_how_far_each_content_came(state: State) -> None:
-    of_charts = chains.chains(chains.works(state.records()))
+    of_charts = chains.build_chains(chains.work_items(state.records()))
     assert [
         (chain.chart, chain.content, chain.status)
         for of_chart in of_charts.values()
@@ -50,7 +50,7 @@ def test_chains_say_how_far_each_content_came(state: State) -> None:
 
 
 def test_every_try_counts_and_what_was_superseded_is_earlier(state: State) -> None:
-    hello = chains.chains(chains.works(state.records()))["hello"]
+    hello = chains.build_chains(chains.work_items(state.records()))["hello"]
     failed = next(chain for chain in hello if chain.content == digest("first"))
     tests = {str(test.record.parameters["values"]): test for test in failed.tests}
     tls = tests["ci/tls-values.yaml"]
@@ -61,8 +61,8 @@ def test_a_contradiction_is_neither_passed_nor_hidden(tmp_path: Path) -> None:
     told = Story(State(tmp_path / ".pipeline/state.jsonl"))
     for result in ("failed", "passed"):
         told.add("check", "hello", "first", result)
-    [chain] = chains.chains(chains.works(told.state.records()))["hello"]
-    assert chain.gates[0].outcome == "contradictory" and chain.status == "failed"
+    [chain] = chains.build_chains(chains.work_items(told.state.records()))["hello"]
+    assert chain.checks[0].outcome == "contradictory" and chain.status == "failed"
 
 
 def test_the_graph_shows_each_record_once_below_its_users(state: State) -> None:
@@ -170,10 +170,10 @@ def test_html_goes_where_it_is_told_and_links_evidence_only_beside_it(
 def test_what_is_checked_out_comes_before_newer_content_of_another_branch(state: State) -> None:
     Story(state).chain("hello", "branch")
     contents = {"hello": digest("second"), "worker": digest("edited")}
-    works = chains.works(state.records())
-    first = chains.chains(works)["hello"][0]
+    works = chains.work_items(state.records())
+    first = chains.build_chains(works)["hello"][0]
     assert first.content == digest("branch"), "the newest record"
-    found = [chain.content for chain in chains.chains(works, contents)["hello"]]
+    found = [chain.content for chain in chains.build_chains(works, contents)["hello"]]
     assert found == [digest("second"), digest("branch"), digest("first")]
     document = page(state.records(), "shop", checked_out=contents)
     assert document.count("as checked out") == 1

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.regeneration.charts import Charts
-from pipeline_steps.regeneration.filling import Wanted
-from pipeline_steps.regeneration.ledger import Kept, Ledger
+from pipeline_steps.regeneration.filling import VersionFilter
+from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.sources.source import Tag
@@ -175,25 +175,25 @@ def test_charts_are_found_by_patterns(
 def test_the_parts_of_a_shard_are_the_whole() -> None:
     versions = [("web", f"1.{n}.0") for n in range(50)]
     parts = [
-        [one for one in versions if Wanted(frozenset(), (), (n, 4)).here(*one)]
+        [one for one in versions if VersionFilter(frozenset(), (), (n, 4)).includes(*one)]
         for n in (1, 2, 3, 4)
     ]
     assert sorted(one for part in parts for one in part) == sorted(versions) and all(parts)
 
 
 def test_withdrawn_by_version_or_by_chart_and_version() -> None:
-    wanted = Wanted(frozenset({"1.0.0", "web-2.0.0"}), ("web", "api"))
+    wanted = VersionFilter(frozenset({"1.0.0", "web-2.0.0"}), ("web", "api"))
     assert (
         wanted.gone("api", "1.0.0")
         and wanted.gone("web", "2.0.0")
         and not wanted.gone("api", "2.0.0")
     )
-    assert wanted.here("web", "1.0.0") and not wanted.here("other", "1.0.0")
+    assert wanted.includes("web", "1.0.0") and not wanted.includes("other", "1.0.0")
 
 
 def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path) -> None:
     tag = Tag("web-1.0.0", "c1", "Release", "2026-01-01T00:00:00Z")
-    kept = Kept("web", "1.0.0", "sha256:1", "sha256:1", "sha256:2")
+    kept = KeptVersion("web", "1.0.0", "sha256:1", "sha256:1", "sha256:2")
     ledger = Ledger(tmp_path, ["x"])
     ledger.add(tag, (kept,))
     ledger.keep_index(b"index")
@@ -206,8 +206,10 @@ def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path)
         again.of(tag._replace(revision="c2")) is None
         and again.of(tag._replace(message="other")) is None
     )
-    assert again.same(b"index") == {"web": {"1.0.0": "sha256:2"}}
-    assert again.same(b"other") is None and again.same(None) is None
+    assert again.versions_if_unchanged(b"index") == {"web": {"1.0.0": "sha256:2"}}
+    assert (
+        again.versions_if_unchanged(b"other") is None and again.versions_if_unchanged(None) is None
+    )
     assert Ledger(tmp_path, ["y"]).of(tag) is None, "made by other rules"
     again.add(tag._replace(name="web-2.0.0"), ())
     again.write()

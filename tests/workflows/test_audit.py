@@ -405,7 +405,7 @@ def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
     repository: Any = open_repository(planter.url, {})
     before = repository.index()
     open_writable(planter.url, {}).publish(NEXT)
-    assert indexed.findings(repository, before, {}, (), (), 1) == []
+    assert indexed.find_problems(repository, before, {}, (), (), 1) == []
 
 
 def test_an_index_in_json_is_mended_too(tmp_path: Path, audited: Audited) -> None:

@@ -166,14 +166,14 @@ def test_a_broken_link_is_named(released: Line, chart: str, tmp_path: Path, brok
             file.write(line + b"\n")
     state = State(tmp_path / "state.jsonl")
     links = chain.links(chain.fetch(chart, NONE), state)
-    assert [str(link) for link in links if link.word != "holds" and str(link).startswith(said)], (
+    assert [str(link) for link in links if link.status != "holds" and str(link).startswith(said)], (
         links
     )
 
 
 def test_without_a_record_the_chain_ends(chart: str, tmp_path: Path) -> None:
     links = chain.links(chain.fetch(chart, NONE), State(tmp_path / "state.jsonl"))
-    assert [link.word for link in links] == ["holds", "missing"]
+    assert [link.status for link in links] == ["holds", "missing"]
 
 
 @pytest.fixture
@@ -297,5 +297,5 @@ def test_images_are_links_by_digest(tmp_path: Path, tested: str, built: str, sai
         "promote", "hello", "x", uses=uses, inputs=inputs, outputs=outputs, parameters=parameters
     )
     links = chain.links(chain.fetch((tmp_path / "hello-1.0.0.tgz").as_uri(), NONE), story.state)
-    broken = [str(link) for link in links if link.word != "holds"]
+    broken = [str(link) for link in links if link.status != "holds"]
     assert broken == [] if not said else [one for one in broken if one.startswith(said)], links

@@ -27,9 +27,9 @@ Kind = Literal[
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 #: Archives read at once; each may have 20 MiB.
-AT_ONCE = 4
+ARCHIVES_AT_ONCE = 4
 #: Archives decompressed at once; each may have 100 MiB then.
-_OPENING = threading.Semaphore(1)
+_DECOMPRESSION = threading.Semaphore(1)
 
 
 class Fix(NamedTuple):
@@ -37,8 +37,8 @@ class Fix(NamedTuple):
     put in.
     """
 
-    words: str
-    gone: tuple[Row, ...] = ()
+    description: str
+    removed_rows: tuple[Row, ...] = ()
     new: Mapping[str, Any] | None = None
 
 
@@ -58,7 +58,7 @@ class Finding(NamedTuple):
         return f"{self.kind}: {f'{self.chart} {self.version}'.strip()}: {self.what} ({self.where})"
 
 
-class Facts(NamedTuple):
+class ArchiveFacts(NamedTuple):
     """What an archive is. digest: of the .tgz; tar: of its tar; metadata: of its Chart.yaml."""
 
     digest: str
@@ -74,81 +74,87 @@ class Facts(NamedTuple):
         return self.metadata.version
 
 
-class Refused(NamedTuple):
+class RefusedArchive(NamedTuple):
     """An archive that is not read, and why."""
 
     digest: str
     reason: str
 
 
-Seen: TypeAlias = "Facts | Refused"
+ArchiveReading: TypeAlias = "ArchiveFacts | RefusedArchive"
 
 
-def seen(tgz: bytes, where: str) -> Seen:
+def read_archive(tgz: bytes, where: str) -> ArchiveReading:
     """What an archive is; its bytes are not kept."""
     try:
-        with _OPENING:
-            tar, files = archives.unpack_with_digest(tgz, where)
+        with _DECOMPRESSION:
+            tar, chart_files = archives.unpack_with_digest(tgz, where)
         metadata = read_metadata(
-            files["Chart.yaml"], f"{where}/Chart.yaml", strict=False, error=EvidenceError
+            chart_files["Chart.yaml"], f"{where}/Chart.yaml", strict=False, error=EvidenceError
         )
     except EvidenceError as error:
-        return Refused(sha256(tgz), error.what)
-    return Facts(sha256(tgz), tar, metadata)
+        return RefusedArchive(sha256(tgz), error.what)
+    return ArchiveFacts(sha256(tgz), tar, metadata)
 
 
-def disagreements(said: Mapping[str, Any], facts: Facts) -> list[str]:
+def differing_fields(listed_fields: Mapping[str, Any], facts: ArchiveFacts) -> list[str]:
     """The fields of Chart.yaml that an index entry, or a manifest's configuration, has otherwise.
 
     Of charts of apiVersion v1 helm also takes dependencies from another file: those are not
     compared.
     """
-    ours = helm_metadata(facts.metadata.fields)
+    archive_fields = helm_metadata(facts.metadata.fields)
     try:
-        theirs = helm_metadata(said)
+        normalized = helm_metadata(listed_fields)
     except (TypeError, AttributeError, ValueError):  # of other shapes than helm's
         return ["a field of another shape"]
     left_out = {"dependencies"} if facts.metadata.api_version == "v1" else set()
-    return sorted(key for key in {*ours, *theirs} - left_out if ours.get(key) != theirs.get(key))
+    return sorted(
+        key
+        for key in {*archive_fields, *normalized} - left_out
+        if archive_fields.get(key) != normalized.get(key)
+    )
 
 
-def versions_that_mislead(chart: str, places: Mapping[str, str]) -> Iterator[Finding]:
+def ambiguous_versions(chart: str, places: Mapping[str, str]) -> Iterator[Finding]:
     """Versions that are not SemVer, or that nobody can tell apart. places: version → where it is
     said.
     """
-    known: dict[versions_of.Version, str] = {}
+    by_parsed: dict[versions_of.Version, str] = {}
     for version, where in places.items():
         parsed = versions_of.parse(version)
         if parsed is None:
             advice = "helm may take it for another; publish it under a version of three numbers"
             yield Finding("non-SemVer version", chart, version, advice, where)
-        elif parsed in known:
-            what = f"helm cannot tell it from {known[parsed]}"
+        elif parsed in by_parsed:
+            what = f"helm cannot tell it from {by_parsed[parsed]}"
             yield Finding("differs only in +build", chart, version, what, where)
         else:
-            known[parsed] = version
+            by_parsed[parsed] = version
 
 
-def without_provenance(
+def missing_provenance(
     chart: str, signed: Mapping[str, bool], where: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Versions without .prov, where others of the chart have one. signed: version → has it one?"""
     if any(signed.values()):
-        for version, has in signed.items():
-            if not has:
+        for version, has_provenance in signed.items():
+            if not has_provenance:
                 yield Finding(
                     "missing .prov", chart, version, "others of this chart have one", where[version]
                 )
 
 
-def many(ask: Callable[[Asked], Answer], questions: Sequence[Asked], jobs: int) -> Iterator[Answer]:
+def map_concurrently(
+    ask: Callable[[Asked], Answer], questions: Sequence[Asked], jobs: int
+) -> Iterator[Answer]:
     """The answers in order, `jobs` questions at once; answers that are not taken do not pile up."""
     with ThreadPoolExecutor(jobs, thread_name_prefix="audit") as pool:
         for start in range(0, len(questions), 16 * jobs):
             yield from pool.map(ask, questions[start : start + 16 * jobs])
 
 
-def by_kind(findings: Iterable[Finding]) -> dict[str, int]:
+def count_by_kind(findings: Iterable[Finding]) -> dict[str, int]:
     """How many findings there are of each kind."""
     counts: dict[str, int] = {}
     for finding in findings:

@@ -30,7 +30,7 @@ log = logging.getLogger("pipeline_steps.check")
 COMMAND_SECONDS = 600.0
 
 
-class Staged(NamedTuple):
+class WrittenChart(NamedTuple):
     """A chart on disk as it would be packed, its dependencies in it.
 
     values: test values file → where it is. args: what tests.helm_args is for helm.
@@ -40,12 +40,14 @@ class Staged(NamedTuple):
     values: dict[str, Path]
     args: tuple[str, ...]
 
-    def of(self, values: str) -> list[Path]:
+    def values_arguments(self, values: str) -> list[Path]:
         """What helm is given for a test values file, "" for none."""
         return [self.values[values]] if values else []
 
 
-def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path) -> Staged:
+def write_chart(
+    checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path
+) -> WrittenChart:
     """Write what the source stores of the chart below `folder`; values files may be left out of the
     package.
     """
@@ -59,7 +61,7 @@ def stage(checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path)
         name: _write(folder / "values" / name, read[source]) for source, name in sources.items()
     }
     arguments = helm_arguments.chart_arguments(checkout.config, chart)
-    return Staged(
+    return WrittenChart(
         place, written, helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
     )
 
@@ -70,13 +72,15 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-def lint(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
+def lint(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
     """`helm lint --strict` with one values file ("" for the chart's own)."""
-    done = helm.lint(staged.chart, values=staged.of(values), args=staged.args)
-    if done.ok:
-        return Case(f"lint {_shown(values)}")
-    told = lint_errors(done.stdout.decode(errors="replace"), chart.name, chart.path) or said(done)
-    return Case(f"lint {_shown(values)}", outcome="failure", text=told)
+    linted = helm.lint(staged.chart, values=staged.values_arguments(values), args=staged.args)
+    if linted.ok:
+        return Case(f"lint {_values_text(values)}")
+    errors = lint_errors(linted.stdout.decode(errors="replace"), chart.name, chart.path) or said(
+        linted
+    )
+    return Case(f"lint {_values_text(values)}", outcome="failure", text=errors)
 
 
 def lint_errors(output: str, name: str, path: str) -> str:
@@ -87,18 +91,18 @@ def lint_errors(output: str, name: str, path: str) -> str:
     charts/web/templates/a.yaml:12:10
       nil pointer
     """
-    told: list[str] = []
-    wanted = False
+    errors: list[str] = []
+    keep = False
     for line in output.splitlines():
-        found = re.match(r"\[(ERROR|WARNING|INFO)\] (?:templates/: )?(.*)", line)
-        if found:
-            wanted = found[1] != "INFO"
-            line = in_checkout(found[2], name, path)
+        match = re.match(r"\[(ERROR|WARNING|INFO)\] (?:templates/: )?(.*)", line)
+        if match:
+            keep = match[1] != "INFO"
+            line = in_checkout(match[2], name, path)
         elif line.startswith("==>") or re.match(r"\d+ chart\(s\) linted", line):
-            wanted = False
-        if wanted and line.strip():
-            told.append(line)
-    return "\n".join(dict.fromkeys(told))
+            keep = False
+        if keep and line.strip():
+            errors.append(line)
+    return "\n".join(dict.fromkeys(errors))
 
 
 def in_checkout(text: str, name: str, path: str) -> str:
@@ -110,19 +114,19 @@ def in_checkout(text: str, name: str, path: str) -> str:
     """
     prefix = f"{path}/" if path else ""
     files = rf"(?<![\w/.-])(?:{re.escape(name)}/)?(templates/\S|values\.yaml|Chart\.yaml|values\.schema\.json)"
-    return re.sub(files, lambda found: f"{prefix}{found[1]}", text)
+    return re.sub(files, lambda match: f"{prefix}{match[1]}", text)
 
 
-def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
+def render(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
     """All templates with one values file ("" for the chart's own), twice: what is by chance is
     told, no failure.
     """
-    name = f"render {_shown(values)}"
+    name = f"render {_values_text(values)}"
     try:
         first, again = (
             helm.template(
                 staged.chart,
-                values=staged.of(values),
+                values=staged.values_arguments(values),
                 release=chart.name[:RELEASE_NAME_LIMIT],
                 args=staged.args,
             )
@@ -136,7 +140,7 @@ def render(helm: Helm, chart: Chart, staged: Staged, values: str) -> Case:
         log.warning(
             "%s: renders otherwise each time %s (randAlphaNum, genCA, now, …): every upgrade changes it; "
             "comparisons leave it out: %s",
-            chart.name, _shown(values), ", ".join(places[:10]),
+            chart.name, _values_text(values), ", ".join(places[:10]),
         )  # fmt: skip
     return Case(name)
 
@@ -148,28 +152,28 @@ def version_notice(checkout: Checkout, chart: Chart) -> str:
     No failure: snapshots then lead to the next patch (docs/reference/versions.md#snapshots), and
     only tag_release refuses.
     """
-    there = chart_at_tag(checkout, chart.name)
-    if there is None or there.has(chart.content):
+    tagged = chart_at_tag(checkout, chart.name)
+    if tagged is None or tagged.has(chart.content):
         return ""
     at_tag = (
-        f"version {chart.version} is released (tag {there.tag.name} at {there.tag.revision[:12]})"
+        f"version {chart.version} is released (tag {tagged.tag.name} at {tagged.tag.revision[:12]})"
     )
     advice = f"raise version in {chart.path or '.'}/Chart.yaml before the next release"
-    if there.chart is None:
-        return f"{at_tag}, and cannot be compared: {there.reason}; {advice}"
-    then = checkout.source.tree(there.tag.revision, checkout.folder)
-    closures = {*chart.closure, *there.chart.closure}
-    files = sorted(path for path in closures if _differs(then, checkout.tree, path))
+    if tagged.chart is None:
+        return f"{at_tag}, and cannot be compared: {tagged.reason}; {advice}"
+    tagged_tree = checkout.source.tree(tagged.tag.revision, checkout.folder)
+    closures = {*chart.closure, *tagged.chart.closure}
+    files = sorted(path for path in closures if _differs(tagged_tree, checkout.tree, path))
     listed = ", ".join(files[:10]) + (f" and {len(files) - 10} more" if len(files) > 10 else "")
     what = f"changed since: {listed}" if files else "its entries in pipeline.yaml changed since"
     return f"{at_tag} with other content; {what}; {advice}"
 
 
-def _differs(then: Tree, here: Tree, path: str) -> bool:
-    before, now = then.entries().get(path), here.entries().get(path)
-    if before is None or now is None or before.kind != now.kind:
-        return before is not now
-    return then.digests([path]) != here.digests([path])
+def _differs(tagged_tree: Tree, current_tree: Tree, path: str) -> bool:
+    old_entry, new_entry = tagged_tree.entries().get(path), current_tree.entries().get(path)
+    if old_entry is None or new_entry is None or old_entry.kind != new_entry.kind:
+        return old_entry is not new_entry
+    return tagged_tree.digests([path]) != current_tree.digests([path])
 
 
 def command(config: Config, chart: Chart, line: str, timeout: float | None) -> Case:
@@ -181,16 +185,18 @@ def command(config: Config, chart: Chart, line: str, timeout: float | None) -> C
     if not argv:
         raise ConfigurationError("a command is empty", where="check.commands")
     advice = f"check.commands of pipeline.yaml runs it: install {argv[0]}"
-    done = process.run(argv, cwd=config.root, timeout=timeout or COMMAND_SECONDS, advice=advice)
-    if done.ok:
+    completed = process.run(
+        argv, cwd=config.root, timeout=timeout or COMMAND_SECONDS, advice=advice
+    )
+    if completed.ok:
         return Case(line)
     how = (
         "took too long and was stopped"
-        if done.code is None
-        else f"ended with exit code {done.code}"
+        if completed.code is None
+        else f"ended with exit code {completed.code}"
     )
-    return Case(line, outcome="failure", text=f"{how}\n{done.tail(40)}".strip())
+    return Case(line, outcome="failure", text=f"{how}\n{completed.tail(40)}".strip())
 
 
-def _shown(values: str) -> str:
+def _values_text(values: str) -> str:
     return f"with {values}" if values else "with its own values"
