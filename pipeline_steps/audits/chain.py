@@ -133,7 +133,7 @@ def _possible_versions(place: str) -> Iterator[tuple[str, str]]:
     """Names and versions that a file can stand for, by its name, else by its folder's: a release's
     tag, where GitHub stores another letter for + in the file's name.
 
-    >>> list(_readings("my-chart-1.0.0-rc.1.tgz")), list(_readings("web-1.0.0%2Bb.1/web-1.0.0.b.1.tgz"))
+    >>> list(_possible_versions("my-chart-1.0.0-rc.1.tgz")), list(_possible_versions("web-1.0.0%2Bb.1/web-1.0.0.b.1.tgz"))
     ([('my-chart', '1.0.0-rc.1')], [('web', '1.0.0+b.1')])
     """
     *_, folder, file = ("", *place.split("/"))

@@ -248,7 +248,7 @@ def charts_with_content(
 def release_command(words: Sequence[str]) -> str:
     """The command that does what was typed and releases as well.
 
-    >>> go_on(["private", "--chart", "web", "--config", "my pipeline.yaml"])
+    >>> release_command(["private", "--chart", "web", "--config", "my pipeline.yaml"])
     "pipeline-steps run private --chart web --config 'my pipeline.yaml' --release"
     """
     return shlex.join(["pipeline-steps", "run", *words, "--release"])

@@ -162,7 +162,7 @@ def _escape_markdown(text: str) -> str:
     """Text in a table cell or heading, on one line, with nothing that Markdown or HTML would
     understand.
 
-    >>> _md("a|b <x>\\n[c](http://d) e_f _g_")
+    >>> _escape_markdown("a|b <x>\\n[c](http://d) e_f _g_")
     'a&#124;b &lt;x&gt; / &#91;c&#93;(http://d) e_f &#95;g&#95;'
     """
     lines = redact(text).strip().splitlines()

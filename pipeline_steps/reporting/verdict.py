@@ -41,8 +41,9 @@ class ChartVerdict(NamedTuple):
 def combine_outcomes(outcomes: Iterable[str]) -> Word:
     """What several outcomes come to.
 
-    >>> word_of(["passed", "missing", "failed"]), word_of(["passed", "infrastructure"]), word_of(["passed"])
-    ('negative', 'incomplete', 'positive')
+    >>> outcomes = (["passed", "missing", "failed"], ["passed", "infrastructure"], ["passed"])
+    >>> [combine_outcomes(names) for names in outcomes]
+    ['negative', 'incomplete', 'positive']
     """
     distinct = set(outcomes)
     if "failed" in distinct:

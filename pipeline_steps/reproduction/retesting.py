@@ -121,7 +121,7 @@ def compare_runs(record: Record, again: Record) -> Outcome:
 def failure_kind(reason: str) -> str:
     """What kind of failure a recorded reason tells of: what stands behind "on CLUSTER".
 
-    >>> kind("hello install-default on k131: image not run: of image web what was built never ran")
+    >>> failure_kind("hello install-default on k131: image not run: of image web what was built never ran")
     'image not run'
     """
     match = re.match(r"\S+ \S+ on [^:]+: ([^:]+)", reason)
