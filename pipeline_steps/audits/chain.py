@@ -130,11 +130,14 @@ def _fetch_from_repository(place: str, digest: str, config: Config) -> Published
 
 
 def _possible_versions(place: str) -> Iterator[tuple[str, str]]:
-    """Names and versions that a file can stand for, by its name, else by its folder's: a release's
-    tag, where GitHub stores another letter for + in the file's name.
+    """Charts and versions that a path can mean: by its file name, else by its folder's name.
 
-    >>> list(_possible_versions("my-chart-1.0.0-rc.1.tgz")), list(_possible_versions("web-1.0.0%2Bb.1/web-1.0.0.b.1.tgz"))
-    ([('my-chart', '1.0.0-rc.1')], [('web', '1.0.0+b.1')])
+    The folder is a release's tag: GitHub replaces the "+" of a version in file names only.
+
+    >>> list(_possible_versions("my-chart-1.0.0-rc.1.tgz"))
+    [('my-chart', '1.0.0-rc.1')]
+    >>> list(_possible_versions("web-1.0.0%2Bb.1/web-1.0.0.b.1.tgz"))
+    [('web', '1.0.0+b.1')]
     """
     *_, folder, file = ("", *place.split("/"))
     for stem in (unquote(file).removesuffix(".tgz"), unquote(folder)):
