@@ -1,6 +1,4 @@
-"""`pipeline-steps NAME …` and `python -m pipeline_steps NAME …`: finds the step or command and
-hands over.
-"""
+"""`pipeline-steps NAME …` and `python -m pipeline_steps NAME …`: run the step or command NAME."""
 
 from __future__ import annotations
 
@@ -48,13 +46,13 @@ def _unknown(name: str) -> int:
 
 
 def entry() -> NoReturn:
-    """What the installed command calls: `main`, and the end of the process."""
+    """Entry point of the installed command: runs `main` and ends the process."""
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our stdout has gone; what is left to write must not fail once more at the
-        # exit.
+        # The reader of stdout has closed the pipe. Python flushes stdout once more at exit; without
+        # this that would fail again (https://docs.python.org/3/library/signal.html#note-on-sigpipe).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     raise SystemExit(code)

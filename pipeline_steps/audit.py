@@ -7,11 +7,11 @@
 
 Works without a pipeline.yaml for a URL; without one, for every repository of
 `channels.production.charts`. Reads the index, every archive, and the records of promote and
-snapshot. Lists what is wrong (docs/how-to/audit.md has all kinds). --fix lists what it is about to
-do, does exactly that, in one rewrite of the index, and looks again; archives are never touched.
---report and --uses read no archives, and print to stdout. Writes a record with all counts. Changes
-outside: with --fix the index. Exits with 4 while something is wrong, with 5 when the index was
-changed between plan and fix.
+snapshot. Lists what is wrong (docs/how-to/audit.md has all kinds). --fix lists the repairs, makes
+them in one rewrite of the index, and checks again; archives are never changed. --report and --uses
+read no archives, and print to stdout. Writes a record with all counts. Changes outside: with --fix
+the index. Exits with 4 while something is wrong, with 5 when the index was changed by somebody else
+between check and repair.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 STEP = Step(
     "audit",
     __doc__,
-    kind="asking",
+    reuses_records=False,
     subjects="none",
     keywords=("chart", "plan", "jobs"),
     options=(
@@ -55,7 +55,7 @@ STEP = Step(
             "only versions made with this image or base image (sha256:…); as a table, or --report",
         ),
     ),
-    needs=("production charts",),
+    doctor_needs=("production charts",),
     reads=("snapshot", "promote"),
     writes=("repository",),
     needs_configuration=False,
@@ -79,15 +79,27 @@ def audit(
     plan: bool = False,
     jobs: int | None = None,
 ) -> tuple[Record, ...]:
-    """Check the repository at `url`, or those of the production channel; a record for each.
+    """Check the repository at `url`, or those of the production channel; returns a record for each.
 
-    chart: names, () for all. Returns () when only planned. Raises EvidenceError while something is
-    wrong, after every repository was looked at, Conflict when an index was changed meanwhile,
-    UsageError where none can be rewritten.
+    Args:
+        chart: names of charts, () for all.
+        fix: repair the index where nothing has to be guessed.
+        report: the form of a report to write instead: table, csv, json or html.
+        uses: report only versions made with the image or base image of this digest.
+        plan: list the findings, change and record nothing; returns ().
+        jobs: archives to read at once.
+
+    Raises:
+        EvidenceError: something is wrong; raised after every repository was checked.
+        Conflict: the index was changed by somebody else meanwhile.
+        UsageError: the index of this repository cannot be rewritten.
     """
     urls = (url,) if url else several(config.channels.production.charts)
     if not urls:
-        raise UsageError("audit which repository?", advice="give its URL, like file:///srv/charts")
+        raise UsageError(
+            "no repository to audit: none is given, and channels.production.charts is not set",
+            advice="give its URL, like file:///srv/charts",
+        )
     if report or uses:
         return production.write_report(
             urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs, plan=plan
@@ -151,9 +163,7 @@ def _audit_repository(
 
 
 def _report_new_findings(before: inspection.Inspection, after: inspection.Inspection) -> None:
-    """What is found only once an index is repaired: an entry that is new may have faults of its
-    own.
-    """
+    """Report findings that appeared only after the repair: a new entry may have its own."""
     known_findings = {(finding.kind, finding.chart, finding.version) for finding in before.findings}
     new = [
         finding
@@ -165,7 +175,7 @@ def _report_new_findings(before: inspection.Inspection, after: inspection.Inspec
 
 
 def report_findings(result: inspection.Inspection) -> None:
-    """Log every finding, and what --fix does about it, in the order of the charts."""
+    """Log every finding with its repair, in the order of the charts."""
     for finding in result.findings:
         log.warning("%s", finding)
         if finding.fix:

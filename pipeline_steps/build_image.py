@@ -10,8 +10,8 @@ Reads Dockerfile and context as the source stores them, less what .dockerignore 
 for an image's content. Writes a record with the image's digest, and does nothing where a record of
 the same inputs names one that is there, whole. Changes outside:
 `channels.snapshot.images`/NAME:k-<12 hex of the key>. Such a tag proves nothing and is never moved:
-where it names another image, the new one becomes k-<12 hex>-<8 hex of its digest>. After a build
-the records are asked again: an image that another agent recorded meanwhile is taken.
+if it names another image, the new image gets the tag k-<12 hex>-<8 hex of its digest>. After a
+build the records are read again: an image that another agent recorded meanwhile is used instead.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from pipeline_steps.workspace.checkout import Checkout, opened
 STEP = Step(
     "build_image",
     __doc__,
-    kind="making",
+    reuses_records=True,
     subjects="images",
     keywords=("plan", "again", "timeout"),
     options=(Option("pull", "flag", "resolve base images and existing images again"),),
-    needs=("engine", "buildx", "snapshot images"),
+    doctor_needs=("engine", "buildx", "snapshot images"),
     writes=("image",),
 )
 
@@ -64,12 +64,21 @@ def build_image(
     pull: bool = False,
     timeout: float | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Make sure that `image` is in the snapshot channel, and record its digest; the earlier record
-    when that holds.
+    """Make sure that `image` is in the snapshot channel, and record its digest.
 
-    pull: resolve base images and `existing` again. timeout: seconds for the build. Returns () when
-    only planned. Raises ChartFailed (the build), MachineError (engine), AccessRefused, Unreachable,
-    ConfigurationError.
+    Args:
+        plan: log what would be done; returns ().
+        again: build even if a passed record exists.
+        pull: resolve base images and `existing` images again.
+        timeout: seconds for the build.
+
+    Returns:
+        The new record, or the earlier one when the image it names is still in the channel.
+
+    Raises:
+        ChartFailed: the build failed.
+        EvidenceError: a tag is built, and the checkout has local modifications.
+        MachineError, AccessRefused, Unreachable, ConfigurationError.
     """
     checkout = opened(config)
     modified = checkout.image_modified(image)
@@ -77,7 +86,7 @@ def build_image(
         raise EvidenceError(
             f"the image {image} has local modifications: {', '.join(modified[:5])}",
             where=str(config.root),
-            advice="a tag is built from what it names: undo them, or build without them",
+            advice="a build of a tag must not contain other changes: undo them",
         )
     if checkout.image_entry(image).context is None:
         return _resolve_existing(image, checkout, state, plan=plan, again=again, pull=pull)
@@ -167,14 +176,12 @@ def build_image(
 
 
 def _pushed(target: Reference) -> Reference:
-    """The name that a builder pushes to which cannot push by digest alone: it is moved, and nobody
-    reads it.
-    """
+    """The tag for builders that cannot push by digest alone. It is overwritten and never read."""
     return target._replace(tag=str(target.tag).replace("k-", "pushed-", 1))
 
 
 def _is_whole(registry: Registry, target: Reference, recorded: Reference) -> bool:
-    """Does the channel configured now have the recorded image, down to every layer?"""
+    """Whether the configured channel has the recorded image with all its layers."""
     if recorded.repository != target.repository or recorded.tag is None:
         return False
     lost = missing_digests(registry, recorded.path, str(recorded.digest))
@@ -193,9 +200,7 @@ def _built_meanwhile(
     registry: Registry,
     target: Reference,
 ) -> Reference | None:
-    """The image of this key that another agent recorded while ours was built, if the channel has
-    it.
-    """
+    """The image of this key that another agent recorded during our build, if the channel has it."""
     state.refresh()
     state.load_evidence([content])
     current = state.resolve(key).current
@@ -211,7 +216,7 @@ def _built_meanwhile(
 def _resolve_existing(
     image: str, checkout: Checkout, state: State, *, plan: bool, again: bool, pull: bool
 ) -> Record | tuple[Record, ...]:
-    """Resolve an image that is built elsewhere to its digest, once for each way it is written."""
+    """Resolve an image that is built elsewhere to its digest; once for each configured reference."""
     config, content = checkout.config, checkout.image_content(image)
     reference = recipes.existing_reference(checkout, image)
     parameters = {"builder": "existing", "reference": str(reference)}

@@ -3,8 +3,8 @@
     pipeline-steps check --chart hello
 
 Reads the chart as the source stores it, with its dependencies; each of its test values files is
-linted (`helm lint --strict`, which applies values.schema.json) and rendered. A version that is
-released with other content is said: tag_release will refuse it. `check: {commands: […]}` of
+linted (`helm lint --strict`, which applies values.schema.json) and rendered. Warns when the version
+is already released with other content: tag_release will refuse it. `check: {commands: […]}` of
 pipeline.yaml run in its folder. Writes .pipeline/junit/check-*.xml and a record; changes nothing
 outside. Exits with 8 when the chart fails. With --fix it first writes the Chart.lock that ranges of
 dependencies need, for you to commit; nothing else.
@@ -33,7 +33,7 @@ from pipeline_steps.workspace.checkout import Checkout, opened
 STEP = Step(
     "check",
     __doc__,
-    kind="asking",
+    reuses_records=False,
     subjects="charts",
     keywords=("plan", "jobs", "timeout"),
     options=(
@@ -44,7 +44,7 @@ STEP = Step(
             from_environment=False,
         ),
     ),
-    needs=("helm",),
+    doctor_needs=("helm",),
     writes=(".pipeline/junit",),
 )
 
@@ -61,16 +61,22 @@ def check(
     jobs: int | None = None,
     timeout: float | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Check the chart `name` and record it, anew every time. timeout: seconds for each of your
-    commands.
+    """Check the chart `name` and record the result; earlier records are not reused.
 
-    fix: first write the locks that it lacks, or only say so when planning. Raises ChartFailed
-    naming every check that failed, ToolMissing, ConfigurationError. Returns () when only planned.
+    Args:
+        plan: log what would be checked; returns ().
+        fix: first write missing Chart.lock files (with `plan`: log them).
+        jobs: checks to run at once.
+        timeout: seconds for each of the configured commands.
+
+    Raises:
+        ChartFailed: names every check that failed.
+        ToolMissing, ConfigurationError.
     """
     checkout = opened(config)
     chart = checkout.chart(name)
     if fix and chart_locks.fix(checkout, chart, plan=plan):
-        checkout = Checkout(config)  # the one that was opened knows nothing of the new files
+        checkout = Checkout(config)  # the opened checkout has cached the files without the lock
         chart = checkout.chart(name)
     parameters = requirements.check_parameters(checkout, chart, config)
     values = tuple(parameters["values"])
@@ -118,7 +124,7 @@ def _run_checks(
     jobs: int,
     timeout: float | None,
 ) -> list[junit.Case]:
-    """Every check of the chart, the independent ones at once."""
+    """Run all checks of the chart, several at once."""
     with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:
         staged = offline_checks.write_chart(checkout, chart, values, folder)
         cases = [pool.submit(offline_checks.lint, helm, chart, staged, file) for file in values]

@@ -1,5 +1,4 @@
-"""Install each snapshot in a cluster and run its tests: one record for each values file, scenario
-and cluster.
+"""Install each snapshot in a cluster and test it: a record for each values file and cluster.
 
     pipeline-steps integration_test --chart hello --cluster k131 --retry-infrastructure 2
 
@@ -28,7 +27,7 @@ from pipeline_steps.workspace.checkout import opened
 STEP = Step(
     "integration_test",
     __doc__,
-    kind="making",
+    reuses_records=True,
     subjects="charts",
     keywords=("plan", "again", "jobs", "timeout"),
     options=(
@@ -43,7 +42,7 @@ STEP = Step(
             "how often a scenario is repeated after the cluster's own trouble",
         ),
     ),
-    needs=("helm", "snapshot charts", "cluster"),
+    doctor_needs=("helm", "snapshot charts", "cluster"),
     reads=("snapshot",),
     writes=("namespaces and releases in clusters", ".pipeline/junit", ".pipeline/failures"),
 )
@@ -63,12 +62,24 @@ def integration_test(
     retry_infrastructure: int | None = None,
     jobs: int | None = None,
 ) -> tuple[Record, ...]:
-    """Test the chart `name` with every scenario that has not passed yet; the records of all of
-    them.
+    """Test the chart `name` with every scenario that has not passed yet.
 
-    timeout: seconds for one scenario instead of tests.timeout. jobs: scenarios at once instead of
-    tests.parallel. Raises EvidenceError without a snapshot of this content, ChartFailed, Temporary,
-    UsageError, MachineError; of several failures the worst kind, with the reasons of all.
+    Args:
+        cluster: the cluster to test on, instead of `tests.clusters`.
+        plan: log what would be tested; returns ().
+        again: run scenarios that have passed, too.
+        timeout: seconds for one scenario, instead of tests.timeout.
+        retry_infrastructure: how often a scenario is repeated after a failure of the cluster.
+        jobs: scenarios to run at once, instead of tests.parallel.
+
+    Returns:
+        The records of all scenarios, earlier ones included.
+
+    Raises:
+        EvidenceError: there is no snapshot of this content.
+        ChartFailed, Temporary, MachineError: with several failed scenarios the one with the worst
+            exit code, with the reasons of all.
+        UsageError: no cluster is given, and there is no single one to choose.
     """
     checkout = opened(config)
     chart = checkout.chart(name)
@@ -99,7 +110,7 @@ def integration_test(
 
 
 def is_in_channel(record: Record, state: State, config: Config) -> bool:
-    """Can what was tested still be released, because its snapshot is in the channel?"""
+    """Whether the snapshot that was tested is still in the channel, so that it can be released."""
     channel = Channel(config, "snapshot")
     return any(
         channel.holds(snapshot, everywhere=False)

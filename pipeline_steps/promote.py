@@ -1,5 +1,4 @@
-"""Release what was tested: its images by digest, its chart with nothing but version and references
-replaced.
+"""Release what was tested: images by digest, the chart with only version and references replaced.
 
     python -m pipeline_steps.promote --tag hello-1.4.0
     pipeline-steps promote --plan
@@ -42,7 +41,7 @@ from pipeline_steps.workspace.tags import need_tag, read_trailers
 STEP = Step(
     "promote",
     __doc__,
-    kind="making",
+    reuses_records=True,
     subjects="charts",
     keywords=("plan", "again"),
     options=(
@@ -53,7 +52,13 @@ STEP = Step(
         ),
         Option("apply", "path", "carry out exactly this plan (not yet)", from_environment=False),
     ),
-    needs=("helm", "snapshot images", "snapshot charts", "production images", "production charts"),
+    doctor_needs=(
+        "helm",
+        "snapshot images",
+        "snapshot charts",
+        "production images",
+        "production charts",
+    ),
     reads=("build_image", "snapshot", "integration_test", "tag_release"),
     writes=("chart", "tar", "image:NAME"),
     releases=True,
@@ -73,12 +78,21 @@ def promote(
     again: bool = False,
     apply: Path | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Release the chart `name` as it is at `tag`; the earlier record when all it published is still
-    there.
+    """Release the chart `name` as it is at `tag`.
 
-    Returns () when only planned. Raises EvidenceError (no test of this content), NotApproved,
-    Conflict (the version or an image's tag is taken by other content), ChartFailed (it would not
-    render as tested).
+    Args:
+        tag: the tag to release; see `default_tag`.
+        plan: log what would be published; returns ().
+        again: publish even if a passed record exists.
+
+    Returns:
+        The new record, or the earlier one when all it published is still there.
+
+    Raises:
+        EvidenceError: something required has not passed for this content.
+        NotApproved: an approval is required.
+        Conflict: the version or an image's tag is used by other content.
+        ChartFailed: the release would render differently from what was tested.
     """
     if apply:
         raise NotYet("promote --apply")
@@ -140,9 +154,9 @@ def promote(
 
 
 def default_tag(checkout: Checkout, name: str, state: State) -> str:
-    """The CI's tag, else the tag that tag_release recorded for the content that is checked out.
+    """The tag of the CI build, else the tag recorded by tag_release for the checked-out content.
 
-    Raises UsageError without one.
+    Raises UsageError when there is neither.
     """
     tag = detect(os.environ).tag
     if tag:
@@ -150,18 +164,18 @@ def default_tag(checkout: Checkout, name: str, state: State) -> str:
     records = state.find(step="tag_release", subject=name, content=checkout.chart(name).content)
     if not records:
         raise UsageError(
-            "promote which tag?", where=name, advice="give --tag NAME, or run tag_release first"
+            "no tag to promote: none is given, CI builds none, and tag_release recorded none",
+            where=name,
+            advice="give --tag NAME, or run tag_release first",
         )
     return str(state.preferred(records)[0].parameters["tag"])
 
 
 def refuse_modified(checkout: Checkout, name: str) -> None:
-    """Raises EvidenceError when the chart has local modifications: what lies here is not what is
-    released.
-    """
+    """Raises EvidenceError when the chart has local modifications: they would not be released."""
     try:
         modified = checkout.chart(name).modified
-    except ConfigurationError:  # the tag's charts count; this one may be gone or renamed since
+    except ConfigurationError:  # the chart was removed or renamed after the tag was made
         return
     if modified:
         raise EvidenceError(
@@ -174,8 +188,9 @@ def refuse_modified(checkout: Checkout, name: str) -> None:
 def is_still_released(
     record: Record, images: tuple[ImageCopy, ...], production: WritableChannel, config: Config
 ) -> bool:
-    """Is everything that the record published still where it was put, whole? What is lost is put
-    there again.
+    """Whether all images and charts that the record published are still there and complete.
+
+    If not, promote publishes what is missing again.
     """
     for image in images:
         digest = str(image.target.digest)

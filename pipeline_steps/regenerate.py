@@ -4,13 +4,13 @@
     pipeline-steps regenerate --from https://charts.example.com --to oci://registry.example.com/charts
 
 Works without a pipeline.yaml; one that there is gives the charts, `release.tag` and
-`channels.production.charts` where the options do not. Every version that a tag stands for is
-packaged, without a checkout, and published where it is missing. Published archives win: what is
-there keeps its bytes, and is listed where it differs. A tag that tag_release made gives what
-promote makes of it. Versions in `release.withdrawn` stay withdrawn. --from copies archives and
+`channels.production.charts` where the options do not. Every version that a tag names is packaged,
+without a checkout, and published if it is missing. Published archives are never replaced: a
+different one is listed and keeps its bytes. For a tag made by tag_release the result is the chart
+that promote publishes. Versions in `release.withdrawn` stay withdrawn. --from copies archives and
 their .prov files byte for byte. Writes a record with all counts. Changes outside: archives and
-names in the repository. Run again it goes on where it was stopped, and does nothing where all
-stands. Exits with 8 when a version could not be made.
+names in the repository. Run again it continues where it was stopped, and does nothing when nothing
+is missing. Exits with 8 when a version could not be packaged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline_steps.toolbox.http import safe_url
 STEP = Step(
     "regenerate",
     __doc__,
-    kind="asking",
+    reuses_records=False,
     subjects="none",
     keywords=("chart", "shard", "plan", "again", "jobs"),
     options=(
@@ -57,12 +57,12 @@ STEP = Step(
         Option("to", "text", "URL of the repository to fill; default: channels.production.charts"),
         Option("from", "text", "URL of a repository to copy instead, byte for byte"),
     ),
-    needs=("production charts",),
+    doctor_needs=("production charts",),
     writes=("repository",),
     needs_configuration=False,
 )
 FORMAT = 1
-#: How many of a kind a record lists one by one; all are logged.
+#: How many lines of a kind a record contains; all are logged.
 LISTED = 100
 
 log = logging.getLogger("pipeline_steps.regenerate")  # __name__ is __main__ under -m
@@ -83,19 +83,30 @@ def regenerate(
     again: bool = False,
     jobs: int | None = 1,
 ) -> tuple[Record, ...]:
-    """Fill the repository `to` from tags, or from the repository `from_`; a record for each
-    repository filled.
+    """Fill the repository `to` from tags, or from the repository `from_`.
 
-    chart: names, () for all. again: look at every tag and archive, not just at what changed since
-    the last run. jobs: processes that package, None for one a CPU; with more than one, each loads
-    the main module of the program that calls this, which must begin its work below `if __name__ ==
-    "__main__"`. Returns () when only planned. Raises ChartFailed when a version could not be made,
-    after all others were.
+    Args:
+        source: checkout, bare repository or URL; default: the checkout of pipeline.yaml.
+        charts: patterns of chart folders.
+        tags: template like {name}-{version}, or a shell pattern.
+        chart: names of charts, () for all.
+        plan: log what would be published; returns ().
+        again: look at every tag and archive, not only at what changed since the last run.
+        jobs: processes that package, None for one per CPU. With more than one, each imports the
+            main module of the calling program, so that must start its work below
+            `if __name__ == "__main__"`.
+
+    Returns:
+        A record for each repository.
+
+    Raises:
+        ChartFailed: a version could not be packaged; raised after all others were published.
     """
     urls = (to,) if to else several(config.channels.production.charts)
     if not urls:
         raise UsageError(
-            "regenerate which repository?", advice="give --to URL, like file:///srv/charts"
+            "no repository to fill: --to is not given, and channels.production.charts is not set",
+            advice="give --to URL, like file:///srv/charts",
         )
     version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *further = [open_writable(url, config.hosts) for url in urls]
@@ -115,7 +126,7 @@ def regenerate(
     if from_:
         old = open_repository(from_, config.hosts)
         fill_first = partial(migration.migrate, old, first, version_filter, plan=plan, again=again)
-    # The first repository of a channel is authoritative: the others get what it has.
+    # The first repository of a channel is authoritative; the others are copies of it.
     fills: list[tuple[Repository, Callable[[], Report]]] = [(first, fill_first)]
     for further_repository in further:
         fills.append(
@@ -158,7 +169,7 @@ def regenerate(
 def _fill_repository(
     repository: Repository, fill: Callable[[], Report], parameters: Mapping[str, Any], state: State
 ) -> Record:
-    """The record of filling one repository. Raises ChartFailed when a version could not be made."""
+    """Fill one repository and record it. Raises ChartFailed when a version cannot be packaged."""
     key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
     with record_attempt(
         state, step="regenerate", subject="regenerate", key=key, parameters=parameters
@@ -170,7 +181,7 @@ def _fill_repository(
             counts=report.counts, differs=report.differs[:LISTED], failed=report.failed[:LISTED]
         )
         if report.failed:
-            what = f"{len(report.failed)} versions could not be made; all others stand"
+            what = f"{len(report.failed)} versions could not be packaged; all others are published"
             raise ChartFailed(
                 what, where=repository.url, advice="each is listed above with its reason"
             )
@@ -178,7 +189,7 @@ def _fill_repository(
 
 
 def log_report(report: Report, what: str) -> None:
-    """Log what needs somebody's eyes line by line, the rest as counts."""
+    """Log versions that need attention line by line, the others as counts."""
     for line in (*report.withdrawn, *report.unmade):
         log.info("%s", line)
     for line in (*report.differs, *report.failed):

@@ -1,4 +1,4 @@
-"""Say what came of it: the verdict on the selected charts as a page, as Markdown and as JUnit.
+"""Report the verdict on the selected charts as an HTML page, as Markdown and as JUnit.
 
     pipeline-steps report
     pipeline-steps report --started --output build/report
@@ -32,7 +32,7 @@ from pipeline_steps.workspace.checkout import opened
 STEP = Step(
     "report",
     __doc__,
-    kind="asking",
+    reuses_records=False,
     subjects="selection",
     keywords=("plan",),
     options=(
@@ -56,11 +56,19 @@ def report(
     output: Path | None = None,
     plan: bool = False,
 ) -> Record | tuple[Record, ...]:
-    """Write the verdict on `charts` into a folder and record it: output "verdict" is positive,
-    negative, incomplete.
+    """Write the verdict on `charts` into a folder and record it.
 
-    Raises NotYet when a review system is configured and no folder is given, or an approval is
-    required; MachineError.
+    The record's output "verdict" is positive, negative, incomplete or started.
+
+    Args:
+        charts: names of the selected charts.
+        started: report that tests have begun, without a verdict.
+        output: the folder; default: `report` beside the state file.
+        plan: log what would be written; returns ().
+
+    Raises:
+        NotYet: a review system is configured and no folder is given, or an approval is required.
+        MachineError: the files cannot be written.
     """
     _refuse_not_yet(config, output)
     folder = output or state.folder / "report"
@@ -102,9 +110,7 @@ def report(
 
 
 def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:
-    """Chart name → the diff that `snapshot --diff` left here, where it is about the snapshot of the
-    verdict.
-    """
+    """Chart name → the diff written by `snapshot --diff`, if it is about the verdict's snapshot."""
     texts: dict[str, str] = {}
     for chart_verdict in verdicts:
         path = state.folder / "diff" / f"{chart_verdict.chart.name}.diff"
@@ -132,7 +138,7 @@ def write(page: Page, folder: Path) -> None:
 
 
 def _notices(config: Config) -> tuple[str, ...]:
-    """What people should know about such builds, whatever the verdict is."""
+    """Warnings about the configuration that do not depend on the verdict."""
     try:
         return tuple(filter(None, (pulls.push_login_warning(config),)))
     except (

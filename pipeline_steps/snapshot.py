@@ -7,8 +7,8 @@
 Reads the chart as the source stores it (modifications included and marked .dirty) and the digests
 that build_image recorded for its images. Writes a record with the chart's reference and tar digest.
 Changes outside: one chart version in each repository of `channels.snapshot.charts`; the same
-content and images always get the same tar. --diff says what it renders otherwise than the newest
-version in production, and writes it to .pipeline/diff.
+content and images always get the same tar. --diff shows how its rendering differs from the newest
+version in production, and writes that to .pipeline/diff.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from pipeline_steps.workspace.checkout import Checkout, opened
 STEP = Step(
     "snapshot",
     __doc__,
-    kind="making",
+    reuses_records=True,
     subjects="charts",
     keywords=("plan", "again"),
     options=(Option("diff", "flag", "say what it renders otherwise than what is published"),),
-    needs=("snapshot images", "snapshot charts"),
+    doctor_needs=("snapshot images", "snapshot charts"),
     reads=("build_image",),
     writes=("chart", "tar", "image:NAME"),
 )
@@ -59,12 +59,19 @@ def snapshot(
     again: bool = False,
     diff: bool = False,
 ) -> Record | tuple[Record, ...]:
-    """Publish a snapshot of the chart `name` and record it; the earlier record when that still
-    holds.
+    """Publish a snapshot of the chart `name` and record it.
 
-    diff: write .pipeline/diff/CHART.diff, too. Returns () when only planned. Raises EvidenceError
-    (an image was not built, a dependency is another one than the last release used),
-    ConfigurationError, Conflict.
+    Args:
+        plan: log what would be published; returns ().
+        again: publish and record even if a passed record exists.
+        diff: also write .pipeline/diff/CHART.diff.
+
+    Returns:
+        The new record, or the earlier one when its chart is still in the channel.
+
+    Raises:
+        EvidenceError: an image was not built, or a dependency changed since the last release.
+        ConfigurationError, Conflict.
     """
     channel = WritableChannel(config, "snapshot")
     checkout = opened(config)
@@ -125,8 +132,9 @@ def snapshot_version(
 
 
 def on_mainline(checkout: Checkout) -> bool:
-    """Whether a snapshot gets its mainline position; reviews and other branches get 0, which sorts
-    below them all.
+    """Whether the snapshot's version contains its mainline position.
+
+    Builds of reviews and other branches get position 0, which sorts below all others.
     """
     build = detect(os.environ)
     branch = build.branch or checkout.source.branch() or ""

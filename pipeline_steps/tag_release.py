@@ -3,8 +3,8 @@
     python -m pipeline_steps.tag_release --chart hello
     pipeline-steps tag_release --local
 
-First makes all of promote's checks without writing and refuses with its reason: a public tag is
-never the first to learn. Reads the records of the chart's content. Writes a record with the tag.
+First makes all of promote's checks without writing anything, so that no tag is published that
+promote would refuse. Reads the records of the chart's content. Writes a record with the tag.
 Changes outside: one annotated tag, named by `release.tag`, in the checkout and (without --local)
 where it came from; a tag is never moved.
 """
@@ -32,14 +32,20 @@ from pipeline_steps.workspace.checkout import Checkout, opened
 STEP = Step(
     "tag_release",
     __doc__,
-    kind="making",
+    reuses_records=True,
     subjects="charts",
     keywords=("plan", "again"),
     options=(
         Option("global", "text", "one tag of this name over all charts (not yet)"),
         Option("local", "flag", "set the tag in this checkout only, push nothing"),
     ),
-    needs=("helm", "snapshot images", "snapshot charts", "production images", "production charts"),
+    doctor_needs=(
+        "helm",
+        "snapshot images",
+        "snapshot charts",
+        "production images",
+        "production charts",
+    ),
     reads=("build_image", "snapshot", "integration_test"),
     writes=("tag",),
     releases=True,
@@ -60,11 +66,19 @@ def tag_release(
     local: bool = False,
     global_: str | None = None,
 ) -> Record | tuple[Record, ...]:
-    """Tag the chart `name` at the revision checked out; the earlier record when the tag is there
-    with this content.
+    """Tag the chart `name` at the revision that is checked out.
 
-    Returns () when only planned. Raises EvidenceError, NotApproved or Conflict with promote's
-    reason, and Conflict when the tag stands for other content.
+    Args:
+        plan: log what would be tagged; returns ().
+        again: record even if a passed record exists.
+        local: set the tag in this checkout only.
+
+    Returns:
+        The new record, or the earlier one when the tag exists with this content.
+
+    Raises:
+        EvidenceError, NotApproved, ChartFailed: promote would refuse for this reason.
+        Conflict: promote would refuse, or the tag exists with other content.
     """
     if global_:
         raise NotYet("tag_release --global")
@@ -73,7 +87,7 @@ def tag_release(
     proof = require_proof(checkout, name, config, state)
     chart = proof.chart
     tag_name = tags.tag_name(config, name, chart.version)
-    # A tag that was set with --local is not done without it: the key knows both.
+    # `local` is in the key: a record of a local tag must not count when it has to be pushed.
     parameters = {"tag": tag_name, "local": local}
     key = make_key("tag_release", FORMAT, parameters=parameters, content=chart.content, consumed={})
     tagged = tagged_revision(checkout, chart)
@@ -110,10 +124,9 @@ def tag_release(
 
 
 def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
-    """The revision that the version's tag names when that has the chart's content; None when there
-    is no such tag.
+    """The revision of the version's tag if it has the chart's content, None without such a tag.
 
-    Raises Conflict when the tag stands for other content.
+    Raises Conflict when the tag exists with other content.
     """
     at_tag = tags.chart_at_tag(checkout, chart.name)
     if at_tag is None:

@@ -27,7 +27,7 @@ from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 STEP = Step(
     "verify",
     __doc__,
-    kind="asking",
+    reuses_records=False,
     subjects="none",
     keywords=("plan",),
     options=(
@@ -37,7 +37,7 @@ STEP = Step(
             "the chart: oci://host/path/name:1.2.3, …@sha256:… or file:///…/name-1.2.3.tgz",
         ),
     ),
-    needs=("production charts",),
+    doctor_needs=("production charts",),
     reads=("build_image", "snapshot", "integration_test", "promote"),
     writes=("chart", "tar"),
     needs_configuration=False,
@@ -50,15 +50,18 @@ log = logging.getLogger("pipeline_steps.verify")  # __name__ is __main__ under -
 def verify(
     *, config: Config, state: State, reference: str | None = None, plan: bool = False
 ) -> Record | tuple[Record, ...]:
-    """Check the chain of the chart that `reference` names; the record's parameter "links" says what
-    came of each link.
+    """Check the chain of evidence of the chart that `reference` names.
 
-    Returns () when only planned: then the links are told, and nothing is recorded. Raises
-    EvidenceError when a link is missing or changed, or the chart is not there, UsageError,
-    MachineError's kinds, Temporary.
+    The record's parameter "links" lists the links with their status. plan: log the links, record
+    nothing, return ().
+
+    Raises:
+        EvidenceError: a link is missing or changed, or the chart does not exist.
+        UsageError: `reference` is not the reference of a chart.
+        MachineError, Temporary: a registry or repository cannot be read.
     """
     if not reference:
-        raise UsageError("verify which chart?", advice=chain.ADVICE)
+        raise UsageError("no chart to verify is given", advice=chain.ADVICE)
     if plan:
         for link in chain.links(chain.fetch(reference, config), state):
             log.info("%s", link)
@@ -82,7 +85,7 @@ def verify(
 
 
 def shown(record: Record, state: State) -> str:
-    """The links, a line each."""
+    """The links of the record, one per line."""
     return "".join(f"{link}\n" for link in record.parameters.get("links", []))
 
 

@@ -56,9 +56,9 @@ SUBJECTS = {
     "none": "once, no charts are selected",
 }
 #: What a second run does.
-KINDS = {
-    "making": "already done when a passed record of the same key exists and its outputs still hold",
-    "asking": "always done anew: its record says what was true then",
+RUN_AGAIN = {
+    True: "already done when a passed record of the same key exists and its outputs still hold",
+    False: "always done anew: its record says what was true then",
 }
 #: Exit code → (what happened, what to do).
 CODES = {
@@ -393,8 +393,8 @@ def facts(step: Step) -> str:
     """What a step says it is, a line each."""
     lines = {
         "Called for": SUBJECTS[step.subjects],
-        "Run again": KINDS[step.kind],
-        "Needs": ", ".join(step.needs),
+        "Run again": RUN_AGAIN[step.reuses_records],
+        "Needs": ", ".join(step.doctor_needs),
         "Reads the records of": ", ".join(step.reads),
         "Writes": ", ".join(step.writes),
         "Refuses": ", ".join(f"`--{name}`" for name in refused_options(step)),

@@ -63,28 +63,30 @@ VERDICT_CODES = frozenset(
 
 
 class Step(NamedTuple):
-    """What a step is.
+    """What a step is: read by `run_step`, `doctor` and the generated reference.
 
-    documentation: the docstring of its module, for --help. kind: a making step does nothing when a
-    passed record of the same key exists and its outputs still hold; an asking step always asks the
-    world, and its record says what was true then. subjects: what its function is called for: each
-    of the selected charts, each of their images, once for the whole selection (given as `charts`),
-    or once without a selection. keywords: the common options that its function takes, beside
-    `config`, `state` and its own `options`. needs: what the machine and account must have, beside
-    what every step needs. reads: the steps whose records it reads. writes: the names of its
-    outputs, and the folders it writes to. releases: it is about what is not released yet, not about
-    what is not tested yet. checks_all_first: with several subjects each is planned before the first
-    is written, so that one that cannot be done is known before anything is public.
+    documentation: the docstring of its module, for --help.
+    reuses_records: whether it does nothing when a passed record of the same key exists and its
+        outputs are still there. Other steps run every time: their records say what was true then.
+    subjects: what its function is called for: each selected chart, each image of these charts, once
+        for the whole selection (given as `charts`), or once without a selection.
+    keywords: the common options that its function takes, besides `config`, `state` and `options`.
+    doctor_needs: what the machine and the account must have, besides what every step needs.
+    reads: the steps whose records it reads.
+    writes: the names of its outputs, and the folders it writes to.
+    releases: whether the selection is what is not released yet, instead of what is not tested yet.
+    checks_all_first: with several subjects, plan each before the first is written, so that a
+        subject that must be refused is known before anything is public.
     needs_configuration: False when it works without a pipeline.yaml.
     """
 
     name: str
     documentation: str | None
-    kind: Literal["making", "asking"]
+    reuses_records: bool
     subjects: Literal["charts", "images", "selection", "none"]
     keywords: tuple[Literal["chart", "shard", "plan", "again", "jobs", "timeout"], ...] = ()
     options: tuple[Option, ...] = ()
-    needs: tuple[Need, ...] = ()
+    doctor_needs: tuple[Need, ...] = ()
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     releases: bool = False

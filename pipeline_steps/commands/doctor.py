@@ -90,7 +90,10 @@ def needed_probes(name: str | None, *, configured: bool) -> tuple[str, ...]:
             f"--for {name}: no such step", advice=f"did you mean {(close or list(STEPS))[0]}?"
         )
     steps = [STEPS[name]] if name else STEPS.values()
-    needed = {*NEEDED_BY_ALL_STEPS, *(need for step, _function in steps for need in step.needs)}
+    needed = {
+        *NEEDED_BY_ALL_STEPS,
+        *(need for step, _function in steps for need in step.doctor_needs),
+    }
     return tuple(
         probe
         for probe in PROBES

@@ -63,7 +63,7 @@ def test_all_is_well(checkout: Path, docker_engine: machine.Engine) -> None:
         configure(checkout, registry.host)
         ran = doctor(checkout, "--for", "snapshot", **docker_engine.environment)
         assert ran.code == 0, ran
-        assert set(ran.answers) == {*probes.NEEDED_BY_ALL_STEPS, *snapshot.STEP.needs}
+        assert set(ran.answers) == {*probes.NEEDED_BY_ALL_STEPS, *snapshot.STEP.doctor_needs}
         ran = doctor(checkout, "--for", "build_image", **docker_engine.environment)
         assert ran.code == 0, ran
         assert "BuildKit 0." in ran.answers["buildx"]
@@ -128,7 +128,7 @@ def test_an_unknown_step(tmp_path: Path) -> None:
 
 
 def test_each_need_of_a_step_has_its_probe_and_each_probe_its_step() -> None:
-    needs = {need for step, _function in STEPS.values() for need in step.needs}
+    needs = {need for step, _function in STEPS.values() for need in step.doctor_needs}
     assert {*probes.NEEDED_BY_ALL_STEPS, *needs} == set(probes.PROBES)
 
 

@@ -49,7 +49,7 @@ def called(function: StepFunction, repo: Repo) -> list[Outcome]:
     config = load((), environ={}, start=repo.root)
     arguments = options.parse("x", "", options.COMMON, ["--all"], {})
     state = State(repo.root / ".pipeline/state.jsonl")
-    step = Step("x", __doc__, kind="asking", subjects="charts")
+    step = Step("x", __doc__, reuses_records=False, subjects="charts")
     outcomes = call_step(step, function, config, state, arguments)
     for outcome in outcomes:
         report_outcome(outcome, as_json=False)
