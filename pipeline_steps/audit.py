@@ -22,7 +22,7 @@ from pipeline_steps.audits import inspection, production
 from pipeline_steps.audits.findings import count_by_kind
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -94,7 +94,7 @@ def audit(
         Conflict: the index was changed by somebody else meanwhile.
         UsageError: the index of this repository cannot be rewritten.
     """
-    urls = (url,) if url else several(config.channels.production.charts)
+    urls = (url,) if url else as_tuple(config.channels.production.charts)
     if not urls:
         raise UsageError(
             "no repository to audit: none is given, and channels.production.charts is not set",

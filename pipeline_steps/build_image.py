@@ -35,7 +35,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = Step(
     "build_image",
@@ -80,7 +80,7 @@ def build_image(
         EvidenceError: a tag is built, and the checkout has local modifications.
         MachineError, AccessRefused, Unreachable, ConfigurationError.
     """
-    checkout = opened(config)
+    checkout = open_checkout(config)
     modified = checkout.image_modified(image)
     if modified and detect(os.environ).tag:
         raise EvidenceError(

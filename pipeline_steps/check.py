@@ -28,7 +28,7 @@ from pipeline_steps.testing import offline_checks, requirements
 from pipeline_steps.toolbox import clock, junit, scratch
 from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = Step(
     "check",
@@ -73,7 +73,7 @@ def check(
         ChartFailed: names every check that failed.
         ToolMissing, ConfigurationError.
     """
-    checkout = opened(config)
+    checkout = open_checkout(config)
     chart = checkout.chart(name)
     if fix and chart_locks.fix(checkout, chart, plan=plan):
         checkout = Checkout(config)  # the opened checkout has cached the files without the lock

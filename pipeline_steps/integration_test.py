@@ -22,7 +22,7 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import scenario_runs, settings
 from pipeline_steps.testing.scenario import Scenario
-from pipeline_steps.workspace.checkout import opened
+from pipeline_steps.workspace.checkout import open_checkout
 
 STEP = Step(
     "integration_test",
@@ -81,7 +81,7 @@ def integration_test(
             exit code, with the reasons of all.
         UsageError: no cluster is given, and there is no single one to choose.
     """
-    checkout = opened(config)
+    checkout = open_checkout(config)
     chart = checkout.chart(name)
     test_settings = settings.settings(checkout, chart, timeout=timeout, parallel=jobs)
     snapshot = snapshot_records.of_content(state, chart)

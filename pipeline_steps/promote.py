@@ -23,7 +23,7 @@ from pipeline_steps.building.production_chart import ImageCopy, image_copies
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.oci.copy import copy, tag_points_to
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.oci.whole import missing_digests
@@ -34,9 +34,9 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 from pipeline_steps.workspace.content import FORMAT as CONTENT_FORMAT
-from pipeline_steps.workspace.tags import need_tag, read_trailers
+from pipeline_steps.workspace.tags import read_trailers, require_tag
 
 STEP = Step(
     "promote",
@@ -97,10 +97,10 @@ def promote(
     if apply:
         raise NotYet("promote --apply")
     production = WritableChannel(config, "production")
-    checkout = opened(config)
+    checkout = open_checkout(config)
     refuse_modified(checkout, name)
-    release_tag = need_tag(checkout.source, tag or default_tag(checkout, name, state))
-    checkout = opened(config, revision=release_tag.revision)
+    release_tag = require_tag(checkout.source, tag or default_tag(checkout, name, state))
+    checkout = open_checkout(config, revision=release_tag.revision)
     proof = require_proof(checkout, name, config, state)
     trailers = read_trailers(release_tag).get(name)
     format = trailers.format if trailers else CONTENT_FORMAT
@@ -108,7 +108,7 @@ def promote(
     parameters = {
         "version": proof.chart.version,
         "images": [str(image.target) for image in images],
-        "charts": list(several(config.channels.production.charts)),
+        "charts": list(as_tuple(config.channels.production.charts)),
     }
     key = make_key(
         "promote",

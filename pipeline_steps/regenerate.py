@@ -22,7 +22,7 @@ from typing import Any
 
 from pipeline_steps.cli.options import Option, Shard
 from pipeline_steps.cli.step import Step, run_step
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.regeneration import migration, run
 from pipeline_steps.regeneration.filling import Report, VersionFilter
 from pipeline_steps.repositories.kinds import open_repository, open_writable
@@ -102,7 +102,7 @@ def regenerate(
     Raises:
         ChartFailed: a version could not be packaged; raised after all others were published.
     """
-    urls = (to,) if to else several(config.channels.production.charts)
+    urls = (to,) if to else as_tuple(config.channels.production.charts)
     if not urls:
         raise UsageError(
             "no repository to fill: --to is not given, and channels.production.charts is not set",

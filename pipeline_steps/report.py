@@ -27,7 +27,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import clock, files, junit
 from pipeline_steps.toolbox.errors import NotYet, PipelineError
-from pipeline_steps.workspace.checkout import opened
+from pipeline_steps.workspace.checkout import open_checkout
 
 STEP = Step(
     "report",
@@ -75,7 +75,7 @@ def report(
     if plan:
         log.info("report: would write report.md, report.html and report.xml into %s", folder)
         return ()
-    checkout = opened(config)
+    checkout = open_checkout(config)
     verdicts = [
         verdict.chart_verdict(checkout, checkout.chart(name), config, state) for name in charts
     ]

@@ -32,7 +32,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, fingerprint, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = Step(
     "snapshot",
@@ -74,9 +74,9 @@ def snapshot(
         ConfigurationError, Conflict.
     """
     channel = WritableChannel(config, "snapshot")
-    checkout = opened(config)
+    checkout = open_checkout(config)
     chart = checkout.chart(name)
-    state.load_evidence(checkout.contents_of(chart))
+    state.load_evidence(checkout.chart_and_image_contents(chart))
     images, uses = image_records.built(checkout, chart, state)
     files = packaging.files_of(checkout, chart)
     inputs = packaging.inputs(images, files)
@@ -125,7 +125,7 @@ def snapshot_version(
     return versions.snapshot(
         versions.parse_strict(chart.version, chart.path),
         released=packaging.released(checkout, chart),
-        count=checkout.position(chart) if on_mainline(checkout) else 0,
+        count=checkout.mainline_position(chart) if on_mainline(checkout) else 0,
         fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
         dirty=bool(chart.modified),
     )

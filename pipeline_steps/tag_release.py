@@ -27,7 +27,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import Conflict, NotYet
 from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = Step(
     "tag_release",
@@ -83,7 +83,7 @@ def tag_release(
     if global_:
         raise NotYet("tag_release --global")
     production = WritableChannel(config, "production")
-    checkout = opened(config)
+    checkout = open_checkout(config)
     proof = require_proof(checkout, name, config, state)
     chart = proof.chart
     tag_name = tags.tag_name(config, name, chart.version)
@@ -132,7 +132,7 @@ def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
     if at_tag is None:
         return None
     tag = at_tag.tag
-    if not at_tag.has(chart.content):
+    if not at_tag.has_content(chart.content):
         content = (
             at_tag.chart.content if at_tag.chart else f"no chart that can be read ({at_tag.reason})"
         )
@@ -148,7 +148,9 @@ def tag_message(chart: Chart, images: Iterable[ImageCopy]) -> str:
     """The tag's text: what it says to regenerate, long after the records are gone
     (docs/reference/versions.md#tags-of-the-source)."""
     digests = {image.name: str(image.source.digest) for image in images}
-    trailers = tags.trailers(chart.name, tags.Released(chart.version, chart.content, digests))
+    trailers = tags.write_trailers(
+        chart.name, tags.TaggedRelease(chart.version, chart.content, digests)
+    )
     return f"Release {chart.name} {chart.version}\n\n{trailers}"
 
 

@@ -322,13 +322,13 @@ def configuration() -> str:
 def owner(section: str) -> str:
     """Who may set a section, and whether variables are expanded in it."""
     text = "Set by: pipeline.yaml of the checkout, and `--config` overlays over it."
-    if section in config_file.TRUSTED:
+    if section in config_file.TRUSTED_SECTIONS:
         text = (
             "Set by: pipeline.yaml; the site file, which replaces the section whole; `--config`"
             " overlays over both.\nIn a build of a review the target branch's pipeline.yaml counts"
             " instead of the checkout's, and no overlay that\nthe source stores may have it."
         )
-    if section in config_file.EXPANDED:
+    if section in config_file.EXPANDED_SECTIONS:
         text += " `${NAME}` and `${NAME:-default}` are expanded."
     return f"{text}\n"
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.repository import (
     ArchiveGone,
@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 def configured(config: Config) -> list[str]:
     """The URLs of all chart repositories that the configuration names."""
-    return [*several(config.channels.production.charts), *several(config.channels.snapshot.charts)]
+    return [
+        *as_tuple(config.channels.production.charts),
+        *as_tuple(config.channels.snapshot.charts),
+    ]
 
 
 def output(number: int) -> str:
@@ -145,7 +148,7 @@ class WritableChannel(Channel):
 
 def _urls(config: Config, name: Name) -> Sequence[str]:
     settings = config.channels.snapshot if name == "snapshot" else config.channels.production
-    urls = several(settings.charts)
+    urls = as_tuple(settings.charts)
     if not urls:
         raise ConfigurationError(
             f"channels.{name}.charts is missing",

@@ -14,8 +14,8 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
-from pipeline_steps.workspace.tags import last_release
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
+from pipeline_steps.workspace.tags import last_release_tag
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
     """
     if state.stores is None:
         return
-    tag = last_release(checkout, chart.name)
+    tag = last_release_tag(checkout, chart.name)
     if tag is not None:
-        at_tag = opened(checkout.config, tag.revision)
-        state.load_evidence(at_tag.contents_of_all_formats(chart.name))
+        at_tag = open_checkout(checkout.config, tag.revision)
+        state.load_evidence(at_tag.chart_contents_in_all_formats(chart.name))

@@ -40,7 +40,7 @@ def edits(
     """What to set in the package so that it names these images, as clusters see them. Raises
     ConfigurationError.
     """
-    templates = {folder: checkout.targets(folder) for folder in (chart.path, *chart.subcharts)}
+    templates = {folder: checkout.image_values(folder) for folder in (chart.path, *chart.subcharts)}
     hosts = checkout.config.hosts
     seen = {name: image_reference.of(reference, hosts) for name, reference in images.items()}
     return references.edits(
@@ -69,4 +69,4 @@ def released(checkout: Checkout, chart: Chart) -> bool:
     counts as that.
     """
     there = tags.chart_at_tag(checkout, chart.name)
-    return there is not None and not there.has(chart.content)
+    return there is not None and not there.has_content(chart.content)

@@ -14,7 +14,7 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import image_records, packaging
 from pipeline_steps.charts.archive import unpack
 from pipeline_steps.charts.rewrite import Rewritten, rewrite
-from pipeline_steps.config.language import named
+from pipeline_steps.config.language import fill_name_template
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.chart import Chart
@@ -83,7 +83,7 @@ def image_tag(
     ('4.0.0_b', 'shop-4.0.0')
     """
     default = "{name}-{version}" if shared and format != FORMAT_1 else "{version}"
-    return named(template or default, chart, version).replace("+", "_")
+    return fill_name_template(template or default, chart, version).replace("+", "_")
 
 
 def derive(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.options import Option, parse
-from pipeline_steps.config.config_file import is_above, load
+from pipeline_steps.config.config_file import has_pipeline_yaml, load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.trust import open_state
 from pipeline_steps.state.state import FILE, FOLDER, State
@@ -77,7 +77,7 @@ def configuration_if_any(arguments: Namespace) -> Config | None:
     """The configuration that --config names, or the nearest pipeline.yaml; None where there is none
     of both.
     """
-    if not arguments.config and not is_above(Path.cwd()):
+    if not arguments.config and not has_pipeline_yaml(Path.cwd()):
         return None
     return load(arguments.config)
 

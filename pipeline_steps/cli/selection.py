@@ -26,7 +26,7 @@ from pipeline_steps.testing.requirements import required
 from pipeline_steps.toolbox import clock
 from pipeline_steps.toolbox.errors import NotYet, UsageError
 from pipeline_steps.workspace import tags
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 #: The step and the subject of a selection's record.
 STEP = "selection"
@@ -73,9 +73,9 @@ def selected_charts(
         tag=given.get("tag") or "",
         release=releases or bool(given.get("release")),
     )
-    checkout = opened(config)
+    checkout = open_checkout(config)
     if request.tag:
-        checkout = opened(config, tags.need_tag(checkout.source, request.tag).revision)
+        checkout = open_checkout(config, tags.require_tag(checkout.source, request.tag).revision)
     selection = select(
         checkout, state, request, detect(os.environ), _in_production(config), plan=arguments.plan
     )
@@ -120,7 +120,7 @@ def decide(
     if sum((bool(request.charts), request.all, bool(request.since))) > 1:
         raise UsageError("--chart, --all and --since exclude each other")
     if request.charts:
-        names = dict.fromkeys(checkout.known(name) for name in request.charts)
+        names = dict.fromkeys(checkout.require_chart(name) for name in request.charts)
         return _selection(names, "asked for by --chart")
     if request.all:
         return _selection(checkout.charts, "all charts (--all)")
@@ -142,9 +142,11 @@ def decide(
         if not charts:
             return Selection((), "already done: every chart is released as it is checked out")
         return Selection(tuple(charts), "content that is not released")
-    checkout.contents()  # the digests of all charts in one go
+    checkout.chart_contents()  # the digests of all charts in one go
     state.load_evidence(
-        content for chart in checkout.charts.values() for content in checkout.contents_of(chart)
+        content
+        for chart in checkout.charts.values()
+        for content in checkout.chart_and_image_contents(chart)
     )
     charts = [name for name in checkout.charts if not has_passed(checkout, name, state)]
     if not charts:
@@ -180,19 +182,19 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     }
     if not changed:
         return ()
-    contents = checkout.contents()
+    contents = checkout.chart_contents()
     charts = {
         name
         for name, chart in checkout.charts.items()
-        if any(paths.contains(place, path) for place in chart.places for path in changed)
+        if any(paths.contains(place, path) for place in chart.history_paths for path in changed)
         or changed.intersection(
             helm_arguments.values_files(helm_arguments.chart_arguments(checkout.config, chart))
         )
     }
     if (
-        checkout.written_in in changed
+        checkout.config_path in changed
     ):  # entries of pipeline.yaml say what is packed and tested, too
-        before = opened(checkout.config, base)
+        before = open_checkout(checkout.config, base)
         charts |= {
             name
             for name in contents
@@ -206,7 +208,7 @@ def _entries_differ(checkout: Checkout, before: Checkout, name: str) -> bool:
     tests.
     """
     chart = checkout.chart(name)
-    if before.content_of(name) != chart.content:
+    if before.chart_content_if_readable(name) != chart.content:
         return True
     return settings.settings_in_keys(before.chart(name).entry.tests) != settings.settings_in_keys(
         chart.entry.tests
@@ -229,16 +231,18 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
     charts = tags.charts_named(checkout, tag)
     if charts:
         return _selection(charts, f"released by the tag {tag}")
-    missing = [name for name in checkout.charts if not is_published(name, checkout.version(name))]
+    missing = [
+        name for name in checkout.charts if not is_published(name, checkout.chart_version(name))
+    ]
     return _selection(missing, f"not yet published at the tag {tag}")
 
 
 def is_released(checkout: Checkout, name: str, is_published: IsPublished) -> bool:
     """Is the chart's version tagged with this content, and published?"""
     there = tags.chart_at_tag(checkout, name)
-    if there is None or not there.has(checkout.content_of(name)):
+    if there is None or not there.has_content(checkout.chart_content_if_readable(name)):
         return False
-    return is_published(name, checkout.version(name))
+    return is_published(name, checkout.chart_version(name))
 
 
 def has_passed(checkout: Checkout, name: str, state: State) -> bool:

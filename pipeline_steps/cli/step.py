@@ -38,7 +38,7 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
     worst,
 )
-from pipeline_steps.workspace.checkout import opened, shared
+from pipeline_steps.workspace.checkout import open_checkout, share_checkouts
 
 StepFunction = Callable[..., "Record | Iterable[Record]"]
 #: What `doctor` can ask for, beside what every step needs.
@@ -177,7 +177,7 @@ def call_step(
         "state": state,
         **{key: getattr(arguments, key) for key in options},
     }
-    with shared():
+    with share_checkouts():
         selection = Selection((), "")
         if step.subjects != "none":
             selection = selected_charts(config, state, arguments, releases=step.releases)
@@ -270,7 +270,7 @@ def _configuration(step: Step, arguments: Namespace) -> Config:
 
 def _images(config: Config, charts: Iterable[str]) -> tuple[str, ...]:
     """The names of the images of these charts, each once."""
-    checkout = opened(config)
+    checkout = open_checkout(config)
     return tuple(dict.fromkeys(image for chart in charts for image in checkout.chart(chart).images))
 
 

@@ -15,7 +15,7 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.clusters.kubernetes import Api
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.images import builders, docker
 from pipeline_steps.images.buildx import Buildx
@@ -161,7 +161,7 @@ def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> st
     """Every chart repository can be published into and answers, asked for a chart that does not
     exist.
     """
-    urls = several(charts) if charts else ()
+    urls = as_tuple(charts) if charts else ()
     if not urls:
         raise ConfigurationError(
             "not set", where=key, advice="like oci://registry.example.com/charts"

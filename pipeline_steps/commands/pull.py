@@ -25,7 +25,7 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
-from pipeline_steps.workspace.checkout import opened
+from pipeline_steps.workspace.checkout import open_checkout
 
 log = logging.getLogger(__name__)
 #: Lines and records by id.
@@ -77,14 +77,16 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
 def contents(config: Config, revision: str) -> list[str]:
     """The contents of every chart and image at a revision. Raises ConfigurationError, UsageError."""
     try:
-        checkout = opened(config, opened(config).source.revision(revision))
+        checkout = open_checkout(config, open_checkout(config).source.revision(revision))
     except UsageError as error:
         advice = "fetch it first, or use --digest: a store finds records by content and digest, not by revision"
         raise UsageError(error.what, where=error.where, advice=advice) from error
-    checkout.contents()  # the digests of all charts in one go
+    checkout.chart_contents()  # the digests of all charts in one go
     return list(
         dict.fromkeys(
-            content for chart in checkout.charts.values() for content in checkout.contents_of(chart)
+            content
+            for chart in checkout.charts.values()
+            for content in checkout.chart_and_image_contents(chart)
         )
     )
 

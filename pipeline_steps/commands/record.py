@@ -32,7 +32,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.testing import requirements
 from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, UsageError
-from pipeline_steps.workspace.checkout import opened
+from pipeline_steps.workspace.checkout import open_checkout
 
 COMMAND = Command(
     "record",
@@ -109,7 +109,7 @@ def record(
     it passed and an evidence file is not there.
     """
     _check_arguments(name, subject, program)
-    checkout = opened(config)
+    checkout = open_checkout(config)
     chart = checkout.chart(subject or "")
     key = requirements.record_key(str(name), chart)
     parameters = {"program": list(program), "modified": list(chart.modified)}

@@ -37,7 +37,7 @@ from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox import http, scratch
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
-from pipeline_steps.workspace.checkout import opened
+from pipeline_steps.workspace.checkout import open_checkout
 
 COMMAND = Command(
     "reproduce",
@@ -138,7 +138,7 @@ def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
     """
     stores = Stores([open_store(url, config.hosts)], None)
     if "/" in name:
-        contents = pull.contents(config, opened(config).revision)
+        contents = pull.contents(config, open_checkout(config).revision)
     else:
         digits = name.removeprefix("sha256:")
         if len(digits) != 64:

@@ -31,7 +31,7 @@ from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.commands.pull import pull
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.reporting import state_page
 from pipeline_steps.reporting.state_text import graph, list_records
@@ -46,7 +46,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     UsageError,
 )
-from pipeline_steps.workspace.checkout import opened
+from pipeline_steps.workspace.checkout import open_checkout
 
 COMMAND = Command(
     "state",
@@ -131,7 +131,7 @@ def _checked_out(arguments: Namespace) -> dict[str, str] | None:
     repaired.
     """
     try:
-        return opened(load(arguments.config)).contents()
+        return open_checkout(load(arguments.config)).chart_contents()
     except PipelineError as error:
         boundary.log.warning("the page cannot tell what is checked out: %s", error)
         return None
@@ -182,7 +182,7 @@ def _checked_out_content(subject: str, arguments: Namespace) -> str | None:
 
     Raises ConfigurationError for a chart that cannot be read.
     """
-    checkout = opened(load(arguments.config))
+    checkout = open_checkout(load(arguments.config))
     if subject in checkout.charts:
         return checkout.chart(subject).content
     return checkout.image_content(subject) if subject in checkout.image_names else None
@@ -223,7 +223,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     channels = (
         (config.channels.snapshot.charts, config.channels.production.charts) if config else ()
     )
-    charts = [url for urls in channels for url in several(urls) if url]
+    charts = [url for urls in channels for url in as_tuple(urls) if url]
     counts: dict[str, int] = {}
     for finding in verify_records(state, hosts, charts, _tags(config) if config else None):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1

@@ -24,22 +24,36 @@ from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.config import document as documents
 from pipeline_steps.config import helm_args
 from pipeline_steps.config.convert import convert, where
-from pipeline_steps.config.document import Document, KeyPath, spelled
-from pipeline_steps.config.language import ChartTests, Config, Language, Needy
+from pipeline_steps.config.document import Document, KeyPath, format_key
+from pipeline_steps.config.language import ChartTests, Config, IncompleteSettings, Language
 from pipeline_steps.sources.kinds import is_top, open_source
 from pipeline_steps.toolbox import clock, redact
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 NAME = "pipeline.yaml"
-SITE = "PIPELINE_STEPS_SITE"
+SITE_VARIABLE = "PIPELINE_STEPS_SITE"
 #: What decides about trust: a site may say it for all its repositories, a review cannot change it
 #: for its own build (docs/explanation/trust.md#what-a-review-cannot-change).
-TRUSTED = ("channels", "hosts", "clusters", "secrets", "release", "review", "approvals", "evidence")
-EXPANDED = ("channels", "hosts", "clusters", "secrets", "evidence")
+TRUSTED_SECTIONS = (
+    "channels",
+    "hosts",
+    "clusters",
+    "secrets",
+    "release",
+    "review",
+    "approvals",
+    "evidence",
+)
+EXPANDED_SECTIONS = ("channels", "hosts", "clusters", "secrets", "evidence")
 #: Sections of named settings, of which a stage may use some without having the variables of all.
-_NAMED = ("hosts", "clusters", "secrets")
+_MAY_LACK_VARIABLES = ("hosts", "clusters", "secrets")
 #: What is read and has no effect yet, and where a step that it would matter for says nothing of it.
-_NOT_YET = (("approvals",), ("deployments",), ("channels", "snapshot", "keep"), ("release", "sign"))
+_WITHOUT_EFFECT = (
+    ("approvals",),
+    ("deployments",),
+    ("channels", "snapshot", "keep"),
+    ("release", "sign"),
+)
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _ONE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _NAME_DEFAULT = re.compile(
@@ -63,39 +77,46 @@ def load(
     ConfigurationError.
     """
     start = start or Path.cwd()
-    base, overlays = _base(files, start.resolve())
-    site = Path(environ[SITE]).absolute() if environ.get(SITE) else None
-    upper = _site(site) if site else None
-    document = documents.read(base, _short(base, start))
+    base, overlays = _find_files(files, start.resolve())
+    site = Path(environ[SITE_VARIABLE]).absolute() if environ.get(SITE_VARIABLE) else None
+    site_document = _read_site_file(site) if site else None
+    document = documents.read(base, _display_name(base, start))
     build = detect(environ)
-    document = _of_target(document, base, build, upper.value if upper else {})
-    if upper:
-        document = _with_site(document, upper)
+    document = _trusted_from_target_branch(
+        document, base, build, site_document.value if site_document else {}
+    )
+    if site_document:
+        document = _merge_site_file(document, site_document)
     for overlay in overlays:
-        more = documents.read(overlay, _short(overlay, start))
+        overlay_document = documents.read(overlay, _display_name(overlay, start))
         if build.review:
-            _refuse_trusted(more, overlay, base)
-        document = documents.merge(document, more)
+            _refuse_trusted(overlay_document, overlay, base)
+        document = documents.merge(document, overlay_document)
     unusable = _expand(document, environ)
     language = convert(document, Language)
     _check_durations(document)
     _check_helm_args(language, document)
     if build.review:
-        unusable.update(_stored_files(language, document, base))
-    _tell_not_yet(document)
-    read = (base, *([site] if site else []), *overlays)
-    written = {"charts": document.value["charts"], "images": document.value.get("images", {})}
+        unusable.update(_files_a_review_can_change(language, document, base))
+    _warn_about_keys_without_effect(document)
+    files_read = (base, *([site] if site else []), *overlays)
+    raw = {"charts": document.value["charts"], "images": document.value.get("images", {})}
     return _config(
-        language, unusable, root=base.parent, files=read, places=_places(document), written=written
+        language,
+        unusable,
+        root=base.parent,
+        files=files_read,
+        locations=_formatted_locations(document),
+        raw=raw,
     )
 
 
-def entries(data: bytes, name: str) -> Document:
+def parse_charts_and_images(data: bytes, name: str) -> Document:
     """The sections `charts` and `images` of a pipeline.yaml, checked, nothing expanded.
 
     name: the file in errors, with its revision. Raises ConfigurationError.
     """
-    document = documents.only(documents.parse(data, name), ("charts", "images"))
+    document = documents.select_sections(documents.parse(data, name), ("charts", "images"))
     convert(document, Language)
     return document
 
@@ -107,7 +128,7 @@ def _config(language: Language, unusable: dict[KeyPath, ConfigurationError], **m
         missing = {
             str(path[1]): error for path, error in reversed(unusable.items()) if path[0] == section
         }
-        settings[section] = Needy(settings[section], missing)
+        settings[section] = IncompleteSettings(settings[section], missing)
     settings["hosts"] = {name: _host(name, host, unusable) for name, host in language.hosts.items()}
     channels = language.channels
     if channels.production.evidence is None and language.evidence:
@@ -125,29 +146,29 @@ def _host(name: str, host: Host, unusable: Mapping[KeyPath, ConfigurationError])
     return IncompleteHost(**msgspec.structs.asdict(host), unset=missing) if missing else host
 
 
-def _base(files: Sequence[Path], start: Path) -> tuple[Path, list[Path]]:
+def _find_files(files: Sequence[Path], start: Path) -> tuple[Path, list[Path]]:
     """pipeline.yaml and the overlays, absolute."""
-    given = [(start / file).absolute() for file in files]
-    named = next((file for file in given if file.name == NAME), None)
-    base = named or _above(start)
+    absolute = [(start / file).absolute() for file in files]
+    pipeline_yaml = next((file for file in absolute if file.name == NAME), None)
+    base = pipeline_yaml or _nearest_pipeline_yaml(start)
     if base is None:
-        looked = "in this folder and above, up to the top of the checkout"
+        searched = "in this folder and above, up to the top of the checkout"
         raise ConfigurationError(
-            f"there is no {NAME} {looked}",
+            f"there is no {NAME} {searched}",
             where=str(start),
             advice="pipeline-steps init writes one, --config names one",
         )
-    return base, [file for file in given if file != base]
+    return base, [file for file in absolute if file != base]
 
 
-def is_above(start: Path) -> bool:
+def has_pipeline_yaml(start: Path) -> bool:
     """Whether there is a pipeline.yaml in the folder `start` or above, up to the top of the
     checkout.
     """
-    return _above(start.resolve()) is not None
+    return _nearest_pipeline_yaml(start.resolve()) is not None
 
 
-def _above(start: Path) -> Path | None:
+def _nearest_pipeline_yaml(start: Path) -> Path | None:
     for folder in (start, *start.parents):
         if (folder / NAME).is_file():
             return folder / NAME
@@ -156,32 +177,38 @@ def _above(start: Path) -> Path | None:
     return None
 
 
-def _short(path: Path, start: Path) -> str:
+def _display_name(path: Path, start: Path) -> str:
     """The name for errors: relative to where the user is, when below it."""
     return str(path.relative_to(start)) if path.is_relative_to(start) else str(path)
 
 
-def _site(site: Path) -> Document:
+def _read_site_file(site: Path) -> Document:
     document = documents.read(site, str(site))
-    strange = next((key for key in document.value if key not in TRUSTED), None)
-    if strange is not None:
-        message = f"the site file ({SITE}) cannot say anything about {strange}"
+    unknown_section = next((key for key in document.value if key not in TRUSTED_SECTIONS), None)
+    if unknown_section is not None:
+        message = f"the site file ({SITE_VARIABLE}) cannot say anything about {unknown_section}"
         raise ConfigurationError(
-            message, where=where(document, (strange,)), advice=f"it may have: {', '.join(TRUSTED)}"
+            message,
+            where=where(document, (unknown_section,)),
+            advice=f"it may have: {', '.join(TRUSTED_SECTIONS)}",
         )
     return document
 
 
-def _with_site(document: Document, upper: Document) -> Document:
-    replaced = [key for key in upper.value if key in document.value]
+def _merge_site_file(document: Document, site_document: Document) -> Document:
+    replaced = [key for key in site_document.value if key in document.value]
     if replaced:
         log.info("%s: %s come from the site file", NAME, ", ".join(replaced))
-    return documents.merge(documents.without(document, tuple(upper.value)), upper)
+    return documents.merge(
+        documents.drop_sections(document, tuple(site_document.value)), site_document
+    )
 
 
-def _of_target(document: Document, base: Path, build: Build, site: Mapping[str, Any]) -> Document:
+def _trusted_from_target_branch(
+    document: Document, base: Path, build: Build, site: Mapping[str, Any]
+) -> Document:
     """In a review build, the document with the sections of TRUSTED as the target branch has them."""
-    sections = tuple(key for key in TRUSTED if key not in site)
+    sections = tuple(key for key in TRUSTED_SECTIONS if key not in site)
     if not build.review or not sections:
         return document
     if not build.target:
@@ -189,84 +216,86 @@ def _of_target(document: Document, base: Path, build: Build, site: Mapping[str, 
             return document
         message = f"the CI does not say which branch review {build.review} goes to, whose {', '.join(sections)} count"
         raise ConfigurationError(
-            message, where=str(base), advice=f"name them in the site file ({SITE})"
+            message, where=str(base), advice=f"name them in the site file ({SITE_VARIABLE})"
         )
     source = open_source(base.parent)
     folder = base.parent.relative_to(source.root).as_posix()
     tree = source.tree(source.tip(build.target), "" if folder == "." else folder)
-    there = Document({}, {})
+    target_document = Document({}, {})
     if base.name in tree.entries():
         name = f"{base.name}@{build.target}"
-        there = documents.only(documents.parse(tree.read([base.name])[base.name], name), sections)
-    changed = [key for key in sections if document.value.get(key) != there.value.get(key)]
+        target_document = documents.select_sections(
+            documents.parse(tree.read([base.name])[base.name], name), sections
+        )
+    changed = [key for key in sections if document.value.get(key) != target_document.value.get(key)]
     if changed:
         log.warning(
             "%s: this review changes %s; that takes effect after the merge",
             base.name,
             ", ".join(changed),
         )
-    return documents.merge(documents.without(document, sections), there)
+    return documents.merge(documents.drop_sections(document, sections), target_document)
 
 
 def _refuse_trusted(overlay: Document, path: Path, base: Path) -> None:
     """Raises ConfigurationError for a section of TRUSTED in an overlay that the source stores: a
     review changes it.
     """
-    section = next((key for key in TRUSTED if key in overlay.value), None)
-    if section and _is_stored(path, base):
+    section = next((key for key in TRUSTED_SECTIONS if key in overlay.value), None)
+    if section and _is_tracked(path, base):
         raise ConfigurationError(
             f"{section} stands in an overlay that this review can change",
             where=where(overlay, (section,)),
-            advice=f"say it on the target branch, in the site file ({SITE}), or in an overlay outside of the source",
+            advice=f"write it on the target branch, in the site file ({SITE_VARIABLE}), or in an "
+            "overlay outside of the source",
         )
 
 
-def _stored_files(
+def _files_a_review_can_change(
     language: Language, document: Document, base: Path
 ) -> dict[KeyPath, ConfigurationError]:
     """The settings that name files which a review can change, by path: a kubeconfig may run
     programs, and what should hold a secret may be a link to any file of the agent."""
-    named: dict[KeyPath, Path] = {
+    files_by_key: dict[KeyPath, Path] = {
         ("clusters", name, "kubeconfig"): base.parent / Path(cluster.kubeconfig).expanduser()
         for name, cluster in language.clusters.items()
     }
-    for path, text in documents.texts(
+    for path, text in documents.walk_strings(
         {key: document.value.get(key, {}) for key in ("hosts", "secrets")}
     ):
         if text.startswith("file:") and (path[0] == "secrets" or path[-1] == "password"):
-            named[path] = Path.cwd() / text.removeprefix("file:")
+            files_by_key[path] = Path.cwd() / text.removeprefix("file:")
     return {
         path: ConfigurationError(
-            f"{spelled(path)} names a file that this review can change: {file}",
+            f"{format_key(path)} names a file that this review can change: {file}",
             where=where(document, path),
             advice="name one outside of the source",
         )
-        for path, file in named.items()
-        if _is_stored(file, base)
+        for path, file in files_by_key.items()
+        if _is_tracked(file, base)
     }
 
 
-def _is_stored(path: Path, base: Path) -> bool:
-    """Whether the source of pipeline.yaml (`base`) stores a file, or a link on the way to it."""
+def _is_tracked(file: Path, base: Path) -> bool:
+    """Whether the source of pipeline.yaml (`base`) tracks a file, or a link on the way to it."""
     source = open_source(base.parent)
     root = source.root.resolve()
-    as_written = Path(os.path.abspath(path))  # noqa: PTH100 - links in it are what the source may store
-    places = [
-        place.relative_to(root)
-        for place in (as_written, path.resolve())
-        if place.is_relative_to(root)
+    # Not resolved: a link in this path may itself be a tracked file.
+    as_written = Path(os.path.abspath(file))  # noqa: PTH100
+    paths = [
+        path.relative_to(root) for path in (as_written, file.resolve()) if path.is_relative_to(root)
     ]
-    if not places:
+    if not paths:
         return False
-    stored = source.tree(source.revision(), "").entries()
-    return any(each.as_posix() in stored for place in places for each in (place, *place.parents))
+    tracked = source.tree(source.revision(), "").entries()
+    return any(prefix.as_posix() in tracked for path in paths for prefix in (path, *path.parents))
 
 
 def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, ConfigurationError]:
     """Replace ${NAME} and ${NAME:-default} in place; what is unset in sections of _NAMED, by path."""
     unset: dict[KeyPath, ConfigurationError] = {}
-    for path, text in list(documents.texts(document.value)):
-        if path[0] not in EXPANDED:
+    for path, text in list(documents.walk_strings(document.value)):
+        if path[0] not in EXPANDED_SECTIONS:
             continue
         secret = path[0] == "hosts" and path[-1] == "password"
         if secret:
@@ -274,46 +303,50 @@ def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, Con
         if path[0] == "secrets" and _ONE_VARIABLE.fullmatch(text):
             continue  # whoever builds gets the variable by its name
         try:
-            value = _VARIABLE.sub(functools.partial(_value, document, path, environ), text)
-        except _Unset as error:
-            if path[0] not in _NAMED or len(path) < 2:
+            value = _VARIABLE.sub(functools.partial(_variable_value, document, path, environ), text)
+        except _UnsetVariable as error:
+            if path[0] not in _MAY_LACK_VARIABLES or len(path) < 2:
                 raise error.cause from None
             unset[path] = error.cause
             if path[0] == "hosts":
-                _put(document.value, path, "")  # what is written there must never be sent
+                _set_value(document.value, path, "")  # what is written there must never be sent
             continue
         if path[0] == "secrets":
             _check_secret(document, path, value)
         if secret and not text.startswith("file:"):
             redact.register(value)
-        _put(document.value, path, value)
+        _set_value(document.value, path, value)
     return unset
 
 
-class _Unset(Exception):
+class _UnsetVariable(Exception):
     def __init__(self, cause: ConfigurationError) -> None:
         super().__init__(cause)
         self.cause = cause
 
 
-def _value(
+def _variable_value(
     document: Document, path: KeyPath, environ: Mapping[str, str], variable: re.Match[str]
 ) -> str:
     """What stands for one ${NAME} or ${NAME:-default} at a key."""
     inner = variable[1]
-    found = _NAME_DEFAULT.fullmatch(inner)
-    if not found:
-        message = f"{spelled(path)}: ${{{inner}}} is not the name of a variable"
+    name_and_default = _NAME_DEFAULT.fullmatch(inner)
+    if not name_and_default:
+        message = f"{format_key(path)}: ${{{inner}}} is not the name of a variable"
         raise ConfigurationError(
             message, where=where(document, path), advice="write ${NAME} or ${NAME:-default}"
         )
-    value = environ.get(found["name"]) or found["default"]
-    if value is None and found["name"] in environ:
+    value = environ.get(name_and_default["name"]) or name_and_default["default"]
+    if value is None and name_and_default["name"] in environ:
         value = ""
     if value is None:
-        message = f"{spelled(path)} needs the variable {found['name']}, which is not set"
-        advice = f"set it, or give a default: ${{{found['name']}:-…}}"
-        raise _Unset(ConfigurationError(message, where=where(document, path), advice=advice))
+        message = (
+            f"{format_key(path)} needs the variable {name_and_default['name']}, which is not set"
+        )
+        advice = f"set it, or give a default: ${{{name_and_default['name']}:-…}}"
+        raise _UnsetVariable(
+            ConfigurationError(message, where=where(document, path), advice=advice)
+        )
     return value
 
 
@@ -321,7 +354,7 @@ def _check_password(document: Document, path: KeyPath, text: str) -> None:
     if _ONE_VARIABLE.fullmatch(text) or (text.startswith("file:") and len(text) > len("file:")):
         return
     raise ConfigurationError(
-        f"{spelled(path)} is a password written into the file",
+        f"{format_key(path)} is a password written into the file",
         where=where(document, path),
         advice='write password: "${NAME}" or password: file:PATH, and change the password: it is in the history now',
     )
@@ -330,20 +363,20 @@ def _check_password(document: Document, path: KeyPath, text: str) -> None:
 def _check_secret(document: Document, path: KeyPath, text: str) -> None:
     if not text.startswith("file:/") or text.endswith("/"):
         raise ConfigurationError(
-            f"{spelled(path)} is neither a variable nor a file with an absolute path",
+            f"{format_key(path)} is neither a variable nor a file with an absolute path",
             where=where(document, path),
             advice='write "${NAME}" or "file:/PATH"; if it is a secret, change it: it is in the history now',
         )
 
 
-def _put(value: Any, path: KeyPath, text: str) -> None:
+def _set_value(value: Any, path: KeyPath, text: str) -> None:
     for part in path[:-1]:
         value = value[part]
     value[path[-1]] = text
 
 
 def _check_durations(document: Document) -> None:
-    for path, text in documents.texts(document.value):
+    for path, text in documents.walk_strings(document.value):
         is_timeout = path[-1] == "timeout" and "tests" in path
         is_keep = path[:3] == ("channels", "snapshot", "keep") and text != "forever"
         if not is_timeout and not is_keep:
@@ -352,31 +385,31 @@ def _check_durations(document: Document) -> None:
             clock.seconds(text)
         except ValueError as error:
             raise ConfigurationError(
-                f"{spelled(path)}: {error}", where=where(document, path)
+                f"{format_key(path)}: {error}", where=where(document, path)
             ) from error
 
 
 def _check_helm_args(language: Language, document: Document) -> None:
-    written: dict[KeyPath, ChartTests | None] = {("tests",): language.tests}
-    written.update(
+    tests_by_key: dict[KeyPath, ChartTests | None] = {("tests",): language.tests}
+    tests_by_key.update(
         {("charts", number, "tests"): entry.tests for number, entry in enumerate(language.charts)}
     )
-    for path, tests in written.items():
-        place = functools.partial(_word_place, document, (*path, "helm_args"))
-        helm_args.parse((tests.helm_args if tests else None) or (), place)
+    for path, tests in tests_by_key.items():
+        locate = functools.partial(_word_location, document, (*path, "helm_args"))
+        helm_args.parse((tests.helm_args if tests else None) or (), locate)
 
 
-def _word_place(document: Document, path: KeyPath, number: int) -> str:
+def _word_location(document: Document, path: KeyPath, number: int) -> str:
     return where(document, (*path, number))
 
 
-def _tell_not_yet(document: Document) -> None:
-    for path in _NOT_YET:
+def _warn_about_keys_without_effect(document: Document) -> None:
+    for path in _WITHOUT_EFFECT:
         value: Any = document.value
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
         if value:
-            _warn_once(f"{where(document, path)}: {spelled(path)} has no effect yet")
+            _warn_once(f"{where(document, path)}: {format_key(path)} has no effect yet")
 
 
 @functools.cache
@@ -385,5 +418,5 @@ def _warn_once(message: str) -> None:
     log.warning("%s", message)
 
 
-def _places(document: Document) -> dict[str, str]:
-    return {spelled(path): place.where for path, place in document.places.items()}
+def _formatted_locations(document: Document) -> dict[str, str]:
+    return {format_key(path): location.where for path, location in document.locations.items()}

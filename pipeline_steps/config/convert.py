@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pipeline_steps.config.document import Document, KeyPath, spelled
+from pipeline_steps.config.document import Document, KeyPath, format_key
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.toolbox.yaml_reader import nearest_names
 
@@ -25,18 +25,18 @@ def convert(document: Document, kind: type[Kind]) -> Kind:
     try:
         return msgspec.convert(document.value, kind)
     except msgspec.ValidationError as error:
-        explain(document, document.value, kind, ())
+        raise_mismatch(document, document.value, kind, ())
         raise ConfigurationError(str(error), where=where(document, ())) from error
 
 
 def where(document: Document, path: KeyPath) -> str:
     """File and line of `path`, or of the nearest key above it."""
-    while path and path not in document.places:
+    while path and path not in document.locations:
         path = path[:-1]
-    return document.places[path].where if path in document.places else ""
+    return document.locations[path].where if path in document.locations else ""
 
 
-def explain(document: Document, value: Any, kind: Any, path: KeyPath) -> None:
+def raise_mismatch(document: Document, value: Any, kind: Any, path: KeyPath) -> None:
     """Raise the error for what of `value` does not fit `kind`, as deep inside as it can be found."""
     if _fits(value, kind):
         return
@@ -45,27 +45,27 @@ def explain(document: Document, value: Any, kind: Any, path: KeyPath) -> None:
         (c for c in choices if isinstance(c, type) and issubclass(c, msgspec.Struct)), None
     )
     if isinstance(value, dict) and struct is not None:
-        _explain_struct(document, value, struct, path)
+        _raise_struct_mismatch(document, value, struct, path)
     for choice in choices:
         origin, arguments = typing.get_origin(choice), typing.get_args(choice)
         if isinstance(value, dict) and origin is dict:
             for key, item in value.items():
-                explain(document, item, arguments[1], (*path, key))
+                raise_mismatch(document, item, arguments[1], (*path, key))
         if isinstance(value, list) and origin is tuple:
             for index, item in enumerate(value):
-                explain(document, item, arguments[0], (*path, index))
+                raise_mismatch(document, item, arguments[0], (*path, index))
     expected = " or ".join(
-        dict.fromkeys(_expected(choice) for choice in choices if choice is not types.NoneType)
+        dict.fromkeys(_describe_type(choice) for choice in choices if choice is not types.NoneType)
     )
-    found, advice = _found(document, value, path, expected)
+    actual, advice = _describe_value(document, value, path, expected)
     raise ConfigurationError(
-        f"{spelled(path)} must be {expected}, not {found}",
+        f"{format_key(path)} must be {expected}, not {actual}",
         where=where(document, path),
         advice=advice,
     )
 
 
-def _explain_struct(
+def _raise_struct_mismatch(
     document: Document, value: dict[str, Any], struct: type[msgspec.Struct], path: KeyPath
 ) -> None:
     hints = typing.get_type_hints(struct)
@@ -73,15 +73,15 @@ def _explain_struct(
     for key in value:
         if key not in fields:
             advice = nearest_names(str(key), fields)
-            inside = f" in {spelled(path)}" if path else ""
+            inside = f" in {format_key(path)}" if path else ""
             raise ConfigurationError(
                 f"unknown key {key}{inside}", where=where(document, (*path, key)), advice=advice
             )
     for key, field in fields.items():
         if key in value:
-            explain(document, value[key], hints[field.name], (*path, key))
+            raise_mismatch(document, value[key], hints[field.name], (*path, key))
         elif field.required:
-            inside = f" of {spelled(path)}" if path else ""
+            inside = f" of {format_key(path)}" if path else ""
             raise ConfigurationError(
                 f"the key {key}{inside} is missing", where=where(document, path)
             )
@@ -100,7 +100,7 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if is_union else (kind,)
 
 
-def _expected(kind: Any) -> str:
+def _describe_type(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return " or ".join(str(a) for a in arguments)
@@ -111,9 +111,11 @@ def _expected(kind: Any) -> str:
     return {str: "a text", int: "a whole number", bool: "true or false"}.get(kind, str(kind))
 
 
-def _found(document: Document, value: Any, path: KeyPath, expected: str) -> tuple[str, str]:
+def _describe_value(
+    document: Document, value: Any, path: KeyPath, expected: str
+) -> tuple[str, str]:
     """What was found, and what to do about it."""
-    text = document.places[path].text if path in document.places else ""
+    text = document.locations[path].text if path in document.locations else ""
     if isinstance(value, (bool, int, float)):
         kind = "the truth value" if isinstance(value, bool) else "the number"
         return (

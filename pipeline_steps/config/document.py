@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
-LARGEST = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 KeyPath = tuple["str | int", ...]
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a value stands: file and line for errors; text: the scalar as written, else ""."""
 
     where: str
@@ -32,7 +32,7 @@ class Document(NamedTuple):
     """
 
     value: dict[str, Any]
-    places: dict[KeyPath, Place]
+    locations: dict[KeyPath, Location]
 
 
 def read(path: Path, name: str) -> Document:
@@ -50,7 +50,7 @@ def read(path: Path, name: str) -> Document:
 
 def parse(data: bytes, name: str) -> Document:
     """The document in `data`. Raises ConfigurationError when it is empty, no YAML or no mapping."""
-    _, root = yaml_reader.parse(data, name, largest=LARGEST)
+    _, root = yaml_reader.parse(data, name, largest=MAX_BYTES)
     if root is None or (isinstance(root, yaml_reader.Scalar) and root.meaning == "null"):
         raise ConfigurationError(
             "is empty", where=name, advice="it needs charts: and channels:; see pipeline-steps init"
@@ -61,27 +61,31 @@ def parse(data: bytes, name: str) -> Document:
             where=f"{name}:{root.line + 1}",
             advice="begin with a line charts:",
         )
-    places: dict[KeyPath, Place] = {}
-    value = _value(root, (), name, places)
+    locations: dict[KeyPath, Location] = {}
+    value = _value(root, (), name, locations)
     assert isinstance(value, dict)
-    return Document(value, places)
+    return Document(value, locations)
 
 
-def _value(node: yaml_reader.Node, path: KeyPath, name: str, places: dict[KeyPath, Place]) -> Any:
+def _value(
+    node: yaml_reader.Node, path: KeyPath, name: str, locations: dict[KeyPath, Location]
+) -> Any:
     assert not isinstance(node, yaml_reader.Alias), "the reader refuses them"
     text = node.value if isinstance(node, yaml_reader.Scalar) else ""
-    places.setdefault(path, Place(f"{name}:{node.line + 1}", text))
+    locations.setdefault(path, Location(f"{name}:{node.line + 1}", text))
     if isinstance(node, yaml_reader.Mapping):
         result = {}
         for key, item in node.items:
-            here = (*path, key.value)
-            places[here] = Place(
+            key_path = (*path, key.value)
+            locations[key_path] = Location(
                 f"{name}:{key.line + 1}", item.value if isinstance(item, yaml_reader.Scalar) else ""
             )
-            result[key.value] = _value(item, here, name, places)
+            result[key.value] = _value(item, key_path, name, locations)
         return result
     if isinstance(node, yaml_reader.Sequence):
-        return [_value(item, (*path, index), name, places) for index, item in enumerate(node.items)]
+        return [
+            _value(item, (*path, index), name, locations) for index, item in enumerate(node.items)
+        ]
     return _scalar(node)
 
 
@@ -101,78 +105,81 @@ def merge(lower: Document, upper: Document) -> Document:
     """`upper` over `lower`: mappings key by key, `charts` appended (later entries win), all else
     replaced.
     """
-    places = dict(lower.places)
-    value = _merged(lower.value, upper.value, (), upper.places, places)
-    return Document(value, places)
+    locations = dict(lower.locations)
+    value = _merge_values(lower.value, upper.value, (), upper.locations, locations)
+    return Document(value, locations)
 
 
-def _merged(
+def _merge_values(
     lower: dict[str, Any],
     upper: dict[str, Any],
     path: KeyPath,
-    theirs: dict[KeyPath, Place],
-    places: dict[KeyPath, Place],
+    upper_locations: dict[KeyPath, Location],
+    locations: dict[KeyPath, Location],
 ) -> dict[str, Any]:
+    """`upper` over `lower`, both of which stand at `path`; `locations` is updated in place."""
     result = dict(lower)
     for key, value in upper.items():
-        here = (*path, key)
-        old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            result[key] = _merged(old, value, here, theirs, places)
-        elif here == ("charts",) and isinstance(old, list) and isinstance(value, list):
-            result[key] = old + value
-            for place in _under(theirs, here):
-                if len(place) > 1 and isinstance(place[1], int):
-                    moved = ("charts", place[1] + len(old), *place[2:])
-                    places[moved] = theirs[place]
+        key_path = (*path, key)
+        lower_value = result.get(key)
+        if isinstance(lower_value, dict) and isinstance(value, dict):
+            result[key] = _merge_values(lower_value, value, key_path, upper_locations, locations)
+        elif key_path == ("charts",) and isinstance(lower_value, list) and isinstance(value, list):
+            result[key] = lower_value + value
+            for below in _paths_below(upper_locations, key_path):
+                if len(below) > 1 and isinstance(below[1], int):
+                    # An appended entry gets the next free index.
+                    shifted = ("charts", below[1] + len(lower_value), *below[2:])
+                    locations[shifted] = upper_locations[below]
         else:
             result[key] = value
-            for place in _under(places, here):
-                del places[place]
-            places.update({place: theirs[place] for place in _under(theirs, here)})
+            for below in _paths_below(locations, key_path):
+                del locations[below]
+            for below in _paths_below(upper_locations, key_path):
+                locations[below] = upper_locations[below]
     return result
 
 
-def only(document: Document, keys: tuple[str, ...]) -> Document:
+def select_sections(document: Document, keys: tuple[str, ...]) -> Document:
     """The sections `keys` of a document."""
     value = {key: section for key, section in document.value.items() if key in keys}
     return Document(
         value,
-        {path: place for path, place in document.places.items() if not path or path[0] in keys},
+        {path: place for path, place in document.locations.items() if not path or path[0] in keys},
     )
 
 
-def without(document: Document, keys: tuple[str, ...]) -> Document:
+def drop_sections(document: Document, keys: tuple[str, ...]) -> Document:
     """A document but for the sections `keys`."""
-    return only(document, tuple(key for key in document.value if key not in keys))
+    return select_sections(document, tuple(key for key in document.value if key not in keys))
 
 
-def _under(places: dict[KeyPath, Place], path: KeyPath) -> list[KeyPath]:
-    return [place for place in places if place[: len(path)] == path]
+def _paths_below(locations: dict[KeyPath, Location], path: KeyPath) -> list[KeyPath]:
+    return [key for key in locations if key[: len(path)] == path]
 
 
-def spelled(path: KeyPath) -> str:
+def format_key(path: KeyPath) -> str:
     """A path of keys as people write it.
 
     >>> spelled(("charts", 0, "path")), spelled(("hosts", "a.example.com", "password"))
     ('charts[0].path', 'hosts."a.example.com".password')
     """
-    return "".join(_part(part) for part in path).removeprefix(".")
+    return "".join(_format_part(part) for part in path).removeprefix(".")
 
 
-def _part(part: str | int) -> str:
+def _format_part(part: str | int) -> str:
     if isinstance(part, int):
         return f"[{part}]"
     return f'."{part}"' if "." in part else f".{part}"
 
 
-def texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+def walk_strings(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every text in a value with its path."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from texts(item, (*path, key))
+            yield from walk_strings(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from texts(item, (*path, index))
+            yield from walk_strings(item, (*path, index))

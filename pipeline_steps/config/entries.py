@@ -1,5 +1,6 @@
-"""Entries of `charts`: which folders they are about, and several of them about one chart merged. No
-file is read.
+"""Entries of `charts`: which chart folders an entry is about, and the entries of one chart merged.
+
+No file is read here.
 """
 
 from __future__ import annotations
@@ -12,56 +13,69 @@ from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.config.document import Document, merge
 from pipeline_steps.toolbox.errors import ConfigurationError
 
-#: An entry as plain values.
-Raw = Mapping[str, Any]
+#: An entry of `charts` as plain values, as the YAML reader gives it.
+RawEntry = Mapping[str, Any]
 
 
-def is_chart(path: str) -> bool:
+def is_chart_yaml(path: str) -> bool:
     """Whether `path` is the Chart.yaml of some chart."""
     return path == "Chart.yaml" or path.endswith("/Chart.yaml")
 
 
-def folders(pattern: str, known: Sequence[str], where: str) -> list[str]:
-    """The folders of charts that the path of an entry stands for. known: folders with a Chart.yaml.
+def match_chart_folders(pattern: str, chart_folders: Sequence[str], where: str) -> list[str]:
+    """The chart folders that the `path` of an entry matches.
 
-    Raises ConfigurationError for a folder without Chart.yaml, and for a glob that fits nothing.
+    Args:
+        pattern: a folder, or a glob with braces.
+        chart_folders: every folder that has a Chart.yaml.
+        where: file and line of the entry, for errors.
+
+    Raises:
+        ConfigurationError: a folder has no Chart.yaml, or a glob matches no chart.
     """
-    found: dict[str, None] = {}
+    matched: dict[str, None] = {}
     for part in paths.expand_braces(pattern):
         plain = paths.relative_path(part, where=where)
-        fitting = [folder for folder in known if paths.glob_pattern(plain).fullmatch(folder)]
-        if not fitting and paths.is_glob(plain):
-            advice = "correct the path, or add a chart"
+        expression = paths.glob_pattern(plain)
+        matches = [folder for folder in chart_folders if expression.fullmatch(folder)]
+        if not matches and paths.is_glob(plain):
             raise ConfigurationError(
-                f"no folder with a Chart.yaml fits {part!r}", where=where, advice=advice
+                f"no folder with a Chart.yaml fits {part!r}",
+                where=where,
+                advice="correct the path, or add a chart",
             )
-        if not fitting:
-            advice = "correct the path, or add the chart to the source"
+        if not matches:
             raise ConfigurationError(
-                f"there is no {chart_yaml(plain)} in the source", where=where, advice=advice
+                f"there is no {chart_yaml(plain)} in the source",
+                where=where,
+                advice="correct the path, or add the chart to the source",
             )
-        found.update(dict.fromkeys(fitting))
-    return list(found)
+        matched.update(dict.fromkeys(matches))
+    return list(matched)
 
 
-def by_folder(document: Document, known: Sequence[str]) -> dict[str, Raw]:
-    """Folder → the entries of a pipeline.yaml about the chart there, merged; entries that fit
-    nothing are no error.
+def entries_by_folder(document: Document, chart_folders: Sequence[str]) -> dict[str, RawEntry]:
+    """Chart folder → the merged entries of a pipeline.yaml about the chart there.
+
+    Unlike in `match_chart_folders`, an entry that matches no chart is no error: the pipeline.yaml
+    may be that of another revision.
     """
-    found: dict[str, list[Raw]] = {folder: [] for folder in known}
+    entries_of: dict[str, list[RawEntry]] = {folder: [] for folder in chart_folders}
     for entry in document.value.get("charts", []):
-        plain = [paths.relative_path(part) for part in paths.expand_braces(entry["path"])]
-        for folder in known:
-            if any(paths.glob_pattern(part).fullmatch(folder) for part in plain):
-                found[folder].append(entry)
-    return {folder: merged(about) for folder, about in found.items()}
+        patterns = [
+            paths.glob_pattern(paths.relative_path(part))
+            for part in paths.expand_braces(entry["path"])
+        ]
+        for folder in chart_folders:
+            if any(pattern.fullmatch(folder) for pattern in patterns):
+                entries_of[folder].append(entry)
+    return {folder: merge_entries(entries) for folder, entries in entries_of.items()}
 
 
-def merged(entries: Iterable[Raw]) -> Raw:
-    """Later entries over earlier ones: mappings key by key, all else replaced; `path` says only
-    whom they are about.
+def merge_entries(entries: Iterable[RawEntry]) -> RawEntry:
+    """Later entries over earlier ones, without their `path`: mappings key by key, all else replaced.
 
-    >>> merged([{"path": "a", "tests": {"timeout": "5m"}}, {"path": "b", "tests": {"values": "ci/*"}}])
+    >>> merge_entries([{"path": "a", "tests": {"timeout": "5m"}}, {"path": "b", "tests": {"values": "ci/*"}}])
     {'tests': {'timeout': '5m', 'values': 'ci/*'}}
     """
     result = Document({}, {})

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from pipeline_steps.toolbox.errors import ConfigurationError
 
-FILE = "--values"
-ALLOWED = ("--set", "--set-string", "--set-json", FILE)
+VALUES = "--values"
+ALLOWED = ("--set", "--set-string", "--set-json", VALUES)
 
 
 class Argument(NamedTuple):
@@ -33,8 +33,8 @@ def parse(words: Sequence[str], where: Callable[[int], str]) -> tuple[Argument, 
     (Argument(option='--set', value='a=b'), Argument(option='--values', value='ci/x.yaml'))
     """
     arguments = []
-    rest = iter(enumerate(words))
-    for number, word in rest:
+    remaining = iter(enumerate(words))
+    for number, word in remaining:
         option, joined, value = word.partition("=")
         if option not in ALLOWED:
             raise ConfigurationError(
@@ -43,7 +43,7 @@ def parse(words: Sequence[str], where: Callable[[int], str]) -> tuple[Argument, 
                 advice=f"allowed are {', '.join(ALLOWED)}, the last with a file that the source stores",
             )
         if not joined:
-            _, value = next(rest, (0, ""))
+            _, value = next(remaining, (0, ""))
         if not value:
             advice = f"write {option}=…, or {option} and the value as two words"
             raise ConfigurationError(

@@ -359,7 +359,7 @@ class Language(Settings, frozen=True):
     Example: `deployments: {a: {chart: hello, cluster: k131, namespace: team-a}}`"""
 
 
-class Needy(dict[str, Value]):
+class IncompleteSettings(dict[str, Value]):
     """Named settings of which some need variables that are not set here; asking for such a one says
     so.
 
@@ -395,14 +395,14 @@ class Config(Language, frozen=True, kw_only=True):
 
     root: Path
     files: tuple[Path, ...] = ()
-    places: dict[str, str] = {}
-    written: dict[str, Any] = {}
+    locations: dict[str, str] = {}
+    raw: dict[str, Any] = {}
 
     def where(self, key: str) -> str:
         """File and line of a key, or of the nearest one above it."""
-        while key and key not in self.places:
+        while key and key not in self.locations:
             key = key.rpartition(".")[0]
-        return self.places.get(key, str(self.files[0]) if self.files else "pipeline.yaml")
+        return self.locations.get(key, str(self.files[0]) if self.files else "pipeline.yaml")
 
 
 #: What holds where neither a chart nor `tests` says anything.
@@ -420,25 +420,25 @@ TEST_DEFAULTS = ChartTests(
 )
 
 
-def merged(*layers: ChartTests) -> ChartTests:
+def merge_tests(*layers: ChartTests) -> ChartTests:
     """Test settings of later layers over earlier ones, key by key; `none` and the like fall through
     when unsaid.
 
     >>> merged(TEST_DEFAULTS, ChartTests(timeout="20m")).timeout
     '20m'
     """
-    said: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for layer in layers:
-        said.update({k: v for k, v in msgspec.structs.asdict(layer).items() if v is not None})
-    return ChartTests(**said)
+        settings.update({k: v for k, v in msgspec.structs.asdict(layer).items() if v is not None})
+    return ChartTests(**settings)
 
 
-def several(value: str | tuple[str, ...]) -> tuple[str, ...]:
+def as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """A setting that may be written as one text or as a list."""
     return (value,) if isinstance(value, str) else value
 
 
-def named(template: str, name: str, version: str) -> str:
+def fill_name_template(template: str, name: str, version: str) -> str:
     """A name of `release` (tag, image_tag) for a chart: its template with {name} and {version} put
     in.
 

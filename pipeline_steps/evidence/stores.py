@@ -47,7 +47,7 @@ class Stores:
     def fetch_records(
         self, digests: Iterable[str], known_ids: Collection[str]
     ) -> list[tuple[bytes, Record]]:
-        """Lines and records about these contents or outputs whose ids are not in `known`.
+        """Lines and records about these contents or outputs whose ids are not in `known_ids`.
 
         Raises EvidenceError for a record that is not what its name says, MachineError's kinds,
         Temporary; the same again without asking when a store has been tried in vain: not for every

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.ci.build import detect
-from pipeline_steps.config.language import Config, several
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.state_files import refuse_leftovers, refuse_tracked
 from pipeline_steps.evidence.store import Store
@@ -131,6 +131,6 @@ def _channel_locations(config: Config) -> tuple[str, ...]:
     return tuple(
         location
         for channel in channels
-        for location in (*several(channel.charts or ()), channel.images)
+        for location in (*as_tuple(channel.charts or ()), channel.images)
         if location
     )

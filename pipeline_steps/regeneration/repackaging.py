@@ -21,7 +21,7 @@ from pipeline_steps.charts.collect import collect_files
 from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.config import config_file, entries
-from pipeline_steps.config.language import named
+from pipeline_steps.config.language import fill_name_template
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.regeneration.charts import Charts, Place
@@ -37,8 +37,8 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Unreachable,
 )
-from pipeline_steps.workspace.content import FORMAT, FORMAT_1, Closures
-from pipeline_steps.workspace.tags import Released, TagNames, read_trailers
+from pipeline_steps.workspace.content import FORMAT, FORMAT_1, ContentReader
+from pipeline_steps.workspace.tags import TaggedRelease, TagPattern, read_trailers
 
 
 class Settings(NamedTuple):
@@ -75,7 +75,7 @@ class Version(NamedTuple):
     tag: Tag
     folder: str
     trees: tuple[str, ...]
-    released: Released | None = None
+    released: TaggedRelease | None = None
     contents: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ class Repackager:
         self._ends.enter_context(settings.revisions)
         self._revisions = settings.revisions
         self._charts = Charts(self._revisions, settings.patterns)
-        self._names = TagNames(settings.tags)
+        self._names = TagPattern(settings.tags)
         self._fetch = _without_repeated_failures(fetcher(dict(settings.hosts)))
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class Repackager:
 
     def _versions_of_tag(self, tag: Tag) -> Iterator[Version | Unpackageable]:
         root = self._root(tag)
-        reading = self._names.reading(tag.name) if self._names.one_chart else None
+        reading = self._names.parse(tag.name) if self._names.names_one_chart else None
         if reading and reading[0]:  # most charts lie in a folder of their name
             in_named_folder = list(
                 self._versions_in(tag, root, self._charts.places(root, reading[0]), reading)
@@ -172,15 +172,16 @@ class Repackager:
             try:
                 metadata = self._charts.metadata(place)
             except ConfigurationError as error:
-                if not self._names.one_chart or (
+                if not self._names.names_one_chart or (
                     reading and place.folder.rpartition("/")[2] == reading[0]
                 ):
                     yield Unpackageable(place.folder, tag.name, str(error))
                 continue
             versions[metadata.name] = metadata.version
             if (
-                self._names.one_chart
-                and named(self._names.template, metadata.name, metadata.version) != tag.name
+                self._names.names_one_chart
+                and fill_name_template(self._names.template, metadata.name, metadata.version)
+                != tag.name
             ):
                 continue
             trees = tuple(self._trees(root, place))
@@ -297,7 +298,7 @@ class Repackager:
 
     # -- as promote makes it ----------------------------------------------------------------------------------
 
-    def _as_promoted(self, version: Version, released: Released) -> Archive:
+    def _as_promoted(self, version: Version, released: TaggedRelease) -> Archive:
         """The archive that promote makes of this content with these images.
 
         Raises EvidenceError when the tag stands for other content, or an image is not in
@@ -371,7 +372,7 @@ class Repackager:
         )
 
     def _production_references(
-        self, version: Version, names: tuple[str, ...], released: Released
+        self, version: Version, names: tuple[str, ...], released: TaggedRelease
     ) -> dict[str, Reference]:
         """Image name → its name in production, where it must be."""
         if not self._settings.images:
@@ -404,7 +405,7 @@ class Repackager:
         files: Files,
         templates: Mapping[str, Any],
         images: Mapping[str, Reference],
-        released: Released,
+        released: TaggedRelease,
     ) -> Files:
         pulled = {
             name: image_reference.of(
@@ -424,12 +425,12 @@ class Repackager:
     def _tree(self, version: Version) -> StoredTree:
         return StoredTree(self._revisions, version.tag.revision, self._settings.folder)
 
-    def _closures(self, version: Version) -> Closures:
+    def _closures(self, version: Version) -> ContentReader:
         """The closures of the tree at the version's tag, as its own pipeline.yaml has them."""
         return self._closures_at(version.tag.revision)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  (it lives as long as its process)
-    def _closures_at(self, revision: str) -> Closures:
+    def _closures_at(self, revision: str) -> ContentReader:
         tree = StoredTree(self._revisions, revision, self._settings.folder)
         config_path = self._settings.config_path
         if config_path not in tree.entries():
@@ -437,18 +438,26 @@ class Repackager:
         texts = tree.read(
             [path for path, entry in tree.entries().items() if _is_text(path, entry, config_path)]
         )
-        config = config_file.entries(texts[config_path], f"{config_path}@{revision[:12]}")
+        config = config_file.parse_charts_and_images(
+            texts[config_path], f"{config_path}@{revision[:12]}"
+        )
         chart_folders = sorted(
-            path.removesuffix("Chart.yaml").rstrip("/") for path in texts if entries.is_chart(path)
+            path.removesuffix("Chart.yaml").rstrip("/")
+            for path in texts
+            if entries.is_chart_yaml(path)
         )
         images = config.value.get("images", {})
-        return Closures(
-            tree, texts, entries.by_folder(config, chart_folders), images, lambda key: config_path
+        return ContentReader(
+            tree,
+            texts,
+            entries.entries_by_folder(config, chart_folders),
+            images,
+            lambda key: config_path,
         )
 
 
 def _is_text(path: str, entry: Entry, config_path: str) -> bool:
-    return entry.kind != "submodule" and (path == config_path or entries.is_chart(path))
+    return entry.kind != "submodule" and (path == config_path or entries.is_chart_yaml(path))
 
 
 def _without_repeated_failures(

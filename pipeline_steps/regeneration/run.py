@@ -33,7 +33,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, PipelineError, UsageError
 from pipeline_steps.toolbox.worker_pool import MapTasks, worker_pool
-from pipeline_steps.workspace.tags import Released, TagNames
+from pipeline_steps.workspace.tags import TaggedRelease, TagPattern
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +92,15 @@ class Regeneration:
         except EvidenceError as error:
             rebuilt = with_empty_index(self._repository, error, again=again and not self._plan)
             self._published = RepositoryContents(rebuilt)
-        names = TagNames(self._settings.tags)
+        names = TagPattern(self._settings.tags)
         matching_tags = sorted(
-            (tag for tag in tags if names.fits(tag.name)), key=lambda tag: (tag.created, tag.name)
+            (tag for tag in tags if names.matches(tag.name)),
+            key=lambda tag: (tag.created, tag.name),
         )
         open_tags = [tag for tag in matching_tags if again or not self._is_unchanged(tag)]
         if open_tags and unchanged:  # what others published meanwhile counts, too
             self._published = RepositoryContents(self._repository)
-        by_name = sorted(open_tags, key=lambda tag: (names.reading(tag.name) or ("",))[0])
+        by_name = sorted(open_tags, key=lambda tag: (names.parse(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
         with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:
             looked = self._read_tags(map_tasks, by_name)
@@ -386,7 +387,7 @@ def regenerate(
         evidence=may_have_records,
     )
     run = Regeneration(settings, repository, wanted, state=state, jobs=jobs, plan=plan)
-    return run.run(repo.tags(TagNames(settings.tags).pattern).values(), again=again)
+    return run.run(repo.tags(TagPattern(settings.tags).glob).values(), again=again)
 
 
 def _with_recorded_images(
@@ -396,7 +397,9 @@ def _with_recorded_images(
     for content, format in version.contents:
         images = recorded.get((version.name, content, version.version))
         if images is not None:
-            return version._replace(released=Released(version.version, content, images, format))
+            return version._replace(
+                released=TaggedRelease(version.version, content, images, format)
+            )
     return version
 
 

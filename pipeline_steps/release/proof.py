@@ -23,7 +23,7 @@ from pipeline_steps.testing.requirements import (
 )
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 
 class Proof(NamedTuple):
@@ -197,7 +197,7 @@ def _nearest_tested_error(
 def _differences(checkout: Checkout, chart: Chart, record: Record, config: Config) -> str:
     """Names of files that differ from the recorded revision, when that is still here."""
     try:
-        other = opened(config, revision=record.revision)
+        other = open_checkout(config, revision=record.revision)
         changed = checkout.source.changed(other.revision, checkout.revision, checkout.folder)
     except (ConfigurationError, UsageError):
         return ""

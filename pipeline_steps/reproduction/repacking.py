@@ -30,7 +30,7 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
 )
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 
 def checkout_of_record(
@@ -42,9 +42,9 @@ def checkout_of_record(
     content: of the record's subject in a checkout. Raises EvidenceError when neither has the
     recorded content: modifications are in no record, only their names.
     """
-    here = opened(config)
+    here = open_checkout(config)
     try:
-        at = opened(config, here.source.revision(record.revision or ""))
+        at = open_checkout(config, here.source.revision(record.revision or ""))
         found = content(at)
         if found == record.content:
             return at
@@ -72,7 +72,9 @@ def snapshot(record: Record, config: Config) -> Outcome:
 
     Raises EvidenceError when the content is not to be had.
     """
-    checkout = checkout_of_record(record, config, lambda it: it.content_of(record.subject))
+    checkout = checkout_of_record(
+        record, config, lambda it: it.chart_content_if_readable(record.subject)
+    )
     chart = checkout.chart(record.subject)
     files = packaging.files_of(checkout, chart)
     input_differences = differing_inputs(
@@ -96,7 +98,9 @@ def promote(record: Record, config: Config, records_by_id: Mapping[str, Record])
     known: records by id. Raises EvidenceError when the snapshot or its record is not to be had.
     """
     tested = used_record(record, "snapshot", records_by_id)
-    checkout = checkout_of_record(record, config, lambda it: it.content_of(record.subject))
+    checkout = checkout_of_record(
+        record, config, lambda it: it.chart_content_if_readable(record.subject)
+    )
     chart = checkout.chart(record.subject)
     files, notes = _tested_files(tested, checkout, chart, config)
     edits = packaging.edits(checkout, chart, files, image_records.images_of(record))

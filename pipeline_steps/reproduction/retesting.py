@@ -161,7 +161,7 @@ def _tested_content(record: Record, checkout: Checkout) -> str | None:
     """The chart's content in a checkout. Raises ConfigurationError when a values file is not the
     one of the test.
     """
-    content = checkout.content_of(record.subject)
+    content = checkout.chart_content_if_readable(record.subject)
     if content is None:
         return None
     values = str(record.parameters.get("values") or "")

@@ -26,7 +26,7 @@ class EvidenceStores(Protocol):
     def fetch_records(
         self, digests: Iterable[str], known_ids: Collection[str]
     ) -> list[tuple[bytes, Record]]:
-        """Lines and records about these contents or outputs whose ids are not in `known`."""
+        """Lines and records about these contents or outputs whose ids are not in `known_ids`."""
 
     def fetch_by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
         """Lines and records by their ids, as many as there are."""

@@ -9,7 +9,7 @@ from pipeline_steps.charts import paths
 from pipeline_steps.clusters.helm import csv_field
 from pipeline_steps.config import helm_args
 from pipeline_steps.config.helm_args import Argument
-from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged
+from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merge_tests
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
@@ -20,7 +20,7 @@ def chart_arguments(config: Config, chart: Chart) -> tuple[Argument, ...]:
 
     Raises ConfigurationError for an argument that is not allowed.
     """
-    tests = merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests())
+    tests = merge_tests(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests())
     return parse(config, chart, tests.helm_args or ())
 
 
@@ -36,7 +36,7 @@ def values_files(arguments: Iterable[Argument]) -> tuple[str, ...]:
 
     Raises ConfigurationError for a path outside that folder.
     """
-    files = (argument.value for argument in arguments if argument.option == helm_args.FILE)
+    files = (argument.value for argument in arguments if argument.option == helm_args.VALUES)
     return tuple(
         dict.fromkeys(paths.relative_path(file, where="tests.helm_args") for file in files)
     )
@@ -69,7 +69,7 @@ def write_values_files(
         written[file].write_bytes(content)
     return tuple(
         f"{option}={csv_field(str(written[paths.relative_path(value)]))}"
-        if option == helm_args.FILE
+        if option == helm_args.VALUES
         else f"{option}={value}"
         for option, value in arguments
     )

@@ -153,7 +153,7 @@ def version_notice(checkout: Checkout, chart: Chart) -> str:
     only tag_release refuses.
     """
     tagged = chart_at_tag(checkout, chart.name)
-    if tagged is None or tagged.has(chart.content):
+    if tagged is None or tagged.has_content(chart.content):
         return ""
     at_tag = (
         f"version {chart.version} is released (tag {tagged.tag.name} at {tagged.tag.revision[:12]})"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pipeline_steps.auth.credentials import Login, login_for, pull_login
 from pipeline_steps.auth.hosts import Host, pulled
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.config.language import TEST_DEFAULTS, Config, merged
+from pipeline_steps.config.language import TEST_DEFAULTS, Config, merge_tests
 from pipeline_steps.oci.registry import connect
 
 
@@ -53,7 +53,7 @@ def push_login_warning(config: Config) -> str:
     logins is broken.
     """
     hosts, images = config.hosts, config.channels.snapshot.images
-    if not images or merged(TEST_DEFAULTS, config.tests).pull_secret is False:
+    if not images or merge_tests(TEST_DEFAULTS, config.tests).pull_secret is False:
         return ""
     pushed = Reference.parse(
         f"{images.rstrip('/')}/image", where=config.where("channels.snapshot.images")

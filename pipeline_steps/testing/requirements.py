@@ -146,7 +146,7 @@ def required(
         NotYet: the tests need something this version cannot do.
         MachineError, Temporary: an evidence store cannot be read.
     """
-    state.load_evidence(checkout.contents_of(chart))
+    state.load_evidence(checkout.chart_and_image_contents(chart))
     step_names = tuple(dict.fromkeys(names))
     of_content = [
         _requirement(name, name, requirement_key(name, checkout, chart, config), state)
@@ -370,7 +370,7 @@ def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[s
     parameters: dict[str, Any] = {
         "values": list(values),
         "commands": list(config.check.commands),
-        "stored": chart.stored,
+        "stored": chart.folder_digest,
     }
     arguments = helm_arguments.chart_arguments(config, chart)
     if arguments:
@@ -382,5 +382,9 @@ def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[s
 def record_key(name: str, chart: Chart) -> str:
     """The key of the chart's record of `record --name NAME`; the program is not part of it."""
     return make_key(
-        name, RECORD_FORMAT, parameters={"stored": chart.stored}, content=chart.content, consumed={}
+        name,
+        RECORD_FORMAT,
+        parameters={"stored": chart.folder_digest},
+        content=chart.content,
+        consumed={},
     )

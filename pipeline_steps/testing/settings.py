@@ -15,7 +15,7 @@ import msgspec
 from pipeline_steps.auth.hosts import pulled
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.production_chart import targets
-from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged
+from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merge_tests
 from pipeline_steps.state.record import make_key
 from pipeline_steps.testing import helm_arguments
 from pipeline_steps.testing import scenario as scenario_rules
@@ -74,12 +74,12 @@ def settings(
     """
     config = checkout.config
     chart_tests: ChartTests = chart.entry.tests or ChartTests()
-    configured = merged(config.tests, chart_tests)
+    configured = merge_tests(config.tests, chart_tests)
     for key in ("prepare", "upgrade_from", "breaking"):
         if getattr(configured, key):
             raise NotYet(f"tests.{key} of chart {chart.name}", where=_config_place(config, key))
     helm_arguments.parse(config, chart, configured.helm_args or ())
-    tests = merged(TEST_DEFAULTS, configured)
+    tests = merge_tests(TEST_DEFAULTS, configured)
     try:
         limit = timeout or seconds(tests.timeout or "")
     except ValueError as error:
@@ -102,7 +102,7 @@ def settings(
 def _config_place(config: Config, key: str) -> str:
     """File and line of a setting of `tests`, for all charts or for one of them."""
     written = (
-        name for name in config.places if re.fullmatch(rf"(charts\[\d+\]\.)?tests\.{key}", name)
+        name for name in config.locations if re.fullmatch(rf"(charts\[\d+\]\.)?tests\.{key}", name)
     )
     return config.where(next(written, "charts"))
 
@@ -118,7 +118,7 @@ def settings_in_keys(tests: ChartTests | None) -> ChartTests:
 
 def values_pattern(config: Config, chart: Chart) -> str:
     """The glob of the chart's test values files; unlike `settings` it never raises NotYet."""
-    return merged(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests()).values or ""
+    return merge_tests(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests()).values or ""
 
 
 def cluster_names(

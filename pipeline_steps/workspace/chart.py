@@ -29,7 +29,7 @@ class Chart(NamedTuple):
     subcharts: tuple[str, ...]
     images: tuple[str, ...]
     content: str
-    stored: str
+    folder_digest: str
     closure: tuple[str, ...]
-    places: tuple[str, ...]
+    history_paths: tuple[str, ...]
     modified: tuple[str, ...]

@@ -49,7 +49,7 @@ class Closure(NamedTuple):
     """
 
     files: tuple[str, ...]
-    places: tuple[str, ...]
+    paths: tuple[str, ...]
     charts: Entries
     images: Entries
 
@@ -65,7 +65,7 @@ class ImageInputs(NamedTuple):
     ignored: Ignored
 
 
-class Closures:
+class ContentReader:
     """The closures of one tree; every digest is read once.
 
     texts: every Chart.yaml by path. charts: folder → the entries about it, merged; images: as
@@ -189,7 +189,7 @@ class Closures:
         packed = self.packed_files(folder)
         extra = self._files_below(self._extra(folder, *self.subcharts(folder)))
         self._read_digests({*(file.source for file in packed.values()), *extra})
-        return _digest(
+        return _digest_of(
             {
                 "format": FORMAT,
                 "files": [
@@ -206,14 +206,14 @@ class Closures:
         """The content of an image: its Dockerfile, the tracked files of its context that
         .dockerignore leaves in, the sources of what is generated for it, and its entry. Of one that
         is built elsewhere, the entry alone."""
-        what: dict[str, Any] = {"format": FORMAT, "entry": _without_defaults(self._images[name])}
+        fields: dict[str, Any] = {"format": FORMAT, "entry": _without_defaults(self._images[name])}
         if inputs := self.image_inputs(name):
             sources = self._files_below(self._generated_from(name))
             self._read_digests({inputs.dockerfile, *inputs.files.values(), *sources})
-            what["dockerfile"] = self._digests[inputs.dockerfile]
-            what["files"] = self._listed(inputs.files)
-            what["generated_from"] = self._listed(sources)
-        return _digest(what)
+            fields["dockerfile"] = self._digests[inputs.dockerfile]
+            fields["files"] = self._listed(inputs.files)
+            fields["generated_from"] = self._listed(sources)
+        return _digest_of(fields)
 
     def image_inputs(self, name: str) -> ImageInputs | None:
         """What of the source a builder gets for an image; None for one that is built elsewhere."""
@@ -247,7 +247,7 @@ class Closures:
         where = self._where(f"images.{name}.generated")
         context = paths.relative_path(entry["context"], where=where)
         sources = [source for sources in entry.get("generated", {}).values() for source in sources]
-        return [place for source in sources for place in self._fitting(source, context, where)]
+        return [place for source in sources for place in self._resolve_path(source, context, where)]
 
     def stored_digest(self, folder: str) -> str:
         """The digest over every tracked file below a chart's folder, ignored ones too: lints and
@@ -256,7 +256,7 @@ class Closures:
         prefix = f"{folder}/" if folder else ""
         files = {path.removeprefix(prefix): path for path in paths.paths_below(self._paths, folder)}
         self._read_digests(files.values())
-        return _digest({"format": FORMAT, "files": self._listed(files)})
+        return _digest_of({"format": FORMAT, "files": self._listed(files)})
 
     def _values(self, folder: str, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Folder in the archive -> which image sets which values key of the chart there."""
@@ -285,15 +285,15 @@ class Closures:
 
     def _read(self, names: Iterable[str]) -> dict[str, bytes]:
         """Small files; each is read once, links and .helmignore files of the whole tree together."""
-        wanted = list(names)
+        requested = list(names)
         if not self._small:
             small = {path for path, entry in self._tree.entries().items() if entry.kind == "link"}
             small |= {path for path in self._paths if posixpath.basename(path) == HELMIGNORE}
             self._small.update(
                 {**self._texts, **self._tree.read(sorted(small - self._texts.keys()))}
             )
-        self._small.update(self._tree.read([path for path in wanted if path not in self._small]))
-        return {path: self._small[path] for path in wanted}
+        self._small.update(self._tree.read([path for path in requested if path not in self._small]))
+        return {path: self._small[path] for path in requested}
 
     def _read_digests(self, files: Iterable[str]) -> None:
         self._digests.update(
@@ -306,12 +306,12 @@ class Closures:
         """
         entries = self._tree.entries()
         self._read_digests(closure.files)
-        what = {
+        fields = {
             "charts": closure.charts,
             "files": [[path, entries[path].kind, self._digests[path]] for path in closure.files],
             "images": closure.images,
         }
-        return _digest(what)
+        return _digest_of(fields)
 
     def _extra(self, *folders: str) -> list[str]:
         """Places of the extra `paths` of charts: folders, files or globs, none of them empty."""
@@ -319,31 +319,29 @@ class Closures:
             path for folder in folders for path in self._charts.get(folder, {}).get("paths") or ()
         ]
         return [
-            place for path in written for place in self._fitting(path, "", self._where("charts"))
+            place
+            for path in written
+            for place in self._resolve_path(path, "", self._where("charts"))
         ]
 
-    def _fitting(self, written: str, base: str, where: str) -> list[str]:
-        """The files and folders of the source that a path or glob of pipeline.yaml stands for.
+    def _resolve_path(self, path: str, base: str, where: str) -> list[str]:
+        """The files and folders of the source that a path or glob of pipeline.yaml matches.
 
-        Raises ConfigurationError when there are none.
+        Raises ConfigurationError when it matches nothing.
         """
-        places: list[str] = []
-        for pattern in paths.expand_braces(paths.relative_path(written, base=base, where=where)):
-            files_there = [
-                path for path in self._paths if paths.glob_pattern(pattern).fullmatch(path)
-            ]
-            folder = (
-                []
-                if paths.is_glob(pattern) or not paths.paths_below(self._paths, pattern)
-                else [pattern]
-            )
-            if not files_there and not folder:
-                advice = "correct the path, or remove it"
+        matches: list[str] = []
+        for pattern in paths.expand_braces(paths.relative_path(path, base=base, where=where)):
+            expression = paths.glob_pattern(pattern)
+            files_here = [file for file in self._paths if expression.fullmatch(file)]
+            is_folder = not paths.is_glob(pattern) and bool(paths.paths_below(self._paths, pattern))
+            if not files_here and not is_folder:
                 raise ConfigurationError(
-                    f"no file of the source fits the path {written!r}", where=where, advice=advice
+                    f"no file of the source fits the path {path!r}",
+                    where=where,
+                    advice="correct the path, or remove it",
                 )
-            places += files_there + folder
-        return places
+            matches += [*files_here, pattern] if is_folder else files_here
+        return matches
 
     def _places(self, name: str) -> list[str]:
         """The context, the Dockerfile and the sources of what is generated for an image that is
@@ -388,12 +386,14 @@ def _without_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _digest(what: Mapping[str, Any]) -> str:
+def _digest_of(fields: Mapping[str, Any]) -> str:
     """sha256 of canonical JSON. Raises ConfigurationError for a file name that is not UTF-8."""
     try:
-        text = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        text = json.dumps(
+            fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
     except UnicodeEncodeError as error:
-        names = {str(part) for part in what.get("files", ()) for part in part}
+        names = {str(part) for part in fields.get("files", ()) for part in part}
         name = next((name for name in sorted(names) if not _is_unicode(name)), "")
         raise ConfigurationError(
             f"the file name {name!r} is not UTF-8", advice="rename it"

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from pipeline_steps.auth.reference import DIGEST
 from pipeline_steps.charts.version import parse as parse_version
-from pipeline_steps.config.language import Config, named
+from pipeline_steps.config.language import Config, fill_name_template
 from pipeline_steps.sources.source import Source, Tag
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, UsageError
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, opened
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 from pipeline_steps.workspace.content import FORMAT, FORMAT_1
 
 #: Of a chart's name and of what may be a version; the shortest name is the right one, as names have
@@ -29,7 +29,7 @@ _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
 # -- what a tag's text says ---------------------------------------------------------------------------------------
 
 
-class Released(NamedTuple):
+class TaggedRelease(NamedTuple):
     """What a tag's text says of one chart: its version and content, and the digests of its images
     by name.
 
@@ -43,7 +43,7 @@ class Released(NamedTuple):
     format: int = FORMAT
 
 
-def trailers(chart: str, released: Released) -> str:
+def write_trailers(chart: str, released: TaggedRelease) -> str:
     """The lines of a tag's text about a chart, which `read_trailers` reads."""
     lines = [] if released.format == FORMAT_1 else [f"Pipeline-Format: {released.format}"]
     lines += [f"Pipeline-Content: {chart} {released.version} {released.content}"]
@@ -53,7 +53,7 @@ def trailers(chart: str, released: Released) -> str:
     return "\n".join(lines)
 
 
-def read_trailers(tag: Tag) -> dict[str, Released]:
+def read_trailers(tag: Tag) -> dict[str, TaggedRelease]:
     """Chart name → what the lines that tag_release wrote say of it; nothing for a tag without such
     lines.
 
@@ -62,15 +62,13 @@ def read_trailers(tag: Tag) -> dict[str, Released]:
     >>> read_trailers(Tag("web-1.0.0", "", "Release\\n\\nPipeline-Content: web 1.0.0 sha256:ab", ""))["web"]
     Released(version='1.0.0', content='sha256:ab', images={}, format=1)
     """
-    written = re.search(r"^Pipeline-Format: (.*)$", tag.message, re.MULTILINE)
-    known = {str(format): format for format in (FORMAT_1, FORMAT)}
-    if written and written[1] not in known:
-        what = (
-            f"its text has Pipeline-Format: {written[1]}, this version knows {' and '.join(known)}"
-        )
-        raise EvidenceError(what, where=f"tag {tag.name}", advice="use a newer pipeline_steps")
+    format_line = re.search(r"^Pipeline-Format: (.*)$", tag.message, re.MULTILINE)
+    formats = {str(format): format for format in (FORMAT_1, FORMAT)}
+    if format_line and format_line[1] not in formats:
+        message = f"its text has Pipeline-Format: {format_line[1]}, this version knows {' and '.join(formats)}"
+        raise EvidenceError(message, where=f"tag {tag.name}", advice="use a newer pipeline_steps")
     # Versions that wrote no such line knew no other format.
-    format = known[written[1]] if written else FORMAT_1
+    format = formats[format_line[1]] if format_line else FORMAT_1
     image, content = (
         rf"^Pipeline-Image: (\S+) (\S+) ({DIGEST.pattern})$",
         r"^Pipeline-Content: (\S+) (\S+) (\S+)$",
@@ -80,7 +78,7 @@ def read_trailers(tag: Tag) -> dict[str, Released]:
         images.setdefault(chart, {})[name] = digest
     contents = re.findall(content, tag.message, re.MULTILINE)
     return {
-        chart: Released(version, digest, images.get(chart, {}), format)
+        chart: TaggedRelease(version, digest, images.get(chart, {}), format)
         for chart, version, digest in contents
     }
 
@@ -88,26 +86,26 @@ def read_trailers(tag: Tag) -> dict[str, Released]:
 # -- what a tag's name says ---------------------------------------------------------------------------------------
 
 
-class TagNames(NamedTuple):
+class TagPattern(NamedTuple):
     """Which tags are meant. template: with {name} or {version} in it, or a shell pattern."""
 
     template: str
 
     @property
-    def pattern(self) -> str:
+    def glob(self) -> str:
         """The shell pattern of the tags."""
-        return named(self.template, "*", "*")
+        return fill_name_template(self.template, "*", "*")
 
     @property
-    def one_chart(self) -> bool:
+    def names_one_chart(self) -> bool:
         """Whether a tag stands for the one chart that it names."""
-        return self.pattern != self.template
+        return self.glob != self.template
 
-    def fits(self, tag: str) -> bool:
+    def matches(self, tag: str) -> bool:
         """Whether a tag that fits the pattern is one of these."""
-        return not self.one_chart or self.reading(tag) is not None
+        return not self.names_one_chart or self.parse(tag) is not None
 
-    def reading(self, tag: str) -> tuple[str, str] | None:
+    def parse(self, tag: str) -> tuple[str, str] | None:
         """The name ("" when the template has none) and the version in a tag; None when it is of
         another kind.
 
@@ -141,7 +139,7 @@ class TagNames(NamedTuple):
 
 def tag_name(config: Config, chart: str, version: str) -> str:
     """What `release.tag` calls a version of a chart."""
-    return named(config.release.tag, chart, version)
+    return fill_name_template(config.release.tag, chart, version)
 
 
 def charts_named(checkout: Checkout, tag: str) -> tuple[str, ...]:
@@ -150,13 +148,13 @@ def charts_named(checkout: Checkout, tag: str) -> tuple[str, ...]:
 
     Raises UsageError for one that names a chart here at another version.
     """
-    versions = {chart: checkout.version(chart) for chart in checkout.charts}
+    versions = {chart: checkout.chart_version(chart) for chart in checkout.charts}
     charts = [
         chart
         for chart, version in versions.items()
         if tag_name(checkout.config, chart, version) == tag
     ]
-    names = TagNames(checkout.config.release.tag)
+    names = TagPattern(checkout.config.release.tag)
     for chart, version in versions.items():
         if not charts and "{name}" in names.template and names.version(tag, chart):
             message = f"the tag {tag} names the chart {chart}, whose version there is {version}"
@@ -176,7 +174,7 @@ def find_tag(source: Source, name: str) -> Tag | None:
     return source.tags(glob.escape(name)).get(name)
 
 
-def need_tag(source: Source, name: str) -> Tag:
+def require_tag(source: Source, name: str) -> Tag:
     """The tag of exactly that name. Raises UsageError when it is not known here."""
     tag = find_tag(source, name)
     if tag is None:
@@ -193,7 +191,7 @@ class TaggedChart(NamedTuple):
     chart: Chart | None
     reason: str = ""
 
-    def has(self, content: str | None) -> bool:
+    def has_content(self, content: str | None) -> bool:
         """Whether the chart has this content at the tag; None: one that cannot be told."""
         return self.chart is not None and self.chart.content == content
 
@@ -202,20 +200,20 @@ def chart_at_tag(checkout: Checkout, chart: str) -> TaggedChart | None:
     """What the tag of the version that a chart's Chart.yaml says stands for; None when there is no
     such tag here.
     """
-    tag = find_tag(checkout.source, tag_name(checkout.config, chart, checkout.version(chart)))
+    tag = find_tag(checkout.source, tag_name(checkout.config, chart, checkout.chart_version(chart)))
     if tag is None:
         return None
     try:
         if tag.revision == checkout.revision and not checkout.chart(chart).modified:
             return TaggedChart(tag, checkout.chart(chart))
-        return TaggedChart(tag, opened(checkout.config, tag.revision).chart(chart))
+        return TaggedChart(tag, open_checkout(checkout.config, tag.revision).chart(chart))
     except (ConfigurationError, UsageError) as error:
         return TaggedChart(tag, None, str(error))
 
 
-def last_release(checkout: Checkout, chart: str) -> Tag | None:
+def last_release_tag(checkout: Checkout, chart: str) -> Tag | None:
     """The chart's tag of the highest version, as `release.tag` names them; None before the first."""
-    names = TagNames(checkout.config.release.tag)
+    names = TagPattern(checkout.config.release.tag)
     tags = {
         version: tag
         for name, tag in checkout.source.tags(tag_name(checkout.config, chart, "*")).items()

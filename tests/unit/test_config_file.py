@@ -15,7 +15,7 @@ from pipeline_steps.auth import hosts
 from pipeline_steps.auth.credentials import login_for, pull_login
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.config import config_file
-from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merged, several
+from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, as_tuple, merge_tests
 from pipeline_steps.toolbox import redact
 from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
 from tests.support.gits import Repo
@@ -66,7 +66,7 @@ deployments: {hello-team-a: {chart: hello, cluster: k131, namespace: team-a, rel
     )
     assert config.hosts["r.example.com/production"].username == "robot"
     assert config.clusters["k131"].kubeconfig == "/etc/kube"
-    assert several(config.channels.snapshot.charts) == ("oci://r.example.com/snapshot-charts",)
+    assert as_tuple(config.channels.snapshot.charts) == ("oci://r.example.com/snapshot-charts",)
     assert config.charts[1].tests == ChartTests(
         timeout="20m", prepare=("ci/before.yaml",), clusters=("k131", "k134")
     )
@@ -82,7 +82,7 @@ def test_charts_and_channels_are_all_a_small_repository_writes(tmp_path: Path) -
     assert config.channels.production.requires == ("check", "integration_test")
     assert config.channels.production.evidence == ("file:///store",)
     assert config.release.tag == "{name}-{version}"
-    assert merged(TEST_DEFAULTS, config.tests).timeout == "5m"
+    assert merge_tests(TEST_DEFAULTS, config.tests).timeout == "5m"
 
 
 def test_pipeline_yaml_is_found_above_but_not_outside_of_the_checkout(tmp_path: Path) -> None:

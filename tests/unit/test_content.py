@@ -243,11 +243,11 @@ def test_what_helm_and_docker_ignore_is_no_content_but_part_of_the_closure(
     repo.put(ignored_by, f"{Path(path).name}\n.dockerignore\n.helmignore\n")
     repo.put(path, "a: 1\n")
     repo.commit("ignored")
-    before, stored = contents(repo), opened(repo).chart("api").stored
+    before, stored = contents(repo), opened(repo).chart("api").folder_digest
     repo.put(path, "a: 1 # why\n")
     api = opened(repo).chart("api")
     assert changed(repo, before) == set() and path in api.closure and api.modified == ()
-    assert (api.stored != stored) == path.startswith("charts/")
+    assert (api.folder_digest != stored) == path.startswith("charts/")
 
 
 def test_an_umbrella_packs_its_subcharts_by_their_own_helmignore(repo: Repo) -> None:
@@ -264,7 +264,9 @@ def test_an_umbrella_packs_its_subcharts_by_their_own_helmignore(repo: Repo) -> 
 
 def test_contents_of_format_1_are_those_of_tags_without_a_format(repo: Repo) -> None:
     checkout = opened(repo)
-    assert {name: checkout.content_format_1(name)[7:19] for name in checkout.charts} == FORMAT_1
+    assert {
+        name: checkout.chart_content_format_1(name)[7:19] for name in checkout.charts
+    } == FORMAT_1
     assert checkout.image_content_format_1("backend")[7:19] == FORMAT_1_BACKEND
 
 
@@ -314,17 +316,20 @@ def test_extra_paths_are_part_of_the_closure(repo: Repo) -> None:
 
 
 def test_the_position_is_that_of_the_closure(repo: Repo) -> None:
-    first = opened(repo).position(opened(repo).chart("worker"))
+    first = opened(repo).mainline_position(opened(repo).chart("worker"))
     repo.put("charts/api/values.yaml", "changed")
     repo.commit()
-    assert opened(repo).position(opened(repo).chart("worker")) == first
+    assert opened(repo).mainline_position(opened(repo).chart("worker")) == first
     repo.put("apps/backend/main", "changed")
     repo.commit()
-    assert opened(repo).position(opened(repo).chart("worker")) > first
+    assert opened(repo).mainline_position(opened(repo).chart("worker")) > first
 
 
 def test_a_changed_entry_counts_as_a_change_of_its_charts_only(repo: Repo) -> None:
-    at = {name: opened(repo).position(opened(repo).chart(name)) for name in ("worker", "common")}
+    at = {
+        name: opened(repo).mainline_position(opened(repo).chart(name))
+        for name in ("worker", "common")
+    }
     repo.put(
         "pipeline.yaml",
         PIPELINE.replace("context: apps/backend}", "context: apps/backend, target: run}"),
@@ -333,8 +338,8 @@ def test_a_changed_entry_counts_as_a_change_of_its_charts_only(repo: Repo) -> No
     repo.put("pipeline.yaml", (repo.root / "pipeline.yaml").read_text() + "# about nothing\n")
     repo.commit()
     checkout = opened(repo)
-    assert checkout.position(checkout.chart("worker")) == at["worker"] + 1
-    assert checkout.position(checkout.chart("common")) == at["common"]
+    assert checkout.mainline_position(checkout.chart("worker")) == at["worker"] + 1
+    assert checkout.mainline_position(checkout.chart("common")) == at["common"]
 
 
 BAD = {

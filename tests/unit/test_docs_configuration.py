@@ -13,7 +13,7 @@ import yaml
 
 from pipeline_steps.config import config_file
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.language import TEST_DEFAULTS, Language, merged
+from pipeline_steps.config.language import TEST_DEFAULTS, Language, merge_tests
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo, chart
 from tools import reference
@@ -32,7 +32,7 @@ def test_every_key_has_a_meaning_and_an_example_of_its_type(key: reference.Key) 
 
 
 def test_keys_without_effect_are_marked() -> None:
-    without_effect = {".".join(path) for path in config_file._NOT_YET}
+    without_effect = {".".join(path) for path in config_file._WITHOUT_EFFECT}
     for key in KEYS:
         plain = key.path.replace(".NAME", "").replace("[]", "")
         if any(plain == path or plain.startswith(f"{path}.") for path in without_effect):
@@ -60,12 +60,12 @@ def test_the_page_shows_which_entry_wins(tmp_path: Path, monkeypatch: pytest.Mon
     for name, *_ in rows:
         repo.put(f"charts/{name}/Chart.yaml", chart(name))
     repo.commit()
-    environ = {config_file.SITE: str(tmp_path / "site.yaml")}
+    environ = {config_file.SITE_VARIABLE: str(tmp_path / "site.yaml")}
     config = load((tmp_path / "overlay.yaml",), environ=environ, start=repo.root)
     checkout = Checkout(config)
     for name, *cells in rows:
         entry = checkout.chart(name).entry
-        tests = merged(TEST_DEFAULTS, config.tests, entry.tests)
+        tests = merge_tests(TEST_DEFAULTS, config.tests, entry.tests)
         values = [getattr(tests, column) for column in columns]
         written = [", ".join(value) if isinstance(value, tuple) else str(value) for value in values]
         assert written == cells, name

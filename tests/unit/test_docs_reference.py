@@ -112,7 +112,7 @@ def test_the_tag_text_on_the_page_is_what_tag_release_writes() -> None:
     (text,) = re.findall(r"```text\n(Release .*?)```", page, re.DOTALL)
     content = re.findall(r"Content: hello 1.4.0 (\S+)", text)[0]
     image = re.findall(r"Image: hello backend (\S+)", text)[0]
-    written = tags.trailers("hello", tags.Released("1.4.0", content, {"backend": image}))
+    written = tags.write_trailers("hello", tags.TaggedRelease("1.4.0", content, {"backend": image}))
     assert text == f"Release hello 1.4.0\n\n{written}\n"
 
 

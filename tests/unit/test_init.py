@@ -8,7 +8,7 @@ import pytest
 
 from pipeline_steps.commands import init
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.entries import folders
+from pipeline_steps.config.entries import match_chart_folders
 from pipeline_steps.config.language import Config
 
 VALUES = 'image: {repository: registry.example.com/backend, tag: "1", pullPolicy: Always}\n'
@@ -124,7 +124,7 @@ def test_a_chart_at_the_top_of_the_repository(
     dockerfile(tmp_path / "vault", "test/docker")
     config = written(tmp_path / "vault", monkeypatch)
     assert [entry.path for entry in config.charts] == ["."]
-    assert folders(".", [""], "pipeline.yaml") == [""]
+    assert match_chart_folders(".", [""], "pipeline.yaml") == [""]
 
 
 def test_many_charts_at_the_top_are_one_entry(

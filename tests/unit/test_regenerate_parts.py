@@ -18,7 +18,7 @@ from pipeline_steps.sources.source import Tag
 from pipeline_steps.sources.tree import StoredTree, node_at
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
-from pipeline_steps.workspace.tags import Released, TagNames, read_trailers, trailers
+from pipeline_steps.workspace.tags import TaggedRelease, TagPattern, read_trailers, write_trailers
 from tests.support.gits import Repo, chart
 
 
@@ -41,21 +41,21 @@ from tests.support.gits import Repo, chart
 def test_what_a_template_reads_from_a_tag(
     template: str, tag: str, reading: tuple[str, str] | None
 ) -> None:
-    names = TagNames(template)
+    names = TagPattern(template)
     assert (
-        names.one_chart
-        and names.reading(tag) == reading
-        and names.fits(tag) == (reading is not None)
+        names.names_one_chart
+        and names.parse(tag) == reading
+        and names.matches(tag) == (reading is not None)
     )
 
 
 def test_a_shell_pattern_is_no_template() -> None:
     assert (
-        not TagNames("v*").one_chart
-        and TagNames("v*").pattern == "v*"
-        and TagNames("v*").fits("v2026")
+        not TagPattern("v*").names_one_chart
+        and TagPattern("v*").glob == "v*"
+        and TagPattern("v*").matches("v2026")
     )
-    assert TagNames("{name}-{version}").pattern == "*-*"
+    assert TagPattern("{name}-{version}").glob == "*-*"
 
 
 def test_what_a_tag_says_of_its_charts() -> None:
@@ -73,13 +73,15 @@ def test_what_a_tag_says_of_its_charts() -> None:
 def test_what_is_written_of_a_chart_is_read_again() -> None:
     digest = f"sha256:{'0' * 64}"
     released = {
-        "web": Released("1.0.0", digest, {"app": digest}),
-        "api": Released("2.0.0+a", digest, {}),
+        "web": TaggedRelease("1.0.0", digest, {"app": digest}),
+        "api": TaggedRelease("2.0.0+a", digest, {}),
     }
-    text = "Release\n\n" + "\n".join(trailers(name, each) for name, each in released.items())
+    text = "Release\n\n" + "\n".join(write_trailers(name, each) for name, each in released.items())
     assert read_trailers(tag(text)) == released
     of_format_1 = {name: each._replace(format=1) for name, each in released.items()}
-    text = "Release\n\n" + "\n".join(trailers(name, each) for name, each in of_format_1.items())
+    text = "Release\n\n" + "\n".join(
+        write_trailers(name, each) for name, each in of_format_1.items()
+    )
     assert "Pipeline-Format" not in text and read_trailers(tag(text)) == of_format_1
     assert read_trailers(tag(f"{text}\nPipeline-Format: 1")) == of_format_1
 
