@@ -49,14 +49,14 @@ _CLUSTER_GONE = re.compile(
     r"|no route to host|i/o timeout|etcdserver:|currently unable to handle the request|http2: |unexpected EOF"
     r"|failed calling webhook|the server was unable to return a response|Too Many Requests"
 )
-_PULL_WAITS = (
+PULL_WAITS = (
     "ImagePullBackOff",
     "ErrImagePull",
     "ImageInspectError",
     "ErrImageNeverPull",
     "InvalidImageName",
 )
-_REGISTRY_GONE = re.compile(
+REGISTRY_GONE = re.compile(
     r"i/o timeout|connection refused|connection reset|TLS handshake timeout|no route to host|server misbehaving"
     r"|toomanyrequests|Too Many Requests|\b(429|500|502|503|504)\b|unexpected EOF|context deadline exceeded"
 )
@@ -147,11 +147,11 @@ def _evicted(seen: Seen) -> Cause | None:
 
 
 def _images(seen: Seen) -> Cause | None:
-    for pod, container in _stuck(seen, _PULL_WAITS):
+    for pod, container in _stuck(seen, PULL_WAITS):
         waiting = container["state"]["waiting"]
         told = _event(seen, pod, "Failed", "pull") or waiting.get("message") or waiting["reason"]
         words = f"{_pod(pod)} cannot get {container['image']}: {told}"
-        if _REGISTRY_GONE.search(told):
+        if REGISTRY_GONE.search(told):
             return Cause("registry", words, infrastructure=True)
         return Cause("image pull", words)
     return None

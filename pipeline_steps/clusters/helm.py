@@ -13,7 +13,7 @@ import os
 import re
 import resource
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -136,14 +136,16 @@ class Helm:
         values: Sequence[Path] = (),
         timeout: float,
         args: Sequence[str] = (),
+        give_up: Callable[[], bool] | None = None,
     ) -> Completed:
         """Install and wait until all is ready, jobs included. stdout is the release as JSON.
 
-        timeout: seconds for helm's waits; helm is ended when it hangs on after them.
+        timeout: seconds for helm's waits; helm is ended when it hangs on after them. give_up: asked
+        about once a second whether helm waits in vain; it is ended then.
         """
         return self._on(
             target, "install", ("--wait", "--wait-for-jobs", "--output", "json", *_values(values), *args),
-            (target.release, str(chart)), timeout,
+            (target.release, str(chart)), timeout, give_up,
         )  # fmt: skip
 
     def dry_run(
@@ -172,14 +174,16 @@ class Helm:
             raise ChartFailed(f"helm {self.version} cannot read it: {said(done)}", where=str(chart))
         return bool(done.stdout.strip())
 
-    def test(self, target: Target, *, timeout: float) -> Completed:
+    def test(
+        self, target: Target, *, timeout: float, give_up: Callable[[], bool] | None = None
+    ) -> Completed:
         """Run the chart's test hooks.
 
         Their logs are not asked of helm: helm 3 deletes pods before it reads them and fails on
         hooks that are jobs (helm/helm#9098, #9264), helm 4 leaves jobs out; `watch` keeps the logs
         of both.
         """
-        return self._on(target, "test", (), (target.release,), timeout)
+        return self._on(target, "test", (), (target.release,), timeout, give_up)
 
     def uninstall(self, target: Target, *, timeout: float) -> Completed:
         """Remove the release with what it made outside the namespace too; absent is success."""
@@ -192,15 +196,18 @@ class Helm:
         options: Sequence[str],
         positional: Sequence[str],
         timeout: float,
+        give_up: Callable[[], bool] | None = None,
     ) -> Completed:
         context = ("--kube-context", target.context) if target.context else ()
         return self._run(
             verb, "--kubeconfig", str(target.kubeconfig), *context, "--namespace", target.namespace,
             "--timeout", f"{max(1, round(timeout))}s", *options, "--", *positional,
-            timeout=timeout + GRACE,
+            timeout=timeout + GRACE, give_up=give_up,
         )  # fmt: skip
 
-    def _run(self, *arguments: str, timeout: float) -> Completed:
+    def _run(
+        self, *arguments: str, timeout: float, give_up: Callable[[], bool] | None = None
+    ) -> Completed:
         homes = {
             f"HELM_{name}_HOME": f"{self._homes}/{name}" for name in ("CACHE", "CONFIG", "DATA")
         }
@@ -213,7 +220,7 @@ class Helm:
                 OSError, ValueError
             ):  # it has ended, or may not even have so much
                 resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
-            return child.completed(timeout=timeout)
+            return child.completed(timeout=timeout, give_up=give_up)
 
 
 def manifests(done: Completed) -> str:

@@ -69,6 +69,9 @@ class ChartTests(Settings, frozen=True):
 
     parallel: int | None = None
     """How many scenarios of a chart run at once. Example: `parallel: 8`"""
+    fail_fast: bool | None = None
+    """End a scenario at its first crash loop or unschedulable pod, which might heal within the
+    timeout. Pulls that the registry refuses for good end it always. Example: `fail_fast: true`"""
 
 
 class ChartEntry(Settings, frozen=True):
@@ -417,6 +420,7 @@ TEST_DEFAULTS = ChartTests(
     pull_secret=True,
     helm_args=(),
     parallel=4,
+    fail_fast=False,
 )
 
 

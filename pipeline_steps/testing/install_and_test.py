@@ -24,6 +24,7 @@ from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.clusters.watch import Ran, Watcher
 from pipeline_steps.testing import rendering
 from pipeline_steps.testing.rendering import ChartPair, NotRendered, Rendering
+from pipeline_steps.testing.waiting import Waiting
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import PipelineError
@@ -46,6 +47,7 @@ class TestRun(NamedTuple):
     fresh: create the namespace and remove it; otherwise it must exist and stays.
     credentials: registry host → (user, password) for pulls.
     keep: after a failure, leave namespace and release for inspection.
+    fail_fast: end on a crash loop or an unschedulable pod, which might heal.
     """
 
     chart: Path
@@ -63,6 +65,7 @@ class TestRun(NamedTuple):
     helm_args: tuple[str, ...] = ()
     credentials: Mapping[str, tuple[str, str]] = {}
     keep: bool = False
+    fail_fast: bool = False
 
 
 class Case(NamedTuple):
@@ -124,6 +127,13 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
     deadline = Deadline(test_run.timeout)
     target = _target(api, test_run)
     watcher = Watcher(api, test_run.namespace, seconds=test_run.timeout)
+    waiting = Waiting(
+        api,
+        test_run.namespace,
+        watcher,
+        subject=f"{test_run.release} in {test_run.namespace}",
+        fail_fast=test_run.fail_fast,
+    )
     charts = ChartPair(
         test_run.chart, test_run.derived, test_run.replaced, test_run.values, test_run.helm_args
     )
@@ -142,6 +152,7 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         values=test_run.values,
         timeout=deadline.left() or 1.0,
         args=test_run.helm_args,
+        give_up=waiting,
     )
     install = Case("install", time.monotonic() - start)
     if not installed.ok:
@@ -159,7 +170,7 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
     if upgrade.refused:
         watcher.stop()
         return _rendering_refused((install,), renderings)
-    tested = helm.test(target, timeout=deadline.left() or 1.0)
+    tested = helm.test(target, timeout=deadline.left() or 1.0, give_up=waiting)
     cases = (install, *_cases(tested.stdout.decode(errors="replace")))
     if not tested.ok:
         return _failed(api, test_run, watcher, "test", tested, cases)

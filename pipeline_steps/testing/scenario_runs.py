@@ -302,6 +302,7 @@ def _test_run(setup: TestSetup, scenario: Scenario, namespace: str, bundle: Path
         helm_args=setup.helm_args,
         credentials=setup.credentials if setup.test_settings.pull_secret else {},
         keep=setup.keep,
+        fail_fast=setup.test_settings.fail_fast,
     )
 
 

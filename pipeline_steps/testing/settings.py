@@ -47,6 +47,7 @@ class Settings(NamedTuple):
     namespace: "fresh", or the name of an existing namespace.
     helm_args: as configured; only allowed arguments.
     parallel: scenarios run at once.
+    fail_fast: a crash loop or an unschedulable pod ends a scenario.
     production: image name → its reference in production, used for the derived chart; empty when
         channels.production.images is not set.
     pulled: the same references as clusters pull them.
@@ -60,6 +61,7 @@ class Settings(NamedTuple):
     pull_secret: bool
     helm_args: tuple[str, ...]
     parallel: int
+    fail_fast: bool
     production: Mapping[str, Reference]
     pulled: Mapping[str, str]
 
@@ -94,6 +96,7 @@ def settings(
         pull_secret=bool(tests.pull_secret),
         helm_args=tests.helm_args or (),
         parallel=max(1, parallel or tests.parallel or 1),
+        fail_fast=bool(tests.fail_fast),
         production=production,
         pulled={name: str(pulled(target, config.hosts)) for name, target in production.items()},
     )
@@ -108,7 +111,7 @@ def _config_place(config: Config, key: str) -> str:
 
 
 #: Test settings that cannot change an outcome: they are not in keys.
-NOT_IN_KEYS = ("timeout", "parallel", "pull_secret")
+NOT_IN_KEYS = ("timeout", "parallel", "pull_secret", "fail_fast")
 
 
 def settings_in_keys(tests: ChartTests | None) -> ChartTests:

@@ -148,18 +148,24 @@ class RunningProcess(NamedTuple):
     child: subprocess.Popen[bytes]
 
     def completed(
-        self, stdin: bytes | None = None, *, timeout: float | None = None, on_line: Callable[[str], None] | None = None,
+        self,
+        stdin: bytes | None = None,
+        *,
+        timeout: float | None = None,
+        on_line: Callable[[str], None] | None = None,
         max_output: int | None = None,
-    ) -> Completed:  # fmt: skip
+        give_up: Callable[[], bool] | None = None,
+    ) -> Completed:
         """Wait for its end; see `run`.
 
-        max_output: bytes of output that are expected; one that prints more is not listened to any longer,
-        and what it left is more than `max_output`.
+        max_output: bytes of output that are expected; one that prints more is not listened to any
+        longer, and what it left is more than `max_output`. give_up: asked about once a second; once
+        it says so, the program is ended as at its timeout.
         """
         listener = _Listener(self.child, on_line) if on_line else None
         reader = None if max_output is None else _Reader(self.child, max_output)
         try:
-            stdout, stderr = self.child.communicate(stdin, timeout=timeout)
+            stdout, stderr = _communicate(self.child, stdin, timeout, give_up)
             raise_if_stopping()
             code: int | None = self.child.returncode
         except subprocess.TimeoutExpired:
@@ -172,6 +178,26 @@ class RunningProcess(NamedTuple):
             reader.all() if reader else stdout,
             listener.all() if listener else stderr,
         )
+
+
+def _communicate(
+    child: subprocess.Popen[bytes],
+    stdin: bytes | None,
+    timeout: float | None,
+    give_up: Callable[[], bool] | None,
+) -> tuple[bytes, bytes]:
+    """Both outputs of a child that ended. Raises TimeoutExpired when it did not, or when given up."""
+    if give_up is None:
+        return child.communicate(stdin, timeout=timeout)
+    deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return child.communicate(stdin, timeout=max(0.0, min(1.0, left)))
+        except subprocess.TimeoutExpired:
+            if left <= 1.0 or give_up():
+                raise
+        stdin = None  # it is taken once, the outputs so far are kept
 
 
 @contextlib.contextmanager

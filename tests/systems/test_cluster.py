@@ -227,6 +227,31 @@ def test_a_chart_that_does_not_come_up_says_why(project: Project) -> None:
     assert "image pull: pod" in told and "no-such: not found" in told
 
 
+def test_a_refused_pull_ends_a_scenario_long_before_its_timeout(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No later try can succeed: 918 seconds were waited for a tag that was nowhere."""
+    caplog.set_level("INFO")
+    project.settings["tests"]["timeout"] = "5m"
+    project.chart(**{"ci/x-values.yaml": f"image: {project.images}/web:no-such\n"})
+    start = time.monotonic()
+    error = project.failure()
+    assert "image pull: pod web-" in str(error) and "no-such: not found" in str(error)
+    assert time.monotonic() - start < 150, "three reports of the kubelet and 15 seconds"
+
+
+def test_a_crash_loop_is_said_at_once_and_ends_the_scenario_with_fail_fast(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    project.settings["tests"].update(timeout="5m", fail_fast=True)
+    project.chart(**{"ci/x-values.yaml": 'command: "echo boom; exit 7"\n'})
+    start = time.monotonic()
+    assert "crash loop: container web of pod web-" in str(project.failure())
+    assert time.monotonic() - start < 100
+    assert "ended with exit code 7 and is restarted" in caplog.text
+
+
 def test_a_registry_that_is_gone_is_not_the_charts_fault(project: Project) -> None:
     project.settings["tests"]["timeout"] = "5s"
     project.chart(**{"ci/x-values.yaml": "image: 127.0.0.1:9/web:1\n"})

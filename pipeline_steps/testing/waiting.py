@@ -1,0 +1,146 @@
+"""What an install or a test waits for, said while it waits, and when waiting is in vain.
+
+helm says nothing until its timeout. A pull that the registry refuses for good (no such image, no
+such host, no right, no valid name) cannot succeed later, so the scenario ends 15 seconds after its
+third report. Crash loops and pods that no node takes may heal: they are said at once, and end the
+scenario only with `tests.fail_fast`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator
+
+from pipeline_steps.clusters.cause import PULL_WAITS, REGISTRY_GONE
+from pipeline_steps.clusters.kubernetes import Api, Object
+from pipeline_steps.clusters.watch import Watcher, statuses
+from pipeline_steps.toolbox.errors import PipelineError
+from pipeline_steps.toolbox.redact import redact
+
+log = logging.getLogger(__name__)
+
+#: Reports of a refused pull before it counts, and the seconds that are waited after the last.
+REPORTS, PATIENCE = 3, 15.0
+#: Seconds between two lines about the same, on a terminal and in a log.
+ON_TERMINAL, IN_LOGS = 5.0, 60.0
+#: Seconds between two looks at the events, which cost a request.
+BETWEEN_LOOKS = 3.0
+#: What containerd and the kubelet say of a pull that no later try can mend.
+_REFUSED = re.compile(
+    r"not found|no such host|manifest unknown|name unknown|denied|unauthorized|forbidden"
+    r"|authentication required|invalid reference|InvalidImageName|couldn't parse image"
+    r"|pull policy of Never|ErrImageNeverPull",
+    re.IGNORECASE,
+)
+#: Events of one try each: a pull, a name that is none, an image that must be there and is not.
+_TRIES = re.compile(r"Failed to (pull|inspect) image|Failed to apply default image|policy of Never")
+
+
+class Waiting:
+    """Called about once a second while helm waits; true when waiting is in vain."""
+
+    def __init__(
+        self, api: Api, namespace: str, watcher: Watcher, *, subject: str, fail_fast: bool
+    ) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._watcher = watcher
+        self._subject = subject
+        self._fail_fast = fail_fast
+        self._refused_since: float | None = None
+        self._next_look = 0.0
+        self._said: dict[str, float] = {}
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        trouble = list(self._trouble())
+        self._say(now, trouble)
+        if self._fail_fast and trouble:
+            return True
+        if now >= self._next_look:
+            self._next_look = now + BETWEEN_LOOKS
+            if not self._is_refused():
+                self._refused_since = None
+            elif self._refused_since is None:
+                self._refused_since = now
+        return self._refused_since is not None and now - self._refused_since >= PATIENCE
+
+    def _trouble(self) -> Iterator[str]:
+        """Crash loops and pods that no node takes, one line each."""
+        for pod in self._watcher.pods:
+            name = pod["metadata"]["name"]
+            for condition in pod.get("status", {}).get("conditions") or ():
+                if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+                    yield f"pod {name} is unschedulable: {condition.get('message', '')}"
+            for container in statuses(pod):
+                ended = container.get("lastState", {}).get("terminated") or {}
+                if container.get("restartCount") and ended.get("exitCode"):
+                    yield (
+                        f"container {container['name']} of pod {name} ended with exit code "
+                        f"{ended['exitCode']} and is restarted"
+                    )
+
+    def _say(self, now: float, trouble: list[str]) -> None:
+        """Log trouble when it begins, and what is waited for every now and then."""
+        every = ON_TERMINAL if sys.stderr.isatty() else IN_LOGS
+        if not self._said:
+            self._said["waiting"] = now
+        for line in trouble:
+            if line not in self._said:
+                self._said[line] = now
+                log.warning("%s: %s", self._subject, redact(line))
+        if now - self._said["waiting"] >= every:
+            self._said["waiting"] = now
+            log.info("%s: waiting for %s", self._subject, redact(self._waited_for()))
+
+    def _waited_for(self) -> str:
+        """The pods that are neither ready nor done, with what the kubelet says of them."""
+        pods = []
+        for pod in self._watcher.pods:
+            reasons = []
+            for container in statuses(pod):
+                waiting = container.get("state", {}).get("waiting") or {}
+                if waiting:
+                    message = str(waiting.get("message") or "").partition("\n")[0][:200]
+                    reasons.append(f"{waiting.get('reason')} {message}".strip())
+                elif "running" in container.get("state", {}) and not container.get("ready"):
+                    reasons.append("running, not ready")
+            if reasons or not statuses(pod):
+                detail = "; ".join(dict.fromkeys(reasons)) or "not started"
+                pods.append(f"pod {pod['metadata']['name']} ({detail})")
+        return ", ".join(pods) or "helm: no pod is unready"
+
+    def _is_refused(self) -> bool:
+        """Whether a pod waits for an image that its registry has refused often enough."""
+        waiting = {
+            pod["metadata"]["name"]: container["state"]["waiting"]
+            for pod in self._watcher.pods
+            for container in statuses(pod)
+            if (container.get("state", {}).get("waiting") or {}).get("reason") in PULL_WAITS
+        }
+        if not waiting:
+            return False
+        try:
+            events = list(self._api.items(self._api.core.list_namespaced_event, self._namespace))
+        except PipelineError as error:  # the install ends by its own timeout then
+            log.debug("%s: events cannot be read: %s", self._subject, error)
+            return False
+        return any(
+            sum(_tries(event) for event in events if _is_about(event, pod)) >= REPORTS
+            for pod in waiting
+        )
+
+
+def _is_about(event: Object, pod: str) -> bool:
+    return str(event.get("involvedObject", {}).get("name")) == pod
+
+
+def _tries(event: Object) -> int:
+    """How many refused tries to get an image an event stands for; 0 for another event."""
+    message = str(event.get("message"))
+    if not _TRIES.search(message) or REGISTRY_GONE.search(message):
+        return 0
+    return int(event.get("count") or 1) if _REFUSED.search(message) else 0
