@@ -113,6 +113,21 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
     )
 
 
+def written_name(data: bytes) -> tuple[str, str]:
+    """Name and version in a Chart.yaml that may be bad; "" for what is not there, or not readable.
+
+    >>> written_name(b"name: web\nversion: v1.0\nname: web\n"), written_name(b"name: [")
+    (('web', 'v1.0'), ('', ''))
+    """
+    try:
+        root = yaml_reader.parse(data, "", duplicates=True)[1]
+    except ConfigurationError:
+        return "", ""
+    nodes = [root.get(key) if isinstance(root, Mapping) else None for key in ("name", "version")]
+    name, version = (node.value if isinstance(node, Scalar) else "" for node in nodes)
+    return name, version
+
+
 def read_dependencies(
     data: bytes, where: str, *, unique: bool = True, error: type[PipelineError] = ConfigurationError
 ) -> tuple[Dependency, ...]:

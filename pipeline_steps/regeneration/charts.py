@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.paths import chart_yaml
-from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.charts.read import Metadata, read_metadata, written_name
 from pipeline_steps.sources.source import Node, Revisions
-from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
 #: How many Chart.yaml are kept.
 _KEPT = 10_000
+#: How many folders without a chart are remembered.
+_KEPT_FOLDERS = 200_000
 
 
 class Place(NamedTuple):
@@ -40,7 +42,8 @@ class Charts:
             tuple(path.split("/")) if path else () for path in dict.fromkeys(plain)
         )
         self._yamls: dict[str, Node | None] = {}
-        self._metadata: dict[str, Metadata | ConfigurationError] = {}
+        self._metadata: dict[str, Metadata | _Bad] = {}
+        self._without: set[str] = set()
 
     def places(self, root: str, name: str = "") -> dict[str, Place]:
         """Folder → place of every chart below the folder with the id `root`, in the order of the
@@ -67,24 +70,46 @@ class Charts:
             yield from self._chart_places(folder, rest, name)
         matches = paths.glob_pattern("*" if first == "**" else first)
         exact_name = name if not rest and first != "**" else ""
-        for node in self._revisions.listing(folder):
-            if (
-                node.kind == "folder"
-                and (not exact_name or node.name == exact_name)
-                and matches.fullmatch(node.name)
-            ):
+        literal = exact_name or (first if not paths.is_glob(first) else "")
+        for node in self._named(folder, literal):
+            if node.kind == "folder" and matches.fullmatch(node.name):
                 for place in self._chart_places(node.id, pattern if first == "**" else rest, name):
                     yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.id)
+
+    def _named(self, folder: str, name: str) -> Iterable[Node]:
+        """What a folder holds, or only what is called `name` where one is given."""
+        if not name:
+            return self._revisions.listing(folder)
+        node = self._revisions.child(folder, name)
+        return () if node is None else (node,)
+
+    def outside(self, root: str) -> Iterator[Place]:
+        """Every chart below the folder with the id `root`, whether or not a pattern fits it.
+
+        Not those that lie in a chart. Folders without any are remembered, by their ids.
+        """
+        if root in self._without:
+            return
+        if self.yaml(root) is not None:
+            yield Place("", root)
+            return
+        has_chart = False
+        for node in self._revisions.listing(root):
+            if node.kind == "folder":
+                for place in self.outside(node.id):
+                    has_chart = True
+                    yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.id)
+        if not has_chart:
+            if len(self._without) >= _KEPT_FOLDERS:
+                self._without.clear()
+            self._without.add(root)
 
     def yaml(self, folder: str) -> Node | None:
         """The Chart.yaml of the chart whose folder has the id `folder`."""
         if folder not in self._yamls:
             if len(self._yamls) >= _KEPT:
                 self._yamls.clear()
-            node = next(
-                (node for node in self._revisions.listing(folder) if node.name == "Chart.yaml"),
-                None,
-            )
+            node = self._revisions.child(folder, "Chart.yaml")
             self._yamls[folder] = (
                 node if node is not None and node.kind in ("file", "executable") else None
             )
@@ -92,20 +117,36 @@ class Charts:
 
     def metadata(self, place: Place) -> Metadata:
         """What the Chart.yaml of a chart says. Raises ConfigurationError when it is bad."""
+        found = self._read(place)
+        if isinstance(found, _Bad):
+            raise found.error.fresh()
+        return found
+
+    def names(self, place: Place) -> tuple[str, str]:
+        """Name and version as the Chart.yaml says them, however bad it is; "" for what it does
+        not say.
+        """
+        found = self._read(place)
+        return found.name, found.version
+
+    def _read(self, place: Place) -> Metadata | _Bad:
         node = self.yaml(place.id)
         if node is None:
-            raise ConfigurationError("Chart.yaml is missing", where=place.folder)
-        metadata = self._metadata.get(node.id)
-        if metadata is None:
-            try:
-                metadata = read_metadata(
-                    self._revisions.read([node.id])[node.id], chart_yaml(place.folder)
-                )
-            except ConfigurationError as error:
-                metadata = error
+            return _Bad("", "", ConfigurationError("Chart.yaml is missing", where=place.folder))
+        if node.id not in self._metadata:
+            data = self._revisions.read([node.id])[node.id]
             if len(self._metadata) >= _KEPT:
                 self._metadata.clear()
-            self._metadata[node.id] = metadata
-        if isinstance(metadata, ConfigurationError):
-            raise metadata
-        return metadata
+            try:
+                self._metadata[node.id] = read_metadata(data, chart_yaml(place.folder))
+            except ConfigurationError as error:
+                self._metadata[node.id] = _Bad(*written_name(data), error.fresh())
+        return self._metadata[node.id]
+
+
+class _Bad(NamedTuple):
+    """A Chart.yaml that is refused. name, version: as written, "" where they cannot be read."""
+
+    name: str
+    version: str
+    error: PipelineError

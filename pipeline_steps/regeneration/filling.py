@@ -28,7 +28,8 @@ class Report(NamedTuple):
     each.
 
     kept: were there before, with the same tar. unmade: are there, and stay, but cannot be made
-    again to compare. differs: were there, and stay, with another tar than made now.
+    again to compare. differs: were there, and stay, with another tar than made now. without_chart:
+    tags that stand for no chart.
     """
 
     published: list[str]
@@ -37,16 +38,19 @@ class Report(NamedTuple):
     differs: list[str]
     withdrawn: list[str]
     failed: list[str]
+    without_chart: list[str]
 
     @classmethod
     def empty(cls) -> Report:
         """Nothing yet."""
-        return cls([], [], [], [], [], [])
+        return cls([], [], [], [], [], [], [])
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each."""
-        return {field: len(lines) for field, lines in self._asdict().items()}
+        """How many versions of each."""
+        return {
+            field: len(lines) for field, lines in self._asdict().items() if field != "without_chart"
+        }
 
     def __str__(self) -> str:
         words = (
@@ -57,7 +61,10 @@ class Report(NamedTuple):
             "withdrawn",
             "failed",
         )
-        return ", ".join(f"{len(lines)} {word}" for word, lines in zip(words, self, strict=True))
+        counts = [f"{n} {word}" for word, n in zip(words, self.counts.values(), strict=True)]
+        if self.without_chart:
+            counts.append(f"{len(self.without_chart)} tags without a chart")
+        return ", ".join(counts)
 
 
 class VersionFilter(NamedTuple):

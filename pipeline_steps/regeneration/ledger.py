@@ -33,16 +33,34 @@ class KeptVersion(msgspec.Struct, frozen=True, array_like=True):
     archive: str
 
 
-class DoneTag(msgspec.Struct, frozen=True, array_like=True):
-    """A tag all whose versions stand. at: its revision; said: digest of its text, "" for none.
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """What cannot be made of a tag, for a reason that the sources alone decide.
 
-    Without a tag it is about the index: at is its digest at the end of a run.
+    subject: names it in reports. name, version: of the chart as far as they are known, else "".
+    no_chart: the tag stands for no chart at all, which is no failure.
+    """
+
+    subject: str
+    name: str
+    version: str
+    reason: str
+    no_chart: bool = False
+
+
+class DoneTag(msgspec.Struct, frozen=True, array_like=True):
+    """A tag all whose versions stand or were refused. message_digest: of its text, "" for none.
+    refusals: of what the tag names; unmakeable: of versions that it stands for, each maybe with
+    other tags.
+
+    Without a tag it is about the index: revision is its digest at the end of a run.
     """
 
     tag: str
     revision: str
     message_digest: str
     versions: tuple[KeptVersion, ...]
+    refusals: tuple[Refusal, ...] = ()
+    unmakeable: tuple[Refusal, ...] = ()
 
 
 class Ledger:
@@ -100,9 +118,16 @@ class Ledger:
             else None
         )
 
-    def add(self, tag: Tag, versions: tuple[KeptVersion, ...]) -> None:
+    def add(
+        self,
+        tag: Tag,
+        versions: tuple[KeptVersion, ...],
+        refusals: tuple[Refusal, ...] = (),
+        unmakeable: tuple[Refusal, ...] = (),
+    ) -> None:
         """A tag is done. Raises MachineError."""
-        done = DoneTag(tag.name, tag.revision, _message_digest(tag), versions)
+        digest = _message_digest(tag)
+        done = DoneTag(tag.name, tag.revision, digest, versions, refusals, unmakeable)
         if self._done.get(tag.name) == done:
             return
         self._new.append(msgspec.json.encode(done))

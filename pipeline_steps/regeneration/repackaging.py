@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline_steps.auth.hosts import Host
@@ -25,6 +25,7 @@ from pipeline_steps.config.language import fill_name_template
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.regeneration.charts import Charts, Place
+from pipeline_steps.regeneration.ledger import Refusal
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.sources.source import Entry, Revisions, Tag
 from pipeline_steps.sources.tree import StoredTree, is_pipeline_output, node_at, walk_files
@@ -40,13 +41,16 @@ from pipeline_steps.toolbox.errors import (
 from pipeline_steps.workspace.content import FORMAT, FORMAT_1, ContentReader
 from pipeline_steps.workspace.tags import TaggedRelease, TagPattern, read_trailers
 
+#: Charts that are named in the reason for a tag that fits none of them.
+_SHOWN = 5
+
 
 class Settings(NamedTuple):
     """What a worker has to know. All but revisions and folder are the configuration's words.
 
     revisions: of the source; folder: what patterns and pipeline.yaml are relative to, "" for the
     source's top. written_in: pipeline.yaml's name. snapshots, images: `channels.*.images`, "" when
-    not said. evidence: may records know images that a tag does not name?
+    not said. evidence: may records know images that a tag does not name? charts: only these, () for all.
     """
 
     revisions: Revisions
@@ -59,6 +63,7 @@ class Settings(NamedTuple):
     image_tag: str | None = None
     hosts: Mapping[str, Host] = {}
     evidence: bool = False
+    charts: tuple[str, ...] = ()
 
 
 class Version(NamedTuple):
@@ -83,11 +88,14 @@ class Version(NamedTuple):
 
 
 class Unpackageable(NamedTuple):
-    """What cannot be packaged: a chart version, or what a tag seems to name, and why."""
+    """What cannot be packaged: a chart version, or what a tag seems to name, and why.
 
-    subject: str
+    lasting: the sources alone decide it, so the same tag gives the same refusal again.
+    """
+
     tag: str
-    reason: str
+    refusal: Refusal
+    lasting: bool
 
 
 class Repackager:
@@ -103,6 +111,7 @@ class Repackager:
         self._charts = Charts(self._revisions, settings.patterns)
         self._names = TagPattern(settings.tags)
         self._fetch = _without_repeated_failures(fetcher(dict(settings.hosts)))
+        self._asked_others = False
 
     def close(self) -> None:
         """End what reading the source took."""
@@ -124,16 +133,19 @@ class Repackager:
         ]
 
     def versions_of_tag(self, tag: Tag) -> list[Version | Unpackageable]:
-        """What a tag stands for; nothing, when it names no chart that there is."""
+        """What a tag stands for; a tag that stands for no chart gives an Unpackageable that says so."""
         try:
             return list(self._versions_of_tag(tag))
         except Interrupted:
             raise
         except PipelineError as error:
-            return [Unpackageable(tag.name, tag.name, str(error))]
+            return [
+                Unpackageable(tag.name, Refusal(tag.name, "", "", str(error)), _is_lasting(error))
+            ]
 
     def repackage(self, version: Version) -> Archive | Unpackageable:
         """The archive of a version, or why there is none."""
+        self._asked_others = False
         try:
             return (
                 self._as_promoted(version, version.released)
@@ -143,47 +155,150 @@ class Repackager:
         except Interrupted:
             raise
         except PipelineError as error:
-            return Unpackageable(str(version), version.tag.name, str(error))
+            refusal = Refusal(str(version), version.name, version.version, str(error))
+            lasting = _is_lasting(error) and not self._asked_others
+            return Unpackageable(version.tag.name, refusal, lasting)
+
+    def _ask(self, dependency: MissingArchive) -> bytes:
+        """The archive of a dependency. What comes of it is not decided by the sources alone."""
+        self._asked_others = True
+        return self._fetch(dependency)
 
     # -- what a tag stands for --------------------------------------------------------------------------------
 
     def _versions_of_tag(self, tag: Tag) -> Iterator[Version | Unpackageable]:
         root = self._root(tag)
-        reading = self._names.parse(tag.name) if self._names.names_one_chart else None
+        if not self._names.names_one_chart:
+            yield from self._every_chart(tag, root)
+            return
+        reading = self._names.parse(tag.name)
         if reading and reading[0]:  # most charts lie in a folder of their name
-            in_named_folder = list(
-                self._versions_in(tag, root, self._charts.places(root, reading[0]), reading)
-            )
-            if any(isinstance(version, Version) for version in in_named_folder):
-                yield from in_named_folder
+            near = self._named(tag, root, self._meant(self._charts.places(root, reading[0])))
+            if any(isinstance(each, Version) for each in near):
+                yield from near
                 return
-        yield from self._versions_in(tag, root, self._charts.places(root), reading)
+        places = self._charts.places(root)
+        named = self._named(tag, root, self._meant(places))
+        yield from named or self._no_chart(tag, root, places)
 
-    def _versions_in(
-        self, tag: Tag, root: str, places: Mapping[str, Place], reading: tuple[str, str] | None
-    ) -> Iterator[Version | Unpackageable]:
-        """What a tag stands for among the charts in `places`. reading: the name and version in the
-        tag.
-        """
-        released = read_trailers(tag)
-        versions: dict[str, str] = {}
-        by_name: dict[str, Version] = {}
-        for place in places.values():
+    def _meant(self, places: Mapping[str, Place]) -> Mapping[str, Place]:
+        """Those of the charts that were asked for."""
+        if not self._settings.charts:
+            return places
+        return {folder: place for folder, place in places.items() if self._is_meant(place)}
+
+    def _is_meant(self, place: Place) -> bool:
+        charts = self._settings.charts
+        return not charts or self._chart_name(place) in charts
+
+    def _chart_name(self, place: Place) -> str:
+        """The name in Chart.yaml, or the folder's where it says none."""
+        return self._charts.names(place)[0] or _last(place.folder)
+
+    def _every_chart(self, tag: Tag, root: str) -> Iterator[Version | Unpackageable]:
+        """Every chart there is at a tag that names none in particular."""
+        places = self._charts.places(root)
+        readable = []
+        for place in self._meant(places).values():
             try:
-                metadata = self._charts.metadata(place)
+                self._charts.metadata(place)
             except ConfigurationError as error:
-                if not self._names.names_one_chart or (
-                    reading and place.folder.rpartition("/")[2] == reading[0]
-                ):
-                    yield Unpackageable(place.folder, tag.name, str(error))
+                yield self._refused(tag, place, str(error))
+            else:
+                readable.append(place)
+        yield from self._versions(tag, root, readable)
+        if not places:
+            yield from self._no_chart(tag, root, places)
+
+    def _named(
+        self, tag: Tag, root: str, places: Mapping[str, Place]
+    ) -> list[Version | Unpackageable]:
+        """The chart that the name of a tag stands for; of one that cannot be read, why."""
+        template = self._names.template
+        readable: list[Place] = []
+        found: list[Version | Unpackageable] = []
+        for place in places.values():
+            name, version = self._charts.names(place)
+            unknown = not name or not version
+            if unknown and self._may_be_meant(tag, place):
+                pass
+            elif fill_name_template(template, name, version) != tag.name:
                 continue
-            versions[metadata.name] = metadata.version
-            if (
+            try:
+                self._charts.metadata(place)
+            except ConfigurationError as error:
+                found.append(self._refused(tag, place, str(error)))
+            else:
+                readable.append(place)
+        return [*found, *self._versions(tag, root, readable)]
+
+    def _may_be_meant(self, tag: Tag, place: Place) -> bool:
+        """Whether a tag may be about a chart whose Chart.yaml does not say its name or version."""
+        loose = self._names.parse_loosely(tag.name)
+        return loose is not None and loose[0] in ("", self._chart_name(place))
+
+    def _refused(self, tag: Tag, place: Place, reason: str) -> Unpackageable:
+        name, version = self._chart_name(place), self._charts.names(place)[1]
+        subject = f"{name} {version}".rstrip()
+        return Unpackageable(tag.name, Refusal(subject, name, version, reason), lasting=True)
+
+    def _no_chart(
+        self, tag: Tag, root: str, places: Mapping[str, Place]
+    ) -> Iterator[Unpackageable]:
+        """Why a tag stands for none of the charts that are there. A failure where it names a chart
+        that is there, or one that no pattern fits.
+        """
+        loose = self._names.parse_loosely(tag.name) or ("", "")
+        there = [
+            place
+            for place in places.values()
+            if not loose[0] or loose[0] in (self._chart_name(place), _last(place.folder))
+        ]
+        if there and self._names.names_one_chart:
+            said = [
+                f"the version of {self._chart_name(place)} there is "
+                f"{self._charts.names(place)[1] or 'not written'}"
+                for place in there
+                if self._is_meant(place)
+            ]
+            more = f", and so on ({len(said)} charts)" if len(said) > _SHOWN else ""
+            reason = f"{', '.join(said[:_SHOWN])}{more}"
+            if said:
+                failure = self._names.has_version(tag.name)
+                yield self._unmatched(tag, loose, reason, failure=failure)
+            return
+        outside = [place for place in self._charts.outside(root) if self._is_meant(place)]
+        for place in outside:
+            name, version = self._charts.names(place)
+            exact = (
                 self._names.names_one_chart
-                and fill_name_template(self._names.template, metadata.name, metadata.version)
-                != tag.name
-            ):
-                continue
+                and fill_name_template(self._names.template, name, version) == tag.name
+            )
+            if exact or (loose[0] and loose[0] == name and self._names.has_version(tag.name)):
+                reason = f"{chart_yaml(place.folder)} is there, and no pattern of --charts fits it"
+                yield self._unmatched(tag, loose, reason, failure=True)
+                return
+        reason = f"there is no chart {loose[0]}".rstrip()
+        if outside and not loose[0]:
+            reason += f" but {outside[0].folder or '.'}, which no pattern of --charts fits"
+        if not (loose[0] and self._settings.charts) or loose[0] in self._settings.charts:
+            yield self._unmatched(tag, loose, reason, failure=False)
+
+    def _unmatched(
+        self, tag: Tag, loose: tuple[str, str], reason: str, *, failure: bool
+    ) -> Unpackageable:
+        subject = " ".join(loose).strip() if failure and all(loose) else tag.name
+        refusal = Refusal(subject, *loose, reason, no_chart=not failure)
+        return Unpackageable(tag.name, refusal, lasting=True)
+
+    def _versions(
+        self, tag: Tag, root: str, places: Iterable[Place]
+    ) -> Iterator[Version | Unpackageable]:
+        """The versions of readable charts; two of one name must have the same files."""
+        released = read_trailers(tag)
+        by_name: dict[str, Version] = {}
+        for place in places:
+            metadata = self._charts.metadata(place)
             trees = tuple(self._trees(root, place))
             version = Version(
                 metadata.name,
@@ -198,12 +313,10 @@ class Repackager:
                 what = (
                     f"{version.name} is in {same_name.folder} and in {version.folder}, which differ"
                 )
-                yield Unpackageable(str(version), tag.name, what)
+                refusal = Refusal(str(version), version.name, version.version, what)
+                yield Unpackageable(tag.name, refusal, lasting=True)
                 by_name[version.name] = same_name._replace(trees=())
         yield from (self._with_content(version) for version in by_name.values() if version.trees)
-        if reading and not by_name and reading[0] in versions:
-            what = f"the version of {reading[0]} there is {versions[reading[0]]}"
-            yield Unpackageable(f"{reading[0]} {reading[1]}", tag.name, what)
 
     def _root(self, tag: Tag) -> str:
         root = self._revisions.folder(tag.revision, self._settings.folder)
@@ -268,9 +381,7 @@ class Repackager:
         is a link.
         """
         root = self._root(version.tag)
-        folder = node_at(self._revisions, root, version.folder)
-        assert folder is not None, "it was found there"
-        place = Place(version.folder, folder.id)
+        place = Place(version.folder, version.trees[0])
         entries: dict[str, Entry] = {}
         for chart_place in (place, *self._subcharts(root, place)):
             prefix = f"{chart_place.folder}/" if chart_place.folder else ""
@@ -293,7 +404,7 @@ class Repackager:
         # there.
         kinds = {path: entry.kind for path, entry in entries.items() if entry.kind != "submodule"}
         return dependencies.fill(
-            collect_files(version.folder, kinds, read), self._fetch, version.folder
+            collect_files(version.folder, kinds, read), self._ask, version.folder
         )
 
     # -- as promote makes it ----------------------------------------------------------------------------------
@@ -304,6 +415,7 @@ class Repackager:
         Raises EvidenceError when the tag stands for other content, or an image is not in
         production.
         """
+        self._asked_others = True  # which images there are is not decided by the sources
         closures = self._closures(version)
         closure = closures.chart(version.folder)
         format_1 = released.format == FORMAT_1
@@ -456,6 +568,15 @@ class Repackager:
         )
 
 
+def _last(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+def _is_lasting(error: PipelineError) -> bool:
+    """Whether an error is about what the sources say, not about this machine or others."""
+    return isinstance(error, (ConfigurationError, EvidenceError))
+
+
 def _is_text(path: str, entry: Entry, config_path: str) -> bool:
     return entry.kind != "submodule" and (path == config_path or entries.is_chart_yaml(path))
 
@@ -468,11 +589,11 @@ def _without_repeated_failures(
 
     def fetch_once(dependency: MissingArchive) -> bytes:
         if dependency.repository in refused:
-            raise refused[dependency.repository]
+            raise refused[dependency.repository].fresh()
         try:
             return fetch(dependency)
         except (Unreachable, AccessRefused) as error:
-            refused[dependency.repository] = error
+            refused[dependency.repository] = error.fresh()
             raise
 
     return fetch_once

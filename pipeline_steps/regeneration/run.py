@@ -23,12 +23,12 @@ from pipeline_steps.regeneration.filling import (
     read_index,
     with_empty_index,
 )
-from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
+from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
 from pipeline_steps.regeneration.repackaging import Repackager, Settings, Unpackageable, Version
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged
-from pipeline_steps.sources.source import Tag
+from pipeline_steps.sources.source import Tag, Tagged
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, PipelineError, UsageError
@@ -39,17 +39,22 @@ log = logging.getLogger(__name__)
 
 #: Raise it when the same tag gives other archives than before: what was remembered is then looked
 #: at again.
-FORMAT = 1
+FORMAT = 2
 #: Tags and versions that a worker gets at once; fewer versions than this are made in this process.
 _TAGS, _VERSIONS = 64, 16
+#: Tags that are shown as examples of those there are.
+_SHOWN = 3
 
 
 class TagVersions(NamedTuple):
-    """A tag and the versions it stands for. whole: none of them was unfit."""
+    """A tag, the versions it stands for, and what of it is refused. lasting: the sources alone
+    decide all these refusals.
+    """
 
     tag: Tag
     versions: tuple[Version, ...]
-    whole: bool
+    refusals: tuple[Refusal, ...]
+    lasting: bool
 
 
 class Regeneration:
@@ -75,6 +80,7 @@ class Regeneration:
             state.folder, [FORMAT, repository.url, *_plain_values(settings), *_plain_values(wanted)]
         )
         self._done: dict[tuple[str, str], KeptVersion] = {}
+        self._unmakeable: dict[tuple[str, str], Refusal] = {}
         self.report = Report.empty()
 
     def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
@@ -93,14 +99,11 @@ class Regeneration:
             rebuilt = with_empty_index(self._repository, error, again=again and not self._plan)
             self._published = RepositoryContents(rebuilt)
         names = TagPattern(self._settings.tags)
-        matching_tags = sorted(
-            (tag for tag in tags if names.matches(tag.name)),
-            key=lambda tag: (tag.created, tag.name),
-        )
+        matching_tags = sorted(tags, key=lambda tag: (tag.created, tag.name))
         open_tags = [tag for tag in matching_tags if again or not self._is_unchanged(tag)]
         if open_tags and unchanged:  # what others published meanwhile counts, too
             self._published = RepositoryContents(self._repository)
-        by_name = sorted(open_tags, key=lambda tag: (names.parse(tag.name) or ("",))[0])
+        by_name = sorted(open_tags, key=lambda tag: (names.parse_loosely(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
         with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:
             looked = self._read_tags(map_tasks, by_name)
@@ -127,6 +130,13 @@ class Regeneration:
         for kept in done_tag.versions:
             if (kept.name, kept.version) not in self._done:
                 self._note_version(kept, tag.name, new=False)
+        for refusal in done_tag.refusals:
+            self._note_refusal(tag.name, refusal)
+        for refusal in done_tag.unmakeable:
+            key = (refusal.name, refusal.version)
+            if key not in self._unmakeable and key not in self._done:
+                self._unmakeable[key] = refusal
+                self._note_refusal(tag.name, refusal)
         return True
 
     # -- which versions ---------------------------------------------------------------------------------------
@@ -137,16 +147,13 @@ class Regeneration:
         with progress.counter("tags read", len(tags)) as advance:
             for tag, result in _map_in_batches(map_tasks, tags, _TAGS):
                 advance()
-                unfit = [item for item in result if isinstance(item, Unpackageable)]
-                for item in unfit:
-                    self._note_failure(item)
-                tags_read.append(
-                    TagVersions(
-                        tag,
-                        tuple(item for item in result if isinstance(item, Version)),
-                        whole=not unfit,
-                    )
-                )
+                unpackageable = [item for item in result if isinstance(item, Unpackageable)]
+                for item in unpackageable:
+                    self._note_refusal(tag.name, item.refusal)
+                versions = tuple(item for item in result if isinstance(item, Version))
+                refusals = tuple(item.refusal for item in unpackageable)
+                lasting = all(item.lasting for item in unpackageable)
+                tags_read.append(TagVersions(tag, versions, refusals, lasting))
         return sorted(tags_read, key=lambda looked: (looked.tag.created, looked.tag.name))
 
     def _select_versions(self, looked: list[TagVersions]) -> list[Version]:
@@ -154,7 +161,7 @@ class Regeneration:
         selected: dict[tuple[str, str], Version] = {}
         for version in (version for tag_versions in looked for version in tag_versions.versions):
             key = (version.name, version.version)
-            if not self._wanted.includes(*key) or key in self._done:
+            if not self._wanted.includes(*key) or key in self._done or key in self._unmakeable:
                 continue
             oldest = selected.setdefault(key, version)
             if oldest.trees != version.trees:
@@ -193,7 +200,7 @@ class Regeneration:
     def _publish(
         self, map_tasks: MapTasks, versions: list[Version], looked: list[TagVersions]
     ) -> None:
-        open_tags = _OpenTags(looked, self._wanted, self._ledger, self._done)
+        open_tags = _OpenTags(looked, self._wanted, self._ledger, self._done, self._unmakeable)
         keys = ((version.name, version.version) for version in versions)
         missing = {
             key for key in keys if self._published.digest(*key) is None
@@ -236,7 +243,7 @@ class Regeneration:
                 new=new,
             )
         else:
-            self._note_failure(Unpackageable(str(version), version.tag.name, str(outcome)))
+            self.report.failed.append(f"{version} ({version.tag.name}): {outcome}")
 
     def _published_version(
         self, version: Version, archive: Archive, *, new: bool
@@ -275,17 +282,26 @@ class Regeneration:
 
     def _note_not_remade(self, version: Version, reason: Unpackageable) -> None:
         """A version that cannot be packaged: what is published stays, what is missing is a failure."""
-        published_digest = self._published.digest(version.name, version.version)
-        if published_digest is None:
-            self._note_failure(reason)
-            return
-        self._done[version.name, version.version] = KeptVersion(
-            version.name, version.version, "", "", published_digest
-        )
-        self.report.unmade.append(f"{reason.subject} ({reason.tag}): {reason.reason}")
+        key = (version.name, version.version)
+        published_digest = self._published.digest(*key)
+        if published_digest is not None:
+            self._done[key] = KeptVersion(*key, "", "", published_digest)
+        elif reason.lasting:
+            self._unmakeable[key] = reason.refusal
+        self._note_refusal(reason.tag, reason.refusal)
 
-    def _note_failure(self, failure: Unpackageable) -> None:
-        self.report.failed.append(f"{failure.subject} ({failure.tag}): {failure.reason}")
+    def _note_refusal(self, tag: str, refusal: Refusal) -> None:
+        """Report what cannot be made: a failure, unless the version is published or withdrawn."""
+        key = (refusal.name, refusal.version)
+        line = f"{refusal.subject} ({tag}): {refusal.reason}"
+        if refusal.no_chart:
+            self.report.without_chart.append(f"{tag}: {refusal.reason}")
+        elif all(key) and self._wanted.gone(*key):
+            self.report.withdrawn.append(f"{line}; it is withdrawn")
+        elif all(key) and self._published.digest(*key) is not None:
+            self.report.unmade.append(line)
+        else:
+            self.report.failed.append(line)
 
     def _note_plan(self, version: Version, archive: Archive) -> None:
         published_digest = self._published.digest(version.name, version.version)
@@ -315,16 +331,20 @@ class _OpenTags:
         wanted: VersionFilter,
         ledger: Ledger,
         done: Mapping[tuple[str, str], KeptVersion],
+        unmakeable: Mapping[tuple[str, str], Refusal],
     ) -> None:
         self._ledger = ledger
         self._done = done
+        self._unmakeable = unmakeable
+        self._refusals: dict[str, tuple[Refusal, ...]] = {}
         self._open: dict[str, tuple[Tag, list[tuple[str, str]]]] = {}
         self._tags: dict[tuple[str, str], list[str]] = {}
-        for tag, versions, whole in looked:
+        for tag, versions, refusals, lasting in looked:
             keys = [(version.name, version.version) for version in versions]
             selected = [key for key in keys if wanted.includes(*key) and not wanted.gone(*key)]
-            if whole:
+            if lasting:
                 self._open[tag.name] = (tag, selected)
+                self._refusals[tag.name] = refusals
             for key in selected:
                 self._tags.setdefault(key, []).append(tag.name)
 
@@ -340,9 +360,12 @@ class _OpenTags:
 
     def _close(self, name: str) -> None:
         tag, keys = self._open.get(name, (None, []))
-        if tag is not None and all(key in self._done for key in keys):
-            del self._open[name]
-            self._ledger.add(tag, tuple(self._done[key] for key in keys))
+        if tag is None or not all(key in self._done or key in self._unmakeable for key in keys):
+            return
+        del self._open[name]
+        done = tuple(self._done[key] for key in keys if key in self._done)
+        unmakeable = tuple(self._unmakeable[key] for key in keys if key not in self._done)
+        self._ledger.add(tag, done, self._refusals.pop(name), unmakeable)
 
 
 def regenerate(
@@ -385,9 +408,26 @@ def regenerate(
         image_tag=config.release.image_tag,
         hosts=dict(config.hosts),
         evidence=may_have_records,
+        charts=wanted.charts,
     )
     run = Regeneration(settings, repository, wanted, state=state, jobs=jobs, plan=plan)
-    return run.run(repo.tags(TagPattern(settings.tags).glob).values(), again=again)
+    return run.run(_fitting_tags(repo, settings), again=again)
+
+
+def _fitting_tags(repo: Tagged, settings: Settings) -> list[Tag]:
+    """The tags that are meant. Raises UsageError when there are none."""
+    names = TagPattern(settings.tags)
+    tags = list(repo.tags(names.glob).values())
+    if settings.charts:
+        tags = [tag for tag in tags if any(names.may_name(tag.name, c) for c in settings.charts)]
+    if tags:
+        return tags
+    what = f"no tag fits {settings.tags}"
+    if settings.charts:
+        what += f" with the chart {' or '.join(settings.charts)}"
+    others = list(repo.tags())[-_SHOWN:]
+    advice = f"there are tags like {', '.join(others)}" if others else "the source has no tags here"
+    raise UsageError(what, where=str(repo.revisions.root), advice=f"{advice}; correct --tags")
 
 
 def _with_recorded_images(

@@ -32,6 +32,8 @@ _AT_ONCE = 60
 _BLOCK = 2**20
 #: How much is kept: bytes of files, of one file, and names in trees.
 _KEPT_BYTES, _KEPT_FILE, _KEPT_NAMES = 32 * 2**20, 2**20, 100_000
+#: Names in a tree that is made into Nodes as a whole, and how many larger ones are kept as rows.
+_SMALL, _KEPT_LARGE = 32, 8
 #: Bytes of an id → one name in a tree object: mode, name, id.
 _ROWS = {
     length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)
@@ -64,6 +66,7 @@ class Objects:
         self._open = contextlib.ExitStack()
         self._tree_of_commit: dict[str, str] = {}
         self._trees: dict[str, tuple[Node, ...]] = {}
+        self._large_trees: dict[str, list[tuple[bytes, bytes, bytes]]] = {}
         self._read_recursively: set[str] = set()  # ids of trees that were read with all below them
         self._digests: dict[str, str] = {}
         self._blobs: dict[str, bytes] = {}
@@ -109,6 +112,23 @@ class Objects:
         cached = self._trees.get(folder)
         return self._read_trees([folder])[folder] if cached is None else cached
 
+    def child(self, folder: str, name: str) -> Node | None:
+        """What `name` is in a tree. Of a large tree only that row becomes a Node."""
+        if (nodes := self._trees.get(folder)) is None:
+            encoded = os.fsencode(name)
+            rows = self._large_trees.get(folder)
+            if rows is None:
+                [rows] = self._read_objects([folder], _tree_rows).values()
+                if len(rows) <= _SMALL:
+                    self._trees[folder] = _nodes(rows)
+                    self._names += len(rows)
+                    return self.child(folder, name)
+                if len(self._large_trees) >= _KEPT_LARGE:
+                    self._large_trees.clear()
+                self._large_trees[folder] = rows
+            nodes = _nodes(row for row in rows if row[1] == encoded)
+        return next((node for node in nodes if node.name == name), None)
+
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
         """Read the trees of commits, and trees with all below them, a level at a time."""
         new_revisions = [
@@ -143,9 +163,7 @@ class Objects:
     def _read_trees(self, ids: list[str]) -> dict[str, tuple[Node, ...]]:
         if self._names > _KEPT_NAMES:
             self._trees, self._read_recursively, self._names = {}, set(), 0
-        trees = self._read_objects(
-            ids, lambda identity, data: _parse_tree(data, len(identity) // 2)
-        )
+        trees = self._read_objects(ids, lambda identity, data: _nodes(_tree_rows(identity, data)))
         self._trees.update(trees)
         self._names += sum(map(len, trees.values()))
         return trees
@@ -298,13 +316,16 @@ def _bytes(_identity: str, data: bytes) -> bytes:
     return data
 
 
-def _parse_tree(data: bytes, length: int) -> tuple[Node, ...]:
-    """The names in a tree object. length: bytes of an id. Source: git, Documentation/gitformat
-    (tree objects).
-    """
-    rows = _ROWS[length].findall(data)
+def _tree_rows(identity: str, data: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """Mode, name and id of everything in a tree object. Source: git, gitformat (tree objects)."""
+    length = len(identity) // 2
+    rows: list[tuple[bytes, bytes, bytes]] = _ROWS[length].findall(data)
     if sum(len(mode) + len(name) + 2 + length for mode, name, _ in rows) != len(data):
         raise MachineError("a tree object is damaged", advice="git fsck")
+    return rows
+
+
+def _nodes(rows: Iterable[tuple[bytes, bytes, bytes]]) -> tuple[Node, ...]:
     nodes = []
     for mode, name, identity in rows:
         if name in (b".", b"..") or b"/" in name:

@@ -111,6 +111,9 @@ class Revisions(Protocol):
         it.
         """
 
+    def child(self, folder: str, name: str) -> Node | None:
+        """What one name is in a folder, given by its id; None when it is not there."""
+
     def read(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Id → bytes of files, targets of links."""
 

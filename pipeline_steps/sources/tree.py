@@ -108,8 +108,7 @@ def node_at(revisions: Revisions, folder: str, path: str) -> Node | None:
     """
     node = Node("", "folder", folder)
     for part in path.split("/") if path else ():
-        inside = revisions.listing(node.id) if node.kind == "folder" else ()
-        inner = next((each for each in inside if each.name == part), None)
+        inner = revisions.child(node.id, part) if node.kind == "folder" else None
         if inner is None:
             return None
         node = inner

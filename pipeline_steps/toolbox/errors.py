@@ -11,6 +11,7 @@ leaves a step.
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar, Literal
 
 Result = Literal["started", "passed", "failed", "refused", "infrastructure", "interrupted"]
@@ -37,6 +38,13 @@ class PipelineError(Exception):
         place = f"{self.where}: " if self.where else ""
         advice = f" ({self.advice})" if self.advice else ""
         return f"{place}{self.what}{advice}"
+
+    def fresh(self) -> PipelineError:
+        """The same error without traceback and cause, to be remembered and raised again.
+
+        A traceback holds the frames that it came through, and with them all they worked on.
+        """
+        return copy.copy(self)
 
 
 class UsageError(PipelineError):

@@ -122,14 +122,16 @@ def parse(
     where: str,
     *,
     aliases: bool = False,
+    duplicates: bool = False,
     largest: int = LARGEST,
     error: type[PipelineError] = ConfigurationError,
 ) -> tuple[str, Node | None]:
     """The text of a document (without byte order mark) and its tree; None when it is empty.
 
-    where: names the file in errors. aliases: allowed? error: what to raise.
+    where: names the file in errors. aliases: allowed? duplicates: of a key that is there twice
+    the last counts, as for helm; otherwise it is refused. error: what to raise.
     """
-    return _Reader(where, aliases, error).read(data, largest)
+    return _Reader(where, aliases, error, duplicates).read(data, largest)
 
 
 def plain_value(node: Node | None) -> Any:
@@ -161,9 +163,12 @@ def nearest_names(misspelt: str, names_allowed: Iterable[str], count: int = 3) -
 class _Reader:
     """One pass over the events of libyaml, without recursion: nesting cannot exhaust the stack."""
 
-    def __init__(self, where: str, aliases: bool, error: type[PipelineError]) -> None:
+    def __init__(
+        self, where: str, aliases: bool, error: type[PipelineError], duplicates: bool = False
+    ) -> None:
         self.where = where
         self.aliases = aliases
+        self.duplicates = duplicates
         self.error = error
         self.anchors: dict[str, Node] = {}
         self.count = 0
@@ -216,9 +221,11 @@ class _Reader:
         while open_nodes:
             event = next(events)
             if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-                open_nodes.pop()
+                closed, written = open_nodes.pop(), seen.pop()
                 keys.pop()
-                seen.pop()
+                if isinstance(closed, Mapping) and len(written) < len(closed.items):
+                    last = {key.value: (key, node) for key, node in closed.items}
+                    closed.items[:] = last.values()
                 continue
             node = self.node(text, event)
             parent = open_nodes[-1]
@@ -241,7 +248,7 @@ class _Reader:
     def key(self, node: Node, seen: set[str]) -> Scalar:
         if not isinstance(node, Scalar):
             raise self.fail("a key that is not a text", node.line)
-        if node.value in seen:
+        if node.value in seen and not self.duplicates:
             advice = "keep one of them: readers disagree about which one counts"
             raise self.fail(f"key {node.value!r} is there twice", node.line, advice)
         seen.add(node.value)

@@ -24,6 +24,8 @@ from pipeline_steps.workspace.content import FORMAT, FORMAT_1
 #: Of a chart's name and of what may be a version; the shortest name is the right one, as names have
 #: no dots.
 _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
+#: What may be meant as a version.
+_LOOSE_VERSION = r"[vV]?[0-9].*"
 
 
 # -- what a tag's text says ---------------------------------------------------------------------------------------
@@ -109,7 +111,7 @@ class TagPattern(NamedTuple):
         """The name ("" when the template has none) and the version in a tag; None when it is of
         another kind.
 
-        >>> TagNames("{name}-{version}").reading("my-chart-1.0.0-rc.1"), TagNames("v{version}").reading("v2")
+        >>> TagPattern("{name}-{version}").parse("my-chart-1.0.0-rc.1"), TagPattern("v{version}").parse("v2")
         (('my-chart', '1.0.0-rc.1'), None)
         """
         match = self._match(tag, _NAME)
@@ -118,18 +120,42 @@ class TagPattern(NamedTuple):
         name, version = (match.groupdict().get(part, "") for part in ("name", "version"))
         return (name, version) if not version or parse_version(version) else None
 
+    def parse_loosely(self, tag: str) -> tuple[str, str] | None:
+        """Like `parse`, also of what only resembles a version; None for a shell pattern.
+
+        >>> TagPattern("{name}-{version}").parse_loosely("web-v1.0"), TagPattern("v{version}").parse_loosely("v2")
+        (('web', 'v1.0'), ('', '2'))
+        """
+        if not self.names_one_chart:
+            return None
+        match = self._match(tag, _NAME, f"[vV]?{_VERSION}")
+        match = match or self._match(tag, _NAME, _LOOSE_VERSION)
+        if match is None:
+            return None
+        name, version = (match.groupdict().get(part, "") for part in ("name", "version"))
+        return name, version
+
+    def has_version(self, tag: str) -> bool:
+        """Whether a tag has three numbers where the template has the version, valid or not."""
+        match = self._match(tag, _NAME, f"[vV]?{_VERSION}")
+        return match is not None and bool(match.groupdict().get("version"))
+
+    def may_name(self, tag: str, chart: str) -> bool:
+        """Whether a tag may be about a chart, by its name alone."""
+        return not self.names_one_chart or bool(self._match(tag, re.escape(chart), _LOOSE_VERSION))
+
     def version(self, tag: str, chart: str) -> str:
         """What stands for a version in a tag of that chart, "" when it is no such tag.
 
-        >>> TagNames("{name}-{version}").version("web-2-1.0.0", "web-2")
+        >>> TagPattern("{name}-{version}").version("web-2-1.0.0", "web-2")
         '1.0.0'
         """
         match = self._match(tag, re.escape(chart))
         return match.groupdict().get("version", "") if match else ""
 
-    def _match(self, tag: str, name: str) -> re.Match[str] | None:
+    def _match(self, tag: str, name: str, version: str = _VERSION) -> re.Match[str] | None:
         expression = re.escape(self.template)
-        for part, pattern in (("name", name), ("version", _VERSION)):
+        for part, pattern in (("name", name), ("version", version)):
             written = re.escape(f"{{{part}}}")
             expression = expression.replace(written, f"(?P<{part}>{pattern})", 1).replace(
                 written, f"(?P={part})"
