@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from pipeline_steps import __version__
 from pipeline_steps.commands import command_names
+from pipeline_steps.toolbox.redact import printable
 
 USAGE = "usage: pipeline-steps NAME [options]   (pipeline-steps NAME --help says more)"
 
@@ -40,7 +41,8 @@ def _unknown(name: str) -> int:
     close = difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     print(
-        f"{name}: no such step or command{meant} (pipeline-steps list shows all)", file=sys.stderr
+        f"{printable(name)}: no such step or command{meant} (pipeline-steps list shows all)",
+        file=sys.stderr,
     )
     return 2
 

@@ -38,6 +38,8 @@ def _secrets_as_before() -> Iterator[None]:
     """What one test's login hides, like "wrong", may be an ordinary word of the next one's
     messages.
     """
-    before = set(redact._forms), redact._pattern
+    before = [(forms, set(forms)) for forms in (redact._forms, redact._base64_forms)]
     yield
-    redact._forms, redact._pattern = before
+    for forms, kept in before:
+        forms.clear()
+        forms.add_all(kept)

@@ -8,8 +8,8 @@ import json as javascript
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from pipeline_steps.reporting.rendering import printable, render, short
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.reporting.rendering import render, short
+from pipeline_steps.toolbox.redact import printable, redact
 
 _COLUMNS = (
     "chart",
@@ -98,7 +98,7 @@ def json(versions: Sequence[PublishedVersion], _title: str) -> str:
         {**version._asdict(), "tests": [test._asdict() for test in version.tests]}
         for version in versions
     ]
-    return redact(javascript.dumps(objects, indent=2, ensure_ascii=False)) + "\n"
+    return redact(javascript.dumps(objects, indent=2)) + "\n"
 
 
 def html(versions: Sequence[PublishedVersion], title: str) -> str:
@@ -155,5 +155,5 @@ def _cells(version: PublishedVersion, *, whole: bool) -> tuple[str, ...]:
 
 
 def _without_formula(text: str) -> str:
-    text = redact(text)
+    text = printable(text)
     return f"'{text}" if text.startswith(_FORMULA) else text

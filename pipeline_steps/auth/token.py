@@ -10,11 +10,12 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from pipeline_steps.auth.credentials import Login
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
+from pipeline_steps.toolbox.proxy import is_loopback
 from pipeline_steps.toolbox.redact import register
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
@@ -95,14 +96,34 @@ class Authorizer:
             )
         return {"Authorization": http.basic(login.username, login.password)}
 
-    def _fetch(self, challenge: Challenge, scopes: str) -> str:
-        realm = urljoin(f"{self._base}/", challenge.realm)
+    def _realm(self, challenge: Challenge) -> str:
+        """The URL of the token server. Raises AccessRefused for plain HTTP after https."""
+        try:
+            realm = urljoin(f"{self._base}/", challenge.realm)
+        except ValueError as error:
+            what = f"sends us for a token to what is no URL: {challenge.realm!a}"
+            raise AccessRefused(what, where=self._base) from error
         if self._base.startswith("https:") and not realm.startswith("https:"):
             raise AccessRefused(
                 f"sends us for a token to {http.safe_url(realm)}, which is not https",
                 where=self._base,
             )
+        return realm
+
+    def _is_own_host(self, url: str) -> bool:
+        """Whether a URL leads to the registry's own host, on any port, or stays on this machine."""
+        hosts = {urlsplit(each).hostname for each in (self._base, url)}
+        return len(hosts) == 1 or all(host and is_loopback(host) for host in hosts)
+
+    def _fetch(self, challenge: Challenge, scopes: str) -> str:
+        realm = self._realm(challenge)
         login = self._login()
+        if login is not None and realm.startswith("http:") and not self._is_own_host(realm):
+            raise AccessRefused(
+                f"sends the login in plain HTTP to another host, {http.safe_url(realm)}",
+                where=self._base,
+                advice="serve the tokens by https, or remove the login of this registry",
+            )
         fields = [("service", challenge.service), *(("scope", scope) for scope in scopes.split())]
         if login is not None and login.identity_token:
             form = [

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.wildcards import IN_NAME, Pattern
 
 FILE = ".helmignore"
 
@@ -19,13 +20,13 @@ class Rule(NamedTuple):
     folders.
     """
 
-    pattern: re.Pattern[str]
+    pattern: Pattern
     negated: bool
     folders: bool
     whole: bool
 
     def matches(self, path: str) -> bool:
-        return bool(self.pattern.fullmatch(path if self.whole else path.rpartition("/")[2]))
+        return self.pattern.matches(path if self.whole else path.rpartition("/")[2])
 
 
 class Rules(NamedTuple):
@@ -81,7 +82,7 @@ def _rule(text: str, where: str) -> Rule:
     whole = "/" in pattern
     try:
         return Rule(
-            re.compile(_expression(pattern.removeprefix("/")), re.S),
+            Pattern(_pieces(pattern.removeprefix("/"))),
             text.startswith("!"),
             folders,
             whole,
@@ -92,14 +93,14 @@ def _rule(text: str, where: str) -> Rule:
         )
 
 
-def _expression(glob: str) -> str:
-    """The regular expression of a Go pattern. Raises ValueError when it is malformed."""
+def _pieces(glob: str) -> list[str]:
+    """The pieces of a Go pattern, for `Pattern`. Raises ValueError when it is malformed."""
     pieces: list[str] = []
     rest = glob
     while rest:
         sign, rest = rest[0], rest[1:]
         if sign == "*":
-            pieces.append("[^/]*")
+            pieces.append(IN_NAME)
         elif sign == "?":
             pieces.append("[^/]")
         elif sign == "[":
@@ -112,7 +113,7 @@ def _expression(glob: str) -> str:
             rest = rest[1:]
         else:
             pieces.append(re.escape(sign))
-    return "".join(pieces)
+    return pieces
 
 
 def _class(rest: str) -> tuple[str, str]:

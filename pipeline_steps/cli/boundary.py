@@ -8,6 +8,8 @@ they give up on it.
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import platform
@@ -18,11 +20,13 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
+import msgspec
+
 from pipeline_steps import __version__
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import Interrupted, PipelineError
 from pipeline_steps.toolbox.files import disk_failure
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import printable
 
 log = logging.getLogger("pipeline_steps")
 
@@ -39,6 +43,8 @@ def run_main(work: Callable[[], int]) -> int:
     # Foreign libraries start programs, too (credential helpers, plugins of kubeconfig), never those
     # of a checkout.
     os.environ["PATH"] = process.search_path(os.environ)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale that has no such characters
     try:
         code = work()
         process.raise_if_stopping()  # a signal may have been raised where exceptions are swallowed
@@ -64,11 +70,11 @@ def report_error(error: BaseException, *, subject: str = "") -> int:
     error = disk_failure(error) or error
     if isinstance(error, PipelineError):
         name = f"{subject}: " if subject else ""
-        log.error("%s", redact(f"{name}{error}"))
+        log.error("%s", f"{name}{error}")
         return error.exit_code
     report = "".join(traceback.format_exception(error))
     print(
-        redact(
+        printable(
             f"{report}\nThis is a bug in pipeline_steps {__version__} (Python {platform.python_version()}): "
             "please report it with the lines above."
         ),
@@ -100,15 +106,21 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:
-    """Send the library's log to stderr, redacted; results of steps go to stdout, never through the
+    """Send the library's log to stderr, printable; results of steps go to stdout, never through the
     log.
     """
     logger = logging.getLogger("pipeline_steps")
     handler = _Stderr()
-    handler.setFormatter(_Redacting("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def print_json(value: object) -> None:
+    """One JSON object on a line of stdout, in ASCII: whole in every locale, and no terminal obeys it."""
+    line = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    print(line.replace("\x7f", "\\u007f"), flush=True)
 
 
 class _Stderr(logging.Handler):
@@ -120,6 +132,6 @@ class _Stderr(logging.Handler):
         print(self.format(record), file=sys.stderr, flush=True)
 
 
-class _Redacting(logging.Formatter):
+class _Printable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return printable(super().format(record))

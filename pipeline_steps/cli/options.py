@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 from pipeline_steps.ci.build import Build, detect
 from pipeline_steps.toolbox.clock import seconds
 from pipeline_steps.toolbox.errors import UsageError
+from pipeline_steps.toolbox.redact import printable
 
 #: texts, paths: repeatable. word: typed without a name, may be left out.
 Kind = Literal["flag", "text", "texts", "number", "path", "paths", "seconds", "shard", "word"]
@@ -106,7 +107,7 @@ def parse(
     Exits with 2 on an unknown option, as argparse does. Raises UsageError for a value of the wrong
     kind.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program,
         description=description,
         allow_abbrev=False,
@@ -123,6 +124,12 @@ def parse(
         converted = option.default if value is None else _converted(option, value, environ)
         setattr(arguments, option.key, converted)
     return arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2; what was typed may come from anybody who names a branch."""
+        super().error(printable(message))
 
 
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import (
     Command,
@@ -239,7 +237,7 @@ def report_outcome(outcome: Outcome, *, as_json: bool) -> None:
 def print_records(records: Iterable[Record]) -> None:
     """The records on stdout, one JSON object a line."""
     for record in records:
-        print(msgspec.json.encode(record).decode(), flush=True)
+        boundary.print_json(record)
 
 
 def _refuse_unused(step: Step, arguments: Namespace) -> None:

@@ -20,7 +20,7 @@ from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.clusters.watch import Watcher, statuses
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import PipelineError
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import printable, redact
 
 #: Bytes of one log that are kept, its end.
 LOG_BYTES = 1 << 20
@@ -191,7 +191,7 @@ def _event_line(event: Object) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    files.write(path, redact(text).encode())
+    files.write(path, printable(text).encode())
     return path
 
 

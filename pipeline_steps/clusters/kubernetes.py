@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -24,7 +23,7 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutErr
 
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.kubeconfig import ADVICE, Connection
-from pipeline_steps.toolbox import http, retry, scratch
+from pipeline_steps.toolbox import http, json_reader, retry, scratch
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     Conflict,
@@ -92,7 +91,7 @@ class Api:
         """
         data = b"".join(self.stream(call, *args, **options))
         try:
-            answer = json.loads(data)
+            answer = json_reader.decode(data)
         except ValueError as error:
             raise self._foreign() from error
         return answer if isinstance(answer, dict) else {}
@@ -227,7 +226,7 @@ class Api:
 def _message(error: ApiException) -> str:
     """The words of a Status object, or the beginning of whatever came instead."""
     try:
-        return str(json.loads(error.body or "")["message"])
+        return str(json_reader.decode((error.body or "").encode())["message"])
     except (ValueError, KeyError, TypeError):
         return (error.body or str(error.reason))[:300]
 

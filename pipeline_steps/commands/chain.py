@@ -14,6 +14,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.reporting.chains import duration_text
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox.redact import printable
 
 #: What a run was about: the charts → the content that its steps recorded, None when they recorded
 #: none.
@@ -30,20 +31,22 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
         links = chain_rows(state, name, content)
         if not sys.stderr.isatty():  # logs get whole lines: digests in them must be there to copy
             for link, value, time in links:
-                console.print(f"{name}  {link:<18} {value}  {time}".rstrip(), soft_wrap=True)
+                console.print(
+                    printable(f"{name}  {link:<18} {value}  {time}".rstrip()), soft_wrap=True
+                )
             continue
         table = Table(title=name, title_justify="left", box=None, pad_edge=False, show_header=False)
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         table.add_column(no_wrap=True, justify="right")
         for row in links:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         console.print(table)
     places = f"state: {state.path}\nJUnit: {state.folder / 'junit'}\nlogs of failures: {state.folder / 'failures'}"
-    console.print(places, soft_wrap=True)  # a path that is folded cannot be copied
+    console.print(printable(places), soft_wrap=True)  # a path that is folded cannot be copied
     for name, content in charts.items():
         for line in helm_commands(config, state, name, content):
-            console.print(line, soft_wrap=True)
+            console.print(printable(line), soft_wrap=True)
     console.print(f"{seconds:.1f} s in all")
 
 

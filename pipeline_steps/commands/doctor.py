@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import msgspec
-
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, configuration_if_any, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option
@@ -33,7 +31,7 @@ from pipeline_steps.commands.probes import (
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.language import Config
 from pipeline_steps.toolbox.errors import PipelineError, ToolMissing, UsageError, worst
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import printable
 
 COMMAND = Command(
     "doctor",
@@ -111,7 +109,7 @@ def _answer(name: str, config: Config | None) -> Answer:
     try:
         return Answer(name, 0, PROBES[name](config), True)
     except PipelineError as error:
-        words = " | ".join(line.strip() for line in redact(str(error)).splitlines() if line.strip())
+        words = " | ".join(line.strip() for line in str(error).splitlines() if line.strip())
         return Answer(
             name, error.exit_code, words, name not in OPTIONAL or not isinstance(error, ToolMissing)
         )
@@ -121,10 +119,10 @@ def report(answers: Sequence[Answer], *, as_json: bool) -> None:
     """One line an answer on stdout."""
     if as_json:
         for answer in answers:
-            print(msgspec.json.encode(answer._asdict()).decode())
+            boundary.print_json(answer._asdict())
         return
     for answer in answers:
-        print(f"{answer.mark:3} {answer.name:18} {answer.words}")
+        print(printable(f"{answer.mark:3} {answer.name:18} {answer.words}"))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox import http, scratch
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.toolbox.redact import printable
 from pipeline_steps.workspace.checkout import open_checkout
 
 COMMAND = Command(
@@ -256,9 +257,9 @@ def report(record: Record, outcome: Outcome) -> int:
     for note in outcome.notes:
         boundary.log.info("%s", note)
     for line in outcome.equal:
-        print(f"equal: {line}")
+        print(printable(f"equal: {line}"))
     for line in outcome.differences:
-        print(f"differs: {line}")
+        print(printable(f"differs: {line}"))
     if outcome.differences:
         raise EvidenceError(
             f"{record.step} of {record.subject} is not reproduced: {outcome.differences[-1]}",

@@ -20,6 +20,7 @@ from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import QUIET, VERBOSE, Option
 from pipeline_steps.sandbox import sandbox
 from pipeline_steps.toolbox.errors import UsageError
+from pipeline_steps.toolbox.redact import printable
 
 VERBS = ("up", "status", "down")
 COMMAND = Command(
@@ -72,7 +73,7 @@ def perform(arguments: Namespace) -> int:
         return 0
     lines = sandbox.status(folder)
     for line in lines:
-        print(f"{line.name:<19} {'lives' if line.alive else 'GONE':<6} {line.detail}")
+        print(printable(f"{line.name:<19} {'lives' if line.alive else 'GONE':<6} {line.detail}"))
     if not lines:
         print(f"no sandbox in {folder}")
     return 0 if all(line.alive for line in lines) else 7

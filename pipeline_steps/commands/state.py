@@ -23,8 +23,6 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
-
 from pipeline_steps.audits.state_records import verify_records
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, open_state_file, run_command
@@ -46,6 +44,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     UsageError,
 )
+from pipeline_steps.toolbox.redact import printable
 from pipeline_steps.workspace.checkout import open_checkout
 
 COMMAND = Command(
@@ -96,7 +95,7 @@ def show(state: State, _words: list[str], arguments: Namespace) -> int:
     records = state.records()
     if arguments.json:
         for record in records:
-            print(msgspec.json.encode(record).decode())
+            boundary.print_json(record)
         return 0
     if not records:
         print(f"no records yet in {state.folder}")
@@ -172,7 +171,7 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
             f"{name} of {subject} has no output {output}",
             advice=f"it has {', '.join(preferred.outputs)}",
         )
-    print(preferred.outputs[output])
+    print(printable(preferred.outputs[output]))
     return 0
 
 
@@ -228,7 +227,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     for finding in verify_records(state, hosts, charts, _tags(config) if config else None):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
         if finding.verdict != "holds":
-            print(f"{finding.verdict}: {finding.what}")
+            print(printable(f"{finding.verdict}: {finding.what}", lines=False))
     print(
         ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
         or "nothing to verify"

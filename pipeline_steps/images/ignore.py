@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from pipeline_steps.toolbox import wildcards
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: Never part of a context, at any depth: our own state and the sources' bookkeeping.
@@ -21,7 +22,7 @@ FILE = ".dockerignore"
 
 
 class Pattern(NamedTuple):
-    expression: re.Pattern[str]
+    names: wildcards.Pattern
     exception: bool
 
 
@@ -35,7 +36,7 @@ class Ignored(NamedTuple):
         ignored = False
         fits: list[bool] = []
         for number, pattern in enumerate(self.patterns):
-            fit = (bool(above) and above[number]) or pattern.expression.fullmatch(path) is not None
+            fit = (bool(above) and above[number]) or pattern.names.matches(path)
             fits.append(fit)
             if fit:
                 ignored = not pattern.exception
@@ -57,11 +58,14 @@ def left_in(paths: Iterable[str], ignored: Ignored) -> Iterator[str]:
     folders: dict[str, tuple[bool, tuple[bool, ...]]] = {"": (False, ())}
 
     def folder(path: str) -> tuple[bool, tuple[bool, ...]]:
-        if path not in folders:
-            parent, _, name = path.rpartition("/")
-            cut, fits = folder(parent)
-            out, below = ignored.verdict(path, fits)
-            folders[path] = (cut or name in ALWAYS or (out and not ignored.exceptions), below)
+        parts = path.split("/") if path and path not in folders else ()
+        for depth, name in enumerate(parts, 1):  # not by recursion: paths may be of any depth
+            place = "/".join(parts[:depth])
+            if place not in folders:
+                cut, fits = folders["/".join(parts[: depth - 1])]
+                out, below = ignored.verdict(place, fits)
+                cut = cut or name in ALWAYS or (out and not ignored.exceptions)
+                folders[place] = (cut, below)
         return folders[path]
 
     for path in paths:
@@ -95,18 +99,19 @@ def _pattern(text: str, where: str) -> Pattern | None:
     clean = posixpath.normpath(text)
     clean = clean.lstrip("/") if len(clean) > 1 else clean
     try:
-        return Pattern(re.compile(expression(clean), re.DOTALL), exception)
+        return Pattern(wildcards.Pattern(pieces(clean)), exception)
     except re.error as error:
         raise ConfigurationError(f"{text!r} is not a pattern: {error}", where=where) from error
 
 
-def expression(pattern: str) -> str:
-    r"""The regular expression of a cleaned pattern.
+def pieces(pattern: str) -> list[str]:
+    r"""The pieces of a cleaned pattern, for `wildcards.Pattern`.
 
-    >>> expression("**/*.log"), expression("a?/**")
-    ('(?:.*/)?[^/]*\\.log', 'a[^/]/.*')
+    >>> pieces("**/*.log"), pieces("a?/**")
+    (['(?:.*/)?', '[^/]*', '\\.', 'l', 'o', 'g'], ['a', '[^/]', '/', '.*'])
     """
-    result, position = "", 0
+    result: list[str] = []
+    position = 0
     while position < len(pattern):
         character = pattern[position]
         position += 1
@@ -114,20 +119,20 @@ def expression(pattern: str) -> str:
             position += 1
             if pattern[position : position + 1] == "/":
                 position += 1
-            result += ".*" if position >= len(pattern) else "(?:.*/)?"
+            result.append(wildcards.ANY if position >= len(pattern) else wildcards.FOLDERS)
         elif character == "*":
-            result += "[^/]*"
+            result.append(wildcards.IN_NAME)
         elif character == "?":
-            result += "[^/]"
+            result.append("[^/]")
         elif character == "\\" and position < len(pattern):
-            result += re.escape(pattern[position])
+            result.append(re.escape(pattern[position]))
             position += 1
         elif character == "[":
             end = pattern.find("]", position + 1)
             if end < 0:
                 raise re.error("[ without ]")
-            result += f"[{pattern[position:end]}]"
+            result.append(f"[{pattern[position:end]}]")
             position = end + 1
         else:
-            result += re.escape(character)
+            result.append(re.escape(character))
     return result

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
+from pipeline_steps.toolbox import json_reader
 from pipeline_steps.toolbox.errors import MachineError
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -36,8 +36,8 @@ class Manifest(NamedTuple):
     def content(self) -> dict[str, Any]:
         """The JSON object. Raises MachineError."""
         try:
-            content = json.loads(self.body)
-        except (ValueError, RecursionError) as error:
+            content = json_reader.decode(self.body)
+        except ValueError as error:
             raise MachineError(f"manifest {self.digest} is not JSON: {error}") from error
         if not isinstance(content, dict):
             raise MachineError(f"manifest {self.digest} is not a JSON object")

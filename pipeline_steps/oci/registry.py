@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import DOCKER_HUB, Reference
 from pipeline_steps.auth.token import Authorizer
 from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Descriptor, Manifest
-from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox import http, json_reader, retry
 from pipeline_steps.toolbox.errors import Conflict, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 
@@ -52,7 +51,7 @@ _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 def error_codes(body: bytes) -> set[str]:
     """The error codes in a registry's answer."""
     with contextlib.suppress(ValueError, AttributeError, TypeError):
-        return {str(error.get("code")) for error in json.loads(body[:_WORDS])["errors"]}
+        return {str(error.get("code")) for error in json_reader.decode(body[:_WORDS])["errors"]}
     return set()
 
 
@@ -63,7 +62,7 @@ def explain(body: bytes) -> str:
     'DENIED: not yours'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        errors = json.loads(body[:_WORDS])["errors"]
+        errors = json_reader.decode(body[:_WORDS])["errors"]
         return "; ".join(
             f"{error['code']}: {error.get('message') or error.get('detail')}" for error in errors
         )[:500]

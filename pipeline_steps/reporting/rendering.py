@@ -14,7 +14,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,11 +25,6 @@ KINDS = {
     **dict.fromkeys(("passed", "released", "tested", "positive", "recorded"), "good"),
     **dict.fromkeys(("failed", "refused", "contradictory", "negative", "changed"), "bad"),
 }
-#: What no page shows as it is: control characters but tab and line ends, what turns the direction
-#: of the text around it, and halves of surrogate pairs, which are no text.
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 
 
 def render(template: str, **values: object) -> str:
@@ -59,19 +54,6 @@ def _finalize(value: object) -> object:
     such values.
     """
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def printable(text: str, *, lines: bool = True) -> str:
-    r"""`text` without secrets, and with "�" for what would not stay in its place on a page or obey
-    a terminal.
-
-    lines: keep tabs and the ends of lines.
-
-    >>> printable("a\x1b[1m\u202eb\nc"), printable("a\nb", lines=False)
-    ('a�[1m�b\nc', 'a�b')
-    """
-    text = _CONTROL.sub("�", redact(text))
-    return text if lines else re.sub(r"[\t\r\n]", "�", text)
 
 
 def kind(word: str) -> str:

@@ -16,7 +16,7 @@ from pipeline_steps.reporting.verdict import ChartVerdict, Word, overall
 from pipeline_steps.testing.requirements import Requirement
 from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.toolbox.junit import Outcome as JUnitOutcome
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import printable
 
 #: What people are told; the second is for a verdict that is still to come.
 WORDS: dict[Word, str] = {
@@ -78,7 +78,7 @@ def _sections(page: Page) -> Iterator[Section]:
             word="" if page.started else verdict.word,
             facts=(("content", chart.content), *images, *snapshot),
             items=() if page.started else verdict.requirements,
-            diff="" if page.started else _cut(redact(page.diffs.get(chart.name, ""))),
+            diff="" if page.started else _cut(printable(page.diffs.get(chart.name, ""))),
         )
 
 
@@ -165,7 +165,7 @@ def _escape_markdown(text: str) -> str:
     >>> _escape_markdown("a|b <x>\\n[c](http://d) e_f _g_")
     'a&#124;b &lt;x&gt; / &#91;c&#93;(http://d) e_f &#95;g&#95;'
     """
-    lines = redact(text).strip().splitlines()
+    lines = printable(text).strip().splitlines()
     shown = [*lines[:_REASON_LINES], *(["…"] if len(lines) > _REASON_LINES else [])]
     escaped = html.escape(" / ".join(line.strip() for line in shown), quote=False)
     return re.sub(
@@ -176,7 +176,7 @@ def _escape_markdown(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    plain = re.sub(r"[`<>|\s]", " ", redact(text))
+    plain = re.sub(r"[`<>|\s]", " ", printable(text))
     return f"`{plain}`"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline_steps.reporting.chains import duration_text
-from pipeline_steps.reporting.rendering import printable, short, utc
+from pipeline_steps.reporting.rendering import short, utc
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.union import count_attempts, superseded
+from pipeline_steps.toolbox.redact import printable
 
 _HEAD = ("step", "subject", "result", "id", "finished")
 

@@ -19,7 +19,6 @@ Source: ChartMuseum 0.16, pkg/chartmuseum/server/multitenant; chartmuseum/auth 0
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import re
 import uuid
@@ -48,7 +47,7 @@ from pipeline_steps.repositories.repository import (
     publish_one,
 )
 from pipeline_steps.repositories.web import Web
-from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox import http, json_reader, retry
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, Temporary
 
 log = logging.getLogger(__name__)
@@ -386,8 +385,8 @@ def _absent(answer: http.Response) -> bool:
 def _error_text(answer: http.Response) -> str:
     """The error in a JSON body, "" when there is none."""
     try:
-        content = json.loads(answer.body[:_WORDS])
-    except (ValueError, RecursionError):
+        content = json_reader.decode(answer.body[:_WORDS])
+    except ValueError:
         return ""
     message = content.get("error") if isinstance(content, dict) else None
     return message if isinstance(message, str) else ""

@@ -6,6 +6,7 @@ Source: helm 3 and 4, pkg/repo/index.go.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -19,7 +20,7 @@ from pipeline_steps.charts.metadata import CREATED, helm_metadata
 from pipeline_steps.charts.version import newest_first, sort_key
 from pipeline_steps.repositories import index_blocks
 from pipeline_steps.repositories.index_blocks import Block, Blocks
-from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox import json_reader, yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
 
 #: Bytes of an index; the largest public ones have about 20 MB.
@@ -261,7 +262,7 @@ class Index:
 
     def _add_to_json(self, charts: Mapping[str, Sequence[_Fields]]) -> bytes:
         try:
-            content = json.loads(self.data.decode("utf-8-sig"))
+            content = json_reader.decode(self.data.removeprefix(codecs.BOM_UTF8))
         except ValueError as problem:
             raise EvidenceError(f"an index in braces that is not JSON: {problem}", where=self.where)
         for name, newest in charts.items():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.repositories import index, index_blocks
 from pipeline_steps.repositories.index_blocks import Blocks
-from pipeline_steps.toolbox import yaml_reader
+from pipeline_steps.toolbox import json_reader, yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.toolbox.yaml_reader import Node
 
@@ -158,7 +158,7 @@ def without_rows(data: bytes, removed: Iterable[Row], where: str) -> bytes:
     if blocks is not None and all(blocks.charts[name].items for name in numbers):
         return _remove_spans(data, blocks, numbers)
     try:
-        content = json.loads(data)
+        content = json_reader.decode(data)
     except ValueError as problem:
         raise EvidenceError(
             "it is written in a way that nothing can be taken out of", where=where

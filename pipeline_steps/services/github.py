@@ -21,7 +21,7 @@ import msgspec
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox import http, json_reader
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -59,7 +59,7 @@ def explain(body: bytes) -> str:
     'Validation Failed (tag_name already_exists)'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        content = json.loads(body[:_WORDS])
+        content = json_reader.decode(body[:_WORDS])
         errors = [
             error if isinstance(error, str) else _words(error)
             for error in content.get("errors") or []

@@ -35,6 +35,10 @@ _SIGNATURE = re.compile(
 _FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
 #: Six fields for each tag, each ended by NUL.
 _TAGS = ("for-each-ref", f"--format={_FIELDS}", "refs/tags")
+_COMPARED = ("-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none")
+#: The one reference that is named, whatever push.followTags and submodule.recurse say.
+_PUSH = ("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no")
+_MIRRORED = ("--quiet", "--prune", "--no-tags", "--no-recurse-submodules")
 _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -159,9 +163,7 @@ class Git:
             "--",
             *([folder] if folder else []),
         ]
-        listed = program.output(
-            self.root, "diff-tree", "-r", "-z", "--name-only", "--no-renames", *compared
-        )
+        listed = program.output(self.root, "diff-tree", *_COMPARED, *compared)
         below = f"{folder}/" if folder else ""
         paths = (
             path[len(below) :] for path in program.nul_separated(listed) if path.startswith(below)
@@ -176,13 +178,10 @@ class Git:
         """
         self._require_full_history()
         newest = self._full_id(revision)
-        options = [f"--max-count={limit}", "--first-parent", "-m", "--format=%H"]
-        exclusions = [f"^{after}"] if after else []
-        return tuple(
-            program.output(self.root, "log", *options, newest, *exclusions, "--", *paths)
-            .decode()
-            .split()
-        )
+        options = [f"--max-count={limit}", "--first-parent", *([f"^{after}"] if after else [])]
+        # Not `git log`, which shows signatures, or whatever else the user's configuration asks for.
+        listed = program.output(self.root, "rev-list", *options, newest, "--", *paths)
+        return tuple(listed.decode().split())
 
     def position(self, revision: str) -> int:
         """How many commits lead to one, on whichever line."""
@@ -249,7 +248,7 @@ class Git:
 
     def _push_tag(self, remote: str, tag: Tag, is_new: bool) -> None:
         ref = f"refs/tags/{tag.name}"
-        pushed = program.call(self.root, "push", "--porcelain", remote, f"{ref}:{ref}", remote=True)
+        pushed = program.call(self.root, *_PUSH, remote, f"{ref}:{ref}", remote=True)
         remote_commit = self._remote_tag(remote, tag.name)
         if remote_commit and remote_commit != tag.revision and is_new:
             # Another push came first: ours must not stay behind as if it were the tag.
@@ -326,9 +325,9 @@ def mirror(url: str, cache: Path) -> Git:
     repository = files.folder(cache / f"{files.sha256(url.encode())[7:23]}.git")
     with files.locked(repository / "pipeline-steps.lock"):
         if not (repository / "HEAD").exists():
-            program.output(repository, "init", "--quiet", "--bare")
+            program.output(repository, "init", "--quiet", "--bare", "--template=")
         # A tag that was moved or removed there is moved or removed here.
-        arguments = ("--quiet", "--prune", "--no-tags", "--", url, "+refs/tags/*:refs/tags/*")
+        arguments = (*_MIRRORED, "--", url, "+refs/tags/*:refs/tags/*")
         fetched = program.call(repository, "fetch", *arguments, remote=True, timeout=program.WHOLE)
         if not fetched.ok:
             raise program.failure(repository, fetched)

@@ -300,7 +300,7 @@ class _CatFile:
 
 @contextlib.contextmanager
 def _cat_file(root: Path, env: Mapping[str, str]) -> Iterator[_CatFile]:
-    command = ["git", "cat-file", "--batch"]
+    command = ["git", *program.SETTINGS, "cat-file", "--batch"]
     # A file without a name: what git says there (of fetching, in a partial clone) must never fill a
     # pipe.
     with (

@@ -22,7 +22,12 @@ ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
 }
+#: What the user's own configuration may say otherwise, and no answer may depend on: ignored files
+#: are those of the project, no daemon says what changed, and mixed line ends are no failure. How
+#: the checkout was written (core.autocrlf, core.eol) stays: it says what `git add` would store.
+SETTINGS = ("-c", "core.excludesFile=", "-c", "core.fsmonitor=", "-c", "core.safecrlf=false")
 ADVICE = "install git 2.30 or newer"
 #: Seconds for a call that only reads the repository, and for one that talks to a server.
 LOCAL, REMOTE = 300.0, 300.0
@@ -80,11 +85,16 @@ def call(
     """
     variables = {**ENVIRONMENT, **(env or {})}
     with process.start_process(
-        ["git", *arguments], cwd=root, env=variables, feed=stdin is not None, advice=ADVICE
+        ["git", *SETTINGS, *arguments],
+        cwd=root,
+        env=variables,
+        feed=stdin is not None,
+        advice=ADVICE,
     ) as child:
         completed = child.completed(
             stdin, timeout=timeout or (REMOTE if remote else LOCAL), max_output=max_output
         )
+    completed = completed._replace(argv=("git", *arguments))
     if completed.code is None:
         raise Temporary(
             f"git {completed.argv[1]} took too long", where=str(root), advice="run again"

@@ -14,7 +14,7 @@ import errno
 import functools
 import http.client
 import io
-import json
+import os
 import re
 import socket
 import ssl
@@ -24,12 +24,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import getproxies_environment, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError, ProxyError
 
-from pipeline_steps.toolbox import retry, strict_http
+from pipeline_steps.toolbox import json_reader, retry, strict_http
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     MachineError,
@@ -37,6 +36,7 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     Unreachable,
 )
+from pipeline_steps.toolbox.proxy import proxy_for
 from pipeline_steps.toolbox.redact import redact
 
 #: Statuses after which the same request may well succeed later; every other 4xx is final, and a
@@ -72,8 +72,8 @@ class Response(NamedTuple):
     def json(self) -> Any:
         """The body as JSON. Raises MachineError naming the URL when it is none."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
+            return json_reader.decode(self.body)
+        except ValueError as error:
             raise MachineError(
                 f"the answer is not JSON: {error}", where=safe_url(self.url)
             ) from error
@@ -224,7 +224,7 @@ class Client:
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         """The connections by which a URL is reached."""
-        key = urlsplit(url).scheme, None if self._direct else proxy_for(url)
+        key = urlsplit(url).scheme, None if self._direct else proxy_for(url, os.environ)
         # Another thread may open one at the same time: the first is used by all.
         return self._pools.get(key) or self._pools.setdefault(key, self._open(*key))
 
@@ -263,16 +263,6 @@ def _read(response: urllib3.BaseHTTPResponse, sink: IO[bytes] | None, cap: int) 
             raise MachineError(f"the answer has more than {cap} bytes")
         output.write(block)
     return memory.getvalue()
-
-
-def proxy_for(url: str) -> str | None:
-    """The URL of the proxy for a URL, as HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say."""
-    proxies = getproxies_environment()
-    parts = urlsplit(url)
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 @functools.cache

@@ -65,8 +65,8 @@ class Completed(NamedTuple):
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of both outputs, redacted, for an error message."""
-        text = (self.stdout + b"\n" + self.stderr).decode(errors="replace").strip()
-        return redact("\n".join(text.splitlines()[-lines:]))
+        text = redact((self.stdout + b"\n" + self.stderr).decode(errors="replace").strip())
+        return "\n".join(text.splitlines()[-lines:])
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from pipeline_steps.toolbox.redact import printable
+
 log = logging.getLogger("pipeline_steps")
 
 #: Seconds between two lines.
@@ -79,10 +81,10 @@ def clock() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task("", total=None, visible=False)
-        yield lambda name: bars.reset(task, description=name, visible=True)
+        yield lambda name: bars.reset(task, description=printable(name), visible=True)
 
 
 def _is_live() -> bool:

@@ -27,7 +27,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     UsageError,
 )
-from tests.support.gits import Repo
+from tests.support.gits import Repo, bare
 
 
 @pytest.fixture
@@ -460,3 +460,72 @@ def test_help_starts_nothing(repo: Repo, tmp_path: Path, monkeypatch: pytest.Mon
         )
     time.sleep(0.1)
     assert not started.exists()
+
+
+GPG = """\
+#!/bin/sh
+case "$*" in
+    *--verify*) echo "gpg: a signature that nobody knows" >&2; exit 1 ;;
+esac
+cat >/dev/null
+echo "[GNUPG:] SIG_CREATED " >&2
+printf -- '-----BEGIN PGP SIGNATURE-----\\n\\nx\\n-----END PGP SIGNATURE-----\\n'
+"""
+
+
+def answers(root: Path, first: str) -> dict[str, object]:
+    """What `Git` says of a checkout, each asked of a new one."""
+    tree = Git(root).tree(None, "")
+    return {
+        "files": tree.digests(tree.entries()),
+        "modified": tree.modified,
+        "read": tree.read(["line.txt", "new.txt"]),
+        "history": Git(root).history(Git(root).revision(), ["a.txt"], 10),
+        "changed": Git(root).changed(first, Git(root).revision(), ""),
+        "position": Git(root).position(Git(root).revision()),
+        "tags": Git(root).tags(),
+        "branch": Git(root).branch(),
+    }
+
+
+def test_the_users_configuration_changes_no_answer(repo: Repo, tmp_path: Path) -> None:
+    first = repo.git("rev-parse", "HEAD")
+    gpg = repo.put("../gpg", GPG, executable=True)
+    repo.put("a.txt", "two\n")
+    repo.put("ü.txt", "umlaut\n")
+    repo.put("line.txt", "one\r\ntwo\n")
+    repo.git("add", "-A")
+    repo.git("-c", f"gpg.program={gpg}", "commit", "-q", "-S", "-m", "signed")
+    repo.git("tag", "-a", "-m", "release", "v1")
+    repo.put("line.txt", "three\r\nfour\n")
+    repo.put("new.txt", "new\n")
+    expected = answers(repo.root, first)
+    (tmp_path / "ignore").write_text("new.txt\n")
+    (tmp_path / "order").write_text("ü*\n")
+    monitor = repo.put("../monitor", "#!/bin/sh\nprintf 'token\\0'\n", executable=True)
+    with repo.config.open("a") as config:
+        config.write(
+            f"[gpg]\nprogram = {gpg}\n[log]\nshowSignature = true\nshowRoot = false\n"
+            "follow = true\ndecorate = full\ndate = relative\n[format]\npretty = fuller\n"
+            "[status]\nshort = true\nbranch = false\nshowUntrackedFiles = no\nshowStash = true\n"
+            "relativePaths = true\nrenames = copies\nsubmoduleSummary = true\n"
+            f"[core]\nexcludesFile = {tmp_path}/ignore\nquotePath = true\nabbrev = 4\n"
+            f"fsmonitor = {monitor}\nsafecrlf = true\npager = false\ncommentChar = r\n"
+            "untrackedCache = true\npreloadIndex = false\nlogAllRefUpdates = false\n"
+            f"[diff]\norderFile = {tmp_path}/order\nnoprefix = true\nrenames = copies\n"
+            "ignoreSubmodules = all\nexternal = false\n[color]\nui = always\n"
+            "[column]\nui = always\n[tag]\nsort = -refname\n[push]\nfollowTags = true\n"
+        )
+    assert answers(repo.root, first) == expected
+    repo.git("replace", first, repo.git("rev-parse", "HEAD"))
+    assert answers(repo.root, first) == expected
+
+
+def test_only_the_one_tag_is_pushed(repo: Repo, tmp_path: Path) -> None:
+    elsewhere = bare(tmp_path / "elsewhere.git")
+    repo.git("remote", "add", "origin", str(elsewhere))
+    repo.git("tag", "-a", "-m", "private", "private")
+    with repo.config.open("a") as config:
+        config.write("[push]\nfollowTags = true\nrecurseSubmodules = on-demand\n")
+    Git(repo.root).create_tag("v1", "", "release", push=True)
+    assert set(Git(elsewhere).tags()) == {"v1"}

@@ -169,10 +169,11 @@ def test_a_connection_is_kept_and_a_closed_one_is_replaced() -> None:
 def test_a_proxy_is_used_where_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted(lambda _: (200, {}, b"by proxy")) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:pw@{proxy.host}")
-        monkeypatch.setenv("no_proxy", "inside.example.com")
-        assert http.Client().request("GET", "http://outside.example.com/a?b").body == b"by proxy"
-        assert http.proxy_for("http://inside.example.com/") is None
-    assert proxy.requests[0].path == "http://outside.example.com/a?b"
+        monkeypatch.setenv("no_proxy", "inside.invalid")
+        assert http.Client().request("GET", "http://outside.invalid/a?b").body == b"by proxy"
+        with pytest.raises(Unreachable, match=r"inside\.invalid/: unknown host"):
+            http.Client().request("GET", "http://inside.invalid/")
+    assert proxy.requests[0].path == "http://outside.invalid/a?b"
     assert proxy.requests[0].headers["Proxy-Authorization"] == http.basic("me", "pw")
 
 
@@ -180,14 +181,22 @@ def test_a_direct_client_and_other_proxies_than_those_of_http(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("all_proxy", "socks5://me:pw@proxy.example.com")
+    url = "http://outside.invalid/"
+    with pytest.raises(Unreachable, match="unknown host"):
+        http.Client(direct=True).request("GET", url)
+    with pytest.raises(
+        MachineError,
+        match=r"^socks5://proxy\.example\.com: the proxy is neither http nor https",
+    ):
+        http.Client().request("GET", url)
+
+
+def test_this_machine_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example.com:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
     with scripted(lambda _: (200, {}, b"direct")) as server:
         url = f"http://{server.host}/"
-        assert http.Client(direct=True).request("GET", url).body == b"direct"
-        with pytest.raises(
-            MachineError,
-            match=r"^socks5://proxy\.example\.com: the proxy is neither http nor https",
-        ):
-            http.Client().request("GET", url)
+        assert http.Client().request("GET", url).body == b"direct"
 
 
 def test_a_file_is_sent_with_its_length_anew_for_each_try(tmp_path: Path) -> None:

@@ -1,0 +1,227 @@
+"""Texts of others that are shaped to mislead: JSON, terminals, patterns, secrets in disguise."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_steps.auth.credentials import Login
+from pipeline_steps.charts import ignore as helmignore
+from pipeline_steps.cli import boundary
+from pipeline_steps.images import ignore as dockerignore
+from pipeline_steps.oci.registry import Registry
+from pipeline_steps.toolbox import http, redact
+from pipeline_steps.toolbox.errors import AccessRefused, MachineError
+from pipeline_steps.toolbox.proxy import proxy_for
+from pipeline_steps.toolbox.wildcards import ANY, FOLDERS, IN_NAME, Pattern
+from tests.support.scripted import Answer, Request, scripted
+
+#: Sets the title of a terminal, in seven and in eight bits.
+ESCAPES = "\x1b]0;owned\x07 \x9b31m"
+
+
+@pytest.mark.parametrize("name", [r"1.0.0\ud800", r"\udc00", r"\ud800\ud800", r"a\udfffb"])
+def test_half_a_surrogate_pair_in_a_tag_is_refused(name: str) -> None:
+    body = b'{"name": "web", "tags": ["1.0.0", "%s"]}' % name.encode()
+    with scripted(lambda _: (200, {}, body)) as server:
+        registry = Registry(server.host, plain_http=True)
+        with pytest.raises(MachineError, match="the answer is not JSON"):
+            registry.tags("web")
+
+
+@pytest.mark.parametrize("opening", ["[", '{"errors":[', '{"errors":{"a":'])
+@pytest.mark.parametrize("status", [403, 404, 418])
+def test_a_nested_error_body_does_not_hide_the_error(opening: str, status: int) -> None:
+    body = opening.encode() * 20_000
+    with scripted(lambda _: (status, {}, body)) as server:
+        registry = Registry(server.host, plain_http=True)
+        with pytest.raises(MachineError, match=f"answered {status}"):
+            registry.manifest("web", "1.0.0")
+
+
+def test_registry_text_does_not_reach_the_terminal_raw(capfd: pytest.CaptureFixture[str]) -> None:
+    body = json.dumps({"errors": [{"code": "DENIED", "message": ESCAPES}]}).encode()
+    boundary.setup_logging()
+    with scripted(lambda _: (403, {}, body)) as server, pytest.raises(AccessRefused) as caught:
+        Registry(server.host, plain_http=True).manifest("web", "1.0.0")
+    boundary.report_error(caught.value)
+    logging.getLogger("pipeline_steps.x").info("tag %s\rhides the start", ESCAPES)
+    boundary.report_error(RuntimeError(ESCAPES))
+    shown = capfd.readouterr().err
+    assert shown.count("�]0;owned� �31m") == 3 and "�hides the start" in shown
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
+
+
+@pytest.mark.parametrize(
+    "argv", [["x\x1b[2J"], ["check", "--no-such\x1b[2J"], ["check", "--shard", "\x1b[2J"]]
+)
+def test_typed_text_is_not_sent_to_the_terminal_raw(argv: list[str], tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "pipeline_steps", *argv]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and not done.stdout
+    assert "[2J" in done.stderr and "\x1b" not in done.stderr
+
+
+def test_json_on_stdout_is_ascii(capfd: pytest.CaptureFixture[str]) -> None:
+    value = {"subject": "é\x9b\x7f\u202e😀"}
+    boundary.print_json(value)
+    line = capfd.readouterr().out
+    assert line.isascii() and line.rstrip("\n").isprintable() and json.loads(line) == value
+
+
+def test_output_fits_a_locale_without_the_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+
+    def work() -> int:
+        print("tag → digest", flush=True)
+        return 0
+
+    assert boundary.run_main(work) == 0
+    assert raw.getvalue() == b"tag \\u2192 digest\n"
+
+
+@pytest.mark.parametrize("stars", ["a*" * 30, "a*" * 300, "?*" * 30])
+def test_many_wildcards_take_linear_time(stars: str) -> None:
+    path = "a" * 4000
+    began = time.monotonic()
+    for pattern in (stars + "b", f"x/{stars}b", f"{stars}/b"):
+        assert not helmignore.parse(pattern.encode(), ".helmignore").left_out(path)
+        rules = dockerignore.parse(pattern.encode(), ".dockerignore")
+        assert list(dockerignore.left_in([path], rules)) == [path]
+    rules = dockerignore.parse(b"**/a" * 100 + b"/b", ".dockerignore")
+    assert list(dockerignore.left_in(["a/" * 1100 + "c"], rules))
+    assert time.monotonic() - began < 5
+
+
+PIECES = st.sampled_from(["a", "b", "/", "[^/]", "[^a]", IN_NAME, FOLDERS, ANY])
+
+
+@given(st.lists(PIECES, max_size=8), st.text("ab/", max_size=10))
+def test_a_pattern_matches_what_its_regular_expression_matches(
+    pieces: list[str], text: str
+) -> None:
+    expected = re.fullmatch("".join(pieces), text, re.DOTALL) is not None
+    assert Pattern(pieces).matches(text) == expected
+
+
+@pytest.mark.parametrize("width", [1, 4, 19, 60, 64, 76])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n    ", "\\n"])
+def test_a_secret_in_wrapped_base64_is_masked(width: int, end: str) -> None:
+    secret = redact.register("a-Password/of~56-characters+with.marks_and-more:letters!")
+    for before in ("", "u", "us"):
+        encoded = base64.b64encode(f"{before}{secret}".encode()).decode()
+        masked = redact.redact(end.join(textwrap.wrap(encoded, width)))
+        assert sum(c.isalnum() for c in masked.replace(redact.MASK, "")) <= 5 + masked.count("n")
+
+
+@pytest.mark.parametrize(
+    "name", ["private_token", "access_token", "X-Amz-Signature", "sig", "api_key", "job-token"]
+)
+def test_a_token_in_the_query_of_a_url_is_masked(name: str) -> None:
+    text = f"unable to access 'https://git.example.com/web.git?ref=main&{name}=s3cr3t/'"
+    assert "s3cr3t" not in redact.redact(text) and "?ref=main&" in redact.redact(text)
+
+
+def test_a_long_text_without_a_secret_is_searched_in_time() -> None:
+    began = time.monotonic()
+    redact.redact("?=" + "token" * 100_000 + "&" * 100_000)
+    assert time.monotonic() - began < 2
+
+
+def test_a_secret_that_is_not_utf8_is_masked() -> None:
+    assert redact.redact(redact.register("p\udcffssword")) == redact.MASK
+
+
+NO_PROXY = (
+    "intern.example, .dotted.example,*.starred.example,ported.example:8080,10.0.0.0/8 ,"
+    "192.168.1.1,192.168.1.2:81,[fd00::1]:82,fd00::/16,:83,"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "direct"),
+    [
+        ("http://localhost/", True),
+        ("http://LOCALHOST:99/", True),
+        ("http://127.0.0.9:5000/", True),
+        ("http://[::1]:5000/", True),
+        ("http://localhost.example/", False),
+        ("http://127.0.0.1.example/", False),
+        ("http://intern.example/", True),
+        ("https://a.intern.example/", True),
+        ("http://xintern.example/", False),
+        ("http://a.dotted.example/", True),
+        ("http://dotted.example/", False),
+        ("http://a.starred.example/", True),
+        ("http://starred.example/", False),
+        ("http://ported.example:8080/", True),
+        ("http://ported.example/", False),
+        ("http://10.255.0.1/", True),
+        ("http://11.0.0.1/", False),
+        ("http://192.168.1.1:9/", True),
+        ("http://192.168.1.2:81/", True),
+        ("http://192.168.1.2/", False),
+        ("http://[fd00::2]/", True),
+        ("http://[fd01::1]:82/", False),
+        ("http://[::ffff:10.0.0.1]/", True),
+        ("http://other.example:83/", False),
+    ],
+)
+def test_no_proxy_is_read_as_go_reads_it(url: str, direct: bool) -> None:
+    environ = {"HTTP_PROXY": "p:1", "https_proxy": "https://p:2", "NO_PROXY": NO_PROXY}
+    proxy = "https://p:2" if url.startswith("https") else "http://p:1"
+    assert proxy_for(url, environ) == (None if direct else proxy)
+
+
+def test_no_proxy_may_name_every_host_and_upper_case_counts_first() -> None:
+    environ = {"http_proxy": "low:1", "HTTP_PROXY": "high:1"}
+    assert proxy_for("http://a.example/", environ) == "http://high:1"
+    assert proxy_for("http://a.example/", {**environ, "no_proxy": "b, * ,c"}) is None
+    cgi = {"HTTP_PROXY": "high:1", "REQUEST_METHOD": "GET"}
+    assert proxy_for("http://a.example/", cgi) is None
+
+
+@pytest.mark.parametrize(
+    "realm", ["http://tokens.example.com/token", "http://[::1", "//other.example"]
+)
+def test_a_plain_http_realm_on_another_host_gets_no_login(realm: str) -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        return 401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="r"'}, b""
+
+    with scripted(answer) as server:
+        registry = Registry(server.host, plain_http=True, login=lambda: Login("ci", "hunter2"))
+        with pytest.raises(AccessRefused, match=r"to another host|what is no URL"):
+            registry.head("web", "1.0.0")
+    assert [request.headers.get("Authorization") for request in asked] == [None]
+
+
+def test_a_realm_on_this_machine_gets_the_login() -> None:
+    def answer(request: Request) -> Answer:
+        if request.path.startswith("/token"):
+            return 200, {}, b'{"token": "t-o-k-e-n"}'
+        if "Authorization" in request.headers:
+            return 200, {"Docker-Content-Digest": f"sha256:{'0' * 64}"}, b""
+        host = server.host.replace("127.0.0.1", "localhost")
+        return 401, {"WWW-Authenticate": f'Bearer realm="http://{host}/token"'}, b""
+
+    with scripted(answer) as server:
+        registry = Registry(server.host, plain_http=True, login=lambda: Login("ci", "hunter2"))
+        assert registry.head("web", "1.0.0")
+    sent = [request.headers.get("Authorization") for request in server.requests]
+    assert sent == [None, http.basic("ci", "hunter2"), "Bearer t-o-k-e-n"]
