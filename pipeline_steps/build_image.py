@@ -216,7 +216,7 @@ def _built_meanwhile(
 def _resolve_existing(
     image: str, checkout: Checkout, state: State, *, plan: bool, again: bool, pull: bool
 ) -> Record | tuple[Record, ...]:
-    """Resolve an image that is built elsewhere to its digest; once for each configured reference."""
+    """Resolve an image that is built elsewhere to its digest, once for each reference to it."""
     config, content = checkout.config, checkout.image_content(image)
     reference = recipes.existing_reference(checkout, image)
     parameters = {"builder": "existing", "reference": str(reference)}

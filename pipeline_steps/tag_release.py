@@ -137,7 +137,8 @@ def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
             at_tag.chart.content if at_tag.chart else f"no chart that can be read ({at_tag.reason})"
         )
         raise Conflict(
-            f"tag {tag.name} exists at {tag.revision[:12]} with other content (there {content}, here {chart.content})",
+            f"tag {tag.name} exists at {tag.revision[:12]} with other content (there "
+            f"{content}, here {chart.content})",
             where=chart.path,
             advice="raise the version in Chart.yaml: a tag is never moved",
         )

@@ -1,3 +1,1 @@
-"""Whole chart repositories and single chains of evidence, checked: what `audit` and `verify` stand
-on.
-"""
+"""Checks of whole chart repositories and of chains of evidence, for `audit` and `verify`."""

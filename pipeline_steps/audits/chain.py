@@ -1,8 +1,7 @@
-"""One chart's chain of evidence, link by link: archive, promote, changes undone, tested snapshot,
-tests, images.
+"""The chain of evidence of a published chart: archive, promote, changes, snapshot, tests, images.
 
-Checked by records: nothing is asked of registries but the chart itself. Records come from the state
-and the evidence stores, found by the digests of the chart; who may write those may claim anything
+Only the chart itself is read from its repository; everything else is checked by records. They come
+from the state and the evidence stores, found by digest; who may write those may claim anything
 (docs/explanation/trust.md#what-is-not-claimed).
 """
 
@@ -35,11 +34,14 @@ from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineE
 from pipeline_steps.toolbox.files import sha256
 
 Word = Literal["holds", "missing", "changed"]
-ADVICE = "write oci://host/path/name:1.2.3, oci://host/path/name@sha256:… or file:///folder/name-1.2.3.tgz"
+ADVICE = (
+    "write oci://host/path/name:1.2.3, oci://host/path/name@sha256:… or "
+    "file:///folder/name-1.2.3.tgz"
+)
 
 
 class Link(NamedTuple):
-    """One link of the chain."""
+    """One link of the chain: its status and what it says."""
 
     status: Word
     what: str
@@ -49,9 +51,7 @@ class Link(NamedTuple):
 
 
 class PublishedChart(NamedTuple):
-    """The chart to verify as it is published now. digests: of its archive, and of its manifest in a
-    registry.
-    """
+    """The published chart to verify. digests: of its archive and, in a registry, its manifest."""
 
     archive: Archive
     reference: str
@@ -59,15 +59,17 @@ class PublishedChart(NamedTuple):
 
 
 def fetch(reference: str, config: Config) -> PublishedChart:
-    """The chart that a reference names, compared with the digest in it.
+    """Read the chart that a reference names, and compare it with the digest in the reference.
 
-    Raises UsageError, EvidenceError when it is not there or has another digest, MachineError's
-    kinds, Temporary.
+    Raises:
+        UsageError: this is not the reference of a chart.
+        EvidenceError: the chart does not exist or has another digest.
+        MachineError, Temporary: the repository cannot be read.
     """
     place, _, digest = reference.rpartition("@")
     if not digest.startswith(
         "sha256:"
-    ):  # what is before an @ may be an account, as in git+ssh://git@host
+    ):  # the "@" may belong to an account, as in git+ssh://git@host
         place, digest = reference, ""
     if reference.startswith("oci://"):
         return _fetch_from_registry(reference, config)
@@ -112,9 +114,7 @@ def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
 
 
 def _fetch_from_repository(place: str, digest: str, config: Config) -> PublishedChart:
-    """A chart of a configured repository of another kind: its URL, as written or as it calls
-    itself, then a file.
-    """
+    """Read a chart of a configured repository. place: the repository's URL followed by a file."""
     repository = open_repository_of(place, channels.configured(config), config.hosts)
     if repository is None:
         raise UsageError(
@@ -155,8 +155,9 @@ def _published_chart(tgz: bytes, place: str, digest: str) -> PublishedChart:
 
 
 def links(chart: PublishedChart, state: State) -> list[Link]:
-    """The chain of `chart`; it ends where a link is missing. Raises MachineError's kinds,
-    Temporary.
+    """The links of `chart`'s chain; the list ends at a missing link.
+
+    Raises MachineError or Temporary when an evidence store cannot be read.
     """
     archive = chart.archive
     state.load_evidence([archive.tar_digest, *chart.digests])
@@ -192,16 +193,19 @@ def links(chart: PublishedChart, state: State) -> list[Link]:
     chain_links.append(_content_link(record))
     used = _used_records(record, state)
     chain_links += [
-        Link("missing", f"{record.step} uses the record {release[7:19]}, which is not there")
-        for release in used.missing
+        Link("missing", f"{record.step} uses the record {identity[7:19]}, which is not there")
+        for identity in used.missing
     ]
     if record.step == "snapshot":
         return [*chain_links, *_image_links(record, [record], state)]
-    snapshots = [release for release in used.records if release.step == "snapshot"]
+    snapshots = [used_record for used_record in used.records if used_record.step == "snapshot"]
     return [
-        *chain_links, _changes_link(record, snapshots, archive), *_test_links(record, used.records, snapshots, state),
-        *_image_links(record, snapshots, state), *_other_links(used.records),
-    ]  # fmt: skip
+        *chain_links,
+        _changes_link(record, snapshots, archive),
+        *_test_links(record, used.records, snapshots, state),
+        *_image_links(record, snapshots, state),
+        *_other_links(used.records),
+    ]
 
 
 def _current_releases(state: State) -> list[Record]:
@@ -245,7 +249,7 @@ class _UsedRecords(NamedTuple):
 
 
 def _used_records(record: Record, state: State) -> _UsedRecords:
-    """The records that one names in `uses`, its own intents left out."""
+    """The records named in `uses`, without intents; those not in the state come from the stores."""
     by_id = {used_record.id: used_record for used_record in state.records()}
     not_loaded = [identity for identity in record.uses if identity not in by_id]
     if not_loaded and state.stores is not None:
@@ -261,7 +265,7 @@ def _used_records(record: Record, state: State) -> _UsedRecords:
 
 
 def _changes_link(record: Record, snapshots: Sequence[Record], archive: Archive) -> Link:
-    """Do the recorded changes, undone, give a tar that a snapshot has?"""
+    """Check that undoing the recorded changes gives the tar of one of the snapshots."""
     if not snapshots:
         return Link("missing", "promote uses no record of a snapshot")
     tars = [snapshot.outputs.get("tar", "") for snapshot in snapshots]
@@ -283,17 +287,18 @@ def _changes_link(record: Record, snapshots: Sequence[Record], archive: Archive)
 def _test_links(
     record: Record, used: Sequence[Record], snapshots: Sequence[Record], state: State
 ) -> Iterator[Link]:
-    """Passed tests that used one of the snapshots, which no later record contradicts."""
+    """Check that tests of one of the snapshots passed and are not contradicted by now."""
     tests = [test_record for test_record in used if test_record.step == "integration_test"]
     if not tests:
         yield Link("missing", "promote uses no record of a test")
-    ids = {test_record.id for test_record in snapshots}
+    ids = {snapshot.id for snapshot in snapshots}
     for test in tests:
         parameters = test.parameters
         name = str(parameters.get("values") or parameters.get("none") or "the chart's own values")
-        what = f"test {_short_id(test)}: {name}{f' on {cluster}' if (cluster := parameters.get('cluster')) else ''}"
+        cluster = parameters.get("cluster")
+        what = f"test {_short_id(test)}: {name}{f' on {cluster}' if cluster else ''}"
         current = state.resolve(test.key).current
-        if not test.passed or any(not test_record.passed for test_record in current):
+        if not test.passed or any(not other.passed for other in current):
             yield Link("changed", f"{what}: {test.result}, or contradicted by now")
         elif test.content != record.content or test.inputs != record.inputs:
             yield Link("changed", f"{what}: it is about other content or images")
@@ -304,24 +309,24 @@ def _test_links(
 
 
 def _image_links(record: Record, snapshots: Sequence[Record], state: State) -> Iterator[Link]:
-    """Every image by digest: the same in production as tested, and built by a recorded build."""
+    """Check that every image has the digest that was tested, and that its build is recorded."""
     if not snapshots:
         return
-    built = [
-        one
+    all_builds = [
+        used_record
         for snapshot in snapshots
-        for one in _used_records(snapshot, state).records
-        if one.step == "build_image"
+        for used_record in _used_records(snapshot, state).records
+        if used_record.step == "build_image"
     ]
     for name, reference in record.outputs.items():
         if not name.startswith("image:"):
             continue
         digest = reference.rpartition("@")[2]
-        tested = {one.inputs.get(name) for one in snapshots}
+        tested = {snapshot.inputs.get(name) for snapshot in snapshots}
         builds = [
-            one
-            for one in built
-            if one.passed and one.outputs.get("image", "").endswith(f"@{digest}")
+            build
+            for build in all_builds
+            if build.passed and build.outputs.get("image", "").endswith(f"@{digest}")
         ]
         if tested != {digest}:
             yield Link(

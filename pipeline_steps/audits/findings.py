@@ -1,7 +1,7 @@
-"""What `audit` finds wrong in a chart repository, whatever its kind, and what may be done about it.
+"""Findings of `audit` and the checks that repositories of every kind have in common.
 
-How repositories with an index are looked at stands in `indexed`, registries in `registry`, what the
-records say in `records`.
+Repositories with an index are checked in `indexed`, registries in `registry`; `records` reads what
+is recorded about their versions.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.toolbox.files import sha256
 
 Kind = Literal[
-    "unreadable index", "unreadable entry", "missing file", "wrong digest", "no digest", "orphan file",
-    "duplicate version", "differs only in +build", "non-SemVer version", "changed since recorded", "missing .prov",
+    "unreadable "
+        "index", "unreadable entry", "missing file", "wrong digest", "no digest", "orphan file",
+    "duplicate "
+        "version", "differs only in "
+            "+build", "non-SemVer version", "changed since recorded", "missing .prov",
     "entry disagrees", "other chart", "archive refused", "stale claim", "withdrawn version",
 ]  # fmt: skip
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
-#: Archives read at once; each may have 20 MiB.
+#: Archives read at once; each may have 20 MiB (`archive.LARGEST`).
 ARCHIVES_AT_ONCE = 4
-#: Archives decompressed at once; each may have 100 MiB then.
+#: One archive is decompressed at a time: each may take 100 MiB then.
 _DECOMPRESSION = threading.Semaphore(1)
 
 
 class Fix(NamedTuple):
-    """What --fix does about a finding, in the index only. gone: entries taken out; new: an entry
-    put in.
+    """The repair of a finding, always in the index only.
+
+    description: for people. removed_rows: entries to remove. new: an entry to add.
     """
 
     description: str
@@ -43,8 +47,10 @@ class Fix(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something wrong with a version. where: file and line, URL or reference; fix: None where
-    nothing may be done.
+    """One problem of a repository.
+
+    chart, version: "" when it is about no single one. where: file and line, URL or reference.
+    fix: None when it cannot be repaired without guessing.
     """
 
     kind: Kind
@@ -59,7 +65,7 @@ class Finding(NamedTuple):
 
 
 class ArchiveFacts(NamedTuple):
-    """What an archive is. digest: of the .tgz; tar: of its tar; metadata: of its Chart.yaml."""
+    """A chart archive. digest: of the .tgz. tar: digest of its tar. metadata: of its Chart.yaml."""
 
     digest: str
     tar: str
@@ -75,7 +81,7 @@ class ArchiveFacts(NamedTuple):
 
 
 class RefusedArchive(NamedTuple):
-    """An archive that is not read, and why."""
+    """An archive that cannot be used, and the reason."""
 
     digest: str
     reason: str
@@ -85,7 +91,7 @@ ArchiveReading: TypeAlias = "ArchiveFacts | RefusedArchive"
 
 
 def read_archive(tgz: bytes, where: str) -> ArchiveReading:
-    """What an archive is; its bytes are not kept."""
+    """Read an archive. Only the facts are returned, so that its bytes need not stay in memory."""
     try:
         with _DECOMPRESSION:
             tar, chart_files = archives.unpack_with_digest(tgz, where)
@@ -98,15 +104,15 @@ def read_archive(tgz: bytes, where: str) -> ArchiveReading:
 
 
 def differing_fields(listed_fields: Mapping[str, Any], facts: ArchiveFacts) -> list[str]:
-    """The fields of Chart.yaml that an index entry, or a manifest's configuration, has otherwise.
+    """Names of the Chart.yaml fields that differ in an index entry or a manifest's configuration.
 
-    Of charts of apiVersion v1 helm also takes dependencies from another file: those are not
-    compared.
+    `dependencies` of charts with apiVersion v1 are not compared: helm reads them from
+    requirements.yaml.
     """
     archive_fields = helm_metadata(facts.metadata.fields)
     try:
         normalized = helm_metadata(listed_fields)
-    except (TypeError, AttributeError, ValueError):  # of other shapes than helm's
+    except (TypeError, AttributeError, ValueError):  # not of the types that helm writes
         return ["a field of another shape"]
     left_out = {"dependencies"} if facts.metadata.api_version == "v1" else set()
     return sorted(
@@ -117,8 +123,9 @@ def differing_fields(listed_fields: Mapping[str, Any], facts: ArchiveFacts) -> l
 
 
 def ambiguous_versions(chart: str, places: Mapping[str, str]) -> Iterator[Finding]:
-    """Versions that are not SemVer, or that nobody can tell apart. places: version → where it is
-    said.
+    """Findings for versions that are not SemVer, or that differ only in build metadata.
+
+    places: version → file and line, URL or reference.
     """
     by_parsed: dict[versions_of.Version, str] = {}
     for version, where in places.items():
@@ -136,7 +143,10 @@ def ambiguous_versions(chart: str, places: Mapping[str, str]) -> Iterator[Findin
 def missing_provenance(
     chart: str, signed: Mapping[str, bool], where: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Versions without .prov, where others of the chart have one. signed: version → has it one?"""
+    """Findings for versions without a .prov file, if other versions of the chart have one.
+
+    signed: version → whether it has a .prov file. where: version → file and line, or reference.
+    """
     if any(signed.values()):
         for version, has_provenance in signed.items():
             if not has_provenance:
@@ -148,14 +158,17 @@ def missing_provenance(
 def map_concurrently(
     ask: Callable[[Asked], Answer], questions: Sequence[Asked], jobs: int
 ) -> Iterator[Answer]:
-    """The answers in order, `jobs` questions at once; answers that are not taken do not pile up."""
+    """Results of `ask` in the order of `questions`, `jobs` at once.
+
+    At most 16 × jobs results are in memory: archives are large.
+    """
     with ThreadPoolExecutor(jobs, thread_name_prefix="audit") as pool:
         for start in range(0, len(questions), 16 * jobs):
             yield from pool.map(ask, questions[start : start + 16 * jobs])
 
 
 def count_by_kind(findings: Iterable[Finding]) -> dict[str, int]:
-    """How many findings there are of each kind."""
+    """Number of findings of each kind."""
     counts: dict[str, int] = {}
     for finding in findings:
         counts[finding.kind] = counts.get(finding.kind, 0) + 1

@@ -1,11 +1,9 @@
-"""Repositories with an index.yaml: does the index say what the files are, and the files what the
-records say?
+"""Check repositories with an index.yaml: index against archives, archives against records.
 
-`findings` reads everything and changes nothing; `repaired` makes the index that their fixes lead
-to. What is published is never removed or replaced by a fix: the index follows the files, and only
-where nothing has to be guessed. Versions that the configuration withdraws by chart and version
-leave the index, because a repository may hold charts of others with the same version; their
-archives stay.
+`find_problems` reads everything and changes nothing; `apply_fixes` makes the repaired index. A fix
+never removes or replaces an archive: it changes the index to match the archives, and only where
+nothing has to be guessed. Versions withdrawn as NAME-VERSION are removed from the index (a bare
+VERSION could mean charts of others in the same repository); their archives stay.
 """
 
 from __future__ import annotations
@@ -36,13 +34,14 @@ from pipeline_steps.repositories.indexed import find_file
 from pipeline_steps.repositories.repository import Indexed
 from pipeline_steps.toolbox.errors import EvidenceError
 
-#: Kinds that leave open what an entry means: nothing is done to other entries of such a chart.
+#: With a finding of these kinds it is not clear what the entries of a chart mean: none is repaired.
 _UNCLEAR = frozenset({"unreadable entry", "duplicate version"})
 
 
 class InspectedEntry(NamedTuple):
-    """An entry and what its first URL leads to; seen None: nothing. signed: is there a .prov beside
-    it?
+    """An index entry and the archive at its first URL.
+
+    archive: None when there is none; `reason` says why. signed: a .prov file is beside the archive.
     """
 
     row: Row
@@ -59,7 +58,7 @@ class Orphan(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """Everything there is of one chart. known: what is recorded; withdrawn: versions."""
+    """All entries, orphans and records of one chart. withdrawn: VERSION or NAME-VERSION."""
 
     chart: str
     entries: Sequence[InspectedEntry]
@@ -75,7 +74,7 @@ class Inventory(NamedTuple):
 
 
 def index_digests(data: bytes | None, where: str) -> list[str]:
-    """The digests of archives that an index names; none when it cannot be read."""
+    """The digests of archives in an index; none when it cannot be read."""
     try:
         return (
             [row.digest for row in index_rows.read_rows(data, where) if row.digest] if data else []
@@ -92,8 +91,17 @@ def find_problems(
     charts: Collection[str],
     jobs: int,
 ) -> list[Finding]:
-    """What is wrong. before: the index; charts: names, none for all. Raises MachineError's kinds,
-    Temporary.
+    """Check the index and every archive.
+
+    Args:
+        before: the index as it was read, None when there is none.
+        known: what is recorded about the versions.
+        withdrawn: VERSION or NAME-VERSION.
+        charts: names, empty for all.
+        jobs: archives to read at once.
+
+    Raises:
+        MachineError, Temporary: the repository cannot be read.
     """
     where = f"{repository.url}/index.yaml"
     try:
@@ -106,7 +114,7 @@ def find_problems(
         map_concurrently(lambda row: _inspect_entry(repository, row, files), selected_rows, jobs)
     )
     unnamed = _unnamed_archives(rows, files or {}, charts)
-    if unnamed:  # what was published since the index was read has an entry by now
+    if unnamed:  # read the index again: some may have been published since it was read
         unnamed = sorted(
             {*unnamed}.intersection(
                 _unnamed_archives(_reread_rows(repository, where), files or {}, charts)
@@ -115,8 +123,8 @@ def find_problems(
     orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
     problems = [
         finding
-        for stock in _inventories(entries, orphans, known, withdrawn)
-        for finding in _chart_findings(stock)
+        for inventory in _inventories(entries, orphans, known, withdrawn)
+        for finding in _chart_findings(inventory)
     ]
     return [*problems, *_stray_provenance(files or {}, charts)]
 
@@ -124,7 +132,7 @@ def find_problems(
 def _unnamed_archives(
     rows: Sequence[Row], files: Mapping[str, int], charts: Collection[str]
 ) -> list[str]:
-    """The archives that no entry names."""
+    """Files of archives that no index entry names."""
     named_files = {find_file(row.urls[0], files) for row in rows if row.urls}
     return [
         name
@@ -139,9 +147,7 @@ def _reread_rows(repository: Indexed, where: str) -> list[Row]:
 
 
 def apply_fixes(before: bytes | None, findings: Sequence[Finding], where: str) -> bytes:
-    """The index after every fix. Raises EvidenceError where nothing can be put into it or taken out
-    of it.
-    """
+    """The index with the fixes of all findings. Raises EvidenceError when it cannot be edited."""
     fixes = [finding.fix for finding in findings if finding.fix]
     removed = {(row.chart, row.number): row for fix in fixes for row in fix.removed_rows}
     added = {(str(fix.new["name"]), str(fix.new["version"])): fix.new for fix in fixes if fix.new}
@@ -204,7 +210,7 @@ def _inventories(
     known: RecordedVersions,
     withdrawn: Collection[str],
 ) -> Iterator[Inventory]:
-    """By chart; an orphan that cannot be read belongs to none."""
+    """The inventory of each chart. Orphans that cannot be read have the chart name ""."""
     names = [entry.row.chart for entry in entries]
     names += [
         orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else ""
@@ -221,7 +227,7 @@ def _inventories(
 
 
 def _chart_findings(inventory: Inventory) -> list[Finding]:
-    """Everything wrong with one chart."""
+    """All findings of one chart."""
     problems: list[Finding] = []
     by_version: dict[str, list[InspectedEntry]] = {}
     for entry in inventory.entries:
@@ -254,8 +260,9 @@ def _finding(kind: Kind, entry: InspectedEntry, what: str, fix: Fix | None = Non
 def _decisive_entry(
     entries: Sequence[InspectedEntry],
 ) -> tuple[InspectedEntry | None, list[Finding]]:
-    """The entry that counts of several of one version: the first that says what its file is, unless
-    files differ.
+    """The valid entry of several entries of one version, and the finding about the others.
+
+    It is the first whose digest is that of its archive; None when these archives differ.
     """
     if len(entries) == 1:
         return entries[0], []
@@ -272,7 +279,8 @@ def _decisive_entry(
     superfluous = tuple(entry.row for entry in entries if entry is not matching[0])
     listed = ", ".join(row.where.rpartition(":")[2] for row in superfluous)
     fix = Fix(
-        f"take out the entries at line {listed}; the one at {matching[0].row.where} says what its file is",
+        f"take out the entries at line {listed}; the one at {matching[0].row.where} says "
+        "what its file is",
         superfluous,
     )
     return matching[0], [
@@ -281,7 +289,7 @@ def _decisive_entry(
 
 
 def _entry_findings(inventory: Inventory, entry: InspectedEntry) -> Iterator[Finding]:
-    """What is wrong with the only entry of a version."""
+    """Findings of the only, or the valid, entry of a version."""
     row, problems = entry.row, list(_compare_with_archive(inventory, entry))
     if entry.archive is not None and f"{row.chart}-{row.version}" in inventory.withdrawn:
         fix = Fix("take the entry out; its archive stays", (row,))
@@ -291,7 +299,7 @@ def _entry_findings(inventory: Inventory, entry: InspectedEntry) -> Iterator[Fin
 
 
 def _compare_with_archive(inventory: Inventory, entry: InspectedEntry) -> Iterator[Finding]:
-    """Is it the archive that was published, and does the entry say what it says?"""
+    """Compare an entry's archive with the records, and the entry with its archive."""
     row, archive, recorded = entry.row, entry.archive, inventory.records_of(entry.row.version)
     if archive is None:
         yield _finding("missing file", entry, *_missing_file(inventory, entry))
@@ -330,7 +338,7 @@ def _compare_with_archive(inventory: Inventory, entry: InspectedEntry) -> Iterat
 
 
 def _compare_fields(entry: InspectedEntry, archive: ArchiveFacts) -> Iterator[Finding]:
-    """An entry that names the right archive: does it say what that says?"""
+    """Compare the fields of an entry with its archive, which is the right one."""
     if not entry.row.digest:
         fix = _correcting_fix(entry, archive, "put it there")
         yield _finding("no digest", entry, "nobody can see whether its archive changes", fix)
@@ -347,8 +355,10 @@ def _correcting_fix(entry: InspectedEntry, archive: ArchiveFacts, description: s
 
 
 def _missing_file(inventory: Inventory, entry: InspectedEntry) -> tuple[str, Fix | None]:
-    """An entry whose file is gone is taken out only where a record keeps what it was: then nothing
-    is forgotten.
+    """Text and fix for an entry whose archive is missing.
+
+    The entry is removed only when a record keeps the digests of the archive; otherwise the entry is
+    the only trace of it.
     """
     if inventory.is_withdrawn(entry.row.version):
         return f"{entry.reason}; the version is withdrawn", Fix("take the entry out", (entry.row,))
@@ -366,7 +376,10 @@ def _missing_file(inventory: Inventory, entry: InspectedEntry) -> tuple[str, Fix
             f"name {same_archive.file}", (entry.row,), new
         )
     if inventory.records_of(entry.row.version) and "://" not in "".join(entry.row.urls[:1]):
-        description = "take the entry out; promote or regenerate then publish the same tar again, which a record names"
+        description = (
+            "take the entry out; promote or regenerate then publish the same tar again, which a "
+            "record names"
+        )
         return entry.reason, Fix(description, (entry.row,))
     advice = (
         f"restore the archive {entry.row.digest}" if entry.row.digest else "restore the archive"
@@ -380,8 +393,9 @@ def _missing_file(inventory: Inventory, entry: InspectedEntry) -> tuple[str, Fix
 def _orphan_findings(
     inventory: Inventory, entries: Mapping[str, Sequence[InspectedEntry]]
 ) -> Iterator[Finding]:
-    """Archives without an entry; each gets one where it is what its name says and nothing else is
-    that version.
+    """Findings for archives without an entry.
+
+    The fix adds an entry if the file name is right and the version has no other archive.
     """
     claimed_versions: set[str] = set()
     for orphan in inventory.orphans:
@@ -402,7 +416,7 @@ def _orphan_findings(
             entry.archive is None and entry.row.digest == orphan.archive.digest
             for entry in same_version
         ):
-            continue  # told, and mended, with the entry
+            continue  # reported and repaired with that entry
         reason = _reason_for_no_entry(
             inventory, orphan, orphan.archive, [*entries, *claimed_versions]
         )
@@ -424,7 +438,7 @@ def _orphan_findings(
 def _reason_for_no_entry(
     inventory: Inventory, orphan: Orphan, facts: ArchiveFacts, versions: Sequence[str]
 ) -> str:
-    """Why an archive gets no entry, "" when it gets one."""
+    """Why no entry can be added for an archive, "" when it can."""
     if facts.version in versions:
         return "an entry names another file of this version"
     twin = versions_of.other_build_metadata(facts.version, versions)
@@ -443,9 +457,7 @@ def _file_url(name: str) -> str:
 
 
 def _corrected_entry(row: Row, facts: ArchiveFacts, urls: Sequence[str]) -> dict[str, Any]:
-    """The entry as its archive, which is at `urls`, has it; when it was made and what helm does not
-    know stay.
-    """
+    """The entry for the archive at `urls`, with `created` and unknown fields of the old entry."""
     from_archive = _new_entry(facts, urls, str(row.fields.get("created") or CREATED))
     foreign = {
         key: value
@@ -462,8 +474,9 @@ def _new_entry(facts: ArchiveFacts, urls: Sequence[str], created: str) -> dict[s
     }
 
 
-#: Fields of an entry that follow from the archive, or are kept by name.
+#: Fields of an entry that are made from the archive, or set by name.
 _DERIVED_FIELDS = frozenset(
-    "name home sources version description keywords maintainers icon apiVersion condition tags appVersion deprecated "
+    "name home sources version description keywords maintainers icon apiVersion condition "
+    "tags appVersion deprecated "
     "annotations kubeVersion dependencies type digest urls created".split()
 )

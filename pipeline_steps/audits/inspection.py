@@ -1,6 +1,4 @@
-"""One chart repository looked at as a whole, and repaired as far as that needs no guess: what
-`audit` does.
-"""
+"""Check and repair one chart repository of any kind: the work of `audit`."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from pipeline_steps.toolbox.errors import MachineError, UsageError
 
 
 class Inspection(NamedTuple):
-    """What was found. before: the index that was looked at, None where there is none."""
+    """The findings of one repository. before: the index as it was read, None when it has none."""
 
     repository: Repository
     findings: list[Finding]
@@ -31,9 +29,10 @@ class Inspection(NamedTuple):
 def inspect(
     url: str, config: Config, state: State, charts: Collection[str], jobs: int | None
 ) -> Inspection:
-    """Read everything in the repository at `url` and compare it with itself and with the records.
+    """Check the repository at `url`: index, archives and records against each other.
 
-    charts: names, none for all. Raises MachineError's kinds, Temporary, ConfigurationError.
+    charts: names, empty for all. Raises MachineError, Temporary or ConfigurationError when the
+    repository or an evidence store cannot be read.
     """
     repository = open_repository(url, config.hosts)
     at_once = jobs or ARCHIVES_AT_ONCE
@@ -53,7 +52,7 @@ def inspect(
 
 
 def chart_names(repository: Repository, charts: Collection[str]) -> list[str]:
-    """These charts, or all of the repository. Raises MachineError where it does not list them."""
+    """`charts`, else all charts of the repository. Raises MachineError if it cannot list them."""
     if charts:
         return sorted(charts)
     try:
@@ -61,22 +60,27 @@ def chart_names(repository: Repository, charts: Collection[str]) -> list[str]:
     except MachineError as error:
         advice = "name the charts: --chart NAME, once for each"
         raise type(error)(
-            f"it does not say which charts it has: {error.what}",
+            f"the repository cannot list its charts: {error.what}",
             where=repository.url,
             advice=advice,
         ) from error
 
 
 def repair(inspection: Inspection) -> None:
-    """Carry out the fixes, all in one rewrite of the index.
+    """Apply all fixes in one rewrite of the index.
 
-    Raises Conflict when the index is another one by now, MachineError when it reads differently
-    afterwards, UsageError where indexes cannot be rewritten, EvidenceError where nothing can be put
-    into this one.
+    Raises:
+        Conflict: the index was changed by somebody else since it was read.
+        MachineError: it reads differently after the rewrite.
+        UsageError: the index of this repository cannot be rewritten.
+        EvidenceError: this index cannot be edited.
     """
     repository = inspection.repository
     if not isinstance(repository, Rewritable):
-        what = "its index cannot be repaired from here: it is only read, or its server makes it from the charts it has"
+        what = (
+            "the index cannot be repaired from here: the repository is read-only, or its server "
+            "generates the index"
+        )
         raise UsageError(
             what,
             where=repository.url,

@@ -1,8 +1,7 @@
-"""What is in production, who approved it, what tested it: the versions in a chart repository with
-their records.
+"""The versions in a chart repository with their records: approvals, tests, images, base images.
 
-No archive is read: a version is found by what the index, or the tag in a registry, says it is. How
-a report is written is in `production_report`.
+No archive is read: the digest of a version is taken from the index, or from the registry's tag.
+`production_report` formats the report.
 """
 
 from __future__ import annotations
@@ -36,14 +35,28 @@ log = logging.getLogger("pipeline_steps.audit")
 
 
 def write_report(
-    urls: Sequence[str], config: Config, state: State, charts: Collection[str], *, form: str, uses: str | None,
-    jobs: int | None, plan: bool = False,
-) -> tuple[Record, ...]:  # fmt: skip
-    """Write the report about these repositories below the state's folder; the record names it as
-    evidence.
+    urls: Sequence[str],
+    config: Config,
+    state: State,
+    charts: Collection[str],
+    *,
+    form: str,
+    uses: str | None,
+    jobs: int | None,
+    plan: bool = False,
+) -> tuple[Record, ...]:
+    """Write the report about these repositories below the state's folder and attach it to a record.
 
-    uses: a digest; only versions with this image or base image. Returns () when only planned.
-    Raises UsageError, EvidenceError, MachineError's kinds, Temporary.
+    Args:
+        charts: names, empty for all.
+        form: one of FORMS.
+        uses: a digest: report only versions with this image or base image.
+        jobs: requests to make at once.
+        plan: log what would be written; returns ().
+
+    Raises:
+        UsageError: `form` or `uses` is invalid.
+        EvidenceError, MachineError, Temporary: a repository or evidence store cannot be read.
     """
     if form not in FORMS:
         raise UsageError(f"--report {form}", advice=f"one of {', '.join(FORMS)}")
@@ -82,15 +95,13 @@ def write_report(
 
 
 def report_text(record: Record, state: State) -> str:
-    """The report that a record names, for stdout; "" for other records."""
+    """The text of the report that is attached to a record, "" for other records."""
     reports = [name for name in record.evidence if name.startswith(f"{FOLDER}/")]
     return "".join((state.folder / name).read_text() for name in reports)
 
 
 def _sorted(published: Iterable[PublishedVersion]) -> list[PublishedVersion]:
-    """Charts by name, their newest version first; the same version in several repositories in their
-    order.
-    """
+    """Sort by chart name, newest version first; equal versions keep the order of repositories."""
     newest_first = sorted(published, key=lambda version: sort_key(version.version), reverse=True)
     return sorted(newest_first, key=lambda version: version.chart)
 
@@ -104,7 +115,7 @@ def _digests(version: PublishedVersion) -> set[str]:
 def published_versions(
     url: str, config: Config, state: State, charts: Collection[str], jobs: int | None
 ) -> list[PublishedVersion]:
-    """Every version of these charts (none: all) in the repository, with what is recorded of it."""
+    """Every version of the charts (empty: all) in the repository, with its records."""
     repository = open_repository(url, config.hosts)
     listed = _list_versions(repository, charts, jobs or ARCHIVES_AT_ONCE)
     recorded = records.recorded_versions(
@@ -129,7 +140,7 @@ def published_versions(
 def _list_versions(
     repository: Repository, charts: Collection[str], jobs: int
 ) -> list[tuple[str, str, str]]:
-    """(chart, version, digest of archive or manifest as the repository says it)."""
+    """(chart, version, digest of the archive or manifest) of every version in the repository."""
     if isinstance(repository, Indexed):
         data = repository.index()
         rows = index_rows.read_rows(data, f"{repository.url}/index.yaml") if data else []
@@ -154,7 +165,7 @@ def _with_records(
     records_by_id: dict[str, Record],
     state: State,
 ) -> PublishedVersion:
-    """`version` with what the record says that has its digest and counts first."""
+    """`version` with the facts from its preferred record of this digest."""
     if not recorded:
         return version
     matching = [published.record for published in recorded if published.digest == digest]
@@ -196,9 +207,7 @@ def _with_records(
 def _used_records(
     identities: Iterable[str], records_by_id: dict[str, Record], state: State
 ) -> list[Record]:
-    """The records with these ids, those that are not at hand from the evidence stores; intents are
-    left out.
-    """
+    """The records with these ids, without intents; those not loaded come from the stores."""
     used = list(dict.fromkeys(identities))
     missing = [identity for identity in used if identity not in records_by_id]
     if missing and state.stores is not None:

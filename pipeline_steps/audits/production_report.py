@@ -1,4 +1,4 @@
-"""How a report on production is written: as a table, as CSV, as JSON, as a page."""
+"""Formats of the report on production: table, CSV, JSON and HTML page."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ _COLUMNS = (
     "tests",
     "images",
 )
-#: A cell that begins so is a formula to spreadsheets.
+#: Spreadsheets read a cell that begins with one of these as a formula
+#: (https://owasp.org/www-community/attacks/CSV_Injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class PassedTest(NamedTuple):
-    """A passed scenario. attempts: how often it was tried with the same content, images and
-    cluster.
-    """
+    """A passed scenario. attempts: how often it was run with this content, images and cluster."""
 
     values: str
     cluster: str
@@ -37,12 +36,13 @@ class PassedTest(NamedTuple):
 
 
 class PublishedVersion(NamedTuple):
-    """A version in production. proof: recorded, changed (something else was recorded) or no record.
+    """A version in production.
 
-    reference: repository, version and digest as the repository says them now. record: the id of the
-    record that decides: of promote or snapshot, with this digest; of the newest with another digest
-    when it was changed. images: name → reference with digest; bases: what those were built on, name
-    → digest.
+    proof: "recorded", "changed" (records have another digest) or "no record".
+    reference: repository, version and current digest.
+    record: id of the record of promote or snapshot with this digest; when changed, of the newest
+        with another digest.
+    images: name → reference with digest. bases: base image → digest.
     """
 
     chart: str
@@ -80,9 +80,7 @@ def table(versions: Sequence[PublishedVersion], _title: str) -> str:
 
 
 def csv(versions: Sequence[PublishedVersion], _title: str) -> str:
-    """One row a version, whole digests; of several approvers, tests and images each on a line in
-    its cell.
-    """
+    """One row a version, whole digests; one line in its cell for each approver, test and image."""
     stream = io.StringIO()
     writer = comma_separated.writer(stream, lineterminator="\n")
     writer.writerow((*_COLUMNS, "released", "reference", "record"))
@@ -116,7 +114,7 @@ def html(versions: Sequence[PublishedVersion], title: str) -> str:
     )
 
 
-#: What `audit --report` can be asked for. Each takes the versions and the title.
+#: The forms of `audit --report`. Each function takes the versions and the title.
 FORMS: dict[str, Callable[[Sequence[PublishedVersion], str], str]] = {
     "table": table,
     "csv": csv,
@@ -137,7 +135,8 @@ def _cells(version: PublishedVersion, *, whole: bool) -> tuple[str, ...]:
     separator = "\n" if whole else ", "
     digest = str if whole else short
     tests = (
-        f"{test.values} on {test.cluster or 'no cluster'}, {test.attempts} attempt{'s' * (test.attempts != 1)}"
+        f"{test.values} on {test.cluster or 'no cluster'}, {test.attempts} "
+        f"attempt{'s' * (test.attempts != 1)}"
         for test in version.tests
     )
     images = (f"{name} {digest(reference)}" for name, reference in sorted(version.images.items()))

@@ -1,7 +1,6 @@
-"""What the records say of the charts in a repository: which digests promote and snapshot put there,
-and the record.
+"""Records about the charts in a repository: which digests promote and snapshot published.
 
-Found by the contents that tags name, and by the digests that the repository itself says.
+They are loaded by the contents that tags name, and by the digests in the repository's index.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ PUBLISHING = ("promote", "snapshot")
 
 
 class RecordedVersion(NamedTuple):
-    """A version as a record says it was published. digest: of the reference (archive, or manifest
-    in a registry).
-    """
+    """A version as it was published. digest: of the archive or, in a registry, of the manifest."""
 
     record: Record
     digest: str
@@ -32,10 +29,10 @@ class RecordedVersion(NamedTuple):
 
 
 def matches_record(recorded: Iterable[RecordedVersion], digest: str, tar: str) -> bool:
-    """Is one of these what is there? The tar is a chart's identity: the same in other bytes is no
-    other chart.
+    """Whether one of the records has this digest or this tar.
 
-    digest: of the archive, or the manifest; tar: "" where the archive cannot be read.
+    A chart is identified by its tar: the same tar compressed differently is the same chart.
+    digest: of the archive or manifest. tar: "" when the archive cannot be read.
     """
     return any(version.digest == digest or (tar and version.tar == tar) for version in recorded)
 
@@ -46,11 +43,10 @@ RecordedVersions = dict[tuple[str, str], list[RecordedVersion]]
 def recorded_versions(
     state: State, config: Config, url: str, digests: Iterable[str] = ()
 ) -> RecordedVersions:
-    """(chart, version) → what was recorded of it at this repository, by records that nothing
-    supersedes.
+    """(chart, version) → its current records for this repository.
 
-    digests: of archives or manifests, as the repository says them; with one of these a record
-    counts wherever it was published. Raises what asking the evidence stores raises.
+    digests: of archives or manifests in the repository. A record with one of them counts wherever
+    it was published. Raises MachineError or Temporary when an evidence store cannot be read.
     """
     known_digests = set(digests)
     if state.stores is not None:
@@ -74,7 +70,7 @@ def recorded_versions(
 
 
 def _contents_of_tags(config: Config) -> list[str]:
-    """The contents that the tags of the source name, if there is one here."""
+    """The contents that the tags of the source name; none without a source."""
     try:
         tags = open_source(config.root).tags("*")
     except ConfigurationError:

@@ -1,8 +1,6 @@
-"""Charts in a registry: does every tag lead to the chart that it names, whole, and to the one that
-was recorded?
+"""Check charts in a registry: each tag must lead to a complete chart, and to the recorded one.
 
-A registry has no index that could be rewritten, and nothing published is ever removed: nothing here
-has a fix.
+Findings here have no fix: a registry has no index to rewrite, and nothing published is removed.
 """
 
 from __future__ import annotations
@@ -35,12 +33,16 @@ from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.repositories.oci import CONFIG, CONTENT, PROVENANCE
 from pipeline_steps.toolbox.errors import MachineError
 
-#: Tags that signatures and other referrers have where a registry has no API for them.
+#: Tags of signatures and other referrers in registries without the referrers API
+#: (OCI Distribution Specification 1.1, "Referrers Tag Schema").
 _REFERRERS = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?")
 
 
 class InspectedTag(NamedTuple):
-    """What a tag leads to. seen None: not to a whole chart, why says it. config: of its manifest."""
+    """A tag and its chart. archive: None without a complete chart; `reason` says why.
+
+    config: the configuration of its manifest.
+    """
 
     version: str
     reference: str
@@ -59,8 +61,15 @@ def find_problems(
     hosts: Mapping[str, Host],
     jobs: int,
 ) -> list[Finding]:
-    """What is wrong with these charts. withdrawn: NAME-VERSION. Raises MachineError's kinds,
-    Temporary.
+    """Check every tag of the charts.
+
+    Args:
+        known: what is recorded about the versions.
+        withdrawn: NAME-VERSION.
+        jobs: archives to read at once.
+
+    Raises:
+        MachineError, Temporary: the registry cannot be read.
     """
     problems: list[Finding] = []
     for chart in charts:
@@ -129,9 +138,7 @@ def _inspect_tag(
 
 
 def _config(registry: Registry, place: Reference, manifest: Manifest) -> Mapping[str, Any] | None:
-    """The manifest's configuration, in which tools read what a chart is; None when there is no such
-    thing.
-    """
+    """The manifest's configuration, a copy of Chart.yaml; None when it is missing or no object."""
     digest = next((blob.digest for blob in manifest.blobs if blob.media_type == CONFIG), None)
     data = registry.blob(place.path, digest) if digest else None
     try:
@@ -156,7 +163,10 @@ def _tag_findings(chart: str, tag: InspectedTag, known: RecordedVersions) -> Ite
     recorded = known.get((chart, tag.version), [])
     tar = tag.archive.tar if isinstance(tag.archive, ArchiveFacts) else ""
     if recorded and tag.digest and not matches_record(recorded, tag.digest, tar):
-        what = f"the tag leads to {tag.digest}, recorded is {recorded[-1].digest} ({recorded[-1].record.id[7:19]})"
+        what = (
+            f"the tag leads to {tag.digest}, recorded is {recorded[-1].digest} "
+            f"({recorded[-1].record.id[7:19]})"
+        )
         yield Finding("changed since recorded", chart, tag.version, what, tag.reference)
     if tag.archive is None:
         yield Finding("missing file", chart, tag.version, tag.reason, tag.reference)
@@ -177,9 +187,7 @@ def _tag_findings(chart: str, tag: InspectedTag, known: RecordedVersions) -> Ite
 def _other_tags(
     chart: str, tags: Collection[str], versions: Collection[str], place: Reference
 ) -> Iterator[Finding]:
-    """Tags that are no version: claims of versions that were never named, and what helm does not
-    list.
-    """
+    """Findings for other tags: abandoned claims of versions, and tags that helm does not list."""
     prefixes = tuple(claim.claim_prefix(tag) for tag in versions)
     for tag in sorted(tags):
         if tag in versions or _REFERRERS.fullmatch(tag):
@@ -188,7 +196,10 @@ def _other_tags(
         if not tag.startswith("claim-"):
             yield Finding("non-SemVer version", chart, tag, "helm does not list such a tag", where)
         elif not tag.startswith(prefixes):
-            what = "a publisher claimed this version and did not name it; publish the same content again"
+            what = (
+                "a publisher claimed this version and did not name it; publish the same content "
+                "again"
+            )
             yield Finding(
                 "stale claim",
                 chart,

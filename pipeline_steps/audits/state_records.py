@@ -1,5 +1,4 @@
-"""`state verify`: does everything recorded still hold? Ids are checked by loading; here `uses` and
-outputs.
+"""`state verify`: check `uses`, evidence files and outputs of records; ids are checked by loading.
 
 It finds every accident and every edit that does not recompute ids; against a forger who does see
 docs/explanation/trust.md#what-is-not-claimed.
@@ -40,11 +39,10 @@ def verify_records(
     charts: Sequence[str] = (),
     tags: Mapping[str, Tag] | None = None,
 ) -> Iterator[Finding]:
-    """One finding for each torn line, contradiction, `uses`, evidence file and output of current
-    records.
+    """Check torn lines, contradictions, `uses`, and evidence files and outputs of current records.
 
-    charts: URLs of the chart repositories configured now. tags: of the source, None where there is
-    none.
+    charts: URLs of the configured chart repositories. tags: of the source, None without one.
+    Yields a finding for each check, also for those that hold.
     """
     for path, size in state.torn_files().items():
         yield Finding(
@@ -81,7 +79,7 @@ def _title(record: Record) -> str:
 
 
 def _contradictions(records: Sequence[Record]) -> Iterator[Finding]:
-    """Keys of which current records say different things."""
+    """Findings for keys whose current records have different results."""
     by_key: dict[str, list[Record]] = {}
     for record in records:
         by_key.setdefault(record.key, []).append(record)
@@ -97,7 +95,7 @@ def _contradictions(records: Sequence[Record]) -> Iterator[Finding]:
 
 
 def _verify_tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
-    """A tag of the source: is it here, and does it name what it named?"""
+    """Check that a tag of the source exists and names the recorded revision."""
     name, _, revision = value.rpartition("@")
     if name not in tags:
         return Finding("gone", what)
@@ -112,7 +110,7 @@ def _verify_tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
 def _verify_output(
     _record: Record, value: str, what: str, _charts: Sequence[str], hosts: Mapping[str, Host]
 ) -> Finding:
-    """A file, or an image or artifact: its tag, its manifests, every configuration and layer."""
+    """Check a file, or an image with its tag, manifests, configurations and layers."""
     reference, _, digest = value.rpartition("@")
     if reference.startswith("file://"):
         return _verify_file(Path(unquote(reference.removeprefix("file://"))), digest, what)
@@ -144,8 +142,9 @@ def _verify_output(
 def _verify_chart(
     record: Record, value: str, what: str, charts: Sequence[str], hosts: Mapping[str, Host]
 ) -> Finding:
-    """Does its repository have the recorded archive under that version? An older index in its place
-    is noticed here.
+    """Check that the repository has the recorded archive under its version.
+
+    This also detects an index that was replaced by an older one.
     """
     try:
         repository = open_repository_of(

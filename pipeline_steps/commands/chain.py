@@ -42,7 +42,10 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
         for row in links:
             table.add_row(*map(printable, row))
         console.print(table)
-    places = f"state: {state.path}\nJUnit: {state.folder / 'junit'}\nlogs of failures: {state.folder / 'failures'}"
+    places = (
+        f"state: {state.path}\nJUnit: {state.folder / 'junit'}\nlogs of failures: "
+        f"{state.folder / 'failures'}"
+    )
     console.print(printable(places), soft_wrap=True)  # a path that is folded cannot be copied
     for name, content in charts.items():
         for line in helm_commands(config, state, name, content):

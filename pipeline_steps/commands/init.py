@@ -102,7 +102,8 @@ def first_configuration(root: Path) -> str:
         lines += ["images:", *image_lines(used, "  ")]
     if unused:
         lines += [
-            "# Dockerfiles here that no chart's values name. To release such an image with a chart,",
+            "# Dockerfiles here that no chart's values name. To release such an image with "
+            "a chart,",
             "# declare it below `images:` and map it below the chart's `images:`.",
             *image_lines(unused, "#   "),
         ]

@@ -79,7 +79,10 @@ def contents(config: Config, revision: str) -> list[str]:
     try:
         checkout = open_checkout(config, open_checkout(config).source.revision(revision))
     except UsageError as error:
-        advice = "fetch it first, or use --digest: a store finds records by content and digest, not by revision"
+        advice = (
+            "fetch it first, or use --digest: a store finds records by content and digest, not "
+            "by revision"
+        )
         raise UsageError(error.what, where=error.where, advice=advice) from error
     checkout.chart_contents()  # the digests of all charts in one go
     return list(

@@ -146,7 +146,8 @@ def _check_arguments(name: str | None, subject: str | None, program: Sequence[st
     """Raises UsageError for what cannot be recorded."""
     if not name or not subject or not program:
         raise UsageError(
-            "record --name NAME --subject CHART [--evidence FILE] -- PROGRAM [ARGUMENT…]: all of these are needed"
+            "record --name NAME --subject CHART [--evidence FILE] -- PROGRAM [ARGUMENT…]: "
+            "all of these are needed"
         )
     if not STEP.fullmatch(name):
         raise UsageError(f"--name {name!r}: lower-case letters, digits and . _ - (at most 60)")

@@ -240,7 +240,8 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
         raise UsageError(f"{record.step} is not reproduced: {reason}")
     if not record.passed:
         raise UsageError(
-            f"this {record.step} {record.result}, there is no output to compare: {record.reason or 'no reason given'}",
+            f"this {record.step} {record.result}, there is no output to compare: "
+            f"{record.reason or 'no reason given'}",
             advice=f"run pipeline-steps {record.step} at revision {str(record.revision)[:12]}",
         )
     if record.step == "build_image":

@@ -154,7 +154,8 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
         matching = state.find(step=name, subject=subject, content=content)
     if local_records and not matching:
         raise EvidenceError(
-            f"{name} of {subject} is recorded, but not of what is checked out ({str(content)[:19]})",
+            f"{name} of {subject} is recorded, but not of what is checked out "
+            f"({str(content)[:19]})",
             where=str(state.path),
             advice=f"run pipeline-steps {name}, or name the file: --state {state.path}",
         )

@@ -146,7 +146,10 @@ def with_empty_index(repository: Repository, error: EvidenceError, *, again: boo
     error: what is wrong with the index; raised, with what to do, when not asked.
     """
     if not again or not isinstance(repository, Rewritable):
-        advice = "regenerate --again makes the index anew from the archives and the tags, where no server makes it"
+        advice = (
+            "regenerate --again makes the index anew from the archives and the tags, where no "
+            "server makes it"
+        )
         raise EvidenceError(error.what, where=error.where, advice=advice) from error
     log.warning("%s; the index is made anew", error)
     repository.rewrite(repository.index(), index.Index(None, "").data)

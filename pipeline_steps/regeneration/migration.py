@@ -80,7 +80,8 @@ def _report_outcome(
         report.failed.append(f"{name_and_version}: {outcome}")
     elif outcome.archive_digest != digest:
         report.differs.append(
-            f"{name_and_version}: was there with the same tar in other bytes, which stay ({outcome.reference})"
+            f"{name_and_version}: was there with the same tar in other bytes, which stay "
+            f"({outcome.reference})"
         )
     else:
         (report.published if new else report.kept).append(name_and_version)

@@ -171,7 +171,10 @@ class Regeneration:
         for key, version in list(selected.items()):
             if self._wanted.gone(*key):
                 name = "-".join(key)
-                advice = f"audit --fix takes {name} out of the index where release.withdrawn has it by that name"
+                advice = (
+                    f"audit --fix takes {name} out of the index where release.withdrawn has it "
+                    "by that name"
+                )
                 note = (
                     ""
                     if self._published.digest(*key) is None
@@ -275,7 +278,8 @@ class Regeneration:
             )
         elif kept.made_tar != kept.published_tar:
             self.report.differs.append(
-                f"{name_and_version}: {tag} gives the tar {kept.made_tar}, published is {kept.published_tar}"
+                f"{name_and_version}: {tag} gives the tar {kept.made_tar}, published is "
+                f"{kept.published_tar}"
             )
         else:
             (self.report.published if new else self.report.kept).append(name_and_version)

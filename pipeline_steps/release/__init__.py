@@ -1,3 +1,1 @@
-"""What a release rests on and how it is made: proof, derivation of the production chart, image
-copies, publishing.
-"""
+"""Releases: the proof that a content may be released, and the derived production chart."""

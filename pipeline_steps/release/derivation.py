@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 
 class ReleaseCandidate(NamedTuple):
-    """What promote would publish. changes: how `archive` differs from the snapshot, one of those
-    tested.
+    """The images and the chart that promote would publish.
+
+    snapshot: the tested snapshot from which `archive` is derived. changes: how they differ.
     """
 
     proof: Proof
@@ -54,12 +55,17 @@ def derive_release(
     *,
     format: int = FORMAT,
 ) -> ReleaseCandidate:
-    """Derive the production chart from the tested snapshot, verify it, and check that nothing
-    stands in its way.
+    """Derive the production chart from the tested snapshot and check that it can be released.
 
-    Raises EvidenceError (the snapshot is gone or changed, or the tests rendered another chart),
-    ChartFailed (it renders differently), Conflict (the version or an image's tag is taken by other
-    content, or withdrawn).
+    Args:
+        production: the channel to publish to.
+        format: format of the content in the release's tag; decides the names of images.
+
+    Raises:
+        EvidenceError: the snapshot is missing or changed, or tests rendered another chart.
+        ChartFailed: the derived chart renders differently from the tested one.
+        Conflict: the version is withdrawn, or it or an image's tag is used by other content.
+        NotYet: the configuration needs something this version cannot do.
     """
     chart = proof.chart
     _refuse_unreleasable(chart, config)
@@ -70,9 +76,9 @@ def derive_release(
     rewritten = production_chart.derive(tested, snapshot, chart, checkout, images)
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
     expected = rewritten
-    if (
-        format != FORMAT
-    ):  # tests know the names of today; what an old tag has instead is compared offline
+    if format != FORMAT:
+        # The tests rendered the chart with today's names of images. Names in an older format are
+        # only compared offline, by _compare_rendered.
         names = production_chart.targets(checkout, chart)
         expected = production_chart.derive(tested, snapshot, chart, checkout, names)
     _require_rendered_in_tests(proof, expected.archive.tar_digest)
@@ -85,9 +91,7 @@ def derive_release(
 
 
 def _snapshot_in_channel(proof: Proof, config: Config) -> Record:
-    """The tested snapshot that the channel configured now has. Raises EvidenceError when it has
-    none of them.
-    """
+    """A tested snapshot that the configured channel has. Raises EvidenceError when it has none."""
     chart = proof.chart
     channel = Channel(config, "snapshot")
     for record in proof.snapshots:
@@ -97,12 +101,13 @@ def _snapshot_in_channel(proof: Proof, config: Config) -> Record:
     raise EvidenceError(
         f"the snapshot channel ({channel.first.url}) does not have what was tested: {tested}",
         where=chart.path,
-        advice="run build_image, snapshot and integration_test: what is gone is made and tested again",
+        advice="run build_image, snapshot and integration_test: they build and test again what is "
+        "missing",
     )
 
 
 def _refuse_unreleasable(chart: Chart, config: Config) -> None:
-    """What this version cannot do, and what must not be released again."""
+    """Refuse withdrawn versions and settings that are not supported yet."""
     if config.release.sign:
         raise NotYet("release.sign", where=config.where("release.sign"))
     if config.release.pin != "ours":
@@ -115,7 +120,7 @@ def _refuse_unreleasable(chart: Chart, config: Config) -> None:
 
 
 def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
-    """See that every test on a cluster rendered exactly this derived chart. Raises EvidenceError."""
+    """Raises EvidenceError unless every test on a cluster rendered exactly this derived chart."""
     chart = proof.chart
     for record in proof.tests:
         if record.parameters.get("scenario") == settings.NO_TEST.kind:
@@ -126,10 +131,11 @@ def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
             continue
         rendered = record.outputs.get(settings.DERIVED_TAR)
         if rendered != tar:
-            scenario = f"{record.parameters.get('scenario')} {record.parameters.get('values') or ''}".rstrip()
+            values = record.parameters.get("values") or ""
+            scenario = f"{record.parameters.get('scenario')} {values}".rstrip()
             raise EvidenceError(
-                f"the test {scenario} on {record.parameters.get('cluster')} rendered another chart than would be "
-                f"released: its tar is {rendered or 'not recorded'}, here {tar}",
+                f"the test {scenario} on {record.parameters.get('cluster')} rendered another chart "
+                f"than would be released: its tar is {rendered or 'not recorded'}, here {tar}",
                 where=chart.path,
                 advice="test again: pipeline-steps integration_test --again",
             )
@@ -138,8 +144,9 @@ def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
 def _compare_rendered(
     release: ReleaseCandidate, tested: bytes, checkout: Checkout, config: Config
 ) -> None:
-    """Render both charts with every tested values file. Raises ChartFailed naming template and
-    line.
+    """Render both charts with every tested values file and compare.
+
+    Raises ChartFailed, which names template and line.
     """
     chart = release.proof.chart
     if chart.type == "library":  # helm renders none: its dependents were rendered in their tests

@@ -1,8 +1,7 @@
-"""The proof that a chart's content may be released, from records alone: tested, by what, with which
-images?
+"""The proof that a chart's content may be released: the records that fulfil its requirements.
 
-What is required, and what the records say to it, stands in `testing.requirements`, and which of
-several sets of images counts, too. Nothing is asked from the network but the evidence stores.
+`testing.requirements` decides what is required, which records fulfil it, and which of several image
+sets counts. The only network access is to evidence stores.
 """
 
 from __future__ import annotations
@@ -27,11 +26,12 @@ from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 
 class Proof(NamedTuple):
-    """Why a chart's content may be released. consumed: name → digest of images and dependencies as
-    tested.
+    """The records on which a release is based.
 
-    snapshots: records of what was tested, the same but for version and place. tests: of every
-    required scenario. requirements: of the other required steps.
+    snapshots: of what was tested; they differ only in version and place.
+    tests: of every required scenario.
+    requirements: of the other required steps.
+    consumed: name → digest of the images and dependencies that were tested.
     """
 
     chart: Chart
@@ -42,7 +42,7 @@ class Proof(NamedTuple):
 
     @property
     def uses(self) -> list[str]:
-        """Ids of all records the release rests on."""
+        """Ids of all records on which the release is based."""
         return list(
             dict.fromkeys(
                 record.id for record in (*self.snapshots, *self.tests, *self.requirements)
@@ -61,7 +61,7 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
         raise EvidenceError(
             f"chart {name} has local modifications: {', '.join(chart.modified[:5])}",
             where=chart.path,
-            advice="commit them and let them be tested, or undo them",
+            advice="commit and test them, or undo them",
         )
     requirements = required(
         checkout, chart, config, state, (*config.channels.production.requires, settings.STEP)
@@ -98,7 +98,7 @@ def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
 
 
 def _require_passed(requirement: Requirement, chart: Chart, config: Config) -> None:
-    """Raises EvidenceError unless the requirement is met, NotYet for one of a later version."""
+    """Raises EvidenceError unless the requirement has passed, NotYet for approvals."""
     name = requirement.name
     if name.startswith("approval"):
         raise NotYet(
@@ -117,7 +117,8 @@ def _require_passed(requirement: Requirement, chart: Chart, config: Config) -> N
         f"record --name {name} --subject {chart.name} -- PROGRAM",
     )
     raise EvidenceError(
-        f"no record of {name} for content {chart.content[:19]} of {chart.name}, which production requires",
+        f"no record of {name} for content {chart.content[:19]} of {chart.name}, which "
+        "production requires",
         advice=f"run pipeline-steps {own if name in STEP_NAMES else program}",
     )
 
@@ -144,16 +145,14 @@ def _refuse_contradiction(requirement: Requirement) -> None:
     )
     raise EvidenceError(
         f"{records[0].step} of {records[0].subject} contradicts itself: {results}",
-        advice="run it again: its record then replaces them",
+        advice="run it again: the new record replaces them",
     )
 
 
 def _missing_test_error(
     needs: Required, checkout: Checkout, config: Config, state: State
 ) -> EvidenceError:
-    """Why no release is possible: what is wrong with this content, else the nearest tested one and
-    what differs.
-    """
+    """The error that says which test is missing or failed, or which content was tested instead."""
     chart, current = needs.chart, needs.current
     what = f"no passed test of content {chart.content[:19]} of {chart.name}"
     if current is None:
@@ -161,14 +160,16 @@ def _missing_test_error(
     if current.obstacle:
         return EvidenceError(
             f"{what} that can be released: {current.obstacle}",
-            advice="run build_image, snapshot and integration_test; tests of the same content and images stand",
+            advice="run build_image, snapshot and integration_test; tests that passed with the "
+            "same "
+            "content and images are not run again",
         )
     failed = [
         requirement for requirement in current.requirements if requirement.outcome == "failed"
     ]
     if failed:
         return EvidenceError(
-            f"{what}: {failed[-1].reason}", advice="mend the chart and test it again"
+            f"{what}: {failed[-1].reason}", advice="correct the chart and test it again"
         )
     missing = ", ".join(
         requirement.name for requirement in current.requirements if not requirement.passed
@@ -195,7 +196,7 @@ def _nearest_tested_error(
 
 
 def _differences(checkout: Checkout, chart: Chart, record: Record, config: Config) -> str:
-    """Names of files that differ from the recorded revision, when that is still here."""
+    """Text that names the chart's files changed since the record, "" if its revision is unknown."""
     try:
         other = open_checkout(config, revision=record.revision)
         changed = checkout.source.changed(other.revision, checkout.revision, checkout.folder)

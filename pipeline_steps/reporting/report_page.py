@@ -74,7 +74,8 @@ def _sections(page: Page) -> Iterator[Section]:
         )
         snapshot = (("snapshot", verdict.snapshot),) if verdict.snapshot else ()
         yield Section(
-            title=f"{chart.name} {chart.version}{' with local modifications' if chart.modified else ''}",
+            title=f"{chart.name} "
+            f"{chart.version}{' with local modifications' if chart.modified else ''}",
             word="" if page.started else verdict.word,
             facts=(("content", chart.content), *images, *snapshot),
             items=() if page.started else verdict.requirements,

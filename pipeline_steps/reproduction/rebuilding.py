@@ -85,7 +85,8 @@ def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> 
     definition = recipe.read(checkout, record.subject)
     if definition.kind != record.parameters.get("builder"):
         raise MachineError(
-            f"recorded was a build with {record.parameters.get('builder')}, this machine has {definition.kind}",
+            f"recorded was a build with {record.parameters.get('builder')}, this machine "
+            f"has {definition.kind}",
             advice="install docker's buildx plugin"
             if definition.kind == "docker"
             else "use a machine without buildx",
@@ -98,7 +99,8 @@ def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> 
         if missing_bases
         else "the files of the context are not those that were built: the key differs",
         where=f"image {record.subject}",
-        advice="another FORMAT of pipeline_steps, or an overlay that says something about the image",
+        advice="another FORMAT of pipeline_steps, or an overlay that says something about the "
+        "image",
     )
 
 
@@ -162,7 +164,10 @@ def _compare_images(
     words = (
         f"{len(recorded_images[0].members())} files, their modes and owners, and the configuration"
     )
-    note = f"this builder promises no equal digest: recorded {recorded.digest}, here {digest or 'none'}"
+    note = (
+        f"this builder promises no equal digest: recorded {recorded.digest}, here "
+        f"{digest or 'none'}"
+    )
     return Outcome((words,), (), (note,))
 
 
@@ -171,7 +176,8 @@ def _image_differences(
 ) -> tuple[list[str], list[str]]:
     """Lines about the configuration and the first file that differ; how many files do."""
     differences = [
-        f"configuration {name}: recorded {recorded.config.get(name)}, here {rebuilt.config.get(name)}; likely cause: "
+        f"configuration {name}: recorded {recorded.config.get(name)}, here "
+        f"{rebuilt.config.get(name)}; likely cause: "
         + (f"tool version: {tools}" if tools else "an argument or base image that is not recorded")
         for name in _CONFIG_FIELDS
         if recorded.config.get(name) != rebuilt.config.get(name)

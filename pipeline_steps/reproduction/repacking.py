@@ -61,9 +61,11 @@ def checkout_of_record(
     raise EvidenceError(
         f"the recorded content {str(record.content)[:19]}{made} is not here: {told}",
         where=str(config.root),
-        advice="go to a checkout with these modifications: a record names them and does not hold them"
+        advice="go to a checkout with these modifications: a record names them and does not hold "
+        "them"
         if modified
-        else f"fetch the recorded revision ({here.source.fetch}), or go to the checkout it was made in",
+        else f"fetch the recorded revision ({here.source.fetch}), or go to the checkout it was "
+        "made in",
     )
 
 
@@ -134,7 +136,10 @@ def _tested_files(
         archive = repack_snapshot(tested, checkout, chart, packaging.files_of(checkout, chart))
         if archive.tar_digest != tested.outputs.get("tar"):
             raise
-        note = f"the tested snapshot cannot be had ({error}); packed again, its tar is the recorded one"
+        note = (
+            f"the tested snapshot cannot be had ({error}); packed again, its tar is the "
+            "recorded one"
+        )
         return archives.unpack(archive.tgz, chart.path), (note,)
 
 
@@ -190,7 +195,10 @@ def _compare_archives(
     )
     first, names = first_difference(old, new), differing_names(old, new)
     if first is None:
-        note = "the files are equal; order, times or owners in the tar are not: another program made one of them"
+        note = (
+            "the files are equal; order, times or owners in the tar are not: another program "
+            "made one of them"
+        )
         return Outcome((), (*input_differences, digests), (note,))
     further = (f"{len(names)} files differ: {', '.join(names[:10])}",) if len(names) > 1 else ()
     return Outcome((), (*input_differences, digests, str(first)), further)

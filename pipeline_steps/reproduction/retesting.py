@@ -83,7 +83,10 @@ def compare_runs(record: Record, again: Record) -> Outcome:
             else "not the content: the cluster, the time, or chance"
         )
         reason = (again if again.result == "failed" else record).reason or ""
-        difference = f"recorded {record.result}, here {again.result} ({_first_line(reason)}); likely cause: {cause}"
+        difference = (
+            f"recorded {record.result}, here {again.result} ({_first_line(reason)}); likely "
+            f"cause: {cause}"
+        )
         return Outcome((), (difference,), notes)
     if record.result == "failed":
         old, new = failure_kind(record.reason or ""), failure_kind(again.reason or "")
@@ -92,7 +95,8 @@ def compare_runs(record: Record, again: Record) -> Outcome:
         return Outcome(
             (),
             (
-                f"fails otherwise: recorded {_first_line(record.reason)}, here {_first_line(again.reason)}",
+                f"fails otherwise: recorded {_first_line(record.reason)}, here "
+                f"{_first_line(again.reason)}",
             ),
             notes,
         )
@@ -140,7 +144,8 @@ def kubectl_lines(state: State, config: Config, cluster: str) -> list[str]:
         f"namespace {namespace} is kept on {cluster}:",
         f"{call} -n {namespace} get pods,jobs,events",
         f"{call} -n {namespace} describe pods",
-        f"{call} -n {namespace} logs --all-containers --prefix --tail 100 --selector '!no-such-label'",
+        f"{call} -n {namespace} logs --all-containers --prefix --tail 100 --selector "
+        "'!no-such-label'",
         f"{call} delete namespace {namespace}",
     ]
 
@@ -152,7 +157,8 @@ def _refuse_untestable(record: Record) -> None:
         )
     if record.result not in ("passed", "failed"):
         raise UsageError(
-            f"this test {record.result} and says nothing about the chart: {record.reason or 'no reason given'}",
+            f"this test {record.result} and says nothing about the chart: "
+            f"{record.reason or 'no reason given'}",
             advice="name a passed or failed one; state show lists them",
         )
 

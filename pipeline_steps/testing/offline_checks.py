@@ -138,7 +138,8 @@ def render(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
     places = random_places(first, again)
     if places:
         log.warning(
-            "%s: renders otherwise each time %s (randAlphaNum, genCA, now, …): every upgrade changes it; "
+            "%s: renders otherwise each time %s (randAlphaNum, genCA, now, …): every "
+                "upgrade changes it; "
             "comparisons leave it out: %s",
             chart.name, _values_text(values), ", ".join(places[:10]),
         )  # fmt: skip
