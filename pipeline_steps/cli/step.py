@@ -118,6 +118,8 @@ class Outcome(NamedTuple):
         if not self.fresh:
             return f"{self.subject}: already done ({self.records[-1].finished})"
         last = self.records[-1]
+        if "verdict" in last.outputs:
+            return f"{self.subject}: {last.outputs['verdict']}"
         output = next(
             (last.outputs[name] for name in ("chart", "image", "tag") if name in last.outputs), ""
         )

@@ -1,7 +1,7 @@
 """The bundle of a failed scenario, collected before anything is cleaned up: the cause first, then
 all that tells.
 
-    failures/<scenario>-<id>/cause.txt  helm.txt  events.txt  pods.json  logs/<pod>-<container>[-previous].log
+    failures/<chart>-<scenario>-<id>/cause.txt  helm.txt  events.txt  pods.json  logs/<pod>-<container>[-previous].log
 
 Environment variables of containers are left out, because they carry secrets; all texts are
 redacted.

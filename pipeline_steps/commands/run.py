@@ -200,7 +200,7 @@ def run_one_step(
         outcomes = [plan_after(needed, outcome) for outcome in outcomes]
     line = f"%s {name:<17} {time.monotonic() - started:5.1f} s  %s"
     for outcome in outcomes:
-        boundary.log.info(line, "✗" if outcome.error else "✓", outcome.summary)
+        boundary.log.info(line, _sign(outcome), outcome.summary)
         if outcome.exit_code == boundary.BUG and outcome.error is not None:
             boundary.report_error(outcome.error)
         if arguments.json:
@@ -211,6 +211,12 @@ def run_one_step(
 def is_planned(outcome: Outcome) -> bool:
     """Whether a step said what it would do for a subject, and did nothing."""
     return outcome.summary.startswith(f"{outcome.subject}: planned")
+
+
+def _sign(outcome: Outcome) -> str:
+    """✗ also for a report whose verdict is negative: the step did its work, the charts did not pass."""
+    verdicts = {record.outputs.get("verdict") for record in outcome.records[-1:]}
+    return "✗" if outcome.error or "negative" in verdicts else "✓"
 
 
 def plan_after(steps: Sequence[str], outcome: Outcome) -> Outcome:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -24,6 +25,9 @@ WORDS: dict[Word, str] = {
     "negative": "failed: something required has failed",
     "incomplete": "incomplete: something required is missing or could not be carried out",
 }
+#: Charts are shown in this order, and counted in it.
+_ORDER: tuple[Word, ...] = ("negative", "incomplete", "positive")
+GOOD = frozenset({"positive", "passed"})
 #: Lines of a reason that a table cell of Markdown shows.
 _REASON_LINES = 12
 #: Characters of a diff that a page shows; reviews refuse long comments.
@@ -53,6 +57,20 @@ class Page(NamedTuple):
         names = ", ".join(verdict.chart.name for verdict in self.verdicts)
         return f"testing {names}" if self.started else WORDS[overall(self.verdicts)]
 
+    @property
+    def totals(self) -> str:
+        """How many charts have which verdict, and how many required things which outcome."""
+        if self.started or not self.verdicts:
+            return ""
+        words: Counter[str] = Counter(verdict.word for verdict in self.verdicts)
+        outcomes: Counter[str] = Counter(
+            item.outcome for verdict in self.verdicts for item in verdict.requirements
+        )
+        return (
+            f"{_count(len(self.verdicts), 'chart')}: {_counts(words)}; "
+            f"{_count(outcomes.total(), 'requirement')}: {_counts(outcomes)}"
+        )
+
 
 class Section(NamedTuple):
     """A chart on a page. word: the verdict, "" as long as there is none. facts: what → reference or
@@ -66,8 +84,19 @@ class Section(NamedTuple):
     diff: str
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    """What has gone wrong comes first, and of the rest the most frequent."""
+    order = sorted(numbers.items(), key=lambda pair: (pair[0] in GOOD, -pair[1], pair[0]))
+    return ", ".join(f"{number} {word}" for word, number in order) or "none"
+
+
 def _sections(page: Page) -> Iterator[Section]:
-    for verdict in page.verdicts:
+    """The charts, those that nobody has to look at last."""
+    for verdict in sorted(page.verdicts, key=lambda verdict: _ORDER.index(verdict.word)):
         chart = verdict.chart
         images = (
             (f"image {name}", reference) for name, reference in sorted(verdict.images.items())
@@ -78,7 +107,9 @@ def _sections(page: Page) -> Iterator[Section]:
             f"{chart.version}{' with local modifications' if chart.modified else ''}",
             word="" if page.started else verdict.word,
             facts=(("content", chart.content), *images, *snapshot),
-            items=() if page.started else verdict.requirements,
+            items=()
+            if page.started
+            else tuple(sorted(verdict.requirements, key=lambda item: item.passed)),
             diff="" if page.started else _cut(printable(page.diffs.get(chart.name, ""))),
         )
 
@@ -90,6 +121,7 @@ def markdown(page: Page) -> str:
         "",
         f"Revision {_code(page.revision)}" + _link(page.build),
         "",
+        *([page.totals, ""] if page.totals else []),
         *(f"Note: {_escape_markdown(notice)}\n" for notice in page.notices),
     ]
     for section in _sections(page):
@@ -115,6 +147,7 @@ def html_page(page: Page) -> str:
         "report.html",
         title=page.headline,
         word="" if page.started or not page.verdicts else overall(page.verdicts),
+        totals=page.totals,
         revision=page.revision,
         build=page.build if page.build.startswith(("https://", "http://")) else "",
         notices=page.notices,

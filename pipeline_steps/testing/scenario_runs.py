@@ -253,17 +253,17 @@ def run(setup: TestSetup, scenario: Scenario) -> Record:
         fresh = test_settings.namespace == FRESH
         namespace = namespaces.fresh_name(setup.chart.name) if fresh else test_settings.namespace
         intent = attempt.begin({"namespace": f"{scenario.cluster}/{namespace}"})
-        name = f"{scenario.name}-{intent.id.removeprefix('sha256:')[:8]}"
+        name = f"{setup.chart.name}-{scenario.name}-{intent.id.removeprefix('sha256:')[:8]}"
         test_run = _test_run(setup, scenario, namespace, setup.state.folder / "failures" / name)
         try:
             outcome = run_test(helm, setup.api(scenario.cluster), test_run)
         except PipelineError as error:
             case = junit.Case(scenario.name, outcome="error", text=str(error))
-            _report(setup, attempt, f"{setup.chart.name}-{name}", scenario, [case])
+            _report(setup, attempt, name, scenario, [case])
             raise
         _record_what_ran(attempt, outcome)
         _record_renderings(attempt, outcome, setup)
-        _report(setup, attempt, f"{setup.chart.name}-{name}", scenario, _cases(outcome))
+        _report(setup, attempt, name, scenario, _cases(outcome))
         for file in outcome.bundle:
             attempt.attach(file)
         if outcome.cause:

@@ -98,6 +98,11 @@ def verdict(record: Record) -> str:
 def test_what_is_missing_makes_it_incomplete(world: World) -> None:
     assert verdict(world.report()) == "incomplete"
     assert "| integration_test install-default | missing | 0 | not run |" in world.page
+    totals = "1 chart: 1 incomplete; 2 requirements: 1 missing, 1 passed"
+    assert totals in world.page
+    assert totals in (world.state.folder / "report/report.html").read_text()
+    rows = [line for line in world.page.splitlines() if line.startswith("| ")]
+    assert "missing" in rows[1] and "passed" in rows[2], "what has not passed comes first"
 
 
 def test_passed_on_one_of_the_configured_clusters_is_enough(world: World) -> None:
