@@ -102,7 +102,10 @@ def integration_test(
             log.info("%s: would test %s with %s %s", name, snapshot.reference, scenario.name, place)
         return ()
     if open_scenarios:
-        with scenario_runs.prepare(checkout, chart, test_settings, snapshot, state) as setup:
+        clusters = {scenario.cluster for scenario in open_scenarios}
+        with scenario_runs.prepare(
+            checkout, chart, test_settings, snapshot, state, clusters
+        ) as setup:
             records |= scenario_runs.run_all(
                 setup, open_scenarios, retries=retry_infrastructure or 0
             )

@@ -57,7 +57,9 @@ def integration_test(
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
     snapshot, tgz = snapshot_records.of(tested), _tested_archive(tested, checkout)
     with (
-        scenario_runs.prepare(checkout, chart, test_settings, snapshot, state, tgz) as setup,
+        scenario_runs.prepare(
+            checkout, chart, test_settings, snapshot, state, {scenario.cluster}, tgz
+        ) as setup,
         contextlib.suppress(ChartFailed),  # it is recorded, and compared
     ):
         scenario_runs.run(setup._replace(keep=keep), scenario)

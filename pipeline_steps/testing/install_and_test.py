@@ -13,6 +13,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ class TestRun(NamedTuple):
     """What to install, and where.
 
     chart: the snapshot (.tgz). derived: the production chart that promote would make of it.
+    has_crds: whether the chart has a crds folder; raises ChartFailed if helm cannot read it.
     replaced: (text before, text after) of each change in `derived`.
     timeout: seconds for everything but clean-up.
     missing: takes the digests that ran; returns the names of expected images that did not.
@@ -52,6 +54,7 @@ class TestRun(NamedTuple):
 
     chart: Path
     derived: Path
+    has_crds: Callable[[], bool]
     replaced: tuple[tuple[str, str], ...]
     values: tuple[Path, ...]
     namespace: str
@@ -138,7 +141,8 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         test_run.chart, test_run.derived, test_run.replaced, test_run.values, test_run.helm_args
     )
     try:
-        rendering.create_crds(helm, api, charts, deadline)
+        if test_run.has_crds():
+            rendering.create_crds(helm, api, charts, deadline)
         before = rendering.compare_on_server(helm, "install", charts, target, deadline)
     except NotRendered as error:
         return _not_rendered(api, test_run, watcher, "install", error, ())
@@ -162,15 +166,19 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         return TestOutcome(
             (install, Case("test", 0.0, nothing)), cause=Cause("nothing to test", nothing)
         )
+    with ThreadPoolExecutor(1) as pool:
+        comparison = pool.submit(
+            rendering.compare_on_server, helm, "upgrade", charts, target, deadline
+        )
+        tested = helm.test(target, timeout=deadline.left() or 1.0, give_up=waiting)
     try:
-        upgrade = rendering.compare_on_server(helm, "upgrade", charts, target, deadline)
+        upgrade = comparison.result()
     except NotRendered as error:
         return _not_rendered(api, test_run, watcher, "install", error, (install,))
     renderings = (before, upgrade)
     if upgrade.refused:
         watcher.stop()
         return _rendering_refused((install,), renderings)
-    tested = helm.test(target, timeout=deadline.left() or 1.0, give_up=waiting)
     cases = (install, *_cases(tested.stdout.decode(errors="replace")))
     if not tested.ok:
         return _failed(api, test_run, watcher, "test", tested, cases)

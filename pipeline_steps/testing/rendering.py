@@ -63,15 +63,14 @@ class NotRendered(Exception):
 
 
 def create_crds(helm: Helm, api: Api, charts: ChartPair, deadline: Deadline) -> None:
-    """Create the chart's CRDs: without them the server refuses to render resources of their kinds.
+    """Create the CRDs of a chart that has some: without them the server refuses to render resources of their kinds.
 
     Raises ChartFailed when the chart cannot be rendered offline, and the errors of the cluster.
     """
-    if helm.has_crds(charts.tested):
-        printed = helm.template(
-            charts.tested, values=charts.values, args=(*charts.args, "--include-crds")
-        )
-        crds.create(api, crds.definitions(printed), deadline)
+    printed = helm.template(
+        charts.tested, values=charts.values, args=(*charts.args, "--include-crds")
+    )
+    crds.create(api, crds.definitions(printed), deadline)
 
 
 def compare_on_server(

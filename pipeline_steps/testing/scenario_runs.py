@@ -6,7 +6,6 @@ What happens in the cluster is in `testing.install_and_test`.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -47,6 +46,7 @@ class TestSetup(NamedTuple):
     consumed: name → digest of the images and dependencies in the snapshot.
     images: image name → digest that must run.
     parts: image name → further digests under which nodes may report the image.
+    has_crds: whether the snapshot has a crds folder; raises ChartFailed if helm cannot read it.
     values: values file → its path on disk.
     unused: values file → images that it does not render, but another values file does.
     api: cluster name → its API, opened once for all scenarios.
@@ -66,6 +66,7 @@ class TestSetup(NamedTuple):
     parts: Callable[[str], Collection[str]]
     archive: Path
     derived: Rewritten | None
+    has_crds: Callable[[], bool]
     values: Mapping[str, Path]
     unused: Mapping[str, Collection[str]]
     api: Callable[[str], Api]
@@ -82,15 +83,20 @@ def prepare(
     test_settings: Settings,
     snapshot: Snapshot,
     state: State,
+    clusters: Collection[str],
     tgz: bytes | None = None,
 ) -> Iterator[TestSetup]:
     """Fetch the snapshot, derive the production chart and write both and the values files to disk.
 
-    The files are removed at the end of the block. tgz: the snapshot's archive, if already fetched.
+    The files are removed at the end of the block. clusters: names of those to test on. tgz: the
+    snapshot's archive, if already fetched.
     """
     config = checkout.config
     images = {name: reference.rpartition("@")[2] for name, reference in snapshot.images.items()}
-    with scratch.folder("test") as folder:
+    with scratch.folder("test") as folder, ThreadPoolExecutor() as pool:
+        # First: to load the Kubernetes client takes as long as all helm processes started here.
+        names = () if test_settings.none else clusters
+        apis = {name: pool.submit(_api, config, name) for name in names}
         archive = folder / f"{chart.name}.tgz"
         snapshot_tgz = snapshot_records.fetch(snapshot, config) if tgz is None else tgz
         archive.write_bytes(snapshot_tgz)
@@ -102,6 +108,7 @@ def prepare(
             (folder / DERIVED_FILE).parent.mkdir()
             (folder / DERIVED_FILE).write_bytes(derived.archive.tgz)
         helm = None if test_settings.none else Helm.find()
+        has_crds = pool.submit(lambda: helm is not None and helm.has_crds(archive))
         values = _write_values_files(checkout, chart, test_settings, folder / "values")
         arguments = helm_arguments.parse(config, chart, test_settings.helm_args)
         helm_args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
@@ -117,11 +124,12 @@ def prepare(
             parts=lambda name: pulls.image_digests(snapshot.images[name], config.hosts),
             archive=archive,
             derived=derived,
+            has_crds=has_crds.result,
             values=values,
             unused=_unused_images(helm, archive, values, helm_args, snapshot.images, config)
             if helm and images and len(values) > 1
             else {},
-            api=functools.cache(functools.partial(_api, config)),
+            api=lambda name: apis[name].result(),
             helm=helm,
             helm_args=helm_args,
             credentials=pulls.pull_credentials(snapshot.images.values(), config.hosts)
@@ -298,6 +306,7 @@ def _test_run(setup: TestSetup, scenario: Scenario, namespace: str, bundle: Path
         bundle=bundle,
         owner=origin_facts["actor"] or "unknown",
         build=(origin_facts["ci"] or {}).get("url"),
+        has_crds=setup.has_crds,
         fresh=fresh,
         helm_args=setup.helm_args,
         credentials=setup.credentials if setup.test_settings.pull_secret else {},

@@ -5,6 +5,7 @@ again.
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,26 @@ def test_a_clock_that_goes_on_between_renderings_is_chance() -> None:
 
     def render() -> str:
         return f"# Source: w/t.yaml\na: at {next(times)} o'clock\n"
+
+    assert compare_renderings(render, render, REPLACED).refused == ()
+
+
+def test_a_derived_chart_that_saw_an_earlier_time_is_rendered_once_more() -> None:
+    times = iter(["11:03:58", "11:03:59"])
+    line = "# Source: w/t.yaml\na: at {} o'clock\n".format
+
+    def derived() -> str:
+        return line(next(times))
+
+    assert compare_renderings(lambda: line("11:03:59"), derived, REPLACED).refused == ()
+
+
+def test_tested_and_derived_chart_are_rendered_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=5)
+
+    def render() -> str:
+        both.wait()
+        return "# Source: w/t.yaml\na: 1\n"
 
     assert compare_renderings(render, render, REPLACED).refused == ()
 
