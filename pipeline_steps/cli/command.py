@@ -21,6 +21,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.trust import open_state
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox import scratch
+from pipeline_steps.workspace.checkout import share_checkouts
 
 
 class Command(NamedTuple):
@@ -58,7 +59,8 @@ def run_command(
         boundary.setup_logging(quiet=arguments.quiet, verbose=arguments.verbose)
         boundary.handle_signals()
         scratch.sweep()  # what a killed process left may hold logins
-        return work(arguments)
+        with share_checkouts():
+            return work(arguments)
 
     return boundary.run_main(parse_and_work)
 

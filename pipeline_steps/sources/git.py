@@ -19,7 +19,6 @@ from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import (
     STATUS,
     CheckoutTree,
-    Head,
     no_commit_error,
     parse_changes,
     parse_head,
@@ -57,22 +56,21 @@ class Git:
         self._counts: dict[str, int] = {}
 
     @functools.cached_property
-    def _head(self) -> Head:
-        """What is checked out, asked alone: a bare repository has it, too."""
-        completed = program.call(
-            self.root, "rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD"
-        )
-        if (
-            b"unknown revision" in completed.stderr
-            or b"ambiguous argument 'HEAD" in completed.stderr
-        ):
+    def _head(self) -> str:
+        """The commit that is checked out, asked alone: a bare repository has one, too."""
+        commit = self.revisions.head()
+        if not commit:
             raise no_commit_error(self.root)
-        if not completed.ok:
+        return commit
+
+    @functools.cached_property
+    def _branch(self) -> str | None:
+        """The branch that is checked out, asked alone."""
+        completed = program.call(self.root, "symbolic-ref", "--quiet", "HEAD")
+        if completed.code not in (0, 1):  # 1: a detached checkout
             raise program.failure(self.root, completed)
-        commit, name = completed.stdout.decode("utf-8", "surrogateescape").splitlines()
-        return Head(
-            commit, name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
-        )
+        name = completed.stdout.decode("utf-8", "surrogateescape").strip()
+        return name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
 
     @functools.cached_property
     def shallow(self) -> bool:
@@ -87,7 +85,7 @@ class Git:
     def revision(self, name: str = "") -> str:
         """The full commit id of HEAD, or of what `name` means."""
         if not name:
-            return self._head.commit
+            return self._head
         commit = None if name.startswith("-") or "\0" in name else self._commit(name)
         if not commit:
             advice = f"{self.fetch}, or correct it"
@@ -107,14 +105,12 @@ class Git:
         if revision is not None:
             return StoredTree(self.revisions, self._full_id(revision), folder)
         status = program.output(self.root, *STATUS, *([folder] if folder else []))
-        self._head = parse_head(status, self.root)
-        return CheckoutTree(
-            self.revisions, self._head.commit, folder, parse_changes(status, folder)
-        )
+        self._head, self._branch = parse_head(status, self.root)
+        return CheckoutTree(self.revisions, self._head, folder, parse_changes(status, folder))
 
     def branch(self) -> str | None:
         """The branch that is checked out, or None."""
-        return self._head.branch
+        return self._branch
 
     def tip(self, branch: str) -> str:
         """The newest commit of a branch; that of the remote, as last fetched, is preferred to a

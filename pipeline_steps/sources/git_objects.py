@@ -100,6 +100,11 @@ class Objects:
         self.__dict__.pop("_git", None)
         self._open.close()
 
+    def head(self) -> str:
+        """The id of the commit that is checked out, "" before the first one."""
+        with self, self._lock, self._end_when_broken():
+            return self._git.head()
+
     def folder(self, revision: str, path: str) -> str | None:
         """The id of the tree at `path`."""
         with self:
@@ -222,16 +227,21 @@ class Objects:
     def _answers(
         self, ids: list[str], convert: Callable[[str, bytes], _Answer]
     ) -> dict[str, _Answer]:
-        try:
+        with self._end_when_broken():
             results = self._git.ask(ids, convert)
-        except BaseException:
-            self._end()  # what else it would say answers no question that anybody asks
-            raise
         missing = next((identity for identity in ids if identity not in results), None)
         if missing is not None:
             problem = f"the object {missing} is not here"
             raise MachineError(problem, where=str(self.root), advice="git fetch, or git fsck")
         return results
+
+    @contextlib.contextmanager
+    def _end_when_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._end()  # what else it would say answers no question that anybody asks
+            raise
 
 
 class _CatFile:
@@ -254,29 +264,48 @@ class _CatFile:
         Raises Temporary when git says nothing for long (it may fetch from a remote), else what it
         failed with.
         """
-        try:
-            os.write(self._asks, "".join(f"{each}\n" for each in ids).encode())
-        except OSError as error:
-            raise self._exit_error() from error
+        self._write(ids)
         answers = [(identity, self._answer(identity, convert)) for identity in ids]
         return {identity: answer for identity, answer in answers if answer is not None}
 
+    def head(self) -> str:
+        """The id of the commit that HEAD names, "" when there is none. Raises as `ask` does."""
+        self._write(["HEAD"])
+        identity, data = self._object("HEAD")
+        return "" if data is None else identity
+
+    def _write(self, names: list[str]) -> None:
+        try:
+            os.write(self._asks, "".join(f"{each}\n" for each in names).encode())
+        except OSError as error:
+            raise self._exit_error() from error
+
     def _answer(self, identity: str, convert: Callable[[str, bytes], _Answer]) -> _Answer | None:
+        name, data = self._object(identity)
+        if name != identity:
+            raise self._unexpected_answer(name, identity)
+        return None if data is None else convert(identity, data)
+
+    def _object(self, asked: str) -> tuple[str, bytes | None]:
+        """The next answer: an id and the bytes of its object, or what was asked for and None."""
         while (end := self._data.find(b"\n")) < 0:
             self._read()
-        name, *facts = self._data[:end].split()
-        if name != identity.encode() or (facts != [b"missing"] and len(facts) != 2):
-            problem = f"git cat-file answered {bytes(name)[:80]!r} when it was asked for {identity}"
-            raise MachineError(problem, where=str(self._root), advice="git fsck")
-        if facts == [b"missing"]:
+        name, *facts = self._data[:end].decode(errors="replace").split()
+        if facts == ["missing"]:
             del self._data[: end + 1]
-            return None
+            return name, None
+        if len(facts) != 2:
+            raise self._unexpected_answer(name, asked)
         start, size = end + 1, int(facts[1])
         while len(self._data) <= start + size:
             self._read()
         data = bytes(memoryview(self._data)[start : start + size])
         del self._data[: start + size + 1]
-        return convert(identity, data)
+        return name, data
+
+    def _unexpected_answer(self, name: str, asked: str) -> MachineError:
+        problem = f"git cat-file answered {name[:80]!r} when it was asked for {asked}"
+        return MachineError(problem, where=str(self._root), advice="git fsck")
 
     def _read(self) -> None:
         if not self._poll.poll(1000 * program.LOCAL):

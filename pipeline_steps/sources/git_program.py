@@ -99,13 +99,13 @@ def call(
         raise Temporary(
             f"git {completed.argv[1]} took too long", where=str(root), advice="run again"
         )
-    if completed.code == 128 and b"dubious ownership" in completed.stderr:
-        raise MachineError(
-            "git refuses this repository because another account owns it",
-            where=str(root),
-            advice=f"git config --global --add safe.directory {root}",
-        )
+    if _is_refused(completed):
+        raise failure(root, completed)
     return completed
+
+
+def _is_refused(completed: process.Completed) -> bool:
+    return completed.code == 128 and b"dubious ownership" in completed.stderr
 
 
 def output(
@@ -124,6 +124,12 @@ def output(
 
 def failure(root: Path, completed: process.Completed) -> PipelineError:
     """The error for a failed call: what git said, and what to do about it."""
+    if _is_refused(completed):
+        return MachineError(
+            "git refuses this repository because another account owns it",
+            where=str(root),
+            advice=f"git config --global --add safe.directory {root}",
+        )
     output_tail = completed.tail(6)
     problem = f"git {completed.argv[1]} failed with exit code {completed.code}: {output_tail}"
     for pattern, error, advice in _FAILURES:

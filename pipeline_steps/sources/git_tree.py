@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import KINDS, Objects
@@ -133,22 +132,18 @@ class CheckoutTree(StoredTree):
         return hashlib.new(self._algorithm, b"blob %d\0" % len(data) + data).hexdigest()
 
 
-class Head(NamedTuple):
-    """What is checked out. branch: None for a detached checkout."""
+def parse_head(status: bytes, root: Path) -> tuple[str, str | None]:
+    """The commit and the branch (None: detached) that `git status` says are checked out.
 
-    commit: str
-    branch: str | None
-
-
-def parse_head(status: bytes, root: Path) -> Head:
-    """What `git status` says of HEAD. Raises UsageError before the first commit."""
+    Raises UsageError before the first commit.
+    """
     headers = dict(
         line[2:].split(" ", 1) for line in program.nul_separated(status) if line.startswith("# ")
     )
     if headers["branch.oid"] == "(initial)":
         raise no_commit_error(root)
     name = headers["branch.head"]
-    return Head(headers["branch.oid"], None if name == "(detached)" else name)
+    return headers["branch.oid"], None if name == "(detached)" else name
 
 
 def no_commit_error(root: Path) -> UsageError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -34,12 +36,14 @@ class System(NamedTuple):
 def open_source(path: Path) -> Source:
     """The checkout that the folder `path` (absolute) belongs to: the nearest one above it.
 
-    Raises ConfigurationError when there is none, NotYet for systems this version only recognises.
+    Within `share_sources` the same one every time. Raises ConfigurationError when there is none, NotYet
+    for systems this version only recognises.
     """
     for folder in (path, *path.parents):
         for system in SYSTEMS.values():
             if (folder / system.mark).exists():
-                return system.checkout(folder)
+                sources = _shared_sources.get()
+                return sources.open(system, folder) if sources else system.checkout(folder)
     raise ConfigurationError(
         "no checkout of git, Bazaar or Subversion here or above",
         where=str(path),
@@ -48,6 +52,38 @@ def open_source(path: Path) -> Source:
             "checkout, or make one"
         ),
     )
+
+
+@contextlib.contextmanager
+def share_sources() -> Iterator[None]:
+    """While this lasts `open_source` opens each checkout once, and what its source keeps open to be
+    read stays open. Within another `share_sources` it changes nothing.
+    """
+    if _shared_sources.get():
+        yield
+        return
+    with contextlib.ExitStack() as ends:
+        token = _shared_sources.set(_SharedSources({}, ends))
+        try:
+            yield
+        finally:
+            _shared_sources.reset(token)
+
+
+class _SharedSources(NamedTuple):
+    """Sources by the top folders of their checkouts, and what ends what they keep open."""
+
+    by_top: dict[Path, Source]
+    ends: contextlib.ExitStack
+
+    def open(self, system: System, top: Path) -> Source:
+        if top not in self.by_top:
+            self.by_top[top] = system.checkout(top)
+            self.ends.enter_context(self.by_top[top].revisions)
+        return self.by_top[top]
+
+
+_shared_sources: ContextVar[_SharedSources | None] = ContextVar("shared_sources", default=None)
 
 
 def is_top(folder: Path) -> bool:

@@ -11,7 +11,6 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import NamedTuple
 
 import msgspec
 
@@ -23,7 +22,7 @@ from pipeline_steps.config.convert import convert
 from pipeline_steps.config.document import Document, format_key
 from pipeline_steps.config.entries import RawEntry
 from pipeline_steps.config.language import ChartEntry, Config, ImageEntry, Settings
-from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.sources import kinds
 from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.toolbox.yaml_reader import nearest_names
@@ -54,7 +53,7 @@ class Checkout:
         self, config: Config, revision: str | None = None, source: Source | None = None
     ) -> None:
         self.config = config
-        self.source: Source = source or open_source(config.root)
+        self.source: Source = source or kinds.open_source(config.root)
         below = config.root.relative_to(self.source.root).as_posix()
         self.folder = "" if below == "." else below
         self.tree: Tree = self.source.tree(revision, self.folder)
@@ -454,46 +453,34 @@ class Checkout:
 
 @contextlib.contextmanager
 def share_checkouts() -> Iterator[None]:
-    """While this lasts `open_checkout` opens each checkout once: a step and its selection see one state of
-    the source.
-
-    What its sources keep open to be read ends with it.
+    """While this lasts `open_checkout` opens each checkout once: a step and its selection see one
+    state of the source.
     """
-    with contextlib.ExitStack() as ends:
-        token = _shared_checkouts.set(_SharedCheckouts({}, ends))
-        try:
+    token = _shared_checkouts.set({})
+    try:
+        with kinds.share_sources():
             yield
-        finally:
-            _shared_checkouts.reset(token)
+    finally:
+        _shared_checkouts.reset(token)
 
 
 def open_checkout(config: Config, revision: str | None = None) -> Checkout:
-    """The checkout of `config`, or of one of its revisions; outside of `share_checkouts` always a new one."""
-    shared = _shared_checkouts.get()
-    if shared is None:
+    """The checkout of `config`, or of one of its revisions; outside of `share_checkouts` always a
+    new one.
+    """
+    checkouts = _shared_checkouts.get()
+    if checkouts is None:
         return Checkout(config, revision)
     cache_key = (id(config), revision)
-    if cache_key not in shared.checkouts:
-        source = next(
-            (each.source for each in shared.checkouts.values() if each.config is config), None
-        )
-        if source is None:
-            source = open_source(config.root)
-            shared.ends.enter_context(source.revisions)
-        shared.checkouts[cache_key] = Checkout(config, revision, source)
-    return shared.checkouts[cache_key]
+    if cache_key not in checkouts:
+        checkouts[cache_key] = Checkout(config, revision)
+    return checkouts[cache_key]
 
 
-class _SharedCheckouts(NamedTuple):
-    """The checkouts that were opened, by configuration and revision, and what ends what they keep
-    open.
-    """
-
-    checkouts: dict[tuple[int, str | None], Checkout]
-    ends: contextlib.ExitStack
-
-
-_shared_checkouts: ContextVar[_SharedCheckouts | None] = ContextVar("opened", default=None)
+#: The checkouts that were opened, by configuration and revision.
+_shared_checkouts: ContextVar[dict[tuple[int, str | None], Checkout] | None] = ContextVar(
+    "shared_checkouts", default=None
+)
 
 
 class _LazyCharts(Mapping[str, Chart]):

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import pytest
 
+from pipeline_steps.sources import kinds
 from pipeline_steps.sources.kinds import open_source, open_tagged
 from pipeline_steps.sources.source import Source
 from pipeline_steps.sources.tree import export, node_at, walk_files
@@ -54,6 +55,18 @@ def opened(checkout: Checkout) -> Source:
 
 def test_a_folder_inside_opens_the_checkout(checkout: Checkout) -> None:
     assert opened(checkout).root == checkout.root
+
+
+def test_a_checkout_is_opened_once_within_share_sources(checkout: Checkout) -> None:
+    assert opened(checkout) is not opened(checkout)
+    before = children()
+    with kinds.share_sources():
+        source = opened(checkout)
+        source.revisions.folder(source.revision(), "sub")
+        with kinds.share_sources():
+            assert open_source(checkout.root) is source
+        assert children() != before
+    assert children() == before
 
 
 def test_a_tree_has_kinds_bytes_and_digests(checkout: Checkout) -> None:
