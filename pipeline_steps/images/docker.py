@@ -15,8 +15,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from pipeline_steps.auth.credentials import login_for
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images import build_errors
@@ -203,6 +201,7 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
     """
     import docker
     import docker.errors
+    import requests  # what the SDK asks the engine with
 
     _knock()
     client = None

@@ -36,8 +36,8 @@ class System(NamedTuple):
 def open_source(path: Path) -> Source:
     """The checkout that the folder `path` (absolute) belongs to: the nearest one above it.
 
-    Within `share_sources` the same one every time. Raises ConfigurationError when there is none, NotYet
-    for systems this version only recognises.
+    Within `share_sources` the same one every time. Raises ConfigurationError when there is none,
+    NotYet for systems this version only recognises.
     """
     for folder in (path, *path.parents):
         for system in SYSTEMS.values():

@@ -18,7 +18,7 @@ from pipeline_steps.toolbox.redact import redact
 Outcome = Literal["passed", "failure", "error", "skipped"]
 
 #: Characters that XML 1.0 cannot carry, not even escaped.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 class Case(NamedTuple):
