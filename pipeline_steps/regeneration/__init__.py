@@ -1,1 +1,1 @@
-"""Chart repositories filled from tags or from other repositories: what `regenerate` stands on."""
+"""Fill chart repositories from tags or from other repositories: the work of `regenerate`."""

@@ -1,4 +1,4 @@
-"""The charts in the trees of many revisions, found by patterns; each Chart.yaml is read once."""
+"""Find charts by patterns in the trees of many revisions; each Chart.yaml is parsed once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,21 @@ from pipeline_steps.charts.read import Metadata, read_metadata, written_name
 from pipeline_steps.sources.source import Node, Revisions
 from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
-#: How many Chart.yaml are kept.
+#: How many parsed Chart.yaml files are cached.
 _KEPT = 10_000
 #: How many folders without a chart are remembered.
 _KEPT_FOLDERS = 200_000
 
 
 class Place(NamedTuple):
-    """A chart's folder in a tree, "" for the tree itself. id: of the folder, see
-    `source.Revisions`.
-    """
+    """A chart's folder in a tree, "" for the top. id: of the folder, see `source.Revisions`."""
 
     folder: str
     id: str
 
 
 class Charts:
-    """The charts in the trees of a source. patterns: of their folders, relative to the trees that
-    are asked about.
-    """
+    """The charts in the trees of a source. patterns: of chart folders, relative to a tree."""
 
     def __init__(self, revisions: Revisions, patterns: tuple[str, ...]) -> None:
         self._revisions = revisions
@@ -46,10 +42,9 @@ class Charts:
         self._without: set[str] = set()
 
     def places(self, root: str, name: str = "") -> dict[str, Place]:
-        """Folder → place of every chart below the folder with the id `root`, in the order of the
-        patterns.
+        """Folder → place of every chart below the folder with the id `root`, in pattern order.
 
-        name: only those whose folder is called so, which is much faster among many.
+        name: only charts whose folder has this name; much faster in repositories of many charts.
         """
         places = (
             place for pattern in self._patterns for place in self._chart_places(root, pattern, name)
@@ -116,7 +111,7 @@ class Charts:
         return self._yamls[folder]
 
     def metadata(self, place: Place) -> Metadata:
-        """What the Chart.yaml of a chart says. Raises ConfigurationError when it is bad."""
+        """The parsed Chart.yaml of a chart. Raises ConfigurationError when it is invalid."""
         found = self._read(place)
         if isinstance(found, _Bad):
             raise found.error.fresh()

@@ -1,6 +1,4 @@
-"""What is filled, with what, and what came of it: what a regeneration and a migration of a
-repository share.
-"""
+"""What regeneration and migration have in common: version filter, repository contents, report."""
 
 from __future__ import annotations
 
@@ -24,12 +22,15 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 class Report(NamedTuple):
-    """What came of a regeneration or a migration. published, kept: how many; the others a line for
-    each.
+    """The result of a regeneration or a migration: a line for each version.
 
-    kept: were there before, with the same tar. unmade: are there, and stay, but cannot be made
-    again to compare. differs: were there, and stay, with another tar than made now. without_chart:
-    tags that stand for no chart.
+    published: were missing and are published now.
+    kept: already published with the same tar.
+    unmade: already published, but cannot be packaged again for comparison.
+    differs: already published with another tar, which stays.
+    withdrawn: not published because `release.withdrawn` names them.
+    failed: missing and could not be packaged or published.
+    without_chart: tags that name no chart.
     """
 
     published: list[str]
@@ -42,7 +43,7 @@ class Report(NamedTuple):
 
     @classmethod
     def empty(cls) -> Report:
-        """Nothing yet."""
+        """A report without versions."""
         return cls([], [], [], [], [], [], [])
 
     @property
@@ -68,8 +69,9 @@ class Report(NamedTuple):
 
 
 class VersionFilter(NamedTuple):
-    """Which versions are meant. withdrawn: "VERSION" or "NAME-VERSION"; charts: names, () for all;
-    shard: (I, N).
+    """Selects versions. withdrawn: VERSION or NAME-VERSION. charts: names, () for all.
+
+    shard: (I, N), the I-th of N parts, I from 1.
     """
 
     withdrawn: frozenset[str]
@@ -77,7 +79,7 @@ class VersionFilter(NamedTuple):
     shard: tuple[int, int] | None = None
 
     def includes(self, name: str, version: str) -> bool:
-        """Whether a version is one of these charts and of this shard; withdrawn ones are."""
+        """Whether a version is of one of these charts and in this shard, also if withdrawn."""
         if self.charts and name not in self.charts:
             return False
         if self.shard is None:
@@ -91,10 +93,10 @@ class VersionFilter(NamedTuple):
 
 
 class RepositoryContents:
-    """What is in a repository when we begin, read once: its index, or the versions of each chart
-    when asked for.
+    """The versions in a repository at the start of a run.
 
-    known: name → version → digest of the archive, of an index that was read before.
+    The index is read once; without an index, the versions of a chart are read when first needed.
+    known: name → version → digest of the archive, if the index was read before.
     """
 
     def __init__(
@@ -117,49 +119,41 @@ class RepositoryContents:
             }
 
     def digest(self, name: str, version: str) -> str | None:
-        """The digest of a version's archive as the index says it, "" when that is not known, None
-        when absent.
-        """
+        """The digest of a version's archive in the index; "" if unknown, None if not published."""
         if name not in self._charts and not self._whole:
             self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
         return self._charts.get(name, {}).get(version)
 
     def created(self, name: str, version: str) -> str:
-        """When a version was made, as the index says it, in RFC 3339; the fixed time where it says
-        nothing of use.
-        """
+        """The `created` time of a version in the index (RFC 3339), or CREATED if it has none."""
         entry = self._entries.get((name, version))
         return entry.created if entry and _TIME.fullmatch(entry.created) else CREATED
 
 
 def read_index(repository: Repository) -> bytes | None:
-    """The index of a repository that has one; None where it is not there, or there is no such
-    thing.
-    """
+    """The index of a repository; None if it is missing, or the repository has none by its kind."""
     return repository.index() if isinstance(repository, Indexed) else None
 
 
 def with_empty_index(repository: Repository, error: EvidenceError, *, again: bool) -> Rewritable:
-    """The repository with an empty index in place of one that cannot be read, when asked to look at
-    all `again`.
+    """Replace an unreadable index by an empty one if `again` is set, else raise.
 
-    error: what is wrong with the index; raised, with what to do, when not asked.
+    error: what is wrong with the index. Raises EvidenceError with advice without `again`, or when
+    the index of this repository cannot be rewritten.
     """
     if not again or not isinstance(repository, Rewritable):
         advice = (
-            "regenerate --again makes the index anew from the archives and the tags, where no "
-            "server makes it"
+            "regenerate --again rebuilds the index from the archives and the tags, unless a server "
+            "generates it"
         )
         raise EvidenceError(error.what, where=error.where, advice=advice) from error
-    log.warning("%s; the index is made anew", error)
+    log.warning("%s; the index is rebuilt", error)
     repository.rewrite(repository.index(), index.Index(None, "").data)
     return repository
 
 
 def add_unlisted_archives(repository: Rewritable, wanted: VersionFilter, report: Report) -> None:
-    """Give every archive of a folder that its new index does not have its entry, but not what is
-    withdrawn.
-    """
+    """Add the archives of the repository that its new index lacks, except withdrawn versions."""
     unlisted: list[Publication] = []
     contents = RepositoryContents(repository)
     for name in repository.files() or ():
@@ -173,7 +167,7 @@ def add_unlisted_archives(repository: Rewritable, wanted: VersionFilter, report:
             continue
         if (
             name != archive.file_name and "://" not in name
-        ):  # a file of a release is called by its URL
+        ):  # files of GitHub releases have URLs as names
             continue
         if contents.digest(archive.name, archive.version) is None:
             unlisted.append(Publication(archive))

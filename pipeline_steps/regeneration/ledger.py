@@ -1,7 +1,6 @@
-"""What a regeneration did for each tag, kept beside the state file: what the next one need not look
-at again.
+"""A cache of finished tags beside the state file, so that the next regeneration skips them.
 
-A cache, no evidence: without it everything is made again and compared, with the same result.
+It is no evidence: without it every version is packaged and compared again, with the same result.
 """
 
 from __future__ import annotations
@@ -15,15 +14,16 @@ from pipeline_steps.state import file as state_file
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.toolbox import files
 
-#: Lines that are written at once.
+#: Number of lines written together.
 _AT_ONCE = 500
 
 
 class KeptVersion(msgspec.Struct, frozen=True, array_like=True):
-    """A version of a tag. ours: digest of the tar made; theirs: of the tar published; archive: of
-    its .tgz.
+    """A version of a tag.
 
-    ours, theirs: "" for one that is published and cannot be made again.
+    made_tar: digest of the tar that was packaged. published_tar: of the published one. Both are ""
+    for a published version that cannot be packaged again.
+    archive: digest of the published .tgz.
     """
 
     name: str
@@ -48,11 +48,12 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DoneTag(msgspec.Struct, frozen=True, array_like=True):
-    """A tag all whose versions stand or were refused. message_digest: of its text, "" for none.
-    refusals: of what the tag names; unmakeable: of versions that it stands for, each maybe with
-    other tags.
+    """A tag whose versions are all published or refused.
 
-    Without a tag it is about the index: revision is its digest at the end of a run.
+    message_digest: of the tag's text, "" for none.
+    refusals: of what the tag names. unmakeable: of its versions, which other tags may name, too.
+
+    With tag "" it is about the index: `revision` is the index's digest at the end of a run.
     """
 
     tag: str
@@ -64,11 +65,10 @@ class DoneTag(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ledger:
-    """The tags that are done, in a file whose name stands for everything that decides what is made
-    of them.
+    """The finished tags, in a file.
 
-    what: plain values, see `record.fingerprint`. Lines that cannot be read are as if they were not
-    there.
+    what: all settings that decide what a tag gives, see `record.fingerprint`. It is in the file's
+    name: other settings use another file. Lines that cannot be read are ignored.
     """
 
     def __init__(self, folder: Path, what: object) -> None:
@@ -89,10 +89,9 @@ class Ledger:
         self._index = self._done.pop("", None)
 
     def versions_if_unchanged(self, index: bytes | None) -> dict[str, dict[str, str]] | None:
-        """Name → version → digest of the archive of all that is done, when the index is as a run
-        before left it.
+        """Name → version → archive digest of all finished tags, if the index is unchanged.
 
-        None: the index is another one now, or was never kept.
+        None when the index is not the one that the last run left.
         """
         if self._index is None or index is None or self._index.revision != files.sha256(index):
             return None
@@ -102,14 +101,14 @@ class Ledger:
         return by_chart
 
     def keep_index(self, index: bytes | None) -> None:
-        """Note how the index stands at the end of a run. Raises MachineError."""
+        """Store the digest of the index at the end of a run. Raises MachineError."""
         digest = files.sha256(index) if index is not None else ""
         if digest and (self._index is None or self._index.revision != digest):
             self._new.append(msgspec.json.encode(DoneTag("", digest, "", ())))
             self.write()
 
     def of(self, tag: Tag) -> DoneTag | None:
-        """What was done for a tag, None when it was not, or the tag is another one now."""
+        """The entry of a tag; None when it is not finished, or was moved since."""
         done = self._done.get(tag.name)
         return (
             done
@@ -125,7 +124,7 @@ class Ledger:
         refusals: tuple[Refusal, ...] = (),
         unmakeable: tuple[Refusal, ...] = (),
     ) -> None:
-        """A tag is done. Raises MachineError."""
+        """Add a finished tag. Raises MachineError."""
         digest = _message_digest(tag)
         done = DoneTag(tag.name, tag.revision, digest, versions, refusals, unmakeable)
         if self._done.get(tag.name) == done:
@@ -135,7 +134,7 @@ class Ledger:
             self.write()
 
     def write(self) -> None:
-        """Write what was added. Raises MachineError."""
+        """Write the added lines. Raises MachineError."""
         if self._new:
             state_file.ensure_folder(self.path)
             files.append(self.path, b"\n".join(self._new), durable=False)

@@ -1,4 +1,4 @@
-"""One chart repository into another, byte for byte with .prov files: `regenerate --from`."""
+"""Copy a chart repository into another, byte for byte with .prov files: `regenerate --from`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
 
 Key = tuple[str, str]
-#: Charts read at once: each waits for answers most of the time.
+#: Charts read at once; most of the time is spent waiting for the network.
 READERS = 8
 
 
@@ -90,9 +90,7 @@ def _report_outcome(
 def _read_archives(
     old: Repository, keys: list[Key], origin: RepositoryContents
 ) -> Iterator[tuple[Key, Publication | PipelineError]]:
-    """Each version with its archive and .prov as they are stored, or why it cannot be had; several
-    are under way.
-    """
+    """Each version with its archive and .prov file, or the error; READERS are read at once."""
 
     def fetch(key: Key) -> Publication | PipelineError:
         try:

@@ -1,8 +1,7 @@
-"""Chart versions made again from the tags of a repository, without a checkout: the worker's side of
-`regenerate`.
+"""Package chart versions from tags without a checkout: the worker's side of `regenerate`.
 
-A version whose tag names its content and images is made as promote makes it, another one is
-packaged as it stands.
+A version whose tag names its content and images is made as promote makes it. Others are packaged
+as they are stored.
 """
 
 from __future__ import annotations
@@ -46,11 +45,15 @@ _SHOWN = 5
 
 
 class Settings(NamedTuple):
-    """What a worker has to know. All but revisions and folder are the configuration's words.
+    """What a worker needs to know.
 
-    revisions: of the source; folder: what patterns and pipeline.yaml are relative to, "" for the
-    source's top. written_in: pipeline.yaml's name. snapshots, images: `channels.*.images`, "" when
-    not said. evidence: may records know images that a tag does not name? charts: only these, () for all.
+    revisions: of the source.
+    folder: base of the patterns and of pipeline.yaml, "" for the top of the source.
+    patterns: of chart folders. tags: template or shell pattern of the tags.
+    config_path: path of pipeline.yaml below `folder`.
+    snapshots, images: `channels.*.images`, "" when not set.
+    evidence: whether records may have image digests that tags do not name.
+    charts: names, () for all.
     """
 
     revisions: Revisions
@@ -67,12 +70,11 @@ class Settings(NamedTuple):
 
 
 class Version(NamedTuple):
-    """A chart version that a tag stands for. trees: the ids of what it is packaged from, equal when
-    that is.
+    """A chart version that a tag names.
 
-    released: what the tag, or the records of that content, say of its images; None: it is packaged
-    as it stands. contents: with their formats, to ask records for, when the tag says nothing of its
-    images.
+    trees: ids of the folders it is packaged from; equal ids mean equal files.
+    released: content and images from the tag or from records; None: packaged as stored.
+    contents: (content, format) by which records are found, if the tag does not name images.
     """
 
     name: str
@@ -88,9 +90,9 @@ class Version(NamedTuple):
 
 
 class Unpackageable(NamedTuple):
-    """What cannot be packaged: a chart version, or what a tag seems to name, and why.
+    """A chart version, or what a tag seems to name, that cannot be packaged, and the reason.
 
-    lasting: the sources alone decide it, so the same tag gives the same refusal again.
+    lasting: decided by the sources alone, so the same tag gives the same refusal again.
     """
 
     tag: str
@@ -99,9 +101,7 @@ class Unpackageable(NamedTuple):
 
 
 class Repackager:
-    """Looks what tags stand for, and makes versions: called with a list of tags or of versions, all
-    of one kind.
-    """
+    """Reads tags and packages versions: called with a list of tags, or a list of versions."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -114,14 +114,14 @@ class Repackager:
         self._asked_others = False
 
     def close(self) -> None:
-        """End what reading the source took."""
+        """End the processes that read the source."""
         self._ends.close()
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
         """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
         with contextlib.suppress(
             MachineError
-        ):  # what is not there is said of the tag that needs it
+        ):  # a missing revision is reported for the tag that needs it
             self._revisions.prepare(
                 task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks
             )
@@ -133,7 +133,7 @@ class Repackager:
         ]
 
     def versions_of_tag(self, tag: Tag) -> list[Version | Unpackageable]:
-        """What a tag stands for; a tag that stands for no chart gives an Unpackageable that says so."""
+        """The versions that a tag names; an Unpackageable for a tag that names no chart."""
         try:
             return list(self._versions_of_tag(tag))
         except Interrupted:
@@ -144,7 +144,7 @@ class Repackager:
             ]
 
     def repackage(self, version: Version) -> Archive | Unpackageable:
-        """The archive of a version, or why there is none."""
+        """The archive of a version, or the reason why it cannot be packaged."""
         self._asked_others = False
         try:
             return (
@@ -164,7 +164,7 @@ class Repackager:
         self._asked_others = True
         return self._fetch(dependency)
 
-    # -- what a tag stands for --------------------------------------------------------------------------------
+    # -- what a tag stands for -----------------------------------------------------------------
 
     def _versions_of_tag(self, tag: Tag) -> Iterator[Version | Unpackageable]:
         root = self._root(tag)
@@ -172,7 +172,7 @@ class Repackager:
             yield from self._every_chart(tag, root)
             return
         reading = self._names.parse(tag.name)
-        if reading and reading[0]:  # most charts lie in a folder of their name
+        if reading and reading[0]:  # most charts are in a folder of their name: look there first
             near = self._named(tag, root, self._meant(self._charts.places(root, reading[0])))
             if any(isinstance(each, Version) for each in near):
                 yield from near
@@ -330,14 +330,12 @@ class Repackager:
         yield place.id
         with contextlib.suppress(
             ConfigurationError
-        ):  # what is wrong with them is told when they are packaged
+        ):  # errors are reported when the version is packaged
             for subchart in self._subcharts(root, place):
                 yield subchart.id
 
     def _subcharts(self, root: str, place: Place, above: tuple[str, ...] = ()) -> Iterator[Place]:
-        """The places of the file:// dependencies of a chart, and of theirs; those that are not
-        there are left out.
-        """
+        """The places of all existing file:// dependencies of a chart, recursively."""
         for dependency in self._charts.metadata(place).dependencies:
             if not dependency.local:
                 continue
@@ -353,9 +351,7 @@ class Repackager:
                 yield from self._subcharts(root, subchart, (*above, place.folder))
 
     def _with_content(self, version: Version) -> Version:
-        """The version with its contents where records may know the images that its tag does not
-        name.
-        """
+        """The version with its contents, if records may have images that its tag does not name."""
         if version.released is not None or not self._settings.evidence:
             return version
         with contextlib.suppress(ConfigurationError):
@@ -370,16 +366,14 @@ class Repackager:
                 )
         return version
 
-    # -- as it stands -----------------------------------------------------------------------------------------
+    # -- as it stands --------------------------------------------------------------------------
 
     def _as_stored(self, version: Version) -> Archive:
         files = self._package_files(version, self._source_files(version))
         return archive.pack(files, files.executables, version.folder)
 
     def _source_files(self, version: Version) -> dict[str, Entry]:
-        """The files of the chart and its file:// subcharts by path; all there are when one of these
-        is a link.
-        """
+        """The files of the chart and its file:// subcharts; all files if one of them is a link."""
         root = self._root(version.tag)
         place = Place(version.folder, version.trees[0])
         entries: dict[str, Entry] = {}
@@ -393,27 +387,25 @@ class Repackager:
         return {path: entry for path, entry in entries.items() if not is_pipeline_output(path)}
 
     def _package_files(self, version: Version, entries: Mapping[str, Entry]) -> Files:
-        """The files of the package."""
+        """The files of the package, with downloaded dependencies."""
 
         def read(paths: Any) -> dict[str, bytes]:
             ids = {path: entries[path].id for path in paths}
             data = self._revisions.read(ids.values())
             return {path: data[identity] for path, identity in ids.items()}
 
-        # What is no file here (a submodule) is not in the chart, as helm finds an empty folder
-        # there.
+        # Submodules are not in the chart: in a plain checkout helm finds an empty folder there.
         kinds = {path: entry.kind for path, entry in entries.items() if entry.kind != "submodule"}
         return dependencies.fill(
             collect_files(version.folder, kinds, read), self._ask, version.folder
         )
 
-    # -- as promote makes it ----------------------------------------------------------------------------------
+    # -- as promote makes it -------------------------------------------------------------------
 
     def _as_promoted(self, version: Version, released: TaggedRelease) -> Archive:
         """The archive that promote makes of this content with these images.
 
-        Raises EvidenceError when the tag stands for other content, or an image is not in
-        production.
+        Raises EvidenceError when the tag names other content, or an image is not in production.
         """
         self._asked_others = True  # which images there are is not decided by the sources
         closures = self._closures(version)
@@ -442,8 +434,8 @@ class Repackager:
             for folder in (version.folder, *closures.subcharts(version.folder))
         }
         if names:
-            # Values are set twice, as they were then: what the snapshot wrote decides how promote's
-            # values are quoted.
+            # Set the values twice, as snapshot and promote did: how snapshot wrote a value decides
+            # how promote quotes it.
             tested = {
                 name: self._snapshot_reference(
                     version, name, closure.images[name], templates, files
@@ -463,7 +455,7 @@ class Repackager:
     def _snapshot_reference(
         self, version: Version, name: str, entry: Mapping[str, Any], templates: Any, files: Files
     ) -> Reference:
-        """What the snapshot named an image, but for its digest and key."""
+        """The image reference in the snapshot, without digest and key."""
         if entry.get("context") is not None:
             return Reference.parse(
                 f"{self._settings.snapshots or 'snapshot.invalid/s'}/{name}:k-000000000000"
@@ -486,7 +478,7 @@ class Repackager:
     def _production_references(
         self, version: Version, names: tuple[str, ...], released: TaggedRelease
     ) -> dict[str, Reference]:
-        """Image name → its name in production, where it must be."""
+        """Image name → its reference in production. Raises EvidenceError when it is not there."""
         if not self._settings.images:
             advice = "give the pipeline.yaml that promote used (--config)"
             raise ConfigurationError(
@@ -584,7 +576,7 @@ def _is_text(path: str, entry: Entry, config_path: str) -> bool:
 def _without_repeated_failures(
     fetch: Callable[[MissingArchive], bytes],
 ) -> Callable[[MissingArchive], bytes]:
-    """The same, but a repository that does not answer is asked once."""
+    """`fetch`, but after one failure a repository is not asked again."""
     refused: dict[str, PipelineError] = {}
 
     def fetch_once(dependency: MissingArchive) -> bytes:

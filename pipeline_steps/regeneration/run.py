@@ -1,6 +1,6 @@
-"""A chart repository made anew from tags: what is missing, who makes it, what came of each version.
+"""Rebuild a chart repository from tags: read tags, package missing versions in workers, publish.
 
-Published archives win: a version that is there keeps its bytes, whatever its tag would give today.
+A published archive is never replaced, whatever its tag would give today.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from pipeline_steps.workspace.tags import TaggedRelease, TagPattern
 
 log = logging.getLogger(__name__)
 
-#: Raise it when the same tag gives other archives than before: what was remembered is then looked
-#: at again.
+#: Increase when the same tag gives other archives than before: the ledger is then ignored.
 FORMAT = 2
-#: Tags and versions that a worker gets at once; fewer versions than this are made in this process.
+#: Tags and versions per task of a worker. Fewer versions than this are packaged in this process.
 _TAGS, _VERSIONS = 64, 16
 #: Tags that are shown as examples of those there are.
 _SHOWN = 3
 
 
 class TagVersions(NamedTuple):
-    """A tag, the versions it stands for, and what of it is refused. lasting: the sources alone
-    decide all these refusals.
+    """A tag, the versions it names, and its refusals.
+
+    lasting: all refusals are decided by the sources alone, so they will not change.
     """
 
     tag: Tag
@@ -84,10 +84,10 @@ class Regeneration:
         self.report = Report.empty()
 
     def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
-        """Look at every tag that is not done, make what it stands for, publish what is missing.
+        """Read every tag that is not finished, package its versions, publish what is missing.
 
-        again: at all of them. What cannot be made is in the report. Raises MachineError's kinds,
-        Temporary.
+        again: read all tags. Versions that cannot be packaged are in the report. Raises
+        MachineError or Temporary when the repository or the source cannot be used.
         """
         unchanged = (
             None if again else self._ledger.versions_if_unchanged(read_index(self._repository))
@@ -101,7 +101,7 @@ class Regeneration:
         names = TagPattern(self._settings.tags)
         matching_tags = sorted(tags, key=lambda tag: (tag.created, tag.name))
         open_tags = [tag for tag in matching_tags if again or not self._is_unchanged(tag)]
-        if open_tags and unchanged:  # what others published meanwhile counts, too
+        if open_tags and unchanged:  # read again: others may have published meanwhile
             self._published = RepositoryContents(self._repository)
         by_name = sorted(open_tags, key=lambda tag: (names.parse_loosely(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
@@ -120,7 +120,7 @@ class Regeneration:
         return self.report
 
     def _is_unchanged(self, tag: Tag) -> bool:
-        """Is all that a tag stood for still in the repository, as it was?"""
+        """Whether all versions of a finished tag are still published with the same digest."""
         done_tag = self._ledger.of(tag)
         if done_tag is None or any(
             self._published.digest(kept.name, kept.version) not in ("", kept.archive)
@@ -139,10 +139,10 @@ class Regeneration:
                 self._note_refusal(tag.name, refusal)
         return True
 
-    # -- which versions ---------------------------------------------------------------------------------------
+    # -- which versions ------------------------------------------------------------------------
 
     def _read_tags(self, map_tasks: MapTasks, tags: list[Tag]) -> list[TagVersions]:
-        """The tags with what they stand for, oldest first; what cannot be packaged is told."""
+        """Read the tags, oldest first; versions that cannot be packaged go into the report."""
         tags_read: list[TagVersions] = []
         with progress.counter("tags read", len(tags)) as advance:
             for tag, result in _map_in_batches(map_tasks, tags, _TAGS):
@@ -157,7 +157,7 @@ class Regeneration:
         return sorted(tags_read, key=lambda looked: (looked.tag.created, looked.tag.name))
 
     def _select_versions(self, looked: list[TagVersions]) -> list[Version]:
-        """The versions to make; of several tags of one the oldest counts."""
+        """The versions to package; if several tags name one version, the oldest tag counts."""
         selected: dict[tuple[str, str], Version] = {}
         for version in (version for tag_versions in looked for version in tag_versions.versions):
             key = (version.name, version.version)
@@ -187,7 +187,7 @@ class Regeneration:
         )
 
     def _with_images(self, versions: list[Version]) -> list[Version]:
-        """The versions with the images that records know and tags do not name."""
+        """The versions, with image digests from records where their tags do not have them."""
         contents = {content for version in versions for content, _format in version.contents}
         self._state.load_evidence(contents)
         recorded: dict[tuple[str, str | None, str], dict[str, str]] = {}
@@ -198,7 +198,7 @@ class Regeneration:
             recorded[record.subject, record.content, str(record.parameters.get("version"))] = images
         return [_with_recorded_images(version, recorded) for version in versions]
 
-    # -- making and publishing --------------------------------------------------------------------------------
+    # -- making and publishing -----------------------------------------------------------------
 
     def _publish(
         self, map_tasks: MapTasks, versions: list[Version], looked: list[TagVersions]
@@ -251,9 +251,9 @@ class Regeneration:
     def _published_version(
         self, version: Version, archive: Archive, *, new: bool
     ) -> Published | None:
-        """What is published under a version that was made otherwise; None when nothing is.
+        """The published archive of a version that conflicts with the packaged one.
 
-        An archive whose entry the index has lost gets it again.
+        An archive that the index has lost is added again. None when there is none after all.
         """
         repository = self._repository
         try:
@@ -285,7 +285,7 @@ class Regeneration:
             (self.report.published if new else self.report.kept).append(name_and_version)
 
     def _note_not_remade(self, version: Version, reason: Unpackageable) -> None:
-        """A version that cannot be packaged: what is published stays, what is missing is a failure."""
+        """Report a version that cannot be packaged: a failure only if it is not published."""
         key = (version.name, version.version)
         published_digest = self._published.digest(*key)
         if published_digest is not None:
@@ -327,7 +327,7 @@ class Regeneration:
 
 
 class _OpenTags:
-    """Tags whose versions are not all done; those that are go into the ledger."""
+    """Tags with versions that are not finished yet. A tag without any is put into the ledger."""
 
     def __init__(
         self,
@@ -353,12 +353,12 @@ class _OpenTags:
                 self._tags.setdefault(key, []).append(tag.name)
 
     def version_done(self, key: tuple[str, str]) -> None:
-        """A version has its outcome."""
+        """Note that a version is published or reported."""
         for name in self._tags.get(key, ()):
             self._close(name)
 
     def close_remaining(self) -> None:
-        """All have their outcome: what stood already, or stands for nothing, is done, too."""
+        """At the end of a run: close tags without versions, and those published before."""
         for name in list(self._open):
             self._close(name)
 
@@ -385,19 +385,24 @@ def regenerate(
     plan: bool,
     again: bool,
 ) -> Report:
-    """See the step of this name; source, patterns, tags default to what the configuration says.
+    """See `pipeline_steps.regenerate`; source, patterns and tags default to the configuration.
 
-    Raises UsageError when that says nothing, NotYet for sources of other systems, MachineError's
-    kinds, Temporary.
+    Raises:
+        UsageError: neither the arguments nor the configuration name a source or charts.
+        NotYet: the source is of a system that is not supported yet.
+        MachineError, Temporary: the source or the repository cannot be used.
     """
     if source is None and not config.files:
         raise UsageError(
-            "regenerate from which source?", advice="give --source PATH or URL of a repository"
+            "no source to regenerate from: there is no pipeline.yaml here",
+            advice="give --source PATH or URL of a repository",
         )
     repo, folder = open_tagged(source or str(config.root), cache_folder())
     folder_patterns = tuple(patterns) or tuple(entry.path for entry in config.charts)
     if not folder_patterns:
-        raise UsageError("where are the charts?", advice="give --charts PATTERN, like 'charts/*'")
+        raise UsageError(
+            "no charts are configured", advice="give --charts PATTERN, like 'charts/*'"
+        )
     may_have_records = state.stores is not None or any(
         record.step == "promote" for record in state.records()
     )
@@ -437,7 +442,7 @@ def _fitting_tags(repo: Tagged, settings: Settings) -> list[Tag]:
 def _with_recorded_images(
     version: Version, recorded: Mapping[tuple[str, str | None, str], Mapping[str, str]]
 ) -> Version:
-    """The version with the images of the promote record of one of its contents, if there is one."""
+    """The version, with the images in a promote record of one of its contents if there is one."""
     for content, format in version.contents:
         images = recorded.get((version.name, content, version.version))
         if images is not None:
@@ -448,7 +453,7 @@ def _with_recorded_images(
 
 
 def _plain_values(value: Settings | VersionFilter) -> list[object]:
-    """What decides what a tag gives, as plain values; logins do not."""
+    """The settings that decide what a tag gives, as plain values, without logins."""
     if isinstance(value, VersionFilter):
         return [sorted(value.withdrawn), list(value.charts), list(value.shard or ())]
     pull_hosts = {name: host.pull_as for name, host in sorted(value.hosts.items()) if host.pull_as}
@@ -466,7 +471,7 @@ def _plain_values(value: Settings | VersionFilter) -> list[object]:
 def _map_in_batches(
     map_tasks: MapTasks, items: list[Any], at_once: int
 ) -> Iterator[tuple[Any, Any]]:
-    """Each item with its result, asked for in parts."""
+    """Each item with its result; the workers get batches of `at_once` items."""
     parts = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     for part, results in zip(parts, map_tasks(parts), strict=True):
         yield from zip(part, results, strict=True)

@@ -1,1 +1,1 @@
-"""What was recorded, made again and compared: what `reproduce` stands on."""
+"""Repeat recorded steps and compare the results: the work of `reproduce`."""

@@ -1,6 +1,6 @@
-"""What was made again against what was recorded: the first difference, and its likely cause. Pure.
+"""Compare recorded and rebuilt files: the first difference and its likely cause. Pure functions.
 
-Making it again stands in `repacking`, `rebuilding` and `retesting`.
+Charts are rebuilt in `repacking`, images in `rebuilding`, tests are repeated in `retesting`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from typing import NamedTuple
 
 #: Bytes shown before and after the first that differs.
 _BEFORE, _AFTER = 24, 40
-#: What package managers and compilers of images leave behind that changes when the world does.
+#: Files of package managers: they change when a package repository has newer versions.
 _PACKAGES = re.compile(
-    r"(^|/)(lib/apk/db|var/lib/(dpkg|rpm|apt|pacman)|var/cache|usr/lib/sysimage/rpm|etc/apk|site-packages|node_modules"
-    r"|go/pkg/mod|\.m2)(/|$)|\.dist-info/"
+    r"(^|/)(lib/apk/db|var/lib/(dpkg|rpm|apt|pacman)|var/cache|usr/lib/sysimage/rpm|etc/apk"
+    r"|site-packages|node_modules|go/pkg/mod|\.m2)(/|$)|\.dist-info/"
 )
 _TIMES = re.compile(
     rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|[A-Z]{3,4}|[+-]\d\d:?\d\d))?"
-    rb"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? .{0,7}[A-Z][a-z]{2} .{0,30}|\b1[0-9]{9}(\d{3})?\b|\b\d\d:\d\d:\d\d\b"
+    rb"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? .{0,7}[A-Z][a-z]{2} .{0,30}"
+    rb"|\b1[0-9]{9}(\d{3})?\b|\b\d\d:\d\d:\d\d\b"
 )
 
 
 class ComparedFile(NamedTuple):
-    """A file of what is compared. kind: "file", "folder", "link" or another word. mode: permission
-    bits.
+    """A file to compare.
 
-    data: its bytes, the target of a link; owner: like "0:0", where that counts.
+    data: its bytes, or the target of a link. mode: permission bits.
+    kind: "file", "folder", "link" or another type. owner: like "0:0", "" when it is not compared.
     """
 
     data: bytes
@@ -37,10 +38,10 @@ class ComparedFile(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The first difference. at: byte offset, or None where it is not about bytes. words: what
-    differs, both sides.
+    """The first difference.
 
-    cause: the likely reason, for people.
+    offset: of the byte, None when the contents are equal. text: the values of both sides.
+    cause: the likely cause, for people.
     """
 
     file: str
@@ -54,9 +55,7 @@ class Difference(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What making it again came to. equal: every output, one line each; differences: what is not;
-    notes: to know.
-    """
+    """The result of a reproduction, as lines: equal outputs, differences, and notes."""
 
     equal: tuple[str, ...]
     differences: tuple[str, ...] = ()
@@ -66,8 +65,9 @@ class Outcome(NamedTuple):
 def first_difference(
     recorded: Mapping[str, ComparedFile], rebuilt: Mapping[str, ComparedFile], *, tools: str = ""
 ) -> Difference | None:
-    """The first file by name that differs, None when all are equal. tools: which versions differ,
-    "" when none do.
+    """The first file by name that differs, None when all are equal.
+
+    tools: text that names tools of different versions, "" when there are none.
     """
     for name in sorted(recorded.keys() | rebuilt.keys()):
         old, new = recorded.get(name), rebuilt.get(name)
@@ -85,7 +85,7 @@ def first_difference(
 def differing_names(
     recorded: Mapping[str, ComparedFile], rebuilt: Mapping[str, ComparedFile]
 ) -> list[str]:
-    """Every name that differs, sorted."""
+    """The names of all files that differ, sorted."""
     return sorted(
         name for name in recorded.keys() | rebuilt.keys() if recorded.get(name) != rebuilt.get(name)
     )
@@ -116,7 +116,7 @@ def _first_differing_byte(old: bytes, new: bytes) -> int:
 
 
 def _excerpt(data: bytes, at: int) -> str:
-    """The bytes around the one that differs, as a Python literal, or the end of the file."""
+    """The bytes around an offset, as a Python literal."""
     part = data[max(0, at - _BEFORE) : at + _AFTER]
     return f"{part!r}" if at < len(data) else f"{part!r} and its end"
 
@@ -133,7 +133,7 @@ def _cause_of_bytes(name: str, old: bytes, new: bytes, at: int, tools: str) -> s
 
 
 def _time_at(data: bytes, at: int) -> str:
-    """The time that is written around a byte, "" when none is."""
+    """The date or time that is written around an offset, "" when there is none."""
     start = max(0, at - 40)
     for match in _TIMES.finditer(data[start : at + 40]):
         if start + match.start() <= at <= start + match.end():
@@ -142,7 +142,7 @@ def _time_at(data: bytes, at: int) -> str:
 
 
 def _same_instant(old: str, new: str) -> bool:
-    """Whether two times that name their zones are the same moment.
+    """Whether two times with different time zones are the same moment.
 
     >>> _same_instant("2026-01-31T10:00:00+00:00", "2026-01-31T12:00:00+02:00")
     True
@@ -158,7 +158,7 @@ def _same_instant(old: str, new: str) -> bool:
 
 def _cause_of_name(name: str, tools: str) -> str:
     if _PACKAGES.search(name):
-        return "unpinned input: packages are fetched while building, and the world has moved on"
+        return "unpinned input: the build downloads packages, and there are newer ones now"
     if re.search(r"(^|/)charts/[^/]+\.tgz$", name):
         return "unpinned input: another archive of the dependency than recorded"
     if tools:
@@ -169,7 +169,7 @@ def _cause_of_name(name: str, tools: str) -> str:
 
 
 def differing_tools(recorded: Mapping[str, str], rebuilt: Mapping[str, str]) -> str:
-    """Versions of tools that both know and that differ, in words; "" when none do."""
+    """Text that names the tools whose versions differ, "" when there are none."""
     common = sorted(recorded.keys() & rebuilt.keys())
     return ", ".join(
         f"{name} {rebuilt[name]}, recorded {recorded[name]}"
@@ -179,7 +179,7 @@ def differing_tools(recorded: Mapping[str, str], rebuilt: Mapping[str, str]) -> 
 
 
 def differing_inputs(recorded: Mapping[str, str], rebuilt: Mapping[str, str]) -> list[str]:
-    """One line for each input by digest that is not the recorded one."""
+    """A line for each input whose digest is not the recorded one."""
     return [
         f"input {name}: recorded {recorded.get(name, 'none')}, here {rebuilt.get(name, 'none')}; "
         "likely cause: unpinned input: its name stands for something else now"
@@ -191,7 +191,7 @@ def differing_inputs(recorded: Mapping[str, str], rebuilt: Mapping[str, str]) ->
 def compared_chart_files(
     files: Mapping[str, bytes], executables: frozenset[str]
 ) -> dict[str, ComparedFile]:
-    """A chart's files as parts; modes are the two that its archive knows."""
+    """A chart's files for comparison; a chart's archive has only two modes."""
     return {
         name: ComparedFile(data, 0o755 if name in executables else 0o644)
         for name, data in files.items()

@@ -1,7 +1,7 @@
-"""An image built again without cache and without pushing, compared with the recorded one.
+"""Build an image again without cache and without pushing, and compare it with the recorded one.
 
-Where the record says that the same inputs give the same digest anywhere, that is demanded; of
-others the files, their modes and owners and the configuration are compared.
+If the record says that the build is reproducible, the digests must be equal. Otherwise files, their
+modes and owners, and the configuration are compared.
 """
 
 from __future__ import annotations
@@ -33,18 +33,21 @@ from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, UsageError
 from pipeline_steps.workspace.checkout import Checkout
 
-#: Bytes of a file that are compared one by one; what differs beyond is told by digests.
+#: Files are compared byte by byte up to this size, above it by digest.
 MAX_COMPARED_BYTES = 64 * 2**20
-#: What of a configuration is set by the Dockerfile; times, history and layers follow from other
-#: things.
+#: Fields of an image's configuration that the Dockerfile decides (OCI Image Specification,
+#: "Image Configuration"); others contain times, history and layers.
 _CONFIG_FIELDS = ("config", "architecture", "os", "variant")
 
 
 def build_image(record: Record, config: Config, *, timeout: float | None) -> Outcome:
-    """Build the recorded inputs again and compare.
+    """Build an image from the recorded inputs and compare it with the recorded image.
 
-    Raises EvidenceError (the inputs are not to be had), MachineError (no such builder here),
-    ChartFailed (the build).
+    Raises:
+        UsageError: the image was built elsewhere.
+        EvidenceError: the inputs are not available any more.
+        MachineError: this machine has another builder.
+        ChartFailed: the build failed.
     """
     if record.parameters.get("builder") == "existing":
         raise UsageError(
@@ -79,8 +82,10 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
 
 
 def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> Recipe:
-    """The recipe with the recorded key, from the source; what was generated must lie in the
-    checkout as it was.
+    """The build definition with the recorded key, from the source.
+
+    Files of `generated` must be in the checkout with the recorded content. Raises EvidenceError
+    when the key differs, MachineError when this machine has another builder.
     """
     definition = recipe.read(checkout, record.subject)
     if definition.kind != record.parameters.get("builder"):
@@ -105,8 +110,9 @@ def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> 
 
 
 def _manifest_media_type(recorded: Reference, config: Config) -> str | None:
-    """The media type of the recorded manifest: part of what its digest is over. None when it cannot
-    be asked.
+    """The media type of the recorded manifest, None when the registry cannot be read.
+
+    The media type is part of the manifest, so the rebuilt image must have the same.
     """
     try:
         descriptor = connect(recorded, config.hosts).head(recorded.path, str(recorded.digest))
@@ -118,7 +124,7 @@ def _manifest_media_type(recorded: Reference, config: Config) -> str | None:
 def _compare_images(
     record: Record, recorded: Reference, digest: str, folder: Path, config: Config, tools: str
 ) -> Outcome:
-    """Files and configuration of both images; how strict, the record says."""
+    """Compare files and configurations of both images; reproducible ones by digest, too."""
     must_be_equal = bool(record.parameters.get("reproducible"))
     digests = f"manifest: recorded {recorded.digest}, here {digest}"
     for side in ("theirs", "ours"):
@@ -174,7 +180,7 @@ def _compare_images(
 def _image_differences(
     recorded: Image, rebuilt: Image, tools: str, *, times: bool
 ) -> tuple[list[str], list[str]]:
-    """Lines about the configuration and the first file that differ; how many files do."""
+    """Differences of the configurations and of the first file, and the number of such files."""
     differences = [
         f"configuration {name}: recorded {recorded.config.get(name)}, here "
         f"{rebuilt.config.get(name)}; likely cause: "

@@ -1,6 +1,4 @@
-"""Charts made again without publishing: a snapshot from the recorded revision, a release from its
-tested snapshot.
-"""
+"""Package recorded snapshots and releases again, without publishing them."""
 
 from __future__ import annotations
 
@@ -89,15 +87,15 @@ def snapshot(record: Record, config: Config) -> Outcome:
 
 
 def repack_snapshot(record: Record, checkout: Checkout, chart: Chart, files: Files) -> Archive:
-    """The snapshot's archive, with the version and the images of its record."""
+    """Package a snapshot again, with the version and the images of its record."""
     edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
     return rewrite(files, str(record.parameters["version"]), edits, chart.path).archive
 
 
 def promote(record: Record, config: Config, records_by_id: Mapping[str, Record]) -> Outcome:
-    """Derive the release from its tested snapshot again; compare its tar, and each recorded change.
+    """Derive a release from its tested snapshot again; compare its tar and each recorded change.
 
-    known: records by id. Raises EvidenceError when the snapshot or its record is not to be had.
+    known: records by id. Raises EvidenceError when the snapshot or its record is not available.
     """
     tested = used_record(record, "snapshot", records_by_id)
     checkout = checkout_of_record(
@@ -126,9 +124,7 @@ def promote(record: Record, config: Config, records_by_id: Mapping[str, Record])
 def _tested_files(
     tested: Record, checkout: Checkout, chart: Chart, config: Config
 ) -> tuple[Files, tuple[str, ...]]:
-    """The files of the tested snapshot: from where it was published, else packed again to the
-    recorded tar.
-    """
+    """The files of the tested snapshot: the published ones, else packaged again with equal tar."""
     try:
         tgz = fetch_published(tested, config)
         return archives.unpack(tgz, tested.outputs["chart"]), ()
@@ -144,7 +140,7 @@ def _tested_files(
 
 
 def used_record(record: Record, step: str, records_by_id: Mapping[str, Record]) -> Record:
-    """The record of a step that `record` stands on. Raises EvidenceError when the state lacks it."""
+    """The passed record of `step` that `record` uses. Raises EvidenceError if it is not loaded."""
     for identity in record.uses:
         candidate = records_by_id.get(identity)
         if candidate is not None and candidate.step == step and candidate.passed:
@@ -157,9 +153,9 @@ def used_record(record: Record, step: str, records_by_id: Mapping[str, Record]) 
 
 
 def fetch_published(record: Record, config: Config) -> bytes:
-    """The .tgz that a record names, from where it was published, whatever the channels are now.
+    """Read the .tgz that a record names from where it was published.
 
-    Raises EvidenceError when it is gone or another one, and the errors of its repository.
+    The channels may have changed since. Raises EvidenceError when it is missing or different, and the errors of its repository.
     """
     reference = record.outputs.get("chart", "")
     place = reference.rpartition("@")[0].rpartition("/")[0]
@@ -167,8 +163,8 @@ def fetch_published(record: Record, config: Config) -> bytes:
         raise EvidenceError(
             f"the record names no published chart: {reference!r}", where=record.id[:19]
         )
-    # A registry or a folder is in the reference; behind the URLs of others it may go on in more
-    # than one way.
+    # References of registries and folders contain the repository. Other references are matched with
+    # the configured URLs, because their paths may have several parts after the repository's.
     urls = () if reference.startswith(("oci://", "file://")) else channels.configured(config)
     repository = open_repository_of(reference, urls, config.hosts) or open_repository(
         place, config.hosts
@@ -179,9 +175,7 @@ def fetch_published(record: Record, config: Config) -> bytes:
 def _compare_archives(
     record: Record, archive: Archive, config: Config, input_differences: list[str]
 ) -> Outcome:
-    """Where the archive made here differs from the recorded one, by file and byte where that can be
-    had.
-    """
+    """Compare a rebuilt archive with the published one file by file, if that can be read."""
     digests = f"tar: recorded {record.outputs.get('tar')}, here {archive.tar_digest}"
     try:
         recorded_files = archives.unpack(fetch_published(record, config), record.outputs["chart"])

@@ -1,6 +1,4 @@
-"""A recorded test run again: the recorded snapshot by digest, the same values, on a cluster that is
-named.
-"""
+"""Repeat a recorded test with the same snapshot and values, on the same or another cluster."""
 
 from __future__ import annotations
 
@@ -31,8 +29,7 @@ from pipeline_steps.toolbox.errors import (
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
-#: Below .pipeline: bundles and reports of what was run again, by the record's id; no step reads the
-#: records there.
+#: Folder below .pipeline for bundles and reports of repeated tests. Steps do not read it.
 REPRODUCED = "reproduced"
 
 
@@ -40,11 +37,18 @@ def integration_test(
     record: Record, config: Config, records_by_id: Mapping[str, Record], *, cluster: str | None, keep: bool,
     timeout: float | None,
 ) -> Outcome:  # fmt: skip
-    """Run the recorded scenario again and compare how it ends, and what ran.
+    """Run the recorded scenario again; compare its result and the images that ran.
 
-    known: records by id. cluster: instead of the recorded one. keep: leave what fails in its
-    namespace. Raises UsageError (nothing to run), EvidenceError (content or snapshot is not to be
-    had), MachineError, Temporary.
+    Args:
+        known: records by id.
+        cluster: instead of the recorded one.
+        keep: leave the namespace of a failed test in the cluster.
+        timeout: seconds for the scenario.
+
+    Raises:
+        UsageError: there is nothing to run, or no cluster can be chosen.
+        EvidenceError: the content or the snapshot is not available.
+        MachineError, Temporary: the cluster cannot be used.
     """
     _refuse_untestable(record)
     tested = repacking.used_record(record, "snapshot", records_by_id)
@@ -60,7 +64,7 @@ def integration_test(
         scenario_runs.prepare(
             checkout, chart, test_settings, snapshot, state, {scenario.cluster}, tgz
         ) as setup,
-        contextlib.suppress(ChartFailed),  # it is recorded, and compared
+        contextlib.suppress(ChartFailed),  # the failure is recorded; the records are compared
     ):
         scenario_runs.run(setup._replace(keep=keep), scenario)
     again = state.added[-1]
@@ -75,7 +79,7 @@ def integration_test(
 
 
 def compare_runs(record: Record, again: Record) -> Outcome:
-    """How two runs of a scenario compare: how they ended, why, and which images ran."""
+    """Compare two runs of a scenario: results, reasons of failures, and images that ran."""
     tools = differing_tools(record.tools, again.tools)
     notes = (f"versions: {tools}",) if tools else ()
     if record.result != again.result:
@@ -125,7 +129,7 @@ def compare_runs(record: Record, again: Record) -> Outcome:
 
 
 def failure_kind(reason: str) -> str:
-    """What kind of failure a recorded reason tells of: what stands behind "on CLUSTER".
+    """The kind of failure in a recorded reason: the words after "on CLUSTER:".
 
     >>> failure_kind("hello install-default on k131: image not run: of image web what was built never ran")
     'image not run'
@@ -135,7 +139,7 @@ def failure_kind(reason: str) -> str:
 
 
 def kubectl_lines(state: State, config: Config, cluster: str) -> list[str]:
-    """Lines to paste that look into the namespace that was kept, and that remove it."""
+    """kubectl commands that inspect the kept namespace, and one that removes it."""
     places = [record.outputs["namespace"] for record in state.added if record.result == "started"]
     namespace = places[-1].partition("/")[2]
     entry = config.clusters[cluster]
@@ -166,8 +170,9 @@ def _refuse_untestable(record: Record) -> None:
 
 
 def _tested_content(record: Record, checkout: Checkout) -> str | None:
-    """The chart's content in a checkout. Raises ConfigurationError when a values file is not the
-    one of the test.
+    """The chart's content in a checkout.
+
+    Raises ConfigurationError when a values file is not the one that was tested with.
     """
     content = checkout.chart_content_if_readable(record.subject)
     if content is None:
@@ -186,7 +191,7 @@ def _tested_content(record: Record, checkout: Checkout) -> str | None:
 
 
 def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float | None) -> Settings:
-    """The chart's settings at the revision, with what the record says was used."""
+    """The chart's test settings at the revision, overridden by those in the record."""
     test_settings = settings.settings(checkout, chart, timeout=timeout)._replace(
         none=None,
         namespace=str(record.parameters["namespace"]),
@@ -222,7 +227,7 @@ def _scenario(
 
 
 def _tested_archive(tested: Record, checkout: Checkout) -> bytes:
-    """The very snapshot that was tested: as published, else packed again to the recorded tar."""
+    """The tested snapshot's archive: the published one, else packaged again with equal tar."""
     try:
         return repacking.fetch_published(tested, checkout.config)
     except PipelineError as error:

@@ -310,7 +310,7 @@ def test_a_damaged_index_is_made_anew_from_archives_and_tags_when_asked(source: 
     first = stored(source.out)
     (source.out / "index.yaml").write_bytes(first["index.yaml"][:200])
     done = source.run()
-    assert done.returncode == 4 and "regenerate --again makes the index anew" in done.stderr
+    assert done.returncode == 4 and "regenerate --again rebuilds the index" in done.stderr
     source.ok("--again")
     assert stored(source.out) == first
 
