@@ -95,7 +95,7 @@ def repack_snapshot(record: Record, checkout: Checkout, chart: Chart, files: Fil
 def promote(record: Record, config: Config, records_by_id: Mapping[str, Record]) -> Outcome:
     """Derive a release from its tested snapshot again; compare its tar and each recorded change.
 
-    known: records by id. Raises EvidenceError when the snapshot or its record is not available.
+    records_by_id: of the state. Raises EvidenceError when the snapshot or its record is not available.
     """
     tested = used_record(record, "snapshot", records_by_id)
     checkout = checkout_of_record(
@@ -155,7 +155,8 @@ def used_record(record: Record, step: str, records_by_id: Mapping[str, Record]) 
 def fetch_published(record: Record, config: Config) -> bytes:
     """Read the .tgz that a record names from where it was published.
 
-    The channels may have changed since. Raises EvidenceError when it is missing or different, and the errors of its repository.
+    The channels may have changed since. Raises EvidenceError when the archive is missing or
+    different, and the errors of its repository.
     """
     reference = record.outputs.get("chart", "")
     place = reference.rpartition("@")[0].rpartition("/")[0]

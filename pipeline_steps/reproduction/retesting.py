@@ -34,13 +34,18 @@ REPRODUCED = "reproduced"
 
 
 def integration_test(
-    record: Record, config: Config, records_by_id: Mapping[str, Record], *, cluster: str | None, keep: bool,
+    record: Record,
+    config: Config,
+    records_by_id: Mapping[str, Record],
+    *,
+    cluster: str | None,
+    keep: bool,
     timeout: float | None,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Run the recorded scenario again; compare its result and the images that ran.
 
     Args:
-        known: records by id.
+        records_by_id: of the state.
         cluster: instead of the recorded one.
         keep: leave the namespace of a failed test in the cluster.
         timeout: seconds for the scenario.
@@ -131,7 +136,7 @@ def compare_runs(record: Record, again: Record) -> Outcome:
 def failure_kind(reason: str) -> str:
     """The kind of failure in a recorded reason: the words after "on CLUSTER:".
 
-    >>> failure_kind("hello install-default on k131: image not run: of image web what was built never ran")
+    >>> failure_kind("hello install-default on k131: image not run: of image web nothing ran")
     'image not run'
     """
     match = re.match(r"\S+ \S+ on [^:]+: ([^:]+)", reason)
