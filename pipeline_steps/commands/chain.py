@@ -1,6 +1,4 @@
-"""The chain of evidence at the end of `run`: content, images, snapshot, tests, tag, production, and
-what to type.
-"""
+"""The summary at the end of `run`: each chart's chain of evidence and helm commands for it."""
 
 from __future__ import annotations
 
@@ -16,20 +14,19 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.redact import printable
 
-#: What a run was about: the charts → the content that its steps recorded, None when they recorded
-#: none.
+#: The charts of a run → the content that its steps recorded, None when they recorded none.
 Charts = Mapping[str, str | None]
 
 
 def print_chains(config: Config, state: State, charts: Charts, *, seconds: float) -> None:
-    """Print the chain of every chart as a table, where things lie, and the helm commands to copy."""
+    """Print the chain of every chart, the paths of state and logs, and helm commands to copy."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False, markup=False)
     for name, content in charts.items():
         links = chain_rows(state, name, content)
-        if not sys.stderr.isatty():  # logs get whole lines: digests in them must be there to copy
+        if not sys.stderr.isatty():  # no table in logs: it would wrap digests, which are copied
             for link, value, time in links:
                 console.print(
                     printable(f"{name}  {link:<18} {value}  {time}".rstrip()), soft_wrap=True
@@ -54,8 +51,9 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
 
 
 def chain_rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
-    """(link, value, time) for each link of the chain of a content, else of the newest, that has a
-    current record.
+    """(link, value, time) for each link that has a current record.
+
+    content: the chart's content; None for the one of the newest snapshot.
     """
     snapshots = _passed(state, "snapshot", name, content)
     if not snapshots:
@@ -91,9 +89,7 @@ def chain_rows(state: State, name: str, content: str | None = None) -> list[tupl
 
 
 def _passed(state: State, step: str, name: str, content: str | None) -> list[Record]:
-    """The passed records of a content (None: of any) that are here; the evidence stores are not
-    asked.
-    """
+    """The loaded passed records of a content (None: of any); evidence stores are not read."""
     return [
         record
         for record in state.find(step=step, subject=name)
@@ -102,9 +98,7 @@ def _passed(state: State, step: str, name: str, content: str | None) -> list[Rec
 
 
 def helm_commands(config: Config, state: State, name: str, content: str | None = None) -> list[str]:
-    """The helm commands that get the production chart; none when there is none, or only pages serve
-    it to helm.
-    """
+    """helm commands for the production chart; none without a release in a registry or a folder."""
     for record in state.preferred(_passed(state, "promote", name, content))[:1]:
         reference = record.outputs["chart"]
         version = record.parameters.get("version", "")

@@ -1,6 +1,6 @@
-"""Every name `pipeline-steps` knows, as a static table: `list` and `--help` import nothing else.
+"""Table of all steps and commands, so that `list` and `--help` do not import them.
 
-A test compares it with the modules and their docstrings, so it cannot drift.
+A test compares it with the modules and their docstrings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """name: as typed. module: what runs it, "" when this version cannot yet. purpose: one line."""
+    """A step or command. module: "" when it is not implemented yet. purpose: one line."""
 
     name: str
     module: str
@@ -79,7 +79,7 @@ def find(name: str) -> Entry | None:
 
 
 def listing() -> str:
-    """What `list` and `--help` print."""
+    """The text of `list` and `--help`."""
     lines = []
     for title, table in (("Steps", STEPS), ("Commands", COMMANDS)):
         lines.append(f"{title}:")

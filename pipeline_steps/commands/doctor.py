@@ -47,8 +47,9 @@ COMMAND = Command(
 
 
 class Answer(NamedTuple):
-    """name: the need. code: 0, or the exit code of its error. needed: False where steps go another
-    way.
+    """The result of one probe. code: 0, or the exit code of its error.
+
+    needed: False for optional things: steps work without them.
     """
 
     name: str
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def doctor(arguments: Namespace) -> int:
-    """Ask for everything that is needed, and print each answer."""
+    """Run the probes of everything that is needed, and print each answer."""
     config = configuration_if_any(arguments)
     answers = run_probes(needed_probes(arguments.for_, configured=config is not None), config)
     report(answers, as_json=arguments.json)
@@ -79,8 +80,9 @@ def doctor(arguments: Namespace) -> int:
 
 
 def needed_probes(name: str | None, *, configured: bool) -> tuple[str, ...]:
-    """What to ask for a step (None: for all), in the order of PROBES. Raises UsageError for one
-    that is not there.
+    """Names of the probes for a step (None: for all steps), in the order of PROBES.
+
+    Raises UsageError for an unknown step.
     """
     if name and name not in STEPS:
         close = difflib.get_close_matches(name, STEPS, n=1)
@@ -100,7 +102,7 @@ def needed_probes(name: str | None, *, configured: bool) -> tuple[str, ...]:
 
 
 def run_probes(names: Sequence[str], config: Config | None) -> list[Answer]:
-    """All answers, asked at once."""
+    """Run all probes at the same time."""
     with ThreadPoolExecutor(len(names)) as pool:
         return list(pool.map(lambda name: _answer(name, config), names))
 
@@ -116,7 +118,7 @@ def _answer(name: str, config: Config | None) -> Answer:
 
 
 def report(answers: Sequence[Answer], *, as_json: bool) -> None:
-    """One line an answer on stdout."""
+    """Print each answer as a line on stdout."""
     if as_json:
         for answer in answers:
             boundary.print_json(answer._asdict())

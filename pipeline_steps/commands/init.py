@@ -68,7 +68,9 @@ def init(arguments: Namespace) -> int:
     target = Path.cwd() / NAME
     if target.exists() or target.is_symlink():
         raise Conflict(
-            f"there is a {NAME} already", where=str(target), advice="init --plan only prints"
+            f"there is a {NAME} already, and init does not overwrite it",
+            where=str(target),
+            advice="init --plan prints what it would write",
         )
     files.write(target, text.encode(), mode=0o644)
     log.info("%s written: set the channels, commit it, then: pipeline-steps doctor", NAME)
@@ -76,8 +78,9 @@ def init(arguments: Namespace) -> int:
 
 
 def first_configuration(root: Path) -> str:
-    """The text of a first pipeline.yaml for the charts below `root`. Raises UsageError when there
-    is none.
+    """The text of a first pipeline.yaml for the charts below `root`.
+
+    Raises UsageError when there is no chart.
     """
     folders = sorted(find_files(root, "Chart.yaml", 0))
     if not folders:
@@ -271,7 +274,7 @@ def _relative(root: Path, folder: Path) -> str:
 
 
 def _yaml_scalar(value: str) -> str:
-    """A YAML scalar: plain where that is safe."""
+    """A YAML scalar: plain where that is safe, else in double quotes."""
     plain = value and value[0].isalpha() and all(char.isalnum() or char in "-_./" for char in value)
     return value if plain and value.lower() not in WORDS else json.dumps(value)
 

@@ -1,7 +1,6 @@
-"""What `doctor` asks: one function for each thing a step may need; each says what is there, or
-raises our errors.
+"""The probes of `doctor`: one function for each thing that a step may need.
 
-Nothing is written outside, and nothing inside but what is removed again.
+Each returns what it found, or raises an error. Nothing is written but a temporary file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ ABSENT = "pipeline-steps-doctor"
 
 
 def git(_config: Config | None) -> str:
-    """git itself. Raises ToolMissing."""
+    """git is installed. Raises ToolMissing."""
     program = process.require(
         "git", advice="apt-get install git, or whatever package of your system brings it"
     )
@@ -38,18 +37,18 @@ def git(_config: Config | None) -> str:
 
 
 def helm(_config: Config | None) -> str:
-    """helm, in a version that works. Raises ToolMissing, MachineError."""
+    """helm is installed in a supported version. Raises ToolMissing, MachineError."""
     program = Helm.find()
     return f"helm {program.version} ({program.program})"
 
 
 def engine(_config: Config | None) -> str:
-    """A docker engine that answers this account. Raises MachineError, Temporary."""
+    """The docker engine answers this account. Raises MachineError, Temporary."""
     return f"docker engine {docker.version()}"
 
 
 def buildx(_config: Config | None) -> str:
-    """The plugin that builds call, and its current builder. Raises ToolMissing, MachineError."""
+    """docker's buildx plugin is installed and has a builder. Raises ToolMissing, MachineError."""
     program = builders.plugin(os.environ)
     if program is None:
         raise ToolMissing(
@@ -62,13 +61,13 @@ def buildx(_config: Config | None) -> str:
 
 
 def source(config: Config | None) -> str:
-    """The checkout that pipeline.yaml lies in. Raises ConfigurationError."""
+    """pipeline.yaml is in a checkout. Raises ConfigurationError."""
     root = _configured(config).root
     return f"{open_source(root).system} checkout in {root}"
 
 
 def state(config: Config | None) -> str:
-    """The folder for state, JUnit and logs can be written. Raises MachineError."""
+    """The folder for state, JUnit files and logs is writable. Raises MachineError."""
     root = _configured(config).root
     folder = root / ".pipeline" if (root / ".pipeline").is_dir() else root
     try:
@@ -172,7 +171,7 @@ def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> st
 
 
 Probe = Callable[["Config | None"], str]
-#: The name of a need → how it is asked.
+#: Name as in `Step.doctor_needs` → its probe.
 PROBES: dict[str, Probe] = {
     "git": git,
     "source": source,
@@ -187,9 +186,9 @@ PROBES: dict[str, Probe] = {
     "production images": production_images,
     "production charts": production_charts,
 }
-#: Steps go another way where these are not installed.
+#: Steps work without these.
 OPTIONAL = frozenset({"buildx"})
-#: What does not need a pipeline.yaml.
+#: Probes that work without a pipeline.yaml.
 WITHOUT_CONFIGURATION = ("git", "helm", "engine", "buildx")
-#: What every step needs beside its own `needs`.
+#: What every step needs besides its own `doctor_needs`.
 NEEDED_BY_ALL_STEPS = ("git", "source", "state folder", "evidence store")

@@ -33,7 +33,7 @@ Records = dict[str, tuple[bytes, Record]]
 
 
 def pull(state: State, words: list[str], arguments: Namespace) -> int:
-    """Fetch and append; returns 0. Raises EvidenceError when no store knows anything about it."""
+    """Fetch records and append them; returns 0. Raises EvidenceError when no store has any."""
     if words or bool(arguments.revision) == bool(arguments.digest):
         raise UsageError("state pull --revision R or --digest D", advice="one of them")
     config = load(arguments.config)
@@ -55,7 +55,7 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
     )
     added = append_missing(
         state, records
-    )  # last: a record in the state file has its evidence beside it
+    )  # after the evidence files: a record in the state file must have its files beside it
     log.info(
         "%s: %d records added, %d about %s; %d files",
         state.path,
@@ -95,10 +95,9 @@ def contents(config: Config, revision: str) -> list[str]:
 
 
 def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]:
-    """All records about these contents or outputs, about the contents of those, and all that they
-    use.
+    """Fetch the records of these digests, of the contents these are about, and all that they use.
 
-    The number is how many of the used ones no store has.
+    Returns the records, and the number of used records that no store has.
     """
     digests_asked = list(digests)
     records: Records = {
@@ -124,7 +123,7 @@ def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]
 
 
 def append_missing(state: State, records: Records) -> int:
-    """Append the lines that the state does not have; how many these were."""
+    """Append the records that the state does not have; returns their number."""
     known_ids = {record.id for record in state.records()}
     file.ensure_folder(state.path)
     new = [line for identity, (line, _record) in records.items() if identity not in known_ids]
@@ -134,11 +133,10 @@ def append_missing(state: State, records: Records) -> int:
 
 
 def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> tuple[int, int]:
-    """Put the records' evidence files beside the state file: how many are here now, how many no
-    store has.
+    """Write the records' evidence files beside the state file.
 
-    A file that is here with other bytes stays. Raises EvidenceError for a name that leads out of
-    the folder.
+    Returns the number of files that are there now, and of those that no store has. A file with
+    other content is not replaced. Raises EvidenceError for a name outside the folder.
     """
     kept = missing = 0
     for name, digest in {item for record in records for item in record.evidence.items()}:

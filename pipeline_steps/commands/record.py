@@ -3,9 +3,9 @@
     pipeline-steps record --name scan --subject hello --evidence trivy.json -- trivy image -o trivy.json …
 
 Runs the program here with your environment and records for the chart's content: passed when it ends
-with 0, else failed, and then this ends with 8. `channels.production.requires: [scan]` makes it a
-gate of promote. A later run replaces the former one of the same content. --evidence: files the
-program writes, kept by digest.
+with 0, else failed, and then this ends with 8. With `channels.production.requires: [scan]` promote
+requires that it passed. A later run for the same content replaces the former result. --evidence:
+files that the program writes, kept by digest.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COMMAND = Command(
         VERBOSE,
     ),
 )
-#: Names that records of ours have.
+#: Names of steps and commands: a program's record must not look like one of theirs.
 RESERVED_NAMES = frozenset(
     {SELECTION, *(command.name for command in (*command_names.STEPS, *command_names.COMMANDS))}
 )
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_and_record(program: Sequence[str], arguments: Namespace) -> int:
-    """Record what `program` came to, with the state that the options name."""
+    """Run `program` and record its result in the state that the options name."""
     config = load(arguments.config)
     state = open_state_file(config, arguments)
     try:
@@ -105,8 +105,15 @@ def record(
 ) -> Record:
     """Run `program` and record its result under `name` for the content of the chart `subject`.
 
-    timeout: seconds. Raises ChartFailed when it fails, UsageError, ToolMissing, EvidenceError when
-    it passed and an evidence file is not there.
+    Args:
+        program: the program and its arguments.
+        evidence: files that the program writes, relative to the working directory.
+        timeout: seconds.
+
+    Raises:
+        ChartFailed: the program failed.
+        EvidenceError: the program passed, but did not write an evidence file.
+        UsageError, ToolMissing.
     """
     _check_arguments(name, subject, program)
     checkout = open_checkout(config)
@@ -143,7 +150,7 @@ def record(
 
 
 def _check_arguments(name: str | None, subject: str | None, program: Sequence[str]) -> None:
-    """Raises UsageError for what cannot be recorded."""
+    """Raises UsageError when an argument is missing or the name is not allowed."""
     if not name or not subject or not program:
         raise UsageError(
             "record --name NAME --subject CHART [--evidence FILE] -- PROGRAM [ARGUMENT…]: "
@@ -158,9 +165,7 @@ def _check_arguments(name: str | None, subject: str | None, program: Sequence[st
 
 
 def _keep_evidence(attempt: Attempt, state: State, path: Path, prefix: str) -> bool:
-    """Copy an evidence file beside the state, under a name with its digest; False when it is not
-    there.
-    """
+    """Copy an evidence file beside the state file; False when the file does not exist."""
     try:
         data = (Path.cwd() / path).read_bytes()
     except OSError:

@@ -1,5 +1,4 @@
-"""`pipeline-steps reproduce STEP/SUBJECT | ID`: run a recorded stage again here, without
-publishing, and compare.
+"""`pipeline-steps reproduce STEP/SUBJECT | ID`: repeat a recorded step, publish nothing, compare.
 
     pipeline-steps reproduce snapshot/hello
     pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --keep
@@ -64,7 +63,7 @@ COMMAND = Command(
     words="STEP/SUBJECT|ID",
 )
 LARGEST_STATE = 2**30
-#: Why the other steps are not run again here.
+#: Why the other steps cannot be reproduced.
 NOT_REPRODUCED = {
     "selection": "it says what was asked, and makes nothing",
     "check": "run pipeline-steps check at the revision: it publishes nothing",
@@ -83,10 +82,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def reproduce(arguments: Namespace) -> int:
-    """Find the record that was named, make again what it says was made, and report what differs."""
+    """Find the record, repeat its step and report what differs."""
     if len(arguments.words) != 1:
         raise UsageError(
-            "reproduce what?", advice="STEP/SUBJECT like snapshot/hello, or a record's id"
+            "reproduce needs one record",
+            advice="give STEP/SUBJECT like snapshot/hello, or a record's id",
         )
     config = load(arguments.config)
     (name,) = arguments.words
@@ -97,9 +97,7 @@ def reproduce(arguments: Namespace) -> int:
 
 @contextmanager
 def _open_state(config: Config, location: str | None, name: str) -> Iterator[State]:
-    """The state that --state names: a file, a folder, a URL that is fetched, a store; or the
-    checkout's own.
-    """
+    """Open the state of --state: file, folder, URL or evidence store; default: the checkout's."""
     if not location:
         yield _open_file(config.root / FOLDER / FILE)
         return
@@ -119,9 +117,7 @@ def _open_state(config: Config, location: str | None, name: str) -> Iterator[Sta
             yield _state_of_store(location, State(folder / FILE), config, name)
         return
     if not path.is_file():
-        raise UsageError(
-            "there is no such state file", where=str(path), advice="name it with --state"
-        )
+        raise UsageError("the state file does not exist", where=str(path), advice="correct --state")
     yield _open_file(path)
 
 
@@ -132,10 +128,9 @@ def _open_file(path: Path) -> State:
 
 
 def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
-    """What an evidence store knows about the charts that are checked out, or about the content of a
-    whole record id.
+    """Read an evidence store's records about the checked-out charts, or about a record's content.
 
-    Raises UsageError for a part of an id: a store finds by content.
+    Raises UsageError for an abbreviated id: a store finds records by content or whole id.
     """
     stores = Stores([open_store(url, config.hosts)], None)
     if "/" in name:
@@ -160,8 +155,9 @@ def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
 
 
 def _fetch(url: str, target: Path, config: Config) -> None:
-    """Download a state file, with the login and trust of `hosts` for the URL. Raises AccessRefused,
-    Unreachable.
+    """Download a state file with the login and CA file of `hosts`.
+
+    Raises AccessRefused, Unreachable.
     """
     place = url.partition("://")[2]
     entry = entry_for(config.hosts, place)[1]
@@ -177,10 +173,10 @@ def _fetch(url: str, target: Path, config: Config) -> None:
 
 
 def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> Record:
-    """The record that `name` stands for: STEP/SUBJECT, its newest verdict (or failure), or the
-    beginning of an id.
+    """The record that `name` means: the newest verdict of STEP/SUBJECT, or the beginning of an id.
 
-    Raises UsageError, EvidenceError when there is none or the id is not unique.
+    last_failed: the newest failed record of STEP/SUBJECT instead. Raises UsageError for an invalid
+    name, EvidenceError when there is no such record or the id is not unique.
     """
     step, slash, subject = name.partition("/")
     if not slash:
@@ -217,7 +213,7 @@ def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> R
 
 
 def perform(record: Record, config: Config, state: State, arguments: Namespace) -> Outcome:
-    """Make again what `record` says was made. Raises UsageError for a step that makes nothing."""
+    """Repeat the step of `record`. Raises UsageError for a step that cannot be reproduced."""
     boundary.log.info(
         "%s of %s, record %s, %s", record.step, record.subject, record.id[7:19], record.result
     )

@@ -151,7 +151,8 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
     """
     if not words:
         raise UsageError(
-            "run what?", advice=f"a workflow ({', '.join(WORKFLOWS)}) or steps by name"
+            "no workflow or step to run is given",
+            advice=f"name a workflow ({', '.join(WORKFLOWS)}) or steps",
         )
     names = [name for word in words for name in WORKFLOWS.get(word, (word,))]
     if (
@@ -252,7 +253,7 @@ def charts_with_content(
 
 
 def release_command(words: Sequence[str]) -> str:
-    """The command that does what was typed and releases as well.
+    """The command that was typed, with --release.
 
     >>> release_command(["private", "--chart", "web", "--config", "my pipeline.yaml"])
     "pipeline-steps run private --chart web --config 'my pipeline.yaml' --release"

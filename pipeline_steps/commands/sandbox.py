@@ -1,4 +1,4 @@
-"""`pipeline-steps sandbox up|status|down`: what CI has, on this machine.
+"""`pipeline-steps sandbox up|status|down`: registry, chart repository and cluster on this machine.
 
     pipeline-steps sandbox up                                       # a cluster by kind, k3d or minikube
     pipeline-steps sandbox up --kubeconfig FILE [--context NAME]    # a cluster that is there
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def perform(arguments: Namespace) -> int:
-    """Do what the first word says; up's overlay and the lines of status go to stdout."""
+    """Run the verb; the path of up's overlay and the lines of status are printed to stdout."""
     verb = " ".join(arguments.words)
     if verb not in VERBS:
         raise UsageError(

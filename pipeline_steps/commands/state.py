@@ -91,7 +91,7 @@ def perform(arguments: Namespace) -> int:
 
 
 def show(state: State, _words: list[str], arguments: Namespace) -> int:
-    """Every standing record with its attempts; nothing is hidden, superseded ones are counted."""
+    """Print every current record; superseded ones count as its attempts."""
     records = state.records()
     if arguments.json:
         for record in records:
@@ -108,7 +108,7 @@ def show(state: State, _words: list[str], arguments: Namespace) -> int:
 
 
 def page(state: State, _words: list[str], arguments: Namespace) -> int:
-    """Write the page and print where it is. Raises MachineError when the file cannot be written."""
+    """Write the page and print its path. Raises MachineError when the file cannot be written."""
     target: Path = Path.cwd() / (arguments.output or state.folder / "state.html")
     beside = target.parent.resolve() == state.folder.resolve()
     title = f"Chain of evidence of {state.folder.resolve().parent.name}"
@@ -124,10 +124,9 @@ def page(state: State, _words: list[str], arguments: Namespace) -> int:
 
 
 def _checked_out(arguments: Namespace) -> dict[str, str] | None:
-    """Chart → its content as it is checked out; None, and a warning, where that cannot be told.
+    """Chart → its checked-out content; None, with a warning, when the checkout cannot be read.
 
-    Records of an agent are looked at where there is no checkout at all, or one that is being
-    repaired.
+    The page must also work without a checkout: for records downloaded from a CI agent.
     """
     try:
         return open_checkout(load(arguments.config)).chart_contents()
@@ -137,10 +136,9 @@ def _checked_out(arguments: Namespace) -> dict[str, str] | None:
 
 
 def get(state: State, words: list[str], arguments: Namespace) -> int:
-    """`get SUBJECT STEP.OUTPUT`: the value of the passed record of what is checked out;
-    EvidenceError without one.
+    """`get SUBJECT STEP.OUTPUT`: print an output of the passed record of the checked-out content.
 
-    With --state the file is the question, whatever is checked out.
+    With --state, of the newest content in that file. Raises EvidenceError without such a record.
     """
     if len(words) != 2 or "." not in words[1]:
         raise UsageError(
@@ -177,8 +175,7 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
 
 
 def _checked_out_content(subject: str, arguments: Namespace) -> str | None:
-    """The content of the chart or image of that name as it is checked out; None where there is
-    none.
+    """The checked-out content of a chart or image, None when there is none of this name.
 
     Raises ConfigurationError for a chart that cannot be read.
     """
@@ -189,9 +186,7 @@ def _checked_out_content(subject: str, arguments: Namespace) -> str | None:
 
 
 def join(state: State, words: list[str], _arguments: Namespace) -> int:
-    """`join FILE…`: make one file: add every record that is not in it yet; lines are copied, never
-    built anew.
-    """
+    """`join FILE…`: append the records of other files; lines are copied, so that ids stay valid."""
     if not words:
         raise UsageError("state join FILE…: name the state files to join")
     known_ids = {record.id for record in file.load(state.path)}
@@ -210,10 +205,9 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
 
 
 def verify(state: State, _words: list[str], arguments: Namespace) -> int:
-    """Ids, uses, contradictions, tags and every reachable output, down to the layers of images and
-    archives of charts.
+    """Check ids, uses, contradictions, tags and every reachable output, with the layers of images.
 
-    Prints one line for each that does not hold, and the sums.
+    Prints a line for each that does not hold, and the number of each verdict.
 
     What nobody can detect: a forger who recomputes ids
     (docs/explanation/trust.md#what-is-not-claimed).
@@ -241,7 +235,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
 
 
 def _tags(config: Config) -> Mapping[str, Tag] | None:
-    """The tags of the source as known here; None where there is none."""
+    """The tags in this checkout of the source; None without a source."""
     try:
         return open_source(config.root).tags()
     except ConfigurationError:

@@ -1,7 +1,6 @@
-"""The steps of this version, each with its function: what `run` calls, and what `doctor` and the
-reference describe.
+"""The implemented steps with their functions, for `run`, `doctor` and the generated reference.
 
-`index.py` has their names and purposes without importing them.
+`command_names` has their names and purposes without importing them.
 """
 
 from __future__ import annotations

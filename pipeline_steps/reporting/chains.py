@@ -1,8 +1,7 @@
-"""Records arranged for people: what was tried and how often, and the chain of evidence of each
-chart's content.
+"""Records grouped for people: by key with the number of attempts, and by chart and content.
 
-Pure functions over records. Their order is the order of the records, never of a clock. How a chain
-looks is decided in `state_page` and `state_text`.
+Pure functions. Results have the order of the records; clocks are not compared. `state_page` and
+`state_text` show them.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from pipeline_steps.reporting.rendering import duration
 from pipeline_steps.state import union
 from pipeline_steps.state.record import VERDICTS, Record
 
-#: Steps that are links of the chain; every other step about a content is a gate beside it.
+#: Steps that are links of the chain; other steps about a content are shown as checks beside it.
 LINKS = ("build_image", "snapshot", "integration_test", "tag_release", "promote")
 
 
 class Work(NamedTuple):
-    """All records of one key. record: the verdict that nothing supersedes, else the last try.
+    """All records of one key.
 
-    attempts: how often it was tried in all. earlier: its other records, oldest first.
-    contradictory: passed beside failed, neither superseding the other.
+    record: the current verdict, else the last attempt. attempts: number of attempts in all.
+    earlier: the other records, oldest first. contradictory: current records passed and failed.
     """
 
     record: Record
@@ -33,15 +32,12 @@ class Work(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """The result in a word; an intent without outcome is "unfinished": it runs still, or was
-        killed.
-        """
+        """The result; "unfinished" for an intent without outcome: it is running, or was killed."""
         return "contradictory" if self.contradictory else outcome(self.record)
 
 
 class Chain(NamedTuple):
-    """Everything known of one content of a chart. images, tests: those of `snapshot`, the newest
-    one.
+    """All records about one content of a chart. images, tests: those of `snapshot`, the newest.
 
     checks: other steps about this content, like check.
     """
@@ -58,13 +54,13 @@ class Chain(NamedTuple):
 
     @property
     def works(self) -> tuple[Work, ...]:
-        """All of it, the checks first, then link by link."""
+        """All items: the checks first, then link by link."""
         links = (*self.images, self.snapshot, *self.tests, self.tag, self.production)
         return (*self.checks, *(work for work in links if work))
 
     @property
     def status(self) -> str:
-        """How far this content came: released, tested, failed or incomplete."""
+        """The state of this content: released, tested, failed or incomplete."""
         if any(work.outcome in ("failed", "refused", "contradictory") for work in self.works):
             return "failed"
         if self.production and self.production.outcome == "passed":
@@ -77,14 +73,14 @@ class Chain(NamedTuple):
 
 
 def outcome(record: Record) -> str:
-    """The result of one record in a word for people."""
+    """The result of one record, for people."""
     return "unfinished" if record.result == "started" else record.result
 
 
 def work_items(records: Iterable[Record]) -> list[Work]:
-    """The records by key, in the order in which the keys were first seen.
+    """Group the records by key, in the order in which the keys first occur.
 
-    Records of keys that another key's record supersedes are among its earlier ones.
+    If a record supersedes one of another key, both groups are joined.
     """
     all_records = list(records)
     by_key: dict[str, list[Record]] = {}
@@ -189,12 +185,12 @@ def _chain(
 
 
 def values_text(test: Record) -> str:
-    """The values file that a test installed with, or why there is no test, as people are told."""
+    """The values file of a test, or why the chart has no test, for people."""
     return str(test.parameters.get("values") or test.parameters.get("none") or "the chart's own")
 
 
 def seconds(record: Record) -> float | None:
-    """How long a try took; None when it has no end, or times that are none."""
+    """The duration of an attempt in seconds; None without an end, or with invalid times."""
     try:
         texts = (record.started, record.finished or "")
         start, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts)
@@ -204,6 +200,6 @@ def seconds(record: Record) -> float | None:
 
 
 def duration_text(record: Record) -> str:
-    """How long a try took, for people: "1.4 s", "3 min 20 s", "" when it has no end."""
+    """The duration of an attempt for people: "1.4 s", "3 min 20 s", "" without an end."""
     time = seconds(record)
     return "" if time is None else duration(time)

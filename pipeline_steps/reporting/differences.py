@@ -1,6 +1,4 @@
-"""What a snapshot renders otherwise than what is published: for people, and for the page of
-`report`.
-"""
+"""The differences between the renderings of a snapshot and of what is published, for people."""
 
 from __future__ import annotations
 
@@ -29,8 +27,9 @@ log = logging.getLogger("pipeline_steps.snapshot")
 
 
 class Baseline(NamedTuple):
-    """What is compared with. what: for people; tgz None: there is nothing; images: as far as
-    recorded.
+    """The published chart to compare with.
+
+    what: for people. tgz: None when nothing is published. images: as far as recorded.
     """
 
     what: str
@@ -100,7 +99,7 @@ def _rendered_differences(
     images: Mapping[str, Reference],
     base: Baseline,
 ) -> str:
-    """The differences with each values file of the tests, else with the chart's own values."""
+    """The differences with each test values file, or with the chart's own values without any."""
     pattern = settings.values_pattern(config, chart)
     planned = scenario.plan_scenarios(settings.chart_files(checkout, chart), pattern, ("",))
     names = sorted({planned_scenario.values for planned_scenario in planned}) or [""]
@@ -138,7 +137,7 @@ def _templates(
     values: list[Path],
     args: tuple[str, ...],
 ) -> tuple[str, str]:
-    """The chart rendered twice, to see what is by chance; nothing of no chart."""
+    """The chart rendered twice, so that random values can be left out; "" without a chart."""
     if tgz is None:
         return "", ""
     (folder / "chart.tgz").write_bytes(tgz)
@@ -170,8 +169,10 @@ def _diff_text(differences: list[diff.Difference]) -> str:
 def _aliases(
     images: Mapping[str, Reference], other_images: Mapping[str, Reference], name: str, version: str
 ) -> dict[str, str]:
-    """Texts of one side and what they stand for: images of the same digest, and the chart's own
-    name with version.
+    """Texts of one side that must not count as differences, and what to replace them with.
+
+    These are references of images whose digest is equal on both sides, and the chart's name with
+    its version.
     """
     aliases = {f"{name}-{version}": f"{name}-VERSION"} if version else {}
     for image, reference in images.items():

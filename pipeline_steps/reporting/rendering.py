@@ -1,9 +1,7 @@
-"""How pages and texts for people are made: the templates beside this file, and values in their
-short forms.
+"""Render pages from `templates/` and format values for people.
 
-Texts of records and of programs are hostile. Templates escape every value, a name that a template
-uses and nobody gave is an error, and each value loses its secrets and its control characters first
-(`printable`).
+Texts of records and programs are untrusted: templates escape every value, and `printable` removes
+secrets and control characters first. A name that a template uses but does not get is an error.
 """
 
 from __future__ import annotations
@@ -28,13 +26,13 @@ KINDS = {
 
 
 def render(template: str, **values: object) -> str:
-    """The page that a file of `templates/` makes of these values. They are shown, never run."""
+    """Render a file of `templates/` with these values."""
     return environment().get_template(template).render(values)
 
 
 @functools.cache
 def environment() -> Environment:
-    """The one environment of all pages."""
+    """The jinja2 environment of all pages."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
@@ -50,8 +48,9 @@ def environment() -> Environment:
 
 
 def _finalize(value: object) -> object:
-    """What an expression of a template gives, before it is escaped; markup of macros is made of
-    such values.
+    """Make the value of a template expression printable, before jinja2 escapes it.
+
+    Markup returned by macros is left as it is: it was made of printable values.
     """
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 

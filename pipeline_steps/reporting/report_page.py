@@ -1,6 +1,6 @@
-"""How a verdict looks: Markdown for reviews and logs, one self-contained HTML page, JUnit cases.
+"""Format a verdict: Markdown for reviews and logs, one self-contained HTML page, JUnit cases.
 
-All texts come from outside (chart names, errors of programs) and are treated as hostile.
+Chart names and errors of programs are untrusted text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.toolbox.junit import Outcome as JUnitOutcome
 from pipeline_steps.toolbox.redact import printable
 
-#: What people are told; the second is for a verdict that is still to come.
+#: Headlines of the verdicts.
 WORDS: dict[Word, str] = {
     "positive": "passed: everything required has passed",
     "negative": "failed: something required has failed",
@@ -36,11 +36,12 @@ _CHANGES = "What it renders otherwise than what is published"
 
 
 class Page(NamedTuple):
-    """What is to be shown. revision: of the checkout; build: its URL, "" outside CI; started: no
-    verdict yet.
+    """The content of a page.
 
-    diffs: chart name → what its snapshot renders otherwise than what is published. notices: what is
-    no verdict.
+    revision: of the checkout. build: URL of the CI build, "" outside CI.
+    started: tests have begun, there is no verdict yet.
+    diffs: chart name → differences between the renderings of its snapshot and the published chart.
+    notices: warnings that do not depend on the verdict.
     """
 
     verdicts: Sequence[ChartVerdict]
@@ -73,9 +74,7 @@ class Page(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A chart on a page. word: the verdict, "" as long as there is none. facts: what → reference or
-    digest.
-    """
+    """A chart on a page. word: the verdict, "" without one. facts: (name, reference or digest)."""
 
     title: str
     word: str
@@ -157,7 +156,7 @@ def html_page(page: Page) -> str:
 
 
 def cases(page: Page) -> Iterator[Case]:
-    """Every required thing as a test; what is missing or was prevented is an error, not a failure."""
+    """Every requirement as a JUnit case; missing or interrupted ones are errors, not failures."""
     outcomes: dict[str, JUnitOutcome] = {"passed": "passed", "failed": "failure"}
     for verdict in page.verdicts:
         for item in verdict.requirements:

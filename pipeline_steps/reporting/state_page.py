@@ -1,7 +1,4 @@
-"""The page of `state html`: what records say, as the values that `templates/state.html` shows.
-
-What is worked out from the records themselves is in `chains`.
-"""
+"""The page of `state html`: the values for `templates/state.html`, made from chains of records."""
 
 from __future__ import annotations
 
@@ -33,11 +30,11 @@ class Stage(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A record, folded to a line. values, cluster: what a test was made with.
+    """A record as a line that unfolds.
 
-    attempts: 0 for an earlier record of the same work. bar: percent of the longest try. build: the
-    URL of the CI build, "" if there is none; place: what else is known of it. earlier: newest
-    first.
+    values, cluster: of a test. attempts: 0 for an earlier record of the same key.
+    bar: duration in percent of the longest attempt. build: URL of the CI build, "" without one.
+    place: actor, run, tools and other facts of the build. earlier: newest first.
     """
 
     record: Record
@@ -55,7 +52,7 @@ class Row(NamedTuple):
 
 
 class ChainView(NamedTuple):
-    """A chain as it is drawn. tests, checks and problems: rows, shown in full among all records."""
+    """A chain with the rows of its tests, checks and problems."""
 
     chain: Chain
     stages: tuple[Stage, ...]
@@ -65,7 +62,7 @@ class ChainView(NamedTuple):
 
 
 class ChartView(NamedTuple):
-    """A chart: the first chain is open, the others are folded. order: why that one is first."""
+    """A chart: the first chain is unfolded. order: why that chain is first."""
 
     name: str
     order: str
@@ -79,11 +76,11 @@ def page(
     files: bool = False,
     checked_out: Mapping[str, str] | None = None,
 ) -> str:
-    """The document. title: of what state this is. files: evidence lies beside the page and is
-    linked.
+    """The HTML document.
 
-    checked_out: chart → content as it is in the checkout; None where that is not asked or cannot be
-    told.
+    Args:
+        files: evidence files are beside the page and are linked.
+        checked_out: chart → content in the checkout; None when it is not known.
     """
     all_records = list(records)
     items = chains.work_items(all_records)
@@ -111,7 +108,7 @@ def page(
 
 
 def _order(first: Chain, checked_out: Mapping[str, str] | None) -> str:
-    """Which content of a chart the page shows first, in words."""
+    """Text that says which content of a chart the page shows first."""
     if checked_out is None:
         return "content with the newest record first"
     if first.chart not in checked_out:
@@ -154,7 +151,7 @@ def _as_tuple(work: Work | None) -> tuple[Work, ...]:
 
 
 def _stage(name: str, works: Sequence[Work], missing: str, values: Values) -> Stage:
-    """The box for this work, coloured by what did not pass, if anything."""
+    """The box for these items; its colour is that of the first that did not pass."""
     if not works:
         return Stage(name, "none", missing, 0, values)
     worst = next((work for work in works if work.outcome != "passed"), works[-1])
@@ -172,7 +169,7 @@ def _outputs(work: Work | None, *names: str) -> Values:
 
 
 def _row(record: Record, work: Work | None, longest: float) -> Row:
-    """work: what the record is shown for; None for an earlier record of it."""
+    """The row of a record. work: the item it stands for, None for an earlier record of an item."""
     ci = record.ci or {}
     url = str(ci.get("url", ""))
     linked = re.fullmatch(r"https?://\S+", url) is not None

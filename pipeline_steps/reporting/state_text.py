@@ -1,4 +1,4 @@
-"""Records as plain text: what was done, one after the other, and a tree of who used whom."""
+"""Records as plain text: a list, and a tree of the records that each record uses."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ _HEAD = ("step", "subject", "result", "id", "finished")
 
 
 def list_records(records: Iterable[Record]) -> Iterator[str]:
-    """Every record that nothing supersedes, a line each, and below it its outputs, or why it did
-    not pass.
+    """Every current record as a line, followed by its outputs or by the reason of its failure.
 
-    Long values are not cut or broken, whatever the width of the terminal: they are there to be
-    copied.
+    Long values are neither cut nor wrapped, so that they can be copied.
     """
     all_records = list(records)
     replaced, answered = superseded(all_records), _answered_intents(all_records)
@@ -56,10 +54,9 @@ def _cells(record: Record) -> tuple[str, ...]:
 
 
 def graph(records: Iterable[Record]) -> Iterator[str]:
-    """One line a record, newest first; what a record uses is below it, shown in full only the first
-    time.
+    """A tree of the records, newest first, with used records below; repeated ones are not unfolded.
 
-    Intents that have an outcome are left out. Records that were superseded are marked.
+    Intents with an outcome are left out. Superseded records are marked.
     """
     all_records = list(records)
     answered = _answered_intents(all_records)

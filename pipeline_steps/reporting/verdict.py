@@ -1,8 +1,6 @@
-"""The verdict on selected charts: what `review.requires` asks for each, and what the records say to
-it.
+"""The verdict on selected charts: the outcomes of `review.requires`, combined into one word.
 
-What is required stands in `testing.requirements`; here it becomes one word. Missing means
-"incomplete"; a failure is negative; the cluster's own trouble and interruptions are neither
+A failure makes it negative; a missing, interrupted or prevented test makes it incomplete
 (docs/explanation/releases.md#verdict-of-a-review).
 """
 
@@ -24,9 +22,7 @@ Word = Literal["positive", "negative", "incomplete"]
 
 
 class ChartVerdict(NamedTuple):
-    """A chart with what was made of its content and what is required of it. snapshot: reference, ""
-    without one.
-    """
+    """A chart with its snapshot, images and requirements. snapshot: reference, "" without one."""
 
     chart: Chart
     snapshot: str
@@ -39,7 +35,7 @@ class ChartVerdict(NamedTuple):
 
 
 def combine_outcomes(outcomes: Iterable[str]) -> Word:
-    """What several outcomes come to.
+    """The verdict for several outcomes.
 
     >>> outcomes = (["passed", "missing", "failed"], ["passed", "infrastructure"], ["passed"])
     >>> [combine_outcomes(names) for names in outcomes]
@@ -52,19 +48,19 @@ def combine_outcomes(outcomes: Iterable[str]) -> Word:
 
 
 def overall(verdicts: Iterable[ChartVerdict]) -> Word:
-    """The verdict on all charts; no chart affected is nothing to object to."""
+    """The verdict on all charts; positive without any."""
     return combine_outcomes(
         requirement.outcome for verdict in verdicts for requirement in verdict.requirements
     )
 
 
 def chart_verdict(checkout: Checkout, chart: Chart, config: Config, state: State) -> ChartVerdict:
-    """What the records say to everything that is required of the chart's content."""
+    """The verdict on a chart's content, from the records."""
     names = config.review.requires
     unplanned: tuple[Requirement, ...] = ()
     try:
         requirements_of_chart = required(checkout, chart, config, state, names)
-    except ConfigurationError as error:  # tests that cannot be planned say nothing against the rest
+    except ConfigurationError as error:  # invalid test settings: report them, and all other results
         requirements_of_chart = required(
             checkout, chart, config, state, [name for name in names if name != settings.STEP]
         )

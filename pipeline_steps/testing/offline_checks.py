@@ -1,6 +1,4 @@
-"""The single checks of `check`, each a function that gives one case of its report; none of them
-raises for a chart.
-"""
+"""The single checks of `check`: each returns a JUnit case, and none raises for a bad chart."""
 
 from __future__ import annotations
 
@@ -26,14 +24,14 @@ from pipeline_steps.workspace.tags import chart_at_tag
 
 log = logging.getLogger("pipeline_steps.check")
 
-#: Seconds one of the user's commands may take when nothing else is said.
+#: Default time limit for one of the configured commands, in seconds.
 COMMAND_SECONDS = 600.0
 
 
 class WrittenChart(NamedTuple):
-    """A chart on disk as it would be packed, its dependencies in it.
+    """A chart on disk as it would be packaged, with its dependencies.
 
-    values: test values file → where it is. args: what tests.helm_args is for helm.
+    values: test values file → path on disk. args: arguments of tests.helm_args for helm.
     """
 
     chart: Path
@@ -41,15 +39,16 @@ class WrittenChart(NamedTuple):
     args: tuple[str, ...]
 
     def values_arguments(self, values: str) -> list[Path]:
-        """What helm is given for a test values file, "" for none."""
+        """The values files for helm: the test values file, nothing for ""."""
         return [self.values[values]] if values else []
 
 
 def write_chart(
     checkout: Checkout, chart: Chart, values: Iterable[str], folder: Path
 ) -> WrittenChart:
-    """Write what the source stores of the chart below `folder`; values files may be left out of the
-    package.
+    """Write the stored chart and its test values files below `folder`.
+
+    The values files are written separately: .helmignore may leave them out of the package.
     """
     place = folder / chart.name
     for name, data in packaging.files_of(checkout, chart).items():
@@ -84,7 +83,7 @@ def lint(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
 
 
 def lint_errors(output: str, name: str, path: str) -> str:
-    """The errors and warnings in helm's output, files named as in the checkout.
+    """The errors and warnings in the output of `helm lint`, with paths as in the checkout.
 
     >>> print(lint_errors("==> Linting x\\n[INFO] Chart.yaml: icon is recommended\\n"
     ...       "[ERROR] templates/: web/templates/a.yaml:12:10\\n  nil pointer\\n\\n", "web", "charts/web"))
@@ -106,8 +105,7 @@ def lint_errors(output: str, name: str, path: str) -> str:
 
 
 def in_checkout(text: str, name: str, path: str) -> str:
-    """Helm names files from the chart's name or folder on; people look for them from pipeline.yaml
-    on.
+    """Replace file names relative to the chart by paths relative to pipeline.yaml.
 
     >>> in_checkout("parse error on web/templates/a.yaml: line 3", "web", "charts/web")
     'parse error on charts/web/templates/a.yaml: line 3'
@@ -118,8 +116,9 @@ def in_checkout(text: str, name: str, path: str) -> str:
 
 
 def render(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
-    """All templates with one values file ("" for the chart's own), twice: what is by chance is
-    told, no failure.
+    """Render with one values file ("" for the chart's own), twice: differences are random values.
+
+    Random values are logged as a warning; they are no failure.
     """
     name = f"render {_values_text(values)}"
     try:
@@ -147,10 +146,9 @@ def render(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
 
 
 def version_notice(checkout: Checkout, chart: Chart) -> str:
-    """What to do about the version before a release, "" when nothing: is it tagged as released with
-    other content?
+    """A warning when the version is already tagged with other content, "" when it is not.
 
-    No failure: snapshots then lead to the next patch (docs/reference/versions.md#snapshots), and
+    No failure: snapshots get the next patch version (docs/reference/versions.md#snapshots), and
     only tag_release refuses.
     """
     tagged = chart_at_tag(checkout, chart.name)
@@ -178,7 +176,7 @@ def _differs(tagged_tree: Tree, current_tree: Tree, path: str) -> bool:
 
 
 def command(config: Config, chart: Chart, line: str, timeout: float | None) -> Case:
-    """One of the user's own checks; {chart} in it is the chart's folder. No shell is involved."""
+    """Run one of the configured commands, without a shell; {chart} is the chart's folder."""
     try:
         argv = [part.replace("{chart}", chart.path or ".") for part in shlex.split(line)]
     except ValueError as error:

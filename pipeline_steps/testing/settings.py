@@ -137,7 +137,8 @@ def cluster_names(
         if name not in config.clusters:
             raise UsageError(
                 f"no cluster {name} in the configuration (there are: {configured})",
-                advice="add it to `clusters` in pipeline.yaml; the cluster of the sandbox comes with "
+                advice="add it to `clusters` in pipeline.yaml; the cluster of the sandbox comes "
+                "with "
                 '--config "$(pipeline-steps sandbox up)"',
             )
     if not names:

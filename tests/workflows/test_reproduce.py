@@ -265,7 +265,7 @@ def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ([], 2, "reproduce what?"),
+        ([], 2, "reproduce needs one record"),
         (["snapshot/none"], 4, "no record of snapshot/none"),
         (["snapshot/common", "--last-failed"], 4, "no failed record of snapshot/common"),
         (["zzzz"], 2, "STEP/SUBJECT"),
@@ -274,7 +274,7 @@ def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> N
         (["integration_test/common"], 2, "nothing was tested"),
         (["tag_release/common"], 2, "a tag is only a name"),
         (["snapshot/common", "--keep"], 2, "--keep and --cluster are for integration_test"),
-        (["snapshot/common", "--state", "nowhere.jsonl"], 2, "there is no such state file"),
+        (["snapshot/common", "--state", "nowhere.jsonl"], 2, "the state file does not exist"),
     ],
 )
 def test_what_cannot_be_made_again_is_refused_with_a_reason(
