@@ -1,9 +1,8 @@
 """A double of ChartMuseum: its paths, statuses and words, charts in memory.
 
 The real one is in none of the package sources the tests may use. Source of what it answers:
-ChartMuseum 0.16, pkg/chartmuseum/server/multitenant and router/match.go; a server built from them
-passed the same contract suite. Like the real one it looks before it writes without a lock, and
-answers index questions from what it has in memory.
+ChartMuseum 0.16, pkg/chartmuseum/server/multitenant and router/match.go. Like the real one it looks
+before it writes without a lock, and answers index questions from what it has in memory.
 """
 
 from __future__ import annotations

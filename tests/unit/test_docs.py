@@ -14,14 +14,10 @@ import pytest
 from pipeline_steps.__main__ import main
 from pipeline_steps.commands import command_names
 from pipeline_steps.config.config_file import load
+from tests.support.docs import IDS, PAGES, ROOT, lines, scripts
 from tests.support.gits import Repo, chart
 from tools import reference
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
-)
-IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 #: What stands between two commands of a line.
 BETWEEN = ";&|()"
 
@@ -91,30 +87,6 @@ def test_a_wrong_command_is_seen_wherever_it_stands(
 ) -> None:
     (script,) = lines(line)
     assert [word for name, words in ours(script) for word in unknown(name, words, capsys)] == wrong
-
-
-def scripts(page: Path) -> list[str]:
-    """Every line of shell on a page, comments left out: its sh blocks, and what CI gives to a
-    shell.
-    """
-    text = page.read_text()
-    found = [
-        line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in lines(block)
-    ]
-    return [
-        *found,
-        *re.findall(r"\bsh '([^']*)'", text),
-        *re.findall(r'"(pipeline-steps [^"]*)"\]', text),
-    ]
-
-
-def lines(block: str) -> list[str]:
-    joined = block.replace("\\\n", " ")
-    return [
-        line
-        for line in re.sub(r"(^|\s)#.*", r"\1", joined, flags=re.MULTILINE).splitlines()
-        if line.strip()
-    ]
 
 
 def ours(line: str) -> list[tuple[str, list[str]]]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipeline_steps.sandbox import sandbox
-from tests.support import helms, machine
+from tests.support import docs, helms, machine
 from tools.demo import proof, repository
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/hello"
@@ -55,6 +55,17 @@ class Line(NamedTuple):
         done = subprocess.run(
             [sys.executable, "-m", "pipeline_steps", *words], cwd=self.checkout, env=self.environment,
             capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout + done.stderr, self.records()[before:])
+
+    def shell(self, script: str, **variables: str) -> Ran:
+        """A line of shell, as somebody types it who has installed the library."""
+        path = f"{Path(sys.executable).parent}:{self.environment['PATH']}"
+        before = len(self.records())
+        done = subprocess.run(
+            ["sh", "-c", script], cwd=self.checkout,
+            env={**self.environment, "PATH": path, **variables},
+            capture_output=True, text=True, timeout=240,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout + done.stderr, self.records()[before:])
 
@@ -283,3 +294,43 @@ def test_a_version_that_is_released_with_other_content_is_refused(line: Line) ->
     assert ":0.1.1-0." in line.last("snapshot")["outputs"]["chart"], (
         "the next patch, because 0.1.0 is released"
     )
+
+
+def test_the_tutorial_does_what_it_says(line: Line) -> None:
+    text = (docs.ROOT / "docs/tutorial.md").read_text()
+    _demo, _enter, nothing, change, broken, release, _down = re.findall(
+        r"```sh\n(.*?)```", text, re.DOTALL
+    )
+    ran = line.shell(nothing)
+    assert (ran.code, ran.steps()) == (0, set()), ran.said
+    assert ran.said.count("already done") >= len(MAKING), ran.said
+    ran = line.private()
+    assert "already done: every chart has passed" in ran.said, "as the page says without --release"
+    ran = line.shell(f"set -e\n{change}")
+    assert (ran.code, ran.steps()) == (0, {"snapshot", "integration_test"}), ran.said
+    ran = line.shell(broken)
+    assert "exit code 8" in ran.said and "words nobody says" in ran.said, ran.said
+    assert ran.code == 0, "ls shows the logs"
+    assert line.shell("git revert --no-edit HEAD").code == 0
+    ran = line.shell(f"set -e\n{release}")
+    assert ran.code == 0, ran.said
+    assert re.search(r"^oci://\S+/charts/hello:0\.2\.0@sha256:[0-9a-f]{64}$", ran.said, re.M), (
+        ran.said
+    )
+
+
+def test_commands_of_the_docs_with_a_cluster(line: Line, kubernetes_node: machine.Node) -> None:
+    """Their own channels are nobody's: here they get the sandbox's, by a variable."""
+    channels = {"PIPELINE_STEPS_CONFIG": str(line.overlay)}
+    cluster = {"CI_KUBECONFIG": str(kubernetes_node.kubeconfig)}
+    line.change(NOTES, "To see the page", "To read the page")
+    line.raise_version("0.7.0")
+    line.commit("Say read")
+    for written in docs.WITH_A_CLUSTER:
+        script = written.replace("k131", "sandbox").replace(
+            "build_image/backend", "build_image/hello"
+        )
+        own_config = "--config" in script or " run " in script
+        ran = line.shell(script, **cluster, **({} if own_config else channels))
+        assert ran.code == 0, f"{script}\n{ran.said}"
+        assert "sandbox" not in written or ran.said, "it prints the overlay, or what there is"

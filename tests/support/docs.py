@@ -1,0 +1,93 @@
+"""The pages of the documentation and the lines of shell on them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+)
+IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+
+
+def scripts(page: Path) -> list[str]:
+    """Every line of shell on a page, comments left out: its sh blocks, and what CI gives to a
+    shell.
+    """
+    text = page.read_text()
+    found = [
+        line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in lines(block)
+    ]
+    return [
+        *found,
+        *re.findall(r"\bsh '([^']*)'", text),
+        *re.findall(r'"(pipeline-steps [^"]*)"\]', text),
+    ]
+
+
+def lines(block: str) -> list[str]:
+    """The lines of a block of shell: continued ones joined, comments left out."""
+    joined = block.replace("\\\n", " ")
+    return [
+        line.rstrip()
+        for line in re.sub(r"(^|\s)#.*", r"\1", joined, flags=re.MULTILINE).splitlines()
+        if line.strip()
+    ]
+
+
+#: Run by test_demo.py, with an engine, a cluster and the sandbox; `tutorial.md` is run there whole.
+WITH_A_CLUSTER = (
+    "pipeline-steps doctor",
+    "pipeline-steps doctor --for build_image",
+    "pipeline-steps doctor --for integration_test",
+    'pipeline-steps doctor --config pipeline.yaml --config "$(pipeline-steps sandbox up)"',
+    "pipeline-steps sandbox up",
+    "pipeline-steps sandbox status",
+    "pipeline-steps run private",
+    "pipeline-steps run private --release",
+    "pipeline-steps run check build_image",
+    "pipeline-steps build_image",
+    "pipeline-steps build_image --chart hello",
+    "pipeline-steps build_image --chart hello --pull",
+    "pipeline-steps reproduce build_image/backend",
+    'pipeline-steps snapshot --chart hello --config "$(pipeline-steps sandbox up)"',
+    'pipeline-steps integration_test --chart hello --cluster sandbox --config "$(pipeline-steps sandbox up)"',
+    "pipeline-steps integration_test --cluster ci",
+    "pipeline-steps integration_test --chart hello --cluster k131 --retry-infrastructure 2",
+)
+_SANDBOX = "tests/systems/test_sandbox.py"
+_UP_AND_DOWN = f"{_SANDBOX}::test_up_again_changes_nothing_and_down_leaves_nothing"
+_FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_a_failed_test_fails_again_and_is_kept_to_look_into"
+#: Line → the test that runs it, with other names.
+ELSEWHERE = {
+    "pipeline-steps sandbox up --kubeconfig ~/.kube/config": "tests/workflows/test_demo.py::environment",
+    "pipeline-steps sandbox up --kubeconfig FILE --context NAME": "tests/workflows/test_demo.py::environment",
+    "pipeline-steps sandbox up --kubeconfig FILE [--context NAME]": "tests/workflows/test_demo.py::environment",
+    "pipeline-steps sandbox up --maker none": _UP_AND_DOWN,
+    "pipeline-steps sandbox down": _UP_AND_DOWN,
+    "pipeline-steps sandbox up --kubeconfig FILE --pull-from 192.0.2.7": (
+        f"{_SANDBOX}::test_nodes_with_another_address_get_a_read_only_door"
+    ),
+    "pipeline-steps integration_test --cluster ci --shard auto": (
+        "tests/unit/test_selection.py::test_the_shard_of_the_ci_must_be_said"
+    ),
+    "pipeline-steps reproduce integration_test/hello --last-failed --keep --cluster k131": _FAILS_AGAIN,
+    "pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --keep": (
+        _FAILS_AGAIN
+    ),
+    "ls .pipeline/failures": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
+}
+#: Line → why no test runs it.
+NOT_RUN = {
+    "make demo": "it installs packages and starts an engine for good; test_demo.py runs its parts",
+    "make demo-down": "it would end the engine of whoever runs the tests",
+    "make check": "it runs this test",
+    "make test": "it runs this test",
+    "make faults": "a lane of its own, which `make test` runs",
+    "make bench": "minutes; its figures are about the machine",
+    "FUZZ=50000 .venv/bin/pytest tests/unit/test_fuzz.py": "minutes; test_fuzz.py runs with fewer inputs",
+    "pip install /where/this/clone/is": "tools/environment.py installs the clone for every test",
+    "mvn -q package -f apps/invoicer": "Maven is an example; tests of `generated` files write them",
+}
