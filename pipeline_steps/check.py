@@ -81,9 +81,9 @@ def check(
     parameters = requirements.check_parameters(checkout, chart, config)
     values = tuple(parameters["values"])
     if plan:
-        log.info(
-            "%s: would lint and render it with %s; writes nothing outside", name, ", ".join(values)
-        )
+        what = "lint it" if chart.type == "library" else "lint and render it"
+        files = ", ".join(file or "its own values" for file in values)
+        log.info("%s: would %s with %s; writes nothing outside", name, what, files)
         return ()
     with record_attempt(
         state,
@@ -127,10 +127,16 @@ def _run_checks(
     """Run all checks of the chart, several at once."""
     with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:
         staged = offline_checks.write_chart(checkout, chart, values, folder)
-        cases = [pool.submit(offline_checks.lint, helm, chart, staged, file) for file in values]
+        settings = checkout.config.check
+        runs = [(file, version) for version in settings.kube_versions or ("",) for file in values]
+        cases = [
+            pool.submit(offline_checks.lint, helm, chart, staged, file, version, settings)
+            for file, version in runs
+        ]
         if chart.type != "library":  # helm renders no library
             cases += [
-                pool.submit(offline_checks.render, helm, chart, staged, file) for file in values
+                pool.submit(offline_checks.render, helm, chart, staged, file, version, settings)
+                for file, version in runs
             ]
         cases += [
             pool.submit(offline_checks.command, checkout.config, chart, line, timeout)

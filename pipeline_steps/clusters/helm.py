@@ -92,7 +92,7 @@ class Helm:
         values: Sequence[Path] = (),
         release: str = "release-name",
         namespace: str = "default",
-        kube_version: str | None = None,
+        kube_version: str = "",
         args: Sequence[str] = (),
     ) -> str:
         """All manifests that `chart` (folder or .tgz) renders to without a cluster, hooks and tests
@@ -112,15 +112,19 @@ class Helm:
         return done.stdout.decode()
 
     def lint(
-        self, folder: Path, *, values: Sequence[Path] = (), args: Sequence[str] = ()
+        self,
+        folder: Path,
+        *,
+        values: Sequence[Path] = (),
+        kube_version: str = "",
+        args: Sequence[str] = (),
     ) -> Completed:
-        """`helm lint --strict` of a chart folder with its subcharts; the caller judges code and
-        output.
-        """
+        """`helm lint --strict` of a chart folder; the caller judges code and output."""
+        version = ("--kube-version", kube_version) if kube_version else ()
         return self._run(
             "lint",
             "--strict",
-            "--with-subcharts",
+            *version,
             *_values(values),
             *args,
             "--",

@@ -206,6 +206,18 @@ class Check(Settings, frozen=True):
     """Programs with arguments, run in pipeline.yaml's folder for each chart; {chart} is the chart's
     folder; no shell reads them. Example: `commands: ["kubeconform -strict {chart}/crds"]`"""
 
+    kube_versions: tuple[str, ...] = ()
+    """Kubernetes versions that charts are linted and rendered for, each of them; without, the one
+    that helm assumes. Comparisons without a cluster render for the first.
+    Example: `kube_versions: ["1.29.0", "1.34.0"]`"""
+
+    api_versions: tuple[str, ...] = ()
+    """API versions that a rendering without a cluster finds in .Capabilities.APIVersions, beside
+    those that helm knows. Example: `api_versions: [route.openshift.io/v1]`"""
+
+    with_subcharts: bool = False
+    """Lint the charts in charts/ too. Example: `with_subcharts: true`"""
+
 
 class Gerrit(Settings, frozen=True):
     """A Gerrit server."""

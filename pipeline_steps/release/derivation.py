@@ -164,7 +164,10 @@ def _compare_rendered(
             (folder / f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
 
         arguments = helm_arguments.chart_arguments(checkout.config, chart)
-        helm_args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
+        helm_args = (
+            *helm_arguments.write_values_files(checkout, arguments, folder / "arguments"),
+            *helm_arguments.offline_arguments(checkout.config),
+        )
 
         def render(which: str, number: int) -> str:
             values = [folder / f"values-{number}.yaml"] if names[number] else []

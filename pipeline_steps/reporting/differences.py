@@ -113,7 +113,10 @@ def _rendered_differences(
     helm = Helm.find()
     with scratch.folder("diff") as folder:
         arguments = helm_arguments.chart_arguments(config, chart)
-        args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
+        args = (
+            *helm_arguments.write_values_files(checkout, arguments, folder / "arguments"),
+            *helm_arguments.offline_arguments(config),
+        )
         for name in names:
             values = []
             if name:

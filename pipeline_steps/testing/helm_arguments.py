@@ -9,7 +9,7 @@ from pipeline_steps.charts import paths
 from pipeline_steps.clusters.helm import csv_field
 from pipeline_steps.config import helm_args
 from pipeline_steps.config.helm_args import Argument
-from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merge_tests
+from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Check, Config, merge_tests
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
@@ -29,6 +29,19 @@ def parse(config: Config, chart: Chart, words: Iterable[str]) -> tuple[Argument,
     set_for_chart = chart.entry.tests is not None and chart.entry.tests.helm_args is not None
     where = f"chart {chart.name}" if set_for_chart else config.where("tests.helm_args")
     return helm_args.parse(tuple(words), lambda _number: where)
+
+
+def offline_arguments(config: Config) -> tuple[str, ...]:
+    """What helm is told of the cluster where there is none: `check.kube_versions`, the first of
+    them, and `check.api_versions`.
+    """
+    version = [f"--kube-version={each}" for each in config.check.kube_versions[:1]]
+    return (*version, *api_arguments(config.check))
+
+
+def api_arguments(check: Check) -> tuple[str, ...]:
+    """`check.api_versions` for `helm template`; lint has no such option."""
+    return tuple(f"--api-versions={each}" for each in check.api_versions)
 
 
 def values_files(arguments: Iterable[Argument]) -> tuple[str, ...]:

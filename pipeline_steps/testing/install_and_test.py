@@ -49,6 +49,7 @@ class TestRun(NamedTuple):
     fresh: create the namespace and remove it; otherwise it must exist and stays.
     credentials: registry host → (user, password) for pulls.
     keep: after a failure, leave namespace and release for inspection.
+    offline_args: more for helm where it renders without the cluster.
     fail_fast: end on a crash loop or an unschedulable pod, which might heal.
     """
 
@@ -66,6 +67,7 @@ class TestRun(NamedTuple):
     build: str | None = None
     fresh: bool = True
     helm_args: tuple[str, ...] = ()
+    offline_args: tuple[str, ...] = ()
     credentials: Mapping[str, tuple[str, str]] = {}
     keep: bool = False
     fail_fast: bool = False
@@ -138,7 +140,12 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         fail_fast=test_run.fail_fast,
     )
     charts = ChartPair(
-        test_run.chart, test_run.derived, test_run.replaced, test_run.values, test_run.helm_args
+        test_run.chart,
+        test_run.derived,
+        test_run.replaced,
+        test_run.values,
+        test_run.helm_args,
+        test_run.offline_args,
     )
     try:
         if test_run.has_crds():

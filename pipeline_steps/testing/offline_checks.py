@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pipeline_steps.building import packaging
 from pipeline_steps.charts.compare import random_places
 from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm, said
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Check, Config
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.testing import helm_arguments
 from pipeline_steps.toolbox import process
@@ -71,77 +71,136 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-def lint(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
-    """`helm lint --strict` with one values file ("" for the chart's own)."""
-    linted = helm.lint(staged.chart, values=staged.values_arguments(values), args=staged.args)
-    if linted.ok:
-        return Case(f"lint {_values_text(values)}")
-    errors = lint_errors(linted.stdout.decode(errors="replace"), chart.name, chart.path) or said(
-        linted
+def lint(
+    helm: Helm, chart: Chart, staged: WrittenChart, values: str, kube_version: str, check: Check
+) -> Case:
+    """`helm lint --strict` with one values file ("" for the chart's own), for one Kubernetes version
+    ("" for the one that helm assumes).
+    """
+    name = f"lint {_subject(values, kube_version)}"
+    options = ("--with-subcharts",) if check.with_subcharts else ()
+    linted = helm.lint(
+        staged.chart,
+        values=staged.values_arguments(values),
+        kube_version=kube_version,
+        args=(*staged.args, *options),
     )
-    return Case(f"lint {_values_text(values)}", outcome="failure", text=errors)
+    if linted.ok:
+        return Case(name)
+    findings = lint_findings(linted.stdout.decode(errors="replace"), staged.chart, chart.path)
+    errors = [text for text in findings if not _is_notice(text, check)]
+    for text in findings:
+        if text not in errors:
+            log.warning("%s: %s: %s", chart.name, name, text)
+    if findings and not errors:
+        return Case(name)
+    text = "\n".join(errors) or in_checkout(said(linted), staged.chart, chart.path)
+    return Case(name, outcome="failure", text=text)
 
 
-def lint_errors(output: str, name: str, path: str) -> str:
+#: Warnings of helm 4 about charts that helm 3 and every release of them before took.
+_NEW_IN_HELM_4 = re.compile(
+    r"failed to strictly parse chart metadata file|templates/: directory does not exist"
+)
+#: How lint begins what a template says; `helm lint` cannot be told API versions.
+_OF_TEMPLATES = re.compile(r"\S*templates/\S*:\d+:\d+|\S*templates/: ")
+
+
+def _is_notice(finding: str, check: Check) -> bool:
+    """Whether a finding of lint is no failure: helm 4 alone has it, or rendering decides about it."""
+    if _NEW_IN_HELM_4.search(finding):
+        return True
+    return bool(check.api_versions) and _OF_TEMPLATES.match(finding) is not None
+
+
+def lint_findings(output: str, folder: Path, path: str) -> list[str]:
     """The errors and warnings in the output of `helm lint`, with paths as in the checkout.
 
-    >>> print(lint_errors("==> Linting x\\n[INFO] Chart.yaml: icon is recommended\\n"
-    ...       "[ERROR] templates/: web/templates/a.yaml:12:10\\n  nil pointer\\n\\n", "web", "charts/web"))
-    charts/web/templates/a.yaml:12:10
-      nil pointer
+    folder: what was linted. path: of the chart in the checkout.
+
+    >>> lint_findings("==> Linting /tmp/x/web\\n[INFO] Chart.yaml: icon is recommended\\n"
+    ...     "[ERROR] templates/: web/templates/a.yaml:12:10\\n  nil pointer\\n\\n"
+    ...     "==> Linting /tmp/x/web/charts/sub\\n[WARNING] templates/: directory does not exist\\n",
+    ...     Path("/tmp/x/web"), "charts/web")
+    ['charts/web/templates/a.yaml:12:10\\n  nil pointer', 'charts/web/charts/sub/templates/: directory does not exist']
     """
-    errors: list[str] = []
-    keep = False
+    findings: list[list[str]] = []
+    keep, subchart = False, ""
     for line in output.splitlines():
-        match = re.match(r"\[(ERROR|WARNING|INFO)\] (?:templates/: )?(.*)", line)
-        if match:
-            keep = match[1] != "INFO"
-            line = in_checkout(match[2], name, path)
-        elif line.startswith("==>") or re.match(r"\d+ chart\(s\) linted", line):
+        if linting := re.match(r"==> Linting (.*)", line):
+            keep, subchart = False, _subchart(linting[1], folder)
+        elif message := re.match(r"\[(ERROR|WARNING|INFO)\] (.*)", line):
+            keep = message[1] != "INFO"
+            if keep:
+                # `templates/: ` before a file that is named anyway says nothing.
+                text = re.sub(r"^templates/: (?=\S+/templates/)", "", message[2])
+                findings.append([f"{subchart}{text}"])
+        elif re.match(r"\d+ chart\(s\) linted", line):
             keep = False
-        if keep and line.strip():
-            errors.append(line)
-    return "\n".join(dict.fromkeys(errors))
+        elif keep and line.strip():
+            findings[-1].append(line)
+    texts = (in_checkout("\n".join(lines), folder, path) for lines in findings)
+    return list(dict.fromkeys(texts))
 
 
-def in_checkout(text: str, name: str, path: str) -> str:
+def _subchart(linted: str, folder: Path) -> str:
+    """The folder of the subchart that helm lints, below the chart's; "" for the chart itself."""
+    below = linted.partition(f"{folder.name}/")[2] if linted != str(folder) else ""
+    inner = linted.removeprefix(f"{folder}/") if linted.startswith(f"{folder}/") else below
+    return f"{inner}/" if inner else ""
+
+
+def in_checkout(text: str, folder: Path, path: str) -> str:
     """Replace file names relative to the chart by paths relative to pipeline.yaml.
 
-    >>> in_checkout("parse error on web/templates/a.yaml: line 3", "web", "charts/web")
+    folder: where helm found the chart. path: of the chart in the checkout.
+
+    >>> in_checkout("parse error on web/templates/a.yaml: line 3", Path("/tmp/x/web"), "charts/web")
     'parse error on charts/web/templates/a.yaml: line 3'
+    >>> in_checkout("/tmp/x/web: no name in /tmp/x/values/ci/a.yaml", Path("/tmp/x/web"), "charts/web")
+    'charts/web: no name in charts/web/ci/a.yaml'
     """
     prefix = f"{path}/" if path else ""
-    files = rf"(?<![\w/.-])(?:{re.escape(name)}/)?(templates/\S|values\.yaml|Chart\.yaml|values\.schema\.json)"
+    text = text.replace(f"{folder.parent}/values/", prefix)
+    text = re.sub(rf"{re.escape(str(folder))}/?(?=[\w.])", prefix, text)
+    text = text.replace(str(folder), path or ".").replace(f"{folder.parent}/", "")
+    name = re.escape(folder.name)
+    known = r"templates/|crds/|values\.yaml|Chart\.yaml|values\.schema\.json"
+    files = rf"(?<![\w/.-])(?:{name}/)?((?:charts/[\w.-]+/)*(?:{known}))"
     return re.sub(files, lambda match: f"{prefix}{match[1]}", text)
 
 
-def render(helm: Helm, chart: Chart, staged: WrittenChart, values: str) -> Case:
-    """Render with one values file ("" for the chart's own), twice: differences are random values.
+def render(
+    helm: Helm, chart: Chart, staged: WrittenChart, values: str, kube_version: str, check: Check
+) -> Case:
+    """All templates with one values file ("" for the chart's own), for one Kubernetes version.
 
-    Random values are logged as a warning; they are no failure.
+    Twice: what differs is random. That is logged as a warning and is no failure.
     """
-    name = f"render {_values_text(values)}"
+    name = f"render {_subject(values, kube_version)}"
     try:
         first, again = (
             helm.template(
                 staged.chart,
                 values=staged.values_arguments(values),
                 release=chart.name[:RELEASE_NAME_LIMIT],
-                args=staged.args,
+                kube_version=kube_version,
+                args=(*staged.args, *helm_arguments.api_arguments(check)),
             )
             for _ in range(2)
         )
     except ChartFailed as error:
-        text = in_checkout(error.what, chart.name, chart.path)
+        text = in_checkout(error.what, staged.chart, chart.path)
         return Case(name, outcome="failure", text=text)
     places = random_places(first, again)
     if places:
         log.warning(
-            "%s: renders otherwise each time %s (randAlphaNum, genCA, now, …): every "
-                "upgrade changes it; "
-            "comparisons leave it out: %s",
-            chart.name, _values_text(values), ", ".join(places[:10]),
-        )  # fmt: skip
+            "%s: renders otherwise each time %s (randAlphaNum, genCA, now, …): every upgrade "
+            "changes it; comparisons leave it out: %s",
+            chart.name,
+            _subject(values, ""),
+            ", ".join(places[:10]),
+        )
     return Case(name)
 
 
@@ -197,5 +256,6 @@ def command(config: Config, chart: Chart, line: str, timeout: float | None) -> C
     return Case(line, outcome="failure", text=f"{how}\n{completed.tail(40)}".strip())
 
 
-def _values_text(values: str) -> str:
-    return f"with {values}" if values else "with its own values"
+def _subject(values: str, kube_version: str) -> str:
+    text = f"with {values}" if values else "with its own values"
+    return f"{text} for Kubernetes {kube_version}" if kube_version else text

@@ -30,6 +30,7 @@ class ChartPair(NamedTuple):
     """The two charts to render (.tgz) and helm's input for both.
 
     replaced: (text in the tested chart, text in the derived chart) for each intended change.
+    offline_args: more for a rendering without the cluster.
     """
 
     tested: Path
@@ -37,6 +38,7 @@ class ChartPair(NamedTuple):
     replaced: tuple[tuple[str, str], ...]
     values: tuple[Path, ...]
     args: tuple[str, ...]
+    offline_args: tuple[str, ...] = ()
 
 
 class Rendering(NamedTuple):
@@ -68,7 +70,9 @@ def create_crds(helm: Helm, api: Api, charts: ChartPair, deadline: Deadline) -> 
     Raises ChartFailed when the chart cannot be rendered offline, and the errors of the cluster.
     """
     printed = helm.template(
-        charts.tested, values=charts.values, args=(*charts.args, "--include-crds")
+        charts.tested,
+        values=charts.values,
+        args=(*charts.args, *charts.offline_args, "--include-crds"),
     )
     crds.create(api, crds.definitions(printed), deadline)
 

@@ -372,6 +372,9 @@ def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[s
         "commands": list(config.check.commands),
         "stored": chart.folder_digest,
     }
+    for key in ("kube_versions", "api_versions", "with_subcharts"):
+        if value := getattr(config.check, key):
+            parameters[key] = list(value) if isinstance(value, tuple) else value
     arguments = helm_arguments.chart_arguments(config, chart)
     if arguments:
         parameters["helm_args"] = [f"{option}={value}" for option, value in arguments]

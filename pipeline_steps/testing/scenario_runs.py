@@ -126,7 +126,14 @@ def prepare(
             derived=derived,
             has_crds=has_crds.result,
             values=values,
-            unused=_unused_images(helm, archive, values, helm_args, snapshot.images, config)
+            unused=_unused_images(
+                helm,
+                archive,
+                values,
+                (*helm_args, *helm_arguments.offline_arguments(config)),
+                snapshot.images,
+                config,
+            )
             if helm and images and len(values) > 1
             else {},
             api=lambda name: apis[name].result(),
@@ -309,6 +316,7 @@ def _test_run(setup: TestSetup, scenario: Scenario, namespace: str, bundle: Path
         has_crds=setup.has_crds,
         fresh=fresh,
         helm_args=setup.helm_args,
+        offline_args=helm_arguments.offline_arguments(setup.config),
         credentials=setup.credentials if setup.test_settings.pull_secret else {},
         keep=setup.keep,
         fail_fast=setup.test_settings.fail_fast,

@@ -171,3 +171,90 @@ def test_lint_and_rendering_get_what_tests_give_to_helm(repo: Repo) -> None:
 def test_settings_of_later_versions_are_no_concern_of_check(repo: Repo) -> None:
     repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {upgrade_from: [published]}\n")
     assert run(repo).passed
+
+
+def subchart(repo: Repo, **files: str) -> None:
+    """A chart in charts/ of the chart: Chart.yaml of the name `sub` and these files."""
+    text = (repo.root / "charts/web/Chart.yaml").read_text()
+    repo.put("charts/web/Chart.yaml", f"{text}dependencies: [{{name: sub, version: 1.0.0}}]\n")
+    repo.put("charts/web/charts/sub/Chart.yaml", "apiVersion: v2\nname: sub\nversion: 1.0.0\n")
+    for name, content in files.items():
+        repo.put(f"charts/web/charts/sub/{name.replace('__', '/')}.yaml", content)
+    repo.commit()
+
+
+def configure_check(repo: Repo, **settings: object) -> None:
+    charts = [{"path": "charts/*"}]
+    repo.put("pipeline.yaml", json.dumps({"charts": charts, "check": settings}))
+
+
+@pytest.mark.parametrize("major", [3, 4])
+def test_a_subchart_that_has_only_crds_passes_as_it_does_with_helm(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, major: int
+) -> None:
+    """Seen at grafana's rollout-operator: "directory does not exist", nothing else."""
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
+    crd = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+    subchart(repo, crds__a=f"{crd}metadata: {{name: as.example.com}}\n")
+    assert run(repo).passed
+    configure_check(repo, with_subcharts=True)
+    assert run(repo).passed
+
+
+@pytest.mark.parametrize("major", [3, 4])
+def test_what_lint_says_of_a_subchart_names_chart_file_and_reason(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, major: int
+) -> None:
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
+    subchart(repo, templates__a='{{ fail "not today" }}\n', values="replicas: 1\n")
+    configure_check(repo, with_subcharts=True)
+    with pytest.raises(ChartFailed) as caught:
+        run(repo)
+    said = str(caught.value)
+    assert "charts/web/charts/sub/templates/a.yaml:1:3" in said and "not today" in said
+    assert "/tmp" not in said and "check-" not in said, said
+
+
+def test_what_helm_4_alone_warns_of_is_a_notice(
+    repo: Repo, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`engine` in Chart.yaml (harbor, fluent-bit): helm 3 and both installs take it."""
+    text = (repo.root / "charts/web/Chart.yaml").read_text()
+    repo.put("charts/web/Chart.yaml", f"{text}engine: gotpl\n")
+    assert run(repo).passed
+    assert "failed to strictly parse chart metadata file" in caplog.text
+    assert 'unknown field "engine"' in caplog.text
+
+
+@pytest.mark.parametrize("major", [3, 4])
+def test_versions_of_kubernetes_and_apis_are_configured(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, major: int
+) -> None:
+    """A chart for older clusters, and one for OpenShift: no key helped."""
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(major)))
+    text = (repo.root / "charts/web/Chart.yaml").read_text()
+    repo.put("charts/web/Chart.yaml", f'{text}kubeVersion: "<1.30.0-0"\n')
+    route = '{{ if not (.Capabilities.APIVersions.Has "route.openshift.io/v1") }}{{ fail "no route" }}{{ end }}\n'
+    repo.put("charts/web/templates/route.yaml", route)
+    repo.commit()
+    with pytest.raises(ChartFailed, match="kubeVersion"):
+        run(repo)
+    configure_check(repo, kube_versions=["1.29.0"])
+    with pytest.raises(ChartFailed, match="no route"):
+        run(repo)
+    configure_check(repo, kube_versions=["1.29.0"], api_versions=["route.openshift.io/v1"])
+    assert run(repo).passed
+    configure_check(
+        repo, kube_versions=["1.29.0", "1.31.0"], api_versions=["route.openshift.io/v1"]
+    )
+    with pytest.raises(ChartFailed, match=r"render with its own values for Kubernetes 1\.31\.0: "):
+        run(repo)
+
+
+def test_a_plan_says_what_is_done_for_a_library(
+    repo: Repo, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    repo.put("charts/web/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\ntype: library\n")
+    check("web", config=config_of(repo), state=State(repo.root / "state.jsonl"), plan=True)
+    assert "web: would lint it with its own values; writes nothing outside" in caplog.text
