@@ -378,7 +378,8 @@ def schema() -> dict[str, Any]:
         properties = generated["$defs"][kind.__name__]["properties"]
         for name, (meaning, example) in field_docs(kind).items():
             (value,) = yaml.safe_load(example).values()
-            properties[name] |= {"description": meaning, "examples": [value]}
+            set_by = f" {' '.join(owner(name).split())}" if kind is Language else ""
+            properties[name] |= {"description": meaning + set_by, "examples": [value]}
     return generated
 
 

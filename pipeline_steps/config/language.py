@@ -82,8 +82,8 @@ class ChartEntry(Settings, frozen=True):
     Example: `path: charts/{api,worker}`"""
 
     paths: tuple[str, ...] | None = None
-    """Files and folders outside of the chart's folder that are part of its content, such as what
-    symbolic links in the chart lead to. Example: `paths: [shared/]`"""
+    """Files and folders outside of the chart's folder, relative to pipeline.yaml, that are part of
+    its content: symbolic links in the chart may lead to them. Example: `paths: [shared/]`"""
 
     images: dict[str, dict[str, str]] | None = None
     """Image name → key in values.yaml (or Chart.appVersion) → template of {registry} {path}
