@@ -75,8 +75,10 @@ class _Collector:
             for name, path in self.walk(folder, self.rules(folder))
             if not _left_out_by_helm(name)
         }
+        packed: set[tuple[str, str]] = set()  # one folder for a chart, however many aliases it has
         for dependency in self.metadata(files, folder).dependencies:
-            if dependency.local:
+            if dependency.local and (dependency.folder, dependency.name) not in packed:
+                packed.add((dependency.folder, dependency.name))
                 subchart_folder = relative_path(
                     dependency.folder, base=folder, where=chart_yaml(folder)
                 )

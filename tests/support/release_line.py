@@ -4,6 +4,7 @@ engine or cluster.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -19,22 +20,26 @@ charts:
   - path: charts/*
     tests: {{none: "a library, tested through its dependents"}}
 channels:
-  snapshot: {{charts: "file://{folder}/snapshots"}}
-  production: {{charts: "file://{folder}/charts"{more}}}
+  snapshot: {{charts: "{base}/snapshots"}}
+  production: {{charts: "{base}/charts"{more}}}
 """
 CHART = "apiVersion: v2\nname: common\ntype: application\nversion: {version}\n"
 MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 
 
 class Line:
-    """A checkout with one chart, and the command line on it. host: of a registry, where a test has
-    one.
+    """A checkout with one chart, and the command line on it.
+
+    base: URL below which the channels keep charts; of the folder where none is given. host: of a
+    registry, where a test has one.
     """
 
     host = ""
+    chart = "common"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: str = "") -> None:
         self.folder = folder
+        self.base = base or f"file://{folder}"
         self.repo = Repo(folder / "source", folder / "gitconfig")
         for place in ("snapshots", "charts"):
             (folder / place).mkdir()
@@ -43,8 +48,14 @@ class Line:
         self.repo.put("charts/common/templates/map.yaml", MAP)
         self.repo.commit()
 
+    def clone(self, name: str) -> Line:
+        """Another checkout of the same source, with the same channels."""
+        other = copy.copy(self)
+        other.repo = Repo(self.folder / name, self.repo.config, clone=str(self.repo.root))
+        return other
+
     def configure(self, more: str = "") -> None:
-        self.repo.put("pipeline.yaml", PIPELINE.format(folder=self.folder, more=more))
+        self.repo.put("pipeline.yaml", PIPELINE.format(base=self.base, more=more))
 
     def environment(self, **variables: str) -> dict[str, str]:
         return {

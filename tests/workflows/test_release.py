@@ -173,7 +173,7 @@ def test_a_production_image_with_another_digest_is_never_replaced(line: Line) ->
     is written.
     """
     with registry(line.folder / "registry") as running:
-        pipeline = PIPELINE.format(folder=line.folder, more=f", images: {running.host}/production")
+        pipeline = PIPELINE.format(base=line.base, more=f", images: {running.host}/production")
         pipeline = pipeline.replace("charts/*", "charts/*\n    images: {app: {image.repository: '{repository}',"
                                     " image.tag: '{tag}'}}")  # fmt: skip
         pipeline = pipeline.replace('snapshots"', f'snapshots", images: {running.host}/snap')
@@ -206,7 +206,7 @@ def test_a_production_image_with_another_digest_is_never_replaced(line: Line) ->
 
 def test_a_withdrawn_version_is_neither_tagged_nor_promoted(line: Line) -> None:
     line.tested()
-    pipeline = PIPELINE.format(folder=line.folder, more="")
+    pipeline = PIPELINE.format(base=line.base, more="")
     line.repo.put("pipeline.yaml", f"{pipeline}release: {{withdrawn: [common-1.0.0]}}\n")
     line.repo.commit()
     line.refused(5, "common 1.0.0 is withdrawn", "tag_release", "--local", "--chart", "common")
@@ -400,7 +400,7 @@ def test_what_a_registry_lost_is_found_and_copied_and_published_again(
         source = f"{running.host}/snap/app:1"
         digest = push_base(api, "snap/app", "1", b"built")
         line.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
-        pipeline = PIPELINE.format(folder=line.folder, more=f", images: {running.host}/production")
+        pipeline = PIPELINE.format(base=line.base, more=f", images: {running.host}/production")
         pipeline = pipeline.replace(f"file://{line.folder}/charts", f"oci://{running.host}/charts")
         pipeline = pipeline.replace(
             "tests:", "images: {app: {image.repository: '{repository}'}}\n    tests:"
@@ -416,18 +416,28 @@ def test_what_a_registry_lost_is_found_and_copied_and_published_again(
         image = api.manifest("production/app", digest)
         assert chart and image
         for path, manifest in (("charts/common", chart), ("production/app", image)):
-            for layer in manifest.content["layers"]:
-                links = (
-                    running.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
-                )
-                shutil.rmtree(links / layer["digest"].removeprefix("sha256:"))
+            links = running.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
+            shutil.rmtree(links)  # of configuration and layers
             done = line.run("state", "verify")
             assert done.returncode == 4 and "the registry has lost sha256:" in done.stdout, (
                 done.stdout
             )
             line.ok("promote", "--chart", "common")
             assert missing_digests(api, path, manifest.digest) == []
+        config = chart.content["config"]["digest"].removeprefix("sha256:")
+        shutil.rmtree(
+            running.folder
+            / f"data/docker/registry/v2/repositories/charts/common/_layers/sha256/{config}"
+        )
+        line.ok("promote", "--chart", "common")
         line.ok("state", "verify")
+        reference = line.records("promote")[-1]["outputs"]["chart"]
+        assert "image:app" in line.ok("verify", reference).stdout
+        shutil.rmtree(
+            running.folder / "data/docker/registry/v2/repositories/production/app/_layers/sha256"
+        )
+        done = line.run("verify", reference)
+        assert done.returncode == 4 and "the registry has lost sha256:" in done.stderr, done.stderr
 
 
 def test_join_copies_what_another_agent_recorded(line: Line, tmp_path: Path) -> None:
