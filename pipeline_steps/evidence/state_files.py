@@ -20,7 +20,7 @@ from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, Usa
 
 def refuse_tracked(state: State) -> None:
     """Raises ConfigurationError for a state file, or a link to one, that the source stores at what
-    is checked out.
+    is checked out, or would store with the next commit.
 
     Where there is no checkout nothing is tracked. Nothing is asked about files that are not there.
     """
@@ -51,11 +51,14 @@ def _source_if_any(folder: Path) -> Source | None:
 
 
 def _is_tracked(source: Source, path: Path) -> bool:
+    name = path.relative_to(source.root).as_posix()
+    if source.is_added(name):
+        return True
     try:
         revision = source.revision()
     except UsageError:  # there is no commit yet
         return False
-    return is_stored(source.revisions, revision, path.relative_to(source.root).as_posix())
+    return is_stored(source.revisions, revision, name)
 
 
 def refuse_leftovers(state: State) -> None:

@@ -108,6 +108,10 @@ class Git:
         self._head, self._branch = parse_head(status, self.root)
         return CheckoutTree(self.revisions, self._head, folder, parse_changes(status, folder))
 
+    def is_added(self, path: str) -> bool:
+        """Whether a file is in the index, under a name that git takes literally."""
+        return bool(program.output(self.root, "ls-files", "-z", "--", path))
+
     def branch(self) -> str | None:
         """The branch that is checked out, or None."""
         return self._branch

@@ -159,6 +159,11 @@ class Source(Tagged, Protocol):
         as it stands.
         """
 
+    def is_added(self, path: str) -> bool:
+        """Whether the next commit would store a file (relative to root): it is in git's index, or
+        added in Bazaar or Subversion.
+        """
+
     def branch(self) -> str | None:
         """The branch that is checked out, or None (a detached checkout, as CI makes them)."""
 

@@ -69,6 +69,16 @@ def test_state_files_that_the_source_tracks_are_refused(chart: OneChart) -> None
         )
 
 
+def test_a_state_file_that_is_added_and_not_committed_is_refused(chart: OneChart) -> None:
+    chart.ok("check", "--all")
+    chart.repo.git("add", "-f", ".pipeline/state.jsonl")
+    for words in (("check", "--all"), ("state", "show")):
+        done = chart.run(*words)
+        assert done.returncode == 2 and "the source tracks this state file" in done.stderr, done
+    chart.repo.git("rm", "-q", "--cached", ".pipeline/state.jsonl")
+    chart.ok("check", "--all")
+
+
 def test_another_tracked_state_file_is_refused_by_its_name_and_behind_links(
     chart: OneChart,
 ) -> None:
