@@ -4,11 +4,13 @@ by digest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipeline_steps.building import channels
 from pipeline_steps.building.channels import Channel
 from pipeline_steps.building.image_records import images_of
+from pipeline_steps.charts import version as versions
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -39,13 +41,24 @@ def of_content(state: State, chart: Chart) -> Snapshot:
     )
     if not records:
         others = state.find(step="snapshot", subject=chart.name)
-        known = f"; one is recorded of {str(others[-1].content)[:19]}" if others else ""
+        newest_of = str(newest(others, state).content)[:19] if others else ""
+        known = f"; one is recorded of {newest_of}" if others else ""
         raise EvidenceError(
             f"there is no snapshot of chart {chart.name} with this content ({chart.content[:19]}){known}",
             where=str(state.path),
             advice=f"run: pipeline-steps snapshot --chart {chart.name}",
         )
     return of(records[0])
+
+
+def newest(records: Sequence[Record], state: State) -> Record:
+    """The snapshot with the highest version, which says how far along the mainline it was made; of
+    several with one version the one that counts first.
+    """
+    in_order = state.preferred(records)
+    return max(
+        in_order, key=lambda record: versions.sort_key(str(record.parameters.get("version")))
+    )
 
 
 def of(record: Record) -> Snapshot:

@@ -4,17 +4,18 @@
     pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --keep
     pipeline-steps reproduce 2f811e24f293 --state downloads/.pipeline
 
-Started in a checkout; reads the recorded revision, not what lies there. ID is the beginning of a
-record's id. Ends with 0 when every output is equal, with 4 naming the first file and byte that
-differs and the likely cause. A test is equal when it ends as recorded; --keep leaves its namespace
-when it fails, and prints how to look into it.
+Started in a checkout; reads the recorded revision, not what lies there. STEP/SUBJECT is the verdict
+that counts for what is checked out, else for what was recorded last; ID is the beginning of an id. Ends
+with 0 when every output is equal, with 4 naming the first file and byte that differs and the likely
+cause. A test is equal when it ends as recorded; --keep leaves its namespace when it fails, and
+prints how to look into it.
 """
 
 from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
@@ -30,12 +31,14 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.evidence.stores import Stores
+from pipeline_steps.evidence.trust import channel_locations
 from pipeline_steps.reproduction import rebuilding, repacking, retesting
 from pipeline_steps.reproduction.comparison import Outcome
+from pipeline_steps.state import union
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox import http, scratch
-from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, UsageError
 from pipeline_steps.toolbox.redact import printable
 from pipeline_steps.workspace.checkout import open_checkout
 
@@ -49,7 +52,7 @@ COMMAND = Command(
             "text",
             "state file, its folder or its URL, or an evidence store; default: this checkout's",
         ),
-        Option("last-failed", "flag", "the newest failed record, not the newest verdict"),
+        Option("last-failed", "flag", "a failed record, though another verdict supersedes it"),
         Option("keep", "flag", "a test that fails again: leave its namespace, print kubectl lines"),
         Option(
             "cluster",
@@ -91,7 +94,9 @@ def reproduce(arguments: Namespace) -> int:
     config = load(arguments.config)
     (name,) = arguments.words
     with _open_state(config, arguments.state, name) as state:
-        record = find_record(state.records(), name, last_failed=arguments.last_failed)
+        record = find_record(
+            state, name, last_failed=arguments.last_failed, contents=_checked_out(config)
+        )
         return report(record, perform(record, config, state, arguments))
 
 
@@ -99,30 +104,31 @@ def reproduce(arguments: Namespace) -> int:
 def _open_state(config: Config, location: str | None, name: str) -> Iterator[State]:
     """Open the state of --state: file, folder, URL or evidence store; default: the checkout's."""
     if not location:
-        yield _open_file(config.root / FOLDER / FILE)
+        yield _open_file(config.root / FOLDER / FILE, config)
         return
     if re.match(r"https?://", location):
         with scratch.folder("state") as folder:
             _fetch(location, folder / FILE, config)
-            yield State(folder / FILE)
+            yield State(folder / FILE, channel_locations=channel_locations(config))
         return
     path = Path.cwd() / (
         unquote(location.removeprefix("file://")) if location.startswith("file://") else location
     )
     if path.is_dir() and any(path.glob("state*.jsonl")):
-        yield _open_file(path / FILE)
+        yield _open_file(path / FILE, config)
         return
     if location.startswith("oci://") or (location.startswith("file://") and path.is_dir()):
         with scratch.folder("state") as folder:
-            yield _state_of_store(location, State(folder / FILE), config, name)
+            state = State(folder / FILE, channel_locations=channel_locations(config))
+            yield _state_of_store(location, state, config, name)
         return
     if not path.is_file():
         raise UsageError("the state file does not exist", where=str(path), advice="correct --state")
-    yield _open_file(path)
+    yield _open_file(path, config)
 
 
-def _open_file(path: Path) -> State:
-    state = State(path)
+def _open_file(path: Path, config: Config) -> State:
+    state = State(path, channel_locations=channel_locations(config))
     refuse_tracked(state)
     return state
 
@@ -172,12 +178,30 @@ def _fetch(url: str, target: Path, config: Config) -> None:
         raise http.error_for_status(answer)
 
 
-def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> Record:
-    """The record that `name` means: the newest verdict of STEP/SUBJECT, or the beginning of an id.
-
-    last_failed: the newest failed record of STEP/SUBJECT instead. Raises UsageError for an invalid
-    name, EvidenceError when there is no such record or the id is not unique.
+def _checked_out(config: Config) -> frozenset[str]:
+    """The contents of the charts and images that are checked out; none where that cannot be told,
+    as in a checkout that is being repaired: then it decides nothing.
     """
+    try:
+        checkout = open_checkout(config)
+        images = [checkout.image_content(name) for name in checkout.image_names]
+        return frozenset([*checkout.chart_contents().values(), *images])
+    except PipelineError as error:
+        boundary.log.debug("what is checked out cannot be told: %s", error)
+        return frozenset()
+
+
+def find_record(
+    state: State, name: str, *, last_failed: bool, contents: Collection[str] = ()
+) -> Record:
+    """The record that `name` stands for: STEP/SUBJECT, or the beginning of an id.
+
+    Of STEP/SUBJECT the verdict (or failure) that nothing supersedes: of what is checked out
+    (contents) where that is recorded, else of the content that was recorded last; of several the
+    one that counts first for every step. Raises UsageError, EvidenceError when there is none or the
+    id is not unique.
+    """
+    records = state.records()
     step, slash, subject = name.partition("/")
     if not slash:
         digits = name.removeprefix("sha256:")
@@ -196,10 +220,13 @@ def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> R
             )
         return matching[0]
     results = ("failed",) if last_failed else tuple(VERDICTS)
+    superseded_ids = union.superseded(records)
     matching_records = [
         record
         for record in records
-        if (record.step, record.subject) == (step, subject) and record.result in results
+        if (record.step, record.subject) == (step, subject)
+        and record.result in results
+        and (last_failed or record.id not in superseded_ids)
     ]
     if not matching_records:
         available = sorted(
@@ -209,7 +236,11 @@ def find_record(records: Sequence[Record], name: str, *, last_failed: bool) -> R
             f"no {'failed ' if last_failed else ''}record of {name}",
             advice=f"there are: {', '.join(available) or 'none'}",
         )
-    return matching_records[-1]
+    of_checkout = [record for record in matching_records if record.content in contents]
+    # Nothing orders contents that are not checked out: the file's last one is what was done last.
+    last_content = matching_records[-1].content
+    of_last = [record for record in matching_records if record.content == last_content]
+    return state.preferred(of_checkout or of_last)[0]
 
 
 def perform(record: Record, config: Config, state: State, arguments: Namespace) -> Outcome:

@@ -113,7 +113,13 @@ def page(state: State, _words: list[str], arguments: Namespace) -> int:
     beside = target.parent.resolve() == state.folder.resolve()
     title = f"Chain of evidence of {state.folder.resolve().parent.name}"
     checked_out = None if arguments.state else _checked_out(arguments)
-    document = state_page.page(state.records(), title, files=beside, checked_out=checked_out)
+    document = state_page.page(
+        state.records(),
+        title,
+        files=beside,
+        checked_out=checked_out,
+        preferred=state.preferred,
+    )
     if beside:
         file.ensure_folder(state.path)
     else:

@@ -117,7 +117,7 @@ def open_state(
         path or config.root / FOLDER / FILE,
         open_stores_for(config, step, write=write),
         accepts,
-        _channel_locations(config),
+        channel_locations(config),
     )
     refuse_tracked(state)
     if build.tag and not trusted.read and not all_records:
@@ -125,7 +125,7 @@ def open_state(
     return state
 
 
-def _channel_locations(config: Config) -> tuple[str, ...]:
+def channel_locations(config: Config) -> tuple[str, ...]:
     """Where the channels configured now keep charts and images, as it is written."""
     channels = (config.channels.snapshot, config.channels.production)
     return tuple(

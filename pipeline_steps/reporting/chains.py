@@ -1,12 +1,13 @@
 """Records grouped for people: by key with the number of attempts, and by chart and content.
 
-Pure functions. Results have the order of the records; clocks are not compared. `state_page` and
-`state_text` show them.
+Pure functions. Which of several records counts is decided by `union.preferred`, as for all steps;
+lists have the order of the records; clocks are not compared. `state_page` and `state_text` show
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from pipeline_steps.reporting.rendering import duration
 from pipeline_steps.state import union
 from pipeline_steps.state.record import VERDICTS, Record
 
+#: Sorts records, the one that counts first; see `union.preferred`.
+Order = Callable[[Iterable[Record]], list[Record]]
 #: Steps that are links of the chain; other steps about a content are shown as checks beside it.
 LINKS = ("build_image", "snapshot", "integration_test", "tag_release", "promote")
 
@@ -77,8 +80,9 @@ def outcome(record: Record) -> str:
     return "unfinished" if record.result == "started" else record.result
 
 
-def work_items(records: Iterable[Record]) -> list[Work]:
-    """Group the records by key, in the order in which the keys first occur.
+def work_items(records: Iterable[Record], preferred: Order = union.preferred) -> list[Work]:
+    """Group the records by key, in the order in which the keys first occur. preferred: `State`'s,
+    which knows the channels configured now.
 
     If a record supersedes one of another key, both groups are joined.
     """
@@ -94,15 +98,15 @@ def work_items(records: Iterable[Record]) -> list[Work]:
                 by_key[record.key] = by_key.pop(former) + by_key[record.key]
                 keys.update({moved_record.id: record.key for moved_record in by_key[record.key]})
     superseded = union.superseded(all_records)
-    return [_work_item(of_key, superseded) for of_key in by_key.values()]
+    return [_work_item(of_key, superseded, preferred) for of_key in by_key.values()]
 
 
-def _work_item(of_key: Sequence[Record], superseded: set[str]) -> Work:
+def _work_item(of_key: Sequence[Record], superseded: set[str], preferred: Order) -> Work:
     verdicts = [
         record for record in of_key if record.result in VERDICTS and record.id not in superseded
     ]
     ended = [record for record in of_key if record.result != "started"]
-    shown = verdicts[-1] if verdicts else ended[-1] if ended else of_key[-1]
+    shown = preferred(verdicts or ended or of_key)[0]
     answered = {identity for record in of_key for identity in record.uses}
     earlier = tuple(
         record
@@ -118,7 +122,9 @@ def _work_item(of_key: Sequence[Record], superseded: set[str]) -> Work:
 
 
 def build_chains(
-    items: Sequence[Work], checked_out: Mapping[str, str] | None = None
+    items: Sequence[Work],
+    checked_out: Mapping[str, str] | None = None,
+    preferred: Order = union.preferred,
 ) -> dict[str, list[Chain]]:
     """Chart → one chain for each of its contents; charts by name.
 
@@ -139,7 +145,9 @@ def build_chains(
     }
     of_charts: dict[str, list[Chain]] = {}
     for (chart, content), content_items in reversed(by_content.items()):
-        of_charts.setdefault(chart, []).append(_chain(chart, content, content_items, items, builds))
+        of_charts.setdefault(chart, []).append(
+            _chain(chart, content, content_items, items, builds, preferred)
+        )
     for chart, of_chart in of_charts.items():
         current = (checked_out or {}).get(chart)
         of_chart.sort(key=lambda chain: chain.content != current)
@@ -152,13 +160,18 @@ def _chain(
     content_items: Sequence[Work],
     items: Sequence[Work],
     builds: Mapping[str, int],
+    preferred: Order,
 ) -> Chain:
     """about: the work on this content. builds: record of an image → where its work is in `every`."""
 
-    def last(step: str) -> Work | None:
-        return next((work for work in reversed(content_items) if work.record.step == step), None)
+    def first(step: str) -> Work | None:
+        """The work of a step that counts first: what passed before what did not."""
+        of_step = {work.record.id: work for work in content_items if work.record.step == step}
+        passed = [work.record for work in of_step.values() if work.outcome == "passed"]
+        records = preferred(passed or [work.record for work in of_step.values()])
+        return of_step[records[0].id] if records else None
 
-    snapshot = last("snapshot")
+    snapshot = first("snapshot")
     used = snapshot.record.uses if snapshot else ()
     images = sorted({builds[identity] for identity in used if identity in builds})
     tests = [work for work in content_items if work.record.step == "integration_test"]
@@ -178,8 +191,8 @@ def _chain(
         tests=tuple(
             test for test in tests if not snapshot or test.record.inputs == snapshot.record.inputs
         ),
-        tag=last("tag_release"),
-        production=last("promote"),
+        tag=first("tag_release"),
+        production=first("promote"),
         checks=tuple(work for work in content_items if work.record.step not in LINKS),
     )
 

@@ -74,7 +74,7 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
             record for record in records if record.outputs.get("tar") == published.tar_digest
         ]
         what = f"{chart.name} {published.version} in production"
-        images = image_records.images_of(matching[-1]) if matching else {}
+        images = image_records.images_of(state.preferred(matching)[0]) if matching else {}
         return Baseline(what, published.version, published.archive.tgz, images)
     other_snapshots = [
         snapshot_record
@@ -82,10 +82,11 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
         if snapshot_record.content != chart.content
     ]
     if other_snapshots:
-        snapshot = snapshot_records.of(other_snapshots[-1])
+        newest = snapshot_records.newest(other_snapshots, state)
+        snapshot = snapshot_records.of(newest)
         what = f"the snapshot {snapshot.version}, as nothing is in production"
         tgz = snapshot_records.fetch(snapshot, config)
-        return Baseline(what, snapshot.version, tgz, image_records.images_of(other_snapshots[-1]))
+        return Baseline(what, snapshot.version, tgz, image_records.images_of(newest))
     return Baseline(
         "nothing: no version is in production, and there is no other snapshot", "", None, {}
     )

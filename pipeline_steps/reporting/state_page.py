@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pipeline_steps.reporting import chains
 from pipeline_steps.reporting.chains import Chain, Work, seconds
 from pipeline_steps.reporting.rendering import duration, kind, render
+from pipeline_steps.state import union
 from pipeline_steps.state.record import Record
 
 Values = tuple[tuple[str, str], ...]
@@ -75,15 +76,17 @@ def page(
     *,
     files: bool = False,
     checked_out: Mapping[str, str] | None = None,
+    preferred: chains.Order = union.preferred,
 ) -> str:
     """The HTML document.
 
     Args:
         files: evidence files are beside the page and are linked.
         checked_out: chart → content in the checkout; None when it is not known.
+        preferred: `State.preferred`, which knows the channels configured now.
     """
     all_records = list(records)
-    items = chains.work_items(all_records)
+    items = chains.work_items(all_records, preferred)
     longest = max((seconds(work.record) or 0.0 for work in items), default=0.0)
     rows = {work.record.id: _row(work.record, work, longest) for work in items}
     charts = [
@@ -92,7 +95,7 @@ def page(
             _order(chart_chains[0], checked_out),
             tuple(_chain_view(chain, rows) for chain in chart_chains),
         )
-        for name, chart_chains in chains.build_chains(items, checked_out).items()
+        for name, chart_chains in chains.build_chains(items, checked_out, preferred).items()
     ]
     times = sorted(record.finished or record.started for record in all_records)
     return render(

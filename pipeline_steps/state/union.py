@@ -16,13 +16,13 @@ class Verdict(NamedTuple):
     """What the records of one key come to. current: the verdicts that nothing supersedes, by
     `preferred`.
 
-    attempts: how often it was tried in all. latest: its newest record, of whatever result; None
-    when there is none.
+    attempts: how often it was tried in all. attempt: the record that says how it stands where there
+    is no verdict, see `decisive_attempt`; None without any record.
     """
 
     current: tuple[Record, ...]
     attempts: int
-    latest: Record | None = None
+    attempt: Record | None = None
 
     @property
     def contradictory(self) -> bool:
@@ -94,8 +94,27 @@ def resolve(
     return Verdict(
         tuple(preferred(current, channel_locations)),
         count_attempts(of_key),
-        of_key[-1] if of_key else None,
+        decisive_attempt(of_key, channel_locations),
     )
+
+
+def decisive_attempt(
+    records: Iterable[Record], channel_locations: Collection[str] = ()
+) -> Record | None:
+    """Of the records of one key the one that says how it stands, whatever their order in a file.
+
+    An intent without outcome first (it runs, or was killed), then what nothing supersedes, as
+    `preferred` has it.
+    """
+    attempt_records = list(records)
+    answered = {identity for record in attempt_records for identity in record.uses}
+    running = [
+        record
+        for record in attempt_records
+        if record.result == "started" and record.id not in answered
+    ]
+    ended = [record for record in attempt_records if record.result != "started"]
+    return next(iter(preferred(running or ended or attempt_records, channel_locations)), None)
 
 
 def count_attempts(records: Iterable[Record]) -> int:

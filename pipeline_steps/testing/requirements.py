@@ -331,7 +331,7 @@ def _scenario_title(planned_scenario: Scenario, test_settings: Settings) -> str:
 def _requirement(name: str, step: str, key: str, state: State) -> Requirement:
     """The requirement that records of this key fulfil, with its current outcome."""
     verdict = state.resolve(key)
-    decisive = verdict.record or verdict.latest
+    decisive = verdict.record or verdict.attempt
     if decisive is None:
         return Requirement(name, step, "missing", reason="not run")
     if verdict.contradictory:

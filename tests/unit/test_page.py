@@ -65,6 +65,26 @@ def test_a_contradiction_is_neither_passed_nor_hidden(tmp_path: Path) -> None:
     assert chain.checks[0].outcome == "contradictory" and chain.status == "failed"
 
 
+@pytest.mark.parametrize("forwards", [True, False])
+def test_of_unordered_records_the_page_shows_the_one_that_steps_take(
+    tmp_path: Path, forwards: bool
+) -> None:
+    """A file's order said it: the page named a snapshot that no step used."""
+    told = Story(
+        State(tmp_path / ".pipeline/state.jsonl", channel_locations=["oci://here.example.com/x"])
+    )
+    for host in ("here", "there"):
+        outputs = {"chart": f"oci://{host}.example.com/x/hello:1.0.0@{digest(host)}"}
+        told.add("snapshot", "hello", "first", by=host, outputs=outputs)
+        told.add("check", "hello", "first", outputs=outputs)
+    records = told.state.records()[:: 1 if forwards else -1]
+    works = chains.work_items(records, told.state.preferred)
+    [chain] = chains.build_chains(works, None, told.state.preferred)["hello"]
+    assert chain.snapshot
+    for work in (chain.snapshot, *chain.checks):
+        assert "here.example.com" in work.record.outputs["chart"], work
+
+
 def test_the_graph_shows_each_record_once_below_its_users(state: State) -> None:
     lines = list(state_text.graph(state.records()))
     [promote] = [

@@ -210,6 +210,17 @@ def test_infrastructure_and_interrupted_are_attempts_not_verdicts() -> None:
     assert union.resolve([started, trouble], "k") == union.Verdict((), 1, trouble)
 
 
+def test_which_attempt_says_how_a_key_stands_is_no_matter_of_the_files_order() -> None:
+    started, running = made("k", "started"), made("k", "started", n=1)
+    trouble, interrupted = made("k", "infrastructure", uses=(started.id,)), made("k", "interrupted")
+    ended = [started, trouble, interrupted]
+    first = min((trouble, interrupted), key=lambda record: record.id)
+    for order in (ended, ended[::-1]):
+        assert union.resolve(order, "k").attempt == first
+    for order in ([*ended, running], [running, *ended]):
+        assert union.resolve(order, "k").attempt == running
+
+
 def test_an_attempt_records_intent_outcome_and_what_it_supersedes(tmp_path: Path) -> None:
     state = State(tmp_path / "state.jsonl")
     with (
