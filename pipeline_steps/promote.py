@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.building.production_chart import ImageCopy, image_copies
 from pipeline_steps.ci.build import detect
@@ -192,11 +193,19 @@ def is_still_released(
 
     If not, promote publishes what is missing again.
     """
-    for image in images:
-        digest = str(image.target.digest)
-        registry = connect(image.target, config.hosts)
-        if not tag_points_to(image.target, digest, hosts=config.hosts) or missing_digests(
-            registry, image.target.path, digest
+    charts = [value for name, value in record.outputs.items() if name.startswith("chart")]
+    in_registries = [
+        *(image.target for image in images),
+        *(
+            Reference.parse(chart.removeprefix("oci://"), where=chart)
+            for chart in charts
+            if chart.startswith("oci://")
+        ),
+    ]
+    for target in in_registries:
+        digest = str(target.digest)
+        if not tag_points_to(target, digest, hosts=config.hosts) or missing_digests(
+            connect(target, config.hosts), target.path, digest
         ):
             return False
     try:

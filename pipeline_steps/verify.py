@@ -6,9 +6,10 @@
 
 Reads the chart, and finds by its digests the records of its release in the state and the evidence
 stores: promote's changes, undone, must give the tested tar again; the tests must have passed with
-that snapshot; each image must be the tested one. Prints each link to stdout: holds, missing or
-changed. Writes a record. Changes nothing outside. Exits with 4 when a link does not hold. It checks
-by records: whoever may write those may claim anything.
+that snapshot; each image must be the tested one, and its registry must have all of it: manifests,
+configurations, layers, the tag. Prints each link to stdout: holds, missing or changed. Writes a
+record. Changes nothing outside. Exits with 4 when a link does not hold. What was tested it knows by
+records: whoever may write those may claim anything.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def verify(
     if not reference:
         raise UsageError("no chart to verify is given", advice=chain.ADVICE)
     if plan:
-        for link in chain.links(chain.fetch(reference, config), state):
+        for link in chain.links(chain.fetch(reference, config), state, config.hosts):
             log.info("%s", link)
         return ()
     key = make_key("verify", FORMAT, parameters={"reference": reference}, content=None, consumed={})
@@ -71,7 +72,7 @@ def verify(
         state, step="verify", subject="verify", key=key, parameters={"reference": reference}
     ) as attempt:
         chart = chain.fetch(reference, config)
-        links = chain.links(chart, state)
+        links = chain.links(chart, state, config.hosts)
         attempt.parameters["links"] = [str(link) for link in links]
         broken = [link.what for link in links if link.status != "holds"]
         if broken:

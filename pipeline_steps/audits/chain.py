@@ -1,20 +1,21 @@
 """The chain of evidence of a published chart: archive, promote, changes, snapshot, tests, images.
 
-Only the chart itself is read from its repository; everything else is checked by records. They come
-from the state and the evidence stores, found by digest; who may write those may claim anything
-(docs/explanation/trust.md#what-is-not-claimed).
+The chart and its images are read where they are, down to every configuration and layer; everything
+else is checked by records. They come from the state and the evidence stores, found by digest; who
+may write those may claim anything (docs/explanation/trust.md#what-is-not-claimed).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import channels
 from pipeline_steps.charts import archive as archives
@@ -106,7 +107,9 @@ def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
     if lost:
         what = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
         raise EvidenceError(
-            what, where=reference, advice="restore it there; promote gives back archives only"
+            what,
+            where=reference,
+            advice="run promote of its tag again: it puts the same bytes there",
         )
     return PublishedChart(
         published.archive, published.reference, (digest, published.archive_digest)
@@ -154,10 +157,11 @@ def _published_chart(tgz: bytes, place: str, digest: str) -> PublishedChart:
     )
 
 
-def links(chart: PublishedChart, state: State) -> list[Link]:
+def links(chart: PublishedChart, state: State, hosts: Mapping[str, Host]) -> list[Link]:
     """The links of `chart`'s chain; the list ends at a missing link.
 
-    Raises MachineError or Temporary when an evidence store cannot be read.
+    Raises MachineError or Temporary when an evidence store or the registry of an image cannot be
+    read.
     """
     archive = chart.archive
     state.load_evidence([archive.tar_digest, *chart.digests])
@@ -176,10 +180,10 @@ def links(chart: PublishedChart, state: State) -> list[Link]:
             if (release.subject, _recorded_version(release)) == (archive.name, archive.version)
         ]
         if other_releases:
-            last = other_releases[-1]
+            other = state.preferred(other_releases)[0]
             text = (
-                f"{last.step} of {archive.name} {archive.version} recorded the tar "
-                f"{last.outputs.get('tar')} ({_short_id(last)})"
+                f"{other.step} of {archive.name} {archive.version} recorded the tar "
+                f"{other.outputs.get('tar')} ({_short_id(other)})"
             )
             return [*chain_links, Link("changed", text)]
         return [
@@ -197,13 +201,13 @@ def links(chart: PublishedChart, state: State) -> list[Link]:
         for identity in used.missing
     ]
     if record.step == "snapshot":
-        return [*chain_links, *_image_links(record, [record], state)]
+        return [*chain_links, *_image_links(record, [record], state, hosts)]
     snapshots = [used_record for used_record in used.records if used_record.step == "snapshot"]
     return [
         *chain_links,
         _changes_link(record, snapshots, archive),
         *_test_links(record, used.records, snapshots, state),
-        *_image_links(record, snapshots, state),
+        *_image_links(record, snapshots, state, hosts),
         *_other_links(used.records),
     ]
 
@@ -308,8 +312,12 @@ def _test_links(
             yield Link("holds", what)
 
 
-def _image_links(record: Record, snapshots: Sequence[Record], state: State) -> Iterator[Link]:
-    """Check that every image has the digest that was tested, and that its build is recorded."""
+def _image_links(
+    record: Record, snapshots: Sequence[Record], state: State, hosts: Mapping[str, Host]
+) -> Iterator[Link]:
+    """Check that every image has the digest that was tested, that its build is recorded, and that
+    its registry has all of it.
+    """
     if not snapshots:
         return
     all_builds = [
@@ -335,7 +343,24 @@ def _image_links(record: Record, snapshots: Sequence[Record], state: State) -> I
         elif not builds:
             yield Link("missing", f"{name} {digest}: no record of its build")
         else:
-            yield Link("holds", f"{name} {digest}, build_image {_short_id(builds[-1])}")
+            build = state.preferred(builds)[0]
+            yield Link("holds", f"{name} {digest}, build_image {_short_id(build)}")
+            yield _registry_link(name, reference, hosts)
+
+
+def _registry_link(name: str, reference: str, hosts: Mapping[str, Host]) -> Link:
+    """Whether the image can be pulled: manifests, configurations, layers, and its tag."""
+    image = Reference.parse(reference, where=reference)
+    registry, digest = connect(image, hosts), str(image.digest)
+    lost = missing_digests(registry, image.path, digest)
+    if lost:
+        return Link("missing", f"{name} {reference}: the registry has lost {', '.join(lost)}")
+    tagged = registry.head(image.path, image.tag) if image.tag else None
+    if image.tag and tagged is None:
+        return Link("missing", f"{name} {reference}: the tag is gone, the digest is there")
+    if tagged and tagged.digest != digest:
+        return Link("changed", f"{name} {reference}: the tag leads to {tagged.digest}")
+    return Link("holds", f"{name} {reference}: complete in its registry")
 
 
 def _other_links(used: Iterable[Record]) -> Iterator[Link]:

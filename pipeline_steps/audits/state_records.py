@@ -63,7 +63,7 @@ def verify_records(
         if record.id in superseded_ids or not record.passed:
             continue
         for name, digest in record.evidence.items():
-            yield _verify_file(state.folder / name, digest, f"{_title(record)} evidence {name}")
+            yield _verify_evidence(state, name, digest, f"{_title(record)} evidence {name}")
         for name, value in record.outputs.items():
             what = f"{_title(record)} {name} {value}"
             if "@sha256:" in value:
@@ -171,6 +171,25 @@ def _verify_chart(
         Finding("holds", what)
         if published.reference == value
         else Finding("changed", f"{what}, now {published.reference}")
+    )
+
+
+def _verify_evidence(state: State, name: str, digest: str, what: str) -> Finding:
+    """A file of evidence: beside the state file, else in a store, whose bytes are hashed, too."""
+    finding = _verify_file(state.folder / name, digest, what)
+    if finding.verdict != "gone" or state.stores is None:
+        return finding
+    try:
+        data = state.stores.evidence_file(digest)
+    except EvidenceError as error:
+        return Finding("changed", f"{what}: {error}")
+    except PipelineError as error:
+        return Finding("cannot be reached", f"{what}: {error}")
+    if data is None:
+        return finding
+    actual = sha256(data)
+    return (
+        Finding("holds", what) if actual == digest else Finding("changed", f"{what}, now {actual}")
     )
 
 

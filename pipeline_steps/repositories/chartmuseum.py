@@ -153,9 +153,15 @@ class ChartmuseumRepository(Writable, Indexed):
         is_stored = self._archive(archive.name, archive.version) is not None
         if not is_stored:
             if archive.version in versions:
-                entry = Entry(archive.name, archive.version, "", (), removed=False)
-                raise self._stored(entry, None).missing()
-            check_version_free(archive, None, lambda: versions, self.url)
+                entry = self._entry(archive.name, archive.version) or Entry(
+                    archive.name, archive.version, "", (), removed=False
+                )
+                stored = self._stored(entry, None)
+                if entry.digest != archive.digest:
+                    raise stored.missing()
+                log.warning("%s: was lost, published again", stored.where)
+            else:
+                check_version_free(archive, None, lambda: versions, self.url)
             self._upload(archive, provenance)
         published = self._wait_for_index(archive)
         if is_stored:

@@ -24,7 +24,13 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import index, indexed
 from pipeline_steps.repositories.git_branch import GitBranch, Tip, object_id
 from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexWriter
-from pipeline_steps.repositories.repository import Guarantees, Publication, Published
+from pipeline_steps.repositories.repository import (
+    ArchiveGone,
+    Guarantees,
+    Publication,
+    Published,
+    archive_gone_error,
+)
 from pipeline_steps.toolbox import retry
 from pipeline_steps.toolbox.errors import (
     ConfigurationError,
@@ -111,7 +117,8 @@ class GitPagesRepository(IndexWriter):
             problem = (
                 f"{name} {version} has the URL {entry.urls[:1]}, and no such file is on the branch"
             )
-            raise EvidenceError(problem, where=f"{self.url}/{INDEX}", advice="regenerate")
+            where, advice = f"{self.url}/{INDEX}", "restore the archive, or regenerate"
+            raise archive_gone_error(entry.digest, problem, where=where, advice=advice)
         place = f"{self.url}/{path}"
         return IndexedArchive(
             entry, place, place, functools.partial(self._read, tip, path, archives.LARGEST)
@@ -236,6 +243,8 @@ class _Draft:
             )
             if existing is None:
                 return self._add(publication)
+        except ArchiveGone as error:
+            return self._restore_archive(archive) if error.digest == archive.digest else error
         except (Conflict, ConfigurationError, EvidenceError) as error:
             return error
         log.info("%s: already there", existing.reference)
@@ -251,6 +260,15 @@ class _Draft:
                 stored.reference(archive.digest), archive
             )  # the same bytes: no need to fetch them
         return stored.published()
+
+    def _restore_archive(self, archive: Archive) -> Published:
+        """Put the very archive again that the index names, where its URL says."""
+        entry = self._index.find(archive.name, archive.version)
+        path = indexed.path_of(entry.urls[0]) if entry and entry.urls else archive.file_name
+        self.added[path] = archive.tgz
+        log.warning("%s/%s: was lost, published again", self._repository.url, path)
+        self.new.append(Published(f"{self._repository.url}/{path}@{archive.digest}", archive))
+        return self.new[-1]
 
     def _add(self, publication: Publication) -> Published:
         archive, path = publication.archive, publication.archive.file_name

@@ -22,6 +22,7 @@ from pipeline_steps.repositories.github_assets import Asset, Release, ReleaseReq
 from pipeline_steps.repositories.github_branch import BRANCH, Branch
 from pipeline_steps.repositories.indexed import IndexedArchive, IndexWriter
 from pipeline_steps.repositories.repository import (
+    ArchiveGone,
     Guarantees,
     Publication,
     Published,
@@ -160,9 +161,15 @@ class GithubReleasesRepository(IndexWriter):
         """Have the release of a version. current_index: the index."""
         archive = publication.archive
         stored = self._entry(current_index, archive.name, archive.version)
-        existing = self._check_version_free(
-            archive, stored.published() if stored else None, current_index
-        )
+        try:
+            existing = self._check_version_free(
+                archive, stored.published() if stored else None, current_index
+            )
+        except ArchiveGone as error:
+            if error.digest != archive.digest:
+                raise
+            log.warning("%s: was lost, published again", error.where)
+            existing = None  # the very archive: its release gets it again, the index has it
         if existing:
             log.info("%s: already there", existing.reference)
             return _ReleasedChart(existing)

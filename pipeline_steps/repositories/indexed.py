@@ -213,3 +213,15 @@ def find_file(url: str, files: Container[str]) -> str | None:
     names = path.split("/")
     tails = ["/".join(names[start:]) for start in range(len(names))] if parts.netloc else [path]
     return next((file for file in (*tails, url) if file in files), None)
+
+
+def path_of(url: str) -> str:
+    """Where the file that a URL in the index means belongs: a relative URL is a path, of an absolute
+    one, whose beginning only who serves it knows, the last name.
+
+    >>> path_of("charts/web-1.0.0%2Ba.tgz"), path_of("https://example.com/pages/web-1.0.0.tgz")
+    ('charts/web-1.0.0+a.tgz', 'web-1.0.0.tgz')
+    """
+    parts = urlsplit(url)
+    path = posixpath.normpath(unquote(parts.path)).lstrip("/")
+    return posixpath.basename(path) if parts.netloc else path

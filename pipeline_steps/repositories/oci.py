@@ -234,6 +234,9 @@ class OciRepository(Writable):
         except ArchiveGone:
             self._restore_lost_blobs(archive, provenance)
             existing = self._existing(archive, release=release)
+        else:
+            if existing:  # its layer was read, its configuration not
+                self._restore_lost_blobs(archive, provenance)
         if existing:
             return existing
         push = build_push(archive, provenance)

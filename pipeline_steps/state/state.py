@@ -31,6 +31,9 @@ class EvidenceStores(Protocol):
     def fetch_by_id(self, ids: Iterable[str]) -> list[tuple[bytes, Record]]:
         """Lines and records by their ids, as many as there are."""
 
+    def evidence_file(self, digest: str) -> bytes | None:
+        """A file of evidence by its digest, from whichever store has it."""
+
     def lacks(self, record: Record) -> bool:
         """Is this a record about something that was asked for, and not kept there?"""
 

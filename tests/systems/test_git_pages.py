@@ -22,7 +22,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import git_branch
 from pipeline_steps.repositories.git_pages import GitPagesRepository
-from pipeline_steps.repositories.repository import Publication, Published
+from pipeline_steps.repositories.repository import ArchiveGone, Publication, Published
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -315,6 +315,30 @@ def test_archives_that_others_put_there_are_found(pages: Pages, site: Repo) -> N
         repository.find("gone", "1.0.0")
     with pytest.raises(EvidenceError, match="no such file is on the branch"):
         repository.publish(packed("gone"))
+
+
+@pytest.mark.parametrize(
+    "url", ["charts/hello-1.0.0.tgz", "https://owner.example.com/pages/hello-1.0.0.tgz"]
+)
+def test_an_archive_that_is_gone_is_given_back_with_the_very_bytes(
+    pages: Pages, site: Repo, url: str
+) -> None:
+    chart = packed()
+    digest = chart.digest.removeprefix("sha256:")
+    site.put(
+        "index.yaml",
+        "apiVersion: v1\nentries:\n  hello:\n"
+        f"  - {{name: hello, version: 1.0.0, digest: {digest}, urls: ['{url}']}}\n",
+    )
+    site.commit()
+    site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
+    repository = pages.opened()
+    before = pages.git("show", "gh-pages:index.yaml")
+    with pytest.raises(ArchiveGone, match="no such file is on the branch"):
+        repository.publish(packed(more="description: of other bytes\n"))
+    published = repository.publish(chart)
+    assert repository.find("hello", "1.0.0") == published and published.archive.tgz == chart.tgz
+    assert pages.git("show", "gh-pages:index.yaml") == before
 
 
 def test_what_lies_there_without_an_entry_is_completed_or_refused(pages: Pages, site: Repo) -> None:

@@ -21,7 +21,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import github_releases, index
 from pipeline_steps.repositories.github_releases import GithubReleasesRepository
-from pipeline_steps.repositories.repository import Publication
+from pipeline_steps.repositories.repository import ArchiveGone, Publication
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     Conflict,
@@ -110,6 +110,19 @@ def dying(at: int, first: Fault) -> Hook:
     return lambda request: (
         None if request.number < at else first if request.number == at else "drop"
     )
+
+
+def test_an_archive_that_is_gone_is_given_back_with_the_very_bytes(hub: Github) -> None:
+    chart, there = packed(), hub.repository("me/charts")
+    published = opened().publish(chart)
+    wanted = there.published(), entries(there)
+    there.assets.clear()
+    with pytest.raises(ArchiveGone):
+        opened().find("hello", "1.0.0")
+    with pytest.raises(ArchiveGone):
+        opened().publish(packed(more="description: of other bytes\n"))
+    assert opened().publish(chart) == published
+    assert (there.published(), entries(there)) == wanted
 
 
 @pytest.mark.parametrize("fault", ["drop", "lose"])

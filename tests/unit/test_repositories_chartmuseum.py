@@ -105,20 +105,22 @@ def test_an_index_that_never_shows_it_is_temporary(museum: Museum) -> None:
     assert opened(museum).publish(packed()).tar_digest == packed().tar_digest
 
 
-def test_an_archive_that_only_the_index_has_is_never_published_again(museum: Museum) -> None:
+def test_an_archive_that_only_the_index_has_is_given_back_with_the_very_bytes(
+    museum: Museum,
+) -> None:
     """Its file server says "object not found" to every failure of its storage, and would overwrite
-    then.
+    then: other bytes are never published.
     """
     repository = opened(museum)
-    repository.publish(packed())
+    published = repository.publish(packed())
     lost = museum.files.pop("hello-1.0.0.tgz")
     with pytest.raises(EvidenceError, match="the index names this archive, which is missing"):
-        repository.publish(packed())
+        repository.publish(packed(more="description: of other bytes\n"))
     with pytest.raises(EvidenceError, match="the index names this archive, which is missing"):
         repository.find("hello", "1.0.0")
     assert len(asked(museum)) == 1
-    museum.files["hello-1.0.0.tgz"] = lost
-    assert repository.find("hello", "1.0.0") is not None
+    assert repository.publish(packed()) == published
+    assert museum.files["hello-1.0.0.tgz"] == lost and len(asked(museum)) == 2
 
 
 @pytest.mark.parametrize(

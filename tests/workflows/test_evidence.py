@@ -351,6 +351,8 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
         agent.repo.root / ".pipeline" / report
     ).read_bytes()
     assert "holds" in auditor.ok("state", "verify").stdout
+    (auditor.repo.root / ".pipeline" / report).unlink()
+    assert "gone" not in auditor.ok("state", "verify").stdout, "the store has it"
     assert "0 records added" in auditor.ok("state", "pull", "--digest", digest).stderr
 
 
