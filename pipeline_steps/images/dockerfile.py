@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.images import shell_words
+from pipeline_steps.images.shell_words import Unreadable, Unset
 from pipeline_steps.toolbox.errors import ConfigurationError, ToolMissing
 
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
-_VARIABLE = re.compile(r"\\(.)|\$(?:\{(\w+)(?::([-+])([^}]*))?\}|(\w+))")
 _HEREDOC = re.compile(r"(?<!<)<<-?\s*([\"']?)([a-zA-Z_][a-zA-Z0-9_]*)\1")
 _FLAG = re.compile(r"--([a-z][a-z-]*)(?:=(\S+))?\s+")
 _MOUNT_FROM = re.compile(r"(?:^|,)from=([^,\s]+)")
@@ -105,7 +106,7 @@ def parse(
         raise ConfigurationError(f"is not UTF-8: {error}", where=name) from error
     directives = _directives(text)
     instructions = list(_instructions(text, directives.get("escape", "\\")))
-    stages = _Stages(name, dict(args), target)
+    stages = _Stages(name, dict(args), target, directives.get("escape", "\\"))
     if "syntax" in directives:
         stages.frontend(directives["syntax"], text)
     for instruction in instructions:
@@ -168,8 +169,9 @@ def _buildkit_only(instruction: Instruction) -> Iterator[str]:
 class _Stages:
     """Follows the stages of one Dockerfile and collects the images they take something from."""
 
-    def __init__(self, name: str, args: dict[str, str], target: str | None) -> None:
+    def __init__(self, name: str, args: dict[str, str], target: str | None, escape: str) -> None:
         self._name = name
+        self._escape = escape
         self._args = args
         self._target = target.lower() if target else None
         self._globals: dict[str, str] = {}
@@ -181,7 +183,7 @@ class _Stages:
         if self._done and instruction.word != "FROM":
             return
         if instruction.word == "ARG" and not self._stages:
-            self._arg(instruction.rest)
+            self._arg(instruction)
         elif instruction.word == "FROM":
             self._from(instruction)
         elif instruction.word in ("COPY", "ADD", "RUN"):
@@ -207,13 +209,18 @@ class _Stages:
     def _reached(self, name: str) -> bool:
         return name in self._stages or (name.isdigit() and int(name) < len(self._stages))
 
-    def _arg(self, rest: str) -> None:
-        for part in rest.split():
+    def _arg(self, instruction: Instruction) -> None:
+        for part in shell_words.split(instruction.rest, self._escape):
             key, given, value = part.partition("=")
             if key in self._args:
                 self._globals[key] = self._args[key]
             elif given:
-                self._globals[key] = self._expand(value.strip("\"'"))
+                try:
+                    self._globals[key] = shell_words.expand(value, self._globals, self._escape)
+                except Unset:  # BuildKit takes it for empty; a base that needs it is refused below
+                    continue
+                except Unreadable as error:
+                    raise self._wrong(instruction, f"cannot read ARG {part}: {error}") from error
 
     def _from(self, instruction: Instruction) -> None:
         if self._target and self._reached(self._target):
@@ -237,10 +244,21 @@ class _Stages:
                 self._image(source, instruction)
 
     def _image(self, written: str, instruction: Instruction) -> None:
-        name = self._expand(written)
+        try:
+            name = shell_words.expand(written, self._globals, self._escape)
+        except Unset as error:
+            if self._some_stage(written):
+                return
+            raise self._wrong(
+                instruction,
+                f"the image {written} has no value: {error}",
+                "give its ARG a default, or args in pipeline.yaml",
+            ) from error
+        except Unreadable as error:
+            raise self._wrong(instruction, f"cannot read the image {written}: {error}") from error
         if name == "scratch" or self._reached(name.lower()) or self._some_stage(name):
             return
-        if not name or "$" in name:
+        if not name:
             raise self._wrong(
                 instruction,
                 f"the image {written} has no value",
@@ -258,20 +276,6 @@ class _Stages:
         parts = _PLATFORM.split(name)
         pattern = ".*".join(re.escape(part.lower()) for part in parts)
         return len(parts) > 1 and any(re.fullmatch(pattern, stage) for stage in self._stages)
-
-    def _expand(self, text: str) -> str:
-        def value(match: re.Match[str]) -> str:
-            escaped, name, sign, word, bare = match.groups()
-            if escaped is not None:
-                return str(escaped)
-            known = self._globals.get(name or bare)
-            if sign == "-":
-                return known or self._expand(word)
-            if sign == "+":
-                return self._expand(word) if known else ""
-            return known if known is not None else match[0]
-
-        return _VARIABLE.sub(value, text)
 
     def _wrong(self, instruction: Instruction, what: str, advice: str = "") -> ConfigurationError:
         return ConfigurationError(what, where=f"{self._name}:{instruction.line}", advice=advice)

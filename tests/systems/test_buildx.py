@@ -33,7 +33,7 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     Unreachable,
 )
-from tests.support import images, machine
+from tests.support import busybox, images, machine
 from tests.support.contexts import context_of
 from tests.support.images import checkout, one, opened, write
 from tests.support.registries import Running, free_port
@@ -86,6 +86,33 @@ def test_the_same_inputs_give_the_same_digest_anywhere(
     found = images.members(here, "same1/snap/app", str(digests[1]))
     assert {member.mtime for member in found.values()} == {315532800}
     assert (found["app/bin/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
+
+
+def test_names_of_bases_are_read_as_buildkit_reads_them(
+    tmp_path: Path, registry: Running, here: Registry
+) -> None:
+    """Each tag is there under the name that we read: BuildKit must come to the same one."""
+    base = f"{registry.host}/bases/app"
+    expressions = {
+        "one": '"$B:one"',
+        "two": '${B}:${NONE:-"two"}',
+        "3.1-x": "$B:${V%-*}",
+        "alpine": "$B:${V##*-}",
+        "4": "'" + base + ":4'",
+        "5.6": "$B:${W/v/}",
+        "7": "${B}:${W:+7}",
+    }
+    lines = [f'ARG B="{base}" V=3.1-x-alpine', "ARG W=v5.6"]
+    for number, (tag, written) in enumerate(expressions.items()):
+        busybox.push(registry.host, "bases/app", tag, label=tag)
+        lines.append(f"FROM {written} AS s{number}")
+    lines += ["FROM scratch"]
+    lines += [f"COPY --from=s{number} /bin/busybox /{number}" for number in range(len(expressions))]
+    folder = checkout(tmp_path / "w", f"{registry.host}/quoted")
+    write(folder, "app/Dockerfile", "\n".join(lines) + "\n")
+    config, state = opened(folder)
+    record = one(build_image("app", config=config, state=state))
+    assert set(record.inputs) >= {f"{base}:{tag}" for tag in expressions}
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "only tagged"])

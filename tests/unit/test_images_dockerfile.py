@@ -35,6 +35,15 @@ def bases(text: str, target: str | None = None, **args: str) -> list[str]:
         ("FROM scratch\nRUN <<EOF\nFROM r.example.com/not\nEOF\nCOPY --from=r.example.com/t a b", [LATEST]),
         ("FROM scratch AS build-amd64\nFROM build-${TARGETARCH}", []),
         ("# syntax=r.example.com/dockerfile:1\nFROM scratch", ["r.example.com/dockerfile:1"]),
+        ('FROM "r.example.com/a:1"', ["r.example.com/a:1"]),
+        ("FROM 'r.example.com/a:1' AS x", ["r.example.com/a:1"]),
+        ('ARG B\nFROM ${B:-"r.example.com/a:1"}', ["r.example.com/a:1"]),
+        ('ARG B="r.example.com/a" V=1\nFROM ${B}:"$V"', ["r.example.com/a:1"]),
+        ("ARG V=1.2-alpine\nFROM r.example.com/a:${V%-*}", ["r.example.com/a:1.2"]),
+        ("ARG V=v1.2\nFROM r.example.com/a:${V#v}", ["r.example.com/a:1.2"]),
+        ("ARG V=1/2/3\nFROM r.example.com/a:${V//\\//.}", ["r.example.com/a:1.2.3"]),
+        ("ARG V=1\nFROM r.example.com/a:${V+2}", ["r.example.com/a:2"]),
+        ("ARG A=\nARG V=${A:-3}\nFROM r.example.com/a:${V:-$NONE}", ["r.example.com/a:3"]),
     ],
 )  # fmt: skip
 def test_bases(text: str, expected: list[str]) -> None:
@@ -65,6 +74,10 @@ def test_the_recorded_digest_is_what_is_built() -> None:
         ("RUN x", "", "has no FROM"),
         ("ARG V\nFROM r.example.com/a:$V", ":2", "has no value"),
         ("FROM a b", ":1", "cannot read FROM a b"),
+        ('FROM "r.example.com/a:1', ":1", "no closing"),
+        ("FROM r.example.com/a:${V", ":1", "no end"),
+        ("ARG V=1\nFROM r.example.com/a:${V^^}", ":2", "expansion that is unknown"),
+        ("FROM r.example.com/a:${V:?missing}", ":1", "V: missing"),
         ("\nFROM Bad/NAME:1", ":2", "not an image"),
     ],
 )
