@@ -57,8 +57,8 @@ SUBJECTS = {
 }
 #: What a second run does.
 RUN_AGAIN = {
-    True: "already done when a passed record of the same key exists and its outputs still hold",
-    False: "always done anew: its record says what was true then",
+    True: "answers `already done` when a passed record of the same key exists and its outputs are still there",
+    False: "runs every time: its record says what was true at that moment",
 }
 #: Exit code → (what happened, what to do).
 CODES = {
@@ -393,7 +393,7 @@ def all_structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
 def facts(step: Step) -> str:
     """What a step says it is, a line each."""
     lines = {
-        "Called for": SUBJECTS[step.subjects],
+        "Works on": SUBJECTS[step.subjects],
         "Run again": RUN_AGAIN[step.reuses_records],
         "Needs": ", ".join(step.doctor_needs),
         "Reads the records of": ", ".join(step.reads),

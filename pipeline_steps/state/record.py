@@ -65,7 +65,7 @@ class Record(
 
     outputs: dict[str, str] = {}
     """Name → reference with digest of what the step wrote, or a digest alone.
-    Example: `{"chart":"oci://registry.example.com/charts/hello@sha256:7d0e…"}`"""
+    Example: `{"chart":"oci://registry.example.com/hello:1.4.0@sha256:7d0e…"}`"""
 
     result: Result
     """What came of it. Example: `"passed"`"""
@@ -81,10 +81,10 @@ class Record(
     """Program → version. Example: `{"helm":"4.0.0"}`"""
 
     started: str
-    """When the step began, RFC 3339 in UTC. Example: `"2026-01-31T12:00:00Z"`"""
+    """When the step began, RFC 3339 in UTC. Example: `"2026-01-31T12:00:00.000Z"`"""
 
     finished: str | None = None
-    """When it ended. Example: `"2026-01-31T12:00:09Z"`"""
+    """When it ended. Example: `"2026-01-31T12:00:09.250Z"`"""
 
     actor: str | None = None
     """The account that ran it. Example: `"jenkins"`"""
