@@ -25,10 +25,11 @@ from tools.machine import say
 
 def run(*argv: str, cwd: Path | None = None) -> None:
     """Run a program that must succeed."""
-    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
+    completed = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
+    if completed.returncode:
         raise SystemExit(
-            f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}{done.stderr}"
+            f"{' '.join(argv)} failed with "
+            f"{completed.returncode}:\n{completed.stdout}{completed.stderr}"
         )
 
 

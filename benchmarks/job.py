@@ -73,12 +73,14 @@ class Job:
     def again(self, words: Sequence[str]) -> None:
         """One step alone; it must have nothing to do."""
         local = ["--local"] if words[-1] == "tag_release" else []
-        done = subprocess.run(
+        completed = subprocess.run(
             [*words, *local, "--chart", "hello", "--config", str(self.overlay), *self.cluster(words[-1])],
             cwd=self.checkout, env=self.environment, capture_output=True, text=True,
         )  # fmt: skip
-        if done.returncode or "already done" not in done.stderr:
-            raise SystemExit(f"{words[-1]} had something to do: {done.returncode} {done.stderr}")
+        if completed.returncode or "already done" not in completed.stderr:
+            raise SystemExit(
+                f"{words[-1]} had something to do: {completed.returncode} {completed.stderr}"
+            )
 
     @staticmethod
     def cluster(step: str) -> list[str]:
@@ -156,11 +158,12 @@ class Job:
 
     def run(self, argv: list[str]) -> str:
         """Run a program in the checkout that must succeed; its stdout."""
-        done = subprocess.run(
+        completed = subprocess.run(
             argv, cwd=self.checkout, env=self.environment, capture_output=True, text=True
         )
-        if done.returncode:
+        if completed.returncode:
             raise SystemExit(
-                f"{' '.join(argv[:6])} failed with {done.returncode}:\n{done.stdout}{done.stderr}"
+                f"{' '.join(argv[:6])} failed with "
+                f"{completed.returncode}:\n{completed.stdout}{completed.stderr}"
             )
-        return done.stdout
+        return completed.stdout

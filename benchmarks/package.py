@@ -73,12 +73,13 @@ class Chart:
         self.repo.commit()
 
     def run(self, *argv: str) -> None:
-        done = subprocess.run(
+        completed = subprocess.run(
             argv, cwd=self.repo.root, env=self.environment, capture_output=True, text=True
         )
-        if done.returncode:
+        if completed.returncode:
             raise SystemExit(
-                f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}{done.stderr}"
+                f"{' '.join(argv)} failed with "
+                f"{completed.returncode}:\n{completed.stdout}{completed.stderr}"
             )
 
     def pack(self) -> None:

@@ -128,10 +128,10 @@ def family(pid: int) -> list[int]:
             )
         except OSError:
             continue
-    found = [pid]
-    for each in found:
-        found += parents.get(each, [])
-    return found
+    pids = [pid]
+    for parent in pids:
+        pids += parents.get(parent, [])
+    return pids
 
 
 def resident(pid: int) -> float:
@@ -177,12 +177,13 @@ def rows(folder: Path) -> list[Row]:
         if place.stored() != before:
             raise SystemExit("regenerated again, it is not the same")
     loop = statistics.mean(theirs) * place.total
-    told = " ".join(
+    summary = " ".join(
         f"{round(part * place.total)}: {took:.2f} s"
         for part, took in zip(PARTS, theirs, strict=True)
     )
     print(
-        f"loop, a version with an index of {told}; {place.total} versions: {loop:.0f} s (scaled)",
+        f"loop, a version with an index of {summary}; {place.total} versions: {loop:.0f} s "
+        "(scaled)",
         file=sys.stderr,
     )
     flat = per_version(folder)
@@ -226,7 +227,7 @@ def per_version(folder: Path) -> dict[int, float]:
         for size, place in places.items():
             place.clean()
             times[size].append(place.ours() / size)
-    return {size: statistics.median(each) for size, each in times.items()}
+    return {size: statistics.median(size_times) for size, size_times in times.items()}
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def alone(rows: Callable[[Path], list[Row]]) -> int:
     # An installed package has its bytecode; one that may not write it would be compiled anew by
     # every process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    found = measured(rows)
-    print(table(found))
-    return 0 if all(row.holds for row in found) else 1
+    measured_rows = measured(rows)
+    print(table(measured_rows))
+    return 0 if all(row.holds for row in measured_rows) else 1
 
 
 def measured(rows: Callable[[Path], list[Row]]) -> list[Row]:
@@ -86,7 +86,8 @@ def table(rows: list[Row]) -> str:
     """All rows, those above their limit marked."""
     head = f"{'':46} {'ours':>10} {'theirs':>10} {'ratio':>7} {'limit':>7}"
     lines = [
-        f"{row.name:46} {row.shown(row.ours):>10} {row.shown(row.theirs):>10} {row.ours / row.theirs:6.2f}x "
+        f"{row.name:46} {row.shown(row.ours):>10} {row.shown(row.theirs):>10} "
+        f"{row.ours / row.theirs:6.2f}x "
         f"{row.limit:6.1f}x {'' if row.holds else ' above'}"
         for row in rows
     ]

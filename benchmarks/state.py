@@ -67,8 +67,8 @@ def rows(folder: Path) -> list[Row]:
                     BOOKKEEPING,
                     1.0,
                 ),
-                found("folder", FOLDERS, stores, 25),
-                found("registry", REGISTRIES, registries, 9),
+                lookup_row("folder", FOLDERS, stores, 25),
+                lookup_row("registry", REGISTRIES, registries, 9),
             ]
 
 
@@ -108,10 +108,10 @@ def state_file(folder: Path) -> list[Row]:
 
 def memory(whose: str, path: Path) -> float:
     """MiB that a process grows by when it loads a file."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", MEMORY, whose, path], capture_output=True, text=True, check=True
     )
-    return float(done.stdout)
+    return float(completed.stdout)
 
 
 def bookkeeping(folder: Path) -> float:
@@ -128,15 +128,17 @@ def bookkeeping(folder: Path) -> float:
         key, content = digest("key"), digest("content")
         with record_attempt(
             State(path), step="snapshot", subject="hello", key=key, content=content
-        ) as it:
-            it.begin({"chart": "oci://registry.example.com/charts/hello:1.2.3"})
-            it.passed({"chart": f"oci://registry.example.com/charts/hello:1.2.3@{digest('chart')}"})
+        ) as attempt:
+            attempt.begin({"chart": "oci://registry.example.com/charts/hello:1.2.3"})
+            attempt.passed(
+                {"chart": f"oci://registry.example.com/charts/hello:1.2.3@{digest('chart')}"}
+            )
 
     path.write_bytes(before)
     return min(once(nothing) for _ in range(51))
 
 
-def found(kind: str, sizes: Sequence[int], stores: Sequence[Store], rounds: int) -> Row:
+def lookup_row(kind: str, sizes: Sequence[int], stores: Sequence[Store], rounds: int) -> Row:
     """The records about some contents, in the big store over the small one."""
 
     def find(store: Store) -> None:
@@ -177,13 +179,16 @@ def small_and_big_registry(folder: Path) -> Iterator[list[Store]]:
     with contextlib.ExitStack() as running:
         stores = []
         for size in REGISTRIES:
-            here = running.enter_context(registry(folder / f"registry-{size}"))
+            running_registry = running.enter_context(registry(folder / f"registry-{size}"))
             stores.append(
                 sought(
-                    open_store(f"oci://{here.host}/evidence", {here.host: Host(plain_http=True)})
+                    open_store(
+                        f"oci://{running_registry.host}/evidence",
+                        {running_registry.host: Host(plain_http=True)},
+                    )
                 )
             )
-            home = here.folder / "data" / OCI
+            home = running_registry.folder / "data" / OCI
             tag = next((home / "records/_manifests/tags").iterdir())
             for number in range(SOUGHT, size):
                 lay(tag.parent / hex_digits(digest(("id", number))) / "current/link")

@@ -69,9 +69,11 @@ def _paths(chance: random.Random, tiny: bool) -> list[str]:
 def _content(chance: random.Random, name: str, version: int, path: str, tiny: bool) -> bytes:
     if path == "Chart.yaml":
         return (
-            f"apiVersion: v2\nname: {name}\ndescription: Chart {name} of the benchmark\ntype: application\n"
+            f"apiVersion: v2\nname: {name}\ndescription: Chart {name} of the "
+            "benchmark\ntype: application\n"
             f'version: 1.{version}.0\nappVersion: "{version}"\nhome: https://example.com/{name}\n'
-            f"keywords: [{', '.join(chance.sample(_WORDS, 3))}]\nsources:\n  - https://example.com/source/{name}\n"
+            f"keywords: [{', '.join(chance.sample(_WORDS, 3))}]\nsources:\n  - "
+            f"https://example.com/source/{name}\n"
             "maintainers:\n  - name: somebody\n    email: somebody@example.com\n"
         ).encode()
     size = 80 if tiny else chance.choice((400, 800, 1500, 3000)) * (4 if path == "README.md" else 1)
@@ -97,7 +99,9 @@ def _lines(chance: random.Random) -> Iterator[str]:
     number = 0
     while True:
         number += 1
-        yield f"  {chance.choice(_WORDS)}{number}: {chance.choice(_WORDS)}-{chance.randint(0, 10**6)}"
+        yield (
+            f"  {chance.choice(_WORDS)}{number}: {chance.choice(_WORDS)}-{chance.randint(0, 10**6)}"
+        )
 
 
 _KIND = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: part-{n}\ndata:"

@@ -34,7 +34,8 @@ def ensure() -> Path:
     """The python of an environment that has what the requirements say. Raises Cannot."""
     if sys.version_info < OLDEST:
         raise Cannot(
-            f"Python {sys.version.split()[0]} is too old: {'.'.join(map(str, OLDEST))} or newer is needed"
+            f"Python {sys.version.split()[0]} is too old: {'.'.join(map(str, OLDEST))} or "
+            "newer is needed"
         )
     with locked(ROOT / ".venv.lock", "virtual environment"):
         if is_stale():
@@ -73,13 +74,13 @@ def run(command: list[str]) -> None:
         for key, value in os.environ.items()
         if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-2000:]
+    completed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if completed.returncode:
+        output = (completed.stdout + completed.stderr).strip()[-2000:]
         advice = (
-            "\npython3 tools/programs/programs.py packages python" if "ensurepip" in said else ""
+            "\npython3 tools/programs/programs.py packages python" if "ensurepip" in output else ""
         )
-        raise Cannot(f"{' '.join(command)} failed:\n{said}{advice}")
+        raise Cannot(f"{' '.join(command)} failed:\n{output}{advice}")
 
 
 def main(argv: list[str]) -> int:

@@ -96,14 +96,14 @@ def bench() -> int:
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         started = users.Started(Path(folder) / "started.json", process=os.getpid())
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [environment.PYTHON, "-m", "benchmarks"],
                 cwd=ROOT,
                 env={**os.environ, **full_environment(started)},
             )
         finally:
             systems.down(started)
-    return 1 if done.returncode else 0
+    return 1 if completed.returncode else 0
 
 
 def everything() -> None:
@@ -142,8 +142,8 @@ def with_systems(names: tuple[str, ...], note: Path) -> list[tuple[str, bool, fl
     started = users.Started(note, process=os.getpid())
     start = time.monotonic()
     try:
-        found = full_environment(started)
-        return [("engine and node up", True, time.monotonic() - start), *lanes(names, found)]
+        environment = full_environment(started)
+        return [("engine and node up", True, time.monotonic() - start), *lanes(names, environment)]
     finally:
         systems.down(started)
 
@@ -155,7 +155,7 @@ def run(names: tuple[str, ...], variables: dict[str, str]) -> int:
 
 def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[tuple[str, bool, float]]:
     """(name, passed, seconds) of each lane."""
-    found = []
+    results = []
     for lane in LANES:
         if lane.name in names:
             say(f"--- {lane.name}")
@@ -168,8 +168,8 @@ def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[tuple[str, 
                 ).returncode
                 for words in lane.commands
             ]
-            found.append((lane.name, not any(codes), time.monotonic() - start))
-    return found
+            results.append((lane.name, not any(codes), time.monotonic() - start))
+    return results
 
 
 def verdict(results: list[tuple[str, bool, float]], began: float) -> int:

@@ -75,14 +75,15 @@ def need_root(purpose: str) -> None:
         raise Cannot(f"{purpose} needs root: run the same command with sudo, or as root")
 
 
-def need_programs(names: tuple[str, ...], what: str, purpose: str) -> None:
+def need_programs(names: tuple[str, ...], component: str, purpose: str) -> None:
     """Refuse with all missing programs at once; purpose: the one of programs.py packages that has
     them.
     """
     missing = [name for name in names if find_program(name) is None]
     if missing:
         raise Cannot(
-            f"{what} needs {', '.join(missing)}: python3 tools/programs/programs.py packages {purpose}"
+            f"{component} needs {', '.join(missing)}: python3 tools/programs/programs.py "
+            f"packages {purpose}"
         )
 
 
@@ -127,13 +128,13 @@ def free_ports(count: int) -> list[int]:
     Below 30000: from there Kubernetes takes ports for services, and the system ports for outgoing
     connections.
     """
-    found: list[int] = []
+    ports: list[int] = []
     for port in random.sample(range(20000, 30000), 1000):
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("", port))
-            found.append(port)
-        if len(found) == count:
-            return found
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
     raise Cannot(f"no {count} free ports between 20000 and 30000")
 
 

@@ -54,7 +54,8 @@ class Daemons:
             if process.poll() is not None:
                 log = self.folder / "logs" / f"{name}.log"
                 raise Cannot(
-                    f"{name} ended with {process.returncode} at start; the end of its log:\n{last_lines(log)}"
+                    f"{name} ended with {process.returncode} at start; the end of its "
+                    f"log:\n{last_lines(log)}"
                 )
 
     def wait(self, what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
@@ -77,10 +78,10 @@ class Daemons:
         becomes of us.
         """
         self.check()
-        known = {name: identity(process.pid) for name, process in self.running.items()}
+        identities = {name: identity(process.pid) for name, process in self.running.items()}
         for process in self.running.values():
             process.returncode = 0  # else Popen warns that they run when it is forgotten
-        return known
+        return identities
 
 
 def last_lines(log: Path, count: int = 12) -> str:
@@ -107,22 +108,25 @@ def identity(pid: int) -> str:
     return f"{pid}:{after_name[19]}:{boot}"
 
 
-def alive(known: str) -> bool:
+def alive(process_identity: str) -> bool:
     """Whether the process with this identity runs."""
-    return bool(known) and identity(int(known.partition(":")[0])) == known
+    return (
+        bool(process_identity)
+        and identity(int(process_identity.partition(":")[0])) == process_identity
+    )
 
 
 def of_folder(folder: Path) -> list[int]:
     """All processes of a run folder: the marked ones, and those whose root file system lies in it."""
     mark = f"{MARK}={folder}".encode()
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 marked = mark in (entry / "environ").read_bytes().split(b"\0")
                 if (marked or rooted_in(entry, folder)) and identity(int(entry.name)):
-                    found.append(int(entry.name))
-    return found
+                    pids.append(int(entry.name))
+    return pids
 
 
 def rooted_in(process: Path, folder: Path) -> bool:
@@ -183,7 +187,8 @@ def claim(folder: Path, kind: str) -> Path:
     folder = folder.resolve()
     if len(str(folder)) > LONGEST_FOLDER:
         raise Misuse(
-            f"{folder}: the path has more than {LONGEST_FOLDER} characters, too long for sockets inside it"
+            f"{folder}: the path has more than {LONGEST_FOLDER} characters, too long for "
+            "sockets inside it"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not owned(folder, kind):
@@ -203,9 +208,9 @@ def owned(folder: Path, kind: str) -> bool:
 def remove(folder: Path) -> None:
     """Unmount all below a run folder and delete it. No process of it may run any more."""
     while points := mounts_below(folder):
-        done = subprocess.run(["umount", "--lazy", *points], capture_output=True, text=True)
-        if done.returncode and mounts_below(folder) == points:
-            raise Cannot(f"cannot unmount below {folder}: {done.stderr.strip()}")
+        completed = subprocess.run(["umount", "--lazy", *points], capture_output=True, text=True)
+        if completed.returncode and mounts_below(folder) == points:
+            raise Cannot(f"cannot unmount below {folder}: {completed.stderr.strip()}")
     for entry in folder.iterdir():
         if (
             entry.name != OWNED

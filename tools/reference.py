@@ -115,8 +115,10 @@ def steps() -> str:
     """Each step that there is, in the order of the chain, and what is not yet there."""
     parts = [HEAD, "# Steps\n"]
     parts.append(
-        "`pipeline-steps NAME` is `python -m pipeline_steps.NAME`, and one Python function of the same name.\n"
-        "Every step takes the [common options](#common-options), and refuses (2) those of them that it"
+        "`pipeline-steps NAME` is `python -m pipeline_steps.NAME`, and one Python function "
+        "of the same name.\n"
+        "Every step takes the [common options](#common-options), and refuses (2) those of "
+        "them that it"
         " can do nothing with.\n"
     )
     for command in command_names.STEPS:
@@ -435,19 +437,20 @@ def row(option: Option) -> str:
 
 def main(argv: list[str]) -> int:
     """Write the pages; with --check only say which are out of date (exit code 1)."""
-    wanted = pages()
-    files = {name: FOLDER / name for name in wanted}
+    expected = pages()
+    files = {name: FOLDER / name for name in expected}
     stale = [
         name
         for name, file in files.items()
-        if not file.exists() or file.read_text() != wanted[name]
+        if not file.exists() or file.read_text() != expected[name]
     ]
     if "--check" not in argv:
         for name in stale:
-            files[name].write_text(wanted[name])
+            files[name].write_text(expected[name])
     for name in stale:
         say(
-            f"docs/reference/{name}: {'out of date, run make doc' if '--check' in argv else 'written'}"
+            f"docs/reference/{name}: "
+            f"{'out of date, run make doc' if '--check' in argv else 'written'}"
         )
     return 1 if stale and "--check" in argv else 0
 

@@ -31,16 +31,16 @@ def missing_packages(purposes: Sequence[str]) -> dict[str, str]:
 
 def missing_programs(names: Sequence[str], *, kubernetes: bool) -> dict[str, str]:
     """What is not in the cache yet → where it comes from."""
-    found = {}
+    missing = {}
     for name in names:
         program = programs.PROGRAMS[name]
         if not (cache() / "programs" / f"{name}-{program.version}").exists():
-            found[f"{name} {program.version}"] = program.source
+            missing[f"{name} {program.version}"] = program.source
     if kubernetes and not build.folder().exists():
-        found[f"kubernetes {build.version()}"] = (
+        missing[f"kubernetes {build.version()}"] = (
             "Go modules, built here: about 7 minutes on 2 cores"
         )
-    return found
+    return missing
 
 
 class Background:

@@ -66,19 +66,21 @@ def leave(kind: str, started: Started, end: Callable[[Path], None], *, base: Pat
     if kind not in started.names:
         return
     with _lock(base):
-        own = _note_file(kind, started, base)
-        others = [
-            note for path, note in _notes(kind, base).items() if path != own and _uses(kind, note)
+        own_note = _note_file(kind, started, base)
+        other_notes = [
+            note
+            for path, note in _notes(kind, base).items()
+            if path != own_note and _uses(kind, note)
         ]
-        if others:
-            checkouts = ", ".join(sorted(str(note["started"]) for note in others))
+        if other_notes:
+            checkouts = ", ".join(sorted(str(note["started"]) for note in other_notes))
             say(f"{kind}: left running, it is in use (noted in {checkouts})")
         else:
             say(f"{kind}: ending it")
             end(Path(started.names[kind]))
             for path in _notes(kind, base):
                 path.unlink(missing_ok=True)
-        own.unlink(missing_ok=True)
+        own_note.unlink(missing_ok=True)
         started.forget(kind)
 
 

@@ -72,9 +72,9 @@ def main() -> int:
         default=int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6)),
     )
     parser.add_argument("--only", default="", help="ids of tests, with commas between them")
-    given = parser.parse_args()
-    settings = Settings(given.full, given.seed, workers=max(2, os.cpu_count() or 2))
-    chosen = given.only.split(",") if given.only else list(TESTS)
+    arguments = parser.parse_args()
+    settings = Settings(arguments.full, arguments.seed, workers=max(2, os.cpu_count() or 2))
+    chosen = arguments.only.split(",") if arguments.only else list(TESTS)
     logging.getLogger("pipeline_steps").setLevel(
         logging.CRITICAL
     )  # torn lines are what is wanted here

@@ -56,8 +56,8 @@ class Backend(NamedTuple):
 
     def seen(self, url: str) -> set[str]:
         """The versions that a reader sees now."""
-        found = self.read(url)
-        return set() if found is None else self.versions(url, found)
+        index_bytes = self.read(url)
+        return set() if index_bytes is None else self.versions(url, index_bytes)
 
 
 @contextlib.contextmanager
@@ -136,7 +136,7 @@ def _commit(url: str) -> bytes | None:
 def _on_branch(url: str, commit: bytes) -> set[str]:
     """The versions in the index of a commit, each with its archive."""
     entries = _entries(_git(url, "cat-file", "blob", f"{commit.decode()}:index.yaml"))
-    asked = "".join(f"{commit.decode()}:{one['urls'][0]}\n" for one in entries)
+    asked = "".join(f"{commit.decode()}:{entry['urls'][0]}\n" for entry in entries)
     archives = _git(url, "cat-file", "--batch", stdin=asked.encode())
     for entry in entries:
         head, _, rest = archives.partition(b"\n")

@@ -16,8 +16,10 @@ from tests.faults.world import Step, World
 
 #: Calls that change files; openat counts when it creates.
 CHANGING = (
-    "write pwrite64 writev fsync fdatasync ftruncate truncate fallocate rename renameat renameat2 link linkat symlink "
-    "symlinkat unlink unlinkat rmdir mkdir mkdirat chmod fchmod fchmodat chown fchown fchownat utimensat "
+    "write pwrite64 writev fsync fdatasync ftruncate truncate fallocate rename renameat "
+    "renameat2 link linkat symlink "
+    "symlinkat unlink unlinkat rmdir mkdir mkdirat chmod fchmod fchmodat chown fchown "
+    "fchownat utimensat "
     "copy_file_range sendfile"
 ).split()
 _LINE = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
@@ -39,7 +41,10 @@ class Call(NamedTuple):
     within: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.nth} ({' → '.join(Path(path).name for path in self.paths) or 'a pipe'})"
+        return (
+            f"{self.name} {self.nth} "
+            f"({' → '.join(Path(path).name for path in self.paths) or 'a pipe'})"
+        )
 
     @property
     def changes(self) -> bool:
@@ -67,28 +72,28 @@ def record(world: World, step: Step) -> list[Call]:
     main = _traced(world, step)
     world.back(step)
     state = str(world.state)
-    others = _traced(world, step, "-f", "-P", state)
+    other_calls = _traced(world, step, "-f", "-P", state)
     lines: dict[str, list[str]] = {}
-    for line in others.splitlines():
+    for line in other_calls.splitlines():
         thread, _, call = line.partition(" ")
         lines.setdefault(thread, []).append(call.strip())
-    found = parse(main)
+    calls_ = parse(main)
     if not any(
-        call.below(world.state) and call.changes for call in found
+        call.below(world.state) and call.changes for call in calls_
     ):  # it is written by another thread
-        found += [
+        calls_ += [
             call._replace(within=state)
             for texts in lines.values()
             for call in parse("\n".join(texts))
         ]
-    return found
+    return calls_
 
 
 def _traced(world: World, step: Step, *options: str) -> str:
     output = world.root.parent / "trace"
     names = f"trace=openat,{','.join(CHANGING)}"
-    done = world.run(step, "strace", "-qq", "-y", *options, "-o", str(output), "-e", names)
-    assert done.returncode == 0, done.stderr
+    completed = world.run(step, "strace", "-qq", "-y", *options, "-o", str(output), "-e", names)
+    assert completed.returncode == 0, completed.stderr
     return output.read_text(errors="replace")
 
 
@@ -97,9 +102,9 @@ def parse(text: str) -> list[Call]:
     counts: dict[str, int] = {}
     calls = []
     for line in text.splitlines():
-        found = _LINE.match(line)
-        if found:
-            name, arguments, _result = found.groups()
+        match = _LINE.match(line)
+        if match:
+            name, arguments, _result = match.groups()
             counts[name] = counts.get(name, 0) + 1
             paths = tuple(a or b for a, b in _PATHS.findall(arguments))
             if name == "openat":  # its first descriptor is the working folder

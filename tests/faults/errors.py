@@ -50,8 +50,8 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         world.back(step)
         before = _kept(world)
         at = call._replace(within=str(world.state)) if call.within else call
-        done = broken(world, step, at, f"error={error}")
-        wrong = judged(world, done, before) or world.again(step)
+        completed = broken(world, step, at, f"error={error}")
+        wrong = judged(world, completed, before) or world.again(step)
         return f"{step.name}, {error} at {call}: {wrong}" if wrong else ""
 
     wrong = spread(chosen, settings.workers, run)
@@ -59,14 +59,16 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     return [counted("T3", what, chosen, wrong), _full(worlds, settings)]
 
 
-def judged(world: World, done: subprocess.CompletedProcess[str], before: dict[Path, bytes]) -> str:
+def judged(
+    world: World, completed: subprocess.CompletedProcess[str], before: dict[Path, bytes]
+) -> str:
     """What is not as it must be after a step that met a failing disk."""
-    if done.returncode not in (0, CANNOT) or "This is a bug" in done.stderr:
-        return f"exit {done.returncode}: {done.stderr.strip()[-500:]}"
+    if completed.returncode not in (0, CANNOT) or "This is a bug" in completed.stderr:
+        return f"exit {completed.returncode}: {completed.stderr.strip()[-500:]}"
     for path, data in before.items():
-        now = path.read_bytes() if path.exists() else b""
-        grows = path.suffix == ".jsonl" and now.startswith(data)
-        if now != data and not grows and path.name != "index.yaml":
+        current = path.read_bytes() if path.exists() else b""
+        grows = path.suffix == ".jsonl" and current.startswith(data)
+        if current != data and not grows and path.name != "index.yaml":
             return f"{path.name} was changed"
     left = world.left()
     return f"left: {left}" if left else ""

@@ -37,8 +37,8 @@ class Figure(NamedTuple):
 def timed(make: Callable[[], list[Figure]]) -> list[Figure]:
     """The figures of one test, its seconds on the first of them."""
     began = time.monotonic()
-    first, *others = make()
-    return [first._replace(seconds=time.monotonic() - began), *others]
+    first, *more = make()
+    return [first._replace(seconds=time.monotonic() - began), *more]
 
 
 def counted(
@@ -46,8 +46,8 @@ def counted(
 ) -> Figure:
     """The figure of a test that demands the same of every point."""
     good = len(points) - len(wrong)
-    some = more if points else "no point found"
-    seen = f"{good}/{len(points)}{f', {some}' if some else ''}"
+    points_text = more if points else "no point found"
+    seen = f"{good}/{len(points)}{f', {points_text}' if points_text else ''}"
     return Figure(
         id,
         what,
@@ -64,10 +64,10 @@ def spread(points: Sequence[T], workers: int, run: Callable[[int, T], str]) -> l
     shares = [points[number::workers] for number in range(workers)]
 
     def work(number: int) -> list[str]:
-        return [found for point in shares[number] if (found := run(number, point))]
+        return [result for point in shares[number] if (result := run(number, point))]
 
     with ThreadPoolExecutor(workers) as pool:
-        return [found for share in pool.map(work, range(workers)) for found in share]
+        return [result for share in pool.map(work, range(workers)) for result in share]
 
 
 def show(figures: Sequence[Figure], settings: Settings) -> bool:

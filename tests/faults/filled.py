@@ -67,12 +67,17 @@ def at_every_request(worlds: Sequence[World], settings: Settings) -> list[Figure
         def run(number: int, point: Point) -> str:
             world, (step, nth) = filled[number], point
             world.back(step)
-            done = world.run(
+            completed = world.run(
                 step, *_traced("/dev/null"), "-e", f"inject={SENDING}:signal=KILL:when={nth}"
             )
-            dead.append(done.returncode in KILLED)  # no thread may have so many requests this time
-            if done.returncode not in (0, *KILLED):
-                return f"{step.name} at request {nth}: exit {done.returncode}: {done.stderr[-300:]}"
+            dead.append(
+                completed.returncode in KILLED
+            )  # no thread may have so many requests this time
+            if completed.returncode not in (0, *KILLED):
+                return (
+                    f"{step.name} at request {nth}: exit {completed.returncode}: "
+                    f"{completed.stderr[-300:]}"
+                )
             wrong = world.again(step)
             return f"{step.name} at request {nth}: {wrong}" if wrong else ""
 
@@ -101,8 +106,8 @@ def _requests(world: World, step: Step) -> int:
     """The most requests that one thread of an undisturbed run makes."""
     world.back(step)
     output = world.root.parent / "trace"
-    done = world.run(step, *_traced(str(output)))
-    assert done.returncode == 0, done.stderr
+    completed = world.run(step, *_traced(str(output)))
+    assert completed.returncode == 0, completed.stderr
     return max(
         Counter(re.findall(r"(?m)^(\d+) +send", output.read_text(errors="replace"))).values()
     )

@@ -49,12 +49,12 @@ def planted(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         before = _seen(target)
-        done = world.run(step)
+        completed = world.run(step)
         wrong = ""
         if _seen(target) != before:
             wrong = f"followed: {_seen(target)}"
-        elif done.returncode not in (0, *REFUSED) or "This is a bug" in done.stderr:
-            wrong = f"exit {done.returncode}: {done.stderr.strip()[-400:]}"
+        elif completed.returncode not in (0, *REFUSED) or "This is a bug" in completed.stderr:
+            wrong = f"exit {completed.returncode}: {completed.stderr.strip()[-400:]}"
         return f"{step.name}, {name} → a {kind}: {wrong}" if wrong else ""
 
     wrong = spread(chosen, settings.workers, run)
@@ -66,7 +66,7 @@ def _names(world: World, calls: Sequence[Call]) -> set[str]:
     """Names below the world that a step makes, but for those that the configuration chose: a
     person's link.
     """
-    found = set()
+    names = set()
     chosen = (world.root / "released", *world.repositories, world.store)
     for call in calls:
         if (
@@ -76,8 +76,8 @@ def _names(world: World, calls: Sequence[Call]) -> set[str]:
         ):
             path = Path(call.paths[-1])
             if "tmp-" not in path.name and path not in chosen:
-                found.add(str(path.relative_to(world.root)))
-    return found
+                names.add(str(path.relative_to(world.root)))
+    return names
 
 
 def _lay_target(target: Path, kind: str) -> None:

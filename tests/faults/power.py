@@ -99,7 +99,7 @@ def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         traces = list(
             pool.map(lambda world: {step.name: record(world, step) for step in STEPS}, worlds)
         )
-    found = [[(step, state) for step in STEPS for state in states(of[step.name])] for of in traces]
+    cases = [[(step, state) for step in STEPS for state in states(of[step.name])] for of in traces]
     bad = [
         f"{step.name}: {wrong}"
         for step in STEPS
@@ -108,7 +108,7 @@ def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     most = max(
         len(pending) for trace in traces[0].values() for _, pending in moments(trace.operations)
     )
-    numbers = range(min(map(len, found)))
+    numbers = range(min(map(len, cases)))
     chosen = (
         numbers
         if settings.full
@@ -117,7 +117,7 @@ def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
     def run(worker: int, number: int) -> str:
         world = worlds[worker]
-        step, state = found[worker][number]
+        step, state = cases[worker][number]
         world.back(step)
         lay(world, state.disk)
         wrong = world.again(step)
@@ -130,7 +130,7 @@ def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         counted(
             "T2",
             f"power cut: records whole, promises kept (at most {most} calls pending)",
-            found[0],
+            cases[0],
             bad,
         ),
         counted("T2", "the same disks: the step again", chosen, differ),
@@ -159,9 +159,9 @@ def _mutations(world: World, traces: dict[str, Trace]) -> Figure:
             if any(_broken(world, step, without)):
                 continue
             later = [
-                one
-                for one in operations[number + 1 :]
-                if isinstance(one, Sync) and one.of == operation.of
+                later_operation
+                for later_operation in operations[number + 1 :]
+                if isinstance(later_operation, Sync) and later_operation.of == operation.of
             ]
             if later and isinstance(operation.of, str):
                 spared += 1
@@ -190,8 +190,8 @@ def record(world: World, step: Step) -> Trace:
         "-o",
         f"{output}/of",
     ]
-    done = world.run(step, "strace", *options, "-e", f"trace={CALLS},{THREADS}")
-    assert done.returncode == 0, done.stderr
+    completed = world.run(step, "strace", *options, "-e", f"trace={CALLS},{THREADS}")
+    assert completed.returncode == 0, completed.stderr
     reader = _Reader(world, start)
     for line in threads(output):
         reader.read(line[1], line[2], int(line[3]), _plain(line[4] or ""))
@@ -209,7 +209,7 @@ def threads(output: Path) -> list[re.Match[str]]:
             f".{line.rpartition(' = ')[2]}" for line in files[suffix] if "CLONE_THREAD" in line
         ]
     calls = sorted(line.partition(" ")[::2] for suffix in ours for line in files.get(suffix, ()))
-    return [found for _time, call in calls if (found := _LINE.match(call))]
+    return [match for _time, call in calls if (match := _LINE.match(call))]
 
 
 class _Reader:
@@ -297,9 +297,9 @@ def moments(operations: Sequence[Operation]) -> Iterator[tuple[list[int], list[i
     yield [], []
     for number, operation in enumerate(operations):
         if isinstance(operation, Sync):
-            now = [n for n in pending if _covers(operation, operations[n])]
-            durable += now
-            pending = [n for n in pending if n not in now]
+            covered = [n for n in pending if _covers(operation, operations[n])]
+            durable += covered
+            pending = [n for n in pending if n not in covered]
         else:
             pending.append(number)
         yield sorted(durable), list(pending)
@@ -314,10 +314,10 @@ def _covers(sync: Sync, operation: Operation) -> bool:
 def states(trace: Trace) -> Iterator[State]:
     """Every disk that a power cut can leave, each once."""
     tried: set[object] = set()
-    found: set[object] = set()
+    seen: set[object] = set()
     every = list(moments(trace.operations))
     for moment, (durable, pending) in enumerate(every):
-        done = moment == len(every) - 1
+        complete = moment == len(every) - 1
         for choice in itertools.product((False, True), repeat=min(len(pending), PENDING)):
             kept = [
                 n for n, gone in itertools.zip_longest(pending, choice, fillvalue=False) if not gone
@@ -325,12 +325,12 @@ def states(trace: Trace) -> Iterator[State]:
             writes = [n for n in kept if isinstance(trace.operations[n], Write)]
             for torn in (None, *itertools.product(writes, ("half", "zeros"))):
                 numbers = (*sorted([*durable, *kept]),)
-                if (numbers, torn, done) not in tried:
-                    tried.add((numbers, torn, done))
+                if (numbers, torn, complete) not in tried:
+                    tried.add((numbers, torn, complete))
                     disk = built(trace, numbers, torn)
-                    if (mark := (_fingerprint(disk), done)) not in found:
-                        found.add(mark)
-                        yield State(disk, done)
+                    if (mark := (_fingerprint(disk), complete)) not in seen:
+                        seen.add(mark)
+                        yield State(disk, complete)
 
 
 def built(trace: Trace, numbers: Sequence[int], torn: tuple[int, str] | None) -> Disk:
@@ -361,7 +361,9 @@ def built(trace: Trace, numbers: Sequence[int], torn: tuple[int, str] | None) ->
 
 
 def _changed(trace: Trace) -> list[tuple[str, int | None]]:
-    return [entry for one in trace.operations if isinstance(one, Names) for entry in one.entries]
+    return [
+        entry for names in trace.operations if isinstance(names, Names) for entry in names.entries
+    ]
 
 
 @functools.cache
@@ -391,18 +393,18 @@ def broken_rule(world: World, step: Step, state: State) -> str:
         records = file.load(world.state)
     except PipelineError as error:
         return f"the state cannot be read: {error}"
-    for one in records:
-        for name, digest in one.evidence.items():
+    for record in records:
+        for name, digest in record.evidence.items():
             if not _is(world.state.parent / name, digest):
-                return f"{one.step}: evidence {name} is missing or changed"
-        for value in one.outputs.values() if one.passed else ():
+                return f"{record.step}: evidence {name} is missing or changed"
+        for value in record.outputs.values() if record.passed else ():
             place, _, digest = value.rpartition("@")
             if place.startswith("file://") and not _is(Path(place.removeprefix("file://")), digest):
-                return f"{one.step} passed, {place} is missing or changed"
+                return f"{record.step} passed, {place} is missing or changed"
     wrong = (
         _store(world)
         or _index(world)
-        or ("" if step.before else _intents(world, {one.step for one in records}))
+        or ("" if step.before else _intents(world, {record.step for record in records}))
     )
     if not wrong and state.done:
         aside = {"left": [], "tags": ""}  # temporary files go later; tags are git's
@@ -416,13 +418,13 @@ def broken_rule(world: World, step: Step, state: State) -> str:
 
 
 def _store(world: World) -> str:
-    known = stored(world.store)
+    known_lines = stored(world.store)
     try:
-        for line in known:
+        for line in known_lines:
             decode(line, where=str(world.store))
     except PipelineError as error:
         return f"the store cannot be read: {error}"
-    missing = lost(world.store, known)
+    missing = lost(world.store, known_lines)
     return f"evidence of the store is lost: {missing}" if missing else ""
 
 
@@ -431,9 +433,9 @@ def _index(world: World) -> str:
         try:
             entries = yaml.safe_load(path.read_bytes())["entries"].values()
             named = [
-                (one["urls"][0], one["digest"].removeprefix("sha256:"))
+                (entry["urls"][0], entry["digest"].removeprefix("sha256:"))
                 for kind in entries
-                for one in kind
+                for entry in kind
             ]
         except (yaml.YAMLError, AttributeError, IndexError, KeyError, TypeError) as error:
             return f"{path.name} is broken: {error!r}"
@@ -456,13 +458,13 @@ def _is(path: Path, digest: str) -> bool:
 
 def disk(world: World) -> Disk:
     """What is there now, below our places."""
-    found: Disk = {}
+    content: Disk = {}
     for place in world.places:
         if place.is_dir():
-            found[str(place)] = None
+            content[str(place)] = None
         for path in place.rglob("*"):
-            found[str(path)] = None if path.is_dir() else path.read_bytes()
-    return found
+            content[str(path)] = None if path.is_dir() else path.read_bytes()
+    return content
 
 
 def lay(world: World, disk: Disk) -> None:

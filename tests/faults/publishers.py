@@ -67,19 +67,20 @@ def distinct(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     demanded = READS_FULL if settings.full else READS
     seen = dict.fromkeys(BACKENDS, Watched())
     rounds = 0
-    while not rounds or sum(each.reads for each in seen.values()) < demanded:
+    while not rounds or sum(reader.reads for reader in seen.values()) < demanded:
         rounds += 1
         for name in BACKENDS:
             seen[name] = seen[name].and_then(
                 _distinct(name, _place(worlds, f"T4-{name}-{rounds}"), settings)
             )
     reads, misread = (
-        sum(each.reads for each in seen.values()),
-        sum(len(each.misread) for each in seen.values()),
+        sum(reader.reads for reader in seen.values()),
+        sum(len(reader.misread) for reader in seen.values()),
     )
     return [
-        *(figure for name, each in seen.items() for figure in _figures(name, each)),
-        Figure("T5", "all backends: reads while others publish, none of something half", f">= {demanded}",
+        *(figure for name, reader in seen.items() for figure in _figures(name, reader)),
+        Figure("T5", "all backends: reads while others publish, none of something "
+            "half", f">= {demanded}",
                f"{reads - misread}/{reads}", ()),
     ]  # fmt: skip
 
@@ -102,16 +103,16 @@ def _distinct(name: str, place: Path, settings: Settings) -> Watched:
         publishers = Publishers(place, [(url, chart) for chart in charts])
         with Reader(backend, url, publishers) as reader:
             publishers.wait()
-        there = _whole(url, charts)
+        published = _whole(url, charts)
     wrong = [
-        f"{chart.version}: {there[chart.version]}"
+        f"{chart.version}: {published[chart.version]}"
         for chart in charts
-        if there[chart.version] != "there"
+        if published[chart.version] != "there"
     ]
-    told = [f"told {line}" for line in publishers.told() if not line.endswith(" done")]
+    results = [f"told {line}" for line in publishers.results() if not line.endswith(" done")]
     good = len(charts) - len(wrong)
     return Watched(
-        good, len(charts), reader.reads, reader.looks, (*wrong, *told), tuple(reader.wrong)
+        good, len(charts), reader.reads, reader.looks, (*wrong, *results), tuple(reader.wrong)
     )
 
 
@@ -122,14 +123,14 @@ def shared(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     number, chart = SHARING_FULL if settings.full else SHARING, packed()
     with in_registry(_place(worlds, "T4c")) as url:
         urls = [f"{url}{n}" for n in range(number)]
-        publishers = Publishers(_place(worlds, "T4c-told"), [(one, chart) for one in urls])
+        publishers = Publishers(_place(worlds, "T4c-told"), [(url, chart) for url in urls])
         publishers.wait()
         wrong = [
-            f"{one}: {seen}"
-            for one in urls
-            if (seen := _whole(one, [chart])[chart.version]) != "there"
+            f"{url}: {seen}"
+            for url in urls
+            if (seen := _whole(url, [chart])[chart.version]) != "there"
         ]
-    wrong += [f"told {line}" for line in publishers.told() if not line.endswith(" done")]
+    wrong += [f"told {line}" for line in publishers.results() if not line.endswith(" done")]
     what = "oci: publishers whose config and chart blobs are the same: all there"
     return [
         Figure("T4c", what, f"{number}/{number}", f"{number - len(wrong)}/{number}", tuple(wrong))
@@ -152,17 +153,19 @@ def _rivals(name: str, place: Path, settings: Settings) -> Figure:
             ]
             publishers = Publishers(place / str(number), [(url, chart) for chart in charts])
             publishers.wait()
-            told = publishers.told()
-            won = [line.split()[1] for line in told if line.endswith(" done")]
+            results = publishers.results()
+            won = [line.split()[1] for line in results if line.endswith(" done")]
             winners.append(len(won))
-            others = [line for line in told if not line.endswith((" done", " conflict"))]
-            found = open_repository(url, {}).find("hello", f"1.0.{number}")
+            unexpected = [line for line in results if not line.endswith((" done", " conflict"))]
+            published = open_repository(url, {}).find("hello", f"1.0.{number}")
             if len(won) > 1 or (backend.one_wins and not won):
                 wrong.append(f"round {number}: {len(won)} winners")
-            if len(told) != RIVALS or others:
-                wrong.append(f"round {number}: {RIVALS - len(told)} were told nothing, {others}")
-            if won and (found is None or found.tar_digest not in won):
-                wrong.append(f"round {number}: acknowledged {won}, there is {found}")
+            if len(results) != RIVALS or unexpected:
+                wrong.append(
+                    f"round {number}: {RIVALS - len(results)} were told nothing, {unexpected}"
+                )
+            if won and (published is None or published.tar_digest not in won):
+                wrong.append(f"round {number}: acknowledged {won}, there is {published}")
             if won and not _again(url, next(chart for chart in charts if chart.tar_digest in won)):
                 wrong.append(f"round {number}: the winner is refused when it comes again")
     demanded = "1 winner" if backend.one_wins else "0 or 1 winner"
@@ -198,25 +201,29 @@ def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
             publishers.kill(dice, len(charts) // 5)
             publishers.wait()
             first = _seconds(url, packed(version="3.0.0"))
-        told, acknowledged = publishers.told(), publishers.acknowledged()
-        there = _whole(url, charts)
+        results, acknowledged = publishers.results(), publishers.acknowledged()
+        published = _whole(url, charts)
         seen = backend.seen(url)
-        gone = [chart for chart in charts if there[chart.version] != "there"]
+        gone = [chart for chart in charts if published[chart.version] != "there"]
         again = Publishers(place / "again", [(url, chart) for chart in gone])
         again.wait()
         after = _whole(url, charts)
     wrong = [
         f"{version} was acknowledged and is not there"
         for version in acknowledged
-        if there[version] != "there"
+        if published[version] != "there"
     ]
     wrong += [
-        f"{version}: {how}" for version, how in there.items() if how not in ("there", "absent")
+        f"{version}: {how}" for version, how in published.items() if how not in ("there", "absent")
     ]
-    wrong += [f"{one.version} is seen by readers, not by us" for one in gone if one.version in seen]
+    wrong += [
+        f"{lost_chart.version} is seen by readers, not by us"
+        for lost_chart in gone
+        if lost_chart.version in seen
+    ]
     wrong += reader.wrong
-    wrong += [f"told {line}" for line in told if not line.endswith(" done")]
-    silent = len(charts) - len(told) - len(publishers.dead)
+    wrong += [f"told {line}" for line in results if not line.endswith(" done")]
+    silent = len(charts) - len(results) - len(publishers.dead)
     wrong += [f"{silent} that nobody killed were told nothing"] if silent > 0 else []
     # A push that outlives its killed publisher makes the first one come second, which is no lock:
     # it tries twice.
@@ -227,7 +234,206 @@ def _killed(name: str, place: Path, settings: Settings) -> list[Figure]:
     missing = [f"{version}: {how}" for version, how in after.items() if how != "there"]
     alive, took = len(acknowledged), f"the next in {first:.2f} s, alone {alone:.2f} s"
     return [
-        Figure("T4e", f"{name}: {len(publishers.dead)} of {len(charts)} publishers killed: acknowledged versions there",
+        Figure("T4e", f"{name}: {len(publishers.dead)} of {len(charts)} publishers killed: acknowledged "
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            ""
+            "versions there",
                f"{alive}/{alive}", f"{alive - len(wrong)}/{alive}, {took}, {reader.reads} reads", tuple(wrong)),
         Figure("T4e", f"{name}: the killed ones again: all there", f"{len(charts)}/{len(charts)}",
                f"{len(charts) - len(missing)}/{len(charts)}", tuple(missing)),
@@ -239,7 +445,7 @@ class Publishers:
     line by line.
     """
 
-    def __init__(self, place: Path, what: Sequence[tuple[str, Archive]]) -> None:
+    def __init__(self, place: Path, publications: Sequence[tuple[str, Archive]]) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self._told, gate = place / "told", place / "gate"
         self._told.touch()
@@ -249,13 +455,15 @@ class Publishers:
         with gate.open("ab") as opened:  # a lock: no killed child can keep it from the others
             fcntl.flock(opened, fcntl.LOCK_EX)
             self._children: list[BaseProcess] = [
-                context.Process(target=_publish, args=(*one, self._told, gate, dict(os.environ)))
-                for one in what
+                context.Process(
+                    target=_publish, args=(*publication, self._told, gate, dict(os.environ))
+                )
+                for publication in publications
             ]
             for child in self._children:
                 child.start()
             end = time.monotonic() + TOGETHER
-            while gate.stat().st_size < len(what) and time.monotonic() < end:
+            while gate.stat().st_size < len(publications) and time.monotonic() < end:
                 time.sleep(0.005)
 
     def wait(self) -> None:
@@ -269,8 +477,8 @@ class Publishers:
         Those all want the lock, so the one that has it dies with it, and none is left that would
         clear it away.
         """
-        for done in sorted(dice.sample(range(1, len(self._children) - number), number // 2)):
-            while len(self.acknowledged()) < done and self._living():
+        for count in sorted(dice.sample(range(1, len(self._children) - number), number // 2)):
+            while len(self.acknowledged()) < count and self._living():
                 time.sleep(0.001)
             time.sleep(dice.random() * 0.02)
             self._kill([dice.choice(living)] if (living := self._living()) else [])
@@ -286,15 +494,17 @@ class Publishers:
             child.kill()
         self.dead += children
 
-    def told(self) -> list[str]:
+    def results(self) -> list[str]:
         """version, digest of the tar, and done, conflict or the error."""
         return self._told.read_text().splitlines()
 
     def acknowledged(self) -> list[str]:
-        return [line.split()[0] for line in self.told() if line.endswith(" done")]
+        return [line.split()[0] for line in self.results() if line.endswith(" done")]
 
 
-def _publish(url: str, chart: Archive, told: Path, gate: Path, environment: dict[str, str]) -> None:
+def _publish(
+    url: str, chart: Archive, results: Path, gate: Path, environment: dict[str, str]
+) -> None:
     os.environ.update(environment)
     with gate.open("ab", buffering=0) as opened:
         opened.write(b".")
@@ -306,7 +516,7 @@ def _publish(url: str, chart: Archive, told: Path, gate: Path, environment: dict
         how = "conflict"
     except PipelineError as error:
         how = " ".join(str(error).split())
-    descriptor = os.open(told, os.O_WRONLY | os.O_APPEND)
+    descriptor = os.open(results, os.O_WRONLY | os.O_APPEND)
     os.write(descriptor, f"{chart.version} {chart.tar_digest} {how}\n".encode())
 
 
@@ -338,11 +548,13 @@ class Reader:
                 self.wrong += [f"read {self.reads}: without {missing}"] if missing else []
 
     def _versions(self) -> set[str]:
-        found = self._backend.read(self._url)
-        if found != self._last:
+        index_bytes = self._backend.read(self._url)
+        if index_bytes != self._last:
             self.looks += 1
-            self._seen = set() if found is None else self._backend.versions(self._url, found)
-            self._last = found
+            self._seen = (
+                set() if index_bytes is None else self._backend.versions(self._url, index_bytes)
+            )
+            self._last = index_bytes
         return self._seen
 
     def __enter__(self) -> Reader:
@@ -360,15 +572,17 @@ def _whole(url: str, charts: Sequence[Archive]) -> dict[str, str]:
     versions, seen = set(repository.versions(charts[0].name)), {}
     for chart in charts:
         try:
-            found = repository.find(chart.name, chart.version)
+            published = repository.find(chart.name, chart.version)
         except PipelineError as error:
             seen[chart.version] = str(error)
             continue
         same = (
-            found is not None and found.tar_digest == chart.tar_digest and chart.version in versions
+            published is not None
+            and published.tar_digest == chart.tar_digest
+            and chart.version in versions
         )
         seen[chart.version] = (
-            "there" if same else "absent" if found is None else f"another: {found}"
+            "there" if same else "absent" if published is None else f"another: {published}"
         )
     return seen
 

@@ -61,7 +61,8 @@ def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     wrong = spread(moments, settings.workers, run)
     more = f"slowest end {slowest[0]:.2f} s"
     return [
-        counted("T10", "SIGTERM, SIGINT, SIGHUP at a random moment: out, 128+n, no child, then again", moments, wrong,
+        counted("T10", "SIGTERM, SIGINT, SIGHUP at a random moment: out, 128+n, no child, then "
+            "again", moments, wrong,
                 more),
         _deaf(worlds, settings),
     ]  # fmt: skip
@@ -140,8 +141,8 @@ def judged(ended: Ended, kind: signal.Signals, *, may_be_done: bool) -> str:
 
 def unrecorded(world: World) -> str:
     """An archive or a tag that no record of an intent names, "" when there is none."""
-    known = [*lines(world.state), *lines(world.root / "agent.jsonl"), *stored(world.store)]
-    steps = {json.loads(line)["step"] for line in known if line}
+    known_lines = [*lines(world.state), *lines(world.root / "agent.jsonl"), *stored(world.store)]
+    steps = {json.loads(line)["step"] for line in known_lines if line}
     places = {"snapshot": "snapshots/*.tgz", "promote": "released/**/*.tgz", "tag_release": "source/.git/refs/tags/*",
               "regenerate": "regenerated/*.tgz"}  # fmt: skip
     for name, pattern in places.items():
@@ -168,13 +169,13 @@ def _left(world: World) -> list[str]:
 def _marked(world: World) -> list[int]:
     """Processes with this world's mark in their environment, which children inherit (LC_* is kept)."""
     mark = f"LC_FAULTS={world.root}\0".encode()
-    found = []
+    marked = []
     for place in Path("/proc").iterdir():
         if place.name.isdigit():
             with contextlib.suppress(OSError):
                 if mark in (place / "environ").read_bytes():
-                    found.append(int(place.name))
-    return found
+                    marked.append(int(place.name))
+    return marked
 
 
 def _words(pid: int) -> str:

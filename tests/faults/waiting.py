@@ -83,8 +83,8 @@ class Waiting(World):
     def again(self, step: Step) -> str:
         """Also what is wrong with the namespaces that are left, which are removed."""
         wrong = super().again(step)
-        known = b"\n".join(lines(self.state))
-        left = [name for name in self.namespaces() if f"/{name}".encode() not in known]
+        known_lines = b"\n".join(lines(self.state))
+        left = [name for name in self.namespaces() if f"/{name}".encode() not in known_lines]
         for name in self.namespaces():
             namespaces.remove(self.api, name)
         return wrong or (f"namespaces nobody recorded: {left}" if left else "")
@@ -92,8 +92,12 @@ class Waiting(World):
     def namespaces(self) -> list[str]:
         """Those of ours that are not being removed."""
         selector = ",".join(f"{name}={value}" for name, value in namespaces.MANAGED.items())
-        found = self.api.items(self.api.core.list_namespace, label_selector=selector)
-        return [each["metadata"]["name"] for each in found if each["status"]["phase"] == "Active"]
+        listed = self.api.items(self.api.core.list_namespace, label_selector=selector)
+        return [
+            namespace["metadata"]["name"]
+            for namespace in listed
+            if namespace["status"]["phase"] == "Active"
+        ]
 
     def outcome(self) -> Outcome:
         """Also every tag of the registry with its digest."""
@@ -107,7 +111,10 @@ def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     with _systems(worlds[0]) as world:
         points = kills.moments(WAITING, number, dice)
         wrong = kills.killed_at([world], points, settings._replace(workers=1))
-    what = "the same for steps that wait for engine, helm or cluster; no namespace that nobody recorded"
+    what = (
+        "the same for steps that wait for engine, helm or cluster; no namespace that nobody "
+        "recorded"
+    )
     return [counted("T1c", what, points, wrong)]
 
 

@@ -35,7 +35,10 @@ channels:
 #: What steps with a store are given beside it.
 SITE = 'evidence: "file://{root}/store"\n'
 CHART = "apiVersion: v2\nname: common\ntype: application\nversion: 1.0.0\n"
-MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+MAP = (
+    'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: '
+    "hello}\n"
+)
 #: Fields of a record that an undisturbed and a repeated run share.
 SAME = (
     "step",
@@ -252,8 +255,8 @@ class World:
             if step.before:
                 step.before(self)
             copy(self.root, self.kept / step.name)
-            done = self.run(step)
-            assert done.returncode == 0, f"{step.name} undisturbed: {done.stderr}"
+            completed = self.run(step)
+            assert completed.returncode == 0, f"{step.name} undisturbed: {completed.stderr}"
             self.expected[step.name] = self.outcome()
         return self
 
@@ -265,9 +268,11 @@ class World:
         """Run the step once more without any fault; what is not as after an undisturbed run, ""
         when nothing.
         """
-        done = self.run(step)
-        if done.returncode:
-            return f"the run after it exits {done.returncode}: {done.stderr.strip()[-500:]}"
+        completed = self.run(step)
+        if completed.returncode:
+            return (
+                f"the run after it exits {completed.returncode}: {completed.stderr.strip()[-500:]}"
+            )
         return difference(self.expected[step.name], self.outcome())
 
     def outcome(self) -> Outcome:
@@ -280,19 +285,21 @@ class World:
             "tags": self.git(
                 "for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"
             ),
-            "verdicts": standing(lines(self.state)),
-            "store": standing(stored(self.store)),
+            "verdicts": current_lines(lines(self.state)),
+            "store": current_lines(stored(self.store)),
             "lost evidence": lost(self.store, stored(self.store)),
             "left": self.left(),
         }
 
     def left(self) -> list[str]:
         """Temporary files anywhere: ours, those of Python, locks of git."""
-        found = [
+        leftovers = [
             path for path in self.root.rglob("*") if "tmp-" in path.name or path.suffix == ".lock"
         ]
-        found += (self.root / "tmp").iterdir()
-        return sorted({str(path.relative_to(self.root)) for path in found if path.name != ".lock"})
+        leftovers += (self.root / "tmp").iterdir()
+        return sorted(
+            {str(path.relative_to(self.root)) for path in leftovers if path.name != ".lock"}
+        )
 
     def _published(self) -> list[Path]:
         files = (
@@ -361,7 +368,7 @@ def lost(store: Path, records: Sequence[bytes]) -> list[str]:
     ]
 
 
-def standing(lines: Sequence[bytes]) -> list[str]:
+def current_lines(lines: Sequence[bytes]) -> list[str]:
     """The verdicts that nothing supersedes, read without the library's own code."""
     records = [json.loads(line) for line in lines if line]
     gone = {identity for record in records for identity in record.get("supersedes", ())}
@@ -370,14 +377,16 @@ def standing(lines: Sequence[bytes]) -> list[str]:
     ]
     for verdict in verdicts:
         verdict["parameters"] = {
-            k: _said(v) for k, v in verdict.get("parameters", {}).items() if k not in (*HOW, *MET)
+            k: _normalized(v)
+            for k, v in verdict.get("parameters", {}).items()
+            if k not in (*HOW, *MET)
         }
     return sorted(
         json.dumps({name: record.get(name) for name in SAME}, sort_keys=True) for record in verdicts
     )
 
 
-def _said(value: Any) -> Any:
+def _normalized(value: Any) -> Any:
     """A parameter; the ids of records, which are random, in lines of text as what they are."""
     if not isinstance(value, list):
         return value

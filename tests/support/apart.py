@@ -60,20 +60,23 @@ class Apart:
             "interfaces": "ip -o link | awk '{print $2}'",
             "rules": "(iptables-save; ip6tables-save) | grep '^-A' || true",
             "namespaces": "ip netns",
-            "files": "find /run /var/lib /var/log /etc/cni /usr/libexec -xdev -not -path '/run/pipeline-steps*'",
+            "files": "find /run /var/lib /var/log /etc/cni /usr/libexec -xdev -not -path "
+            "'/run/pipeline-steps*'",
             "settings": "sysctl -n net.ipv4.ip_forward net.ipv4.conf.all.route_localnet",
         }
         return {
-            what: sorted(self.run("sh", "-c", command).stdout.splitlines())
-            for what, command in commands.items()
+            kind: sorted(self.run("sh", "-c", command).stdout.splitlines())
+            for kind, command in commands.items()
         }
 
     def new_since(self, before: dict[str, list[str]]) -> dict[str, list[str]]:
         """What there is now and was not then. (Mounts inherited from outside may go away when they
         do there.)
         """
-        now = self.traces()
-        return {what: new for what in now if (new := sorted(set(now[what]) - set(before[what])))}
+        after = self.traces()
+        return {
+            kind: new for kind in after if (new := sorted(set(after[kind]) - set(before[kind])))
+        }
 
 
 @contextlib.contextmanager

@@ -49,10 +49,14 @@ def push(host: str, path: str = "web", tag: str = "k-1", *, label: str = "") -> 
 def push_index(host: str, path: str, tag: str, manifests: list[str]) -> str:
     """Push an index of manifests that are there already; returns its digest."""
     registry = connect(f"{host}/{path}", {host: Host(plain_http=True)})
-    found = [each for each in (registry.manifest(path, digest) for digest in manifests) if each]
+    found_manifests = [
+        manifest
+        for manifest in (registry.manifest(path, digest) for digest in manifests)
+        if manifest
+    ]
     parts = [
-        {"mediaType": each.media_type, "size": len(each.body), "digest": each.digest}
-        for each in found
+        {"mediaType": manifest.media_type, "size": len(manifest.body), "digest": manifest.digest}
+        for manifest in found_manifests
     ]
     media_type = "application/vnd.oci.image.index.v1+json"
     index = {"schemaVersion": 2, "mediaType": media_type, "manifests": parts}

@@ -85,21 +85,23 @@ class Museum:
         return self._unauthorized(request, tenant, "push" if post else "pull") or handler()
 
     def _unauthorized(self, request: Request, tenant: str, action: str) -> Answer | None:
-        given = request.headers.get("Authorization", "")
+        authorization = request.headers.get("Authorization", "")
         if self.realm:
             scope = f"artifact-repository:{tenant.rstrip('/') or 'repo'}:{action}"
-            wanted, challenge = (
+            expected, challenge = (
                 f"Bearer {scope}",
                 f'Bearer realm="{self.realm}",service="museum",scope="{scope}"',
             )
         elif self.login:
-            wanted = f"Basic {base64.b64encode(':'.join(self.login).encode()).decode()}"
+            expected = f"Basic {base64.b64encode(':'.join(self.login).encode()).decode()}"
             challenge = 'Basic realm="ChartMuseum"'
         else:
             return None
         status, headers, body = _json(401, {"error": "unauthorized"})
         return (
-            None if given == wanted else (status, {**headers, "WWW-Authenticate": challenge}, body)
+            None
+            if authorization == expected
+            else (status, {**headers, "WWW-Authenticate": challenge}, body)
         )
 
     def _charts(self, tenant: str) -> dict[str, list[dict[str, Any]]]:
@@ -108,13 +110,13 @@ class Museum:
         if self._hidden:
             self._hidden -= 1
             shown = shown[:-1]
-        found: dict[str, list[dict[str, Any]]] = {}
+        by_name: dict[str, list[dict[str, Any]]] = {}
         for path, entry in shown:
             if path.rpartition("/")[0] == tenant.rstrip("/"):
-                found.setdefault(entry["name"], []).append(entry)
+                by_name.setdefault(entry["name"], []).append(entry)
         return {
-            name: sorted(found[name], key=lambda one: _order(one["version"]), reverse=True)
-            for name in found
+            name: sorted(by_name[name], key=lambda entry: _order(entry["version"]), reverse=True)
+            for name in by_name
         }
 
     def _yaml(self, tenant: str) -> bytes:
@@ -126,19 +128,21 @@ class Museum:
         return yaml.safe_dump({**index, "serverInfo": {}}).encode()
 
     def _chart(self, tenant: str, name: str) -> Answer:
-        found = self._charts(tenant).get(name)
-        return _json(200, found) if found else _json(404, {"error": "chart not found"})
+        entries = self._charts(tenant).get(name)
+        return _json(200, entries) if entries else _json(404, {"error": "chart not found"})
 
     def _version(self, tenant: str, name: str, version: str) -> Answer:
         """Helm's own search: the version itself, else the first in its range, which build metadata
         does not leave.
         """
-        found = self._charts(tenant).get(name)
-        if found is None:
+        entries = self._charts(tenant).get(name)
+        if entries is None:
             return _json(404, {"error": "no chart name found"})
-        same = [one for one in found if one["version"] == version]
+        same = [entry for entry in entries if entry["version"] == version]
         alike = [
-            one for one in found if one["version"].partition("+")[0] == version.partition("+")[0]
+            entry
+            for entry in entries
+            if entry["version"].partition("+")[0] == version.partition("+")[0]
         ]
         if not (same or alike):
             return _json(404, {"error": f"no chart version found for {name}-{version}"})
@@ -222,8 +226,8 @@ def _metadata(tgz: bytes) -> dict[str, Any]:
 
 
 def _chart_name(tgz: bytes) -> str:
-    found = _metadata(tgz)
-    return f"{found['name']}-{found['version']}.tgz"
+    metadata = _metadata(tgz)
+    return f"{metadata['name']}-{metadata['version']}.tgz"
 
 
 def _prov_name(prov: bytes) -> str:

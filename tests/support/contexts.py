@@ -14,15 +14,19 @@ def context_of(folder: Path, dockerfile: Path | None = None) -> Context:
     """Everything in `folder` that its .dockerignore (or that of the Dockerfile) leaves in; read
     again at each build.
     """
-    own = (dockerfile or folder / "Dockerfile").with_name(
+    own_ignore = (dockerfile or folder / "Dockerfile").with_name(
         f"{(dockerfile or folder / 'Dockerfile').name}{FILE}"
     )
     rules = next(
-        (parse(file.read_bytes(), str(file)) for file in (own, folder / FILE) if file.is_file()),
+        (
+            parse(file.read_bytes(), str(file))
+            for file in (own_ignore, folder / FILE)
+            if file.is_file()
+        ),
         Ignored(),
     )
-    found = (place for place in folder.rglob("*") if place.is_symlink() or place.is_file())
-    names = left_in((place.relative_to(folder).as_posix() for place in found), rules)
+    paths = (place for place in folder.rglob("*") if place.is_symlink() or place.is_file())
+    names = left_in((place.relative_to(folder).as_posix() for place in paths), rules)
     return Context(
         tuple(sorted(_input(folder, name) for name in names)),
         lambda path: data(folder / path),

@@ -31,11 +31,15 @@ class Case(NamedTuple):
 
 #: Cases that helm, 3 or 4, takes and we refuse → how docs/how-to/charts.md says it.
 ALONE = {
-    "a file above 5 MiB": "files above 5 MiB, as helm 3 does; helm 4 packs them and cannot read its package then",
-    "a file of nothing but zeros": "what packs to less than a 200th: readers take such an archive for a bomb",
-    "a schema that refers to a file": "a values.schema.json that refers to files or hosts; helm reads them anew",
+    "a file above 5 "
+    "MiB": "files above 5 MiB, as helm 3 does; helm 4 packs them and cannot read its package then",
+    "a file of nothing but "
+    "zeros": "what packs to less than a 200th: readers take such an archive for a bomb",
+    "a schema that refers to a "
+    "file": "a values.schema.json that refers to files or hosts; helm reads them anew",
     "a link out of the source": "symbolic links to what is not in the source",
-    "two names that differ in case": "names of files that differ only in case, or in how a letter is composed",
+    "two names that differ in "
+    "case": "names of files that differ only in case, or in how a letter is composed",
     "a name with a control character": "names of files with control characters",
     "a name with a backslash": "names of files with a backslash",
     "a folder like a drive": "folders called like a drive of Windows",
@@ -46,14 +50,17 @@ ALONE = {
     "Chart.yaml: a version of two numbers": "versions that are not three numbers",
     "Chart.yaml: a version with a v": "versions with a leading v",
     "Chart.yaml: an unknown apiVersion": "an apiVersion that is neither v1 nor v2, as helm 4 does",
-    "Chart.yaml: a number for a text": "a number, date or truth value in Chart.yaml where helm wants text",
+    "Chart.yaml: a number for a "
+    "text": "a number, date or truth value in Chart.yaml where helm wants text",
     "Chart.yaml: no apiVersion": "Chart.yaml without apiVersion",
     "Chart.yaml: a key twice": "a key twice in Chart.yaml",
     "Chart.yaml: an alias": "YAML aliases in Chart.yaml",
     "Chart.yaml: a tag of its own": "YAML tags in Chart.yaml",
     "Chart.yaml: two documents": "a second YAML document in Chart.yaml",
-    "Chart.yaml: upper-case letters": "names of charts with other signs than lower-case letters, digits and -",
-    "Chart.yaml: a repository by its local name": "repositories by a local name, which differs by machine",
+    "Chart.yaml: upper-case "
+    "letters": "names of charts with other signs than lower-case letters, digits and -",
+    "Chart.yaml: a repository by its local "
+    "name": "repositories by a local name, which differs by machine",
 }
 
 
@@ -64,17 +71,23 @@ def served() -> list[tuple[str, bytes]]:
         "cache", "0.4.1", more=leaf, **{"charts__leaf__Chart_yaml": CHART.format("leaf", "0.1.0")}
     )
     charts = [packed("db", version) for version in ("1.2.0", "1.3.0", "2.0.0-rc.1")]
-    return [(one.file_name, one.tgz) for one in (*charts, cache)]
+    return [(archive.file_name, archive.tgz) for archive in (*charts, cache)]
 
 
 CHART = "apiVersion: v2\nname: {}\nversion: {}\n"
 RICH = (
-    "description: 'ä'\nhome: https://example.com\nicon: i\nsources: [https://s.example.com, b]\nkeywords: [k]\n"
-    "maintainers: [{name: M, email: m@example.com}, {name: N, url: u}]\nannotations: {a.b/c: 'true'}\n"
-    "appVersion: '1.10'\nkubeVersion: '>=1.20-0'\ntype: application\ndeprecated: true\ncondition: c\ntags: t\n"
+    "description: 'ä'\nhome: https://example.com\nicon: i\nsources: [https://s.example.com, "
+    "b]\nkeywords: [k]\n"
+    "maintainers: [{name: M, email: m@example.com}, {name: N, url: u}]\nannotations: "
+    "{a.b/c: 'true'}\n"
+    "appVersion: '1.10'\nkubeVersion: '>=1.20-0'\ntype: application\ndeprecated: "
+    "true\ncondition: c\ntags: t\n"
 )
 SCHEMA = json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"})
-MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: "{{{{ .Release.Name }}}}-{0}"}}\ndata: {{a: {0}}}\n'
+MAP = (
+    'apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: "{{{{ .Release.Name }}}}-{0}"}}\ndata: '
+    "{{a: {0}}}\n"
+)
 CRD = """\
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -88,16 +101,18 @@ def chart(more: str = "", added: Mapping[str, str | bytes] | None = None, name: 
     """The files of a chart below `folder` (its name by default). added: path in the chart → text or
     bytes.
     """
-    made = {
+    chart_files = {
         **files(name, version, more=more),
         **{path: _bytes(data) for path, data in (added or {}).items()},
     }
-    return {f"{folder or name}/{path}": data for path, data in made.items() if path != without}
+    return {
+        f"{folder or name}/{path}": data for path, data in chart_files.items() if path != without
+    }
 
 
 def needing(*dependencies: str) -> str:
     """The dependencies of a Chart.yaml, each written between braces."""
-    return "dependencies:\n" + "".join(f"  - {{{one}}}\n" for one in dependencies)
+    return "dependencies:\n" + "".join(f"  - {{{dependency}}}\n" for dependency in dependencies)
 
 
 def lock(*entries: tuple[str, str, str]) -> str:
@@ -126,7 +141,8 @@ def plain() -> Iterator[Case]:
         "a library", chart("type: library\n", {"templates/_x.tpl": '{{ define "x" }}{{ end }}'})
     )
     yield Case("notes, helpers, a test", chart(added={
-        "templates/NOTES.txt": "Hello {{ .Release.Name }}\n", "templates/_helpers.tpl": '{{ define "n" }}x{{ end }}',
+        "templates/NOTES.txt": "Hello {{ .Release.Name "
+            "}}\n", "templates/_helpers.tpl": '{{ define "n" }}x{{ end }}',
         "templates/tests/a.yaml": MAP.format("test") + "# {{ include \"n\" . }}\n",
     }))  # fmt: skip
     yield Case(
@@ -134,7 +150,194 @@ def plain() -> Iterator[Case]:
         chart(added={"crds/a.yaml": CRD, "crds/deep/b.yaml": f"{CRD}---\n{CRD}"}),
     )
     yield Case("files outside of templates", chart(added={
-        "README.md": "# r\n", "LICENSE": "l\n", "files/a.bin": bytes(range(256)), "ci/a-values.yaml": "greeting: ci\n",
+        "README.md": "# "
+            "r\n", "LICENSE": "l\n", "files/a.bin": bytes(range(256)), "ci/a-values.yaml": "greeting: "
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                ""
+                "ci\n",
         "templates/files.yaml": MAP.format("files") + 'binaryData: {b: "{{ .Files.Get "files/a.bin" | b64enc }}"}\n',
     }))  # fmt: skip
     yield Case(
@@ -372,32 +575,33 @@ def with_local_dependencies() -> Iterator[Case]:
 
 def with_fetched_dependencies(web: str, oci: str) -> Iterator[Case]:
     """Dependencies from repositories."""
-    wanted = "name: {}, version: {!r}, repository: {!r}".format
-    exact = wanted("db", "1.2.0", web)
+    dependency = "name: {}, version: {!r}, repository: {!r}".format
+    exact = dependency("db", "1.2.0", web)
     yield Case("an exact version", chart(needing(exact)))
-    yield Case("an exact version from a registry", chart(needing(wanted("db", "1.2.0", oci))))
+    yield Case("an exact version from a registry", chart(needing(dependency("db", "1.2.0", oci))))
     yield Case(
-        "a chart with subcharts from a repository", chart(needing(wanted("cache", "0.4.1", web)))
+        "a chart with subcharts from a repository",
+        chart(needing(dependency("cache", "0.4.1", web))),
     )
     yield Case(
         "an exact version, twice", chart(needing(f"{exact}, alias: a", f"{exact}, alias: b"))
     )
     vendored = {f"charts/{name}": data for name, data in served() if name == "db-1.2.0.tgz"}
     yield Case(
-        "a vendored archive of a range", chart(needing(wanted("db", "^1.0.0", web)), vendored)
+        "a vendored archive of a range", chart(needing(dependency("db", "^1.0.0", web)), vendored)
     )
     yield Case("requirements.yaml", chart(added={
         "Chart.yaml": "apiVersion: v1\nname: hello\nversion: 1.0.0\n", "requirements.yaml": needing(exact),
     }))  # fmt: skip
     yield Case(
         "a range without a lock",
-        chart(needing(wanted("db", "^1.0.0", web))),
+        chart(needing(dependency("db", "^1.0.0", web))),
         "us",
         "is a range without a lock",
     )
     yield Case(
         "a version that is not there",
-        chart(needing(wanted("db", "9.9.9", web))),
+        chart(needing(dependency("db", "9.9.9", web))),
         "both",
         "is not in the repository",
     )

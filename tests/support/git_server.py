@@ -55,10 +55,10 @@ def https(folder: Path, user: str, password: str) -> Iterator[Serving]:
                 "CONTENT_LENGTH": str(len(body)), "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
                 "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
             }  # fmt: skip
-            done = subprocess.run(
+            completed = subprocess.run(
                 ["git", "http-backend"], input=body, env=facts, capture_output=True
             )
-            head, _, content = done.stdout.partition(b"\r\n\r\n")
+            head, _, content = completed.stdout.partition(b"\r\n\r\n")
             fields = [line.split(": ", 1) for line in head.decode().splitlines()]
             self.send_response(
                 next((int(value[:3]) for name, value in fields if name == "Status"), 200)

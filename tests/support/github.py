@@ -91,7 +91,7 @@ class Repository:
 
     def commit(self, tree: str, parents: list[str], message: str) -> str:
         head = "".join(
-            f"{line}\n" for line in (f"tree {tree}", *(f"parent {one}" for one in parents))
+            f"{line}\n" for line in (f"tree {tree}", *(f"parent {parent}" for parent in parents))
         )
         return self._object("commit", f"{head}\n{message}".encode(), self.commits, (tree, parents))
 
@@ -227,9 +227,9 @@ class Github:
 
     def _visible(self, request: Request, name: str) -> Repository:
         """The repository, when this login may do that. What is hidden from it is 404."""
-        given = request.headers.get("Authorization")
-        right = TOKENS.get(given.removeprefix("Bearer ")) if given else None
-        if given and right is None:
+        authorization = request.headers.get("Authorization")
+        right = TOKENS.get(authorization.removeprefix("Bearer ")) if authorization else None
+        if authorization and right is None:
             raise Refused(401, "Bad credentials")
         repository = self.repositories.get(name)
         if repository is None or (repository.private and right is None):
@@ -274,31 +274,31 @@ class Github:
     ) -> Any:
         """The body, an object with these fields and, maybe, more."""
         try:
-            said = json.loads(request.body)
-            known = {**needed, **(more or {})}
-            good = set(needed) <= set(said) and all(
-                isinstance(said[name], known[name]) for name in said
+            body = json.loads(request.body)
+            allowed = {**needed, **(more or {})}
+            good = set(needed) <= set(body) and all(
+                isinstance(body[name], allowed[name]) for name in body
             )
         except (ValueError, KeyError, TypeError) as error:
             raise self._not_understood(
                 request, f"its body is not as described: {error!r}"
             ) from error
         if not good:
-            raise self._not_understood(request, f"its body is not as described: {sorted(said)}")
-        return said
+            raise self._not_understood(request, f"its body is not as described: {sorted(body)}")
+        return body
 
     def release(
         self, name: str, repository: Repository, release: Mapping[str, Any]
     ) -> dict[str, Any]:
         """A release as the API tells it."""
         api, number = f"{self.web}/api/v3/repos/{name}", release["id"]
-        assets = [one for one in repository.assets.values() if one["release"] == number]
+        assets = [asset for asset in repository.assets.values() if asset["release"] == number]
         return {
             **release,
             "url": f"{api}/releases/{number}",
             "html_url": f"{self.web}/{name}/releases/{number}",
             "upload_url": f"{self.web}/api/uploads/repos/{name}/releases/{number}/assets{{?name,label}}",
-            "assets": [self.asset(name, repository, one) for one in assets],
+            "assets": [self.asset(name, repository, asset) for asset in assets],
         }
 
     def asset(self, name: str, repository: Repository, asset: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,7 +314,9 @@ class Github:
         }
 
     def name(self, repository: Repository) -> str:
-        return next(name for name, one in self.repositories.items() if one is repository)
+        return next(
+            name for name, repository_ in self.repositories.items() if repository_ is repository
+        )
 
     def page(self, request: Request, items: list[Any]) -> Answer:
         """One page of a list, with a link to the next."""
@@ -327,7 +329,9 @@ class Github:
 
 
 @route("GET", "")
-def _told(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+def _describe_repository(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
     return Answer(200, {"full_name": hub.name(repository), "private": repository.private})
 
 
@@ -337,13 +341,13 @@ def _releases(
 ) -> Answer:
     """Drafts are told to those who may write."""
     writes = request.headers.get("Authorization") == f"Bearer {WRITE}"
-    newest = sorted(repository.releases.values(), key=lambda one: -int(one["id"]))
-    told = [
-        hub.release(hub.name(repository), repository, one)
-        for one in newest
-        if writes or not one["draft"]
+    newest = sorted(repository.releases.values(), key=lambda release: -int(release["id"]))
+    answers = [
+        hub.release(hub.name(repository), repository, release)
+        for release in newest
+        if writes or not release["draft"]
     ]
-    return hub.page(request, told)
+    return hub.page(request, answers)
 
 
 RELEASE = {
@@ -356,9 +360,15 @@ RELEASE = {
 def _new_release(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    said = hub.fields(request, {"tag_name": str}, RELEASE)
-    said.pop("make_latest", None)
-    fresh = {"target_commitish": "main", "name": None, "draft": False, "prerelease": False, **said}
+    fields = hub.fields(request, {"tag_name": str}, RELEASE)
+    fields.pop("make_latest", None)
+    fresh = {
+        "target_commitish": "main",
+        "name": None,
+        "draft": False,
+        "prerelease": False,
+        **fields,
+    }
     _publishable(repository, fresh)
     release = repository.releases.setdefault(number := next(hub.ids), {"id": number, **fresh})
     return Answer(201, hub.release(hub.name(repository), repository, release))
@@ -368,14 +378,14 @@ def _new_release(
 def _changed_release(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    said = hub.fields(request, {}, RELEASE)
-    if said.pop("make_latest", "true") not in ("true", "false", "legacy"):
+    fields = hub.fields(request, {}, RELEASE)
+    if fields.pop("make_latest", "true") not in ("true", "false", "legacy"):
         raise Refused(
             422, "Validation Failed", resource="Release", code="invalid", field="make_latest"
         )
     release = _release(repository, int(match[1]))
-    _publishable(repository, {**release, **said})
-    release.update(said)
+    _publishable(repository, {**release, **fields})
+    release.update(fields)
     return Answer(200, hub.release(hub.name(repository), repository, release))
 
 
@@ -428,7 +438,9 @@ def _removed_release(
 ) -> Answer:
     number = _release(repository, int(match[1]))["id"]
     del repository.releases[number]
-    for asset in [one for one in repository.assets.values() if one["release"] == number]:
+    for asset in [
+        candidate for candidate in repository.assets.values() if candidate["release"] == number
+    ]:
         del repository.assets[asset["id"]]
     return Answer(204)
 
@@ -446,8 +458,10 @@ def _release_of_tag(
 @route("GET", r"/releases/(\d+)/assets")
 def _assets(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
     number = _release(repository, int(match[1]))["id"]
-    assets = [one for one in repository.assets.values() if one["release"] == number]
-    return hub.page(request, [hub.asset(hub.name(repository), repository, one) for one in assets])
+    assets = [asset for asset in repository.assets.values() if asset["release"] == number]
+    return hub.page(
+        request, [hub.asset(hub.name(repository), repository, asset) for asset in assets]
+    )
 
 
 def _upload(
@@ -457,7 +471,9 @@ def _upload(
     if "name" not in request.query or "Content-Type" not in request.headers or not request.body:
         raise Refused(422, "Bad Size or missing name")
     name = re.sub(r"[^\w.+-]", ".", request.query["name"]).replace("+", hub.plus)
-    if any(one["release"] == number and one["name"] == name for one in repository.assets.values()):
+    if any(
+        asset["release"] == number and asset["name"] == name for asset in repository.assets.values()
+    ):
         raise Refused(
             422, "Validation Failed", resource="ReleaseAsset", code="already_exists", field="name"
         )
@@ -527,20 +543,20 @@ def _content(hub: Github, repository: Repository, request: Request, match: re.Ma
 def _new_content(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    said = hub.fields(request, {"message": str, "content": str}, {"sha": str, "branch": str})
-    branch, name = said.get("branch", "main"), match[1]
+    fields = hub.fields(request, {"message": str, "content": str}, {"sha": str, "branch": str})
+    branch, name = fields.get("branch", "main"), match[1]
     if f"refs/heads/{branch}" not in repository.refs:
         raise Refused(404, f"Branch {branch} not found")
-    there = repository.files(branch).get(name)
-    if there is not None and "sha" not in said:
+    current = repository.files(branch).get(name)
+    if current is not None and "sha" not in fields:
         raise Refused(422, 'Invalid request.\n\n"sha" wasn\'t supplied.')
-    if "sha" in said and (there is None or repository.blob(there) != said["sha"]):
-        raise Refused(409, f"{name} does not match {said['sha']}")
-    data = base64.b64decode(said["content"], validate=True)
+    if "sha" in fields and (current is None or repository.blob(current) != fields["sha"]):
+        raise Refused(409, f"{name} does not match {fields['sha']}")
+    data = base64.b64decode(fields["content"], validate=True)
     repository.put(branch, name, data)
     sha = {"sha": repository.blob(data)}
     commit = {"sha": repository.refs[f"refs/heads/{branch}"]}
-    return Answer(201 if there is None else 200, {"content": sha, "commit": commit})
+    return Answer(201 if current is None else 200, {"content": sha, "commit": commit})
 
 
 @route("GET", "/git/ref/(.+)")
@@ -553,25 +569,27 @@ def _ref(hub: Github, repository: Repository, request: Request, match: re.Match[
 
 @route("POST", "/git/refs")
 def _new_ref(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
-    said = hub.fields(request, {"ref": str, "sha": str})
-    if said["ref"] in repository.refs:
+    fields = hub.fields(request, {"ref": str, "sha": str})
+    if fields["ref"] in repository.refs:
         raise Refused(422, "Reference already exists")
-    if not said["ref"].startswith("refs/") or said["sha"] not in repository.commits:
+    if not fields["ref"].startswith("refs/") or fields["sha"] not in repository.commits:
         raise Refused(422, "Object does not exist")
-    repository.refs[said["ref"]] = said["sha"]
-    return Answer(201, {"ref": said["ref"], "object": {"type": "commit", "sha": said["sha"]}})
+    repository.refs[fields["ref"]] = fields["sha"]
+    return Answer(201, {"ref": fields["ref"], "object": {"type": "commit", "sha": fields["sha"]}})
 
 
 @route("POST", "/git/trees")
 def _new_tree(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    said = hub.fields(request, {"tree": list}, {"base_tree": str})
+    fields = hub.fields(request, {"tree": list}, {"base_tree": str})
     files = {
-        one["path"]: one["content"].encode() for one in said["tree"] if one["mode"] == "100644"
+        entry["path"]: entry["content"].encode()
+        for entry in fields["tree"]
+        if entry["mode"] == "100644"
     }
     return Answer(
-        201, {"sha": repository.tree(files, repository.trees.get(said.get("base_tree", "")))}
+        201, {"sha": repository.tree(files, repository.trees.get(fields.get("base_tree", "")))}
     )
 
 
@@ -579,11 +597,12 @@ def _new_tree(
 def _new_commit(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    said = hub.fields(request, {"message": str, "tree": str}, {"parents": list})
-    if said["tree"] not in repository.trees:
+    fields = hub.fields(request, {"message": str, "tree": str}, {"parents": list})
+    if fields["tree"] not in repository.trees:
         raise Refused(422, "Tree SHA does not exist")
     return Answer(
-        201, {"sha": repository.commit(said["tree"], said.get("parents", []), said["message"])}
+        201,
+        {"sha": repository.commit(fields["tree"], fields.get("parents", []), fields["message"])},
     )
 
 

@@ -78,11 +78,17 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
     named = CHART.replace(b"name: a", b"name: %s").__mod__
     version = CHART.replace(b"1.0.0", b"%s").__mod__
     for name, data, why in [
-        ("version of one number", version(b'"1"'), "SemVer"), ("version with zeros", version(b"01.2.3"), "SemVer"),
-        ("version with a path", version(b"1.0.0+../../x"), "SemVer"), ("version like 1e3", version(b"1e3"), "SemVer"),
+        ("version of one "
+            "number", version(b'"1"'), "SemVer"), ("version with "
+                "zeros", version(b"01.2.3"), "SemVer"),
+        ("version with a "
+            "path", version(b"1.0.0+../../x"), "SemVer"), ("version like "
+                "1e3", version(b"1e3"), "SemVer"),
         ("version with a line end", version(b'"1.0.0\\n"'), "SemVer"),
         ("version with a sign of terminals", version(b'"1.0.0\\e[31m"'), "control characters"),
-        ("version as a list", version(b"[1.0.0]"), "version is not a text"), ("no version", version(b""), "is missing"),
+        ("version as a "
+            "list", version(b"[1.0.0]"), "version is not a "
+                "text"), ("no version", version(b""), "is missing"),
         ("name with a path", named(b"../a"), "is not allowed"),
         ("name with a line end", named(b'"a\\nb"'), "is not allowed"),
         ("name that is an option", named(b"-rf"), "is not allowed"),
@@ -94,20 +100,30 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
         ("null maintainer", CHART + b"maintainers: [null]\n", "maintainers is not a mapping"),
         ("list for a map", CHART + b"annotations: [a]\n", "annotations is not a mapping"),
         ("map for a list", CHART + b"dependencies: {a: b}\n", "dependencies is not a list"),
-        ("null dependency", CHART + b"dependencies: [null]\n", "a dependency that is not a mapping"),
-        ("alias with a line end", CHART + b'dependencies: [{name: x, alias: "a\\nb"}]\n', "is not allowed"),
-        ("two dependencies of one name", CHART + b"dependencies: [{name: x}, {name: x}]\n", "are called 'x'"),
-        ("description with a sign of terminals", CHART + b'description: "\\e[31m"\n', "control characters"),
+        ("null "
+            "dependency", CHART + b"dependencies: [null]\n", "a dependency that is not a mapping"),
+        ("alias with a line "
+            "end", CHART + b'dependencies: [{name: x, alias: "a\\nb"}]\n', "is not allowed"),
+        ("two dependencies of one "
+            "name", CHART + b"dependencies: [{name: x}, {name: x}]\n", "are called 'x'"),
+        ("description with a sign of "
+            "terminals", CHART + b'description: "\\e[31m"\n', "control characters"),
         ("duplicate key", CHART + b"name: b\n", "is there twice"),
         ("two documents", CHART + b"---\na: b\n", "a second YAML document"),
-        ("alias bomb", CHART + b"a: &a [x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "the alias *a is not read"),
+        ("alias "
+            "bomb", CHART + b"a: &a [x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "the alias *a is not read"),
         ("merge bomb", CHART + b"a: &a {x: y}\nb: {<<: [*a, *a]}\n", "the alias *a is not read"),
         ("Python object", CHART + b"home: !!python/object/apply:os.system [id]\n", "is not read"),
         ("deep nesting", CHART + b"a: " + b"[" * 10_000 + b"]" * 10_000, "nested deeper"),
         ("large scalar", CHART + b"a: " + b"x" * (5 * 2**20 - 100), "unpacks to more than"),
-        ("UTF-16", CHART.decode().encode("utf-16"), "not UTF-8"), ("tab", CHART + b"a:\n\tb: c\n", "not YAML"),
-        ("not UTF-8", CHART + b"home: \xff\n", "not UTF-8"), ("NUL", CHART + b"home: \0\n", "not YAML"),
-        ("empty file", b"", "is not a mapping"), ("unknown apiVersion", CHART.replace(b"v2", b"v9"), "is not v1 or v2"),
+        ("UTF-16", CHART.decode().encode("utf-16"), "not "
+            "UTF-8"), ("tab", CHART + b"a:\n\tb: c\n", "not YAML"),
+        ("not "
+            "UTF-8", CHART + b"home: \xff\n", "not "
+                "UTF-8"), ("NUL", CHART + b"home: \0\n", "not YAML"),
+        ("empty "
+            "file", b"", "is not a "
+                "mapping"), ("unknown apiVersion", CHART.replace(b"v2", b"v9"), "is not v1 or v2"),
         ("unknown type", CHART + b"type: job\n", "neither application"),
     ]:  # fmt: skip
         yield f"Chart.yaml: {name}", data, why
@@ -116,10 +132,10 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
 def odd() -> Iterator[tuple[str, bytes]]:
     """Archives that are taken, and must do nothing but be the chart a 1.0.0."""
     plain = gzip.compress(tar(), mtime=0)
-    said = b"\x05\0evil\0" + b"../evil\0" + b"../../evil\0"  # extra field, name and comment
+    header_texts = b"\x05\0evil\0" + b"../evil\0" + b"../../evil\0"  # extra field, name and comment
     yield (
         "gzip header with extra, name and comment",
-        plain[:3] + b"\x1c" + plain[4:10] + said + plain[10:],
+        plain[:3] + b"\x1c" + plain[4:10] + header_texts + plain[10:],
     )
     keys = map("".join, itertools.islice(itertools.product(string.ascii_letters, repeat=4), 10**6))
     yield (
@@ -140,16 +156,26 @@ def unloadable() -> Iterator[tuple[str, bytes, str]]:
     for name, data, why in [
         ("a list", b"- a\n", "a mapping of keys"), ("no YAML", b"a: [", "not YAML"),
         ("alias bomb", bomb.encode(), "repeat too much"),
-        ("UTF-16", "a: b\n".encode("utf-16"), "not UTF-8"), ("deep nesting", b"a: " + b"[" * 20_000, "nested deeper"),
+        ("UTF-16", "a: "
+            "b\n".encode("utf-16"), "not "
+                "UTF-8"), ("deep nesting", b"a: " + b"[" * 20_000, "nested deeper"),
     ]:  # fmt: skip
         yield f"values.yaml: {name}", zipped(tar(("a/values.yaml", data))), why
     yield "schema that is not JSON", zipped(tar(("a/values.schema.json", b"{"))), "not JSON"
-    for what, reference, why in (
-        ("a device", b"/dev/null", "it refers to '/dev/null'"), ("a file", b"file:///etc/hostname", "refers to 'file:"),
-        ("a web server", b"http://127.0.0.1:1/x", "refers to 'http:"), ("itself", b"#", "to itself in a circle"),
+    for description, reference, why in (
+        ("a "
+            "device", b"/dev/null", "it refers to "
+                "'/dev/null'"), ("a file", b"file:///etc/hostname", "refers to 'file:"),
+        ("a web "
+            "server", b"http://127.0.0.1:1/x", "refers to "
+                "'http:"), ("itself", b"#", "to itself in a circle"),
     ):  # fmt: skip
         referring = b'{"$ref": "%s"}' % reference
-        yield f"schema that refers to {what}", zipped(tar(("a/values.schema.json", referring))), why
+        yield (
+            f"schema that refers to {description}",
+            zipped(tar(("a/values.schema.json", referring))),
+            why,
+        )
     yield "deep schema", zipped(tar(("a/values.schema.json", b"[" * 100_000))), "not JSON"
     yield "file in charts", zipped(tar(("a/charts/README.md", b""))), "in charts/ and no chart"
     yield (
@@ -197,13 +223,20 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     for name, data, why in metadata():
         yield name, zipped(tar(("a/Chart.yaml", data), with_chart=False)), why
     for called, name, why in [
-        ("..", "a/../x", "contains .."), (".. first", "../x", "contains .."), (".. alone", "..", "contains .."),
+        ("..", "a/../x", "contains "
+            ".."), (".. first", "../x", "contains .."), (".. alone", "..", "contains .."),
         (". alone", ".", "has an empty part"), (". inside", "a/./x", "has an empty part"),
         ("//", "a//x", "has an empty part"),
-        ("/ first", "/a/x", "is absolute"), ("c: first", "c:/x", "is a drive"), ("c: inside", "a/c:/x", "is a drive"),
-        ("\\", "a/b\\..\\c", "contains a backslash"), ("signs of terminals", "a/x\x1b[31m", "control characters"),
+        ("/ "
+            "first", "/a/x", "is "
+                "absolute"), ("c: "
+                    "first", "c:/x", "is a drive"), ("c: inside", "a/c:/x", "is a drive"),
+        ("\\", "a/b\\..\\c", "contains a "
+            "backslash"), ("signs of terminals", "a/x\x1b[31m", "control characters"),
         ("letters that run backwards", "a/\u202egpj.exe", "control characters"),
-        ("30 folders", "a/" + "d/" * 30 + "x", "is deeper"), ("2048 folders", "a/" + "n/" * 2048 + "x", "is deeper"),
+        ("30 "
+            "folders", "a/" + "d/" * 30 + "x", "is "
+                "deeper"), ("2048 folders", "a/" + "n/" * 2048 + "x", "is deeper"),
         ("300 letters", "a/" + "n" * 300, "is too long"),
     ]:  # fmt: skip
         yield f"name of a file with {called}", zipped(tar((name, b""))), why
@@ -239,15 +272,17 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         zipped(tar(("b/Chart.yaml", CHART), with_chart=False)),
         "its chart is called 'a'",
     )
-    for kind, what in {
-        tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link", tarfile.CHRTYPE: "a device",
-        tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a pipe", tarfile.GNUTYPE_SPARSE: "a sparse file",
+    for kind, case in {
+        tarfile.SYMTYPE: "a symbolic "
+            "link", tarfile.LNKTYPE: "a hard link", tarfile.CHRTYPE: "a device",
+        tarfile.BLKTYPE: "a "
+            "device", tarfile.FIFOTYPE: "a pipe", tarfile.GNUTYPE_SPARSE: "a sparse file",
         tarfile.CONTTYPE: "of the unknown kind '7'", b"Z": "of the unknown kind 'Z'",
     }.items():  # fmt: skip
         yield (
-            f"member that is {what} (kind {kind.decode()})",
+            f"member that is {case} (kind {kind.decode()})",
             zipped(special(kind, link="/etc/passwd")),
-            what,
+            case,
         )
     yield (
         "Chart.lock as a link",

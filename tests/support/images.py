@@ -36,7 +36,10 @@ def checkout(folder: Path, registry: str, image: str = "{context: app}", hosts: 
     entry = (
         '{path: "charts/*", images: {app: {image.repository: "{repository}", image.tag: "{tag}"}}}'
     )
-    pipeline = f"charts: [{entry}]\nimages: {{app: {image}}}\nchannels: {{snapshot: {{images: {registry}/snap}}}}\n"
+    pipeline = (
+        f"charts: [{entry}]\nimages: {{app: {image}}}\nchannels: {{snapshot: {{images: "
+        f"{registry}/snap}}}}\n"
+    )
     write(folder, "pipeline.yaml", pipeline + (f"hosts: {hosts}\n" if hosts else ""))
     write(folder, ".gitignore", "*.cache\n.pipeline\n")
     git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.com"]
@@ -55,36 +58,38 @@ def opened(folder: Path) -> tuple[Config, State]:
     return config, State(folder / ".pipeline" / "state.jsonl")
 
 
-def one(result: Record | tuple[Record, ...]) -> Record:
+def single_record(result: Record | tuple[Record, ...]) -> Record:
     assert isinstance(result, Record)
     return result
 
 
-def config_of(here: Registry, path: str, digest: str) -> dict[str, Any]:
+def config_of(client: Registry, path: str, digest: str) -> dict[str, Any]:
     """The image's configuration."""
-    manifest = here.manifest(path, digest)
+    manifest = client.manifest(path, digest)
     assert manifest is not None
-    data = here.blob(path, manifest.content["config"]["digest"])
+    data = client.blob(path, manifest.content["config"]["digest"])
     assert data is not None
-    found = json.loads(data)
-    assert isinstance(found, dict)
-    return found
+    document = json.loads(data)
+    assert isinstance(document, dict)
+    return document
 
 
-def members(here: Registry, path: str, digest: str) -> dict[str, tarfile.TarInfo]:
+def members(client: Registry, path: str, digest: str) -> dict[str, tarfile.TarInfo]:
     """Every member of the image's layers by name."""
-    manifest = here.manifest(path, digest)
+    manifest = client.manifest(path, digest)
     assert manifest is not None
-    found: dict[str, tarfile.TarInfo] = {}
+    members_by_name: dict[str, tarfile.TarInfo] = {}
     for layer in manifest.content["layers"]:
-        data = here.blob(path, layer["digest"])
+        data = client.blob(path, layer["digest"])
         assert data is not None
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            found.update({member.name.strip("/"): member for member in tar if not member.isdir()})
-    return found
+            members_by_name.update(
+                {member.name.strip("/"): member for member in tar if not member.isdir()}
+            )
+    return members_by_name
 
 
-def push_base(here: Registry, path: str, tag: str, content: bytes) -> str:
+def push_base(client: Registry, path: str, tag: str, content: bytes) -> str:
     """An image with one file /base, made by hand."""
     from pipeline_steps.oci.manifest import OCI_MANIFEST
     from pipeline_steps.toolbox.files import sha256
@@ -105,8 +110,8 @@ def push_base(here: Registry, path: str, tag: str, content: bytes) -> str:
         "layers": [{"mediaType": f"{kind}.layer.v1.tar", "digest": sha256(layer), "size": len(layer)}],
     }).encode()  # fmt: skip
     for blob in (config, layer):
-        here.push_blob(path, blob, sha256(blob))
-    return here.put_manifest(path, tag, manifest, OCI_MANIFEST)
+        client.push_blob(path, blob, sha256(blob))
+    return client.put_manifest(path, tag, manifest, OCI_MANIFEST)
 
 
 def slow(folder: Path) -> None:
@@ -125,20 +130,20 @@ def stopped_while_building(
     """Run build_image as a process, signal it when `sign` is said; exit code, seconds it took to
     go, what it said.
     """
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline_steps", "build_image", "--all"],
-            cwd=folder, stderr=said, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=folder, stderr=stderr, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
         try:
             end = time.monotonic() + 30
-            while sign not in _so_far(said):
-                assert process.poll() is None and time.monotonic() < end, _so_far(said)
+            while sign not in _so_far(stderr):
+                assert process.poll() is None and time.monotonic() < end, _so_far(stderr)
                 time.sleep(0.02)
             began = time.monotonic()
             process.send_signal(number)
             code = process.wait(10)
-            return code, time.monotonic() - began, _so_far(said)
+            return code, time.monotonic() - began, _so_far(stderr)
         finally:
             process.kill()
             process.wait()

@@ -50,9 +50,9 @@ def docker_engine() -> Iterator[Engine]:
         lambda: engine.up(folder),
         lambda: engine.down(folder),
     )
-    with shared(system) as found:
+    with shared(system) as running:
         yield Engine(
-            found["docker_host"], found["buildkit"], found["builder"], found["environment"]
+            running["docker_host"], running["buildkit"], running["builder"], running["environment"]
         )
 
 
@@ -65,9 +65,12 @@ def kubernetes_node(*plain_registries: str) -> Iterator[Node]:
         return Path(running["folder"]) if running else node.DEFAULT_FOLDER
 
     up, down = lambda: node.up(folder(), list(plain_registries)), lambda: node.down(folder())
-    with shared(System("node", node.live, up, down)) as found:
+    with shared(System("node", node.live, up, down)) as running:
         yield Node(
-            Path(found["kubeconfig"]), found["context"], Path(found["folder"]), found["version"]
+            Path(running["kubeconfig"]),
+            running["context"],
+            Path(running["folder"]),
+            running["version"],
         )
 
 
@@ -104,11 +107,11 @@ def shared(system: System) -> Iterator[dict[str, Any]]:
     with (SHARED / f"{system.name}.users").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         was_there = system.live() is not None
-        found = system.up()
+        facts = system.up()
         if not was_there:
-            ours.write_text(json.dumps(found["processes"]))
+            ours.write_text(json.dumps(facts["processes"]))
         try:
-            yield found
+            yield facts
         finally:
             fcntl.flock(users, fcntl.LOCK_UN)
             with contextlib.suppress(BlockingIOError):
@@ -118,7 +121,7 @@ def shared(system: System) -> Iterator[dict[str, Any]]:
 
 def end_if_ours(system: System, ours: Path) -> None:
     """End a system when it is the very one that `ours` tells of."""
-    now = system.live()
-    if now and ours.exists() and json.loads(ours.read_text()) == now["processes"]:
+    current = system.live()
+    if current and ours.exists() and json.loads(ours.read_text()) == current["processes"]:
         system.down()
     ours.unlink(missing_ok=True)

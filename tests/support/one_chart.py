@@ -13,7 +13,10 @@ from tests.support.gits import Repo
 from tests.support.helms import helm
 
 CHART = "apiVersion: v2\nname: common\nversion: 1.0.0\n"
-MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+MAP = (
+    'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: '
+    "hello}\n"
+)
 
 
 class OneChart:
@@ -41,16 +44,16 @@ class OneChart:
         )
 
     def ok(self, *words: str) -> subprocess.CompletedProcess[str]:
-        done = self.run(*words)
-        assert done.returncode == 0, done.stderr
-        return done
+        completed = self.run(*words)
+        assert completed.returncode == 0, completed.stderr
+        return completed
 
     def output(self, step: str) -> str:
         """The chart that the newest record of a step names."""
         lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
-        found = [
+        outputs = [
             record["outputs"]["chart"]
             for record in map(json.loads, lines)
             if record["step"] == step
         ]
-        return str(found[-1])
+        return str(outputs[-1])

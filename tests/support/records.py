@@ -12,8 +12,8 @@ from pipeline_steps.state.state import State
 
 HOSTILE = '<img src=x onerror="document.title=`taken`"><script>document.title="taken"</script>'
 REASON = (
-    f"the pod hello-7d9f never became ready: CrashLoopBackOff\n  exit code 1: cannot bind :80 {HOSTILE}\n"
-    + "x" * 300
+    "the pod hello-7d9f never became ready: CrashLoopBackOff\n  exit code 1: cannot bind "
+    f":80 {HOSTILE}\n" + "x" * 300
 )
 
 
@@ -53,12 +53,12 @@ class Story:
             "build_image", "web", content, outputs={"image": f"{host}/snap/web:k-1@{digest('web')}"}
         )
         self.add("check", chart, content, outputs={})
-        made = {
+        records = {
             "chart": f"oci://{host}/snapshot-charts/{chart}:1.4.1-0.12.t06b78bbaa208@{digest(content + 'chart')}"
         }
         inputs = {"image:web": digest("web")}
         snapshot = self.add(
-            "snapshot", chart, content, outputs={**made, "tar": digest(content + "tar")}, uses=[image.id],
+            "snapshot", chart, content, outputs={**records, "tar": digest(content + "tar")}, uses=[image.id],
             inputs=inputs, parameters={"version": "1.4.1-0.12.t06b78bbaa208", "modified": []},
         )  # fmt: skip
         tests = [self.test(chart, content, snapshot, "ci/default-values.yaml")]
@@ -118,9 +118,9 @@ def story(state: State) -> State:
     """hello: an older content that failed, the newest released. A chart whose name is hostile,
     failed.
     """
-    told = Story(state)
-    told.chain("hello", "first", fails=True)
-    told.chain("hello", "second", released=True)
-    told.chain(HOSTILE, "third", fails=True)
-    told.add("snapshot", "worker", "fourth", "started", finished=None, outputs={})
+    story_ = Story(state)
+    story_.chain("hello", "first", fails=True)
+    story_.chain("hello", "second", released=True)
+    story_.chain(HOSTILE, "third", fails=True)
+    story_.add("snapshot", "worker", "fourth", "started", finished=None, outputs={})
     return state

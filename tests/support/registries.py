@@ -44,7 +44,8 @@ def registry(
     http_section = f"http: {{addr: '{host}', secret: throw-away"
     http_section += f", tls: {{certificate: '{tls[0]}', key: '{tls[1]}'}}}}" if tls else "}"
     config.write_text(
-        f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: {str(not access_log).lower()}}}}}\n"
+        "version: 0.1\nlog: {level: error, accesslog: {disabled: "
+        f"{str(not access_log).lower()}}}}}\n"
         f"storage: {{filesystem: {{rootdirectory: '{folder}/data'}}, delete: {{enabled: true}}}}\n"
         f"{http_section}\n{auth}"
     )
@@ -64,10 +65,10 @@ def registry(
 def htpasswd(folder: Path, user: str, password: str) -> str:
     """An `auth` section for one user."""
     folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
+    completed = subprocess.run(
         ["htpasswd", "-niB", user], input=password.encode(), capture_output=True, check=True
     )
-    (folder / "htpasswd").write_bytes(done.stdout)
+    (folder / "htpasswd").write_bytes(completed.stdout)
     return f"auth: {{htpasswd: {{realm: test, path: '{folder}/htpasswd'}}}}\n"
 
 
@@ -129,7 +130,10 @@ class TokenServer:
     def auth(self) -> str:
         """The `auth` section of the registry that believes this server."""
         certificates = f"rootcertbundle: '{self.crt}'"
-        return f"auth: {{token: {{realm: '{self.realm}', service: test, issuer: test, {certificates}}}}}\n"
+        return (
+            f"auth: {{token: {{realm: '{self.realm}', service: test, issuer: test, "
+            f"{certificates}}}}}\n"
+        )
 
     def answer(
         self, handler: Any, fields: dict[str, list[str]], user: str | None, claimed: bool
@@ -153,22 +157,22 @@ class TokenServer:
                 actions.split(",") if user else ["pull"] if name in self.readable_by_anyone else []
             )
             access.append({"type": kind, "name": name, "actions": allowed})
-        now = int(time.time())
-        claims = {"iss": "test", "sub": user or "", "aud": "test", "exp": now + self.lifetime, "nbf": now - 10,
-                  "iat": now, "jti": str(time.monotonic_ns()), "access": access}  # fmt: skip
+        issued = int(time.time())
+        claims = {"iss": "test", "sub": user or "", "aud": "test", "exp": issued + self.lifetime, "nbf": issued - 10,
+                  "iat": issued, "jti": str(time.monotonic_ns()), "access": access}  # fmt: skip
         der = "".join(line for line in self.crt.read_text().splitlines() if "-----" not in line)
         parts = [
             _url64(json.dumps(part).encode())
             for part in ({"typ": "JWT", "alg": "RS256", "x5c": [der]}, claims)
         ]
         signed = ".".join(parts).encode()
-        done = subprocess.run(
+        completed = subprocess.run(
             ["openssl", "dgst", "-sha256", "-sign", str(self.key)],
             input=signed,
             capture_output=True,
             check=True,
         )
-        return f"{signed.decode()}.{_url64(done.stdout)}"
+        return f"{signed.decode()}.{_url64(completed.stdout)}"
 
     def __enter__(self) -> TokenServer:
         self.thread.start()

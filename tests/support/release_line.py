@@ -24,7 +24,10 @@ channels:
   production: {{charts: "{base}/charts"{more}}}
 """
 CHART = "apiVersion: v2\nname: common\ntype: application\nversion: {version}\n"
-MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
+MAP = (
+    'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: '
+    "hello}\n"
+)
 
 
 class Line:
@@ -73,9 +76,9 @@ class Line:
         )
 
     def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        done = self.run(*words, **variables)
-        assert done.returncode == 0, done.stderr
-        return done
+        completed = self.run(*words, **variables)
+        assert completed.returncode == 0, completed.stderr
+        return completed
 
     def tested(self) -> None:
         for step in ("check", "snapshot", "integration_test"):
@@ -85,11 +88,11 @@ class Line:
         lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
         return [record for record in map(json.loads, lines) if record["step"] == step]
 
-    def refused(self, code: int, says: str, *words: str) -> None:
+    def refused(self, code: int, message: str, *words: str) -> None:
         before = sorted((self.folder / "charts").iterdir()), self.repo.git("tag")
-        done = self.run(*words)
-        assert done.returncode == code, (done.returncode, done.stderr)
-        assert says in done.stderr
+        completed = self.run(*words)
+        assert completed.returncode == code, (completed.returncode, completed.stderr)
+        assert message in completed.stderr
         assert (sorted((self.folder / "charts").iterdir()), self.repo.git("tag")) == before, (
             "something was written"
         )

@@ -35,7 +35,7 @@ from pipeline_steps.toolbox.errors import (
 )
 from tests.support import busybox, images, machine
 from tests.support.contexts import context_of
-from tests.support.images import checkout, one, opened, write
+from tests.support.images import checkout, opened, single_record, write
 from tests.support.registries import Running, free_port
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -54,12 +54,12 @@ def buildkit(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def here(registry: Running) -> Registry:
+def client(registry: Running) -> Registry:
     return Registry(registry.host, plain_http=True)
 
 
 def test_the_same_inputs_give_the_same_digest_anywhere(
-    tmp_path: Path, registry: Running, here: Registry
+    tmp_path: Path, registry: Running, client: Registry
 ) -> None:
     """Other folder, other umask, other times, other registry path, no cache: `reproduce` may demand
     the digest.
@@ -76,16 +76,19 @@ def test_the_same_inputs_give_the_same_digest_anywhere(
             os.umask(former)
         os.utime(folder / "app/hello", (number + 1, 10**9 * (number + 1)))
         config, state = opened(folder)
-        record = one(build_image("app", config=config, state=state, again=True))
+        record = single_record(build_image("app", config=config, state=state, again=True))
         assert (
             record.parameters["reproducible"] is True and record.parameters["builder"] == "buildx"
         )
         assert record.tools["buildkit"].startswith("0.") and record.tools["buildx"].startswith("0.")
         digests.append(Reference.parse(record.outputs["image"]).digest)
     assert digests[0] == digests[1]
-    found = images.members(here, "same1/snap/app", str(digests[1]))
-    assert {member.mtime for member in found.values()} == {315532800}
-    assert (found["app/bin/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
+    members = images.members(client, "same1/snap/app", str(digests[1]))
+    assert {member.mtime for member in members.values()} == {315532800}
+    assert (members["app/bin/run"].mode & 0o777, members["app/hello"].mode & 0o777) == (
+        0o755,
+        0o644,
+    )
 
 
 def test_names_of_bases_are_read_as_buildkit_reads_them(
@@ -119,7 +122,7 @@ def test_names_of_bases_are_read_as_buildkit_reads_them(
 def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_taken(
     tmp_path: Path,
     registry: Running,
-    here: Registry,
+    client: Registry,
     monkeypatch: pytest.MonkeyPatch,
     recorded: bool,
 ) -> None:
@@ -134,9 +137,9 @@ def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_take
 
     def another_is_faster(self: Buildx, request: Request) -> object:
         built = build(self, request)
-        assert here.tags(path) == [], "pushed by digest only"
+        assert client.tags(path) == [], "pushed by digest only"
         tag = str(request.target.tag).replace("pushed-", "k-")
-        theirs.append(images.push_base(here, path, tag, b"theirs"))
+        theirs.append(images.push_base(client, path, tag, b"theirs"))
         if recorded:
             intent = state.find(step="build_image", result="started")[-1]
             fields = {
@@ -150,7 +153,7 @@ def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_take
         return built
 
     monkeypatch.setattr(Buildx, "build", another_is_faster)
-    record = one(build_image("app", config=config, state=state))
+    record = single_record(build_image("app", config=config, state=state))
     assert (
         record.outputs["image"].endswith(f"@{theirs[0]}") is recorded
         and record.parameters["taken"] is recorded
@@ -161,9 +164,9 @@ def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_take
 
 
 def test_bases_are_pinned_args_target_and_secrets_arrive(
-    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, registry: Running, client: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = images.push_base(here, "bases/x", "1", b"old")
+    old = images.push_base(client, "bases/x", "1", b"old")
     folder = checkout(
         tmp_path / "w", f"{registry.host}/args",
         "{context: app, dockerfile: docker/App, target: run, args: {WHO: 'a b'}, secrets: [token]}",
@@ -176,27 +179,31 @@ def test_bases_are_pinned_args_target_and_secrets_arrive(
     write(folder, "app/docker/App.dockerignore", "docker\n")
     config, state = opened(folder)
     monkeypatch.setenv("TOKEN", "hunter2-of-build")
-    record = one(build_image("app", config=config, state=state))
+    record = single_record(build_image("app", config=config, state=state))
     digest = str(Reference.parse(record.outputs["image"]).digest)
     assert record.inputs == {f"{registry.host}/bases/x:1": old}
-    assert sorted(images.members(here, "args/snap/app", digest)) == ["base", "hello"]
-    assert images.config_of(here, "args/snap/app", digest)["config"]["Labels"] == {"who": "a b"}
-    images.push_base(here, "bases/x", "1", b"new")
-    again = one(build_image("app", config=config, state=state, again=True))
+    assert sorted(images.members(client, "args/snap/app", digest)) == ["base", "hello"]
+    assert images.config_of(client, "args/snap/app", digest)["config"]["Labels"] == {"who": "a b"}
+    images.push_base(client, "bases/x", "1", b"new")
+    again = single_record(build_image("app", config=config, state=state, again=True))
     assert again.outputs == record.outputs, "a moved tag does not reach a build"
     assert "hunter2" not in state.path.read_text()
 
 
-def test_several_platforms_are_one_index(tmp_path: Path, registry: Running, here: Registry) -> None:
+def test_several_platforms_are_one_index(
+    tmp_path: Path, registry: Running, client: Registry
+) -> None:
     folder = checkout(
         tmp_path / "w",
         f"{registry.host}/multi",
         "{context: app, platforms: [linux/amd64, linux/arm64]}",
     )
     config, state = opened(folder)
-    record = one(build_image("app", config=config, state=state))
-    found = here.manifest("multi/snap/app", str(Reference.parse(record.outputs["image"]).digest))
-    assert found and found.is_index and len(found.children) == 2
+    record = single_record(build_image("app", config=config, state=state))
+    manifest = client.manifest(
+        "multi/snap/app", str(Reference.parse(record.outputs["image"]).digest)
+    )
+    assert manifest and manifest.is_index and len(manifest.children) == 2
 
 
 def test_the_engines_own_buildkit_builds_without_the_claim(
@@ -205,10 +212,10 @@ def test_the_engines_own_buildkit_builds_without_the_claim(
     monkeypatch.setenv("BUILDX_BUILDER", "default")
     folder = checkout(tmp_path / "w", f"{registry.host}/own")
     config, state = opened(folder)
-    record = one(build_image("app", config=config, state=state))
+    record = single_record(build_image("app", config=config, state=state))
     assert record.parameters["reproducible"] is False and record.parameters["builder"] == "buildx"
     state.refresh()
-    assert one(build_image("app", config=config, state=state)) == record
+    assert single_record(build_image("app", config=config, state=state)) == record
 
 
 def test_a_broken_build_fails_with_its_last_lines(tmp_path: Path, registry: Running) -> None:
@@ -222,12 +229,15 @@ def test_a_broken_build_fails_with_its_last_lines(tmp_path: Path, registry: Runn
     )
     assert "COPY no-such-file /" in str(caught.value) and len(str(caught.value).splitlines()) <= 25
     command = [sys.executable, "-m", "pipeline_steps", "build_image"]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True
     )
-    assert done.returncode == 8, done.stderr
-    assert "app/Dockerfile: the build failed: " in done.stderr and "Traceback" not in done.stderr
-    last = done.stderr.partition("the build failed: ")[2]  # behind the progress
+    assert completed.returncode == 8, completed.stderr
+    assert (
+        "app/Dockerfile: the build failed: " in completed.stderr
+        and "Traceback" not in completed.stderr
+    )
+    last = completed.stderr.partition("the build failed: ")[2]  # behind the progress
     assert "COPY no-such-file /" in last and len(last.splitlines()) <= 25
 
 
@@ -391,7 +401,7 @@ def test_the_inputs_are_what_docker_itself_sends(tmp_path: Path, ignore: str) ->
 
 @pytest.mark.parametrize("name", ["", "default"], ids=["BuildKit of its own", "the engine's"])
 def test_a_change_that_keeps_the_size_arrives(
-    tmp_path: Path, registry: Running, here: Registry, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, registry: Running, client: Registry, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """BuildKit asks only for files whose size or time is another; ours have one time."""
     if name:
@@ -400,7 +410,7 @@ def test_a_change_that_keeps_the_size_arrives(
     for text in ("hello\n", "hallo\n"):
         write(folder, "app/hello", text)
         config, state = opened(folder)
-        record = one(build_image("app", config=config, state=state))
+        record = single_record(build_image("app", config=config, state=state))
         found = image_layers.from_registry(
             Reference.parse(record.outputs["image"]), config.hosts, tmp_path
         )[0]

@@ -58,8 +58,8 @@ def images() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def node(images: str) -> Iterator[Node]:
-    with kubernetes_node(images) as found:
-        yield found
+    with kubernetes_node(images) as running_node:
+        yield running_node
 
 
 @pytest.fixture

@@ -39,12 +39,12 @@ def asked(environment: dict[str, str], answer: str, *words: str) -> Shown:
 
 
 def test_it_says_what_goes_where_before_it_asks(environment: dict[str, str]) -> None:
-    said = asked(environment, "n\n").text.partition("Go on? [Y/n]")[0]
-    assert "make demo installs what this machine lacks:\n" in said
+    output = asked(environment, "n\n").text.partition("Go on? [Y/n]")[0]
+    assert "make demo installs what this machine lacks:\n" in output
     cache = f"{environment['XDG_CACHE_HOME']}/pipeline-steps"
     helm = programs.PROGRAMS["helm4"]
-    assert f"  helm4 {helm.version} ({helm.source}) into {cache}\n" in said
-    assert "  kubernetes v" in said and "about 7 minutes on 2 cores" in said
+    assert f"  helm4 {helm.version} ({helm.source}) into {cache}\n" in output
+    assert "  kubernetes v" in output and "about 7 minutes on 2 cores" in output
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_with_yes_on_the_command_line_it_does_not_ask(environment: dict[str, str
 
 
 def test_without_a_terminal_it_says_the_same_and_goes_on(environment: dict[str, str]) -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         DEMO, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
     )
-    assert done.stderr.startswith("make demo installs what this machine lacks:\n")
-    assert "[Y/n]" not in done.stderr and GONE_ON in done.stderr
-    assert (done.returncode, done.stdout) == (7, ""), done.stderr
+    assert completed.stderr.startswith("make demo installs what this machine lacks:\n")
+    assert "[Y/n]" not in completed.stderr and GONE_ON in completed.stderr
+    assert (completed.returncode, completed.stdout) == (7, ""), completed.stderr

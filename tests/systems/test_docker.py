@@ -29,7 +29,7 @@ from pipeline_steps.toolbox.errors import (
 )
 from pipeline_steps.toolbox.files import sha256
 from tests.support import images, machine
-from tests.support.images import checkout, one, opened, write
+from tests.support.images import checkout, opened, single_record, write
 from tests.support.registries import Running
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -67,7 +67,7 @@ def api(reference: str) -> tuple[Registry, str, str]:
 
 def build(folder: Path) -> str:
     config, state = opened(folder)
-    return one(build_image("app", config=config, state=state)).outputs["image"]
+    return single_record(build_image("app", config=config, state=state)).outputs["image"]
 
 
 def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
@@ -76,20 +76,20 @@ def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
     (folder / "app/run").write_text("#!/bin/sh\n")
     (folder / "app/run").chmod(0o755)
     config, state = opened(folder)
-    record = one(build_image("app", config=config, state=state))
-    here, path, digest = api(record.outputs["image"])
+    record = single_record(build_image("app", config=config, state=state))
+    client, path, digest = api(record.outputs["image"])
     assert (
         f"snap/app:k-{record.parameters['key'].removeprefix('sha256:')[:12]}@sha256:"
         in record.outputs["image"]
     )
-    found = images.members(here, path, digest)
-    assert sorted(found) == ["app/Dockerfile", "app/hello", "app/run"]
-    assert (found["app/run"].mode & 0o777, found["app/hello"].mode & 0o777) == (0o755, 0o644)
+    members = images.members(client, path, digest)
+    assert sorted(members) == ["app/Dockerfile", "app/hello", "app/run"]
+    assert (members["app/run"].mode & 0o777, members["app/hello"].mode & 0o777) == (0o755, 0o644)
     assert record.parameters["left_out"] == ["secret.cache"]
     assert (record.parameters["builder"], record.parameters["reproducible"]) == ("docker", False)
     assert record.tools["docker"] and record.result == "passed" and record.subject == "app"
     state.refresh()
-    assert one(build_image("app", config=config, state=state)) == record, "already done"
+    assert single_record(build_image("app", config=config, state=state)) == record, "already done"
     assert [each.result for each in state.find(step="build_image", result=None)] == [
         "started",
         "passed",
@@ -107,18 +107,23 @@ def test_generated_files_go_in_by_digest_and_are_resolved_once_for_their_sources
         build_image("app", config=config, state=state)
     write(folder, "app/app.cache", "made by an earlier stage")
     config, state = opened(folder)
-    first = one(build_image("app", config=config, state=state))
-    here, path, digest = api(first.outputs["image"])
-    found = images.members(here, path, digest)
-    assert found["app/app.cache"].mode & 0o777 == 0o755 and first.parameters["left_out"] == []
+    first = single_record(build_image("app", config=config, state=state))
+    client, path, digest = api(first.outputs["image"])
+    members = images.members(client, path, digest)
+    assert members["app/app.cache"].mode & 0o777 == 0o755 and first.parameters["left_out"] == []
     assert first.inputs == {"generated:app.cache": sha256(b"made by an earlier stage")}
     write(folder, "app/app.cache", "made again, with another date in it")
     config, state = opened(folder)
-    assert one(build_image("app", config=config, state=state)) == first, "its sources are the same"
-    assert one(build_image("app", config=config, state=state, pull=True)).outputs != first.outputs
+    assert single_record(build_image("app", config=config, state=state)) == first, (
+        "its sources are the same"
+    )
+    assert (
+        single_record(build_image("app", config=config, state=state, pull=True)).outputs
+        != first.outputs
+    )
     write(folder, "app/hello", "another source\n")
     config, state = opened(folder)
-    assert one(build_image("app", config=config, state=state)).content != first.content
+    assert single_record(build_image("app", config=config, state=state)).content != first.content
 
 
 def test_a_line_end_filter_of_the_checkout_does_not_reach_the_image(folder: Path) -> None:
@@ -128,8 +133,10 @@ def test_a_line_end_filter_of_the_checkout_does_not_reach_the_image(folder: Path
     subprocess.run([*git, "add", "-A"], check=True, capture_output=True)
     subprocess.run([*git, "commit", "-qm", "crlf in checkouts"], check=True, capture_output=True)
     config, state = opened(folder)
-    here, path, digest = api(one(build_image("app", config=config, state=state)).outputs["image"])
-    assert images.members(here, path, digest)["app/hello"].size == len(b"one\ntwo\n")
+    client, path, digest = api(
+        single_record(build_image("app", config=config, state=state)).outputs["image"]
+    )
+    assert images.members(client, path, digest)["app/hello"].size == len(b"one\ntwo\n")
 
 
 def test_another_checkout_builds_beside_a_tag_that_is_no_proof(folder: Path) -> None:
@@ -137,41 +144,41 @@ def test_another_checkout_builds_beside_a_tag_that_is_no_proof(folder: Path) -> 
     release after that.
     """
     first = build(folder)
-    here, path, _ = api(first)
+    client, path, _ = api(first)
     key_tag = first.partition("@")[0].rpartition(":")[2]
     (folder / ".pipeline/state.jsonl").unlink()
-    planted = images.push_base(here, path, key_tag, b"planted")
+    planted = images.push_base(client, path, key_tag, b"planted")
     mine = build(folder)
     digest = mine.rpartition("@")[2]
-    assert digest != planted and here.head(path, digest)
+    assert digest != planted and client.head(path, digest)
     assert mine.rpartition("@")[0].endswith(f":{key_tag}-{digest[7:15]}")
-    found = here.head(path, key_tag)
-    assert found and found.digest == planted, "a tag is never moved"
+    descriptor = client.head(path, key_tag)
+    assert descriptor and descriptor.digest == planted, "a tag is never moved"
     assert build(folder) == mine, "already done"
 
 
 def test_an_image_that_lost_a_layer_is_built_again(folder: Path, registry: Running) -> None:
     """The manifest was there: `already done`, and no node could pull it."""
     first = build(folder)
-    here, path, digest = api(first)
-    manifest = here.manifest(path, digest)
-    assert manifest and missing_digests(here, path, digest) == []
+    client, path, digest = api(first)
+    manifest = client.manifest(path, digest)
+    assert manifest and missing_digests(client, path, digest) == []
     lost = manifest.content["layers"][0]["digest"]
     for link in registry.folder.glob(
         f"data/docker/registry/v2/repositories/{path}/_layers/sha256/{lost[7:]}"
     ):
         shutil.rmtree(link)
-    assert missing_digests(here, path, digest) == [lost]
+    assert missing_digests(client, path, digest) == [lost]
     again = build(folder)
-    here, path, digest = api(again)
-    assert missing_digests(here, path, digest) == []
+    client, path, digest = api(again)
+    assert missing_digests(client, path, digest) == []
 
 
 def test_a_tag_that_is_gone_is_given_back_without_a_build(
     folder: Path, registry: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build(folder)
-    here, path, digest = api(first)
+    client, path, digest = api(first)
     tag = first.partition("@")[0].rpartition(":")[2]
     shutil.rmtree(
         registry.folder / f"data/docker/registry/v2/repositories/{path}/_manifests/tags/{tag}"
@@ -180,8 +187,8 @@ def test_a_tag_that_is_gone_is_given_back_without_a_build(
         "DOCKER_HOST", f"unix://{tmp_path}/no-engine"
     )  # nothing is built, so none is needed
     assert build(folder) == first
-    found = here.head(path, tag)
-    assert found and found.digest == digest
+    descriptor = client.head(path, tag)
+    assert descriptor and descriptor.digest == digest
 
 
 def test_whoever_pushed_first_wins(folder: Path) -> None:
@@ -192,15 +199,17 @@ def test_whoever_pushed_first_wins(folder: Path) -> None:
 
     def run() -> None:
         config, state = opened(folder)
-        outputs.append(one(build_image("app", config=config, state=state)).outputs["image"])
+        outputs.append(
+            single_record(build_image("app", config=config, state=state)).outputs["image"]
+        )
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    here, path, _ = api(outputs[0])
-    tagged = here.head(path, outputs[0].rpartition("@")[0].rpartition(":")[2])
+    client, path, _ = api(outputs[0])
+    tagged = client.head(path, outputs[0].rpartition("@")[0].rpartition(":")[2])
     assert (
         len(outputs) == 2
         and tagged
@@ -218,14 +227,16 @@ def test_a_release_takes_no_image_that_no_record_names(
     assert build(folder) == first, "this one has a record"
 
     (folder / ".pipeline/state.jsonl").rename(tmp_path / "state-of-a-review.jsonl")
-    here, path, digest = api(first)
+    client, path, digest = api(first)
     assert build(folder) == first, "built again: the same digest confirms the tag"
     (folder / ".pipeline/state.jsonl").unlink()
-    planted = images.push_base(here, path, first.partition("@")[0].rpartition(":")[2], b"anybody's")
+    planted = images.push_base(
+        client, path, first.partition("@")[0].rpartition(":")[2], b"anybody's"
+    )
     mine = build(folder)
     assert mine == f"{first.partition('@')[0]}-{digest[7:15]}@{digest}", "beside the other's tag"
-    found = here.head(path, first.partition("@")[0].rpartition(":")[2])
-    assert found and found.digest == planted
+    descriptor = client.head(path, first.partition("@")[0].rpartition(":")[2])
+    assert descriptor and descriptor.digest == planted
     assert build(folder) == mine, "already done"
 
 
@@ -240,9 +251,9 @@ def test_planning_writes_nothing(
 
 
 def test_bases_are_resolved_once_and_again_with_pull(folder: Path, registry: Running) -> None:
-    here = Registry(registry.host, plain_http=True)
+    client = Registry(registry.host, plain_http=True)
     name = f"bases/{folder.parent.name.lower().replace('_', '-').strip('-')}"
-    old = images.push_base(here, name, "1", b"old")
+    old = images.push_base(client, name, "1", b"old")
     write(folder, "app/Dockerfile", f"ARG TAG=0\nFROM {registry.host}/{name}:$TAG\nCOPY hello /\n")
     write(
         folder,
@@ -250,22 +261,22 @@ def test_bases_are_resolved_once_and_again_with_pull(folder: Path, registry: Run
         (folder / "pipeline.yaml").read_text().replace("app}", "app, args: {TAG: '1'}}"),
     )
     config, state = opened(folder)
-    first = one(build_image("app", config=config, state=state))
+    first = single_record(build_image("app", config=config, state=state))
     assert first.inputs == {f"{registry.host}/{name}:1": old}
-    new = images.push_base(here, name, "1", b"new")
-    assert one(build_image("app", config=config, state=state)) == first, (
+    new = images.push_base(client, name, "1", b"new")
+    assert single_record(build_image("app", config=config, state=state)) == first, (
         "a moved base tag changes nothing"
     )
-    again = one(build_image("app", config=config, state=state, again=True))
+    again = single_record(build_image("app", config=config, state=state, again=True))
     reader, path, digest = api(again.outputs["image"])
     assert again.inputs == first.inputs and sorted(images.members(reader, path, digest)) == [
         "base",
         "hello",
     ]
-    pulled = one(build_image("app", config=config, state=state, pull=True))
+    pulled = single_record(build_image("app", config=config, state=state, pull=True))
     assert pulled.inputs == {f"{registry.host}/{name}:1": new} and again.id in pulled.supersedes
     assert pulled.outputs["image"] != first.outputs["image"] and pulled.content == first.content
-    assert one(build_image("app", config=config, state=state)) == pulled
+    assert single_record(build_image("app", config=config, state=state)) == pulled
 
 
 def test_a_broken_build_fails_with_its_last_lines(folder: Path) -> None:
@@ -288,12 +299,15 @@ def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(fold
     program = "import runpy; from pipeline_steps.images import builders; builders.SYSTEM = ()\n"
     program += "runpy.run_module('pipeline_steps', run_name='__main__')"
     command = [sys.executable, "-c", program, "build_image"]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True
     )
-    assert done.returncode == 8, done.stderr
-    assert "app/Dockerfile: the build failed: " in done.stderr and "Traceback" not in done.stderr
-    assert "Step 2/3 : COPY hello /" in done.stderr and "no-such-file" in done.stderr
+    assert completed.returncode == 8, completed.stderr
+    assert (
+        "app/Dockerfile: the build failed: " in completed.stderr
+        and "Traceback" not in completed.stderr
+    )
+    assert "Step 2/3 : COPY hello /" in completed.stderr and "no-such-file" in completed.stderr
 
 
 @pytest.mark.parametrize(
@@ -353,15 +367,15 @@ def test_a_closed_socket_says_who_may_use_it() -> None:
             "HOME": name,
             "DOCKER_CONFIG": name,
         }
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", code],
             env=environment,
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
         )
-    assert "this account may not use the docker engine (add it to the group" in done.stdout, (
-        done.stderr
+    assert "this account may not use the docker engine (add it to the group" in completed.stdout, (
+        completed.stderr
     )
 
 
@@ -380,7 +394,7 @@ def test_registries_that_refuse_or_are_not_there(
             hosts=f'{{"{closed.host}": {{username: ci, password: "${{HUNTER}}"}}}}',
         )
         config, state = opened(folder)
-        record = one(build_image("app", config=config, state=state))
+        record = single_record(build_image("app", config=config, state=state))
         assert "hunter2" not in state.path.read_text() and record.passed
     with pytest.raises(Unreachable, match="does not answer"):
         build_image("app", config=config, state=state)
@@ -401,18 +415,18 @@ class TestExisting:
     def test_a_reference_is_resolved_once_and_again_with_pull(
         self, tmp_path: Path, registry: Running
     ) -> None:
-        here = Registry(registry.host, plain_http=True)
-        old = images.push_base(here, "ext/one", "1", b"old")
+        client = Registry(registry.host, plain_http=True)
+        old = images.push_base(client, "ext/one", "1", b"old")
         folder = checkout(
             tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/one:1'}}"
         )
         config, state = opened(folder)
-        first = one(build_image("app", config=config, state=state))
+        first = single_record(build_image("app", config=config, state=state))
         assert first.outputs == {"image": f"{registry.host}/ext/one:1@{old}"}
         assert first.parameters["builder"] == "existing"
-        new = images.push_base(here, "ext/one", "1", b"new")
-        assert one(build_image("app", config=config, state=state)) == first
-        pulled = one(build_image("app", config=config, state=state, pull=True))
+        new = images.push_base(client, "ext/one", "1", b"new")
+        assert single_record(build_image("app", config=config, state=state)) == first
+        pulled = single_record(build_image("app", config=config, state=state, pull=True))
         assert pulled.outputs["image"].endswith(new) and first.id in pulled.supersedes
 
     @pytest.mark.parametrize("entry", ["{{existing: '{0}/ext/two'}}", "{{}}"])
@@ -424,7 +438,7 @@ class TestExisting:
         values = f"image:\n  repository: {registry.host}/ext/two\n  tag: '2.0'\n"
         write(folder, "charts/hello/values.yaml", values)
         config, state = opened(folder)
-        record = one(build_image("app", config=config, state=state))
+        record = single_record(build_image("app", config=config, state=state))
         assert record.outputs["image"] == f"{registry.host}/ext/two:2.0@{digest}"
         write(folder, "charts/hello/values.yaml", values.replace("2.0", ""))
         config, state = opened(folder)

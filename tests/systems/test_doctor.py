@@ -33,18 +33,18 @@ class Ran(NamedTuple):
 
 def doctor(folder: Path, *words: str, **environment: str) -> Ran:
     path = f"{helms.helm(4).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pipeline_steps", "doctor", *words], cwd=folder, capture_output=True, text=True,
         env={**os.environ, "PATH": path, **environment}, timeout=120,
     )  # fmt: skip
-    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    lines = [line.split(maxsplit=1) for line in completed.stdout.splitlines()]
     answers = {}
     for mark, rest in lines:
         name = next(
             name for name in sorted(probes.PROBES, key=len, reverse=True) if rest.startswith(name)
         )
         answers[name] = f"{mark} {rest.removeprefix(name).strip()}"
-    return Ran(done.returncode, answers, done.stderr)
+    return Ran(completed.returncode, answers, completed.stderr)
 
 
 @pytest.fixture
@@ -133,12 +133,12 @@ def test_each_need_of_a_step_has_its_probe_and_each_probe_its_step() -> None:
 
 
 def test_answers_as_json(tmp_path: Path) -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pipeline_steps", "doctor", "--json"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert {json.loads(line)["name"] for line in done.stdout.splitlines()} == set(
+    assert {json.loads(line)["name"] for line in completed.stdout.splitlines()} == set(
         probes.WITHOUT_CONFIGURATION
     )

@@ -161,7 +161,7 @@ def test_a_daemon_that_dies_at_start_is_told_with_its_log(folder: Path, tmp_path
         '#!/bin/sh\ncase $1 in --version) echo "Docker version 20.10.24";; *) echo no such luck; exit 3;; esac\n'
     )
     dying.chmod(0o755)
-    done = run(
+    completed = run(
         sys.executable,
         str(ENGINE),
         "up",
@@ -169,7 +169,7 @@ def test_a_daemon_that_dies_at_start_is_told_with_its_log(folder: Path, tmp_path
         str(folder),
         PATH=f"{programs}:{os.environ['PATH']}",
     )
-    assert done.returncode == 7
-    assert "dockerd ended with 3 at start" in done.stderr
-    assert "no such luck" in done.stderr
+    assert completed.returncode == 7
+    assert "dockerd ended with 3 at start" in completed.stderr
+    assert "no such luck" in completed.stderr
     assert not folder.exists()

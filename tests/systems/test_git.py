@@ -121,15 +121,15 @@ def test_hostile_names_are_only_names(repo: Repo) -> None:
 
 
 def test_a_submodule_is_seen_and_not_read(repo: Repo, tmp_path: Path) -> None:
-    other = Repo(tmp_path / "other", repo.config)
-    other.commit()
+    other_clone = Repo(tmp_path / "other", repo.config)
+    other_clone.commit()
     repo.git(
         "-c",
         "protocol.file.allow=always",
         "submodule",
         "add",
         "-q",
-        str(other.root),
+        str(other_clone.root),
         "vendor/other",
     )
     nested = Repo(repo.root / "cloned", repo.config)
@@ -370,9 +370,9 @@ def test_a_pushed_tag_is_annotated_read_again_and_never_moved(repo: Repo, tmp_pa
     ):
         source.create_tag("hello-1.0.0", second, "moved", push=True)
     # Somebody else's tag that this clone has not fetched: nothing is left behind here.
-    other = Repo(tmp_path / "other", repo.config, clone=str(bare))
-    other.git("tag", "-a", "-m", "theirs", "hello-2.0.0", first)
-    other.git("push", "-q", "origin", "hello-2.0.0")
+    other_clone = Repo(tmp_path / "other", repo.config, clone=str(bare))
+    other_clone.git("tag", "-a", "-m", "theirs", "hello-2.0.0", first)
+    other_clone.git("push", "-q", "origin", "hello-2.0.0")
     with pytest.raises(Conflict, match="exists at origin"):
         source.create_tag("hello-2.0.0", second, "ours", push=True)
     assert "hello-2.0.0" not in source.tags()

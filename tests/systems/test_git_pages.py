@@ -306,11 +306,11 @@ def test_archives_that_others_put_there_are_found(pages: Pages, site: Repo) -> N
     site.commit()
     site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
     repository = pages.opened()
-    found = repository.find("hello", "1.0.0")
-    assert found is not None
-    assert found.reference == f"{repository.url}/charts/hello-1.0.0.tgz@{chart.digest}"
-    assert (found.archive.tgz, repository.provenance(found)) == (chart.tgz, b"signed")
-    assert repository.publish(chart) == found
+    published = repository.find("hello", "1.0.0")
+    assert published is not None
+    assert published.reference == f"{repository.url}/charts/hello-1.0.0.tgz@{chart.digest}"
+    assert (published.archive.tgz, repository.provenance(published)) == (chart.tgz, b"signed")
+    assert repository.publish(chart) == published
     with pytest.raises(EvidenceError, match="no such file is on the branch"):
         repository.find("gone", "1.0.0")
     with pytest.raises(EvidenceError, match="no such file is on the branch"):

@@ -49,7 +49,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Github]:
 
 
 @pytest.fixture
-def there(hub: Github) -> Repository:
+def remote(hub: Github) -> Repository:
     return hub.repository("me/charts")
 
 
@@ -136,15 +136,15 @@ def test_killed_at_every_request_then_again(
     for number in range(1, requests + 1):
         with github("me/charts") as other:
             monkeypatch.setenv("GITHUB_API_URL", other.environment["GITHUB_API_URL"])
-            other.fault, there = dying(number, fault), other.repository("me/charts")
+            other.fault, remote = dying(number, fault), other.repository("me/charts")
             with pytest.raises(PipelineError):
                 opened(budget=0).publish(chart, signed(chart))
-            for entry in entries(there):
-                stored = there.published()["hello-1.0.0"]["hello-1.0.0.tgz"]
+            for entry in entries(remote):
+                stored = remote.published()["hello-1.0.0"]["hello-1.0.0.tgz"]
                 assert sha256(stored) == f"sha256:{entry['digest']}", "an entry has its archive"
             other.fault = lambda _: None
             opened().publish(chart, signed(chart))
-            assert str(state(there)).replace(other.web, hub.web) == str(wanted), (
+            assert str(state(remote)).replace(other.web, hub.web) == str(wanted), (
                 f"{fault} at request {number}"
             )
             assert other.wrong == []
@@ -163,14 +163,14 @@ def test_one_lost_connection_is_healed_on_the_way(
             monkeypatch.setenv("GITHUB_API_URL", other.environment["GITHUB_API_URL"])
             other.fault = at(number, fault)
             opened().publish(chart, signed(chart))
-            there = other.repository("me/charts")
-            assert str(state(there)).replace(other.web, hub.web) == str(wanted), (
+            remote = other.repository("me/charts")
+            assert str(state(remote)).replace(other.web, hub.web) == str(wanted), (
                 f"{fault} at request {number}"
             )
 
 
 def test_half_an_upload_is_thrown_away(
-    hub: Github, there: Repository, monkeypatch: pytest.MonkeyPatch
+    hub: Github, remote: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: 0.0)
     uploads: list[Request] = []
@@ -187,21 +187,21 @@ def test_half_an_upload_is_thrown_away(
     assert [request.query["name"] for request in uploads] == [f"{chart.file_name}.prov"] * 3 + [
         chart.file_name
     ] * 3
-    assert state(there)["half"] == []
-    assert there.published() == {
+    assert state(remote)["half"] == []
+    assert remote.published() == {
         "hello-1.0.0": {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}
     }
 
 
 def test_what_is_stored_otherwise_than_sent_is_not_published(
-    hub: Github, there: Repository
+    hub: Github, remote: Repository
 ) -> None:
     damaged: list[Request] = []
 
     def fault(request: Request) -> Answer | None:
         if "uploads" not in request.path or len(damaged) == 2:
             return None
-        assert not there.published()
+        assert not remote.published()
         damaged.append(request)
         asset = {
             "id": 99,
@@ -215,11 +215,11 @@ def test_what_is_stored_otherwise_than_sent_is_not_published(
     hub.fault = fault
     chart = packed()
     opened().publish(chart)
-    assert there.published() == {"hello-1.0.0": {chart.file_name: chart.tgz}}
+    assert remote.published() == {"hello-1.0.0": {chart.file_name: chart.tgz}}
     assert len(damaged) == 2
 
 
-def test_the_index_has_the_digest_of_what_is_stored(hub: Github, there: Repository) -> None:
+def test_the_index_has_the_digest_of_what_is_stored(hub: Github, remote: Repository) -> None:
     """Acceptance test A1 (rstudio/helm#9): upload, crash before the index, packed again in other
     bytes.
     """
@@ -228,18 +228,18 @@ def test_the_index_has_the_digest_of_what_is_stored(hub: Github, there: Reposito
     with pytest.raises(Temporary):
         opened(budget=0).publish(chart, signed(chart))
     hub.fault = lambda _: None
-    assert entries(there) == []
+    assert entries(remote) == []
     again = squeezed(chart)
     published = opened().publish(again, signed(again), created="2026-01-02T03:04:05Z")
-    (entry,) = entries(there)
+    (entry,) = entries(remote)
     assert f"sha256:{entry['digest']}" == published.archive_digest == chart.digest != again.digest
     assert entry["created"] == "2026-01-02T03:04:05Z"
-    assert there.published()["hello-1.0.0"] == {
+    assert remote.published()["hello-1.0.0"] == {
         f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz,
     }, "the .prov of the archive that stands there"  # fmt: skip
 
 
-def release(hub: Github, there: Repository, chart: Archive, **files: bytes) -> dict[str, Any]:
+def release(hub: Github, remote: Repository, chart: Archive, **files: bytes) -> dict[str, Any]:
     """A published release as another program leaves it. files: tgz, prov."""
     tag = f"{chart.name}-{chart.version}"
     number = next(hub.ids)
@@ -250,8 +250,8 @@ def release(hub: Github, there: Repository, chart: Archive, **files: bytes) -> d
         "draft": False,
         "prerelease": False,
     }
-    made = there.releases[number] = {"id": number, **fields}
-    there.refs[f"refs/tags/{tag}"] = there.refs["refs/heads/main"]
+    made = remote.releases[number] = {"id": number, **fields}
+    remote.refs[f"refs/tags/{tag}"] = remote.refs["refs/heads/main"]
     for kind, data in files.items():
         number, name = next(hub.ids), f"{chart.file_name}{'' if kind == 'tgz' else '.prov'}"
         asset = {
@@ -261,8 +261,8 @@ def release(hub: Github, there: Repository, chart: Archive, **files: bytes) -> d
             "size": len(data),
             "digest": sha256(data),
         }
-        there.assets[number] = {**asset, "state": "uploaded" if data else "starter"}
-        there.data[number] = data
+        remote.assets[number] = {**asset, "state": "uploaded" if data else "starter"}
+        remote.data[number] = data
     return made
 
 
@@ -270,78 +270,81 @@ def release(hub: Github, there: Repository, chart: Archive, **files: bytes) -> d
     "left", [{}, {"tgz": b""}, {"prov": b"of another archive"}, {"prov": b"", "tgz": b""}]
 )
 def test_a_release_without_archive_is_completed(
-    hub: Github, there: Repository, left: dict[str, bytes]
+    hub: Github, remote: Repository, left: dict[str, bytes]
 ) -> None:
     """Acceptance test A2: what helm/chart-releaser leaves when it dies, for ever
     (rancher/turtles#2521).
     """
     chart = packed()
-    release(hub, there, chart, **left)
+    release(hub, remote, chart, **left)
     published = opened().publish(chart, signed(chart))
-    assert there.published() == {
+    assert remote.published() == {
         "hello-1.0.0": {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}
     }
     assert opened().find("hello", "1.0.0") == published
-    assert state(there)["half"] == []
-    assert there.refs["refs/tags/hello-1.0.0"] == there.refs["refs/heads/main"], "its tag stays"
+    assert state(remote)["half"] == []
+    assert remote.refs["refs/tags/hello-1.0.0"] == remote.refs["refs/heads/main"], "its tag stays"
 
 
-def test_a_provenance_file_is_of_the_archive_beside_it(hub: Github, there: Repository) -> None:
-    chart, other = packed(), packed(version="1.0.1")
-    release(hub, there, chart, tgz=chart.tgz)
-    release(hub, there, other, prov=b"of another archive")
+def test_a_provenance_file_is_of_the_archive_beside_it(hub: Github, remote: Repository) -> None:
+    chart, other_chart = packed(), packed(version="1.0.1")
+    release(hub, remote, chart, tgz=chart.tgz)
+    release(hub, remote, other_chart, prov=b"of another archive")
     opened().publish(chart, signed(chart))
-    opened().publish(other)
+    opened().publish(other_chart)
     left = {f"{chart.file_name}.prov": signed(chart), chart.file_name: chart.tgz}
-    assert there.published() == {"hello-1.0.0": left, "hello-1.0.1": {other.file_name: other.tgz}}
-    there.put("gh-pages", "index.yaml", index.Index(None, "").data)
+    assert remote.published() == {
+        "hello-1.0.0": left,
+        "hello-1.0.1": {other_chart.file_name: other_chart.tgz},
+    }
+    remote.put("gh-pages", "index.yaml", index.Index(None, "").data)
     opened().publish(chart, signed(chart, by="somebody else"))
-    assert there.published()["hello-1.0.0"] == left, "what fits stays"
+    assert remote.published()["hello-1.0.0"] == left, "what fits stays"
 
 
 def test_another_tar_in_a_release_is_refused_before_the_index(
-    hub: Github, there: Repository
+    hub: Github, remote: Repository
 ) -> None:
-    other = packed(more="description: other\n")
-    release(hub, there, other, tgz=other.tgz)
-    with pytest.raises(Conflict, match=other.tar_digest):
+    other_chart = packed(more="description: other\n")
+    release(hub, remote, other_chart, tgz=other_chart.tgz)
+    with pytest.raises(Conflict, match=other_chart.tar_digest):
         opened().publish(packed())
-    assert entries(there) == []
-    assert state(there)["drafts"] == []
+    assert entries(remote) == []
+    assert state(remote)["drafts"] == []
 
 
-def test_versions_with_dashes_are_one_entry(hub: Github, there: Repository) -> None:
+def test_versions_with_dashes_are_one_entry(hub: Github, remote: Repository) -> None:
     """Acceptance test A3: helm/chart-releaser splits names at the last dash
     (helm/chart-releaser#533).
     """
     for _ in range(2):
         opened().publish(packed("foo-bar", "1.0.0-rc.1"))
-    assert [(one["name"], one["version"]) for one in entries(there)] == [("foo-bar", "1.0.0-rc.1")]
-    (made,) = there.releases.values()
+    assert [(one["name"], one["version"]) for one in entries(remote)] == [("foo-bar", "1.0.0-rc.1")]
+    (made,) = remote.releases.values()
     assert (made["tag_name"], made["prerelease"]) == ("foo-bar-1.0.0-rc.1", True)
 
 
 def test_the_tag_stays_where_it_is_and_a_new_one_starts_nothing(
-    hub: Github, there: Repository
+    hub: Github, remote: Repository
 ) -> None:
-    there.refs["refs/tags/hello-1.0.0"] = there.refs["refs/heads/main"]
+    remote.refs["refs/tags/hello-1.0.0"] = remote.refs["refs/heads/main"]
     opened().publish(packed())
-    assert there.refs["refs/tags/hello-1.0.0"] == there.refs["refs/heads/main"]
+    assert remote.refs["refs/tags/hello-1.0.0"] == remote.refs["refs/heads/main"]
     opened().publish(packed("other"))
-    tree = there.commits[there.refs["refs/tags/other-1.0.0"]][0]
-    assert list(there.trees[tree]) == ["index.yaml"], "of the pages branch, where no workflow is"
+    tree = remote.commits[remote.refs["refs/tags/other-1.0.0"]][0]
+    assert list(remote.trees[tree]) == ["index.yaml"], "of the pages branch, where no workflow is"
 
 
-def test_drafts_of_people_stay(hub: Github, there: Repository) -> None:
+def test_drafts_of_people_stay(hub: Github, remote: Repository) -> None:
     chart = packed()
-    notes = release(hub, there, chart, prov=b"x")
-    there.releases[notes["id"]].update(draft=True, name="What is new")
-    left = release(hub, there, chart)
-    there.releases[left["id"]].update(draft=True, name="hello-1.0.0 (being published)")
+    notes = release(hub, remote, chart, prov=b"x")
+    remote.releases[notes["id"]].update(draft=True, name="What is new")
+    left = release(hub, remote, chart)
+    remote.releases[left["id"]].update(draft=True, name="hello-1.0.0 (being published)")
     for number in range(120):
-        release(hub, there, packed(version=f"0.1.{number}"))
+        release(hub, remote, packed(version=f"0.1.{number}"))
     opened().publish(chart)
-    assert [one["name"] for one in state(there)["drafts"]] == ["What is new"]
+    assert [one["name"] for one in state(remote)["drafts"]] == ["What is new"]
 
 
 @pytest.mark.parametrize("major", [3, 4])
@@ -365,16 +368,16 @@ def test_helm_pulls_what_was_published(hub: Github, tmp_path: Path, plus: str, m
             chart.version,
         ]
         environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-        done = subprocess.run(
+        completed = subprocess.run(
             [*run, "--prov"], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
+        assert completed.returncode == 0, completed.stderr
         (pulled,) = tmp_path.glob(f"hello-{chart.version.replace('+', '?')}.tgz")
         assert pulled.read_bytes() == chart.tgz
         assert pulled.with_name(f"{pulled.name}.prov").read_bytes() == signed(chart)
 
 
-def test_an_older_server_computes_no_digests(hub: Github, there: Repository) -> None:
+def test_an_older_server_computes_no_digests(hub: Github, remote: Repository) -> None:
     hub.digests = False
     chart = packed()
     published = opened().publish(chart)
@@ -412,15 +415,15 @@ def test_a_private_repository_by_its_token(hub: Github, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("token", ["", READ, "token-of-nobody"])
 def test_who_may_not_write_learns_it_before_anything_is_written(
-    hub: Github, there: Repository, monkeypatch: pytest.MonkeyPatch, token: str
+    hub: Github, remote: Repository, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
-    before = dict(there.refs)
+    before = dict(remote.refs)
     monkeypatch.setenv("GITHUB_TOKEN", token)
     with pytest.raises(
         AccessRefused, match="set GITHUB_TOKEN" if token != READ else "contents, write"
     ):
         opened().publish(packed())
-    assert (there.refs, there.releases) == (before, {})
+    assert (remote.refs, remote.releases) == (before, {})
 
 
 def test_reading_what_is_public_needs_no_token(
@@ -437,7 +440,7 @@ def test_reading_what_is_public_needs_no_token(
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 502, 503])
-def test_only_404_means_absent(hub: Github, there: Repository, status: int) -> None:
+def test_only_404_means_absent(hub: Github, remote: Repository, status: int) -> None:
     opened().publish(packed("other"))
     for path in ("/releases/tags/", "/contents/", "/download/"):
         hub.fault = answered(status, "no", path=path)
@@ -455,7 +458,7 @@ def test_only_404_means_absent(hub: Github, there: Repository, status: int) -> N
 )
 @pytest.mark.parametrize("status", [403, 429])
 def test_a_rate_limit_is_waited_for(
-    hub: Github, there: Repository, status: int, headers: dict[str, str]
+    hub: Github, remote: Repository, status: int, headers: dict[str, str]
 ) -> None:
     limited = set()
 
@@ -470,11 +473,11 @@ def test_a_rate_limit_is_waited_for(
     chart = packed()
     opened().publish(chart, signed(chart))
     assert len(limited) > 12
-    assert list(there.published()) == ["hello-1.0.0"]
-    assert len(there.releases) == 1
+    assert list(remote.published()) == ["hello-1.0.0"]
+    assert len(remote.releases) == 1
 
 
-def test_the_token_goes_nowhere_else(hub: Github, there: Repository) -> None:
+def test_the_token_goes_nowhere_else(hub: Github, remote: Repository) -> None:
     with scripted(lambda _: (200, {}, b"")) as elsewhere:
 
         def fault(request: Request) -> Answer | None:
@@ -490,11 +493,11 @@ def test_the_token_goes_nowhere_else(hub: Github, there: Repository) -> None:
 
 
 def test_the_token_is_never_told(
-    hub: Github, there: Repository, caplog: pytest.LogCaptureFixture
+    hub: Github, remote: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     opened().publish(packed())
-    told = [str(state(there)), str(there.commits)]
+    told = [str(state(remote)), str(remote.commits)]
     for status in (401, 403, 404, 409, 422, 500):
         hub.fault = answered(status, f"I was told {WRITE}")
         with pytest.raises(PipelineError) as raised:
@@ -504,7 +507,7 @@ def test_the_token_is_never_told(
     assert WRITE not in "".join([*told, caplog.text])
 
 
-def test_an_index_is_replaced_only_as_it_was_read(hub: Github, there: Repository) -> None:
+def test_an_index_is_replaced_only_as_it_was_read(hub: Github, remote: Repository) -> None:
     repository = opened()
     begun = index.Index(None, "").with_entries([])
     assert repository.index() is None
@@ -517,10 +520,10 @@ def test_an_index_is_replaced_only_as_it_was_read(hub: Github, there: Repository
     repository.rewrite(begun, large)
     assert repository.index() == large
     repository.rewrite(large, begun)
-    assert there.files("gh-pages") == {"index.yaml": begun}
+    assert remote.files("gh-pages") == {"index.yaml": begun}
 
 
-def test_entries_of_others_in_the_meantime_are_kept(hub: Github, there: Repository) -> None:
+def test_entries_of_others_in_the_meantime_are_kept(hub: Github, remote: Repository) -> None:
     opened().publish(packed("one"))
     chart = packed("two")
     lost: list[Request] = []
@@ -528,9 +531,9 @@ def test_entries_of_others_in_the_meantime_are_kept(hub: Github, there: Reposito
     def fault(request: Request) -> None:
         if request.method == "PUT" and len(lost) < 3:
             lost.append(request)
-            known = index.Index(there.files("gh-pages")["index.yaml"], "")
+            known = index.Index(remote.files("gh-pages")["index.yaml"], "")
             fields = {"apiVersion": "v2", "name": f"other{len(lost)}", "version": "1.0.0"}
-            there.put(
+            remote.put(
                 "gh-pages",
                 "index.yaml",
                 known.with_entries([index.new_entry_fields(fields, chart.digest, "x.tgz")]),
@@ -541,49 +544,49 @@ def test_entries_of_others_in_the_meantime_are_kept(hub: Github, there: Reposito
     assert opened().charts() == ["one", "other1", "other2", "other3", "two"]
 
 
-def test_a_rule_against_commits_is_no_race(hub: Github, there: Repository) -> None:
+def test_a_rule_against_commits_is_no_race(hub: Github, remote: Repository) -> None:
     words = "Repository rule violations found\n\nChanges must be made through a pull request."
     hub.fault = answered(409, words, method="PUT")
     with pytest.raises(MachineError, match="made through a pull request"):
         opened().publish(packed())
 
 
-def test_what_a_release_forbids_is_said(hub: Github, there: Repository) -> None:
+def test_what_a_release_forbids_is_said(hub: Github, remote: Repository) -> None:
     words = "Cannot upload assets to an immutable release."
     hub.fault = answered(422, words, path="uploads")
-    release(hub, there, packed())
+    release(hub, remote, packed())
     with pytest.raises(MachineError, match="immutable"):
         opened().publish(packed())
 
 
-def test_what_the_index_says_must_be_so(hub: Github, there: Repository) -> None:
+def test_what_the_index_says_must_be_so(hub: Github, remote: Repository) -> None:
     opened().publish(packed())
-    (number,) = there.assets
+    (number,) = remote.assets
     for wrong, words in (
         ({"digest": "sha256:" + "0" * 64}, "the index says"),
         ({"state": "starter"}, "is missing"),
     ):
-        right = dict(there.assets[number])
-        there.assets[number].update(wrong)
+        right = dict(remote.assets[number])
+        remote.assets[number].update(wrong)
         with pytest.raises(EvidenceError, match=words):
             opened().resolve("hello", "1.0.0")
-        there.assets[number] = right
-    there.data[number] = packed(version="1.0.1").tgz
+        remote.assets[number] = right
+    remote.data[number] = packed(version="1.0.1").tgz
     with pytest.raises(EvidenceError, match="the index says"):
         opened().find("hello", "1.0.0")
-    known = there.files("gh-pages")["index.yaml"]
+    known = remote.files("gh-pages")["index.yaml"]
     for url in (
         "http://127.0.0.1:1/hello-1.0.0.tgz",
         "hello-1.0.0.tgz",
         f"{hub.web}/you/charts/releases/download/a/b",
     ):
-        there.put("gh-pages", "index.yaml", re.sub(rb"- http://.*", f"- {url}".encode(), known))
+        remote.put("gh-pages", "index.yaml", re.sub(rb"- http://.*", f"- {url}".encode(), known))
         with pytest.raises(EvidenceError, match="which is no asset of this repository's releases"):
             opened().find("hello", "1.0.0")
 
 
 def test_a_group_is_one_commit(
-    hub: Github, there: Repository, monkeypatch: pytest.MonkeyPatch
+    hub: Github, remote: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(github_releases, "GROUP", 3)
     charts = [packed(version=f"1.0.{number}") for number in range(4)]
@@ -605,24 +608,24 @@ def test_a_group_is_one_commit(
     assert [request.method for request in hub.requests].count("PUT") == 2, (
         "the last group changes nothing"
     )
-    assert len(there.releases) == 4, "nothing is made of what is refused"
+    assert len(remote.releases) == 4, "nothing is made of what is refused"
 
 
-def test_all_files_are_told_page_by_page(hub: Github, there: Repository) -> None:
+def test_all_files_are_told_page_by_page(hub: Github, remote: Repository) -> None:
     repository = opened()
     published = repository.publish(packed())
     for number in range(120):
         chart = packed(version=f"0.1.{number}")
-        release(hub, there, chart, tgz=chart.tgz)
+        release(hub, remote, chart, tgz=chart.tgz)
     files = repository.files()
     assert len(files) == 121
-    (entry,) = entries(there)
+    (entry,) = entries(remote)
     assert files[entry["urls"][0]] == len(published.archive.tgz)
     assert repository.read(entry["urls"][0]) == packed().tgz
     assert repository.read(entry["urls"][0].replace("hello", "gone")) is None
 
 
-def test_fifty_with_one_version_one_wins(hub: Github, there: Repository) -> None:
+def test_fifty_with_one_version_one_wins(hub: Github, remote: Repository) -> None:
     charts = [packed(more=f"description: number {number}\n") for number in range(50)]
 
     def publish(chart: Archive) -> bool:
@@ -635,8 +638,8 @@ def test_fifty_with_one_version_one_wins(hub: Github, there: Repository) -> None
     with ThreadPoolExecutor(16) as pool:
         won = list(pool.map(publish, charts))
     (winner,) = (chart for chart, this in zip(charts, won, strict=True) if this)
-    assert there.published() == {
+    assert remote.published() == {
         "hello-1.0.0": {f"{winner.file_name}.prov": signed(winner), winner.file_name: winner.tgz}
     }
-    assert state(there)["drafts"] == []
-    assert [f"sha256:{entry['digest']}" for entry in entries(there)] == [winner.digest]
+    assert state(remote)["drafts"] == []
+    assert [f"sha256:{entry['digest']}" for entry in entries(remote)] == [winner.digest]

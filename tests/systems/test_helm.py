@@ -27,9 +27,9 @@ users: [{{name: u, user: {{}}}}]
 @pytest.fixture(params=[3, 4])
 def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Helm:
     monkeypatch.setenv("PIPELINE_STEPS_HELM", str(helm(request.param)))
-    found = Helm.find()
-    assert found.major == request.param
-    return found
+    published = Helm.find()
+    assert published.major == request.param
+    return published
 
 
 @pytest.fixture

@@ -80,18 +80,18 @@ class World:
         )
 
     def ok(self, *words: str) -> str:
-        done = self.run(*words)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
+        completed = self.run(*words)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stderr
 
     def helm(self, major: int, *words: str) -> str:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder / f"home{major}")}
         command = [str(helm(major)), *words]
-        done = subprocess.run(
+        completed = subprocess.run(
             command, cwd=self.repo.root, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +135,11 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_a_range_without_a_lock_is_refused_and_fixed_only_when_told(world: World) -> None:
     for step in ("check", "snapshot"):
-        done = world.run(step, PIPELINE_STEPS_FIX="1")
-        assert done.returncode == 2, done.stderr
+        completed = world.run(step, PIPELINE_STEPS_FIX="1")
+        assert completed.returncode == 2, completed.stderr
         assert (
             "the dependency db >=1.2.0 <2 is a range without a lock (run pipeline-steps check --fix"
-            in done.stderr
+            in completed.stderr
         )
     planned = world.ok("check", "--fix", "--plan")
     assert (
@@ -207,36 +207,40 @@ def test_a_lock_that_does_not_fit_is_mended_and_the_rest_kept(world: World) -> N
         "hello/Chart.yaml",
         (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^2.0.0"),
     )
-    done = world.run("check")
-    assert (done.returncode, "does not belong" in done.stderr or "wants" in done.stderr) == (
+    completed = world.run("check")
+    assert (
+        completed.returncode,
+        "does not belong" in completed.stderr or "wants" in completed.stderr,
+    ) == (
         2,
         True,
-    ), done.stderr
+    ), completed.stderr
     assert "is written: db 2.0.0 (of ^2.0.0), db 1.2.0 (of ~1.2.0), cache 1.10.0" in world.ok(
         "check", "--fix"
     )
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "says"),
+    ("before", "after", "message"),
     [("^0.1.0", "^0.2.0", "common 0.2.0 (of ^0.2.0)"), ("~1.2.0", "2.0.0", "db 2.0.0 (of 2.0.0)")],
     ids=["of a folder", "of an exact version"],
 )
 def test_a_lock_of_what_needs_none_is_mended_too(
-    world: World, before: str, after: str, says: str
+    world: World, before: str, after: str, message: str
 ) -> None:
     world.ok("check", "--fix")
     world.repo.put(
         "hello/Chart.yaml",
         (world.repo.root / "hello/Chart.yaml").read_text().replace(before, after),
     )
-    if "common" in says:
+    if "common" in message:
         world.repo.put("common/Chart.yaml", files("common", "0.2.0")["Chart.yaml"])
-    done = world.run("check")
-    assert (done.returncode, "run pipeline-steps check --fix" in done.stderr) == (2, True), (
-        done.stderr
-    )
-    assert says in world.ok("check", "--fix")
+    completed = world.run("check")
+    assert (completed.returncode, "run pipeline-steps check --fix" in completed.stderr) == (
+        2,
+        True,
+    ), completed.stderr
+    assert message in world.ok("check", "--fix")
     world.helm(4, "repo", "add", "served", world.web)
     world.helm(4, "dependency", "build", "hello", "--plain-http")
 
@@ -246,10 +250,10 @@ def test_no_version_that_fits_is_said(world: World) -> None:
         "hello/Chart.yaml",
         (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^7.0.0"),
     )
-    done = world.run("check", "--fix")
-    assert done.returncode == 2
+    completed = world.run("check", "--fix")
+    assert completed.returncode == 2
     assert (
         "no version of the dependency db fits ^7.0.0 (it has 2.0.0, 1.11.0-rc.1, 1.10.0, 1.2.0)"
-        in done.stderr
+        in completed.stderr
     )
     assert not world.lock.exists()

@@ -74,7 +74,7 @@ class Hostile(NamedTuple):
 
     name: str
     path: Path
-    says: str
+    message: str
     loads: bool
 
 
@@ -83,10 +83,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Hostile]]:
     folder = tmp_path_factory.mktemp("hostile")
     found: list[Hostile] = []
     for loads, source in ((False, hostile.archives()), (True, hostile.unloadable())):
-        for name, data, says in source:
+        for name, data, message in source:
             path = folder / f"{len(found):03}.tgz"
             path.write_bytes(data)
-            found.append(Hostile(name, path, says, loads))
+            found.append(Hostile(name, path, message, loads))
     yield found
 
 
@@ -99,9 +99,9 @@ def at_every_door(archives: Path, home: Path) -> dict[str, dict[str, str]]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-c", CHILD, str(archives)]
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    completed = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr
+    answer = json.loads(completed.stdout)
     assert list(home.iterdir()) == []
     assert answer["kib"] <= MOST_MIB * 1024, f"{answer['kib'] / 1024:.0f} MiB"
     return dict(answer["told"])
@@ -116,7 +116,7 @@ def test_every_door_refuses_all_of_it_in_little_memory_and_writes_nothing(
         for door, said in told[one.path.stem].items():
             if door == "opened" and one.loads and said == "taken":
                 continue
-            assert said[:2] in ("2 ", "4 ") and "a-1.0.0.tgz" in said and one.says in said, (
+            assert said[:2] in ("2 ", "4 ") and "a-1.0.0.tgz" in said and one.message in said, (
                 one.name,
                 door,
                 said,
@@ -174,9 +174,11 @@ def test_a_chart_that_brings_one_is_refused(
         "GIT_CONFIG_GLOBAL": str(repo.config),
     }  # fmt: skip
     command = [sys.executable, "-m", "pipeline_steps", step]
-    done = subprocess.run(command, cwd=repo.root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert "hello/charts/a-1.0.0.tgz" in done.stderr and one.says in done.stderr
+    completed = subprocess.run(
+        command, cwd=repo.root, env=environment, capture_output=True, text=True
+    )
+    assert completed.returncode == 2, completed.stderr
+    assert "hello/charts/a-1.0.0.tgz" in completed.stderr and one.message in completed.stderr
     assert not (tmp_path / "p").exists()
 
 
@@ -217,8 +219,8 @@ def ran(home: Path, *words: str, cwd: Path | None = None) -> Ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(0.005)
                 break
-            found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{child.pid}/status").read_text())
-            kib = int(found[1]) if found else kib
+            match = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{child.pid}/status").read_text())
+            kib = int(match[1]) if match else kib
     return Ended(child.returncode, (home.parent / "told").read_text(), kib / 1024)
 
 
@@ -246,34 +248,36 @@ def old(corpus: list[Hostile], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_audit_tells_each_and_reads_on(corpus: list[Hostile], old: Path, tmp_path: Path) -> None:
     before = left(old)
-    done = ran(tmp_path / "home", "audit", old.as_uri())
-    assert done.code == 4, done.told
+    completed = ran(tmp_path / "home", "audit", old.as_uri())
+    assert completed.code == 4, completed.told
     for one in corpus:
-        line = done.about(f"x{one.path.stem} 1.0.0")
-        assert ("other chart" if one.loads and one.says not in line else one.says) in line, (
+        line = completed.about(f"x{one.path.stem} 1.0.0")
+        assert ("other chart" if one.loads and one.message not in line else one.message) in line, (
             one.name,
             line,
         )
-    assert "good" not in done.told
+    assert "good" not in completed.told
     assert left(tmp_path / "home") == [] and left(old) == before
-    assert done.mib <= MOST_MIB, done.mib
+    assert completed.mib <= MOST_MIB, completed.mib
 
 
 def test_a_migration_takes_what_is_good_and_tells_the_rest(
     corpus: list[Hostile], old: Path, tmp_path: Path
 ) -> None:
     new = tmp_path / "new"
-    done = ran(tmp_path / "home", "regenerate", "--from", old.as_uri(), "--to", new.as_uri())
-    assert done.code == 8, done.told
+    completed = ran(tmp_path / "home", "regenerate", "--from", old.as_uri(), "--to", new.as_uri())
+    assert completed.code == 8, completed.told
     for one in corpus:
-        line = done.about(f"x{one.path.stem}-1.0.0.tgz")
-        assert ("holds the chart a" if one.loads and one.says not in line else one.says) in line, (
+        line = completed.about(f"x{one.path.stem}-1.0.0.tgz")
+        assert (
+            "holds the chart a" if one.loads and one.message not in line else one.message
+        ) in line, (
             one.name,
             line,
         )
     assert set(left(new)) - {".lock"} == {"good-1.0.0.tgz", "index.yaml"}
     assert left(tmp_path / "home") == []
-    assert done.mib <= MOST_MIB, done.mib
+    assert completed.mib <= MOST_MIB, completed.mib
 
 
 VERIFIED = (
@@ -289,11 +293,11 @@ def test_verify_refuses_it_before_it_looks_for_records(
 ) -> None:
     [one] = [one for one in corpus if one.name == name]
     (tmp_path / "a-1.0.0.tgz").write_bytes(one.path.read_bytes())
-    done = ran(tmp_path / "home", "verify", (tmp_path / "a-1.0.0.tgz").as_uri())
-    assert done.code == 4, done.told
-    assert one.says in done.about("a-1.0.0.tgz")
+    completed = ran(tmp_path / "home", "verify", (tmp_path / "a-1.0.0.tgz").as_uri())
+    assert completed.code == 4, completed.told
+    assert one.message in completed.about("a-1.0.0.tgz")
     assert left(tmp_path / "home") == []
-    assert done.mib <= MOST_MIB, done.mib
+    assert completed.mib <= MOST_MIB, completed.mib
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -341,19 +345,19 @@ def test_no_snapshot_takes_one_in_as_a_dependency(corpus: list[Hostile], tmp_pat
             for path, data in files(name, "1.0.0", more=dependency).items():
                 repo.put(f"{name}/{path}", data)
         repo.commit()
-        done = ran(tmp_path / "home", "snapshot", cwd=repo.root)
-    assert done.code in (2, 4), done.told
+        completed = ran(tmp_path / "home", "snapshot", cwd=repo.root)
+    assert completed.code in (2, 4), completed.told
     for one in corpus:
-        line = done.about(f"x{one.path.stem}: ")
-        assert one.says in line and f"/x{one.path.stem}" in line and "a-1.0.0.tgz" in line, (
+        line = completed.about(f"x{one.path.stem}: ")
+        assert one.message in line and f"/x{one.path.stem}" in line and "a-1.0.0.tgz" in line, (
             one.name,
             line,
         )
     assert [path for path in left(published) if path.startswith("x")] == []
-    assert any(path.startswith("good-1.0.0") for path in left(published)), done.told
+    assert any(path.startswith("good-1.0.0") for path in left(published)), completed.told
     assert left(tmp_path / "home") == []
     assert repo.git("status", "--porcelain") == ""
-    assert done.mib <= MOST_MIB, done.mib
+    assert completed.mib <= MOST_MIB, completed.mib
 
 
 def test_what_helm_reads_of_it_stands_in_the_documentation(

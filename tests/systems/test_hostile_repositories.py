@@ -72,13 +72,13 @@ def measured(url: str, call: str = FIND) -> str:
     """What a process of its own says of a call for which it, or a program that it started, needs no
     more than MOST.
     """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", MEASURE, url, call], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    said, _, grown = done.stdout.strip().rpartition("\n")
-    assert int(grown) <= MOST, f"{grown} MiB: {said}"
-    return said
+    assert completed.returncode == 0, completed.stderr
+    output, _, grown = completed.stdout.strip().rpartition("\n")
+    assert int(grown) <= MOST, f"{grown} MiB: {output}"
+    return output
 
 
 class Attacked:
@@ -195,9 +195,9 @@ def oci(monkeypatch: pytest.MonkeyPatch) -> Iterator[Attacked]:
 
 def test_without_an_attack_all_is_well(attacked: Attacked) -> None:
     repository = attacked.open()
-    found = repository.find("hello", "1.0.0")
-    assert found is not None and found.tar_digest == CHART.tar_digest
-    assert found.archive == CHART and repository.provenance(found) == signed(CHART)
+    published = repository.find("hello", "1.0.0")
+    assert published is not None and published.tar_digest == CHART.tar_digest
+    assert published.archive == CHART and repository.provenance(published) == signed(CHART)
     assert repository.versions("hello") == ["1.0.0"]
 
 
@@ -208,14 +208,17 @@ def test_without_an_attack_all_is_well(attacked: Attacked) -> None:
 def test_endless_data(attacked: Attacked, path: str) -> None:
     attacked.lies[getattr(attacked, path)] = (200, {}, zeros())
     assert (
-        "MachineError" in (said := measured(attacked.url, SIGNED))
-        and "the answer has more than" in said
+        "MachineError" in (output := measured(attacked.url, SIGNED))
+        and "the answer has more than" in output
     )
 
 
 def test_endless_refusal(attacked: Attacked) -> None:
     attacked.lies[attacked.entrance] = (403, {}, zeros())
-    assert "MachineError" in (said := measured(attacked.url)) and "the answer has more than" in said
+    assert (
+        "MachineError" in (output := measured(attacked.url))
+        and "the answer has more than" in output
+    )
 
 
 def test_endless_token(oci: Attacked) -> None:
@@ -227,8 +230,8 @@ def test_endless_token(oci: Attacked) -> None:
         zeros(),
     )
     assert (
-        "MachineError" in (said := measured(oci.url))
-        and "/token: the answer has more than 1048576 bytes" in said
+        "MachineError" in (output := measured(oci.url))
+        and "/token: the answer has more than 1048576 bytes" in output
     )
 
 
@@ -237,8 +240,8 @@ LISTINGS = {"oci": "repository.versions('hello')", "github": "repository.files()
 
 def test_endless_list(attacked: Attacked) -> None:
     attacked.lies[attacked.listing] = (200, {}, zeros())
-    said = measured(attacked.url, LISTINGS[attacked.kind])
-    assert "MachineError" in said and "the answer has more than" in said
+    output = measured(attacked.url, LISTINGS[attacked.kind])
+    assert "MachineError" in output and "the answer has more than" in output
 
 
 def test_endless_pages(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +263,8 @@ def test_endless_pages(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> N
     with scripted(answer) as server:
         monkeypatch.setenv("GITHUB_API_URL", f"http://{server.host}/api/v3")
         url = attacked.url.replace(attacked.host, server.host)
-        said = measured(url, LISTINGS[attacked.kind])
-        assert "MachineError" in said and "pages" in said and "are not read" in said
+        output = measured(url, LISTINGS[attacked.kind])
+        assert "MachineError" in output and "pages" in output and "are not read" in output
         assert len(server.requests) <= 10_001
 
 
@@ -304,10 +307,10 @@ def test_gzip_bomb_as_the_body(attacked: Attacked, path: str) -> None:
 
 def test_gzip_bomb_as_the_archive(attacked: Attacked) -> None:
     attacked.exchange(bomb())
-    said = measured(attacked.url)
+    output = measured(attacked.url)
     assert (
-        said.startswith("EvidenceError")
-        and "this archive is refused: it unpacks to more than" in said
+        output.startswith("EvidenceError")
+        and "this archive is refused: it unpacks to more than" in output
     )
 
 
@@ -337,8 +340,8 @@ def test_manifest_that_swells(oci: Attacked, part: bytes) -> None:
 def test_list_that_swells(oci: Attacked, name: bytes) -> None:
     names = b",".join(name % number if b"%" in name else name for number in range(3_000_000))
     oci.lies[oci.listing] = (200, {}, b'{"tags": [%s]}' % names)
-    said = measured(oci.url, LISTINGS["oci"])
-    assert said.startswith("MachineError") and "more than 500000 tags" in said
+    output = measured(oci.url, LISTINGS["oci"])
+    assert output.startswith("MachineError") and "more than 500000 tags" in output
 
 
 # Other content than promised
@@ -371,9 +374,9 @@ def test_another_chart_under_this_name(attacked: Attacked, other: Archive) -> No
 def test_the_archive_changes_between_two_looks(attacked: Attacked) -> None:
     """What was checked is what is used, without a second look; who looks again compares again."""
     repository = attacked.open()
-    found = repository.find("hello", "1.0.0")
+    published = repository.find("hello", "1.0.0")
     attacked.lies[attacked.archive] = (200, {}, OTHER.tgz)
-    assert found is not None and found.archive == CHART
+    assert published is not None and published.archive == CHART
     with pytest.raises(
         (EvidenceError, MachineError), match=f"the digest {OTHER.digest}|has digest {OTHER.digest}"
     ):
@@ -384,10 +387,10 @@ def test_rollback_of_a_dependency(oci: Attacked, tmp_path: Path) -> None:
     """A tag that was moved: the bytes in the cache are those of a digest, and never taken for those
     of another.
     """
-    wanted = MissingArchive("", "hello", "1.0.0", oci.url)
-    assert fetcher({}, tmp_path)(wanted) == CHART.tgz
+    dependency = MissingArchive("", "hello", "1.0.0", oci.url)
+    assert fetcher({}, tmp_path)(dependency) == CHART.tgz
     oci.exchange(OTHER.tgz)
-    assert fetcher({}, tmp_path)(wanted) == OTHER.tgz
+    assert fetcher({}, tmp_path)(dependency) == OTHER.tgz
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
@@ -419,11 +422,11 @@ class Branch:
             for who in ("AUTHOR", "COMMITTER")
             for what in ("NAME", "EMAIL")
         }
-        done = subprocess.run(
+        completed = subprocess.run(
             ["git", *words], cwd=self.folder, env=environment, input=said, stdout=subprocess.PIPE
         )
-        assert done.returncode == 0
-        return done.stdout.decode().strip()
+        assert completed.returncode == 0
+        return completed.stdout.decode().strip()
 
     def blob(self, data: bytes) -> str:
         return self.git("hash-object", "-w", "--stdin", said=data)
@@ -465,10 +468,10 @@ def test_a_file_of_a_branch_that_swells(branch: Branch, name: str, cap: int) -> 
         "config", "core.bigFileThreshold", "1m"
     )  # what the server needs for it is not measured
     branch.put({**branch.now(), name: f"100644 blob {large}"})
-    said = measured(branch.url, SIGNED)
+    output = measured(branch.url, SIGNED)
     assert (
-        said.startswith("EvidenceError")
-        and f"a file has 314572800 bytes, more than {cap * 2**20}" in said
+        output.startswith("EvidenceError")
+        and f"a file has 314572800 bytes, more than {cap * 2**20}" in output
     )
 
 
@@ -479,9 +482,9 @@ def test_folders_of_a_branch_that_swell(branch: Branch) -> None:
         lines = "".join(f"{inside}\td{number}\n" for number in range(10))
         inside = f"040000 tree {branch.git('mktree', said=lines.encode())}"
     branch.put({**branch.now(), **{f"d{number}": inside for number in range(10)}})
-    said = measured(branch.url)
-    assert said.startswith("EvidenceError")
-    assert f"the list of its files has more than {git_branch.LISTING} bytes" in said
+    output = measured(branch.url)
+    assert output.startswith("EvidenceError")
+    assert f"the list of its files has more than {git_branch.LISTING} bytes" in output
 
 
 HEAD = "out.write(b'PACK' + bytes([0, 0, 0, 2, 0, 0, 0, 1]))"
@@ -533,12 +536,12 @@ def test_a_branch_that_was_set_back(branch: Branch, tmp_path: Path) -> None:
     repository = open_writable(branch.url, {})
     before = branch.git("rev-parse", "gh-pages")
     found = repository.publish(packed(version="1.1.0"))
-    wanted = MissingArchive("", "hello", "1.1.0", branch.url)
-    assert fetcher({}, tmp_path / "cache")(wanted) == packed(version="1.1.0").tgz
+    dependency = MissingArchive("", "hello", "1.1.0", branch.url)
+    assert fetcher({}, tmp_path / "cache")(dependency) == packed(version="1.1.0").tgz
     branch.git("update-ref", "refs/heads/gh-pages", before)
     assert repository.find("hello", "1.1.0") is None
     assert repository.resolve("hello", "1.1.0") is None and repository.provenance(found) is None
     with pytest.raises(
         ConfigurationError, match=r"hello 1\.1\.0 is not in the repository \(it has 1\.0\.0\)"
     ):
-        fetcher({}, tmp_path / "cache")(wanted)
+        fetcher({}, tmp_path / "cache")(dependency)

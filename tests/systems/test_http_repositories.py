@@ -95,15 +95,15 @@ class Attacked:
 
     def measured(self, call: str = "repository.find('hello', '1.0.0')") -> tuple[str, int]:
         """What a process of its own says of a call, and how many MiB it needed for it."""
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", MEASURE, self.url, call],
             cwd=ROOT,
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
-        said, _, grown = done.stdout.strip().rpartition("\n")
-        return said, int(grown)
+        assert completed.returncode == 0, completed.stderr
+        output, _, grown = completed.stdout.strip().rpartition("\n")
+        return output, int(grown)
 
 
 MEASURE = """
@@ -143,9 +143,9 @@ def indexed(museum: Museum) -> Attacked:
 
 def test_without_an_attack_all_is_well(attacked: Attacked) -> None:
     repository = attacked.open()
-    found = repository.find("hello", "1.0.0")
-    assert found is not None and found.tar_digest == CHART.tar_digest
-    assert repository.provenance(found) == signed(CHART)
+    published = repository.find("hello", "1.0.0")
+    assert published is not None and published.tar_digest == CHART.tar_digest
+    assert repository.provenance(published) == signed(CHART)
 
 
 # Endless, slow, too much
@@ -158,23 +158,23 @@ def zeros() -> Iterator[bytes]:
 @pytest.mark.parametrize("path", ["entrance", TGZ])
 def test_endless_data(attacked: Attacked, path: str) -> None:
     attacked.lies[attacked.entrance if path == "entrance" else path] = (200, {}, zeros())
-    said, grown = attacked.measured()
-    assert said.startswith("MachineError") and "the answer has more than" in said
+    output, grown = attacked.measured()
+    assert output.startswith("MachineError") and "the answer has more than" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
 def test_endless_provenance(attacked: Attacked) -> None:
     attacked.lies[PROV] = (200, {}, zeros())
-    said, grown = attacked.measured("repository.provenance(repository.find('hello', '1.0.0'))")
-    assert said.startswith("MachineError") and "the answer has more than" in said
+    output, grown = attacked.measured("repository.provenance(repository.find('hello', '1.0.0'))")
+    assert output.startswith("MachineError") and "the answer has more than" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
 def test_endless_refusal(attacked: Attacked) -> None:
     """The body of a 403 is read, too."""
     attacked.lies[attacked.entrance] = (403, {}, zeros())
-    said, grown = attacked.measured()
-    assert said.startswith("MachineError") and "the answer has more than" in said
+    output, grown = attacked.measured()
+    assert output.startswith("MachineError") and "the answer has more than" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
@@ -204,18 +204,18 @@ def bomb() -> bytes:
 def test_gzip_bomb_as_the_body(attacked: Attacked) -> None:
     """Nothing asked for a compressed answer, and none is decompressed."""
     attacked.lies[attacked.entrance] = (200, {"Content-Encoding": "gzip"}, bomb())
-    said, grown = attacked.measured()
-    assert said.startswith("EvidenceError" if attacked.kind == "https" else "MachineError")
+    output, grown = attacked.measured()
+    assert output.startswith("EvidenceError" if attacked.kind == "https" else "MachineError")
     assert grown <= 32
 
 
 def test_gzip_bomb_as_the_archive(attacked: Attacked) -> None:
     attacked.lies[TGZ] = (200, {}, bomb())
     attacked.index(digest="")
-    said, grown = attacked.measured()
+    output, grown = attacked.measured()
     assert (
-        said.startswith("EvidenceError")
-        and "this archive is refused: it unpacks to more than" in said
+        output.startswith("EvidenceError")
+        and "this archive is refused: it unpacks to more than" in output
     )
     assert grown <= MOST, f"{grown} MiB"
 
@@ -226,8 +226,8 @@ def test_oversized_index(indexed: Attacked) -> None:
         {"Content-Length": str(65 * 2**20)},
         itertools.repeat(b" " * 2**20, 65),
     )
-    said, grown = indexed.measured()
-    assert said.startswith("MachineError") and "the answer has more than 67108864 bytes" in said
+    output, grown = indexed.measured()
+    assert output.startswith("MachineError") and "the answer has more than 67108864 bytes" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
@@ -251,8 +251,8 @@ def test_index_that_swells(indexed: Attacked, index: Callable[[], bytes], words:
     too many parts.
     """
     indexed.lies[INDEX] = (200, {}, b"apiVersion: v1\nentries:\n" + index())
-    said, grown = indexed.measured()
-    assert said.startswith("EvidenceError") and words in said
+    output, grown = indexed.measured()
+    assert output.startswith("EvidenceError") and words in output
     assert grown <= MOST, f"{grown} MiB"
 
 
@@ -260,10 +260,10 @@ def test_answer_that_swells(museum: Museum) -> None:
     attacked = Attacked("chartmuseum", museum)
     charts = b",".join(b'"c%d":[]' % number for number in range(3_000_000))
     attacked.lies["/api/charts"] = (200, {}, b"{%s}" % charts)
-    said, grown = attacked.measured("repository.charts()")
+    output, grown = attacked.measured("repository.charts()")
     assert (
-        said.startswith("MachineError")
-        and "more than 500000 lists and objects are not read" in said
+        output.startswith("MachineError")
+        and "more than 500000 lists and objects are not read" in output
     )
     assert grown <= MOST, f"{grown} MiB"
 
@@ -292,9 +292,9 @@ def test_another_chart_under_this_name(attacked: Attacked, other: Any) -> None:
 def test_the_archive_changes_between_two_looks(attacked: Attacked) -> None:
     """What was checked is what is used, without a second look; who looks again compares again."""
     repository = attacked.open()
-    found = repository.find("hello", "1.0.0")
+    published = repository.find("hello", "1.0.0")
     attacked.lies[TGZ] = (200, {}, OTHER.tgz)
-    assert found is not None and found.archive == CHART
+    assert published is not None and published.archive == CHART
     with pytest.raises(
         EvidenceError,
         match=f"the archive has the digest {OTHER.digest}, the index says {CHART.digest}",
@@ -369,8 +369,8 @@ def test_a_login_goes_to_no_other_host_that_the_index_names(attacked: Attacked) 
     attacked.museum.login = ("ci", "secret")
     with scripted(lambda _: (200, {}, CHART.tgz)) as other:
         attacked.index(urls=[f"http://{other.host}/x.tgz"])
-        found = attacked.open(LOGIN).find("hello", "1.0.0")
-    assert found is not None and found.tar_digest == CHART.tar_digest
+        published = attacked.open(LOGIN).find("hello", "1.0.0")
+    assert published is not None and published.tar_digest == CHART.tar_digest
     assert [request.headers.get("Authorization") for request in other.requests] == (
         [None] if attacked.kind == "https" else []
     )
@@ -443,8 +443,8 @@ def test_removed_version(attacked: Attacked, tmp_path: Path) -> None:
     """A pinned dependency that is gone is named; nothing else takes its place."""
     attacked.museum.index.clear()
     attacked.museum.files.clear()
-    other = packed(version="0.9.0")
-    ChartmuseumRepository(attacked.museum.url, {}).publish(other)
+    other_chart = packed(version="0.9.0")
+    ChartmuseumRepository(attacked.museum.url, {}).publish(other_chart)
     assert attacked.open().find("hello", "1.0.0") is None
     url = f"http://{attacked.museum.host}"
     with pytest.raises(
@@ -465,8 +465,10 @@ def test_rollback_of_a_dependency(indexed: Attacked, tmp_path: Path) -> None:
     The bytes in the cache are those of a digest, and the digest in the record of a snapshot is
     another one then.
     """
-    wanted = MissingArchive("", "hello", "1.0.0", indexed.url)
-    assert fetcher({}, tmp_path)(wanted) == CHART.tgz
+    dependency = MissingArchive("", "hello", "1.0.0", indexed.url)
+    assert fetcher({}, tmp_path)(dependency) == CHART.tgz
     indexed.index(digest=OTHER.digest[7:])
     indexed.lies[TGZ] = (200, {}, OTHER.tgz)
-    assert fetcher({}, tmp_path)(wanted) == OTHER.tgz, "not what the cache has of another digest"
+    assert fetcher({}, tmp_path)(dependency) == OTHER.tgz, (
+        "not what the cache has of another digest"
+    )

@@ -89,9 +89,9 @@ def test_a_pod_pulls_its_image_and_reaches_a_service_by_name(
             space,
             *words,
         ]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        completed = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
 
     with machine.registry() as registry, machine.kubernetes_node(registry.host):
         image = f"{registry.host}/web:1"
@@ -209,12 +209,12 @@ def test_a_component_that_dies_at_start_is_told_with_its_log(
     dying.write_text("#!/bin/sh\necho no space left on this device; exit 4\n")
     dying.chmod(0o755)
     before = elsewhere.traces()
-    done = elsewhere.run(
+    completed = elsewhere.run(
         "sh", "-c", f"PATH={tmp_path}:$PATH exec {sys.executable} {NODE} up --folder {folder}"
     )
-    assert done.returncode == 7
-    assert "etcd ended with 4 at start" in done.stderr
-    assert "no space left on this device" in done.stderr
+    assert completed.returncode == 7
+    assert "etcd ended with 4 at start" in completed.stderr
+    assert "no space left on this device" in completed.stderr
     assert elsewhere.new_since(before) == {}
 
 

@@ -59,8 +59,8 @@ def test_an_older_major_does_the_same(
     )
     assert version.stdout.startswith(f"{major}."), version
     command = [sys.executable, "-m", "pytest", "-q", *tests]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 def test_no_other_major_is_allowed() -> None:

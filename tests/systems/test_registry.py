@@ -95,27 +95,27 @@ def push_index(to: Registry, path: str, *digests: str, tag: str = "") -> str:
 
 class TestManifestsAndBlobs:
     def test_what_is_pushed_is_found_by_tag_and_by_digest(self, open_registry: Running) -> None:
-        here = to(open_registry)
-        digest = push(here, "team/web", b"layer", tag="1.0")
-        by_tag, by_digest = here.manifest("team/web", "1.0"), here.head("team/web", digest)
+        client = to(open_registry)
+        digest = push(client, "team/web", b"layer", tag="1.0")
+        by_tag, by_digest = client.manifest("team/web", "1.0"), client.head("team/web", digest)
         assert by_tag is not None and by_digest is not None
         assert by_tag.digest == by_digest.digest == digest == sha256(by_tag.body)
         assert by_tag.media_type == by_digest.media_type == OCI_MANIFEST
-        assert here.blob("team/web", sha256(b"layer")) == b"layer"
+        assert client.blob("team/web", sha256(b"layer")) == b"layer"
 
     def test_absent_is_none(self, open_registry: Running) -> None:
-        here = to(open_registry)
-        push(here, "team/web", b"layer", tag="1.0")
-        assert here.manifest("team/web", "9.9") is None and here.head("team/web", "9.9") is None
-        assert here.head("nobody/nothing", "1") is None and here.tags("nobody/nothing") == []
-        assert here.blob("team/web", ABSENT) is None and not here.has_blob("team/web", ABSENT)
+        client = to(open_registry)
+        push(client, "team/web", b"layer", tag="1.0")
+        assert client.manifest("team/web", "9.9") is None and client.head("team/web", "9.9") is None
+        assert client.head("nobody/nothing", "1") is None and client.tags("nobody/nothing") == []
+        assert client.blob("team/web", ABSENT) is None and not client.has_blob("team/web", ABSENT)
 
     def test_a_404_that_no_registry_said_is_an_error(self) -> None:
         with scripted(
             lambda _: (404, {"Content-Type": "text/html"}, b"<h1>nothing here</h1>")
         ) as web:
-            here = Registry(web.host, plain_http=True)
-            for ask in (here.manifest, here.head, lambda path, _: here.tags(path)):
+            client = Registry(web.host, plain_http=True)
+            for ask in (client.manifest, client.head, lambda path, _: client.tags(path)):
                 with pytest.raises(
                     MachineError, match=rf"http://{web.host}/v2/x/.*answered 404.*nothing here"
                 ):
@@ -124,45 +124,45 @@ class TestManifestsAndBlobs:
     def test_a_file_is_streamed(self, open_registry: Running, tmp_path: Path) -> None:
         data = b"0123456789" * 1_000_000
         (tmp_path / "layer").write_bytes(data)
-        here = to(open_registry)
-        here.push_blob("big", tmp_path / "layer", sha256(data))
+        client = to(open_registry)
+        client.push_blob("big", tmp_path / "layer", sha256(data))
         with (tmp_path / "back").open("w+b") as sink:
-            here.save_blob("big", sha256(data), sink)
+            client.save_blob("big", sha256(data), sink)
         assert (tmp_path / "back").read_bytes() == data
 
     def test_changed_bytes_are_not_taken(self, open_registry: Running) -> None:
-        here = to(open_registry)
-        here.push_blob("bad", b"good bytes", sha256(b"good bytes"))
+        client = to(open_registry)
+        client.push_blob("bad", b"good bytes", sha256(b"good bytes"))
         hexes = sha256(b"good bytes").removeprefix("sha256:")
         stored = (
             open_registry.folder / f"data/docker/registry/v2/blobs/sha256/{hexes[:2]}/{hexes}/data"
         )
         stored.write_bytes(b"evil bytes")
         with pytest.raises(MachineError, match=f"expected sha256:{hexes}"):
-            here.blob("bad", sha256(b"good bytes"))
+            client.blob("bad", sha256(b"good bytes"))
 
     def test_all_pages_of_tags_are_read(
         self, open_registry: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        here = to(open_registry)
+        client = to(open_registry)
         for number in range(7):
-            push(here, "paged", b"layer", tag=f"t{number}")
-        plain = here._url
+            push(client, "paged", b"layer", tag=f"t{number}")
+        plain = client._url
         monkeypatch.setattr(
-            here, "_url", lambda path, rest: plain(path, rest.replace("n=1000", "n=2"))
+            client, "_url", lambda path, rest: plain(path, rest.replace("n=1000", "n=2"))
         )
-        assert sorted(here.tags("paged")) == [f"t{number}" for number in range(7)]
+        assert sorted(client.tags("paged")) == [f"t{number}" for number in range(7)]
 
     def test_a_lost_blob_is_uploaded_again(self, open_registry: Running) -> None:
-        here, body = to(open_registry), manifest(b"lost layer")
-        here.push_blob("lossy", b"{}", sha256(b"{}"))
+        client, body = to(open_registry), manifest(b"lost layer")
+        client.push_blob("lossy", b"{}", sha256(b"{}"))
         refilled: list[str] = []
 
         def refill(digest: str) -> None:
             refilled.append(digest)
-            here.push_blob("lossy", b"lost layer", digest)
+            client.push_blob("lossy", b"lost layer", digest)
 
-        assert here.put_manifest("lossy", "1", body, OCI_MANIFEST, refill) == sha256(body)
+        assert client.put_manifest("lossy", "1", body, OCI_MANIFEST, refill) == sha256(body)
         assert refilled == [sha256(b"lost layer")]
 
     def test_the_error_has_url_status_code_and_words(self, open_registry: Running) -> None:
@@ -188,14 +188,18 @@ class TestCopy:
         children = [push(source, "snap/multi", name) for name in (b"amd64", b"arm64")]
         index = push_index(source, "snap/multi", *children)
         push(source, "snap/multi", b"signature", tag=index.replace(":", "-") + ".sig")
-        wanted = Reference(other_registry.host, "prod/multi", "1.0")
+        destination = Reference(other_registry.host, "prod/multi", "1.0")
         hosts = {
             open_registry.host: Host(plain_http=True),
             other_registry.host: Host(plain_http=True),
         }
         for _ in range(2):
             assert (
-                copy(Reference(open_registry.host, "snap/multi", None, index), wanted, hosts=hosts)
+                copy(
+                    Reference(open_registry.host, "snap/multi", None, index),
+                    destination,
+                    hosts=hosts,
+                )
                 == index
             )
         assert {
@@ -209,18 +213,20 @@ class TestCopy:
     ) -> None:
         digest = push(to(open_registry), "snap/mounted", b"some layer", tag="k-1")
         monkeypatch.setattr(Registry, "push_blob", lambda *_: pytest.fail("bytes moved"))
-        wanted = Reference(open_registry.host, "prod/mounted", "1.0")
+        destination = Reference(open_registry.host, "prod/mounted", "1.0")
         assert (
-            copy(Reference(open_registry.host, "snap/mounted", "k-1", digest), wanted, hosts={})
+            copy(
+                Reference(open_registry.host, "snap/mounted", "k-1", digest), destination, hosts={}
+            )
             == digest
         )
         assert to(open_registry).blob("prod/mounted", sha256(b"some layer")) == b"some layer"
 
     def test_a_tag_is_never_moved(self, open_registry: Running) -> None:
-        here = to(open_registry)
+        client = to(open_registry)
         theirs, ours = (
-            push(here, "prod/taken", b"theirs", tag="1.0"),
-            push(here, "snap/taken", b"ours"),
+            push(client, "prod/taken", b"theirs", tag="1.0"),
+            push(client, "snap/taken", b"ours"),
         )
         with pytest.raises(Conflict) as caught:
             copy(Reference(open_registry.host, "snap/taken", None, ours),
@@ -231,19 +237,21 @@ class TestCopy:
             and "prod/taken:1.0" in str(caught.value)
         )
         assert caught.value.exit_code == 5
-        found = here.head("prod/taken", "1.0")
-        assert found and found.digest == theirs
+        descriptor = client.head("prod/taken", "1.0")
+        assert descriptor and descriptor.digest == theirs
 
     def test_of_several_images_at_once_none_moves_the_tag_of_another(
         self, open_registry: Running
     ) -> None:
-        here = to(open_registry)
-        ours = [push(here, "snap/race", f"image {number}".encode()) for number in range(8)]
-        wanted = Reference(open_registry.host, "prod/race", "1.0")
+        client = to(open_registry)
+        ours = [push(client, "snap/race", f"image {number}".encode()) for number in range(8)]
+        destination = Reference(open_registry.host, "prod/race", "1.0")
 
         def promoted(digest: str) -> bool:
             try:
-                copy(Reference(open_registry.host, "snap/race", None, digest), wanted, hosts={})
+                copy(
+                    Reference(open_registry.host, "snap/race", None, digest), destination, hosts={}
+                )
             except Conflict:
                 return False
             return True
@@ -252,30 +260,30 @@ class TestCopy:
             won = [
                 digest for digest, done in zip(ours, pool.map(promoted, ours), strict=True) if done
             ]
-        found = here.head("prod/race", "1.0")
-        assert ([found.digest] if found else []) == won
+        descriptor = client.head("prod/race", "1.0")
+        assert ([descriptor.digest] if descriptor else []) == won
 
     def test_a_claim_is_taken_up_by_the_same_digest_only(self, open_registry: Running) -> None:
-        here = to(open_registry)
-        first, second = (push(here, "snap/claimed", data) for data in (b"first", b"second"))
+        client = to(open_registry)
+        first, second = (push(client, "snap/claimed", data) for data in (b"first", b"second"))
         for path in ("prod/claimed", "prod/taken-up"):
-            push(here, path, b"first", tag=f"claim-1.0-{first[7:19]}")  # and then it was killed
+            push(client, path, b"first", tag=f"claim-1.0-{first[7:19]}")  # and then it was killed
         said = rf"prod/claimed:1\.0: another publisher claims the tag 1\.0 .*{first[7:19]}"
         with pytest.raises(Conflict, match=said):
             copy(Reference(open_registry.host, "snap/claimed", None, second),
                  Reference(open_registry.host, "prod/claimed", "1.0"), hosts={})  # fmt: skip
-        assert here.head("prod/claimed", "1.0") is None
-        wanted = Reference(open_registry.host, "prod/taken-up", "1.0")
+        assert client.head("prod/claimed", "1.0") is None
+        destination = Reference(open_registry.host, "prod/taken-up", "1.0")
         assert (
-            copy(Reference(open_registry.host, "snap/claimed", None, first), wanted, hosts={})
+            copy(Reference(open_registry.host, "snap/claimed", None, first), destination, hosts={})
             == first
         )
 
     def test_a_tag_that_stands_is_not_claimed_again(
         self, open_registry: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        here, path, tag = to(open_registry), "prod/stands", "v" * 128
-        digest = push(here, "snap/stands", b"image")
+        client, path, tag = to(open_registry), "prod/stands", "v" * 128
+        digest = push(client, "snap/stands", b"image")
         for _ in range(2):
             assert copy(Reference(open_registry.host, "snap/stands", None, digest),
                         Reference(open_registry.host, path, tag), hosts={}) == digest  # fmt: skip
@@ -371,10 +379,10 @@ class TestLogins:
             TokenServer(tmp_path / "t", {"ci": "hunter2-of-ci"}) as server,
             registry(tmp_path / "r", auth=server.auth) as running,
         ):
-            here = to(running, username="ci", password="hunter2-of-ci")
-            digest = push(here, "snap/web", b"layer", tag="1")
+            client = to(running, username="ci", password="hunter2-of-ci")
+            digest = push(client, "snap/web", b"layer", tag="1")
             asked = len(server.asked)
-            assert here.head("snap/web", "1") and here.manifest("snap/web", digest)
+            assert client.head("snap/web", "1") and client.manifest("snap/web", digest)
             assert len(server.asked) == asked, "a token is used until it expires"
             source = Reference(running.host, "snap/web", None, digest)
             hosts = {running.host: Host("ci", "hunter2-of-ci", plain_http=True)}
@@ -392,13 +400,13 @@ class TestLogins:
             TokenServer(tmp_path / "t", {"ci": "hunter2-of-ci"}) as server,
             registry(tmp_path / "r", auth=server.auth) as running,
         ):
-            here = to(running, username="ci", password="hunter2-of-ci")
-            push(here, "web", b"layer", tag="1")
+            client = to(running, username="ci", password="hunter2-of-ci")
+            push(client, "web", b"layer", tag="1")
             asked, server.lifetime = len(server.asked), -100  # distribution allows 60 s of leeway
-            tokens = here._authorizer._tokens
+            tokens = client._authorizer._tokens
             tokens.update({scopes: server.token("ci", scopes.split()) for scopes in tokens})
             server.lifetime = 300
-            assert here.head("web", "1"), "401 in the middle: a new token, then the same request"
+            assert client.head("web", "1"), "401 in the middle: a new token, then the same request"
             assert len(server.asked) == asked + 1
 
     def test_an_identity_token_buys_tokens(self, tmp_path: Path) -> None:
@@ -434,11 +442,11 @@ def test_parallel_pushes_of_one_blob_all_arrive(open_registry: Running) -> None:
     """docker-registry acknowledges blobs that are not there yet when many push the same one
     (reliability.md R4).
     """
-    here, failures = to(open_registry), []
+    client, failures = to(open_registry), []
 
     def one(number: int) -> None:
         try:
-            push(here, "parallel", b"own layer %d" % number, tag=f"v{number}")
+            push(client, "parallel", b"own layer %d" % number, tag=f"v{number}")
         except Exception as error:
             failures.append(error)
 
@@ -448,7 +456,7 @@ def test_parallel_pushes_of_one_blob_all_arrive(open_registry: Running) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert len(here.tags("parallel")) == 40
+    assert len(client.tags("parallel")) == 40
 
 
 def test_an_upload_location_on_another_host_does_not_get_our_login() -> None:

@@ -30,10 +30,10 @@ class Ran(NamedTuple):
 
 def cli(folder: Path, *words: str, **environment: str) -> Ran:
     command = [sys.executable, "-m", "pipeline_steps", "sandbox", *words, "--folder", str(folder)]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return Ran(completed.returncode, completed.stdout, completed.stderr)
 
 
 @pytest.fixture(autouse=True)
@@ -105,23 +105,23 @@ def test_up_mends_what_a_killed_run_left(folder: Path) -> None:
 
 def test_a_process_that_was_never_recorded_is_ended(folder: Path) -> None:
     sandbox.up(folder, UpRequest(maker="none"))
-    known = ledger.read(folder)
+    recorded = ledger.read(folder)
     (folder / ledger.FILE).write_text('{"schema": 1, "ports"')  # a killed writer of another version
 
     sandbox.down(folder)
-    assert not any(daemon.alive(one) for one in known.daemons.values())
+    assert not any(daemon.alive(one) for one in recorded.daemons.values())
     assert not folder.exists()
 
 
 def test_a_number_that_another_process_has_got_since_is_not_ours(folder: Path) -> None:
     sandbox.up(folder, UpRequest(maker="none"))
-    known = ledger.read(folder)
-    processes.end(folder, known, "web")
+    recorded = ledger.read(folder)
+    processes.end(folder, recorded, "web")
     innocent = subprocess.Popen(["sleep", "60"])
     try:
-        stale = daemon.Daemon(known.daemons["web"].argv, innocent.pid, 1)
+        stale = daemon.Daemon(recorded.daemons["web"].argv, innocent.pid, 1)
         ledger.write(
-            folder, ledger.Ledger(ports=known.ports, daemons={**known.daemons, "web": stale})
+            folder, ledger.Ledger(ports=recorded.ports, daemons={**recorded.daemons, "web": stale})
         )
         sandbox.down(folder)
         assert innocent.poll() is None
@@ -194,7 +194,7 @@ case "$*" in network*) echo 'fc00::1 127.0.0.2 ' ;; *hosts.toml) sed 's/^/docker
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "message"),
     [
         (
             ["up", "--kubeconfig", "/nowhere/config"],
@@ -207,9 +207,9 @@ case "$*" in network*) echo 'fc00::1 127.0.0.2 ' ;; *hosts.toml) sed 's/^/docker
         (["sideways"], 2, "write sandbox up, sandbox status or sandbox down"),
     ],
 )
-def test_refusals(folder: Path, words: list[str], code: int, says: str) -> None:
+def test_refusals(folder: Path, words: list[str], code: int, message: str) -> None:
     ran = cli(folder, *words)
-    assert (ran.code, says in ran.stderr) == (code, True), ran.stderr
+    assert (ran.code, message in ran.stderr) == (code, True), ran.stderr
 
 
 def test_without_engine_it_says_so(folder: Path, tmp_path: Path) -> None:

@@ -52,13 +52,13 @@ OTHER = packed(more="description: other\n")
 
 def entry_of(data: bytes, version: str) -> bytes:
     """The lines of an entry, whose dash is at the first of them."""
-    found = re.search(
+    match = re.search(
         rb"(?:^  - (?:(?!^  - )[^\0])*?\n    version: %s\n)" % re.escape(version.encode()),
         data,
         re.M,
     )
-    assert found, data.decode()
-    return found[0]
+    assert match, data.decode()
+    return match[0]
 
 
 def missing(stored: dict[str, bytes]) -> None:
@@ -622,9 +622,9 @@ def test_the_production_channel_is_audited_by_default_and_records_are_compared(l
     )
     place.write_bytes(other.tgz)
 
-    done = line.run("audit", "--fix")
-    assert done.returncode == 4
-    assert "changed since recorded: common 1.0.0: the archive has the digest" in done.stderr
+    completed = line.run("audit", "--fix")
+    assert completed.returncode == 4
+    assert "changed since recorded: common 1.0.0: the archive has the digest" in completed.stderr
     assert place.read_bytes() == other.tgz, "an archive is never touched"
     assert line.records("audit")[-1]["parameters"]["counts"] == {"changed since recorded": 1}
 
@@ -634,8 +634,8 @@ def test_an_index_that_lies_about_a_recorded_archive_is_corrected(line: Line) ->
     right = index.read_bytes()
     index.write_bytes(right.replace(line_digest(place.read_bytes()), b"0" * 64))
     assert line.run("audit").returncode == 4
-    told = line.ok("audit", "--fix").stderr
-    assert "fix: put the digest of the archive, which a record names, into the index" in told
+    output = line.ok("audit", "--fix").stderr
+    assert "fix: put the digest of the archive, which a record names, into the index" in output
     assert index.read_bytes() == right
     assert "nothing is wrong" in line.ok("audit", "--fix").stderr
 
@@ -675,15 +675,17 @@ def test_a_plan_and_the_environment_mend_nothing(line: Line) -> None:
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "html"])
 def test_the_report_says_what_is_in_production_and_what_tested_it(line: Line, form: str) -> None:
-    said = line.ok("audit", "--report", form).stdout
+    output = line.ok("audit", "--report", form).stdout
     promoted = line.records("promote")[-1]
     assert (
-        "common" in said and "1.0.0" in said and "a library, tested through its dependents" in said
+        "common" in output
+        and "1.0.0" in output
+        and "a library, tested through its dependents" in output
     )
-    assert (promoted["content"] if form != "table" else promoted["content"][7:19]) in said
-    assert (promoted["revision"] if form != "table" else promoted["revision"][:12]) in said
+    assert (promoted["content"] if form != "table" else promoted["content"][7:19]) in output
+    assert (promoted["revision"] if form != "table" else promoted["revision"][:12]) in output
     if form == "json":
-        [one] = json.loads(said)
+        [one] = json.loads(output)
         assert (one["proof"], one["tests"][0]["attempts"]) == ("recorded", 1)
 
 
@@ -691,8 +693,8 @@ def test_the_report_says_what_is_in_production_and_what_tested_it(line: Line, fo
 def test_a_plan_writes_neither_a_record_nor_a_report(line: Line, words: tuple[str, ...]) -> None:
     folder = line.repo.root / ".pipeline"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    done = line.ok("audit", *words, "--plan")
-    assert done.stdout == "" and ("would be written" in done.stderr) == bool(words)
+    completed = line.ok("audit", *words, "--plan")
+    assert completed.stdout == "" and ("would be written" in completed.stderr) == bool(words)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

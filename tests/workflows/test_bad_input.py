@@ -79,17 +79,17 @@ class Project:
         )
 
     def ok(self, *words: str) -> str:
-        done = self.run(*words)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
+        completed = self.run(*words)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stderr
 
-    def refused(self, code: int, says: str, *words: str, **variables: str) -> None:
-        done = self.run(*words, **variables)
-        assert (done.returncode, says in done.stderr) == (code, True), (
-            done.returncode,
-            done.stderr,
+    def refused(self, code: int, message: str, *words: str, **variables: str) -> None:
+        completed = self.run(*words, **variables)
+        assert (completed.returncode, message in completed.stderr) == (code, True), (
+            completed.returncode,
+            completed.stderr,
         )
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in completed.stderr
 
 
 @pytest.fixture
@@ -119,14 +119,14 @@ def test_an_engine_that_this_account_may_not_use(project: Project) -> None:
         closed.listen()
         (project.folder / "docker.sock").chmod(0o600)
         os.chown(project.folder / "docker.sock", 65534, 65534)
-        done = subprocess.run(
+        completed = subprocess.run(
             ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all",
              sys.executable, "-m", "pipeline_steps", "build_image"],
             cwd=project.repo.root, env=project.environment(DOCKER_HOST=f"unix://{project.folder}/docker.sock"),
             capture_output=True, text=True,
         )  # fmt: skip
-    assert done.returncode == 7, done.stderr
-    assert "this account may not use the docker engine (add it to the group" in done.stderr
+    assert completed.returncode == 7, completed.stderr
+    assert "this account may not use the docker engine (add it to the group" in completed.stderr
 
 
 def test_no_registry(project: Project) -> None:
@@ -191,7 +191,7 @@ def test_there_is_no_configuration(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "pipeline.yaml: is empty"),
         (
@@ -206,13 +206,13 @@ def test_there_is_no_configuration(project: Project) -> None:
     ],
     ids=["empty", "unknown key", "wrong type", "chart path without Chart.yaml"],
 )
-def test_the_configuration_is_wrong(project: Project, text: str, says: str) -> None:
+def test_the_configuration_is_wrong(project: Project, text: str, message: str) -> None:
     project.repo.put("pipeline.yaml", text)
-    project.refused(2, says, "check")
+    project.refused(2, message, "check")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("apiVersion: v2\nname: web\n", "Chart.yaml:1: version is missing (add version: to it)"),
         (
@@ -227,9 +227,9 @@ def test_the_configuration_is_wrong(project: Project, text: str, says: str) -> N
     ids=["no version", "a number for the version", "a number for the version of the app"],
 )
 @pytest.mark.parametrize("step", ["check", "snapshot"])
-def test_the_chart_is_wrong(project: Project, step: str, text: str, says: str) -> None:
+def test_the_chart_is_wrong(project: Project, step: str, text: str, message: str) -> None:
     project.repo.put("charts/web/Chart.yaml", text)
-    project.refused(2, f"charts/web/{says}", step)
+    project.refused(2, f"charts/web/{message}", step)
 
 
 def test_the_values_key_to_set_does_not_exist(project: Project) -> None:
@@ -273,8 +273,8 @@ def test_a_torn_last_line_is_told_and_dropped(project: Project) -> None:
     project.ok("snapshot")
     with (project.repo.root / ".pipeline/state.jsonl").open("a") as state:
         state.write('{"schema":1,"id":"sha')
-    told = project.ok("snapshot")
-    assert "torn" in told and "already done" in told
+    output = project.ok("snapshot")
+    assert "torn" in output and "already done" in output
 
 
 def test_an_edited_state_file(project: Project) -> None:
@@ -290,12 +290,12 @@ def test_the_disk_is_full(project: Project) -> None:
     place.mkdir()
     words = f"{sys.executable} -m pipeline_steps snapshot"
     script = f"mount -t tmpfs -o size=16k none {place} && cat /dev/zero >{place}/filler 2>/dev/null; exec {words}"
-    done = subprocess.run(
+    completed = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script], cwd=project.repo.root, env=project.environment(),
         capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 7, done.stderr
-    assert "the disk is full: free space and run again" in done.stderr
+    assert completed.returncode == 7, completed.stderr
+    assert "the disk is full: free space and run again" in completed.stderr
     project.ok("snapshot")
 
 
@@ -317,7 +317,7 @@ def test_an_option_that_a_step_can_do_nothing_with_is_refused_where_it_is_typed(
 
 
 def test_in_the_environment_options_are_for_the_steps_that_can(project: Project) -> None:
-    done = project.run("snapshot", PIPELINE_STEPS_TIMEOUT="5m", PIPELINE_STEPS_JOBS="3")
-    assert done.returncode == 0, done.stderr
-    done = project.run("run", "snapshot", "--timeout", "5m", "--channels", "configured")
-    assert done.returncode == 0, done.stderr
+    completed = project.run("snapshot", PIPELINE_STEPS_TIMEOUT="5m", PIPELINE_STEPS_JOBS="3")
+    assert completed.returncode == 0, completed.stderr
+    completed = project.run("run", "snapshot", "--timeout", "5m", "--channels", "configured")
+    assert completed.returncode == 0, completed.stderr

@@ -78,10 +78,10 @@ def test_rollback_of_a_channel_is_noticed(line: Line, tmp_path: Path) -> None:
             "--destination",
             str(tmp_path),
         ]
-        done = subprocess.run(
+        completed = subprocess.run(
             command, capture_output=True, text=True, env={"HOME": str(tmp_path), "PATH": "/bin"}
         )
-        assert done.returncode == 0, done.stderr
+        assert completed.returncode == 0, completed.stderr
         assert (tmp_path / "common-1.0.0.tgz").read_bytes() == line.museum.files[
             "stable/common-1.0.0.tgz"
         ]
@@ -90,26 +90,26 @@ def test_rollback_of_a_channel_is_noticed(line: Line, tmp_path: Path) -> None:
     assert "holds" in line.ok("state", "verify").stdout
 
     line.museum.files, line.museum.index = before_promote
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "gone: promote of common" in done.stdout
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "gone: promote of common" in completed.stdout
     published = line.output("promote")
     assert "already done" not in line.ok("promote").stderr
     assert line.output("promote") == published, "the very bytes again"
 
     line.museum.files, line.museum.index = before_snapshot
-    done = line.run("promote", "--again")
-    assert done.returncode == 4 and "is gone" in done.stderr
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "gone: snapshot of common" in done.stdout
+    completed = line.run("promote", "--again")
+    assert completed.returncode == 4 and "is gone" in completed.stderr
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "gone: snapshot of common" in completed.stdout
     assert "already done" not in line.ok("snapshot").stderr
 
-    other = packed("common", more="description: of another day\n")
-    line.museum.files["stable/common-1.0.0.tgz"] = other.tgz
+    other_chart = packed("common", more="description: of another day\n")
+    line.museum.files["stable/common-1.0.0.tgz"] = other_chart.tgz
     line.museum.index["stable/common-1.0.0.tgz"] = {
         "name": "common", "version": "1.0.0", "apiVersion": "v2", "urls": ["charts/common-1.0.0.tgz"],
-        "created": "2026-01-02T03:04:05Z", "digest": other.digest.removeprefix("sha256:"),
+        "created": "2026-01-02T03:04:05Z", "digest": other_chart.digest.removeprefix("sha256:"),
     }  # fmt: skip
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "changed: promote of common" in done.stdout
-    done = line.run("promote")
-    assert done.returncode == 5 and other.tar_digest in done.stderr
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "changed: promote of common" in completed.stdout
+    completed = line.run("promote")
+    assert completed.returncode == 5 and other_chart.tar_digest in completed.stderr

@@ -52,11 +52,13 @@ class Line(NamedTuple):
 
     def run(self, *words: str) -> Ran:
         before = len(self.records())
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "pipeline_steps", *words], cwd=self.checkout, env=self.environment,
             capture_output=True, text=True, timeout=180,
         )  # fmt: skip
-        return Ran(done.returncode, done.stdout + done.stderr, self.records()[before:])
+        return Ran(
+            completed.returncode, completed.stdout + completed.stderr, self.records()[before:]
+        )
 
     def shell(self, script: str, **variables: str) -> Ran:
         """A line of shell, as somebody types it who has installed the library."""
@@ -100,12 +102,12 @@ class Line(NamedTuple):
     def published(self) -> list[str]:
         """Versions of the chart in the production channel."""
         host = proof.registry(self.overlay)
-        done = subprocess.run(
+        completed = subprocess.run(
             ["curl", "--silent", "--fail", f"http://{host}/v2/charts/hello/tags/list"],
             capture_output=True,
             text=True,
         )
-        return sorted(json.loads(done.stdout)["tags"]) if done.returncode == 0 else []
+        return sorted(json.loads(completed.stdout)["tags"]) if completed.returncode == 0 else []
 
     @property
     def overlay(self) -> Path:

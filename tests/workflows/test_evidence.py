@@ -103,9 +103,9 @@ class Agent:
         )
 
     def ok(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        done = self.run(*words, **variables)
-        assert done.returncode == 0, done.stderr
-        return done
+        completed = self.run(*words, **variables)
+        assert completed.returncode == 0, completed.stderr
+        return completed
 
     def records(self, step: str) -> list[dict[str, Any]]:
         state = self.repo.root / ".pipeline/state.jsonl"
@@ -236,12 +236,12 @@ def test_a_release_does_not_believe_the_store_of_reviews(server: Server) -> None
     merged(server.repo)
 
     laptop = Agent(server, "laptop", "main")
-    done = laptop.run("tag_release", "--local", "--chart", "common")
-    assert done.returncode == 4 and "no record of check" in done.stderr, done.stderr
+    completed = laptop.run("tag_release", "--local", "--chart", "common")
+    assert completed.returncode == 4 and "no record of check" in completed.stderr, completed.stderr
     server.repo.git("tag", "common-1.0.0")
     release = tag_build(server)
-    done = release.run("promote")
-    assert done.returncode == 4 and "no record of check" in done.stderr, done.stderr
+    completed = release.run("promote")
+    assert completed.returncode == 4 and "no record of check" in completed.stderr, completed.stderr
 
     for step in ("check", "snapshot", "integration_test"):
         assert "already done" not in release.ok(step).stderr
@@ -257,8 +257,8 @@ def test_a_laptop_finds_what_ci_tested(server: Server) -> None:
     for step in ("check", "snapshot", "integration_test"):
         tested.ok(step)
     laptop = Agent(server, "laptop", head)
-    done = laptop.ok("integration_test")
-    assert "already done: every chart has passed" in done.stderr
+    completed = laptop.ok("integration_test")
+    assert "already done: every chart has passed" in completed.stderr
     assert laptop.records("integration_test") == []
     assert "already done" in laptop.ok("snapshot", "--chart", "common").stderr
 
@@ -312,10 +312,12 @@ def test_a_store_that_cannot_be_reached_is_said_and_made_up_for(server: Server, 
     server.repo.put("site.yaml", f"evidence: '{dead}'\n")
     agent = review(server, head)
     site = {"PIPELINE_STEPS_SITE": str(server.repo.root / "site.yaml")}
-    done = agent.run("check", **site)
-    assert done.returncode == 7 and "evidence" in done.stderr and "127.0.0.1" in done.stderr, (
-        done.stderr
-    )
+    completed = agent.run("check", **site)
+    assert (
+        completed.returncode == 7
+        and "evidence" in completed.stderr
+        and "127.0.0.1" in completed.stderr
+    ), completed.stderr
 
     agent.ok("check", PIPELINE_STEPS_SITE=_site(server, (server.folder / "other").as_uri()))
     agent.ok("snapshot", PIPELINE_STEPS_SITE=_site(server, alive))
@@ -357,7 +359,7 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "message"),
     [
         (("--digest", f"sha256:{'0' * 64}"), 4, f"no record about sha256:{'0' * 64}"),
         (("--digest", "common-1.0.0"), 4, "not a digest"),
@@ -367,10 +369,10 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
     ],
 )
 def test_what_cannot_be_pulled_says_why(
-    server: Server, words: tuple[str, ...], code: int, says: str
+    server: Server, words: tuple[str, ...], code: int, message: str
 ) -> None:
-    done = Agent(server, "laptop", "main").run("state", "pull", *words)
-    assert done.returncode == code and says in done.stderr, done.stderr
+    completed = Agent(server, "laptop", "main").run("state", "pull", *words)
+    assert completed.returncode == code and message in completed.stderr, completed.stderr
 
 
 def test_any_program_can_be_a_gate(server: Server) -> None:
@@ -381,14 +383,16 @@ def test_any_program_can_be_a_gate(server: Server) -> None:
     scan = ("record", "--name", "scan", "--subject", "common", "--evidence", "scan.json", "--")
     found = "echo '{\"found\": 1}' > scan.json; echo 1 vulnerability >&2; exit 3"
 
-    done = laptop.run("tag_release", "--local", "--chart", "common")
-    assert done.returncode == 4, done.stderr
-    assert "run pipeline-steps record --name scan --subject common -- PROGRAM" in done.stderr
-    done = scanner.run(*scan, "sh", "-c", found)
-    assert done.returncode == 8 and "1 vulnerability" in done.stderr, done.stderr
-    assert "scan of common: sh ended with exit code 3" in done.stderr
-    done = laptop.run("tag_release", "--local", "--chart", "common")
-    assert done.returncode == 4 and "scan of common failed" in done.stderr, done.stderr
+    completed = laptop.run("tag_release", "--local", "--chart", "common")
+    assert completed.returncode == 4, completed.stderr
+    assert "run pipeline-steps record --name scan --subject common -- PROGRAM" in completed.stderr
+    completed = scanner.run(*scan, "sh", "-c", found)
+    assert completed.returncode == 8 and "1 vulnerability" in completed.stderr, completed.stderr
+    assert "scan of common: sh ended with exit code 3" in completed.stderr
+    completed = laptop.run("tag_release", "--local", "--chart", "common")
+    assert completed.returncode == 4 and "scan of common failed" in completed.stderr, (
+        completed.stderr
+    )
 
     scanner.ok(
         *scan,
@@ -409,7 +413,7 @@ def test_any_program_can_be_a_gate(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "message"),
     [
         (("--subject", "common", "--", "true"), 2, "all of these are needed"),
         (("--name", "scan", "--subject", "common"), 2, "all of these are needed"),
@@ -442,11 +446,11 @@ def test_any_program_can_be_a_gate(server: Server) -> None:
     ],
 )
 def test_what_cannot_be_recorded_says_why(
-    server: Server, words: tuple[str, ...], code: int, says: str
+    server: Server, words: tuple[str, ...], code: int, message: str
 ) -> None:
     agent = Agent(server, "agent", "origin/main")
-    done = agent.run("record", *words)
-    assert done.returncode == code and says in done.stderr, done.stderr
+    completed = agent.run("record", *words)
+    assert completed.returncode == code and message in completed.stderr, completed.stderr
     assert [record for record in agent.records("scan") if record["result"] == "passed"] == []
 
 
@@ -462,9 +466,11 @@ def test_the_charts_own_failure_is_said_when_the_store_fails_too(server: Server)
     (server.folder / "evidence").unlink()
     (server.folder / "evidence").mkdir(mode=0o755)
     (server.folder / "evidence/records").write_text("only writing fails")
-    done = agent.run("check", "--chart", "common")
-    assert done.returncode == 7, "of several, the machine's trouble counts first"
-    assert "is not in the evidence store" in done.stderr and "checks failed" in done.stderr
+    completed = agent.run("check", "--chart", "common")
+    assert completed.returncode == 7, "of several, the machine's trouble counts first"
+    assert (
+        "is not in the evidence store" in completed.stderr and "checks failed" in completed.stderr
+    )
     assert agent.records("check")[-1]["result"] == "failed"
 
 
@@ -540,8 +546,10 @@ def test_a_promote_asks_the_store_once_for_each_content(tmp_path: Path, kind: st
 
         before, trace = len(_lines(tmp_path / "registry/log")), tmp_path / "trace"
         strace = ("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(trace))
-        done = agent.run("promote", "--tag", "common-1.0.0", "--chart", "common", before=strace)
-        assert done.returncode == 0, done.stderr
+        completed = agent.run(
+            "promote", "--tag", "common-1.0.0", "--chart", "common", before=strace
+        )
+        assert completed.returncode == 0, completed.stderr
         if kind == "oci":
             text = "\n".join(_lines(tmp_path / "registry/log")[before:])
             asked = re.findall(r'"GET /v2/evidence/([0-9a-f]{64})/tags/list', text)

@@ -78,7 +78,7 @@ class Case(NamedTuple):
     name: str
     command: Callable[[Field], Sequence[str]]
     code: int
-    says: Sequence[str]
+    message: Sequence[str]
     published: Sequence[str] = ()
 
 
@@ -325,10 +325,12 @@ CASES = [
 def test_a_case_of_the_field_ends_as_it_should(case: Case, field: Field) -> None:
     words = case.command(field)
     for _ in range(2 if words[0] == "regenerate" else 1):  # the second run says the same
-        done = field.run(words)
-        assert done.returncode == case.code, done.stderr
-        for text in case.says:
-            assert text in done.stderr.replace("1 there before", "1 published"), done.stderr
+        completed = field.run(words)
+        assert completed.returncode == case.code, completed.stderr
+        for text in case.message:
+            assert text in completed.stderr.replace("1 there before", "1 published"), (
+                completed.stderr
+            )
         assert field.published() == sorted(case.published)
 
 

@@ -46,17 +46,17 @@ def test_a_release_killed_before_its_index_is_completed(tmp_path: Path) -> None:
     repo.put("charts/common/Chart.yaml", CHART)
     repo.put("charts/common/templates/map.yaml", MAP)
     repo.commit()
-    told = ""
+    output = ""
     with github("official/charts") as hub:
 
         def ok(*words: str) -> str:
             process = step(repo, hub, *words)
-            said, _ = process.communicate()
-            assert process.returncode == 0, said
-            return said
+            output, _ = process.communicate()
+            assert process.returncode == 0, output
+            return output
 
         for words in (["check"], ["snapshot"], ["integration_test"], ["tag_release", "--local"]):
-            told += ok(*words)
+            output += ok(*words)
 
         promoting = step(repo, hub, "promote")
 
@@ -68,10 +68,10 @@ def test_a_release_killed_before_its_index_is_completed(tmp_path: Path) -> None:
             return "drop"
 
         hub.fault = kill
-        told += promoting.communicate()[0]
+        output += promoting.communicate()[0]
         assert promoting.returncode == -signal.SIGKILL
         hub.fault = lambda request: "drop" if request.method in ("POST", "PATCH") else None
-        told += ok("promote")
+        output += ok("promote")
         hub.fault = lambda _: None
         assert "already done" in ok("promote")
         assert "holds" in ok("state", "verify")
@@ -95,7 +95,7 @@ def test_a_release_killed_before_its_index_is_completed(tmp_path: Path) -> None:
         assert hub.wrong == []
     records = "".join(path.read_text() for path in (repo.root / ".pipeline").rglob("*.jsonl"))
     assert "github-releases:official/charts/common-1.0.0/common-1.0.0.tgz@sha256:" in records
-    assert WRITE not in told + records
+    assert WRITE not in output + records
 
 
 def test_an_index_that_was_damaged_is_made_anew_from_the_releases(tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ def test_an_index_that_was_damaged_is_made_anew_from_the_releases(tmp_path: Path
         charts = open_writable("github-releases:official/charts", {})
         charts.publish(packed("of-other-sources"))
         done = step(repo, hub, *words)
-        said, _ = done.communicate()
-        assert done.returncode == 0, said
+        output, _ = done.communicate()
+        assert done.returncode == 0, output
         hub.repository("official/charts").put("gh-pages", "index.yaml", b"<<<<<<< ours\n")
         done = step(repo, hub, *words, "--again")
-        said, _ = done.communicate()
-        assert done.returncode == 0, said
+        output, _ = done.communicate()
+        assert done.returncode == 0, output
         assert charts.charts() == ["common", "of-other-sources"]
         assert len(hub.repository("official/charts").releases) == 2
         assert hub.wrong == []

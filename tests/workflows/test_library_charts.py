@@ -97,7 +97,7 @@ def test_run_carries_a_library_with_its_dependents(
     origin = tmp_path / "origin.git"
     line.repo.git("clone", "-q", "--bare", str(line.repo.root), str(origin))
     line.repo.git("remote", "add", "origin", str(origin))
-    done = line.run("run", "private", "--channels", "configured", *release)
-    assert done.returncode == 0, done.stderr
+    completed = line.run("run", "private", "--channels", "configured", *release)
+    assert completed.returncode == 0, completed.stderr
     released = sorted(path.name for path in (tmp_path / "charts").glob("*.tgz"))
     assert released == (["common-1.0.0.tgz", "other-1.0.0.tgz", "web-1.0.0.tgz"] if release else [])

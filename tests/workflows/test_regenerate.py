@@ -79,9 +79,9 @@ class Source:
                 **variables}  # fmt: skip
 
     def ok(self, *words: str, to: str = "") -> str:
-        done = self.run(*words, to=to)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
+        completed = self.run(*words, to=to)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stderr
 
     def report(self) -> dict[str, int]:
         lines = (self.folder / ".pipeline/state.jsonl").read_text().splitlines()
@@ -239,18 +239,18 @@ def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(
     source.repo.commit()
     source.repo.git("tag", "torn-1.0.0")
     for _ in range(2):
-        done = source.run()
-        assert done.returncode == 8, done.stderr
+        completed = source.run()
+        assert completed.returncode == 8, completed.stderr
         assert (
             "bad 1.0.0 (bad-1.0.0): charts/bad/Chart.lock: the dependency x ^1 is a range without a lock"
-            in done.stderr
+            in completed.stderr
         )
-        assert "odd 1.1.0 (odd-1.1.0): the version of odd there is 1.0.0" in done.stderr
+        assert "odd 1.1.0 (odd-1.1.0): the version of odd there is 1.0.0" in completed.stderr
         assert (
             "ring2 0.1.0 (ring2-0.1.0): charts/ring/Chart.yaml: the dependency ring2 leads back to"
-            in done.stderr
+            in completed.stderr
         )
-        assert "torn-1.0.0" in done.stderr and "charts/torn/Chart.yaml" in done.stderr
+        assert "torn-1.0.0" in completed.stderr and "charts/torn/Chart.yaml" in completed.stderr
         assert sorted(stored(source.out)) == ["index.yaml", "web-1.0.0.tgz"]
 
 
@@ -262,11 +262,11 @@ def test_what_is_published_needs_not_be_made_again(source: Source) -> None:
     )
     theirs = packed("old", "1.0.0")
     DirectoryRepository(source.out.as_uri()).publish(theirs)
-    for says in (
+    for message in (
         "the dependency x ^1 is a range without a lock",
         "could not be made again when it was looked at",
     ):
-        assert f"old 1.0.0 (old-1.0.0): {says}" in source.ok().replace(
+        assert f"old 1.0.0 (old-1.0.0): {message}" in source.ok().replace(
             "charts/old/Chart.lock: ", ""
         )
         assert source.report()["unmade"] == 1
@@ -284,10 +284,10 @@ def test_published_archives_win_and_what_differs_is_told(source: Source) -> None
         packed("web", "1.1.0").tgz
     )  # its entry got lost
     for _ in range(2):
-        told = source.ok()
+        output = source.ok()
         for version in ("1.0.0", "1.1.0"):
-            assert f"web {version}: web-{version} gives the tar sha256:" in told
-        assert theirs.tar_digest in told and source.report()["differs"] == 2
+            assert f"web {version}: web-{version} gives the tar sha256:" in output
+        assert theirs.tar_digest in output and source.report()["differs"] == 2
     assert stored(source.out)["web-1.0.0.tgz"] == theirs.tgz
     assert versions(source.out, "web") == ["1.1.0", "1.0.0"]
 
@@ -309,8 +309,8 @@ def test_a_damaged_index_is_made_anew_from_archives_and_tags_when_asked(source: 
     DirectoryRepository(source.out.as_uri()).publish(packed("untagged"))
     first = stored(source.out)
     (source.out / "index.yaml").write_bytes(first["index.yaml"][:200])
-    done = source.run()
-    assert done.returncode == 4 and "regenerate --again rebuilds the index" in done.stderr
+    completed = source.run()
+    assert completed.returncode == 4 and "regenerate --again rebuilds the index" in completed.stderr
     source.ok("--again")
     assert stored(source.out) == first
 
@@ -324,11 +324,13 @@ def test_withdrawn_versions_stay_withdrawn(source: Source) -> None:
         "release: {withdrawn: [web-1.0.0]}\n"
     )
     shutil.copy(source.folder / "pipeline.yaml", source.repo.root)
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pipeline_steps", "regenerate"],
         cwd=source.repo.root, env=source.environment(), capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 0 and "web 1.0.0 is withdrawn" in done.stderr, done.stderr
+    assert completed.returncode == 0 and "web 1.0.0 is withdrawn" in completed.stderr, (
+        completed.stderr
+    )
     assert (versions(source.out, "web"), versions(source.out, "api")) == (
         ["1.1.0"],
         ["1.1.0", "1.0.0"],
@@ -338,8 +340,8 @@ def test_withdrawn_versions_stay_withdrawn(source: Source) -> None:
 def test_a_plan_says_each_write_and_writes_nothing(source: Source) -> None:
     source.release("web", "1.0.0")
     source.release("web", "1.1.0")
-    told = source.ok("--plan", "--chart", "web")
-    assert told.count(f"would be published, replacing nothing: {source.out.as_uri()}") == 2
+    output = source.ok("--plan", "--chart", "web")
+    assert output.count(f"would be published, replacing nothing: {source.out.as_uri()}") == 2
     assert not source.out.exists() and not (source.folder / ".pipeline").exists()
 
 
@@ -365,7 +367,7 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same(source: Source, tmp_p
 
 def test_usage_that_cannot_be_is_refused(source: Source) -> None:
     source.release("web", "1.0.0")
-    for words, says in (
+    for words, message in (
         (("--tags", "v*"), "give --source PATH or URL"),
         (("--source", str(source.repo.root)), "give --charts PATTERN"),
         (
@@ -377,8 +379,8 @@ def test_usage_that_cannot_be_is_refused(source: Source) -> None:
         (("--source", "lp:project", "--charts", "*"), "Bazaar sources: not yet"),
     ):
         source.more = words
-        done = source.run()
-        assert done.returncode == 2 and says in done.stderr, done.stderr
+        completed = source.run()
+        assert completed.returncode == 2 and message in completed.stderr, completed.stderr
 
 
 # -- as promote makes it ------------------------------------------------------------------------------------------
@@ -453,8 +455,10 @@ def test_a_tag_that_does_not_stand_for_what_it_says_is_refused(line: Line) -> No
     line.repo.put("charts/common/values.yaml", VALUES + "more: 1\n")
     line.repo.commit()
     line.repo.git("tag", "-a", "-m", text, "common-1.0.0")
-    done = line.run("regenerate", "--to", (line.folder / "again").as_uri())
-    assert done.returncode == 8 and "the tag says 1.0.0 with content sha256:" in done.stderr
+    completed = line.run("regenerate", "--to", (line.folder / "again").as_uri())
+    assert (
+        completed.returncode == 8 and "the tag says 1.0.0 with content sha256:" in completed.stderr
+    )
 
 
 # -- copies -------------------------------------------------------------------------------------------------------
@@ -548,13 +552,15 @@ def test_the_other_repositories_of_a_channel_are_copies_of_the_first(
     )
     for version in ("1.0.0", "1.1.0"):
         source.release("web", version)
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pipeline_steps", "regenerate", "--json"],
         cwd=source.repo.root, env=source.environment(), capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     assert stored(tmp_path / "second") == stored(source.out)
-    first, second = (json.loads(line)["parameters"]["counts"] for line in done.stdout.splitlines())
+    first, second = (
+        json.loads(line)["parameters"]["counts"] for line in completed.stdout.splitlines()
+    )
     assert (first["differs"], second["published"]) == (1, 2)
 
 
@@ -565,10 +571,14 @@ def test_a_copy_tells_what_it_cannot_have_and_what_is_there_otherwise(
     for name in ("hello", "api", "web"):
         old.publish(packed(name))
     (tmp_path / "old/api-1.0.0.tgz").write_bytes(b"broken")
-    other = packed("web", more="description: other\n")
-    DirectoryRepository(source.out.as_uri()).publish(other)
+    other_chart = packed("web", more="description: other\n")
+    DirectoryRepository(source.out.as_uri()).publish(other_chart)
     source.more = ("--from", old.url)
-    done = source.run()
-    assert done.returncode == 8 and "api 1.0.0: " in done.stderr and "web 1.0.0: " in done.stderr
-    assert stored(source.out)["web-1.0.0.tgz"] == other.tgz
+    completed = source.run()
+    assert (
+        completed.returncode == 8
+        and "api 1.0.0: " in completed.stderr
+        and "web 1.0.0: " in completed.stderr
+    )
+    assert stored(source.out)["web-1.0.0.tgz"] == other_chart.tgz
     assert stored(source.out)["hello-1.0.0.tgz"] == packed().tgz

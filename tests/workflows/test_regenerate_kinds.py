@@ -107,11 +107,11 @@ def oci(folder: Path) -> Iterator[Place]:
 
 def _branch(folder: Path) -> dict[str, bytes]:
     """The archives on gh-pages."""
-    done = subprocess.run(["git", "archive", "gh-pages"], cwd=folder, capture_output=True)
-    if done.returncode:
-        assert b"not a valid object name" in done.stderr, done.stderr
+    completed = subprocess.run(["git", "archive", "gh-pages"], cwd=folder, capture_output=True)
+    if completed.returncode:
+        assert b"not a valid object name" in completed.stderr, completed.stderr
         return {}
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(completed.stdout)) as tar:
         files = {
             member.name: tar.extractfile(member) for member in tar if member.name.endswith(".tgz")
         }
@@ -338,15 +338,15 @@ def test_every_kind_is_copied_into_a_registry_byte_for_byte_with_provenance(
     with registry(tmp_path / "registry") as running:
         new = f"oci://{running.host}/new"
         filling.more = ("--from", filling.place.url)
-        said = filling.ok(to=new)
-        assert "2 published" in said and "web 1.1.0 is withdrawn" in said
+        output = filling.ok(to=new)
+        assert "2 published" in output and "web 1.1.0 is withdrawn" in output
         assert "2 there before" in filling.ok(to=new)
         there = open_repository(new, {})
         assert there.versions("web") == ["1.2.0", "1.0.0"]
         for version in there.versions("web"):
-            found = there.find("web", version)
-            assert found and found.archive == packed("web", version)
-            assert there.provenance(found) == signed(packed("web", version))
+            published = there.find("web", version)
+            assert published and published.archive == packed("web", version)
+            assert there.provenance(published) == signed(packed("web", version))
 
 
 def test_verify_fetches_a_chart_from_every_kind_by_its_file_name(

@@ -76,10 +76,11 @@ def test_a_plan_says_what_would_be_written_and_writes_nothing(line: Line) -> Non
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     before = line.records("promote")
-    told = line.ok("promote", "--chart", "common", "--plan").stderr
+    output = line.ok("promote", "--chart", "common", "--plan").stderr
 
     assert (
-        "common-1.0.0.tgz (tar sha256:" in told and "would be published, replacing nothing" in told
+        "common-1.0.0.tgz (tar sha256:" in output
+        and "would be published, replacing nothing" in output
     )
     assert list((line.folder / "charts").iterdir()) == [] and line.records("promote") == before
 
@@ -268,9 +269,9 @@ SECRET = 'apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {passwo
 def test_a_chart_that_makes_passwords_by_chance_is_released_and_check_says_so(line: Line) -> None:
     line.repo.put("charts/common/templates/secret.yaml", SECRET % "")
     line.repo.commit()
-    told = line.ok("check", "--chart", "common").stderr
-    assert "renders otherwise each time with its own values" in told
-    assert "common/templates/secret.yaml:4" in told
+    output = line.ok("check", "--chart", "common").stderr
+    assert "renders otherwise each time with its own values" in output
+    assert "common/templates/secret.yaml:4" in output
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     line.ok("promote", "--chart", "common")
@@ -282,8 +283,8 @@ def test_a_template_that_asks_for_the_version_beside_chance_is_refused(line: Lin
     line.repo.put("charts/common/templates/secret.yaml", SECRET % asks)
     line.repo.commit()
     line.tested()
-    says = "common/templates/secret.yaml:4: 'true' became 'false'"
-    line.refused(8, says, "tag_release", "--local", "--chart", "common")
+    message = "common/templates/secret.yaml:4: 'true' became 'false'"
+    line.refused(8, message, "tag_release", "--local", "--chart", "common")
 
 
 def test_a_template_that_asks_for_the_version_under_an_argument_for_helm_is_refused(
@@ -337,12 +338,12 @@ def test_state_commands_tell_what_was_done(line: Line) -> None:
     assert reference == line.records("snapshot")[-1]["outputs"]["chart"]
     assert "integration_test" in line.ok("state", "show").stdout
     assert "holds" in line.ok("state", "verify").stdout
-    done = line.run("state", "get", "common", "promote.chart")
-    assert done.returncode == 4 and "no passed promote of common" in done.stderr
+    completed = line.run("state", "get", "common", "promote.chart")
+    assert completed.returncode == 4 and "no passed promote of common" in completed.stderr
 
     Path(reference.removeprefix("file://").partition("@")[0]).write_bytes(b"edited")
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "changed: snapshot of common" in done.stdout
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "changed: snapshot of common" in completed.stdout
 
 
 def test_state_verify_finds_lost_entries_moved_tags_and_contradictions(line: Line) -> None:
@@ -354,28 +355,35 @@ def test_state_verify_finds_lost_entries_moved_tags_and_contradictions(line: Lin
     index = line.folder / "snapshots/index.yaml"
     written = index.read_bytes()
     index.write_text("apiVersion: v1\nentries: {}\n")
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "gone: snapshot of common" in done.stdout, done.stdout
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "gone: snapshot of common" in completed.stdout, (
+        completed.stdout
+    )
     index.write_bytes(written)
 
     line.repo.put("README", "another commit\n")
     line.repo.commit()
     line.repo.git("tag", "-f", "common-1.0.0")
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "changed: tag_release of common" in done.stdout, done.stdout
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "changed: tag_release of common" in completed.stdout, (
+        completed.stdout
+    )
     line.repo.git("tag", "-d", "common-1.0.0")
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "gone: tag_release of common" in done.stdout, done.stdout
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "gone: tag_release of common" in completed.stdout, (
+        completed.stdout
+    )
 
     test = line.records("integration_test")[-1]
     fields = {key: value for key, value in test.items() if key not in ("id", "schema")}
     State(line.repo.root / ".pipeline/state.jsonl").add(
         {**fields, "result": "failed", "supersedes": []}
     )
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "contradictory: integration_test of common" in done.stdout, (
-        done.stdout
-    )
+    completed = line.run("state", "verify")
+    assert (
+        completed.returncode == 4
+        and "contradictory: integration_test of common" in completed.stdout
+    ), completed.stdout
 
 
 def test_promote_gives_back_an_archive_that_is_gone(line: Line) -> None:
@@ -418,10 +426,10 @@ def test_what_a_registry_lost_is_found_and_copied_and_published_again(
         for path, manifest in (("charts/common", chart), ("production/app", image)):
             links = running.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
             shutil.rmtree(links)  # of configuration and layers
-            done = line.run("state", "verify")
-            assert done.returncode == 4 and "the registry has lost sha256:" in done.stdout, (
-                done.stdout
-            )
+            completed = line.run("state", "verify")
+            assert (
+                completed.returncode == 4 and "the registry has lost sha256:" in completed.stdout
+            ), completed.stdout
             line.ok("promote", "--chart", "common")
             assert missing_digests(api, path, manifest.digest) == []
         config = chart.content["config"]["digest"].removeprefix("sha256:")
@@ -436,8 +444,10 @@ def test_what_a_registry_lost_is_found_and_copied_and_published_again(
         shutil.rmtree(
             running.folder / "data/docker/registry/v2/repositories/production/app/_layers/sha256"
         )
-        done = line.run("verify", reference)
-        assert done.returncode == 4 and "the registry has lost sha256:" in done.stderr, done.stderr
+        completed = line.run("verify", reference)
+        assert completed.returncode == 4 and "the registry has lost sha256:" in completed.stderr, (
+            completed.stderr
+        )
 
 
 def test_join_copies_what_another_agent_recorded(line: Line, tmp_path: Path) -> None:

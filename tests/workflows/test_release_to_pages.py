@@ -102,10 +102,10 @@ def test_from_push_to_pages_and_again(line: Line, tmp_path: Path) -> None:
                 str(folder),
             ]
             folder.mkdir()
-            done = subprocess.run(
+            completed = subprocess.run(
                 command, capture_output=True, text=True, env={"HOME": str(folder), "PATH": "/bin"}
             )
-            assert done.returncode == 0, done.stderr
+            assert completed.returncode == 0, completed.stderr
             assert (folder / "common-1.0.0.tgz").read_bytes() == (
                 clone.root / "common-1.0.0.tgz"
             ).read_bytes()
@@ -118,7 +118,7 @@ def test_from_push_to_pages_and_again(line: Line, tmp_path: Path) -> None:
 
     published = line.output("promote")
     line.git("branch", "-D", "gh-pages")
-    done = line.run("state", "verify")
-    assert done.returncode == 4 and "gone: promote of common" in done.stdout
+    completed = line.run("state", "verify")
+    assert completed.returncode == 4 and "gone: promote of common" in completed.stdout
     assert "already done" not in line.ok("promote").stderr
     assert line.output("promote") == published, "the very bytes again"

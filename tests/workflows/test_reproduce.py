@@ -64,15 +64,15 @@ class Line:
         )
 
     def ok(self, *words: str, **variables: str) -> str:
-        done = self.run(*words, **variables)
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        return done.stdout
+        completed = self.run(*words, **variables)
+        assert completed.returncode == 0, (completed.stdout, completed.stderr)
+        return completed.stdout
 
     def differs(self, *words: str) -> str:
-        done = self.run("reproduce", *words)
-        assert done.returncode == 4, (done.stdout, done.stderr)
-        assert "differs: " in done.stdout
-        return done.stdout
+        completed = self.run("reproduce", *words)
+        assert completed.returncode == 4, (completed.stdout, completed.stderr)
+        assert "differs: " in completed.stdout
+        return completed.stdout
 
     def records(self, step: str) -> list[dict[str, Any]]:
         lines = (self.repo.root / ".pipeline/state.jsonl").read_text().splitlines()
@@ -96,7 +96,7 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Line:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A chart from snapshot to production; the checkout has moved on since."""
     line = Line(tmp_path_factory.mktemp("made"))
     for words in (
@@ -121,41 +121,48 @@ def line(tmp_path: Path) -> Line:
 
 @pytest.mark.parametrize("step", ["snapshot", "promote"])
 def test_what_was_made_at_an_earlier_revision_is_made_again_byte_for_byte(
-    made: Line, step: str
+    released: Line, step: str
 ) -> None:
-    before = sorted(made.folder.rglob("*.tgz")), made.records(step)
-    told = made.ok(
+    before = sorted(released.folder.rglob("*.tgz")), released.records(step)
+    output = released.ok(
         "reproduce", f"{step}/common", TZ="Asia/Kathmandu", LC_ALL="C", PYTHONHASHSEED="7"
     )
-    assert f"equal: tar {made.records(step)[-1]['outputs']['tar']}\n" in told
-    assert (sorted(made.folder.rglob("*.tgz")), made.records(step)) == before, (
+    assert f"equal: tar {released.records(step)[-1]['outputs']['tar']}\n" in output
+    assert (sorted(released.folder.rglob("*.tgz")), released.records(step)) == before, (
         "nothing was published or recorded"
     )
 
 
-def test_an_id_is_enough_and_the_state_may_come_from_elsewhere(made: Line, tmp_path: Path) -> None:
-    state = made.repo.root / ".pipeline/state.jsonl"
-    short = made.records("snapshot")[-1]["id"][7:19]
+def test_an_id_is_enough_and_the_state_may_come_from_elsewhere(
+    released: Line, tmp_path: Path
+) -> None:
+    state = released.repo.root / ".pipeline/state.jsonl"
+    short = released.records("snapshot")[-1]["id"][7:19]
     away = tmp_path / "down loads@2"
     away.mkdir()
     (away / "state.jsonl").write_bytes(state.read_bytes())
     for given in (away, away / "state.jsonl", away.as_uri()):
-        assert "equal: tar " in made.ok("reproduce", short, "--state", str(given))
+        assert "equal: tar " in released.ok("reproduce", short, "--state", str(given))
     with served(away) as url:
-        assert "equal: tar " in made.ok("reproduce", short, "--state", f"{url}/state.jsonl")
-        done = made.run("reproduce", short, "--state", f"{url}/none.jsonl")
-        assert done.returncode != 0 and "none.jsonl" in done.stderr
+        assert "equal: tar " in released.ok("reproduce", short, "--state", f"{url}/state.jsonl")
+        completed = released.run("reproduce", short, "--state", f"{url}/none.jsonl")
+        assert completed.returncode != 0 and "none.jsonl" in completed.stderr
 
 
-def test_a_release_is_derived_again_when_its_snapshot_is_swept(made: Line, tmp_path: Path) -> None:
-    [swept] = (made.folder / "snapshots").glob("*.tgz")
+def test_a_release_is_derived_again_when_its_snapshot_is_swept(
+    released: Line, tmp_path: Path
+) -> None:
+    [swept] = (released.folder / "snapshots").glob("*.tgz")
     kept = swept.read_bytes()
     swept.unlink()
     try:
-        done = made.run("reproduce", "promote/common")
+        completed = released.run("reproduce", "promote/common")
     finally:
         swept.write_bytes(kept)
-    assert done.returncode == 0 and "packed again, its tar is the recorded one" in done.stderr
+    assert (
+        completed.returncode == 0
+        and "packed again, its tar is the recorded one" in completed.stderr
+    )
 
 
 def mode(files: Files) -> Files:
@@ -184,7 +191,7 @@ def more(files: Files) -> Files:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (
             mode,
@@ -215,20 +222,20 @@ def more(files: Files) -> Files:
     ],
 )
 def test_a_planted_difference_is_named_with_its_cause(
-    line: Line, change: Callable[[Files], Files], says: list[str]
+    line: Line, change: Callable[[Files], Files], message: list[str]
 ) -> None:
     line.planted(change)
     told = line.differs("snapshot/common")
-    assert [words for words in says if words not in told] == [], told
+    assert [words for words in message if words not in told] == [], told
 
 
 def test_without_the_recorded_archive_the_digests_are_compared(line: Line) -> None:
     line.planted(time)
     for file in (line.folder / "snapshots").iterdir():
         file.unlink()
-    done = line.run("reproduce", "snapshot/common")
-    assert done.returncode == 4 and "differs: tar: recorded sha256:" in done.stdout
-    assert "cannot be compared file by file" in done.stderr
+    completed = line.run("reproduce", "snapshot/common")
+    assert completed.returncode == 4 and "differs: tar: recorded sha256:" in completed.stdout
+    assert "cannot be compared file by file" in completed.stderr
 
 
 def test_modifications_are_made_again_where_they_are_and_refused_elsewhere(line: Line) -> None:
@@ -236,34 +243,34 @@ def test_modifications_are_made_again_where_they_are_and_refused_elsewhere(line:
     line.ok("snapshot", "--chart", "common")
     assert "equal: tar " in line.ok("reproduce", "snapshot/common")
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "other"))
-    done = line.run("reproduce", "snapshot/common")
-    assert done.returncode == 4
-    assert "made with local modifications of charts/common/templates/map.yaml" in done.stderr
+    completed = line.run("reproduce", "snapshot/common")
+    assert completed.returncode == 4
+    assert "made with local modifications of charts/common/templates/map.yaml" in completed.stderr
 
 
 def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> None:
-    other = Repo(tmp_path / "other", tmp_path / "gitconfig")
+    other_clone = Repo(tmp_path / "other", tmp_path / "gitconfig")
     for path in ("pipeline.yaml", "charts/common/Chart.yaml"):
-        other.put(path, (line.repo.root / path).read_bytes())
-    other.commit()
+        other_clone.put(path, (line.repo.root / path).read_bytes())
+    other_clone.commit()
     state = str(line.repo.root / ".pipeline/state.jsonl")
-    done = line.run(
+    completed = line.run(
         "reproduce",
         "snapshot/common",
         "--state",
         state,
         "--config",
-        str(other.root / "pipeline.yaml"),
+        str(other_clone.root / "pipeline.yaml"),
     )
     assert (
-        done.returncode == 4
-        and "there is no revision" in done.stderr
-        and "git fetch --all" in done.stderr
+        completed.returncode == 4
+        and "there is no revision" in completed.stderr
+        and "git fetch --all" in completed.stderr
     )
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "message"),
     [
         ([], 2, "reproduce needs one record"),
         (["snapshot/none"], 4, "no record of snapshot/none"),
@@ -278,10 +285,10 @@ def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> N
     ],
 )
 def test_what_cannot_be_made_again_is_refused_with_a_reason(
-    made: Line, words: list[str], code: int, says: str
+    released: Line, words: list[str], code: int, message: str
 ) -> None:
-    done = made.run("reproduce", *words)
-    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    completed = released.run("reproduce", *words)
+    assert (completed.returncode, message in completed.stderr) == (code, True), completed.stderr
 
 
 class served:
@@ -322,5 +329,5 @@ def test_an_evidence_store_is_asked_by_content(line: Line, tmp_path: Path) -> No
     (line.repo.root / ".pipeline/state.jsonl").unlink()
     for what in ("snapshot/common", whole):
         assert "equal: tar " in line.ok("reproduce", what, "--state", store)
-    done = line.run("reproduce", whole[7:19], "--state", store)
-    assert done.returncode == 2 and "give all 64 digits" in done.stderr
+    completed = line.run("reproduce", whole[7:19], "--state", store)
+    assert completed.returncode == 2 and "give all 64 digits" in completed.stderr

@@ -36,8 +36,8 @@ def images() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def node(images: str) -> Iterator[Node]:
-    with kubernetes_node(images) as found:
-        yield found
+    with kubernetes_node(images) as running_node:
+        yield running_node
 
 
 class Project:
@@ -85,18 +85,20 @@ def test_a_failed_test_fails_again_and_is_kept_to_look_into(
     project = Project(tmp_path, node, images, BAD)
     assert project.tested.returncode == 8, project.tested.stderr
     before = project.state.read_bytes()
-    done = project.run(
+    completed = project.run(
         "reproduce", "integration_test/web", "--last-failed", "--keep", "--cluster", "other"
     )
-    assert done.returncode == 0 and "equal: fails as recorded: " in done.stdout, done.stderr
+    assert completed.returncode == 0 and "equal: fails as recorded: " in completed.stdout, (
+        completed.stderr
+    )
     assert project.state.read_bytes() == before, "nothing was recorded"
 
-    lines = [line for line in done.stderr.splitlines() if line.startswith("kubectl ")]
+    lines = [line for line in completed.stderr.splitlines() if line.startswith("kubectl ")]
     kubectl = str(programs.get("helm4") / "kubectl")
     *looks, remove = [line.replace("kubectl", kubectl, 1) for line in lines]
-    told = [subprocess.run(shlex.split(line), capture_output=True, text=True) for line in looks]
-    assert [one.returncode for one in told] == [0, 0, 0], [one.stderr for one in told]
-    assert "no greeting here" in told[-1].stdout, "the log of the pod that failed"
+    output = [subprocess.run(shlex.split(line), capture_output=True, text=True) for line in looks]
+    assert [one.returncode for one in output] == [0, 0, 0], [one.stderr for one in output]
+    assert "no greeting here" in output[-1].stdout, "the log of the pod that failed"
     name = remove.rpartition(" ")[2]
     api = Api(kubeconfig.load(node.kubeconfig, node.context))
     kept = api.ask(api.core.read_namespace, name)
@@ -114,8 +116,10 @@ def test_a_passed_test_passes_again_and_one_that_did_not_is_told(
 ) -> None:
     project = Project(tmp_path, node, images, GOOD)
     assert project.tested.returncode == 0, project.tested.stderr
-    done = project.run("reproduce", "integration_test/web")
-    assert done.returncode == 0 and "equal: passes as recorded" in done.stdout, done.stderr
+    completed = project.run("reproduce", "integration_test/web")
+    assert completed.returncode == 0 and "equal: passes as recorded" in completed.stdout, (
+        completed.stderr
+    )
 
     from pipeline_steps.state.state import State
 
@@ -130,14 +134,15 @@ def test_a_passed_test_passes_again_and_one_that_did_not_is_told(
     State(project.state).add(
         {key: value for key, value in planted.items() if key not in ("id", "schema")}
     )
-    done = project.run("reproduce", "integration_test/web", "--last-failed")
-    assert done.returncode == 4
+    completed = project.run("reproduce", "integration_test/web", "--last-failed")
+    assert completed.returncode == 4
     assert (
         "differs: recorded failed, here passed (web install-default on here: timeout: slow)"
-        in done.stdout
+        in completed.stdout
     )
     assert (
-        "likely cause: tool version: kubernetes" in done.stdout and "recorded 1.2.3" in done.stdout
+        "likely cause: tool version: kubernetes" in completed.stdout
+        and "recorded 1.2.3" in completed.stdout
     )
 
 
@@ -145,5 +150,7 @@ def test_a_cluster_that_is_not_configured_is_said_so(
     tmp_path: Path, node: Node, images: str
 ) -> None:
     project = Project(tmp_path, node, images, GOOD)
-    done = project.run("reproduce", "integration_test/web", "--cluster", "nowhere")
-    assert done.returncode == 2 and "no cluster nowhere in the configuration" in done.stderr
+    completed = project.run("reproduce", "integration_test/web", "--cluster", "nowhere")
+    assert (
+        completed.returncode == 2 and "no cluster nowhere in the configuration" in completed.stderr
+    )

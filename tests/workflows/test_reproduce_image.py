@@ -19,7 +19,7 @@ from pipeline_steps.build_image import build_image
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.record import Record
 from tests.support import machine
-from tests.support.images import BUSYBOX, checkout, one, opened, write
+from tests.support.images import BUSYBOX, checkout, opened, single_record, write
 from tests.support.registries import Running
 
 
@@ -37,7 +37,7 @@ def buildkit(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> 
 
 def built(folder: Path) -> Record:
     config, state = opened(folder)
-    return one(build_image("app", config=config, state=state))
+    return single_record(build_image("app", config=config, state=state))
 
 
 def reproduce(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -57,11 +57,13 @@ def test_the_same_digest_is_made_from_the_revision_alone(tmp_path: Path, registr
     record = built(folder)
     digest = str(Reference.parse(record.outputs["image"]).digest)
     (folder / "app/hello").write_text("moved on\n")
-    here = Registry(registry.host, plain_http=True)
-    before = here.tags("same/snap/app")
-    done = reproduce(folder)
-    assert done.returncode == 0 and f"equal: manifest {digest}" in done.stdout, done.stderr
-    assert here.tags("same/snap/app") == before, "nothing was pushed"
+    client = Registry(registry.host, plain_http=True)
+    before = client.tags("same/snap/app")
+    completed = reproduce(folder)
+    assert completed.returncode == 0 and f"equal: manifest {digest}" in completed.stdout, (
+        completed.stderr
+    )
+    assert client.tags("same/snap/app") == before, "nothing was pushed"
 
 
 def test_a_file_that_says_the_date_is_named_with_its_byte(
@@ -71,10 +73,10 @@ def test_a_file_that_says_the_date_is_named_with_its_byte(
     dated(folder)
     built(folder)
     time.sleep(1.1)  # busybox tells whole seconds
-    done = reproduce(folder)
-    told = done.stdout
-    assert done.returncode == 4 and "differs: manifest: recorded sha256:" in told
-    [line] = [line for line in told.splitlines() if line.startswith("differs: stamp at byte ")]
+    completed = reproduce(folder)
+    output = completed.stdout
+    assert completed.returncode == 4 and "differs: manifest: recorded sha256:" in output
+    [line] = [line for line in output.splitlines() if line.startswith("differs: stamp at byte ")]
     assert "likely cause: the time of the build is written into it" in line
 
 
@@ -91,8 +93,11 @@ def test_generated_inputs_that_are_gone_are_refused_by_name(
     assert list(record.inputs) == ["generated:made.cache"]
     assert reproduce(folder).returncode == 0, "while it lies here"
     (folder / "app/made.cache").unlink()
-    done = reproduce(folder)
-    assert done.returncode == 4 and "app/made.cache: the generated file is not there" in done.stderr
+    completed = reproduce(folder)
+    assert (
+        completed.returncode == 4
+        and "app/made.cache: the generated file is not there" in completed.stderr
+    )
 
 
 @pytest.mark.parametrize("kind", ["the engine's BuildKit", "the classic builder"])
@@ -108,21 +113,21 @@ def test_other_builders_are_compared_by_files_modes_and_configuration(
     folder = checkout(tmp_path / "w", f"{registry.host}/{len(kind)}")
     record = built(folder)
     assert record.parameters["reproducible"] is False
-    done = reproduce(folder)
+    completed = reproduce(folder)
     assert (
-        done.returncode == 0
-        and "files, their modes and owners, and the configuration" in done.stdout
-    ), done.stderr
+        completed.returncode == 0
+        and "files, their modes and owners, and the configuration" in completed.stdout
+    ), completed.stderr
     write(folder, "app/hello", "hallo\n")
     other = built(folder)
     fields = json.loads((folder / ".pipeline/state.jsonl").read_text().splitlines()[1])
     assert fields.pop("id") == record.id and fields.pop("schema") == 1
     opened(folder)[1].add({**fields, "outputs": other.outputs})
-    done = reproduce(folder)
-    assert done.returncode == 4, done.stderr
+    completed = reproduce(folder)
+    assert completed.returncode == 4, completed.stderr
     assert (
         "differs: app/hello at byte 1: recorded b'hallo\\n', here b'hello\\n'; likely cause: "
-        in done.stdout
+        in completed.stdout
     )
 
 
@@ -139,5 +144,5 @@ def test_the_tool_version_is_told(tmp_path: Path, registry: Running) -> None:
             "tools": {"buildkit": "0.1.0"},
         }
     )
-    done = reproduce(folder)
-    assert done.returncode == 0 and "recorded 0.1.0" in done.stderr, done.stderr
+    completed = reproduce(folder)
+    assert completed.returncode == 0 and "recorded 0.1.0" in completed.stderr, completed.stderr

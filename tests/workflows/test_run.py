@@ -31,7 +31,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> OneChart:
+def project(tmp_path: Path) -> OneChart:
     """A checkout with the charts common and other."""
     for place in ("snapshots", "a team@2"):
         (tmp_path / place).mkdir()
@@ -42,9 +42,9 @@ def one(tmp_path: Path) -> OneChart:
     return found
 
 
-def watched(one: OneChart, *words: str, columns: int = 100, **more: str) -> Shown:
+def watched(project: OneChart, *words: str, columns: int = 100, **more: str) -> Shown:
     command = [sys.executable, "-m", "pipeline_steps", *words]
-    return on_terminal(command, one.repo.root, {**one.environment, **more}, columns=columns)
+    return on_terminal(command, project.repo.root, {**project.environment, **more}, columns=columns)
 
 
 def charts_told(text: str) -> set[str]:
@@ -52,34 +52,36 @@ def charts_told(text: str) -> set[str]:
     return set(re.findall(r"^(\w+)  (?:content|snapshot) ", text, re.MULTILINE))
 
 
-def test_a_log_gets_plain_lines_without_control_codes(one: OneChart) -> None:
-    done = one.ok(*RUN, "--chart", "common")
-    assert done.stdout == ""
-    assert not CONTROL.search(done.stderr), repr(done.stderr)
-    lines = done.stderr.splitlines()
+def test_a_log_gets_plain_lines_without_control_codes(project: OneChart) -> None:
+    completed = project.ok(*RUN, "--chart", "common")
+    assert completed.stdout == ""
+    assert not CONTROL.search(completed.stderr), repr(completed.stderr)
+    lines = completed.stderr.splitlines()
     assert lines[0] == "check ..."
     assert re.fullmatch(r"✓ check +\d+\.\d s  common: passed", lines[1])
     assert lines[2] == "snapshot ..."
-    made = one.output("snapshot")
+    made = project.output("snapshot")
     assert re.fullmatch(rf"✓ snapshot +\d+\.\d s  common: passed {re.escape(made)}", lines[4])
-    assert f"common  snapshot chart     {made}  " in done.stderr, "not folded: it is there to copy"
-    assert f"\nstate: {one.repo.root}/.pipeline/state.jsonl\n" in done.stderr
+    assert f"common  snapshot chart     {made}  " in completed.stderr, (
+        "not folded: it is there to copy"
+    )
+    assert f"\nstate: {project.repo.root}/.pipeline/state.jsonl\n" in completed.stderr
     assert re.fullmatch(r"\d+\.\d s in all", lines[-1])
 
 
-def test_colours_forced_by_a_ci_change_nothing_in_a_log(one: OneChart) -> None:
+def test_colours_forced_by_a_ci_change_nothing_in_a_log(project: OneChart) -> None:
     forced = {
         "FORCE_COLOR": "1",
         "CLICOLOR_FORCE": "1",
         "TTY_COMPATIBLE": "1",
         "TERM": "xterm-256color",
     }
-    one.environment.update(forced)
-    assert not CONTROL.search(one.ok(*RUN, "--chart", "common").stderr)
+    project.environment.update(forced)
+    assert not CONTROL.search(project.ok(*RUN, "--chart", "common").stderr)
 
 
-def test_a_person_sees_what_runs_and_for_how_long(one: OneChart) -> None:
-    shown = watched(one, *RUN, "--chart", "common")
+def test_a_person_sees_what_runs_and_for_how_long(project: OneChart) -> None:
+    shown = watched(project, *RUN, "--chart", "common")
     assert shown.code == 0, shown.text
     assert re.search(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] check +0:00:0\d *$", shown.text, re.MULTILINE), (
         "a spinner, the step, a clock"
@@ -90,16 +92,16 @@ def test_a_person_sees_what_runs_and_for_how_long(one: OneChart) -> None:
     assert re.search(r"^✓ check +\d+\.\d s  common: passed *$", shown.text, re.MULTILINE)
 
 
-def test_the_terminal_is_left_as_it_was(one: OneChart) -> None:
-    shown = watched(one, *RUN, "--chart", "common")
+def test_the_terminal_is_left_as_it_was(project: OneChart) -> None:
+    shown = watched(project, *RUN, "--chart", "common")
     assert shown.raw.count(HIDE_CURSOR) == shown.raw.count(SHOW_CURSOR) == 1
     assert shown.raw.index(HIDE_CURSOR) < shown.raw.index(SHOW_CURSOR)
     after = shown.raw.partition(SHOW_CURSOR)[2]
     assert "⠋" not in after and REDRAWN not in after, "the table stands below, and is not redrawn"
 
 
-def test_the_table_on_a_terminal_has_whole_digests_in_its_columns(one: OneChart) -> None:
-    shown = watched(one, *RUN, "--chart", "common", columns=80)
+def test_the_table_on_a_terminal_has_whole_digests_in_its_columns(project: OneChart) -> None:
+    shown = watched(project, *RUN, "--chart", "common", columns=80)
     table = shown.raw.partition(SHOW_CURSOR)[2].replace("\r\n", "\n")
     title, *rest = table.strip().splitlines()
     assert CONTROL.sub("", title).rstrip() == "common"
@@ -107,15 +109,15 @@ def test_the_table_on_a_terminal_has_whole_digests_in_its_columns(one: OneChart)
     assert rest[0].startswith("content         sha256:")
     values = "".join(
         line[16:74].strip()
-        for line in rest[: rest.index(f"state: {one.repo.root}/.pipeline/state.jsonl")]
+        for line in rest[: rest.index(f"state: {project.repo.root}/.pipeline/state.jsonl")]
     )
-    assert one.output("snapshot") in values, "folded within its column, nothing cut off"
+    assert project.output("snapshot") in values, "folded within its column, nothing cut off"
 
 
-def test_a_failure_is_shown_on_a_terminal_and_ends_the_clock(one: OneChart) -> None:
-    one.repo.put("charts/common/templates/map.yaml", "{{ fail `no greeting` }}\n")
-    one.repo.commit()
-    shown = watched(one, *RUN, "--chart", "common")
+def test_a_failure_is_shown_on_a_terminal_and_ends_the_clock(project: OneChart) -> None:
+    project.repo.put("charts/common/templates/map.yaml", "{{ fail `no greeting` }}\n")
+    project.repo.commit()
+    shown = watched(project, *RUN, "--chart", "common")
     assert shown.code == 8
     assert re.search(r"^✗ check +\d+\.\d s  common: ", shown.text, re.MULTILINE)
     assert "no greeting" in shown.text
@@ -125,121 +127,130 @@ def test_a_failure_is_shown_on_a_terminal_and_ends_the_clock(one: OneChart) -> N
 
 @pytest.mark.parametrize(
     "see",
-    [lambda one, *words: one.run(*words).stderr, lambda one, *words: watched(one, *words).raw],
+    [
+        lambda project, *words: project.run(*words).stderr,
+        lambda project, *words: watched(project, *words).raw,
+    ],
 )
-def test_quiet_says_only_errors(one: OneChart, see: Callable[..., str]) -> None:
-    assert see(one, *RUN, "--quiet", "--all") == ""
+def test_quiet_says_only_errors(project: OneChart, see: Callable[..., str]) -> None:
+    assert see(project, *RUN, "--quiet", "--all") == ""
 
 
-def test_the_chain_is_that_of_the_charts_of_this_run(one: OneChart) -> None:
+def test_the_chain_is_that_of_the_charts_of_this_run(project: OneChart) -> None:
     for name in ("common", "other", "common"):
-        assert charts_told(one.ok(*RUN, "--chart", name).stderr) == {name}
-    assert charts_told(one.ok("run", "check", "--all", "--shard", "2/2", *RUN[3:]).stderr) == {
+        assert charts_told(project.ok(*RUN, "--chart", name).stderr) == {name}
+    assert charts_told(project.ok("run", "check", "--all", "--shard", "2/2", *RUN[3:]).stderr) == {
         "other"
     }
-    assert charts_told(one.ok("run", "report", "--all", *RUN[3:]).stderr) == {"common", "other"}
+    assert charts_told(project.ok("run", "report", "--all", *RUN[3:]).stderr) == {"common", "other"}
 
 
 def test_a_chart_that_fails_is_not_shown_with_the_chain_of_its_content_before(
-    one: OneChart,
+    project: OneChart,
 ) -> None:
-    before = one.ok(*RUN, "--chart", "common").stderr
+    before = project.ok(*RUN, "--chart", "common").stderr
     (content,) = re.findall(r"^common  content +(\S+)$", before, re.MULTILINE)
-    one.repo.put("charts/common/templates/map.yaml", "{{ fail `no greeting` }}\n")
-    one.repo.commit()
-    done = one.run(*RUN, "--chart", "common")
-    assert done.returncode == 8
-    assert content not in done.stderr
-    assert "\ncommon  snapshot           none\n" in done.stderr
+    project.repo.put("charts/common/templates/map.yaml", "{{ fail `no greeting` }}\n")
+    project.repo.commit()
+    completed = project.run(*RUN, "--chart", "common")
+    assert completed.returncode == 8
+    assert content not in completed.stderr
+    assert "\ncommon  snapshot           none\n" in completed.stderr
 
 
-def test_things_lie_beside_the_state_file_that_was_named(one: OneChart) -> None:
-    done = one.ok(*RUN, "--chart", "common", "--state", "elsewhere/state.jsonl")
-    folder = one.repo.root / "elsewhere"
-    assert f"\nJUnit: {folder}/junit\nlogs of failures: {folder}/failures\n" in done.stderr
+def test_things_lie_beside_the_state_file_that_was_named(project: OneChart) -> None:
+    completed = project.ok(*RUN, "--chart", "common", "--state", "elsewhere/state.jsonl")
+    folder = project.repo.root / "elsewhere"
+    assert f"\nJUnit: {folder}/junit\nlogs of failures: {folder}/failures\n" in completed.stderr
     assert list((folder / "junit").glob("check-common-*.xml"))
 
 
-def test_a_release_ends_with_its_tag_its_chart_and_what_to_type(one: OneChart) -> None:
-    one.repo.git("remote", "add", "origin", str(bare(one.folder / "origin.git")))
-    one.repo.git("push", "-q", "--set-upstream", "origin", "main")
+def test_a_release_ends_with_its_tag_its_chart_and_what_to_type(project: OneChart) -> None:
+    project.repo.git("remote", "add", "origin", str(bare(project.folder / "origin.git")))
+    project.repo.git("push", "-q", "--set-upstream", "origin", "main")
     release = ("run", "private", "--channels", "configured", "--chart", "common")
     tag, published = (
-        f"common-1.0.0@{one.repo.git('rev-parse', 'HEAD')}",
-        one.folder / "a team@2/common-1.0.0.tgz",
+        f"common-1.0.0@{project.repo.git('rev-parse', 'HEAD')}",
+        project.folder / "a team@2/common-1.0.0.tgz",
     )
     for time in ("first", "already done"):
-        said = one.ok(*release, "--release").stderr
-        assert re.search(rf"^common  tag +{tag}  \d+\.\d s$", said, re.MULTILINE), (time, said)
+        output = project.ok(*release, "--release").stderr
+        assert re.search(rf"^common  tag +{tag}  \d+\.\d s$", output, re.MULTILINE), (time, output)
         assert re.search(
-            rf"^common  production chart +{published.as_uri()}@sha256:\w{{64}}$", said, re.MULTILINE
+            rf"^common  production chart +{published.as_uri()}@sha256:\w{{64}}$",
+            output,
+            re.MULTILINE,
         )
-        assert re.search(r"^common  test +passed  ", said, re.MULTILINE)
-        (install,) = re.findall(r"^helm install .+$", said, re.MULTILINE)
+        assert re.search(r"^common  test +passed  ", output, re.MULTILINE)
+        (install,) = re.findall(r"^helm install .+$", output, re.MULTILINE)
         typed = [
             "sh",
             "-c",
             install.replace("helm install", "helm template"),
         ]  # the same chart, without a cluster
         rendered = subprocess.run(
-            typed, env=one.environment, cwd="/", capture_output=True, text=True
+            typed, env=project.environment, cwd="/", capture_output=True, text=True
         )
         assert "greeting: hello" in rendered.stdout, rendered.stderr
-        verified = one.ok("state", "verify")
+        verified = project.ok("state", "verify")
         assert "gone" not in verified.stdout + verified.stderr
-    one.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
-    one.repo.commit()
-    said = one.ok(*release).stderr
-    assert "helm install" not in said and "production" not in said, "of the release before"
-    assert said.endswith(f"go on with: pipeline-steps {' '.join(release)} --release\n")
+    project.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    project.repo.commit()
+    output = project.ok(*release).stderr
+    assert "helm install" not in output and "production" not in output, "of the release before"
+    assert output.endswith(f"go on with: pipeline-steps {' '.join(release)} --release\n")
 
 
 def test_charts_that_cannot_be_released_are_skipped_and_the_others_are_released(
-    one: OneChart,
+    project: OneChart,
 ) -> None:
     """All are checked before the first is tagged; the exit code is that of the refused one."""
     release = ("run", "private", "--channels", "configured", "--release")
-    one.repo.git("remote", "add", "origin", str(bare(one.folder / "origin.git")))
-    one.repo.git("push", "-q", "--set-upstream", "origin", "main")
-    one.ok(*release)
-    published = one.folder / "a team@2"
+    project.repo.git("remote", "add", "origin", str(bare(project.folder / "origin.git")))
+    project.repo.git("push", "-q", "--set-upstream", "origin", "main")
+    project.ok(*release)
+    published = project.folder / "a team@2"
     before = sorted(path.name for path in published.glob("*.tgz"))
-    one.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "unbumped"))
-    one.repo.put(
+    project.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "unbumped"))
+    project.repo.put(
         "charts/other/Chart.yaml", CHART.replace("common", "other").replace("1.0.0", "1.1.0")
     )
-    one.repo.commit()
-    done = one.run(*release)
-    assert done.returncode == 5, done.stderr
-    assert re.search(r"^✗ tag_release .* common: .*raise the version", done.stderr, re.MULTILINE)
+    project.repo.commit()
+    completed = project.run(*release)
+    assert completed.returncode == 5, completed.stderr
+    assert re.search(
+        r"^✗ tag_release .* common: .*raise the version", completed.stderr, re.MULTILINE
+    )
     assert sorted(path.name for path in published.glob("*.tgz")) == [*before, "other-1.1.0.tgz"]
-    assert one.repo.git("tag").split() == ["common-1.0.0", "other-1.0.0", "other-1.1.0"]
-    junit = one.repo.root / ".pipeline/junit"
+    assert project.repo.git("tag").split() == ["common-1.0.0", "other-1.0.0", "other-1.1.0"]
+    junit = project.repo.root / ".pipeline/junit"
     assert "raise the version" in (junit / "tag_release-common.xml").read_text()
     assert 'failures="0"' in (junit / "promote-other.xml").read_text()
 
 
-def test_what_is_proven_is_called_done_and_not_unaffected(one: OneChart) -> None:
+def test_what_is_proven_is_called_done_and_not_unaffected(project: OneChart) -> None:
     steps = ("run", "check", "snapshot", "integration_test", "report", "--channels", "configured")
-    one.ok(*steps)
-    page = one.repo.root / ".pipeline/report/report.md"
+    project.ok(*steps)
+    page = project.repo.root / ".pipeline/report/report.md"
     written = page.read_bytes()
-    one.repo.put("README", "no chart has it\n")
-    one.repo.commit()
-    done = one.ok(*steps)
+    project.repo.put("README", "no chart has it\n")
+    project.repo.commit()
+    completed = project.ok(*steps)
     said = r"✓ check +\d+\.\d s  already done: every chart has passed .* the last at 20\d\d-"
-    assert re.search(said, done.stderr), done.stderr
-    assert "no chart affected" not in done.stderr.partition("report")[0]
+    assert re.search(said, completed.stderr), completed.stderr
+    assert "no chart affected" not in completed.stderr.partition("report")[0]
     assert page.read_bytes() == written, "a page that says nothing does not replace one that does"
 
 
-def test_a_plan_is_of_the_whole_workflow(one: OneChart) -> None:
+def test_a_plan_is_of_the_whole_workflow(project: OneChart) -> None:
     """On a fresh clone the records of the steps before are missing: that is no error of a plan."""
-    origin = bare(one.folder / "origin.git")
-    one.repo.git("remote", "add", "origin", str(origin))
-    one.repo.git("push", "-q", "--set-upstream", "origin", "main")
-    done = one.ok("run", "private", "--channels", "configured", "--release", "--plan")
+    origin = bare(project.folder / "origin.git")
+    project.repo.git("remote", "add", "origin", str(origin))
+    project.repo.git("push", "-q", "--set-upstream", "origin", "main")
+    completed = project.ok("run", "private", "--channels", "configured", "--release", "--plan")
     for step in ("check", "snapshot", "integration_test", "tag_release", "promote"):
-        assert re.search(rf"^✓ {step} .* common: planned", done.stderr, re.MULTILINE), done.stderr
-    assert not (one.repo.root / ".pipeline").exists() and one.repo.git("tag") == ""
-    assert not list((one.folder / "snapshots").iterdir())
+        assert re.search(rf"^✓ {step} .* common: planned", completed.stderr, re.MULTILINE), (
+            completed.stderr
+        )
+    assert not (project.repo.root / ".pipeline").exists() and project.repo.git("tag") == ""
+    assert not list((project.folder / "snapshots").iterdir())

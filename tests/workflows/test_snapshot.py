@@ -131,13 +131,16 @@ def test_it_publishes_the_chart_with_its_images_and_dependencies(line: Line) -> 
     number = number_of(record)
     assert version.is_snapshot(number)
     assert number.startswith("1.0.0-0.1.t")
-    found = open_repository(line.oci, {}).find("hello", number)
-    assert found is not None
-    assert (found.reference, found.tar_digest) == (record.outputs["chart"], record.outputs["tar"])
+    published = open_repository(line.oci, {}).find("hello", number)
+    assert published is not None
+    assert (published.reference, published.tar_digest) == (
+        record.outputs["chart"],
+        record.outputs["tar"],
+    )
     also = open_repository(line.file, {}).find("hello", number)
     assert also is not None
     assert (also.reference, also.tar_digest) == (record.outputs["chart-2"], record.outputs["tar"])
-    inside = archive.unpack(found.archive.tgz)
+    inside = archive.unpack(published.archive.tgz)
     assert inside["values.yaml"].splitlines()[1:] == [
         b"image:", b"  repository: r.example.com/snap/web", f"  tag: k-0123456789ab@{DIGEST}".encode(),
     ]  # fmt: skip
@@ -170,13 +173,15 @@ def test_it_is_done_once_and_again_only_when_something_is_missing(line: Line) ->
 def test_another_checkout_makes_the_same_bytes(line: Line) -> None:
     line.built()
     first = line.snapshot()
-    other = Repo(line.folder / "elsewhere/copy", line.repo.config, clone=str(line.repo.root))
+    other_clone = Repo(line.folder / "elsewhere/copy", line.repo.config, clone=str(line.repo.root))
     state = State(line.folder / "other.jsonl")
     for name in line.state.folder.glob("state*.jsonl"):
         (line.folder / "other.jsonl").write_bytes(
             b"".join(name.read_bytes().splitlines(keepends=True)[:1])
         )
-    again = snapshot("hello", config=config_file.load(environ={}, start=other.root), state=state)
+    again = snapshot(
+        "hello", config=config_file.load(environ={}, start=other_clone.root), state=state
+    )
     assert isinstance(again, Record)
     assert again.id != first.id
     assert again.outputs == first.outputs
@@ -189,15 +194,15 @@ def test_every_machine_makes_the_same_tar_and_the_same_manifest(line: Line) -> N
     line.built()
     first = open_repository(line.oci, {}).find("hello", number_of(line.snapshot()))
     assert first is not None
-    other = Repo(line.folder / "elsewhere/copy", line.repo.config, clone=str(line.repo.root))
-    for path in (other.root / "charts").rglob("*"):
+    other_clone = Repo(line.folder / "elsewhere/copy", line.repo.config, clone=str(line.repo.root))
+    for path in (other_clone.root / "charts").rglob("*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
         path.chmod(0o700 if path.is_dir() else 0o600)
     again = line.oci.replace(line.oci.rpartition("/")[2], "again")
     overlay = line.folder / "again.yaml"
     overlay.write_text(f"channels: {{snapshot: {{charts: '{again}'}}}}\n")
-    (other.root / ".pipeline").mkdir()
-    (other.root / ".pipeline/state.jsonl").write_bytes(line.state.path.read_bytes())
+    (other_clone.root / ".pipeline").mkdir()
+    (other_clone.root / ".pipeline/state.jsonl").write_bytes(line.state.path.read_bytes())
     environment = {
         "PATH": f"{helm(3).parent}:{os.environ['PATH']}", "TZ": "Asia/Tokyo", "HOME": str(line.folder / "home"),
         "GIT_CONFIG_GLOBAL": str(line.repo.config), "PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C",
@@ -212,15 +217,15 @@ def test_every_machine_makes_the_same_tar_and_the_same_manifest(line: Line) -> N
         "--config",
         "pipeline.yaml",
     ]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*words, "--config", str(overlay)],
-        cwd=other.root,
+        cwd=other_clone.root,
         env=environment,
         umask=0o077,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     second = open_repository(again, {}).find("hello", first.version)
     assert second is not None
     assert second.tar_digest == first.tar_digest
@@ -279,12 +284,12 @@ def test_what_cannot_be_made_is_refused_and_nothing_is_published(line: Line) -> 
 
 def replaced(line: Line) -> str:
     """Another db 1.4.0 in place of the one that was there, by helm, which does not ask; its digest."""
-    other = packed("db", "1.4.0", more="description: another\n")
-    (line.folder / other.file_name).write_bytes(other.tgz)
+    other_chart = packed("db", "1.4.0", more="description: another\n")
+    (line.folder / other_chart.file_name).write_bytes(other_chart.tgz)
     command = [
         str(helm(4)),
         "push",
-        str(line.folder / other.file_name),
+        str(line.folder / other_chart.file_name),
         f"{line.oci}/others",
         "--plain-http",
     ]
@@ -294,7 +299,7 @@ def replaced(line: Line) -> str:
         check=True,
         capture_output=True,
     )
-    return other.digest
+    return other_chart.digest
 
 
 def test_a_dependency_that_was_replaced_is_refused_naming_both(line: Line) -> None:
@@ -370,10 +375,10 @@ def test_nothing_to_do_is_quick_as_a_process(line: Line) -> None:
     times = []
     for _ in range(3):
         start = time.monotonic()
-        done = subprocess.run(
+        completed = subprocess.run(
             command, cwd=line.repo.root, env=environment, capture_output=True, text=True
         )
         times.append(time.monotonic() - start)
-        assert done.returncode == 0, done.stderr
-        assert "hello: already done" in done.stderr
+        assert completed.returncode == 0, completed.stderr
+        assert "hello: already done" in completed.stderr
     assert min(times) < 1.5, times

@@ -23,10 +23,10 @@ def test_what_is_published_is_compared_with_what_would_be(tmp_path: Path) -> Non
     line.repo.put("charts/common/templates/map.yaml", labelled)
     line.repo.put("charts/common/ci/other-values.yaml", "unused: true\n")
     line.repo.commit()
-    told = line.ok("snapshot", "--chart", "common", "--diff", "--plan").stderr
+    output = line.ok("snapshot", "--chart", "common", "--diff", "--plan").stderr
     assert (
-        "compared with nothing: no version is in production" in told
-        and "--- ConfigMap common (added)" in told
+        "compared with nothing: no version is in production" in output
+        and "--- ConfigMap common (added)" in output
     )
     assert not list((line.folder / "snapshots").iterdir()), "a plan publishes nothing"
 
@@ -67,8 +67,8 @@ def test_without_production_the_newest_other_snapshot_is_compared(tmp_path: Path
     line.ok("snapshot", "--chart", "common")
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     line.repo.commit()
-    told = line.ok("snapshot", "--chart", "common", "--diff").stderr
-    assert "as nothing is in production" in told and "+  greeting: good day" in told
+    output = line.ok("snapshot", "--chart", "common", "--diff").stderr
+    assert "as nothing is in production" in output and "+  greeting: good day" in output
 
 
 def test_a_chart_that_cannot_be_rendered_is_no_reason_to_publish_nothing(tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ def test_state_files_that_the_source_tracks_are_refused(chart: OneChart) -> None
         "promote --tag common-1.0.0", "audit", "report --all", "state show", "state join .pipeline/state.jsonl",
         "reproduce snapshot/common", "run check --channels configured", "record --name scan --subject common -- true",
     ):  # fmt: skip
-        done = chart.run(*words.split())
-        assert done.returncode == 2, (words, done.stderr)
+        completed = chart.run(*words.split())
+        assert completed.returncode == 2, (words, completed.stderr)
         assert (
-            "the source tracks this state file" in done.stderr
-            and ".pipeline/state.jsonl" in done.stderr
+            "the source tracks this state file" in completed.stderr
+            and ".pipeline/state.jsonl" in completed.stderr
         )
 
 
@@ -84,10 +84,10 @@ def test_another_tracked_state_file_is_refused_by_its_name_and_behind_links(
 ) -> None:
     forged(chart, "kept")
     for words in (("check", "--all"), ("state", "show")):
-        done = chart.run(*words, "--state", "kept/state.jsonl")
-        assert done.returncode == 2 and "the source tracks this state file" in done.stderr, (
-            done.stderr
-        )
+        completed = chart.run(*words, "--state", "kept/state.jsonl")
+        assert (
+            completed.returncode == 2 and "the source tracks this state file" in completed.stderr
+        ), completed.stderr
     chart.ok("check", "--all")
     state = chart.repo.root / ".pipeline/state.jsonl"
     own = state.read_bytes()
@@ -97,8 +97,8 @@ def test_another_tracked_state_file_is_refused_by_its_name_and_behind_links(
     chart.ok("check", "--all")
     (chart.repo.root / ".pipeline/state.other.jsonl").unlink()
     (chart.repo.root / ".pipeline/state.other.jsonl").symlink_to("../kept/state.jsonl")
-    done = chart.run("check", "--all")
-    assert done.returncode == 2 and "state.other.jsonl" in done.stderr, done.stderr
+    completed = chart.run("check", "--all")
+    assert completed.returncode == 2 and "state.other.jsonl" in completed.stderr, completed.stderr
     assert state.read_bytes().startswith(own)
 
 
@@ -109,11 +109,12 @@ def test_without_a_store_a_tag_is_built_in_a_clean_workspace(chart: OneChart) ->
     chart.repo.git("tag", "common-1.0.0")
     with_env(chart, TAG)
     for step in (*CHAIN, "promote"):
-        done = chart.run(step)
-        assert done.returncode == 4, done.stderr
+        completed = chart.run(step)
+        assert completed.returncode == 4, completed.stderr
         assert (
-            "are not of this build" in done.stderr and "docs/how-to/evidence.md" in done.stderr
-        ), done.stderr
+            "are not of this build" in completed.stderr
+            and "docs/how-to/evidence.md" in completed.stderr
+        ), completed.stderr
     shutil.rmtree(chart.repo.root / ".pipeline")
     for step in (*CHAIN, "promote"):
         chart.ok(step)
@@ -132,8 +133,8 @@ def test_with_a_store_a_tag_build_counts_and_hands_on_only_its_own_files(chart: 
     left = {record["id"] for record in records(chart)}
     chart.repo.git("tag", "common-1.0.0")
     with_env(chart, TAG)
-    done = chart.run("promote")
-    assert done.returncode == 4 and "no record of check" in done.stderr, done.stderr
+    completed = chart.run("promote")
+    assert completed.returncode == 4 and "no record of check" in completed.stderr, completed.stderr
     for step in CHAIN:
         assert "already done" not in chart.ok(step).stderr
     chart.ok("promote")

@@ -87,19 +87,21 @@ def test_the_exec_plugin_of_a_reviews_own_clusters_never_runs(agent: Agent) -> N
     assert ran.exists(), "outside of reviews it is the configuration's own plugin"
     ran.unlink()
 
-    done = agent.run("doctor", "--for", "integration_test", **REVIEW)
-    assert "no cluster is configured" in done.stdout and done.returncode == 2, done
-    assert "this review changes clusters; that takes effect after the merge" in done.stderr
+    completed = agent.run("doctor", "--for", "integration_test", **REVIEW)
+    assert "no cluster is configured" in completed.stdout and completed.returncode == 2, completed
+    assert "this review changes clusters; that takes effect after the merge" in completed.stderr
     agent.repo.put(
         "ci/overlay.yaml", "tests: {parallel: 2}\nclusters: {mine: {kubeconfig: ci/kubeconfig}}\n"
     )
     agent.repo.commit()
-    done = agent.run("doctor", "--for", "integration_test", "--config", "ci/overlay.yaml", **REVIEW)
+    completed = agent.run(
+        "doctor", "--for", "integration_test", "--config", "ci/overlay.yaml", **REVIEW
+    )
     assert (
         "ci/overlay.yaml:2: clusters stands in an overlay that this review can change"
-        in done.stderr
+        in completed.stderr
     )
-    assert done.returncode == 2 and not ran.exists()
+    assert completed.returncode == 2 and not ran.exists()
 
 
 def test_a_review_gets_no_variable_of_the_agent_as_a_build_secret(agent: Agent) -> None:
@@ -120,10 +122,12 @@ def test_a_review_gets_no_variable_of_the_agent_as_a_build_secret(agent: Agent) 
         )
         agent.repo.commit()
         agent.repo.git("branch", "-q", "-f", "main")
-        done = agent.run("build_image", "--all", AGENT_TOKEN="t0ken-of-the-agent", **REVIEW)
+        completed = agent.run("build_image", "--all", AGENT_TOKEN="t0ken-of-the-agent", **REVIEW)
     assert not (agent.folder / "ran").exists()
-    assert "the secret agent-token is not declared" in done.stderr and done.returncode == 2, done
-    assert "t0ken" not in done.stdout + done.stderr
+    assert (
+        "the secret agent-token is not declared" in completed.stderr and completed.returncode == 2
+    ), completed
+    assert "t0ken" not in completed.stdout + completed.stderr
 
 
 @pytest.mark.parametrize(
@@ -134,11 +138,13 @@ def test_arguments_that_are_not_allowed_for_helm_stop_every_step(
 ) -> None:
     agent.configure(tests={"helm_args": words})
     agent.repo.commit()
-    done = agent.run("snapshot", "--all", **REVIEW)
-    assert f"pipeline.yaml:1: tests.helm_args may not have '{words[0]}'" in done.stderr, done
+    completed = agent.run("snapshot", "--all", **REVIEW)
+    assert f"pipeline.yaml:1: tests.helm_args may not have '{words[0]}'" in completed.stderr, (
+        completed
+    )
     assert (
-        "allowed are --set, --set-string, --set-json, --values" in done.stderr
-        and done.returncode == 2
+        "allowed are --set, --set-string, --set-json, --values" in completed.stderr
+        and completed.returncode == 2
     )
 
 

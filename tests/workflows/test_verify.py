@@ -51,8 +51,8 @@ def chart(released: Line) -> str:
 
 
 def test_a_released_chart_holds_link_by_link(released: Line, chart: str) -> None:
-    done = released.ok("verify", chart)
-    lines = done.stdout.splitlines()
+    completed = released.ok("verify", chart)
+    lines = completed.stdout.splitlines()
     assert lines and all(line.startswith("holds ") for line in lines)
     promoted = released.records("promote")[-1]
     for words in (
@@ -61,8 +61,8 @@ def test_a_released_chart_holds_link_by_link(released: Line, chart: str) -> None
         promoted["revision"],
         "undone, give the tested tar sha256:",
     ):
-        assert words in done.stdout
-    assert "test " in done.stdout and "check " in done.stdout
+        assert words in completed.stdout
+    assert "test " in completed.stdout and "check " in completed.stdout
 
 
 def test_a_machine_with_nothing_but_the_store_finds_the_same(
@@ -83,8 +83,8 @@ def test_whoever_may_only_read_the_store_can_verify(released: Line, chart: str) 
 def test_a_plan_tells_the_links_and_writes_nothing(released: Line, chart: str) -> None:
     state = released.repo.root / ".pipeline/state.jsonl"
     before = state.read_bytes()
-    done = released.ok("verify", chart, "--plan")
-    assert done.stderr.count("holds ") > 3 and done.stdout == ""
+    completed = released.ok("verify", chart, "--plan")
+    assert completed.stderr.count("holds ") > 3 and completed.stdout == ""
     assert state.read_bytes() == before
 
 
@@ -99,9 +99,9 @@ def test_an_archive_that_was_exchanged_is_not_what_was_recorded(
     files = archive.unpack((released.folder / "charts/common-1.0.0.tgz").read_bytes())
     other = tmp_path / "common-1.0.0.tgz"
     other.write_bytes(archive.pack({**files, "more.txt": b"x"}).tgz)
-    done = released.run("verify", other.as_uri())
-    assert done.returncode == 4
-    assert done.stdout.splitlines()[-1].startswith(
+    completed = released.run("verify", other.as_uri())
+    assert completed.returncode == 4
+    assert completed.stdout.splitlines()[-1].startswith(
         "changed  promote of common 1.0.0 recorded the tar sha256:"
     )
 
@@ -189,8 +189,8 @@ def test_a_chart_in_a_registry_is_found_by_tag_and_by_digest(released: Line, hos
     published = open_writable(f"oci://{host}/charts", {}).publish(made)
     by_digest = f"oci://{host}/charts/common@{published.reference.rpartition('@')[2]}"
     for reference in (published.reference, published.reference.partition("@")[0], by_digest):
-        done = released.ok("verify", reference)
-        assert "recorded this tar" in done.stdout
+        completed = released.ok("verify", reference)
+        assert "recorded this tar" in completed.stdout
     for wrong in (f"oci://{host}/charts/common:9.0.0", f"{published.reference[:-64]}{'0' * 64}"):
         with pytest.raises(EvidenceError):
             chain.fetch(wrong, NONE)
@@ -231,20 +231,23 @@ def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
         for one in (made, odd):
             open_writable(folder if kind == "https" else place.url, config.hosts).publish(one)
         repository = open_repository(place.url, config.hosts)
-        found, other = repository.find("common", "1.0.0"), repository.find(odd.name, odd.version)
-        assert found is not None and other is not None
+        published, other = (
+            repository.find("common", "1.0.0"),
+            repository.find(odd.name, odd.version),
+        )
+        assert published is not None and other is not None
         words = [word for overlay in overlays for word in ("--config", str(overlay))]
         for reference in (
-            found.reference,
-            found.reference.rpartition("@")[0],
+            published.reference,
+            published.reference.rpartition("@")[0],
             f"{place.url}/common-1.0.0.tgz",
         ):
-            done = released.ok("verify", reference, *words, **place.environment)
-            assert "recorded this tar" in done.stdout
-            assert all(line.startswith("holds ") for line in done.stdout.splitlines())
+            completed = released.ok("verify", reference, *words, **place.environment)
+            assert "recorded this tar" in completed.stdout
+            assert all(line.startswith("holds ") for line in completed.stdout.splitlines())
         assert chain.fetch(other.reference, config).archive.tgz == odd.tgz
         for wrong in (
-            f"{found.reference[:-64]}{'0' * 64}",
+            f"{published.reference[:-64]}{'0' * 64}",
             f"{place.url}/common-1.0.1.tgz",
             f"{place.url}/common.tgz",
         ):

@@ -57,7 +57,8 @@ def up(*, yes: bool) -> int:
             HELLO, overlay, {**os.environ, **variables}, environment.VENV / "bin/pipeline-steps"
         )
     say(
-        f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {seconds_since(start)}"
+        f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after "
+        f"{seconds_since(start)}"
     )
     if code == 0:
         farewell()
@@ -114,12 +115,12 @@ def sandbox(variables: dict[str, str], *, makes_cluster: bool) -> Path:
         exported["KUBECONFIG"] = systems.node_up(started, [])["kubeconfig"]
         command += ["--kubeconfig", exported["KUBECONFIG"]]
     started.note("sandbox", str(SANDBOX))
-    done = subprocess.run(
+    completed = subprocess.run(
         command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
     )
-    if done.returncode:
+    if completed.returncode:
         raise Cannot("pipeline-steps sandbox up failed; see above")
-    overlay = Path(done.stdout.strip())
+    overlay = Path(completed.stdout.strip())
     if not makes_cluster:
         systems.node_up(started, [proof.registry(overlay)])
     lines = [f"export {name}='{value}'" for name, value in exported.items()]
@@ -142,8 +143,10 @@ def pipeline(variables: dict[str, str], overlay: Path) -> int:
         str(overlay),
     ]
     # Within a CI job `run` would take the configured channels.
-    own = {"PIPELINE_STEPS_CHANNELS": "sandbox"}
-    return subprocess.run(command, cwd=HELLO, env={**os.environ, **variables, **own}).returncode
+    sandbox_variables = {"PIPELINE_STEPS_CHANNELS": "sandbox"}
+    return subprocess.run(
+        command, cwd=HELLO, env={**os.environ, **variables, **sandbox_variables}
+    ).returncode
 
 
 def farewell() -> None:
@@ -155,7 +158,8 @@ def farewell() -> None:
     )
     say("  pipeline-steps run private              # up to the release")
     say(
-        "  raise the version in charts/hello/Chart.yaml, commit, then: pipeline-steps run private --release"
+        "  raise the version in charts/hello/Chart.yaml, commit, then: pipeline-steps run "
+        "private --release"
     )
     say("make demo-down ends and removes everything but packages and the cache.")
 
@@ -167,7 +171,8 @@ def down() -> int:
     if "sandbox" in started.names:
         if not environment.PYTHON.exists():
             raise Cannot(
-                f"{environment.VENV} is gone and the sandbox is up: python3 tools/environment.py, then again"
+                f"{environment.VENV} is gone and the sandbox is up: python3 "
+                "tools/environment.py, then again"
             )
         command = [str(environment.PYTHON), "-m", "pipeline_steps", "sandbox", "down", "--folder"]
         if subprocess.run([*command, started.names["sandbox"]], cwd="/").returncode:
@@ -187,8 +192,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("verb", choices=("up", "down"))
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    given = parser.parse_args(argv)
-    return up(yes=given.yes) if given.verb == "up" else down()
+    arguments = parser.parse_args(argv)
+    return up(yes=arguments.yes) if arguments.verb == "up" else down()
 
 
 if __name__ == "__main__":

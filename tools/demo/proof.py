@@ -19,8 +19,8 @@ from tools.machine import Cannot, say
 def settings(overlay: Path) -> dict[str, Any]:
     """The overlay's values: its YAML is JSON below lines of comment."""
     lines = [line for line in overlay.read_text().splitlines() if not line.startswith("#")]
-    found: dict[str, Any] = json.loads("\n".join(lines))
-    return found
+    document: dict[str, Any] = json.loads("\n".join(lines))
+    return document
 
 
 def registry(overlay: Path) -> str:
@@ -54,14 +54,17 @@ def show(checkout: Path, overlay: Path, environment: dict[str, str], program: Pa
             folder,
         ]
         say(f"demo: {' '.join(command[:-2])}")
-        said = "".join(run(command, checkout, environment))
+        output = "".join(run(command, checkout, environment))
         archive = next(Path(folder).glob("*.tgz"))
-        found = re.search(r"Digest:\s*(sha256:[0-9a-f]{64})", said)
+        match = re.search(r"Digest:\s*(sha256:[0-9a-f]{64})", output)
         values = member(archive, "hello/values.yaml")
-        size = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}, {archive.stat().st_size} bytes"
+        size = (
+            f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}, "
+            f"{archive.stat().st_size} bytes"
+        )
     checks = {
-        f"chart pulled by helm has the recorded digest {digest}": found is not None
-        and found[1] == digest,
+        f"chart pulled by helm has the recorded digest {digest}": match is not None
+        and match[1] == digest,
         f"its values name the tested image {image.partition('@')[2]}": image.partition("@")[2]
         in values,
     }
@@ -81,9 +84,10 @@ def member(archive: Path, name: str) -> str:
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[str, str]:
     """Run a program that must succeed; both outputs. Raises Cannot."""
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
+    completed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if completed.returncode:
         raise Cannot(
-            f"{' '.join(command[:3])} failed with {done.returncode}: {done.stderr.strip()}"
+            f"{' '.join(command[:3])} failed with {completed.returncode}: "
+            f"{completed.stderr.strip()}"
         )
-    return done.stdout, done.stderr
+    return completed.stdout, completed.stderr

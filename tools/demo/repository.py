@@ -42,11 +42,14 @@ def git(folder: Path, *words: str) -> str:
 
 def run(command: list[str], folder: Path) -> str:
     """Run a program that must succeed; returns its stdout. Raises Cannot."""
-    own = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    git_variables = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(command, cwd=folder, env={**clean, **own}, capture_output=True, text=True)
-    if done.returncode:
+    completed = subprocess.run(
+        command, cwd=folder, env={**clean, **git_variables}, capture_output=True, text=True
+    )
+    if completed.returncode:
         raise Cannot(
-            f"{' '.join(command[:2])} failed: {done.stderr.strip() or done.stdout.strip()}"
+            f"{' '.join(command[:2])} failed: "
+            f"{completed.stderr.strip() or completed.stdout.strip()}"
         )
-    return done.stdout
+    return completed.stdout

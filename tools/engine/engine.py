@@ -67,13 +67,13 @@ def up(folder: Path) -> dict[str, Any]:
             start_dockerd(daemons)
             start_buildkitd(daemons, buildkitd)
             client(folder, buildx)
-            found = facts(folder, daemons)
+            engine_facts = facts(folder, daemons)
         except BaseException:
             clear(folder)
             raise
-        (folder / "engine.json").write_text(json.dumps(found, indent=2) + "\n")
+        (folder / "engine.json").write_text(json.dumps(engine_facts, indent=2) + "\n")
         say(f"engine: up in {seconds_since(start)} ({folder})")
-        return found
+        return engine_facts
 
 
 def start_dockerd(daemons: processes.Daemons) -> None:
@@ -101,11 +101,11 @@ def start_dockerd(daemons: processes.Daemons) -> None:
 
 def major_version(dockerd: str) -> int:
     """20 of "Docker version 20.10.24+dfsg1, build 297e128"."""
-    said = subprocess.run([dockerd, "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"version (\d+)\.", said)
-    if found is None:
-        raise Cannot(f"{dockerd} --version says no version: {said.strip()!r}")
-    return int(found[1])
+    output = subprocess.run([dockerd, "--version"], capture_output=True, text=True).stdout
+    match = re.search(r"version (\d+)\.", output)
+    if match is None:
+        raise Cannot(f"{dockerd} --version says no version: {output.strip()!r}")
+    return int(match[1])
 
 
 def start_buildkitd(daemons: processes.Daemons, program: Path) -> None:
@@ -142,12 +142,14 @@ def client(folder: Path, buildx: Path) -> None:
     (plugins / "docker-buildx").symlink_to(buildx)
     (folder / "client/config.json").write_text("{}\n")
     (folder / "client").chmod(0o700)
-    done = subprocess.run(
+    completed = subprocess.run(
         ["docker", "buildx", "create", "--name", BUILDER, "--driver", "remote", "--use", f"unix://{folder}/buildkitd.sock"],
         env={**os.environ, **environment(folder)}, capture_output=True, text=True,
     )  # fmt: skip
-    if done.returncode:
-        raise Cannot(f"docker buildx create failed: {done.stderr.strip() or done.stdout.strip()}")
+    if completed.returncode:
+        raise Cannot(
+            f"docker buildx create failed: {completed.stderr.strip() or completed.stdout.strip()}"
+        )
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -180,10 +182,14 @@ def sbin_too() -> dict[str, str]:
 def read(folder: Path) -> dict[str, Any] | None:
     """Facts of the engine in this folder when all of it runs."""
     try:
-        found: dict[str, Any] = json.loads((folder.resolve() / "engine.json").read_text())
+        document: dict[str, Any] = json.loads((folder.resolve() / "engine.json").read_text())
     except (OSError, ValueError):
         return None
-    return found if all(processes.alive(known) for known in found["processes"].values()) else None
+    return (
+        document
+        if all(processes.alive(daemon) for daemon in document["processes"].values())
+        else None
+    )
 
 
 def clear(folder: Path) -> None:
@@ -249,14 +255,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--folder", type=Path, default=DEFAULT_FOLDER, help=f"default {DEFAULT_FOLDER}"
     )
-    given = parser.parse_args(argv)
-    if given.verb == "down":
-        down(given.folder)
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "down":
+        down(arguments.folder)
         return 0
-    found = up(given.folder) if given.verb == "up" else read(given.folder)
-    if found is None:
-        raise Cannot(f"no engine runs in {given.folder}")
-    print(json.dumps(found, indent=2))
+    engine_facts = up(arguments.folder) if arguments.verb == "up" else read(arguments.folder)
+    if engine_facts is None:
+        raise Cannot(f"no engine runs in {arguments.folder}")
+    print(json.dumps(engine_facts, indent=2))
     return 0
 
 

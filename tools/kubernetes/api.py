@@ -52,7 +52,9 @@ def node_ready(api: Api, name: str) -> bool:
     status, node = api.ask(f"/api/v1/nodes/{name}")
     if status != 200 or node["spec"].get("taints"):
         return False
-    conditions = {one["type"]: one["status"] for one in node["status"].get("conditions", [])}
+    conditions = {
+        condition["type"]: condition["status"] for condition in node["status"].get("conditions", [])
+    }
     account, _ = api.ask("/api/v1/namespaces/default/serviceaccounts/default")
     return conditions.get("Ready") == "True" and account == 200
 

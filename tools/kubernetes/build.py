@@ -27,11 +27,11 @@ PAUSE_IMAGE = "localhost/pause:1"
 
 def version() -> str:
     """The version of Kubernetes in go.mod, like v1.34.4."""
-    found = re.search(
+    match = re.search(
         r"^\s*k8s\.io/kubernetes (v\S+)$", (SOURCES / "go.mod").read_text(), re.MULTILINE
     )
-    assert found is not None, "go.mod requires k8s.io/kubernetes"
-    return found[1]
+    assert match is not None, "go.mod requires k8s.io/kubernetes"
+    return match[1]
 
 
 def folder() -> Path:

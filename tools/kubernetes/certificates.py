@@ -68,11 +68,11 @@ def key(path: Path) -> None:
 
 def openssl(folder: Path, *arguments: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OPENSSL_CONF"}
-    done = subprocess.run(
+    completed = subprocess.run(
         ["openssl", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
-    if done.returncode:
-        raise Cannot(f"openssl {arguments[0]} failed: {done.stderr.strip()}")
+    if completed.returncode:
+        raise Cannot(f"openssl {arguments[0]} failed: {completed.stderr.strip()}")
 
 
 def kubeconfig(folder: Path, server: str, context: str) -> str:

@@ -299,12 +299,12 @@ def remove_traces(folder: Path, containers: list[str]) -> None:
 
 
 def import_pause_image(node: Layout) -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         ["ctr", "-a", str(node.containerd), "-n", "k8s.io", "images", "import", f"{node.programs}/pause.tar"],
         capture_output=True, text=True,
     )  # fmt: skip
-    if done.returncode:
-        raise Cannot(f"containerd does not take the pause image: {done.stderr.strip()}")
+    if completed.returncode:
+        raise Cannot(f"containerd does not take the pause image: {completed.stderr.strip()}")
 
 
 def start_the_rest(node: Layout, daemons: processes.Daemons) -> None:

@@ -36,9 +36,9 @@ def host_address() -> str:
     """
     # 192.0.2.1 is nobody's (RFC 5737); asking for the route to it sends nothing
     route = run("ip", "-4", "-o", "route", "get", "192.0.2.1")
-    found = re.search(r"\bsrc ([0-9.]+)", route)
-    if found:
-        return found[1]
+    match = re.search(r"\bsrc ([0-9.]+)", route)
+    if match:
+        return match[1]
     for link in json.loads(run("ip", "-j", "-4", "address") or "[]"):
         for address in link.get("addr_info", []):
             if address.get("scope") == "global":
@@ -65,7 +65,8 @@ def refuse_clash() -> None:
         for network in ours:
             if theirs.overlaps(network):
                 raise Cannot(
-                    f"{network}, which the node needs, is in use here: route to {theirs} by {route.get('dev')}"
+                    f"{network}, which the node needs, is in use here: route to {theirs} by "
+                    f"{route.get('dev')}"
                 )
 
 
@@ -97,15 +98,16 @@ def forget(before: dict[str, object], folder: Path) -> None:
     for table in TABLES:
         orders = removal(rules(table), frozenset(chains))
         if orders:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [full_path(f"{table}-restore"), "--noflush"],
                 input=orders,
                 capture_output=True,
                 text=True,
             )
-            if done.returncode:
+            if completed.returncode:
                 raise Cannot(
-                    f"{table}-restore cannot take back the node's rules: {done.stderr.strip()}\n{orders}"
+                    f"{table}-restore cannot take back the node's rules: "
+                    f"{completed.stderr.strip()}\n{orders}"
                 )
     for path in Path("/var/lib/cni/results").glob("*"):
         if f'"{folder}/' in path.read_text(
@@ -123,7 +125,7 @@ def forget(before: dict[str, object], folder: Path) -> None:
                 path.write_text(value)
 
 
-def removal(saved: str, others: frozenset[str]) -> str:
+def removal(saved: str, other_interfaces: frozenset[str]) -> str:
     """Orders for `iptables-restore --noflush` that remove what the node added to the rules in
     `saved`.
 
@@ -134,7 +136,11 @@ def removal(saved: str, others: frozenset[str]) -> str:
     orders: list[str] = []
     for table, body in re.findall(r"^\*(\S+)\n(.*?)^COMMIT$", saved, re.MULTILINE | re.DOTALL):
         names = re.findall(r"^:(\S+)", body, re.MULTILINE)
-        ours = [name for name in names if name.startswith(("KUBE-", "CNI-")) and name not in others]
+        ours = [
+            name
+            for name in names
+            if name.startswith(("KUBE-", "CNI-")) and name not in other_interfaces
+        ]
         part = ["-D" + rule[2:] for rule in body.splitlines() if added(rule, ours)]
         part += [f"-F {name}" for name in ours] + [f"-X {name}" for name in ours]
         if part:
@@ -157,12 +163,13 @@ def added(rule: str, ours: list[str]) -> bool:
 
 def rules(table: str) -> str:
     """All rules of a family, as <table>-save prints them. Raises Cannot when it cannot tell."""
-    done = subprocess.run([full_path(f"{table}-save")], capture_output=True, text=True)
-    if done.returncode:
+    completed = subprocess.run([full_path(f"{table}-save")], capture_output=True, text=True)
+    if completed.returncode:
         raise Cannot(
-            f"{table}-save failed, so the node's rules cannot be told from others: {done.stderr.strip()}"
+            f"{table}-save failed, so the node's rules cannot be told from others: "
+            f"{completed.stderr.strip()}"
         )
-    return done.stdout
+    return completed.stdout
 
 
 def run(*command: str) -> str:
@@ -174,7 +181,7 @@ def run(*command: str) -> str:
 
 def full_path(program: str) -> str:
     """Where a program is; PATH may lack the sbin folders."""
-    found = find_program(program)
-    if found is None:
+    path = find_program(program)
+    if path is None:
         raise Cannot(f"no {program}: python3 tools/programs/programs.py packages kubernetes")
-    return found
+    return path

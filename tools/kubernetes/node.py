@@ -60,7 +60,8 @@ def up(folder: Path, registries: list[str]) -> dict[str, Any]:
         folder = folder.resolve()
         if (running := live()) is not None and running["folder"] != str(folder):
             raise Cannot(
-                f"a node runs on this machine in {running['folder']}, and there can be one only: use that one, or "
+                f"a node runs on this machine in {running['folder']}, and there can be one "
+                "only: use that one, or "
                 f"end it with: node.py down --folder {running['folder']}"
             )
         if running is None:
@@ -87,12 +88,12 @@ def start(folder: Path, programs: Path) -> dict[str, Any]:
     try:
         components.prepare(node)
         run(node, daemons)
-        found = facts(node, daemons)
+        node_facts = facts(node, daemons)
     except BaseException:
         clear(folder)
         raise
     say(f"node: Kubernetes {version()} up in {seconds_since(begin)} ({folder})")
-    return found
+    return node_facts
 
 
 def run(node: components.Layout, daemons: processes.Daemons) -> None:
@@ -106,11 +107,12 @@ def run(node: components.Layout, daemons: processes.Daemons) -> None:
     components.import_pause_image(node)
     daemons.wait("the API server is ready", lambda: server.ask("/readyz")[0] == 200)
     components.start_the_rest(node, daemons)
-    for path, thing in api.dns_service(network.DNS, node.host, node.ports.dns):
-        status, answer = server.ask(path, thing)
+    for path, manifest in api.dns_service(network.DNS, node.host, node.ports.dns):
+        status, answer = server.ask(path, manifest)
         if status != 201:
             raise Cannot(
-                f"the API server does not take the {thing['kind']} of the cluster's DNS: {status} {answer}"
+                f"the API server does not take the {manifest['kind']} of the cluster's DNS: "
+                f"{status} {answer}"
             )
     daemons.wait("the node is ready for pods", lambda: api.node_ready(server, components.NODE))
     name = "kubernetes.default.svc.cluster.local"
@@ -142,12 +144,12 @@ def facts(node: components.Layout, daemons: processes.Daemons) -> dict[str, Any]
 def recorded() -> dict[str, Any] | None:
     """What RECORD says, or None when this machine has no node and no leftovers of one."""
     try:
-        found: dict[str, Any] = json.loads(RECORD.read_text())
+        document: dict[str, Any] = json.loads(RECORD.read_text())
     except FileNotFoundError:
         return None
     except ValueError:
         raise Cannot(f"{RECORD} is damaged: end what runs of a node, then remove it")
-    return found
+    return document
 
 
 def live() -> dict[str, Any] | None:
@@ -156,10 +158,14 @@ def live() -> dict[str, Any] | None:
     if record is None:
         return None
     try:
-        found: dict[str, Any] = json.loads((Path(record["folder"]) / "node.json").read_text())
+        document: dict[str, Any] = json.loads((Path(record["folder"]) / "node.json").read_text())
     except (OSError, ValueError):
         return None
-    return found if all(processes.alive(known) for known in found["processes"].values()) else None
+    return (
+        document
+        if all(processes.alive(daemon) for daemon in document["processes"].values())
+        else None
+    )
 
 
 def clear(folder: Path) -> None:
@@ -167,11 +173,11 @@ def clear(folder: Path) -> None:
     record = recorded()
     folders = {folder} | ({Path(record["folder"])} if record else set())
     containers: list[str] = []
-    for one in sorted(folders):
-        processes.end_all(one, first=[])
-        containers += components.container_ids(one)
-        if processes.owned(one, KIND):
-            processes.remove(one)
+    for node_folder in sorted(folders):
+        processes.end_all(node_folder, first=[])
+        containers += components.container_ids(node_folder)
+        if processes.owned(node_folder, KIND):
+            processes.remove(node_folder)
     if record:
         network.forget(record["before"], Path(record["folder"]))
         components.remove_traces(Path(record["folder"]), containers)
@@ -195,11 +201,11 @@ def lock() -> Any:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    found = live()
-    if found is None or found["folder"] != str(folder.resolve()):
-        where = f" (one runs in {found['folder']})" if found else ""
+    document = live()
+    if document is None or document["folder"] != str(folder.resolve()):
+        where = f" (one runs in {document['folder']})" if document else ""
         raise Cannot(f"no node runs in {folder}{where}")
-    return found
+    return document
 
 
 def main(argv: list[str]) -> int:
@@ -215,14 +221,18 @@ def main(argv: list[str]) -> int:
         metavar="HOST:PORT",
         help="pull from it without TLS",
     )
-    given = parser.parse_args(argv)
-    if given.verb == "build":
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "build":
         print(built() / "node")
-    elif given.verb == "down":
-        down(given.folder)
+    elif arguments.verb == "down":
+        down(arguments.folder)
     else:
-        found = up(given.folder, given.registry) if given.verb == "up" else status(given.folder)
-        print(json.dumps(found, indent=2))
+        document = (
+            up(arguments.folder, arguments.registry)
+            if arguments.verb == "up"
+            else status(arguments.folder)
+        )
+        print(json.dumps(document, indent=2))
     return 0
 
 

