@@ -114,7 +114,7 @@ def test_names_of_bases_are_read_as_buildkit_reads_them(
     folder = checkout(tmp_path / "w", f"{registry.host}/quoted")
     write(folder, "app/Dockerfile", "\n".join(lines) + "\n")
     config, state = opened(folder)
-    record = one(build_image("app", config=config, state=state))
+    record = single_record(build_image("app", config=config, state=state))
     assert set(record.inputs) >= {f"{base}:{tag}" for tag in expressions}
 
 
