@@ -180,6 +180,8 @@ def report_findings(result: inspection.Inspection) -> None:
         log.warning("%s", finding)
         if finding.fix:
             log.warning("    fix: %s", finding.fix.description)
+    for note in result.notes:
+        log.info("note: %s", note)
     if not result.findings:
         log.info("%s: nothing is wrong", result.repository.url)
 

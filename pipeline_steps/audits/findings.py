@@ -20,12 +20,10 @@ from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.toolbox.files import sha256
 
 Kind = Literal[
-    "unreadable "
-        "index", "unreadable entry", "missing file", "wrong digest", "no digest", "orphan file",
-    "duplicate "
-        "version", "differs only in "
-            "+build", "non-SemVer version", "changed since recorded", "missing .prov",
-    "entry disagrees", "other chart", "archive refused", "stale claim", "withdrawn version",
+    "unreadable index", "unreadable entry", "missing file", "wrong digest", "no digest", "orphan file",
+    "duplicate version", "differs only in +build", "non-SemVer version", "changed since recorded", "missing .prov",
+    "index refused", "cannot be reached", "entry disagrees", "other chart", "archive refused", "stale claim",
+    "withdrawn version",
 ]  # fmt: skip
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")

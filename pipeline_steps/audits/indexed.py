@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pipeline_steps.audits.findings import (
     ArchiveFacts,
@@ -32,7 +32,7 @@ from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.index_rows import Row
 from pipeline_steps.repositories.indexed import find_file
 from pipeline_steps.repositories.repository import Indexed
-from pipeline_steps.toolbox.errors import EvidenceError
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, Temporary
 
 #: With a finding of these kinds it is not clear what the entries of a chart mean: none is repaired.
 _UNCLEAR = frozenset({"unreadable entry", "duplicate version"})
@@ -48,6 +48,7 @@ class InspectedEntry(NamedTuple):
     archive: ArchiveReading | None
     signed: bool
     reason: str = ""
+    unreachable: bool = False
 
 
 class Orphan(NamedTuple):
@@ -121,12 +122,32 @@ def find_problems(
             )
         )
     orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
+    named = {*(row.chart for row in rows), *(entry_name(each) for each in orphans)}
+    missing = [name for name in charts if name not in named]
     problems = [
+        Finding("missing file", name, "", "the repository has no version of it", where)
+        for name in missing
+    ]
+    problems += [
         finding
         for inventory in _inventories(entries, orphans, known, withdrawn)
         for finding in _chart_findings(inventory)
     ]
     return [*problems, *_stray_provenance(files or {}, charts)]
+
+
+def notes(before: bytes | None, where: str, charts: Collection[str]) -> list[str]:
+    """What nobody need mend, but should know: keys that make helm refuse the whole index."""
+    try:
+        rows = index_rows.read_rows(before, where) if before is not None else []
+    except EvidenceError:
+        return []
+    return [
+        f"{row.chart} {row.version}: helm does not know {', '.join(row.unknown_keys)}, and refuses "
+        f"an index with such keys ({row.where})"
+        for row in rows
+        if row.unknown_keys and (not charts or row.chart in charts)
+    ]
 
 
 def _unnamed_archives(
@@ -165,16 +186,26 @@ def _inspect_entry(
         return InspectedEntry(row, None, False, f"{url} is not in this repository")
     try:
         tgz = repository.read(url)
+        if tgz is None:
+            return InspectedEntry(row, None, False, f"there is no file {url}")
+        signed = (
+            f"{find_file(url, files)}.prov" in files
+            if files is not None
+            else repository.read(f"{url}.prov") is not None
+        )
     except EvidenceError as error:  # a URL that leads out of the repository
         return InspectedEntry(row, None, False, error.what)
-    if tgz is None:
-        return InspectedEntry(row, None, False, f"there is no file {url}")
-    signed = (
-        f"{find_file(url, files)}.prov" in files
-        if files is not None
-        else repository.read(f"{url}.prov") is not None
-    )
+    except (MachineError, Temporary) as error:
+        host = urlsplit(url).netloc
+        if not host or host in repository.url:  # the repository itself: nothing is known of it
+            raise
+        return InspectedEntry(row, None, False, str(error), unreachable=True)
     return InspectedEntry(row, read_archive(tgz, url), signed)
+
+
+def entry_name(orphan: Orphan) -> str:
+    """The chart in an archive that no entry names, "" where it cannot be read."""
+    return orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else ""
 
 
 def _inspect_orphan(repository: Indexed, name: str) -> Orphan:
@@ -240,6 +271,7 @@ def _chart_findings(inventory: Inventory) -> list[Finding]:
         problems += doubled
         if kept is not None:
             problems += _entry_findings(inventory, kept)
+    problems += _rejections(inventory)
     places = {version: entries[0].row.where for version, entries in by_version.items()}
     problems += ambiguous_versions(inventory.chart, places)
     signed = {
@@ -251,6 +283,23 @@ def _chart_findings(inventory: Inventory) -> list[Finding]:
     problems += _orphan_findings(inventory, by_version)
     unclear = any(finding.kind in _UNCLEAR and not finding.fix for finding in problems)
     return [finding._replace(fix=None) for finding in problems] if unclear else problems
+
+
+def _rejections(inventory: Inventory) -> Iterator[Finding]:
+    """Entries for which helm refuses the whole index; corrected where the archive says how."""
+    for entry in inventory.entries:
+        if not entry.row.rejection:
+            continue
+        archive, fix = entry.archive, None
+        right = isinstance(archive, ArchiveFacts) and archive.digest == entry.row.digest
+        if right and isinstance(archive, ArchiveFacts):
+            known = (*_DERIVED_FIELDS, "removed")
+            own = {key: value for key, value in entry.row.fields.items() if key in known}
+            row = entry.row._replace(fields=own)
+            new = _corrected_entry(row, archive, entry.row.urls)
+            fix = Fix("write what its Chart.yaml says", (entry.row,), new)
+        what = f"helm refuses the whole index for it: {entry.row.rejection}"
+        yield _finding("index refused", entry, what, fix)
 
 
 def _finding(kind: Kind, entry: InspectedEntry, what: str, fix: Fix | None = None) -> Finding:
@@ -301,6 +350,9 @@ def _entry_findings(inventory: Inventory, entry: InspectedEntry) -> Iterator[Fin
 def _compare_with_archive(inventory: Inventory, entry: InspectedEntry) -> Iterator[Finding]:
     """Compare an entry's archive with the records, and the entry with its archive."""
     row, archive, recorded = entry.row, entry.archive, inventory.records_of(entry.row.version)
+    if entry.unreachable:
+        yield _finding("cannot be reached", entry, entry.reason)
+        return
     if archive is None:
         yield _finding("missing file", entry, *_missing_file(inventory, entry))
         return

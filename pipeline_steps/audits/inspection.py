@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from pipeline_steps.audits import indexed, records, registry
@@ -15,11 +15,14 @@ from pipeline_steps.toolbox.errors import MachineError, UsageError
 
 
 class Inspection(NamedTuple):
-    """The findings of one repository. before: the index as it was read, None when it has none."""
+    """The findings of one repository. before: the index as it was read, None when it has none.
+    notes: what is not wrong, and worth a line.
+    """
 
     repository: Repository
     findings: list[Finding]
     before: bytes | None
+    notes: Sequence[str] = ()
 
     @property
     def fixable(self) -> list[Finding]:
@@ -43,12 +46,24 @@ def inspect(
             repository.url, names, recorded, config.release.withdrawn, config.hosts, at_once
         )
         return Inspection(repository, findings, None)
-    before = repository.index()
+    before = required_index(repository)
     recorded = records.recorded_versions(state, config, url, indexed.index_digests(before, url))
     findings = indexed.find_problems(
         repository, before, recorded, config.release.withdrawn, charts, at_once
     )
-    return Inspection(repository, findings, before)
+    notes = indexed.notes(before, f"{repository.url}/index.yaml", charts)
+    return Inspection(repository, findings, before, notes)
+
+
+def required_index(repository: Indexed) -> bytes | None:
+    """The index; None where it is lost, and archives are there. Raises MachineError where there is
+    no repository at all.
+    """
+    data = repository.index()
+    if data is None and not repository.files():
+        advice = "correct the URL, its folder or branch; is the folder mounted?"
+        raise MachineError("there is no chart repository", where=repository.url, advice=advice)
+    return data
 
 
 def chart_names(repository: Repository, charts: Collection[str]) -> list[str]:

@@ -142,7 +142,7 @@ def _list_versions(
 ) -> list[tuple[str, str, str]]:
     """(chart, version, digest of the archive or manifest) of every version in the repository."""
     if isinstance(repository, Indexed):
-        data = repository.index()
+        data = inspection.required_index(repository)
         rows = index_rows.read_rows(data, f"{repository.url}/index.yaml") if data else []
         selected = (row for row in rows if not row.fault and (not charts or row.chart in charts))
         return [(row.chart, row.version, row.digest) for row in selected]

@@ -83,7 +83,12 @@ def perform(arguments: Namespace) -> int:
             f"state {verb}: no such thing" if verb else f"state: which of {', '.join(VERBS)}?"
         )
     if arguments.state:
-        state = State(Path.cwd() / arguments.state)
+        path = Path.cwd() / arguments.state
+        if verb != "pull" and not path.exists():
+            raise UsageError(
+                "there is no such state file", where=str(path), advice="correct --state"
+            )
+        state = State(path)
         refuse_tracked(state)
     else:
         state = open_state_file(load(arguments.config), arguments, all_records=verb != "get")

@@ -7,13 +7,14 @@ import logging
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.version import is_withdrawn
-from pipeline_steps.repositories import index
+from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.repository import Indexed, Publication, Repository, Rewritable
-from pipeline_steps.toolbox.errors import EvidenceError, PipelineError
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -92,22 +93,49 @@ class VersionFilter(NamedTuple):
         return is_withdrawn(self.withdrawn, name, version)
 
 
+def require_repository(repository: Repository) -> None:
+    """Raises MachineError where there is no repository to read, EvidenceError where its index is
+    lost.
+    """
+    if not isinstance(repository, Indexed) or repository.index() is not None:
+        return
+    archives_there = [name for name in repository.files() or () if name.endswith(".tgz")]
+    if archives_there:
+        what = f"there is no index.yaml, and there are {len(archives_there)} archives"
+        advice = "restore the index, or make it from the archives: pipeline-steps audit --fix URL"
+        raise EvidenceError(what, where=repository.url, advice=advice)
+    advice = "correct the URL, its folder or branch; is the folder mounted?"
+    raise MachineError("there is no chart repository", where=repository.url, advice=advice)
+
+
 class RepositoryContents:
     """The versions in a repository at the start of a run.
 
     The index is read once; without an index, the versions of a chart are read when first needed.
     known: name → version → digest of the archive, if the index was read before.
+    readable: take of the index what can be read, as helm does; `faults` has what is skipped.
     """
 
     def __init__(
-        self, repository: Repository, known: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        repository: Repository,
+        known: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        readable: bool = False,
     ) -> None:
+        self.faults: dict[str, list[EvidenceError]] = {}
         self._repository = repository
         self._entries: dict[tuple[str, str], index.Entry] = {}
         self._charts: dict[str, Mapping[str, str]] = dict(known or {})
         self._whole = known is not None or isinstance(repository, Indexed)
         if self._whole and known is None:
-            parsed = index.Index(read_index(repository), f"{repository.url}/index.yaml").entries()
+            whole = index.Index(read_index(repository), f"{repository.url}/index.yaml")
+            if readable:
+                charts = {name: index_rows.readable(whole, name) for name in whole.names()}
+                self.faults = {name: chart.faults for name, chart in charts.items()}
+                parsed = {name: chart.entries for name, chart in charts.items()}
+            else:
+                parsed = whole.entries()
             self._entries = {
                 (name, entry.version): entry
                 for name, entries in parsed.items()
@@ -123,6 +151,11 @@ class RepositoryContents:
         if name not in self._charts and not self._whole:
             self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
         return self._charts.get(name, {}).get(version)
+
+    def host(self, name: str, version: str) -> str:
+        """The host of an archive's URL in the index, "" for one beside the index."""
+        entry = self._entries.get((name, version))
+        return urlsplit(entry.urls[0]).netloc if entry and entry.urls else ""
 
     def created(self, name: str, version: str) -> str:
         """The `created` time of a version in the index (RFC 3339), or CREATED if it has none."""
@@ -149,6 +182,17 @@ def with_empty_index(repository: Repository, error: EvidenceError, *, again: boo
         raise EvidenceError(error.what, where=error.where, advice=advice) from error
     log.warning("%s; the index is rebuilt", error)
     repository.rewrite(repository.index(), index.Index(None, "").data)
+    return repository
+
+
+def with_lost_index(repository: Repository) -> Rewritable | None:
+    """The repository with an empty index where it has archives and none; None for any other."""
+    if not isinstance(repository, Rewritable) or repository.index() is not None:
+        return None
+    if not any(name.endswith(".tgz") for name in repository.files() or ()):
+        return None
+    log.warning("%s: there is no index.yaml; it is made anew of the archives", repository.url)
+    repository.rewrite(None, index.Index(None, "").data)
     return repository
 
 

@@ -6,10 +6,22 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline_steps.regeneration.filling import Report, RepositoryContents, VersionFilter
+from pipeline_steps.regeneration.filling import (
+    Report,
+    RepositoryContents,
+    VersionFilter,
+    require_repository,
+)
 from pipeline_steps.repositories.repository import Publication, Published, Repository, Writable
 from pipeline_steps.toolbox import progress
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, PipelineError
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    Conflict,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
 
 Key = tuple[str, str]
 #: Charts read at once; most of the time is spent waiting for the network.
@@ -33,10 +45,21 @@ def migrate(
     """
     report = Report.empty()
     target = RepositoryContents(target_repository)
-    origin = RepositoryContents(source)
+    require_repository(source)
+    origin = RepositoryContents(source, readable=True)
     keys: list[Key] = []
-    for name in wanted.charts or source.charts():
-        for version in reversed(source.versions(name)):
+    names = wanted.charts or source.charts()
+    if not names:
+        advice = "name the charts, --chart NAME: many registries list none"
+        what = "the repository lists no chart"
+        raise MachineError(what, where=source.url, advice=advice)
+    for name in names:
+        versions = source.versions(name)
+        faults = origin.faults.get(name, [])
+        report.failed.extend(f"{name}: {fault}" for fault in faults)
+        if not versions and not faults and wanted.charts:
+            report.failed.append(f"{name}: {source.url} has no version of it")
+        for version in reversed(versions):
             if wanted.gone(name, version):
                 report.withdrawn.append(f"{name} {version} is withdrawn, and not copied")
             elif wanted.includes(name, version):
@@ -92,14 +115,24 @@ def _read_archives(
 ) -> Iterator[tuple[Key, Publication | PipelineError]]:
     """Each version with its archive and .prov file, or the error; READERS are read at once."""
 
+    unreachable: dict[str, PipelineError] = {}
+
     def fetch(key: Key) -> Publication | PipelineError:
+        host = origin.host(*key)
+        if host in unreachable:
+            return unreachable[host]
         try:
             published = old.find(*key)
             if published is None:
                 raise EvidenceError("it is listed and not there", where=old.url)
             return Publication(published.archive, old.provenance(published), origin.created(*key))
         except (EvidenceError, ConfigurationError) as error:
-            return error
+            return error.fresh()
+        except (MachineError, Temporary) as error:
+            if not host or host in old.url:  # the repository itself: nothing else can be had
+                raise
+            unreachable[host] = error.fresh()
+            return unreachable[host]
 
     with ThreadPoolExecutor(READERS) as pool:
         for start in range(0, len(keys), READERS):

@@ -22,6 +22,7 @@ from pipeline_steps.regeneration.filling import (
     add_unlisted_archives,
     read_index,
     with_empty_index,
+    with_lost_index,
 )
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
 from pipeline_steps.regeneration.repackaging import Repackager, Settings, Unpackageable, Version
@@ -98,6 +99,8 @@ class Regeneration:
         except EvidenceError as error:
             rebuilt = with_empty_index(self._repository, error, again=again and not self._plan)
             self._published = RepositoryContents(rebuilt)
+        if rebuilt is None and not self._plan:
+            rebuilt = with_lost_index(self._repository)
         names = TagPattern(self._settings.tags)
         matching_tags = sorted(tags, key=lambda tag: (tag.created, tag.name))
         open_tags = [tag for tag in matching_tags if again or not self._is_unchanged(tag)]

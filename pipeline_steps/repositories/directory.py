@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.repositories import index, indexed
+from pipeline_steps.repositories import index, index_rows, indexed
 from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexWriter
 from pipeline_steps.repositories.repository import Guarantees, Publication, Published
 from pipeline_steps.toolbox import files
@@ -94,22 +94,25 @@ class DirectoryRepository(IndexWriter):
         return self._parsed[1]
 
     def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        return self._entry(self._index(), name, version)
+        return self._archive_of(index_rows.find_readable(self._index(), name, version))
 
-    def _entry(self, current_index: index.Index, name: str, version: str) -> IndexedArchive | None:
-        entry = current_index.find(name, version)
+    def _archive_of(self, entry: index.Entry | None) -> IndexedArchive | None:
         if entry is None:
             return None
-        path = self._path_of_url(entry.urls[0] if entry.urls else "", f"{name} {version}")
+        label = f"{entry.name} {entry.version}"
+        path = self._path_of_url(entry.urls[0] if entry.urls else "", label)
         return IndexedArchive(
             entry, path.absolute().as_uri(), str(path), functools.partial(self._read, path)
         )
 
     def _path_of_url(self, url: str, label: str) -> Path:
         parts = urlsplit(url)
-        path = self.folder / (
-            unquote(parts.path) if not parts.netloc else Path(unquote(parts.path)).name
-        )
+        relative = unquote(parts.path)
+        if parts.netloc:  # what the folder is served as is not known: its end is a file here
+            names = relative.strip("/").split("/")
+            tails = ["/".join(names[start:]) for start in range(len(names))]
+            relative = next((tail for tail in tails if (self.folder / tail).is_file()), names[-1])
+        path = self.folder / relative
         if not url or not path.resolve().is_relative_to(self.folder.resolve()):
             problem = f"{label} has the URL {url!r}, which is not in this folder"
             raise EvidenceError(
@@ -140,6 +143,7 @@ class DirectoryRepository(IndexWriter):
         """Publish versions of which no two are the same."""
         files.folder(self.folder, mode=0o755)
         current_index = self._index()
+        self._refuse_rejected_index(current_index)
         outcomes: list[_Outcome | None] = [
             self._existing(current_index, outcome.archive) for outcome in group
         ]
@@ -163,7 +167,7 @@ class DirectoryRepository(IndexWriter):
     ) -> Published | PipelineError | None:
         """The outcome by what the index has, None when the version is free."""
         try:
-            stored = self._entry(current_index, archive.name, archive.version)
+            stored = self._archive_of(current_index.find(archive.name, archive.version))
             if stored and stored.read() is None and stored.entry.digest == archive.digest:
                 files.write(Path(stored.where), archive.tgz, mode=_MODE)
                 log.warning("%s: was gone, given back", stored.where)
@@ -207,6 +211,11 @@ class DirectoryRepository(IndexWriter):
             )
         new_charts = [outcome for outcome in final if isinstance(outcome, _NewChart)]
         if new_charts:
+            if self.index() is None:
+                group = [new_chart.publication for new_chart in new_charts]
+                indexed.refuse_lost_index(self.files(), group, self.url)
+                # First, so that archives without an index are never left by a killed publisher.
+                files.write(self.folder / INDEX, current_index.data, mode=_MODE)
             batch.name([path for new_chart in new_charts for path in new_chart.names])
             data = current_index.with_entries([new_chart.entry for new_chart in new_charts])
             files.write(self.folder / INDEX, data, mode=_MODE)

@@ -21,7 +21,7 @@ from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.repositories import index, indexed
+from pipeline_steps.repositories import index, index_rows, indexed
 from pipeline_steps.repositories.git_branch import GitBranch, Tip, object_id
 from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexWriter
 from pipeline_steps.repositories.repository import (
@@ -106,12 +106,13 @@ class GitPagesRepository(IndexWriter):
         return self._read(tip, INDEX, index.LARGEST) if tip and INDEX in tip.files else None
 
     def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        return self._stored_at(self._tip(), name, version)
+        tip = self._tip()
+        return self._archive_of(tip, index_rows.find_readable(self._index_at(tip), name, version))
 
-    def _stored_at(self, tip: Tip | None, name: str, version: str) -> IndexedArchive | None:
-        entry = self._index_at(tip).find(name, version)
+    def _archive_of(self, tip: Tip | None, entry: index.Entry | None) -> IndexedArchive | None:
         if tip is None or entry is None:
             return None
+        name, version = entry.name, entry.version
         path = indexed.find_file(entry.urls[0] if entry.urls else "", tip.files)
         if path is None:
             problem = (
@@ -148,6 +149,9 @@ class GitPagesRepository(IndexWriter):
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
         """One try, from the newest commit on: what an earlier one pushed is found there."""
         tip = self._branch.tip()
+        if tip and INDEX not in tip.files:
+            indexed.refuse_lost_index(tip.files, group, self.url)
+        self._refuse_rejected_index(self._index_at(tip))
         draft = _Draft(self, tip)
         outcomes = [draft.outcome(publication) for publication in group]
         if draft.new:
@@ -251,7 +255,8 @@ class _Draft:
         return existing
 
     def _existing(self, archive: Archive) -> Published | None:
-        stored = self._repository._stored_at(self._tip, archive.name, archive.version)
+        entry = self._index.find(archive.name, archive.version)
+        stored = self._repository._archive_of(self._tip, entry)
         if stored is None:
             return None
         path = stored.place.removeprefix(f"{self._repository.url}/")

@@ -17,7 +17,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.repositories import index, indexed
+from pipeline_steps.repositories import index, index_rows, indexed
 from pipeline_steps.repositories.github_assets import Asset, Release, ReleaseRequest, Releases
 from pipeline_steps.repositories.github_branch import BRANCH, Branch
 from pipeline_steps.repositories.indexed import IndexedArchive, IndexWriter
@@ -96,12 +96,12 @@ class GithubReleasesRepository(IndexWriter):
         return index.Index(self.index(), self._branch.where)
 
     def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        return self._entry(self._index(), name, version)
+        return self._archive_of(index_rows.find_readable(self._index(), name, version))
 
-    def _entry(self, current_index: index.Index, name: str, version: str) -> IndexedArchive | None:
-        entry = current_index.find(name, version)
+    def _archive_of(self, entry: index.Entry | None) -> IndexedArchive | None:
         if entry is None:
             return None
+        name, version = entry.name, entry.version
         path = self._asset_path_of_url(entry.urls[0] if entry.urls else "", f"{name} {version}")
         place = f"{self.url}/{path}"
         return IndexedArchive(entry, place, place, functools.partial(self._releases.download, path))
@@ -135,9 +135,11 @@ class GithubReleasesRepository(IndexWriter):
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
         data = self.index()
         if data is None:
+            indexed.refuse_lost_index(self._chart_assets(), group, self.url)
             self._branch.create(index.Index(None, "").data)
             data = self.index()
         current_index = index.Index(data, self._branch.where)
+        self._refuse_rejected_index(current_index)
         outcomes: list[_ReleasedChart | PipelineError] = []
         for publication in group:
             try:
@@ -160,7 +162,7 @@ class GithubReleasesRepository(IndexWriter):
     ) -> _ReleasedChart:
         """Have the release of a version. current_index: the index."""
         archive = publication.archive
-        stored = self._entry(current_index, archive.name, archive.version)
+        stored = self._archive_of(current_index.find(archive.name, archive.version))
         try:
             existing = self._check_version_free(
                 archive, stored.published() if stored else None, current_index
@@ -245,6 +247,15 @@ class GithubReleasesRepository(IndexWriter):
             for asset in assets
             if asset.name.endswith((".tgz", ".prov"))
         }
+
+    def _chart_assets(self) -> list[str]:
+        """The archives in releases that are called like them, as publishers of charts do it."""
+        return [
+            asset.name
+            for release in self._releases.all()
+            for asset in release.assets
+            if not release.draft and asset.name == f"{release.tag_name}.tgz"
+        ]
 
     def read(self, name: str) -> bytes | None:
         """See Indexed."""

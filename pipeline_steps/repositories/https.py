@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
-from pipeline_steps.repositories import index
+from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexReader
 from pipeline_steps.repositories.repository import Published
 from pipeline_steps.repositories.web import Web
@@ -45,7 +45,7 @@ class HttpsRepository(IndexReader):
         return self._parsed
 
     def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        entry = self._index().find(name, version)
+        entry = index_rows.find_readable(self._index(), name, version)
         if entry is None or entry.removed:
             return None
         if not entry.urls:

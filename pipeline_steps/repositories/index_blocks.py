@@ -167,7 +167,7 @@ def _is_whole(lines: bytes) -> bool:
     reader.
     """
     try:
-        yaml_reader.parse(lines, "", largest=_LONGEST)
+        yaml_reader.parse(lines, "", largest=_LONGEST, duplicates=True)
     except PipelineError:
         return False
     return True

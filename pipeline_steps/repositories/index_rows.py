@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from pipeline_steps.repositories import index, index_blocks
+from pipeline_steps.repositories import index, index_blocks, index_types
 from pipeline_steps.repositories.index_blocks import Blocks
 from pipeline_steps.toolbox import json_reader, yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
@@ -27,7 +27,8 @@ class Row(NamedTuple):
     """An entry as written. number: its place in the list of its chart, from 0; fault: why it cannot
     be read, or "".
 
-    fields: texts, lists, dicts and booleans. where: file and line.
+    fields: texts, lists, dicts and booleans. where: file and line. rejection: why helm refuses the
+    whole index for it, or "". unknown_keys: those that helm does not know.
     """
 
     chart: str
@@ -35,6 +36,8 @@ class Row(NamedTuple):
     fields: Mapping[str, Any]
     where: str
     fault: str = ""
+    rejection: str = ""
+    unknown_keys: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -123,10 +126,13 @@ def _of_chart(name: str, node: Node | None, where: str, above: int) -> Iterator[
 
 
 def _row(name: str, number: int, item: Node | None, where: str) -> Row:
+    rejected = index_types.rejection(item)
     if not isinstance(item, yaml_reader.Mapping):
-        return Row(name, number, {}, where, "it is not a mapping")
+        return Row(name, number, {}, where, "it is not a mapping", rejected)
     fields = yaml_reader.plain_value(item)
-    return Row(name, number, fields, where, _fault(name, fields))
+    is_json = item.flow and all(key.style == '"' for key, _ in item.items)
+    unknown = () if is_json else tuple(index_types.unknown_keys(item))
+    return Row(name, number, fields, where, _fault(name, fields), rejected, unknown)
 
 
 def _fault(name: str, fields: Mapping[str, Any]) -> str:
@@ -141,6 +147,48 @@ def _fault(name: str, fields: Mapping[str, Any]) -> str:
     if digest and not _DIGEST.fullmatch(str(digest)):
         return f"its digest {str(digest)[:80]!r} is no sha256"
     return ""
+
+
+class Readable(NamedTuple):
+    """What an index says of one chart, as helm takes it. entries: one of each version, the first;
+    faults: what is skipped, and why.
+    """
+
+    entries: list[index.Entry]
+    faults: list[EvidenceError]
+
+
+def readable(whole: index.Index, name: str) -> Readable:
+    """The entries of a chart that can be read, whatever is wrong with others.
+
+    Of several entries of one version helm takes the first. Source: helm 3 and 4, loadIndex.
+    """
+    try:
+        return Readable(whole.versions(name), [])
+    except EvidenceError:
+        rows = [row for row in read_rows(whole.data, whole.where) if row.chart == name]
+    entries: dict[str, index.Entry] = {}
+    faults: list[EvidenceError] = []
+    for row in rows:
+        fault = row.fault
+        if not fault and row.version in entries:
+            fault = f"{name} {row.version} is in the index twice; the first entry counts"
+        if fault:
+            faults.append(EvidenceError(fault, where=row.where))
+            continue
+        created = row.fields.get("created")
+        removed = row.fields.get("removed") is True
+        entries[row.version] = index.Entry(
+            name, row.version, row.digest, tuple(row.urls), removed,
+            created if isinstance(created, str) else "",
+        )  # fmt: skip
+    return Readable(list(entries.values()), faults)
+
+
+def find_readable(whole: index.Index, name: str, version: str) -> index.Entry | None:
+    """The entry of a version as helm takes it, None when there is none that can be read."""
+    entries = readable(whole, name).entries
+    return next((entry for entry in entries if entry.version == version), None)
 
 
 def without_rows(data: bytes, removed: Iterable[Row], where: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import posixpath
+import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,7 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.charts.version import newest_first
-from pipeline_steps.repositories import index
+from pipeline_steps.repositories import index, index_rows, index_types
 from pipeline_steps.repositories.repository import (
     Indexed,
     Publication,
@@ -107,7 +108,11 @@ class IndexReader(Indexed, abc.ABC):
 
     def versions(self, name: str) -> list[str]:
         """See Repository."""
-        return newest_first(entry.version for entry in self._index().versions(name))
+        return newest_first(entry.version for entry in self.readable(name).entries)
+
+    def readable(self, name: str) -> index_rows.Readable:
+        """What the index says of one chart, and what of it is skipped, as helm skips it."""
+        return index_rows.readable(self._index(), name)
 
     def charts(self) -> list[str]:
         """See Repository."""
@@ -116,6 +121,16 @@ class IndexReader(Indexed, abc.ABC):
 
 class IndexWriter(IndexReader, Rewritable):
     """A repository whose index we write, for a group of versions at a time."""
+
+    _is_index_checked = False
+
+    def _refuse_rejected_index(self, current_index: index.Index) -> None:
+        """Raises EvidenceError where helm refuses the index that others wrote: nobody could have
+        what is published beside it.
+        """
+        if not self._is_index_checked:
+            index_types.refuse_rejected(current_index.data, current_index.where)
+            self._is_index_checked = True
 
     def publish(
         self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
@@ -132,6 +147,21 @@ class IndexWriter(IndexReader, Rewritable):
         """See `check_version_free`. current_index: the index, which has the chart's other versions."""
         versions = (entry.version for entry in current_index.versions(archive.name))
         return check_version_free(archive, existing, lambda: versions, self.url)
+
+
+def refuse_lost_index(
+    archives_there: Iterable[str], group: Iterable[Publication], where: str
+) -> None:
+    """Raises EvidenceError where archives are there, and no index that names them: a new one would
+    hide them. What a killed publisher left of this group does not count.
+    """
+    own = {publication.archive.file_name for publication in group}
+    charts = [name for name in archives_there if re.search(r"-v?[0-9][^/]*\.tgz$", name)]
+    if lost := [name for name in charts if name.rpartition("/")[2] not in own]:
+        example = lost[0].rpartition("/")[2]
+        what = f"there is no index.yaml, and there are {len(lost)} archives like {example}"
+        advice = "restore the index, or make it from the archives: pipeline-steps audit --fix URL"
+        raise EvidenceError(f"{what}, which a new index would hide", where=where, advice=advice)
 
 
 def group_publications(

@@ -62,7 +62,7 @@ def read_trailers(tag: Tag) -> dict[str, TaggedRelease]:
     Raises EvidenceError for a format that this version does not know.
 
     >>> read_trailers(Tag("web-1.0.0", "", "Release\\n\\nPipeline-Content: web 1.0.0 sha256:ab", ""))["web"]
-    Released(version='1.0.0', content='sha256:ab', images={}, format=1)
+    TaggedRelease(version='1.0.0', content='sha256:ab', images={}, format=1)
     """
     format_line = re.search(r"^Pipeline-Format: (.*)$", tag.message, re.MULTILINE)
     formats = {str(format): format for format in (FORMAT_1, FORMAT)}

@@ -6,16 +6,24 @@ The input is made as small as it can be; every command is a process, as people s
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.repositories.index_rows import read_rows
+from tests.support.charts import packed
 from tests.support.gits import Repo, chart
+from tests.support.helms import helm
 
 MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata: {greeting: hello}\n"
 RANGE = "dependencies: [{name: x, version: ^1, repository: 'https://example.invalid'}]\n"
@@ -30,6 +38,7 @@ class Field:
         self.folder = folder
         self.repo = Repo(folder / "source", folder / "gitconfig")
         self.out = folder / "charts"
+        self.ends = contextlib.ExitStack()
 
     def chart(self, name: str, version: str, *, folder: str = "charts", more: str = "") -> None:
         self.text(name, chart(name, version, more=more), folder=folder)
@@ -61,13 +70,52 @@ class Field:
             text=True,
         )
 
+    def old(self, *charts: Archive, entries: str | None = None) -> str:
+        """A chart repository in a folder, made by somebody else; returns its URL. entries: lines of
+        the index, None: no index.
+        """
+        place = self.folder / "old"
+        place.mkdir(exist_ok=True)
+        for each in charts:
+            (place / each.file_name).write_bytes(each.tgz)
+        if entries is not None:
+            (place / "index.yaml").write_text(f"apiVersion: v1\nentries:\n{entries}")
+        return place.as_uri()
+
+    def serve(self, folder: str) -> str:
+        """The URL of a folder on a web server that ends with the test."""
+        handler = functools.partial(_Quiet, directory=str(self.folder / folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        self.ends.callback(server.server_close)
+        self.ends.callback(server.shutdown)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    def copy(self, url: str, *words: str) -> list[str]:
+        return ["regenerate", "--from", url, "--to", self.out.as_uri(), *words]
+
     def published(self) -> list[str]:
         return sorted(path.name for path in self.out.glob("*.tgz"))
 
 
 @pytest.fixture
-def field(tmp_path: Path) -> Field:
-    return Field(tmp_path)
+def field(tmp_path: Path) -> Iterator[Field]:
+    field = Field(tmp_path)
+    with field.ends:
+        yield field
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def entry(one: Archive, url: str = "", more: str = "") -> str:
+    """The lines of an index about one version, without the chart's own."""
+    return (
+        f"  - apiVersion: v2\n    name: {one.name}\n    version: {one.version}\n{more}"
+        f"    urls: ['{url or one.file_name}']\n    digest: {one.digest.removeprefix('sha256:')}\n"
+    )
 
 
 class Case(NamedTuple):
@@ -191,7 +239,164 @@ def dead_host(field: Field) -> Sequence[str]:
     return field.regenerate("v*")
 
 
+# -- repositories that are not there, or have lost their index ------------------------------------
+
+
+def not_mounted(field: Field, *words: str) -> Sequence[str]:
+    return [*words, (field.folder / "not-mounted").as_uri()]
+
+
+def no_branch(field: Field) -> Sequence[str]:
+    one_chart(field)
+    return ["audit", f"git+{field.repo.root.as_uri()}#mistyped"]
+
+
+def archives_without_index(field: Field) -> Sequence[str]:
+    field.old(packed("web", "1.0.0"), packed("web", "1.1.0"))
+    new = packed("api", "1.0.0")
+    (field.folder / "new").mkdir()
+    (field.folder / "new/api-1.0.0.tgz").write_bytes(new.tgz)
+    (field.folder / "new/index.yaml").write_text(f"apiVersion: v1\nentries:\n  api:\n{entry(new)}")
+    return ["regenerate", "--from", (field.folder / "new").as_uri(), "--to",
+            (field.folder / "old").as_uri()]  # fmt: skip
+
+
+def lost_index_to_copy(field: Field) -> Sequence[str]:
+    return field.copy(field.old(packed("web", "1.0.0")))
+
+
+def copy_unknown_chart(field: Field) -> Sequence[str]:
+    web = packed("web", "1.0.0")
+    return field.copy(field.old(web, entries=f"  web:\n{entry(web)}"), "--chart", "wbe")
+
+
+def audit_unknown_chart(field: Field) -> Sequence[str]:
+    web = packed("web", "1.0.0")
+    return ["audit", field.old(web, entries=f"  web:\n{entry(web)}"), "--chart", "wbe"]
+
+
+# -- indexes as helm reads them -------------------------------------------------------------------
+
+WEB, NEXT, API = packed("web", "1.0.0"), packed("web", "1.1.0"), packed("api", "1.0.0")
+
+
+def bad_entries(field: Field) -> str:
+    nameless = entry(NEXT).replace("    name: web\n", "")
+    return field.old(WEB, NEXT, API, entries=f"  web:\n{entry(WEB)}{nameless}  - null\n"
+                     f"  api:\n{entry(API)}")  # fmt: skip
+
+
+def version_twice(field: Field) -> str:
+    other = packed("web", "1.0.0", more="description: another\n")
+    (field.folder / "old/second").mkdir(parents=True)
+    (field.folder / "old/second/web-1.0.0.tgz").write_bytes(other.tgz)
+    second = entry(other, "second/web-1.0.0.tgz")
+    return field.old(WEB, NEXT, entries=f"  web:\n{entry(NEXT)}{entry(WEB)}{second}")
+
+
+def dead_archives(field: Field) -> str:
+    dead = packed("dead", "1.0.0")
+    gone = packed("gone", "1.0.0")
+    field.old(WEB, entries=f"  dead:\n{entry(dead, 'http://127.0.0.1:9/dead-1.0.0.tgz')}"
+              f"  gone:\n{entry(gone)}  web:\n{entry(WEB)}")  # fmt: skip
+    return field.serve("old")
+
+
+def unquoted_number(field: Field) -> str:
+    more = "    appVersion: 392065e2\n"
+    web = packed("web", "1.0.0", more="appVersion: '392065e2'\n")
+    return field.old(web, API, entries=f"  api:\n{entry(API)}  web:\n{entry(web, more=more)}")
+
+
+def publish_beside(field: Field) -> Sequence[str]:
+    field.chart("other", "1.0.0")
+    field.tag("other-1.0.0")
+    words = field.regenerate("{name}-{version}")
+    return [*words[:-1], unquoted_number(field)]
+
+
+def packages_below(field: Field) -> Sequence[str]:
+    (field.folder / "old/packages").mkdir(parents=True)
+    (field.folder / "old/packages/web-1.0.0.tgz").write_bytes(WEB.tgz)
+    url = "https://charts.example.com/x/packages/web-1.0.0.tgz"
+    return ["audit", field.old(entries=f"  web:\n{entry(WEB, url)}")]
+
+
 CASES = [
+    Case(
+        "audit of what is not there",
+        lambda field: not_mounted(field, "audit"),
+        7,
+        ("there is no chart repository",),
+    ),
+    Case(
+        "audit --report of what is not there",
+        lambda field: [*not_mounted(field, "audit"), "--report", "table"],
+        7,
+        ("there is no chart repository",),
+    ),
+    Case(
+        "copy of what is not there",
+        lambda field: field.copy(not_mounted(field)[0]),
+        7,
+        ("there is no chart repository",),
+    ),
+    Case("audit of a branch that is not there", no_branch, 7, ("there is no chart repository",)),
+    Case(
+        "publish beside archives without an index",
+        archives_without_index,
+        4,
+        ("there is no index.yaml, and there are 2 archives", "audit --fix"),
+    ),
+    Case("copy archives without an index", lost_index_to_copy, 4, ("audit --fix",)),
+    Case("copy a chart that is not there", copy_unknown_chart, 8, ("has no version of it",)),
+    Case("audit a chart that is not there", audit_unknown_chart, 4, ("missing file: wbe",)),
+    Case(
+        "copy an index with bad entries",
+        lambda field: field.copy(bad_entries(field)),
+        8,
+        ("it is in the list of web and has the name None", "it is not a mapping"),
+        ("api-1.0.0.tgz", "web-1.0.0.tgz"),
+    ),
+    Case(
+        "copy an index with a version twice",
+        lambda field: field.copy(version_twice(field)),
+        8,
+        ("web 1.0.0 is in the index twice; the first entry counts",),
+        ("web-1.0.0.tgz", "web-1.1.0.tgz"),
+    ),
+    Case(
+        "copy an index with dead archives",
+        lambda field: field.copy(dead_archives(field)),
+        8,
+        ("dead 1.0.0: http://127.0.0.1:9/dead-1.0.0.tgz: does not answer", "gone 1.0.0: "),
+        ("web-1.0.0.tgz",),
+    ),
+    Case(
+        "audit an index with dead archives",
+        lambda field: ["audit", dead_archives(field)],
+        4,
+        ("cannot be reached: dead 1.0.0", "missing file: gone 1.0.0", "2 things are wrong"),
+    ),
+    Case(
+        "audit an index that helm refuses",
+        lambda field: ["audit", unquoted_number(field)],
+        4,
+        ("index.yaml:10", "appVersion: 392065e2 is read as the number 39206500"),
+    ),
+    Case(
+        "audit --fix of an index that helm refuses",
+        lambda field: ["audit", unquoted_number(field), "--fix"],
+        0,
+        ("write what its Chart.yaml says", "nothing is wrong"),
+    ),
+    Case(
+        "publish into an index that helm refuses",
+        publish_beside,
+        4,
+        ("helm refuses this whole index: appVersion: 392065e2", "index.yaml:10", "audit --fix"),
+    ),
+    Case("audit archives in a folder below", packages_below, 0, ("nothing is wrong",)),
     Case(
         "version not raised, tags of one chart",
         lambda field: version_not_raised(field, "v{version}", "v"),
@@ -315,7 +520,7 @@ CASES = [
         "a dead host",
         dead_host,
         8,
-        ("dead 1.0.0 (v1.0.0)", "range 1.0.0 (v1.0.0)", "2 versions could not be made"),
+        ("dead 1.0.0 (v1.0.0)", "range 1.0.0 (v1.0.0)", "2 failed"),
         ("web-1.0.0.tgz",),
     ),
 ]
@@ -324,7 +529,7 @@ CASES = [
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 def test_a_case_of_the_field_ends_as_it_should(case: Case, field: Field) -> None:
     words = case.command(field)
-    for _ in range(2 if words[0] == "regenerate" else 1):  # the second run says the same
+    for _ in range(2 if "--tags" in words else 1):  # the second run says the same
         completed = field.run(words)
         assert completed.returncode == case.code, completed.stderr
         for text in case.message:
@@ -345,3 +550,100 @@ def test_a_second_run_asks_only_what_may_have_changed(field: Field) -> None:
     assert field.run(words).returncode == 8
     assert b'"v1.1.0"' in ledger.read_bytes()
     assert field.run(words).stderr.count("range 1.0.0") == first.stderr.count("range 1.0.0") == 1
+
+
+def test_what_helm_takes_of_a_version_twice_is_copied(field: Field) -> None:
+    url = version_twice(field)
+    assert field.run(field.copy(url)).returncode == 8
+    assert (field.out / "web-1.0.0.tgz").read_bytes() == WEB.tgz
+    for major in (3, 4):
+        pulled = field.folder / str(major)
+        pulled.mkdir()
+        words = [
+            str(helm(major)),
+            "pull",
+            "web",
+            "--version",
+            "1.0.0",
+            "--repo",
+            field.serve("old"),
+        ]
+        environment = {"HOME": str(pulled), "PATH": os.environ["PATH"]}
+        subprocess.run(words, cwd=pulled, env=environment, check=True, capture_output=True)
+        assert (pulled / "web-1.0.0.tgz").read_bytes() == WEB.tgz
+
+
+#: A line of an entry, and whether both helms take an index that has it.
+TYPES = [
+    ("appVersion: 1.0", False),
+    ("appVersion: 392065e2", False),
+    ("appVersion: 0x10", False),
+    ("appVersion: 0o17", False),
+    ("appVersion: 1_000", False),
+    ("appVersion: y", False),
+    ("appVersion: .inf", False),
+    ("appVersion: [a]", False),
+    ("appVersion: 1:30", True),
+    ("appVersion: 2024-01-01", True),
+    ("appVersion: ~", True),
+    ("appVersion: !!str 1.0", True),
+    ("description: 1", False),
+    ("kubeVersion: 1.20", False),
+    ('deprecated: "true"', False),
+    ("deprecated: yes", True),
+    ("removed: 1", False),
+    ("keywords: a", False),
+    ("keywords: [1]", False),
+    ("sources: [true]", False),
+    ("annotations: {a: 1}", False),
+    ("annotations: {a: {b: c}}", False),
+    ("annotations: {appVersion: 1}", True),
+    ("maintainers: [{name: 1}]", False),
+    ("maintainers: [{name: a, mine: b}]", False),
+    ("dependencies: [{name: a, version: 1, repository: x}]", False),
+    ("dependencies: [{name: a, enabled: 'true'}]", False),
+    ("dependencies: [{name: a, import-values: [1]}]", True),
+    ("created: 2024-01-01", False),
+    ("created: 2024-01-01T00:00:00Z", True),
+    ("engine: gotpl", True),
+    ("mine: x", False),
+    ("name: web", False),
+]
+
+
+def test_what_makes_helm_refuse_an_index_is_told(field: Field) -> None:
+    """Asked of both helms: `helm pull` of another chart, whose archive is there, and of the rows."""
+    folder = field.folder / "old"
+    for number, (line, _) in enumerate(TYPES):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / f"{number}/{API.file_name}").write_bytes(API.tgz)
+        (folder / f"{number}/index.yaml").write_text(
+            f"apiVersion: v1\nentries:\n  api:\n{entry(API)}  web:\n{entry(WEB)}    {line}\n"
+        )
+    url = field.serve("old")
+    environment = {"HOME": str(field.folder), "PATH": os.environ["PATH"]}
+    for number, (line, taken) in enumerate(TYPES):
+        for major in (3, 4):
+            words = [
+                str(helm(major)),
+                "pull",
+                "api",
+                "--repo",
+                f"{url}/{number}",
+                "-d",
+                str(field.folder),
+            ]
+            done = subprocess.run(words, env=environment, capture_output=True, text=True)
+            assert (done.returncode == 0) == taken, (line, major, done.stderr)
+        rows = read_rows((folder / f"{number}/index.yaml").read_bytes(), "x")
+        told = [row for row in rows if row.rejection or row.unknown_keys or row.fault]
+        assert bool(told) != taken and all(row.chart == "web" for row in told), line
+
+
+READING = ("show", "html", "verify", "get web snapshot.chart", "join other.jsonl")
+
+
+@pytest.mark.parametrize("words", READING)
+def test_a_state_file_that_was_named_must_be_there(words: str, field: Field) -> None:
+    done = field.run(["state", *words.split(), "--state", "missing.jsonl"])
+    assert done.returncode == 2 and "there is no such state file" in done.stderr, done.stderr
