@@ -6,6 +6,7 @@ Pure but for the callable that fetches. file:// dependencies are folders of the 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from pipeline_steps.charts import archive, ranges
 from pipeline_steps.charts.archive import Files, metadata_of
 from pipeline_steps.charts.read import Dependency, Metadata, read_dependencies, read_metadata
 from pipeline_steps.charts.version import parse, parse_strict
-from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 
 _LOCK = "run pipeline-steps check --fix and commit the lock it writes"
 _BUILD = "run helm dependency build, or helm dependency update for newer versions"
@@ -21,13 +22,14 @@ _BUILD = "run helm dependency build, or helm dependency update for newer version
 
 class MissingArchive(NamedTuple):
     """An archive to fetch. prefix: where the chart that wants it lies in the package, "" or
-    "charts/NAME/…".
+    "charts/NAME/…". digest: of its bytes, where the lock says one.
     """
 
     prefix: str
     name: str
     version: str
     repository: str
+    digest: str = ""
 
     @property
     def place(self) -> str:
@@ -48,6 +50,9 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
     added: dict[str, bytes] = {}
     for missing in missing_archives(files, where):
         tgz = fetch(missing)
+        _check_digest(
+            missing.digest, tgz, f"{missing.repository}: {missing.name} {missing.version}"
+        )
         fetched = archive.open_subchart(
             tgz, f"{missing.repository}: {missing.name}-{missing.version}.tgz"
         )
@@ -90,11 +95,17 @@ def _missing_archives(
                 locked_version(dependency, entries, place) if dependency.repository else None
             )  # helm locks the range then
             _check_vendored_version(dependency, locked, vendored[dependency.name], place)
+            for entry in entries:
+                path = f"charts/{entry.name}-{entry.version}.tgz"
+                if path in chart_files:
+                    _check_digest(entry.digest, chart_files[path], f"{place}/{path}".lstrip("/"))
             continue
         version = _exact_version(dependency, entries, place)
         if version is None or not is_remote(dependency):
             raise _no_source_error(dependency, place)
-        yield MissingArchive(prefix, dependency.name, version, dependency.repository.rstrip("/"))
+        digests = [entry.digest for entry in entries if entry.version == version and entry.digest]
+        repository = dependency.repository.rstrip("/")
+        yield MissingArchive(prefix, dependency.name, version, repository, *digests[:1])
     for folder in sorted(
         {
             path.split("/")[1]
@@ -104,6 +115,17 @@ def _missing_archives(
     ):
         if f"charts/{folder}/Chart.yaml" in chart_files:
             yield from _missing_archives(files, f"{prefix}charts/{folder}/", where)
+
+
+def _check_digest(expected: str, tgz: bytes, where: str) -> None:
+    """Raises EvidenceError for an archive with other bytes than the lock says."""
+    actual = f"sha256:{hashlib.sha256(tgz).hexdigest()}"
+    if expected and expected.removeprefix("sha256:") != actual.removeprefix("sha256:"):
+        raise EvidenceError(
+            f"the lock has {expected} for this archive, its digest is {actual}",
+            where=where,
+            advice="find out who replaced it; helm dependency update writes a new lock",
+        )
 
 
 def is_remote(dependency: Dependency) -> bool:

@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of `dependencies`. version: a version or a range, as written; repository: "" when
-    vendored.
+    vendored. digest: of its archive, in locks that have it for each dependency (helm/helm#32243).
     """
 
     name: str
@@ -35,6 +35,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     repository: str = ""
     alias: str | None = None
     condition: str | None = None
+    digest: str = ""
 
     @property
     def local(self) -> bool:
@@ -193,6 +194,7 @@ def _dependency(fields: _Fields) -> Dependency:
         repository=fields.text("repository") or "",
         alias=alias,
         condition=fields.text("condition"),
+        digest=fields.text("digest") or "",
     )
 
 

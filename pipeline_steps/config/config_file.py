@@ -28,7 +28,7 @@ from pipeline_steps.config.document import Document, KeyPath, format_key
 from pipeline_steps.config.language import ChartTests, Config, IncompleteSettings, Language
 from pipeline_steps.sources.kinds import is_top, open_source
 from pipeline_steps.toolbox import clock, redact
-from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
 NAME = "pipeline.yaml"
 SITE_VARIABLE = "PIPELINE_STEPS_SITE"
@@ -170,8 +170,15 @@ def has_pipeline_yaml(start: Path) -> bool:
 
 def _nearest_pipeline_yaml(start: Path) -> Path | None:
     for folder in (start, *start.parents):
-        if (folder / NAME).is_file():
-            return folder / NAME
+        try:
+            if (folder / NAME).is_file():
+                return folder / NAME
+        except PermissionError as error:
+            raise MachineError(
+                "this account may not look into the folder",
+                where=str(folder),
+                advice="change its mode, or run as its owner",
+            ) from error
         if is_top(folder):
             return None
     return None

@@ -15,14 +15,15 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.dependencies import Fetch, MissingArchive
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
 log = logging.getLogger(__name__)
 
 
 def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
     """What `dependencies.fill` calls. cache: a folder, by default one of this user's."""
-    folder = cache or cache_folder() / "charts"
+    user_cache = cache_folder()
+    folder = cache or (user_cache and user_cache / "charts")
     repository = functools.cache(lambda url: open_repository(url, hosts))
 
     def fetch(dependency: MissingArchive) -> bytes:
@@ -37,8 +38,8 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
                     f"{', '.join(source.versions(dependency.name)[:5]) or 'no version of it'}"
                 ),
             )
-        cached = folder / files.sha256(reference.encode()).removeprefix("sha256:")
-        tgz = _read(cached, reference)
+        cached = folder and folder / files.sha256(reference.encode()).removeprefix("sha256:")
+        tgz = _read(cached, reference) if cached else None
         if tgz is None:
             published = source.find(dependency.name, dependency.version)
             if published is None or published.reference != reference:
@@ -47,8 +48,8 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
                 )
             tgz = published.archive.tgz
             log.info("%s: fetched", reference)
-            files.folder(folder)
-            files.write(cached, files.sha256(tgz).encode() + b"\n" + tgz)
+            if cached:
+                _keep(cached, tgz)
         return tgz
 
     return fetch
@@ -66,6 +67,18 @@ def _read(path: Path, reference: str) -> bytes | None:
     return tgz
 
 
-def cache_folder() -> Path:
-    """Where this user's programs may keep what can be fetched again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pipeline-steps"
+def _keep(path: Path, tgz: bytes) -> None:
+    try:
+        files.folder(path.parent)
+        files.write(path, files.sha256(tgz).encode() + b"\n" + tgz)
+    except MachineError as error:  # in containers, HOME is often / and not one's own
+        log.debug("nothing is cached: %s", error)
+
+
+def cache_folder() -> Path | None:
+    """Where this user's programs may keep what can be fetched again; None without a home."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "pipeline-steps"
+    except RuntimeError:  # neither HOME nor an entry for this uid in the user database
+        return None

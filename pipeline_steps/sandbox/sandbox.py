@@ -19,7 +19,7 @@ from pipeline_steps.images import docker
 from pipeline_steps.sandbox import cluster, ledger, processes
 from pipeline_steps.sandbox.ledger import ClusterRecord, Ledger
 from pipeline_steps.toolbox import daemon, files
-from pipeline_steps.toolbox.errors import PipelineError, UsageError
+from pipeline_steps.toolbox.errors import MachineError, PipelineError, UsageError
 
 log = logging.getLogger(__name__)
 #: The configuration overlay that points a pipeline at the sandbox.
@@ -54,7 +54,12 @@ def default_folder() -> Path:
     """Where the sandbox keeps everything: as the environment says for --folder, or below XDG_STATE_HOME."""
     if folder := os.environ.get("PIPELINE_STEPS_FOLDER"):
         return Path(folder)
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    try:
+        base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    except RuntimeError as error:  # no entry for this uid in the user database either
+        raise MachineError(
+            "this account has no home", advice="set HOME, XDG_STATE_HOME or PIPELINE_STEPS_FOLDER"
+        ) from error
     return Path(base) / "pipeline-steps" / "sandbox"
 
 

@@ -40,6 +40,12 @@ _PUSH = ("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no")
 _MIRRORED = ("--quiet", "--prune", "--no-tags", "--no-recurse-submodules")
 _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
+#: How the whole history gets here, by hand and in a CI.
+_UNSHALLOW = (
+    "git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0, Jenkins: clone "
+    "option without shallow)"
+)
+
 
 class Git:
     """The checkout whose top folder is `root`, or a bare repository; see `source.Source`.
@@ -88,7 +94,7 @@ class Git:
             return self._head
         commit = None if name.startswith("-") or "\0" in name else self._commit(name)
         if not commit:
-            advice = f"{self.fetch}, or correct it"
+            advice = _UNSHALLOW if self.shallow else f"{self.fetch}, or correct it"
             raise UsageError(
                 f"there is no revision {name!r} here", where=str(self.root), advice=advice
             )
@@ -302,7 +308,7 @@ class Git:
         return MachineError(
             f"{subject} cannot be found: this is a shallow clone",
             where=str(self.root),
-            advice="git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0)",
+            advice=_UNSHALLOW,
         )
 
 

@@ -77,7 +77,9 @@ class Objects:
 
     @functools.cached_property
     def _git(self) -> _CatFile:
-        return self._open.enter_context(_cat_file(self.root, {**program.ENVIRONMENT, **self._env}))
+        return self._open.enter_context(
+            _cat_file(self.root, {**program.environment(), **self._env})
+        )
 
     def __enter__(self) -> Objects:
         with self._lock:

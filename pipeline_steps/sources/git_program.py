@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,9 @@ ENVIRONMENT = {
 #: are those of the project, no daemon says what changed, and mixed line ends are no failure. How
 #: the checkout was written (core.autocrlf, core.eol) stays: it says what `git add` would store.
 SETTINGS = ("-c", "core.excludesFile=", "-c", "core.fsmonitor=", "-c", "core.safecrlf=false")
+#: Settings that a CI gives to git in its environment, such as safe.directory and logins: for git
+#: only, no other program sees them.
+_CONFIG_VARIABLE = re.compile(r"GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)")
 ADVICE = "install git 2.30 or newer"
 #: Seconds for a call that only reads the repository, and for one that talks to a server.
 LOCAL, REMOTE = 300.0, 300.0
@@ -71,6 +75,12 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
 )
 
 
+def environment() -> dict[str, str]:
+    """The variables that git gets beside the cleaned environment of every program."""
+    given = {name: value for name, value in os.environ.items() if _CONFIG_VARIABLE.fullmatch(name)}
+    return {**given, **ENVIRONMENT}
+
+
 def call(
     root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False,
     timeout: float | None = None, max_output: int | None = None,
@@ -83,7 +93,7 @@ def call(
 
     Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
     """
-    variables = {**ENVIRONMENT, **(env or {})}
+    variables = {**environment(), **(env or {})}
     with process.start_process(
         ["git", *SETTINGS, *arguments],
         cwd=root,

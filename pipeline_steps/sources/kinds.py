@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 
 from pipeline_steps.sources import git
 from pipeline_steps.sources.source import Source, Tagged
-from pipeline_steps.toolbox.errors import ConfigurationError, NotYet, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, NotYet, UsageError
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp):.+")
 
@@ -96,11 +96,11 @@ def is_url(text: str) -> bool:
     return _URL.fullmatch(text) is not None
 
 
-def open_tagged(name: str, cache: Path) -> tuple[Tagged, str]:
+def open_tagged(name: str, cache: Path | None) -> tuple[Tagged, str]:
     """The repository that a URL or a path (of a checkout, a folder in it, or a repository without
     one) names.
 
-    cache: a folder that may be lost, for what is fetched from a URL. Returns the folder in it that
+    cache: a folder that may be lost, for what is fetched from a URL; None: there is none. Returns the folder in it that
     the path leads to, too, "" for its top. Raises UsageError, ConfigurationError, NotYet, and what
     asking the URL raises.
     """
@@ -108,6 +108,12 @@ def open_tagged(name: str, cache: Path) -> tuple[Tagged, str]:
     if url:
         scheme = (url[1] or url[2] or "").partition("+")[0]
         kind = next((kind for kind, system in SYSTEMS.items() if scheme in system.schemes), "git")
+        if cache is None:
+            raise MachineError(
+                "there is no place to fetch the repository to: this account has no home",
+                where=name,
+                advice="set HOME or XDG_CACHE_HOME",
+            )
         return SYSTEMS[kind].mirror(name, cache / kind), ""
     place = Path(name).resolve()
     if not place.is_dir():

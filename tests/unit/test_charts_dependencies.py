@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from pipeline_steps.charts import archive, dependencies, ranges
@@ -113,6 +115,24 @@ def test_what_was_fetched_must_be_what_was_asked() -> None:
         dependencies.fill(chart(lock="1.2.0"), lambda wanted: packed("db", "1.3.0").tgz)
     with pytest.raises(EvidenceError, match="not a gzip file"):
         dependencies.fill(chart(lock="1.2.0"), lambda wanted: b"<html>")
+
+
+@pytest.mark.parametrize("vendored", [False, True], ids=["fetched", "vendored"])
+@pytest.mark.parametrize("matches", [True, False], ids=["as locked", "replaced"])
+def test_an_archive_has_the_digest_that_the_lock_says(vendored: bool, matches: bool) -> None:
+    """Locks with a digest for each dependency, helm/helm#32243: a replaced archive was packed."""
+    tgz = packed("db", "1.2.0").tgz
+    digest = hashlib.sha256(tgz if matches else b"what was there before").hexdigest()
+    package = chart(lock=f"1.2.0\n  digest: sha256:{digest}")
+    if vendored:
+        package = Files({**package, "charts/db-1.2.0.tgz": tgz})
+    if matches:
+        assert (
+            dependencies.fill(package, lambda _missing: tgz, "hello")["charts/db-1.2.0.tgz"] == tgz
+        )
+        return
+    with pytest.raises(EvidenceError, match=f"the lock has sha256:{digest} for this archive"):
+        dependencies.fill(package, lambda _missing: tgz, "hello")
 
 
 @pytest.mark.parametrize(
