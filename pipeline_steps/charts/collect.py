@@ -70,9 +70,11 @@ class _Collector:
         }
 
     def chart_files(self, folder: str) -> dict[str, PackedFile]:
+        rules = self.rules(folder)
+        self.check_needed_files(folder, rules)
         files = {
             name: PackedFile(path, self.kinds[path] == "executable")
-            for name, path in self.walk(folder, self.rules(folder))
+            for name, path in self.walk(folder, rules)
             if not _left_out_by_helm(name)
         }
         packed: set[tuple[str, str]] = set()  # one folder for a chart, however many aliases it has
@@ -111,6 +113,23 @@ class _Collector:
         sources = {name: files[name].source for name in ("Chart.yaml",) if name in files}
         data = self.read_files(list(sources.values()))
         return metadata_of({name: data[source] for name, source in sources.items()}, folder)
+
+    def check_needed_files(self, folder: str, rules: ignore.Rules) -> None:
+        """Name the pattern where .helmignore leaves out what the chart needs: elsewhere it would
+        only be called missing. Raises ConfigurationError for Chart.yaml.
+        """
+        prefix = f"{folder}/" if folder else ""
+        rule = rules.reason("Chart.yaml") if f"{prefix}Chart.yaml" in self.kinds else None
+        if rule:
+            raise ConfigurationError(
+                "Chart.yaml is left out of the package by this pattern of .helmignore",
+                where=rule.written,
+                advice="remove the pattern, or make it narrower",
+            )
+        for path in paths_below(self.paths, f"{prefix}charts"):
+            name = path.removeprefix(prefix)
+            if name.count("/") == 1 and name.endswith(".tgz") and (rule := rules.reason(name)):
+                log.warning("%s: left out of the package by %s", path, rule.written)
 
     def rules(self, folder: str) -> ignore.Rules:
         file = posixpath.join(folder, ignore.FILE)

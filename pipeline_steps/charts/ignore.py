@@ -17,13 +17,14 @@ FILE = ".helmignore"
 
 class Rule(NamedTuple):
     """One pattern. whole: it is compared with the path, not with the last part; folders: only with
-    folders.
+    folders. written: file, line and the pattern as it is there.
     """
 
     pattern: Pattern
     negated: bool
     folders: bool
     whole: bool
+    written: str = ""
 
     def matches(self, path: str) -> bool:
         return self.pattern.matches(path if self.whole else path.rpartition("/")[2])
@@ -40,21 +41,28 @@ class Rules(NamedTuple):
 
         A negated rule leaves out whatever it does not fit, as helm has it (helm/helm#8688).
         """
-        for rule in self.rules:
-            if rule.negated:
-                if (rule.folders and not folder) or not rule.matches(path):
-                    return True
-            elif (folder or not rule.folders) and rule.matches(path):
-                return True
-        return False
+        return self._deciding_rule(path, folder=folder) is not None
 
     def left_out(self, path: str) -> bool:
         """Is the file `path` left out, or any folder above it?"""
+        return self.reason(path) is not None
+
+    def reason(self, path: str) -> Rule | None:
+        """The rule that leaves out the file `path`, or a folder above it; None when none does."""
         parts = path.split("/")
-        parent_folders = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        return any(self.ignored(folder, folder=True) for folder in parent_folders) or self.ignored(
-            path, folder=False
-        )
+        for depth in range(1, len(parts)):
+            if rule := self._deciding_rule("/".join(parts[:depth]), folder=True):
+                return rule
+        return self._deciding_rule(path, folder=False)
+
+    def _deciding_rule(self, path: str, *, folder: bool) -> Rule | None:
+        for rule in self.rules:
+            if rule.negated:
+                if (rule.folders and not folder) or not rule.matches(path):
+                    return rule
+            elif (folder or not rule.folders) and rule.matches(path):
+                return rule
+        return None
 
 
 def parse(data: bytes, where: str) -> Rules:
@@ -86,6 +94,7 @@ def _rule(text: str, where: str) -> Rule:
             text.startswith("!"),
             folders,
             whole,
+            f"{where}: {text}",
         )
     except (ValueError, re.error):
         raise ConfigurationError(

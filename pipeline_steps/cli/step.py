@@ -269,8 +269,15 @@ def _configuration(step: Step, arguments: Namespace) -> Config:
 
 
 def _images(config: Config, charts: Iterable[str]) -> tuple[str, ...]:
-    """The names of the images of these charts, each once."""
+    """The names of the images of these charts, each once; says which no chart has at all."""
     checkout = open_checkout(config)
+    mapped = {name for entry in config.charts for name in (*(entry.images or ()),)}
+    for name in sorted(set(checkout.image_names) - mapped):
+        boundary.log.warning(
+            "%s: no chart uses the image %s: map it to values keys in charts[].images",
+            config.where(f"images.{name}"),
+            name,
+        )
     return tuple(dict.fromkeys(image for chart in charts for image in checkout.chart(chart).images))
 
 

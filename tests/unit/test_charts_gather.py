@@ -70,3 +70,19 @@ def test_links_inside_are_followed_and_others_refused(target: str) -> None:
         gathered(contents, kinds)
     ignored = {**contents, "hello/.helmignore": b"loop\n"}
     assert "loop" not in gathered(ignored, kinds)
+
+
+def test_a_pattern_that_takes_what_the_chart_needs_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It was called missing: "Chart.yaml is missing", "run helm dependency build"."""
+    contents = {**below("hello", files()), "hello/.helmignore": b"# all of it\n*.yaml\n"}
+    with pytest.raises(
+        ConfigurationError,
+        match=r"hello/\.helmignore:2: \*\.yaml: Chart\.yaml is left out of the package",
+    ):
+        gathered(contents)
+    contents |= {"hello/.helmignore": b"*.tgz\n", "hello/charts/db-1.0.0.tgz": b"vendored"}
+    assert "charts/db-1.0.0.tgz" not in gathered(contents)
+    left_out = "hello/charts/db-1.0.0.tgz: left out of the package by hello/.helmignore:1: *.tgz"
+    assert left_out in caplog.text

@@ -78,3 +78,18 @@ def test_a_signal_stops_all_charts(repo: Repo) -> None:
 def test_what_is_no_shard(text: str) -> None:
     with pytest.raises(UsageError, match="I/N"):
         options.parse("x", "", options.COMMON, [f"--shard={text}"], {})
+
+
+def test_images_that_no_chart_uses_are_named(repo: Repo, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was built, and the tests waited for a pull that could not work."""
+    repo.put(
+        "pipeline.yaml",
+        "charts:\n  - path: charts/*\nimages:\n  web: {context: app}\n",
+    )
+    config = load((), environ={}, start=repo.root)
+    arguments = options.parse("x", "", options.COMMON, ["--all"], {})
+    step = Step("x", __doc__, reuses_records=False, subjects="images")
+    state = State(repo.root / ".pipeline/state.jsonl")
+    [outcome] = call_step(step, fragile, config, state, arguments)
+    assert outcome.summary == "no image in the selected charts"
+    assert "pipeline.yaml:4: no chart uses the image web: map it to values keys" in caplog.text
