@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline_steps.config.config_file import load
 from pipeline_steps.oci.registry import Registry
@@ -397,6 +398,26 @@ def test_promote_gives_back_an_archive_that_is_gone(line: Line) -> None:
     line.ok("promote", "--chart", "common")
     assert archive.read_bytes() == before
     line.ok("state", "verify")
+
+
+def test_promote_publishes_again_what_the_index_lost(line: Line) -> None:
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    line.ok("promote", "--chart", "common")
+    index = line.folder / "charts/index.yaml"
+    before = yaml.safe_load(index.read_text())["entries"]
+    index.write_text("apiVersion: v1\nentries: {}\n")
+    line.ok("promote", "--chart", "common")
+    assert yaml.safe_load(index.read_text())["entries"] == before
+
+
+def test_a_tag_is_recorded_before_it_is_set(line: Line) -> None:
+    """So that a run that dies in between does not leave a tag that nobody knows."""
+    line.tested()
+    line.ok("tag_release", "--local", "--chart", "common")
+    intent, outcome = line.records("tag_release")
+    assert intent["result"] == "started" and outcome["result"] == "passed"
+    assert intent["outputs"] == outcome["outputs"]
 
 
 def test_what_a_registry_lost_is_found_and_copied_and_published_again(
