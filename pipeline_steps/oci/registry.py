@@ -50,7 +50,7 @@ _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 def error_codes(body: bytes) -> set[str]:
     """The error codes in a registry's answer."""
-    with contextlib.suppress(ValueError, AttributeError, TypeError):
+    with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
         return {str(error.get("code")) for error in json_reader.decode(body[:_WORDS])["errors"]}
     return set()
 

@@ -23,10 +23,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline_steps.charts import archive, read
+from pipeline_steps.auth.token import Challenge
+from pipeline_steps.charts import archive, read, values
+from pipeline_steps.charts import ignore as helmignore
+from pipeline_steps.images import dockerfile
+from pipeline_steps.images import ignore as dockerignore
+from pipeline_steps.oci import registry
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
+from pipeline_steps.repositories import chartmuseum, index_rows
+from pipeline_steps.repositories.github_assets import Release
 from pipeline_steps.repositories.index import Index
+from pipeline_steps.services import github
+from pipeline_steps.sources import git_objects
 from pipeline_steps.state import record
+from pipeline_steps.toolbox import http, redact
 from pipeline_steps.toolbox.errors import PipelineError
 from tests.support.charts import packed
 
@@ -70,6 +80,36 @@ def manifest(data: bytes) -> None:
         found.children, found.blobs  # noqa: B018
 
 
+def answers(data: bytes) -> None:
+    """What registries and servers answer, each taken for the answer of every one."""
+    answer = http.Response("GET", "https://example.com/", 404, {}, data)
+    readings: tuple[Callable[[], object], ...] = (
+        lambda: registry._names(answer, "tags"),
+        lambda: http.error_for_status(answer, registry.explain),
+        lambda: github.error_for(answer),
+        lambda: github.decode(answer, list[Release]),
+        lambda: chartmuseum._error_text(answer),
+        lambda: registry.error_codes(data),
+    )
+    for reading in readings:
+        with contextlib.suppress(PipelineError):
+            redact.printable(str(reading())).encode()
+
+
+def headers(data: bytes) -> None:
+    text = data.decode("latin-1")
+    Challenge.parse(text)
+    http.retry_after({"retry-after": text, "date": text})
+
+
+def ignore_files(data: bytes) -> None:
+    paths = ["a", "a/b.log", "x/y/z", "[", "a" * 200]
+    with contextlib.suppress(PipelineError):
+        rules = helmignore.parse(data, ".helmignore")
+        assert isinstance([rules.left_out(path) for path in paths], list)
+    list(dockerignore.left_in(paths, dockerignore.parse(data, ".dockerignore")))
+
+
 class Reader(NamedTuple):
     """What reads, something that it takes, and bytes to strew into that."""
 
@@ -106,6 +146,18 @@ JSON = (
     b"true",
     b"-1",
 )
+ANSWER = json.dumps({
+    "name": "a", "tags": ["1.0.0", "2.0.0"], "message": "no", "error": "not found",
+    "errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown", "field": "f", "detail": {}}],
+    "id": 1, "tag_name": "a-1.0.0", "draft": False, "upload_url": "https://example.com/{?name}",
+}).encode()  # fmt: skip
+IGNORED = b"# comment\n*.log\n!a/*\n**/x/[a-c]?\n/docs/\n\\#x\n"
+GLOBS = (b"*", b"**", b"**/", b"[", b"]", b"^", b"!", b"\\", b"/", b"?", b"-", b"a*" * 40, b"\xff")
+DOCKERFILE = (
+    b"# syntax=docker/dockerfile:1\nARG V=1\nFROM --platform=$BUILDPLATFORM a:${V:-2} AS b\n"
+    b"COPY --from=b x y\nRUN <<E\nmore \\\nE\nFROM b\nCOPY --from=c:1 . .\n"
+)
+TREE = b"100644 a\0" + b"\1" * 20 + b"40000 b\0" + b"\2" * 20 + b"120000 c\0" + b"\3" * 20
 READERS = {
     "archive": Reader(archive.open_subchart, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9)),
     "tar": Reader(
@@ -116,6 +168,22 @@ READERS = {
     "index.yaml": Reader(lambda data: Index(data, "index.yaml").entries(), INDEX, YAML),
     "state": Reader(lambda data: record.decode(data, where="state"), RECORD, JSON),
     "manifest": Reader(manifest, MANIFEST, JSON),
+    "answers": Reader(answers, ANSWER, JSON),
+    "headers": Reader(
+        headers, b'Bearer realm="https://example.com/t",service="a",scope="b"',
+        (b'"', b",", b"=", b"\\", b"Sat, 31 Jan 2026 10:00:09 GMT", b"9" * 5000, b"-1", b"realm="),
+    ),
+    "rows of an index": Reader(lambda data: index_rows.read_rows(data, "index.yaml"), INDEX, YAML),
+    "values": Reader(lambda data: values.check(data, "values.yaml"), b"a: &a {b: [1, 2]}\nc: *a\n", YAML),
+    "ignore files": Reader(ignore_files, IGNORED, GLOBS),
+    "Dockerfile": Reader(
+        lambda data: dockerfile.parse(data, "Dockerfile", args={}), DOCKERFILE,
+        (b"FROM ", b"ARG ", b"${", b"}", b"\\\n", b"<<E", b"--from=", b" AS ", b"$", b"\xff"),
+    ),
+    "tree": Reader(
+        lambda data: git_objects._nodes(git_objects._tree_rows("0" * 40, data)), TREE,
+        (b"\0", b"100755 ", b"..", b"/", b"9" * 30),
+    ),
 }  # fmt: skip
 
 

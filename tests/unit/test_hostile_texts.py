@@ -51,6 +51,13 @@ def test_a_nested_error_body_does_not_hide_the_error(opening: str, status: int) 
             registry.manifest("web", "1.0.0")
 
 
+def test_an_error_body_without_errors_is_an_error() -> None:
+    with scripted(lambda _: (404, {}, b'{"message": "no such page"}')) as server:
+        registry = Registry(server.host, plain_http=True)
+        with pytest.raises(MachineError, match="answered 404"):
+            registry.manifest("web", "1.0.0")
+
+
 def test_registry_text_does_not_reach_the_terminal_raw(capfd: pytest.CaptureFixture[str]) -> None:
     body = json.dumps({"errors": [{"code": "DENIED", "message": ESCAPES}]}).encode()
     boundary.setup_logging()
