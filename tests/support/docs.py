@@ -59,7 +59,7 @@ WITH_A_CLUSTER = (
 )
 _SANDBOX = "tests/systems/test_sandbox.py"
 _UP_AND_DOWN = f"{_SANDBOX}::test_up_again_changes_nothing_and_down_leaves_nothing"
-_FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_a_failed_test_fails_again_and_is_kept_to_look_into"
+_FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_reproduce_keep_leaves_the_namespace_of_a_failed_test"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
     "pipeline-steps sandbox up --kubeconfig ~/.kube/config": "tests/workflows/test_demo.py::environment",

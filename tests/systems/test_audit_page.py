@@ -89,7 +89,7 @@ def test_it_shows_versions_approvers_tests_and_images_and_loads_nothing(
     )
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, page: Path) -> None:
+def test_the_audit_page_fits_a_phone(browser: Browser, page: Path) -> None:
     opened = Opened(browser, page, PHONE)
     wide = opened.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide[0] == wide[1] == PHONE["width"]

@@ -190,7 +190,7 @@ def test_bases_are_pinned_args_target_and_secrets_arrive(
     assert "hunter2" not in state.path.read_text()
 
 
-def test_several_platforms_are_one_index(
+def test_a_build_for_several_platforms_gives_an_index(
     tmp_path: Path, registry: Running, client: Registry
 ) -> None:
     folder = checkout(
@@ -343,11 +343,13 @@ class TestPushing:
             if path.name.startswith("pipeline-steps")
         ] == []
 
-    def test_no_registry_is_unreachable(self, buildx: Buildx, folder: Path) -> None:
+    def test_a_push_without_registry_is_unreachable(self, buildx: Buildx, folder: Path) -> None:
         with pytest.raises(Unreachable, match="registry does not answer the builder"):
             buildx.build(request_to(f"127.0.0.1:{free_port()}", folder, {}))
 
-    def test_time_is_limited(self, buildx: Buildx, folder: Path, registry: Running) -> None:
+    def test_a_build_longer_than_its_timeout_is_stopped(
+        self, buildx: Buildx, folder: Path, registry: Running
+    ) -> None:
         with pytest.raises(Temporary, match="not done within 0 s"):
             buildx.build(request_to(registry.host, folder, {}, timeout=0.001))
 
@@ -363,7 +365,9 @@ class TestPushing:
         ("remote", "v0.8+unknown", False),
     ],
 )
-def test_who_may_claim_reproducibility(driver: str, version: str, claim: bool) -> None:
+def test_only_known_buildkit_versions_claim_reproducibility(
+    driver: str, version: str, claim: bool
+) -> None:
     assert Facts(driver, version).reproducible is claim
 
 

@@ -266,7 +266,7 @@ def test_a_registry_that_is_gone_is_not_the_charts_fault(project: Project) -> No
     assert results == ["started", "infrastructure"] * 2
 
 
-def test_what_was_built_must_have_run(project: Project) -> None:
+def test_a_test_fails_when_the_built_image_did_not_run(project: Project) -> None:
     busybox.push(project.images, "other", label="another one")
     project.settings["charts"][0]["images"] = {"web": {"image": "{reference}"}}
     project.settings["images"] = {"web": {"existing": f"{project.images}/web:k-1"}}
@@ -298,12 +298,12 @@ def test_what_was_built_must_have_run(project: Project) -> None:
         ),
     ],
 )
-def test_nothing_to_test_is_a_failure(project: Project, files: dict[str, str], told: str) -> None:
+def test_a_chart_without_tests_fails(project: Project, files: dict[str, str], told: str) -> None:
     project.chart(**files)
     assert told in str(project.failure())
 
 
-def test_nothing_to_test_with_a_reason_passes_without_a_cluster(project: Project) -> None:
+def test_a_chart_with_tests_none_passes_without_a_cluster(project: Project) -> None:
     project.settings["tests"]["none"] = "tested through its dependents"
     del project.settings["clusters"]
     (record,) = project.test()
@@ -326,7 +326,7 @@ def test_a_given_namespace_stays_and_is_left_clean(project: Project, api: Api) -
         api.ask(api.core.delete_namespace, "given")
 
 
-def test_the_namespace_says_whose_it_is(project: Project, api: Api) -> None:
+def test_a_test_namespace_has_labels_of_its_owner(project: Project, api: Api) -> None:
     project.chart(test="sleep 2")
     seen: list[dict[str, Any]] = []
     with start(project) as process:
@@ -373,7 +373,7 @@ def wait_for(holds: Any) -> None:
         time.sleep(0.1)
 
 
-def test_without_a_snapshot_of_this_content_it_says_so(project: Project) -> None:
+def test_integration_test_without_snapshot_ends_with_4(project: Project) -> None:
     with pytest.raises(
         EvidenceError, match=r"no snapshot of chart web with this content.*"
     ) as caught:
@@ -381,7 +381,7 @@ def test_without_a_snapshot_of_this_content_it_says_so(project: Project) -> None
     assert "pipeline-steps snapshot --chart web" in caught.value.advice
 
 
-def test_there_is_no_default_cluster(project: Project) -> None:
+def test_integration_test_with_several_clusters_needs_a_choice(project: Project) -> None:
     with pytest.raises(UsageError, match=r"no cluster there in the configuration .there are: here"):
         project.test(cluster="there")
     project.settings["clusters"]["other"] = project.settings["clusters"]["here"]
@@ -517,7 +517,7 @@ def release(project: Project, **more: Any) -> None:
     ],
     ids=["lookup", "upgrade", "hook"],
 )
-def test_what_only_a_release_would_render_fails_the_test(
+def test_a_test_fails_when_the_release_renders_something_else(
     project: Project,
     api: Api,
     major: int,
@@ -573,7 +573,7 @@ def test_a_chart_that_uses_its_own_kinds_is_rendered_when_they_are_there(
     assert record.parameters["rendering"]["install"]["allowed"] == ["web/templates/own.yaml:3"]
 
 
-def test_a_test_that_rendered_another_release_is_asked_for_again(project: Project) -> None:
+def test_tag_release_refuses_a_test_of_another_derived_chart(project: Project) -> None:
     release(project)
     (record,) = project.test()
     fields = {
@@ -592,7 +592,7 @@ def test_a_test_that_rendered_another_release_is_asked_for_again(project: Projec
     assert "integration_test --again" in caught.value.advice
 
 
-def test_other_names_in_production_are_tested_again(project: Project) -> None:
+def test_other_image_names_in_production_need_a_new_test(project: Project) -> None:
     project.settings["charts"][0]["images"] = {"web": {"image": "{reference}"}}
     project.settings["images"] = {"web": {"existing": f"{project.images}/web:k-1"}}
     project.settings["channels"]["snapshot"]["images"] = f"{project.images}/snapshot"

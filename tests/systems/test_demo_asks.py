@@ -67,7 +67,7 @@ def test_interrupted_while_it_asks_it_ends_without_a_traceback(environment: dict
 
 
 @pytest.mark.parametrize("answer", ["y\n", "YES\n", "\n"], ids=["y", "YES", "Return"])
-def test_after_a_yes_it_goes_on(environment: dict[str, str], answer: str) -> None:
+def test_the_demo_continues_after_yes(environment: dict[str, str], answer: str) -> None:
     shown = asked(environment, answer)
     assert GONE_ON in shown.text.partition("Go on? [Y/n]")[2], shown.text
     assert shown.code == 7 and "Traceback" not in shown.text

@@ -191,7 +191,7 @@ def test_a_tag_that_is_gone_is_given_back_without_a_build(
     assert descriptor and descriptor.digest == digest
 
 
-def test_whoever_pushed_first_wins(folder: Path) -> None:
+def test_of_two_builds_of_one_key_the_first_push_wins(folder: Path) -> None:
     """Two builds at once of the same inputs, whose digests differ: both records name the same
     image.
     """
@@ -240,7 +240,7 @@ def test_a_release_takes_no_image_that_no_record_names(
     assert build(folder) == mine, "already done"
 
 
-def test_planning_writes_nothing(
+def test_build_image_plan_writes_nothing(
     folder: Path, registry: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     config, state = opened(folder)
@@ -379,7 +379,7 @@ def test_a_closed_socket_says_who_may_use_it() -> None:
     )
 
 
-def test_registries_that_refuse_or_are_not_there(
+def test_build_image_with_a_refusing_or_missing_registry_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with machine.registry(user="ci", password="hunter2-of-ci") as closed:
@@ -430,7 +430,9 @@ class TestExisting:
         assert pulled.outputs["image"].endswith(new) and first.id in pulled.supersedes
 
     @pytest.mark.parametrize("entry", ["{{existing: '{0}/ext/two'}}", "{{}}"])
-    def test_the_charts_values_name_it(self, tmp_path: Path, registry: Running, entry: str) -> None:
+    def test_an_existing_image_is_read_from_the_charts_values(
+        self, tmp_path: Path, registry: Running, entry: str
+    ) -> None:
         digest = images.push_base(
             Registry(registry.host, plain_http=True), "ext/two", "2.0", b"two"
         )
@@ -447,7 +449,7 @@ class TestExisting:
         ):
             build_image("app", config=config, state=state)
 
-    def test_what_does_not_exist_is_said(self, tmp_path: Path, registry: Running) -> None:
+    def test_a_missing_existing_image_is_refused(self, tmp_path: Path, registry: Running) -> None:
         folder = checkout(
             tmp_path / "w", registry.host, f"{{existing: '{registry.host}/ext/none:1'}}"
         )

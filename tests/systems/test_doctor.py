@@ -58,7 +58,9 @@ def configure(checkout: Path, host: str, login: str = "") -> None:
     (checkout / "pipeline.yaml").write_text(CONFIG.format(host=host, login=login))
 
 
-def test_all_is_well(checkout: Path, docker_engine: machine.Engine) -> None:
+def test_doctor_with_everything_installed_ends_with_0(
+    checkout: Path, docker_engine: machine.Engine
+) -> None:
     with machine.registry() as registry:
         configure(checkout, registry.host)
         ran = doctor(checkout, "--for", "snapshot", **docker_engine.environment)
@@ -84,7 +86,7 @@ def test_buildx_is_asked_as_builds_call_it(tmp_path: Path, docker_engine: machin
     ), ran
 
 
-def test_a_login_that_is_refused(checkout: Path) -> None:
+def test_doctor_reports_a_refused_login(checkout: Path) -> None:
     with machine.registry(user="ci", password="right-one") as registry:
         configure(checkout, registry.host, ', username: ci, password: "${PASSWORD}"')
         ran = doctor(checkout, "--for", "snapshot", PASSWORD="wrong-one")
@@ -98,7 +100,7 @@ def test_a_login_that_is_refused(checkout: Path) -> None:
         assert doctor(checkout, "--for", "snapshot", PASSWORD="right-one").code == 0
 
 
-def test_nothing_is_there(checkout: Path) -> None:
+def test_doctor_lists_what_a_machine_lacks_and_ends_with_7(checkout: Path) -> None:
     configure(checkout, "127.0.0.1:9")
     ran = doctor(checkout, DOCKER_HOST="unix:///nowhere.sock", PATH=os.environ["PATH"])
     missing = {name for name, answer in ran.answers.items() if answer.startswith("NOT")}
@@ -122,7 +124,7 @@ def test_outside_a_repository_only_the_machine_is_asked(
     assert "no pipeline.yaml here" in ran.stderr
 
 
-def test_an_unknown_step(tmp_path: Path) -> None:
+def test_doctor_refuses_an_unknown_step(tmp_path: Path) -> None:
     ran = doctor(tmp_path, "--for", "snapshoot")
     assert (ran.code, "did you mean snapshot?" in ran.stderr) == (2, True), ran.stderr
 
@@ -132,7 +134,7 @@ def test_each_need_of_a_step_has_its_probe_and_each_probe_its_step() -> None:
     assert {*probes.NEEDED_BY_ALL_STEPS, *needs} == set(probes.PROBES)
 
 
-def test_answers_as_json(tmp_path: Path) -> None:
+def test_doctor_prints_answers_as_json(tmp_path: Path) -> None:
     completed = subprocess.run(
         [sys.executable, "-m", "pipeline_steps", "doctor", "--json"],
         cwd=tmp_path,

@@ -96,7 +96,7 @@ def test_staged_unstaged_deleted_and_ignored_changes_are_told_apart(repo: Repo) 
     assert tree.read(["link", "unstaged.txt"]) == {"link": b"a.txt", "unstaged.txt": b"y"}
 
 
-def test_hostile_names_are_only_names(repo: Repo) -> None:
+def test_hostile_file_names_are_read_as_names(repo: Repo) -> None:
     names = [
         "-rf",
         "--",
@@ -167,7 +167,7 @@ def test_a_shallow_clone_has_no_position_and_says_how_to_get_it(repo: Repo, tmp_
         Git(shallow.root).history("HEAD", ["."], 1)
 
 
-def test_no_commit_yet_is_said(tmp_path: Path, repo: Repo) -> None:
+def test_a_repository_without_commit_is_refused(tmp_path: Path, repo: Repo) -> None:
     empty = Repo(tmp_path / "empty", repo.config)
     with pytest.raises(UsageError, match="no commit yet"):
         Git(empty.root).revision()
@@ -293,7 +293,7 @@ def test_a_partial_clone_says_why_its_remote_gives_nothing_and_is_never_stuck(
         tree.read(["many/99"])
 
 
-def test_modes_and_tags_that_old_repositories_have(repo: Repo) -> None:
+def test_old_folder_modes_and_tag_objects_are_read(repo: Repo) -> None:
     blob = repo.git("rev-parse", "HEAD:a.txt")
     (repo.root / "inner").write_bytes(b"100644 a.txt\0" + bytes.fromhex(blob))
     inner = repo.git("hash-object", "-t", "tree", "-w", "inner")
@@ -428,7 +428,7 @@ def test_an_export_holds_the_stored_bytes_and_links(repo: Repo, tmp_path: Path) 
     assert (tmp_path / "export" / "out").readlink() == Path("/etc")
 
 
-def test_what_is_no_git_checkout_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"no checkout of git, Bazaar or Subversion.*\.git, \.bzr, \.svn"
     ):
@@ -448,7 +448,9 @@ def wrapped(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
-def test_help_starts_nothing(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_starts_no_git_process(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = tmp_path / "started"
     wrapped(tmp_path / "programs", monkeypatch, f"echo >> {started}")
     for words in (["pipeline_steps", "promote"], ["pipeline_steps.promote"]):

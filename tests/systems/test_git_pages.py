@@ -144,7 +144,7 @@ def test_a_chart_is_one_commit_and_the_rest_stays(pages: Pages, site: Repo) -> N
     assert "- hello-1.0.0.tgz" in index
 
 
-def test_who_commits(pages: Pages, config: Path) -> None:
+def test_commits_have_the_configured_author(pages: Pages, config: Path) -> None:
     repository = pages.opened()
     repository.publish(packed())
     assert (
@@ -353,7 +353,7 @@ def test_what_lies_there_without_an_entry_is_completed_or_refused(pages: Pages, 
         pages.opened().publish(packed("web"))
 
 
-def test_damage_is_named(pages: Pages, site: Repo) -> None:
+def test_a_damaged_branch_is_refused(pages: Pages, site: Repo) -> None:
     pages.opened().publish(packed())
     site.git("pull", "-q", "--no-rebase", str(pages.folder), "gh-pages")
     site.put("hello-1.0.0.tgz", other().tgz)

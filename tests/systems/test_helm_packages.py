@@ -82,7 +82,7 @@ def test_helmignore_leaves_out_what_helm_leaves_out(rules: str, run: Helm, tmp_p
 
 
 @pytest.mark.parametrize("rules", ["**/x\n", "[x\n", "x\\\n", "[]a]\n", "[a-]\n"])
-def test_helmignore_that_helm_refuses(rules: str, run: Helm, tmp_path: Path) -> None:
+def test_a_helmignore_that_helm_refuses_is_refused(rules: str, run: Helm, tmp_path: Path) -> None:
     folder = written(tmp_path / "src/hello", {**files(), ".helmignore": rules.encode()})
     run("package", str(folder), fails=True)
     with pytest.raises(ConfigurationError, match=r"hello/\.helmignore:1"):
@@ -347,7 +347,7 @@ def test_helm_orders_snapshots_as_we_do(run: Helm, served: tuple[Path, str]) -> 
     )
 
 
-def test_the_package_is_faster_than_helms(run: Helm, tmp_path: Path) -> None:
+def test_packaging_is_faster_than_helm_package(run: Helm, tmp_path: Path) -> None:
     import time
 
     folder = written(

@@ -103,7 +103,7 @@ class TestManifestsAndBlobs:
         assert by_tag.media_type == by_digest.media_type == OCI_MANIFEST
         assert client.blob("team/web", sha256(b"layer")) == b"layer"
 
-    def test_absent_is_none(self, open_registry: Running) -> None:
+    def test_an_absent_manifest_or_blob_is_none(self, open_registry: Running) -> None:
         client = to(open_registry)
         push(client, "team/web", b"layer", tag="1.0")
         assert client.manifest("team/web", "9.9") is None and client.head("team/web", "9.9") is None
@@ -121,7 +121,9 @@ class TestManifestsAndBlobs:
                 ):
                     ask("x", "1")
 
-    def test_a_file_is_streamed(self, open_registry: Running, tmp_path: Path) -> None:
+    def test_a_large_blob_is_pushed_from_and_saved_to_a_file(
+        self, open_registry: Running, tmp_path: Path
+    ) -> None:
         data = b"0123456789" * 1_000_000
         (tmp_path / "layer").write_bytes(data)
         client = to(open_registry)
@@ -171,7 +173,7 @@ class TestManifestsAndBlobs:
         for part in (f"http://{open_registry.host}/v2/x/manifests/1", "400", "MANIFEST_INVALID"):
             assert part in str(caught.value)
 
-    def test_nobody_there_is_unreachable(self) -> None:
+    def test_a_registry_that_does_not_answer_is_unreachable(self) -> None:
         began = time.monotonic()
         with pytest.raises(Unreachable, match="does not answer"):
             connect(Reference(f"127.0.0.1:{free_port()}", "x"), {}).head("x", "1")
@@ -321,7 +323,7 @@ class TestCopy:
 
 
 class TestLogins:
-    def test_basic_with_the_configurations_password(self, tmp_path: Path) -> None:
+    def test_basic_login_uses_the_password_of_hosts(self, tmp_path: Path) -> None:
         (tmp_path / "pw").write_text("hunter2-of-ci\n")
         with registry(
             tmp_path / "r", auth=htpasswd(tmp_path / "r", "ci", "hunter2-of-ci")
@@ -336,7 +338,7 @@ class TestLogins:
         assert nobody.value.exit_code == wrong.value.exit_code == 7
         assert "wrong-one" not in str(wrong.value) and redact("x hunter2-of-ci") == "x [redacted]"
 
-    def test_dockers_store_and_its_helper(
+    def test_logins_come_from_dockers_config_and_its_helper(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         docker = tmp_path / "docker"
@@ -409,7 +411,7 @@ class TestLogins:
             assert client.head("web", "1"), "401 in the middle: a new token, then the same request"
             assert len(server.asked) == asked + 1
 
-    def test_an_identity_token_buys_tokens(self, tmp_path: Path) -> None:
+    def test_an_identity_token_is_exchanged_for_access_tokens(self, tmp_path: Path) -> None:
         (tmp_path / "docker").mkdir()
         with (
             TokenServer(tmp_path / "t", {"ci": "x"}) as server,

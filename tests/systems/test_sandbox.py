@@ -207,12 +207,14 @@ case "$*" in network*) echo 'fc00::1 127.0.0.2 ' ;; *hosts.toml) sed 's/^/docker
         (["sideways"], 2, "write sandbox up, sandbox status or sandbox down"),
     ],
 )
-def test_refusals(folder: Path, words: list[str], code: int, message: str) -> None:
+def test_sandbox_refuses_invalid_command_lines(
+    folder: Path, words: list[str], code: int, message: str
+) -> None:
     ran = cli(folder, *words)
     assert (ran.code, message in ran.stderr) == (code, True), ran.stderr
 
 
-def test_without_engine_it_says_so(folder: Path, tmp_path: Path) -> None:
+def test_sandbox_up_without_engine_ends_with_7(folder: Path, tmp_path: Path) -> None:
     ran = cli(folder, "up", "--maker", "none", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert (ran.code, "no docker engine answers" in ran.stderr) == (7, True), ran.stderr
 
@@ -222,7 +224,7 @@ def test_without_registry_program_it_names_the_package(folder: Path, tmp_path: P
     assert (ran.code, "apt-get install docker-registry" in ran.stderr) == (7, True), ran.stderr
 
 
-def test_a_cluster_that_does_not_answer(folder: Path, tmp_path: Path) -> None:
+def test_sandbox_up_with_an_unreachable_cluster_fails(folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]\n"

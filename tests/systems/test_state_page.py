@@ -47,9 +47,7 @@ def test_it_loads_nothing_and_complains_of_nothing(browser: Browser, written: Pa
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["folded", "unfolded"])
-def test_a_phone_shows_it_without_scrolling_sideways(
-    browser: Browser, written: Path, everything: bool
-) -> None:
+def test_the_state_page_fits_a_phone(browser: Browser, written: Path, everything: bool) -> None:
     opened = Opened(browser, written, PHONE)
     if everything:
         opened.page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
@@ -103,7 +101,7 @@ def test_a_page_served_without_tls_copies_too(browser: Browser, written: Path) -
     )
 
 
-def test_dark_is_dark_and_light_is_light(browser: Browser, written: Path) -> None:
+def test_the_page_follows_the_colour_scheme(browser: Browser, written: Path) -> None:
     for of in ("body", "section"):
         light, dark = (
             sum(numbers(Opened(browser, written, DESK, scheme).colour(of)))
@@ -116,7 +114,7 @@ def numbers(colour: str) -> list[int]:
     return [int(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3]]
 
 
-def test_hostile_texts_stay_texts(browser: Browser, written: Path) -> None:
+def test_hostile_texts_are_shown_as_text(browser: Browser, written: Path) -> None:
     opened = Opened(browser, written, DESK)
     assert opened.page.title() != "taken" and opened.page.locator("img").count() == 0
     assert opened.page.locator("script").count() == 1

@@ -235,7 +235,9 @@ def audited(tmp_path: Path) -> Audited:
     return Audited(tmp_path)
 
 
-def test_what_was_published_here_is_clean(planter: Planter, audited: Audited) -> None:
+def test_audit_of_a_freshly_published_repository_finds_nothing(
+    planter: Planter, audited: Audited
+) -> None:
     assert audited.kinds(planter.url) == set()
     [record] = audit(config=audited.config, state=audited.state, url=planter.url)
     assert record.passed and record.parameters["counts"] == {}
@@ -249,7 +251,7 @@ def test_what_was_published_here_is_clean(planter: Planter, audited: Audited) ->
     ],
     indirect=["planter"],
 )
-def test_a_planted_fault_is_found_and_mended_without_a_guess(
+def test_audit_fix_repairs_each_planted_fault(
     planter: Planter, audited: Audited, fault: str
 ) -> None:
     plant, kinds, left = FAULTS[fault]
@@ -266,7 +268,7 @@ def test_a_planted_fault_is_found_and_mended_without_a_guess(
         assert open_repository(planter.url, {}).versions("other") == ["1.0.0"]
 
 
-def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(
+def test_audit_fix_leaves_a_chart_with_an_unclear_entry_unchanged(
     planter: Planter, audited: Audited
 ) -> None:
     open_writable(planter.url, {}).publish(packed(version="0.9.0"))
@@ -280,13 +282,13 @@ def test_other_faults_of_the_same_chart_wait_for_what_is_unclear(
     assert audited.fix(planter.url) == 3
 
 
-def test_only_the_charts_named_are_looked_at(planter: Planter, audited: Audited) -> None:
+def test_audit_with_chart_checks_only_these_charts(planter: Planter, audited: Audited) -> None:
     planter.change(missing)
     assert audited.kinds(planter.url, "other") == set()
     assert audited.kinds(planter.url, "hello") == {"missing file"}
 
 
-def test_who_comes_between_plan_and_fix_is_not_overwritten(
+def test_audit_fix_conflicts_with_an_index_changed_meanwhile(
     planter: Planter, audited: Audited
 ) -> None:
     planter.change(unlisted)
@@ -298,16 +300,14 @@ def test_who_comes_between_plan_and_fix_is_not_overwritten(
     assert open_repository(planter.url, {}).versions("hello") == ["2.0.0", "1.0.0"]
 
 
-def test_the_last_entry_of_all_can_be_taken_out_and_put_back(
-    tmp_path: Path, audited: Audited
-) -> None:
+def test_audit_fix_removes_and_adds_the_only_entry(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
     folder.change(disagreeing)
     assert audited.fix(folder.url) == 0 == audited.fix(folder.url)
 
 
-def test_what_only_a_repaired_index_shows_is_told_before_anybody_relies_on_it(
+def test_audit_fix_reports_findings_of_the_repaired_index(
     tmp_path: Path, audited: Audited, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An archive without .prov gets its entry; others of its chart have one."""
@@ -323,7 +323,7 @@ def test_what_only_a_repaired_index_shows_is_told_before_anybody_relies_on_it(
     assert audited.fix(folder.url) == 0
 
 
-def test_a_moved_archive_is_named_anew(tmp_path: Path, audited: Audited) -> None:
+def test_audit_fix_updates_the_url_of_a_moved_archive(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
     (folder.folder / "old").mkdir()
@@ -333,7 +333,7 @@ def test_a_moved_archive_is_named_anew(tmp_path: Path, audited: Audited) -> None
     assert open_repository(folder.url, {}).find("hello", "1.0.0") is not None
 
 
-def test_unknown_fields_and_comments_outlive_a_fix(planter: Planter, audited: Audited) -> None:
+def test_audit_fix_keeps_unknown_fields_and_comments(planter: Planter, audited: Audited) -> None:
     def both(stored: dict[str, bytes]) -> None:
         disagreeing(stored)
         own = b"# kept by hand\nserverInfo: {contextPath: /x}\n"
@@ -350,7 +350,7 @@ def test_unknown_fields_and_comments_outlive_a_fix(planter: Planter, audited: Au
     assert b"appVersion" not in after
 
 
-def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_no_entry(
+def test_audit_fix_removes_a_withdrawn_version_without_archive(
     tmp_path: Path,
 ) -> None:
     folder = Folder(tmp_path / "one")
@@ -366,7 +366,7 @@ def test_a_withdrawn_version_leaves_the_index_when_its_archive_is_gone_and_gets_
     assert open_repository(folder.url, {}).charts() == []
 
 
-def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_archive_stays(
+def test_audit_fix_removes_a_withdrawn_version_and_keeps_its_archive(
     tmp_path: Path,
 ) -> None:
     folder = Folder(tmp_path / "one")
@@ -385,7 +385,7 @@ def test_a_withdrawn_version_that_is_still_published_leaves_the_index_and_its_ar
     assert (folder.folder / "hello-1.0.0.tgz").read_bytes() == packed().tgz
 
 
-def test_what_else_is_wrong_with_a_withdrawn_version_is_told_too_and_it_gets_no_entry(
+def test_audit_reports_other_findings_of_a_withdrawn_version_without_fix(
     tmp_path: Path,
 ) -> None:
     folder = Folder(tmp_path / "one")
@@ -401,14 +401,14 @@ def test_what_else_is_wrong_with_a_withdrawn_version_is_told_too_and_it_gets_no_
     assert open_repository(folder.url, {}).charts() == []
 
 
-def test_what_is_published_while_we_look_is_no_orphan(planter: Planter) -> None:
+def test_a_version_published_during_the_audit_is_no_orphan(planter: Planter) -> None:
     repository: Any = open_repository(planter.url, {})
     before = repository.index()
     open_writable(planter.url, {}).publish(NEXT)
     assert indexed.find_problems(repository, before, {}, (), (), 1) == []
 
 
-def test_an_index_in_json_is_mended_too(tmp_path: Path, audited: Audited) -> None:
+def test_audit_fix_repairs_an_index_in_json(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     entry = {
         "name": "hello",
@@ -444,9 +444,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_repository_that_is_only_read_is_looked_at_and_left_alone(
-    tmp_path: Path, audited: Audited
-) -> None:
+def test_audit_fix_refuses_a_read_only_repository(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed(), signed(packed()))
     open_writable(folder.url, {}).publish(NEXT)
@@ -456,11 +454,11 @@ def test_a_repository_that_is_only_read_is_looked_at_and_left_alone(
         folder.change(disagreeing)
         folder.change(lambda stored: stored.update({"other-1.0.0.tgz": OTHER.tgz}))
         assert audited.kinds(url) == {"missing .prov", "entry disagrees", "other chart"}
-        with pytest.raises(UsageError, match="only read"):
+        with pytest.raises(UsageError, match="read-only"):
             audited.fix(url)
 
 
-def test_chartmuseum_is_looked_at_and_left_alone(audited: Audited) -> None:
+def test_audit_fix_refuses_chartmuseum(audited: Audited) -> None:
     with chartmuseum() as museum:
         repository = open_writable(museum.url, {})
         repository.publish(packed(), signed(packed()))
@@ -472,13 +470,11 @@ def test_chartmuseum_is_looked_at_and_left_alone(audited: Audited) -> None:
         museum.files["hello-1.0.0.tgz"] = packed().tgz
         museum.index["hello-1.0.0.tgz"]["digest"] = ""
         assert "no digest" in audited.kinds(museum.url)
-        with pytest.raises(UsageError, match="its server makes it from the charts it has"):
+        with pytest.raises(UsageError, match="its server generates the index"):
             audited.fix(museum.url)
 
 
-def test_an_index_that_cannot_be_mended_in_place_is_left_as_it_is(
-    tmp_path: Path, audited: Audited
-) -> None:
+def test_audit_fix_refuses_an_index_that_cannot_be_edited(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
     folder.change(
@@ -549,7 +545,9 @@ TAGS: dict[str, tuple[Callable[[Pushed], None], set[str]]] = {
 
 
 @pytest.mark.parametrize("fault", TAGS)
-def test_faults_in_a_registry_are_found(host: str, audited: Audited, fault: str) -> None:
+def test_audit_finds_each_planted_fault_in_a_registry(
+    host: str, audited: Audited, fault: str
+) -> None:
     plant, kinds = TAGS[fault]
     pushed = Pushed(host, f"r{abs(hash(str(audited.config.root)))}")
     for data in build_push(OTHER).blobs.values():
@@ -560,7 +558,9 @@ def test_faults_in_a_registry_are_found(host: str, audited: Audited, fault: str)
     assert audited.fix(pushed.url) == 1, "nothing in a registry is mended"
 
 
-def test_a_withdrawn_version_in_a_registry_is_told_and_stays(host: str, audited: Audited) -> None:
+def test_audit_reports_a_withdrawn_version_in_a_registry_without_fix(
+    host: str, audited: Audited
+) -> None:
     pushed = Pushed(host, "withdrawn")
     audited.config = Config(
         charts=(), root=audited.config.root, release=Release(withdrawn=("hello-1.0.0",))
@@ -570,7 +570,7 @@ def test_a_withdrawn_version_in_a_registry_is_told_and_stays(host: str, audited:
     assert open_repository(pushed.url, {}).versions("hello") == ["1.0.0"]
 
 
-def test_a_layer_that_the_registry_lost_is_found(tmp_path: Path, audited: Audited) -> None:
+def test_audit_reports_a_chart_whose_layer_is_lost(tmp_path: Path, audited: Audited) -> None:
     with registry(tmp_path / "registry") as running:
         pushed = Pushed(running.host, "lost")
         layer = next(
@@ -584,7 +584,7 @@ def test_a_layer_that_the_registry_lost_is_found(tmp_path: Path, audited: Audite
         assert audited.kinds(pushed.url) == {"missing file"}
 
 
-def test_a_chart_that_is_named_and_not_there_is_missing(host: str, audited: Audited) -> None:
+def test_audit_of_a_chart_without_tags_reports_missing(host: str, audited: Audited) -> None:
     assert audited.kinds(f"oci://{host}/none", "hello") == {"missing file"}
 
 
@@ -612,7 +612,7 @@ def line(released: Line) -> Iterator[Line]:
         (folder / name).write_bytes(data)
 
 
-def test_the_production_channel_is_audited_by_default_and_records_are_compared(line: Line) -> None:
+def test_audit_compares_production_with_records_by_default(line: Line) -> None:
     assert "nothing is wrong" in line.ok("audit").stderr
     place = line.folder / "charts/common-1.0.0.tgz"
     index = line.folder / "charts/index.yaml"
@@ -629,7 +629,7 @@ def test_the_production_channel_is_audited_by_default_and_records_are_compared(l
     assert line.records("audit")[-1]["parameters"]["counts"] == {"changed since recorded": 1}
 
 
-def test_an_index_that_lies_about_a_recorded_archive_is_corrected(line: Line) -> None:
+def test_audit_fix_corrects_the_digest_of_a_recorded_archive(line: Line) -> None:
     place, index = line.folder / "charts/common-1.0.0.tgz", line.folder / "charts/index.yaml"
     right = index.read_bytes()
     index.write_bytes(right.replace(line_digest(place.read_bytes()), b"0" * 64))
@@ -640,7 +640,7 @@ def test_an_index_that_lies_about_a_recorded_archive_is_corrected(line: Line) ->
     assert "nothing is wrong" in line.ok("audit", "--fix").stderr
 
 
-def test_an_entry_of_a_recorded_archive_that_is_gone_makes_way_for_the_same_tar(line: Line) -> None:
+def test_audit_fix_removes_the_entry_of_a_recorded_missing_archive(line: Line) -> None:
     place = line.folder / "charts/common-1.0.0.tgz"
     was = place.read_bytes()
     place.unlink()
@@ -650,7 +650,7 @@ def test_an_entry_of_a_recorded_archive_that_is_gone_makes_way_for_the_same_tar(
     assert archive.tar_digest(place.read_bytes()) == archive.tar_digest(was)
 
 
-def test_the_same_tar_in_other_bytes_is_what_was_recorded(line: Line) -> None:
+def test_audit_accepts_the_recorded_tar_compressed_otherwise(line: Line) -> None:
     place, index = line.folder / "charts/common-1.0.0.tgz", line.folder / "charts/index.yaml"
     was = place.read_bytes()
     place.write_bytes(again := gzip.compress(gzip.decompress(was), 1))
@@ -661,7 +661,7 @@ def test_the_same_tar_in_other_bytes_is_what_was_recorded(line: Line) -> None:
     )
 
 
-def test_a_plan_and_the_environment_mend_nothing(line: Line) -> None:
+def test_audit_does_not_fix_with_plan_or_from_the_environment(line: Line) -> None:
     index = line.folder / "charts/index.yaml"
     index.write_bytes(
         wrong := index.read_bytes().replace(
@@ -674,7 +674,7 @@ def test_a_plan_and_the_environment_mend_nothing(line: Line) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "html"])
-def test_the_report_says_what_is_in_production_and_what_tested_it(line: Line, form: str) -> None:
+def test_audit_report_lists_versions_with_their_tests(line: Line, form: str) -> None:
     output = line.ok("audit", "--report", form).stdout
     promoted = line.records("promote")[-1]
     assert (
@@ -690,7 +690,7 @@ def test_the_report_says_what_is_in_production_and_what_tested_it(line: Line, fo
 
 
 @pytest.mark.parametrize("words", [("--report", "html"), ("--uses", f"sha256:{'0' * 64}"), ()])
-def test_a_plan_writes_neither_a_record_nor_a_report(line: Line, words: tuple[str, ...]) -> None:
+def test_audit_plan_writes_no_record_and_no_report(line: Line, words: tuple[str, ...]) -> None:
     folder = line.repo.root / ".pipeline"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     completed = line.ok("audit", *words, "--plan")
@@ -698,7 +698,7 @@ def test_a_plan_writes_neither_a_record_nor_a_report(line: Line, words: tuple[st
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_report_on_what_nobody_recorded_says_so(line: Line, tmp_path: Path) -> None:
+def test_audit_report_marks_versions_without_record(line: Line, tmp_path: Path) -> None:
     open_writable(line.folder.joinpath("charts").as_uri(), {}).publish(packed())
     lines = json.loads(line.ok("audit", "--report", "json").stdout)
     assert [(one["chart"], one["proof"]) for one in lines] == [
@@ -711,7 +711,7 @@ def line_digest(data: bytes) -> bytes:
     return sha256(data).removeprefix("sha256:").encode()
 
 
-def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path, audited: Audited) -> None:
+def test_audit_of_an_unreadable_index_fails(tmp_path: Path, audited: Audited) -> None:
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed())
     (folder.folder / INDEX).unlink()
@@ -720,7 +720,7 @@ def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path, audited: Audi
         audited.kinds(folder.url)
 
 
-def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_path: Path) -> None:
+def test_audit_report_lists_a_version_of_two_repositories_twice(tmp_path: Path) -> None:
     one, other = Folder(tmp_path / "one"), Folder(tmp_path / "other")
     published = open_writable(one.url, {}).publish(packed())
     open_writable(one.url, {}).publish(NEXT)
@@ -767,7 +767,7 @@ def test_a_version_in_two_repositories_is_told_apart_and_names_its_record(tmp_pa
 # -- what uses an image -----------------------------------------------------------------------------------------
 
 
-def test_what_is_built_on_a_base_image_is_told(tmp_path: Path) -> None:
+def test_audit_uses_lists_versions_built_on_a_base_image(tmp_path: Path) -> None:
     """The records of a chart with an image, as its steps write them, and a chart that nobody
     recorded.
     """

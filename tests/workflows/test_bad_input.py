@@ -100,7 +100,7 @@ def project(tmp_path: Path) -> Project:
 # -- what is not there, or not let in ---------------------------------------------------------------------------------
 
 
-def test_no_docker_engine(project: Project) -> None:
+def test_build_image_without_docker_engine_ends_with_7(project: Project) -> None:
     with registry(project.folder / "registry") as running:
         project.configure(images=running.host)
         project.use_image("image.tag")
@@ -110,7 +110,7 @@ def test_no_docker_engine(project: Project) -> None:
         )
 
 
-def test_an_engine_that_this_account_may_not_use(project: Project) -> None:
+def test_build_image_with_a_closed_docker_socket_ends_with_7(project: Project) -> None:
     """Another's socket, and a root without the capabilities that would open it all the same."""
     with registry(project.folder / "registry") as running, socket.socket(socket.AF_UNIX) as closed:
         project.configure(images=running.host)
@@ -129,14 +129,14 @@ def test_an_engine_that_this_account_may_not_use(project: Project) -> None:
     assert "this account may not use the docker engine (add it to the group" in completed.stderr
 
 
-def test_no_registry(project: Project) -> None:
+def test_snapshot_without_registry_ends_with_7(project: Project) -> None:
     host = f"127.0.0.1:{free_port()}"
     project.configure(charts=f"oci://{host}/charts")
     project.refused(7, f"{host}", "snapshot")
     project.refused(7, "does not answer", "snapshot")
 
 
-def test_a_registry_that_refuses_these_credentials(project: Project) -> None:
+def test_snapshot_with_refused_credentials_ends_with_7(project: Project) -> None:
     with registry(
         project.folder / "registry", auth=htpasswd(project.folder, "ci", "hunter2")
     ) as running:
@@ -150,7 +150,7 @@ def test_a_registry_that_refuses_these_credentials(project: Project) -> None:
         assert project.run("snapshot", PASSWORD="hunter2").returncode == 0
 
 
-def test_no_cluster(project: Project) -> None:
+def test_integration_test_with_an_unreachable_cluster_ends_with_7(project: Project) -> None:
     server = f"https://127.0.0.1:{free_port()}"
     (project.repo.root / "kubeconfig").write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
@@ -184,7 +184,7 @@ def test_helm_is_missing_or_too_old(project: Project) -> None:
 # -- what is written wrongly -----------------------------------------------------------------------------------------
 
 
-def test_there_is_no_configuration(project: Project) -> None:
+def test_a_step_without_pipeline_yaml_ends_with_2(project: Project) -> None:
     project.refused(2, "gone.yaml: there is no such file", "check", "--config", "gone.yaml")
     project.repo.git("rm", "-qf", "pipeline.yaml")
     project.refused(2, "there is no pipeline.yaml in this folder and above", "check")
@@ -252,7 +252,7 @@ def test_the_dockerfile_is_missing(project: Project) -> None:
     project.refused(2, "app/Dockerfile", "build_image")
 
 
-def test_not_a_repository(tmp_path: Path) -> None:
+def test_a_step_outside_of_a_checkout_ends_with_2(tmp_path: Path) -> None:
     project = Project(tmp_path)
     (project.repo.root / ".git").rename(tmp_path / "elsewhere")
     for step in ("check", "build_image", "snapshot", "integration_test", "tag_release", "promote"):
@@ -262,14 +262,14 @@ def test_not_a_repository(tmp_path: Path) -> None:
 # -- state -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_state_file_of_another_schema(project: Project) -> None:
+def test_a_state_file_of_a_newer_schema_is_refused(project: Project) -> None:
     project.ok("snapshot")
     with (project.repo.root / ".pipeline/state.jsonl").open("a") as state:
         state.write('{"schema":2,"id":"sha256:0","shape":"unknown"}\n')
     project.refused(4, "record of schema 2, this version reads schema 1 (use a newer", "snapshot")
 
 
-def test_a_torn_last_line_is_told_and_dropped(project: Project) -> None:
+def test_a_torn_last_line_of_the_state_is_dropped_with_a_warning(project: Project) -> None:
     project.ok("snapshot")
     with (project.repo.root / ".pipeline/state.jsonl").open("a") as state:
         state.write('{"schema":1,"id":"sha')
@@ -277,14 +277,14 @@ def test_a_torn_last_line_is_told_and_dropped(project: Project) -> None:
     assert "torn" in output and "already done" in output
 
 
-def test_an_edited_state_file(project: Project) -> None:
+def test_an_edited_state_file_is_refused(project: Project) -> None:
     project.ok("snapshot")
     state = project.repo.root / ".pipeline/state.jsonl"
     state.write_text(state.read_text().replace('"result":"passed"', '"result":"failed"'))
     project.refused(4, "was edited", "snapshot")
 
 
-def test_the_disk_is_full(project: Project) -> None:
+def test_a_full_disk_ends_a_step_with_7(project: Project) -> None:
     """A real full file system for the state."""
     place = project.repo.root / ".pipeline"
     place.mkdir()
@@ -309,14 +309,14 @@ def test_the_disk_is_full(project: Project) -> None:
         ("audit", "--since", "HEAD"), ("audit", "--shard", "1/2"), ("verify", "--chart", "web"),
     ],
 )  # fmt: skip
-def test_an_option_that_a_step_can_do_nothing_with_is_refused_where_it_is_typed(
+def test_an_unsupported_option_on_the_command_line_is_refused(
     project: Project, words: tuple[str, ...]
 ) -> None:
     project.refused(2, f"{words[1]}: {words[0]} can do nothing with it", *words)
     assert not (project.repo.root / ".pipeline").exists()
 
 
-def test_in_the_environment_options_are_for_the_steps_that_can(project: Project) -> None:
+def test_an_unsupported_option_in_the_environment_is_ignored(project: Project) -> None:
     completed = project.run("snapshot", PIPELINE_STEPS_TIMEOUT="5m", PIPELINE_STEPS_JOBS="3")
     assert completed.returncode == 0, completed.stderr
     completed = project.run("run", "snapshot", "--timeout", "5m", "--channels", "configured")

@@ -48,7 +48,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
         yield Line(tmp_path, museum)
 
 
-def test_rollback_of_a_channel_is_noticed(line: Line, tmp_path: Path) -> None:
+def test_a_rolled_back_chartmuseum_is_noticed(line: Line, tmp_path: Path) -> None:
     """Rollback: an older index with its files. Consistent in itself; the records of what was
     published tell.
     """

@@ -188,7 +188,7 @@ def test_a_push_becomes_a_release_that_helm_pulls(
     assert line.run("state", "verify").code == 0
 
 
-def test_unchanged_everything_is_already_done(line: Line) -> None:
+def test_a_second_run_without_changes_does_nothing(line: Line) -> None:
     ran = line.private("--release")
     assert (ran.code, ran.steps()) == (0, set()), ran.said
     assert ran.said.count("already done") >= len(MAKING), ran.said
@@ -276,7 +276,7 @@ def test_without_release_it_stops_and_says_how_to_go_on(line: Line) -> None:
     assert "0.5.0" not in line.published()
 
 
-def test_promote_without_a_test_of_this_content(line: Line) -> None:
+def test_promote_refuses_content_without_test(line: Line) -> None:
     line.raise_version("0.6.0")
     line.commit("Raise the version")
     line.git("tag", "--annotate", "--message", "by hand", "hello-0.6.0")

@@ -191,7 +191,7 @@ def test_the_tag_build_promotes_what_the_review_build_tested(
     assert "already done" in release.ok("promote").stderr
 
 
-def test_a_value_is_had_where_another_agent_made_it(server: Server) -> None:
+def test_state_get_finds_a_value_of_another_agent_in_the_store(server: Server) -> None:
     """After `already done` a script asks for the output; a value of other content must not come in
     its place.
     """
@@ -225,7 +225,7 @@ def test_a_value_is_had_where_another_agent_made_it(server: Server) -> None:
     assert missing.returncode == 4 and "no passed promote of common" in missing.stderr
 
 
-def test_a_release_does_not_believe_the_store_of_reviews(server: Server) -> None:
+def test_promote_ignores_records_of_the_review_store(server: Server) -> None:
     """What unreviewed code wrote counts neither for promote nor as already done."""
     believed = (server.folder / "believed").as_uri()
     server.configure(f', evidence: ["{believed}"]')
@@ -251,7 +251,7 @@ def test_a_release_does_not_believe_the_store_of_reviews(server: Server) -> None
     assert "already done" in release.ok("promote").stderr, "its own records are found again"
 
 
-def test_a_laptop_finds_what_ci_tested(server: Server) -> None:
+def test_a_laptop_reuses_test_records_of_ci(server: Server) -> None:
     head = server.change()
     tested = review(server, head)
     for step in ("check", "snapshot", "integration_test"):
@@ -263,7 +263,7 @@ def test_a_laptop_finds_what_ci_tested(server: Server) -> None:
     assert "already done" in laptop.ok("snapshot", "--chart", "common").stderr
 
 
-def test_a_plan_writes_no_store(server: Server) -> None:
+def test_plan_writes_nothing_to_the_store(server: Server) -> None:
     laptop = Agent(server, "laptop", "main")
     for step in ("check", "snapshot"):
         assert "would" in laptop.ok(step, "--all", "--plan").stderr
@@ -306,7 +306,7 @@ def test_another_agent_continues_what_a_killed_one_began(server: Server) -> None
     )
 
 
-def test_a_store_that_cannot_be_reached_is_said_and_made_up_for(server: Server, host: str) -> None:
+def test_records_reach_the_store_after_an_outage(server: Server, host: str) -> None:
     head = server.change()
     dead, alive = f"oci://127.0.0.1:{free_port()}/evidence", f"oci://{host}/late/evidence"
     server.repo.put("site.yaml", f"evidence: '{dead}'\n")
@@ -333,7 +333,7 @@ def _site(server: Server, evidence: str) -> str:
     return str(server.repo.root / "site.yaml")
 
 
-def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server: Server) -> None:
+def test_state_pull_fetches_all_records_behind_a_production_digest(server: Server) -> None:
     agent = Agent(server, "agent", "origin/main")
     for step in ("check", "snapshot", "integration_test"):
         agent.ok(step, "--chart", "common")
@@ -368,14 +368,14 @@ def test_a_year_later_the_records_behind_a_production_digest_are_fetched(server:
         ((), 2, "state pull --revision R or --digest D"),
     ],
 )
-def test_what_cannot_be_pulled_says_why(
+def test_state_pull_refuses_unknown_digests_and_revisions(
     server: Server, words: tuple[str, ...], code: int, message: str
 ) -> None:
     completed = Agent(server, "laptop", "main").run("state", "pull", *words)
     assert completed.returncode == code and message in completed.stderr, completed.stderr
 
 
-def test_any_program_can_be_a_gate(server: Server) -> None:
+def test_a_failed_program_record_stops_the_release(server: Server) -> None:
     server.configure(", requires: [check, integration_test, scan]")
     scanner, laptop = Agent(server, "scanner", "main"), Agent(server, "laptop", "main")
     for step in ("check", "snapshot", "integration_test"):
@@ -445,7 +445,7 @@ def test_any_program_can_be_a_gate(server: Server) -> None:
         ),
     ],
 )
-def test_what_cannot_be_recorded_says_why(
+def test_record_refuses_invalid_names_and_missing_arguments(
     server: Server, words: tuple[str, ...], code: int, message: str
 ) -> None:
     agent = Agent(server, "agent", "origin/main")
@@ -454,7 +454,7 @@ def test_what_cannot_be_recorded_says_why(
     assert [record for record in agent.records("scan") if record["result"] == "passed"] == []
 
 
-def test_the_charts_own_failure_is_said_when_the_store_fails_too(server: Server) -> None:
+def test_a_chart_failure_is_reported_although_the_store_fails(server: Server) -> None:
     server.repo.put("charts/common/templates/map.yaml", "{{ fail `no` }}")
     agent = Agent(server, "agent", server.repo.commit("break"))
     (server.folder / "evidence").write_text("a file in the way of the folder")
@@ -474,7 +474,7 @@ def test_the_charts_own_failure_is_said_when_the_store_fails_too(server: Server)
     assert agent.records("check")[-1]["result"] == "failed"
 
 
-def test_shards_bring_their_own_files_and_need_no_job(server: Server, tmp_path: Path) -> None:
+def test_state_files_of_shards_count_together(server: Server, tmp_path: Path) -> None:
     """Two agents without a store: what they hand over is read as one, and `join` makes one file of
     it.
     """
@@ -507,7 +507,7 @@ def test_shards_bring_their_own_files_and_need_no_job(server: Server, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["oci", "file"])
-def test_a_promote_asks_the_store_once_for_each_content(tmp_path: Path, kind: str) -> None:
+def test_promote_reads_the_store_once_for_each_content(tmp_path: Path, kind: str) -> None:
     """The contents of the chart and of its image; also where the store knows nothing of one of
     them.
     """

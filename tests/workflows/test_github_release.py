@@ -40,7 +40,9 @@ def step(repo: Repo, hub: Github, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=repo.root, env={**environment, **hub.environment}, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-def test_a_release_killed_before_its_index_is_completed(tmp_path: Path) -> None:
+def test_a_release_killed_before_its_index_update_is_completed_by_the_next_run(
+    tmp_path: Path,
+) -> None:
     repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
     repo.put("pipeline.yaml", PIPELINE.format(folder=(tmp_path / "snapshots").as_uri()))
     repo.put("charts/common/Chart.yaml", CHART)

@@ -43,7 +43,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
 
 @pytest.mark.parametrize("joined", [PLACES, PLACES[::-1]])
 @pytest.mark.parametrize("place", PLACES)
-def test_two_clones_with_channels_of_their_own_both_go_on(
+def test_two_clones_with_different_channels_do_not_block_each_other(
     repo: Repo, tmp_path: Path, place: str, joined: tuple[str, str]
 ) -> None:
     """Seen: snapshot answered `already done` by one record; integration_test took the other, and

@@ -143,7 +143,7 @@ def test_every_tag_becomes_an_archive_and_a_second_run_changes_nothing(source: S
     }
 
 
-def test_publishing_in_any_order_ends_with_what_regenerating_writes(
+def test_publishing_in_any_order_gives_the_regenerated_index(
     source: Source, tmp_path: Path
 ) -> None:
     """T13 of the test plan: the index is a function of what is published, whoever did it, in
@@ -172,9 +172,7 @@ def test_publishing_in_any_order_ends_with_what_regenerating_writes(
         assert stored(published.folder) == whole
 
 
-def test_the_result_is_the_same_in_parts_by_workers_and_from_a_url(
-    source: Source, tmp_path: Path
-) -> None:
+def test_shards_workers_and_url_give_the_same_repository(source: Source, tmp_path: Path) -> None:
     for number in range(20):
         source.release("web", f"1.{number}.0")
     whole, parts, remote = (tmp_path / name for name in ("whole", "parts", "remote"))
@@ -195,7 +193,9 @@ def test_the_result_is_the_same_in_parts_by_workers_and_from_a_url(
     assert stored(remote) == stored(whole)
 
 
-def test_charts_that_moved_and_a_tag_over_all_charts(source: Source, tmp_path: Path) -> None:
+def test_moved_charts_and_a_tag_over_all_charts_are_packaged(
+    source: Source, tmp_path: Path
+) -> None:
     source.release("web", "1.0.0", folder="stable")
     source.repo.git("mv", "stable", "charts")
     source.release("web", "2.0.0")
@@ -219,7 +219,7 @@ def test_charts_that_moved_and_a_tag_over_all_charts(source: Source, tmp_path: P
     assert source.ok(to=every.as_uri()).count("3 there before") == 1
 
 
-def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(
+def test_an_unpackageable_version_fails_with_its_reason_and_others_are_published(
     source: Source,
 ) -> None:
     source.release("web", "1.0.0")
@@ -254,7 +254,7 @@ def test_what_cannot_be_packaged_is_told_with_its_reason_and_the_rest_goes_on(
         assert sorted(stored(source.out)) == ["index.yaml", "web-1.0.0.tgz"]
 
 
-def test_what_is_published_needs_not_be_made_again(source: Source) -> None:
+def test_a_published_version_that_cannot_be_packaged_is_no_failure(source: Source) -> None:
     source.release(
         "old",
         "1.0.0",
@@ -275,7 +275,7 @@ def test_what_is_published_needs_not_be_made_again(source: Source) -> None:
     assert source.run().returncode == 8, "now it is missing"
 
 
-def test_published_archives_win_and_what_differs_is_told(source: Source) -> None:
+def test_a_published_archive_stays_and_the_difference_is_listed(source: Source) -> None:
     source.release("web", "1.0.0")
     source.release("web", "1.1.0")
     theirs = packed("web", "1.0.0", more="description: made by another program\n")
@@ -292,7 +292,7 @@ def test_published_archives_win_and_what_differs_is_told(source: Source) -> None
     assert versions(source.out, "web") == ["1.1.0", "1.0.0"]
 
 
-def test_a_lost_index_is_made_again_byte_for_byte(source: Source) -> None:
+def test_a_lost_index_is_regenerated_byte_for_byte(source: Source) -> None:
     for version in ("1.0.0", "1.1.0", "2.0.0"):
         source.release("web", version)
     source.ok()
@@ -302,7 +302,7 @@ def test_a_lost_index_is_made_again_byte_for_byte(source: Source) -> None:
     assert stored(source.out) == first
 
 
-def test_a_damaged_index_is_made_anew_from_archives_and_tags_when_asked(source: Source) -> None:
+def test_again_rebuilds_a_damaged_index(source: Source) -> None:
     for version in ("1.0.0", "1.1.0"):
         source.release("web", version)
     source.ok()
@@ -315,7 +315,7 @@ def test_a_damaged_index_is_made_anew_from_archives_and_tags_when_asked(source: 
     assert stored(source.out) == first
 
 
-def test_withdrawn_versions_stay_withdrawn(source: Source) -> None:
+def test_withdrawn_versions_are_not_published(source: Source) -> None:
     for version in ("1.0.0", "1.1.0"):
         source.release("web", version)
         source.release("api", version)
@@ -337,7 +337,7 @@ def test_withdrawn_versions_stay_withdrawn(source: Source) -> None:
     )
 
 
-def test_a_plan_says_each_write_and_writes_nothing(source: Source) -> None:
+def test_regenerate_plan_lists_each_write_and_writes_nothing(source: Source) -> None:
     source.release("web", "1.0.0")
     source.release("web", "1.1.0")
     output = source.ok("--plan", "--chart", "web")
@@ -345,7 +345,9 @@ def test_a_plan_says_each_write_and_writes_nothing(source: Source) -> None:
     assert not source.out.exists() and not (source.folder / ".pipeline").exists()
 
 
-def test_killed_anywhere_it_goes_on_and_ends_with_the_same(source: Source, tmp_path: Path) -> None:
+def test_regenerate_killed_at_any_point_continues_to_the_same_result(
+    source: Source, tmp_path: Path
+) -> None:
     for number in range(40):
         source.release("web", f"1.{number}.0")
     source.ok()
@@ -365,7 +367,7 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same(source: Source, tmp_p
         assert stored(out) == stored(source.out)
 
 
-def test_usage_that_cannot_be_is_refused(source: Source) -> None:
+def test_regenerate_refuses_missing_and_unsupported_sources(source: Source) -> None:
     source.release("web", "1.0.0")
     for words, message in (
         (("--tags", "v*"), "give --source PATH or URL"),
@@ -415,7 +417,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
         yield line
 
 
-def test_a_promoted_version_is_made_again_exactly(line: Line) -> None:
+def test_a_promoted_version_is_regenerated_with_the_same_tar(line: Line) -> None:
     again = line.folder / "again"
     early = line.run("regenerate", "--to", again.as_uri())
     assert (
@@ -448,7 +450,7 @@ def test_a_promoted_version_is_made_again_exactly(line: Line) -> None:
     assert archive.unpack(stored(plain)["common-1.0.0.tgz"])["values.yaml"] == VALUES.encode()
 
 
-def test_a_tag_that_does_not_stand_for_what_it_says_is_refused(line: Line) -> None:
+def test_a_moved_release_tag_is_refused(line: Line) -> None:
     line.ok("promote", "--chart", "common")
     text = line.repo.git("tag", "-l", "--format=%(contents)", "common-1.0.0")
     line.repo.git("tag", "-d", "common-1.0.0")
@@ -482,7 +484,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("major", [3, 4])
-def test_helm_pulls_what_was_made(source: Source, tmp_path: Path, major: int) -> None:
+def test_helm_pulls_a_regenerated_chart(source: Source, tmp_path: Path, major: int) -> None:
     source.release("web", "1.0.0")
     source.ok()
     with served(source.out) as url:
@@ -501,7 +503,7 @@ def test_helm_pulls_what_was_made(source: Source, tmp_path: Path, major: int) ->
     assert (tmp_path / "web-1.0.0.tgz").read_bytes() == (source.out / "web-1.0.0.tgz").read_bytes()
 
 
-def test_a_copy_is_the_same_byte_for_byte_with_provenance_and_times(
+def test_regenerate_from_copies_archives_provenance_and_times(
     source: Source, tmp_path: Path
 ) -> None:
     old = DirectoryRepository((tmp_path / "old").as_uri())
@@ -540,7 +542,7 @@ def test_a_copy_is_the_same_byte_for_byte_with_provenance_and_times(
     assert "6 there before" in source.ok(to=source.out.as_uri())
 
 
-def test_the_other_repositories_of_a_channel_are_copies_of_the_first(
+def test_further_repositories_of_a_channel_are_filled_from_the_first(
     source: Source, tmp_path: Path
 ) -> None:
     theirs = packed("web", "1.0.0", more="description: made by another program\n")
@@ -564,7 +566,7 @@ def test_the_other_repositories_of_a_channel_are_copies_of_the_first(
     assert (first["differs"], second["published"]) == (1, 2)
 
 
-def test_a_copy_tells_what_it_cannot_have_and_what_is_there_otherwise(
+def test_regenerate_from_lists_refused_and_differing_versions(
     source: Source, tmp_path: Path
 ) -> None:
     old = DirectoryRepository((tmp_path / "old").as_uri())

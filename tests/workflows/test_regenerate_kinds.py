@@ -232,9 +232,7 @@ def filling(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Filling]
         yield Filling(tmp_path, place)
 
 
-def test_each_gets_what_a_folder_gets_and_a_second_run_writes_nothing(
-    filling: Filling, tmp_path: Path
-) -> None:
+def test_every_repository_kind_is_filled_like_a_folder(filling: Filling, tmp_path: Path) -> None:
     for version in ("1.0.0", "1.1.0-rc.1", "1.1.0+build.5"):
         filling.release("web", version)
         filling.release("my-api", version)
@@ -264,7 +262,9 @@ def test_each_gets_what_a_folder_gets_and_a_second_run_writes_nothing(
         ]
 
 
-def test_what_is_published_there_wins_and_is_told(filling: Filling, tmp_path: Path) -> None:
+def test_a_published_archive_stays_in_every_repository_kind(
+    filling: Filling, tmp_path: Path
+) -> None:
     for version in ("1.0.0", "1.1.0"):
         filling.release("web", version)
     theirs = packed("web", "1.0.0", more="description: made by another program\n")
@@ -279,9 +279,7 @@ def test_what_is_published_there_wins_and_is_told(filling: Filling, tmp_path: Pa
     assert filling.place.archives() == {**filling.whole(), "web-1.0.0.tgz": theirs.tgz}
 
 
-def test_killed_anywhere_it_goes_on_and_ends_with_the_same(
-    filling: Filling, tmp_path: Path
-) -> None:
+def test_every_repository_kind_is_completed_after_a_kill(filling: Filling, tmp_path: Path) -> None:
     for number in range(18):  # more than one process makes them
         filling.release("web", f"1.{number}.0")
     whole = filling.whole()

@@ -63,7 +63,7 @@ def test_a_tested_chart_is_tagged_and_promoted_with_every_change_recorded(line: 
     assert "version: 1.0.0" in pulled.stdout, pulled.stderr
 
 
-def test_a_second_time_everything_is_already_done(line: Line) -> None:
+def test_tag_release_and_promote_again_do_nothing(line: Line) -> None:
     line.tested()
     for words in (
         ["tag_release", "--local", "--chart", "common"],
@@ -73,7 +73,7 @@ def test_a_second_time_everything_is_already_done(line: Line) -> None:
         assert "already done" in line.ok(*words).stderr
 
 
-def test_a_plan_says_what_would_be_written_and_writes_nothing(line: Line) -> None:
+def test_promote_plan_lists_each_write_and_writes_nothing(line: Line) -> None:
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     before = line.records("promote")
@@ -135,7 +135,7 @@ def test_local_modifications_are_built_and_marked_and_never_released(line: Line)
         line.refused(4, "local modifications: charts/common/templates/map.yaml", *words)
 
 
-def test_dirty_content_that_is_committed_later_is_not_what_a_release_is_made_of(line: Line) -> None:
+def test_a_dirty_snapshot_is_not_released_after_the_commit(line: Line) -> None:
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     line.tested()
     line.repo.commit()
@@ -218,7 +218,7 @@ def test_a_withdrawn_version_is_neither_tagged_nor_promoted(line: Line) -> None:
     assert not list((line.folder / "charts").iterdir())
 
 
-def test_a_release_that_was_cancelled_does_not_keep_the_next_one_back(line: Line) -> None:
+def test_a_cancelled_release_does_not_block_the_next(line: Line) -> None:
     """Acceptance test A13: jenkins-x/jx#3701, where the build after a cancelled one never published
     its chart.
     """
@@ -327,13 +327,13 @@ def test_passed_beside_failed_is_a_contradiction(line: Line) -> None:
     line.refused(4, "contradicts itself: ", "tag_release", "--local", "--chart", "common")
 
 
-def test_what_comes_later_is_refused_where_it_is_used(line: Line) -> None:
+def test_a_required_approval_is_refused_as_not_implemented(line: Line) -> None:
     line.tested()
     line.configure(", requires: [approval.code]")
     line.refused(2, "approval.code: not yet", "tag_release", "--local", "--chart", "common")
 
 
-def test_state_commands_tell_what_was_done(line: Line) -> None:
+def test_state_show_get_and_verify_after_a_release(line: Line) -> None:
     line.tested()
     reference = line.ok("state", "get", "common", "snapshot.chart").stdout.strip()
     assert reference == line.records("snapshot")[-1]["outputs"]["chart"]
@@ -387,7 +387,7 @@ def test_state_verify_finds_lost_entries_moved_tags_and_contradictions(line: Lin
     ), completed.stdout
 
 
-def test_promote_gives_back_an_archive_that_is_gone(line: Line) -> None:
+def test_promote_publishes_a_lost_archive_again(line: Line) -> None:
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     line.ok("promote", "--chart", "common")
@@ -420,9 +420,7 @@ def test_a_tag_is_recorded_before_it_is_set(line: Line) -> None:
     assert intent["outputs"] == outcome["outputs"]
 
 
-def test_what_a_registry_lost_is_found_and_copied_and_published_again(
-    line: Line, tmp_path: Path
-) -> None:
+def test_promote_restores_layers_that_the_registry_lost(line: Line, tmp_path: Path) -> None:
     """Blobs were gone, all held, and `helm pull` failed."""
     with registry(tmp_path / "registry") as running:
         api = Registry(running.host, plain_http=True)
@@ -502,7 +500,7 @@ def test_promote_without_a_tag_releases_what_is_checked_out_and_nothing_else(lin
     assert [path.name for path in (line.folder / "charts").glob("*.tgz")] == ["common-1.0.0.tgz"]
 
 
-def test_a_branch_is_no_tag(line: Line) -> None:
+def test_promote_refuses_a_branch_as_tag(line: Line) -> None:
     line.tested()
     line.repo.git("branch", "common-1.0.0")
     line.refused(2, "there is no tag 'common-1.0.0' here", "promote", "--tag", "common-1.0.0")
@@ -517,7 +515,7 @@ def test_content_that_was_tested_at_another_revision_is_released_when_asked(line
     assert (line.folder / "charts/common-1.0.0.tgz").exists()
 
 
-def test_a_check_counts_only_with_the_commands_that_hold_now(line: Line) -> None:
+def test_a_check_does_not_count_after_its_commands_changed(line: Line) -> None:
     line.tested()
     with (line.repo.root / "pipeline.yaml").open("a") as file:
         file.write('check: {commands: ["false"]}\n')
@@ -526,7 +524,7 @@ def test_a_check_counts_only_with_the_commands_that_hold_now(line: Line) -> None
     line.refused(4, "check of common failed", "tag_release", "--local", "--chart", "common")
 
 
-def test_a_plan_writes_nothing_at_all(line: Line) -> None:
+def test_plans_of_all_steps_write_nothing(line: Line) -> None:
     line.ok("check", "--plan")
     line.ok("snapshot", "--plan")
     assert list((line.folder / "snapshots").iterdir()) == []

@@ -71,7 +71,9 @@ def served(folder: Path) -> Iterator[str]:
             thread.join()
 
 
-def test_from_push_to_pages_and_again(line: Line, tmp_path: Path) -> None:
+def test_a_release_to_github_pages_and_a_second_run_without_changes(
+    line: Line, tmp_path: Path
+) -> None:
     for words in (
         ["check"],
         ["snapshot"],

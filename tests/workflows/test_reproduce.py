@@ -120,9 +120,7 @@ def line(tmp_path: Path) -> Line:
 
 
 @pytest.mark.parametrize("step", ["snapshot", "promote"])
-def test_what_was_made_at_an_earlier_revision_is_made_again_byte_for_byte(
-    released: Line, step: str
-) -> None:
+def test_reproduce_gives_equal_bytes_at_a_later_revision(released: Line, step: str) -> None:
     before = sorted(released.folder.rglob("*.tgz")), released.records(step)
     output = released.ok(
         "reproduce", f"{step}/common", TZ="Asia/Kathmandu", LC_ALL="C", PYTHONHASHSEED="7"
@@ -133,7 +131,7 @@ def test_what_was_made_at_an_earlier_revision_is_made_again_byte_for_byte(
     )
 
 
-def test_an_id_is_enough_and_the_state_may_come_from_elsewhere(
+def test_reproduce_takes_a_short_id_and_a_state_from_elsewhere(
     released: Line, tmp_path: Path
 ) -> None:
     state = released.repo.root / ".pipeline/state.jsonl"
@@ -149,9 +147,7 @@ def test_an_id_is_enough_and_the_state_may_come_from_elsewhere(
         assert completed.returncode != 0 and "none.jsonl" in completed.stderr
 
 
-def test_a_release_is_derived_again_when_its_snapshot_is_swept(
-    released: Line, tmp_path: Path
-) -> None:
+def test_reproduce_promote_packages_a_swept_snapshot_again(released: Line, tmp_path: Path) -> None:
     [swept] = (released.folder / "snapshots").glob("*.tgz")
     kept = swept.read_bytes()
     swept.unlink()
@@ -238,7 +234,7 @@ def test_without_the_recorded_archive_the_digests_are_compared(line: Line) -> No
     assert "cannot be compared file by file" in completed.stderr
 
 
-def test_modifications_are_made_again_where_they_are_and_refused_elsewhere(line: Line) -> None:
+def test_reproduce_of_modified_content_works_only_in_its_checkout(line: Line) -> None:
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     line.ok("snapshot", "--chart", "common")
     assert "equal: tar " in line.ok("reproduce", "snapshot/common")
@@ -248,7 +244,7 @@ def test_modifications_are_made_again_where_they_are_and_refused_elsewhere(line:
     assert "made with local modifications of charts/common/templates/map.yaml" in completed.stderr
 
 
-def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> None:
+def test_reproduce_refuses_an_unknown_revision(line: Line, tmp_path: Path) -> None:
     other_clone = Repo(tmp_path / "other", tmp_path / "gitconfig")
     for path in ("pipeline.yaml", "charts/common/Chart.yaml"):
         other_clone.put(path, (line.repo.root / path).read_bytes())
@@ -284,7 +280,7 @@ def test_a_revision_that_is_not_here_is_said_so(line: Line, tmp_path: Path) -> N
         (["snapshot/common", "--state", "nowhere.jsonl"], 2, "the state file does not exist"),
     ],
 )
-def test_what_cannot_be_made_again_is_refused_with_a_reason(
+def test_reproduce_refuses_unknown_records_and_other_steps(
     released: Line, words: list[str], code: int, message: str
 ) -> None:
     completed = released.run("reproduce", *words)
@@ -319,7 +315,7 @@ def test_a_state_in_a_folder_is_the_union_of_its_files(line: Line) -> None:
     assert "equal: tar " in line.ok("reproduce", "snapshot/common", "--state", str(state.parent))
 
 
-def test_an_evidence_store_is_asked_by_content(line: Line, tmp_path: Path) -> None:
+def test_reproduce_reads_records_from_an_evidence_store(line: Line, tmp_path: Path) -> None:
     store = (tmp_path / "store").as_uri()
     (tmp_path / "store").mkdir()
     with (line.repo.root / "pipeline.yaml").open("a") as file:

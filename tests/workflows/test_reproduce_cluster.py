@@ -79,7 +79,7 @@ class Project:
         )
 
 
-def test_a_failed_test_fails_again_and_is_kept_to_look_into(
+def test_reproduce_keep_leaves_the_namespace_of_a_failed_test(
     tmp_path: Path, node: Node, images: str
 ) -> None:
     project = Project(tmp_path, node, images, BAD)
@@ -111,7 +111,7 @@ def test_a_failed_test_fails_again_and_is_kept_to_look_into(
     assert any("no greeting here" in file.read_text() for file in collected)
 
 
-def test_a_passed_test_passes_again_and_one_that_did_not_is_told(
+def test_reproduce_reports_a_test_that_ends_otherwise(
     tmp_path: Path, node: Node, images: str
 ) -> None:
     project = Project(tmp_path, node, images, GOOD)
@@ -146,9 +146,7 @@ def test_a_passed_test_passes_again_and_one_that_did_not_is_told(
     )
 
 
-def test_a_cluster_that_is_not_configured_is_said_so(
-    tmp_path: Path, node: Node, images: str
-) -> None:
+def test_reproduce_refuses_an_unknown_cluster(tmp_path: Path, node: Node, images: str) -> None:
     project = Project(tmp_path, node, images, GOOD)
     completed = project.run("reproduce", "integration_test/web", "--cluster", "nowhere")
     assert (

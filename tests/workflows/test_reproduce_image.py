@@ -52,7 +52,9 @@ def dated(folder: Path) -> None:
     write(folder, "app/Dockerfile", f"FROM scratch\nCOPY busybox /bin/\nRUN [{command}]\n")
 
 
-def test_the_same_digest_is_made_from_the_revision_alone(tmp_path: Path, registry: Running) -> None:
+def test_reproduce_builds_an_image_with_the_recorded_digest(
+    tmp_path: Path, registry: Running
+) -> None:
     folder = checkout(tmp_path / "w", f"{registry.host}/same")
     record = built(folder)
     digest = str(Reference.parse(record.outputs["image"]).digest)
@@ -66,9 +68,7 @@ def test_the_same_digest_is_made_from_the_revision_alone(tmp_path: Path, registr
     assert client.tags("same/snap/app") == before, "nothing was pushed"
 
 
-def test_a_file_that_says_the_date_is_named_with_its_byte(
-    tmp_path: Path, registry: Running
-) -> None:
+def test_reproduce_names_the_byte_of_a_build_date(tmp_path: Path, registry: Running) -> None:
     folder = checkout(tmp_path / "w", f"{registry.host}/dated")
     dated(folder)
     built(folder)
@@ -80,9 +80,7 @@ def test_a_file_that_says_the_date_is_named_with_its_byte(
     assert "likely cause: the time of the build is written into it" in line
 
 
-def test_generated_inputs_that_are_gone_are_refused_by_name(
-    tmp_path: Path, registry: Running
-) -> None:
+def test_reproduce_refuses_missing_generated_files(tmp_path: Path, registry: Running) -> None:
     folder = checkout(
         tmp_path / "w",
         f"{registry.host}/gone",
@@ -131,7 +129,7 @@ def test_other_builders_are_compared_by_files_modes_and_configuration(
     )
 
 
-def test_the_tool_version_is_told(tmp_path: Path, registry: Running) -> None:
+def test_reproduce_names_a_differing_tool_version(tmp_path: Path, registry: Running) -> None:
     folder = checkout(tmp_path / "w", f"{registry.host}/tools")
     built(folder)
     path = folder / ".pipeline/state.jsonl"

@@ -158,7 +158,7 @@ def test_a_chart_that_fails_is_not_shown_with_the_chain_of_its_content_before(
     assert "\ncommon  snapshot           none\n" in completed.stderr
 
 
-def test_things_lie_beside_the_state_file_that_was_named(project: OneChart) -> None:
+def test_run_writes_junit_and_logs_beside_the_state_file(project: OneChart) -> None:
     completed = project.ok(*RUN, "--chart", "common", "--state", "elsewhere/state.jsonl")
     folder = project.repo.root / "elsewhere"
     assert f"\nJUnit: {folder}/junit\nlogs of failures: {folder}/failures\n" in completed.stderr
@@ -228,7 +228,7 @@ def test_charts_that_cannot_be_released_are_skipped_and_the_others_are_released(
     assert 'failures="0"' in (junit / "promote-other.xml").read_text()
 
 
-def test_what_is_proven_is_called_done_and_not_unaffected(project: OneChart) -> None:
+def test_run_reports_tested_charts_as_already_done(project: OneChart) -> None:
     steps = ("run", "check", "snapshot", "integration_test", "report", "--channels", "configured")
     project.ok(*steps)
     page = project.repo.root / ".pipeline/report/report.md"
@@ -242,7 +242,7 @@ def test_what_is_proven_is_called_done_and_not_unaffected(project: OneChart) -> 
     assert page.read_bytes() == written, "a page that says nothing does not replace one that does"
 
 
-def test_a_plan_is_of_the_whole_workflow(project: OneChart) -> None:
+def test_run_plan_covers_the_whole_workflow(project: OneChart) -> None:
     """On a fresh clone the records of the steps before are missing: that is no error of a plan."""
     origin = bare(project.folder / "origin.git")
     project.repo.git("remote", "add", "origin", str(origin))

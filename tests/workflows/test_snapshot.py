@@ -125,7 +125,7 @@ def number_of(record: Record) -> str:
     return record.outputs["chart"].rpartition("@")[0].rpartition(":")[2]
 
 
-def test_it_publishes_the_chart_with_its_images_and_dependencies(line: Line) -> None:
+def test_snapshot_publishes_the_chart_with_images_and_dependencies(line: Line) -> None:
     line.built()
     record = line.snapshot()
     number = number_of(record)
@@ -154,7 +154,7 @@ def test_it_publishes_the_chart_with_its_images_and_dependencies(line: Line) -> 
     }  # fmt: skip
 
 
-def test_it_is_done_once_and_again_only_when_something_is_missing(line: Line) -> None:
+def test_snapshot_publishes_again_only_what_is_missing(line: Line) -> None:
     line.built()
     first = line.snapshot()
     assert line.snapshot() == first
@@ -170,7 +170,7 @@ def test_it_is_done_once_and_again_only_when_something_is_missing(line: Line) ->
     assert "chart-3" in line.snapshot().outputs, "the channel configured now counts"
 
 
-def test_another_checkout_makes_the_same_bytes(line: Line) -> None:
+def test_snapshot_of_another_checkout_has_the_same_digest(line: Line) -> None:
     line.built()
     first = line.snapshot()
     other_clone = Repo(line.folder / "elsewhere/copy", line.repo.config, clone=str(line.repo.root))
@@ -232,7 +232,7 @@ def test_every_machine_makes_the_same_tar_and_the_same_manifest(line: Line) -> N
     assert second.reference.rpartition("@")[2] == first.reference.rpartition("@")[2]
 
 
-def test_count_next_version_and_dirt(line: Line) -> None:
+def test_snapshot_version_has_position_next_patch_and_dirty_mark(line: Line) -> None:
     line.built()
     line.repo.put("charts/hello/templates/new.yaml", "a: b\n")
     assert number_of(line.snapshot()).startswith("1.0.0-0.1.t")
@@ -257,7 +257,7 @@ def test_a_new_image_makes_a_new_version(line: Line) -> None:
     assert second.inputs["image:web"] == "sha256:" + "e" * 64
 
 
-def test_what_cannot_be_made_is_refused_and_nothing_is_published(line: Line) -> None:
+def test_snapshot_refuses_invalid_charts_and_publishes_nothing(line: Line) -> None:
     with pytest.raises(
         EvidenceError,
         match=r"image web of chart hello has no record .*\(run pipeline-steps build_image",
@@ -319,7 +319,7 @@ def test_a_dependency_that_was_replaced_is_refused_naming_both(line: Line) -> No
     assert line.snapshot() == taken
 
 
-def test_the_last_release_says_which_dependency_it_used_though_only_a_store_knows(
+def test_a_replaced_dependency_is_found_by_a_release_record_in_a_store(
     line: Line,
 ) -> None:
     line.repo.put(
@@ -341,7 +341,7 @@ def test_the_last_release_says_which_dependency_it_used_though_only_a_store_know
         snapshot("hello", config=config, state=elsewhere)
 
 
-def test_a_taken_version_is_a_conflict_and_recorded(line: Line) -> None:
+def test_snapshot_of_a_taken_version_records_a_conflict(line: Line) -> None:
     line.built()
     number = number_of(line.snapshot())
     for path in (line.folder / "published").iterdir():
@@ -354,7 +354,7 @@ def test_a_taken_version_is_a_conflict_and_recorded(line: Line) -> None:
     assert line.state.records()[-1].result == "refused"
 
 
-def test_a_plan_writes_nothing(line: Line) -> None:
+def test_snapshot_plan_writes_nothing(line: Line) -> None:
     line.built()
     before = len(line.state.records())
     assert snapshot("hello", config=line.config, state=line.state, plan=True) == ()
@@ -362,7 +362,7 @@ def test_a_plan_writes_nothing(line: Line) -> None:
     assert open_repository(line.oci, {}).versions("hello") == []
 
 
-def test_nothing_to_do_is_quick_as_a_process(line: Line) -> None:
+def test_snapshot_without_changes_ends_quickly(line: Line) -> None:
     line.built()
     line.snapshot()
     command = [sys.executable, "-m", "pipeline_steps.snapshot", "--chart", "hello"]

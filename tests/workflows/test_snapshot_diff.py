@@ -17,7 +17,7 @@ def diff(line: Line) -> str:
     return (line.repo.root / ".pipeline/diff/common.diff").read_text()
 
 
-def test_what_is_published_is_compared_with_what_would_be(tmp_path: Path) -> None:
+def test_snapshot_diff_compares_with_production(tmp_path: Path) -> None:
     line = Line(tmp_path)
     labelled = MAP.replace('metadata: {name: "{{ .Release.Name }}"}', NAMED)
     line.repo.put("charts/common/templates/map.yaml", labelled)
@@ -62,7 +62,7 @@ def test_what_is_published_is_compared_with_what_would_be(tmp_path: Path) -> Non
     assert "What it renders otherwise" not in page, "a diff of another snapshot is not shown"
 
 
-def test_without_production_the_newest_other_snapshot_is_compared(tmp_path: Path) -> None:
+def test_snapshot_diff_without_production_compares_with_the_last_snapshot(tmp_path: Path) -> None:
     line = Line(tmp_path)
     line.ok("snapshot", "--chart", "common")
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
@@ -71,7 +71,7 @@ def test_without_production_the_newest_other_snapshot_is_compared(tmp_path: Path
     assert "as nothing is in production" in output and "+  greeting: good day" in output
 
 
-def test_a_chart_that_cannot_be_rendered_is_no_reason_to_publish_nothing(tmp_path: Path) -> None:
+def test_snapshot_diff_of_an_unrenderable_chart_still_publishes(tmp_path: Path) -> None:
     line = Line(tmp_path)
     line.repo.put(
         "charts/common/Chart.yaml", CHART.format(version="1.0.0").replace("application", "library")

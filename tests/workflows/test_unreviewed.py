@@ -151,7 +151,7 @@ def test_arguments_that_are_not_allowed_for_helm_stop_every_step(
 @pytest.mark.parametrize(
     "command", [("state", "show"), ("doctor",), ("run", "check", "--all"), ("check", "--all")]
 )
-def test_every_command_removes_what_a_killed_one_left(
+def test_the_next_command_removes_scratch_folders_of_a_killed_one(
     agent: Agent, command: tuple[str, ...]
 ) -> None:
     left = agent.folder / "tmp" / f"{files.TEMPORARY}docker-0123456789ab"

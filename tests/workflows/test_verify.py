@@ -50,7 +50,7 @@ def chart(released: Line) -> str:
     return (released.folder / "charts/common-1.0.0.tgz").as_uri()
 
 
-def test_a_released_chart_holds_link_by_link(released: Line, chart: str) -> None:
+def test_verify_of_a_released_chart_holds_for_every_link(released: Line, chart: str) -> None:
     completed = released.ok("verify", chart)
     lines = completed.stdout.splitlines()
     assert lines and all(line.startswith("holds ") for line in lines)
@@ -65,7 +65,7 @@ def test_a_released_chart_holds_link_by_link(released: Line, chart: str) -> None
     assert "test " in completed.stdout and "check " in completed.stdout
 
 
-def test_a_machine_with_nothing_but_the_store_finds_the_same(
+def test_verify_works_with_the_evidence_store_alone(
     released: Line, chart: str, tmp_path: Path
 ) -> None:
     away = tmp_path / "pipeline.yaml"
@@ -74,13 +74,13 @@ def test_a_machine_with_nothing_but_the_store_finds_the_same(
     assert not (tmp_path / ".pipeline/state.jsonl").read_text().count('"step":"promote"')
 
 
-def test_whoever_may_only_read_the_store_can_verify(released: Line, chart: str) -> None:
+def test_verify_writes_nothing_to_the_store(released: Line, chart: str) -> None:
     before = sorted((released.folder / "evidence").rglob("*"))
     released.ok("verify", chart)
     assert sorted((released.folder / "evidence").rglob("*")) == before
 
 
-def test_a_plan_tells_the_links_and_writes_nothing(released: Line, chart: str) -> None:
+def test_verify_plan_logs_the_links_and_writes_nothing(released: Line, chart: str) -> None:
     state = released.repo.root / ".pipeline/state.jsonl"
     before = state.read_bytes()
     completed = released.ok("verify", chart, "--plan")
@@ -88,14 +88,12 @@ def test_a_plan_tells_the_links_and_writes_nothing(released: Line, chart: str) -
     assert state.read_bytes() == before
 
 
-def test_a_snapshot_has_a_chain_too(released: Line) -> None:
+def test_verify_of_a_snapshot_holds(released: Line) -> None:
     reference = released.records("snapshot")[-1]["outputs"]["chart"]
     assert "snapshot" in released.ok("verify", reference).stdout
 
 
-def test_an_archive_that_was_exchanged_is_not_what_was_recorded(
-    released: Line, tmp_path: Path
-) -> None:
+def test_verify_refuses_an_exchanged_archive(released: Line, tmp_path: Path) -> None:
     files = archive.unpack((released.folder / "charts/common-1.0.0.tgz").read_bytes())
     other = tmp_path / "common-1.0.0.tgz"
     other.write_bytes(archive.pack({**files, "more.txt": b"x"}).tgz)
@@ -106,7 +104,7 @@ def test_an_archive_that_was_exchanged_is_not_what_was_recorded(
     )
 
 
-def test_a_digest_in_the_reference_counts(released: Line, chart: str) -> None:
+def test_verify_compares_the_digest_in_the_reference(released: Line, chart: str) -> None:
     assert released.run("verify", f"{chart}@sha256:{'0' * 64}").returncode == 4
     assert released.run("verify", f"{chart}.gone").returncode == 4
     assert released.run("verify").returncode == 2
@@ -146,7 +144,9 @@ BROKEN: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_link_is_named(released: Line, chart: str, tmp_path: Path, broken: str) -> None:
+def test_verify_names_a_broken_link(
+    released: Line, chart: str, tmp_path: Path, broken: str
+) -> None:
     """Records made anew with one thing wrong, each hashed as it then is: what counts is that they
     no longer fit.
     """
@@ -173,7 +173,7 @@ def test_a_broken_link_is_named(released: Line, chart: str, tmp_path: Path, brok
     )
 
 
-def test_without_a_record_the_chain_ends(chart: str, tmp_path: Path) -> None:
+def test_verify_without_records_ends_with_a_missing_link(chart: str, tmp_path: Path) -> None:
     links = chain.links(chain.fetch(chart, NONE), State(tmp_path / "state.jsonl"), {})
     assert [link.status for link in links] == ["holds", "missing"]
 
@@ -255,7 +255,7 @@ def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
                 chain.fetch(wrong, config)
 
 
-def test_an_account_in_the_url_of_a_repository_is_no_digest() -> None:
+def test_verify_takes_no_account_in_a_url_for_a_digest() -> None:
     elsewhere = "git+ssh://git@git.example.com/pages.git#gh-pages/common-1.0.0.tgz@sha256:0"
     with pytest.raises(
         UsageError,
@@ -273,7 +273,7 @@ def test_an_account_in_the_url_of_a_repository_is_no_digest() -> None:
     ],
     ids=["whole", "other image tested", "no build"],
 )
-def test_images_are_links_by_digest(
+def test_verify_compares_images_by_digest(
     tmp_path: Path, host: str, tested: str, built: str, said: str
 ) -> None:
     """Records as the steps of a chart with an image write them."""
