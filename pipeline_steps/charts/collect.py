@@ -146,7 +146,9 @@ class _Collector:
         self, name: str, path: str, rules: ignore.Rules, outer_links: tuple[str, ...]
     ) -> Iterable[tuple[str, str]]:
         if self.kinds[path] != "link":
-            if not rules.left_out(name):
+            # A checkout has a submodule as a folder, and so helm compares it with patterns.
+            is_folder = self.kinds[path] == "submodule"
+            if not rules.left_out(name) and not (is_folder and rules.ignored(name, folder=True)):
                 yield name, path
             return
         if rules.left_out(name) or rules.ignored(name, folder=True):

@@ -251,10 +251,13 @@ class ContentReader:
 
     def stored_digest(self, folder: str) -> str:
         """The digest over every tracked file below a chart's folder, ignored ones too: lints and
-        tests read them.
+        tests read them. A submodule that .helmignore leaves out counts by its commit.
         """
         prefix = f"{folder}/" if folder else ""
         files = {path.removeprefix(prefix): path for path in paths.paths_below(self._paths, folder)}
+        entries = self._tree.entries()
+        submodules = {path for path in files.values() if entries[path].kind == "submodule"}
+        self._digests.update({path: entries[path].id for path in submodules})
         self._read_digests(files.values())
         return _digest_of({"format": FORMAT, "files": self._listed(files)})
 

@@ -420,3 +420,20 @@ def test_an_ignored_pipeline_yaml_is_refused(repo: Repo) -> None:
     repo.put(".gitignore", "pipeline.yaml\n")
     with pytest.raises(ConfigurationError, match="is not in the source"):
         contents(repo)
+
+
+def test_submodules_that_ignore_files_leave_out_do_not_count(repo: Repo, tmp_path: Path) -> None:
+    """A checkout has them as folders: `vendor/` fits, for helm and for docker."""
+    other = Repo(tmp_path / "other", tmp_path / "gitconfig")
+    other.put("file", "of another repository\n")
+    other.commit()
+    for folder, ignore in (("charts/worker", ".helmignore"), ("apps/backend", ".dockerignore")):
+        repo.git(
+            "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other.root),
+            f"{folder}/vendor",
+        )  # fmt: skip
+        with pytest.raises(ConfigurationError, match=f"{folder}/vendor is a git repository"):
+            contents(repo)
+        repo.put(f"{folder}/{ignore}", "vendor/\n")
+        repo.commit()
+        assert contents(repo)
