@@ -39,9 +39,9 @@ def main(argv: list[str] | None = None) -> int:
 def _unknown(name: str) -> int:
     names = [command.name for command in (*command_names.STEPS, *command_names.COMMANDS)]
     close = difflib.get_close_matches(name, names, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
+    suggestion = f"; did you mean {close[0]}?" if close else ""
     print(
-        f"{printable(name)}: no such step or command{meant} (pipeline-steps list shows all)",
+        f"{printable(name)}: no such step or command{suggestion} (pipeline-steps list shows all)",
         file=sys.stderr,
     )
     return 2

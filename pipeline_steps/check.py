@@ -81,9 +81,9 @@ def check(
     parameters = requirements.check_parameters(checkout, chart, config)
     values = tuple(parameters["values"])
     if plan:
-        what = "lint it" if chart.type == "library" else "lint and render it"
+        description = "lint it" if chart.type == "library" else "lint and render it"
         files = ", ".join(file or "its own values" for file in values)
-        log.info("%s: would %s with %s; writes nothing outside", name, what, files)
+        log.info("%s: would %s with %s; writes nothing outside", name, description, files)
         return ()
     with record_attempt(
         state,

@@ -183,24 +183,26 @@ def _fill_repository(
         if report.without_chart:
             attempt.parameters["without_chart"] = report.without_chart[:LISTED]
         if report.failed:
-            what = f"{len(report.failed)} versions could not be packaged; all others are published"
+            problem = (
+                f"{len(report.failed)} versions could not be packaged; all others are published"
+            )
             raise ChartFailed(
-                what, where=repository.url, advice="each is listed above with its reason"
+                problem, where=repository.url, advice="each is listed above with its reason"
             )
         if report.without_chart and not any(report.counts.values()):
-            what = f"none of {len(report.without_chart)} fitting tags stands for a chart"
+            problem = f"none of {len(report.without_chart)} fitting tags stands for a chart"
             advice = "correct --charts, or --tags; the tags are listed above"
-            raise ChartFailed(what, where=repository.url, advice=advice)
+            raise ChartFailed(problem, where=repository.url, advice=advice)
         return attempt.passed({"repository": repository.url})
 
 
-def log_report(report: Report, what: str) -> None:
+def log_report(report: Report, title: str) -> None:
     """Log versions that need attention line by line, the others as counts."""
     for line in (*report.without_chart, *report.withdrawn, *report.unmade):
         log.info("%s", line)
     for line in (*report.differs, *report.failed):
         log.warning("%s", line)
-    log.info("%s: %s", what, report)
+    log.info("%s: %s", title, report)
 
 
 def main(argv: list[str] | None = None) -> int:

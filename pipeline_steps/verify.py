@@ -76,9 +76,9 @@ def verify(
         attempt.parameters["links"] = [str(link) for link in links]
         broken = [link.what for link in links if link.status != "holds"]
         if broken:
-            what = f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}"
+            problem = f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}"
             raise EvidenceError(
-                what,
+                problem,
                 where=chart.reference,
                 advice="were its records pulled, is `evidence` configured?",
             )

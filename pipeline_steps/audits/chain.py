@@ -105,9 +105,9 @@ def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
         raise EvidenceError(f"the tag leads to {digest}, not to {parsed.digest}", where=reference)
     lost = missing_digests(connect(parsed, config.hosts), parsed.path, digest)
     if lost:
-        what = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
+        problem = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
         raise EvidenceError(
-            what,
+            problem,
             where=reference,
             advice="run promote of its tag again: it puts the same bytes there",
         )
@@ -273,7 +273,7 @@ def _changes_link(record: Record, snapshots: Sequence[Record], archive: Archive)
     if not snapshots:
         return Link("missing", "promote uses no record of a snapshot")
     tars = [snapshot.outputs.get("tar", "") for snapshot in snapshots]
-    what = f"the {len(record.parameters.get('changes') or [])} changes of promote, undone, give "
+    prefix = f"the {len(record.parameters.get('changes') or [])} changes of promote, undone, give "
     try:
         changes = msgspec.convert(record.parameters.get("changes") or [], list[Change])
     except msgspec.ValidationError as error:
@@ -284,7 +284,7 @@ def _changes_link(record: Record, snapshots: Sequence[Record], archive: Archive)
         except PipelineError as error:
             problem = error.what
         else:
-            return Link("holds", f"{what}the tested tar {tar}")
+            return Link("holds", f"{prefix}the tested tar {tar}")
     return Link("changed", problem)
 
 
@@ -300,16 +300,16 @@ def _test_links(
         parameters = test.parameters
         name = str(parameters.get("values") or parameters.get("none") or "the chart's own values")
         cluster = parameters.get("cluster")
-        what = f"test {_short_id(test)}: {name}{f' on {cluster}' if cluster else ''}"
+        title = f"test {_short_id(test)}: {name}{f' on {cluster}' if cluster else ''}"
         current = state.resolve(test.key).current
         if not test.passed or any(not other.passed for other in current):
-            yield Link("changed", f"{what}: {test.result}, or contradicted by now")
+            yield Link("changed", f"{title}: {test.result}, or contradicted by now")
         elif test.content != record.content or test.inputs != record.inputs:
-            yield Link("changed", f"{what}: it is about other content or images")
+            yield Link("changed", f"{title}: it is about other content or images")
         elif not ids.intersection(test.uses):
-            yield Link("missing", f"{what}: it does not name the snapshot")
+            yield Link("missing", f"{title}: it does not name the snapshot")
         else:
-            yield Link("holds", what)
+            yield Link("holds", title)
 
 
 def _image_links(

@@ -132,8 +132,8 @@ def ambiguous_versions(chart: str, places: Mapping[str, str]) -> Iterator[Findin
             advice = "helm may take it for another; publish it under a version of three numbers"
             yield Finding("non-SemVer version", chart, version, advice, where)
         elif parsed in by_parsed:
-            what = f"helm cannot tell it from {by_parsed[parsed]}"
-            yield Finding("differs only in +build", chart, version, what, where)
+            text = f"helm cannot tell it from {by_parsed[parsed]}"
+            yield Finding("differs only in +build", chart, version, text, where)
         else:
             by_parsed[parsed] = version
 

@@ -87,7 +87,7 @@ def index_digests(data: bytes | None, where: str) -> list[str]:
 def find_problems(
     repository: Indexed,
     before: bytes | None,
-    known: RecordedVersions,
+    recorded: RecordedVersions,
     withdrawn: Collection[str],
     charts: Collection[str],
     jobs: int,
@@ -96,7 +96,7 @@ def find_problems(
 
     Args:
         before: the index as it was read, None when there is none.
-        known: what is recorded about the versions.
+        recorded: what is recorded about the versions.
         withdrawn: VERSION or NAME-VERSION.
         charts: names, empty for all.
         jobs: archives to read at once.
@@ -122,15 +122,15 @@ def find_problems(
             )
         )
     orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
-    named = {*(row.chart for row in rows), *(entry_name(each) for each in orphans)}
-    missing = [name for name in charts if name not in named]
+    chart_names = {*(row.chart for row in rows), *(entry_name(orphan) for orphan in orphans)}
+    missing = [name for name in charts if name not in chart_names]
     problems = [
         Finding("missing file", name, "", "the repository has no version of it", where)
         for name in missing
     ]
     problems += [
         finding
-        for inventory in _inventories(entries, orphans, known, withdrawn)
+        for inventory in _inventories(entries, orphans, recorded, withdrawn)
         for finding in _chart_findings(inventory)
     ]
     return [*problems, *_stray_provenance(files or {}, charts)]
@@ -172,8 +172,14 @@ def apply_fixes(before: bytes | None, findings: Sequence[Finding], where: str) -
     fixes = [finding.fix for finding in findings if finding.fix]
     removed = {(row.chart, row.number): row for fix in fixes for row in fix.removed_rows}
     added = {(str(fix.new["name"]), str(fix.new["version"])): fix.new for fix in fixes if fix.new}
-    kept = before if before is None else index_rows.without_rows(before, removed.values(), where)
-    return index.Index(kept, where).with_entries(added.values()) if added or kept is None else kept
+    remaining = (
+        before if before is None else index_rows.without_rows(before, removed.values(), where)
+    )
+    return (
+        index.Index(remaining, where).with_entries(added.values())
+        if added or remaining is None
+        else remaining
+    )
 
 
 def _inspect_entry(
@@ -238,7 +244,7 @@ def _stray_provenance(files: Mapping[str, int], charts: Collection[str]) -> Iter
 def _inventories(
     entries: Sequence[InspectedEntry],
     orphans: Sequence[Orphan],
-    known: RecordedVersions,
+    recorded: RecordedVersions,
     withdrawn: Collection[str],
 ) -> Iterator[Inventory]:
     """The inventory of each chart. Orphans that cannot be read have the chart name ""."""
@@ -254,7 +260,7 @@ def _inventories(
             for orphan in orphans
             if (orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else "") == name
         ]
-        yield Inventory(name, own_entries, own_orphans, known, withdrawn)
+        yield Inventory(name, own_entries, own_orphans, recorded, withdrawn)
 
 
 def _chart_findings(inventory: Inventory) -> list[Finding]:
@@ -267,10 +273,10 @@ def _chart_findings(inventory: Inventory) -> list[Finding]:
         else:
             by_version.setdefault(entry.row.version, []).append(entry)
     for entries in by_version.values():
-        kept, doubled = _decisive_entry(entries)
-        problems += doubled
-        if kept is not None:
-            problems += _entry_findings(inventory, kept)
+        valid, duplicates = _decisive_entry(entries)
+        problems += duplicates
+        if valid is not None:
+            problems += _entry_findings(inventory, valid)
     problems += _rejections(inventory)
     places = {version: entries[0].row.where for version, entries in by_version.items()}
     problems += ambiguous_versions(inventory.chart, places)
@@ -293,17 +299,19 @@ def _rejections(inventory: Inventory) -> Iterator[Finding]:
         archive, fix = entry.archive, None
         right = isinstance(archive, ArchiveFacts) and archive.digest == entry.row.digest
         if right and isinstance(archive, ArchiveFacts):
-            known = (*_DERIVED_FIELDS, "removed")
-            own = {key: value for key, value in entry.row.fields.items() if key in known}
-            row = entry.row._replace(fields=own)
+            derived_fields = (*_DERIVED_FIELDS, "removed")
+            fields_of_entry = {
+                key: value for key, value in entry.row.fields.items() if key in derived_fields
+            }
+            row = entry.row._replace(fields=fields_of_entry)
             new = _corrected_entry(row, archive, entry.row.urls)
             fix = Fix("write what its Chart.yaml says", (entry.row,), new)
-        what = f"helm refuses the whole index for it: {entry.row.rejection}"
-        yield _finding("index refused", entry, what, fix)
+        text = f"helm refuses the whole index for it: {entry.row.rejection}"
+        yield _finding("index refused", entry, text, fix)
 
 
-def _finding(kind: Kind, entry: InspectedEntry, what: str, fix: Fix | None = None) -> Finding:
-    return Finding(kind, entry.row.chart, entry.row.version, what, entry.row.where, fix)
+def _finding(kind: Kind, entry: InspectedEntry, text: str, fix: Fix | None = None) -> Finding:
+    return Finding(kind, entry.row.chart, entry.row.version, text, entry.row.where, fix)
 
 
 def _decisive_entry(
@@ -321,10 +329,10 @@ def _decisive_entry(
         if isinstance(entry.archive, ArchiveFacts) and entry.archive.digest == entry.row.digest
     ]
     if len({entry.row.digest for entry in matching}) != 1:
-        what = (
+        text = (
             f"it is in the index {len(entries)} times, and the files do not tell which entry counts"
         )
-        return None, [_finding("duplicate version", entries[0], what)]
+        return None, [_finding("duplicate version", entries[0], text)]
     superfluous = tuple(entry.row for entry in entries if entry is not matching[0])
     listed = ", ".join(row.where.rpartition(":")[2] for row in superfluous)
     fix = Fix(
@@ -360,25 +368,25 @@ def _compare_with_archive(inventory: Inventory, entry: InspectedEntry) -> Iterat
         recorded, archive.digest, archive.tar if isinstance(archive, ArchiveFacts) else ""
     )
     if recorded and not matches:
-        what = f"the archive has the digest {archive.digest}, recorded is {recorded[-1].digest}"
-        yield _finding("changed since recorded", entry, f"{what} ({recorded[-1].record.id[7:19]})")
+        text = f"the archive has the digest {archive.digest}, recorded is {recorded[-1].digest}"
+        yield _finding("changed since recorded", entry, f"{text} ({recorded[-1].record.id[7:19]})")
     wrong = bool(row.digest) and row.digest != archive.digest
-    what = f"the archive has the digest {archive.digest}, the index says {row.digest}"
+    text = f"the archive has the digest {archive.digest}, the index says {row.digest}"
     if isinstance(archive, RefusedArchive):
         yield _finding("archive refused", entry, archive.reason)
         if wrong:
-            yield _finding("wrong digest", entry, f"{what}; restore the archive")
+            yield _finding("wrong digest", entry, f"{text}; restore the archive")
     elif (archive.name, archive.version) != (row.chart, row.version):
         yield _finding(
             "other chart", entry, f"the archive holds the chart {archive.name} {archive.version}"
         )
     elif wrong and not matches:
-        yield _finding("wrong digest", entry, f"{what}; restore the archive")
+        yield _finding("wrong digest", entry, f"{text}; restore the archive")
     elif wrong:
         yield _finding(
             "wrong digest",
             entry,
-            what,
+            text,
             _correcting_fix(
                 entry,
                 archive,

@@ -92,12 +92,12 @@ def repair(inspection: Inspection) -> None:
     """
     repository = inspection.repository
     if not isinstance(repository, Rewritable):
-        what = (
+        problem = (
             "the index cannot be repaired from here: the repository is read-only, or its server "
             "generates the index"
         )
         raise UsageError(
-            what,
+            problem,
             where=repository.url,
             advice="repair what is in its storage, where it is published",
         )

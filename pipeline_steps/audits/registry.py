@@ -56,7 +56,7 @@ class InspectedTag(NamedTuple):
 def find_problems(
     url: str,
     charts: Collection[str],
-    known: RecordedVersions,
+    recorded: RecordedVersions,
     withdrawn: Collection[str],
     hosts: Mapping[str, Host],
     jobs: int,
@@ -64,7 +64,7 @@ def find_problems(
     """Check every tag of the charts.
 
     Args:
-        known: what is recorded about the versions.
+        recorded: what is recorded about the versions.
         withdrawn: NAME-VERSION.
         jobs: archives to read at once.
 
@@ -85,7 +85,7 @@ def find_problems(
         versions = {tag: version for tag in tags if (version := from_tag(tag))}
         inspect_tag = partial(_inspect_tag, registry, place, versions)
         inspected = list(map_concurrently(inspect_tag, sorted(versions), jobs))
-        problems += _chart_findings(chart, inspected, known)
+        problems += _chart_findings(chart, inspected, recorded)
         problems += [
             Finding(
                 "withdrawn version",
@@ -149,39 +149,41 @@ def _config(registry: Registry, place: Reference, manifest: Manifest) -> Mapping
 
 
 def _chart_findings(
-    chart: str, inspected: Collection[InspectedTag], known: RecordedVersions
+    chart: str, inspected: Collection[InspectedTag], recorded: RecordedVersions
 ) -> Iterator[Finding]:
     for tag in inspected:
-        yield from _tag_findings(chart, tag, known)
+        yield from _tag_findings(chart, tag, recorded)
     places = {tag.version: tag.reference for tag in inspected}
     yield from ambiguous_versions(chart, places)
     signed = {tag.version: tag.signed for tag in inspected if isinstance(tag.archive, ArchiveFacts)}
     yield from missing_provenance(chart, signed, places)
 
 
-def _tag_findings(chart: str, tag: InspectedTag, known: RecordedVersions) -> Iterator[Finding]:
-    recorded = known.get((chart, tag.version), [])
+def _tag_findings(
+    chart: str, tag: InspectedTag, all_recorded: RecordedVersions
+) -> Iterator[Finding]:
+    recorded = all_recorded.get((chart, tag.version), [])
     tar = tag.archive.tar if isinstance(tag.archive, ArchiveFacts) else ""
     if recorded and tag.digest and not matches_record(recorded, tag.digest, tar):
-        what = (
+        text = (
             f"the tag leads to {tag.digest}, recorded is {recorded[-1].digest} "
             f"({recorded[-1].record.id[7:19]})"
         )
-        yield Finding("changed since recorded", chart, tag.version, what, tag.reference)
+        yield Finding("changed since recorded", chart, tag.version, text, tag.reference)
     if tag.archive is None:
         yield Finding("missing file", chart, tag.version, tag.reason, tag.reference)
     elif isinstance(tag.archive, RefusedArchive):
         yield Finding("archive refused", chart, tag.version, tag.archive.reason, tag.reference)
     elif (tag.archive.name, tag.archive.version) != (chart, tag.version):
-        what = f"the tag holds the chart {tag.archive.name} {tag.archive.version}"
-        yield Finding("other chart", chart, tag.version, what, tag.reference)
+        text = f"the tag holds the chart {tag.archive.name} {tag.archive.version}"
+        yield Finding("other chart", chart, tag.version, text, tag.reference)
     else:
         fields = differing_fields(tag.config or {}, tag.archive)
         if fields:
-            what = (
+            text = (
                 f"its Chart.yaml has another {', '.join(fields)} than its manifest's configuration"
             )
-            yield Finding("entry disagrees", chart, tag.version, what, tag.reference)
+            yield Finding("entry disagrees", chart, tag.version, text, tag.reference)
 
 
 def _other_tags(
@@ -196,7 +198,7 @@ def _other_tags(
         if not tag.startswith("claim-"):
             yield Finding("non-SemVer version", chart, tag, "helm does not list such a tag", where)
         elif not tag.startswith(prefixes):
-            what = (
+            text = (
                 "a publisher claimed this version and did not name it; publish the same content "
                 "again"
             )
@@ -204,6 +206,6 @@ def _other_tags(
                 "stale claim",
                 chart,
                 tag,
-                f"{what}, or remove the tag when nobody is at work",
+                f"{text}, or remove the tag when nobody is at work",
                 where,
             )

@@ -65,13 +65,13 @@ def verify_records(
         for name, digest in record.evidence.items():
             yield _verify_evidence(state, name, digest, f"{_title(record)} evidence {name}")
         for name, value in record.outputs.items():
-            what = f"{_title(record)} {name} {value}"
+            title = f"{_title(record)} {name} {value}"
             if "@sha256:" in value:
                 yield (_verify_chart if name.startswith("chart") else _verify_output)(
-                    record, value, what, charts, hosts
+                    record, value, title, charts, hosts
                 )
             elif record.step == "tag_release" and name == "tag" and tags is not None:
-                yield _verify_tag(value, what, tags)
+                yield _verify_tag(value, title, tags)
 
 
 def _title(record: Record) -> str:
@@ -94,26 +94,26 @@ def _contradictions(records: Sequence[Record]) -> Iterator[Finding]:
             )
 
 
-def _verify_tag(value: str, what: str, tags: Mapping[str, Tag]) -> Finding:
+def _verify_tag(value: str, title: str, tags: Mapping[str, Tag]) -> Finding:
     """Check that a tag of the source exists and names the recorded revision."""
     name, _, revision = value.rpartition("@")
     if name not in tags:
-        return Finding("gone", what)
+        return Finding("gone", title)
     current_revision = tags[name].revision
     return (
-        Finding("holds", what)
+        Finding("holds", title)
         if current_revision == revision
-        else Finding("changed", f"{what}, now {current_revision}")
+        else Finding("changed", f"{title}, now {current_revision}")
     )
 
 
 def _verify_output(
-    _record: Record, value: str, what: str, _charts: Sequence[str], hosts: Mapping[str, Host]
+    _record: Record, value: str, title: str, _charts: Sequence[str], hosts: Mapping[str, Host]
 ) -> Finding:
     """Check a file, or an image with its tag, manifests, configurations and layers."""
     reference, _, digest = value.rpartition("@")
     if reference.startswith("file://"):
-        return _verify_file(Path(unquote(reference.removeprefix("file://"))), digest, what)
+        return _verify_file(Path(unquote(reference.removeprefix("file://"))), digest, title)
     try:
         name = Reference.parse(reference.removeprefix("oci://"))
         registry = connect(str(name), hosts)
@@ -121,26 +121,26 @@ def _verify_output(
         if missing_parts:
             return Finding(
                 "gone",
-                what
+                title
                 if missing_parts == [digest]
-                else f"{what}: the registry has lost {', '.join(missing_parts)}",
+                else f"{title}: the registry has lost {', '.join(missing_parts)}",
             )
         if name.tag is None:
-            return Finding("holds", what)
+            return Finding("holds", title)
         tagged = registry.head(name.path, name.tag)
     except PipelineError as error:
-        return Finding("cannot be reached", f"{what}: {error}")
+        return Finding("cannot be reached", f"{title}: {error}")
     if tagged is None:
-        return Finding("gone", f"{what}: the tag is gone, the digest is there")
+        return Finding("gone", f"{title}: the tag is gone, the digest is there")
     return (
-        Finding("holds", what)
+        Finding("holds", title)
         if tagged.digest == digest
-        else Finding("changed", f"{what}, now {tagged.digest}")
+        else Finding("changed", f"{title}, now {tagged.digest}")
     )
 
 
 def _verify_chart(
-    record: Record, value: str, what: str, charts: Sequence[str], hosts: Mapping[str, Host]
+    record: Record, value: str, title: str, charts: Sequence[str], hosts: Mapping[str, Host]
 ) -> Finding:
     """Check that the repository has the recorded archive under its version.
 
@@ -151,55 +151,59 @@ def _verify_chart(
             value, [*charts, *record.parameters.get("charts", [])], hosts
         )
         if value.startswith("oci://") or (repository is None and value.startswith("file://")):
-            finding = _verify_output(record, value, what, charts, hosts)
+            finding = _verify_output(record, value, title, charts, hosts)
             if finding.verdict != "holds" or repository is None:
                 return finding
         if repository is None:
             return Finding(
-                "cannot be reached", f"{what}: it is in no repository that is configured now"
+                "cannot be reached", f"{title}: it is in no repository that is configured now"
             )
         published = repository.find(record.subject, str(record.parameters["version"]))
     except ArchiveGone as error:
-        return Finding("gone", f"{what}: {error}")
+        return Finding("gone", f"{title}: {error}")
     except EvidenceError as error:
-        return Finding("changed", f"{what}: {error}")
+        return Finding("changed", f"{title}: {error}")
     except PipelineError as error:
-        return Finding("cannot be reached", f"{what}: {error}")
+        return Finding("cannot be reached", f"{title}: {error}")
     if published is None:
-        return Finding("gone", f"{what}: the repository does not name it")
+        return Finding("gone", f"{title}: the repository does not name it")
     return (
-        Finding("holds", what)
+        Finding("holds", title)
         if published.reference == value
-        else Finding("changed", f"{what}, now {published.reference}")
+        else Finding("changed", f"{title}, now {published.reference}")
     )
 
 
-def _verify_evidence(state: State, name: str, digest: str, what: str) -> Finding:
+def _verify_evidence(state: State, name: str, digest: str, title: str) -> Finding:
     """A file of evidence: beside the state file, else in a store, whose bytes are hashed, too."""
-    finding = _verify_file(state.folder / name, digest, what)
+    finding = _verify_file(state.folder / name, digest, title)
     if finding.verdict != "gone" or state.stores is None:
         return finding
     try:
         data = state.stores.evidence_file(digest)
     except EvidenceError as error:
-        return Finding("changed", f"{what}: {error}")
+        return Finding("changed", f"{title}: {error}")
     except PipelineError as error:
-        return Finding("cannot be reached", f"{what}: {error}")
+        return Finding("cannot be reached", f"{title}: {error}")
     if data is None:
         return finding
     actual = sha256(data)
     return (
-        Finding("holds", what) if actual == digest else Finding("changed", f"{what}, now {actual}")
+        Finding("holds", title)
+        if actual == digest
+        else Finding("changed", f"{title}, now {actual}")
     )
 
 
-def _verify_file(path: Path, digest: str, what: str) -> Finding:
+def _verify_file(path: Path, digest: str, title: str) -> Finding:
     try:
         actual = sha256(path.read_bytes())
     except FileNotFoundError:
-        return Finding("gone", what)
+        return Finding("gone", title)
     except OSError as error:
-        return Finding("cannot be reached", f"{what}: {error.strerror}")
+        return Finding("cannot be reached", f"{title}: {error.strerror}")
     return (
-        Finding("holds", what) if actual == digest else Finding("changed", f"{what}, now {actual}")
+        Finding("holds", title)
+        if actual == digest
+        else Finding("changed", f"{title}, now {actual}")
     )

@@ -95,9 +95,9 @@ def first_configuration(root: Path) -> str:
     paths = chart_paths([chart.path for chart in charts])
     for path in paths:
         lines.append(f"  - path: {_yaml_scalar(path)}")
-        own = [chart for chart in charts if glob_pattern(path).fullmatch(chart.path)]
-        lines += chart_settings(own[0]) if path == own[0].path else []
-        lines += unmapped_keys(own) if unused else []
+        matching = [chart for chart in charts if glob_pattern(path).fullmatch(chart.path)]
+        lines += chart_settings(matching[0]) if path == matching[0].path else []
+        lines += unmapped_keys(matching) if unused else []
     for chart in charts:
         if chart.path not in paths and (settings := chart_settings(chart)):
             lines += [f"  - path: {_yaml_scalar(chart.path)}", *settings]

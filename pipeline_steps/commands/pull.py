@@ -50,7 +50,7 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
         )
         raise EvidenceError(f"no record about {subject}", where=stores.urls, advice=advice)
     file.ensure_folder(state.path)
-    kept, missing_files = fetch_evidence(
+    files_here, missing_files = fetch_evidence(
         state, stores, (record for _line, record in records.values())
     )
     added = append_missing(
@@ -62,7 +62,7 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
         added,
         len(records),
         subject,
-        kept,
+        files_here,
     )
     if missing or missing_files:
         log.warning(
@@ -138,7 +138,7 @@ def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> t
     Returns the number of files that are there now, and of those that no store has. A file with
     other content is not replaced. Raises EvidenceError for a name outside the folder.
     """
-    kept = missing = 0
+    present = missing = 0
     for name, digest in {item for record in records for item in record.evidence.items()}:
         path = state.folder / name
         if not path.resolve().is_relative_to(state.folder.resolve()) or path.is_symlink():
@@ -147,7 +147,7 @@ def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> t
             )
         if path.exists():
             if path.is_file() and files.sha256(path.read_bytes()) == digest:
-                kept += 1
+                present += 1
             else:
                 log.warning(
                     "%s: is another file than the recorded one (%s); it stays", path, digest[:19]
@@ -159,5 +159,5 @@ def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> t
             continue
         files.folder(path.parent)
         files.write(path, data)
-        kept += 1
-    return kept, missing
+        present += 1
+    return present, missing

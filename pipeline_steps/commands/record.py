@@ -144,8 +144,10 @@ def record(
                 f"{name} of {chart.name}: {program[0]} {ending}\n{completed.tail(20)}".rstrip()
             )
         if missing:
-            what = f"{program[0]} passed and did not write {', '.join(missing)}"
-            raise EvidenceError(what, where=f"{name} of {chart.name}", advice="correct --evidence")
+            problem = f"{program[0]} passed and did not write {', '.join(missing)}"
+            raise EvidenceError(
+                problem, where=f"{name} of {chart.name}", advice="correct --evidence"
+            )
         return attempt.passed({})
 
 

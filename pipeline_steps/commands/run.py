@@ -111,8 +111,8 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
 
 def carries_on(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
     """Whether promote has charts to release although tag_release refused others."""
-    failed = {step for step, ended in outcomes.items() if any(each.error for each in ended)}
-    tagged = [each for each in outcomes.get("tag_release", ()) if not each.error]
+    failed = {step for step, ended in outcomes.items() if any(outcome.error for outcome in ended)}
+    tagged = [outcome for outcome in outcomes.get("tag_release", ()) if not outcome.error]
     return name == "promote" and failed == {"tag_release"} and bool(tagged)
 
 

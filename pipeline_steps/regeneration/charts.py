@@ -112,17 +112,17 @@ class Charts:
 
     def metadata(self, place: Place) -> Metadata:
         """The parsed Chart.yaml of a chart. Raises ConfigurationError when it is invalid."""
-        found = self._read(place)
-        if isinstance(found, _Bad):
-            raise found.error.fresh()
-        return found
+        reading = self._read(place)
+        if isinstance(reading, _Bad):
+            raise reading.error.fresh()
+        return reading
 
     def names(self, place: Place) -> tuple[str, str]:
         """Name and version as the Chart.yaml says them, however bad it is; "" for what it does
         not say.
         """
-        found = self._read(place)
-        return found.name, found.version
+        reading = self._read(place)
+        return reading.name, reading.version
 
     def _read(self, place: Place) -> Metadata | _Bad:
         node = self.yaml(place.id)

@@ -88,7 +88,7 @@ class VersionFilter(NamedTuple):
         number = int.from_bytes(hashlib.sha256(f"{name}-{version}".encode()).digest()[:8], "big")
         return number % self.shard[1] == self.shard[0] - 1
 
-    def gone(self, name: str, version: str) -> bool:
+    def is_withdrawn(self, name: str, version: str) -> bool:
         """Whether a version is withdrawn."""
         return is_withdrawn(self.withdrawn, name, version)
 
@@ -101,9 +101,9 @@ def require_repository(repository: Repository) -> None:
         return
     archives_there = [name for name in repository.files() or () if name.endswith(".tgz")]
     if archives_there:
-        what = f"there is no index.yaml, and there are {len(archives_there)} archives"
+        problem = f"there is no index.yaml, and there are {len(archives_there)} archives"
         advice = "restore the index, or make it from the archives: pipeline-steps audit --fix URL"
-        raise EvidenceError(what, where=repository.url, advice=advice)
+        raise EvidenceError(problem, where=repository.url, advice=advice)
     advice = "correct the URL, its folder or branch; is the folder mounted?"
     raise MachineError("there is no chart repository", where=repository.url, advice=advice)
 
@@ -112,23 +112,23 @@ class RepositoryContents:
     """The versions in a repository at the start of a run.
 
     The index is read once; without an index, the versions of a chart are read when first needed.
-    known: name → version → digest of the archive, if the index was read before.
+    digests: name → version → digest of the archive, if the index was read before.
     readable: take of the index what can be read, as helm does; `faults` has what is skipped.
     """
 
     def __init__(
         self,
         repository: Repository,
-        known: Mapping[str, Mapping[str, str]] | None = None,
+        digests: Mapping[str, Mapping[str, str]] | None = None,
         *,
         readable: bool = False,
     ) -> None:
         self.faults: dict[str, list[EvidenceError]] = {}
         self._repository = repository
         self._entries: dict[tuple[str, str], index.Entry] = {}
-        self._charts: dict[str, Mapping[str, str]] = dict(known or {})
-        self._whole = known is not None or isinstance(repository, Indexed)
-        if self._whole and known is None:
+        self._charts: dict[str, Mapping[str, str]] = dict(digests or {})
+        self._whole = digests is not None or isinstance(repository, Indexed)
+        if self._whole and digests is None:
             whole = index.Index(read_index(repository), f"{repository.url}/index.yaml")
             if readable:
                 charts = {name: index_rows.readable(whole, name) for name in whole.names()}
@@ -196,7 +196,9 @@ def with_lost_index(repository: Repository) -> Rewritable | None:
     return repository
 
 
-def add_unlisted_archives(repository: Rewritable, wanted: VersionFilter, report: Report) -> None:
+def add_unlisted_archives(
+    repository: Rewritable, version_filter: VersionFilter, report: Report
+) -> None:
     """Add the archives of the repository that its new index lacks, except withdrawn versions."""
     unlisted: list[Publication] = []
     contents = RepositoryContents(repository)
@@ -207,7 +209,7 @@ def add_unlisted_archives(repository: Rewritable, wanted: VersionFilter, report:
         except EvidenceError as error:
             report.failed.append(str(error))
             continue
-        if archive is None or wanted.gone(archive.name, archive.version):
+        if archive is None or version_filter.is_withdrawn(archive.name, archive.version):
             continue
         if (
             name != archive.file_name and "://" not in name

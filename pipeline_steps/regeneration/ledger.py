@@ -67,12 +67,12 @@ class DoneTag(msgspec.Struct, frozen=True, array_like=True):
 class Ledger:
     """The finished tags, in a file.
 
-    what: all settings that decide what a tag gives, see `record.fingerprint`. It is in the file's
+    settings: all that decide what a tag gives, see `record.fingerprint`. It is in the file's
     name: other settings use another file. Lines that cannot be read are ignored.
     """
 
-    def __init__(self, folder: Path, what: object) -> None:
-        self.path = folder / f"regenerated-{fingerprint(what)[7:19]}.jsonl"
+    def __init__(self, folder: Path, settings: object) -> None:
+        self.path = folder / f"regenerated-{fingerprint(settings)[7:19]}.jsonl"
         self._new: list[bytes] = []
         self._done: dict[str, DoneTag] = {}
         try:
@@ -82,10 +82,10 @@ class Ledger:
         decoder = msgspec.json.Decoder(DoneTag)
         for line in lines:
             try:
-                done = decoder.decode(line)
+                done_tag = decoder.decode(line)
             except msgspec.DecodeError:
                 continue
-            self._done[done.tag] = done
+            self._done[done_tag.tag] = done_tag
         self._index = self._done.pop("", None)
 
     def versions_if_unchanged(self, index: bytes | None) -> dict[str, dict[str, str]] | None:
@@ -96,8 +96,10 @@ class Ledger:
         if self._index is None or index is None or self._index.revision != files.sha256(index):
             return None
         by_chart: dict[str, dict[str, str]] = {}
-        for kept in (kept for done in self._done.values() for kept in done.versions):
-            by_chart.setdefault(kept.name, {})[kept.version] = kept.archive
+        for version in (
+            version for done_tag in self._done.values() for version in done_tag.versions
+        ):
+            by_chart.setdefault(version.name, {})[version.version] = version.archive
         return by_chart
 
     def keep_index(self, index: bytes | None) -> None:
@@ -109,11 +111,11 @@ class Ledger:
 
     def of(self, tag: Tag) -> DoneTag | None:
         """The entry of a tag; None when it is not finished, or was moved since."""
-        done = self._done.get(tag.name)
+        done_tag = self._done.get(tag.name)
         return (
-            done
-            if done is not None
-            and (done.revision, done.message_digest) == (tag.revision, _message_digest(tag))
+            done_tag
+            if done_tag is not None
+            and (done_tag.revision, done_tag.message_digest) == (tag.revision, _message_digest(tag))
             else None
         )
 
@@ -126,10 +128,10 @@ class Ledger:
     ) -> None:
         """Add a finished tag. Raises MachineError."""
         digest = _message_digest(tag)
-        done = DoneTag(tag.name, tag.revision, digest, versions, refusals, unmakeable)
-        if self._done.get(tag.name) == done:
+        done_tag = DoneTag(tag.name, tag.revision, digest, versions, refusals, unmakeable)
+        if self._done.get(tag.name) == done_tag:
             return
-        self._new.append(msgspec.json.encode(done))
+        self._new.append(msgspec.json.encode(done_tag))
         if len(self._new) >= _AT_ONCE:
             self.write()
 

@@ -31,7 +31,7 @@ READERS = 8
 def migrate(
     source: Repository,
     target_repository: Writable,
-    wanted: VersionFilter,
+    version_filter: VersionFilter,
     *,
     plan: bool,
     again: bool,
@@ -48,33 +48,33 @@ def migrate(
     require_repository(source)
     origin = RepositoryContents(source, readable=True)
     keys: list[Key] = []
-    names = wanted.charts or source.charts()
+    names = version_filter.charts or source.charts()
     if not names:
         advice = "name the charts, --chart NAME: many registries list none"
-        what = "the repository lists no chart"
-        raise MachineError(what, where=source.url, advice=advice)
+        problem = "the repository lists no chart"
+        raise MachineError(problem, where=source.url, advice=advice)
     for name in names:
         versions = source.versions(name)
         faults = origin.faults.get(name, [])
         report.failed.extend(f"{name}: {fault}" for fault in faults)
-        if not versions and not faults and wanted.charts:
+        if not versions and not faults and version_filter.charts:
             report.failed.append(f"{name}: {source.url} has no version of it")
         for version in reversed(versions):
-            if wanted.gone(name, version):
+            if version_filter.is_withdrawn(name, version):
                 report.withdrawn.append(f"{name} {version} is withdrawn, and not copied")
-            elif wanted.includes(name, version):
+            elif version_filter.includes(name, version):
                 digest = target.digest(name, version)
                 equal = digest is not None and digest in ("", origin.digest(name, version))
                 if equal and digest and not again:
                     report.kept.append(f"{name} {version}")
                 else:
                     keys.append((name, version))
-    sent: deque[tuple[Key, str]] = deque()
+    in_progress: deque[tuple[Key, str]] = deque()
 
     def publications() -> Iterator[Publication]:
         for key, outcome in _read_archives(source, keys, origin):
             if isinstance(outcome, Publication) and not plan:
-                sent.append((key, outcome.archive.digest))
+                in_progress.append((key, outcome.archive.digest))
                 yield outcome
             else:
                 if isinstance(outcome, Publication):
@@ -87,7 +87,7 @@ def migrate(
 
     with progress.counter("versions", len(keys)) as advance:
         for outcome in target_repository.publish_all(publications()):
-            key, digest = sent.popleft()
+            key, digest = in_progress.popleft()
             _report_outcome(report, key, digest, outcome, new=target.digest(*key) is None)
             advance()
     return report

@@ -174,12 +174,12 @@ class Repackager:
         reading = self._names.parse(tag.name)
         if reading and reading[0]:  # most charts are in a folder of their name: look there first
             near = self._named(tag, root, self._meant(self._charts.places(root, reading[0])))
-            if any(isinstance(each, Version) for each in near):
+            if any(isinstance(item, Version) for item in near):
                 yield from near
                 return
         places = self._charts.places(root)
-        named = self._named(tag, root, self._meant(places))
-        yield from named or self._no_chart(tag, root, places)
+        named_versions = self._named(tag, root, self._meant(places))
+        yield from named_versions or self._no_chart(tag, root, places)
 
     def _meant(self, places: Mapping[str, Place]) -> Mapping[str, Place]:
         """Those of the charts that were asked for."""
@@ -216,7 +216,7 @@ class Repackager:
         """The chart that the name of a tag stands for; of one that cannot be read, why."""
         template = self._names.template
         readable: list[Place] = []
-        found: list[Version | Unpackageable] = []
+        items: list[Version | Unpackageable] = []
         for place in places.values():
             name, version = self._charts.names(place)
             unknown = not name or not version
@@ -227,10 +227,10 @@ class Repackager:
             try:
                 self._charts.metadata(place)
             except ConfigurationError as error:
-                found.append(self._refused(tag, place, str(error)))
+                items.append(self._refused(tag, place, str(error)))
             else:
                 readable.append(place)
-        return [*found, *self._versions(tag, root, readable)]
+        return [*items, *self._versions(tag, root, readable)]
 
     def _may_be_meant(self, tag: Tag, place: Place) -> bool:
         """Whether a tag may be about a chart whose Chart.yaml does not say its name or version."""
@@ -249,21 +249,21 @@ class Repackager:
         that is there, or one that no pattern fits.
         """
         loose = self._names.parse_loosely(tag.name) or ("", "")
-        there = [
+        existing = [
             place
             for place in places.values()
             if not loose[0] or loose[0] in (self._chart_name(place), _last(place.folder))
         ]
-        if there and self._names.names_one_chart:
-            said = [
+        if existing and self._names.names_one_chart:
+            details = [
                 f"the version of {self._chart_name(place)} there is "
                 f"{self._charts.names(place)[1] or 'not written'}"
-                for place in there
+                for place in existing
                 if self._is_meant(place)
             ]
-            more = f", and so on ({len(said)} charts)" if len(said) > _SHOWN else ""
-            reason = f"{', '.join(said[:_SHOWN])}{more}"
-            if said:
+            more = f", and so on ({len(details)} charts)" if len(details) > _SHOWN else ""
+            reason = f"{', '.join(details[:_SHOWN])}{more}"
+            if details:
                 failure = self._names.has_version(tag.name)
                 yield self._unmatched(tag, loose, reason, failure=failure)
             return
@@ -310,10 +310,10 @@ class Repackager:
             )
             same_name = by_name.setdefault(version.name, version)
             if same_name.trees != version.trees:
-                what = (
+                text = (
                     f"{version.name} is in {same_name.folder} and in {version.folder}, which differ"
                 )
-                refusal = Refusal(str(version), version.name, version.version, what)
+                refusal = Refusal(str(version), version.name, version.version, text)
                 yield Unpackageable(tag.name, refusal, lasting=True)
                 by_name[version.name] = same_name._replace(trees=())
         yield from (self._with_content(version) for version in by_name.values() if version.trees)
@@ -418,9 +418,9 @@ class Repackager:
         )
         if (released.version, released.content) != (version.version, content):
             tagged = f"{released.version} with content {released.content}"
-            what = f"the tag says {tagged}, there is {version.version} with {content}"
+            problem = f"the tag says {tagged}, there is {version.version} with {content}"
             advice = "the tag was not made by tag_release, or was moved"
-            raise EvidenceError(what, where=version.tag.name, advice=advice)
+            raise EvidenceError(problem, where=version.tag.name, advice=advice)
         names = closures.images(version.folder)
         missing = [name for name in names if name not in released.images]
         if missing:
@@ -497,9 +497,11 @@ class Repackager:
             references[name] = Reference.parse(f"{self._settings.images}/{name}:{tag}")
         for name, target in references.items():
             if not tag_points_to(target, released.images[name], hosts=self._settings.hosts):
-                what = f"the image {target}@{released.images[name]} is not in production"
+                problem = f"the image {target}@{released.images[name]} is not in production"
                 raise EvidenceError(
-                    what, where=version.tag.name, advice=f"promote first: --tag {version.tag.name}"
+                    problem,
+                    where=version.tag.name,
+                    advice=f"promote first: --tag {version.tag.name}",
                 )
         return references
 

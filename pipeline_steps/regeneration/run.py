@@ -65,7 +65,7 @@ class Regeneration:
         self,
         settings: Settings,
         repository: Writable,
-        wanted: VersionFilter,
+        version_filter: VersionFilter,
         *,
         state: State,
         jobs: int | None,
@@ -73,12 +73,13 @@ class Regeneration:
     ) -> None:
         self._settings = settings
         self._repository = repository
-        self._wanted = wanted
+        self._wanted = version_filter
         self._state = state
         self._jobs = jobs or len(os.sched_getaffinity(0))
         self._plan = plan
         self._ledger = Ledger(
-            state.folder, [FORMAT, repository.url, *_plain_values(settings), *_plain_values(wanted)]
+            state.folder,
+            [FORMAT, repository.url, *_plain_values(settings), *_plain_values(version_filter)],
         )
         self._done: dict[tuple[str, str], KeptVersion] = {}
         self._unmakeable: dict[tuple[str, str], Refusal] = {}
@@ -126,13 +127,14 @@ class Regeneration:
         """Whether all versions of a finished tag are still published with the same digest."""
         done_tag = self._ledger.of(tag)
         if done_tag is None or any(
-            self._published.digest(kept.name, kept.version) not in ("", kept.archive)
-            for kept in done_tag.versions
+            self._published.digest(kept_version.name, kept_version.version)
+            not in ("", kept_version.archive)
+            for kept_version in done_tag.versions
         ):
             return False
-        for kept in done_tag.versions:
-            if (kept.name, kept.version) not in self._done:
-                self._note_version(kept, tag.name, new=False)
+        for kept_version in done_tag.versions:
+            if (kept_version.name, kept_version.version) not in self._done:
+                self._note_version(kept_version, tag.name, new=False)
         for refusal in done_tag.refusals:
             self._note_refusal(tag.name, refusal)
         for refusal in done_tag.unmakeable:
@@ -172,7 +174,7 @@ class Regeneration:
                     f"{version} at {version.tag.name} has other files than at {oldest.tag.name}"
                 )
         for key, version in list(selected.items()):
-            if self._wanted.gone(*key):
+            if self._wanted.is_withdrawn(*key):
                 name = "-".join(key)
                 advice = (
                     f"audit --fix takes {name} out of the index where release.withdrawn has it "
@@ -211,7 +213,7 @@ class Regeneration:
         missing = {
             key for key in keys if self._published.digest(*key) is None
         }  # asked before they are there
-        sent: deque[tuple[Version, Archive]] = deque()
+        in_progress: deque[tuple[Version, Archive]] = deque()
 
         def publications() -> Iterator[Publication]:
             for version, archive in _map_in_batches(map_tasks, versions, _VERSIONS):
@@ -223,12 +225,12 @@ class Regeneration:
                     self._note_plan(version, archive)
                     advance()
                 else:
-                    sent.append((version, archive))
+                    in_progress.append((version, archive))
                     yield Publication(archive, created=version.tag.created)
 
         with progress.counter("versions", len(versions)) as advance:
             for outcome in self._repository.publish_all(publications()):
-                version, archive = sent.popleft()
+                version, archive = in_progress.popleft()
                 self._note_outcome(
                     version, archive, outcome, new=(version.name, version.version) in missing
                 )
@@ -272,17 +274,17 @@ class Regeneration:
         except Conflict:
             return None
 
-    def _note_version(self, kept: KeptVersion, tag: str, *, new: bool) -> None:
-        self._done[kept.name, kept.version] = kept
-        name_and_version = f"{kept.name} {kept.version}"
-        if not kept.made_tar:
+    def _note_version(self, kept_version: KeptVersion, tag: str, *, new: bool) -> None:
+        self._done[kept_version.name, kept_version.version] = kept_version
+        name_and_version = f"{kept_version.name} {kept_version.version}"
+        if not kept_version.made_tar:
             self.report.unmade.append(
                 f"{name_and_version} ({tag}): could not be made again when it was looked at"
             )
-        elif kept.made_tar != kept.published_tar:
+        elif kept_version.made_tar != kept_version.published_tar:
             self.report.differs.append(
-                f"{name_and_version}: {tag} gives the tar {kept.made_tar}, published is "
-                f"{kept.published_tar}"
+                f"{name_and_version}: {tag} gives the tar {kept_version.made_tar}, published is "
+                f"{kept_version.published_tar}"
             )
         else:
             (self.report.published if new else self.report.kept).append(name_and_version)
@@ -303,7 +305,7 @@ class Regeneration:
         line = f"{refusal.subject} ({tag}): {refusal.reason}"
         if refusal.no_chart:
             self.report.without_chart.append(f"{tag}: {refusal.reason}")
-        elif all(key) and self._wanted.gone(*key):
+        elif all(key) and self._wanted.is_withdrawn(*key):
             self.report.withdrawn.append(f"{line}; it is withdrawn")
         elif all(key) and self._published.digest(*key) is not None:
             self.report.unmade.append(line)
@@ -335,20 +337,24 @@ class _OpenTags:
     def __init__(
         self,
         looked: Iterable[TagVersions],
-        wanted: VersionFilter,
+        version_filter: VersionFilter,
         ledger: Ledger,
-        done: Mapping[tuple[str, str], KeptVersion],
+        done_versions: Mapping[tuple[str, str], KeptVersion],
         unmakeable: Mapping[tuple[str, str], Refusal],
     ) -> None:
         self._ledger = ledger
-        self._done = done
+        self._done = done_versions
         self._unmakeable = unmakeable
         self._refusals: dict[str, tuple[Refusal, ...]] = {}
         self._open: dict[str, tuple[Tag, list[tuple[str, str]]]] = {}
         self._tags: dict[tuple[str, str], list[str]] = {}
         for tag, versions, refusals, lasting in looked:
             keys = [(version.name, version.version) for version in versions]
-            selected = [key for key in keys if wanted.includes(*key) and not wanted.gone(*key)]
+            selected = [
+                key
+                for key in keys
+                if version_filter.includes(*key) and not version_filter.is_withdrawn(*key)
+            ]
             if lasting:
                 self._open[tag.name] = (tag, selected)
                 self._refusals[tag.name] = refusals
@@ -370,15 +376,15 @@ class _OpenTags:
         if tag is None or not all(key in self._done or key in self._unmakeable for key in keys):
             return
         del self._open[name]
-        done = tuple(self._done[key] for key in keys if key in self._done)
+        done_versions = tuple(self._done[key] for key in keys if key in self._done)
         unmakeable = tuple(self._unmakeable[key] for key in keys if key not in self._done)
-        self._ledger.add(tag, done, self._refusals.pop(name), unmakeable)
+        self._ledger.add(tag, done_versions, self._refusals.pop(name), unmakeable)
 
 
 def regenerate(
     repository: Writable,
     config: Config,
-    wanted: VersionFilter,
+    version_filter: VersionFilter,
     *,
     source: str | None,
     patterns: Sequence[str],
@@ -420,9 +426,9 @@ def regenerate(
         image_tag=config.release.image_tag,
         hosts=dict(config.hosts),
         evidence=may_have_records,
-        charts=wanted.charts,
+        charts=version_filter.charts,
     )
-    run = Regeneration(settings, repository, wanted, state=state, jobs=jobs, plan=plan)
+    run = Regeneration(settings, repository, version_filter, state=state, jobs=jobs, plan=plan)
     return run.run(_fitting_tags(repo, settings), again=again)
 
 
@@ -434,12 +440,16 @@ def _fitting_tags(repo: Tagged, settings: Settings) -> list[Tag]:
         tags = [tag for tag in tags if any(names.may_name(tag.name, c) for c in settings.charts)]
     if tags:
         return tags
-    what = f"no tag fits {settings.tags}"
+    problem = f"no tag fits {settings.tags}"
     if settings.charts:
-        what += f" with the chart {' or '.join(settings.charts)}"
-    others = list(repo.tags())[-_SHOWN:]
-    advice = f"there are tags like {', '.join(others)}" if others else "the source has no tags here"
-    raise UsageError(what, where=str(repo.revisions.root), advice=f"{advice}; correct --tags")
+        problem += f" with the chart {' or '.join(settings.charts)}"
+    other_tags = list(repo.tags())[-_SHOWN:]
+    advice = (
+        f"there are tags like {', '.join(other_tags)}"
+        if other_tags
+        else "the source has no tags here"
+    )
+    raise UsageError(problem, where=str(repo.revisions.root), advice=f"{advice}; correct --tags")
 
 
 def _with_recorded_images(

@@ -169,10 +169,10 @@ def _compare_rendered(
             *helm_arguments.offline_arguments(checkout.config),
         )
 
-        def render(which: str, number: int) -> str:
+        def render(name: str, number: int) -> str:
             values = [folder / f"values-{number}.yaml"] if names[number] else []
             return helm.template(
-                folder / f"{which}.tgz",
+                folder / f"{name}.tgz",
                 values=values,
                 release=chart.name[:RELEASE_NAME_LIMIT],
                 args=helm_args,

@@ -90,11 +90,13 @@ def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
     tests = tuple(record for step, record in records if step == settings.STEP)
     used = {identity for test in tests for identity in test.uses}
     tested = tuple(snapshot for snapshot in images.snapshots if snapshot.id in used)
-    others = [record for requirement in needs.of_content for record in requirement.records]
-    others += [record for step, record in records if step != settings.STEP]
-    others += [record for requirement in needs.of_dependents for record in requirement.records]
+    other_records = [record for requirement in needs.of_content for record in requirement.records]
+    other_records += [record for step, record in records if step != settings.STEP]
+    other_records += [
+        record for requirement in needs.of_dependents for record in requirement.records
+    ]
     snapshots = tested or images.snapshots[:1]
-    return Proof(chart, snapshots, tests, tuple(others), dict(snapshots[0].inputs))
+    return Proof(chart, snapshots, tests, tuple(other_records), dict(snapshots[0].inputs))
 
 
 def _require_passed(requirement: Requirement, chart: Chart, config: Config) -> None:
@@ -112,14 +114,14 @@ def _require_passed(requirement: Requirement, chart: Chart, config: Config) -> N
         raise EvidenceError(
             f"{name} of {chart.name} {requirement.records[-1].result}: {requirement.reason}"
         )
-    own, program = (
+    step_arguments, program_arguments = (
         f"{name} --chart {chart.name}",
         f"record --name {name} --subject {chart.name} -- PROGRAM",
     )
     raise EvidenceError(
         f"no record of {name} for content {chart.content[:19]} of {chart.name}, which "
         "production requires",
-        advice=f"run pipeline-steps {own if name in STEP_NAMES else program}",
+        advice=f"run pipeline-steps {step_arguments if name in STEP_NAMES else program_arguments}",
     )
 
 
@@ -154,12 +156,12 @@ def _missing_test_error(
 ) -> EvidenceError:
     """The error that says which test is missing or failed, or which content was tested instead."""
     chart, current = needs.chart, needs.current
-    what = f"no passed test of content {chart.content[:19]} of {chart.name}"
+    problem = f"no passed test of content {chart.content[:19]} of {chart.name}"
     if current is None:
-        return _nearest_tested_error(what, chart, checkout, config, state)
+        return _nearest_tested_error(problem, chart, checkout, config, state)
     if current.obstacle:
         return EvidenceError(
-            f"{what} that can be released: {current.obstacle}",
+            f"{problem} that can be released: {current.obstacle}",
             advice="run build_image, snapshot and integration_test; tests that passed with the "
             "same "
             "content and images are not run again",
@@ -169,27 +171,27 @@ def _missing_test_error(
     ]
     if failed:
         return EvidenceError(
-            f"{what}: {failed[-1].reason}", advice="correct the chart and test it again"
+            f"{problem}: {failed[-1].reason}", advice="correct the chart and test it again"
         )
     missing = ", ".join(
         requirement.name for requirement in current.requirements if not requirement.passed
     )
     return EvidenceError(
-        f"{what} with the current images: {missing or 'no cluster is configured'}",
+        f"{problem} with the current images: {missing or 'no cluster is configured'}",
         advice="run integration_test; pipeline-steps state show lists what passed",
     )
 
 
 def _nearest_tested_error(
-    what: str, chart: Chart, checkout: Checkout, config: Config, state: State
+    problem: str, chart: Chart, checkout: Checkout, config: Config, state: State
 ) -> EvidenceError:
     tests = state.find(step=settings.STEP, subject=chart.name)
-    others = [record for record in tests if record.content not in (None, chart.content)]
-    if not others:
-        return EvidenceError(what, advice="run build_image, snapshot and integration_test first")
-    nearest = others[-1]
+    other_tests = [record for record in tests if record.content not in (None, chart.content)]
+    if not other_tests:
+        return EvidenceError(problem, advice="run build_image, snapshot and integration_test first")
+    nearest = other_tests[-1]
     return EvidenceError(
-        f"{what}; the nearest tested content is {str(nearest.content)[:19]} of revision "
+        f"{problem}; the nearest tested content is {str(nearest.content)[:19]} of revision "
         f"{str(nearest.revision)[:12]}{_differences(checkout, chart, nearest, config)}",
         advice="test this content, or release the tested one",
     )
@@ -198,9 +200,11 @@ def _nearest_tested_error(
 def _differences(checkout: Checkout, chart: Chart, record: Record, config: Config) -> str:
     """Text that names the chart's files changed since the record, "" if its revision is unknown."""
     try:
-        other = open_checkout(config, revision=record.revision)
-        changed = checkout.source.changed(other.revision, checkout.revision, checkout.folder)
+        other_checkout = open_checkout(config, revision=record.revision)
+        changed = checkout.source.changed(
+            other_checkout.revision, checkout.revision, checkout.folder
+        )
     except (ConfigurationError, UsageError):
         return ""
-    own = [path for path in changed if path in chart.closure]
-    return f", which differs in {', '.join(own[:5])}" if own else ""
+    changed_in_chart = [path for path in changed if path in chart.closure]
+    return f", which differs in {', '.join(changed_in_chart[:5])}" if changed_in_chart else ""

@@ -162,7 +162,7 @@ def _chain(
     builds: Mapping[str, int],
     preferred: Order,
 ) -> Chain:
-    """about: the work on this content. builds: record of an image → where its work is in `every`."""
+    """content_items: those of this content. builds: record of an image → where its work is in `every`."""
 
     def first(step: str) -> Work | None:
         """The work of a step that counts first: what passed before what did not."""

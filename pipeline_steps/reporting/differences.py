@@ -29,10 +29,10 @@ log = logging.getLogger("pipeline_steps.snapshot")
 class Baseline(NamedTuple):
     """The published chart to compare with.
 
-    what: for people. tgz: None when nothing is published. images: as far as recorded.
+    description: for people. tgz: None when nothing is published. images: as far as recorded.
     """
 
-    what: str
+    description: str
     version: str
     tgz: bytes | None
     images: Mapping[str, Reference]
@@ -52,7 +52,7 @@ def write_diff(
     Temporary.
     """
     base = baseline(chart, config, state)
-    text = f"{archive.name} {archive.version}, compared with {base.what}\n"
+    text = f"{archive.name} {archive.version}, compared with {base.description}\n"
     text += _rendered_differences(checkout, chart, config, archive, images, base)
     path = state.folder / FOLDER / f"{chart.name}.diff"
     files.created_folder(path.parent)
@@ -73,9 +73,9 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
         matching = [
             record for record in records if record.outputs.get("tar") == published.tar_digest
         ]
-        what = f"{chart.name} {published.version} in production"
+        description = f"{chart.name} {published.version} in production"
         images = image_records.images_of(state.preferred(matching)[0]) if matching else {}
-        return Baseline(what, published.version, published.archive.tgz, images)
+        return Baseline(description, published.version, published.archive.tgz, images)
     other_snapshots = [
         snapshot_record
         for snapshot_record in state.find(step="snapshot", subject=chart.name)
@@ -84,9 +84,9 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
     if other_snapshots:
         newest = snapshot_records.newest(other_snapshots, state)
         snapshot = snapshot_records.of(newest)
-        what = f"the snapshot {snapshot.version}, as nothing is in production"
+        description = f"the snapshot {snapshot.version}, as nothing is in production"
         tgz = snapshot_records.fetch(snapshot, config)
-        return Baseline(what, snapshot.version, tgz, image_records.images_of(newest))
+        return Baseline(description, snapshot.version, tgz, image_records.images_of(newest))
     return Baseline(
         "nothing: no version is in production, and there is no other snapshot", "", None, {}
     )

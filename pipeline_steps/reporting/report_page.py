@@ -83,8 +83,8 @@ class Section(NamedTuple):
     diff: str
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _counts(numbers: Mapping[str, int]) -> str:
@@ -128,7 +128,7 @@ def markdown(page: Page) -> str:
             f"## {_escape_markdown(': '.join(filter(None, (section.title, section.word))))}",
             "",
         ]
-        lines += [f"- {what} {_code(value)}" for what, value in section.facts]
+        lines += [f"- {name} {_code(value)}" for name, value in section.facts]
         if page.started:
             lines.append("")
             continue

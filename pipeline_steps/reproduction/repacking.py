@@ -40,29 +40,31 @@ def checkout_of_record(
     content: of the record's subject in a checkout. Raises EvidenceError when neither has the
     recorded content: modifications are in no record, only their names.
     """
-    here = open_checkout(config)
+    current = open_checkout(config)
     try:
-        at = open_checkout(config, here.source.revision(record.revision or ""))
-        found = content(at)
-        if found == record.content:
+        at = open_checkout(config, current.source.revision(record.revision or ""))
+        found_content = content(at)
+        if found_content == record.content:
             return at
-        told = f"revision {str(record.revision)[:12]} has content {str(found)[:19]}"
+        difference = f"revision {str(record.revision)[:12]} has content {str(found_content)[:19]}"
     except UsageError as error:
-        told = str(error)
+        difference = str(error)
     except ConfigurationError as error:
-        told = f"revision {str(record.revision)[:12]} cannot be read: {error}"
+        difference = f"revision {str(record.revision)[:12]} cannot be read: {error}"
     with contextlib.suppress(ConfigurationError):
-        if content(here) == record.content:
-            return here
+        if content(current) == record.content:
+            return current
     modified = record.parameters.get("modified") or ()
-    made = f", made with local modifications of {', '.join(map(str, modified))}" if modified else ""
+    modifications_note = (
+        f", made with local modifications of {', '.join(map(str, modified))}" if modified else ""
+    )
     raise EvidenceError(
-        f"the recorded content {str(record.content)[:19]}{made} is not here: {told}",
+        f"the recorded content {str(record.content)[:19]}{modifications_note} is not here: {difference}",
         where=str(config.root),
         advice="go to a checkout with these modifications: a record names them and does not hold "
         "them"
         if modified
-        else f"fetch the recorded revision ({here.source.fetch}), or go to the checkout it was "
+        else f"fetch the recorded revision ({current.source.fetch}), or go to the checkout it was "
         "made in",
     )
 
@@ -73,7 +75,7 @@ def snapshot(record: Record, config: Config) -> Outcome:
     Raises EvidenceError when the content is not to be had.
     """
     checkout = checkout_of_record(
-        record, config, lambda it: it.chart_content_if_readable(record.subject)
+        record, config, lambda checkout: checkout.chart_content_if_readable(record.subject)
     )
     chart = checkout.chart(record.subject)
     files = packaging.files_of(checkout, chart)
@@ -99,7 +101,7 @@ def promote(record: Record, config: Config, records_by_id: Mapping[str, Record])
     """
     tested = used_record(record, "snapshot", records_by_id)
     checkout = checkout_of_record(
-        record, config, lambda it: it.chart_content_if_readable(record.subject)
+        record, config, lambda checkout: checkout.chart_content_if_readable(record.subject)
     )
     chart = checkout.chart(record.subject)
     files, notes = _tested_files(tested, checkout, chart, config)

@@ -35,13 +35,13 @@ def offline_arguments(config: Config) -> tuple[str, ...]:
     """What helm is told of the cluster where there is none: `check.kube_versions`, the first of
     them, and `check.api_versions`.
     """
-    version = [f"--kube-version={each}" for each in config.check.kube_versions[:1]]
+    version = [f"--kube-version={kube_version}" for kube_version in config.check.kube_versions[:1]]
     return (*version, *api_arguments(config.check))
 
 
 def api_arguments(check: Check) -> tuple[str, ...]:
     """`check.api_versions` for `helm template`; lint has no such option."""
-    return tuple(f"--api-versions={each}" for each in check.api_versions)
+    return tuple(f"--api-versions={api_version}" for api_version in check.api_versions)
 
 
 def values_files(arguments: Iterable[Argument]) -> tuple[str, ...]:

@@ -232,10 +232,13 @@ def _check_images_ran(
 ) -> TestOutcome:
     ran = watcher.ran
     platform, kubernetes = _node(api, watcher)
-    missing_images = test_run.missing({each.digest for each in ran})
+    missing_images = test_run.missing({container.digest for container in ran})
     if not missing_images:
         return TestOutcome(cases, (), ran, platform, kubernetes)
-    seen = ", ".join(sorted({f"{each.image} ({each.digest[:19]})" for each in ran})) or "nothing"
+    seen = (
+        ", ".join(sorted({f"{container.image} ({container.digest[:19]})" for container in ran}))
+        or "nothing"
+    )
     words = (
         f"of image {', '.join(missing_images)} what was built never ran; what ran: {seen}. Check "
         "the values keys that pipeline.yaml names for the image, and that this scenario uses it"
@@ -297,10 +300,11 @@ def _cases(output: str) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _duration(said_of: Mapping[str, str]) -> float:
+def _duration(fields: Mapping[str, str]) -> float:
     try:
         start, end = (
-            time.mktime(time.strptime(said_of[f"Last {each}"])) for each in ("Started", "Completed")
+            time.mktime(time.strptime(fields[f"Last {event}"]))
+            for event in ("Started", "Completed")
         )
     except (KeyError, ValueError, OverflowError):
         return 0.0

@@ -165,8 +165,8 @@ def in_checkout(text: str, folder: Path, path: str) -> str:
     text = re.sub(rf"{re.escape(str(folder))}/?(?=[\w.])", prefix, text)
     text = text.replace(str(folder), path or ".").replace(f"{folder.parent}/", "")
     name = re.escape(folder.name)
-    known = r"templates/|crds/|values\.yaml|Chart\.yaml|values\.schema\.json"
-    files = rf"(?<![\w/.-])(?:{name}/)?((?:charts/[\w.-]+/)*(?:{known}))"
+    chart_files = r"templates/|crds/|values\.yaml|Chart\.yaml|values\.schema\.json"
+    files = rf"(?<![\w/.-])(?:{name}/)?((?:charts/[\w.-]+/)*(?:{chart_files}))"
     return re.sub(files, lambda match: f"{prefix}{match[1]}", text)
 
 
@@ -223,8 +223,10 @@ def version_notice(checkout: Checkout, chart: Chart) -> str:
     closures = {*chart.closure, *tagged.chart.closure}
     files = sorted(path for path in closures if _differs(tagged_tree, checkout.tree, path))
     listed = ", ".join(files[:10]) + (f" and {len(files) - 10} more" if len(files) > 10 else "")
-    what = f"changed since: {listed}" if files else "its entries in pipeline.yaml changed since"
-    return f"{at_tag} with other content; {what}; {advice}"
+    difference = (
+        f"changed since: {listed}" if files else "its entries in pipeline.yaml changed since"
+    )
+    return f"{at_tag} with other content; {difference}; {advice}"
 
 
 def _differs(tagged_tree: Tree, current_tree: Tree, path: str) -> bool:

@@ -58,9 +58,9 @@ class Rendering(NamedTuple):
 class NotRendered(Exception):
     """Helm could not render a chart on the server. derived: only the derived chart failed."""
 
-    def __init__(self, done: Completed, *, derived: bool) -> None:
+    def __init__(self, dry_run: Completed, *, derived: bool) -> None:
         super().__init__()
-        self.dry_run = done
+        self.dry_run = dry_run
         self.derived = derived
 
 

@@ -185,8 +185,8 @@ def _requirements_of_dependents(
         return
     dependents = [
         checkout.chart(name)
-        for name, other in checkout.charts.items()
-        if chart.path in other.subcharts
+        for name, other_chart in checkout.charts.items()
+        if chart.path in other_chart.subcharts
     ]
     for dependent in dependents:
         tests = required(checkout, dependent, config, state, (settings.STEP,))

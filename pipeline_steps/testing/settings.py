@@ -104,10 +104,10 @@ def settings(
 
 def _config_place(config: Config, key: str) -> str:
     """File and line of a setting of `tests`, for all charts or for one of them."""
-    written = (
+    keys = (
         name for name in config.locations if re.fullmatch(rf"(charts\[\d+\]\.)?tests\.{key}", name)
     )
-    return config.where(next(written, "charts"))
+    return config.where(next(keys, "charts"))
 
 
 #: Test settings that cannot change an outcome: they are not in keys.

@@ -186,9 +186,9 @@ def test_the_parts_of_a_shard_are_the_whole() -> None:
 def test_withdrawn_by_version_or_by_chart_and_version() -> None:
     wanted = VersionFilter(frozenset({"1.0.0", "web-2.0.0"}), ("web", "api"))
     assert (
-        wanted.gone("api", "1.0.0")
-        and wanted.gone("web", "2.0.0")
-        and not wanted.gone("api", "2.0.0")
+        wanted.is_withdrawn("api", "1.0.0")
+        and wanted.is_withdrawn("web", "2.0.0")
+        and not wanted.is_withdrawn("api", "2.0.0")
     )
     assert wanted.includes("web", "1.0.0") and not wanted.includes("other", "1.0.0")
 
