@@ -102,6 +102,8 @@ def integration_test(
             log.info("%s: would test %s with %s %s", name, snapshot.reference, scenario.name, place)
         return ()
     if open_scenarios:
+        if config.channels.production.charts and not test_settings.none:
+            log.info("%s: no upgrade from a published version is tested yet", name)
         clusters = {scenario.cluster for scenario in open_scenarios}
         with scenario_runs.prepare(
             checkout, chart, test_settings, snapshot, state, clusters

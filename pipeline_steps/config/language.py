@@ -48,8 +48,9 @@ class ChartTests(Settings, frozen=True):
     Example: `values: ci/*-values.yaml`"""
 
     upgrade_from: tuple[str, ...] | None = None
-    """Not yet: integration_test refuses a chart that has it. Versions to upgrade from; `published`
-    is the newest below this one. Example: `upgrade_from: [published]`"""
+    """Not yet: integration_test refuses a chart that has it, and without it no upgrade is tested.
+    Versions to upgrade from; `published` is the newest below this one.
+    Example: `upgrade_from: [published]`"""
 
     breaking: Literal["test", "skip"] | None = None
     """Not yet: integration_test refuses a chart that has it. Whether upgrades over a major version
@@ -272,6 +273,16 @@ class Approval(Settings, frozen=True):
     """No effect yet. Whose approval does not count. Example: `not_by: [author]`"""
 
 
+class Sign(Settings, frozen=True):
+    """A key of GnuPG, as `helm package --sign` takes it."""
+
+    key: str | None = None
+    """Not yet. The name of the key. Example: `key: releases`"""
+
+    keyring: str | None = None
+    """Not yet. The file with the key. Example: `keyring: /etc/keys/releases.gpg`"""
+
+
 class Release(Settings, frozen=True):
     """Names of releases, and what may be released."""
 
@@ -295,9 +306,9 @@ class Release(Settings, frozen=True):
     """Which image references a release pins by digest. Not yet: `all` is refused.
     Example: `pin: ours`"""
 
-    sign: dict[str, Any] = {}
+    sign: Sign = Sign()
     """Not yet: a release with it is refused. How charts and images are signed.
-    Example: `sign: {}`"""
+    Example: `sign: {key: releases, keyring: /etc/keys/releases.gpg}`"""
 
 
 class Deployment(Settings, frozen=True):
@@ -426,8 +437,6 @@ TEST_DEFAULTS = ChartTests(
     prepare=(),
     clusters=(),
     values="ci/*-values.yaml",
-    upgrade_from=("published",),
-    breaking="test",
     namespace="fresh",
     pull_secret=True,
     helm_args=(),

@@ -20,7 +20,7 @@ from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.rewrite import replaced_values, verify_rewrite
 from pipeline_steps.charts.version import is_withdrawn
 from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Config, Sign
 from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.release.proof import Proof
 from pipeline_steps.state.record import Record
@@ -108,7 +108,7 @@ def _snapshot_in_channel(proof: Proof, config: Config) -> Record:
 
 def _refuse_unreleasable(chart: Chart, config: Config) -> None:
     """Refuse withdrawn versions and settings that are not supported yet."""
-    if config.release.sign:
+    if config.release.sign != Sign():
         raise NotYet("release.sign", where=config.where("release.sign"))
     if config.release.pin != "ours":
         raise NotYet("release.pin: all", where=config.where("release.pin"))
