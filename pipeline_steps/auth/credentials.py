@@ -64,16 +64,32 @@ def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
 
     Raises ConfigurationError for half a login, and for one that needs a variable that is not set.
     """
-    with_login = {
-        prefix: entry for prefix, entry in hosts.items() if entry.has("username", "password")
-    }
-    prefix, entry = table.entry_for(with_login, f"{host}/{path}")
+    prefix, entry = _entry_with_login(host, path, hosts)
     if not prefix:
         return None
     entry.require("username", "password")
     if not entry.username or not entry.password:
         raise ConfigurationError("needs both username and password", where=f"hosts.{prefix}")
     return Login(entry.username, _password(entry.password, prefix))
+
+
+def unset_variable(host: str, path: str, hosts: Mapping[str, Host]) -> ConfigurationError | None:
+    """Why the login that the configuration has for host/path cannot be used here, if it needs a
+    variable that is not set: whoever may do without a login goes on.
+    """
+    try:
+        _entry_with_login(host, path, hosts)[1].require("username", "password")
+    except ConfigurationError as error:
+        return error
+    return None
+
+
+def _entry_with_login(host: str, path: str, hosts: Mapping[str, Host]) -> tuple[str, Host]:
+    """The longest prefix that has a login, and its entry."""
+    with_login = {
+        prefix: entry for prefix, entry in hosts.items() if entry.has("username", "password")
+    }
+    return table.entry_for(with_login, f"{host}/{path}")
 
 
 def pull_login(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:

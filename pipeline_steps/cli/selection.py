@@ -195,12 +195,26 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
         checkout.config_path in changed
     ):  # entries of pipeline.yaml say what is packed and tested, too
         before = open_checkout(checkout.config, base)
+        every = _common_settings_differ(checkout, before)
         charts |= {
             name
             for name in contents
-            if name not in charts and _entries_differ(checkout, before, name)
+            if name not in charts and (every or _entries_differ(checkout, before, name))
         }
     return tuple(name for name in contents if name in charts)
+
+
+def _common_settings_differ(checkout: Checkout, before: Checkout) -> bool:
+    """Whether the sections `tests` and `check`, which hold for all charts, change the keys of tests
+    or checks.
+    """
+    if before.config_path not in before.tree.entries():
+        return True
+    tests, check = checkout.own_tests_and_check
+    tests_before, check_before = before.own_tests_and_check
+    return check != check_before or settings.settings_in_keys(tests) != settings.settings_in_keys(
+        tests_before
+    )
 
 
 def _entries_differ(checkout: Checkout, before: Checkout, name: str) -> bool:

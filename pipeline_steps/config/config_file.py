@@ -25,7 +25,13 @@ from pipeline_steps.config import document as documents
 from pipeline_steps.config import helm_args
 from pipeline_steps.config.convert import convert, where
 from pipeline_steps.config.document import Document, KeyPath, format_key
-from pipeline_steps.config.language import ChartTests, Config, IncompleteSettings, Language
+from pipeline_steps.config.language import (
+    ChartTests,
+    Check,
+    Config,
+    IncompleteSettings,
+    Language,
+)
 from pipeline_steps.sources.kinds import is_top, open_source
 from pipeline_steps.toolbox import clock, redact
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
@@ -109,6 +115,15 @@ def load(
         locations=_formatted_locations(document),
         raw=raw,
     )
+
+
+def parse_tests_and_check(data: bytes, name: str) -> tuple[ChartTests, Check]:
+    """The sections `tests` and `check` of a pipeline.yaml, nothing expanded. Raises
+    ConfigurationError.
+    """
+    sections = ("charts", "tests", "check")
+    language = convert(documents.select_sections(documents.parse(data, name), sections), Language)
+    return language.tests, language.check
 
 
 def parse_charts_and_images(data: bytes, name: str) -> Document:
@@ -262,7 +277,8 @@ def _files_a_review_can_change(
     language: Language, document: Document, base: Path
 ) -> dict[KeyPath, ConfigurationError]:
     """The settings that name files which a review can change, by path: a kubeconfig may run
-    programs, and what should hold a secret may be a link to any file of the agent."""
+    programs, certificates say whom logins are sent to, and what should hold a secret may be a link
+    to any file of the agent."""
     files_by_key: dict[KeyPath, Path] = {
         ("clusters", name, "kubeconfig"): base.parent / Path(cluster.kubeconfig).expanduser()
         for name, cluster in language.clusters.items()
@@ -272,6 +288,8 @@ def _files_a_review_can_change(
     ):
         if text.startswith("file:") and (path[0] == "secrets" or path[-1] == "password"):
             files_by_key[path] = Path.cwd() / text.removeprefix("file:")
+        elif path[0] == "hosts" and path[-1] == "ca_file":
+            files_by_key[path] = Path.cwd() / text
     return {
         path: ConfigurationError(
             f"{format_key(path)} names a file that this review can change: {file}",

@@ -72,7 +72,8 @@ def object_id(data: bytes) -> str:
 class GitBranch:
     """`branch` of the repository `remote`, a URL as git reads it. Threads may share it.
 
-    where: named in errors. login: for https, in the place of what git's own stores know; ca_file:
+    where: named in errors. login: for https, in the place of what git's own stores know;
+    login_error: why there is none, raised where one is needed; ca_file:
     PEM. Everything that talks to the server raises Temporary for what is temporary.
     """
 
@@ -83,12 +84,14 @@ class GitBranch:
         *,
         where: str,
         login: Login | None = None,
+        login_error: PipelineError | None = None,
         ca_file: str | None = None,
     ) -> None:
         self.remote = remote
         self.branch = branch
         self.where = where
         self._login = login
+        self._login_error = login_error
         self._ca_file = ca_file
         self._last: Tip | None = None
         self._lock = threading.RLock()
@@ -162,6 +165,8 @@ class GitBranch:
     def _failure(self, completed: process.Completed) -> PipelineError:
         error = program.failure(self._root, completed)
         error.where = self.where
+        if self._login_error and isinstance(error, AccessRefused):
+            return self._login_error
         return error
 
     def tip(self) -> Tip | None:
@@ -280,6 +285,8 @@ class GitBranch:
         """Make `commit` the newest. Raises Temporary when another one is that by now,
         AccessRefused.
         """
+        if self._login_error:
+            raise self._login_error
         with self._lock:
             pushed = self._call(
                 "push", "--porcelain", _REMOTE, f"{commit}:refs/heads/{self.branch}", remote=True

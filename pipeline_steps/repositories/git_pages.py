@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline_steps.auth import hosts as table
-from pipeline_steps.auth.credentials import from_hosts
+from pipeline_steps.auth.credentials import from_hosts, unset_variable
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
@@ -323,6 +323,12 @@ def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str
         return GitBranch(remote, branch, where=where)
     host, path = parts.netloc, parts.path.strip("/")
     _, entry = table.entry_for(hosts, f"{host}/{path}")
+    login_error = unset_variable(host, path, hosts)
     return GitBranch(
-        remote, branch, where=where, login=from_hosts(host, path, hosts), ca_file=entry.ca_file
+        remote,
+        branch,
+        where=where,
+        login=None if login_error else from_hosts(host, path, hosts),
+        login_error=login_error,
+        ca_file=entry.ca_file,
     )

@@ -21,7 +21,14 @@ from pipeline_steps.config import config_file, entries
 from pipeline_steps.config.convert import convert
 from pipeline_steps.config.document import Document, format_key
 from pipeline_steps.config.entries import RawEntry
-from pipeline_steps.config.language import ChartEntry, Config, ImageEntry, Settings
+from pipeline_steps.config.language import (
+    ChartEntry,
+    ChartTests,
+    Check,
+    Config,
+    ImageEntry,
+    Settings,
+)
 from pipeline_steps.sources import kinds
 from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -218,6 +225,13 @@ class Checkout:
             )
         return config_file.parse_charts_and_images(
             self._small_files[self.config_path], f"{self.config_path}{at}"
+        )
+
+    @property
+    def own_tests_and_check(self) -> tuple[ChartTests, Check]:
+        """`tests` and `check` of pipeline.yaml itself, which hold for all charts: no overlay."""
+        return config_file.parse_tests_and_check(
+            self._small_files[self.config_path], self.config_path
         )
 
     @functools.cached_property

@@ -29,8 +29,10 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def https(folder: Path, user: str, password: str) -> Iterator[Serving]:
-    """Serves the repositories in `folder`; `user` may read and write, nobody else anything."""
+def https(folder: Path, user: str, password: str, *, public: bool = False) -> Iterator[Serving]:
+    """Serves the repositories in `folder`; `user` may read and write, nobody else anything, or only
+    read where it is public.
+    """
     crt, key = certificate(folder / "tls")
     asked: list[str] = []
     login = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
@@ -41,7 +43,7 @@ def https(folder: Path, user: str, password: str) -> Iterator[Serving]:
         def answer(self) -> None:
             body = self.body()
             asked.append(self.headers.get("Authorization", ""))
-            if asked[-1] != login:
+            if asked[-1] != login and not (public and "receive-pack" not in self.path):
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="test"')
                 self.send_header("Content-Length", "0")

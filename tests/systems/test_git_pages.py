@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.hosts import Host, IncompleteHost
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import git_branch
 from pipeline_steps.repositories.git_pages import GitPagesRepository
@@ -450,6 +450,29 @@ def test_a_wrong_login_is_refused_and_not_told(login: Host, server: Serving) -> 
         repository.charts()
     assert any(server.asked) == bool(login.password), "it was tried"
     assert "canary" not in str(raised.value)
+
+
+def test_a_login_without_its_variable_is_asked_for_only_where_the_server_wants_one(
+    server: Serving, tmp_path: Path
+) -> None:
+    unset = ConfigurationError("PAGES_PSW is not set")
+
+    def opened(serving: Serving) -> GitPagesRepository:
+        host = IncompleteHost(
+            username="ci", ca_file=str(serving.ca_file), unset={"password": unset}
+        )
+        url = f"git+https://{serving.host}/pages.git#gh-pages"
+        return GitPagesRepository(url, {serving.host: host})
+
+    with pytest.raises(ConfigurationError, match="PAGES_PSW is not set"):
+        opened(server).charts()
+    pages = Pages(tmp_path / "pages.git")
+    published = pages.opened().publish(packed())
+    with https(tmp_path, "ci", PASSWORD, public=True) as serving:
+        found = opened(serving).find("hello", "1.0.0")
+        assert found and found.archive == published.archive
+        with pytest.raises(ConfigurationError, match="PAGES_PSW is not set"):
+            opened(serving).publish(packed(version="1.0.1"))
 
 
 @pytest.mark.parametrize("major", [3, 4])

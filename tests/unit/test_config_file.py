@@ -256,7 +256,8 @@ def test_files_that_a_review_can_change_hold_no_login_and_name_no_cluster(
     reviewed.commit()
     (tmp_path / "site.yaml").write_text(
         "clusters: {k1: {kubeconfig: ci/kubeconfig}, k2: {kubeconfig: /agent/kubeconfig}}\n"
-        "hosts: {a.example.com: {username: x, password: 'file:ci/kubeconfig', plain_http: true}}\n"
+        "hosts: {a.example.com: {username: x, password: 'file:ci/kubeconfig', plain_http: true},\n"
+        "  b.example.com: {ca_file: ci/kubeconfig}}\n"
         f"secrets: {{x: 'file:{reviewed.root}/ci/kubeconfig'}}\n"
     )
     environ = {**REVIEW, "PIPELINE_STEPS_SITE": str(tmp_path / "site.yaml")}
@@ -268,7 +269,11 @@ def test_files_that_a_review_can_change_hold_no_login_and_name_no_cluster(
             r'2: hosts\."a\.example\.com"\.password',
             lambda: login_for("a.example.com", "x", config.hosts),
         ),
-        (r"3: secrets\.x", lambda: config.secrets["x"]),
+        (
+            r'3: hosts\."b\.example\.com"\.ca_file',
+            lambda: hosts.entry_for(config.hosts, "b.example.com/x"),
+        ),
+        (r"4: secrets\.x", lambda: config.secrets["x"]),
     ):
         with pytest.raises(
             ConfigurationError,

@@ -52,6 +52,24 @@ def select(repo: Repo, request: Request = NO_WORD, build: Build = TERMINAL) -> S
     return selection.select(opened(repo), state_of(repo), request, build, nothing_published)
 
 
+@pytest.mark.parametrize(
+    ("more", "charts"),
+    [
+        ("tests: {helm_args: [--set, a=b]}\n", ("api", "common", "web")),
+        ("check: {kube_versions: ['1.29.0']}\n", ("api", "common", "web")),
+        ("tests: {timeout: 9m}\n", ()),
+        ("# a comment\n", ()),
+    ],
+)
+def test_sections_that_hold_for_all_charts_affect_all_where_they_change_keys(
+    repo: Repo, more: str, charts: tuple[str, ...]
+) -> None:
+    base = repo.git("rev-parse", "HEAD")
+    repo.put("pipeline.yaml", PIPELINE + more)
+    repo.commit("settings")
+    assert set(selection.affected(opened(repo), base)) == set(charts)
+
+
 def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str, ...] = ()) -> str:
     """Record a check and a snapshot of the chart as it stands and what its test came to; the id of
     the latter.
