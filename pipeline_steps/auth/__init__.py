@@ -1,3 +1,1 @@
-"""Who may ask a registry or repository: its hosts, logins, tokens, and the references that choose
-among them.
-"""
+"""Access to registries and repositories: hosts, logins, tokens, and references."""

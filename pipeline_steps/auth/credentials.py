@@ -1,9 +1,8 @@
-"""Which login to use for a registry path: `hosts` of the configuration, else docker's own store,
-else helm's.
+"""Logins for registries: `hosts` of the configuration, else docker's credentials, else helm's.
 
-Docker's store is $DOCKER_CONFIG/config.json: credHelpers, credsStore, auths (docker.com, "docker
-login" reference); helm's registry file has the same form. Every secret read here is registered with
-the redactor.
+Docker's are in $DOCKER_CONFIG/config.json: credHelpers, credsStore, auths (docker.com, "docker
+login" reference). helm's registry file has the same format. Every secret read here is registered
+with the redactor.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import register
 
-#: What docker's helpers say when they know nothing (docker-credential-helpers,
+#: What docker's helpers print when they have no login (docker-credential-helpers,
 #: credentials/error.go).
 _UNKNOWN = "credentials not found in native keychain"
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
 
 
 class Login(NamedTuple):
-    """username and password; or, for registries with OAuth2, an identity token that buys access
+    """Username and password, or an identity token that OAuth2 registries exchange for access
     tokens.
     """
 
@@ -44,10 +43,12 @@ class Login(NamedTuple):
 def login_for(
     host: str, path: str, hosts: Mapping[str, Host], environ: Mapping[str, str] | None = None
 ) -> Login | None:
-    """The login for host/path, None when nothing knows one (then requests are anonymous).
+    """The login for host/path; None when there is none, then requests are anonymous.
 
-    Raises ConfigurationError (half a login in `hosts`, a variable that is not set, an unreadable
-    password file), MachineError (a broken store).
+    Raises:
+        ConfigurationError: `hosts` has only half a login, needs an unset variable, or names an
+            unreadable password file.
+        MachineError: a credential store is unreadable.
     """
     hosts_login = from_hosts(host, path, hosts)
     if hosts_login:
@@ -60,16 +61,18 @@ def login_for(
 
 
 def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
-    """The login that the configuration's longest matching prefix has, if any.
+    """The login at the longest matching prefix in `hosts`, or None.
 
-    Raises ConfigurationError for half a login, and for one that needs a variable that is not set.
+    Raises ConfigurationError for half a login, and for a variable that is not set.
     """
     prefix, entry = _entry_with_login(host, path, hosts)
     if not prefix:
         return None
     entry.require("username", "password")
     if not entry.username or not entry.password:
-        raise ConfigurationError("needs both username and password", where=f"hosts.{prefix}")
+        raise ConfigurationError(
+            "a login needs both username and password", where=f"hosts.{prefix}"
+        )
     return Login(entry.username, _password(entry.password, prefix))
 
 
@@ -93,9 +96,7 @@ def _entry_with_login(host: str, path: str, hosts: Mapping[str, Host]) -> tuple[
 
 
 def pull_login(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
-    """The login for pulls that the longest prefix with `pull` has, if any. Raises
-    ConfigurationError as above.
-    """
+    """The login for pulls at the longest prefix with `pull`, or None. Raises like `from_hosts`."""
     prefix, entry = table.entry_for(
         {name: each for name, each in hosts.items() if each.has("pull")}, f"{host}/{path}"
     )
@@ -120,7 +121,7 @@ def _password(text: str, prefix: str) -> str:
 
 
 def stores(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Files with logins, in the order they are asked: docker's, then helm's."""
+    """Files with logins in their order of precedence: docker's, then helm's."""
     home = Path(environ.get("HOME") or "/")
     yield docker_folder(environ) / "config.json"
     if registry_config := environ.get("HELM_REGISTRY_CONFIG"):
@@ -134,7 +135,7 @@ def stores(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def docker_folder(environ: Mapping[str, str]) -> Path:
-    """Where docker keeps its configuration: $DOCKER_CONFIG, else ~/.docker."""
+    """Docker's configuration folder: $DOCKER_CONFIG, else ~/.docker."""
     return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/") / ".docker")
 
 
@@ -161,7 +162,7 @@ def _from_store(file: Path, host: str, path: str) -> Login | None:
 
 
 def read_store(file: Path) -> dict[str, Any]:
-    """The JSON object in a store, {} when there is no such file. Raises MachineError."""
+    """The JSON object in a credential file, {} when there is no such file. Raises MachineError."""
     try:
         content = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -174,7 +175,7 @@ def read_store(file: Path) -> dict[str, Any]:
 
 
 def _bare(key: str) -> str:
-    """A key of `auths` as host/path: old ones are URLs."""
+    """A key of `auths` as host/path; old docker versions wrote URLs."""
     if key in _HUB_KEYS:
         return DOCKER_HUB
     name = key.partition("://")[2] or key
@@ -200,12 +201,13 @@ def _entry(entry: Any, where: str) -> Login | None:
 
 
 def _ask_helper(program: str, name: str, file: Path) -> Login | None:
-    """What docker-credential-PROGRAM says of a server (its name goes by standard input), None when
-    it knows nothing.
+    """The login from docker-credential-PROGRAM, None when it has none for `name`.
+
+    The server's name goes to standard input, as the helper protocol demands.
     """
     command = f"docker-credential-{program}"
     path = process.require(command, advice=f"{file} names it: install it, or remove it there")
-    # Helpers of clouds take their own login from any variable, so they see the whole environment.
+    # Cloud helpers read their own login from arbitrary variables, so they get the whole environment.
     completed = process.run([path, "get"], env=os.environ, stdin=name.encode(), timeout=30)
     if not completed.ok:
         output = (completed.stdout + completed.stderr).decode(errors="replace")

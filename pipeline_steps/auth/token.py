@@ -1,4 +1,4 @@
-"""How a registry wants requests authorised: HTTP Basic, or Bearer tokens of its token server.
+"""Authorise requests to a registry: HTTP Basic, or Bearer tokens from its token server.
 
 Source: distribution's "Token Authentication Specification" and "OAuth2 Token Authentication"; RFC
 7235 for the challenge.
@@ -25,7 +25,7 @@ CAP = 2**20
 
 
 class Challenge(NamedTuple):
-    """What a 401 asks for. scheme: "basic" or "bearer"; realm: URL of the token server."""
+    """What a 401 demands. scheme: "basic" or "bearer". realm: URL of the token server."""
 
     scheme: str
     realm: str
@@ -45,10 +45,10 @@ class Challenge(NamedTuple):
 
 
 class Authorizer:
-    """Authorization headers for one registry; a token is fetched once for each set of scopes.
+    """Authorization headers for one registry. A token is fetched once for each set of scopes.
 
-    login: asked only when the registry demands one, because stores may be programs that take a
-    while.
+    login: called only when the registry demands a login, because credential helpers are slow
+    programs.
     """
 
     def __init__(self, client: http.Client, base: str, login: Callable[[], Login | None]) -> None:
@@ -60,7 +60,7 @@ class Authorizer:
         self._lock = threading.Lock()
 
     def header(self, scopes: Iterable[str]) -> dict[str, str]:
-        """What is known to be needed: nothing before the first challenge."""
+        """The headers known to be needed: none before the first challenge."""
         if self._challenge is None:
             return {}
         if self._challenge.scheme == "basic":
@@ -74,14 +74,16 @@ class Authorizer:
     def header_after(
         self, header: str, scopes: Iterable[str], used: Mapping[str, str]
     ) -> dict[str, str]:
-        """The header after a 401 to `used`: a token that was in it is thrown away and fetched anew."""
+        """The headers after a 401 to `used`. A token in `used` is discarded and fetched again."""
         self._challenge = Challenge.parse(header)
         scope = " ".join(scopes)
         with self._lock:
             if used.get("Authorization") == f"Bearer {self._tokens.get(scope)}":
                 del self._tokens[scope]
         if self._challenge.scheme not in ("basic", "bearer"):
-            raise AccessRefused(f"asks for an unknown login scheme: {header!r}", where=self._base)
+            raise AccessRefused(
+                f"needs an unknown authentication scheme: {header!r}", where=self._base
+            )
         return self.header(scopes)
 
     def _basic(self) -> dict[str, str]:
@@ -92,7 +94,8 @@ class Authorizer:
             )
         if not login.username:
             raise AccessRefused(
-                "takes name and password, and only an identity token is stored", where=self._base
+                "needs a username and password, but only an identity token is stored",
+                where=self._base,
             )
         return {"Authorization": http.basic(login.username, login.password)}
 
@@ -105,7 +108,7 @@ class Authorizer:
             raise AccessRefused(what, where=self._base) from error
         if self._base.startswith("https:") and not realm.startswith("https:"):
             raise AccessRefused(
-                f"sends us for a token to {http.safe_url(realm)}, which is not https",
+                f"names the token server {http.safe_url(realm)}, which is not https",
                 where=self._base,
             )
         return realm
@@ -157,5 +160,5 @@ class Authorizer:
             fields.get("token") or fields.get("access_token") if isinstance(fields, dict) else None
         )
         if not isinstance(token, str):
-            raise MachineError("answered no token", where=http.safe_url(realm))
+            raise MachineError("the token server's answer has no token", where=http.safe_url(realm))
         return token

@@ -1,9 +1,9 @@
-"""Charts as archives: the same files and version give the same tar on every machine; hostile ones
-are refused.
+"""Chart archives: the same files and version give the same tar everywhere; hostile archives are
+refused.
 
-The sha256 of the uncompressed tar is a chart's identity; compression may be any. Nothing is
-unpacked to disk. Which files belong into a chart stands in `collect`, what they depend on in
-`dependencies`.
+The sha256 of the uncompressed tar is a chart's identity, because compression may differ. Nothing is
+unpacked to disk. `collect` decides which files belong to a chart, `dependencies` what it depends
+on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pipeline_steps.charts import schema, tar, values
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
 
-#: Caps of design rule R7: bytes of the archive, and how much larger it may become (once it is worth
-#: a word).
+#: Limits against decompression bombs: bytes of the archive, and its unpacked size as a multiple of
+#: that. The ratio counts only above _RATIO_FLOOR bytes.
 LARGEST = 20 * 2**20
 LARGEST_RATIO = 200
 _RATIO_FLOOR = 2**20
@@ -33,7 +33,9 @@ _CHUNK = 2**18
 
 
 class Files(dict[str, bytes]):
-    """The files of a chart, path in the chart → bytes; `executables` are those that may be run."""
+    """The files of a chart: path in the chart → bytes. `executables` are the paths with the x
+    bit.
+    """
 
     def __init__(
         self, files: Mapping[str, bytes] | None = None, executables: Iterable[str] = ()
@@ -43,8 +45,9 @@ class Files(dict[str, bytes]):
 
 
 class Archive(msgspec.Struct, frozen=True):
-    """A packed chart. tar_digest: of the uncompressed tar, the chart's identity; tgz: the bytes to
-    publish.
+    """A packed chart.
+
+    tar_digest: of the uncompressed tar, the chart's identity. tgz: the bytes to publish.
     """
 
     name: str
@@ -63,11 +66,15 @@ class Archive(msgspec.Struct, frozen=True):
 
 
 def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str = "") -> Archive:
-    """Pack a chart's files (path in the chart → bytes); name and version are those of its
-    Chart.yaml.
+    """Pack a chart. Name and version are those of its Chart.yaml.
 
-    where: the chart's path, for errors. Raises ConfigurationError naming the file that cannot be in
-    a chart.
+    Args:
+        files: path in the chart → bytes.
+        executables: paths of the files with the x bit.
+        where: path of the chart, for errors.
+
+    Raises:
+        ConfigurationError: a file that cannot be in a chart, or a chart that is too large.
     """
     metadata = metadata_of(files, where)
     for name in files:
@@ -87,7 +94,7 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
     _check_helm_can_load(files, where)
     collision = tar.colliding_names(files)
     if collision:
-        problem = f"{collision[0]!r} and {collision[1]!r} are one name on some file systems"
+        problem = f"{collision[0]!r} and {collision[1]!r} are the same name on some file systems"
         raise ConfigurationError(problem, where=where, advice="rename one of them")
     tar_bytes = tar.write(
         {f"{metadata.name}/{name}": data for name, data in files.items()},
@@ -114,22 +121,23 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
 
 
 def compress(stream: bytes) -> bytes:
-    """The gzip file of a tar stream, without name and time."""
+    """The tar stream as a gzip file without name and time."""
     return bytes(deflate.gzip_compress(stream, LEVEL))
 
 
 def metadata_of(
     files: Mapping[str, bytes], where: str = "", error: type[PipelineError] = ConfigurationError
 ) -> Metadata:
-    """What the Chart.yaml among `files` says. Raises `error`."""
+    """The parsed Chart.yaml among `files`. Raises `error`."""
     if "Chart.yaml" not in files:
         raise error("Chart.yaml is missing", where=where, advice="every chart needs one")
     return read_metadata(files["Chart.yaml"], _join(where, "Chart.yaml"), error=error)
 
 
 def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Files:
-    """The files of a packed chart, checked on the way. where: names the archive in errors. Raises
-    `error`.
+    """The checked files of a packed chart.
+
+    where: names the archive in errors. Raises `error`.
     """
     return unpack_with_digest(tgz, where, error)[1]
 
@@ -137,7 +145,7 @@ def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceErr
 def open_archive(
     tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
 ) -> Archive:
-    """An archive as it was published, checked; its bytes are kept. Raises `error`."""
+    """A published archive, checked; its bytes are kept as they are. Raises `error`."""
     digest, files = unpack_with_digest(tgz, where, error)
     metadata = read_metadata(
         files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
@@ -148,8 +156,9 @@ def open_archive(
 def open_subchart(
     tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
 ) -> Archive:
-    """Like `opened`, for what is packed into another chart: helm can load it, and all that lies in
-    its charts/.
+    """Like `open_archive`, for an archive that will be packed into another chart.
+
+    Also checks that helm can load the chart and everything in its charts/ folder.
     """
     digest, files = unpack_with_digest(tgz, where, error)
     _check_nested_archives(
@@ -164,7 +173,10 @@ def open_subchart(
 def _check_nested_archives(
     files: Mapping[str, bytes], where: str, error: type[PipelineError], bytes_left: int, depth: int
 ) -> int:
-    """bytes_left: how many bytes the archives in it may still unpack to; returns what is left then."""
+    """Check the archives in charts/, recursively.
+
+    bytes_left: how many bytes they may unpack to in total. Returns what remains of that.
+    """
     _check_helm_can_load(files, where, error)
     for name, data in files.items():
         folder, _, file_name = name.rpartition("/")
@@ -186,7 +198,9 @@ def _check_nested_archives(
 
 
 def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> str:
-    """Digest of the uncompressed tar. Raises `error` when it is no whole gzip file within the caps."""
+    """Digest of the uncompressed tar. Raises `error` unless it is a complete gzip file within the
+    limits.
+    """
     digest = hashlib.sha256()
     for piece in decompress(tgz, where, error):
         digest.update(piece)
@@ -196,9 +210,9 @@ def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = Evidenc
 def unpack_with_digest(
     tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
 ) -> tuple[str, Files]:
-    """The digest of the tar and the files of a packed chart, read as a stream.
+    """The tar digest and the files of a packed chart, read as a stream.
 
-    Raises `error` naming the member that is not allowed.
+    Raises `error` naming the member that is refused.
     """
 
     def refuse(reason: str) -> PipelineError:
@@ -222,7 +236,7 @@ def unpack_with_digest(
         if not rest:
             raise refuse(f"the file {member.name!r} is in no folder")
         if rest in files:
-            raise refuse(f"{member.name!r} is there twice")
+            raise refuse(f"{member.name!r} occurs twice")
         files[rest] = member.data
         if member.mode & 0o100:
             executables.append(rest)
@@ -244,10 +258,12 @@ def _check_members(
     refuse: tar.Refuse,
     error: type[PipelineError],
 ) -> None:
-    """What must hold of all members together."""
+    """Check what concerns all members together: colliding names, one top folder, a Chart.yaml."""
     collision = tar.colliding_names(files)
     if collision:
-        raise refuse(f"{collision[0]!r} and {collision[1]!r} are one name on some file systems")
+        raise refuse(
+            f"{collision[0]!r} and {collision[1]!r} are the same name on some file systems"
+        )
     for folder in folders:
         if folder in files:
             raise refuse(f"{folder!r} is a file and a folder")
@@ -263,7 +279,9 @@ def _check_members(
 def decompress(
     tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
 ) -> Iterator[bytes]:
-    """The tar stream in a gzip file of one member, in pieces and within the caps. Raises `error`."""
+    """The tar stream in a gzip file of one member, in chunks and within the limits. Raises
+    `error`.
+    """
 
     def refuse(reason: str) -> PipelineError:
         return error(
@@ -308,7 +326,7 @@ def _unpacked_limit(tgz: bytes) -> int:
 def _check_helm_can_load(
     files: Mapping[str, bytes], where: str, error: type[PipelineError] = ConfigurationError
 ) -> None:
-    """What helm cannot load: values or a schema it cannot read, something in charts/ that is no
+    """Refuse what helm cannot load: invalid values or schema, or something in charts/ that is no
     chart.
     """
     for name, data in files.items():
@@ -331,7 +349,7 @@ def _check_helm_can_load(
 
 
 def _is_chart(folder: str, files: Mapping[str, bytes]) -> bool:
-    """Is it the package's folder, or one of a chart in charts/?"""
+    """Whether `folder` is the chart itself, or a chart in some charts/ folder."""
     parts = folder.split("/") if folder else []
     return (
         set(parts[::2]) <= {"charts"}

@@ -1,8 +1,7 @@
-"""What differs between renderings of one and the same chart: randAlphaNum, genCA, now, uuidv4 and
-the like.
+"""What differs between two renderings of the same chart: randAlphaNum, genCA, now, uuidv4 and so
+on.
 
-Pure. Texts are compared word by word, so that what stands beside a random word is compared all the
-same.
+Pure. Texts are compared word by word, so that the text beside a random word is still compared.
 """
 
 from __future__ import annotations
@@ -10,24 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-#: What stands for chance in a text that people read.
+#: Replaces random parts in texts for people.
 MARK = "<chance>"
 #: Letters, digits, and what base64 is made of.
 _WORD = r"[A-Za-z0-9+/=]+"
-#: What stands between the first and the last line of a PEM block (RFC 7468): one word, however many
-#: lines it has.
+#: The lines between BEGIN and END of a PEM block (RFC 7468) count as one word, however many
+#: they are.
 _PEM_BODY = rf"(?<=-----\n){_WORD}(?:\n{_WORD})*(?=\n-----END )"
-#: Salt and hash as crypt(3) writes them, of htpasswd: their alphabet has dots, which no shape can
-#: be told from.
+#: Salt and hash of htpasswd as crypt(3) writes them: their alphabet has dots, which otherwise
+#: separate words.
 _CRYPT = r"(?<=\$)[./A-Za-z0-9]{22,}"
 #: A shorter text that must stay a word of its own would cut random words in pieces.
 _SHORTEST_UNIT = 4
 
 
 def common_parts(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
-    """What all `texts` have in common, in order: what is by chance stands between two of them.
+    """The texts that all of `texts` share, in order. Random parts are between them.
 
-    One literal: the texts are equal. units: words of their own, wherever they begin and end.
+    A single part means that the texts are equal. units: texts that count as one word wherever they
+    occur.
 
     >>> common_parts(["a-x7Kq:1", "a-Zz0p:1"])
     ['a-', ':1']
@@ -53,7 +53,7 @@ def common_parts(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
 
 
 def mask_random(texts: Sequence[str]) -> str:
-    """The first of `texts`, with a mark where another one of them differs.
+    """The first text, with a mark where another one differs.
 
     >>> mask_random(["a-x7Kq:1", "a-Zz0p:1"])
     'a-<chance>:1'
@@ -62,7 +62,7 @@ def mask_random(texts: Sequence[str]) -> str:
 
 
 def _same_shape(words: Sequence[Sequence[str]]) -> bool:
-    """Do the texts differ in nothing but words?"""
+    """Whether the texts differ only in words."""
     if len({len(each) for each in words}) > 1:
         return False
     columns = (set(column) for column in zip(*words, strict=True))
@@ -102,7 +102,7 @@ def _ends(words: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _common(words: Sequence[Sequence[str]], limit: int) -> int:
-    """How many words all begin with, `limit` at the most."""
+    """How many words all texts begin with, at most `limit`."""
     count = 0
     while count < limit and len({each[count] for each in words}) == 1:
         count += 1

@@ -1,7 +1,7 @@
-"""Which files make a chart's archive: its folder as helm sees it, its file:// dependencies as
-folders in charts/.
+"""Which files belong to a chart's archive: its folder as helm reads it, with file:// dependencies
+copied into charts/.
 
-Works on a tree's listing and a function that reads; neither disk nor source system is known here.
+Works on a listing and a function that reads files; knows neither the disk nor the source system.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ _MOST_LINKS = 40
 
 
 class PackedFile(NamedTuple):
-    """Where a file of an archive comes from: its path in the tree, links followed, and whether it
-    may be run.
-    """
+    """Source of a file in an archive: its path in the tree with links followed, and its x bit."""
 
     source: str
     executable: bool
@@ -35,22 +33,27 @@ class PackedFile(NamedTuple):
 def packed_files(
     folder: str, kinds: Mapping[str, str], read_files: ReadFiles
 ) -> dict[str, PackedFile]:
-    """Path in the archive → source of every file that the chart in `folder` is packed from, sorted.
+    """The source of every file that the chart in `folder` is packed from: path in the archive →
+    source.
 
-    Its file:// subcharts are folders below charts/, at all levels, each by its own .helmignore. Of
-    the files only Chart.yaml, .helmignore and the targets of links are read. Arguments and errors
-    as for `collect_files`.
+    file:// subcharts become folders below charts/, at all levels, each with its own .helmignore.
+    Only Chart.yaml, .helmignore and link targets are read. Arguments and errors as for
+    `collect_files`.
     """
     return dict(sorted(_Collector(kinds, read_files).chart_files(folder).items()))
 
 
 def collect_files(folder: str, kinds: Mapping[str, str], read_files: ReadFiles) -> Files:
-    """The files of the chart in `folder`, path in the archive → bytes, its file:// subcharts below
-    charts/.
+    """The files of the chart in `folder`, with its file:// subcharts below charts/.
 
-    kinds: path → "file", "executable" or "link" of the chart's closure, relative to pipeline.yaml
-    like `folder`; symbolic links are followed inside of it only. read_files: the bytes of files, the
-    targets of links, all at once. Raises ConfigurationError naming the file.
+    Args:
+        folder: of the chart, relative to pipeline.yaml.
+        kinds: path → "file", "executable" or "link" of all files the chart may use. Symbolic links
+            are followed only among these.
+        read_files: returns the bytes of files, the targets of links, for many paths at once.
+
+    Raises:
+        ConfigurationError: naming the file.
     """
     packed = packed_files(folder, kinds, read_files)
     data = read_files(sorted({file.source for file in packed.values()}))
@@ -107,8 +110,8 @@ class _Collector:
         return files
 
     def metadata(self, files: Mapping[str, PackedFile], folder: str) -> Metadata:
-        """What the chart's Chart.yaml says. Raises ConfigurationError, also when it is not among
-        the files.
+        """The parsed Chart.yaml among `files`. Raises ConfigurationError, also when there is
+        none.
         """
         sources = {name: files[name].source for name in ("Chart.yaml",) if name in files}
         data = self.read_files(list(sources.values()))
@@ -137,7 +140,7 @@ class _Collector:
         return ignore.parse(self.read_files([target])[target] if target else b"", file)
 
     def walk(self, folder: str, rules: ignore.Rules) -> Iterable[tuple[str, str]]:
-        """Name in the chart and path in the tree of every file that helm would take."""
+        """Name in the chart and path in the tree of every file that helm would pack."""
         prefix = f"{folder}/" if folder else ""
         for path in paths_below(self.paths, folder):
             yield from self.walk_path(path.removeprefix(prefix), path, rules, ())
@@ -160,7 +163,9 @@ class _Collector:
             return
         if target in outer_links or len(outer_links) > _MOST_LINKS or path.startswith(f"{target}/"):
             raise ConfigurationError(
-                "the symbolic link leads back to itself", where=path, advice="remove it"
+                "the symbolic link points to one of its own parent folders",
+                where=path,
+                advice="remove it",
             )
         for inner in paths_below(self.paths, target):
             yield from self.walk_path(
@@ -168,7 +173,7 @@ class _Collector:
             )
 
     def resolve_links(self, path: str) -> str:
-        """The file or folder of the tree that `path` names when all symbolic links on the way are
+        """The path in the tree that `path` leads to when all symbolic links on the way are
         followed.
         """
         parts_left, resolved = path.split("/"), ""
@@ -195,19 +200,21 @@ class _Collector:
                 resolved = candidate
         advice = "copy the file: a chart must not depend on the machine it is packed on"
         raise ConfigurationError(
-            "the symbolic link leads out of the source", where=path, advice=advice
+            "the symbolic link points outside the checkout", where=path, advice=advice
         )
 
 
 def _left_out_by_helm(name: str) -> bool:
-    """What helm leaves out of a package in charts/: names beginning with _ or . (helm,
-    loader.LoadFiles).
+    """Whether helm leaves the file out of a package: names in charts/ that begin with _ or .
+    (loader.LoadFiles).
     """
     return name.startswith(("charts/_", "charts/.")) and not name.endswith(".prov")
 
 
 def _is_vendored_copy(path: str, name: str) -> bool:
-    """Is this a vendored copy of the subchart `name`: its folder, or an archive made by helm?"""
+    """Whether `path` belongs to a vendored copy of the subchart `name`: its folder, or helm's
+    archive.
+    """
     if path.startswith(f"charts/{name}/"):
         return True
     file = path.removeprefix("charts/")

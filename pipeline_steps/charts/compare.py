@@ -1,9 +1,8 @@
-"""Two renderings of one chart, tested and derived: do they differ only where a value was replaced
-on purpose?
+"""Compare the renderings of the tested and the released chart: only replaced values may differ.
 
-Pure: takes what helm printed. A template that asks for the version, say, shows here as a
-difference. What differs between two renderings of the tested chart is by chance, and says nothing
-about the derived one (see `chance`).
+Pure: takes what helm printed. A template that uses the version, for example, shows up as a
+difference. What differs between two renderings of the tested chart itself is random and proves
+nothing (see `chance`).
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar
 _CUT = range(50, 64)
 _HASH = re.compile(r"[0-9a-f]{32,128}")
 _SOURCE = re.compile(r"# Source: (\S.*)")
-#: How often the tested chart is rendered again before a difference is blamed on the derived one:
-#: even a coin that is tossed by a template comes down on the other side in one of these.
+#: How often the tested chart is rendered again before a difference counts against the derived one:
+#: a template with two equally likely results shows both of them with probability 31/32.
 RENDERED_AGAIN = 4
 ADVICE = "a template must not depend on the version or on where images come from"
 Pairs = Iterable[tuple[str, str]]
 
 
 class Difference(NamedTuple):
-    """A place that differs. template: as helm names it; line: of its tested rendering, from 1.
+    """A place that differs.
 
-    by_chance: the tested chart itself differs here from one rendering to the next, in more than
-    values.
+    template: as helm names it. line: in its tested rendering, from 1. is_random: the tested chart
+    itself renders differently here each time, in more than values.
     """
 
     template: str
@@ -45,7 +44,7 @@ class Difference(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it is, without what stands there: it may be secret."""
+        """Where it is, without the content, which may be secret."""
         chance = (
             " (what it renders depends on chance in more than values)" if self.is_random else ""
         )
@@ -56,10 +55,11 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """refused: differences that nothing explains; none means the charts render alike.
+    """Result of a comparison.
 
-    allowed: places (template:line) that contain a replaced value or a checksum. tested, derived:
-    all renderings that were compared; further ones only where chance plays a part.
+    refused: differences without an explanation; none means that the charts render alike. allowed:
+    places (template:line) with a replaced value or a checksum. tested, derived: all renderings that
+    were compared; more than one only where random values occur.
     """
 
     refused: tuple[Difference, ...]
@@ -69,7 +69,7 @@ class Comparison(NamedTuple):
 
 
 class Document(NamedTuple):
-    """One document of a rendering."""
+    """One YAML document of a rendering."""
 
     template: str
     text: str
@@ -104,11 +104,14 @@ def compare_renderings(
 
 
 def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Comparison:
-    """Every difference that no replaced value explains, and the places of the others.
+    """Find the differences that no replaced value explains, and the places of the others.
 
-    tested: renderings of one chart; the first is compared, and what differs among them is by
-    chance. replaced: values before and after. Texts that contain them may differ in just these
-    parts; annotations with checksums may differ, because what they sum up is compared itself.
+    Args:
+        tested: renderings of the tested chart. The first is compared; what differs among them is
+            random.
+        derived: the rendering of the derived chart.
+        replaced: values before and after. Texts that contain them may differ in these parts only.
+            Checksum annotations may differ, because what they are computed from is compared itself.
     """
     comparison = _Comparer(replaced)
     refused = tuple(
@@ -204,7 +207,9 @@ class _Comparer:
         repeated_nodes: Sequence[Node | None],
         by_chance: bool,
     ) -> Iterator[Difference]:
-        """repeated_nodes: the same node of further renderings of the tested chart."""
+        """Compare a node of both charts. repeated_nodes: the same node in further tested
+        renderings.
+        """
         tested_node, derived_node = pair
         same = [node for node in repeated_nodes if _shape(node) == _shape(tested_node)]
         by_chance = by_chance or len(same) < len(repeated_nodes)
@@ -256,7 +261,7 @@ class _Comparer:
         texts: Sequence[str],
         by_chance: bool,
     ) -> Iterator[Difference]:
-        # What is random may look like a number once, and like a text the next time.
+        # A random value may look like a number in one rendering and like text in the next.
         same_type = tested_node.meaning == derived_node.meaning or len(set(texts)) > 1
         if same_type and self.is_explained(texts, derived_node.value):
             self.note_if_different(template, tested_node, derived_node)
@@ -267,7 +272,7 @@ class _Comparer:
             )
 
     def note_if_different(self, template: str, tested_node: Node, derived_node: Node) -> None:
-        """Remember a place that may differ, if it does."""
+        """Record a place that may differ, if it does."""
         if (
             isinstance(tested_node, Scalar)
             and isinstance(derived_node, Scalar)
@@ -276,7 +281,7 @@ class _Comparer:
             self.allowed.append(f"{template}:{tested_node.line + 1}")
 
     def is_explained(self, tested_texts: Sequence[str], derived_text: str) -> bool:
-        """Does a replaced value, or chance, explain the difference? tested_texts: of the tested
+        """Whether replaced or random values explain the difference. tested_texts: of all tested
         renderings.
         """
         parts = chance.common_parts(tested_texts, [old for old, _ in self.pairs])
@@ -292,7 +297,9 @@ class _Comparer:
         return len(derived_text) in ends
 
     def is_alike(self, tested_text: str, derived_text: str) -> bool:
-        """Are the texts equal but for replaced values, whole or cut off at the end?"""
+        """Whether the texts are equal except for replaced values, complete or cut off at the
+        end.
+        """
         if tested_text == derived_text:
             return True
         if len(derived_text) in self.possible_ends(tested_text, derived_text, [0]):
@@ -302,8 +309,11 @@ class _Comparer:
     def possible_ends(
         self, tested_text: str, derived_text: str, start_offsets: Iterable[int]
     ) -> set[int]:
-        """Where a part of `derived_text` ends that replacing values makes of `tested_text`; start_offsets: where it may
-        begin.
+        """Offsets in `derived_text` where the text ends that replacing values makes of
+        `tested_text`.
+
+        start_offsets: where it may start. There are several ends, because a value may be replaced
+        or not.
         """
         starts = (
             [match.start() for match in self.pattern.finditer(tested_text)] if self.pattern else []
@@ -333,10 +343,10 @@ class _Comparer:
 
 
 def _shape(node: Node | None) -> tuple[type, object]:
-    """Nodes of one shape are compared part by part."""
+    """Nodes with equal shapes are compared part by part."""
     if isinstance(node, (Mapping, yaml_reader.Sequence)):
         return type(node), len(node.items)
-    # What an alias stands for is compared where it is defined.
+    # The node that an alias refers to is compared where it is defined.
     return type(node), node.name if isinstance(node, yaml_reader.Alias) else ""
 
 
@@ -345,7 +355,7 @@ def _items(node: Node | None) -> Sequence[Node]:
 
 
 def _cut_alike(tested_text: str, derived_text: str, old: str, new: str) -> bool:
-    """Do both end with what is left of a replaced value after a cut at 63 characters?"""
+    """Whether both texts end in a replaced value that was cut off at 63 characters."""
     if len(tested_text) not in _CUT and len(derived_text) not in _CUT:
         return False
     for size in range(min(len(old), len(tested_text)), 0, -1):

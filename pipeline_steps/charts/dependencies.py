@@ -1,7 +1,8 @@
-"""Dependencies from repositories: which archives a chart still needs in charts/, by its lock, and
-what is there.
+"""Dependencies from repositories: the archives a chart still needs in charts/ according to its
+lock.
 
-Pure but for the callable that fetches. file:// dependencies are folders of the source (`collect`).
+Pure except for the callable that fetches. file:// dependencies are folders of the source
+(`collect`).
 """
 
 from __future__ import annotations
@@ -41,11 +42,10 @@ Fetch = Callable[[MissingArchive], bytes]
 
 
 def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
-    """The package with every repository dependency as an archive in charts/; those already there
-    stay.
+    """The package with every repository dependency as an archive in charts/; existing ones stay.
 
-    Raises ConfigurationError: a range without a lock, a lock or archive that does not fit, a
-    dependency nowhere.
+    Raises ConfigurationError: a range without a lock, a lock or archive that does not match
+    Chart.yaml, or a dependency without a repository.
     """
     added: dict[str, bytes] = {}
     for missing in missing_archives(files, where):
@@ -69,10 +69,10 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
 
 
 def missing_archives(files: Mapping[str, bytes], where: str = "") -> tuple[MissingArchive, ...]:
-    """What is missing in the charts/ folders of a package and of the charts that lie in it as
+    """The archives that are missing in charts/, also of the charts that are in the package as
     folders.
 
-    where: the chart's path, for errors. Raises ConfigurationError.
+    where: path of the chart, for errors. Raises ConfigurationError.
     """
     return tuple(_missing_archives(files, "", where))
 
@@ -129,7 +129,9 @@ def _check_digest(expected: str, tgz: bytes, where: str) -> None:
 
 
 def is_remote(dependency: Dependency) -> bool:
-    """Does it come from a repository that every machine knows by the same name?"""
+    """Whether it comes from a repository with the same name on every machine (not an alias of helm
+    repo).
+    """
     return dependency.repository.startswith(("oci://", "https://", "http://"))
 
 
@@ -140,7 +142,9 @@ def _packed_metadata(files: Mapping[str, bytes], place: str) -> Metadata:
 def dependencies_and_lock(
     metadata: Metadata, files: Mapping[str, bytes], place: str
 ) -> tuple[tuple[Dependency, ...], tuple[Dependency, ...]]:
-    """Dependencies and lock; charts of apiVersion v1 have them in files of their own."""
+    """The dependencies and lock entries; charts of apiVersion v1 have them in files of their
+    own.
+    """
     dependencies, lock_file = metadata.dependencies, lock_name(metadata, files)
     if lock_file == "requirements.lock":
         dependencies = read_dependencies(files["requirements.yaml"], f"{place}/requirements.yaml")
@@ -152,8 +156,9 @@ def dependencies_and_lock(
 def lock_entries(
     dependencies: tuple[Dependency, ...], lock: tuple[Dependency, ...]
 ) -> list[tuple[Dependency, ...]]:
-    """The entries of a lock that may be about each dependency: its own, where several have one name
-    in that order.
+    """For each dependency the lock entries with its name.
+
+    When a name occurs as often in the lock as in Chart.yaml, entries are assigned by their order.
     """
     result: list[tuple[Dependency, ...]] = []
     for number, dependency in enumerate(dependencies):
@@ -165,8 +170,8 @@ def lock_entries(
 
 
 def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
-    """The file with the lock of a chart; the dependencies stand in requirements.yaml, or else in
-    Chart.yaml.
+    """Name of the lock file; it depends on whether requirements.yaml or Chart.yaml has the
+    dependencies.
     """
     return (
         "requirements.lock"
@@ -176,7 +181,9 @@ def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
 
 
 def vendored_versions(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
-    """Name → versions of the charts in charts/, folders and archives, which are checked."""
+    """Name → versions of the charts in charts/, as folders and as archives; archives are
+    checked.
+    """
     versions: dict[str, list[str]] = {}
     for path, data in files.items():
         parts = path.split("/")
@@ -195,7 +202,10 @@ def vendored_versions(files: Mapping[str, bytes], place: str) -> dict[str, list[
 def locked_version(
     dependency: Dependency, entries: tuple[Dependency, ...], place: str
 ) -> str | None:
-    """The version that a dependency's entries in the lock say, None when there is none."""
+    """The version that the lock has for a dependency, None when it has no entry.
+
+    Raises ConfigurationError when the entries do not match Chart.yaml.
+    """
     where = f"{place}/Chart.lock".lstrip("/")
     for entry in entries:
         version = parse(entry.version)
@@ -212,7 +222,7 @@ def locked_version(
             return entry.version
     if entries:
         problem = (
-            f"the lock says {dependency.name} {entries[0].version}, Chart.yaml wants "
+            f"the lock has {dependency.name} {entries[0].version}, Chart.yaml needs "
             f"{dependency.version}"
         )
         raise ConfigurationError(problem, where=where, advice=_LOCK)
@@ -222,8 +232,8 @@ def locked_version(
 def _exact_version(
     dependency: Dependency, entries: tuple[Dependency, ...], place: str
 ) -> str | None:
-    """The exact version of a dependency from a repository: the lock's, or its own; None when it has
-    no repository.
+    """The exact version of a repository dependency: the lock's or its own; None without a
+    repository.
     """
     if dependency.local or not dependency.repository:
         return None
@@ -240,11 +250,11 @@ def _exact_version(
 def _check_vendored_version(
     dependency: Dependency, locked: str | None, versions: list[str], place: str
 ) -> None:
-    """A chart that is there must be the one that the lock or the range says."""
+    """Check that the vendored chart has the version of the lock, or one in the range."""
     where = f"{place}/Chart.yaml".lstrip("/")
     vendored = " and ".join(versions)
     if locked and not dependency.local and locked not in versions:
-        problem = f"charts/ has {dependency.name} {vendored}, the lock says {locked}"
+        problem = f"charts/ has {dependency.name} {vendored}, the lock has {locked}"
         raise ConfigurationError(problem, where=where, advice=_BUILD)
     if dependency.version and not any(
         ranges.is_in_range(parse_strict(version, where), dependency.version, where)

@@ -1,10 +1,9 @@
-"""Two renderings of a chart as a diff for people: resource by resource, without what changes in
-every build.
+"""A diff of two renderings of a chart for people: by resource, without what changes in every build.
 
-Pure: takes what `helm template` printed. Left out: the order of resources and of keys, comments,
-the labels helm.sh/chart and app.kubernetes.io/version, checksum annotations, the registry and tag
-of an image whose digest is the same, and what is by chance (see `chance`). Whether a release may
-differ at all is judged in `compare`.
+Pure: takes what `helm template` printed. Left out: the order of resources and keys, comments, the
+labels helm.sh/chart and app.kubernetes.io/version, checksum annotations, registry and tag of an
+image whose digest is the same, and random values (see `chance`). Whether a release may differ is
+judged in `compare`.
 """
 
 from __future__ import annotations
@@ -32,8 +31,9 @@ _MOST = 100_000
 
 
 class Difference(NamedTuple):
-    """What is another in one resource. name: kind namespace/name; word: added, removed, changed;
-    text: unified diff.
+    """What differs in one resource.
+
+    name: kind namespace/name. word: added, removed or changed. text: unified diff.
     """
 
     name: str
@@ -42,8 +42,10 @@ class Difference(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A chart: rendered; again: rendered once more, to see what is by chance; same: texts and what
-    they stand for.
+    """One of the two charts.
+
+    rendered: its rendering. again: a second one, to detect random values. same: texts to replace by
+    what both charts have in common.
     """
 
     rendered: str
@@ -68,7 +70,7 @@ def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterato
 
 
 def _resources(side: Side) -> dict[str, str]:
-    """Name → text with sorted keys; resources of one name are counted."""
+    """Name → YAML text with sorted keys; resources with the same name are numbered."""
     resources: dict[str, str] = {}
     documents, repeated = tuple(split_documents(side.rendered)), tuple(split_documents(side.again))
     if [each.template for each in documents] != [each.template for each in repeated]:
@@ -108,14 +110,14 @@ class _Dumper(yaml.CSafeDumper):
 
 
 class _Plain:
-    """The tree of a document as plain values, without what changes in every build."""
+    """A document as plain values, without what changes in every build."""
 
     def __init__(self, same: Mapping[str, str]) -> None:
         self._replacements = sorted(same.items(), key=lambda pair: len(pair[0]), reverse=True)
         self._nodes_left = _MOST
 
     def value(self, node: Node | None, repeated: Node | None, parent_key: str = "") -> Any:
-        """repeated: the same node, rendered again."""
+        """The plain value of `node`. repeated: the same node of the second rendering."""
         self._nodes_left -= 1
         if self._nodes_left < 0:
             raise ConfigurationError("a document with too many nodes")
@@ -153,7 +155,7 @@ class _Plain:
 
 
 class _PlainScalar(NamedTuple):
-    """A number or truth value, as it was written."""
+    """A number or truth value as written."""
 
     text: str
     meaning: str
@@ -167,8 +169,8 @@ _Dumper.add_representer(
 def _items(
     repeated: Node | None, node: yaml_reader.Mapping | yaml_reader.Sequence
 ) -> Sequence[Any]:
-    """The items of the same node rendered again; its own where that is not of one shape: chance is
-    shown there.
+    """The items of the same node in the second rendering, or its own where the shapes differ:
+    random parts are shown there.
     """
     if isinstance(repeated, type(node)) and len(repeated.items) == len(node.items):
         return repeated.items

@@ -1,12 +1,10 @@
-"""Values of YAML files replaced in place: just the scalar, everything else stays byte for byte, and
-can be undone.
+"""Replace values in YAML files in place, reversibly; every other byte stays.
 
-The style stays what it was (plain, quoted, block); a value that would be read as a number or truth
+The style of a value stays (plain, quoted, block); one that YAML would read as a number or truth
 value gets quotes. Keys are paths like image.tag, containers[0].image (or containers.0.image),
-annotations.a\\.b; a dot that belongs to a key is written \\. . Keys are never added: what is to be
-set must be there.
+annotations.a\\.b; a dot inside a key is written \\. . Keys must exist: none are added.
 
-No library does it: ruamel.yaml writes the whole file anew, with its own indents, spaces and quotes.
+No library does this: ruamel.yaml rewrites the whole file with its own indents, spaces and quotes.
 """
 
 from __future__ import annotations
@@ -31,9 +29,7 @@ _INDEX = re.compile(r"(?<!\\)\[(\d+)\]")
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One replaced value. old, new: the texts as written, quotes included (a value that was not
-    there is "").
-    """
+    """One replaced value. old, new: as written, with quotes; "" when there was no value."""
 
     file: str
     key: str
@@ -42,7 +38,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class _Place(NamedTuple):
-    """Where the value of a key stands: offsets in characters; empty: nothing is written there yet."""
+    """Position of a key's value, in characters. empty: no value is written yet."""
 
     scalar: Scalar | Alias
     start: int
@@ -54,11 +50,17 @@ class _Place(NamedTuple):
 def apply(
     files: Mapping[str, bytes], edits: Mapping[str, Mapping[str, str]], where: str = ""
 ) -> tuple[dict[str, bytes], tuple[Change, ...]]:
-    """All of `files` with the values of `edits` (file → key → value) set, and what changed, in the
-    order given.
+    """`files` with the values of `edits` set, and the changes in their order.
 
-    A value that is already there as text is no change. where: the chart's path, for errors. Raises
-    ConfigurationError naming file and key: no such file, no such key, a key that is not one value.
+    A value that is already set as text is no change.
+
+    Args:
+        files: path in the chart → bytes.
+        edits: file → key → value.
+        where: path of the chart, for errors.
+
+    Raises:
+        ConfigurationError: naming file and key: no such file or key, or not a single value.
     """
     result = dict(files)
     changes: list[Change] = []
@@ -74,7 +76,7 @@ def apply(
 def replace(
     data: bytes, values: Mapping[str, str], *, file: str, where: str
 ) -> tuple[bytes, tuple[Change, ...]]:
-    """One document with `values` (key → value) set, and what changed. Raises ConfigurationError."""
+    """One document with `values` (key → value) set, and the changes. Raises ConfigurationError."""
     text, root = yaml_reader.parse(data, where, aliases=True)
     edits: list[tuple[int, int, str]] = []
     changes: list[Change] = []
@@ -95,7 +97,7 @@ def replace(
 def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, bytes]:
     """`files` as they were before `changes`.
 
-    Raises EvidenceError when a value is not the one that the change wrote.
+    Raises EvidenceError when a value is not what the change wrote.
     """
     result = dict(files)
     for batch in _batches(changes):
@@ -130,7 +132,7 @@ def _undo_in_file(data: bytes, changes: list[Change], file: str) -> bytes:
 
 
 def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    """The changes in reverse, split where a key comes again."""
+    """The changes in reverse order, split where a key repeats."""
     batch: list[Change] = []
     for change in reversed(tuple(changes)):
         if any((change.file, change.key) == (earlier.file, earlier.key) for earlier in batch):
@@ -146,7 +148,7 @@ def _apply_edits(text: str, edits: list[tuple[int, int, str]], where: str) -> st
     position = 0
     for start, end, new in sorted(edits):
         if start < position:
-            raise ConfigurationError("two keys to set are the same value", where=where)
+            raise ConfigurationError("two of the keys to set are the same value", where=where)
         pieces += (text[position:start], new)
         position = end
     return "".join((*pieces, text[position:]))
@@ -179,8 +181,8 @@ def _find(
         child = _child(node, part)
         if isinstance(node, Alias):
             problem = (
-                f"{key} stands behind the alias *{node.name}, setting it would change other keys "
-                "too"
+                f"{key} is reached through the alias *{node.name}: setting it would change "
+                "other keys, too"
             )
             raise error(
                 problem,
@@ -271,7 +273,7 @@ def _missing_key_error(
 def _refuse_shared_anchor(
     root: Node | None, node: Node, key: str, where: str, error: type[PipelineError]
 ) -> None:
-    """An anchored value that aliases repeat cannot be set for one key alone."""
+    """Refuse an anchored value that aliases repeat: setting it would change other keys, too."""
     anchor = None if isinstance(node, Alias) else node.anchor
     if anchor is None:
         return
@@ -302,9 +304,7 @@ def _nodes(node: Node | None) -> Iterator[Node]:
 
 
 def scalars(node: Node | None, prefix: str = "") -> Iterator[tuple[str, Scalar]]:
-    """Every single value written in a document with its key, as `apply` takes it; aliases are not
-    followed.
-    """
+    """Every value in a document with its key as `apply` takes it; aliases are not followed."""
     if isinstance(node, yaml_reader.Mapping):
         for key, child in node.items:
             part = re.sub(r"([\\.\[])", r"\\\1", key.value)
@@ -336,7 +336,7 @@ def _scalar_text(text: str, place: _Place, value: str) -> str:
 
 
 def _block_text(old: str, value: str) -> str | None:
-    """A block with other content and the same header; None when the value needs quotes."""
+    """A block scalar with new content and the old header; None when the value needs quotes."""
     header = _BLOCK.match(old)
     one_line = value.removesuffix("\n")
     if not header or not one_line.strip() or one_line[0] in " \t#" or _unprintable(one_line):
@@ -345,8 +345,8 @@ def _block_text(old: str, value: str) -> str | None:
 
 
 def _unprintable(text: str) -> bool:
-    """Whether YAML cannot hold a character as it is; the pattern is slow to compile, and most text
-    is ASCII.
+    """Whether YAML must escape a character. The pattern is slow to compile, and most text is
+    ASCII.
     """
     if text.isascii() and text.isprintable():
         return False

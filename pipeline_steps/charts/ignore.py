@@ -1,7 +1,7 @@
-""".helmignore as helm reads it, quirks included: what helm leaves out of a package, we leave out.
+""".helmignore exactly as helm reads it, quirks included, so that we leave out what helm leaves out.
 
-Source: helm 3 and 4, pkg/ignore/rules.go; patterns are those of Go's path/filepath.Match.
-No library does it: pathspec reads patterns as git does, which helm does not.
+Source: helm 3 and 4, pkg/ignore/rules.go; patterns are those of Go's path/filepath.Match. No
+library does this: pathspec reads patterns as git does, which differs.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Rule(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """The rules of one chart, helm's own last."""
+    """The rules of one chart; helm's built-in rule is the last."""
 
     rules: tuple[Rule, ...]
 
     def ignored(self, path: str, *, folder: bool) -> bool:
-        """Is the file or folder `path` (relative to the chart) left out? Of its parents nothing is
-        said.
+        """Whether helm ignores `path` (relative to the chart) itself; its parents are not
+        considered.
 
-        A negated rule leaves out whatever it does not fit, as helm has it (helm/helm#8688).
+        A negated rule ignores everything that it does not match, as in helm (helm/helm#8688).
         """
         return self._deciding_rule(path, folder=folder) is not None
 
@@ -66,8 +66,9 @@ class Rules(NamedTuple):
 
 
 def parse(data: bytes, where: str) -> Rules:
-    """The rules in a .helmignore (b"" when there is none). Raises ConfigurationError with the line,
-    as helm refuses.
+    """The rules in a .helmignore (b"" when there is none).
+
+    Raises ConfigurationError with the line where helm would fail.
     """
     rules: list[Rule] = []
     for number, line in enumerate(
@@ -126,7 +127,7 @@ def _pieces(glob: str) -> list[str]:
 
 
 def _class(rest: str) -> tuple[str, str]:
-    """The regular expression of what follows a [, and what follows its ]."""
+    """The regular expression for a character class (after its [), and the text behind its ]."""
     negated = rest.startswith("^")
     rest = rest[1:] if negated else rest
     ranges: list[tuple[str, str]] = []

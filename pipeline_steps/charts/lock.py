@@ -1,7 +1,8 @@
-"""Chart.lock as helm writes it: the exact version of each dependency, and a digest that ties them
-to Chart.yaml.
+"""Chart.lock as helm writes it: exact versions of dependencies, and a digest that ties them to
+Chart.yaml.
 
-`helm dependency build` takes the lock when its digest fits. Nothing is fetched or written here.
+`helm dependency build` accepts the lock when its digest matches. Nothing is fetched or written
+here.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Versions = Callable[[Dependency], Sequence[str]]
 
 
 class Locked(NamedTuple):
-    """What a dependency is locked to. range: the version that the chart asks for."""
+    """A dependency with its locked version. range: the version or range in Chart.yaml."""
 
     name: str
     repository: str
@@ -43,29 +44,37 @@ class Locked(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """A lock to write. file: its name in the chart's folder."""
+    """A lock to write. file: its name in the folder of the chart."""
 
     file: str
     entries: tuple[Locked, ...]
     digest: str
 
     def text(self, generated: str) -> bytes:
-        """The file. generated: RFC 3339."""
+        """Content of the file. generated: RFC 3339."""
         entries = "".join(
             f"- name: {_scalar(entry.name)}\n  repository: {_scalar(entry.repository)}\n  "
             f"version: {_scalar(entry.version)}\n"
             for entry in self.entries
         )
-        return f"dependencies:\n{entries}digest: {self.digest}\ngenerated: {json.dumps(generated)}\n".encode()
+        tail = f"digest: {self.digest}\ngenerated: {json.dumps(generated)}\n"
+        return f"dependencies:\n{entries}{tail}".encode()
 
 
 def missing_lock(files: Mapping[str, bytes], versions: Versions, where: str = "") -> Lock | None:
-    """The lock that a chart needs and does not have: one for its ranges, or instead of one that
-    does not fit.
+    """The lock that a chart needs and does not have, None when it needs none.
 
-    files: its package, file:// subcharts in charts/. What the present lock says and still fits is
-    kept, what lies in charts/ is locked to that version, everything else to the newest that fits,
-    as helm does it. None when it needs none. Raises ConfigurationError.
+    It needs one when it has ranges without a lock, or a lock that does not match. Entries of the
+    current lock that still match are kept. What is vendored in charts/ is locked to its version,
+    everything else to the newest matching version, as helm does.
+
+    Args:
+        files: the package of the chart, with file:// subcharts in charts/.
+        versions: the versions of a dependency in its repository, newest first.
+        where: path of the chart, for errors.
+
+    Raises:
+        ConfigurationError: no version matches, or the chart is invalid.
     """
     metadata = metadata_of(files, where)
     dependencies, current_lock = dependencies_and_lock(metadata, files, where)
@@ -96,18 +105,20 @@ def missing_lock(files: Mapping[str, bytes], versions: Versions, where: str = ""
 
 
 def digest(dependencies: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str:
-    """Ties exact versions to the dependencies a chart asks for. Source: helm, internal/resolver,
-    HashReq.
+    """The digest in Chart.lock over the dependencies and their exact versions.
+
+    Source: helm, internal/resolver, HashReq.
     """
     locked = [
         as_helm({"name": entry.name, "version": entry.version, "repository": entry.repository})
         for entry in entries
     ]
-    return f"sha256:{hashlib.sha256(go_json([[as_helm(entry) for entry in dependencies], locked])).hexdigest()}"
+    data = go_json([[as_helm(entry) for entry in dependencies], locked])
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _needs_lock(dependency: Dependency, entries: tuple[Dependency, ...], vendored: bool) -> bool:
-    """Is it a range that nothing decides, or does the lock say what does not fit?"""
+    """Whether a range has no exact version, or the lock does not match it."""
     if not dependency.repository:
         return False
     try:
@@ -120,9 +131,7 @@ def _needs_lock(dependency: Dependency, entries: tuple[Dependency, ...], vendore
 
 
 def _still_valid_version(dependency: Dependency, entries: tuple[Dependency, ...]) -> str | None:
-    """The version that the present lock says, None when it says none that fits; a folder has its
-    own.
-    """
+    """The matching version in the current lock, or None; folders have their own version."""
     try:
         return None if dependency.local else locked_version(dependency, entries, "")
     except ConfigurationError:
@@ -149,8 +158,7 @@ def _newest_version(
 
 
 def _scalar(text: str) -> str:
-    """A text as YAML; what would be read as something else is quoted, as helm's own writer quotes
-    it.
+    """A text as a YAML scalar, quoted where helm's writer quotes it.
 
     >>> [_scalar(text) for text in ("1.2.3", "1.10", "*", "")]
     ['1.2.3', '"1.10"', "'*'", '""']

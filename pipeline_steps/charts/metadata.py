@@ -1,8 +1,7 @@
-"""Chart.yaml as helm writes it into registries and indexes: known fields only, in helm's order and
-types.
+"""Chart.yaml as helm writes it into registries and indexes: known fields in helm's order and types.
 
-Source: helm 3 and 4, pkg/chart/v2/metadata.go and dependency.go. Indexes are parsed strictly: an
-unknown field would make helm refuse the whole repository.
+Source: helm 3 and 4, pkg/chart/v2/metadata.go and dependency.go. helm parses indexes strictly: an
+unknown field would make it refuse the whole repository.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_TEXTS = "name home version description icon apiVersion condition tags appVersion kubeVersion type".split()
+_TEXTS = (
+    "name home version description icon apiVersion condition tags appVersion kubeVersion type"
+).split()
 _ORDER = (
     "name home sources version description keywords maintainers icon apiVersion condition tags "
-    "appVersion deprecated "
-    "annotations kubeVersion dependencies type"
+    "appVersion deprecated annotations kubeVersion dependencies type"
 ).split()
 _DEPENDENCY = "name version repository condition tags enabled import-values alias".split()
 _MAINTAINER = "name email url".split()
@@ -49,7 +49,7 @@ def _field(key: str, value: Any) -> Any:
 
 
 def dependency(item: Mapping[str, Any]) -> dict[str, Any]:
-    """One dependency as helm writes it; of its texts only `repository` is written when it is empty.
+    """One dependency as helm writes it. Of its empty texts only `repository` is written.
 
     >>> dependency({"version": "^1", "name": "db"})
     {'name': 'db', 'version': '^1', 'repository': ''}
@@ -63,7 +63,7 @@ def dependency(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sorted(entries: Any) -> Any:
-    """Go writes what has no type of its own with its keys sorted."""
+    """Sort keys: Go sorts the keys of values without a type of their own."""
     return [dict(sorted(entry.items())) if isinstance(entry, dict) else entry for entry in entries]
 
 
@@ -83,8 +83,7 @@ def _text(value: Any) -> str:
 
 
 def helm_json(fields: Mapping[str, Any]) -> bytes:
-    """The configuration of a chart's manifest in a registry, byte for byte as Go's encoding/json
-    writes it.
+    """The config blob of a chart in a registry, byte for byte as Go's encoding/json writes it.
 
     >>> helm_json({"name": "a", "kubeVersion": ">=1.20"}).decode()
     '{"name":"a","kubeVersion":"\\\\u003e=1.20"}'
@@ -93,7 +92,7 @@ def helm_json(fields: Mapping[str, Any]) -> bytes:
 
 
 def go_json(value: Any) -> bytes:
-    """JSON as Go's encoding/json writes it, keys in the order they have."""
+    """JSON as Go's encoding/json writes it, with keys in their given order."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

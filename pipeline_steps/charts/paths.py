@@ -1,4 +1,4 @@
-"""Paths and patterns of pipeline.yaml: relative to its folder, "/" between parts, never leaving it."""
+"""Paths and patterns in pipeline.yaml: relative to its folder, with "/", never outside of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline_steps.toolbox.errors import ConfigurationError
 
 
 def relative_path(path: str, *, base: str = "", where: str = "") -> str:
-    """`path`, written relative to the folder `base`, as a plain path below pipeline.yaml's folder
-    ("" for itself).
+    """`path`, relative to `base`, as a path relative to the folder of pipeline.yaml ("" for
+    itself).
 
-    Raises ConfigurationError when it is absolute or leaves the folder.
+    Raises ConfigurationError when it is absolute or outside the folder.
 
     >>> relative_path("../common/", base="charts/hello"), relative_path(".")
     ('charts/common', '')
@@ -30,7 +30,7 @@ def relative_path(path: str, *, base: str = "", where: str = "") -> str:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The patterns that braces stand for.
+    """All patterns that result from expanding braces.
 
     >>> expand_braces("charts/{api,worker}/{x,y}")
     ['charts/api/x', 'charts/api/y', 'charts/worker/x', 'charts/worker/y']
@@ -47,7 +47,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether `pattern` (without braces) may stand for several paths."""
+    """Whether `pattern` (without braces) may match several paths."""
     return any(sign in pattern for sign in "*?[")
 
 
@@ -73,19 +73,19 @@ def _characters(part: str) -> str:
 
 
 def paths_below(paths: Sequence[str], folder: str) -> Sequence[str]:
-    """Those of the sorted `paths` that lie below `folder`.
+    """The paths below `folder`; `paths` are sorted.
 
     >>> paths_below(["a", "a/b", "a/c/d", "a0"], "a")
     ['a/b', 'a/c/d']
     """
     if not folder:
         return paths
-    # "0" is the sign after "/".
+    # "0" is the character after "/" in ASCII, so f"{folder}0" sorts behind everything below folder.
     return paths[bisect.bisect_left(paths, f"{folder}/") : bisect.bisect_left(paths, f"{folder}0")]
 
 
 def contains(place: str, path: str) -> bool:
-    """Whether `path` is the file `place`, or lies below the folder `place`."""
+    """Whether `path` is the file `place`, or is below the folder `place`."""
     return not place or path == place or path.startswith(f"{place}/")
 
 

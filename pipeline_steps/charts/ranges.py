@@ -1,9 +1,8 @@
-"""Version ranges of dependencies, as helm reads them (Masterminds/semver 3): ^1.2, ~1.2.3, >=1 <2,
+"""Version ranges of dependencies as helm reads them (Masterminds/semver 3): ^1.2, ~1.2.3, >=1 <2,
 1.x || 3.x, 1 - 2.
 
-Only the question whether a version fits; nothing is resolved here, Chart.lock says which version it
-is. No library does it: those for npm's ranges know neither commas nor != nor a space behind an
-operator.
+Answers only whether a version is in a range; Chart.lock has the exact version. No library does
+this: those for npm's ranges know neither commas, nor !=, nor a blank after an operator.
 """
 
 from __future__ import annotations
@@ -14,20 +13,24 @@ from collections.abc import Callable
 from pipeline_steps.charts.version import Version, parse
 from pipeline_steps.toolbox.errors import ConfigurationError
 
-_PART = r"v?([0-9]+|[xX*])(?:\.([0-9]+|[xX*]))?(?:\.([0-9]+|[xX*]))?(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?"
+_PART = (
+    r"v?([0-9]+|[xX*])(?:\.([0-9]+|[xX*]))?(?:\.([0-9]+|[xX*]))?"
+    r"(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?"
+)
 _CONSTRAINT = re.compile(rf"\s*(=|==|!=|>|<|>=|=>|<=|=<|~|~>|\^)?\s*{_PART}\s*,?")
 _HYPHEN = re.compile(rf"({_PART})\s+-\s+({_PART})")
 
 
 def is_range(text: str) -> bool:
-    """May `text` stand for several versions? An exact version is SemVer 2 and nothing else."""
+    """Whether `text` may match several versions. An exact version is SemVer 2 and nothing else."""
     return parse(text) is None
 
 
 def is_in_range(version: Version, text: str, where: str = "") -> bool:
-    """Is `version` in the range? A pre-release only fits where the range (between ||) names one.
+    """Whether `version` is in the range.
 
-    Raises ConfigurationError when it is no range.
+    A pre-release matches only an alternative (between ||) that names one, as in helm. Raises
+    ConfigurationError when `text` is no range.
 
     >>> ranges = ("^1.2", "~1.4.0", ">=1 <1.4", "1.x || 3", "1.0 - 1.4", "*")
     >>> [is_in_range(Version(1, 4, 2), text) for text in ranges]
@@ -41,7 +44,7 @@ def is_in_range(version: Version, text: str, where: str = "") -> bool:
 
 
 def _constraints(text: str, where: str) -> tuple[list[Callable[[Version], bool]], bool]:
-    """What must hold all together, and whether a pre-release is named."""
+    """The conditions that must all hold, and whether they name a pre-release."""
     rest = _HYPHEN.sub(lambda match: f">={match[1]} <={match[6]}", text.strip()) or "*"
     checks: list[Callable[[Version], bool]] = []
     names_prerelease = False
@@ -109,7 +112,7 @@ def _within(version: Version, low: Version, top: Version | None) -> bool:
 
 
 def _above(numbers: list[int]) -> Version | None:
-    """The first version beyond all that begin with the numbers; None when they say nothing."""
+    """The first version after all that begin with `numbers`; None without numbers."""
     if not numbers:
         return None
     major, minor, patch = (*numbers[:-1], numbers[-1] + 1, 0, 0)[:3]
@@ -117,7 +120,7 @@ def _above(numbers: list[int]) -> Version | None:
 
 
 def _caret(numbers: list[int]) -> Version | None:
-    """Up to the next change of the first number that is not 0."""
+    """The first version with another value in the first number that is not 0."""
     for place, number in enumerate(numbers):
         if number:
             return _above(numbers[: place + 1])

@@ -1,5 +1,5 @@
-"""Chart.yaml as typed values: names, versions, dependencies, checked as helm checks them, and more
-strictly.
+"""Chart.yaml as typed values: names, versions, dependencies, checked at least as strictly as helm
+does.
 
 Editing does not belong here (`edit`), nor do archives (`archive`).
 """
@@ -39,18 +39,19 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def local(self) -> bool:
-        """Is it a folder of this source (file://…)?"""
+        """Whether it is a folder of this source (file://…)."""
         return self.repository.startswith("file://")
 
     @property
     def folder(self) -> str:
-        """The path behind file://, relative to the chart."""
+        """The path after file://, relative to the chart."""
         return self.repository.removeprefix("file://")
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What Chart.yaml says. fields: all of it, as texts, lists, dicts and booleans, unknown keys
-    included.
+    """A parsed Chart.yaml.
+
+    fields: everything in it, unknown keys too, as texts, lists, dicts and booleans.
     """
 
     name: str
@@ -66,11 +67,13 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
 def read_metadata(
     data: bytes, where: str, *, strict: bool = True, error: type[PipelineError] = ConfigurationError
 ) -> Metadata:
-    """The Chart.yaml in `data`.
+    """Parse a Chart.yaml.
 
-    where: names the file in errors, which name the line too. strict: refuse an unquoted number
-    where helm wants text, of which helm makes another text (1.10 becomes 1.1); charts of others may
-    have them, ours not. Raises `error`.
+    Args:
+        where: names the file in errors, which also name the line.
+        strict: refuse an unquoted number where helm needs text, because helm changes it (1.10
+            becomes 1.1). Charts of others may have such values, ours may not.
+        error: class of the error to raise.
     """
     return _read_metadata(data, where, strict, error)  # type: ignore[arg-type]  # a class can be hashed
 
@@ -132,14 +135,15 @@ def written_name(data: bytes) -> tuple[str, str]:
 def read_dependencies(
     data: bytes, where: str, *, unique: bool = True, error: type[PipelineError] = ConfigurationError
 ) -> tuple[Dependency, ...]:
-    """The `dependencies` of a Chart.lock (or of requirements.yaml, requirements.lock of apiVersion
-    v1).
+    """The `dependencies` in a Chart.lock, requirements.yaml or requirements.lock.
 
-    unique: refuse two of one name; locks, which have no aliases, may have them.
+    unique: refuse two dependencies with one name. Locks have no aliases, so there they are allowed.
     """
     _, root = yaml_reader.parse(data, where, error=error)
     if not isinstance(root, Mapping):
-        raise error("no mapping of keys", where=where, advice="run: helm dependency update")
+        raise error(
+            "the file is not a mapping of keys", where=where, advice="run: helm dependency update"
+        )
     return _dependencies(root.get("dependencies"), where, False, error, unique=unique)
 
 
@@ -158,7 +162,7 @@ def _dependencies(
     for item in node.items:
         if not isinstance(item, Mapping):
             raise error(
-                "a dependency that is not a mapping",
+                "an entry of dependencies is not a mapping",
                 where=f"{where}:{item.line + 1}",
                 advice="write name: …",
             )
@@ -199,7 +203,7 @@ def _dependency(fields: _Fields) -> Dependency:
 
 
 class _Fields:
-    """Texts out of one mapping, with errors that name the line."""
+    """Reads values from one mapping; its errors name the line."""
 
     def __init__(self, node: Mapping, where: str, strict: bool, error: type[PipelineError]) -> None:
         self.node = node
@@ -219,7 +223,7 @@ class _Fields:
         return value
 
     def text(self, key: str) -> str | None:
-        """The text of `key`, None when it is absent or null."""
+        """The text at `key`, None when it is absent or null."""
         node = self.node.get(key)
         if node is None:
             return None
@@ -239,8 +243,8 @@ class _Fields:
         return node.value
 
     def check_other_keys(self) -> None:
-        """What helm demands of the keys that nothing here asks for. Source: helm,
-        pkg/chart/v2/metadata.go.
+        """Check the types of keys that are not used here, as helm does
+        (pkg/chart/v2/metadata.go).
         """
         for key in ("home", "icon", "kubeVersion", "condition", "tags"):
             self.text(key)
@@ -272,7 +276,7 @@ class _Fields:
                 )
 
     def entries(self, key: str) -> list[Node]:
-        """The entries of the list below `key`, none when it is absent or null."""
+        """The list at `key`, empty when it is absent or null."""
         node = self.node.get(key)
         if _is_null(node):
             return []

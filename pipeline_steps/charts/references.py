@@ -1,7 +1,6 @@
-"""Where image references stand in a chart: from the templates in pipeline.yaml to edits of its
-files.
+"""Where a chart names its images: from the templates in pipeline.yaml to edits of its files.
 
-Pure; what an image's reference is comes from records, by the steps.
+Pure. The steps know from records what an image's reference is.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _CHART_KEYS = {"Chart.appVersion": "appVersion"}
 
 
 def chart_folders(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str, str]]:
-    """Prefix in the archive ("" or "charts/NAME/…") and source folder of a packed chart and its
-    file:// subcharts.
+    """Prefix in the archive ("" or "charts/NAME/…") and source folder of a chart and its file://
+    subcharts.
     """
     yield "", folder
     for dependency in metadata_of(files, folder).dependencies:
@@ -40,11 +39,10 @@ def chart_folders(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str
 
 
 def refuse_shared_keys(images: Templates, where: str) -> None:
-    """Raises ConfigurationError when two images set the same values key of a chart: the last would
-    win.
+    """Refuse that two images set the same values key of a chart: the last one would win.
 
-    Only {registry} alone may be shared, as charts have one key for the registry of all their
-    images.
+    Only {registry} may be shared, because many charts have one key for the registry of all their
+    images. Raises ConfigurationError.
 
     >>> shared = {"global.registry": "{registry}"}
     >>> refuse_shared_keys({"a": shared, "b": shared}, "charts/web")
@@ -57,17 +55,23 @@ def refuse_shared_keys(images: Templates, where: str) -> None:
                 raise ConfigurationError(
                     f"the images {first_image} and {image} both set {key}",
                     where=where,
-                    advice="give each image keys of its own, or one of the two no keys in this chart",
+                    advice="give each image its own keys, or remove the keys of one of them here",
                 )
 
 
 def edits(
     files: Mapping[str, bytes], folder: str, templates: Mapping[str, Templates], fill: Fill
 ) -> Edits:
-    """What to set in a packed chart so that it names these images; for `edit.apply`.
+    """The edits (for `edit.apply`) that make a packed chart name these images.
 
-    templates: source folder → its entry's `images`. Raises ConfigurationError where two images want
-    one key.
+    Args:
+        files: of the package.
+        folder: source folder of the chart.
+        templates: source folder → `images` of its entry in pipeline.yaml.
+        fill: resolves a template.
+
+    Raises:
+        ConfigurationError: two images set one key.
     """
     edits_by_file: Edits = {}
     for source_folder, images in templates.items():

@@ -1,9 +1,8 @@
-"""A chart with another version and other values: each change recorded, and provably nothing else
-changed.
+"""Rewrite a chart with another version and other values, with a record of each change.
 
-So a snapshot is made of the sources, and a release of the tested snapshot. Undoing the changes
-gives the tested tar digest again; to verify that, the production archive and the changes are
-enough.
+Snapshots are made from the sources this way, and releases from tested snapshots. Undoing the
+recorded changes must give the tested tar digest again, so the production archive and the changes
+prove that nothing else changed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pipeline_steps.toolbox.errors import EvidenceError
 
 
 class Rewritten(NamedTuple):
-    """A rewritten chart, and the changes that `verify_rewrite` undoes."""
+    """A rewritten chart and the changes that `verify_rewrite` undoes."""
 
     archive: Archive
     changes: tuple[Change, ...]
@@ -30,8 +29,14 @@ def rewrite(
 ) -> Rewritten:
     """The chart with another version and other values.
 
-    files: unpacked, or collected from a source. edits: file → key → value, see `edit.apply`.
-    Raises ConfigurationError.
+    Args:
+        files: unpacked, or collected from a source.
+        version: the new version.
+        edits: file → key → value, see `edit.apply`.
+        where: path of the chart, for errors.
+
+    Raises:
+        ConfigurationError: see `edit.apply`.
     """
     values: dict[str, dict[str, str]] = {"Chart.yaml": {"version": version}}
     for file, edited in edits.items():
@@ -43,8 +48,9 @@ def rewrite(
 def verify_rewrite(
     production: bytes, changes: Iterable[Change], tested_digest: str, where: str = ""
 ) -> None:
-    """See that undoing `changes` in the production archive gives the tested tar digest. Raises
-    EvidenceError.
+    """Check that undoing `changes` in the production archive gives the tested tar digest.
+
+    Raises EvidenceError.
     """
     files = archive.unpack(production, where)
     undone = archive.pack(edit.undo(files, changes), files.executables, where)
@@ -58,8 +64,8 @@ def verify_rewrite(
 
 
 def replaced_values(changes: Iterable[Change]) -> tuple[tuple[str, str], ...]:
-    """The values before and after each change, without quotes: what may differ when both charts are
-    rendered.
+    """The values before and after each change, without quotes: what may differ between
+    renderings.
     """
     return tuple((_value(change.old), _value(change.new)) for change in changes)
 

@@ -1,10 +1,10 @@
-"""values.schema.json as helm takes it, and whole in itself: it means the same wherever the chart is
-installed.
+"""values.schema.json as helm accepts it, and self-contained: it has the same meaning wherever the
+chart is installed.
 
-helm reads what a schema refers to from the machine it runs on (`/dev/zero`, too) or asks the
-network for it. What the schema says of values is helm's to judge. Source: JSON Schema 2020-12 and
-draft 7, 8 (`$ref`, `$id`); helm 3.18 and 4 (santhosh-tekuri/jsonschema). No library does it:
-validators follow a reference when a value meets it, and not to ask whether it leaves the chart.
+helm resolves references from the machine it runs on (even `/dev/zero`) or from the network. Whether
+values match the schema is helm's to check. Source: JSON Schema 2020-12 and draft 7, 8 (`$ref`,
+`$id`); helm 3.18 and 4 (santhosh-tekuri/jsonschema). No library does this: validators follow a
+reference while validating, they do not report where it leads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _KNOWN = ("http://json-schema.org/", "https://json-schema.org/")
 
 
 class _Schema(NamedTuple):
-    """A schema in a document. at: JSON pointer; base: the URI that its references are relative to."""
+    """A schema in a document. at: its JSON pointer. base: the URI that its references are relative
+    to.
+    """
 
     at: str
     value: Any
@@ -40,7 +42,7 @@ class _Schema(NamedTuple):
 
 
 def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationError) -> None:
-    """Raise `error` unless `data` are JSON whose references stay inside, and lead somewhere."""
+    """Raise `error` unless `data` is JSON whose references stay inside the document and exist."""
     try:
         document = json.loads(data.removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError) as problem:
@@ -104,7 +106,7 @@ def _schemas(document: Any) -> Iterator[_Schema]:
 
 
 def _same_value_schemas(schema: _Schema) -> Iterator[str]:
-    """Where the schemas about the same value stand."""
+    """JSON pointers of the subschemas that apply to the same value."""
     for key in _SAME.intersection(schema.value):
         inner = schema.value[key]
         several = range(len(inner)) if isinstance(inner, list) else ()
@@ -114,5 +116,5 @@ def _same_value_schemas(schema: _Schema) -> Iterator[str]:
 
 
 def _escape_pointer(name: str) -> str:
-    """A name as JSON pointers have it (RFC 6901)."""
+    """A name as a part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")

@@ -1,10 +1,10 @@
-"""Tar streams of charts: written so that the same files give the same bytes, read so that nothing
-hostile passes.
+"""Read and write the tar streams of charts: reproducible when written, hostile ones refused when
+read.
 
-Only regular files and folders exist here. Nothing is ever unpacked to disk; compression and what
-the files mean stand in `archive`. tarfile does neither: what it writes is its own affair, while the
-tar's digest is a chart's identity, and it reads headers of any size. Source: POSIX.1-2024, pax
-(ustar and its extended headers).
+Only regular files and folders are allowed. Nothing is unpacked to disk; `archive` handles
+compression and the meaning of files. Not with tarfile: its output may change between Python
+versions, while the tar's digest is a chart's identity, and it reads headers of any size. Source:
+POSIX.1-2024, pax (ustar and its extended headers).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import NamedTuple
 #: 1980-01-01T00:00:00Z, the earliest time that every archive format knows.
 EPOCH = 315532800
 BLOCK = 512
-#: Caps of design rule R7, in bytes but for members and depth.
+#: Limits against hostile archives: bytes, number of members, depth of folders, characters.
 LARGEST_FILE = 5 * 2**20
 LARGEST_TOTAL = 100 * 2**20
 MOST_MEMBERS = 10_000
 DEEPEST = 20
 LONGEST_NAME = 1024
 _ZEROS = bytes(BLOCK)
-#: What extended headers may say; sizes, links and character sets they may not.
+#: Keys that an extended header may set. Sizes, links and character sets could mislead readers.
 _PAX_KEYS = frozenset(
     {"path", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"}
 )
@@ -38,7 +38,7 @@ Refuse = Callable[[str], Exception]
 
 
 class Member(NamedTuple):
-    """A file or a folder (`data` is None). mode: the permission bits."""
+    """A file, or a folder (`data` is None). mode: permission bits."""
 
     name: str
     mode: int
@@ -46,7 +46,7 @@ class Member(NamedTuple):
 
 
 def unsafe_reason(name: str) -> str | None:
-    """Why a file must not have this name in an archive, None when it may.
+    """Why a file name is not allowed in an archive, None when it is.
 
     >>> unsafe_reason("a/b.txt"), unsafe_reason("a/../b"), unsafe_reason("c:/x")
     (None, 'contains ..', 'is a drive of Windows')
@@ -74,8 +74,8 @@ def unsafe_reason(name: str) -> str | None:
 
 
 def colliding_names(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that are one on file systems that ignore case or normalise, a file that is a
-    folder, too.
+    """Two names that are the same on file systems that ignore case or normalise Unicode, or a file
+    that is also a folder.
     """
     names_by_key: dict[str, str] = {}
     folders: dict[str, str] = {}
@@ -99,8 +99,8 @@ def _normalised(name: str) -> str:
 
 
 def write(files: Mapping[str, bytes], executables: frozenset[str]) -> bytes:
-    """The tar stream of `files` in the order of their names' bytes; nothing of this machine or time
-    is in it.
+    """The tar stream of `files`, sorted by the bytes of their names, without anything from this
+    machine or time.
     """
     pieces: list[bytes] = []
     for name in sorted(files, key=str.encode):
@@ -155,11 +155,13 @@ def _header(name: bytes, size: int, mode: int, kind: bytes, prefix: bytes = b"")
 
 
 def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
-    """The members of a tar stream, each checked; raises what `refuse` makes of a reason, which
-    names the member.
+    """The checked members of a tar stream.
 
-    chunks: the stream in pieces of any size; all of it is read, no more than one member of it is
-    held.
+    Only one member at a time is in memory.
+
+    Args:
+        chunks: the stream in pieces of any size; all of it is read.
+        refuse: makes the exception from a reason, which names the member.
     """
     stream = _Stream(chunks)
     members = total = 0
@@ -196,7 +198,7 @@ def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
 
 
 class _Stream:
-    """Pieces of any size, taken in others."""
+    """Reads a given number of bytes from chunks of any size."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.chunks = chunks
@@ -204,7 +206,7 @@ class _Stream:
         self.at = 0
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes, fewer only at the end."""
+        """The next `size` bytes; fewer only at the end."""
         blocks = [self.piece[self.at : self.at + size]]
         self.at += size
         missing = size - len(blocks[0])
@@ -217,7 +219,7 @@ class _Stream:
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def rest(self) -> Iterator[bytes]:
-        """All that was not taken, in pieces."""
+        """All remaining bytes, in chunks."""
         yield self.piece[self.at :]
         yield from self.chunks
 
@@ -229,7 +231,7 @@ def _check_end(stream: _Stream, path: str | None, refuse: Refuse) -> None:
     if len(last) < BLOCK:
         raise refuse("it is cut off: the end of the archive is missing")
     if last != _ZEROS or not all(piece.count(b"\0") == len(piece) for piece in stream.rest()):
-        raise refuse("something follows the end of the archive")
+        raise refuse("data follows the end of the archive")
 
 
 def _parse_header(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
@@ -267,7 +269,7 @@ def _octal(field: bytes, field_name: str, refuse: Refuse) -> int:
 
 
 def _pax_path(data: bytes, name: str, refuse: Refuse) -> str:
-    """The path that an extended header gives the next member, "" when it gives none."""
+    """The path that an extended header sets for the next member, "" when it sets none."""
     values: dict[str, str] = {}
     rest = data
     while rest:
@@ -286,7 +288,11 @@ def _pax_path(data: bytes, name: str, refuse: Refuse) -> str:
 
 
 def _long_name(name: str, path: str, refuse: Refuse) -> str:
-    """The long name; one that an ordinary header could say would let two readers see two archives."""
+    """The name from an extended header.
+
+    Refused when an ordinary header could hold the name: readers with and without pax support would
+    see two different archives.
+    """
     if path.isascii() and len(path) <= 100 and path != name:
         raise refuse(
             f"an extended header calls {name!r} {path!r}: readers would disagree about its name"

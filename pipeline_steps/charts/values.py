@@ -1,8 +1,7 @@
-"""values.yaml as helm takes it: mappings, read without recursion and without building what aliases
-stand for.
+"""values.yaml as helm accepts it, checked without recursion and without expanding aliases.
 
-Whatever helm cannot load must not be packed. Editing values does not belong here (`edit`).
-No library does it: only go-yaml knows how much aliases may repeat for it.
+A chart that helm cannot load must not be packed. Editing values does not belong here (`edit`). No
+library does this: only go-yaml knows how much it lets aliases repeat.
 """
 
 from __future__ import annotations
@@ -17,15 +16,17 @@ DEEPEST = 1000
 
 
 class _OpenCollection(NamedTuple):
-    """A collection that is open. before: the nodes met when it began; anchor: its name."""
+    """A mapping or list that has not ended. before: number of nodes before it. anchor: its
+    anchor.
+    """
 
     before: int
     anchor: str | None
 
 
 def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationError) -> None:
-    """Raise `error`, naming file and line, unless `data` are values that helm loads: mappings, or
-    nothing at all.
+    """Raise `error`, naming file and line, unless helm can load `data` as values: a mapping, or
+    nothing.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -47,8 +48,8 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
 
 
 class _Reader:
-    """One pass over the events of libyaml. nodes: all met so far, those that aliases repeat among
-    them.
+    """One pass over the events of libyaml. nodes: their number so far, including repetition by
+    aliases.
     """
 
     def __init__(self, where: str, error: type[PipelineError]) -> None:
@@ -76,12 +77,12 @@ class _Reader:
             and event.value in ("", "~", "null", "Null", "NULL")
         )
         if not null and not isinstance(event, yaml.MappingStartEvent):
-            raise self.fail("values are a mapping of keys, this is none", event)
+            raise self.fail("the values are not a mapping of keys", event)
 
     def count_node(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.sizes:
-                raise self.fail(f"the alias *{event.anchor} names nothing", event)
+                raise self.fail(f"the alias *{event.anchor} has no anchor", event)
             self.nodes += self.sizes[event.anchor]
             self.repeated += self.sizes[event.anchor]
             self.check_alias_ratio(event)
@@ -99,8 +100,8 @@ class _Reader:
             self.sizes[name] = size
 
     def check_alias_ratio(self, event: Any) -> None:
-        """Source: go-yaml, decode.go, allowedAliasRatio: how much of a document may be repeated by
-        aliases.
+        """Refuse documents in which aliases repeat too much. Source: go-yaml, decode.go,
+        allowedAliasRatio.
         """
         share = min(0.99, max(0.1, 0.99 - 0.89 * (self.nodes - 400_000) / 3_600_000))
         if self.repeated > 100 and self.nodes > 1000 and self.repeated / self.nodes > share:

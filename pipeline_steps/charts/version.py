@@ -1,7 +1,6 @@
-"""Chart versions: SemVer 2, the next version, snapshot versions, tags of OCI registries
-(docs/reference/versions.md).
+"""Chart versions: SemVer 2, the next version, snapshot versions, tags of OCI registries.
 
-Source: semver.org 2.0.0; Masterminds/semver for what helm makes of them. No file or network here.
+Source: semver.org 2.0.0; Masterminds/semver for how helm reads them. No file or network here.
 """
 
 from __future__ import annotations
@@ -27,8 +26,9 @@ Part = Literal["major", "minor", "patch"]
 
 
 class Version(NamedTuple):
-    """A SemVer 2 version. Order is precedence: build metadata does not count, so equal does not
-    mean identical.
+    """A SemVer 2 version.
+
+    Compared by precedence: build metadata does not count, so equal versions need not be identical.
     """
 
     major: int
@@ -45,7 +45,7 @@ class Version(NamedTuple):
 
     @property
     def precedence(self) -> tuple[object, ...]:
-        """What versions are ordered by: no pre-release above any, numbers below words."""
+        """The sort key: a release after its pre-releases, numbers before words."""
         pre = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in self.pre)
         return self.major, self.minor, self.patch, not self.pre, pre
 
@@ -72,7 +72,7 @@ class Version(NamedTuple):
 
 
 def parse(text: str) -> Version | None:
-    """The version written in `text`, None when it is not SemVer 2 (v1.2.3, 1.2, 01.2.3 are not).
+    """The version in `text`, None when it is not SemVer 2 (v1.2.3, 1.2 and 01.2.3 are not).
 
     >>> parse("1.2.3-rc.1+a"), parse("v1.2.3"), parse("1.2"), parse("1.02.3")
     (Version(major=1, minor=2, patch=3, pre=('rc', '1'), build='a'), None, None, None)
@@ -89,12 +89,12 @@ def parse(text: str) -> Version | None:
 
 
 def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:
-    """Does `release.withdrawn` name the version of a chart, as 1.2.0 or hello-1.2.0?"""
+    """Whether `release.withdrawn` names the version of a chart, as 1.2.0 or hello-1.2.0."""
     return version in withdrawn or f"{chart}-{version}" in withdrawn
 
 
 def parse_strict(text: str, where: str = "") -> Version:
-    """The version written in `text`. Raises ConfigurationError."""
+    """The version in `text`. Raises ConfigurationError when it is not SemVer 2."""
     version = parse(text)
     if version is None:
         advice = "write three numbers like 1.2.3, without a leading v or zeros"
@@ -103,8 +103,8 @@ def parse_strict(text: str, where: str = "") -> Version:
 
 
 def bump(version: Version, part: Part = "patch") -> Version:
-    """The next version: a pre-release becomes its release when that raises `part`, otherwise `part`
-    goes up.
+    """The next version: a pre-release becomes its release when that raises `part`, else `part` goes
+    up.
 
     >>> str(bump(Version(1, 2, 3))), str(bump(Version(1, 2, 0, ("rc", "1")), "minor"))
     ('1.2.4', '1.2.0')
@@ -118,18 +118,22 @@ def bump(version: Version, part: Part = "patch") -> Version:
 
 
 def next_version(chart: Version, released: bool) -> Version:
-    """The version a snapshot leads to: Chart.yaml's without pre-release, or the next patch when
-    that is released.
+    """The release that a snapshot leads to: Chart.yaml's version, or the next patch when that is
+    released.
     """
     base = Version(*chart[:3])
     return bump(base) if released else base
 
 
 def snapshot(chart: Version, *, released: bool, count: int, fingerprint: str, dirty: bool) -> str:
-    """A snapshot's version: <next>-0.<count>.t<12 hex>[.dirty].
+    """The version of a snapshot: <next>-0.<count>.t<12 hex>[.dirty].
 
-    released: is Chart.yaml's version released with other content? count: mainline position, 0 off
-    the mainlines. fingerprint: "sha256:" + hex over what makes the archive.
+    Args:
+        chart: the version in Chart.yaml.
+        released: whether that version is released with other content.
+        count: position on the mainline, 0 elsewhere.
+        fingerprint: "sha256:" + hex over everything that makes the archive.
+        dirty: whether the checkout has uncommitted changes.
 
     >>> digest = "sha256:0123456789abcdef"
     >>> snapshot(Version(1, 4, 0), released=False, count=17, fingerprint=digest, dirty=True)
@@ -140,7 +144,7 @@ def snapshot(chart: Version, *, released: bool, count: int, fingerprint: str, di
 
 
 def is_snapshot(text: str) -> bool:
-    """Was `text` made by `snapshot`?"""
+    """Whether `text` is a version from `snapshot`."""
     return bool(
         re.fullmatch(
             rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}-0\.{_NUMBER}\.t[0-9a-f]{{12}}(\.dirty)?", text
@@ -149,7 +153,7 @@ def is_snapshot(text: str) -> bool:
 
 
 def to_tag(version: str) -> str:
-    """The tag of a version in an OCI registry, which knows no +: as helm does, _ stands for it.
+    """The tag of a version in an OCI registry. Tags cannot have a +; as in helm, it becomes _.
 
     Raises ConfigurationError when it cannot be a tag.
 
@@ -166,14 +170,15 @@ def to_tag(version: str) -> str:
 
 
 def from_tag(tag: str) -> str | None:
-    """The version that a tag of a chart stands for, None when it stands for none."""
+    """The version that a chart's tag means, None when it is not a version."""
     version = tag.replace("_", "+")
     return version if parse(version) else None
 
 
 def other_build_metadata(version: str, versions: Iterable[str]) -> str | None:
-    """The one of `versions` that differs from `version` in build metadata only, which nobody can tell
-    apart.
+    """A version among `versions` that differs from `version` only in build metadata, or None.
+
+    helm cannot tell the two apart.
     """
     parse_strict(version)
     without_build = version.partition("+")[0]
@@ -186,11 +191,11 @@ def other_build_metadata(version: str, versions: Iterable[str]) -> str | None:
 
 
 def newest_first(versions: Iterable[str]) -> list[str]:
-    """Versions in descending order, as in an index; what is not SemVer last."""
+    """Versions in descending order as in an index; those that are not SemVer last."""
     return sorted(versions, key=sort_key, reverse=True)
 
 
 def sort_key(text: str) -> tuple[bool, tuple[object, ...], str]:
-    """What versions are sorted by, ascending: what is not SemVer first, of equal ones the texts."""
+    """Key to sort versions ascending: those that are not SemVer first, equal precedence by text."""
     version = parse(text)
     return (version is not None, version.precedence if version else (), text)

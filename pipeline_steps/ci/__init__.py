@@ -1,1 +1,3 @@
-"""What CI systems say about the build a process runs in. Reporting to them does not belong here."""
+"""The build that a process runs in, as CI systems describe it. Reporting to them does not belong
+here.
+"""

@@ -1,7 +1,6 @@
-"""The build this process runs in, as its CI system describes it in the environment: the one table
-of systems.
+"""Detect the CI system and its build from environment variables.
 
-Only what the environment says: nothing here asks a server or the source system.
+The only place that knows all systems. Nothing here asks a server or the source system.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["Build", "detect"]
 
 
 def detect(environ: Mapping[str, str]) -> Build:
-    """The build that `environ` describes. Empty variables count as not set."""
+    """The build that `environ` describes. Empty variables count as unset."""
     variables = {name: value for name, value in environ.items() if value}
     if variables.get("GITHUB_ACTIONS") == "true":
         return github_actions.build(variables)

@@ -1,4 +1,4 @@
-"""What is known about a build, whichever CI system says it."""
+"""The description of a build that all CI systems share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from typing import Literal, NamedTuple
 
 
 class Build(NamedTuple):
-    """A build; None: not said, or not of this kind.
+    """A build. None means unknown, or not applicable to this kind of build.
 
-    url: its page. id: what all its stages and shards share, repeated attempts too. tag: the tag
-    being built. branch: the branch being built, never set for a tag or a review (a fork may call
-    its branch main). review: number of the pull request, change or merge request; target: the
-    branch it goes to. revision: what the CI means to have checked out, maybe a merge made for
-    testing, or a tag object. head: the review's own revision, to which verdicts go. shard: (number
-    from 1, of how many).
+    url: its page.
+    id: shared by all its stages, shards and repeated attempts.
+    tag: the tag being built.
+    branch: the branch being built; None for a tag or a review, because a fork may call its
+        branch main.
+    review: number of the pull request, change or merge request.
+    target: the branch that the review goes to.
+    revision: what CI checked out; perhaps a test merge, or a tag object.
+    head: the review's own revision, to which verdicts are reported.
+    shard: number from 1, and how many there are.
     """
 
     system: Literal["jenkins", "gitlab", "github_actions", "terminal"]

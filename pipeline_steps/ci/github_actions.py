@@ -1,5 +1,6 @@
-"""GitHub Actions' default variables and its event file. Source: GitHub documentation, "Variables
-reference".
+"""Build information from GitHub Actions' variables and event file.
+
+Source: GitHub documentation, "Variables reference".
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pipeline_steps.toolbox.errors import MachineError
 
 
 def build(environ: Mapping[str, str]) -> Build:
-    """The build of a GitHub workflow run; a repeated attempt is the same build."""
+    """The build of a GitHub workflow run; all attempts of a run are the same build."""
     get = environ.get
     server, repository, run = (
         get("GITHUB_SERVER_URL"),

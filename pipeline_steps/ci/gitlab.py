@@ -1,5 +1,6 @@
-"""GitLab CI's predefined variables. Source: GitLab documentation 17, "Predefined CI/CD variables
-reference".
+"""Build information from GitLab CI's variables.
+
+Source: GitLab documentation 17, "Predefined CI/CD variables reference".
 """
 
 from __future__ import annotations

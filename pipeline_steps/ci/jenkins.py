@@ -1,5 +1,4 @@
-"""Jenkins' variables: its own, of multibranch projects, of the git plugin, of the two Gerrit
-plugins.
+"""Build information from the variables of Jenkins and its plugins.
 
 Source: Jenkins core, branch-api, git, gerrit-trigger and gerrit-code-review plugins.
 """
@@ -15,7 +14,7 @@ _TAGS, _HEADS = "refs/tags/", "refs/heads/"
 
 
 def build(environ: Mapping[str, str]) -> Build:
-    """The build of a Jenkins run, all its stages and agents together."""
+    """The build of a Jenkins run, with all its stages and agents."""
     get = environ.get
     job = f"jenkins-{get('JOB_NAME', '')}-{get('BUILD_NUMBER', '')}".replace("/", "-")
     build = Build(
@@ -67,7 +66,7 @@ def _gerrit_trigger(build: Build, environ: Mapping[str, str]) -> Build:
 
 
 def _ref(build: Build, ref: str) -> Build:
-    """The build of a tag or branch by its ref; other refs (refs/meta/config) are neither."""
+    """The build of a tag or branch, by its ref; other refs (refs/meta/config) are neither."""
     if ref.startswith(_TAGS):
         return build._replace(tag=ref.removeprefix(_TAGS))
     branch = ref.removeprefix(_HEADS)

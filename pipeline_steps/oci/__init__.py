@@ -1,3 +1,3 @@
-"""OCI registries: the distribution API, manifests, copying by digest. Logins and parsed names are
-in `auth`.
+"""OCI registries: distribution API, manifests, copying by digest. Logins and references are in
+`auth`.
 """

@@ -1,11 +1,11 @@
-"""A claim on a tag of a release before it is put: of two publishers with different content at once,
-one wins or none.
+"""Claim a release's tag before putting it: of two publishers with different content at the same
+time, at most one succeeds.
 
-A registry has no compare-and-swap, so whoever wants a free tag first puts a tag of its own that
-names both the wanted tag and the content (claim-TAG-…), and then looks for those of others. Both
-who claim at once see each other; listing tags must show what was just written. Claims stay: they
-cost no bytes, and a killed publisher's is taken up by the same content. When to claim, and the look
-at the tag itself afterwards, are the publisher's.
+A registry has no compare-and-swap. So a publisher that needs a free tag first puts a tag of its
+own, whose name contains the needed tag and the content (claim-TAG-…), and then lists the claims of
+others. Two publishers at the same time see each other, as long as listing tags shows what was just
+written. Claims stay: they cost no bytes, and a publisher with the same content continues the claim
+of a killed one. The publisher decides when to claim, and checks the tag itself afterwards.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pipeline_steps.oci.registry import Registry
 from pipeline_steps.toolbox.errors import Conflict
 from pipeline_steps.toolbox.files import sha256
 
-#: Hex digits of a content in a claim.
+#: How many hex digits of the content are in the name of a claim.
 SHORT = 12
-#: The longest tag of the specification is 128 characters; a longer wanted tag stands in its claim
-#: as a hash.
+#: Tags have at most 128 characters (distribution specification); of a tag that is too long for
+#: that, the claim contains a hash.
 _ROOM = 128 - len("claim--") - SHORT
 
 
@@ -34,11 +34,18 @@ def claim_tag(
     subject: str,
     where: str,
 ) -> None:
-    """Say that `content` (a digest) wants `tag` of the repository `path`, whose manifest is there
-    by digest already.
+    """Claim `tag` for `content`.
 
-    subject, where: the thing and its place, for words. Raises Conflict when another content said so,
-    too.
+    Args:
+        path: of the repository in `registry`.
+        tag: the tag that will be put.
+        content: digest that identifies the content.
+        manifest: of the content; the registry has it already, by digest.
+        subject: the chart version or tag, for the error.
+        where: address, for the error.
+
+    Raises:
+        Conflict: a publisher with another content claims the tag, too.
     """
     claims_prefix = claim_prefix(tag)
     our_claim = f"{claims_prefix}{content.removeprefix('sha256:')[:SHORT]}"
@@ -62,5 +69,5 @@ def claim_tag(
 
 
 def claim_prefix(tag: str) -> str:
-    """How the claims of a wanted tag begin."""
+    """What the names of all claims on `tag` begin with."""
     return f"claim-{tag if len(tag) <= _ROOM else sha256(tag.encode()).removeprefix('sha256:')}-"

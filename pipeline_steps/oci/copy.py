@@ -1,9 +1,9 @@
-"""Copy an image or artifact by digest, within a registry (mounted: no bytes move) or between two.
+"""Copy an image or artifact by digest, within a registry (blobs are mounted) or between two.
 
-Order: blobs, children, index, signatures and attestations, the tag last: killed anywhere, a reader
-finds nothing or all of it, and the next run goes on. A tag that is there with another digest is
-never moved, and one that is free is claimed before it is put (see `oci.claim`). No library does it:
-oras and the docker SDK copy by tag, in any order.
+Order: blobs, child manifests, index, signatures and attestations, then the tag. So a reader sees
+nothing or everything, and a later run continues after a kill. A tag that names another digest is
+never moved; a free tag is claimed before it is put (see `oci.claim`). No library does this: oras
+and the docker SDK copy by tag, in any order.
 """
 
 from __future__ import annotations
@@ -22,18 +22,24 @@ from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, Evidence
 
 log = logging.getLogger(__name__)
 
-#: Tags that cosign hangs beside a digest: sha256-<hex>.sig and so on.
+#: Suffixes of cosign's tags for a digest: sha256-<hex>.sig and so on.
 COSIGN = (".sig", ".att", ".sbom")
 
 
 def copy(source: Reference, destination: Reference, *, hosts: Mapping[str, Host]) -> str:
-    """Copy what `source` names by digest to `destination` and return the digest. Same digest there:
-    nothing to do.
+    """Copy what `source` names by digest to `destination` and return the digest.
 
-    destination: with a tag to name it, or without one. Everything an index names comes along, and so do
-    cosign's signatures, attestations, and the referrers of each manifest. Raises Conflict (the tag
-    names another digest, both are said, or another one claims it), EvidenceError (not in the source
-    any more).
+    Copies everything that an index names, and of each manifest its cosign signatures, attestations
+    and referrers.
+
+    Args:
+        source: with a digest.
+        destination: with a tag, or without one to copy by digest only.
+        hosts: logins and trust from the configuration.
+
+    Raises:
+        Conflict: the tag names another digest, or another publisher claims it.
+        EvidenceError: the source no longer has it.
     """
     if not source.digest:
         raise ConfigurationError(
@@ -44,9 +50,9 @@ def copy(source: Reference, destination: Reference, *, hosts: Mapping[str, Host]
 
 
 def tag_points_to(destination: Reference, digest: str, *, hosts: Mapping[str, Host]) -> bool:
-    """Whether the target's tag names `digest` already; False when it is free.
+    """Whether the tag of `destination` names `digest` already; False when the tag is free.
 
-    Raises Conflict naming both digests when it names another.
+    Raises Conflict naming both digests when it names another one.
     """
     return _tag_points_to(connect(destination, hosts), destination, digest)
 
@@ -57,7 +63,7 @@ def _tag_points_to(registry: Registry, destination: Reference, digest: str) -> b
         return False
     if current.digest != digest:
         raise Conflict(
-            f"is there with another digest: theirs {current.digest}, ours {digest}",
+            f"is already there with another digest: theirs {current.digest}, ours {digest}",
             where=f"{destination.repository}:{destination.tag}",
             advice="nothing was written; raise the version",
         )
@@ -90,7 +96,7 @@ class _Copy:
             self._copy_attached(copied_manifest.digest)
         if self.destination.tag and not is_tagged:
             self._claim(manifest, self.destination.tag)
-            # Another writer may have come meanwhile, so look again just before.
+            # Another writer may have put the tag meanwhile.
             if not _tag_points_to(self.destination_registry, self.destination, digest):
                 self._put(manifest, self.destination.tag)
             log.info(
@@ -116,7 +122,7 @@ class _Copy:
         manifest = self.source_registry.manifest(self.source.path, digest)
         if manifest is None:
             raise EvidenceError(
-                f"{digest} is not there any more",
+                f"the registry no longer has {digest}",
                 where=self.source.repository,
                 advice="build and test it again",
             )
@@ -127,7 +133,7 @@ class _Copy:
         return manifest
 
     def _copy_tree(self, manifest: Manifest) -> list[Manifest]:
-        """Copy a manifest and everything below it, children first; returns all manifests of it."""
+        """Copy a manifest and everything below it, children first. Returns all its manifests."""
         below: list[Manifest] = []
         for child in manifest.children:
             below.extend(self._copy_tree(self._read_manifest(child.digest)))
@@ -157,8 +163,8 @@ class _Copy:
             self.destination_registry.push_blob(self.destination.path, folder / "blob", digest)
 
     def _copy_attached(self, digest: str) -> None:
-        """Copy what hangs beside one manifest: cosign's tags, and the referrers of the OCI
-        specification.
+        """Copy what is attached to a manifest: cosign's tags, and referrers (OCI distribution
+        specification).
         """
         base = digest.replace(":", "-")
         for tag in (f"{base}{kind}" for kind in COSIGN):
@@ -181,11 +187,10 @@ class _Copy:
             log.info("%s:%s is there already and is kept", self.destination.repository, tag)
 
     def _copy_referrers(self, tag: str, index: Manifest | None) -> None:
-        """Copy referring manifests; where the target has no referrers API, name them in its
-        fallback tag.
+        """Copy referring manifests. Without a referrers API, also add them to the fallback tag.
 
-        The fallback tag is read, changed and written (the specification's way, without protection),
-        so it is read again afterwards until ours are in it.
+        Registries have no locks, so the fallback tag is read, changed and written as the
+        specification says, and read again until our entries are in it.
         """
         if index is None or not index.children:
             return
@@ -219,5 +224,6 @@ class _Copy:
             except Conflict:
                 continue
         raise Conflict(
-            "is changed by others all the time", where=f"{self.destination.repository}:{tag}"
+            "other writers changed it 5 times in a row",
+            where=f"{self.destination.repository}:{tag}",
         )

@@ -1,4 +1,4 @@
-"""Manifests and descriptors as values (OCI Image Specification 1.1, Docker image manifest v2 schema
+"""Manifests and descriptors as values (OCI image specification 1.1, Docker manifest v2 schema
 2).
 """
 
@@ -18,7 +18,7 @@ MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, *INDEXES})
 
 
 class Descriptor(NamedTuple):
-    """size: bytes."""
+    """A reference to a manifest or blob. size: in bytes."""
 
     media_type: str
     digest: str
@@ -26,7 +26,7 @@ class Descriptor(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """A manifest as stored. digest: of `body`, computed here."""
+    """A manifest as stored. digest: computed from `body`."""
 
     body: bytes
     media_type: str
@@ -49,13 +49,12 @@ class Manifest(NamedTuple):
 
     @property
     def children(self) -> list[Descriptor]:
-        """Manifests that an index names; none of other manifests. Raises MachineError."""
+        """The manifests of an index; empty for other manifests. Raises MachineError."""
         return self._descriptors(self._parts("manifests")) if self.is_index else []
 
     @property
     def blobs(self) -> list[Descriptor]:
-        """Config and layers, each once, without those that live elsewhere (foreign layers with
-        URLs).
+        """Config and layers, without duplicates and without foreign layers, which have URLs.
 
         Raises MachineError.
         """
@@ -85,7 +84,7 @@ class Manifest(NamedTuple):
                 and isinstance(descriptor.size, int)
             ):
                 raise MachineError(
-                    f"manifest {self.digest} names a part without digest, or with a strange one"
+                    f"manifest {self.digest} has a part without a valid digest, size and media type"
                 )
             descriptors.append(descriptor)
         return descriptors

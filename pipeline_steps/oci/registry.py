@@ -1,9 +1,9 @@
-"""One registry's API: manifests, blobs, tags (OCI Distribution Specification 1.1; Docker Registry
-HTTP API V2).
+"""The API of one registry: manifests, blobs, tags.
 
-What is read is compared with its digest, what is written is read back. Only the registry's own
-MANIFEST_UNKNOWN, NAME_UNKNOWN and BLOB_UNKNOWN mean absent (None); everything else that goes wrong
-is an error.
+Content is compared with its digest after reading, and read back after writing. Only the registry's
+own error codes MANIFEST_UNKNOWN, NAME_UNKNOWN, BLOB_UNKNOWN and NOT_FOUND mean "absent" (None);
+everything else is an error. Source: OCI distribution specification 1.1, Docker Registry HTTP API
+V2.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ BLOB_CAP = 32 * 2**20
 LAYER_CAP = 64 * 2**30
 #: Seconds one read may take when a registry assembles an upload of gigabytes.
 TIMEOUT = 120.0
-#: Bytes of an error's body that are understood: three of them can make a value that takes a
-#: hundred.
+#: How many bytes of an error body are parsed: JSON of three bytes can become a value that takes a
+#: hundred bytes of memory.
 _WORDS = 64 * 1024
 #: Names in a list, and pages of it, that are read: both are as many as the registry likes.
 _MOST_NAMES, _MOST_PAGES = 500_000, 10_000
@@ -56,7 +56,7 @@ def error_codes(body: bytes) -> set[str]:
 
 
 def explain(body: bytes) -> str:
-    """The registry's error codes and messages, or the first words of a body that has none.
+    """The registry's error codes and messages, or the first words of a body without them.
 
     >>> explain(b'{"errors": [{"code": "DENIED", "message": "not yours"}]}')
     'DENIED: not yours'
@@ -76,8 +76,8 @@ def _client(ca_file: str | None) -> http.Client:
 
 
 def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
-    """The registry of `reference` with trust and login of the configuration, else of docker's own
-    store.
+    """The registry of `reference`, with trust and login from the configuration, else docker's
+    login.
     """
     if isinstance(reference, str):
         reference = Reference.parse(reference)
@@ -91,8 +91,8 @@ def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
 
 
 def speaks_http(host: str, entry: Host) -> bool:
-    """Plain HTTP as configured, and for this machine itself unless a ca_file says otherwise, as
-    docker has it.
+    """Whether to use plain HTTP: as configured; for localhost unless it has a ca_file, as docker
+    does.
 
     >>> speaks_http("localhost:5000", Host()), speaks_http("registry.example.com", Host())
     (True, False)
@@ -103,8 +103,9 @@ def speaks_http(host: str, entry: Host) -> bool:
 
 
 class Registry:
-    """Requests to one registry host. Paths are those below the host; digests "sha256:" + 64 hex
-    digits.
+    """A client for one registry host.
+
+    Paths are those below the host; digests are "sha256:" and 64 hex digits.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Registry:
         self._authorizer = Authorizer(self._client, self.base, functools.cache(login))
 
     def head(self, path: str, name: str) -> Descriptor | None:
-        """What a tag or digest stands for, None when the registry says it does not exist."""
+        """The descriptor of a tag or digest, None when the registry says that it does not exist."""
         url = self._url(path, f"manifests/{name}")
         answer = self._call("HEAD", url, _pull(path), headers=_accept_header())
         digest = answer.headers.get("docker-content-digest", "")
@@ -133,7 +134,7 @@ class Registry:
                 raise _digest_mismatch(url, name, digest)
             media_type = answer.headers.get("content-type", "").partition(";")[0]
             return Descriptor(media_type, digest, int(answer.headers.get("content-length") or 0))
-        # The answer to HEAD has no body: only a GET tells "no such manifest" from "no registry
+        # The answer to HEAD has no body: only GET distinguishes "no such manifest" from "no registry
         # here".
         manifest = self.manifest(path, name)
         return (
@@ -143,8 +144,8 @@ class Registry:
         )
 
     def manifest(self, path: str, name: str) -> Manifest | None:
-        """The manifest a tag or digest stands for, verified; None when the registry says it does
-        not exist.
+        """The verified manifest of a tag or digest, None when the registry says that it does not
+        exist.
         """
         url = self._url(path, f"manifests/{name}")
         answer = self._call("GET", url, _pull(path), headers=_accept_header(), cap=MANIFEST_CAP)
@@ -172,12 +173,19 @@ class Registry:
         media_type: str,
         refill: Callable[[str], None] | None = None,
     ) -> str:
-        """Store a manifest under a tag or its digest, read it back, and return its digest.
+        """Store a manifest under a tag or its digest, and read it back.
 
-        refill: uploads a blob again. It is called when the registry has lost one that it had
-        acknowledged: a 400 with MANIFEST_BLOB_UNKNOWN after parallel pushes of one blob, the only
-        400 that is tried again. Raises Conflict when the tag names something else right after
-        (another writer).
+        Args:
+            name: tag or digest.
+            refill: uploads a blob again. Called when the registry has lost a blob that it had
+                acknowledged: it answers 400 with MANIFEST_BLOB_UNKNOWN after parallel pushes of the
+                same blob. This is the only 400 that is tried again.
+
+        Returns:
+            the digest.
+
+        Raises:
+            Conflict: the tag names another digest right afterwards: there is another writer.
         """
         url = self._url(path, f"manifests/{name}")
         digest = sha256(body)
@@ -209,11 +217,10 @@ class Registry:
         stored = self.head(path, name)
         where = f"{self.host}/{path}:{name}"
         if stored is None:
-            raise MachineError("was acknowledged and is not there", where=where)
+            raise MachineError("the registry acknowledged it, but does not have it", where=where)
         if stored.digest != digest:
             raise Conflict(
-                f"names {stored.digest} right after it was given to {digest}: another writer is "
-                "at it",
+                f"names {stored.digest} just after it was set to {digest}: there is another writer",
                 where=where,
             )
 
@@ -222,7 +229,7 @@ class Registry:
     ) -> None:
         lost = [blob.digest for blob in manifest.blobs if not self.has_blob(path, blob.digest)]
         if lost and refill is None:
-            raise MachineError(f"has lost the blobs {', '.join(lost)}", where=f"{self.host}/{path}")
+            raise MachineError(f"the registry has lost the blobs {', '.join(lost)}", where=f"{self.host}/{path}")
         for digest in lost:
             if refill is not None:
                 refill(digest)
@@ -235,7 +242,9 @@ class Registry:
         return answer.status == 200
 
     def blob(self, path: str, digest: str, cap: int = BLOB_CAP) -> bytes | None:
-        """The bytes of a small blob, verified; None when the registry says it does not exist."""
+        """The verified bytes of a small blob, None when the registry says that it does not
+        exist.
+        """
         url = self._url(path, f"blobs/{digest}")
         answer = self._call("GET", url, _pull(path), cap=cap)
         if _absent(answer):
@@ -247,8 +256,9 @@ class Registry:
         return answer.body
 
     def save_blob(self, path: str, digest: str, sink: IO[bytes]) -> None:
-        """Stream a blob into a file opened for writing and reading, verified. Raises MachineError
-        when absent.
+        """Stream a blob into a file opened for reading and writing, and verify it.
+
+        Raises MachineError when the blob does not exist.
         """
         url = self._url(path, f"blobs/{digest}")
         answer = self._call("GET", url, _pull(path), sink=sink, cap=LAYER_CAP)
@@ -263,10 +273,11 @@ class Registry:
             raise _digest_mismatch(url, digest, f"sha256:{hasher.hexdigest()}")
 
     def push_blob(self, path: str, data: bytes | Path, digest: str, *, new: bool = False) -> None:
-        """Upload a blob in one request, from memory or streamed from a file, and see that it is
-        there.
+        """Upload a blob in one request and check that it is there.
 
-        new: nobody can have pushed it yet, so do not ask first.
+        Args:
+            data: bytes, or the path of a file that is streamed.
+            new: skip the check for an existing blob; nobody can have pushed it yet.
         """
         if not new and self.has_blob(path, digest):
             return
@@ -282,7 +293,8 @@ class Registry:
         retry.call(once, budget=self._budget)
         if not self.has_blob(path, digest):
             raise MachineError(
-                f"blob {digest} was acknowledged and is not there", where=f"{self.host}/{path}"
+                f"the registry acknowledged blob {digest}, but does not have it",
+                where=f"{self.host}/{path}",
             )
 
     def _finish_upload(
@@ -291,7 +303,7 @@ class Registry:
         location = urljoin(start.url, start.headers.get("location", ""))
         separator = "&" if "?" in location else "?"
         url = f"{location}{separator}{urlencode({'digest': digest})}"
-        # A location on another host is signed by itself; our login must not go there.
+        # An upload URL on another host carries its own signature; our login must not go there.
         scopes = _push(path) if http.origin(location) == http.origin(self.base) else None
         headers = {"Content-Type": "application/octet-stream"}
         answer = self._call("PUT", url, scopes, headers=headers, body=data, budget=0)
@@ -299,9 +311,7 @@ class Registry:
             raise http.error_for_status(answer, explain)
 
     def mount(self, path: str, digest: str, from_path: str) -> bool:
-        """Make a blob of another repository of this registry one of `path` too; False when the
-        registry will not.
-        """
+        """Mount a blob of another repository into `path`; False when the registry refuses."""
         query = urlencode({"mount": digest, "from": from_path})
         url = self._url(path, f"blobs/uploads/?{query}")
         answer = self._call(
@@ -319,19 +329,19 @@ class Registry:
         raise http.error_for_status(answer, explain)
 
     def tags(self, path: str) -> list[str]:
-        """Every tag of a repository, all pages; none when it does not exist."""
+        """All tags of a repository, over all pages; empty when it does not exist."""
         return self._read_pages(self._url(path, "tags/list?n=1000"), "tags", _pull(path))
 
     def catalog(self) -> list[str]:
-        """Every repository's path, as far as the registry lists them; many refuse. Raises
-        MachineError then.
+        """The paths of all repositories that the registry lists. Raises MachineError: many refuse
+        it.
         """
         return self._read_pages(
             f"{self.base}/v2/_catalog?n=1000", "repositories", ("registry:catalog:*",)
         )
 
     def _read_pages(self, url: str, key: str, scopes: tuple[str, ...]) -> list[str]:
-        """What a paged list says under `key`, all pages."""
+        """The values at `key` on all pages of a list."""
         names: list[str] = []
         visited: set[str] = set()
         while url not in visited:
@@ -359,9 +369,7 @@ class Registry:
         return names
 
     def referrers(self, path: str, digest: str) -> Manifest | None:
-        """The index of what refers to a manifest, by the referrers API; None where the registry has
-        no such API.
-        """
+        """The index of a manifest's referrers; None where the registry has no referrers API."""
         answer = self._call("GET", self._url(path, f"referrers/{digest}"), _pull(path))
         if answer.status in (404, 400, 405):
             return None
@@ -385,7 +393,7 @@ class Registry:
         budget: float | None = None,
         idempotent: bool | None = None,
     ) -> http.Response:
-        """A request, authorised when the registry asks for it; a token that expired is fetched
+        """Send a request, authorised when the registry demands it. An expired token is fetched
         again once.
         """
         seconds = self._budget if budget is None else budget
@@ -419,11 +427,11 @@ class Registry:
 
 
 def _names(answer: http.Response, key: str) -> list[str]:
-    """What one page of a list says under `key`. Raises MachineError."""
+    """The values at `key` on one page of a list. Raises MachineError."""
     page = answer.json()
     names = (page.get(key) or []) if isinstance(page, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise MachineError(f"the answer is no list of {key}", where=http.safe_url(answer.url))
+        raise MachineError(f"the answer is not a list of {key}", where=http.safe_url(answer.url))
     return names
 
 

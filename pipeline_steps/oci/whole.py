@@ -1,8 +1,7 @@
-"""Is an image whole: its manifest, the manifests below it, and every configuration and layer of
-theirs?
+"""Whether an image is complete: its manifest, child manifests, configs and layers.
 
-A registry may lose blobs (a disk restored, a collection of garbage gone wrong) and still answer for
-the manifest.
+A registry may lose blobs (a restored disk, a failed garbage collection) and still serve the
+manifest.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from pipeline_steps.oci.registry import Registry
 
 
 def missing_digests(registry: Registry, path: str, digest: str) -> list[str]:
-    """The digests that a manifest leads to and the registry does not have, its own among them; each
-    is asked for.
+    """The digests below a manifest, and its own, that the registry does not have. Each one is
+    requested.
     """
     manifest = registry.manifest(path, digest)
     if manifest is None:

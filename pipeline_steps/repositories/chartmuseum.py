@@ -56,11 +56,11 @@ T = TypeVar("T")
 
 SCHEME = "chartmuseum+"
 _PROV = ".prov"
-#: Lists and objects of an answer: each takes memory, and three bytes can make one.
+#: Lists and objects in an answer: each takes memory, however few bytes of JSON it has.
 _MOST = 500_000
-#: Bytes of an error's body that are understood.
+#: How many bytes of an error body are parsed.
 _WORDS = 64 * 1024
-#: Seconds between two looks at an index that lags behind.
+#: Seconds between two requests for an index that lags behind.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
@@ -73,11 +73,11 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 class ChartmuseumRepository(Writable, Indexed):
-    """`url` is chartmuseum+https://host[/org/repo]; chartmuseum+http:// for hosts with plain_http,
+    """`url` is chartmuseum+https://host[/org/repo]; chartmuseum+http:// for hosts with plain_http
     and this machine.
 
-    timeout, budget: seconds of one read, and of all tries of a request or of looking for an upload
-    in the index.
+    timeout: seconds of one read. budget: seconds for all tries of a request, and for an upload to
+    appear in the index.
     """
 
     guarantees = Guarantees(
@@ -85,7 +85,8 @@ class ChartmuseumRepository(Writable, Indexed):
         words=(
             "ChartMuseum looks before it writes, without a lock or compare-and-swap: when two "
             "publish different "
-            "content under one version at the same moment, the later one stays; each reads back and "
+            "content under one version at the same moment, the later one stays; each reads back "
+            "and "
             "is told when another's "
             "stands there, but the earlier one may have succeeded before"
         ),
@@ -106,7 +107,7 @@ class ChartmuseumRepository(Writable, Indexed):
         self._tokens = Authorizer(self._web.client, self._root, self._web.login)
 
     def resolve(self, name: str, version: str) -> str | None:
-        """See Repository: what the index says, and the archive's digest where it says nothing."""
+        """See Repository: from the index, or the archive's digest when the index has none."""
         entry = self._entry(name, version)
         if entry and entry.digest:
             return self._stored(entry, None).reference(entry.digest)
@@ -124,7 +125,7 @@ class ChartmuseumRepository(Writable, Indexed):
         )
 
     def _published(self, name: str, version: str, tgz: bytes | None) -> Published | None:
-        """What the files have of a version, whatever the index says."""
+        """The version as it is in the storage, whatever the index has."""
         if tgz is None:
             return None
         return self._stored(Entry(name, version, "", (), removed=False), tgz).published()
@@ -143,10 +144,10 @@ class ChartmuseumRepository(Writable, Indexed):
     def publish(
         self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
     ) -> Published:
-        """See Writable: chart and .prov in one request, which the server holds whole before it
-        stores either.
+        """See Writable: chart and .prov in one request; the server receives all of it before it
+        stores any.
 
-        created: not used, the server has its own. Raises Temporary when the index does not show the
+        created: unused, the server sets its own. Raises Temporary when the index does not show the
         version in time.
         """
         versions = self.versions(archive.name)
@@ -171,7 +172,9 @@ class ChartmuseumRepository(Writable, Indexed):
         return published
 
     def _upload(self, archive: Archive, provenance: bytes | None) -> None:
-        """Raises what refuses it; a 409 is none, for what stands there is looked at next."""
+        """Upload chart and .prov. A 409 is no error here: the caller then compares what is
+        stored.
+        """
         fields = {"chart": (archive.file_name, archive.tgz)}
         if provenance is not None:
             fields["prov"] = (f"{archive.file_name}{_PROV}", provenance)
@@ -182,11 +185,11 @@ class ChartmuseumRepository(Writable, Indexed):
             raise self._refusal(answer)
 
     def _is_provenance_alone(self, archive: Archive) -> bool:
-        """Is a .prov of this archive there without it? A server that dies between the two leaves
-        one behind.
+        """Whether a .prov of this archive is stored without the chart, as after a server crash in
+        between.
 
-        Raises EvidenceError when it is of another archive: ChartMuseum neither replaces nor removes
-        it.
+        Raises EvidenceError when it belongs to another archive: ChartMuseum neither replaces nor
+        removes it.
         """
         if self._archive(archive.name, archive.version) is not None:
             return False
@@ -200,7 +203,7 @@ class ChartmuseumRepository(Writable, Indexed):
         return provenance is not None
 
     def _wait_for_index(self, archive: Archive) -> Published:
-        """What stands there as soon as files and index agree on it; raises Conflict when that is
+        """The stored version, once storage and index agree on it. Raises Conflict when it has
         another tar.
         """
         return retry.call(
@@ -214,7 +217,7 @@ class ChartmuseumRepository(Writable, Indexed):
     def _stored_and_indexed(self, archive: Archive) -> Published:
         name, version = archive.name, archive.version
         published = self._published(name, version, self._archive(name, version))
-        state = "was accepted, but is not there"
+        state = "was accepted by ChartMuseum, but is not in its storage"
         if published is not None:
             check_version_free(archive, published, tuple, self.url)
             entry = self._entry(name, version)
@@ -229,13 +232,16 @@ class ChartmuseumRepository(Writable, Indexed):
         raise Temporary(f"{archive.file_name} {state}", where=self.url, advice=advice)
 
     def _ensure_provenance(self, published: Published, provenance: bytes) -> None:
-        """See that the .prov is there; the one published first stays."""
+        """Ensure that there is a .prov; an existing one stays."""
         if self.provenance(published) is None:
             answer = self._call("POST", f"{self._api}/prov", body=provenance)
             if answer.status not in (201, 409):
                 raise self._refusal(answer)
             if self.provenance(published) is None:
-                problem = "the .prov was accepted, but is not there: does it name another chart?"
+                problem = (
+                    "ChartMuseum accepted the .prov, but does not have it: does it name another "
+                    "chart?"
+                )
                 raise EvidenceError(problem, where=published.reference)
 
     def publish_all(
@@ -245,18 +251,18 @@ class ChartmuseumRepository(Writable, Indexed):
         return (publish_one(self, publication) for publication in publications)
 
     def versions(self, name: str) -> list[str]:
-        """See Repository: what the index has."""
+        """See Repository: from the index."""
         answer = self._call("GET", f"{self._api}/charts/{quote(name, safe='')}", cap=index.LARGEST)
         entries = [] if _absent(answer) else self._decode(answer, list[_Version])
         return versions_of.newest_first(entry.version for entry in entries)
 
     def charts(self) -> list[str]:
-        """See Repository: what the index has."""
+        """See Repository: from the index."""
         answer = self._call("GET", f"{self._api}/charts", cap=index.LARGEST)
         return sorted(self._decode(answer, dict[str, list[_Version]]))
 
     def index(self) -> bytes:
-        """See Indexed: the index as the server has it in memory now."""
+        """See Indexed: the index in the server's memory."""
         answer = self._call("GET", f"{self._web.url}/{INDEX}", cap=index.LARGEST)
         if answer.status != 200:
             raise self._refusal(answer)
@@ -276,8 +282,8 @@ class ChartmuseumRepository(Writable, Indexed):
 
     @functools.cached_property
     def _context_and_tenant(self) -> tuple[str, str]:
-        """The path of the URL as `--context-path` and tenant. Where one ends only the server knows:
-        it is asked.
+        """The path of the URL, split into `--context-path` and tenant. Only the server knows where;
+        ask it.
         """
         parts = [f"/{part}" for part in self._path.split("/")[1:]]
         for cut in range(len(parts) + 1 if parts else 0):
@@ -293,8 +299,8 @@ class ChartmuseumRepository(Writable, Indexed):
         return f"{self._root}{context}/api{tenant}"
 
     def _entry(self, name: str, version: str) -> Entry | None:
-        """A version in the index. ChartMuseum takes a version for a range: 1.0.0 may be answered
-        with 1.0.0+a.
+        """The index entry of a version. ChartMuseum reads it as a range: 1.0.0 may return
+        1.0.0+a.
         """
         url = f"{self._api}/charts/{quote(name, safe='')}/{quote(version, safe='')}"
         answer = self._call("GET", url)
@@ -317,8 +323,8 @@ class ChartmuseumRepository(Writable, Indexed):
         return f"{self._web.url}/charts/{quote(f'{name}-{version}.tgz', safe='+')}"
 
     def _post(self, fields: Mapping[str, tuple[str, bytes]]) -> http.Response:
-        """Repeated as a GET is: what an upload that seemed to fail has stored answers 409 to the
-        next one.
+        """POST a form. May be repeated like a GET: when the first request was stored, the next one
+        gets 409.
         """
         boundary = uuid.uuid4().hex
         parts = [
@@ -339,9 +345,7 @@ class ChartmuseumRepository(Writable, Indexed):
         body: bytes | None = None,
         cap: int = http.CAP,
     ) -> http.Response:
-        """The answer to a request with the login, or with a token when the server itself asks for
-        one.
-        """
+        """The answer to a request with the login, or with a token when the server demands one."""
         tenant = self._context_and_tenant[1].strip("/") or "repo"
         scopes = [f"artifact-repository:{tenant}:{'push' if method == 'POST' else 'pull'}"]
 
@@ -384,12 +388,14 @@ class ChartmuseumRepository(Writable, Indexed):
 
 
 def _absent(answer: http.Response) -> bool:
-    """Does ChartMuseum itself say that there is no such chart, version or file?"""
+    """Whether ChartMuseum itself (not a proxy) says that the chart, version or file does not
+    exist.
+    """
     return answer.status == 404 and _error_text(answer) not in ("", "not found")
 
 
 def _error_text(answer: http.Response) -> str:
-    """The error in a JSON body, "" when there is none."""
+    """The error message in a JSON body, "" when there is none."""
     try:
         content = json_reader.decode(answer.body[:_WORDS])
     except ValueError:

@@ -1,10 +1,10 @@
-"""A chart repository in a folder: archives and index.yaml, as any web server serves it to helm.
+"""A chart repository in a folder: archives and index.yaml, as a web server serves them to helm.
 
-Publishers share a lock that dies with its process; the artifact is written first, the index last,
-both atomically. Readers need no lock. What takes long, writing archives and waiting for the disk,
-comes before the lock: others wait only while a group of archives gets its names and the index is
-replaced, a fraction of a second. So groups are bounded by files and bytes, which are held open and
-in memory, and by time, which a killed run has lost.
+Publishers share a lock that ends with its process. Archives are written first, the index last, both
+atomically; readers need no lock. Slow work (writing archives, fsync) happens before taking the
+lock: others wait a fraction of a second, while a group of archives is renamed and the index is
+replaced. Groups are limited in files and bytes, which are kept open and in memory, and in time,
+because a killed run loses its group.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ _SECONDS = 2.0
 
 
 class _NewChart(NamedTuple):
-    """A chart that is written and not named yet. names: of its files, in the order they are given."""
+    """A chart that is written but not renamed yet. names: its final paths, in the order of
+    renaming.
+    """
 
     publication: Publication
     path: Path
@@ -63,14 +65,14 @@ def _provenance_path(path: Path) -> Path:
 
 
 class DirectoryRepository(IndexWriter):
-    """`url` is file:///folder, which is made when it is missing."""
+    """`url` is file:///folder; the folder is created when missing."""
 
     guarantees = Guarantees(
         atomic=True, words="publishers of this folder wait for each other (flock)"
     )
 
     def __init__(self, url: str, hosts: Mapping[str, Host] | None = None) -> None:
-        """hosts: not used, a folder asks for no login."""
+        """hosts: unused, folders have no logins."""
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise ConfigurationError(
@@ -81,12 +83,14 @@ class DirectoryRepository(IndexWriter):
         self._parsed: tuple[bytes | None, index.Index] | None = None
 
     def resolve(self, name: str, version: str) -> str | None:
-        """See Repository: the index and the archive are read."""
+        """See Repository: reads the index and the archive."""
         stored = self._stored(name, version)
         return stored.reference(files.sha256(stored.tgz())) if stored else None
 
     def _index(self) -> index.Index:
-        """The index as it is now; what was read of it before is not read again."""
+        """The current index. Entries of the previous one that did not change are not parsed
+        again.
+        """
         data = self.index()
         if self._parsed is None or self._parsed[0] != data:
             earlier = self._parsed[1] if self._parsed else None
@@ -135,12 +139,12 @@ class DirectoryRepository(IndexWriter):
     def publish_all(
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
-        """See Writable: the index is written once for each group."""
+        """See Writable: the index is written once per group."""
         for group in indexed.group_publications(publications, seconds=_SECONDS):
             yield from self._publish(group)
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
-        """Publish versions of which no two are the same."""
+        """Publish a group of different versions."""
         files.folder(self.folder, mode=0o755)
         current_index = self._index()
         self._refuse_rejected_index(current_index)
@@ -165,12 +169,12 @@ class DirectoryRepository(IndexWriter):
     def _existing(
         self, current_index: index.Index, archive: Archive
     ) -> Published | PipelineError | None:
-        """The outcome by what the index has, None when the version is free."""
+        """The outcome for a version that the index has, None when the version is free."""
         try:
             stored = self._archive_of(current_index.find(archive.name, archive.version))
             if stored and stored.read() is None and stored.entry.digest == archive.digest:
                 files.write(Path(stored.where), archive.tgz, mode=_MODE)
-                log.warning("%s: was gone, given back", stored.where)
+                log.warning("%s: restored, the index had it and the folder did not", stored.where)
             existing = self._check_version_free(
                 archive, stored.published() if stored else None, current_index
             )
@@ -183,7 +187,7 @@ class DirectoryRepository(IndexWriter):
     def _write_unnamed(
         self, batch: files.Batch, publication: Publication
     ) -> _NewChart | PipelineError:
-        """Write the archive and its .prov, still without names."""
+        """Write the archive and its .prov under temporary names."""
         archive, path = publication.archive, self.folder / publication.archive.file_name
         try:
             entry = indexed.new_entry(
@@ -199,7 +203,9 @@ class DirectoryRepository(IndexWriter):
     def _name_and_index(
         self, batch: files.Batch, outcomes: Sequence[_Outcome | None]
     ) -> list[_Outcome | None]:
-        """Under the lock: give names to what is new and still free, then replace the index."""
+        """With the lock: rename charts that are new and whose version is still free, then replace
+        the index.
+        """
         current_index = self._index()
         final: list[_Outcome | None] = []
         for outcome in outcomes:
@@ -223,12 +229,12 @@ class DirectoryRepository(IndexWriter):
                 self._read(new_chart.path) != new_chart.tgz for new_chart in new_charts
             ):
                 raise MachineError(
-                    "it reads differently from what was just written", where=str(self.folder)
+                    "files differ from what was just written", where=str(self.folder)
                 )
         return final
 
     def _files_to_name(self, chart: _NewChart) -> _NewChart | PipelineError:
-        """What is to be named: of an archive that a killed publisher left, only what is missing."""
+        """The files to rename; where a killed publisher left the archive, only what is missing."""
         leftover = self._read(chart.path)
         provenance_paths = (
             [] if chart.publication.provenance is None else [_provenance_path(chart.path)]
@@ -242,7 +248,7 @@ class DirectoryRepository(IndexWriter):
             return chart._replace(
                 tgz=tgz, entry={**chart.entry, "digest": digest}, names=provenance_paths
             )
-        if not provenance_paths:  # a .prov that was left is of other bytes
+        if not provenance_paths:  # a .prov without its archive signs other bytes
             files.remove(_provenance_path(chart.path))
         return chart._replace(names=[*provenance_paths, chart.path])
 

@@ -1,6 +1,6 @@
-"""Archives of dependencies, each asked for by name and version, kept on this machine by digest.
+"""Fetch archives of dependencies, with a cache by digest on this machine.
 
-The repository is asked every time which digest a version has; only the bytes come out of the cache.
+The repository is asked every time for the digest of a version; only the bytes come from the cache.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
             published = source.find(dependency.name, dependency.version)
             if published is None or published.reference != reference:
                 raise ConfigurationError(
-                    "the dependency changed while it was read", where=reference
+                    "the repository changed the dependency while it was read: run again",
+                    where=reference,
                 )
             tgz = published.archive.tgz
             log.info("%s: fetched", reference)
@@ -56,7 +57,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
 
 
 def _read(path: Path, reference: str) -> bytes | None:
-    """An archive from the cache, None when it is not there, or was changed."""
+    """An archive from the cache, None when it is missing or damaged."""
     try:
         digest, _, tgz = path.read_bytes().partition(b"\n")
     except OSError:

@@ -1,9 +1,9 @@
-"""A branch of a git repository elsewhere, read and added to without a checkout: git's plumbing in a
-scratch folder.
+"""Read and extend a branch of a remote git repository without a checkout, in a temporary bare
+repository.
 
-Adding is a compare-and-swap: a commit on top of the tip that was read, pushed without force; who
-comes second is told so. Only the newest commit is fetched, and of its files only those that are
-read, where the server can leave the others out (its `uploadpack.allowFilter`).
+Adding is a compare-and-swap: a commit on top of the tip that was read, pushed without force, so
+that a later publisher's push is rejected. Only the newest commit is fetched; and only the files
+that are read, if the server supports partial clones (`uploadpack.allowFilter`).
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ from pipeline_steps.toolbox.errors import (
 )
 
 _TIP = "refs/tip"
-#: Not origin: this account's configuration may have something to say about that.
+#: Not "origin", for which the account's git configuration may have settings.
 _REMOTE = "pages"
 _FETCH = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none")
-#: Bytes of the names of all files, with their ids: a dozen folders that hold each other ten times
-#: name 10^10 files.
+#: Largest list of all files in bytes: twelve nested folders with ten links to the next one each
+#: name 10^12 files in a tiny repository.
 LISTING = 16 * 2**20
-#: Bytes of a file that git takes into its memory when it unpacks what a server sent; more than an
+#: Bytes of a file that git unpacks in memory; more than an
 #: archive may have.
 _IN_MEMORY = 32 * 2**20
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
-#: What git says, as the client or the server, of a push that came second.
+#: git's messages, from client or server, when another push came first.
 _PUSHED_FIRST = re.compile(
     r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|incorrect old value|reference already exists"
     r"|shallow update not allowed"  # the branch was removed meanwhile
 )
-#: The login comes from the environment of git, which its children share: no argument, no file has
+#: The credential helper reads the login from the environment, so that no argument and no file has
 #: it.
 _HELPER = '!f() { test $1 != get || printf \'username=%s\\npassword=%s\\n\' "$LOGIN_USERNAME" "$LOGIN_PASSWORD"; }; f'
 
 
 class Tip(NamedTuple):
-    """The newest commit. files: path → object id of every file, links among them."""
+    """The newest commit. files: path → object id of each file, including links."""
 
     commit: str
     files: Mapping[str, str]
 
 
 def object_id(data: bytes) -> str:
-    """The id by which git knows a file of these bytes.
+    """The git object id of a file with these bytes.
 
     >>> object_id(b"")
     'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
@@ -108,7 +108,7 @@ class GitBranch:
         return home.path
 
     def _config(self) -> str:
-        """Settings of the scratch repository: they win over this account's."""
+        """Configuration of the temporary repository; it overrides the account's."""
         lines = [
             "[core]",
             "hooksPath = /dev/null",
@@ -170,9 +170,7 @@ class GitBranch:
         return error
 
     def tip(self) -> Tip | None:
-        """The newest commit, fetched now; None when the repository answers that it does not have
-        the branch.
-        """
+        """Fetch the newest commit; None when the repository does not have the branch."""
         with self._lock:
             ref = f"refs/heads/{self.branch}"
             fetched = self._call(
@@ -202,8 +200,8 @@ class GitBranch:
         }
 
     def read(self, identity: str, cap: int) -> bytes:
-        """The bytes of a file of a tip, by object id. Raises EvidenceError when it has more than
-        `cap` bytes.
+        """The bytes of a file by object id. Raises EvidenceError when it is larger than `cap`
+        bytes.
         """
         with self._lock:
             (size,) = self._sizes([identity])
@@ -213,7 +211,7 @@ class GitBranch:
                 return objects.read([identity])[identity]
 
     def sizes(self, tip: Tip) -> dict[str, int]:
-        """Path → bytes of every file. All files of the tip are fetched."""
+        """Path → bytes of each file. Fetches all files of the tip."""
         with self._lock:
             self._fetch_all(tip)
             return dict(zip(tip.files, self._sizes(tip.files.values()), strict=True))
@@ -233,23 +231,21 @@ class GitBranch:
         return [int(line) for line in lines[:-1]]
 
     def _fetch_all(self, tip: Tip) -> None:
-        """Fetch what the server left out, at once; git itself would ask for one file after the
-        other.
-        """
+        """Fetch all missing files at once; git itself would fetch them one by one."""
         listed = self._output(
             "rev-list", "--objects", "--missing=print", "--no-object-names", tip.commit
         ).decode()
         missing = [line.removeprefix("?") for line in listed.splitlines() if line.startswith("?")]
         if missing:
-            # The negotiation would find that the commit is here, and ask for nothing.
+            # With the usual negotiation git would find that it has the commit, and request nothing.
             fetch = ["-c", "fetch.negotiationAlgorithm=noop", "fetch", *_FETCH]
             request = "".join(f"{identity}\n" for identity in missing).encode()
             self._output(*fetch, _REMOTE, "--stdin", stdin=request, remote=True)
 
     def commit(self, parent: Tip | None, files: Mapping[str, bytes | None], message: str) -> str:
-        """A commit that puts `files` on top of `parent`, all else unchanged; it is only here yet.
+        """Create a commit (locally only) that changes `files` on top of `parent`.
 
-        files: path → bytes, None for one that goes.
+        files: path → bytes, None to delete it.
         """
         with self._lock:
             parts = [
@@ -311,7 +307,7 @@ class GitBranch:
 
 
 def _quoted(value: str) -> str:
-    """A text as git's configuration files write it."""
+    """A value in git's configuration syntax."""
     return '"{}"'.format(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
 
 

@@ -1,9 +1,8 @@
-"""A chart repository on a branch of a git repository, as GitHub and GitLab serve it: archives and
-index.yaml.
+"""A chart repository on a git branch, as GitHub and GitLab Pages serve it: archives and index.yaml.
 
-A chart is one commit (its archive, its .prov and its entry in the index), pushed without force onto
-the newest one: nobody sees half of it, and of two publishers the second reads again what the first
-one did. Everything else on the branch (README, CNAME, .nojekyll) stays.
+Each group of charts is one commit (archives, .prov files, index entries), pushed without force onto
+the newest commit: readers never see a part of it, and a publisher whose push comes second merges
+and tries again. All other files on the branch stay (README, CNAME, .nojekyll).
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ log = logging.getLogger(__name__)
 BRANCH = "gh-pages"
 #: Seconds that all tries of one push may take together; a push takes a server about a second.
 BUDGET = 300.0
-#: Seconds of the longest pause before a try: who waits longer is overtaken for ever, who waits less
-#: pushes in vain.
+#: Longest pause in seconds before a try: longer, and other publishers always come first; shorter,
+#: and most pushes are rejected.
 LONGEST = 8.0
 #: Seconds until a commit is complete, which is what a kill loses.
 _SECONDS = 10.0
@@ -58,8 +57,8 @@ _INVALID_BRANCH = re.compile(
 
 
 class GitPagesRepository(IndexWriter):
-    """`url` is git+ssh://, git+https:// or git+file:// of a repository, #branch behind it (gh-pages
-    without one).
+    """`url` is git+ssh://, git+https:// or git+file:// of a repository, with #branch (default
+    gh-pages).
     """
 
     guarantees = Guarantees(
@@ -91,7 +90,9 @@ class GitPagesRepository(IndexWriter):
         return self._index_at(self._tip())
 
     def _index_at(self, tip: Tip | None) -> index.Index:
-        """The index of a commit; what was read of an earlier one is not read again."""
+        """The index of a commit. Entries of the previous one that did not change are not parsed
+        again.
+        """
         commit = tip.commit if tip else None
         parsed = self._parsed
         if parsed is None or parsed[0] != commit:
@@ -126,7 +127,7 @@ class GitPagesRepository(IndexWriter):
         )
 
     def _read(self, tip: Tip, path: str, cap: int = archives.LARGEST) -> bytes:
-        """A file of the branch, which git may have to fetch now."""
+        """A file of the branch; git may have to fetch it."""
         return retry.call(functools.partial(self._branch.read, tip.files[path], cap))
 
     def provenance(self, published: Published) -> bytes | None:
@@ -138,7 +139,7 @@ class GitPagesRepository(IndexWriter):
     def publish_all(
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
-        """See Writable: a commit for each group."""
+        """See Writable: one commit per group."""
         for group in indexed.group_publications(publications, seconds=_SECONDS):
             with self._lock:
                 outcomes = retry.call(
@@ -147,7 +148,7 @@ class GitPagesRepository(IndexWriter):
             yield from outcomes
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
-        """One try, from the newest commit on: what an earlier one pushed is found there."""
+        """One try, based on the newest commit; it also finds what a previous try has pushed."""
         tip = self._branch.tip()
         if tip and INDEX not in tip.files:
             indexed.refuse_lost_index(tip.files, group, self.url)
@@ -161,7 +162,7 @@ class GitPagesRepository(IndexWriter):
         return outcomes
 
     def _read_back(self, commit: str, draft: _Draft) -> None:
-        """What was pushed is there, whatever others pushed on top of it meanwhile."""
+        """Check that the pushed files are there, also when others pushed on top of them."""
         tip = self._branch.tip()
         if tip is None or tip.commit != commit:
             branch_files, current_index = tip.files if tip else {}, self._index_at(tip)
@@ -182,7 +183,8 @@ class GitPagesRepository(IndexWriter):
             wrong += [f"the entry of {published.name} {published.version}" for published in lost]
             if wrong:
                 raise MachineError(
-                    f"pushed, but it is not there: {', '.join(wrong[:5])}", where=self.url
+                    f"the push succeeded, but the branch does not have {', '.join(wrong[:5])}",
+                    where=self.url,
                 )
 
     def index(self) -> bytes | None:
@@ -191,15 +193,15 @@ class GitPagesRepository(IndexWriter):
         return self._index_bytes(self._index_tip)
 
     def files(self) -> Mapping[str, int]:
-        """See Indexed: of the commit whose index was asked last, so that both agree. All its files
-        are fetched.
+        """See Indexed: of the commit whose index was read last, so that both agree. Fetches all
+        files.
         """
         tip = self._index_tip or self._tip()
         sizes = self._branch.sizes(tip) if tip else {}
         return {path: size for path, size in sizes.items() if path != INDEX}
 
     def read(self, name: str) -> bytes | None:
-        """See Indexed: of the commit whose index was asked last."""
+        """See Indexed: of the commit whose index was read last."""
         tip = self._index_tip or self._tip()
         path = indexed.find_file(name, tip.files) if tip else None
         return self._read(tip, path) if tip and path else None
@@ -214,7 +216,7 @@ class GitPagesRepository(IndexWriter):
     def _rewrite(self, before: bytes | None, after: bytes) -> None:
         tip = self._branch.tip()
         current = self._index_bytes(tip)
-        if current == after:  # also what a push did whose answer was lost
+        if current == after:  # also when a previous push succeeded and its answer was lost
             return
         if current != before:
             raise Conflict(
@@ -224,10 +226,9 @@ class GitPagesRepository(IndexWriter):
 
 
 class _Draft:
-    """One commit to be, on top of `tip`, of versions of which no two are the same.
+    """The next commit on top of `tip`, with a group of different versions.
 
-    added: path → bytes of archives and .prov files, None for one that goes. new: the versions it
-    adds.
+    added: path → bytes of archives and .prov files, None to delete. new: the versions that it adds.
     """
 
     def __init__(self, repository: GitPagesRepository, tip: Tip | None) -> None:
@@ -284,7 +285,7 @@ class _Draft:
         tgz = indexed.bytes_to_publish(publication, leftover, place)
         self._entries.append(indexed.new_entry(tgz, path, path, publication.created))
         self.added[path] = tgz
-        # One that was left without its archive is of other bytes.
+        # A .prov without its archive signs other bytes.
         if publication.provenance is not None or (
             provenance_path in self._files and path not in self._files
         ):
@@ -294,12 +295,14 @@ class _Draft:
         return self.new[-1]
 
     def files(self) -> dict[str, bytes | None]:
-        """Everything to commit, path → bytes."""
+        """All changes to commit, path → bytes."""
         return {**self.added, INDEX: self._index.with_entries(self._entries)}
 
 
 def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str) -> GitBranch:
-    """Raises ConfigurationError for what is no URL of a repository, or has a login in it."""
+    """The branch at a URL. Raises ConfigurationError for an invalid URL, or one with a login
+    in it.
+    """
     try:
         parts = urlsplit(remote)
         local = parts.scheme == "file" and parts.netloc in ("", "localhost")
@@ -316,9 +319,7 @@ def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str
         )
     if parts.password or (parts.username and parts.scheme != "ssh"):
         advice = "write it into `hosts`, or leave it to git's own credential store"
-        raise ConfigurationError(
-            "a login does not belong into a URL", where=redact(where), advice=advice
-        )
+        raise ConfigurationError("the URL has a login in it", where=redact(where), advice=advice)
     if parts.scheme != "https":
         return GitBranch(remote, branch, where=where)
     host, path = parts.netloc, parts.path.strip("/")

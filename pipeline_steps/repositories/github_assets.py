@@ -1,9 +1,8 @@
-"""Releases of a GitHub repository as places for packed charts: one for each version, with archive
-and .prov as assets.
+"""GitHub releases as storage for charts: one release per version, with archive and .prov as assets.
 
-A release is made as a draft and published whole. What a killed publisher or another program left
-half done is completed; what was published stays. Source: GitHub documentation, "Releases" and
-"Release assets".
+A release is created as a draft and published when complete. A release that a killed publisher or
+another program left incomplete is completed; published files stay. Source: GitHub documentation,
+"Releases" and "Release assets".
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)
 
-#: What a draft of ours is called until it is published: people's own drafts are left alone.
+#: Name of our drafts until they are published; drafts of people have other names and stay.
 _DRAFT = "{tag} (being published)"
 
 
 class Asset(msgspec.Struct, frozen=True):
-    """A file of a release. digest: "sha256:" + hex; None from before GitHub computed them. size: in
+    """A file of a release. digest: "sha256:" + hex; None for files older than this field. size: in
     bytes.
     """
 
@@ -46,7 +45,7 @@ class Asset(msgspec.Struct, frozen=True):
         return self.state == "uploaded"
 
     def is_stored_as(self, name: str) -> bool:
-        """Was it uploaded as `name`? GitHub may store another letter for a special one, like +."""
+        """Whether it was uploaded as `name`; GitHub replaces some special characters, like +."""
         return bool(re.fullmatch(re.escape(name).replace(r"\+", "."), self.name))
 
 
@@ -61,14 +60,14 @@ class Release(msgspec.Struct, frozen=True):
     assets: tuple[Asset, ...] = ()
 
     def asset(self, name: str) -> Asset | None:
-        """The file that was uploaded whole as `name`."""
+        """The completely uploaded file with this name."""
         return next(
             (asset for asset in self.assets if asset.is_stored_as(name) and asset.is_complete), None
         )
 
 
 class ReleaseRequest(NamedTuple):
-    """A release to be. target: the branch a missing tag is put on; name, tgz: of the archive."""
+    """A release to create. target: the branch for a missing tag. name, tgz: of the archive."""
 
     tag: str
     target: str
@@ -79,20 +78,20 @@ class ReleaseRequest(NamedTuple):
 
     @property
     def files(self) -> list[tuple[str, bytes]]:
-        """Names and bytes, in the order of their upload."""
+        """Names and bytes in the order of upload."""
         signature = [] if self.provenance is None else [(f"{self.name}.prov", self.provenance)]
         return [*signature, (self.name, self.tgz)]
 
 
 class Releases:
-    """The releases of one repository. downloads: what the URLs of their assets begin with."""
+    """The releases of one repository. downloads: prefix of the URLs of their assets."""
 
     def __init__(self, github: Github) -> None:
         self._github = github
         self.downloads = f"{github.web}/{github.repository}/releases/download/"
 
     def find(self, tag: str) -> Release | None:
-        """The published release of a tag; drafts are not found by their tags."""
+        """The published release of a tag; GitHub does not find drafts by tag."""
         answer = self._github.call("GET", f"/releases/tags/{quote(tag)}", allowed={404})
         if answer.status == 404:
             self._github.require_visible()
@@ -100,18 +99,18 @@ class Releases:
         return decode(answer, Release)
 
     def all(self) -> Iterator[Release]:
-        """Every release, and the drafts that this login may see."""
+        """All releases, and the drafts that this login may see."""
         return self._github.pages("/releases", Release)
 
     def asset(self, place: str) -> Asset | None:
-        """The asset at TAG/FILE, as its URL writes them; None when it is absent."""
+        """The asset at TAG/FILE, escaped as in its URL; None when absent."""
         tag, _, name = unquote(place).rpartition("/")
         release = self.find(tag)
         return release.asset(name) if release else None
 
     def download(self, place: str) -> bytes | None:
-        """An asset as everybody gets it, or through the API where only this login may; None when it
-        is absent.
+        """The bytes of an asset from its public URL, else through the API, for private
+        repositories; None when absent.
         """
         answer = self._github.public(f"{self.downloads}{place}", cap=archives.LARGEST)
         if answer.status == 200:
@@ -122,17 +121,19 @@ class Releases:
         return self.read(asset) if asset else None
 
     def read(self, asset: Asset) -> bytes:
-        """The bytes of an asset, by the API, which sends us to a store that gets no token."""
+        """The bytes of an asset through the API. GitHub redirects to a store, which gets no
+        token.
+        """
         path = f"/releases/assets/{asset.id}"
         return self._github.call("GET", path, accept=BYTES, cap=archives.LARGEST).body
 
     def digest(self, asset: Asset) -> str:
-        """What GitHub computed, or we of the bytes it sends."""
+        """The asset's digest: GitHub's, else computed from its bytes."""
         return asset.digest or sha256(self.read(asset))
 
     def ensure_published(self, request: ReleaseRequest) -> Release:
-        """The published release of the tag: made now, completed, or as it was published with
-        whatever archive.
+        """The published release of the tag: created, completed, or as it is, with whatever archive
+        it has.
         """
         release = self.find(request.tag) or self._create(request)
         if (
@@ -144,9 +145,7 @@ class Releases:
         return self._with_provenance(release, request)
 
     def _with_provenance(self, release: Release, request: ReleaseRequest) -> Release:
-        """The release without the .prov of another archive, and with ours, if the archive in it is
-        ours.
-        """
+        """The release, with our .prov instead of one of another archive, if its archive is ours."""
         asset, current = release.asset(request.name), release.asset(f"{request.name}.prov")
         digest = sha256(request.tgz)
         if asset is None or self.digest(asset) != digest:
@@ -166,7 +165,7 @@ class Releases:
         return self._reload(release)
 
     def _create(self, request: ReleaseRequest) -> Release:
-        """Publish a release with its files; that of another publisher who was first, if so."""
+        """Publish a new release with its files; or return the one of a publisher who came first."""
         fields = {
             "tag_name": request.tag,
             "target_commitish": request.target,
@@ -197,9 +196,7 @@ class Releases:
         self._github.call("DELETE", f"/releases/assets/{asset.id}", allowed={404})
 
     def _upload(self, release: Release, request: ReleaseRequest) -> None:
-        """Upload the files that are not there; a draft may be gone by now, which its publication
-        tells.
-        """
+        """Upload the missing files. When the draft is gone, publishing it fails later and tells."""
         for name, data in request.files:
             retry.call(
                 functools.partial(self._upload_file, release, name, data),
@@ -207,8 +204,8 @@ class Releases:
             )
 
     def _upload_file(self, release: Release, name: str, data: bytes) -> None:
-        """Upload a file. Raises Temporary when it is not whole stored: GitHub's 502 may leave half
-        of it (starter).
+        """Upload a file. Raises Temporary when it is incomplete: a 502 of GitHub may leave a part
+        ("starter").
         """
         url = f"{release.upload_url.partition('{')[0]}?{urlencode({'name': name})}"
         answer = self._github.call("POST", url, body=data, allowed={404, 422}, idempotent=True)
@@ -230,11 +227,11 @@ class Releases:
         if not is_intact:
             self._remove(asset)
             raise Temporary(
-                f"{name} is not there as it was sent", where=release.tag_name, retry_after=0
+                f"GitHub stored {name} incomplete or changed", where=release.tag_name, retry_after=0
             )
 
     def sweep(self, tags: Container[str]) -> None:
-        """Remove the drafts that killed publishers left of releases that are published by now."""
+        """Remove the drafts that killed publishers left for releases that are published by now."""
         for release in self.all():
             if (
                 release.draft

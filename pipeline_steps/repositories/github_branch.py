@@ -1,4 +1,5 @@
-"""The index.yaml on the branch that GitHub Pages serves: read, and replaced only as it was read.
+"""The index.yaml on the branch of GitHub Pages: read, and replaced only if it did not change
+meanwhile.
 
 GitHub compares the sha of the blob that is replaced. Source: GitHub documentation, "Repository
 contents", "Git database".
@@ -22,26 +23,26 @@ BRANCH = "gh-pages"
 
 
 class _Object(msgspec.Struct, frozen=True):
-    """What is told of a git object."""
+    """GitHub's answer about a git object."""
 
     sha: str
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """What is told of a file that was committed."""
+    """GitHub's answer about a committed file."""
 
     content: _Object
 
 
 class Branch:
-    """The pages branch of one repository, as far as its index goes. where: said in errors."""
+    """The index on the pages branch of one repository. where: names it in errors."""
 
     def __init__(self, github: Github, where: str) -> None:
         self._github = github
         self.where = f"{where}#{BRANCH}/{INDEX}"
 
     def read(self) -> bytes | None:
-        """The index as it is now; None when there is none."""
+        """The current index; None when there is none."""
         path = f"/contents/{INDEX}?ref={BRANCH}"
         answer = self._github.call("GET", path, accept=RAW, allowed={404}, cap=index.LARGEST)
         if answer.status == 404:
@@ -56,8 +57,8 @@ class Branch:
             body["sha"] = object_id(before)
         answer = self._github.call("PUT", f"/contents/{INDEX}", body=body, allowed={409, 422})
         words = explain(answer.body)
-        # 409 is said of rules that forbid the commit, too; 422 of a file that is there, against
-        # what was read.
+        # 409 may also mean that branch rules forbid the commit. 422 with "sha" means that the file
+        # exists, while there was none when we read.
         if (answer.status == 409 and "violation" not in words) or (
             answer.status == 422 and '"sha"' in words
         ):
@@ -67,10 +68,12 @@ class Branch:
         if answer.status in (409, 422):
             raise error_for(answer)
         if decode(answer, _Stored).content.sha != object_id(after):
-            raise MachineError("GitHub stored another index than it was sent", where=self.where)
+            raise MachineError(
+                "GitHub stored another index than the one that was sent", where=self.where
+            )
 
     def create(self, data: bytes) -> bool:
-        """Make the branch with an index as its only file; False when there is such a branch."""
+        """Create the branch with the index as its only file; False when the branch exists."""
         if self._github.call("GET", f"/git/ref/heads/{BRANCH}", allowed={404}).status == 200:
             return False
         file = {"path": INDEX, "mode": "100644", "type": "blob", "content": data.decode()}

@@ -1,8 +1,7 @@
-"""Charts as assets of GitHub releases, listed in an index.yaml on the branch that GitHub Pages
-serves.
+"""Charts as assets of GitHub releases, listed in an index.yaml on the branch of GitHub Pages.
 
-A version's release comes first, its entry in the index last. Requests go one after the other, as
-GitHub asks ("Best practices for using the REST API").
+A version's release is published first, its index entry last. Requests are sent one after the other,
+as GitHub demands ("Best practices for using the REST API").
 """
 
 from __future__ import annotations
@@ -42,17 +41,19 @@ from pipeline_steps.toolbox.errors import (
 log = logging.getLogger(__name__)
 
 SCHEME = "github-releases:"
-#: Files that are in releases before the index names them, and seconds until their charts are
+#: Size of a group: files in releases that the index does not have yet, and seconds until a group is
 #: complete.
 GROUP, _SECONDS = 50, 10.0
-#: Seconds of the first and the longest pause after another publisher's commit: who waits longer is
-#: overtaken again and again.
+#: First and longest pause in seconds after another publisher's commit; with longer pauses the others
+#: would always come first.
 FIRST, LONGEST = 0.2, 8.0
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
 class _ReleasedChart(NamedTuple):
-    """A version whose release is published. entry: for the index, None when that has it already."""
+    """A version with a published release. entry: to add to the index; None when the index has
+    it.
+    """
 
     published: Published
     entry: dict[str, Any] | None = None
@@ -83,7 +84,7 @@ class GithubReleasesRepository(IndexWriter):
         self._releases, self._branch, self._budget = Releases(github), Branch(github, url), budget
 
     def resolve(self, name: str, version: str) -> str | None:
-        """See Repository: the index, and the digest that GitHub computed of the archive."""
+        """See Repository: from the index and GitHub's digest of the archive."""
         stored = self._stored(name, version)
         if stored is None:
             return None
@@ -107,11 +108,11 @@ class GithubReleasesRepository(IndexWriter):
         return IndexedArchive(entry, place, place, functools.partial(self._releases.download, path))
 
     def _asset_path(self, place: str) -> str:
-        """TAG/FILE of an asset by its reference without digest."""
+        """TAG/FILE of an asset, from its reference without digest."""
         return place.removeprefix(f"{self.url}/")
 
     def _asset_path_of_url(self, url: str, label: str) -> str:
-        """TAG/FILE of an asset of this repository, as its URL writes them."""
+        """TAG/FILE of an asset of this repository, from its URL."""
         if not url.lower().startswith(self._releases.downloads.lower()):
             problem = (
                 f"{label} has the URL {url!r}, which is no asset of this repository's releases"
@@ -128,7 +129,7 @@ class GithubReleasesRepository(IndexWriter):
     def publish_all(
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
-        """See Writable: releases one by one, the index once for each group of them."""
+        """See Writable: one release after the other, then the index once per group."""
         for group in indexed.group_publications(publications, seconds=_SECONDS, files=GROUP):
             yield from self._publish(group)
 
@@ -160,7 +161,7 @@ class GithubReleasesRepository(IndexWriter):
     def _ensure_release(
         self, publication: Publication, current_index: index.Index
     ) -> _ReleasedChart:
-        """Have the release of a version. current_index: the index."""
+        """Ensure that the release of a version is published."""
         archive = publication.archive
         stored = self._archive_of(current_index.find(archive.name, archive.version))
         try:
@@ -177,7 +178,7 @@ class GithubReleasesRepository(IndexWriter):
             return _ReleasedChart(existing)
         request = ReleaseRequest(
             tag=_tag(archive),
-            # no workflow is there that a new tag could start, and GitHub asks for no right to such
+            # that branch has no workflows, which a new tag could start, and which need an extra right
             target=BRANCH,
             prerelease=versions_of.parse_strict(archive.version).pre != (),
             name=archive.file_name,
@@ -187,9 +188,7 @@ class GithubReleasesRepository(IndexWriter):
         return self._released_chart(self._releases.ensure_published(request), publication)
 
     def _released_chart(self, release: Release, publication: Publication) -> _ReleasedChart:
-        """What the index is to say of a release: of the archive as it is stored, maybe another .tgz
-        of the same tar.
-        """
+        """The index entry for the stored archive, which may be another .tgz of the same tar."""
         archive = publication.archive
         asset = release.asset(archive.file_name)
         if asset is None:
@@ -209,9 +208,7 @@ class GithubReleasesRepository(IndexWriter):
         return stored
 
     def _update_index(self, new_charts: Sequence[_ReleasedChart]) -> dict[str, Conflict]:
-        """Put entries into the index, after what others put there meanwhile; reference → why it was
-        refused.
-        """
+        """Add entries to the index. Returns reference → reason for those that are refused."""
         self._releases.sweep({_tag(chart.published) for chart in new_charts})
 
         def commit_entries() -> dict[str, Conflict]:
@@ -234,7 +231,7 @@ class GithubReleasesRepository(IndexWriter):
         return self._branch.read()
 
     def files(self) -> Mapping[str, int]:
-        """See Indexed: the archives and .prov files of all releases, by their URLs."""
+        """See Indexed: archives and .prov files of all releases, by URL."""
         assets = (
             asset
             for release in self._releases.all()
@@ -268,15 +265,15 @@ class GithubReleasesRepository(IndexWriter):
 
 
 def _tag(chart: Archive | Published) -> str:
-    """The tag of a version's release: chart-releaser's, and the default of `release.tag`."""
+    """The tag of a version's release, as chart-releaser names it; the default of `release.tag`."""
     return f"{chart.name}-{chart.version}"
 
 
 def _add_entries(
     data: bytes | None, new_charts: Sequence[_ReleasedChart], where: str
 ) -> tuple[bytes | None, dict[str, Conflict]]:
-    """The index with entries more, and, by reference, those refused: it has their versions with
-    another content.
+    """The index with new entries, and those refused because it has their version with other
+    content.
     """
     current_index = index.Index(data, where)
     entries: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
-"""Chart repositories behind a web server: index.yaml and archives, only read.
+"""Chart repositories on a web server, read only: index.yaml and archives.
 
-What an attacker in the middle, or on the server, may do with it is refused here or by whom compares
-digests: see docs/how-to/repositories.md.
+Attacks from the network or the server are refused here, or by code that compares digests: see
+docs/how-to/repositories.md.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pipeline_steps.toolbox.errors import EvidenceError
 
 
 class HttpsRepository(IndexReader):
-    """`url` is https://host/path (http:// for hosts with plain_http, and this machine), with an
-    index.yaml below.
+    """`url` is https://host/path with an index.yaml (http:// for hosts with plain_http and this
+    machine).
 
-    timeout, budget: seconds of one read, and of all tries of a request.
+    timeout: seconds of one read. budget: seconds for all tries of a request.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class HttpsRepository(IndexReader):
         self._parsed: index.Index | None = None
 
     def _index(self) -> index.Index:
-        """The index as it was when it was asked first."""
+        """The index as it was at the first request."""
         if self._parsed is None:
             self._parsed = index.Index(self.index(), http.safe_url(f"{self.url}/{INDEX}"))
         return self._parsed
@@ -69,14 +69,14 @@ class HttpsRepository(IndexReader):
         return self.read(f"{published.place}.prov")
 
     def index(self) -> bytes:
-        """See Indexed; a repository without index is no repository: 404 does not mean absent."""
+        """See Indexed. A repository needs an index, so 404 is an error, not absence."""
         answer = self._web.get(f"{self.url}/{INDEX}", index.LARGEST)
         if answer.status != 200:
             raise http.error_for_status(answer)
         return answer.body
 
     def files(self) -> None:
-        """See Indexed: a web server does not say which files it has."""
+        """See Indexed: a web server does not list its files."""
 
     def read(self, name: str) -> bytes | None:
         """See Indexed."""

@@ -1,6 +1,7 @@
-"""index.yaml of classic repositories as a pure function of bytes: read strictly, added to in place.
+"""index.yaml of classic chart repositories as a pure function of bytes: strict reading, in-place
+adding.
 
-What is there stays byte for byte, unknown fields too; an entry is put where helm would sort it.
+Existing bytes stay as they are, unknown fields too; a new entry is put where helm would sort it.
 Source: helm 3 and 4, pkg/repo/index.go.
 """
 
@@ -23,9 +24,9 @@ from pipeline_steps.repositories.index_blocks import Block, Blocks
 from pipeline_steps.toolbox import json_reader, yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
 
-#: Bytes of an index; the largest public ones have about 20 MB.
+#: Largest index in bytes; the largest public ones have about 20 MB.
 LARGEST = 64 * 2**20
-#: Of one that is parsed as a whole, like JSON: its tree takes many times its size.
+#: Limit for an index that is parsed as a whole, like JSON: the tree takes many times its size.
 PARSED_LARGEST = 24 * 2**20
 #: Lines are kept by number, which takes many times the bytes of empty ones.
 MOST_LINES = 2_000_000
@@ -40,8 +41,9 @@ _DASH = re.compile(rb" *(?=-[ \t\r\n])")
 
 
 class Entry(NamedTuple):
-    """One chart version. digest: "sha256:" + hex of the .tgz, "" when the index has none; urls,
-    created: as written.
+    """One chart version in an index.
+
+    digest: "sha256:" + hex of the .tgz, "" when there is none. urls, created: as written.
     """
 
     name: str
@@ -55,8 +57,13 @@ class Entry(NamedTuple):
 def new_entry_fields(
     fields: Mapping[str, Any], digest: str, url: str, created: str = CREATED
 ) -> dict[str, Any]:
-    """A new entry. fields: of Chart.yaml; digest: of the .tgz; url: relative to the index or
-    absolute.
+    """The fields of a new entry.
+
+    Args:
+        fields: of Chart.yaml.
+        digest: of the .tgz.
+        url: absolute, or relative to the index.
+        created: RFC 3339.
     """
     index_fields = {"created": created, "digest": digest.removeprefix("sha256:"), "urls": [url]}
     sorted_fields: dict[str, Any] = _sorted({**helm_metadata(fields), **index_fields})
@@ -64,7 +71,7 @@ def new_entry_fields(
 
 
 def _sorted(value: Any) -> Any:
-    """Keys in the order helm writes them, at all levels."""
+    """Sort keys at all levels, as helm writes them."""
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
@@ -74,7 +81,7 @@ _Fields = Mapping[str, Any]
 
 
 class _Piece(NamedTuple):
-    """Text that takes the place of the bytes from `start` to `end`."""
+    """A text to insert, replacing the bytes from `start` to `end`."""
 
     start: int
     end: int
@@ -82,13 +89,19 @@ class _Piece(NamedTuple):
 
 
 class Index:
-    """An index.yaml; `data` None: one that is not there yet. earlier: another state of it, whose
-    entries are known.
+    """A parsed index.yaml.
 
-    One in block style, as helm writes it, is not parsed as a whole: only what it says of the charts
-    asked for. Raises EvidenceError naming the line: no index, or in what is asked for a version
-    twice, an entry without version, a wrong digest. What the index says of charts that are not
-    asked for is not judged.
+    An index in block style, as helm writes it, is parsed chart by chart when asked for. Errors in
+    charts that nobody asks for are not reported.
+
+    Args:
+        data: None when there is no index yet.
+        where: names the index in errors.
+        earlier: a previous state of the index, whose parsed entries are reused.
+
+    Raises:
+        EvidenceError: naming the line: no index, a version twice, an entry without version, or an
+            invalid digest.
     """
 
     def __init__(self, data: bytes | None, where: str, earlier: Index | None = None) -> None:
@@ -109,23 +122,25 @@ class Index:
         self._blocks = blocks or cast(_Tree, self._tree).blocks
 
     def names(self) -> list[str]:
-        """The charts, in the order written."""
+        """The chart names in their order in the index."""
         return list(self._blocks.charts)
 
     def entries(self) -> dict[str, list[Entry]]:
-        """Chart name → its versions, in the order written."""
+        """Chart name → its versions, in their order in the index."""
         return {name: self.versions(name) for name in self.names()}
 
     def versions(self, name: str) -> list[Entry]:
-        """The versions of one chart, in the order written; none when the index does not have it."""
+        """The versions of a chart in their order in the index; empty when it is not in the
+        index.
+        """
         return [entry for entry, _ in self._entries_of(name)]
 
     def find(self, name: str, version: str) -> Entry | None:
-        """The entry of a version, None when the index does not have it."""
+        """The entry of a version, None when there is none."""
         return next((entry for entry in self.versions(name) if entry.version == version), None)
 
     def _entries_of(self, name: str) -> list[tuple[Entry, int]]:
-        """The entries of a chart, each with the offset of the line it begins at."""
+        """The entries of a chart, with the offsets of their first lines."""
         if name not in self._placed:
             block = self._blocks.charts.get(name)
             placed = self._read(name, block) if block else []
@@ -150,7 +165,7 @@ class Index:
         return [(entry, lines[line - 1]) for entry, line in placed]
 
     def _parse_item(self, name: str, start: int, end: int) -> Entry:
-        """The entry written in these lines, which are parsed when they are new."""
+        """The entry in these lines; parsed only when they are new."""
         lines = _key_line(name, self._blocks.indent).encode() + self.data[start:end]
         digest = hashlib.sha256(lines).digest()
         if digest not in self._entry_cache:
@@ -160,25 +175,25 @@ class Index:
     def _parse_alone(
         self, name: str, lines: bytes, start: int, above: int = 1
     ) -> list[tuple[Entry, int]]:
-        """The entries in the lines of one chart, read as an index of their own.
+        """The entries in the lines of one chart, parsed as an index of their own.
 
-        above: how many lines of that index come before the one that is at `start` in this.
+        above: number of lines in that small index before the line at `start` of this one.
         """
         data = b"entries:\n" + lines
         try:
             return _entries(name, _chart(name, data, self.where), self.where)
-        except EvidenceError:  # once more, as far down as it stands, to name the line
+        except EvidenceError:  # parse again below as many empty lines as in the index, so that the error names its line
             data = b"\n" * (_lines_before(self.data, start) - above) + data
             return _entries(name, _chart(name, data, self.where), self.where)
 
     def with_entry(self, new: _Fields) -> bytes:
-        """The index with an entry more; see `with_entries`."""
+        """The index with one more entry; see `with_entries`."""
         return self.with_entries([new])
 
     def with_entries(self, new_entries: Iterable[_Fields]) -> bytes:
-        """The index with entries more, made by `new_entry_fields`; everything else stays as it is.
+        """The index with more entries, from `new_entry_fields`; everything else stays as it is.
 
-        Raises EvidenceError when a version is in the index already: entries are never replaced.
+        Raises EvidenceError when the index has a version already: entries are never replaced.
         """
         charts: dict[str, dict[str, _Fields]] = {}
         for new_entry in new_entries:
@@ -208,7 +223,7 @@ class Index:
         return b"".join((*parts, data[position:]))
 
     def _insertions(self, name: str, newest: Sequence[_Fields]) -> Iterator[_Piece]:
-        """What is to be written of a chart, and where: each entry before the first that is older."""
+        """The texts to insert for a chart: each new entry before the first older one."""
         existing, block, indent = (
             self._entries_of(name),
             self._blocks.charts.get(name),
@@ -230,7 +245,7 @@ class Index:
     def _replace_braces(
         self, start: int, end: int, charts: Mapping[str, Sequence[_Fields]]
     ) -> _Piece:
-        """`entries: {}` becomes a block."""
+        """Replace `entries: {}` by a block."""
         if self._blocks.charts:
             raise _failure(
                 "entries is written with braces in an index that is not JSON",
@@ -242,7 +257,7 @@ class Index:
         return _Piece(start, end, f"entries:\n{text}")
 
     def _end_of_lone_line(self, name: str, start: int, end: int) -> int:
-        """The end of the line at `start`, below which only comments may follow."""
+        """The end of the line at `start`, after which only comments may follow in its block."""
         line = _LINE_END.search(self.data, start, end)
         behind = line.end() if line else end
         if _CONTENT.search(self.data, behind - 1, end):
@@ -250,14 +265,14 @@ class Index:
         return behind
 
     def _column(self, name: str, offset: int) -> int:
-        """The column of the dash that an entry begins with."""
+        """The column of an entry's dash."""
         dash = _DASH.match(self.data, offset)
         if dash is None:
             raise self._unwritable(name, offset)
         return len(dash[0])
 
     def _unwritable(self, name: str, offset: int) -> EvidenceError:
-        problem = f"{name} is written in a way that nothing can be added to"
+        problem = f"{name} is written in a style that this program cannot add entries to"
         return _failure(problem, self.where, _lines_before(self.data, offset))
 
     def _add_to_json(self, charts: Mapping[str, Sequence[_Fields]]) -> bytes:
@@ -277,7 +292,9 @@ class Index:
 
 
 def _places(newest: Sequence[_Fields], versions: Sequence[str]) -> Iterator[tuple[_Fields, int]]:
-    """Each new entry, newest first, with the number of the first version there that is older."""
+    """Each new entry, newest first, with the position of the first existing version that is
+    older.
+    """
     place = 0
     for new_entry in newest:
         while place < len(versions) and sort_key(versions[place]) >= sort_key(
@@ -288,10 +305,10 @@ def _places(newest: Sequence[_Fields], versions: Sequence[str]) -> Iterator[tupl
 
 
 class _Tree(NamedTuple):
-    """An index parsed as a whole. lines: offsets of those that keys and entries begin at; json: it
-    is one.
+    """An index that was parsed as a whole.
 
-    braces: in one that is not, offsets of the line `entries: {}` and of the byte behind it.
+    lines: offsets of the lines where keys and entries begin. json: whether it is JSON. braces:
+    otherwise the start and end offset of a line `entries: {}`.
     """
 
     charts: dict[str, yaml_reader.Node]
@@ -342,7 +359,7 @@ def _chart(name: str, data: bytes, where: str) -> yaml_reader.Node | None:
 
 
 def _entries(name: str, node: yaml_reader.Node | None, where: str) -> list[tuple[Entry, int]]:
-    """The entries of a chart, each with the line it begins at."""
+    """The entries of a chart, with their line numbers."""
     if node is None or (isinstance(node, yaml_reader.Scalar) and node.meaning == "null"):
         return []
     if not isinstance(node, yaml_reader.Sequence):
@@ -380,7 +397,7 @@ def _failure(problem: str, where: str, line: int) -> EvidenceError:
 
 
 def _offsets(data: bytes, lines: set[int], start: int = 0) -> dict[int, int]:
-    """Where these lines begin, counted from the one at `start`. Not of all lines: there may be
+    """The offsets of these lines, counted from the line at `start`. Only these: there may be
     millions.
     """
     begins = chain([start], (line_end.end() for line_end in _LINE_END.finditer(data, start)))
@@ -399,13 +416,13 @@ def _lines_before(data: bytes, offset: int) -> int:
 
 
 def _key_line(name: str, indent: int) -> str:
-    """The line that names a chart. indent: columns before it."""
+    """The line with the name of a chart. indent: columns before it."""
     key = name if yaml_reader.meaning(name) == "text" else f'"{name}"'
     return f"{' ' * indent}{key}:\n"
 
 
 def _item_lines(new: Mapping[str, Any], indent: int) -> str:
-    """The lines of an entry as an item of its chart's list. indent: columns before the dash."""
+    """The lines of an entry in its chart's list. indent: columns before the dash."""
     dumped = yaml.dump(
         _quoted(new),
         Dumper=_Dumper,
@@ -425,9 +442,7 @@ def _chart_lines(name: str, news: Iterable[Mapping[str, Any]], indent: int) -> s
 
 
 class _Text(str):
-    """A text that YAML readers, Python's or Go's, might take for something else: written with
-    quotes.
-    """
+    """A text that YAML readers of Python or Go might take for another type: written with quotes."""
 
 
 class _Dumper(yaml.CSafeDumper):

@@ -1,14 +1,14 @@
-"""Where each chart stands in an index.yaml of block style, found without parsing it.
+"""Find the lines of each chart in an index.yaml of block style, without parsing it.
 
-As helm, chart-releaser, ChartMuseum and we write it: `entries:` at the margin, below it the names
-of charts, each on a line of its own, below them their versions. Whatever may mean something else to
-a YAML reader is not recognised, and is parsed whole. What lines mean to YAML does not belong here.
-No library does it: parsers of YAML read all versions to find one.
+Recognised is what helm, chart-releaser, ChartMuseum and we write: `entries:` at the margin, below
+it chart names on lines of their own, below them their versions. Anything that a YAML reader might
+understand differently is not recognised; such an index is parsed as a whole. No library does this:
+YAML parsers read all versions to find one.
 
-Why lines can be trusted: in block style a line at the column of the charts' names, or left of it,
-continues nothing but a quoted text or a collection in brackets. Wherever one of these may begin, it
-must end before the next such line. Source: YAML 1.1, productions 4.5 and 4.6, as libyaml reads
-them.
+Why lines can be trusted: in block style, a line that begins at the column of the chart names or
+left of it can continue only a quoted text or a collection in brackets. Wherever one of these might
+begin, it must end before the next such line. Source: YAML 1.1, productions 4.5 and 4.6, as libyaml
+reads them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OPEN = re.compile(
     rb"|\[(?<=[ \t\n]\[)(?![^\[\]{}\"'#\n]*\])|\{(?<=[ \t\n]\{)(?![^\[\]{}\"'#\n]*\})"
 )
 _ENDS = {b'"': re.compile(rb'\\.|"', re.DOTALL), b"'": re.compile(rb"''?")}
-#: How often and in how many bytes we look closer before the whole is parsed.
+#: How many suspicious places are parsed before the index is parsed as a whole.
 _MOST = 2000
 #: Each takes memory before anybody asked for it: what has more is parsed whole, or refused for its
 #: size.
@@ -44,10 +44,10 @@ _LONGEST = 2**18
 
 
 class Block(NamedTuple):
-    """One chart: offsets of its first byte, of the byte behind it, and of the lines that its
-    versions begin at.
+    """The lines of one chart.
 
-    items is empty when the list is indented further than its chart's name, or is no list.
+    start, end: offsets of its first byte and of the byte after it. items: offsets of the lines
+    where versions begin; empty when the list is indented further than the name, or is no list.
     """
 
     start: int
@@ -56,8 +56,8 @@ class Block(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """All charts in the order written. indent: columns before their names; end: offset behind the
-    last of them.
+    """All charts in their order. indent: columns before their names. end: offset after the last
+    one.
     """
 
     indent: int
@@ -66,9 +66,7 @@ class Blocks(NamedTuple):
 
 
 def find(data: bytes) -> Blocks | None:
-    """Where the charts stand in `data`, None when it is written in a way that is not recognised
-    here.
-    """
+    """The lines of all charts, None when the style is not recognised."""
     entries = _ENTRIES.search(data)
     first = _FIRST.search(data, entries.end()) if entries else None
     if first is None or any(ending in data for ending in _OTHER_ENDS):
@@ -82,7 +80,7 @@ def find(data: bytes) -> Blocks | None:
 
 
 def _outer_lines(data: bytes, indent: int) -> list[tuple[int, bytes]]:
-    """Offset and text of the lines that begin at the column `indent` or left of it, without
+    """Offset and text of the lines that begin at column `indent` or left of it, without
     comments.
     """
     outer = re.compile(rb"\n(?! {%d}| *(?:#|\n|\Z))([^\n]*)" % (indent + 1))
@@ -130,7 +128,7 @@ def _blocks(lines: list[tuple[int, bytes]], indent: int, size: int) -> Blocks | 
 
 
 def _all_closed(data: bytes, outer: list[int]) -> bool:
-    """Does everything that may begin over several lines end before the next outer line?"""
+    """Whether everything that may span several lines ends before the next outer line."""
     parsed = followed = read_until = 0
     bounds = [0, *outer, len(data)]
     for opening in _OPEN.finditer(data):
@@ -145,13 +143,13 @@ def _all_closed(data: bytes, outer: list[int]) -> bool:
             parsed, read_until = parsed + 1, bounds[number + 1]
             if parsed > _MOST or not _is_whole(data[bounds[number] : read_until]):
                 return False
-        if followed > len(data):  # written to keep us busy: many that begin before the others end
+        if followed > len(data):  # malicious: many quotes, each inside of another
             return False
     return True
 
 
 def _end_of_quoted(data: bytes, start: int) -> int | None:
-    """The offset behind the quoted text that begins at `start`, None when none is seen to end."""
+    """The offset after the quoted text at `start`, None when it does not end soon."""
     mark, place = data[start : start + 1], start + 1
     while (
         mark in _ENDS and place - start < _LONGEST and (closing := _ENDS[mark].search(data, place))
@@ -163,9 +161,7 @@ def _end_of_quoted(data: bytes, start: int) -> int | None:
 
 
 def _is_whole(lines: bytes) -> bool:
-    """Do these lines stand for themselves? What they open and do not close is an error to a YAML
-    reader.
-    """
+    """Whether these lines can be parsed alone: an unclosed quote or bracket is an error then."""
     try:
         yaml_reader.parse(lines, "", largest=_LONGEST, duplicates=True)
     except PipelineError:

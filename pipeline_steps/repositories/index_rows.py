@@ -1,8 +1,7 @@
-"""index.yaml read for `audit`: each entry by itself, so that what is wrong with one says nothing
-about the others.
+"""Read index.yaml for `audit`: each entry by itself, so that one invalid entry does not hide the
+others.
 
-And entries taken out again, all else byte for byte. What publishers read, and refuse, stands in
-`index`.
+Also removes entries, keeping all other bytes. Publishers use the stricter `index`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ _ENTRIES = re.compile(rb"^entries:[^\n]*$", re.MULTILINE)
 
 
 class Row(NamedTuple):
-    """An entry as written. number: its place in the list of its chart, from 0; fault: why it cannot
-    be read, or "".
+    """An entry as written.
 
     fields: texts, lists, dicts and booleans. where: file and line. rejection: why helm refuses the
     whole index for it, or "". unknown_keys: those that helm does not know.
@@ -45,7 +43,7 @@ class Row(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """ "sha256:" + hex of the .tgz, "" where the index says none."""
+        """ "sha256:" + hex of the .tgz; "" when there is none."""
         match = _DIGEST.fullmatch(str(self.fields.get("digest") or ""))
         return f"sha256:{match[2]}" if match else ""
 
@@ -55,7 +53,7 @@ class Row(NamedTuple):
 
 
 def read_rows(data: bytes, where: str) -> list[Row]:
-    """Every entry, in the order written. Raises EvidenceError when it is no index at all."""
+    """All entries in their order. Raises EvidenceError when it is not an index."""
     blocks = index_blocks.find(data)
     if blocks is None:
         charts = _parse_whole(data, where)
@@ -74,7 +72,7 @@ def read_rows(data: bytes, where: str) -> list[Row]:
 
 
 def _parse_whole(data: bytes, where: str) -> list[tuple[str, Node]]:
-    """The charts of an index that has to be parsed at once."""
+    """The charts of an index that is parsed as a whole."""
     _, root = yaml_reader.parse(data, where, largest=index.PARSED_LARGEST, error=EvidenceError)
     charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
     if not isinstance(charts, yaml_reader.Mapping) or not isinstance(root, yaml_reader.Mapping):
@@ -87,9 +85,7 @@ def _parse_whole(data: bytes, where: str) -> list[tuple[str, Node]]:
 def _one_by_one(
     name: str, data: bytes, spans: Iterable[tuple[int, int]], error: EvidenceError, where: str
 ) -> Iterator[Row]:
-    """The entries of a chart that cannot be read at once: what is wrong is said of the entry that
-    is it.
-    """
+    """The entries of a chart that cannot be parsed at once, each with its own fault."""
     has_fault = False
     for number, (start, end) in enumerate(spans):
         place = _place(where, data, start)
@@ -115,7 +111,7 @@ def _parse(lines: bytes, where: str) -> Node | None:
 
 
 def _of_chart(name: str, node: Node | None, where: str, above: int) -> Iterator[Row]:
-    """above: how many lines of the index come before those that were parsed."""
+    """The entries of a chart. above: number of lines in the index before the parsed ones."""
     if node is None or (isinstance(node, yaml_reader.Scalar) and node.meaning == "null"):
         return
     if not isinstance(node, yaml_reader.Sequence):
@@ -136,7 +132,7 @@ def _row(name: str, number: int, item: Node | None, where: str) -> Row:
 
 
 def _fault(name: str, fields: Mapping[str, Any]) -> str:
-    """What publishers refuse such an entry for, "" when nothing."""
+    """Why publishers refuse the entry, "" when they do not."""
     urls, digest = fields.get("urls") or [], fields.get("digest") or ""
     if fields.get("name") != name:
         return f"it is in the list of {name} and has the name {fields.get('name')!r}"
@@ -192,10 +188,9 @@ def find_readable(whole: index.Index, name: str, version: str) -> index.Entry | 
 
 
 def without_rows(data: bytes, removed: Iterable[Row], where: str) -> bytes:
-    """The index without these entries, all else as it is; a chart without entries is not in it any
-    more.
+    """The index without these entries and without charts that have none left; other bytes stay.
 
-    Raises EvidenceError where the index is written in a way that nothing can be taken out of.
+    Raises EvidenceError when the style of the index does not allow it.
     """
     numbers: dict[str, set[int]] = {}
     for row in removed:
@@ -209,7 +204,7 @@ def without_rows(data: bytes, removed: Iterable[Row], where: str) -> bytes:
         content = json_reader.decode(data)
     except ValueError as problem:
         raise EvidenceError(
-            "it is written in a way that nothing can be taken out of", where=where
+            "it is written in a style that this program cannot remove entries from", where=where
         ) from problem
     for name, row_numbers in numbers.items():
         content["entries"][name] = [

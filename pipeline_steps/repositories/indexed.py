@@ -1,7 +1,6 @@
-"""What repositories with an index.yaml have in common: entries, the archives they name, what is
-new.
+"""What repositories with an index.yaml share: entries, their archives, and groups of new versions.
 
-Where files come from, and how they get there, is in the file of each kind.
+How files are read and written is in the file of each kind.
 """
 
 from __future__ import annotations
@@ -39,10 +38,12 @@ _FILES, _BYTES = 256, 64 * 2**20
 
 
 class IndexedArchive(NamedTuple):
-    """A version as the index has it, and where its archive is.
+    """A version in the index, and access to its archive.
 
-    place: what its reference begins with; where: names the archive in errors; read: gives its
-    bytes, None when there are none; advice: for one that is missing or another than the index says.
+    place: reference without digest.
+    where: names the archive in errors.
+    read: returns its bytes, None when it is missing.
+    advice: for an archive that is missing or differs from the index.
     """
 
     entry: index.Entry
@@ -52,13 +53,13 @@ class IndexedArchive(NamedTuple):
     advice: str = "restore the archive, or regenerate the repository"
 
     def missing(self) -> EvidenceError:
-        """The error for an entry without its archive."""
+        """The error for an entry without archive."""
         problem = "the index names this archive, which is missing"
         return archive_gone_error(self.entry.digest, problem, where=self.where, advice=self.advice)
 
     def reference(self, digest: str) -> str:
         """The reference of an archive with this digest. Raises EvidenceError when the index has
-        another.
+        another one.
         """
         if self.entry.digest not in ("", digest):
             problem = f"the archive has the digest {digest}, the index says {self.entry.digest}"
@@ -74,7 +75,7 @@ class IndexedArchive(NamedTuple):
         return tgz
 
     def published(self) -> Published:
-        """The version with its archive, checked. Raises EvidenceError."""
+        """The version with its checked archive. Raises EvidenceError."""
         tgz = self.tgz()
         reference = self.reference(sha256(tgz))
         name, version = self.entry.name, self.entry.version
@@ -84,18 +85,18 @@ class IndexedArchive(NamedTuple):
 
 
 class IndexReader(Indexed, abc.ABC):
-    """A repository that is read by its index."""
+    """A repository that is read through its index."""
 
     @abc.abstractmethod
     def _index(self) -> index.Index:
-        """The index as it is now."""
+        """The current index."""
 
     @abc.abstractmethod
     def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        """A version by the index as it is now; None when that does not have it."""
+        """A version in the current index, None when it has none."""
 
     def resolve(self, name: str, version: str) -> str | None:
-        """See Repository: what the index says, or the archive's digest where it says none."""
+        """See Repository: from the index, or the archive's digest when the index has none."""
         stored = self._stored(name, version)
         if stored is None:
             return None
@@ -120,7 +121,7 @@ class IndexReader(Indexed, abc.ABC):
 
 
 class IndexWriter(IndexReader, Rewritable):
-    """A repository whose index we write, for a group of versions at a time."""
+    """A repository whose index we write, for groups of versions."""
 
     _is_index_checked = False
 
@@ -144,7 +145,7 @@ class IndexWriter(IndexReader, Rewritable):
     def _check_version_free(
         self, archive: Archive, existing: Published | None, current_index: index.Index
     ) -> Published | None:
-        """See `check_version_free`. current_index: the index, which has the chart's other versions."""
+        """See `check_version_free`. current_index has the other versions of the chart."""
         versions = (entry.version for entry in current_index.versions(archive.name))
         return check_version_free(archive, existing, lambda: versions, self.url)
 
@@ -167,10 +168,10 @@ def refuse_lost_index(
 def group_publications(
     publications: Iterable[Publication], *, seconds: float, files: int = _FILES
 ) -> Iterator[list[Publication]]:
-    """Publications to be named together; one version twice, or two that helm takes for one, never
-    are.
+    """Groups of publications to be published together; never two versions that helm cannot tell
+    apart.
 
-    seconds: until a group is complete, however small; a killed run loses as much.
+    seconds: until a group is complete, however small; a killed run loses this much work.
     """
     group: dict[tuple[str, str], Publication] = {}
     file_count = size = 0
@@ -194,20 +195,34 @@ def group_publications(
 
 
 def new_entry(tgz: bytes, file: str, url: str, created: str) -> dict[str, Any]:
-    """The entry of an archive. file: names it in errors; url: see `index.new_entry_fields`.
+    """The index entry of an archive.
 
-    Raises EvidenceError or ConfigurationError for what is no chart.
+    Args:
+        tgz: the archive.
+        file: names it in errors.
+        url: see `index.new_entry_fields`.
+        created: RFC 3339.
+
+    Raises:
+        EvidenceError, ConfigurationError: it is not a chart.
     """
     fields = read_metadata(archives.unpack(tgz, file)["Chart.yaml"], file, strict=False).fields
     return index.new_entry_fields(fields, sha256(tgz), url, created)
 
 
 def bytes_to_publish(publication: Publication, leftover: bytes | None, where: str) -> bytes:
-    """The .tgz to publish: what a killed publisher left of the same tar stays, as somebody may have
-    read it; but not with a .prov of other bytes.
+    """The .tgz to publish.
 
-    leftover: what is there without an entry. Raises Conflict when it is of another tar, EvidenceError
-    when it is refused.
+    An archive of the same tar that a killed publisher left is kept, because somebody may have read
+    it; but not together with a .prov of other bytes.
+
+    Args:
+        leftover: archive without an index entry.
+        where: names it in errors.
+
+    Raises:
+        Conflict: it has another tar.
+        EvidenceError: it is not a chart.
     """
     archive = publication.archive
     if leftover is None or leftover == archive.tgz:
@@ -219,7 +234,7 @@ def bytes_to_publish(publication: Publication, leftover: bytes | None, where: st
 
 
 def commit_message(published: Iterable[Published]) -> str:
-    """What a commit says of the versions that it adds."""
+    """The commit message for these new versions."""
     lines = [f"{chart.name} {chart.version}" for chart in published]
     if len(lines) == 1:
         return f"Publish {lines[0]}"
@@ -227,10 +242,10 @@ def commit_message(published: Iterable[Published]) -> str:
 
 
 def find_file(url: str, files: Container[str]) -> str | None:
-    """The file among `files` that a URL in the index means, None without one.
+    """The file among `files` that a URL in the index refers to, or None.
 
-    Relative URLs are paths; absolute ones end with the path, behind what the files are served as.
-    Files may be called by their URLs, too.
+    Relative URLs are paths. Absolute URLs end with the path; the beginning depends on the web
+    server. A file may also be named by its whole URL.
 
     >>> find_file("https://example.com/pages/web-1.0.0%2Ba.tgz", {"web-1.0.0+a.tgz"})
     'web-1.0.0+a.tgz'

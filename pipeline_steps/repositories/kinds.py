@@ -1,4 +1,4 @@
-"""Which kind of repository a URL means: the only place that knows all of them by name."""
+"""Which kind of repository a URL means. The only place that knows all kinds by name."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _WRITABLE_URLS = (
 
 
 def open_repository(url: str, hosts: _Hosts) -> Repository:
-    """The repository behind `url`; nothing is asked from it yet.
+    """The repository at `url`; no request is sent yet.
 
-    Raises ConfigurationError for what is no URL of a repository.
+    Raises ConfigurationError when it is not the URL of a repository.
     """
     for start, kind in {**_WRITABLE, **_READABLE}.items():
         if url.startswith(start):
@@ -50,9 +50,9 @@ def open_repository(url: str, hosts: _Hosts) -> Repository:
 
 
 def open_writable(url: str, hosts: _Hosts) -> Writable:
-    """The repository behind `url`, to publish into; nothing is asked from it yet.
+    """The repository at `url`, to publish into; no request is sent yet.
 
-    Raises ConfigurationError for what is no URL of a repository, or of one that is only read.
+    Raises ConfigurationError when it is not the URL of a repository, or of one that is read only.
     """
     repository = open_repository(url, hosts)
     if isinstance(repository, Writable):
@@ -62,9 +62,9 @@ def open_writable(url: str, hosts: _Hosts) -> Writable:
 
 
 def open_repository_of(reference: str, urls: Iterable[str], hosts: _Hosts) -> Repository | None:
-    """The repository among `urls` that has what `reference` names; None when none of them can.
+    """The repository among `urls` that contains `reference`, the one with the longest URL; or None.
 
-    Of several the one with the longest URL, as it is written or as the repository calls itself.
+    URLs match as written in the configuration, or as the repository normalises them.
     """
     opened = {url: open_repository(url, hosts) for url in urls}
     repository_of_prefix = {

@@ -1,7 +1,6 @@
-"""Charts in OCI registries, as helm pushes and pulls them, but with a manifest that is known before
-the push.
+"""Charts in OCI registries as helm pushes and pulls them, but with a reproducible manifest.
 
-Source: helm 3 and 4, pkg/registry (media types, annotations); OCI Image Specification 1.1.
+Source: helm 3 and 4, pkg/registry (media types, annotations); OCI image specification 1.1.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ PUBLISHERS = 8
 
 
 class Push(NamedTuple):
-    """What a chart is in a registry: the manifest, and the blobs it names by digest."""
+    """What is pushed for a chart: the manifest and the blobs that it names by digest."""
 
     manifest: bytes
     blobs: dict[str, bytes]
@@ -61,7 +60,7 @@ class Push(NamedTuple):
 
 
 def build_push(archive: Archive, provenance: bytes | None = None) -> Push:
-    """The manifest and blobs of a chart: the same archive gives the same digest everywhere."""
+    """Manifest and blobs of a chart; the same archive has the same digest everywhere."""
     files = archives.unpack(archive.tgz, archive.file_name)
     fields = read_metadata(
         files["Chart.yaml"], f"{archive.file_name}/Chart.yaml", strict=False
@@ -82,9 +81,7 @@ def build_push(archive: Archive, provenance: bytes | None = None) -> Push:
 
 
 def _push_concurrently(push: Callable[[str], None], digests: Iterable[str]) -> None:
-    """Push the two or three blobs of a chart at the same time: each takes three requests one after
-    the other.
-    """
+    """Push the two or three blobs of a chart in parallel: each needs three requests in sequence."""
     failures: list[BaseException] = []
 
     def push_in_thread(digest: str) -> None:
@@ -94,7 +91,7 @@ def _push_concurrently(push: Callable[[str], None], digests: Iterable[str]) -> N
             failures.append(error)
 
     first_digest, *other_digests = digests
-    # Daemons: when a push has failed or a signal came, this process waits for none of the others.
+    # Daemon threads, so that the process can exit when a push failed or a signal arrived.
     threads = [
         threading.Thread(target=push_in_thread, args=(digest,), daemon=True)
         for digest in other_digests
@@ -113,14 +110,15 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
 
 
 class OciRepository(Writable):
-    """`url` is oci://host[:port]/path; charts are the repositories path/NAME, their versions tags."""
+    """`url` is oci://host[:port]/path. Charts are repositories path/NAME, versions are tags."""
 
     guarantees = Guarantees(
         atomic=True,
         words=(
             "a registry has no compare-and-swap, so publishers claim a version by a tag "
             "claim-VERSION-… first: "
-            "of two with different content at once one wins or none; listing tags must show what was "
+            "of two with different content at once one wins or none; listing tags must show what "
+            "was "
             "just written"
         ),
     )
@@ -151,7 +149,7 @@ class OciRepository(Writable):
         return self._reference(name, version, descriptor.digest) if descriptor else None
 
     def find(self, name: str, version: str) -> Published | None:
-        """See Repository: the manifest and the chart's layer are read."""
+        """See Repository: reads the manifest and the layer with the chart."""
         manifest = self._registry(name).manifest(
             self._chart_repository(name).path, versions_of.to_tag(version)
         )
@@ -160,14 +158,13 @@ class OciRepository(Writable):
         reference = self._reference(name, version, manifest.digest)
         tgz = self._layer(name, manifest, reference)
         return published_archive(
-            tgz, name, version, reference, advice="remove the tag, nothing made here writes this"
+            tgz, name, version, reference, advice="remove the tag: pipeline-steps did not write it"
         )
 
     def find_digest(self, name: str, digest: str) -> Published | None:
-        """The chart of a manifest, whether or not a tag leads to it; None when absent.
+        """The chart of a manifest, with or without a tag; None when absent.
 
-        digest: of the manifest. Raises EvidenceError as `find` does, but for the version, which
-        nobody said.
+        digest: of the manifest. Raises EvidenceError like `find`; the version is not checked.
         """
         manifest = self._registry(name).manifest(self._chart_repository(name).path, digest)
         if manifest is None:
@@ -193,7 +190,7 @@ class OciRepository(Writable):
         return data
 
     def provenance(self, published: Published) -> bytes | None:
-        """See Repository: the manifest's provenance layer."""
+        """See Repository: the provenance layer of the manifest."""
         digest = published.reference.rpartition("@")[2]
         registry, path = self._registry(published.name), self._chart_repository(published.name).path
         manifest = registry.manifest(path, digest)
@@ -205,7 +202,7 @@ class OciRepository(Writable):
     def publish_all(
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
-        """See Writable: several at once, but never two that helm takes for one version."""
+        """See Writable: several in parallel, but never two versions that helm cannot tell apart."""
         running: deque[tuple[tuple[str, str], Future[Published | PipelineError]]] = deque()
         with ThreadPoolExecutor(PUBLISHERS) as pool:
             for publication in publications:
@@ -221,11 +218,11 @@ class OciRepository(Writable):
     def publish(
         self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
     ) -> Published:
-        """See Writable: blobs, then for a release the manifest by digest and the claim, then the
+        """See Writable. Order: blobs; for a release the manifest by digest and the claim; then the
         tag.
 
-        A snapshot's version stands for its content: nobody wants it for another tar, nor a twin of
-        it.
+        A snapshot's version contains a hash of its content, so it needs neither a claim nor a check
+        for other versions.
         """
         registry, path = self._registry(archive.name), self._chart_repository(archive.name).path
         release = not versions_of.is_snapshot(archive.version)
@@ -244,7 +241,7 @@ class OciRepository(Writable):
         def refill(digest: str) -> None:
             registry.push_blob(path, push.blobs[digest], digest)
 
-        # Each of them says the version or signs what says it, and that is not here.
+        # new: each blob contains the version or signs it, and the registry does not have that version.
         _push_concurrently(
             lambda digest: registry.push_blob(path, push.blobs[digest], digest, new=True),
             push.blobs,
@@ -261,7 +258,7 @@ class OciRepository(Writable):
         return Published(self._reference(archive.name, archive.version, push.digest), archive)
 
     def _restore_lost_blobs(self, archive: Archive, provenance: bytes | None) -> None:
-        """Push what the registry has lost of a version that it names, where it is of this very
+        """Push again what the registry has lost of this version, as far as it belongs to this
         archive.
         """
         registry, path = self._registry(archive.name), self._chart_repository(archive.name).path
@@ -271,10 +268,12 @@ class OciRepository(Writable):
         for digest in lost:
             if digest in blobs:
                 registry.push_blob(path, blobs[digest], digest)
-                log.warning("%s: the registry had lost %s, given back", archive.file_name, digest)
+                log.warning(
+                    "%s: the registry had lost %s; pushed it again", archive.file_name, digest
+                )
 
     def _existing(self, archive: Archive, *, release: bool) -> Published | None:
-        """See `check_version_free`. release: may other versions stand in its way?"""
+        """See `check_version_free`. release: whether to compare with the chart's other versions."""
         versions = functools.partial(self.versions, archive.name) if release else tuple
         existing = check_version_free(
             archive, self.find(archive.name, archive.version), versions, self.url
@@ -284,9 +283,7 @@ class OciRepository(Writable):
         return existing
 
     def _claim(self, archive: Archive, push: Push) -> None:
-        """Say by a tag that this content wants the version; raises Conflict when another content
-        said so, too.
-        """
+        """Claim the tag for this content. Raises Conflict when another content claims it, too."""
         path = self._chart_repository(archive.name)
         claim_tag(
             self._registry(archive.name), path.path, versions_of.to_tag(archive.version), archive.tar_digest,
@@ -302,9 +299,7 @@ class OciRepository(Writable):
         )
 
     def charts(self) -> list[str]:
-        """See Repository: the repositories below this path that the registry lists. Many registries
-        list none.
-        """
+        """See Repository: repositories below this path, if the registry lists them. Many do not."""
         root = f"{self._root.path}/"
         below = (
             name.removeprefix(root)

@@ -1,13 +1,13 @@
-"""What may be asked of a chart repository: one Protocol for each thing that a kind can do.
+"""The interface to chart repositories: one Protocol per capability.
 
-A class names what it can do as its bases, and whoever needs one of these asks with isinstance, or
-opens the URL with `kinds.open_writable`; nobody asks which kind it is. One file for each kind lies
-beside this one.
+A class names its capabilities as base classes. Code that needs one uses isinstance or
+`kinds.open_writable`, and never asks for the kind of repository. Each kind has its own file in this
+folder.
 
-    Repository   read: every kind
-    Writable     publish into: every kind but plain web servers
-    Indexed      index.yaml and the files beside it: every kind but registries
-    Rewritable   an index.yaml that we write: a folder, a branch of git, GitHub's releases
+        Repository   read: all kinds
+        Writable     publish: all kinds except plain web servers
+        Indexed      index.yaml and files next to it: all kinds except registries
+        Rewritable   an index.yaml that we write: a folder, a git branch, GitHub releases
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, Evidence
 class Publication(NamedTuple):
     """A chart to publish.
 
-    provenance: the .prov file of exactly these bytes; created: RFC 3339, what an index says.
+    provenance: the .prov file for exactly these bytes. created: RFC 3339, for the index.
     """
 
     archive: Archive
@@ -34,12 +34,12 @@ class Publication(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A chart version in a repository, with its archive as it was read: whole, and compared with
-    every digest that is known of it. Digests are "sha256:" + 64 hex digits.
+    """A chart version in a repository, with its archive, which was read completely and compared
+    with every known digest. Digests are "sha256:" + 64 hex digits.
 
-    reference: where it is, with the digest that its repository knows it by, like
-    oci://host/path/name:1.2.3@sha256:… (of the manifest) or
-    file:///folder/name-1.2.3.tgz@sha256:… (of the archive).
+    reference: address with the digest that the repository uses, like
+    oci://host/path/name:1.2.3@sha256:… (of the manifest) or file:///folder/name-1.2.3.tgz@sha256:…
+    (of the archive).
     """
 
     reference: str
@@ -65,14 +65,14 @@ class Published(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The reference without its digest."""
+        """The reference without digest."""
         return self.reference.rpartition("@")[0]
 
 
 class Guarantees(NamedTuple):
-    """What holds when several publish at once.
+    """What holds when several publishers run at once.
 
-    atomic: never two contents under one version; words: said to users.
+    atomic: never two contents under one version. words: explanation for users.
     """
 
     atomic: bool
@@ -81,106 +81,106 @@ class Guarantees(NamedTuple):
 
 @runtime_checkable
 class Repository(Protocol):
-    """A chart repository to read. What is absent is None only when the repository says so; anything
-    else that goes wrong is raised: EvidenceError for what does not fit together, MachineError's
-    kinds, Temporary.
+    """A chart repository to read.
+
+    None means absent only when the repository says so. Other problems are raised: EvidenceError for
+    contradictions, MachineError and its kinds, Temporary.
     """
 
     url: str
 
     def resolve(self, name: str, version: str) -> str | None:
-        """The reference that a version has now, asked as cheaply as possible; None when absent.
+        """The current reference of a version, with the cheapest request; None when absent.
 
-        Like `Published.reference`. Its digest is what the repository says; the archive need not
-        have been read.
+        Like `Published.reference`. Its digest comes from the repository, without reading the
+        archive.
         """
 
     def find(self, name: str, version: str) -> Published | None:
-        """A version with its archive, read once and checked; None when absent.
+        """A version with its archive, checked; None when absent.
 
         Raises EvidenceError when the archive is missing, has another digest than the repository
-        says, is refused (`charts.archive`), or holds another chart or version.
+        says, is refused (`charts.archive`), or contains another chart or version.
         """
 
     def provenance(self, published: Published) -> bytes | None:
-        """The .prov file of a version; None when there is none."""
+        """The .prov file of a version, None when there is none."""
 
     def versions(self, name: str) -> list[str]:
-        """All versions of a chart, newest first; none when the chart is not there."""
+        """All versions of a chart, newest first; empty when the chart does not exist."""
 
     def charts(self) -> list[str]:
-        """The names of all charts, sorted. Raises MachineError where the repository cannot tell."""
+        """The names of all charts, sorted. Raises MachineError when the repository cannot list
+        them.
+        """
 
 
 @runtime_checkable
 class Writable(Repository, Protocol):
-    """A repository that charts are published into."""
+    """A repository to publish charts into."""
 
     guarantees: Guarantees
 
     def publish(
         self, archive: Archive, provenance: bytes | None = None, created: str = CREATED
     ) -> Published:
-        """Publish a chart: .prov, artifact, then the name. The same tar again: the bytes published
+        """Publish a chart: .prov, archive, then the name. For the same tar, the bytes published
         first stay.
 
         provenance, created: see Publication. Raises Conflict naming both digests when the version
-        has another tar, or when one that differs only in build metadata is there; nothing is
-        written then.
+        has another tar, or a version that differs only in build metadata exists; then nothing is
+        written.
         """
 
     def publish_all(
         self, publications: Iterable[Publication]
     ) -> Iterator[Published | PipelineError]:
-        """Publish many charts, an outcome for each in their order: what `publish` returns, or the
-        Conflict, ConfigurationError or EvidenceError that it raises.
+        """Publish many charts and yield an outcome for each, in their order: the result of
+        `publish`, or the Conflict, ConfigurationError or EvidenceError that it raises.
 
-        Names may be given in groups, after their artifacts: an outcome is told when its name is
-        there. What is temporary or this machine's trouble is raised.
+        Names may be published in groups after their archives; an outcome is yielded when its name
+        is published. Temporary and MachineError are raised.
         """
 
 
 @runtime_checkable
 class Indexed(Repository, Protocol):
-    """A repository with an index.yaml and files beside it, as `audit` and `regenerate` read it.
+    """A repository with index.yaml and files next to it, as `audit` and `regenerate` read it.
 
     Source: helm 3 and 4, pkg/repo/index.go.
     """
 
     def index(self) -> bytes | None:
-        """The index.yaml as it is stored now; None when there is none."""
+        """The current index.yaml, None when there is none."""
 
     def files(self) -> Mapping[str, int] | None:
-        """Name, relative to the index, and size in bytes of every file there is.
-
-        None where that cannot be asked.
+        """Name (relative to the index) and size in bytes of each file; None when they cannot be
+        listed.
         """
 
     def read(self, name: str) -> bytes | None:
-        """A file by the URL that the index gives it; None when it is confirmed to be absent."""
+        """A file by its URL in the index, None when the repository says that it does not exist."""
 
 
 @runtime_checkable
 class Rewritable(Writable, Indexed, Protocol):
-    """A repository whose index we write: what `audit --fix` and `regenerate --again` mend."""
+    """A repository whose index we write, for `audit --fix` and `regenerate --again`."""
 
     def rewrite(self, before: bytes | None, after: bytes) -> None:
-        """Put `after` in the place of the index `before`.
+        """Replace the index `before` by `after`.
 
-        Raises Conflict when the index is another one by now.
+        Raises Conflict when the index has changed meanwhile.
         """
 
 
 class ArchiveGone(EvidenceError):
-    """A repository names a version and has lost its archive, whose digest is known ("" where not
-    even that).
-    """
+    """A repository has a version, but lost its archive. digest: of the archive, "" when unknown."""
 
     digest = ""
 
 
 def archive_gone_error(digest: str, problem: str, *, where: str, advice: str) -> ArchiveGone:
-    """The error for a version whose archive with this digest is lost."""
+    """The error for a version whose archive is lost."""
     error = ArchiveGone(problem, where=where, advice=advice)
     error.digest = digest
     return error
@@ -189,10 +189,10 @@ def archive_gone_error(digest: str, problem: str, *, where: str, advice: str) ->
 def published_archive(
     tgz: bytes, name: str, version: str, reference: str, *, where: str = "", advice: str = ""
 ) -> Published:
-    """The archive that was read in answer to the question for a version.
+    """Check an archive that was read for a version.
 
-    where: names the archive in errors, the reference when it is not given. Raises EvidenceError
-    when it is refused, or holds another chart or version.
+    where: names the archive in errors; default: the reference. Raises EvidenceError when it is
+    refused, or contains another chart or version.
     """
     archive = archives.open_archive(tgz, where or reference)
     if (archive.name, archive.version) != (name, version):
@@ -209,11 +209,15 @@ def check_version_free(
     versions: Callable[[], Iterable[str]],
     where: str,
 ) -> Published | None:
-    """`existing` when it has the same tar, and so stays; None when the version is free.
+    """None when the version is free; `existing` when it has the same tar, which then stays.
 
-    existing: what the repository has under this version; versions: all of the chart's, asked only
-    when it has nothing. Raises Conflict when the version has another tar, or when a version that
-    helm cannot tell from it is there.
+    Args:
+        existing: what the repository has for this version.
+        versions: returns all versions of the chart; called only without `existing`.
+        where: the repository, for errors.
+
+    Raises:
+        Conflict: the version has another tar, or a version that helm cannot tell apart exists.
     """
     if existing is not None:
         if existing.tar_digest != archive.tar_digest:
@@ -232,7 +236,7 @@ def check_version_free(
 
 
 def content_conflict(archive: Archive, published_digest: str, where: str) -> Conflict:
-    """The error for a version that is there with another tar."""
+    """The error for a version that exists with another tar."""
     return Conflict(
         f"chart {archive.name} {archive.version} is already there with another content "
         f"(theirs {published_digest}, ours {archive.tar_digest})",
@@ -242,7 +246,7 @@ def content_conflict(archive: Archive, published_digest: str, where: str) -> Con
 
 
 def publish_one(repository: Writable, publication: Publication) -> Published | PipelineError:
-    """The outcome of one publication, as `publish_all` gives it, where each name stands for itself."""
+    """The outcome of one publication, for a `publish_all` that publishes one by one."""
     try:
         return repository.publish(*publication)
     except (Conflict, ConfigurationError, EvidenceError) as error:

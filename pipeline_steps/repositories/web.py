@@ -1,7 +1,7 @@
-"""A folder on a web server: where requests may go, and which of them carry the login.
+"""A folder on a web server: which URLs may be requested, and which requests carry the login.
 
-Logins go to the folder's own origin, never to another that an index or a redirect names
-(CVE-2021-32690). Plain HTTP is spoken where the configuration allows it, and on this machine, but
+The login goes only to the folder's own origin, never to another one that an index or redirect names
+(CVE-2021-32690). Plain HTTP is used where the configuration allows it, and on this machine, but
 never because something fetched by https says so.
 """
 
@@ -20,10 +20,10 @@ from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, Mac
 
 
 class Web:
-    """`url` is http(s)://host/path. timeout, budget: seconds of one read, and of all tries of a
-    request.
+    """A folder at `url`, http(s)://host/path.
 
-    Raises ConfigurationError for anything else, MachineError when plain HTTP is not allowed there.
+    timeout: seconds of one read. budget: seconds for all tries of a request. Raises
+    ConfigurationError for another URL, MachineError when plain HTTP is not allowed.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Web:
         )
 
     def allowed(self, url: str) -> bool:
-        """https anywhere; plain HTTP where the configuration says so, and from this machine to this
-        machine.
+        """Whether the URL may be requested: https always; plain HTTP as configured, and from
+        localhost to localhost.
         """
         scheme, _, place = url.partition("://")
         _, host_settings = table.entry_for(self._hosts, place)
@@ -66,7 +66,7 @@ class Web:
         )
 
     def place(self, url: str, label: str) -> str:
-        """A URL, relative to this folder or absolute, as an absolute one. label: names it in errors.
+        """The absolute URL for a URL relative to this folder. label: names it in errors.
 
         Raises EvidenceError when it is neither https nor allowed.
         """
@@ -77,7 +77,8 @@ class Web:
         if not http.is_valid_url(place):
             where = url.rpartition("@")[2].partition("?")[0]
             raise EvidenceError(
-                f"{label} has the URL {where!a}, which is not https, or none at all", where=self.url
+                f"{label} has the URL {where!a}, which is neither https nor a valid URL",
+                where=self.url,
             )
         if not self.allowed(place):
             raise EvidenceError(
@@ -86,11 +87,11 @@ class Web:
         return place
 
     def login(self) -> Login | None:
-        """The login that `hosts` has for this folder."""
+        """The login for this folder in `hosts`."""
         return self._login()
 
     def get(self, url: str, cap: int = http.CAP) -> http.Response:
-        """The answer to GET, at most `cap` bytes."""
+        """The answer to GET, with at most `cap` bytes."""
         return self.send("GET", url, cap=cap)
 
     def send(
@@ -103,7 +104,7 @@ class Web:
         cap: int = http.CAP,
         idempotent: bool | None = None,
     ) -> http.Response:
-        """The answer to a request, which carries the login when it goes to the own origin. See
+        """The answer to a request, with the login if it goes to the folder's origin. See
         http.Client.request.
         """
         login = self._login() if http.origin(url) == http.origin(self.url) else None
@@ -117,7 +118,7 @@ class Web:
 
 
 def _is_folder(url: str) -> bool:
-    """An origin and a path, nothing else?"""
+    """Whether the URL consists of an origin and a path only."""
     if not http.is_valid_url(url):
         return False
     parts = urlsplit(url)
@@ -125,6 +126,6 @@ def _is_folder(url: str) -> bool:
 
 
 def _is_loopback(url: str) -> bool:
-    """Is it this machine?"""
+    """Whether the URL's host is this machine."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]+){3}", host) is not None

@@ -1,6 +1,6 @@
-"""What CI has, on one engineer's machine: registry, chart repository, a cluster.
+"""A local CI environment on one engineer's machine: registry, chart repository, cluster.
 
-Steps know nothing of it: it only writes a configuration overlay. Everything it starts and makes is
-recorded below one folder, so that `down` leaves nothing. It never touches an engine or a cluster it
-did not make.
+Steps know nothing about it: it only writes a configuration overlay. Everything it starts is
+recorded in one folder, so that `down` leaves nothing. It never touches an engine or a cluster that
+it did not create.
 """

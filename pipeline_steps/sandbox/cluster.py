@@ -1,8 +1,7 @@
-"""The sandbox's cluster: one that exists (kubeconfig), or one made by a program that is installed
-here.
+"""The sandbox's cluster: an existing one (kubeconfig), or one created by an installed program.
 
-The nodes of kind, k3d and minikube are docker containers. They see this machine under another
-address, which `up` returns, and `up` teaches them that the registry's images come from there.
+The nodes of kind, k3d and minikube are docker containers, which see this machine under another
+address. `up` returns that address and configures the nodes to pull the registry's images from it.
 """
 
 from __future__ import annotations
@@ -39,22 +38,24 @@ containerdConfigPatches:
 
 
 class Maker(Protocol):
-    """A program that makes clusters on this machine."""
+    """A program that creates clusters on this machine."""
 
     def up(self, name: str, kubeconfig: Path, registry: str) -> str:
-        """Make the cluster `name`, or start the one there is, and write its kubeconfig; returns the
-        address of this machine as its nodes see it. registry: host:port, pulled from that address.
-        Raises MachineError."""
+        """Create or start the cluster `name` and write its kubeconfig.
+
+        registry: host:port of the images' names. Returns the address of this machine as the nodes
+        see it; images are pulled from there. Raises MachineError.
+        """
 
     def down(self, name: str, kubeconfig: Path) -> None:
-        """Remove the cluster; one that is not there is no error. Raises MachineError."""
+        """Remove the cluster, if there is one. Raises MachineError."""
 
 
 class Kind:
-    """kind.sigs.k8s.io; its nodes find the registry as the page "Local Registry" there describes."""
+    """kind.sigs.k8s.io; nodes find the registry as described there on the page "Local Registry"."""
 
     def up(self, name: str, kubeconfig: Path, registry: str) -> str:
-        """Make the cluster, or take the one there is."""
+        """Create the cluster, or use the existing one."""
         if name not in words("kind", "get", "clusters"):
             settings = kubeconfig.with_name("kind.yaml")
             files.write(settings, KIND_CONFIG.encode())
@@ -76,12 +77,10 @@ class Kind:
 
 
 class K3d:
-    """k3d.io. Nodes get a registries.yaml when they are made; host.k3d.internal is k3d's name for
-    this machine.
-    """
+    """k3d.io. Nodes get a registries.yaml at creation; host.k3d.internal is this machine."""
 
     def up(self, name: str, kubeconfig: Path, registry: str) -> str:
-        """Make the cluster, or start the one there is."""
+        """Create the cluster, or start the existing one."""
         port = registry.rpartition(":")[2]
         mirror = json.dumps(
             {"mirrors": {registry: {"endpoint": [f"http://host.k3d.internal:{port}"]}}}
@@ -113,10 +112,10 @@ class K3d:
 
 
 class Minikube:
-    """minikube.sigs.k8s.io, with containerd; host.minikube.internal is its name for this machine."""
+    """minikube.sigs.k8s.io with containerd; host.minikube.internal is this machine."""
 
     def up(self, name: str, kubeconfig: Path, registry: str) -> str:
-        """Make the node, or start the one there is."""
+        """Create the node, or start the existing one."""
         call("minikube", "start", "-p", name, "--driver=docker", "--container-runtime=containerd", "--keep-context",
              "--wait=all", timeout=900, env={"KUBECONFIG": str(kubeconfig)})  # fmt: skip
         lines = (
@@ -149,9 +148,9 @@ MAKERS: Mapping[str, Maker] = {"kind": Kind(), "k3d": K3d(), "minikube": Minikub
 
 
 def choose_maker(option: str | None, former: ClusterRecord | None) -> str:
-    """The kind of cluster to use: as given, as before, or the first maker that is installed.
+    """The program to use: the given one, the one used before, or the first that is installed.
 
-    Raises UsageError for an unknown one, ToolMissing when there is none.
+    Raises UsageError for an unknown program, ToolMissing when none is installed.
     """
     maker = option or (former.kind if former and former.kind in MAKERS else None)
     if maker is None:
@@ -168,8 +167,9 @@ def choose_maker(option: str | None, former: ClusterRecord | None) -> str:
 
 
 def existing_cluster(kubeconfig: Path, context: str | None, pull_from: str) -> ClusterRecord:
-    """A cluster that is there already, asked for its version. Raises ConfigurationError,
-    Unreachable, MachineError.
+    """An existing cluster, after asking it for its version.
+
+    Raises ConfigurationError, Unreachable, MachineError.
     """
     path = kubeconfig.expanduser().resolve()
     if not path.is_file():
@@ -192,9 +192,7 @@ def call(
     env: Mapping[str, str] | None = None,
     may_fail: bool = False,
 ) -> bytes:
-    """Run a program and return its stdout. Raises MachineError with the end of its output when it
-    fails.
-    """
+    """Run a program and return its stdout. Raises MachineError with the end of its output."""
     log.info("%s", " ".join(argv))
     completed = process.run(argv, timeout=timeout, stdin=stdin, env=env)
     if not completed.ok and not may_fail:
@@ -208,7 +206,7 @@ def call(
 
 
 def words(*argv: str) -> list[str]:
-    """The words a program prints."""
+    """The words in a program's output."""
     return call(*argv).decode().split()
 
 
@@ -226,5 +224,5 @@ def gateway(network: str) -> str:
 
 
 def hosts_toml(endpoint: str) -> bytes:
-    """containerd's hosts.toml for images that come from `endpoint` (host:port) over plain HTTP."""
+    """containerd's hosts.toml to pull images from `endpoint` (host:port) over plain HTTP."""
     return f'[host."http://{endpoint}"]\n  capabilities = ["pull", "resolve"]\n'.encode()

@@ -1,5 +1,5 @@
-"""What the sandbox has made, as one small file in its folder, written before and after everything
-it starts.
+"""The record of what the sandbox has started: one small file, written before and after each
+change.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ FILE = "sandbox.json"
 
 
 class ClusterRecord(msgspec.Struct, frozen=True):
-    """The cluster in use. kind: "kubeconfig" (not ours) or the program that made it; name: of the
-    made cluster.
+    """The cluster in use.
 
-    pull_from: this machine's address as the cluster's nodes see it, "" when they see the registry
-    as we do.
+    kind: "kubeconfig" for an existing one, else the program that created it. name: of a created
+    cluster. pull_from: this machine's address for the cluster's nodes, "" when the registry's own
+    address works.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class ClusterRecord(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """ports: by service, kept for the next `up` while they are free. daemons: by service, as last
+    """ports: by service, reused by the next `up` while they are free. daemons: by service, as last
     started.
     """
 
@@ -48,7 +48,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(folder: Path) -> Ledger:
-    """The ledger in `folder`; an empty one when there is none or when a killed run left half of
+    """The ledger in `folder`; empty when there is none, or when a killed run left an incomplete
     one.
     """
     try:
@@ -77,8 +77,9 @@ def write(folder: Path, ledger: Ledger) -> Ledger:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other `up` and `down` of this machine out. The lock is on the parent folder, so it
-    leaves no file.
+    """Exclude other `up` and `down` commands on this machine.
+
+    The lock is on the parent folder, so that it leaves no file.
     """
     while True:
         files.folder(folder.parent)

@@ -1,5 +1,6 @@
-"""The sandbox's own processes: registry (one door, or two) and web server; started once, found
-again, ended.
+"""The sandbox's processes: registry (on one or two addresses) and web server.
+
+Each is started once, recognised by later commands, and ended by `down`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PATIENCE, ANSWER_SECONDS = 10.0, 2.0
 
 
 def choose_ports(state: Ledger) -> Ledger:
-    """The ledger with a port for registry and web: the former one while it is ours or free, else
+    """Assign ports to registry and web server: the previous one while it is ours or free, else
     another.
     """
     ports: dict[str, int] = {}
@@ -39,7 +40,7 @@ def choose_ports(state: Ledger) -> Ledger:
 
 
 def start_registry(folder: Path, state: Ledger) -> Ledger:
-    """Have the registry run. Raises ToolMissing, MachineError."""
+    """Ensure that the registry runs. Raises ToolMissing, MachineError."""
 
     def configure(port: int) -> None:
         registry.configure(folder, REGISTRY, LOOPBACK, port)
@@ -48,7 +49,7 @@ def start_registry(folder: Path, state: Ledger) -> Ledger:
 
 
 def start_web(folder: Path, state: Ledger) -> Ledger:
-    """Have the static chart repository served. Raises MachineError."""
+    """Ensure that the static chart repository is served. Raises MachineError."""
 
     def configure(port: int) -> None:
         settings = msgspec.json.encode({"folder": str(folder / "charts"), "port": port})
@@ -58,8 +59,8 @@ def start_web(folder: Path, state: Ledger) -> Ledger:
 
 
 def start_node_registry(folder: Path, state: Ledger) -> Ledger:
-    """Have the registry's images readable at the address that the cluster's nodes see, when there
-    is one.
+    """Serve the registry's images also at the address that the cluster's nodes use, if there is
+    one.
     """
     if state.cluster is None or not state.cluster.pull_from:
         return end(folder, state, NODE_REGISTRY)
@@ -70,8 +71,8 @@ def start_node_registry(folder: Path, state: Ledger) -> Ledger:
 
 
 def end(folder: Path, state: Ledger, name: str) -> Ledger:
-    """End the recorded process, and any with its very command line that a killed run did not come
-    to record.
+    """End the recorded process, and processes with the same command line that a killed run did not
+    record.
     """
     recorded = state.daemons.get(name)
     for process in (*([recorded] if recorded else ()), *daemon.find(_command(folder, name))):
@@ -82,7 +83,7 @@ def end(folder: Path, state: Ledger, name: str) -> Ledger:
 
 
 def is_answering(state: Ledger, name: str) -> bool:
-    """Whether the service, and no other server, answers at its address."""
+    """Whether the service itself, not another server, answers at its address."""
     host, port = address(state, name)
     method, path = ("HEAD", "/") if name == WEB else ("GET", "/v2/")
     try:
@@ -97,7 +98,7 @@ def is_answering(state: Ledger, name: str) -> bool:
 
 
 def address(state: Ledger, name: str) -> tuple[str, int]:
-    """Where the service listens."""
+    """Host and port of the service."""
     if name == NODE_REGISTRY and state.cluster is not None:
         return state.cluster.pull_from, state.ports[REGISTRY]
     return LOOPBACK, state.ports[name]
@@ -110,7 +111,7 @@ def _command(folder: Path, name: str) -> list[str]:
 def _start_on_free_port(
     folder: Path, state: Ledger, name: str, configure: Callable[[int], None]
 ) -> Ledger:
-    """Started, on another port when somebody took the chosen one just now."""
+    """Ensure that it runs; on another port when another program took the chosen one meanwhile."""
     for tries_left in (2, 1, 0):
         configure(state.ports[name])
         try:
@@ -124,7 +125,7 @@ def _start_on_free_port(
 
 
 def _ensure_started(folder: Path, state: Ledger, name: str) -> Ledger:
-    """The one that lives, or a new one after the leftovers of a killed run are ended."""
+    """Use the running process, or end leftovers of a killed run and start a new one."""
     former = state.daemons.get(name)
     if former is not None and daemon.alive(former) and is_answering(state, name):
         return state
@@ -147,7 +148,7 @@ def _ensure_started(folder: Path, state: Ledger, name: str) -> Ledger:
 
 
 def _is_free(port: int) -> bool:
-    """Whether nobody listens on the port."""
+    """Whether no process listens on the port."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -158,7 +159,7 @@ def _is_free(port: int) -> bool:
 
 
 def _any_port(excluded: Iterable[int]) -> int:
-    """A port that nobody listens on, none of `excluded`."""
+    """A free port that is not in `excluded`."""
     while True:
         with socket.socket() as listener:
             listener.bind((LOOPBACK, 0))

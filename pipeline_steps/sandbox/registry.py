@@ -1,4 +1,4 @@
-"""An OCI registry: Debian's docker-registry as a process over a folder of the sandbox."""
+"""The sandbox's OCI registry: Debian's docker-registry over a folder of the sandbox."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ http: {{addr: "{address}:{port}"}}
 
 
 def command(folder: Path, name: str) -> list[str]:
-    """What to start for the configuration `name`."""
+    """The command that serves the configuration `name`."""
     return [PROGRAM, "serve", str(folder / f"{name}.yml")]
 
 
 def configure(folder: Path, name: str, address: str, port: int, *, readonly: bool = False) -> None:
-    """Write the configuration `name`. Raises ToolMissing when there is no program to read it.
+    """Write the configuration `name`. Raises ToolMissing when docker-registry is not installed.
 
-    readonly: a second door to the same images for a cluster that sees this machine under another
-    address.
+    readonly: for a second address of the same images, for a cluster that sees this machine there.
     """
     if process.which(PROGRAM) is None:
         raise ToolMissing(

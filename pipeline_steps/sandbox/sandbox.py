@@ -1,6 +1,4 @@
-"""Up, down and status of the sandbox: the story; each thing it brings up has a file of its own
-beside this one.
-"""
+"""Up, down and status of the sandbox; each service has a file of its own."""
 
 from __future__ import annotations
 
@@ -31,9 +29,10 @@ CLUSTER = "sandbox"
 
 
 class UpRequest(NamedTuple):
-    """What `up` was asked for. maker: kind, k3d, minikube, none, or None for what there is.
+    """The options of `up`.
 
-    pull_from: this machine's address as the cluster's nodes see it, when that is not 127.0.0.1.
+    maker: kind, k3d, minikube, none, or None for the current one. pull_from: this machine's address
+    for the cluster's nodes, when that is not 127.0.0.1.
     """
 
     kubeconfig: Path | None = None
@@ -43,7 +42,7 @@ class UpRequest(NamedTuple):
 
 
 class StatusLine(NamedTuple):
-    """One thing of the sandbox in `status`."""
+    """One service in the output of `status`."""
 
     name: str
     alive: bool
@@ -64,7 +63,7 @@ def default_folder() -> Path:
 
 
 def overlay(folder: Path | None = None) -> Path | None:
-    """The overlay of the live sandbox, or None when its registry does not answer."""
+    """The overlay of the running sandbox, None when its registry does not answer."""
     folder = folder or default_folder()
     state = ledger.read(folder)
     live = processes.REGISTRY in state.ports and processes.is_answering(state, processes.REGISTRY)
@@ -72,9 +71,9 @@ def overlay(folder: Path | None = None) -> Path | None:
 
 
 def up(folder: Path, request: UpRequest) -> Path:
-    """Bring up what is missing and return the overlay; what lives already is left as it is.
+    """Start what is missing and return the overlay; running services are left alone.
 
-    Raises UsageError, and MachineError's kinds for engine, registry program and cluster.
+    Raises UsageError, and MachineError for the engine, the registry program or the cluster.
     """
     folder = folder.expanduser().absolute()
     log.info("docker engine: %s", docker.version())
@@ -92,7 +91,9 @@ def up(folder: Path, request: UpRequest) -> Path:
 
 
 def down(folder: Path) -> None:
-    """End and remove everything `up` made, whatever a killed run left; nothing else is touched."""
+    """End and remove everything that `up` started, also by a killed run. Nothing else is
+    touched.
+    """
     folder = folder.expanduser().absolute()
     if not folder.exists():
         log.info("no sandbox in %s", folder)
@@ -114,7 +115,7 @@ def down(folder: Path) -> None:
 
 
 def status(folder: Path) -> list[StatusLine]:
-    """What lives and what does not; empty when there is no sandbox."""
+    """The state of each service; empty when there is no sandbox."""
     state = ledger.read(folder)
     lines = []
     for name, started in state.daemons.items():
@@ -140,7 +141,9 @@ def status(folder: Path) -> list[StatusLine]:
 
 
 def _with_cluster(folder: Path, state: Ledger, request: UpRequest) -> Ledger:
-    """Have a cluster and record it; one that we made is recorded first and never forgotten."""
+    """Ensure that there is a cluster. One that we create is recorded before, so that `down` finds
+    it.
+    """
     former = state.cluster
     if request.kubeconfig is not None or request.maker == "none":
         if former is not None and _made_by_sandbox(former):
@@ -190,11 +193,13 @@ def _other_cluster_error(former: ClusterRecord) -> UsageError:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Never fill or remove a folder of somebody else: --folder may be mistyped. Raises UsageError."""
+    """Refuse to fill or remove a folder that is not a sandbox: --folder may be mistyped. Raises
+    UsageError.
+    """
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if ledger.FILE not in names and any(not name.startswith(files.TEMPORARY) for name in names):
         raise UsageError(
-            f"{folder} is in use and not by a sandbox: it has no {ledger.FILE}",
+            f"{folder} is not empty and has no {ledger.FILE}: it is not the folder of a sandbox",
             advice="give another --folder",
         )
 
@@ -237,7 +242,7 @@ def _overlay_settings(folder: Path, state: Ledger) -> dict[str, Any]:
 
 
 def _overlay_text(folder: Path, state: Ledger) -> str:
-    """The overlay as YAML (of which JSON is a part), with words for whoever opens it."""
+    """The overlay as YAML (JSON is a subset), with comments for people."""
     web = f"http://127.0.0.1:{state.ports['web']}/"
     return (
         "# Written by `pipeline-steps sandbox up`; give it to any step with --config, after your "

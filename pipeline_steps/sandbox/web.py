@@ -1,9 +1,8 @@
-"""A static chart repository over HTTP: serves the files of one folder on 127.0.0.1, and nothing
-else.
+"""A static chart repository over HTTP: serves the files of one folder on 127.0.0.1.
 
-Run as a program of its own (`python -I web.py SETTINGS`), so it imports only Python's library.
-SETTINGS: a JSON file with `folder` and `port`; in a file, so that the command line stays the same
-from one start to the next.
+Runs as a program of its own (`python -I web.py SETTINGS`), so it imports only the standard library.
+SETTINGS is a JSON file with `folder` and `port`, so that the command line stays the same when the
+port changes.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ SERVER = "pipeline-steps-sandbox"
 
 
 def command(settings: Path) -> list[str]:
-    """What to start for a settings file."""
+    """The command for a settings file."""
     return [sys.executable, "-I", str(Path(__file__).resolve()), str(settings)]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Files as they are, never from a cache: the index changes while readers look."""
+    """Serves files without caching, because the index changes."""
 
     server_version = SERVER
 

@@ -1,3 +1,3 @@
-"""APIs of GitHub, GitLab, Gerrit, Launchpad: login, paging, errors. What is asked of them does not
-belong here.
+"""API clients for GitHub, GitLab, Gerrit, Launchpad: login, paging, errors. Callers know the
+resources.
 """

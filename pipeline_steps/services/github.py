@@ -1,7 +1,7 @@
-"""GitHub's REST API for one of its repositories: login, paging, errors, rate limits.
+"""Client for GitHub's REST API of one repository: login, paging, errors, rate limits.
 
-The token goes to the API's own origin and to its host for uploads, nowhere else. Source: GitHub
-documentation, "REST API", version 2022-11-28; the same for github.com and GitHub Enterprise.
+The token goes only to the API's own origin and its upload host. Source: GitHub documentation, "REST
+API", version 2022-11-28; the same for github.com and GitHub Enterprise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T")
 PUBLIC = "https://api.github.com"
 VERSION = "2022-11-28"
 JSON = "application/vnd.github+json"
-#: A file of the repository as it is, up to 100 MB; as JSON only the first MB is told.
+#: A file as raw bytes, up to 100 MB; as JSON GitHub returns only the first MB.
 RAW = "application/vnd.github.raw+json"
 BYTES = "application/octet-stream"
 #: Seconds one read or write may take; and to wait after a limit that does not say how long it lasts
@@ -47,12 +47,12 @@ _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
 #: Bytes of an error's body that are understood, and pages of a list that are read: GitHub has no
 #: more than 100.
 _WORDS, _MOST_PAGES = 64 * 1024, 1000
-#: Letters a header takes: a line break would split it.
+#: Characters of a token; a line break would split the header.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 def explain(body: bytes) -> str:
-    """GitHub's message with what it says of each field, or the first words of a body that has none.
+    """GitHub's error message with the details of each field, or the first words of another body.
 
     >>> errors = b'[{"field": "tag_name", "code": "already_exists"}]'
     >>> explain(b'{"message": "Validation Failed", "errors": %s}' % errors)
@@ -74,8 +74,9 @@ def _words(error: Mapping[str, Any]) -> str:
 
 
 def temporary_error(answer: http.Response) -> Temporary | None:
-    """The error for "not now". Rate limits are told with 429 or 403, and by when they end, in
-    seconds since 1970.
+    """The error for "try again later", else None.
+
+    GitHub reports rate limits with 429 or 403, and when they end, in seconds since 1970.
     """
     error = http.error_for_status(answer, explain)
     exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
@@ -89,7 +90,7 @@ def temporary_error(answer: http.Response) -> Temporary | None:
 
 
 def _seconds_until_reset(headers: Mapping[str, str]) -> float:
-    """Seconds until the rate limit starts anew, by the server's own clock.
+    """Seconds until the rate limit is reset, by the server's own clock.
 
     >>> _seconds_until_reset({"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"})
     7.0
@@ -102,7 +103,7 @@ def _seconds_until_reset(headers: Mapping[str, str]) -> float:
 
 
 def web_url(api: str) -> str:
-    """Where people see what an API serves.
+    """The web address for an API's address.
 
     >>> web_url("https://api.github.com"), web_url("https://git.example.com/api/v3")
     ('https://github.com', 'https://git.example.com')
@@ -112,7 +113,7 @@ def web_url(api: str) -> str:
 
 
 def uploads_url(api: str) -> str:
-    """Where an API has uploads sent, unless it takes them itself.
+    """The address for uploads of an API, unless it takes them itself.
 
     >>> uploads_url("https://api.github.com")
     'https://uploads.github.com'
@@ -121,10 +122,12 @@ def uploads_url(api: str) -> str:
 
 
 class Github:
-    """Requests about one repository, "owner/name"; paths are those below it.
+    """Client for one repository, "owner/name"; paths are relative to it.
 
-    $GITHUB_API_URL says which GitHub. The token is the password that `hosts` has for the repository or the API's
-    host, else $GITHUB_TOKEN; without one, requests are anonymous. budget: seconds for the tries of one request.
+    $GITHUB_API_URL selects the GitHub instance. The token is the password that `hosts` has for the
+    repository or the API's host, else $GITHUB_TOKEN. Without a token, requests are anonymous.
+
+    budget: seconds for all tries of a request.
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class Github:
         plain = self._api.startswith("http://") and (entry.plain_http or local)
         if not plain and not self._api.startswith("https://"):
             raise ConfigurationError(
-                "GITHUB_API_URL is no https:// URL", where=http.safe_url(self._api)
+                "GITHUB_API_URL is not an https:// URL", where=http.safe_url(self._api)
             )
         self.repository = repository
         self.web = web_url(self._api)
@@ -159,7 +162,7 @@ class Github:
         token = login.password if login else register(environ.get("GITHUB_TOKEN", "").strip())
         if token and not _TOKEN.fullmatch(token):
             raise ConfigurationError(
-                "the token for GitHub has letters that no token has", where=page
+                "the token for GitHub has characters that no token has", where=page
             )
         return token
 
@@ -174,12 +177,18 @@ class Github:
         cap: int = http.CAP,
         idempotent: bool | None = None,
     ) -> http.Response:
-        """The answer, 2xx or with a status in `allowed`. path: below the repository, or a URL that
-        GitHub gave.
+        """The answer to a request: 2xx, or a status in `allowed`.
 
-        body: sent as JSON, bytes as they are. idempotent: may be sent again when the answer is lost
-        (None: by method). Raises AccessRefused (401, 403, 404: it may be hidden), Temporary,
-        MachineError.
+        Args:
+            path: relative to the repository, or a URL that GitHub gave.
+            body: bytes are sent as they are, anything else as JSON.
+            allowed: statuses that the caller handles.
+            idempotent: whether to repeat it when the answer is lost; None decides by the method.
+
+        Raises:
+            AccessRefused: 401, 403, and 404, because GitHub hides what a login may not see.
+            Temporary: a rate limit, or a temporary status until the budget is used up.
+            MachineError: another status.
         """
         url = path if "://" in path else f"{self._root}{path}"
         if http.origin(url) not in (http.origin(self._api), http.origin(uploads_url(self._api))):
@@ -207,11 +216,11 @@ class Github:
         return answer
 
     def public(self, url: str, *, cap: int = http.CAP) -> http.Response:
-        """What anybody gets at a URL, sent without the token, whatever its status."""
+        """The answer that anybody gets at a URL: sent without the token, any status."""
         return self._client.request("GET", url, cap=cap, budget=self.budget)
 
     def pages(self, path: str, kind: type[T]) -> Iterator[T]:
-        """The items of a list as values of `kind`, from all its pages."""
+        """The items of a list, as values of `kind`, from all its pages."""
         separator = "&" if "?" in path else "?"
         url = f"{self._root}{path}{separator}per_page=100"
         visited: set[str] = set()
@@ -228,14 +237,12 @@ class Github:
                 url = urljoin(url, next_link[1])
 
     def require_visible(self) -> None:
-        """Raises AccessRefused unless the repository can be seen: only then does 404 for a part of
-        it mean absent.
-        """
+        """Raise AccessRefused unless the repository is visible: only then does 404 mean absent."""
         self._repository_once()
 
 
 def decode(answer: http.Response, kind: type[T]) -> T:
-    """The JSON of an answer as a value of `kind`. Raises MachineError where it is none."""
+    """The JSON of an answer as a value of `kind`. Raises MachineError when it does not match."""
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -245,14 +252,14 @@ def decode(answer: http.Response, kind: type[T]) -> T:
 
 
 def error_for(answer: http.Response) -> PipelineError:
-    """The error for a status that nobody expected."""
+    """The error for an unexpected status."""
     error = http.error_for_status(answer, explain)
     token = "set GITHUB_TOKEN, or name a token as password in `hosts`"
     if answer.status == 404:
         return AccessRefused(
             error.what,
             where=error.where,
-            advice=f"it is not there, or hidden from this login: {token}",
+            advice=f"it does not exist, or this login may not see it: {token}",
         )
     if 300 <= answer.status < 400:
         return MachineError(

@@ -1,3 +1,3 @@
-"""Where charts come from: git (Bazaar and Subversion later). Revisions, trees, tags; nothing about
-charts here.
+"""Version control systems: git (Bazaar and Subversion later). Revisions, trees, tags; nothing about
+charts.
 """

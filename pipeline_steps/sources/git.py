@@ -1,8 +1,7 @@
-"""Git through the git program (2.30 or newer): checkouts, bare repositories, and the tags of one
-elsewhere.
+"""Git through the git program (2.30 or newer): checkouts, bare repositories, and tags of remote
+ones.
 
-Files of revisions are in `git_objects`, the checkout as it stands in `git_tree`, the calls in
-`git_program`.
+`git_objects` reads files of revisions, `git_tree` the working tree, `git_program` runs git.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ _UNSHALLOW = (
 
 
 class Git:
-    """The checkout whose top folder is `root`, or a bare repository; see `source.Source`.
+    """The checkout with the top folder `root`, or a bare repository; see `source.Source`.
 
     A revision is a full commit id.
     """
@@ -80,7 +79,7 @@ class Git:
 
     @functools.cached_property
     def shallow(self) -> bool:
-        """Whether the history was cut when cloning."""
+        """Whether this is a shallow clone."""
         git_folder = self.root / ".git"
         if (
             git_folder.is_dir() and not (git_folder / "shallow").exists()
@@ -89,7 +88,7 @@ class Git:
         return program.output(self.root, "rev-parse", "--is-shallow-repository").strip() == b"true"
 
     def revision(self, name: str = "") -> str:
-        """The full commit id of HEAD, or of what `name` means."""
+        """The full commit id of HEAD, or of `name`."""
         if not name:
             return self._head
         commit = None if name.startswith("-") or "\0" in name else self._commit(name)
@@ -107,7 +106,9 @@ class Git:
         return completed.stdout.decode().strip() if completed.ok else ""
 
     def tree(self, revision: str | None, folder: str) -> Tree:
-        """The tree of `revision` below `folder`; None: the checkout as it stands."""
+        """The tree of `revision` below `folder`; None: the working tree with its uncommitted
+        changes.
+        """
         if revision is not None:
             return StoredTree(self.revisions, self._full_id(revision), folder)
         status = program.output(self.root, *STATUS, *([folder] if folder else []))
@@ -123,8 +124,8 @@ class Git:
         return self._branch
 
     def tip(self, branch: str) -> str:
-        """The newest commit of a branch; that of the remote, as last fetched, is preferred to a
-        local one.
+        """The newest commit of a branch: of the remote as last fetched, else of the local
+        branch.
         """
         commit = self._remote_branch(branch) or (
             "" if branch.startswith("-") else self._commit(f"refs/heads/{branch}")
@@ -138,8 +139,8 @@ class Git:
         return commit
 
     def base(self, target: str) -> str:
-        """The merge base of HEAD and `target`; a branch of the remote is preferred to a local one
-        of that name.
+        """The merge base of HEAD and `target`: of the remote's branch, else of what `target` names
+        here.
         """
         commit = self._remote_branch(target) or self.revision(target)
         completed = program.call(self.root, "merge-base", self.revision(), commit)
@@ -152,7 +153,7 @@ class Git:
         raise UsageError(f"HEAD and {target} have no common ancestor", where=str(self.root))
 
     def _remote_branch(self, name: str) -> str:
-        """Commit of the remote's branch as last fetched, or ""."""
+        """The commit of the remote's branch as last fetched, or ""."""
         if name == "HEAD" or re.search(r"[\^~:@{?*\[\\\s]|^-|\.\.", name):
             return ""
         ref = f"refs/remotes/{self._remote()}/{name}"
@@ -179,7 +180,7 @@ class Git:
     def history(
         self, revision: str, paths: Sequence[str], limit: int, after: str = ""
     ) -> tuple[str, ...]:
-        """Commits on the first-parent line that changed one of `paths`, a merge counting as what it
+        """The first-parent commits that changed one of `paths`; a merge counts as the changes it
         brought.
         """
         self._require_full_history()
@@ -190,7 +191,7 @@ class Git:
         return tuple(listed.decode().split())
 
     def position(self, revision: str) -> int:
-        """How many commits lead to one, on whichever line."""
+        """The number of commits that lead to `revision`, over all parents."""
         self._require_full_history()
         commit = self._full_id(revision)
         if commit not in self._counts:
@@ -204,7 +205,7 @@ class Git:
             raise self._shallow_error("the number of commits")
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
-        """Tags known here whose name fits the shell pattern."""
+        """The local tags whose names match the shell pattern."""
         listed = program.output(self.root, *_TAGS)
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
         tags = {}
@@ -218,8 +219,9 @@ class Git:
         return tags
 
     def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
-        """An annotated tag; the same tag again is success. push: to the remote, read again there
-        afterwards.
+        """Create an annotated tag; the same tag again is success.
+
+        push: also push it to the remote, and read it back from there.
         """
         if (
             name.startswith("-")
@@ -236,11 +238,11 @@ class Git:
         return tag
 
     def _create_local_tag(self, name: str, commit: str, message: str) -> tuple[Tag, bool]:
-        """The local tag, and whether it was made now."""
+        """The local tag, and whether it was created now."""
         completed = None
         if name not in self.tags():
-            # Not through a pipe: git takes the end of it for the end of the text when this process
-            # is killed.
+            # Not through a pipe: when this process is killed, git would take the closed pipe for the
+            # end of the message and create the tag.
             message_option = f"--message={message or name}"
             completed = program.call(
                 self.root, "tag", "-a", "--cleanup=verbatim", message_option, name, commit
@@ -257,7 +259,7 @@ class Git:
         pushed = program.call(self.root, *_PUSH, remote, f"{ref}:{ref}", remote=True)
         remote_commit = self._remote_tag(remote, tag.name)
         if remote_commit and remote_commit != tag.revision and is_new:
-            # Another push came first: ours must not stay behind as if it were the tag.
+            # Another push came first: remove our local tag, which differs from the remote's.
             program.output(self.root, "update-ref", "-d", ref)
         self._refuse_other_commit(tag.name, tag.revision, remote_commit, f"at {remote}")
         if not remote_commit and not pushed.ok:
@@ -269,7 +271,7 @@ class Git:
             )
 
     def _remote_tag(self, remote: str, name: str) -> str:
-        """The commit the remote's tag stands for now, "" when it has none."""
+        """The commit of the remote's tag now, "" when there is none."""
         ref = f"refs/tags/{name}"
         listed = program.output(
             self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True
@@ -286,7 +288,7 @@ class Git:
             )
 
     def _remote(self) -> str:
-        """The remote of the branch checked out, else origin, else the only one there is."""
+        """The remote of the current branch, else the only remote, else origin."""
         listed = program.call(
             self.root, "config", "--null", "--get-regexp", r"^(branch\..*\.remote|remote\..*\.url)$"
         )
@@ -313,12 +315,12 @@ class Git:
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether `folder` is a repository without a checkout."""
+    """Whether `folder` is a bare repository."""
     return (folder / "HEAD").is_file() and (folder / "objects").is_dir()
 
 
 def mirror(url: str, cache: Path) -> Git:
-    """The repository at `url` with all its tags, fetched now into a bare one in the folder `cache`.
+    """A bare copy of the repository at `url` with all its tags, updated now, in the folder `cache`.
 
     Raises UsageError for a password in the URL, AccessRefused, Unreachable, Temporary.
     """

@@ -1,8 +1,7 @@
-"""Files that git stores as Git LFS pointers: the bytes they stand for, from the objects that lie
-beside the repository.
+"""Git LFS: read the files that pointers in the repository refer to, from the local LFS store.
 
-Nothing is fetched. A pointer is never taken for the file: a chart or image made of it would hold
-three lines of text. Source: git-lfs, docs/spec.md, "The Pointer" and "Intro"; the store is <git
+Nothing is fetched. A pointer never passes as the file itself: a chart or image would contain three
+lines of text instead. Source: git-lfs, docs/spec.md, "The Pointer" and "Intro"; objects are at <git
 dir>/lfs/objects/OID[0:2]/OID[2:4]/OID.
 """
 
@@ -24,14 +23,14 @@ _POINTER = re.compile(
 
 
 class Pointer(NamedTuple):
-    """oid: sha256 of the file's bytes, 64 hex digits. size: in bytes."""
+    """A parsed pointer. oid: sha256 of the file's bytes, 64 hex digits. size: in bytes."""
 
     oid: str
     size: int
 
 
 def pointer(data: bytes) -> Pointer | None:
-    """The pointer that the bytes of a blob are, None for any other file.
+    """The pointer in the bytes of a blob, None for any other file.
 
     >>> lines = (b"version https://git-lfs.github.com/spec/v1", b"oid sha256:" + b"a" * 64, b"size 5")
     >>> pointer(b"\\n".join((*lines, b""))).size
@@ -44,10 +43,15 @@ def pointer(data: bytes) -> Pointer | None:
 
 
 def read_object(store: Path, lfs_pointer: Pointer, blob: str) -> bytes:
-    """The bytes that a pointer stands for. store: the folder of LFS objects. blob: the id of the
-    pointer, for errors.
+    """The bytes of the file that a pointer refers to.
 
-    Raises MachineError when they are not here, EvidenceError when they are others.
+    Args:
+        store: folder of LFS objects.
+        blob: id of the pointer, for errors.
+
+    Raises:
+        MachineError: the object is not here.
+        EvidenceError: the object has another digest.
     """
     path = store / lfs_pointer.oid[:2] / lfs_pointer.oid[2:4] / lfs_pointer.oid
     try:

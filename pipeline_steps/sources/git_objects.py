@@ -1,8 +1,8 @@
-"""Git's objects by their ids, from one git process that stays: `source.Revisions` for git.
+"""Read git objects by id through one long-running `git cat-file`: `source.Revisions` for git.
 
-What was read is kept within bounds, by id: a tree or a file that several revisions share is read
-once. No library does it: dulwich and libgit2 do not fetch what a partial clone lacks, GitPython
-asks for one object a time.
+A bounded cache by id: a tree or file that several revisions share is read once. No library does
+this: dulwich and libgit2 do not fetch what a partial clone lacks, GitPython asks for one object at
+a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline_steps.sources.tree import node_at
 from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, PipelineError, Temporary
 
-#: Ids asked for at once: git may answer before it has read them all, so their lines must fit into
+#: Ids in one request: git may answer before it has read all of them, so their lines must fit into
 #: the smallest pipe.
 _AT_ONCE = 60
 _BLOCK = 2**20
@@ -48,12 +48,13 @@ KINDS: dict[str, Kind] = {
 
 
 class Objects:
-    """The objects of the repository at `root`, a checkout's top folder or a bare repository; see
+    """The objects of the repository at `root`, a checkout or a bare repository; see
     `source.Revisions`.
 
-    A folder's id is its tree's, a revision any name of a commit's object. env: of git, for objects
-    that lie elsewhere. In a `with` block one git answers everything, started by the first question
-    and ended with the block.
+    A folder's id is its tree id; a revision is any name of a commit. In a `with` block one git
+    process answers all requests; it starts with the first request and ends with the block.
+
+    env: for git, when objects are stored elsewhere.
     """
 
     system = "git"
@@ -98,7 +99,7 @@ class Objects:
                 self._end()
 
     def _end(self) -> None:
-        """End the git process; the next question starts another."""
+        """End the git process; the next request starts another one."""
         self.__dict__.pop("_git", None)
         self._open.close()
 
@@ -137,7 +138,7 @@ class Objects:
         return next((node for node in nodes if node.name == name), None)
 
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
-        """Read the trees of commits, and trees with all below them, a level at a time."""
+        """Read the trees of commits, and folders with all trees below them, one level at a time."""
         new_revisions = [
             each for each in dict.fromkeys(revisions) if each not in self._tree_of_commit
         ]
@@ -158,7 +159,7 @@ class Objects:
             self._tree_of_commit[revision] = data[5 : data.index(b"\n")].decode()
 
     def _read_levels(self, whole: list[str], alone: list[str]) -> None:
-        """Read trees, those in `whole` with all below them."""
+        """Read trees; those in `whole` with all trees below them."""
         level = list(dict.fromkeys((*whole, *alone)))
         below = set(whole)
         while level:
@@ -176,7 +177,7 @@ class Objects:
         return trees
 
     def read(self, ids: Iterable[str]) -> dict[str, bytes]:
-        """Id → bytes of files, those of Git LFS for a pointer."""
+        """Id → bytes of files; for an LFS pointer the bytes of its file."""
         unique_ids = list(dict.fromkeys(ids))
         cached = {each: self._blobs[each] for each in unique_ids if each in self._blobs}
         return cached | self._read_objects(
@@ -184,7 +185,7 @@ class Objects:
         )
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
-        """Id → sha256 of files ("sha256:" + hex); one file after the other is in memory."""
+        """Id → sha256 of files ("sha256:" + hex), with one file in memory at a time."""
         unique_ids = list(dict.fromkeys(ids))
         new_ids = [each for each in unique_ids if each not in self._digests]
         self._digests.update(
@@ -218,7 +219,7 @@ class Objects:
     def _read_objects(
         self, ids: list[str], convert: Callable[[str, bytes], _Answer]
     ) -> dict[str, _Answer]:
-        """Id → what `convert` makes of an object's bytes, whatever it is."""
+        """Id → result of `convert` for the bytes of each object, of whatever type."""
         results: dict[str, _Answer] = {}
         with self:
             for start in range(0, len(ids), _AT_ONCE):
@@ -247,9 +248,7 @@ class Objects:
 
 
 class _CatFile:
-    """`git cat-file --batch`, asked for objects by id. said: the file of what it says on standard
-    error.
-    """
+    """A running `git cat-file --batch`. stderr: the file that gets its standard error."""
 
     def __init__(self, root: Path, child: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
         assert child.stdin is not None and child.stdout is not None, "opened as pipes"
@@ -261,10 +260,10 @@ class _CatFile:
         self._data = bytearray()
 
     def ask(self, ids: list[str], convert: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
-        """Id → what `convert` makes of its bytes, without those that are not there.
+        """Id → result of `convert` for each object that exists.
 
-        Raises Temporary when git says nothing for long (it may fetch from a remote), else what it
-        failed with.
+        Raises Temporary when git does not answer in time (it may fetch from a remote), else git's
+        error.
         """
         self._write(ids)
         answers = [(identity, self._answer(identity, convert)) for identity in ids]
@@ -318,8 +317,8 @@ class _CatFile:
         self._data += data
 
     def _exit_error(self) -> PipelineError:
-        """What git failed with, by its own words."""
-        process.raise_if_stopping()  # it was ended because we are
+        """The error with git's own message, after it ended."""
+        process.raise_if_stopping()  # it ended because this process was told to end
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.child.wait(process.GRACE)
         self._stderr.seek(0)
@@ -362,7 +361,8 @@ def _nodes(rows: Iterable[tuple[bytes, bytes, bytes]]) -> tuple[Node, ...]:
         if name in (b".", b"..") or b"/" in name:
             shown = name.decode(errors="replace")
             raise ConfigurationError(
-                f"the commit holds the hostile name {shown!r}", advice="do not trust this source"
+                f"the commit has the malicious file name {shown!r}",
+                advice="do not trust this source",
             )
         text = name.decode("utf-8", "surrogateescape")
         if int(mode, 8) == 0o40000:

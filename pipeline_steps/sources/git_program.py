@@ -1,4 +1,4 @@
-"""The git program: one call, and its failures in our words."""
+"""Run the git program, and translate its failures into our errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pipeline_steps.toolbox.errors import (
     Unreachable,
 )
 
-#: Asked in plain English, never at a terminal, without locks for what only reads, names never as
-#: patterns.
+#: English messages, no prompts, no locks for reading commands, and no patterns in path
+#: arguments.
 ENVIRONMENT = {
     "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0",
@@ -85,13 +85,17 @@ def call(
     root: Path, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, remote: bool = False,
     timeout: float | None = None, max_output: int | None = None,
 ) -> process.Completed:  # fmt: skip
-    """Run git in `root`; a failing exit code is the caller's to judge. remote: it talks to a
-    server.
+    """Run git in `root`. The caller judges a failing exit code.
 
-    timeout: seconds, instead of the usual ones. max_output: bytes of output; see
-    `process.Begun.completed`.
+    Args:
+        remote: whether git talks to a server.
+        timeout: seconds, instead of LOCAL or REMOTE.
+        max_output: bytes of output; see `process.RunningProcess.completed`.
 
-    Raises ToolMissing, Temporary on time-out, MachineError when git refuses the repository itself.
+    Raises:
+        ToolMissing: git is not installed.
+        Temporary: time-out.
+        MachineError: git refuses the repository itself.
     """
     variables = {**environment(), **(env or {})}
     with process.start_process(
@@ -125,7 +129,7 @@ def output(
     env: Mapping[str, str] | None = None,
     remote: bool = False,
 ) -> bytes:
-    """What git prints; any failure is an error in our words."""
+    """Standard output of git. Any failure raises our error for it."""
     completed = call(root, *arguments, stdin=stdin, env=env, remote=remote)
     if not completed.ok:
         raise failure(root, completed)
@@ -149,12 +153,14 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
 
 
 def nul_separated(data: bytes) -> list[str]:
-    """NUL-ended names; bytes that are not UTF-8 survive as surrogates."""
+    """Names that end with NUL; bytes that are not UTF-8 become surrogates."""
     return [name.decode("utf-8", "surrogateescape") for name in data.split(b"\0") if name]
 
 
 def quoted_lines(names: Iterable[str]) -> bytes:
-    """Names one a line, quoted as git reads them from --stdin-paths, line ends inside included."""
+    """One name per line, quoted as git reads them from --stdin-paths; names may contain line
+    ends.
+    """
     lines = []
     for name in names:
         escaped = (

@@ -1,8 +1,7 @@
-"""The checkout as it stands, as git would store it. Nothing is written into the repository.
+"""The working tree as git would store it. Nothing is written into the repository.
 
-The checkout as it stands is HEAD's tree under what `git status` lists: tracked changes, staged or
-not, and untracked files that are not ignored, each as `git add` would store it (line ends and clean
-filters applied).
+It is the tree of HEAD plus what `git status` lists: tracked changes, staged or not, and untracked
+files that are not ignored, each as `git add` would store it (line ends and clean filters applied).
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ _AT_ONCE = 256
 
 
 class CheckoutTree(StoredTree):
-    """The checkout as it stands below a folder, based on commit `commit`. changed: as `parse_changes`
-    gives it.
+    """The working tree below a folder, based on commit `commit`.
+
+    changed: from `parse_changes`.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class CheckoutTree(StoredTree):
         return dict(sorted(entries.items())) if self._changes else entries
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of files as git stores them, or would store them as they lie here."""
+        """The bytes of files as git stores them, or would store them."""
         entries = {path: self._entry(path) for path in paths}
         contents = dict(self._read_changed([entry for entry in entries.values() if not entry.id]))
         contents |= super().read(path for path in entries if path not in contents)
         return {path: contents[path] for path in entries}
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
-        """The sha256 of what `read` gives."""
+        """The sha256 of what `read` returns."""
         entries = {path: self._entry(path) for path in paths}
         digests = {
             path: files.sha256(data)
@@ -73,7 +73,9 @@ class CheckoutTree(StoredTree):
         return {path: digests[path] for path in entries}
 
     def _kind(self, path: str, mode: str) -> Kind | None:
-        """Kind of a changed file; None when it is gone. mode: as git lists it, "" for untracked."""
+        """Kind of a changed file, None for a deleted one. mode: as git lists it, "" for untracked
+        files.
+        """
         if mode == "000000":
             return None
         if mode:
@@ -103,8 +105,8 @@ class CheckoutTree(StoredTree):
             yield from self._read_filtered(filtered)
 
     def _read_filtered(self, ids: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-        """Files that git stores otherwise than they lie here (line ends, clean filters), through
-        objects aside.
+        """Files that git stores with other bytes (line ends, clean filters), through a temporary
+        object folder.
         """
         with scratch.folder("objects") as object_folder:
             main_objects = (
@@ -151,10 +153,9 @@ def no_commit_error(root: Path) -> UsageError:
 
 
 def parse_changes(status: bytes, folder: str) -> dict[str, str]:
-    """What differs from HEAD, by what `git status` status: path below `folder` → mode in the work
-    tree.
+    """Changes from the output of `git status`: path below `folder` → mode in the working tree.
 
-    The mode is "000000" for a file that is gone, "" for an untracked one.
+    The mode is "000000" for a deleted file, "" for an untracked one.
     """
     below = f"{folder}/" if folder else ""
     modes = {}
@@ -173,8 +174,9 @@ def parse_changes(status: bytes, folder: str) -> dict[str, str]:
 
 
 def _object_ids(root: Path, names: list[str], write: Mapping[str, str] | None = None) -> list[str]:
-    """The object ids that git would give files. write: environment naming where to store the
-    objects.
+    """The object ids that git would give to files.
+
+    write: environment that names where to store the objects.
     """
     if not names:
         return []

@@ -1,4 +1,4 @@
-"""Which source system a folder or URL belongs to: the one table of implementations."""
+"""Which version control system a folder or URL belongs to: the one table of implementations."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp)
 
 
 class System(NamedTuple):
-    """How a source system is recognised and opened.
+    """How a system is recognised and opened.
 
-    mark: what lies in the top folder of a checkout. schemes: of the URLs that are its own, before
-    any "+". is_bare: whether a folder is one of its repositories without a checkout, which `bare`
-    opens. mirror: opens a repository by its URL, with a folder that may be lost for what it keeps
-    of it.
+    mark: name in the top folder of a checkout.
+    schemes: URL schemes (before any "+") that only this system uses.
+    is_bare: whether a folder is a repository without a checkout, which `bare` opens.
+    mirror: opens a repository by URL; its second argument is a cache folder.
     """
 
     mark: str
@@ -34,7 +34,7 @@ class System(NamedTuple):
 
 
 def open_source(path: Path) -> Source:
-    """The checkout that the folder `path` (absolute) belongs to: the nearest one above it.
+    """The checkout that contains the folder `path` (absolute); the nearest one above it.
 
     Within `share_sources` the same one every time. Raises ConfigurationError when there is none,
     NotYet for systems this version only recognises.
@@ -92,7 +92,7 @@ def is_top(folder: Path) -> bool:
 
 
 def is_url(text: str) -> bool:
-    """Whether a source is named by a URL (https://…, ssh://…, user@host:path) and not by a path."""
+    """Whether `text` is a URL (https://…, ssh://…, user@host:path) and not a path."""
     return _URL.fullmatch(text) is not None
 
 

@@ -1,8 +1,8 @@
-"""What steps may ask a version control system, the same for git, Bazaar and Subversion.
+"""The interface to version control systems, the same for git, Bazaar and Subversion.
 
-Revisions are opaque texts. Paths are relative, with "/" between parts. A system that keeps its
-history here asks no server but where a tag is pushed. What a user should type is said by the
-system's own file, in its errors and `fetch`.
+Revisions are opaque texts. Paths are relative and use "/". No method needs a server, except for
+pushing a tag, if the system keeps its history locally. What users should type is said by the
+system's own file, in its errors and in `fetch`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ Kind = Literal["file", "executable", "link", "submodule"]
 
 
 class Entry(NamedTuple):
-    """A tracked (or untracked and not ignored) file. id: see `Revisions`; "" where the source does
-    not store it.
+    """A tracked file, or an untracked one that is not ignored.
 
-    kind "submodule": a repository inside this one, whose files are not stored here; it cannot be
-    read.
+    id: see `Revisions`; "" where the source does not store it. kind "submodule": a nested
+    repository, whose files are not stored here; it cannot be read.
     """
 
     path: str
@@ -37,10 +36,10 @@ class Node(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """A tag: the revision it names, the text it carries ("" where it carries none) and when it was
-    made.
+    """A tag.
 
-    created: RFC 3339, UTC; of the revision where the source does not keep a tag's own time.
+    revision: that it names. message: "" when it has none. created: RFC 3339, UTC; of the revision
+    where the system keeps no time of the tag itself.
     """
 
     name: str
@@ -50,44 +49,41 @@ class Tag(NamedTuple):
 
 
 class Tree(Protocol):
-    """Files as the source stores them below a folder: of one revision, or of the checkout as it
-    stands.
+    """The files below a folder, as the system stores them: of one revision, or of the working tree.
 
-    revision: what it is or is based on. modified: paths that differ from that revision, untracked
-    unignored files among them; always empty for the tree of a revision.
+    revision: the tree's own, or the one it is based on. modified: paths that differ from that
+    revision, including untracked files; always empty for the tree of a revision.
     """
 
     revision: str
     modified: tuple[str, ...]
 
     def entries(self) -> Mapping[str, Entry]:
-        """Every file below the tree's folder by path, sorted."""
+        """All files below the folder, by path, sorted."""
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of files as the source stores them, the targets of links; all at once, one by
-        one is slow.
+        """The bytes of files as the system stores them, targets of links. One call for many is much
+        faster.
 
-        Raises ConfigurationError naming a path that is not in the tree, or a submodule."""
+        Raises ConfigurationError naming a path that is not in the tree, or a submodule.
+        """
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
-        """The sha256 ("sha256:" + 64 hex digits) of what `read` gives, without holding all of it in
+        """The sha256 ("sha256:" + 64 hex digits) of what `read` returns, without all of it in
         memory.
         """
 
 
 class Revisions(Protocol):
-    """The folders and files of many revisions, read in bulk without a checkout; threads may share
-    them.
+    """Folders and files of many revisions, read in bulk without a checkout. Threads may share it.
 
-    An id names a folder or a file for ever. Two ids are equal exactly where the bytes, kinds and
-    names are, so that revisions share what is read once (git's object ids; else digests that the
-    system's file makes). In a `with` block what reading takes (a process, a connection) stays,
-    outside of one each question has its own. It can be pickled: the copy in another process has
-    read nothing yet.
+    An id names one content for ever: two ids are equal exactly when bytes, kinds and names are
+    equal (git's object ids, else digests that the system's file computes). A process or connection
+    that reading needs stays open in a `with` block; outside of one, each call opens its own. It can
+    be pickled; the copy starts with an empty cache.
 
-    system: "git", "bzr" or "svn"; root: the folder it reads from, a checkout or a repository
-    without one. All raise MachineError for what is not here, as in a clone that was cut, and
-    Temporary.
+    system: "git", "bzr" or "svn". root: a checkout, or a repository without one. All methods raise
+    MachineError for what is not here (as in a shallow clone), and Temporary.
     """
 
     system: str
@@ -102,14 +98,10 @@ class Revisions(Protocol):
     ) -> None: ...
 
     def folder(self, revision: str, path: str) -> str | None:
-        """The id of a folder ("" for the top) as a revision has it, None when there is no such
-        folder.
-        """
+        """The id of a folder ("" for the top) in a revision, None when it does not exist."""
 
     def listing(self, folder: str) -> tuple[Node, ...]:
-        """What a folder holds, by its id. Raises ConfigurationError for a name that leads out of
-        it.
-        """
+        """The content of a folder, by its id. Raises ConfigurationError for a malicious name."""
 
     def child(self, folder: str, name: str) -> Node | None:
         """What one name is in a folder, given by its id; None when it is not there."""
@@ -118,18 +110,18 @@ class Revisions(Protocol):
         """Id → bytes of files, targets of links."""
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
-        """Id → sha256 ("sha256:" + 64 hex digits) of what `read` gives, one file after the other in
+        """Id → sha256 ("sha256:" + 64 hex digits) of what `read` returns, one file at a time in
         memory.
         """
 
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
-        """Read at once what `folder` will be asked of revisions, and all listings below folders,
-        given by ids.
+        """Read in bulk: the root folders of revisions, and everything below folders given by
+        ids.
         """
 
 
 class Tagged(Protocol):
-    """A repository with its tags, from which nothing need be checked out."""
+    """A repository with its tags; no checkout needed."""
 
     @property
     def revisions(self) -> Revisions:
@@ -140,8 +132,9 @@ class Tagged(Protocol):
 
 
 class Source(Tagged, Protocol):
-    """A checkout. system: "git", "bzr" or "svn"; root: its top folder; fetch: what to type for the
-    newest history.
+    """A checkout.
+
+    system: "git", "bzr" or "svn". root: its top folder. fetch: the command for the newest history.
     """
 
     system: str
@@ -149,14 +142,14 @@ class Source(Tagged, Protocol):
     fetch: str
 
     def revision(self, name: str = "") -> str:
-        """The full id of what is checked out, or of what `name` (tag, branch, abbreviated id)
-        means.
+        """The full id of what is checked out, or of `name` (tag, branch, abbreviated id).
 
-        Raises UsageError when there is no such revision, naming the command that may bring it."""
+        Raises UsageError when it does not exist, naming the command that may fetch it.
+        """
 
     def tree(self, revision: str | None, folder: str) -> Tree:
-        """The tree of `revision` below `folder` (relative to root, "" for all); None: the checkout
-        as it stands.
+        """The tree of `revision` below `folder` (relative to root, "" for all); None: the working
+        tree.
         """
 
     def is_added(self, path: str) -> bool:
@@ -165,20 +158,20 @@ class Source(Tagged, Protocol):
         """
 
     def branch(self) -> str | None:
-        """The branch that is checked out, or None (a detached checkout, as CI makes them)."""
+        """The branch that is checked out, None when detached, as CI does it."""
 
     def tip(self, branch: str) -> str:
-        """The newest revision of a branch as last fetched. Raises UsageError naming the command
-        that fetches it.
+        """The newest revision of a branch as last fetched. Raises UsageError naming the command to
+        fetch it.
         """
 
     def base(self, target: str) -> str:
-        """Where what is checked out left the branch or revision `target` (git's merge base). Raises
+        """The common ancestor of what is checked out and `target` (git's merge base). Raises
         UsageError.
         """
 
     def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
-        """Paths below `folder` (relative to it) that differ between two revisions, renames as both
+        """Paths below `folder`, relative to it, that differ between two revisions; a rename as both
         names.
         """
 
@@ -188,22 +181,29 @@ class Source(Tagged, Protocol):
         """Mainline revisions up to `revision` that changed one of `paths` (relative to root),
         newest first.
 
-        A merge counts as what it brought to the mainline. after: only those that came after this
-        one. Raises MachineError when the history is not here (a shallow clone), naming the command
-        that gets it."""
+        A merge counts as the changes it brought to the mainline.
+
+        Args:
+            limit: at most so many.
+            after: only revisions after this one.
+
+        Raises:
+            MachineError: the history is not here (shallow clone); names the command that fetches
+                it.
+        """
 
     def position(self, revision: str) -> int:
-        """How far a mainline revision is along its line: later ones have higher numbers, in every
-        clone the same.
+        """The position of a mainline revision: it grows along the line and is equal in every clone.
 
         git: the number of commits that lead to it; Bazaar: its left-hand revno; Subversion: its
-        number. Raises MachineError as `history` does."""
+        number. Raises MachineError like `history`.
+        """
 
     def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
-        """Tag `revision`; the same tag again is success. push: to where the checkout came from,
-        too.
+        """Tag `revision`; the same tag again is success.
 
-        The tag's revision is another one of the same files where a tag carries no text (Bazaar: an
-        unchanged commit with it). Raises Conflict when the name stands for other files, here or
-        there: a tag is never moved; UsageError for an impossible name, and without `push` where
-        tags are only at the server."""
+        push: also to where the checkout came from. The tag names another revision with the same
+        files where tags have no message (Bazaar: an unchanged commit that has it). Raises Conflict
+        when the name exists with other files, because a tag is never moved; UsageError for an
+        invalid name, and without `push` where tags exist only on the server.
+        """

@@ -1,6 +1,4 @@
-"""The tree of one revision, of any system, by what `Revisions` gives; and any tree written into a
-folder.
-"""
+"""The tree of one revision of any system, through `Revisions`; and writing a tree into a folder."""
 
 from __future__ import annotations
 
@@ -15,15 +13,13 @@ from pipeline_steps.sources.source import Entry, Node, Revisions, Tree
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
-#: What the steps themselves write beside pipeline.yaml: in no tree.
+#: The folder that steps write next to pipeline.yaml; it is part of no tree.
 OURS = ".pipeline"
 _AT_ONCE = 256
 
 
 class StoredTree:
-    """The tree of a revision below a folder (relative to the source's root, "" for all), empty
-    where it has none.
-    """
+    """The tree of a revision below a folder ("" for all), empty when the folder does not exist."""
 
     modified: tuple[str, ...] = ()
 
@@ -44,7 +40,7 @@ class StoredTree:
         return {entry.path: entry for entry in entries if not is_pipeline_output(entry.path)}
 
     def entries(self) -> Mapping[str, Entry]:
-        """Every file below the folder by path, sorted."""
+        """All files below the folder, by path, sorted."""
         return self._entries
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
@@ -55,7 +51,7 @@ class StoredTree:
         return {path: data[identity] for path, identity in ids.items()}
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
-        """The sha256 of what `read` gives."""
+        """The sha256 of what `read` returns."""
         ids = {path: self._entry(path).id for path in paths}
         with _naming_file(ids):
             digests = self._revisions.digests(ids.values())
@@ -80,7 +76,7 @@ class StoredTree:
 
 @contextlib.contextmanager
 def _naming_file(ids: Mapping[str, str]) -> Iterator[None]:
-    """An error that names a file's id names its path, too. ids: path → id."""
+    """Add the path to errors that name only a file's id. ids: path → id."""
     try:
         yield
     except MachineError as error:
@@ -98,13 +94,13 @@ def _naming_file(ids: Mapping[str, str]) -> Iterator[None]:
 
 
 def is_pipeline_output(path: str) -> bool:
-    """Whether `path` is what the steps themselves write beside pipeline.yaml."""
+    """Whether `path` is in the folder that steps write next to pipeline.yaml."""
     return path == OURS or path.startswith(f"{OURS}/")
 
 
 def node_at(revisions: Revisions, folder: str, path: str) -> Node | None:
-    """What `path` names below a folder given by its id, None when there is nothing; "" is the
-    folder itself.
+    """What `path` names below the folder with this id, None when nothing; "" is the folder
+    itself.
     """
     node = Node("", "folder", folder)
     for part in path.split("/") if path else ():
@@ -116,8 +112,8 @@ def node_at(revisions: Revisions, folder: str, path: str) -> Node | None:
 
 
 def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
-    """Whether a revision stores a file, or a link or submodule above it: what the steps write is
-    looked for, too.
+    """Whether a revision stores a file, or a link or submodule above it; pipeline output
+    included.
     """
     with revisions:
         folder = revisions.folder(revision, "")
@@ -130,7 +126,7 @@ def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
 
 
 def walk_files(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry]:
-    """Every file below a folder given by its id, links and submodules among them; paths begin with
+    """All files below the folder with this id, with links and submodules; paths begin with
     `prefix`.
     """
     for name, kind, identity in revisions.listing(folder):
@@ -141,11 +137,10 @@ def walk_files(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[
 
 
 def export(tree: Tree, destination: Path) -> None:
-    """Write every file of `tree` into the empty folder `destination`; links last, so that none is
+    """Write all files of `tree` into the empty folder `destination`; links last, so that none is
     followed.
 
-    Raises ConfigurationError for a submodule or a name that leads out of the folder, MachineError
-    when the disk refuses.
+    Raises ConfigurationError for a submodule or a malicious name, MachineError for a failing disk.
     """
     entries = tree.entries()
     ordered = iter(sorted(entries.values(), key=lambda entry: entry.kind == "link"))
@@ -154,7 +149,7 @@ def export(tree: Tree, destination: Path) -> None:
             place = destination / path
             if any(name in ("", ".", "..") for name in path.split("/")):
                 raise ConfigurationError(
-                    f"the hostile path {path!r} is not written", where=str(destination)
+                    f"refuse to write the malicious path {path!r}", where=str(destination)
                 )
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)

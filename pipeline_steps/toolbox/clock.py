@@ -25,15 +25,13 @@ def rfc3339(seconds: int) -> str:
 
 
 class Deadline:
-    """Seconds that several waits share; `left()` never goes below 0. No limit when `seconds` is
-    None.
-    """
+    """A time limit in seconds that several waits share. `seconds` None means no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
-        """Seconds left, or None without a limit."""
+        """Seconds left, never below 0; None without a limit."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     @property

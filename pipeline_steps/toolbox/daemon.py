@@ -1,7 +1,7 @@
-"""Programs that stay after the command that started them: started detached, known by command line
-and start time.
+"""Background programs that outlive the command that started them.
 
-Programs that end while we wait belong to `process`. Linux only: it reads /proc.
+A daemon is recognised by its command line and start time. Programs that end while we wait belong to
+`process`. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pipeline_steps.toolbox.process import environment, with_program_path
 
 
 class Daemon(msgspec.Struct, frozen=True):
-    """A process that was started. started: clock ticks since boot, which tells it from a later one
-    of its number.
+    """A background process.
+
+    started: clock ticks from boot to its start; they tell it from a later process with the same
+    pid.
     """
 
     argv: tuple[str, ...]
@@ -46,14 +48,14 @@ def start(argv: Sequence[str], *, cwd: Path, log: Path) -> Daemon:
             )
         except FileNotFoundError as error:
             raise ToolMissing(f"{argv[0]} is not installed", advice=f"install {argv[0]}") from error
-    # Nobody waits for it: without this, Python warns about a child that still runs when the object
-    # goes.
+    # Nobody waits for this child. Without a return code, Popen warns "still running" when it
+    # is collected.
     child.returncode = 0
     return Daemon(tuple(argv), child.pid, _stat(child.pid)[1] or 0)
 
 
 def alive(daemon: Daemon) -> bool:
-    """Whether this very process still runs; another one that got its number since does not count."""
+    """Whether this process still runs. A later process with the same pid does not count."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(daemon.pid, os.WNOHANG)
     state, started = _stat(daemon.pid)
@@ -92,7 +94,7 @@ def stop(daemon: Daemon, *, grace: float = 5.0) -> None:
 def _stat(pid: int) -> tuple[str, int | None]:
     """State letter and start time of a process; ("", None) when there is none."""
     try:
-        # The name in brackets may hold spaces and brackets itself, so fields are counted from the
+        # proc(5): the name in parentheses may itself hold spaces and parentheses, so count from the
         # last one.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

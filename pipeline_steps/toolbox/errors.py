@@ -1,12 +1,14 @@
-"""Every way to fail, on one page, with its exit code and what a record of it says.
+"""All errors of the library on one page, each with its exit code and the result that a record gets.
 
-An error says what is wrong, where (file, line, key, digest) and what to do. Foreign exceptions are
-translated into these in the file of the foreign system, with their cause chained; nothing else
-leaves a step.
+An error says what is wrong, where (file, line, key, digest) and what to do next. The file of a
+foreign system translates its exceptions into these and chains the cause; no other exception leaves
+a step.
 
-    0 done                   4 evidence missing or contradictory      7 this machine or account cannot
-    2 usage, configuration   5 a name exists with other content       8 the chart failed
-    3 our bug                6 not approved                           75 temporary · 128+n a signal
+        0 done                   4 evidence missing or contradictory    7 this machine or account
+            cannot
+        2 usage, configuration   5 a name exists with other content     8 the chart failed
+        3 our bug                6 not approved                         75 temporary · 128+n a
+            signal
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from typing import ClassVar, Literal
 
 Result = Literal["started", "passed", "failed", "refused", "infrastructure", "interrupted"]
 
-#: Which exit code wins when several charts fail differently (docs/reference/exit-codes.md).
+#: Precedence of exit codes when several charts fail differently (docs/reference/exit-codes.md).
 ORDER = (3, 7, 4, 5, 6, 8, 75)
 
 
 class PipelineError(Exception):
-    """Base of all expected failures; `exit_code` ends the process, `result` is written into the
-    record.
+    """Base of all expected failures.
+
+    exit_code: of the process. result: written into the record. what, where, advice: the problem,
+    the file, key or address that has it, and the next action.
     """
 
     exit_code: ClassVar[int]
@@ -55,14 +59,14 @@ class UsageError(PipelineError):
 
 
 class ConfigurationError(PipelineError):
-    """pipeline.yaml, an overlay, the site file or a chart's own files say something that cannot be."""
+    """pipeline.yaml, an overlay, the site file or a file of the chart has an invalid value."""
 
     exit_code = 2
     result = "refused"
 
 
 class NotYet(ConfigurationError):
-    """The configuration language has it, this version cannot do it yet."""
+    """The configuration language has this feature, but this version does not implement it."""
 
     def __init__(self, feature: str, *, where: str = "") -> None:
         super().__init__(
@@ -94,7 +98,7 @@ class NotApproved(PipelineError):
 
 
 class MachineError(PipelineError):
-    """This machine or account cannot: tool, engine, cluster, permission, disk. `doctor` says more."""
+    """This machine or account lacks a tool, an engine, a cluster, a permission or disk space."""
 
     exit_code = 7
     result = "infrastructure"
@@ -109,8 +113,8 @@ class AccessRefused(MachineError):
 
 
 class Unreachable(MachineError):
-    """A system does not answer at all (refused connection, unknown host): retrying now will not
-    help.
+    """A system does not answer at all: connection refused or unknown host. An immediate retry is
+    useless.
     """
 
 
@@ -122,9 +126,9 @@ class ChartFailed(PipelineError):
 
 
 class Temporary(PipelineError):
-    """A retry makes sense: time-out, rate limit, 5xx, the cluster's own trouble.
+    """A retry makes sense: time-out, rate limit, 5xx, or a passing problem of the cluster.
 
-    retry_after: seconds the system asked to wait, None when it did not say.
+    retry_after: seconds that the system asked to wait; None when it did not say.
     """
 
     exit_code = 75
@@ -153,7 +157,8 @@ class Interrupted(PipelineError):
 
 
 def worst(codes: list[int]) -> int:
-    """The exit code of several outcomes: signals first, then ORDER, else the first that is not 0.
+    """The exit code for several outcomes: a signal first, then in ORDER, else the first that is not
+    0.
 
     >>> worst([0, 8, 7]), worst([0, 0]), worst([8, 143]), worst([0, 2])
     (7, 0, 143, 2)

@@ -1,7 +1,7 @@
-"""Local files: written beside, checked, fsynced, renamed; locks that die with their process.
+"""Local files: atomic and durable writes, and locks that end with their process.
 
-A name we write is never followed as a symbolic link. A full or failing disk leaves the former file
-as it was.
+A file is written under a temporary name, fsynced and renamed, so a full or failing disk leaves the
+previous file intact. A name that we write is never followed as a symbolic link.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _ADVICE = {
     errno.ELOOP: "the name is a symbolic link, which is never followed here: remove it",
 }
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
-#: Our temporary files begin so. Their writer holds a lock on them; what a killed one left is
+#: Prefix of our temporary files. Their writer holds a lock on them; what a killed writer left is
 #: removed by the next process that writes beside it.
 TEMPORARY = ".pipeline-steps-tmp-"
 
 
 def failure(error: OSError, path: Path | str) -> MachineError:
-    """The error of `toolbox/errors` for a failed system call on `path`."""
+    """The MachineError for a failed system call on `path`."""
     advice = _ADVICE.get(error.errno or 0, "")
     return MachineError(f"cannot write: {error.strerror or error}", where=str(path), advice=advice)
 
 
 def disk_failure(error: BaseException) -> MachineError | None:
-    """What a disk's own trouble (full, read-only, broken, out of files) means wherever it strikes,
-    or None.
+    """The MachineError when the disk itself fails (full, read-only, broken, no descriptors), else
+    None.
     """
     if not isinstance(error, OSError) or error.errno not in _DISK:
         return None
@@ -52,10 +52,10 @@ def disk_failure(error: BaseException) -> MachineError | None:
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace `path` by `data` atomically and durably, whatever the umask; the folder must exist.
+    """Replace `path` by `data` atomically and durably, whatever the umask. The folder must exist.
 
-    Raises MachineError; the file is then whole, the former one or, when only the folder was not
-    synced, this one.
+    Raises MachineError. The file then has either its previous or its new content; the new content
+    only when just the fsync of the folder failed.
     """
     with Batch(mode=mode) as batch:
         batch.add(path, data)
@@ -64,11 +64,11 @@ def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
 
 class Batch:
-    """Files that get their names together: add → sync → name. Nothing is seen of one before `name`.
+    """Several files that become visible together: add, sync, name. None is visible before `name`.
 
-    Many are made durable faster than one after the other: all are written before the first fsync.
-    Each keeps a descriptor open to the end. Every method raises MachineError; what has no name then
-    is removed.
+    All are written before the first fsync, which is faster than one after the other. Each keeps a
+    descriptor open until the end. Every method raises MachineError; files without a name are then
+    removed.
     """
 
     def __init__(self, *, mode: int = 0o600) -> None:
@@ -76,7 +76,7 @@ class Batch:
         self._files: dict[Path, tuple[Path, int]] = {}
 
     def add(self, path: Path, data: bytes) -> None:
-        """Write `data` beside `path`; the folder must exist."""
+        """Write `data` to a temporary file in the folder of `path`, which must exist."""
         try:
             _sweep_once(path.parent)
             self._files[path] = _, descriptor = _open_temporary(path.parent, self._mode)
@@ -86,7 +86,7 @@ class Batch:
             raise failure(error, path) from error
 
     def sync(self) -> None:
-        """Make the data of all durable."""
+        """Fsync the data of all files."""
         for path, (_, descriptor) in self._files.items():
             try:
                 os.fsync(descriptor)
@@ -94,8 +94,9 @@ class Batch:
                 raise failure(error, path) from error
 
     def name(self, paths: Iterable[Path]) -> None:
-        """Give these their names, in this order, each replacing what is there; all names there are
-        durable then.
+        """Rename the temporary files to `paths`, in this order, and fsync their folders.
+
+        Existing files are replaced.
         """
         folders = {path.parent for path in self._files}
         path = Path()
@@ -132,9 +133,7 @@ def remove(path: Path) -> None:
 
 
 def folder(path: Path, *, mode: int = 0o700) -> Path:
-    """Make the folder `path` and its parents, whatever the umask; each of them durable when it
-    returns.
-    """
+    """Create the folder `path` and its parents with `mode`, durably and whatever the umask."""
     try:
         if not path.is_dir():
             folder(path.parent, mode=mode)
@@ -147,8 +146,9 @@ def folder(path: Path, *, mode: int = 0o700) -> Path:
 
 
 def created_folder(path: Path, *, mode: int = 0o700) -> Path:
-    """Like `folder`, for one whose name is ours to choose. Raises MachineError when it is a
-    symbolic link.
+    """Like `folder`, for a path whose last part is our own choice.
+
+    Raises MachineError when it is a symbolic link: somebody else put it there.
     """
     if path.is_symlink():
         raise failure(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), path)
@@ -156,14 +156,20 @@ def created_folder(path: Path, *, mode: int = 0o700) -> Path:
 
 
 def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) -> int:
-    """Add one line (without line end) under a lock, in one write, fsynced; returns bytes of a torn
-    line dropped.
+    """Append one line (without line end) in one write, under a lock and fsynced.
 
-    durable: False for a cache, which a power cut may take.
+    A last line without line end is what a killed writer or a full disk left. A line with NUL bytes
+    is what a power cut left of a write without fsync. Such a torn line is cut off first. When this
+    write fails half way, its part is cut off again.
 
-    A last line without line end is what a killed or full-disk writer left, one with NUL bytes what
-    a power cut left of a write that no fsync followed: it is cut off first. When this write fails
-    half way, what it wrote is cut off again. Raises MachineError.
+    Args:
+        durable: False skips the fsync, for a cache that a power cut may take.
+
+    Returns:
+        the number of bytes of a torn line that were removed.
+
+    Raises:
+        MachineError: the system call failed.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -194,7 +200,7 @@ def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`, which is made when missing and never deleted."""
+    """Hold an exclusive lock on the file `path`, created when missing and never deleted."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -216,7 +222,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sweep_temporaries(path: Path) -> None:
-    """Remove what killed writers left in the folder `path`; what a living one holds stays."""
+    """Remove temporary files of killed writers from the folder `path`; others stay."""
     for leftover in path.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -257,7 +263,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _whole_lines(descriptor: int, size: int) -> int:
-    """Offset just after the last line that was written to its end."""
+    """Offset just after the last complete line."""
     end = _line_end(descriptor, size)
     start = _line_end(descriptor, end - 1)
     return start if b"\0" in os.pread(descriptor, end - start, start) else end

@@ -1,9 +1,8 @@
-"""HTTP for the clients of foreign systems, on urllib3, which connects and keeps connections.
+"""HTTP client for foreign systems, on top of urllib3.
 
-What urllib3 has not stands here and in `strict_http`: bounds of bytes and time, credentials that
-stay with their origin, proxies named by the environment, and errors of toolbox/errors. When to try
-again is `retry`'s; what a status means is the caller's to judge (`error_for_status` has the usual words),
-and so are logins.
+Added to urllib3 here and in `strict_http`: limits of bytes and time, credentials that stay with
+their origin, proxies from the environment, and the errors of `errors`. `retry` decides when to try
+again. The caller judges a status (`error_for_status` has the usual words) and knows the logins.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from pipeline_steps.toolbox.errors import (
 from pipeline_steps.toolbox.proxy import proxy_for
 from pipeline_steps.toolbox.redact import redact
 
-#: Statuses after which the same request may well succeed later; every other 4xx is final, and a
+#: Statuses after which the same request may succeed later. Every other 4xx is final, and so is a
 #: full store (507).
 TEMPORARY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 507})
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
@@ -58,9 +57,10 @@ _UNSENDABLE = re.compile(r"[^\x09\x20-\x7e\x80-\xff]")
 
 
 class Response(NamedTuple):
-    """An answer, read to its end.
+    """A complete answer.
 
-    headers: names in lower case, the last of a name. body: empty when it went into a sink.
+    headers: lower-case names; of a repeated header the last value. body: empty when it went into a
+    sink.
     """
 
     method: str
@@ -70,7 +70,7 @@ class Response(NamedTuple):
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON. Raises MachineError naming the URL when it is none."""
+        """The body as JSON. Raises MachineError naming the URL when it is not JSON."""
         try:
             return json_reader.decode(self.body)
         except ValueError as error:
@@ -80,14 +80,14 @@ class Response(NamedTuple):
 
 
 def excerpt(body: bytes) -> str:
-    """The first words of an error's body, on one line."""
+    """The first words of an error body, on one line."""
     return " ".join(body[:400].decode(errors="replace").split())[:300]
 
 
 def error_for_status(answer: Response, explain: Callable[[bytes], str] = excerpt) -> PipelineError:
-    """The error for an answer that the caller did not expect, by its status.
+    """The error for an unexpected status.
 
-    explain: how the system words its errors in a body.
+    explain: finds the system's own message in an error body.
     """
     explanation = explain(answer.body)
     problem = redact(
@@ -105,7 +105,7 @@ def error_for_status(answer: Response, explain: Callable[[bytes], str] = excerpt
 def temporary_error(
     answer: Response, explain: Callable[[bytes], str] = excerpt
 ) -> PipelineError | None:
-    """The error for an answer with a status of TEMPORARY, None for others."""
+    """The error for an answer with a status of TEMPORARY, else None."""
     return error_for_status(answer, explain) if answer.status in TEMPORARY else None
 
 
@@ -119,10 +119,12 @@ class _Request(NamedTuple):
 
 
 class Client:
-    """Requests to any number of hosts; connections are kept per origin, threads may share it.
+    """An HTTP client for any number of hosts. Connections are kept per origin; threads may share
+    it.
 
-    ca_file: PEM trusted besides the machine's own. later: the error for an answer that means "not
-    now", None for a final one. direct: never by a proxy.
+    ca_file: PEM file trusted in addition to the system's authorities. timeout: seconds of one read
+    or write. later: returns the error of an answer that is worth a retry, None for a final answer.
+    direct: never use a proxy.
     """
 
     def __init__(
@@ -151,16 +153,24 @@ class Client:
         budget: float = BUDGET,
         idempotent: bool | None = None,
     ) -> Response:
-        """The final answer, whatever its status but for temporary ones.
+        """The answer after redirects and retries. Its status is not judged, except for temporary
+        ones.
 
-        A single read may take the client's timeout, a whole answer twice that and a second for
-        each SLOWEST bytes. body: bytes, or a file that is streamed. sink: where a good answer's
-        body goes (emptied before each try). cap: bytes of the answer. budget: seconds for all
-        tries; 0 for a single one. idempotent: may be repeated (None: by its method); others are
-        tried once. Redirects are followed for GET and HEAD, without Authorization when they lead
-        to another origin, never from https to http.
+        A single read may take the client's timeout; a whole answer twice that, plus a second for
+        each SLOWEST bytes. Redirects are followed for GET and HEAD only, never from https to http,
+        and without Authorization when they lead to another origin.
 
-        Raises Temporary when the budget is used up, Unreachable, MachineError (no TLS, too big).
+        Args:
+            body: bytes, or the path of a file that is streamed.
+            sink: a file that gets the body of a good answer; emptied before each try.
+            cap: largest size of the answer in bytes.
+            budget: seconds for all tries together; 0 for a single try.
+            idempotent: whether the request may be repeated; None decides by the method.
+
+        Raises:
+            Temporary: the budget is used up.
+            Unreachable: no connection.
+            MachineError: no TLS, not HTTP, or an answer larger than `cap`.
         """
         repeatable = method in IDEMPOTENT if idempotent is None else idempotent
         request = _Request(method, url, headers or {}, body, sink, cap)
@@ -168,7 +178,9 @@ class Client:
         return retry.call(work, budget=budget if repeatable else 0)
 
     def _follow(self, request: _Request) -> Response:
-        """The answer at the end of all redirects."""
+        """The answer at the end of all redirects. Raises the error of an answer that is worth a
+        retry.
+        """
         for _ in range(6):
             answer = self._exchange(request)
             target = answer.headers.get("location")
@@ -180,7 +192,7 @@ class Client:
             with contextlib.suppress(ValueError):
                 target = urljoin(request.url, target)
             if not is_valid_url(target):
-                problem = f"is redirected to what is no URL: {target.partition('?')[0]!a}"
+                problem = f"is redirected to an invalid URL: {target.partition('?')[0]!a}"
                 raise MachineError(problem, where=safe_url(request.url))
             if request.url.startswith("https:") and not target.startswith("https:"):
                 problem = f"is redirected from https to {safe_url(target)}"
@@ -189,17 +201,17 @@ class Client:
             if origin(target) != origin(request.url):
                 headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
             request = request._replace(url=target, headers=headers)
-        raise MachineError("is redirected again and again", where=safe_url(request.url))
+        raise MachineError("is redirected more than 5 times", where=safe_url(request.url))
 
     def _exchange(self, request: _Request) -> Response:
-        """The answer to one request, sent once."""
+        """Send one request once."""
         method, url, headers, body, sink, cap = request
         if not is_valid_url(url):
-            problem = "it is no URL, or holds blanks, control characters or others than ASCII"
-            raise MachineError(f"cannot be asked: {problem}", where=f"{safe_url(url)!a}")
+            problem = "the URL is invalid: it needs a host, and only printable ASCII without blanks"
+            raise MachineError(f"cannot be requested: {problem}", where=f"{safe_url(url)!a}")
         if any(_UNSENDABLE.search(text) for field in headers.items() for text in field):
-            problem = "a header holds control characters, or others than Latin-1"
-            raise MachineError(f"cannot be asked: {problem}", where=safe_url(url))
+            problem = "a header has control characters, or characters outside Latin-1"
+            raise MachineError(f"cannot be requested: {problem}", where=safe_url(url))
         headers = {"User-Agent": "pipeline-steps", **headers}
         parts = urlsplit(url)
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
@@ -251,7 +263,7 @@ class Client:
 
 
 def _read(response: urllib3.BaseHTTPResponse, sink: IO[bytes] | None, cap: int) -> bytes:
-    """The body, or b"" when it went into `sink`. Raises MachineError over `cap`."""
+    """Read the body into `sink`, or return it. Raises MachineError beyond `cap` bytes."""
     memory = io.BytesIO()
     output = sink or memory
     output.seek(0)
@@ -267,7 +279,9 @@ def _read(response: urllib3.BaseHTTPResponse, sink: IO[bytes] | None, cap: int) 
 
 @functools.cache
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """What TLS trusts: the machine's authorities, and those of `ca_file`. Raises MachineError."""
+    """A TLS context that trusts the system's authorities and those in `ca_file`. Raises
+    MachineError.
+    """
     context = ssl.create_default_context()
     # Python before 3.11.4 takes a connection that is cut for one that TLS closed, and so a cut body
     # for a whole one.
@@ -282,7 +296,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _translated(url: str) -> Iterator[None]:
-    """Turn what urllib3 raises into errors of toolbox/errors, and have each name the URL."""
+    """Translate exceptions of urllib3 into our errors, and add the URL to each."""
     where = safe_url(url)
     try:
         yield
@@ -290,7 +304,7 @@ def _translated(url: str) -> Iterator[None]:
         error.where = error.where or where
         raise
     except ValueError as error:  # its text may hold the query, and that a signature
-        raise MachineError("cannot be asked: it is no URL", where=where) from error
+        raise MachineError("cannot be requested: the URL is invalid", where=where) from error
     except HTTPError as error:
         cause: BaseException = error
         while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
@@ -298,19 +312,21 @@ def _translated(url: str) -> Iterator[None]:
         peer = "the proxy: " if isinstance(error, ProxyError) else ""
         raise _failure(cause, peer, where) from error
     except OSError as error:
-        problem = f"the upload cannot be read, or the answer not be written: {error}"
+        problem = f"cannot read the upload or write the answer: {error}"
         raise MachineError(problem, where=where) from error
 
 
 def _failure(cause: BaseException, peer: str, where: str) -> PipelineError:
-    """The error for what sockets, TLS or http.client raised. peer: who failed, unless the server."""
+    """The error for an exception of sockets, TLS or http.client. peer: "the proxy: ", or "" for the
+    server.
+    """
     if isinstance(cause, ssl.SSLCertVerificationError):
         problem = f"{peer}its certificate is not trusted: {cause.verify_message}"
         advice = "name the authority's PEM file as ca_file in `hosts`"
         return MachineError(problem, where=where, advice=advice)
     if isinstance(cause, ssl.SSLError):
         problem = f"{peer}no TLS connection: {cause.reason or cause}"
-        advice = "it seems to speak plain HTTP: plain_http: true in `hosts`"
+        advice = "the server seems to speak plain HTTP: set plain_http: true for it in `hosts`"
         return MachineError(problem, where=where, advice=advice if "VERSION" in str(cause) else "")
     if isinstance(cause, socket.gaierror):
         problem = f"{peer}unknown host: {cause.strerror}"
@@ -361,7 +377,7 @@ def origin(url: str) -> str:
 
 
 def is_valid_url(url: str) -> bool:
-    """Has it a host and, if any, a port, and only characters that a request can carry?"""
+    """Whether a URL has a host, a valid port and only characters that a request line can carry."""
     try:
         parts = urlsplit(url)
         has_host = bool(parts.hostname) and parts.port != 0
@@ -371,7 +387,7 @@ def is_valid_url(url: str) -> bool:
 
 
 def safe_url(url: str) -> str:
-    """A URL as it may be shown: no user, no query (signed locations carry secrets there).
+    """The URL without user and query, for messages: signed locations carry secrets there.
 
     >>> safe_url("https://me:pw@example.com/v2/?sig=abc")
     'https://example.com/v2/'

@@ -1,7 +1,7 @@
-"""JUnit XML as CI systems read it (Jenkins' junit plugin, GitLab, GitHub reporters): suites with
-flat cases.
+"""JUnit XML as CI systems read it (Jenkins' junit plugin, GitLab, GitHub reporters).
 
-Written with the standard library: junitparser would let characters pass that XML cannot carry.
+Suites with flat cases. Written with the standard library, because junitparser lets characters pass
+that XML cannot carry.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 class Case(NamedTuple):
-    """One test. outcome: "failure" is the tested thing's fault, "error" the machinery's. text: why,
-    or the log.
+    """One test case. outcome: "failure" blames the chart, "error" the machinery. text: reason or
+    log.
     """
 
     name: str
@@ -35,8 +35,9 @@ class Case(NamedTuple):
 def write(
     path: Path, suite: str, cases: Iterable[Case], *, started: str, properties: dict[str, str]
 ) -> Path:
-    """Write one suite to `path`, its folder made when missing. started: RFC 3339. Raises
-    MachineError.
+    """Write one suite to `path` and create its folder when missing.
+
+    started: RFC 3339. Raises MachineError.
     """
     case_list = list(cases)
     counts = {

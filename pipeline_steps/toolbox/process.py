@@ -1,12 +1,10 @@
-"""The one way to start programs: argv list, no shell, cleaned environment, own process group,
-output kept.
+"""The only place that starts programs: argv list, no shell, cleaned environment, output kept.
 
-Programs are looked for in absolute entries of PATH only: an empty or relative entry is the
-checkout, whose files are not ours to run. A program that is written with a slash is taken as it is
-written.
+Programs are searched in absolute entries of PATH only: an empty or relative entry means the
+checkout, whose files are not ours to run. A program with a slash in its name is taken as written.
 
-A child gets its own process group; on time-out or when this process is told to stop it gets
-SIGTERM, two seconds later SIGKILL. Output is redacted before it enters an error.
+A child gets its own process group. On time-out, or when this process gets a signal to stop, the
+group gets SIGTERM and two seconds later SIGKILL. Output is redacted before it enters an error.
 """
 
 from __future__ import annotations
@@ -42,16 +40,17 @@ INHERITED = frozenset(
 GRACE = 2.0
 
 _children: set[subprocess.Popen[bytes]] = set()
-#: Number of the signal that ended everything, once there was one: nothing is started any more.
+#: The signals that this process got; no program is started once there is one.
 _stop_signals: list[int] = []
-#: Not empty while the main thread starts a child, which must not be interrupted before the child is
-#: known.
+#: Not empty while the main thread starts a child: no signal may interrupt before the child is
+#: registered.
 _starting: list[None] = []
 
 
 class Completed(NamedTuple):
-    """What a program left: exit code (negative: ended by that signal, None: timed out) and both
-    outputs.
+    """The result of a program: exit code and both outputs.
+
+    code: negative when a signal ended it, None when it timed out.
     """
 
     argv: tuple[str, ...]
@@ -70,7 +69,7 @@ class Completed(NamedTuple):
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The cleaned environment of a child, `extra` on top; its PATH has absolute entries only."""
+    """The cleaned environment of a child plus `extra`; PATH keeps only absolute entries."""
     inherited = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("LC_")}
     variables = {**inherited, **(extra or {})}
     return {**variables, "PATH": search_path(variables)}
@@ -110,7 +109,7 @@ def require(program: str, *, advice: str = "") -> str:
 def with_program_path(
     argv: Sequence[str], environ: Mapping[str, str], *, advice: str = ""
 ) -> list[str]:
-    """`argv` with the path of its program, as a child with `environ` is to be started. Raises
+    """`argv` with the program's absolute path, looked up on the PATH of `environ`. Raises
     ToolMissing.
     """
     program = argv[0] if os.sep in argv[0] else which(argv[0], environ)
@@ -129,13 +128,16 @@ def run(
     advice: str = "",
     on_line: Callable[[str], None] | None = None,
 ) -> Completed:
-    """Run a program to its end and return what it left; a failing exit code is the caller's to
-    judge.
+    """Run a program to its end. The caller judges a failing exit code.
 
-    env: added to the cleaned environment. timeout: seconds, then the whole group is ended and
-    `code` is None. on_line: called in another thread with every line of standard error as it comes,
-    redacted. Raises ToolMissing when the program does not exist, Interrupted (in any thread) once
-    `stop_all` was called.
+    Args:
+        env: added to the cleaned environment.
+        timeout: seconds until the process group is ended; `code` is then None.
+        on_line: called in another thread with each redacted line of standard error.
+
+    Raises:
+        ToolMissing: the program does not exist.
+        Interrupted: `stop_all` was called, in whichever thread.
     """
     with start_process(argv, cwd=cwd, env=env, feed=stdin is not None, advice=advice) as child:
         return child.completed(stdin, timeout=timeout, on_line=on_line)
@@ -156,11 +158,13 @@ class RunningProcess(NamedTuple):
         max_output: int | None = None,
         give_up: Callable[[], bool] | None = None,
     ) -> Completed:
-        """Wait for its end; see `run`.
+        """Wait until the program ends; see `run`.
 
-        max_output: bytes of output that are expected; one that prints more is not listened to any
-        longer, and what it left is more than `max_output`. give_up: asked about once a second; once
-        it says so, the program is ended as at its timeout.
+        Args:
+            max_output: bytes of standard output that are expected. Reading stops after that, so
+                that a longer `stdout` tells the caller that there was more.
+            give_up: called about once a second; when it returns True, the program is ended as at a
+                time-out.
         """
         listener = _Listener(self.child, on_line) if on_line else None
         reader = None if max_output is None else _Reader(self.child, max_output)
@@ -186,7 +190,9 @@ def _communicate(
     timeout: float | None,
     give_up: Callable[[], bool] | None,
 ) -> tuple[bytes, bytes]:
-    """Both outputs of a child that ended. Raises TimeoutExpired when it did not, or when given up."""
+    """Both outputs of a child. Raises TimeoutExpired at the deadline, or when `give_up` returns
+    True.
+    """
     if give_up is None:
         return child.communicate(stdin, timeout=timeout)
     deadline = time.monotonic() + timeout if timeout is not None else float("inf")
@@ -197,7 +203,7 @@ def _communicate(
         except subprocess.TimeoutExpired:
             if left <= 1.0 or give_up():
                 raise
-        stdin = None  # it is taken once, the outputs so far are kept
+        stdin = None  # written by the first call; communicate keeps the output so far
 
 
 @contextlib.contextmanager
@@ -209,9 +215,9 @@ def start_process(
     feed: bool = False,
     advice: str = "",
 ) -> Iterator[RunningProcess]:
-    """A program that was started; where the block ends before it does, its group is ended.
+    """Start a program; its process group is ended with the block if it still runs.
 
-    feed: it gets standard input by `completed`. Raises as `run`.
+    feed: `completed` will give it standard input. Raises what `run` raises.
     """
     raise_if_stopping()
     command = [os.fspath(part) for part in argv]
@@ -242,12 +248,17 @@ def conversation(
     advice: str = "",
     stderr: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that is asked and answers on its pipes, until the block ends; its group is ended
-    then.
+    """A program that answers requests on its pipes until the block ends, which ends its process
+    group.
 
-    env: added to the cleaned environment. stderr: the file for what it says there; None: a pipe,
-    which somebody must read when it may say more than a pipe holds. Raises ToolMissing, Interrupted
-    once `stop_all` was called.
+    Args:
+        env: added to the cleaned environment.
+        stderr: a file for standard error. None: a pipe, which the caller must read when the program
+            may write more than a pipe holds.
+
+    Raises:
+        ToolMissing: the program does not exist.
+        Interrupted: `stop_all` was called.
     """
     raise_if_stopping()
     variables = environment(env)
@@ -260,7 +271,7 @@ def conversation(
 
 
 def _close_and_stop(child: subprocess.Popen[bytes]) -> None:
-    """End a child that nobody listens to any more."""
+    """Close the pipes of a child that nobody reads any more, and end it."""
     for stream in (child.stdin, child.stdout, child.stderr):
         with contextlib.suppress(OSError):
             if stream:
@@ -275,7 +286,10 @@ def _start(
     feed: bool,
     stderr: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """The child, known to `stop_all`; between its birth and that no signal raises here (see `begin_stopping`)."""
+    """Start a child and register it for `stop_all`.
+
+    No signal handler may raise between these two steps; see `begin_stopping`.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread:
         _starting.append(None)
@@ -297,7 +311,7 @@ def _start(
 
 
 class _Listener:
-    """Reads a child's standard error line by line in a thread, in the place of `communicate`."""
+    """Reads a child's standard error line by line in a thread, instead of `communicate`."""
 
     def __init__(self, child: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
         stream, child.stderr = child.stderr, None
@@ -314,14 +328,14 @@ class _Listener:
         self._thread.start()
 
     def all(self) -> bytes:
-        """Everything that was said, once the child has closed it."""
+        """Everything the child wrote, once it has closed its standard error."""
         self._thread.join()
         return b"".join(self._lines)
 
 
 class _Reader:
-    """Reads a child's standard output in a thread, in the place of `communicate`, until that is
-    more than `most`.
+    """Reads a child's standard output in a thread, instead of `communicate`, up to `max_output`
+    bytes.
     """
 
     def __init__(self, child: subprocess.Popen[bytes], max_output: int) -> None:
@@ -340,13 +354,13 @@ class _Reader:
         self._thread.start()
 
     def all(self) -> bytes:
-        """What was read, once the child has closed it or printed too much."""
+        """The bytes read, once the child has closed its standard output or exceeded the limit."""
         self._thread.join()
         return bytes(self._output)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
-    """End the process group of `child`: SIGTERM, and SIGKILL for what is left after GRACE seconds."""
+    """End the process group of `child`: SIGTERM, and SIGKILL after GRACE seconds."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -358,29 +372,29 @@ def stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def is_stopping() -> bool:
-    """Whether this process was told to end: threads then stop what they do."""
+    """Whether this process got a signal to stop; threads then end their work."""
     return bool(_stop_signals)
 
 
 def raise_if_stopping() -> None:
-    """Raise Interrupted when this process was told to end: nothing new is begun then."""
+    """Raise Interrupted when this process got a signal to stop."""
     if _stop_signals:
         raise Interrupted(_stop_signals[0])
 
 
 def begin_stopping(number: int) -> bool:
-    """From now on nothing is started; a signal handler's first act. number: the signal, for
-    everybody's Interrupted.
+    """Start no more programs from now on. A signal handler calls this first.
 
-    Returns whether the handler may raise it where the main thread is: not while that starts a
-    child, which then raises itself, once the child is known and ended.
+    number: of the signal, for Interrupted. Returns whether the handler may raise Interrupted at
+    once. It must not while the main thread starts a child: `start_process` raises it then, once the
+    child is registered and can be ended.
     """
     _stop_signals.append(number)
     return not _starting
 
 
 def stop_all() -> None:
-    """End every child still running, all at once, after `begin_stopping`: a step has four seconds."""
+    """End all running children, after `begin_stopping`. A step has four seconds for this."""
     children = list(_children)
     for child in children:
         with contextlib.suppress(ProcessLookupError):

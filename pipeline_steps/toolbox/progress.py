@@ -1,6 +1,4 @@
-"""How far long work is, on stderr: live where that is a terminal, else as lines of the log, now and
-then.
-"""
+"""Progress of long work on stderr: live on a terminal, else a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -20,8 +18,9 @@ _EVERY = 10.0
 
 @contextlib.contextmanager
 def counter(unit: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call whenever one more of `total` is done; shows rate and time left. unit: like
-    "versions".
+    """A function to call after each of `total` items; shows rate and remaining time.
+
+    unit: what is counted, like "versions".
     """
     started = last_line = time.monotonic()
     completed = 0
@@ -72,8 +71,8 @@ def counter(unit: str, total: int) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def clock() -> Iterator[Callable[[str], None]]:
-    """A function to call with the name of what begins, which is shown with a running clock until
-    the next one.
+    """A function to call with the name of each phase; shows it with a running clock until the next
+    call.
     """
     if not _is_live():
         yield lambda name: log.info("%s ...", name)

@@ -1,4 +1,4 @@
-"""One redactor for everything that is printed, logged, recorded or raised.
+"""The redactor for everything that is printed, logged, recorded or raised.
 
 Whoever reads a secret registers it here first; every way out (process funnel, HTTP errors, records,
 the error boundary) calls `redact`. Encoded forms are covered: URL-quoted, base64 at its three

@@ -1,6 +1,6 @@
-"""When to try again: only after errors that are Temporary, as long as a budget of seconds lasts.
+"""The one retry policy: try again after Temporary errors until a budget of seconds is used up.
 
-This is the one retry policy; what is temporary says whoever raises the error.
+The code that raises an error decides whether it is temporary.
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ def call(
     longest: float = LONGEST,
     on: tuple[type[PipelineError], ...] = (Temporary,),
 ) -> T:
-    """What `work` returns; it is called again while it raises one of `on` and the budget lasts.
+    """Call `work`, again while it raises one of `on` and the budget lasts.
 
-    A pause is as long as the server asks (`Temporary.retry_after`), else random between 0 and a
-    limit that begins with `first` seconds and doubles up to `longest`. It ends with the budget at
-    the latest; then comes the last try, whose error is raised. budget: seconds; 0 for a single try.
+    A pause lasts as long as the server asked (`Temporary.retry_after`), else a random time below a
+    limit that starts at `first` seconds and doubles up to `longest`. Pauses end with the budget;
+    after it comes one last try, whose error is raised.
+
+    Args:
+        budget: seconds for all tries; 0 for a single try.
+        first, longest: seconds.
+        on: the errors that are worth another try.
     """
     deadline = Deadline(budget)
     jitter = tenacity.wait_random_exponential(multiplier=first, max=longest)

@@ -1,7 +1,7 @@
-"""Folders for as long as a piece of work lasts, below TMPDIR; those of killed processes go when a
-command starts.
+"""Temporary folders below TMPDIR for the duration of some work.
 
-A folder is locked while its process lives, so that nobody removes what another one still uses.
+A folder is locked while its process lives. A command that starts removes unlocked ones, which
+killed processes left.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pipeline_steps.toolbox import files
 
 
 class Scratch:
-    """An empty folder of mode 0700 at `path`, until `remove`. purpose: a word in its name, for who
-    wonders.
+    """An empty folder of mode 0700 at `path`, until `remove`.
 
-    Raises MachineError when it cannot be made.
+    purpose: a word in its name, for people who look into TMPDIR. Raises MachineError.
     """
 
     def __init__(self, purpose: str) -> None:
@@ -31,7 +30,7 @@ class Scratch:
             raise files.failure(error, base) from error
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it; a second time changes nothing."""
+        """Remove the folder with its content; a second call does nothing."""
         if self._lock >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
@@ -49,8 +48,9 @@ def folder(purpose: str) -> Iterator[Path]:
 
 
 def home() -> Path:
-    """Where temporary things go: TMPDIR, else /tmp. Nothing is tried out there, other than by
-    `tempfile`.
+    """The folder for temporary files: TMPDIR, else /tmp.
+
+    Unlike `tempfile.gettempdir`, this does not try to write there first.
     """
     return Path(os.environ.get("TMPDIR") or "/tmp").absolute()
 
@@ -69,7 +69,7 @@ def _make_locked(base: Path, purpose: str) -> tuple[Path, int]:
 
 
 def sweep() -> None:
-    """Remove what killed processes of this account left."""
+    """Remove the scratch folders that killed processes of this account left."""
     with contextlib.suppress(OSError), os.scandir(home()) as entries:
         for entry in entries:
             if entry.name.startswith(files.TEMPORARY) and entry.is_dir(follow_symlinks=False):

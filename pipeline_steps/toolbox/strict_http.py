@@ -1,7 +1,8 @@
-"""urllib3's connections, with answers that are bounded, and refused where their end is in doubt.
+"""urllib3 connections that refuse an answer without a certain end, or beyond a limit.
 
 urllib3 and http.client read leniently: of two lengths they take one, a header that they cannot
-read ends all headers, and a byte now and then may come for ever. Errors raised here name no URL.
+parse ends all headers, and a byte now and then may come for ever. Errors raised here do not name
+the URL; `http` adds it.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ LARGEST_HEAD = 256 * 1024
 
 
 def is_cut(error: ssl.SSLError) -> bool:
-    """Whether TLS says that the connection ended without its close_notify.
+    """Whether TLS reports that the connection ended without close_notify.
 
-    Python before 3.11.4 has no class of its own for what OpenSSL 3 says then.
+    Python before 3.11.4 has no exception class of its own for this error of OpenSSL 3.
     """
     return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
 
 
 class BoundedReader(io.RawIOBase):
-    """What a socket brings of an answer, as long as it comes fast enough and its head ends.
+    """A socket's bytes, with a minimum speed and a maximum size of headers.
 
-    head: bytes since the answer began, or since the last ones of its body. ended: no more come.
+    head: bytes since the start of the answer, or since the last body bytes. ended: the peer closed.
     """
 
     def __init__(self, file: io.RawIOBase, timeout: float) -> None:

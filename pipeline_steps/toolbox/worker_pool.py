@@ -44,12 +44,17 @@ class Worker(Protocol):
 def worker_pool(
     make_worker: Callable[[_Settings], Worker], settings: _Settings, processes: int
 ) -> Iterator[MapTasks]:
-    """A function that gives the results of tasks in their order, of which 2 x `processes` are under
-    way at most.
+    """A function that yields the results of tasks in their order, at most 2 x `processes` of them
+    at once.
 
-    make_worker: a class or a function at the top of its module, called with `settings` in each process.
-    processes: with one, all is done in this process; so it is before Python 3.11, whose workers
-    look for modules in the working directory. Raises MachineError when a worker is killed.
+    Args:
+        make_worker: a class or a function at the top level of its module; called with `settings` in
+            each process.
+        processes: with 1, the work is done in this process. So it is before Python 3.11, whose
+            workers would import modules from the working directory.
+
+    Raises:
+        MachineError: a worker was killed.
     """
     if processes <= 1 or not hasattr(sys.flags, "safe_path"):
         with contextlib.closing(make_worker(settings)) as worker:
@@ -66,7 +71,7 @@ def worker_pool(
                 0.5
             )  # whoever signals all processes of a build may not have come to this one yet
             process.raise_if_stopping()
-            problem = "a worker process was killed, most often by the kernel, for want of memory"
+            problem = "a worker process was killed, probably by the kernel because memory ran out"
             raise MachineError(
                 problem, advice="run again with fewer --jobs, or give it more memory"
             ) from error
@@ -90,8 +95,8 @@ def _in_order(pool: ProcessPoolExecutor, tasks: Iterable[Any], ahead: int) -> It
 
 @contextlib.contextmanager
 def _safe_path() -> Iterator[None]:
-    """Python processes that are started here load no module of the working directory, which may be
-    a checkout.
+    """Keep Python processes that are started here from importing modules of the working directory,
+    which may be a checkout.
     """
     before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"
@@ -104,7 +109,7 @@ def _safe_path() -> Iterator[None]:
             os.environ[_SAFE_PATH] = before
 
 
-# -- in a worker process --------------------------------------------------------------------------------------
+# In a worker process:
 
 _worker: Callable[[], Worker]
 
@@ -121,7 +126,7 @@ def _prepare(
 
 
 def _end_with(lifeline: Connection) -> None:
-    """End this process when nobody has the other end of its lifeline any more."""
+    """End this process when the other end of `lifeline` is closed."""
     with contextlib.suppress(EOFError, OSError):
         lifeline.recv_bytes()
     os._exit(1)

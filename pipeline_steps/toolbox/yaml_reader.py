@@ -1,10 +1,9 @@
-"""The one YAML reader for charts and indexes: a tree that knows where everything stands in the
-text.
+"""The YAML reader for charts and indexes: a tree of nodes with their positions in the text.
 
-Strict where YAML surprises: byte and depth caps, one document, no duplicate keys, no tags, aliases
-only where the caller allows them. Scalars stay the text that was written; `meaning` says what YAML
-would make of them. What the keys mean does not belong here. No library does it: PyYAML, whose
-events these are, takes duplicate keys and any depth, and ruamel.yaml does not bound what it builds.
+Strict where YAML surprises: limits of bytes and depth, one document, no duplicate keys, no tags,
+aliases only where the caller allows them. Scalars keep the text as written; `meaning` says what
+YAML readers make of it. Interpreting the keys does not belong here. PyYAML, whose events are used,
+accepts duplicate keys and any depth; ruamel.yaml does not bound what it builds.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Meaning = Literal["text", "int", "float", "bool", "null", "timestamp", "merge"]
 
 
 class Scalar(NamedTuple):
-    """One value: `start` and `end` are character offsets of the text as written, without anchor and
+    """One value. `start` and `end`: character offsets of the text as written, without anchor and
     tag.
     """
 
@@ -55,14 +54,14 @@ class Scalar(NamedTuple):
 
     @property
     def meaning(self) -> Meaning:
-        """What YAML readers make of it; quoted and block scalars are always text."""
+        """The type that YAML readers see; quoted and block scalars are always text."""
         if self.style or (self.tag and self.tag.endswith(":str")):
             return "text"
         return meaning(self.value)
 
 
 class Alias(NamedTuple):
-    """A mention of the node `name`; `target` is that node."""
+    """A reference to the anchor `name`; `target` is the anchored node."""
 
     name: str
     target: Node
@@ -78,7 +77,7 @@ class Mapping(NamedTuple):
     anchor: str | None
 
     def get(self, key: str) -> Node | None:
-        """The node written below `key`, None when it is not written (merged keys are not)."""
+        """The value written at `key`, None when there is none (merged keys do not count)."""
         return next((node for name, node in self.items if name.value == key), None)
 
     @property
@@ -97,7 +96,7 @@ Node: TypeAlias = "Scalar | Alias | Mapping | Sequence"
 
 
 def meaning(plain: str) -> Meaning:
-    """What YAML readers, Python's or Go's, make of an unquoted scalar.
+    """The type that YAML readers, Python's or Go's, see in an unquoted scalar.
 
     >>> [meaning(text) for text in ("1.10", "1e3", "no", "1.2.3", "", "2026-01-31", "y")]
     ['float', 'float', 'bool', 'text', 'null', 'timestamp', 'bool']
@@ -126,7 +125,7 @@ def parse(
     largest: int = LARGEST,
     error: type[PipelineError] = ConfigurationError,
 ) -> tuple[str, Node | None]:
-    """The text of a document (without byte order mark) and its tree; None when it is empty.
+    """The text of a document (without byte order mark) and its tree; None for an empty document.
 
     where: names the file in errors. aliases: allowed? duplicates: of a key that is there twice
     the last counts, as for helm; otherwise it is refused. error: what to raise.
@@ -135,10 +134,9 @@ def parse(
 
 
 def plain_value(node: Node | None) -> Any:
-    """The tree as dicts, lists, texts, booleans and None. Numbers and dates stay the text that was
-    written.
+    """The tree as dicts, lists, texts, booleans and None. Numbers and dates stay text as written.
 
-    Not for documents with aliases, which a few lines can make grow without end.
+    Not for documents with aliases: a few lines could expand without end.
     """
     if isinstance(node, Mapping):
         return {key.value: plain_value(item) for key, item in node.items}
@@ -154,14 +152,16 @@ def plain_value(node: Node | None) -> Any:
 
 
 def nearest_names(misspelt: str, names_allowed: Iterable[str], count: int = 3) -> str:
-    """Advice naming the known words most like `misspelt`, or all of a few."""
+    """Advice that names the allowed words most like `misspelt`, or all when there are few."""
     names = list(names_allowed)
     matches = difflib.get_close_matches(misspelt, names, count, 0.5) or names[: 2 * count]
     return f"there is {', '.join(matches)}" if matches else ""
 
 
 class _Reader:
-    """One pass over the events of libyaml, without recursion: nesting cannot exhaust the stack."""
+    """One pass over the events of libyaml, without recursion: deep nesting cannot exhaust the
+    stack.
+    """
 
     def __init__(
         self, where: str, aliases: bool, error: type[PipelineError], duplicates: bool = False
@@ -211,7 +211,7 @@ class _Reader:
         return root
 
     def tree(self, text: str, event: Any, events: Iterator[Any]) -> Node:
-        """The node that `event` begins, children taken from `events`."""
+        """The node that `event` begins, with its children from `events`."""
         root = self.node(text, event)
         open_nodes: list[Mapping | Sequence] = (
             [root] if isinstance(root, (Mapping, Sequence)) else []
@@ -282,7 +282,7 @@ class _Reader:
         if not self.aliases:
             raise self.fail(f"the alias *{name} is not read here", line, "write the value out")
         if name not in self.anchors:
-            raise self.fail(f"the alias *{name} names nothing", line)
+            raise self.fail(f"the alias *{name} has no anchor", line)
         return Alias(name, self.anchors[name], start, end, line)
 
 

@@ -390,7 +390,7 @@ def plain() -> Iterator[Case]:
         "us",
         "more than 200 times",
     )
-    yield Case("a link out of the source", chart(added={"link": "/etc/hostname"}), "us", "leads out of the source",
+    yield Case("a link out of the source", chart(added={"link": "/etc/hostname"}), "us", "points outside the checkout",
                links=frozenset({"hello/link"}))  # fmt: skip
     referring = chart(added={"values.schema.json": '{"$ref": "file:///nowhere/x.json"}'})
     yield Case(
@@ -434,7 +434,7 @@ def named() -> Iterator[Case]:
         "two names that differ in case",
         chart(added={"files/a": "", "files/A": ""}),
         "us",
-        "one name on some",
+        "same name on some",
     )
     yield Case(
         "a name with a control character",
@@ -617,7 +617,7 @@ def wrong_metadata() -> Iterator[Case]:
         ("a version of words", good.replace("1.0.0", "new"), "is not a SemVer 2 version"),
         ("an unknown type", f"{good}type: job\n", "neither application nor library"),
         ("a bad alias", good + needing("name: a, alias: 'x y'"), "alias 'x y' is not allowed"),
-        ("an entry of dependencies that is null", f"{good}dependencies: [null]\n", "a dependency that is not"),
+        ("an entry of dependencies that is null", f"{good}dependencies: [null]\n", "an entry of dependencies is not"),
         ("a text for the maintainers", f"{good}maintainers: me\n", "maintainers"),
         ("an entry of the maintainers that is null", f"{good}maintainers: [null]\n", "maintainers"),
         ("a list for the annotations", f"{good}annotations: [a]\n", "annotations"),
@@ -632,7 +632,7 @@ def wrong_metadata() -> Iterator[Case]:
         ("an unknown apiVersion", good.replace("v2", "v3"), "is not v1 or v2"),
         ("a number for a text", f"{good}appVersion: 1.10\n", "is read as a float"),
         ("no apiVersion", "name: hello\nversion: 1.0.0\n", "apiVersion is missing"),
-        ("a key twice", f"{good}name: other\n", "is there twice"),
+        ("a key twice", f"{good}name: other\n", "occurs twice"),
         ("an alias", f"{good}home: &a x\nicon: *a\n", "the alias *a is not read"),
         ("upper-case letters", good.replace("hello", "Hello"), "is not allowed"),
         ("a tag of its own", f"{good}home: !x y\n", "the tag !x is not read"),

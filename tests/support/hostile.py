@@ -249,22 +249,26 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         zipped(tar(("Chart.yaml", CHART), with_chart=False)),
         "is in no folder",
     )
-    yield "two Chart.yaml", zipped(tar(("a/Chart.yaml", CHART))), "is there twice"
-    yield "case twins", zipped(tar(("a/x", b""), ("a/X", b""))), "one name on some file systems"
+    yield "two Chart.yaml", zipped(tar(("a/Chart.yaml", CHART))), "occurs twice"
+    yield (
+        "case twins",
+        zipped(tar(("a/x", b""), ("a/X", b""))),
+        "the same name on some file systems",
+    )
     yield (
         "chart.yaml beside Chart.yaml",
         zipped(tar(("a/chart.yaml", b""))),
-        "one name on some file systems",
+        "the same name on some file systems",
     )
     yield (
         "Unicode twins",
         zipped(tar(("a/\u00e9", b""), ("a/e\u0301", b""))),
-        "one name on some file systems",
+        "the same name on some file systems",
     )
     yield (
         "file and folder",
         zipped(tar(("a/x", b""), ("a/x/y", b""))),
-        "one name on some file systems",
+        "the same name on some file systems",
     )
     yield "no Chart.yaml", zipped(tar(("a/x", b""), with_chart=False)), "it has no Chart.yaml"
     yield (
@@ -337,8 +341,8 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     )
     yield "trailing garbage", zipped(tar()) + b"x", "1 bytes follow its end"
     yield "two gzip members", zipped(tar()) + zipped(tar()), "bytes follow its end"
-    yield "garbage behind the tar", zipped(tar() + b"x" * 512), "something follows the end"
-    yield "second tar behind the tar", zipped(tar() + tar()), "something follows the end"
+    yield "garbage behind the tar", zipped(tar() + b"x" * 512), "data follows the end"
+    yield "second tar behind the tar", zipped(tar() + tar()), "data follows the end"
     yield "no end of the tar", zipped(tar()[:1024]), "it is cut off"
     yield "half an end of the tar", zipped(tar()[:1536]), "it is cut off"
     yield "not gzip", tar(), "not a gzip file"

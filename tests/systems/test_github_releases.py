@@ -402,7 +402,7 @@ def test_a_private_repository_by_its_token(hub: Github, monkeypatch: pytest.Monk
         == published
     )
     monkeypatch.delenv("GITHUB_TOKEN")
-    with pytest.raises(AccessRefused, match="or hidden from this login: set GITHUB_TOKEN"):
+    with pytest.raises(AccessRefused, match="or this login may not see it: set GITHUB_TOKEN"):
         GithubReleasesRepository("github-releases:me/hidden", {}).find("hello", "1.0.0")
     with pytest.raises(AccessRefused):
         GithubReleasesRepository("github-releases:me/hidden", {}).provenance(published)

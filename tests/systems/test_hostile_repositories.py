@@ -396,7 +396,7 @@ def test_rollback_of_a_dependency(oci: Attacked, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
 def test_a_redirect_out_of_the_web(attacked: Attacked, target: str) -> None:
     attacked.lies[attacked.archive] = (302, {"Location": target}, b"")
-    attacked.refused(MachineError, "is neither http nor https|is redirected to what is no URL")
+    attacked.refused(MachineError, "is neither http nor https|is redirected to an invalid URL")
 
 
 # A branch of git

@@ -418,7 +418,7 @@ def test_a_registry_cannot_have_its_storage_ask_for_the_login() -> None:
 )
 def test_a_redirect_out_of_the_web(attacked: Attacked, target: str) -> None:
     attacked.lies[attacked.entrance] = (302, {"Location": target}, b"")
-    attacked.refused(MachineError, "is neither http nor https|is redirected to what is no URL")
+    attacked.refused(MachineError, "is neither http nor https|is redirected to an invalid URL")
 
 
 @pytest.mark.parametrize(

@@ -243,5 +243,7 @@ def test_a_folder_of_somebody_else_is_never_filled_or_removed(tmp_path: Path) ->
     (tmp_path / "thesis.tex").write_text("years of work")
     for words in (["up", "--maker", "none"], ["down"]):
         ran = cli(tmp_path, *words)
-        assert (ran.code, "in use and not by a sandbox" in ran.stderr) == (2, True), ran.stderr
+        assert (ran.code, "it is not the folder of a sandbox" in ran.stderr) == (2, True), (
+            ran.stderr
+        )
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]

@@ -126,7 +126,7 @@ def test_damage_is_refused_or_harmless(junk: bytes, place: int) -> None:
     [
         ({"Chart.yaml": b""}, "c/Chart.yaml: Chart.yaml is not a mapping"),
         ({"x\\y": b""}, "c: the file name 'x\\\\y' contains a backslash (rename it)"),
-        ({"VALUES.yaml": b""}, "are one name on some file systems (rename one of them)"),
+        ({"VALUES.yaml": b""}, "are the same name on some file systems (rename one of them)"),
         ({"big": bytes(6 * 2**20)}, "c/big: the file has 6291456 bytes"),
         ({"values.schema.json": b"{"}, "c/values.schema.json: not JSON: "),
         (

@@ -87,7 +87,7 @@ def test_what_is_there_is_taken() -> None:
     ("files_", "message"),
     [
         (chart(), "hello/Chart.lock: the dependency db ^1.0.0 is a range without a lock (run pipeline-steps check"),
-        (chart(lock="2.0.0"), "hello/Chart.lock: the lock says db 2.0.0, Chart.yaml wants ^1.0.0"),
+        (chart(lock="2.0.0"), "hello/Chart.lock: the lock has db 2.0.0, Chart.yaml needs ^1.0.0"),
         (chart(repository="https://other", lock="1.0.0"), "does not belong to Chart.yaml"),
         (chart(repository=""), "hello/Chart.yaml: the dependency db has no repository and is not in charts/"),
         (chart("1.0.0", "@stable"), "the repository '@stable', which is not a URL"),
@@ -95,7 +95,7 @@ def test_what_is_there_is_taken() -> None:
         (chart("?"), "is a range without a lock"),
         (
             Files({**chart(lock="1.2.0"), "charts/db-1.1.0.tgz": packed("db", "1.1.0").tgz}),
-            "charts/ has db 1.1.0, the lock says 1.2.0",
+            "charts/ has db 1.1.0, the lock has 1.2.0",
         ),
         (
             Files({**chart(), "charts/db/Chart.yaml": files("db", "2.0.0")["Chart.yaml"]}),

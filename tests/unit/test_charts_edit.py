@@ -107,7 +107,7 @@ def test_byte_order_mark_line_ends_and_other_alphabets_survive(data: bytes) -> N
         (b"image:\n  tga: x\n", "image.tag", "yaml:2: the key to set, image.tag, does not exist (there is image.tga)"),
         (b"a: {b: x}\n", "a", "values.yaml:1: a is not one value but several (name a key below it)"),
         (b"a: &t x\nb: *t\n", "a", "values.yaml:2: a has the anchor &t, setting it would change other keys too"),
-        (b"a: &m {t: x}\nb: *m\n", "b.t", "values.yaml:2: b.t stands behind the alias *m"),
+        (b"a: &m {t: x}\nb: *m\n", "b.t", "values.yaml:2: b.t is reached through the alias *m"),
         (b"a: &m {t: x}\nb: *m\n", "a.t", "values.yaml:2: a.t has the anchor &m"),
         (b"a: &m {t: x}\nb:\n  <<: *m\n", "b.t", "it may come in by <<"),
         (b"a: !!int 3\n", "a", "a has the tag tag:yaml.org,2002:int (remove the tag)"),
@@ -127,7 +127,7 @@ def test_a_missing_file_and_a_value_set_twice_are_refused() -> None:
         match=r"hello/values\.yaml: the file whose values are to be set is missing",
     ):
         edit.apply({}, {"values.yaml": {"a": "b"}}, where="hello")
-    with pytest.raises(ConfigurationError, match="two keys to set are the same value"):
+    with pytest.raises(ConfigurationError, match="two of the keys to set are the same value"):
         edit.apply({"v": b"a: [x]"}, {"v": {"a[0]": "b", "a.0": "c"}})
 
 

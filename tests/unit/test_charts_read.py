@@ -69,7 +69,7 @@ START = b"apiVersion: v2\nname: a\n"
         (b"apiVersion: v3\nname: a\nversion: 1.0.0", "apiVersion 'v3' is not v1 or v2"),
         (START + b"version: 1.0.0\ntype: app", "type 'app' is neither application nor library"),
         (START + b"version: 1.0.0\ndependencies: {}", "x:4: dependencies is not a list"),
-        (START + b"version: 1.0.0\ndependencies:\n- b", "x:5: a dependency that is not a mapping"),
+        (START + b"version: 1.0.0\ndependencies:\n- b", "x:5: an entry of dependencies is not a mapping"),
         (START + b"version: 1.0.0\ndependencies: [{name: b, alias: 'x\ny'}]", "alias 'x y' is not allowed"),
         (START + b"version: 1.0.0\ndependencies: [{name: b},{name: b}]", "two dependencies are called 'b'"),
         (b"apiVersion: v2\nname: [a]\nversion: 1.0.0", "x:2: name is not a text"),
@@ -85,7 +85,7 @@ def test_what_helm_or_we_refuse(data: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"a: 1\nb: 2\na: 3\n", "x:3: key 'a' is there twice"),
+        (b"a: 1\nb: 2\na: 3\n", "x:3: the key 'a' occurs twice"),
         (b"a: &x 1\nb: *x\n", "x:2: the alias *x is not read here"),
         (b"[" * 10000, "x:1: nested deeper than 50 levels"),
         (b"a: " * 100, "x:1: not YAML: mapping values are not allowed"),
@@ -95,7 +95,7 @@ def test_what_helm_or_we_refuse(data: bytes, message: str) -> None:
         ),
         (b"a: !x 1\n", "x:1: the tag !x is not read"),
         (b"a: 1\n---\nb: 2\n", "a second YAML document"),
-        (b"? {a: b}\n: c\n", "x:1: a key that is not a text"),
+        (b"? {a: b}\n: c\n", "x:1: a key is not text"),
         ("a: ü".encode("utf-16"), "x: not UTF-8 text"),
         (b"a: \x1b[31m", "x: not YAML: "),
         (b"a:\n\t- b", "x:2: not YAML: found character that cannot start any token"),

@@ -25,11 +25,12 @@ def test_what_helm_loads(text: str) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"- a\n", "values.yaml:1: values are a mapping of keys, this is none"),
-        (b"a: 1\n---\ntext\n", "values.yaml:3: values are a mapping of keys"),
-        (b"''\n", "values are a mapping of keys"), (b"a: [\n", "values.yaml:2: not YAML"), (b"\xff", "not UTF-8 text"),
-        (b"a:\n\tb: 1\n", "values.yaml:2: not YAML"), (b"a: *b\n", "the alias *b names nothing"),
-        (b"a: &a [*a]\n", "the alias *a names nothing"), (b"a: " + b"[" * 20_000, "nested deeper than 1000 levels"),
+        (b"- a\n", "values.yaml:1: the values are not a mapping of keys"),
+        (b"a: 1\n---\ntext\n", "values.yaml:3: the values are not a mapping of keys"),
+        (b"''\n", "the values are not a mapping of keys"),
+        (b"a: [\n", "values.yaml:2: not YAML"), (b"\xff", "not UTF-8 text"),
+        (b"a:\n\tb: 1\n", "values.yaml:2: not YAML"), (b"a: *b\n", "the alias *b has no anchor"),
+        (b"a: &a [*a]\n", "the alias *a has no anchor"), (b"a: " + b"[" * 20_000, "nested deeper than 1000 levels"),
         (BOMB.encode(), "its aliases repeat too much"), ("a: b".encode("utf-16"), "not UTF-8"),
         (b"a: \x1b[31m", "not YAML"),
     ],

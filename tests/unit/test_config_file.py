@@ -413,7 +413,7 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
     "two documents": (CHARTS + "---\n" + CHARTS, r"pipeline\.yaml:3: a second YAML document"),
     "a key twice": (
         CHARTS + "evidence: a\nevidence: b\n",
-        r"pipeline\.yaml:4: key 'evidence' is there twice",
+        r"pipeline\.yaml:4: the key 'evidence' occurs twice",
     ),
     "an alias": (
         CHARTS + "tests: &t {}\ncheck: *t\n",

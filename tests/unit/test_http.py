@@ -35,14 +35,14 @@ def test_a_login_never_follows_to_another_origin() -> None:
 def test_uploads_are_not_redirected_and_loops_end() -> None:
     with scripted(lambda _: (307, {"Location": "/again"}, b"")) as server:
         assert http.Client().request("PUT", f"http://{server.host}/", body=b"x").status == 307
-        with pytest.raises(MachineError, match="redirected again and again"):
+        with pytest.raises(MachineError, match="redirected more than 5 times"):
             http.Client().request("GET", f"http://{server.host}/")
 
 
 @pytest.mark.parametrize("target", ["https://[::1", "http://127.0.0.1:99999/x", "http://h/\u00fc"])
 def test_redirects_to_nowhere_are_refused(target: str) -> None:
     with scripted(lambda _: (302, {"Location": target}, b"")) as server:
-        with pytest.raises(MachineError, match="is redirected to what is no URL"):
+        with pytest.raises(MachineError, match="is redirected to an invalid URL"):
             http.Client().request("GET", f"http://{server.host}/")
         assert len(server.requests) == 1
 

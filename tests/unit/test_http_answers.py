@@ -190,7 +190,7 @@ def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
 def test_nothing_breaks_out_of_a_request(path: str, headers: dict[str, str]) -> None:
     with (
         scripted(lambda _: (200, {}, b"")) as other,
-        pytest.raises(MachineError, match="cannot be asked"),
+        pytest.raises(MachineError, match="cannot be requested"),
     ):
         http.Client().request("GET", f"http://{other.host}{path}", headers=headers)
     assert other.requests == []

@@ -146,7 +146,7 @@ def test_a_chart_without_versions_gets_its_first(name: str) -> None:
             b"apiVersion: v1\nentries: {a: [{name: a, version: 1.0.0}, {name: a, version: 1.0.0}]}",
             "in the index twice",
         ),
-        (b"apiVersion: v1\nentries: {a: [], a: []}", "x:2: key 'a' is there twice"),
+        (b"apiVersion: v1\nentries: {a: [], a: []}", "x:2: the key 'a' occurs twice"),
         (b"apiVersion: v1\nentries: &e {a: *e}", "the alias *e is not read here"),
     ],
 )
@@ -323,7 +323,7 @@ GOOD = "apiVersion: v1\nentries:\n  good:\n  - name: good\n    version: 1.0.0\n"
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("  bad:\n  - name: bad\n    version: 1.0.0\n    name: good\n", "x:9: key 'name' is there twice"),
+        ("  bad:\n  - name: bad\n    version: 1.0.0\n    name: good\n", "x:9: the key 'name' occurs twice"),
         ("  bad:\n  - &a {name: bad, version: 1.0.0}\n  - *a\n", "x:8: the alias *a is not read here"),
         ("  bad:\n  - name: bad\n    version: !!python/object:os.system 1\n", "x:8: the tag tag:yaml.org,2002:python"),
         ("  bad:\n  - name: bad\n    a: " + "[" * 60 + "]" * 60 + "\n", "x:8: nested deeper than 50 levels"),
@@ -331,7 +331,7 @@ GOOD = "apiVersion: v1\nentries:\n  good:\n  - name: good\n    version: 1.0.0\n"
         ("  bad:\n    - name: bad\n    - name: bad\n", "x:7: an entry of bad has another name or no version"),
         ("  bad:\n    name: bad\n", "x:7: the entry bad is not a list"),
         ("  bad:\n  - just a text\n", "x:7: an entry of bad is not a mapping"),
-        (2 * "  bad:\n  - name: bad\n    version: 1.0.0\n", "x:9: key 'bad' is there twice"),
+        (2 * "  bad:\n  - name: bad\n    version: 1.0.0\n", "x:9: the key 'bad' occurs twice"),
         (
             "  bad:\n" + 2 * "  - name: bad\n    version: 1.0.0\n", "x:9: bad 1.0.0 is in the index twice",
         ),

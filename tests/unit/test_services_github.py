@@ -49,7 +49,7 @@ def test_other_answers_are_final(status: int) -> None:
     [
         (401, AccessRefused, "set GITHUB_TOKEN"),
         (403, AccessRefused, "contents, write"),
-        (404, AccessRefused, "or hidden from this login"),
+        (404, AccessRefused, "or this login may not see it"),
         (307, MachineError, "write its new name"),
         (422, MachineError, "no"),
     ],
