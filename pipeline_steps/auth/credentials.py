@@ -141,6 +141,7 @@ def docker_folder(environ: Mapping[str, str]) -> Path:
 
 def _from_store(file: Path, host: str, path: str) -> Login | None:
     config = read_store(file)
+    # Docker stores the login of Docker Hub under its old index URL.
     names = (*_HUB_KEYS, host) if host == DOCKER_HUB else (host, f"https://{host}")
     helpers: Mapping[str, str] = config.get("credHelpers") or {}
     program = next((helpers[name] for name in names if name in helpers), None) or config.get(
@@ -154,6 +155,8 @@ def _from_store(file: Path, host: str, path: str) -> Login | None:
     auths: Mapping[str, Any] = config.get("auths") or {}
     repository = f"{host}/{path}"
     prefixes = [key for key in auths if f"{repository}/".startswith(f"{_bare(key)}/")]
+    # The longest matching key wins, as in docker's "auths" with repository paths (podman writes
+    # them).
     for key in sorted(prefixes, key=lambda each: len(_bare(each)), reverse=True):
         login = _entry(auths[key], f"{file}: auths.{key}")
         if login:
@@ -188,6 +191,8 @@ def _entry(entry: Any, where: str) -> Login | None:
     username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
     if entry.get("auth"):
         try:
+            # "auth" is base64 of name:password; it overrides separate fields, as in
+            # docker's own code.
             username, _, password = (
                 base64.b64decode(entry["auth"], validate=True).decode().partition(":")
             )
@@ -207,7 +212,7 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
     """
     command = f"docker-credential-{program}"
     path = process.require(command, advice=f"{file} names it: install it, or remove it there")
-    # Cloud helpers read their own login from arbitrary variables, so they get the whole environment.
+    # Cloud helpers read their own login from various variables, so they get the whole environment.
     completed = process.run([path, "get"], env=os.environ, stdin=name.encode(), timeout=30)
     if not completed.ok:
         output = (completed.stdout + completed.stderr).decode(errors="replace")
@@ -220,4 +225,5 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(f"{command} answered no login for {name}", where=str(file)) from error
     register(secret)
+    # Helpers use the user name <token> for an identity token (docker-credential-helpers).
     return Login("", "", secret) if username == "<token>" else Login(username, secret)

@@ -89,6 +89,7 @@ def entry_for(hosts: Mapping[str, Host], reference: str) -> tuple[str, Host]:
     >>> entry_for({"a.example.com/prod": Host()}, "a.example.com/production/web")[0]
     ''
     """
+    # Longest prefix wins, so that one team's part of a registry can have its own login.
     best = max(
         (prefix for prefix in hosts if f"{reference}/".startswith(f"{prefix.rstrip('/')}/")),
         key=len,

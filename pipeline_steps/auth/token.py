@@ -145,6 +145,7 @@ class Authorizer:
             headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
             url = f"{realm}{joint}{urlencode([*fields, ('client_id', CLIENT)])}"
             answer = self._client.request("GET", url, headers=headers, cap=CAP)
+        # Token servers use any of these statuses for a wrong password.
         if answer.status in (400, 401, 403):
             who = login.username or "the identity token" if login else "an anonymous visitor"
             raise AccessRefused(
@@ -157,6 +158,8 @@ class Authorizer:
             raise http.error_for_status(answer)
         fields = answer.json()
         token = (
+            # Both names are in use: "token" by docker's specification, "access_token"
+            # by OAuth2.
             fields.get("token") or fields.get("access_token") if isinstance(fields, dict) else None
         )
         if not isinstance(token, str):

@@ -238,6 +238,7 @@ def unpack_with_digest(
         if rest in files:
             raise refuse(f"{member.name!r} occurs twice")
         files[rest] = member.data
+        # Only the owner's x bit is kept; other modes depend on the umask of whoever packed.
         if member.mode & 0o100:
             executables.append(rest)
     _check_members(files, folders, top, where, refuse, error)
@@ -269,6 +270,7 @@ def _check_members(
             raise refuse(f"{folder!r} is a file and a folder")
     if "Chart.yaml" not in files:
         raise refuse("it has no Chart.yaml")
+    # The folder must be the chart's name, as helm expects it when it loads an archive.
     name = read_metadata(
         files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
     ).name
@@ -290,9 +292,11 @@ def decompress(
 
     if len(tgz) > LARGEST:
         raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")
+    # Magic number and method "deflate" (RFC 1952 §2.3.1).
     if tgz[:3] != b"\x1f\x8b\x08":
         raise refuse("it is not a gzip file")
     limit = bytes_left = _unpacked_limit(tgz)
+    # 31 = 16 + 15: a gzip header and a window of 32 KiB.
     decompressor = zlib.decompressobj(31)
     try:
         for start in range(0, len(tgz), _CHUNK):
@@ -309,6 +313,8 @@ def decompress(
                     raise refuse(f"it unpacks to more than {limit} bytes, {explanation}")
                 yield piece
             if decompressor.eof:
+                # Readers disagree about a second gzip member: Go's reader continues
+                # with it, zlib stops.
                 trailing = len(decompressor.unused_data) + len(tgz[start + _CHUNK :])
                 if trailing:
                     raise refuse(f"{trailing} bytes follow its end")

@@ -46,6 +46,8 @@ def common_parts(texts: Sequence[str], units: Iterable[str] = ()) -> list[str]:
     words = [re.findall(pattern, text) for text in texts]
     if _same_shape(words):
         return _word_by_word(words)
+    # Different shapes, for example a random number of words in one line: compare line by line,
+    # so that only that line is masked.
     lines = [text.split("\n") for text in texts]
     if len(lines[0]) > 1 and len({len(each) for each in lines}) == 1:
         return _line_by_line(lines, longest)

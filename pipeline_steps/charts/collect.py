@@ -97,6 +97,8 @@ class _Collector:
                     raise ConfigurationError(
                         problem, where=chart_yaml(folder), advice="correct its name"
                     )
+                # `helm dependency update` leaves a copy in charts/, which may be
+                # outdated.
                 for vendored_path in [path for path in files if _is_vendored_copy(path, name)]:
                     log.info(
                         "%s/%s: left out, charts/%s comes from %s",
@@ -177,6 +179,7 @@ class _Collector:
         followed.
         """
         parts_left, resolved = path.split("/"), ""
+        # Bounds loops of links: Linux follows 40 of them, and each may add parts.
         for _ in range(_MOST_LINKS * 25):
             if not parts_left:
                 if resolved in self.kinds or paths_below(self.paths, resolved):

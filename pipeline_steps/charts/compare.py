@@ -142,7 +142,9 @@ def split_documents(output: str) -> Iterator[Document]:
 class _Comparer:
     def __init__(self, replaced: Pairs) -> None:
         spelled = {
-            pair: (pair[0].replace("+", "_"), pair[1].replace("+", "_")) for pair in replaced
+            # helm.sh/chart labels replace + by _, because a label value cannot have it.
+            pair: (pair[0].replace("+", "_"), pair[1].replace("+", "_"))
+            for pair in replaced
         }
         self.pairs = sorted(
             {pair for pair in (*spelled, *spelled.values()) if all(pair) and pair[0] != pair[1]}
@@ -319,6 +321,9 @@ class _Comparer:
             [match.start() for match in self.pattern.finditer(tested_text)] if self.pattern else []
         )
         ends: set[int] = set()
+        # A search over pairs of offsets: at each occurrence of an old value there are two
+        # ways on, with it replaced or not. `visited` keeps this linear for texts that
+        # repeat a value.
         visited: set[tuple[int, int]] = set()
         pending = [(0, begin) for begin in start_offsets]
         while pending:
@@ -358,6 +363,7 @@ def _cut_alike(tested_text: str, derived_text: str, old: str, new: str) -> bool:
     """Whether both texts end in a replaced value that was cut off at 63 characters."""
     if len(tested_text) not in _CUT and len(derived_text) not in _CUT:
         return False
+    # Templates cut names with `trunc 63`, so only the beginning of a long value may be left.
     for size in range(min(len(old), len(tested_text)), 0, -1):
         head = tested_text[:-size]
         derived_rest = derived_text[len(head) :]

@@ -190,6 +190,7 @@ def vendored_versions(files: Mapping[str, bytes], place: str) -> dict[str, list[
         if parts[0] != "charts":
             continue
         where = f"{place}/{path}".lstrip("/")
+        # helm loads archives only directly in charts/, not in folders below it.
         if len(parts) == 2 and path.endswith(".tgz"):
             vendored = archive.open_subchart(data, where, ConfigurationError)
             versions.setdefault(vendored.name, []).append(vendored.version)

@@ -63,6 +63,7 @@ def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterato
         old, new = before.get(name), after.get(name)
         if old != new:
             lines = ((old or "").splitlines(), (new or "").splitlines())
+            # The first two lines are the file names, which are empty here.
             text = "\n".join(list(difflib.unified_diff(*lines, lineterm="", n=3))[2:])
             yield Difference(
                 name, "added" if old is None else "removed" if new is None else "changed", text

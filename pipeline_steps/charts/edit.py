@@ -147,6 +147,7 @@ def _apply_edits(text: str, edits: list[tuple[int, int, str]], where: str) -> st
     pieces: list[str] = []
     position = 0
     for start, end, new in sorted(edits):
+        # Two keys may reach one value, like a.0 and a[0].
         if start < position:
             raise ConfigurationError("two of the keys to set are the same value", where=where)
         pieces += (text[position:start], new)
@@ -205,6 +206,7 @@ def _find(
         )
     if isinstance(node, Scalar):
         _refuse_shared_anchor(root, node, key, where, error)
+        # A tag like !!int would turn the new text into another type, or an error.
         if node.tag and not node.tag.endswith(":str"):
             raise error(
                 f"{key} has the tag {node.tag}",
@@ -323,6 +325,7 @@ def _scalar_text(text: str, place: _Place, value: str) -> str:
     if style == '"' or _unprintable(value):
         new = _double_quoted(value)
     elif style == "'":
+        # YAML 1.1 §9.1.2: the only escape in single quotes is the doubled quote.
         new = "'" + value.replace("'", "''") + "'"
     elif (
         _PLAIN.fullmatch(value)

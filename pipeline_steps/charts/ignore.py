@@ -74,6 +74,7 @@ def parse(data: bytes, where: str) -> Rules:
     for number, line in enumerate(
         data.decode(errors="replace").removeprefix("\ufeff").split("\n"), 1
     ):
+        # helm trims each line, so a pattern cannot begin or end with a blank.
         text = line.strip()
         if text and not text.startswith("#"):
             rules.append(_rule(text, f"{where}:{number}"))
@@ -81,6 +82,7 @@ def parse(data: bytes, where: str) -> Rules:
 
 
 def _rule(text: str, where: str) -> Rule:
+    # helm fails with "double-star (**) syntax is not supported".
     if "**" in text:
         raise ConfigurationError(
             "** is not known to helm", where=where, advice="name the folders, or use one *"

@@ -163,6 +163,8 @@ def _scalar(text: str) -> str:
     >>> [_scalar(text) for text in ("1.2.3", "1.10", "*", "")]
     ['1.2.3', '"1.10"', "'*'", '""']
     """
+    # sigs.k8s.io/yaml, helm's writer, uses double quotes for numbers and single quotes for
+    # signs.
     if yaml_reader.meaning(text) != "text":
         return json.dumps(text)
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./:+~^-]*(?<!:)", text)

@@ -94,6 +94,7 @@ def helm_json(fields: Mapping[str, Any]) -> bytes:
 def go_json(value: Any) -> bytes:
     """JSON as Go's encoding/json writes it, with keys in their given order."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    # encoding/json escapes these by default, so that JSON can be embedded in HTML.
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text.encode()
@@ -114,6 +115,7 @@ def oci_annotations(fields: Mapping[str, Any]) -> dict[str, str]:
     annotations = {
         f"org.opencontainers.image.{key}": value for key, value in standard.items() if value
     }
+    # helm does not let annotations of the chart override these two.
     fixed = ("org.opencontainers.image.version", "org.opencontainers.image.title")
     return {
         **annotations,

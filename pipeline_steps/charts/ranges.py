@@ -45,6 +45,7 @@ def is_in_range(version: Version, text: str, where: str = "") -> bool:
 
 def _constraints(text: str, where: str) -> tuple[list[Callable[[Version], bool]], bool]:
     """The conditions that must all hold, and whether they name a pre-release."""
+    # "1.0 - 1.4" means >=1.0 <=1.4; no text at all means any version.
     rest = _HYPHEN.sub(lambda match: f">={match[1]} <={match[6]}", text.strip()) or "*"
     checks: list[Callable[[Version], bool]] = []
     names_prerelease = False

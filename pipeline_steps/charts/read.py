@@ -90,6 +90,7 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
     reader = _Fields(root, where, strict, error)
     name, chart_version = reader.required("name"), reader.required("version")
     chart_type = reader.text("type") or "application"
+    # helm allows more characters; names become parts of Kubernetes names and registry paths.
     if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
         raise reader.fail(
             "name", f"chart name {name!r} is not allowed", "use lower-case letters, digits and -"
@@ -168,6 +169,7 @@ def _dependencies(
             )
         dependencies.append(_dependency(_Fields(item, where, strict, error)))
     names = [dependency.alias or dependency.name for dependency in dependencies]
+    # helm would silently use the last one.
     for name in names if unique else ():
         if names.count(name) > 1:
             advice = "give one of them an alias"

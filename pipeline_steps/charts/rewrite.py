@@ -71,6 +71,7 @@ def replaced_values(changes: Iterable[Change]) -> tuple[tuple[str, str], ...]:
 
 
 def _value(yaml_text: str) -> str:
+    # An alias has no text of its own that could appear in a rendering.
     if yaml_text.startswith("*"):
         return ""
     _, node = yaml_reader.parse(yaml_text.encode(), "")

@@ -71,6 +71,8 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
             if target == root and keyword == "$ref" and unquote(fragment) in schemas:
                 references[pointer].append(unquote(fragment))
     try:
+        # A cycle through keywords on the same value never ends; through properties it is a
+        # recursive type.
         TopologicalSorter(references).prepare()
     except CycleError as cycle:
         place = f"{where}#{cycle.args[1][0]}"

@@ -93,6 +93,7 @@ def colliding_names(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def _normalised(name: str) -> str:
+    # Fast path: almost all names are ASCII, and normalising is slow.
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
@@ -115,6 +116,7 @@ def _headers(name: str, size: int, mode: int) -> bytes:
     raw = name.encode()
     prefix, short = b"", raw
     if len(raw) > 100:
+        # ustar: up to 100 bytes of name, and up to 155 of prefix before a slash.
         cut = raw.find(b"/", len(raw) - 101)
         prefix, short = (raw[:cut], raw[cut + 1 :]) if 0 < cut <= 155 else (b"", raw)
     if len(short) <= 100 and raw.isascii():
@@ -127,6 +129,7 @@ def _headers(name: str, size: int, mode: int) -> bytes:
 
 def _record(key: bytes, value: bytes) -> bytes:
     rest = b" " + key + b"=" + value + b"\n"
+    # The length of a pax record counts its own digits.
     length = len(rest) + 1
     while length != len(rest) + len(str(length)):
         length = len(rest) + len(str(length))
@@ -134,6 +137,7 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _header(name: bytes, size: int, mode: int, kind: bytes, prefix: bytes = b"") -> bytes:
+    # name, mode, uid, gid, size, mtime; the checksum is computed with blanks in its field.
     before = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
         name.ljust(100, b"\0"),
         mode,
@@ -170,6 +174,7 @@ def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
         block = stream.take(BLOCK)
         if len(block) < BLOCK:
             raise refuse("it is cut off: the end of the archive is missing")
+        # A block of zeros begins the end of the archive; a second one must follow.
         if block == _ZEROS:
             _check_end(stream, path, refuse)
             return
@@ -239,6 +244,7 @@ def _parse_header(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
     kind = chr(block[156]) if block[156] else "0"
     if block[257:263] == b"ustar\0" and block[345]:
         name = f"{_text(block[345:500])}/{name}"
+    # Sum of all bytes, with the checksum field counted as eight blanks.
     stored = _octal(block[148:156], f"the checksum of {name!r}", refuse)
     if stored != sum(block) - sum(block[148:156]) + 8 * 32:
         raise refuse(f"the header of {name!r} is damaged: its checksum is wrong")

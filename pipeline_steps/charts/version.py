@@ -78,6 +78,7 @@ def parse(text: str) -> Version | None:
     (Version(major=1, minor=2, patch=3, pre=('rc', '1'), build='a'), None, None, None)
     """
     match = _PATTERN.fullmatch(text)
+    # A version becomes a tag and part of a file name, which cannot be longer.
     if not match or len(text) > 256:
         return None
     major, minor, patch = (int(match[index]) for index in (1, 2, 3))

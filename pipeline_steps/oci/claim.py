@@ -49,6 +49,8 @@ def claim_tag(
     """
     claims_prefix = claim_prefix(tag)
     our_claim = f"{claims_prefix}{content.removeprefix('sha256:')[:SHORT]}"
+    # Put first, list afterwards: of two publishers at least the later one then sees the other
+    # claim.
     registry.put_manifest(path, our_claim, manifest.body, manifest.media_type)
     claim_pattern = re.compile(re.escape(claims_prefix) + f"[0-9a-f]{{{SHORT}}}")
     other_claims = [

@@ -139,6 +139,7 @@ class _Copy:
             below.extend(self._copy_tree(self._read_manifest(child.digest)))
         for blob in manifest.blobs:
             self._copy_blob(blob.digest)
+        # By digest and untagged, so readers cannot see an incomplete image.
         if self.destination_registry.head(self.destination.path, manifest.digest) is None:
             self._put(manifest, manifest.digest)
         return [manifest, *below]
@@ -166,6 +167,8 @@ class _Copy:
         """Copy what is attached to a manifest: cosign's tags, and referrers (OCI distribution
         specification).
         """
+        # The referrers fallback tag, and the beginning of cosign's tags, is the digest with
+        # - instead of :.
         base = digest.replace(":", "-")
         for tag in (f"{base}{kind}" for kind in COSIGN):
             self._copy_tag(tag)

@@ -61,6 +61,8 @@ class Manifest(NamedTuple):
         content = self.content
         config = [content["config"]] if content.get("config") else []
         parts = [*config, *self._parts("layers")] if not self.is_index else []
+        # Foreign layers are not in the registry (image specification, "non-distributable
+        # layers").
         stored = [
             part for part in parts if part and not (isinstance(part, dict) and part.get("urls"))
         ]

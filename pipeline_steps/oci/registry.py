@@ -117,6 +117,7 @@ class Registry:
         ca_file: str | None = None,
         budget: float = http.BUDGET,
     ) -> None:
+        # Docker Hub's API has another host name than its references.
         api = "registry-1.docker.io" if host == DOCKER_HUB else host
         self.host = host
         self.base = f"{'http' if plain_http else 'https'}://{api}"
@@ -129,12 +130,13 @@ class Registry:
         url = self._url(path, f"manifests/{name}")
         answer = self._call("HEAD", url, _pull(path), headers=_accept_header())
         digest = answer.headers.get("docker-content-digest", "")
+        # Docker-Content-Digest is optional; without it only the body tells the digest.
         if answer.status == 200 and digest:
             if name.startswith("sha256:") and name != digest:
                 raise _digest_mismatch(url, name, digest)
             media_type = answer.headers.get("content-type", "").partition(";")[0]
             return Descriptor(media_type, digest, int(answer.headers.get("content-length") or 0))
-        # The answer to HEAD has no body: only GET distinguishes "no such manifest" from "no registry
+        # The answer to HEAD has no body: only GET tells "no such manifest" from "no registry
         # here".
         manifest = self.manifest(path, name)
         return (
@@ -229,7 +231,9 @@ class Registry:
     ) -> None:
         lost = [blob.digest for blob in manifest.blobs if not self.has_blob(path, blob.digest)]
         if lost and refill is None:
-            raise MachineError(f"the registry has lost the blobs {', '.join(lost)}", where=f"{self.host}/{path}")
+            raise MachineError(
+                f"the registry has lost the blobs {', '.join(lost)}", where=f"{self.host}/{path}"
+            )
         for digest in lost:
             if refill is not None:
                 refill(digest)
@@ -324,6 +328,8 @@ class Registry:
             if http.origin(location) == http.origin(self.base):
                 self._call("DELETE", location, _push(path))
             return False
+        # Not every registry mounts from repositories that the login may only read; upload
+        # then.
         if answer.status in (401, 403, 404, 405):
             return False
         raise http.error_for_status(answer, explain)
@@ -371,6 +377,7 @@ class Registry:
     def referrers(self, path: str, digest: str) -> Manifest | None:
         """The index of a manifest's referrers; None where the registry has no referrers API."""
         answer = self._call("GET", self._url(path, f"referrers/{digest}"), _pull(path))
+        # Registries before version 1.1 of the specification answer one of these.
         if answer.status in (404, 400, 405):
             return None
         if answer.status != 200:
@@ -421,6 +428,7 @@ class Registry:
         )  # not by a storage that it sent us to
         if answer.status == 401 and challenge and asked_by_registry:
             answer = send(self._authorizer.header_after(challenge, scopes, sent_header))
+        # A POST may be refused only for mounting; its caller then uploads.
         if answer.status in (401, 403) and method != "POST":
             raise http.error_for_status(answer, explain)
         return answer

@@ -179,6 +179,7 @@ class ChartmuseumRepository(Writable, Indexed):
         if provenance is not None:
             fields["prov"] = (f"{archive.file_name}{_PROV}", provenance)
         answer = self._post(fields)
+        # ChartMuseum answers 409 for a .prov that exists, too.
         if answer.status == 409 and self._is_provenance_alone(archive):
             answer = self._post({"chart": fields["chart"]})
         if answer.status not in (201, 409):
@@ -326,6 +327,7 @@ class ChartmuseumRepository(Writable, Indexed):
         """POST a form. May be repeated like a GET: when the first request was stored, the next one
         gets 409.
         """
+        # RFC 2046 §5.1.1: the boundary must not occur in the archive.
         boundary = uuid.uuid4().hex
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode()

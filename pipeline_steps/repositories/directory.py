@@ -225,6 +225,7 @@ class DirectoryRepository(IndexWriter):
             batch.name([path for new_chart in new_charts for path in new_chart.names])
             data = current_index.with_entries([new_chart.entry for new_chart in new_charts])
             files.write(self.folder / INDEX, data, mode=_MODE)
+            # A network file system may lose or reorder writes.
             if self.index() != data or any(
                 self._read(new_chart.path) != new_chart.tgz for new_chart in new_charts
             ):

@@ -103,6 +103,7 @@ class GitBranch:
         program.output(
             home.path, "init", "--quiet", "--bare", "--object-format=sha1", "--template="
         )
+        # A file and not -c options: arguments are visible to all accounts in /proc.
         with (home.path / "config").open("a") as config:
             config.write(self._config())
         return home.path
@@ -181,6 +182,8 @@ class GitBranch:
                 return None
             if not fetched.ok:
                 raise self._failure(fetched)
+            # Fetched into a ref of our own: FETCH_HEAD would be shared with other
+            # threads.
             commit = self._output("rev-parse", _TIP).decode().strip()
             if self._last is None or self._last.commit != commit:
                 self._last = Tip(commit, self._files(commit))
@@ -249,7 +252,8 @@ class GitBranch:
         """
         with self._lock:
             parts = [
-                f"commit refs/made/{secrets.token_hex(8)}\nmark :1\ncommitter {self._committer} now\n".encode()
+                f"commit refs/made/{secrets.token_hex(8)}\nmark :1\n"
+                f"committer {self._committer} now\n".encode()
             ]
             parts += [
                 _data(message.encode()),
@@ -261,6 +265,7 @@ class GitBranch:
                     [b"D " + name] if data is None else [b"M 100644 inline " + name, _data(data)]
                 )
             stream = b"".join((*parts, b"get-mark :1\ndone\n"))
+            # --done makes git fail when the stream is cut off.
             options = ["--quiet", "--done", "--date-format=now"]
             return self._output("fast-import", *options, stdin=stream).decode().strip()
 

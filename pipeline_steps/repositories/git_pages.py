@@ -164,6 +164,7 @@ class GitPagesRepository(IndexWriter):
     def _read_back(self, commit: str, draft: _Draft) -> None:
         """Check that the pushed files are there, also when others pushed on top of them."""
         tip = self._branch.tip()
+        # Another publisher pushed on top of ours, or rewrote the branch.
         if tip is None or tip.commit != commit:
             branch_files, current_index = tip.files if tip else {}, self._index_at(tip)
             expected_ids = {

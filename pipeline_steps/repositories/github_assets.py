@@ -177,6 +177,7 @@ class Releases:
             self._github.call("POST", "/releases", body=fields, idempotent=True), Release
         )
         self._upload(draft, request)
+        # "legacy" lets GitHub decide by date and version which release is the latest.
         final = {"name": request.tag, "draft": False, "make_latest": "legacy"}
         path = f"/releases/{draft.id}"
         answer = self._github.call("PATCH", path, body=final, allowed={404, 422}, idempotent=True)
@@ -222,6 +223,7 @@ class Releases:
             ]
             if not stored:
                 raise error_for(answer)
+            # A previous try uploaded it, completely or in part.
             asset = stored[0]
             is_intact = asset.is_complete
         if not is_intact:

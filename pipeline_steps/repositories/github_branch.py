@@ -54,6 +54,8 @@ class Branch:
         """Commit the index, if it is still `before`. Raises Conflict."""
         body = {"message": message, "content": base64.b64encode(after).decode(), "branch": BRANCH}
         if before is not None:
+            # Compare-and-swap: GitHub refuses the commit when the blob is another one
+            # by now.
             body["sha"] = object_id(before)
         answer = self._github.call("PUT", f"/contents/{INDEX}", body=body, allowed={409, 422})
         words = explain(answer.body)

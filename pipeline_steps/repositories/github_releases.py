@@ -44,7 +44,7 @@ SCHEME = "github-releases:"
 #: Size of a group: files in releases that the index does not have yet, and seconds until a group is
 #: complete.
 GROUP, _SECONDS = 50, 10.0
-#: First and longest pause in seconds after another publisher's commit; with longer pauses the others
+#: First and longest pause in seconds after another publisher's commit; longer, and the others
 #: would always come first.
 FIRST, LONGEST = 0.2, 8.0
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
@@ -178,7 +178,7 @@ class GithubReleasesRepository(IndexWriter):
             return _ReleasedChart(existing)
         request = ReleaseRequest(
             tag=_tag(archive),
-            # that branch has no workflows, which a new tag could start, and which need an extra right
+            # no workflows are on that branch: a new tag could start them, with extra rights
             target=BRANCH,
             prerelease=versions_of.parse_strict(archive.version).pre != (),
             name=archive.file_name,

@@ -113,10 +113,12 @@ class Index:
             )
         if self.data.count(b"\n") > MOST_LINES:
             raise EvidenceError(f"more than {MOST_LINES} lines are not read", where=where)
+        # Insertions go between lines, so the last one must be complete.
         if not self.data.endswith(b"\n"):
             self.data += b"\n"
         self._entry_cache: dict[bytes, Entry] = earlier._entry_cache if earlier else {}
         self._placed: dict[str, list[tuple[Entry, int]]] = {}
+        # Fast path for the usual style; None means that it must be parsed as a whole.
         blocks = index_blocks.find(self.data)
         self._tree = None if blocks else _parse_whole(self.data, where)
         self._blocks = blocks or cast(_Tree, self._tree).blocks
@@ -167,6 +169,8 @@ class Index:
     def _parse_item(self, name: str, start: int, end: int) -> Entry:
         """The entry in these lines; parsed only when they are new."""
         lines = _key_line(name, self._blocks.indent).encode() + self.data[start:end]
+        # Most entries of a new index are those of the previous one; parsing YAML is far
+        # slower than hashing.
         digest = hashlib.sha256(lines).digest()
         if digest not in self._entry_cache:
             [(self._entry_cache[digest], _)] = self._parse_alone(name, lines, start, above=2)
@@ -182,7 +186,8 @@ class Index:
         data = b"entries:\n" + lines
         try:
             return _entries(name, _chart(name, data, self.where), self.where)
-        except EvidenceError:  # parse again below as many empty lines as in the index, so that the error names its line
+        except EvidenceError:
+            # Parse again below as many empty lines as in the index: the error names the right line.
             data = b"\n" * (_lines_before(self.data, start) - above) + data
             return _entries(name, _chart(name, data, self.where), self.where)
 
@@ -217,6 +222,8 @@ class Index:
                 for piece in self._insertions(name, newest)
             ]
         data, parts, position = memoryview(self.data), list[bytes | memoryview](), 0
+        # Copy unchanged bytes between the insertions; entries of other charts are never
+        # rewritten.
         for piece in sorted(pieces, key=lambda piece: piece.start):
             parts += [data[position : piece.start], piece.text.encode()]
             position = piece.end

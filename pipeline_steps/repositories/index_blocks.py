@@ -135,6 +135,7 @@ def _all_closed(data: bytes, outer: list[int]) -> bool:
         start = opening.start()
         if start < read_until:
             continue
+        # The outer lines around the quote: it must end before the next one.
         number = bisect_right(outer, start)
         end = _end_of_quoted(data, start)
         if end is not None and end <= bounds[number + 1]:

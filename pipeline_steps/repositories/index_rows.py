@@ -225,6 +225,7 @@ def _remove_spans(data: bytes, blocks: Blocks, numbers: Mapping[str, set[int]]) 
         else:
             places = list(pairwise((*items, end)))
             spans += [places[number] for number in row_numbers]
+    # From the end, so that earlier offsets stay valid.
     for start, end in sorted(spans, reverse=True):
         data = data[:start] + data[end:]
     return data if emptied < len(blocks.charts) else _ENTRIES.sub(b"entries: {}", data, count=1)

@@ -178,6 +178,7 @@ def group_publications(
     deadline = Deadline(seconds)
     for publication in publications:
         archive = publication.archive
+        # helm ignores build metadata when it compares versions.
         key = archive.name, archive.version.partition("+")[0]
         if key in group:
             yield list(group.values())

@@ -66,6 +66,7 @@ def build_push(archive: Archive, provenance: bytes | None = None) -> Push:
         files["Chart.yaml"], f"{archive.file_name}/Chart.yaml", strict=False
     ).fields
     config = helm_json(fields)
+    # helm sorts layers by digest, config stays first; the manifest must be the same as helm's.
     layers = [(CONTENT, archive.tgz), *([(PROVENANCE, provenance)] if provenance else [])]
     manifest = {
         "schemaVersion": 2,
@@ -204,6 +205,7 @@ class OciRepository(Writable):
     ) -> Iterator[Published | PipelineError]:
         """See Writable: several in parallel, but never two versions that helm cannot tell apart."""
         running: deque[tuple[tuple[str, str], Future[Published | PipelineError]]] = deque()
+        # Results are yielded in order, so at most 2 x PUBLISHERS archives are in memory.
         with ThreadPoolExecutor(PUBLISHERS) as pool:
             for publication in publications:
                 key = publication.archive.name, publication.archive.version.partition("+")[0]
@@ -241,7 +243,7 @@ class OciRepository(Writable):
         def refill(digest: str) -> None:
             registry.push_blob(path, push.blobs[digest], digest)
 
-        # new: each blob contains the version or signs it, and the registry does not have that version.
+        # new: each blob contains the version or signs it, and this version is not there yet.
         _push_concurrently(
             lambda digest: registry.push_blob(path, push.blobs[digest], digest, new=True),
             push.blobs,

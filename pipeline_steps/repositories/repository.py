@@ -220,6 +220,7 @@ def check_version_free(
         Conflict: the version has another tar, or a version that helm cannot tell apart exists.
     """
     if existing is not None:
+        # Compare the tar, not the .tgz: compression differs between versions of zlib.
         if existing.tar_digest != archive.tar_digest:
             raise content_conflict(archive, existing.tar_digest, existing.reference)
         return existing

@@ -50,6 +50,7 @@ class Web:
             )
         host, _, path = place.partition("/")
         self._login = functools.cache(lambda: from_hosts(host, path, hosts))
+        # One client per repository: connections are reused for the index and all archives.
         self.client = http.Client(
             ca_file=table.entry_for(self._hosts, place)[1].ca_file, timeout=timeout
         )
@@ -107,6 +108,8 @@ class Web:
         """The answer to a request, with the login if it goes to the folder's origin. See
         http.Client.request.
         """
+        # Archives may be on another host than the index, for example a CDN, which must not
+        # get the login.
         login = self._login() if http.origin(url) == http.origin(self.url) else None
         authorization = (
             {"Authorization": http.basic(login.username, login.password)} if login else {}

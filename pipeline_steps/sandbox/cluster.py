@@ -61,6 +61,8 @@ class Kind:
             files.write(settings, KIND_CONFIG.encode())
             call("kind", "create", "cluster", "--name", name, "--kubeconfig", str(kubeconfig),
                  "--config", str(settings), "--wait", "3m", timeout=900)  # fmt: skip
+        # Also for an existing cluster, whose kubeconfig may be lost or belong to an earlier
+        # one.
         call("kind", "export", "kubeconfig", "--name", name, "--kubeconfig", str(kubeconfig))
         address = gateway("kind")
         port = registry.rpartition(":")[2]

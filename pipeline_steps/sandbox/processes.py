@@ -150,6 +150,7 @@ def _ensure_started(folder: Path, state: Ledger, name: str) -> Ledger:
 def _is_free(port: int) -> bool:
     """Whether no process listens on the port."""
     with socket.socket() as listener:
+        # Without it, a port in TIME_WAIT of an ended server would count as used.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, port))

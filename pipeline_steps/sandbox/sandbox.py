@@ -50,7 +50,7 @@ class StatusLine(NamedTuple):
 
 
 def default_folder() -> Path:
-    """Where the sandbox keeps everything: as the environment says for --folder, or below XDG_STATE_HOME."""
+    """The sandbox's folder: from the environment, as for --folder, or below XDG_STATE_HOME."""
     if folder := os.environ.get("PIPELINE_STEPS_FOLDER"):
         return Path(folder)
     try:
@@ -108,6 +108,7 @@ def down(folder: Path) -> None:
             )
         for name in (processes.NODE_REGISTRY, processes.REGISTRY, processes.WEB):
             state = processes.end(folder, state, name)
+        # Last: a `down` that is killed earlier can be repeated.
         shutil.rmtree(folder)
         with contextlib.suppress(OSError):
             folder.parent.rmdir()

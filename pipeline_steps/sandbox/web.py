@@ -37,6 +37,7 @@ def serve(settings: Path) -> None:
     """Serve until the process is ended."""
     configuration: dict[str, Any] = json.loads(settings.read_text())
     handler = functools.partial(Handler, directory=configuration["folder"])
+    # Threads, because helm and browsers keep connections open.
     with http.server.ThreadingHTTPServer((ADDRESS, configuration["port"]), handler) as server:
         server.serve_forever()
 

@@ -92,7 +92,8 @@ def temporary_error(answer: http.Response) -> Temporary | None:
 def _seconds_until_reset(headers: Mapping[str, str]) -> float:
     """Seconds until the rate limit is reset, by the server's own clock.
 
-    >>> _seconds_until_reset({"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"})
+    >>> date = "Thu, 01 Jan 2026 00:00:00 GMT"
+    >>> _seconds_until_reset({"x-ratelimit-reset": "1767225607", "date": date})
     7.0
     """
     try:
@@ -153,6 +154,7 @@ class Github:
         self.budget = budget
         self._root = f"{self._api}/repos/{repository}"
         self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=temporary_error)
+        # Asked once per client, and only after a 404.
         self._repository_once = functools.cache(lambda: self.call("GET", ""))
         self._token = functools.cache(lambda: self._find_token(host, hosts, variables))
 
@@ -191,6 +193,7 @@ class Github:
             MachineError: another status.
         """
         url = path if "://" in path else f"{self._root}{path}"
+        # Links and upload URLs come from answers; a manipulated one must not get the token.
         if http.origin(url) not in (http.origin(self._api), http.origin(uploads_url(self._api))):
             problem = (
                 f"GitHub names a URL of another host, which gets no token: {http.safe_url(url)}"

@@ -30,7 +30,10 @@ from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 _SIGNATURE = re.compile(
     r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE
 )
-_FIELDS = "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(creatordate:unix)%00%(contents)%00"
+_FIELDS = (
+    "%(refname:strip=2)%00%(objectname)%00%(objecttype)%00%(*objectname)%00"
+    "%(creatordate:unix)%00%(contents)%00"
+)
 #: Six fields for each tag, each ended by NUL.
 _TAGS = ("for-each-ref", f"--format={_FIELDS}", "refs/tags")
 _COMPARED = ("-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none")
@@ -146,6 +149,7 @@ class Git:
         completed = program.call(self.root, "merge-base", self.revision(), commit)
         if completed.ok:
             return completed.stdout.decode().split()[0]
+        # git merge-base exits with 1 when there is none, with 128 for errors.
         if completed.code != 1:
             raise program.failure(self.root, completed)
         if self.shallow:
@@ -230,6 +234,7 @@ class Git:
             raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
         commit = self.revision(revision)
         remote = self._remote() if push else ""
+        # Look first: a local tag that cannot be pushed would have to be removed again.
         remote_commit = self._remote_tag(remote, name) if push else ""
         self._refuse_other_commit(name, commit, remote_commit, f"at {remote}")
         tag, is_new = self._create_local_tag(name, commit, message)
@@ -241,13 +246,14 @@ class Git:
         """The local tag, and whether it was created now."""
         completed = None
         if name not in self.tags():
-            # Not through a pipe: when this process is killed, git would take the closed pipe for the
+            # Not through a pipe: if this process is killed, git would take the closed pipe for the
             # end of the message and create the tag.
             message_option = f"--message={message or name}"
             completed = program.call(
                 self.root, "tag", "-a", "--cleanup=verbatim", message_option, name, commit
             )
         tag = self.tags().get(name)
+        # `git tag` failed, and no other process created it meanwhile.
         if tag is None:
             assert completed is not None
             raise program.failure(self.root, completed)
@@ -325,6 +331,7 @@ def mirror(url: str, cache: Path) -> Git:
     Raises UsageError for a password in the URL, AccessRefused, Unreachable, Temporary.
     """
     address = urlsplit(url)
+    # The URL appears in git's messages and in /proc, so it must not have a password.
     login, _, host = address.netloc.rpartition("@")
     if ":" in login:
         advice = "leave it to git: a credential helper, GIT_ASKPASS or an SSH agent"

@@ -32,7 +32,8 @@ class Pointer(NamedTuple):
 def pointer(data: bytes) -> Pointer | None:
     """The pointer in the bytes of a blob, None for any other file.
 
-    >>> lines = (b"version https://git-lfs.github.com/spec/v1", b"oid sha256:" + b"a" * 64, b"size 5")
+    >>> oid = b"oid sha256:" + b"a" * 64
+    >>> lines = (b"version https://git-lfs.github.com/spec/v1", oid, b"size 5")
     >>> pointer(b"\\n".join((*lines, b""))).size
     5
     >>> pointer(b"just a file") is None

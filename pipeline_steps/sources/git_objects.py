@@ -169,6 +169,7 @@ class Objects:
             below.update(level)
 
     def _read_trees(self, ids: list[str]) -> dict[str, tuple[Node, ...]]:
+        # `_read_recursively` claims that trees are cached, so it goes with them.
         if self._names > _KEPT_NAMES:
             self._trees, self._read_recursively, self._names = {}, set(), 0
         trees = self._read_objects(ids, lambda identity, data: _nodes(_tree_rows(identity, data)))
@@ -209,6 +210,7 @@ class Objects:
     def _cache_file(self, identity: str, data: bytes) -> bytes:
         if lfs := git_lfs.pointer(data):
             data = git_lfs.read_object(self._lfs_store, lfs, identity)
+        # Dropping everything is simple, and cheap beside the limit's rare use.
         if self._bytes > _KEPT_BYTES:
             self._blobs, self._bytes = {}, 0
         if len(data) <= _KEPT_FILE:
@@ -255,6 +257,7 @@ class _CatFile:
         self.child = child
         self._root, self._stderr = root, stderr
         self._asks, self._answers = child.stdin.fileno(), child.stdout.fileno()
+        # A blocking read could wait for ever when git fetches for a partial clone.
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
         self._data = bytearray()
@@ -300,6 +303,7 @@ class _CatFile:
         start, size = end + 1, int(facts[1])
         while len(self._data) <= start + size:
             self._read()
+        # Copy once, without slicing the whole buffer.
         data = bytes(memoryview(self._data)[start : start + size])
         del self._data[: start + size + 1]
         return name, data

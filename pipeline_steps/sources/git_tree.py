@@ -96,6 +96,8 @@ class CheckoutTree(StoredTree):
         ids = dict(zip(names, _object_ids(self.root, full), strict=True))
         filtered = {}
         for entry in entries:
+            # The bytes on disk are what git stores, unless line ends or filters apply;
+            # then the ids differ.
             data = _file_bytes(self._top / entry.path)
             if entry.kind == "link" or self._id(data) == ids[entry.path]:
                 yield entry.path, data
@@ -120,6 +122,7 @@ class CheckoutTree(StoredTree):
             }
             full = [f"{self.folder}/{name}" if self.folder else name for name in ids]
             stored_ids = dict(zip(ids, _object_ids(self.root, full, write=env), strict=True))
+            # The file changed between the two calls of hash-object.
             if stored_ids != dict(ids):
                 raise Temporary(
                     "files change while they are read", where=str(self.root), advice="run again"

@@ -69,7 +69,7 @@ class StoredTree:
                 f"{path} is a {system} repository of its own (a submodule): its files are not "
                 "stored here",
                 where=where,
-                advice="keep it out of charts and build contexts, or add its files to this repository",
+                advice="keep it out of charts and build contexts, or commit its files here",
             )
         return entry
 
@@ -143,6 +143,7 @@ def export(tree: Tree, destination: Path) -> None:
     Raises ConfigurationError for a submodule or a malicious name, MachineError for a failing disk.
     """
     entries = tree.entries()
+    # A link that is written first could redirect a later file out of the folder.
     ordered = iter(sorted(entries.values(), key=lambda entry: entry.kind == "link"))
     while part := list(islice(ordered, _AT_ONCE)):
         for path, data in tree.read([entry.path for entry in part]).items():

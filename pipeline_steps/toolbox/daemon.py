@@ -57,6 +57,7 @@ def start(argv: Sequence[str], *, cwd: Path, log: Path) -> Daemon:
 def alive(daemon: Daemon) -> bool:
     """Whether this process still runs. A later process with the same pid does not count."""
     with contextlib.suppress(ChildProcessError):
+        # If it was our own child, reap it: a zombie still has an entry in /proc.
         os.waitpid(daemon.pid, os.WNOHANG)
     state, started = _stat(daemon.pid)
     return started == daemon.started and state not in ("Z", "X", "")
@@ -99,4 +100,5 @@ def _stat(pid: int) -> tuple[str, int | None]:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return "", None
+    # proc(5): after the name come the state (field 3) and, at index 19, starttime (field 22).
     return fields[0], int(fields[19])

@@ -80,6 +80,7 @@ class Batch:
         try:
             _sweep_once(path.parent)
             self._files[path] = _, descriptor = _open_temporary(path.parent, self._mode)
+            # The mode given to open(2) is reduced by the umask; fchmod is not.
             os.fchmod(descriptor, self._mode)
             _write_all(descriptor, data)
         except OSError as error:
@@ -98,6 +99,7 @@ class Batch:
 
         Existing files are replaced.
         """
+        # A rename is durable only once its folder is fsynced (fsync(2), "Notes").
         folders = {path.parent for path in self._files}
         path = Path()
         try:
@@ -175,6 +177,8 @@ def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) 
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # The size counts only under the lock: another process may have appended
+            # meanwhile.
             size = os.fstat(descriptor).st_size
             end = _whole_lines(descriptor, size)
             if end < size:
@@ -223,6 +227,7 @@ def sync_folder(path: Path) -> None:
 
 def sweep_temporaries(path: Path) -> None:
     """Remove temporary files of killed writers from the folder `path`; others stay."""
+    # A living writer holds the lock, so LOCK_NB fails for its file, which stays.
     for leftover in path.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -257,6 +262,7 @@ def _open_temporary(folder: Path, mode: int) -> tuple[Path, int]:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
+    # write(2) may write less than asked for, for example on a nearly full disk.
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -197,6 +197,7 @@ class Client:
             if request.url.startswith("https:") and not target.startswith("https:"):
                 problem = f"is redirected from https to {safe_url(target)}"
                 raise MachineError(problem, where=safe_url(request.url))
+            # A redirect must not carry the login to another origin (RFC 9110 §15.4).
             headers = dict(request.headers)
             if origin(target) != origin(request.url):
                 headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
@@ -214,6 +215,7 @@ class Client:
             raise MachineError(f"cannot be requested: {problem}", where=safe_url(url))
         headers = {"User-Agent": "pipeline-steps", **headers}
         parts = urlsplit(url)
+        # User and fragment are not part of a request target (RFC 9112 §3.2).
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
         with contextlib.ExitStack() as stack:
             stack.enter_context(_translated(url))
@@ -232,6 +234,8 @@ class Client:
             stack.enter_context(contextlib.closing(response))
             data = _read(response, sink if response.status in (200, 206) else None, cap)
             last = {name.lower(): value for name, value in response.headers.iteritems()}
+            # Repeated headers: the last one wins; none that is used here may be
+            # repeated.
             return Response(method, url, response.status, last, data)
 
     def _pool(self, url: str) -> urllib3.PoolManager:
@@ -266,6 +270,7 @@ def _read(response: urllib3.BaseHTTPResponse, sink: IO[bytes] | None, cap: int) 
     """Read the body into `sink`, or return it. Raises MachineError beyond `cap` bytes."""
     memory = io.BytesIO()
     output = sink or memory
+    # A sink may have bytes of a previous try that was cut off.
     output.seek(0)
     output.truncate()
     total = 0
@@ -306,6 +311,8 @@ def _translated(url: str) -> Iterator[None]:
     except ValueError as error:  # its text may hold the query, and that a signature
         raise MachineError("cannot be requested: the URL is invalid", where=where) from error
     except HTTPError as error:
+        # urllib3 wraps the exception of the socket, sometimes more than once; the innermost
+        # says what happened.
         cause: BaseException = error
         while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
             cause = cause.__cause__ or cause.__context__ or cause

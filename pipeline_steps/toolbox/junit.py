@@ -66,6 +66,7 @@ def write(
             {"classname": _text(suite), "name": _text(case.name), "time": f"{case.seconds:.3f}"},
         )
         if case.outcome != "passed":
+            # CI systems show the message in lists and the text on demand.
             first = _text(case.text).strip().partition("\n")[0]
             xml.SubElement(testcase, case.outcome, {"message": first}).text = _text(case.text)
     files.created_folder(path.parent)

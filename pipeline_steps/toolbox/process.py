@@ -301,6 +301,8 @@ def _start(
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr or subprocess.PIPE,
+            # A session of its own has its own process group, so that one signal ends
+            # grandchildren, too.
             start_new_session=True,
         )
         _children.add(child)

@@ -30,6 +30,7 @@ def counter(unit: str, total: int) -> Iterator[Callable[[], None]]:
         completed += 1
         current_time = time.monotonic()
         rate = completed / max(current_time - started, 1e-6)
+        # The live display limits its own refresh rate.
         if bars:
             bars.update(bars.task_ids[0], completed=completed, rate=f"{rate:.0f}/s")
         elif current_time - last_line >= _EVERY:

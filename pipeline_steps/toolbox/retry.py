@@ -43,6 +43,7 @@ def call(
         on: the errors that are worth another try.
     """
     deadline = Deadline(budget)
+    # Random pauses keep clients that failed together from coming back together (full jitter).
     jitter = tenacity.wait_random_exponential(multiplier=first, max=longest)
 
     def pause(state: tenacity.RetryCallState) -> float:

@@ -57,6 +57,7 @@ def home() -> Path:
 
 def _make_locked(base: Path, purpose: str) -> tuple[Path, int]:
     while True:
+        # mkdir fails if the name exists, so nobody can prepare a folder for us (CWE-377).
         path = base / f"{files.TEMPORARY}{purpose}-{os.urandom(6).hex()}"
         path.mkdir(mode=0o700)
         try:

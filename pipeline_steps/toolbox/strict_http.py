@@ -87,14 +87,19 @@ class StrictResponse(http.client.HTTPResponse):
         if self._reader.ended:  # http.client takes that for the end of the headers
             raise http.client.IncompleteRead(b"")
         assert_header_parsing(self.msg)
+        # RFC 9112 §6.3: several lengths, or a length with Transfer-Encoding, may be request
+        # smuggling.
         lengths = set(self.headers.get_all("content-length", []))
         encodings = [value.lower() for value in self.headers.get_all("transfer-encoding", [])]
         if encodings and (lengths or encodings != ["chunked"]):
             raise http.client.HTTPException(f"Transfer-Encoding {encodings}, lengths {lengths}")
         if len(lengths) > 1 or not all(re.fullmatch("[0-9]+", length) for length in lengths):
             raise http.client.HTTPException(f"Content-Length {sorted(lengths)}")
+        # RFC 9112 §5.2: servers must not fold header lines.
         if any("\n" in value for value in self.headers.values()):
             raise http.client.HTTPException("folded headers")
+        # http.client skips 100 itself; urllib3 would return another 1xx as the final
+        # answer.
         if self.status < 200:
             raise http.client.HTTPException(f"status {self.status}")
 

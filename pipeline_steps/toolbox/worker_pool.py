@@ -61,6 +61,7 @@ def worker_pool(
             yield lambda tasks: map(worker, tasks)
         return
     spawn = multiprocessing.get_context("spawn")
+    # The kernel closes our end when this process dies, even by SIGKILL, and the workers notice.
     lifeline, our_end = spawn.Pipe(duplex=False)
     with _safe_path(), lifeline, our_end:
         pool = ProcessPoolExecutor(processes, spawn, _prepare, (lifeline, make_worker, settings))

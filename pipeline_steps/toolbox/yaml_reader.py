@@ -105,6 +105,7 @@ def meaning(plain: str) -> Meaning:
     if "0" <= first <= "9" and (plain.count(".") > 1 or not _NUMERIC.issuperset(plain)):
         # a version, an address, a duration: those patterns take a millisecond to compile
         return "text"
+    # PyYAML keeps its implicit resolvers by the first character (YAML 1.1 types).
     for tag, pattern in _RESOLVERS.get(first, ()):
         if pattern.match(plain):
             kind: Meaning = tag.removeprefix(_STANDARD)
