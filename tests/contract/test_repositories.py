@@ -104,7 +104,7 @@ def squeezed(one: Archive) -> Archive:
     )
 
 
-def test_what_is_published_is_found(repository: Writable) -> None:
+def test_published_chart_is_found_with_reference_and_digest(repository: Writable) -> None:
     chart = packed()
     assert repository.find("hello", "1.0.0") is None
     assert repository.resolve("hello", "1.0.0") is None
@@ -126,7 +126,7 @@ def test_provenance_travels_with_its_chart(repository: Writable) -> None:
     assert repository.provenance(repository.publish(without)) is None
 
 
-def test_all_charts_are_told(repository: Writable) -> None:
+def test_charts_lists_all_names_sorted(repository: Writable) -> None:
     assert repository.charts() == []
     for name in ("web", "api"):
         repository.publish(packed(name))
@@ -254,7 +254,7 @@ def test_the_reference_is_the_same_everywhere(
     assert elsewhere.publish(packed()).reference.rpartition("@")[2] == digest
 
 
-def test_a_dead_registry_is_never_absent() -> None:
+def test_unreachable_repository_is_an_error_not_absence() -> None:
     with pytest.raises(Unreachable):
         open_writable(f"oci://127.0.0.1:{free_port()}/charts", {}).find("hello", "1.0.0")
 
@@ -272,14 +272,16 @@ def test_a_dead_registry_is_never_absent() -> None:
         ("https://h/p", {Indexed}),
     ],
 )
-def test_a_url_says_what_can_be_done_with_it(url: str, capabilities: set[type]) -> None:
+def test_each_url_opens_a_repository_with_its_capabilities(
+    url: str, capabilities: set[type]
+) -> None:
     repository = open_repository(url, {})
     assert {
         one for one in (Writable, Indexed, Rewritable) if isinstance(repository, one)
     } == capabilities
 
 
-def test_who_must_publish_learns_at_once_that_a_url_is_only_read() -> None:
+def test_open_writable_refuses_read_only_urls() -> None:
     assert open_writable("oci://h/p", {}).url == "oci://h/p"
     with pytest.raises(
         ConfigurationError,
@@ -323,7 +325,7 @@ def test_find_reads_index_or_manifest_and_archive_once(
         "github-releases:o",
     ],
 )
-def test_what_is_no_repository(url: str) -> None:
+def test_invalid_repository_urls_are_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         open_writable(url, {})
 

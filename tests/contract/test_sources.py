@@ -113,7 +113,7 @@ def test_a_changed_mode_alone_is_a_change(checkout: Checkout) -> None:
     assert (tree.modified, tree.entries()["run"].kind) == (("run",), "file")
 
 
-def test_what_the_steps_write_is_not_there(checkout: Checkout) -> None:
+def test_pipeline_output_is_in_no_tree(checkout: Checkout) -> None:
     checkout.put(".pipeline/state.jsonl", "x")
     checkout.put("sub/.pipeline/state.jsonl", "x")
     tree = opened(checkout).tree(None, "sub")
@@ -162,7 +162,7 @@ def test_the_position_grows_with_every_revision(checkout: Checkout) -> None:
     assert opened(checkout).position(second) == first + 1
 
 
-def test_what_is_kept_open_answers_the_same_and_leaves_no_process(checkout: Checkout) -> None:
+def test_with_block_reads_the_same_and_leaves_no_process(checkout: Checkout) -> None:
     before = children()
     source, alone = opened(checkout), opened(checkout)
     with source.revisions, source.revisions:

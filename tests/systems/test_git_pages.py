@@ -197,7 +197,7 @@ def test_a_branch_that_is_not_there_is_made_once(pages: Pages) -> None:
     assert pages.opened().charts() == ["api", "web"]
 
 
-def test_who_comes_second_merges_and_pushes_again(
+def test_rejected_push_is_merged_and_pushed_again(
     pages: Pages, site: Repo, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another one pushes while this push is under way: the server refuses it, and says so in more
@@ -249,7 +249,7 @@ def test_absent_is_not_the_same_as_out_of_reach(pages: Pages, tmp_path: Path) ->
         GitPagesRepository(f"git+https://127.0.0.1:{free_port()}/x#b", {}).charts()
 
 
-def test_a_server_that_refuses_is_believed_at_once(pages: Pages) -> None:
+def test_refused_push_is_not_retried(pages: Pages) -> None:
     pages.hook("pre-receive", "echo 'only bots may push here'; exit 1")
     with pytest.raises(AccessRefused, match="only bots may push here") as raised:
         pages.opened().publish(packed())
@@ -416,7 +416,7 @@ def command_lines(stop: threading.Event) -> Iterator[bytes]:
         time.sleep(0.002)
 
 
-def test_a_login_is_seen_by_nobody(
+def test_login_is_in_no_argument_and_no_file(
     server: Serving, config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config.write_text(f"[credential]\nhelper = store --file={tmp_path}/store\n")
@@ -440,7 +440,7 @@ def test_a_login_is_seen_by_nobody(
 
 
 @pytest.mark.parametrize("login", [Host("ci", "canary-wrong"), Host()])
-def test_a_wrong_login_is_refused_and_not_told(login: Host, server: Serving) -> None:
+def test_wrong_login_is_refused_without_showing_it(login: Host, server: Serving) -> None:
     server.asked.clear()
     host = msgspec.structs.replace(login, ca_file=str(server.ca_file))
     repository = GitPagesRepository(

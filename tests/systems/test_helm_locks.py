@@ -245,7 +245,7 @@ def test_a_lock_of_what_needs_none_is_mended_too(
     world.helm(4, "dependency", "build", "hello", "--plain-http")
 
 
-def test_no_version_that_fits_is_said(world: World) -> None:
+def test_range_without_matching_version_is_refused(world: World) -> None:
     world.repo.put(
         "hello/Chart.yaml",
         (world.repo.root / "hello/Chart.yaml").read_text().replace(">=1.2.0 <2", "^7.0.0"),

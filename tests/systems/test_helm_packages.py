@@ -114,9 +114,7 @@ def test_links_are_followed_as_helm_does(run: Helm, tmp_path: Path) -> None:
         (".", "points to one of its own parent folders"), ("link", "points outside"),
     ],
 )  # fmt: skip
-def test_links_that_lead_nowhere_good_are_refused(
-    target: str, message: str, tmp_path: Path
-) -> None:
+def test_links_outside_the_checkout_are_refused(target: str, message: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "src/hello", files())
     (folder / "link").symlink_to(target)
     with pytest.raises(ConfigurationError, match=message):

@@ -113,7 +113,7 @@ def test_a_process_that_was_never_recorded_is_ended(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_number_that_another_process_has_got_since_is_not_ours(folder: Path) -> None:
+def test_reused_pid_is_not_our_process(folder: Path) -> None:
     sandbox.up(folder, UpRequest(maker="none"))
     recorded = ledger.read(folder)
     processes.end(folder, recorded, "web")
@@ -144,7 +144,7 @@ def test_a_taken_port_is_given_up_for_another(folder: Path) -> None:
     assert f"127.0.0.1:{after.ports['registry']}/snapshot" in (folder / "overlay.yaml").read_text()
 
 
-def test_nodes_with_another_address_get_a_read_only_door(
+def test_nodes_with_another_address_get_a_read_only_registry(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{fake_kind(folder.parent.parent)}:{os.environ['PATH']}")

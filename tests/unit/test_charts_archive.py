@@ -32,7 +32,7 @@ FILES = {
 }
 
 
-def test_the_tar_is_plain_and_reads_like_any_other() -> None:
+def test_pack_writes_a_tar_that_tarfile_reads() -> None:
     packed = archive.pack(FILES, {"run.sh"})
     assert (packed.name, packed.version, packed.file_name) == ("hello", "1.2.3", "hello-1.2.3.tgz")
     with tarfile.open(fileobj=io.BytesIO(packed.tgz)) as read:
@@ -50,14 +50,14 @@ def test_the_tar_is_plain_and_reads_like_any_other() -> None:
     assert gzip.decompress(packed.tgz)[-1024:] == bytes(1024)
 
 
-def test_the_tar_is_known() -> None:
+def test_pack_gives_the_recorded_tar_digest() -> None:
     """The identity of released charts: a change of these bytes is a change of every chart's digest."""
     digest = "sha256:862bd96970010e9f1d1422bb0588026c3b76a3ff185a1dbaf24142c603051fc7"
     assert archive.pack(FILES, {"run.sh"}).tar_digest == digest
     assert archive.pack(dict(reversed(list(FILES.items()))), ["run.sh"]).tar_digest == digest
 
 
-def test_the_tar_does_not_depend_on_the_machine() -> None:
+def test_pack_gives_the_same_tar_whatever_locale_and_time() -> None:
     program = (
         "import tests.unit.test_charts_archive as t; from pipeline_steps.charts import archive;"
         "print(archive.pack(t.FILES, {'run.sh'}).tar_digest)"
@@ -77,7 +77,7 @@ names = st.lists(part, min_size=1, max_size=5).map("/".join)
 
 
 @given(st.dictionaries(names, st.binary(max_size=1500), max_size=6), st.data())
-def test_unpacking_is_the_inverse(files: dict[str, bytes], data: st.DataObject) -> None:
+def test_unpack_returns_the_packed_files(files: dict[str, bytes], data: st.DataObject) -> None:
     files = {**files, "Chart.yaml": CHART}
     executables = data.draw(st.sets(st.sampled_from(sorted(files))))
     if tar.colliding_names(files):
@@ -114,7 +114,7 @@ def test_every_truncation_is_refused() -> None:
 
 
 @given(st.binary(max_size=600), st.integers(0, 3000))
-def test_damage_is_refused_or_harmless(junk: bytes, place: int) -> None:
+def test_damaged_archives_raise_no_other_error(junk: bytes, place: int) -> None:
     stream = bytearray(gzip.decompress(archive.pack(FILES).tgz))
     stream[place : place + len(junk)] = junk
     with contextlib.suppress(EvidenceError):
@@ -136,7 +136,7 @@ def test_damage_is_refused_or_harmless(junk: bytes, place: int) -> None:
         ({"charts/sub/x": b""}, "c/charts/sub/x: it is in charts/ and no chart"),
     ],
 )
-def test_what_cannot_be_packed(more: dict[str, bytes], message: str) -> None:
+def test_pack_refuses_what_helm_refuses(more: dict[str, bytes], message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         archive.pack({**FILES, **more}, where="c")
     assert message in str(raised.value)

@@ -59,7 +59,7 @@ def compared(program: Helm, folder: Path, template: str) -> Comparison:
         "a: |\n    {{ .Chart.Version }}\n    password={{ randAlphaNum 8 }}\n    image={{ .Values.image }}",
     ],
 )
-def test_chance_is_never_blamed_on_the_version(program: Helm, tmp_path: Path, line: str) -> None:
+def test_random_values_are_no_difference(program: Helm, tmp_path: Path, line: str) -> None:
     result = compared(program, tmp_path, f"{HEAD}  {line}\n")
     assert result.refused == ()
     assert "web/templates/deployment.yaml:12" in result.allowed  # the image
@@ -74,7 +74,7 @@ def test_chance_is_never_blamed_on_the_version(program: Helm, tmp_path: Path, li
         'a: |\n    {{ randAlphaNum 8 }}\n    {{ if contains "-0." .Chart.Version }}debug{{ else }}fast{{ end }}',
     ],
 )
-def test_what_depends_on_the_version_beside_chance_is_refused(
+def test_version_in_a_template_beside_random_values_is_a_difference(
     program: Helm, tmp_path: Path, line: str
 ) -> None:
     [difference] = compared(program, tmp_path, f"{HEAD}  {line}\n").refused
@@ -82,7 +82,7 @@ def test_what_depends_on_the_version_beside_chance_is_refused(
     assert difference.place.startswith("web/templates/x.yaml:")
 
 
-def test_what_is_there_only_by_chance_is_refused_with_words() -> None:
+def test_randomly_missing_key_is_refused_as_random() -> None:
     tosses = itertools.cycle(["# Source: w/t.yaml\na: 1\nb: 2\n", "# Source: w/t.yaml\na: 1\n"])
     result = compare_renderings(lambda: next(tosses), lambda: next(tosses), REPLACED)
     assert [each.place for each in result.refused] == [
@@ -90,7 +90,7 @@ def test_what_is_there_only_by_chance_is_refused_with_words() -> None:
     ]
 
 
-def test_a_clock_that_goes_on_between_renderings_is_chance() -> None:
+def test_running_clock_counts_as_random() -> None:
     times = iter(["11:03:58", "11:03:59", "11:04:00", "11:04:01"])
 
     def render() -> str:
@@ -125,7 +125,7 @@ def test_places_of_chance_are_named() -> None:
     assert random_places(first, first) == ()
 
 
-def test_words_that_are_replaced_stay_whole_beside_chance() -> None:
+def test_replaced_values_beside_random_words_are_no_difference() -> None:
     texts = ["web:k-0123abXy", "web:k-0123abQr"]
     assert chance.common_parts(texts, ["k-0123ab"]) == ["web:k-0123ab", ""]
     assert chance.mask_random(["a\nb x1\nc", "a\nb y2 z\nc"]) == "a\nb <chance>\nc"

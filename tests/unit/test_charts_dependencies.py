@@ -50,7 +50,7 @@ def test_a_locked_dependency_is_fetched_into_charts() -> None:
     assert archive.unpack(archive.pack(filled).tgz).keys() == filled.keys()
 
 
-def test_an_exact_version_needs_no_lock_and_subcharts_have_their_own_needs() -> None:
+def test_missing_archives_of_exact_versions_and_of_subcharts() -> None:
     inner = {f"charts/common/{path}": data for path, data in chart("1.0.0").items()}
     inner["charts/common/Chart.yaml"] = inner["charts/common/Chart.yaml"].replace(
         b"name: hello", b"name: common"
@@ -64,7 +64,7 @@ def test_an_exact_version_needs_no_lock_and_subcharts_have_their_own_needs() -> 
     )
 
 
-def test_two_versions_of_one_chart_are_locked_in_their_order() -> None:
+def test_two_aliases_of_one_chart_are_locked_in_order() -> None:
     more = f"dependencies:\n- {{name: db, version: '>=1.0.0', repository: '{URL}'}}\n"
     more += f"- {{name: db, version: ~1.2.0, repository: '{URL}', alias: old}}\n"
     lock = "dependencies:\n" + "".join(
@@ -76,7 +76,7 @@ def test_two_versions_of_one_chart_are_locked_in_their_order() -> None:
     assert dependencies.missing_archives({**source, **there}) == ()
 
 
-def test_what_is_there_is_taken() -> None:
+def test_vendored_charts_are_not_fetched() -> None:
     vendored = {"charts/db-1.2.0.tgz": packed("db", "1.2.0").tgz}
     assert dependencies.missing_archives({**chart(), **vendored}) == ()
     assert dependencies.missing_archives({**chart(lock="1.2.0"), **vendored}) == ()
@@ -104,13 +104,13 @@ def test_what_is_there_is_taken() -> None:
         (Files({**chart(), "charts/db-1.0.0.tgz": b"x"}), "hello/charts/db-1.0.0.tgz: this archive is refused"),
     ],
 )  # fmt: skip
-def test_what_cannot_be(files_: Files, message: str) -> None:
+def test_dependencies_that_do_not_match_are_refused(files_: Files, message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         dependencies.missing_archives(files_, "hello")
     assert message in str(raised.value)
 
 
-def test_what_was_fetched_must_be_what_was_asked() -> None:
+def test_fetched_archive_of_another_version_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"db 1\.2\.0 holds the chart db 1\.3\.0"):
         dependencies.fill(chart(lock="1.2.0"), lambda wanted: packed("db", "1.3.0").tgz)
     with pytest.raises(EvidenceError, match="not a gzip file"):
@@ -154,6 +154,6 @@ def test_ranges(text: str, inside: str, outside: str) -> None:
     assert not ranges.is_in_range(parse_strict(outside), text)
 
 
-def test_what_is_no_range() -> None:
+def test_invalid_range_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'nope' is not a version or range"):
         ranges.is_in_range(parse_strict("1.0.0"), "nope")

@@ -46,7 +46,7 @@ def pod(
     return POD.format(image=image, checksum=checksum, port=port)
 
 
-def test_noise_is_no_difference() -> None:
+def test_labels_checksums_order_and_comments_are_no_difference() -> None:
     before = MAP.format(version="1.0.0", greeting="hi") + pod()
     after = pod(f"b.example.com/web:1.0.0@{DIGEST}", "1" * 64) + MAP.format(
         version="1.0.1-0.3.tab", greeting="hi"
@@ -64,7 +64,7 @@ def test_a_change_is_shown_by_resource() -> None:
     assert "-  greeting: hi\n+  greeting: bye" in one.text
 
 
-def test_what_comes_and_goes_is_told_whole() -> None:
+def test_added_and_removed_resources_are_shown_completely() -> None:
     [gone, new] = differences(pod(), MAP.format(version="1", greeting="hi"))
     assert (new.name, new.word, gone.name, gone.word) == (
         "Pod x/hello",
@@ -85,11 +85,11 @@ def test_what_comes_and_goes_is_told_whole() -> None:
     ],
     ids=["image", "annotation", "type", "unpinned"],
 )
-def test_what_matters_is_a_difference(before: str, after: str) -> None:
+def test_changed_values_are_a_difference(before: str, after: str) -> None:
     assert [one.word for one in differences(before, after)] == ["changed"]
 
 
-def test_images_known_to_be_the_same_are_no_difference() -> None:
+def test_equivalent_image_references_are_no_difference() -> None:
     aliases = ({"a.example.com/snap/web:k-1": "web"}, {"b.example.com/web:1.0.0": "web"})
     assert (
         differences(pod("a.example.com/snap/web:k-1"), pod("b.example.com/web:1.0.0"), aliases)
@@ -97,7 +97,7 @@ def test_images_known_to_be_the_same_are_no_difference() -> None:
     )
 
 
-def test_resources_of_one_name_and_what_is_no_yaml_are_compared_all_the_same() -> None:
+def test_resources_with_equal_names_and_invalid_yaml_are_compared() -> None:
     two = MAP.format(version="1", greeting="hi") * 2
     assert [one.name for one in differences(two, two.replace("hi", "bye", 1))] == [
         "ConfigMap hello"
@@ -107,7 +107,7 @@ def test_resources_of_one_name_and_what_is_no_yaml_are_compared_all_the_same() -
     ]
 
 
-def test_what_is_by_chance_is_no_difference() -> None:
+def test_random_values_are_masked_in_the_diff() -> None:
     first, again, other, more = (
         MAP.format(version="1", greeting=f"hi-{word}") for word in ("a7", "b8", "c9", "d0")
     )

@@ -84,7 +84,7 @@ def edit_key(key: str) -> str:
     return key.replace("sidecars.0.", "sidecars[0].")
 
 
-def test_a_value_that_is_there_is_no_change_and_a_number_becomes_text() -> None:
+def test_equal_value_is_no_change_and_number_becomes_text() -> None:
     files, changes = edit.apply({"v": b"a: x\nb: 1.10\n"}, {"v": {"a": "x", "b": "1.10"}})
     assert files["v"] == b'a: x\nb: "1.10"\n'
     assert [change.key for change in changes] == ["b"]
@@ -115,7 +115,7 @@ def test_byte_order_mark_line_ends_and_other_alphabets_survive(data: bytes) -> N
         (b"", "a", "the file has no values"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_set_is_refused(data: bytes, key: str, message: str) -> None:
+def test_keys_that_cannot_be_set_are_refused(data: bytes, key: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         edit.apply({"values.yaml": data}, {"values.yaml": {key: "new"}})
     assert message in str(raised.value)
@@ -153,7 +153,7 @@ def test_changes_of_one_key_one_after_the_other_are_undone_in_reverse() -> None:
     assert edit.undo(second, (*one, *two)) == {"v": b"a: x\nb: 1\n"}
 
 
-def test_a_space_that_yaml_knows_as_a_letter_goes_with_the_value() -> None:
+def test_no_break_space_belongs_to_the_value() -> None:
     original = "a: |-\n  \xa0\nb: 1\n".encode()
     files, changes = edit.apply({"v": original}, {"v": {"a": ""}})
     assert files["v"] == b'a: ""\nb: 1\n'

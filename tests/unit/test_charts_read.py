@@ -76,7 +76,7 @@ START = b"apiVersion: v2\nname: a\n"
         (b"- a", "x: Chart.yaml is not a mapping of keys"),
     ],
 )  # fmt: skip
-def test_what_helm_or_we_refuse(data: bytes, message: str) -> None:
+def test_invalid_chart_yaml_is_refused_with_line(data: bytes, message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         read_metadata(data, "x")
     assert message in str(raised.value)
@@ -102,13 +102,13 @@ def test_what_helm_or_we_refuse(data: bytes, message: str) -> None:
         (b"a: " + b"x" * yaml_reader.LARGEST, "bytes of YAML, more than 5242880 are not read"),
     ],
 )
-def test_documents_that_are_not_read(data: bytes, message: str) -> None:
+def test_unsafe_yaml_documents_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(EvidenceError) as raised:
         yaml_reader.parse(data, "x", error=EvidenceError)
     assert message in str(raised.value)
 
 
-def test_texts_stay_what_was_written() -> None:
+def test_scalars_keep_their_written_text() -> None:
     _, root = yaml_reader.parse(b"[1.10, no, 0o17, 1e3, 2026-01-31, ~, 'a', true, 1:30]", "x")
     assert yaml_reader.plain_value(root) == [
         "1.10",
@@ -123,12 +123,12 @@ def test_texts_stay_what_was_written() -> None:
     ]
 
 
-def test_charts_of_others_may_have_unquoted_numbers() -> None:
+def test_unquoted_numbers_are_accepted_unless_strict() -> None:
     data = b"apiVersion: v1\nname: a\nversion: 1.0.0\nappVersion: 1.10\n"
     assert read_metadata(data, "x", strict=False).app_version == "1.10"
 
 
-def test_a_lock() -> None:
+def test_read_dependencies_of_a_lock() -> None:
     lock = b"dependencies:\n- name: db\n  repository: oci://example.com/c\n  version: 1.0.1\ndigest: sha256:0\n"
     found = read_dependencies(lock, "Chart.lock")
     assert found == (Dependency(name="db", version="1.0.1", repository="oci://example.com/c"),)
@@ -152,7 +152,7 @@ def test_shapes_that_helm_refuses(more: str, says: str) -> None:
         read_metadata(f"apiVersion: v2\nname: a\nversion: 1.0.0\n{more}".encode(), "Chart.yaml")
 
 
-def test_nothing_in_place_of_a_list_is_none() -> None:
+def test_null_instead_of_a_list_is_empty() -> None:
     text = b"apiVersion: v2\nname: a\nversion: 1.0.0\nkeywords:\nmaintainers: ~\nannotations: null\ndependencies:\n"
     assert read_metadata(text, "Chart.yaml").fields.keys() == {"apiVersion", "name", "version"}
 
@@ -166,7 +166,7 @@ def test_nothing_in_place_of_a_list_is_none() -> None:
 @example("12e03")
 @example("190:20:30.15")
 @example("2001-12-14t21:59:43.10-05:00")
-def test_a_scalar_means_what_all_patterns_say_though_most_are_never_tried(plain: str) -> None:
+def test_meaning_is_the_same_with_and_without_shortcuts(plain: str) -> None:
     tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, plain, (True, False))  # type: ignore[no-untyped-call]
     said = tag.removeprefix("tag:yaml.org,2002:")
     if said == "str":

@@ -38,7 +38,7 @@ def nested() -> Files:
     )
 
 
-def test_derived_and_proved() -> None:
+def test_rewritten_chart_is_verified() -> None:
     templates = {
         **TEMPLATES,
         "common": {"web": {"image.tag": "{digest}", "Chart.appVersion": "{tag}"}},
@@ -76,7 +76,7 @@ def test_derived_and_proved() -> None:
         rewrite.verify_rewrite(made.archive.tgz, made.changes[1:], tested.tar_digest)
 
 
-def test_unknown_parts_and_keys_are_named() -> None:
+def test_unknown_template_fields_and_keys_are_refused() -> None:
     with pytest.raises(
         ConfigurationError, match=r"hello: images\.web\.image\.tag: unknown field {tga}"
     ):
@@ -156,12 +156,12 @@ def test_only_replaced_values_differ() -> None:
         ),
     ],
 )
-def test_anything_else_is_a_difference_with_template_and_line(
+def test_other_changes_are_differences_with_template_and_line(
     other: dict[str, str], said: str
 ) -> None:
     assert any(line.startswith(said) for line in differences(**other)), differences(**other)
 
 
-def test_a_text_that_looks_like_a_number_now_is_a_difference() -> None:
+def test_text_that_becomes_a_number_is_a_difference() -> None:
     compared = compare.compare(["# Source: t\na: 1.x\n"], "# Source: t\na: 1.2\n", [("1.x", "1.2")])
     assert [str(each) for each in compared.refused] == ["t:1: '1.x' became '1.2'"]

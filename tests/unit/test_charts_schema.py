@@ -30,7 +30,7 @@ from pipeline_steps.toolbox.errors import ConfigurationError
         {"$ref": "#name", "$defs": {"a": {"$anchor": "name"}}},
     ],
 )  # fmt: skip
-def test_what_stays_inside_is_taken(document: Any) -> None:
+def test_references_inside_the_schema_are_accepted(document: Any) -> None:
     schema.check(b"\xef\xbb\xbf" + json.dumps(document).encode(), "values.schema.json")
 
 
@@ -50,7 +50,9 @@ def test_what_stays_inside_is_taken(document: Any) -> None:
         ("data:application/json,{}", {"not": {"$ref": "data:application/json,{}"}}),
     ],
 )
-def test_what_leads_elsewhere_is_refused_with_its_place(reference: str, document: Any) -> None:
+def test_references_outside_the_schema_are_refused_with_pointer(
+    reference: str, document: Any
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         schema.check(json.dumps(document).encode(), "hello/values.schema.json")
     assert repr(reference)[1:-1] in caught.value.what and caught.value.where.startswith(
@@ -68,12 +70,12 @@ def test_what_leads_elsewhere_is_refused_with_its_place(reference: str, document
         {"$ref": "#/$defs/a%20b", "$defs": {"a b": {"$ref": "#"}}},
     ],
 )  # fmt: skip
-def test_a_circle_is_refused(document: Any) -> None:
+def test_cyclic_schema_is_refused(document: Any) -> None:
     with pytest.raises(ConfigurationError, match="in a circle"):
         schema.check(json.dumps(document).encode(), "values.schema.json")
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_invalid_json_schema_is_refused() -> None:
     for data in (b"{", b"[" * 100_000, b"\xff", b""):
         with pytest.raises(ConfigurationError, match="not JSON"):
             schema.check(data, "values.schema.json")

@@ -18,7 +18,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     ["", "# a\n", "null\n", "~", "---\n", "a: 1\na: 2\n", "a: &x {b: 1}\nc: *x\nd: {<<: *x}\n", "a: 1\n---\nb: 2\n",
      "a: " + "[" * 900 + "]" * 900, "\ufeffa: 1\n", "a: !mine x\n", "a: &x 1\nb: [" + "*x," * 100 + "]\n"],
 )  # fmt: skip
-def test_what_helm_loads(text: str) -> None:
+def test_values_that_helm_loads_are_accepted(text: str) -> None:
     values.check(text.encode(), "values.yaml")
 
 
@@ -35,7 +35,7 @@ def test_what_helm_loads(text: str) -> None:
         (b"a: \x1b[31m", "not YAML"),
     ],
 )  # fmt: skip
-def test_what_helm_cannot_load(data: bytes, says: str) -> None:
+def test_values_that_helm_cannot_load_are_refused(data: bytes, says: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         values.check(data, "values.yaml")
     assert says in str(refused.value)

@@ -56,20 +56,20 @@ def test_precedence_of_semver_org() -> None:
         f"{2**64}.0.0",
     ],
 )
-def test_what_is_no_version(text: str) -> None:
+def test_parse_returns_none_for_invalid_versions(text: str) -> None:
     assert version.parse(text) is None
     with pytest.raises(ConfigurationError, match="is not a SemVer 2 version"):
         version.parse_strict(text)
 
 
 @given(versions)
-def test_text_and_version_are_the_same(some: Version) -> None:
+def test_parsed_version_prints_the_same_text(some: Version) -> None:
     assert version.parse(str(some)) == some
     assert str(version.parse(str(some))) == str(some)
 
 
 @given(versions, st.booleans(), numbers, numbers, fingerprints, st.booleans())
-def test_snapshots_lie_below_their_release_and_are_ordered_by_count(
+def test_snapshots_sort_below_their_release_and_by_count(
     chart: Version, released: bool, one: int, two: int, digest: str, dirty: bool
 ) -> None:
     leads_to = version.next_version(chart, released)

@@ -200,7 +200,7 @@ CASES: dict[str, tuple[dict[str, str], Build]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_build_is_what_the_environment_says(case: str) -> None:
+def test_detect_reads_the_build_from_the_environment(case: str) -> None:
     environ, expected = CASES[case]
     assert detect(environ) == expected
     assert detect(

@@ -23,11 +23,11 @@ def test_exit_codes_are_the_documented_ones() -> None:
     ("codes", "wins"),
     [([0], 0), ([0, 75, 8], 8), ([8, 5, 4], 4), ([4, 7], 7), ([7, 3], 3), ([3, 130], 130), ([], 0)],
 )
-def test_the_first_of_the_order_wins(codes: list[int], wins: int) -> None:
+def test_worst_follows_the_order_of_exit_codes(codes: list[int], wins: int) -> None:
     assert worst(codes) == wins
 
 
-def test_words_say_what_where_and_what_to_do() -> None:
+def test_error_text_has_place_problem_and_advice() -> None:
     error = errors.Conflict("tag exists", where="oci://r/x:1", advice="raise the version")
     assert str(error) == "oci://r/x:1: tag exists (raise the version)"
 

@@ -40,7 +40,7 @@ def test_uploads_are_not_redirected_and_loops_end() -> None:
 
 
 @pytest.mark.parametrize("target", ["https://[::1", "http://127.0.0.1:99999/x", "http://h/\u00fc"])
-def test_redirects_to_nowhere_are_refused(target: str) -> None:
+def test_redirects_to_invalid_urls_are_refused(target: str) -> None:
     with scripted(lambda _: (302, {"Location": target}, b"")) as server:
         with pytest.raises(MachineError, match="is redirected to an invalid URL"):
             http.Client().request("GET", f"http://{server.host}/")
@@ -60,13 +60,13 @@ def test_temporary_answers_are_tried_again(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501, 507])
-def test_other_answers_are_final(status: int) -> None:
+def test_other_statuses_are_not_retried(status: int) -> None:
     with scripted(lambda _: (status, {"Retry-After": "0"}, b"no")) as server:
         assert http.Client().request("GET", f"http://{server.host}/").status == status
     assert len(server.requests) == 1
 
 
-def test_what_is_not_idempotent_is_tried_once() -> None:
+def test_post_is_tried_once() -> None:
     with (
         scripted(lambda _: (503, {"Retry-After": "0"}, b"busy")) as server,
         pytest.raises(Temporary, match="POST answered 503: busy"),
@@ -86,7 +86,7 @@ def test_a_wait_of_any_size_ends_with_the_budget(wait: str) -> None:
     assert f"http://{server.host}/a:" in str(caught.value) and "secret" not in str(caught.value)
 
 
-def test_a_cut_answer_is_asked_again_and_never_taken_as_whole() -> None:
+def test_truncated_answer_is_requested_again() -> None:
     def answer(_: Request) -> Answer:
         return (
             (200, {"Content-Length": "10"}, b"half ")
@@ -211,7 +211,7 @@ def test_a_file_is_sent_with_its_length_anew_for_each_try(tmp_path: Path) -> Non
     assert "Transfer-Encoding" not in server.requests[0].headers
 
 
-def test_an_answer_before_the_end_of_an_upload_counts() -> None:
+def test_answer_during_an_upload_is_returned() -> None:
     def refuse() -> None:
         connection, _ = listener.accept()
         with connection:
@@ -229,7 +229,7 @@ def test_an_answer_before_the_end_of_an_upload_counts() -> None:
         thread.join()
 
 
-def test_refusals_have_the_classes_of_core_errors() -> None:
+def test_error_for_status_has_the_class_for_the_status() -> None:
     def refused(status: int) -> int:
         return http.error_for_status(
             http.Response("GET", "https://example.com/", status, {}, b"because")

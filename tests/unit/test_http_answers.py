@@ -131,7 +131,7 @@ def test_an_answer_that_is_cut_within_tls_is_never_taken_as_whole(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ],
 )
-def test_what_is_no_answer_or_two_at_once_is_refused(sent: bytes) -> None:
+def test_invalid_or_ambiguous_answers_are_refused(sent: bytes) -> None:
     with (
         server(sent) as (url, _),
         pytest.raises(MachineError, match=f"^{url}/?: does not speak HTTP: "),
@@ -151,7 +151,7 @@ def test_what_is_no_answer_or_two_at_once_is_refused(sent: bytes) -> None:
     ],
     ids=["long", "many", "one", "continue", "trailers", "chunk size"],
 )
-def test_a_head_without_end_is_refused(begin: bytes, line: bytes) -> None:
+def test_endless_headers_are_refused(begin: bytes, line: bytes) -> None:
     endless = begin + line * (900_000 // len(line))
     with server(endless) as (url, _), pytest.raises(MachineError, match="does not speak HTTP: "):
         http.Client().request("GET", url)
@@ -162,7 +162,7 @@ def test_many_small_chunks_are_one_body() -> None:
         assert http.Client().request("GET", url).body == b"x" * 100_000
 
 
-def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
+def test_bytes_after_an_answer_are_not_used_as_the_next_one() -> None:
     more = OK + b"Content-Length: 2\r\n\r\nab" + OK + b"Content-Length: 4\r\n\r\nevil"
     with server(more, end=False) as (url, requests):
         client = http.Client(timeout=0.3)
@@ -187,7 +187,9 @@ def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
         ("/", {"A\n": "b"}),
     ],
 )
-def test_nothing_breaks_out_of_a_request(path: str, headers: dict[str, str]) -> None:
+def test_control_characters_in_url_or_header_are_refused(
+    path: str, headers: dict[str, str]
+) -> None:
     with (
         scripted(lambda _: (200, {}, b"")) as other,
         pytest.raises(MachineError, match="cannot be requested"),

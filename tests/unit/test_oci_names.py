@@ -44,7 +44,7 @@ def test_parts_of_a_reference(text: str, parts: tuple[str | None, ...]) -> None:
         ("--help/x", "no host"),
     ],
 )
-def test_what_is_no_reference(text: str, wrong: str) -> None:
+def test_invalid_references_are_refused(text: str, wrong: str) -> None:
     with pytest.raises(ConfigurationError, match=wrong) as caught:
         Reference.parse(text, where="pipeline.yaml:3")
     assert str(caught.value).startswith("pipeline.yaml:3: ") and repr(text)[1:-1] in str(
@@ -62,7 +62,7 @@ def test_what_is_no_reference(text: str, wrong: str) -> None:
         ("registry:5000/web", "registry:5000/web"),
     ],
 )
-def test_names_as_docker_reads_them(text: str, whole: str) -> None:
+def test_familiar_names_are_completed_as_docker_does(text: str, whole: str) -> None:
     assert str(Reference.familiar(text)) == whole
 
 
@@ -85,7 +85,7 @@ def test_the_longest_prefix_gives_the_login(tmp_path: Path) -> None:
         login_for("r.example.com", "x", {"r.example.com": Host("ci", f"file:{tmp_path}/none")}, {})
 
 
-def test_dockers_file_with_urls_prefixes_and_faults(tmp_path: Path) -> None:
+def test_docker_config_with_urls_prefixes_and_errors(tmp_path: Path) -> None:
     environ = {"DOCKER_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
 
     def stored(content: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pipeline_steps.toolbox import progress
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(
+def test_counter_logs_lines_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = iter([0.0, 4.0, 10.0, 12.0])
@@ -23,7 +23,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
     assert caplog.messages == ["2 of 8 versions, 0/s, 30 s left"]
 
 
-def test_without_a_terminal_every_beginning_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_clock_logs_each_phase_without_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), progress.clock() as begin:
         begin("check")
         begin("snapshot")
@@ -64,12 +64,12 @@ with progress.clock() as begin:
 """
 
 
-def test_a_terminal_shows_a_bar_below_what_is_said() -> None:
+def test_counter_shows_a_bar_on_a_terminal() -> None:
     shown = on_a_terminal(COUNTED)
     assert "versions" in shown and "3/8" in shown and "web [1.0.0] has other files" in shown
 
 
-def test_a_terminal_shows_a_clock_for_what_runs() -> None:
+def test_clock_shows_the_running_phase_on_a_terminal() -> None:
     shown = on_a_terminal(CLOCKED)
     assert "snapshot" in shown and "0:00:00" in shown and "web [1.0.0] is done" in shown
     assert "snapshot ..." not in shown

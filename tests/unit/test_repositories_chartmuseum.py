@@ -75,7 +75,7 @@ def test_a_context_path_is_found(museum: Museum) -> None:
     assert asked(museum) == ["/museum/api/stable/charts"]
 
 
-def test_a_version_that_the_index_does_not_show_yet_is_there(museum: Museum) -> None:
+def test_version_in_storage_but_not_in_the_index_is_found(museum: Museum) -> None:
     museum.lag = 4
     repository, chart = opened(museum), packed()
     published = repository.publish(chart)
@@ -97,7 +97,7 @@ def test_a_version_is_no_range(museum: Museum) -> None:
     assert repository.resolve("hello", "1.0.0+b") is not None
 
 
-def test_an_index_that_never_shows_it_is_temporary(museum: Museum) -> None:
+def test_publish_raises_temporary_when_the_index_never_shows_it(museum: Museum) -> None:
     museum.lag = 10**6
     with pytest.raises(Temporary, match=r"hello-1\.0\.0\.tgz is there, but not in the index"):
         opened(museum, budget=0.2).publish(packed())
@@ -136,7 +136,7 @@ def test_an_archive_that_only_the_index_has_is_given_back_with_the_very_bytes(
         ((503, {}, b""), Temporary, "answered 503"),
     ],
 )
-def test_absent_are_only_charts_of_which_it_says_so_itself(
+def test_only_chartmuseums_own_404_means_absent(
     museum: Museum, answer: Answer, error: type[Exception], words: str
 ) -> None:
     museum.fault = lambda request: answer
@@ -209,7 +209,7 @@ def test_publishing_broken_at_every_request(museum: Museum, fault: str) -> None:
     assert number >= 6, "the requests of one publication"
 
 
-def test_the_one_who_comes_second_is_told(museum: Museum) -> None:
+def test_second_publisher_gets_a_conflict(museum: Museum) -> None:
     """Both looked when nothing was there; the server takes the second one, too."""
     mine, other = packed(), packed(more="description: other\n")
 
@@ -256,21 +256,21 @@ def test_a_chart_left_without_its_provenance_is_completed(museum: Museum) -> Non
     assert repository.provenance(published) == signed(chart), "the first one stays"
 
 
-def test_what_the_server_refuses_is_told_in_its_words(museum: Museum) -> None:
+def test_errors_contain_the_servers_message(museum: Museum) -> None:
     with pytest.raises(MachineError, match=r"POST answered 400: .*invalid provenance file"):
         opened(museum).publish(packed(), b"no signature")
     assert not museum.files
     assert opened(museum).files() is None  # type: ignore[func-returns-value]
 
 
-def test_a_digest_that_is_none_is_refused(museum: Museum) -> None:
+def test_invalid_digest_in_the_index_is_refused(museum: Museum) -> None:
     opened(museum).publish(packed())
     museum.index["hello-1.0.0.tgz"]["digest"] = "sha1:00"
     with pytest.raises(EvidenceError, match="has the digest 'sha1:00', which is no sha256"):
         opened(museum).resolve("hello", "1.0.0")
 
 
-def test_an_index_that_disagrees_with_the_files_is_told(museum: Museum) -> None:
+def test_index_that_differs_from_the_storage_is_an_error(museum: Museum) -> None:
     opened(museum).publish(packed())
     museum.files["hello-1.0.0.tgz"] = packed(more="description: other\n").tgz
     with pytest.raises(
@@ -279,7 +279,7 @@ def test_an_index_that_disagrees_with_the_files_is_told(museum: Museum) -> None:
         opened(museum).find("hello", "1.0.0")
 
 
-def test_a_login_is_that_of_hosts(museum: Museum) -> None:
+def test_login_comes_from_hosts(museum: Museum) -> None:
     museum.login = ("ci", "secret")
     with pytest.raises(AccessRefused, match="unauthorized"):
         opened(museum).publish(packed())
@@ -291,7 +291,7 @@ def test_a_login_is_that_of_hosts(museum: Museum) -> None:
         ).find("hello", "1.0.0")
 
 
-def test_tokens_are_bought_from_the_server_it_names(museum: Museum) -> None:
+def test_token_is_fetched_from_the_server_in_the_challenge(museum: Museum) -> None:
     """As chartmuseum/auth wants them: artifact-repository:TENANT:pull or push."""
     bought: list[str] = []
 
@@ -314,7 +314,7 @@ def test_tokens_are_bought_from_the_server_it_names(museum: Museum) -> None:
 @pytest.mark.parametrize(
     "url", ["chartmuseum+https://", "chartmuseum+https://ci:pw@host", "chartmuseum+https://h/?a=b"]
 )
-def test_what_is_no_url_of_it(url: str) -> None:
+def test_invalid_chartmuseum_urls_are_refused(url: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         open_repository(url, {})
     assert "pw" not in str(raised.value)

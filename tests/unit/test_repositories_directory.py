@@ -59,7 +59,7 @@ def test_publishing_in_any_order_writes_the_index_that_regenerating_writes(
         assert sorted_at_once.index() == one_by_one.index()
 
 
-def test_a_group_tells_each_its_own_outcome(tmp_path: Path) -> None:
+def test_each_publication_of_a_group_has_its_outcome(tmp_path: Path) -> None:
     mine = repository(tmp_path)
     charts = [
         packed(), packed(more="description: other\n"), packed(version="1.0.0+twin"), packed("api"),
@@ -82,7 +82,7 @@ def test_a_group_tells_each_its_own_outcome(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_others_published_meanwhile_is_seen(tmp_path: Path) -> None:
+def test_versions_published_meanwhile_are_kept(tmp_path: Path) -> None:
     first, second = repository(tmp_path), repository(tmp_path)
     first.publish(packed())
     second.publish(packed(version="1.0.1"))

@@ -89,7 +89,7 @@ def test_an_archive_is_fetched_once_and_asked_for_every_time(
     assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz, "a damaged copy is not used"
 
 
-def test_what_is_not_there_is_named(served: Served, tmp_path: Path) -> None:
+def test_missing_dependency_is_named_with_its_repository(served: Served, tmp_path: Path) -> None:
     open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     with pytest.raises(
         ConfigurationError,
@@ -155,7 +155,7 @@ def test_a_repository_that_cannot_be_one_is_refused_before_anything_is_asked(
         "http://other.example.com/x",
     ],
 )
-def test_an_index_cannot_send_us_anywhere(served: Served, url: str) -> None:
+def test_urls_in_an_index_that_are_not_https_are_refused(served: Served, url: str) -> None:
     open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     index = served.folder / "index.yaml"
     index.write_text(index.read_text().replace("- db-1.4.0.tgz", f"- '{url}'"))

@@ -47,7 +47,7 @@ charts = st.tuples(
 
 @settings(deadline=None)
 @given(st.lists(charts, unique=True, min_size=1, max_size=12), st.randoms(), st.booleans())
-def test_the_index_is_a_function_of_the_set(
+def test_order_of_adding_does_not_change_the_index(
     published: list[tuple[str, str]], random: Any, as_json: bool
 ) -> None:
     start = b'{"apiVersion": "v1", "entries": {}, "serverInfo": {"x": 1}}' if as_json else None
@@ -265,7 +265,7 @@ def told(data: bytes, name: str) -> list[str] | None:
 
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.lists(edits, max_size=5))
-def test_looking_for_blocks_finds_what_parsing_finds(how: list[tuple[str, int, Any]]) -> None:
+def test_blocks_are_the_charts_that_parsing_finds(how: list[tuple[str, int, Any]]) -> None:
     text = BLOCKS
     for one in how:
         text = edited(one, text)
@@ -298,7 +298,7 @@ def test_looking_for_blocks_finds_what_parsing_finds(how: list[tuple[str, int, A
         }
 
 
-def test_a_line_within_a_text_is_no_chart() -> None:
+def test_chart_like_line_in_a_quoted_text_is_no_chart() -> None:
     """Wherever it is put: between quotation marks and brackets YAML does not mind where lines
     begin.
     """
@@ -337,7 +337,7 @@ GOOD = "apiVersion: v1\nentries:\n  good:\n  - name: good\n    version: 1.0.0\n"
         ),
     ],
 )  # fmt: skip
-def test_damage_is_named_when_it_is_asked_for(lines: str, message: str) -> None:
+def test_damage_is_reported_only_for_requested_charts(lines: str, message: str) -> None:
     data = (GOOD + lines).encode()
     with pytest.raises(EvidenceError) as raised:
         Index(data, "x").versions("bad")
@@ -367,7 +367,7 @@ def test_an_index_that_is_an_attack_is_refused_by_name(data: bytes, message: str
     assert message in str(raised.value)
 
 
-def test_what_helm_writes_is_recognised() -> None:
+def test_index_written_by_helm_is_recognised_as_blocks() -> None:
     """So that nobody waits for a parse of 20 MB without our noticing it."""
     blocks = index_blocks.find(BLOCKS.encode())
     assert blocks is not None
@@ -389,7 +389,7 @@ def test_what_helm_writes_is_recognised() -> None:
     ],
     ids=["crlf", "marker", "bom", "comment", "no line end", "comment behind", "spaced", "u2028", "quoted key"],
 )  # fmt: skip
-def test_however_it_is_written_it_says_the_same(text: str) -> None:
+def test_all_styles_of_an_index_give_the_same_entries(text: str) -> None:
     found = Index(text.encode(), "x")
     assert {name: [one.version for one in versions] for name, versions in found.entries().items()} == {
         "alpha": ["1.0.0", "0.9.0"], "beta": ["1.0.0"], "c-3": ["1.0.0"],

@@ -29,7 +29,7 @@ def raising(*errors: PipelineError) -> Callable[[], str]:
     return work
 
 
-def test_only_what_is_temporary_is_tried_again() -> None:
+def test_only_temporary_errors_are_retried() -> None:
     soon = Temporary("busy", retry_after=0)
     assert retry.call(raising(soon, soon, soon)) == "done"
     with pytest.raises(MachineError, match="broken"):
@@ -41,7 +41,7 @@ def test_without_a_budget_there_is_one_try() -> None:
         retry.call(raising(Temporary("first", retry_after=0), Temporary("second")), budget=0)
 
 
-def test_a_pause_is_as_long_as_asked_but_for_the_budget() -> None:
+def test_pause_is_retry_after_within_the_budget() -> None:
     began = time.monotonic()
     assert retry.call(raising(Temporary("busy", retry_after=0.2))) == "done"
     assert 0.2 <= time.monotonic() - began < 2
@@ -53,7 +53,7 @@ def test_a_pause_is_as_long_as_asked_but_for_the_budget() -> None:
     assert time.monotonic() - began < 4
 
 
-def test_pauses_that_nobody_asked_for_are_random_within_limits(
+def test_pauses_without_retry_after_are_random_within_limits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pauses: list[float] = []
@@ -63,7 +63,7 @@ def test_pauses_that_nobody_asked_for_are_random_within_limits(
     assert len(set(pauses)) > 100 and max(pauses) > 2
 
 
-def test_other_errors_are_tried_again_where_the_caller_says_so() -> None:
+def test_errors_named_by_the_caller_are_retried() -> None:
     work = raising(EvidenceError("half written"), EvidenceError("half written"))
     assert retry.call(work, on=(EvidenceError,), first=0.01, longest=0.01) == "done"
     with pytest.raises(Conflict):

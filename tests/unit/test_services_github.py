@@ -30,7 +30,7 @@ def answer(status: int, headers: dict[str, str] | None = None, message: str = "n
         (502, SPENT, "no", None),
     ],
 )
-def test_how_long_a_limit_lasts(
+def test_rate_limit_gives_the_seconds_to_wait(
     status: int, headers: dict[str, str], message: str, seconds: float | None
 ) -> None:
     error = temporary_error(answer(status, headers, message))
@@ -40,7 +40,7 @@ def test_how_long_a_limit_lasts(
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 409, 422, 501])
-def test_other_answers_are_final(status: int) -> None:
+def test_other_statuses_are_not_retried(status: int) -> None:
     assert temporary_error(answer(status, {"x-ratelimit-remaining": "12"})) is None
 
 
@@ -54,7 +54,9 @@ def test_other_answers_are_final(status: int) -> None:
         (422, MachineError, "no"),
     ],
 )
-def test_refusals_say_what_to_do(status: int, kind: type[MachineError], advice: str) -> None:
+def test_errors_for_statuses_have_advice(
+    status: int, kind: type[MachineError], advice: str
+) -> None:
     error = error_for(answer(status))
     assert type(error) is kind
     assert advice in str(error)

@@ -16,7 +16,7 @@ from pipeline_steps.toolbox import clock, daemon, files, process, redact
 from pipeline_steps.toolbox.errors import MachineError, ToolMissing
 
 
-def test_a_program_that_is_not_there_is_named_with_advice() -> None:
+def test_missing_program_is_named_with_advice() -> None:
     with pytest.raises(
         ToolMissing, match=r"no-such-program is not installed \(install it with apt\)"
     ):
@@ -101,12 +101,12 @@ def test_a_failed_write_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "5x", "-5s", "5 m"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         clock.seconds(text)
 
 
-def test_a_program_of_the_working_folder_is_never_found(
+def test_programs_in_the_working_folder_are_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("env", "only-here"):
