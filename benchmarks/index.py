@@ -29,7 +29,7 @@ from pathlib import Path
 from pipeline_steps.charts import archive
 from pipeline_steps.repositories.kinds import open_writable
 path = Path(sys.argv[2])
-open_writable(sys.argv[1], {}).publish(archive.opened(path.read_bytes(), path.name))
+open_writable(sys.argv[1], {}).publish(archive.open_archive(path.read_bytes(), path.name))
 """
 WORDS = "a fast scalable database queue and proxy with high availability metrics backups for every cluster".split()
 ENTRY = """\

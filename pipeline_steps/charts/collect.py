@@ -185,7 +185,7 @@ class _Collector:
                 if resolved in self.kinds or paths_below(self.paths, resolved):
                     return resolved
                 raise ConfigurationError(
-                    f"the symbolic link leads to {resolved}, which is not in the chart's files",
+                    f"the symbolic link points to {resolved}, which is not in the chart's files",
                     where=path,
                     advice="correct it, or add what it names to `paths` of the chart",
                 )

@@ -78,7 +78,7 @@ class Web:
         if not http.is_valid_url(place):
             where = url.rpartition("@")[2].partition("?")[0]
             raise EvidenceError(
-                f"{label} has the URL {where!a}, which is neither https nor a valid URL",
+                f"{label} has the URL {where!a}, which is not https, or is not a valid URL",
                 where=self.url,
             )
         if not self.allowed(place):

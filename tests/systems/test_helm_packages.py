@@ -110,7 +110,7 @@ def test_links_are_followed_as_helm_does(run: Helm, tmp_path: Path) -> None:
     ("target", "message"),
     [
         ("/etc/passwd", "points outside the checkout"), ("../../../x", "points outside the checkout"),
-        ("missing", "leads to hello/missing, which is not"),
+        ("missing", "points to hello/missing, which is not"),
         (".", "points to one of its own parent folders"), ("link", "points outside"),
     ],
 )  # fmt: skip

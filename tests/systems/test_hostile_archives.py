@@ -48,9 +48,9 @@ from pipeline_steps.toolbox.errors import PipelineError
 from tests.support.charts import files
 own = archive.Files(files(more="dependencies: [{name: a, version: 1.0.0, repository: 'https://example.com'}]\\n"))
 doors = {
-    "opened": lambda tgz: archive.opened(tgz, "a-1.0.0.tgz"),
-    "fetched": lambda tgz: dependencies.fill(own, lambda needed: tgz, "hello"),
-    "vendored": lambda tgz: dependencies.needed({**files(), "charts/a-1.0.0.tgz": tgz}, "hello"),
+    "opened": lambda tgz: archive.open_archive(tgz, "a-1.0.0.tgz"),
+    "fetched": lambda tgz: dependencies.fill(own, lambda missing: tgz, "hello"),
+    "vendored": lambda tgz: dependencies.missing_archives({**files(), "charts/a-1.0.0.tgz": tgz}, "hello"),
 }
 def answered(door, tgz):
     try:
