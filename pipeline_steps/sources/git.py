@@ -123,7 +123,7 @@ class Git:
         return bool(program.output(self.root, "ls-files", "-z", "--", path))
 
     def branch(self) -> str | None:
-        """The branch that is checked out, or None."""
+        """The branch that is checked out, None when HEAD is detached."""
         return self._branch
 
     def tip(self, branch: str) -> str:

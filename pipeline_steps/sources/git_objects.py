@@ -335,8 +335,8 @@ class _CatFile:
 @contextlib.contextmanager
 def _cat_file(root: Path, env: Mapping[str, str]) -> Iterator[_CatFile]:
     command = ["git", *program.SETTINGS, "cat-file", "--batch"]
-    # A file without a name: what git says there (of fetching, in a partial clone) must never fill a
-    # pipe.
+    # A file in memory instead of a pipe: messages about fetching in a partial clone could fill a
+    # pipe and block git.
     with (
         os.fdopen(os.memfd_create("git"), "w+b") as stderr,
         process.conversation(

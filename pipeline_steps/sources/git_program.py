@@ -137,7 +137,7 @@ def output(
 
 
 def failure(root: Path, completed: process.Completed) -> PipelineError:
-    """The error for a failed call: what git said, and what to do about it."""
+    """The error for a failed call: git's message, and what to do about it."""
     if _is_refused(completed):
         return MachineError(
             "git refuses this repository because another account owns it",

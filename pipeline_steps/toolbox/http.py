@@ -239,7 +239,7 @@ class Client:
             return Response(method, url, response.status, last, data)
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        """The connections by which a URL is reached."""
+        """The urllib3 pool for a URL: one per scheme and proxy."""
         key = urlsplit(url).scheme, None if self._direct else proxy_for(url, os.environ)
         # Another thread may open one at the same time: the first is used by all.
         return self._pools.get(key) or self._pools.setdefault(key, self._open(*key))

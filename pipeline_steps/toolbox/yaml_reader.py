@@ -248,10 +248,10 @@ class _Reader:
 
     def key(self, node: Node, seen: set[str]) -> Scalar:
         if not isinstance(node, Scalar):
-            raise self.fail("a key that is not a text", node.line)
+            raise self.fail("a key is not text", node.line)
         if node.value in seen and not self.duplicates:
-            advice = "keep one of them: readers disagree about which one counts"
-            raise self.fail(f"key {node.value!r} is there twice", node.line, advice)
+            advice = "remove one: YAML readers disagree about which one counts"
+            raise self.fail(f"the key {node.value!r} occurs twice", node.line, advice)
         seen.add(node.value)
         return node
 
