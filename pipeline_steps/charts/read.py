@@ -119,7 +119,7 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
 
 
 def written_name(data: bytes) -> tuple[str, str]:
-    """Name and version in a Chart.yaml that may be bad; "" for what is not there, or not readable.
+    r"""Name and version in a Chart.yaml that may be bad; "" for what is not there, or not readable.
 
     >>> written_name(b"name: web\nversion: v1.0\nname: web\n"), written_name(b"name: [")
     (('web', 'v1.0'), ('', ''))

@@ -161,7 +161,7 @@ def _paths_below(locations: dict[KeyPath, Location], path: KeyPath) -> list[KeyP
 def format_key(path: KeyPath) -> str:
     """A path of keys as people write it.
 
-    >>> spelled(("charts", 0, "path")), spelled(("hosts", "a.example.com", "password"))
+    >>> format_key(("charts", 0, "path")), format_key(("hosts", "a.example.com", "password"))
     ('charts[0].path', 'hosts."a.example.com".password')
     """
     return "".join(_format_part(part) for part in path).removeprefix(".")

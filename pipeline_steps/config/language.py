@@ -449,7 +449,7 @@ def merge_tests(*layers: ChartTests) -> ChartTests:
     """Test settings of later layers over earlier ones, key by key; `none` and the like fall through
     when unsaid.
 
-    >>> merged(TEST_DEFAULTS, ChartTests(timeout="20m")).timeout
+    >>> merge_tests(TEST_DEFAULTS, ChartTests(timeout="20m")).timeout
     '20m'
     """
     settings: dict[str, Any] = {}
@@ -467,7 +467,7 @@ def fill_name_template(template: str, name: str, version: str) -> str:
     """A name of `release` (tag, image_tag) for a chart: its template with {name} and {version} put
     in.
 
-    >>> named("{name}-{version}", "web", "1.4.0")
+    >>> fill_name_template("{name}-{version}", "web", "1.4.0")
     'web-1.4.0'
     """
     return template.replace("{name}", name).replace("{version}", version)
