@@ -159,8 +159,9 @@ def exit_codes() -> str:
             "| code | what happened | what to do |\n|---|---|---|",
             *rows,
             f"""
-Every selected chart is tried. Where several fail differently, the first of this order is the exit code:
-128+N, {order}. Code 1 is never used. A pipeline should retry 75 only: the others stay until somebody acts.
+Every selected chart is tried. Where several fail differently, the first of this order is the exit
+code: 128+N, {order}. Code 1 is never used. A pipeline should retry 75 only: the others stay
+until somebody acts.
 """,
         ]
     )
@@ -183,10 +184,10 @@ def records() -> str:
         [
             HEAD,
             "# Records\n",
-            """A record is one JSON object on one line of a state file. Its `id` is the sha256 of its canonical JSON
-without `id`: sorted keys, no spaces, UTF-8; objects, lists, texts, integers, booleans and null. Records are
-never written again, so fields of later versions survive; a record of a newer `schema` is refused (4). What
-records mean together is in [records](../explanation/records.md).
+            """A record is one JSON object on one line of a state file. Its `id` is the sha256 of its canonical
+JSON without `id`: sorted keys, no spaces, UTF-8; objects, lists, texts, integers, booleans and
+null. Records are never written again, so fields of later versions survive; a record of a newer
+`schema` is refused (4). What records mean together is in [records](../explanation/records.md).
 """,
             "| field | JSON | required | meaning |\n|---|---|---|---|",
             *fields,
@@ -233,15 +234,16 @@ def environment() -> str:
             "# Environment\n",
             """## What is read
 
-Every option of a step or command can be set by the variable that its table names ([steps](steps.md),
-[commands](commands.md)); the option wins over the variable. Options that force, repair, release or prove have none.
-`PIPELINE_STEPS_SITE` names the site file ([configuration](../explanation/configuration.md)), `PIPELINE_STEPS_RUN` what
-the field `run` of records says.
+Every option of a step or command can be set by the variable that its table names
+([steps](steps.md), [commands](commands.md)); the option wins over the variable. Options that force,
+repair, release or prove have none. `PIPELINE_STEPS_SITE` names the site file
+([configuration](../explanation/configuration.md)), `PIPELINE_STEPS_RUN` what the field `run` of
+records says.
 
 ## What programs get
 
-helm, git, docker and the like are started without a shell, by absolute entries of PATH only, and see only
-these variables, all `LC_*`, and what the step itself sets for them:
+helm, git, docker and the like are started without a shell, by absolute entries of PATH only, and
+see only these variables, all `LC_*`, and what the step itself sets for them:
 """,
             "\n".join(f"- `{name}`" for name in sorted(process.INHERITED)),
             "",

@@ -12,8 +12,8 @@ show: what was done, with its outputs or why it did not pass; --graph: a tree of
 html: one page that loads nothing, by default .pipeline/state.html, of each chart the content first
 that is checked out (with --state: the newest record); its path on stdout. get: one value on stdout,
 of what is checked out, from the evidence stores where it was made elsewhere. verify: ids, uses,
-contradictions, tags, every output that no record supersedes. join: adds the records of other files to this
-checkout's, copied line by line. pull: adds what the evidence stores have behind a commit
+contradictions, tags, every output that no record supersedes. join: adds the records of other files
+to this checkout's, copied line by line. pull: adds what the evidence stores have behind a commit
 (--revision) or an image or chart (--digest).
 """
 
