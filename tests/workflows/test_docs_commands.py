@@ -143,7 +143,7 @@ def released(folder: Path, host: str, web: str, museum: str) -> World:
     }
     world = World(repo.root, environment, {})
     chain = "pipeline-steps check && pipeline-steps build_image && pipeline-steps snapshot"
-    repo.git("push", "-q", "origin", "main", "main:topic")
+    repo.git("push", "-q", "origin", "main", "main:topic", "main:refs/tags/v1")
     world.ok(f"{chain} && pipeline-steps integration_test && pipeline-steps tag_release")
     world.ok("pipeline-steps promote && pipeline-steps report")
     shutil.copytree(folder / "srv/charts", folder / "web/charts")
