@@ -8,6 +8,7 @@ is judged by `diagnosis`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -70,20 +71,7 @@ class Helm:
         """
         named = os.environ.get(VARIABLE)
         program = named or process.require("helm", advice=ADVICE)
-        answer = process.run(
-            [program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE
-        )
-        found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.decode(errors="replace"))
-        if not answer.ok or found is None:
-            raise MachineError(
-                f"{program} does not say its version: {answer.tail(3)}", advice=ADVICE
-            )
-        version = ".".join(found.groups())
-        if (int(found[1]), int(found[2])) < OLDEST or int(found[1]) > NEWEST_MAJOR:
-            raise ToolMissing(
-                f"{program} is helm {version}; supported are 3.14 and newer, and 4", advice=ADVICE
-            )
-        return cls(program, version)
+        return cls(program, _version(program))
 
     def template(
         self,
@@ -168,7 +156,10 @@ class Helm:
         stdout is the release as JSON, of which `manifests` gives the documents. CRDs of the chart
         have to be there.
         """
-        options = ("--dry-run=server", "--output", "json", *_values(values), *args)
+        # The server's OpenAPI document says nothing about what a chart renders to, and takes helm
+        # longer than all the rest; the install asks for it.
+        validation = "--disable-openapi-validation"
+        options = ("--dry-run=server", validation, "--output", "json", *_values(values), *args)
         return self._on(target, verb, options, (target.release, str(chart)), timeout)
 
     def has_crds(self, chart: Path) -> bool:
@@ -225,6 +216,23 @@ class Helm:
             ):  # it has ended, or may not even have so much
                 resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
             return child.completed(timeout=timeout, give_up=give_up)
+
+
+@functools.cache
+def _version(program: str) -> str:
+    """The version of a helm program, which is asked once by a process that runs several steps."""
+    answer = process.run(
+        [program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE
+    )
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.decode(errors="replace"))
+    if not answer.ok or found is None:
+        raise MachineError(f"{program} does not say its version: {answer.tail(3)}", advice=ADVICE)
+    version = ".".join(found.groups())
+    if (int(found[1]), int(found[2])) < OLDEST or int(found[1]) > NEWEST_MAJOR:
+        raise ToolMissing(
+            f"{program} is helm {version}; supported are 3.14 and newer, and 4", advice=ADVICE
+        )
+    return version
 
 
 def manifests(done: Completed) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.building import production_chart, snapshot_records
@@ -23,15 +25,20 @@ from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm
 from pipeline_steps.config.language import Config, Sign
 from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.release.proof import Proof
-from pipeline_steps.state.record import Record
+from pipeline_steps.state.record import Record, fingerprint
 from pipeline_steps.testing import helm_arguments, settings
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Conflict, EvidenceError, NotYet
+from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 from pipeline_steps.workspace.content import FORMAT
 
 log = logging.getLogger(__name__)
+
+#: Inputs of comparisons that this process has made and that held: `run` promotes right after it has
+#: tagged.
+_compared: set[str] = set()
 
 
 class ReleaseCandidate(NamedTuple):
@@ -155,36 +162,61 @@ def _compare_rendered(
     helm = Helm.find()
     names = sorted({str(record.parameters.get("values", "")) for record in release.proof.tests})
     prefix = f"{chart.path}/" if chart.path else ""
-    data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
-    with scratch.folder("render") as folder, ThreadPoolExecutor(4) as pool:
-        charts = {"tested": tested, "released": release.archive.tgz}
-        for name, tgz in charts.items():
-            (folder / f"{name}.tgz").write_bytes(tgz)
-        for number, name in enumerate(names):
-            (folder / f"values-{number}.yaml").write_bytes(data[f"{prefix}{name}"] if name else b"")
+    files = checkout.tree.read([f"{prefix}{name}" for name in names if name])
+    values = {name: files[f"{prefix}{name}"] if name else b"" for name in names}
+    arguments = helm_arguments.chart_arguments(checkout.config, chart)
+    offline = helm_arguments.offline_arguments(checkout.config)
+    inputs = fingerprint(
+        {
+            "helm": [helm.program, helm.version],
+            "charts": [sha256(tested), release.archive.digest],
+            "values": {name: sha256(data) for name, data in values.items()},
+            "arguments": [arguments, helm_arguments.values_file_digests(checkout, arguments)],
+            "offline": offline,
+        }
+    )
+    if inputs not in _compared:
+        with scratch.folder("render") as folder:
+            helm_args = (
+                *helm_arguments.write_values_files(checkout, arguments, folder / "arguments"),
+                *offline,
+            )
+            _compare_with_values(helm, release, tested, values, helm_args, folder)
+        _compared.add(inputs)
 
-        arguments = helm_arguments.chart_arguments(checkout.config, chart)
-        helm_args = (
-            *helm_arguments.write_values_files(checkout, arguments, folder / "arguments"),
-            *helm_arguments.offline_arguments(checkout.config),
+
+def _compare_with_values(
+    helm: Helm,
+    release: ReleaseCandidate,
+    tested: bytes,
+    values: Mapping[str, bytes],
+    helm_args: Sequence[str],
+    folder: Path,
+) -> None:
+    """Render both charts with each values file ("" for none) and compare. folder: for scratch."""
+    chart = release.proof.chart
+    for name, tgz in {"tested": tested, "released": release.archive.tgz}.items():
+        (folder / f"{name}.tgz").write_bytes(tgz)
+    names = list(values)
+    for number, name in enumerate(names):
+        (folder / f"values-{number}.yaml").write_bytes(values[name])
+
+    def render(chart_name: str, number: int) -> str:
+        return helm.template(
+            folder / f"{chart_name}.tgz",
+            values=[folder / f"values-{number}.yaml"] if names[number] else [],
+            release=chart.name[:RELEASE_NAME_LIMIT],
+            args=helm_args,
         )
 
-        def render(name: str, number: int) -> str:
-            values = [folder / f"values-{number}.yaml"] if names[number] else []
-            return helm.template(
-                folder / f"{name}.tgz",
-                values=values,
-                release=chart.name[:RELEASE_NAME_LIMIT],
-                args=helm_args,
-            )
+    def compared(number: int) -> compare.Comparison:
+        return compare.compare_renderings(
+            functools.partial(render, "tested", number),
+            functools.partial(render, "released", number),
+            replaced_values(release.changes),
+        )
 
-        def compared(number: int) -> compare.Comparison:
-            return compare.compare_renderings(
-                functools.partial(render, "tested", number),
-                functools.partial(render, "released", number),
-                replaced_values(release.changes),
-            )
-
+    with ThreadPoolExecutor(4) as pool:
         for name, comparison in zip(names, pool.map(compared, range(len(names))), strict=True):
             if comparison.refused:
                 raise ChartFailed(

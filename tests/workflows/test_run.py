@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gits import bare
+from tests.support.helms import helm
 from tests.support.one_chart import CHART, MAP, OneChart
 from tests.support.terminal import CONTROL, Shown, on_terminal
 
@@ -67,6 +68,23 @@ def test_a_log_gets_plain_lines_without_control_codes(project: OneChart) -> None
     )
     assert f"\nstate: {project.repo.root}/.pipeline/state.jsonl\n" in completed.stderr
     assert re.fullmatch(r"\d+\.\d s in all", lines[-1])
+
+
+def test_helm_is_asked_for_its_version_and_for_each_comparison_once(
+    project: OneChart, tmp_path: Path
+) -> None:
+    program, log = tmp_path / "logged-helm", tmp_path / "helm.log"
+    program.write_text(f'#!/bin/sh\necho "$1 $*" >> {log}\nexec {helm(4)} "$@"\n')
+    program.chmod(0o755)
+    words = ("run", "private", "--release", "--chart", "common", "--channels", "configured")
+    project.environment["PIPELINE_STEPS_HELM"] = str(program)
+    project.repo.git("remote", "add", "origin", str(bare(project.folder / "origin.git")))
+    project.repo.git("push", "-q", "--set-upstream", "origin", "main")
+    project.ok(*words)
+    calls = log.read_text().splitlines()
+    assert [line.split()[0] for line in calls].count("version") == 1
+    assert len([line for line in calls if "tested.tgz" in line]) == 1
+    assert len([line for line in calls if "released.tgz" in line]) == 1
 
 
 def test_colours_forced_by_a_ci_change_nothing_in_a_log(project: OneChart) -> None:
