@@ -16,7 +16,7 @@ from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import helm_metadata
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.repositories.index_rows import Row
-from pipeline_steps.toolbox.errors import EvidenceError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import sha256
 
 Kind = Literal[
@@ -63,11 +63,14 @@ class Finding(NamedTuple):
 
 
 class ArchiveFacts(NamedTuple):
-    """A chart archive. digest: of the .tgz. tar: digest of its tar. metadata: of its Chart.yaml."""
+    """A chart archive. digest: of the .tgz. tar: digest of its tar. metadata: of its Chart.yaml.
+    notes: what is odd about it, though helm reads it.
+    """
 
     digest: str
     tar: str
     metadata: Metadata
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -98,7 +101,12 @@ def read_archive(tgz: bytes, where: str) -> ArchiveReading:
         )
     except EvidenceError as error:
         return RefusedArchive(sha256(tgz), error.what)
-    return ArchiveFacts(sha256(tgz), tar, metadata)
+    notes = chart_files.notes
+    try:
+        read_metadata(chart_files["Chart.yaml"], "Chart.yaml")
+    except ConfigurationError as error:
+        notes = (*notes, error.what)
+    return ArchiveFacts(sha256(tgz), tar, metadata, notes)
 
 
 def differing_fields(listed_fields: Mapping[str, Any], facts: ArchiveFacts) -> list[str]:

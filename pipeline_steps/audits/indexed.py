@@ -91,6 +91,7 @@ def find_problems(
     withdrawn: Collection[str],
     charts: Collection[str],
     jobs: int,
+    notes: list[str] | None = None,
 ) -> list[Finding]:
     """Check the index and every archive.
 
@@ -100,6 +101,7 @@ def find_problems(
         withdrawn: VERSION or NAME-VERSION.
         charts: names, empty for all.
         jobs: archives to read at once.
+        notes: gets a line for what is odd and not wrong.
 
     Raises:
         MachineError, Temporary: the repository cannot be read.
@@ -122,6 +124,8 @@ def find_problems(
             )
         )
     orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
+    if notes is not None:
+        notes.extend(note for entry in entries for note in _notes(entry))
     chart_names = {*(row.chart for row in rows), *(entry_name(orphan) for orphan in orphans)}
     missing = [name for name in charts if name not in chart_names]
     problems = [
@@ -134,20 +138,6 @@ def find_problems(
         for finding in _chart_findings(inventory)
     ]
     return [*problems, *_stray_provenance(files or {}, charts)]
-
-
-def notes(before: bytes | None, where: str, charts: Collection[str]) -> list[str]:
-    """What nobody need mend, but should know: keys that make helm refuse the whole index."""
-    try:
-        rows = index_rows.read_rows(before, where) if before is not None else []
-    except EvidenceError:
-        return []
-    return [
-        f"{row.chart} {row.version}: helm does not know {', '.join(row.unknown_keys)}, and refuses "
-        f"an index with such keys ({row.where})"
-        for row in rows
-        if row.unknown_keys and (not charts or row.chart in charts)
-    ]
 
 
 def _unnamed_archives(
@@ -212,6 +202,19 @@ def _inspect_entry(
 def entry_name(orphan: Orphan) -> str:
     """The chart in an archive that no entry names, "" where it cannot be read."""
     return orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else ""
+
+
+def _notes(entry: InspectedEntry) -> Iterator[str]:
+    """What nobody need mend, but should know: keys that helm refuses an index for, and what helm
+    reads though nothing made here has it.
+    """
+    row, archive = entry.row, entry.archive
+    if row.unknown_keys:
+        keys = ", ".join(row.unknown_keys)
+        problem = f"helm does not know {keys}, and refuses an index with such keys"
+        yield f"{row.chart} {row.version}: {problem} ({row.where})"
+    for note in archive.notes if isinstance(archive, ArchiveFacts) else ():
+        yield f"{row.chart} {row.version}: {note} ({row.where})"
 
 
 def _inspect_orphan(repository: Indexed, name: str) -> Orphan:

@@ -48,10 +48,10 @@ def inspect(
         return Inspection(repository, findings, None)
     before = required_index(repository)
     recorded = records.recorded_versions(state, config, url, indexed.index_digests(before, url))
+    notes: list[str] = []
     findings = indexed.find_problems(
-        repository, before, recorded, config.release.withdrawn, charts, at_once
+        repository, before, recorded, config.release.withdrawn, charts, at_once, notes
     )
-    notes = indexed.notes(before, f"{repository.url}/index.yaml", charts)
     return Inspection(repository, findings, before, notes)
 
 

@@ -34,7 +34,7 @@ _CHUNK = 2**18
 
 class Files(dict[str, bytes]):
     """The files of a chart: path in the chart → bytes. `executables` are the paths with the x
-    bit.
+    bit; `notes` what is odd about the archive they were read from, though helm reads it.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Files(dict[str, bytes]):
     ) -> None:
         super().__init__(files or {})
         self.executables = frozenset(executables)
+        self.notes: tuple[str, ...] = ()
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -225,7 +226,9 @@ def unpack_with_digest(
     executables: list[str] = []
     folders: list[str] = []
     top: str | None = None
-    for member in tar.read(_update_digest(decompress(tgz, where, error), digest), refuse):
+    notes: dict[str, None] = {}
+    stream = _update_digest(decompress(tgz, where, error), digest)
+    for member in tar.read(stream, refuse, notes.setdefault):
         top_of_member, _, rest = member.name.partition("/")
         top = top_of_member if top is None else top
         if top_of_member != top:
@@ -236,13 +239,17 @@ def unpack_with_digest(
         if not rest:
             raise refuse(f"the file {member.name!r} is in no folder")
         if rest in files:
-            raise refuse(f"{member.name!r} occurs twice")
+            if not rest.startswith("charts/"):
+                raise refuse(f"{member.name!r} occurs twice")
+            notes[f"{rest} occurs twice; the last counts"] = None
         files[rest] = member.data
         # Only the owner's x bit is kept; other modes depend on the umask of whoever packed.
         if member.mode & 0o100:
             executables.append(rest)
     _check_members(files, folders, top, where, refuse, error)
-    return f"sha256:{digest.hexdigest()}", Files(files, executables)
+    found = Files(files, executables)
+    found.notes = tuple(notes)
+    return f"sha256:{digest.hexdigest()}", found
 
 
 def _update_digest(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pipeline_steps.charts import archive, ranges
 from pipeline_steps.charts.archive import Files, metadata_of
 from pipeline_steps.charts.read import Dependency, Metadata, read_dependencies, read_metadata
-from pipeline_steps.charts.version import parse, parse_strict
+from pipeline_steps.charts.version import parse_loosely, parse_strict
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 
 _LOCK = "run pipeline-steps check --fix and commit the lock it writes"
@@ -209,7 +209,7 @@ def locked_version(
     """
     where = f"{place}/Chart.lock".lstrip("/")
     for entry in entries:
-        version = parse(entry.version)
+        version = parse_loosely(entry.version)
         same_repository = entry.repository.rstrip("/") == dependency.repository.rstrip("/")
         if version is None or (not same_repository and len(entries) == 1):
             problem = (
@@ -258,7 +258,9 @@ def _check_vendored_version(
         problem = f"charts/ has {dependency.name} {vendored}, the lock has {locked}"
         raise ConfigurationError(problem, where=where, advice=_BUILD)
     if dependency.version and not any(
-        ranges.is_in_range(parse_strict(version, where), dependency.version, where)
+        ranges.is_in_range(
+            parse_loosely(version) or parse_strict(version, where), dependency.version, where
+        )
         for version in versions
     ):
         advice = (

@@ -22,8 +22,8 @@ _HYPHEN = re.compile(rf"({_PART})\s+-\s+({_PART})")
 
 
 def is_range(text: str) -> bool:
-    """Whether `text` may match several versions. An exact version is SemVer 2 and nothing else."""
-    return parse(text) is None
+    """Whether `text` may match several versions. An exact version has three numbers."""
+    return parse(text.removeprefix("v")) is None
 
 
 def is_in_range(version: Version, text: str, where: str = "") -> bool:

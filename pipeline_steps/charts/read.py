@@ -21,6 +21,10 @@ from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar, Sequence
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 #: Source: helm, Dependency.Validate ("aliasNameFormat").
 ALIAS = re.compile(r"[a-zA-Z0-9_-]+")
+#: Of charts that exist: what is safe in a file's name and a URL.
+_READABLE_NAME = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?")
+#: Keys of which two different values would make two charts.
+_IDENTITY = frozenset({"name", "version", "apiVersion", "type", "dependencies"})
 LONGEST_NAME = 250
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -71,8 +75,9 @@ def read_metadata(
 
     Args:
         where: names the file in errors, which also name the line.
-        strict: refuse an unquoted number where helm needs text, because helm changes it (1.10
-            becomes 1.1). Charts of others may have such values, ours may not.
+        strict: as charts are made here. Charts of others are read as helm reads them: without
+            apiVersion (v1), with a key twice (the last counts), versions like v1.2.0, names with
+            other signs, unquoted numbers where helm wants text.
         error: class of the error to raise.
     """
     return _read_metadata(data, where, strict, error)  # type: ignore[arg-type]  # a class can be hashed
@@ -82,7 +87,7 @@ def read_metadata(
     maxsize=16
 )  # a chart that is gathered and packed is read several times in a row
 def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineError]) -> Metadata:
-    _, root = yaml_reader.parse(data, where, error=error)
+    _, root = yaml_reader.parse(data, where, error=error, duplicates=not strict, unique=_IDENTITY)
     if not isinstance(root, Mapping):
         raise error(
             "Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2"
@@ -91,14 +96,17 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
     name, chart_version = reader.required("name"), reader.required("version")
     chart_type = reader.text("type") or "application"
     # helm allows more characters; names become parts of Kubernetes names and registry paths.
-    if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
+    allowed = NAME if strict else _READABLE_NAME
+    if len(name) > LONGEST_NAME or not allowed.fullmatch(name):
         raise reader.fail(
             "name", f"chart name {name!r} is not allowed", "use lower-case letters, digits and -"
         )
-    if version.parse(chart_version) is None:
+    if version.parse(chart_version) is None and (
+        strict or version.parse_loosely(chart_version) is None
+    ):
         advice = "write three numbers like 1.2.3, without a leading v or zeros"
         raise reader.fail("version", f"version {chart_version!r} is not a SemVer 2 version", advice)
-    api_version = reader.required("apiVersion")
+    api_version = reader.required("apiVersion") if strict else reader.text("apiVersion") or "v1"
     if api_version not in ("v1", "v2"):
         raise reader.fail("apiVersion", f"apiVersion {api_version!r} is not v1 or v2", "write v2")
     if chart_type not in ("application", "library"):

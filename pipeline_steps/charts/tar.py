@@ -28,6 +28,8 @@ _ZEROS = bytes(BLOCK)
 _PAX_KEYS = frozenset(
     {"path", "mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"}
 )
+#: What programs keep there of their own (macOS: LIBARCHIVE.creationtime), which helm passes over.
+_VENDOR_KEY = re.compile(r"(?!GNU\.sparse)[A-Z]+\.\S+")
 _KINDS = {
     "1": "a hard link", "2": "a symbolic link", "3": "a device", "4": "a device", "6": "a pipe",
     "S": "a sparse file", "L": "a GNU long name", "K": "a GNU long link", "g": "a global header",
@@ -158,7 +160,9 @@ def _header(name: bytes, size: int, mode: int, kind: bytes, prefix: bytes = b"")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
-def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
+def read(
+    chunks: Iterator[bytes], refuse: Refuse, note: Callable[[str], None] = lambda _note: None
+) -> Iterator[Member]:
     """The checked members of a tar stream.
 
     Only one member at a time is in memory.
@@ -194,7 +198,7 @@ def read(chunks: Iterator[bytes], refuse: Refuse) -> Iterator[Member]:
         if kind == "x":
             if path is not None:
                 raise refuse(f"{name!r} is a second extended header of one file")
-            path = _pax_path(data, name, refuse)
+            path = _pax_path(data, name, refuse, note)
             continue
         if path:
             name = _long_name(name, path, refuse)
@@ -274,7 +278,7 @@ def _octal(field: bytes, field_name: str, refuse: Refuse) -> int:
     return int(digits or b"0", 8)
 
 
-def _pax_path(data: bytes, name: str, refuse: Refuse) -> str:
+def _pax_path(data: bytes, name: str, refuse: Refuse, note: Callable[[str], None]) -> str:
     """The path that an extended header sets for the next member, "" when it sets none."""
     values: dict[str, str] = {}
     rest = data
@@ -286,7 +290,10 @@ def _pax_path(data: bytes, name: str, refuse: Refuse) -> str:
         if not space or length > len(rest) or not record.endswith(b"\n") or not equals:
             raise refuse(f"the extended header {name!r} is damaged")
         key_text = key.decode(errors="replace")
-        if key_text not in _PAX_KEYS or key_text in values:
+        vendor = _VENDOR_KEY.fullmatch(key_text)
+        if vendor:
+            note(f"an extended header sets {key_text}")
+        if not (key_text in _PAX_KEYS or vendor) or key_text in values:
             raise refuse(f"the extended header {name!r} sets {key_text!r}, which is not read")
         values[key_text] = value.decode(errors="surrogateescape")
         rest = rest[length:]

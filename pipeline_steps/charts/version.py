@@ -89,6 +89,18 @@ def parse(text: str) -> Version | None:
     )
 
 
+def parse_loosely(text: str) -> Version | None:
+    """Like `parse`, also with a leading v and of two numbers, as helm reads versions that exist.
+
+    >>> str(parse_loosely("v1.2.0-rc.1")), str(parse_loosely("1.2")), parse_loosely("1")
+    ('1.2.0-rc.1', '1.2.0', None)
+    """
+    plain = text.removeprefix("v")
+    if two := re.fullmatch(rf"({_NUMBER}\.{_NUMBER})((?:[-+].*)?)", plain):
+        plain = f"{two[1]}.0{two[2]}"
+    return parse(plain)
+
+
 def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:
     """Whether `release.withdrawn` names the version of a chart, as 1.2.0 or hello-1.2.0."""
     return version in withdrawn or f"{chart}-{version}" in withdrawn
@@ -181,7 +193,8 @@ def other_build_metadata(version: str, versions: Iterable[str]) -> str | None:
 
     helm cannot tell the two apart.
     """
-    parse_strict(version)
+    if parse(version) is None:  # helm compares no others
+        return None
     without_build = version.partition("+")[0]
     candidates = (
         candidate

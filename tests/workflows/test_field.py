@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -322,7 +324,71 @@ def packages_below(field: Field) -> Sequence[str]:
     return ["audit", field.old(entries=f"  web:\n{entry(WEB, url)}")]
 
 
+# -- archives that helm reads ---------------------------------------------------------------------
+
+
+def mac_tar() -> bytes:
+    """As macOS' tar writes it: an extended header with a key of its own."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("mac/Chart.yaml")
+        data = chart("mac", "1.0.0").encode()
+        info.size, info.pax_headers = len(data), {"LIBARCHIVE.creationtime": "1612345678.1"}
+        tar.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def packed_by_others(name: str, version: str, text: str, *more: tuple[str, str]) -> Archive:
+    """An archive of a Chart.yaml that is not made here."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for path, content in (("Chart.yaml", text), *more):
+            info = tarfile.TarInfo(f"{name}/{path}")
+            info.size = len(content.encode())
+            tar.addfile(info, io.BytesIO(content.encode()))
+    return Archive(name, version, "", stream.getvalue())
+
+
+SUBCHART = chart("sub", "1.0.0")
+ODD = [
+    Archive("mac", "1.0.0", "", mac_tar()),
+    packed_by_others("old", "1.0.0", "name: old\nversion: 1.0.0\n"),
+    packed_by_others("twice", "1.0.0", chart("twice", "1.0.0") + "icon: a\nicon: b\n"),
+    packed_by_others("with-v", "v1.0.0", chart("with-v", "v1.0.0")),
+    packed_by_others("two", "1.2", chart("two", "'1.2'")),
+    packed_by_others("Upper_x.y", "1.0.0", chart("Upper_x.y", "1.0.0")),
+    packed_by_others("number", "1.0.0", chart("number", "1.0.0") + "appVersion: 1.10\n"),
+    packed_by_others(
+        "doubled", "1.0.0", chart("doubled", "1.0.0"), ("charts/sub/Chart.yaml", SUBCHART),
+        ("charts/sub/values.yaml", "a: 1\n"), ("charts/sub/values.yaml", "a: 2\n"),
+    ),
+]  # fmt: skip
+
+
+def odd_archives(field: Field) -> str:
+    return field.old(*ODD, entries="".join(f"  {one.name}:\n{entry(one)}" for one in ODD))
+
+
 CASES = [
+    Case(
+        "copy archives that helm reads",
+        lambda field: field.copy(odd_archives(field)),
+        0,
+        (f"{len(ODD)} published",),
+        [one.file_name for one in ODD],
+    ),
+    Case(
+        "audit archives that helm reads",
+        lambda field: ["audit", odd_archives(field)],
+        4,
+        (
+            "note: mac 1.0.0: an extended header sets LIBARCHIVE.creationtime",
+            "note: old 1.0.0: apiVersion is missing",
+            "note: twice 1.0.0: the key 'icon' occurs twice",
+            "note: doubled 1.0.0: charts/sub/values.yaml occurs twice",
+            "non-SemVer version: two",
+        ),
+    ),
     Case(
         "audit of what is not there",
         lambda field: not_mounted(field, "audit"),
@@ -638,6 +704,18 @@ def test_what_makes_helm_refuse_an_index_is_told(field: Field) -> None:
         rows = read_rows((folder / f"{number}/index.yaml").read_bytes(), "x")
         told = [row for row in rows if row.rejection or row.unknown_keys or row.fault]
         assert bool(told) != taken and all(row.chart == "web" for row in told), line
+
+
+def test_both_helms_read_the_archives_that_are_copied(field: Field) -> None:
+    odd_archives(field)
+    environment = {"HOME": str(field.folder), "PATH": os.environ["PATH"]}
+    for one in ODD:
+        for major in (3, 4):
+            words = [str(helm(major)), "show", "chart", str(field.folder / "old" / one.file_name)]
+            subprocess.run(words, env=environment, check=True, capture_output=True)
+    assert field.run(field.copy((field.folder / "old").as_uri())).returncode == 0
+    for one in ODD:
+        assert (field.out / one.file_name).read_bytes() == one.tgz
 
 
 READING = ("show", "html", "verify", "get web snapshot.chart", "join other.jsonl")
