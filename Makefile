@@ -1,6 +1,6 @@
 # Everything a person or the CI does with this checkout. Needs python3 (3.10 or newer) and make; the rest is
 # installed when it is missing, after saying what and where.
-.PHONY: help demo demo-down check test faults bench doc
+.PHONY: help demo demo-down check test faults mutants bench doc
 # Debian's own python3 where it is new enough: python3-venv is made for it, and another one on PATH is often compiled
 # without profile-guided optimisation, which makes every step start a fifth slower.
 PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
@@ -12,6 +12,7 @@ help:
 	@echo 'make check      lint, unit and contract tests'
 	@echo 'make test       everything, with a real engine and a real Kubernetes'
 	@echo 'make faults     kills, full disks, power cuts, signals: what holds, as figures; FULL=1 for every point'
+	@echo 'make mutants    guards of the project broken one by one: which tests notice'
 	@echo 'make bench      how long things take, as ratios'
 	@echo 'make doc        write docs/reference anew'
 
@@ -21,7 +22,7 @@ demo:
 demo-down:
 	@$(PYTHON) tools/demo/demo.py down
 
-check test faults bench:
+check test faults mutants bench:
 	@$(PYTHON) tools/lanes.py $@
 
 doc:

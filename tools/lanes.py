@@ -4,6 +4,7 @@
     python3 tools/lanes.py check     # lint, unit, contract: minutes, no engine, no cluster; one test needs root
     python3 tools/lanes.py test      # all lanes, with a real engine and a real node, started and ended here
     python3 tools/lanes.py faults    # the table of tests/faults, as root; FULL=1 for every point, SEED=N to repeat one
+    python3 tools/lanes.py mutants   # the guards of tests/mutants, broken one by one
     python3 tools/lanes.py bench     # the table of benchmarks/
 
 Installs what is missing and says so. A lane whose real system cannot be had fails. Exit codes: 0
@@ -50,6 +51,7 @@ LANES = (
         for name in ("unit", "contract", "systems", "workflows")
     ),
     Lane("faults", (("python", "-m", "tests.faults"),)),
+    Lane("mutants", (("python", "-m", "tests.mutants", "--seconds", "75"),)),
 )
 CHECK = ("lint", "unit", "contract")
 
@@ -76,7 +78,9 @@ def test() -> int:
     building.wait()
     results.append(("waiting for builds", True, time.monotonic() - start))
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
-        results += with_systems(("systems", "workflows", "faults"), Path(folder) / "started.json")
+        results += with_systems(
+            ("systems", "workflows", "faults", "mutants"), Path(folder) / "started.json"
+        )
     return verdict(results, began)
 
 
@@ -88,6 +92,18 @@ def faults() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         return verdict(with_systems(("faults",), Path(folder) / "started.json"), began)
+
+
+def mutants() -> int:
+    """Each guard that the project promises, broken once: do its tests notice? No engine, no node."""
+    debian.install(list(BASE_PACKAGES), yes=False)
+    systems.get(BASE_PROGRAMS)()
+    environment.ensure()
+    return subprocess.run(
+        [environment.PYTHON, "-m", "tests.mutants"],
+        cwd=ROOT,
+        env={**os.environ, **base_environment()},
+    ).returncode
 
 
 def bench() -> int:
@@ -183,7 +199,7 @@ def verdict(results: list[tuple[str, bool, float]], began: float) -> int:
 
 
 def main(argv: list[str]) -> int:
-    verbs = {"check": check, "test": test, "faults": faults, "bench": bench}
+    verbs = {"check": check, "test": test, "faults": faults, "mutants": mutants, "bench": bench}
     if len(argv) != 1 or argv[0] not in verbs:
         say(f"usage: lanes.py {'|'.join(verbs)}")
         return 2

@@ -2,11 +2,13 @@
 file and line.
 """
 
+import fcntl
 import json
 import logging
 import multiprocessing
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,20 @@ def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
         pool.starmap(_append, [(path, number) for number in range(24)])
 
     assert {r.key for r in State(path).records()} == {f"k{number}" for number in range(24)}
+
+
+def test_a_writer_waits_for_the_lock_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "state.jsonl"
+    _append(path, 1)
+    before = path.read_bytes()
+    writer = threading.Thread(target=_append, args=(path, 2))
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writer.start()
+        writer.join(0.5)
+        assert writer.is_alive() and path.read_bytes() == before
+    writer.join()
+    assert {record.key for record in State(path).records()} == {"k1", "k2"}
 
 
 def made(

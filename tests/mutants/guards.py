@@ -1,0 +1,328 @@
+"""What the project promises, each as the change that would break it and the tests that must notice.
+
+`old` is in its file exactly once: short, and without names that may be changed for their own sake.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A guard broken: `old` of `file` becomes `new`, and one of `tests` (node ids) must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+PACKAGE = "pipeline_steps"
+STATE = "tests/unit/test_state.py"
+TOOLBOX = "tests/unit/test_toolbox.py"
+REGISTRY = "tests/systems/test_registry.py"
+REPOSITORIES = "tests/contract/test_repositories.py"
+RELEASE = "tests/workflows/test_release.py"
+HOSTILE = "tests/unit/test_hostile_texts.py"
+GUARDS = "tests/systems/test_guards.py"
+
+
+def _in(file: str) -> str:
+    return f"{PACKAGE}/{file}.py"
+
+
+MUTANTS = (
+    Mutant(
+        "fsync-of-state",
+        _in("toolbox/files"),
+        "                    os.fsync(descriptor)\n            except OSError:\n",
+        "                    pass\n            except OSError:\n",
+        (f"{GUARDS}::test_a_failed_fsync_of_the_state_is_an_error_and_its_line_is_cut_off",),
+    ),
+    Mutant(
+        "verify-rewrite",
+        _in("release/derivation"),
+        '    verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)\n',
+        "",
+        (f"{GUARDS}::test_a_release_with_a_change_that_nobody_recorded_is_refused",),
+    ),
+    Mutant(
+        "manifest-read-back",
+        _in("oci/registry"),
+        "        self._read_back(path, name, digest)\n",
+        "",
+        (f"{GUARDS}::test_an_acknowledged_manifest_that_is_not_there_is_an_error",),
+    ),
+    Mutant(
+        "blob-after-push",
+        _in("oci/registry"),
+        "        retry.call(once, budget=self._budget)\n        if not self.has_blob(path, digest):\n",
+        "        retry.call(once, budget=self._budget)\n        if False:\n",
+        (f"{GUARDS}::test_an_acknowledged_blob_that_is_not_there_is_an_error",),
+    ),
+    Mutant(
+        "snapshot-reference",
+        _in("building/snapshot_records"),
+        "    if published.reference != snapshot.reference:\n",
+        "    if False:\n",
+        (f"{GUARDS}::test_a_snapshot_that_was_replaced_is_not_tested",),
+    ),
+    Mutant(
+        "snapshot-tar",
+        _in("building/channels"),
+        "    if tar not in (None, published.tar_digest):\n",
+        "    if False:\n",
+        (f"{GUARDS}::test_a_snapshot_that_was_replaced_is_not_tested",),
+    ),
+    Mutant(
+        "images-built-again",
+        _in("testing/requirements"),
+        "        elif missing_builds:\n",
+        "        elif False:\n",
+        (
+            "tests/unit/test_requirements.py::test_an_image_that_was_built_again_since_the_test_is_not_reported_as_passed",
+        ),
+    ),
+    Mutant(
+        "images-superseded",
+        _in("testing/requirements"),
+        '        for build in reversed(state.preferred(state.find(step="build_image")))\n',
+        '        for build in [r for r in state.records() if r.step == "build_image" and r.passed]\n',
+        (
+            "tests/unit/test_requirements.py::test_an_image_that_was_built_again_since_the_test_is_not_reported_as_passed",
+        ),
+    ),
+    Mutant(
+        "pages-commit-read-back",
+        _in("repositories/git_pages"),
+        "            self._read_back(commit, draft)\n",
+        "",
+        (f"{GUARDS}::test_a_commit_that_a_server_takes_back_is_not_published",),
+    ),
+    Mutant(
+        "folder-index-read-back",
+        _in("repositories/directory"),
+        "            if self.index() != data or any(\n",
+        "            if False and any(\n",
+        (f"{GUARDS}::test_a_folder_that_keeps_other_bytes_than_written_is_an_error",),
+    ),
+    Mutant(
+        "done-without-production-image",
+        _in("promote"),
+        "            return False\n    try:\n",
+        "            pass\n    try:\n",
+        (f"{RELEASE}::test_what_a_registry_lost_is_found_and_copied_and_published_again",),
+    ),
+    Mutant(
+        "done-without-production-chart",
+        _in("promote"),
+        "        return production.holds(record, everywhere=True)\n",
+        "        return True\n",
+        (f"{RELEASE}::test_promote_publishes_again_what_the_index_lost",),
+    ),
+    Mutant(
+        "done-without-snapshot",
+        _in("building/channels"),
+        "    return reference is not None and repository.resolve(record.subject, version) == reference\n",
+        "    return reference is not None\n",
+        (
+            "tests/workflows/test_snapshot.py::test_it_is_done_once_and_again_only_when_something_is_missing",
+        ),
+    ),
+    Mutant(
+        "tag-without-intent",
+        _in("tag_release"),
+        '        attempt.begin({"tag": f"{tag_name}@{revision}"})\n',
+        "",
+        (f"{RELEASE}::test_a_tag_is_recorded_before_it_is_set",),
+    ),
+    Mutant(
+        "provenance-after-archive",
+        _in("repositories/directory"),
+        "        return chart._replace(names=[*provenance_paths, chart.path])\n",
+        "        return chart._replace(names=[chart.path, *provenance_paths])\n",
+        (f"{GUARDS}::test_provenance_gets_its_name_before_its_archive",),
+    ),
+    Mutant(
+        "key-without-helm-args",
+        _in("testing/scenario"),
+        '        "helm_args": list(helm_args),\n',
+        '        "helm_args": [],\n',
+        (f"{GUARDS}::test_arguments_of_helm_and_the_namespace_are_in_the_key_of_a_test",),
+    ),
+    Mutant(
+        "key-without-namespace",
+        _in("testing/scenario"),
+        '        "namespace": namespace,\n',
+        '        "namespace": "",\n',
+        (f"{GUARDS}::test_arguments_of_helm_and_the_namespace_are_in_the_key_of_a_test",),
+    ),
+    Mutant(
+        "verify-moved-tag",
+        _in("audits/state_records"),
+        "        if current_revision == revision\n",
+        "        if True\n",
+        (f"{RELEASE}::test_state_verify_finds_lost_entries_moved_tags_and_contradictions",),
+    ),
+    Mutant(
+        "verify-gone-digest",
+        _in("audits/state_records"),
+        "        if missing_parts:\n",
+        "        if False:\n",
+        (f"{GUARDS}::test_state_verify_names_what_does_not_hold",),
+    ),
+    Mutant(
+        "verify-moved-image-tag",
+        _in("audits/state_records"),
+        "        if tagged.digest == digest\n",
+        "        if True\n",
+        (f"{GUARDS}::test_state_verify_names_what_does_not_hold",),
+    ),
+    Mutant(
+        "verify-evidence",
+        _in("audits/state_records"),
+        '            yield _verify_evidence(state, name, digest, f"{_title(record)} evidence {name}")\n',
+        '            yield Finding("holds", name)\n',
+        (f"{GUARDS}::test_state_verify_names_what_does_not_hold",),
+    ),
+    Mutant(
+        "verify-uses",
+        _in("audits/state_records"),
+        '            verdict = "holds" if identity in known_ids else "unresolved"\n',
+        '            verdict = "holds"\n',
+        (f"{GUARDS}::test_state_verify_names_what_does_not_hold",),
+    ),
+    Mutant(
+        "second-look-at-image-tag",
+        _in("oci/copy"),
+        "            if not _tag_points_to(self.destination_registry, self.destination, digest):\n",
+        "            if True:\n",
+        (f"{GUARDS}::test_a_tag_that_is_taken_while_an_image_is_copied_is_not_moved",),
+    ),
+    Mutant(
+        "second-look-at-chart-tag",
+        _in("repositories/oci"),
+        "        existing = self._existing(archive, release=False)  # another publisher may have come first\n",
+        "        existing = None\n",
+        (f"{GUARDS}::test_a_version_that_is_taken_while_a_chart_is_pushed_is_not_replaced",),
+    ),
+    # Noticed before, and to be noticed for ever.
+    Mutant(
+        "render-comparison",
+        _in("release/derivation"),
+        "            if comparison.refused:\n",
+        "            if False:\n",
+        (f"{RELEASE}::test_a_template_that_asks_for_the_version_beside_chance_is_refused",),
+    ),
+    Mutant(
+        "other-tar-under-a-version",
+        _in("repositories/repository"),
+        "        if existing.tar_digest != archive.tar_digest:\n",
+        "        if False:\n",
+        (f"{REPOSITORIES}::test_another_tar_is_refused_naming_both[file]",),
+    ),
+    Mutant(
+        "build-metadata-twin",
+        _in("repositories/repository"),
+        "    if same_precedence:\n",
+        "    if False:\n",
+        (f"{REPOSITORIES}::test_versions_that_differ_in_build_metadata_only_are_refused[file]",),
+    ),
+    Mutant(
+        "foreign-404",
+        _in("oci/registry"),
+        "    return answer.status == 404 and bool(",
+        "    return answer.status == 404 or bool(",
+        (f"{REGISTRY}::TestManifestsAndBlobs::test_a_404_that_no_registry_said_is_an_error",),
+    ),
+    Mutant(
+        "blob-digest",
+        _in("oci/registry"),
+        "        if sha256(answer.body) != digest:\n",
+        "        if False:\n",
+        (f"{REGISTRY}::TestManifestsAndBlobs::test_changed_bytes_are_not_taken",),
+    ),
+    Mutant(
+        "file-mode",
+        _in("toolbox/files"),
+        "            os.fchmod(descriptor, self._mode)\n",
+        "            os.fchmod(descriptor, 0o666)\n",
+        (
+            f"{TOOLBOX}::test_a_write_replaces_whole_files_and_leaves_nothing_beside",
+            f"{TOOLBOX}::test_files_of_a_batch_get_their_names_together_or_not_at_all",
+        ),
+    ),
+    Mutant(
+        "record-hash",
+        _in("state/record"),
+        "    if not _has_valid_id(line, record.id):\n",
+        "    if False:\n",
+        (f"{STATE}::test_an_edited_record_is_named_by_file_line_and_record",),
+    ),
+    Mutant(
+        "claim-of-another",
+        _in("oci/claim"),
+        "    if other_claims:\n",
+        "    if False:\n",
+        (f"{REGISTRY}::TestCopy::test_a_claim_is_taken_up_by_the_same_digest_only",),
+    ),
+    Mutant(
+        "lock-of-state",
+        _in("toolbox/files"),
+        "            fcntl.flock(descriptor, fcntl.LOCK_EX)\n            size =",
+        "            size =",
+        (f"{STATE}::test_a_writer_waits_for_the_lock_of_another",),
+    ),
+    Mutant(
+        "lock-of-folder",
+        _in("toolbox/files"),
+        "        fcntl.flock(descriptor, fcntl.LOCK_EX)\n        yield\n",
+        "        yield\n",
+        (f"{REPOSITORIES}::test_concurrent_publishers_lose_nothing[file]",),
+    ),
+    Mutant(
+        "login-to-another-origin",
+        _in("toolbox/http"),
+        "            if origin(target) != origin(request.url):\n",
+        "            if False:\n",
+        ("tests/unit/test_http.py::test_a_login_never_follows_to_another_origin",),
+    ),
+    Mutant(
+        "login-to-upload-location",
+        _in("oci/registry"),
+        "        scopes = _push(path) if http.origin(location) == http.origin(self.base) else None\n",
+        "        scopes = _push(path)\n",
+        (f"{REGISTRY}::test_an_upload_location_on_another_host_does_not_get_our_login",),
+    ),
+    Mutant(
+        "login-to-plain-realm",
+        _in("auth/token"),
+        '        if login is not None and realm.startswith("http:")',
+        '        if False and realm.startswith("http:")',
+        (f"{HOSTILE}::test_a_plain_http_realm_on_another_host_gets_no_login",),
+    ),
+    Mutant(
+        "withdrawn",
+        _in("release/derivation"),
+        "    if is_withdrawn(",
+        "    if False and is_withdrawn(",
+        (f"{RELEASE}::test_a_withdrawn_version_is_neither_tagged_nor_promoted",),
+    ),
+    Mutant(
+        "contradiction",
+        _in("testing/requirements"),
+        "    if verdict.contradictory:\n",
+        "    if False:\n",
+        (
+            "tests/unit/test_requirements.py::test_a_contradiction_on_one_cluster_is_not_hidden_by_another",
+        ),
+    ),
+    Mutant(
+        "escape-sequences",
+        _in("toolbox/redact"),
+        '    text = _CONTROL.sub("�", redact(text))\n',
+        "    text = redact(text)\n",
+        (f"{HOSTILE}::test_registry_text_does_not_reach_the_terminal_raw",),
+    ),
+)
