@@ -112,7 +112,7 @@ MUTANTS = (
         _in("promote"),
         "            return False\n    try:\n",
         "            pass\n    try:\n",
-        (f"{RELEASE}::test_what_a_registry_lost_is_found_and_copied_and_published_again",),
+        (f"{RELEASE}::test_promote_restores_layers_that_the_registry_lost",),
     ),
     Mutant(
         "done-without-production-chart",
@@ -126,9 +126,7 @@ MUTANTS = (
         _in("building/channels"),
         "    return reference is not None and repository.resolve(record.subject, version) == reference\n",
         "    return reference is not None\n",
-        (
-            "tests/workflows/test_snapshot.py::test_it_is_done_once_and_again_only_when_something_is_missing",
-        ),
+        ("tests/workflows/test_snapshot.py::test_snapshot_publishes_again_only_what_is_missing",),
     ),
     Mutant(
         "tag-without-intent",
