@@ -268,8 +268,8 @@ MUTANTS = (
     Mutant(
         "lock-of-state",
         _in("toolbox/files"),
-        "            fcntl.flock(descriptor, fcntl.LOCK_EX)\n            size =",
-        "            size =",
+        "        try:\n            fcntl.flock(descriptor, fcntl.LOCK_EX)\n",
+        "        try:\n",
         (f"{STATE}::test_a_writer_waits_for_the_lock_of_another",),
     ),
     Mutant(
