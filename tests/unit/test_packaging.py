@@ -149,6 +149,7 @@ def test_it_installs_into_a_fresh_environment(built: Path, tmp_path: Path) -> No
     shown = subprocess.run([program, "list"], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "snapshot" in shown.stdout
+    (tmp_path / "state.jsonl").touch()
     made = subprocess.run(
         [program, "state", "html", "--state", "state.jsonl"], cwd=tmp_path, capture_output=True
     )
