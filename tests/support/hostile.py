@@ -101,14 +101,14 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
         ("list for a map", CHART + b"annotations: [a]\n", "annotations is not a mapping"),
         ("map for a list", CHART + b"dependencies: {a: b}\n", "dependencies is not a list"),
         ("null "
-            "dependency", CHART + b"dependencies: [null]\n", "a dependency that is not a mapping"),
+            "dependency", CHART + b"dependencies: [null]\n", "an entry of dependencies is not a mapping"),
         ("alias with a line "
             "end", CHART + b'dependencies: [{name: x, alias: "a\\nb"}]\n', "is not allowed"),
         ("two dependencies of one "
             "name", CHART + b"dependencies: [{name: x}, {name: x}]\n", "are called 'x'"),
         ("description with a sign of "
             "terminals", CHART + b'description: "\\e[31m"\n', "control characters"),
-        ("duplicate key", CHART + b"name: b\n", "is there twice"),
+        ("duplicate key", CHART + b"name: b\n", "occurs twice"),
         ("two documents", CHART + b"---\na: b\n", "a second YAML document"),
         ("alias "
             "bomb", CHART + b"a: &a [x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "the alias *a is not read"),
