@@ -21,14 +21,14 @@ import os
 from collections.abc import Collection
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building import recipe as recipes
-from pipeline_steps.building.image_records import is_modified, superseded_by
+from pipeline_steps.building import build_definition
+from pipeline_steps.building.image_records import is_modified, records_to_supersede
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.images.builders import builder as builder_here
-from pipeline_steps.images.existing import digest_at, name_image, resolve
+from pipeline_steps.images.builders import make_builder as builder_here
+from pipeline_steps.images.existing import digest_at, resolve, tag_image
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.state.attempt import record_attempt
@@ -90,19 +90,21 @@ def build_image(
         )
     if checkout.image_entry(image).context is None:
         return _resolve_existing(image, checkout, state, plan=plan, again=again, pull=pull)
-    recipe = recipes.read(checkout, image)
-    earlier = state.preferred(state.find(step="build_image", subject=image, content=recipe.content))
-    consumed = (None if pull else recipes.former_digests(recipe, earlier)) or _resolve_inputs(
-        recipe, config
+    definition = build_definition.read_build_definition(checkout, image)
+    earlier = state.preferred(
+        state.find(step="build_image", subject=image, content=definition.content)
     )
-    image_key = recipe.key(consumed)
-    target = recipes.target(config, image, image_key)
+    consumed = (
+        None if pull else build_definition.digests_from_record(definition, earlier)
+    ) or _resolve_inputs(definition, config)
+    image_key = definition.image_key(consumed)
+    target = build_definition.snapshot_destination(config, image, image_key)
     registry = connect(target, config.hosts)
     key = make_key(
         "build_image",
-        recipes.FORMAT,
+        build_definition.FORMAT,
         parameters={"image": image_key},
-        content=recipe.content,
+        content=definition.content,
         consumed=consumed,
     )
     verdict = state.verdict(key)
@@ -125,7 +127,9 @@ def build_image(
     ):  # asked before a long build: so a login that lacks is told, too
         log.info("%s: is an image without a record that counts here, which proves nothing", target)
     builder = builder_here(os.environ)
-    builder.check(recipe.dockerfile, recipe.entry.platforms, recipe.entry.secrets)
+    builder.check_supported(
+        definition.dockerfile, definition.entry.platforms, definition.entry.secrets
+    )
     if plan:
         log.info(
             "%s: would %s",
@@ -140,16 +144,16 @@ def build_image(
         step="build_image",
         subject=image,
         key=key,
-        content=recipe.content,
+        content=definition.content,
         revision=checkout.revision,
         parameters={
-            "builder": recipe.kind,
+            "builder": definition.builder_kind,
             "key": image_key,
-            "left_out": recipe.left_out(config)[:LISTED],
+            "left_out": definition.files_not_sent(config)[:LISTED],
             "modified": list(modified),
         },
         inputs=consumed,
-        supersedes=superseded_by(earlier, modified),
+        supersedes=records_to_supersede(earlier, modified),
     ) as attempt:
         attempt.begin({"image": str(target)})
         if verdict and recorded_and_present:  # its tag is gone, or names another image by now
@@ -157,21 +161,21 @@ def build_image(
                 taken=True, reproducible=verdict.parameters.get("reproducible")
             )
             return attempt.passed(
-                {"image": str(name_image(registry, target, str(recorded_and_present.digest)))}
+                {"image": str(tag_image(registry, target, str(recorded_and_present.digest)))}
             )
         known_ids = {record.id for record in state.records()}
-        request = recipe.request(_pushed(target), consumed, config, timeout)
-        built = builder.build(request._replace(fresh=again))
+        request = definition.build_request(_pushed(target), consumed, config, timeout)
+        built = builder.build(request._replace(no_cache=again))
         attempt.tools.update(built.tools)
         built_elsewhere = (
             None
             if again
-            else _built_meanwhile(state, key, recipe.content, known_ids, registry, target)
+            else _built_meanwhile(state, key, definition.content, known_ids, registry, target)
         )
         attempt.parameters.update(
             taken=built_elsewhere is not None, reproducible=built.reproducible
         )
-        reference = built_elsewhere or name_image(registry, target, built.digest)
+        reference = built_elsewhere or tag_image(registry, target, built.digest)
         return attempt.passed({"image": str(reference)})
 
 
@@ -218,7 +222,7 @@ def _resolve_existing(
 ) -> Record | tuple[Record, ...]:
     """Resolve an image that is built elsewhere to its digest, once for each reference to it."""
     config, content = checkout.config, checkout.image_content(image)
-    reference = recipes.existing_reference(checkout, image)
+    reference = build_definition.existing_reference(checkout, image)
     parameters = {"builder": "existing", "reference": str(reference)}
     modified = checkout.image_modified(image)
     earlier = [
@@ -244,7 +248,11 @@ def _resolve_existing(
         step="build_image",
         subject=image,
         key=make_key(
-            "build_image", recipes.FORMAT, parameters=parameters, content=content, consumed=consumed
+            "build_image",
+            build_definition.FORMAT,
+            parameters=parameters,
+            content=content,
+            consumed=consumed,
         ),
         content=content,
         revision=checkout.revision,
@@ -255,13 +263,16 @@ def _resolve_existing(
         return attempt.passed({"image": str(resolved)})
 
 
-def _resolve_inputs(recipe: recipes.Recipe, config: Config) -> dict[str, str]:
+def _resolve_inputs(definition: build_definition.BuildDefinition, config: Config) -> dict[str, str]:
     """The digests that the names of the base images have now, and those of the generated files that
     lie here.
     """
-    where = recipe.dockerfile.name
-    bases = {str(base): resolve(base, config.hosts, where=where).name for base in recipe.needs()}
-    return {**bases, **recipe.generated(config)}
+    where = definition.dockerfile.name
+    bases = {
+        str(base): resolve(base, config.hosts, where=where).name
+        for base in definition.base_images()
+    }
+    return {**bases, **definition.generated_digests(config)}
 
 
 def main(argv: list[str] | None = None) -> int:

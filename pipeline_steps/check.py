@@ -75,7 +75,7 @@ def check(
     """
     checkout = open_checkout(config)
     chart = checkout.chart(name)
-    if fix and chart_locks.fix(checkout, chart, plan=plan):
+    if fix and chart_locks.write_missing_locks(checkout, chart, plan=plan):
         checkout = Checkout(config)  # the opened checkout has cached the files without the lock
         chart = checkout.chart(name)
     parameters = requirements.check_parameters(checkout, chart, config)

@@ -84,7 +84,7 @@ def integration_test(
     checkout = open_checkout(config)
     chart = checkout.chart(name)
     test_settings = settings.settings(checkout, chart, timeout=timeout, parallel=jobs)
-    snapshot = snapshot_records.of_content(state, chart)
+    snapshot = snapshot_records.find_snapshot(state, chart)
     keys = settings.scenario_keys(checkout, chart, test_settings, snapshot.consumed, cluster)
     records: dict[Scenario, Record] = {}
     for scenario, key in keys.items():
@@ -118,8 +118,8 @@ def is_in_channel(record: Record, state: State, config: Config) -> bool:
     """Whether the snapshot that was tested is still in the channel, so that it can be released."""
     channel = Channel(config, "snapshot")
     return any(
-        channel.holds(snapshot, everywhere=False)
-        for snapshot in snapshot_records.stood_on(record, state)
+        channel.has_recorded(snapshot, everywhere=False)
+        for snapshot in snapshot_records.used_snapshots(record, state)
     )
 
 

@@ -108,7 +108,7 @@ def promote(
     images = image_copies(proof.snapshots[0], proof.chart, checkout, format=format)
     parameters = {
         "version": proof.chart.version,
-        "images": [str(image.target) for image in images],
+        "images": [str(image.destination) for image in images],
         "charts": list(as_tuple(config.channels.production.charts)),
     }
     key = make_key(
@@ -124,14 +124,16 @@ def promote(
     release = derivation.derive_release(proof, checkout, config, production, format=format)
     if plan:
         for image in images:
-            present = tag_points_to(image.target, image.target.digest or "", hosts=config.hosts)
+            present = tag_points_to(
+                image.destination, image.destination.digest or "", hosts=config.hosts
+            )
             would = (
                 "is there" if present else f"would be copied from {image.source}, replacing nothing"
             )
-            log.info("%s %s", image.target, would)
+            log.info("%s %s", image.destination, would)
         return production.plan(release.archive)
     changes: list[dict[str, Any]] = [msgspec.structs.asdict(change) for change in release.changes]
-    image_outputs = {f"image:{image.name}": str(image.target) for image in images}
+    image_outputs = {f"image:{image.name}": str(image.destination) for image in images}
     with record_attempt(
         state,
         step="promote",
@@ -147,8 +149,8 @@ def promote(
             {"chart": production.first.url, "tar": release.archive.tar_digest, **image_outputs}
         )
         for image in images:
-            copy(image.source, image.target, hosts=config.hosts)
-            log.info("%s", image.target)
+            copy(image.source, image.destination, hosts=config.hosts)
+            log.info("%s", image.destination)
         return attempt.passed(
             {**production.publish(release.archive, release_tag.created), **image_outputs}
         )
@@ -195,7 +197,7 @@ def is_still_released(
     """
     charts = [value for name, value in record.outputs.items() if name.startswith("chart")]
     in_registries = [
-        *(image.target for image in images),
+        *(image.destination for image in images),
         *(
             Reference.parse(chart.removeprefix("oci://"), where=chart)
             for chart in charts
@@ -213,7 +215,7 @@ def is_still_released(
             repository
         ) in production.repositories:  # the archives are read: a name may lead to one that is lost
             repository.find(record.subject, str(record.parameters["version"]))
-        return production.holds(record, everywhere=True)
+        return production.has_recorded(record, everywhere=True)
     except ArchiveGone as error:
         log.warning("%s", error)
         return False

@@ -18,7 +18,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-from pipeline_steps.building import consumed, image_records, packaging
+from pipeline_steps.building import dependency_archives, image_records, packaging
 from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.charts import version as versions
 from pipeline_steps.charts.references import Edits
@@ -77,17 +77,17 @@ def snapshot(
     checkout = open_checkout(config)
     chart = checkout.chart(name)
     state.load_evidence(checkout.chart_and_image_contents(chart))
-    images, uses = image_records.built(checkout, chart, state)
-    files = packaging.files_of(checkout, chart)
-    inputs = packaging.inputs(images, files)
-    consumed.unchanged(checkout, chart, state, inputs, again=again)
-    edits = packaging.edits(checkout, chart, files, images)
+    images, uses = image_records.recorded_images(checkout, chart, state)
+    files = packaging.package_files(checkout, chart)
+    inputs = packaging.package_inputs(images, files)
+    dependency_archives.check_archives_unchanged(checkout, chart, state, inputs, again=again)
+    edits = packaging.image_edits(checkout, chart, files, images)
     version = snapshot_version(checkout, chart, edits, inputs)
     key = make_key(
         "snapshot", FORMAT, parameters={"version": version}, content=chart.content, consumed=inputs
     )
     verdict = None if again else state.verdict(key)
-    published = verdict and verdict.passed and channel.holds(verdict, everywhere=True)
+    published = verdict and verdict.passed and channel.has_recorded(verdict, everywhere=True)
     if verdict and published and not diff:
         return verdict
     archive = rewrite(files, version, edits, chart.path).archive
@@ -97,7 +97,7 @@ def snapshot(
         return verdict
     if plan:
         return channel.plan(archive)
-    image_outputs = image_records.outputs(images)
+    image_outputs = image_records.image_outputs(images)
     with record_attempt(
         state,
         step="snapshot",
@@ -108,7 +108,7 @@ def snapshot(
         parameters={"version": version, "modified": list(chart.modified)},
         inputs=inputs,
         uses=uses,
-        supersedes=image_records.superseded_by(
+        supersedes=image_records.records_to_supersede(
             state.find(step="snapshot", subject=name, content=chart.content), chart.modified
         ),
     ) as attempt:
@@ -124,7 +124,7 @@ def snapshot_version(
     """
     return versions.snapshot(
         versions.parse_strict(chart.version, chart.path),
-        released=packaging.released(checkout, chart),
+        released=packaging.is_version_taken(checkout, chart),
         count=checkout.mainline_position(chart) if on_mainline(checkout) else 0,
         fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
         dirty=bool(chart.modified),

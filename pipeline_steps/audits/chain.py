@@ -118,7 +118,7 @@ def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
 
 def _fetch_from_repository(place: str, digest: str, config: Config) -> PublishedChart:
     """Read a chart of a configured repository. place: the repository's URL followed by a file."""
-    repository = open_repository_of(place, channels.configured(config), config.hosts)
+    repository = open_repository_of(place, channels.repository_urls(config), config.hosts)
     if repository is None:
         raise UsageError(
             "not the reference of a chart in a repository of pipeline.yaml",

@@ -23,12 +23,12 @@ from pipeline_steps.repositories.repository import (
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 
-Name = Literal["snapshot", "production"]
+ChannelName = Literal["snapshot", "production"]
 
 log = logging.getLogger(__name__)
 
 
-def configured(config: Config) -> list[str]:
+def repository_urls(config: Config) -> list[str]:
     """The URLs of all chart repositories that the configuration names."""
     return [
         *as_tuple(config.channels.production.charts),
@@ -36,12 +36,12 @@ def configured(config: Config) -> list[str]:
     ]
 
 
-def output(number: int) -> str:
+def output_name(number: int) -> str:
     """The name of a repository's output in a record: chart, chart-2, chart-3."""
     return "chart" if number == 0 else f"chart-{number + 1}"
 
 
-def recorded(record: Record, repository: Repository) -> Published:
+def find_recorded(record: Record, repository: Repository) -> Published:
     """The version that a record says it published, as a repository has it now.
 
     Raises EvidenceError when it is gone, or has another tar than the record says.
@@ -49,11 +49,11 @@ def recorded(record: Record, repository: Repository) -> Published:
     reference, tar = record.outputs["chart"], record.outputs.get("tar")
     published = repository.find(record.subject, str(record.parameters["version"]))
     if published is None:
-        what = f"the {record.step} {reference} is gone"
-        raise EvidenceError(what, where=repository.url, advice=f"run {record.step} --again")
+        message = f"the {record.step} {reference} is gone"
+        raise EvidenceError(message, where=repository.url, advice=f"run {record.step} --again")
     if tar not in (None, published.tar_digest):
-        what = f"its tar is {published.tar_digest}, recorded {tar}"
-        raise EvidenceError(what, where=reference)
+        message = f"its tar is {published.tar_digest}, recorded {tar}"
+        raise EvidenceError(message, where=reference)
     return published
 
 
@@ -63,7 +63,7 @@ class Channel:
     Raises ConfigurationError when it names none.
     """
 
-    def __init__(self, config: Config, name: Name) -> None:
+    def __init__(self, config: Config, name: ChannelName) -> None:
         self.repositories: Sequence[Repository] = [
             open_repository(url, config.hosts) for url in _urls(config, name)
         ]
@@ -73,7 +73,7 @@ class Channel:
         """The authoritative repository, of which the others are copies."""
         return self.repositories[0]
 
-    def has(self, name: str, version: str) -> bool:
+    def has_version(self, name: str, version: str) -> bool:
         """Is a version published in the authoritative repository?"""
         return self.first.resolve(name, version) is not None
 
@@ -82,14 +82,14 @@ class Channel:
         version = next(iter(self.first.versions(name)), None)
         return self.first.find(name, version) if version else None
 
-    def holds(self, record: Record, *, everywhere: bool) -> bool:
+    def has_recorded(self, record: Record, *, everywhere: bool) -> bool:
         """Is the version that a record published still there under the reference that it names?
 
         everywhere: in every repository of the channel, not only the authoritative one.
         """
         repositories = self.repositories if everywhere else self.repositories[:1]
         return all(
-            _holds(repository, record, output(number))
+            _has_recorded(repository, record, output_name(number))
             for number, repository in enumerate(repositories)
         )
 
@@ -99,10 +99,10 @@ class WritableChannel(Channel):
 
     repositories: Sequence[Writable]
 
-    def __init__(self, config: Config, name: Name) -> None:
+    def __init__(self, config: Config, name: ChannelName) -> None:
         self.repositories = [open_writable(url, config.hosts) for url in _urls(config, name)]
 
-    def check_free(self, archive: Archive) -> None:
+    def check_version_free(self, archive: Archive) -> None:
         """Raises Conflict when a version stands for another tar somewhere, or cannot be told from
         another one.
         """
@@ -130,23 +130,23 @@ class WritableChannel(Channel):
         for number, repository in enumerate(self.repositories):
             published = repository.publish(archive, created=created)
             log.info("%s: %s", archive.file_name, published.reference)
-            outputs[output(number)] = published.reference
+            outputs[output_name(number)] = published.reference
         return outputs
 
     def plan(self, archive: Archive) -> tuple[Record, ...]:
         """Say what `publish` would write: where, which digest, what it replaces. Returns no record."""
         for repository in self.repositories:
             reference = repository.resolve(archive.name, archive.version)
-            what = (
+            status = (
                 f"is there as {reference}" if reference else "would be published, replacing nothing"
             )
             log.info(
-                "%s (tar %s) %s: %s", archive.file_name, archive.tar_digest, what, repository.url
+                "%s (tar %s) %s: %s", archive.file_name, archive.tar_digest, status, repository.url
             )
         return ()
 
 
-def _urls(config: Config, name: Name) -> Sequence[str]:
+def _urls(config: Config, name: ChannelName) -> Sequence[str]:
     settings = config.channels.snapshot if name == "snapshot" else config.channels.production
     urls = as_tuple(settings.charts)
     if not urls:
@@ -158,7 +158,7 @@ def _urls(config: Config, name: Name) -> Sequence[str]:
     return urls
 
 
-def _holds(repository: Repository, record: Record, output: str) -> bool:
+def _has_recorded(repository: Repository, record: Record, output: str) -> bool:
     reference = record.outputs.get(output)
     version = str(record.parameters.get("version", ""))
     return reference is not None and repository.resolve(record.subject, version) == reference

@@ -20,7 +20,7 @@ from pipeline_steps.workspace.checkout import Checkout
 log = logging.getLogger(__name__)
 
 
-def lacking(checkout: Checkout, chart: Chart) -> dict[str, Lock]:
+def missing_locks(checkout: Checkout, chart: Chart) -> dict[str, Lock]:
     """Path of each lock that the chart and its file:// subcharts need and do not have, and what
     will be in it.
 
@@ -33,26 +33,27 @@ def lacking(checkout: Checkout, chart: Chart) -> dict[str, Lock]:
     def versions(dependency: Dependency) -> list[str]:
         return repository(dependency.repository.rstrip("/")).versions(dependency.name)
 
-    found: dict[str, Lock] = {}
+    locks: dict[str, Lock] = {}
     for folder in (chart.path, *chart.subcharts):
-        needed = lock.missing_lock(
+        missing = lock.missing_lock(
             collect_files(folder, kinds, checkout.tree.read), versions, folder
         )
-        if needed:
-            found[posixpath.join(folder, needed.file)] = needed
-    return found
+        if missing:
+            locks[posixpath.join(folder, missing.file)] = missing
+    return locks
 
 
-def fix(checkout: Checkout, chart: Chart, *, plan: bool) -> bool:
+def write_missing_locks(checkout: Checkout, chart: Chart, *, plan: bool) -> bool:
     """Say what each lock will be, and write it unless it is only planned. Returns whether anything
     was written.
     """
-    needed = lacking(checkout, chart)
-    for path, made in needed.items():
+    locks = missing_locks(checkout, chart)
+    for path, lock_file in locks.items():
         exact = ", ".join(
-            f"{one.name} {one.version} (of {one.range or 'any version'})" for one in made.entries
+            f"{entry.name} {entry.version} (of {entry.range or 'any version'})"
+            for entry in lock_file.entries
         )
         log.info("%s: %s %s", path, "would be written:" if plan else "is written:", exact)
         if not plan:
-            files.write(checkout.config.root / path, made.text(clock.now()), mode=0o644)
-    return bool(needed) and not plan
+            files.write(checkout.config.root / path, lock_file.text(clock.now()), mode=0o644)
+    return bool(locks) and not plan

@@ -20,7 +20,9 @@ from pipeline_steps.workspace.checkout import Checkout
 IMAGE = "image:"
 
 
-def built(checkout: Checkout, chart: Chart, state: State) -> tuple[dict[str, Reference], list[str]]:
+def recorded_images(
+    checkout: Checkout, chart: Chart, state: State
+) -> tuple[dict[str, Reference], list[str]]:
     """Image name → reference with digest as build_image recorded it for the image's content, and
     the records' ids.
 
@@ -55,14 +57,14 @@ def is_modified(record: Record) -> bool:
     return bool(record.parameters.get("modified"))
 
 
-def superseded_by(earlier: Iterable[Record], modified: Sequence[str]) -> list[str]:
+def records_to_supersede(earlier: Iterable[Record], modified: Sequence[str]) -> list[str]:
     """Ids of the earlier records of a content that a new one replaces: a modified one never
     replaces a clean one.
     """
     return [record.id for record in earlier if not modified or is_modified(record)]
 
 
-def digest_of(build: Record) -> str | None:
+def image_digest(build: Record) -> str | None:
     """The digest of the image that a record of build_image names."""
     return Reference.parse(build.outputs["image"]).digest
 
@@ -77,6 +79,6 @@ def images_of(record: Record) -> dict[str, Reference]:
     }
 
 
-def outputs(images: Mapping[str, Reference]) -> dict[str, str]:
+def image_outputs(images: Mapping[str, Reference]) -> dict[str, str]:
     """The outputs of a record that say which images a chart was made with: what `images_of` reads."""
     return {f"{IMAGE}{name}": str(image) for name, image in images.items()}

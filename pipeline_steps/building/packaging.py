@@ -22,7 +22,7 @@ from pipeline_steps.workspace.checkout import Checkout
 DEPENDENCY = "dependency:"
 
 
-def files_of(checkout: Checkout, chart: Chart) -> Files:
+def package_files(checkout: Checkout, chart: Chart) -> Files:
     """The files of the chart's package as the source stores them, dependencies from repositories
     fetched.
 
@@ -34,7 +34,7 @@ def files_of(checkout: Checkout, chart: Chart) -> Files:
     return dependencies.fill(files, fetcher(checkout.config.hosts), chart.path)
 
 
-def edits(
+def image_edits(
     checkout: Checkout, chart: Chart, files: Mapping[str, bytes], images: Mapping[str, Reference]
 ) -> Edits:
     """What to set in the package so that it names these images, as clusters see them. Raises
@@ -42,16 +42,18 @@ def edits(
     """
     templates = {folder: checkout.image_values(folder) for folder in (chart.path, *chart.subcharts)}
     hosts = checkout.config.hosts
-    seen = {name: image_reference.of(reference, hosts) for name, reference in images.items()}
+    parts = {
+        name: image_reference.image_parts(reference, hosts) for name, reference in images.items()
+    }
     return references.edits(
         files,
         chart.path,
         templates,
-        lambda name, template, where: seen[name].fill(template, where=where),
+        lambda name, template, where: parts[name].fill(template, where=where),
     )
 
 
-def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[str, str]:
+def package_inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[str, str]:
     """What a package consumes by digest: its images, and the archives of its dependencies."""
     archives = {
         name: data
@@ -64,9 +66,9 @@ def inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[
     }
 
 
-def released(checkout: Checkout, chart: Chart) -> bool:
+def is_version_taken(checkout: Checkout, chart: Chart) -> bool:
     """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read
     counts as that.
     """
-    there = tags.chart_at_tag(checkout, chart.name)
-    return there is not None and not there.has_content(chart.content)
+    tagged = tags.chart_at_tag(checkout, chart.name)
+    return tagged is not None and not tagged.has_content(chart.content)

@@ -27,7 +27,7 @@ class ImageCopy(NamedTuple):
 
     name: str
     source: Reference
-    target: Reference
+    destination: Reference
 
 
 def image_copies(
@@ -39,20 +39,22 @@ def image_copies(
     Raises ConfigurationError when the production channel has no place for images.
     """
     images = image_records.images_of(snapshot)
-    named_in_production = targets(checkout, chart, format=format)
-    if images and not named_in_production:
+    destinations = production_image_names(checkout, chart, format=format)
+    if images and not destinations:
         raise ConfigurationError(
             "channels.production.images is missing",
             where=checkout.config.where("channels.production"),
             advice="name a registry path, like registry.example.com/production",
         )
     return tuple(
-        ImageCopy(name, source, named_in_production[name]._replace(digest=source.digest))
+        ImageCopy(name, source, destinations[name]._replace(digest=source.digest))
         for name, source in sorted(images.items())
     )
 
 
-def targets(checkout: Checkout, chart: Chart, *, format: int = FORMAT) -> dict[str, Reference]:
+def production_image_names(
+    checkout: Checkout, chart: Chart, *, format: int = FORMAT
+) -> dict[str, Reference]:
     """Image name → its name in production, without digest; none when the channel has no place for
     images.
     """
@@ -86,7 +88,7 @@ def image_tag(
     return fill_name_template(template or default, chart, version).replace("+", "_")
 
 
-def derive(
+def derive_production_chart(
     tested: bytes,
     snapshot: Record,
     chart: Chart,
@@ -104,5 +106,5 @@ def derive(
     edits = {}
     if images or not digests:
         released = {name: images[name]._replace(digest=digest) for name, digest in digests.items()}
-        edits = packaging.edits(checkout, chart, files, released)
+        edits = packaging.image_edits(checkout, chart, files, released)
     return rewrite(files, chart.version, edits, chart.path)

@@ -32,7 +32,7 @@ class Snapshot(NamedTuple):
     images: dict[str, str]
 
 
-def of_content(state: State, chart: Chart) -> Snapshot:
+def find_snapshot(state: State, chart: Chart) -> Snapshot:
     """The passed snapshot of this content that counts first. Raises EvidenceError when there is
     none.
     """
@@ -42,13 +42,13 @@ def of_content(state: State, chart: Chart) -> Snapshot:
     if not records:
         others = state.find(step="snapshot", subject=chart.name)
         newest_of = str(newest(others, state).content)[:19] if others else ""
-        known = f"; one is recorded of {newest_of}" if others else ""
+        hint = f"; one is recorded of {newest_of}" if others else ""
         raise EvidenceError(
-            f"there is no snapshot of chart {chart.name} with this content ({chart.content[:19]}){known}",
+            f"there is no snapshot of chart {chart.name} with this content ({chart.content[:19]}){hint}",
             where=str(state.path),
             advice=f"run: pipeline-steps snapshot --chart {chart.name}",
         )
-    return of(records[0])
+    return snapshot_of_record(records[0])
 
 
 def newest(records: Sequence[Record], state: State) -> Record:
@@ -61,7 +61,7 @@ def newest(records: Sequence[Record], state: State) -> Record:
     )
 
 
-def of(record: Record) -> Snapshot:
+def snapshot_of_record(record: Record) -> Snapshot:
     """What a passed snapshot record names. Raises EvidenceError when it names no chart."""
     reference, version = record.outputs.get("chart"), record.parameters.get("version")
     if not reference or not version:
@@ -72,19 +72,21 @@ def of(record: Record) -> Snapshot:
     return Snapshot(record, reference, str(version), dict(record.inputs), images)
 
 
-def stood_on(record: Record, state: State) -> list[Record]:
+def used_snapshots(record: Record, state: State) -> list[Record]:
     """The snapshot records that a record names in `uses`."""
     return [
-        known for known in state.records() if known.step == "snapshot" and known.id in record.uses
+        candidate
+        for candidate in state.records()
+        if candidate.step == "snapshot" and candidate.id in record.uses
     ]
 
 
-def fetch(snapshot: Snapshot, config: Config) -> bytes:
+def fetch_archive(snapshot: Snapshot, config: Config) -> bytes:
     """The snapshot's .tgz from the channel, the very bytes that were recorded.
 
     Raises EvidenceError when the channel has none or another one.
     """
-    published = channels.recorded(snapshot.record, Channel(config, "snapshot").first)
+    published = channels.find_recorded(snapshot.record, Channel(config, "snapshot").first)
     if published.reference != snapshot.reference:
         raise EvidenceError(
             f"the snapshot {published.name} {published.version} is another one than recorded: "

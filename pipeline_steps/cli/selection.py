@@ -279,7 +279,7 @@ def has_passed(checkout: Checkout, name: str, state: State) -> bool:
 def _in_production(config: Config) -> IsPublished:
     """Asks the production channel, which is opened once and only when it is asked."""
     channel = functools.cache(lambda: Channel(config, "production"))
-    return lambda name, version: channel().has(name, version)
+    return lambda name, version: channel().has_version(name, version)
 
 
 def _key(checkout: Checkout, request: Request, build: Build) -> str:

@@ -44,18 +44,18 @@ def helm(_config: Config | None) -> str:
 
 def engine(_config: Config | None) -> str:
     """The docker engine answers this account. Raises MachineError, Temporary."""
-    return f"docker engine {docker.version()}"
+    return f"docker engine {docker.engine_version()}"
 
 
 def buildx(_config: Config | None) -> str:
     """docker's buildx plugin is installed and has a builder. Raises ToolMissing, MachineError."""
-    program = builders.plugin(os.environ)
+    program = builders.find_buildx_plugin(os.environ)
     if program is None:
         raise ToolMissing(
             "docker's buildx plugin is not installed",
             advice="without it images are not bit-identical and BuildKit syntax is refused",
         )
-    facts = Buildx(program).facts({}, start=False)
+    facts = Buildx(program).inspect_builder({}, start=False)
     running = f"BuildKit {facts.buildkit}" if facts.buildkit else "not running: a build starts it"
     return f"{program}, builder {facts.driver}, {running}"
 

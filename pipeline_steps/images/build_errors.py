@@ -19,39 +19,39 @@ from pipeline_steps.toolbox.errors import (
 from pipeline_steps.toolbox.redact import redact
 
 #: Lines of a build kept in an error.
-LINES = 20
+MAX_LINES = 20
 
 _REFUSED = re.compile(
     r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|authorization failed"
     r"|access (?:to the resource is |forbidden)?denied|\bdenied\b|40[13] (?:Unauthorized|Forbidden)",
     re.IGNORECASE,
 )
-_NOBODY = re.compile(
+_UNREACHABLE = re.compile(
     r"connection refused|no such host|no route to host|network is unreachable", re.IGNORECASE
 )
-_NOT_TLS = re.compile(
+_UNTRUSTED = re.compile(
     r"server gave HTTP response to HTTPS client|x509:|certificate|tls:", re.IGNORECASE
 )
-_FOR_NOW = re.compile(
+_TEMPORARY = re.compile(
     r"429|too many requests|toomanyrequests|\b50[0234]\b|i/o timeout|TLS handshake timeout|deadline exceeded"
     r"|connection reset|unexpected EOF|code = Unavailable|: EOF$",
     re.IGNORECASE,
 )
-_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
-def of_registry(message: str, *, where: str) -> PipelineError:
+def registry_error(message: str, *, where: str) -> PipelineError:
     """The error for words about a registry: login, name, trust, or temporary trouble."""
     text = redact(message.strip())
-    if _NOBODY.search(text):
+    if _UNREACHABLE.search(text):
         return Unreachable(f"the registry does not answer the builder: {text}", where=where)
-    if _NOT_TLS.search(text):
+    if _UNTRUSTED.search(text):
         return MachineError(
             f"the builder does not trust the registry: {text}",
             where=where,
             advice="give the builder its certificate, or list it among the engine's insecure-registries",
         )
-    if _FOR_NOW.search(text):
+    if _TEMPORARY.search(text):
         return Temporary(f"the registry could not take it for now: {text}", where=where)
     if _REFUSED.search(text):
         return AccessRefused(
@@ -62,15 +62,18 @@ def of_registry(message: str, *, where: str) -> PipelineError:
     return MachineError(f"the registry did not take it: {text}", where=where)
 
 
-def of_build(message: str, output: str, *, where: str) -> PipelineError:
+def build_error(message: str, output: str, *, where: str) -> PipelineError:
     """The error of a failed build. message: what the builder itself says; output: everything it
     printed.
     """
-    if _FULL.search(message):
+    if _DISK_FULL.search(message):
         return MachineError(f"the builder's disk is full: {redact(message.strip())}", where=where)
-    lines = [line for line in output.splitlines() if line.strip()][-LINES:]
-    words = redact(message.strip())
-    said = redact("\n".join(f"  {line}" for line in lines))
+    lines = [line for line in output.splitlines() if line.strip()][-MAX_LINES:]
+    summary = redact(message.strip())
+    last_lines = redact("\n".join(f"  {line}" for line in lines))
     return ChartFailed(
-        f"the build failed: {words}\n{said}" if said else f"the build failed: {words}", where=where
+        f"the build failed: {summary}\n{last_lines}"
+        if last_lines
+        else f"the build failed: {summary}",
+        where=where,
     )

@@ -22,7 +22,7 @@ BuilderKind = Literal["buildx", "docker"]
 EPOCH = 315532800
 
 
-class Request(NamedTuple):
+class BuildRequest(NamedTuple):
     """One image to build and push.
 
     target: where it goes, with the builders' own tag, for those that cannot push by digest alone.
@@ -33,23 +33,23 @@ class Request(NamedTuple):
     where the builder has a choice; their digest is another than that of docker's.
     """
 
-    target: Reference
+    destination: Reference
     context: Context
     dockerfile: Dockerfile
     bases: Mapping[str, str]
     hosts: Mapping[str, Host]
-    stage: str | None = None
+    build_stage: str | None = None
     args: Mapping[str, str] = {}
     platforms: tuple[str, ...] = ()
     secrets: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
-    fresh: bool = False
+    no_cache: bool = False
     timeout: float | None = None
-    to: Path | None = None
-    oci: bool = True
+    output_file: Path | None = None
+    oci_media_types: bool = True
 
 
-class Built(NamedTuple):
+class BuildResult(NamedTuple):
     """digest: of the manifest in the registry, "" when there is none (Request.to).
 
     reproducible: the same inputs give the same digest anywhere. tools: versions of what built it.
@@ -65,12 +65,12 @@ class Builder(Protocol):
 
     kind: BuilderKind
 
-    def check(
+    def check_supported(
         self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
     ) -> None:
         """Raises ToolMissing when this builder cannot build such an image; asks nobody."""
 
-    def build(self, request: Request) -> Built:
+    def build(self, request: BuildRequest) -> BuildResult:
         """Build and push. Raises ChartFailed (8) with the last lines, MachineError, AccessRefused,
         Unreachable.
         """
@@ -94,24 +94,26 @@ def find_secrets(
     there.
     """
     return {
-        name: _declared(name, declared[name], environ, where)
+        name: _declared_secret(name, declared[name], environ, where)
         if name in declared
-        else _undeclared(name, environ, is_review=is_review, where=where)
+        else _undeclared_secret(name, environ, is_review=is_review, where=where)
         for name in names
     }
 
 
-def _declared(name: str, text: str, environ: Mapping[str, str], where: str) -> str:
+def _declared_secret(name: str, text: str, environ: Mapping[str, str], where: str) -> str:
     if text.startswith("file:"):
-        return _file(Path(text.removeprefix("file:")), f"secrets.{name}", where)
+        return _secret_from_file(Path(text.removeprefix("file:")), f"secrets.{name}", where)
     variable = text.removeprefix("${").removesuffix("}")
     if variable not in environ:
         message = f"the secret {name} needs the variable {variable}, which is not set"
         raise ConfigurationError(message, where=where, advice=f"set it, or change secrets.{name}")
-    return _variable(variable, environ)
+    return _secret_from_variable(variable, environ)
 
 
-def _undeclared(name: str, environ: Mapping[str, str], *, is_review: bool, where: str) -> str:
+def _undeclared_secret(
+    name: str, environ: Mapping[str, str], *, is_review: bool, where: str
+) -> str:
     variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
     if is_review:
         raise ConfigurationError(
@@ -121,26 +123,26 @@ def _undeclared(name: str, environ: Mapping[str, str], *, is_review: bool, where
             f'secrets: {{{name}: "file:/PATH"}}',
         )
     if variable in environ:
-        return _variable(variable, environ)
+        return _secret_from_variable(variable, environ)
     if f"{variable}_FILE" in environ:
-        return _file(Path(environ[f"{variable}_FILE"]), f"{variable}_FILE", where)
+        return _secret_from_file(Path(environ[f"{variable}_FILE"]), f"{variable}_FILE", where)
     advice = f"set {variable}, or {variable}_FILE to its file"
     raise ConfigurationError(f"the secret {name} is not given", where=where, advice=advice)
 
 
-def _variable(name: str, environ: Mapping[str, str]) -> str:
+def _secret_from_variable(name: str, environ: Mapping[str, str]) -> str:
     _register(environ[name])
     return f"env={name}"
 
 
-def _file(file: Path, named_by: str, where: str) -> str:
+def _secret_from_file(file: Path, setting: str, where: str) -> str:
     if not file.is_file():
-        raise ConfigurationError(f"{named_by} names {file}, which is no file", where=where)
+        raise ConfigurationError(f"{setting} names {file}, which is no file", where=where)
     try:
         _register(file.read_bytes().decode(errors="ignore"))
     except OSError as error:
         raise ConfigurationError(
-            f"{named_by} names {file}, which cannot be read: {error}", where=where
+            f"{setting} names {file}, which cannot be read: {error}", where=where
         ) from error
     return f"src={file.absolute()}"
 

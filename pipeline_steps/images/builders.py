@@ -18,31 +18,31 @@ from pipeline_steps.images.docker import Docker
 from pipeline_steps.toolbox import process
 
 #: Where docker finds plugins for all accounts, below it docker/cli-plugins.
-SYSTEM = ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
+SYSTEM_PLUGIN_FOLDERS = ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
 
 
-def kind(environ: Mapping[str, str]) -> BuilderKind:
+def builder_kind(environ: Mapping[str, str]) -> BuilderKind:
     """What this machine builds with: buildx where its plugin is installed, else the engine's
     classic builder.
     """
-    return "buildx" if plugin(environ) else "docker"
+    return "buildx" if find_buildx_plugin(environ) else "docker"
 
 
-def builder(environ: Mapping[str, str]) -> Builder:
+def make_builder(environ: Mapping[str, str]) -> Builder:
     """The builder of `kind`."""
-    found = plugin(environ)
-    if found:
-        return Buildx(found)
+    buildx_plugin = find_buildx_plugin(environ)
+    if buildx_plugin:
+        return Buildx(buildx_plugin)
     return Docker()
 
 
-def plugin(environ: Mapping[str, str]) -> Path | None:
+def find_buildx_plugin(environ: Mapping[str, str]) -> Path | None:
     """The buildx plugin, where docker looks for plugins (docker/cli, cli-plugins/manager); asks no
     program.
     """
     folders = [
         docker_folder(environ) / "cli-plugins",
-        *(Path(top) / "docker/cli-plugins" for top in SYSTEM),
+        *(Path(top) / "docker/cli-plugins" for top in SYSTEM_PLUGIN_FOLDERS),
     ]
     for folder in folders:
         file = folder / "docker-buildx"

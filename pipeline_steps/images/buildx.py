@@ -19,8 +19,8 @@ from typing import NamedTuple
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images import build_errors
-from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
-from pipeline_steps.images.context import lay_out
+from pipeline_steps.images.builder import EPOCH, BuilderKind, BuildRequest, BuildResult
+from pipeline_steps.images.context import write_folder
 from pipeline_steps.images.docker_config import docker_config
 from pipeline_steps.images.dockerfile import Dockerfile
 from pipeline_steps.oci.registry import speaks_http
@@ -36,19 +36,19 @@ log = logging.getLogger(__name__)
 REPRODUCIBLE_SINCE = (0, 13)
 _VERSION = re.compile(r"^\s*buildkit(?: version)?:\s*v?(\S+)", re.IGNORECASE | re.MULTILINE)
 _DRIVER = re.compile(r"^Driver:[ \t]*(\S+)", re.MULTILINE)
-_TROUBLE = re.compile(r"^(?:Error|ERROR):\s*(.+)", re.MULTILINE)
-_NO_BUILDER = re.compile(
+_ERROR_LINE = re.compile(r"^(?:Error|ERROR):\s*(.+)", re.MULTILINE)
+_BUILDER_ERROR = re.compile(
     r"cannot connect to the docker daemon|failed to connect|no builder .* found|error during connect"
     r"|dial unix|failed to find driver|permission denied while trying|error: desc = \"transport",
     re.IGNORECASE,
 )
 #: How buildx words what is the registry's: pushing, or reading the names of base images.
-_REGISTRY = re.compile(
+_REGISTRY_ERROR = re.compile(
     r"failed to push|failed to resolve|failed to do request|failed to authorize|push access|pull access"
 )
 
 
-class Facts(NamedTuple):
+class BuilderInfo(NamedTuple):
     """driver: docker, docker-container, remote or kubernetes.
 
     buildkit: its version, the oldest of several nodes; "" when the builder does not run.
@@ -58,16 +58,16 @@ class Facts(NamedTuple):
     buildkit: str
 
     @property
-    def own(self) -> bool:
+    def own_buildkit(self) -> bool:
         """A BuildKit of its own, not the engine's."""
         return self.driver != "docker"
 
     @property
     def reproducible(self) -> bool:
-        return self.own and _numbers(self.buildkit) >= REPRODUCIBLE_SINCE
+        return self.own_buildkit and _version_numbers(self.buildkit) >= REPRODUCIBLE_SINCE
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _version_numbers(version: str) -> tuple[int, ...]:
     return tuple(
         int(part) for part in re.findall(r"\d+", version.partition("+")[0].partition("-")[0])[:2]
     )
@@ -82,67 +82,67 @@ class Buildx:
         self._plugin = plugin
         self._environ = os.environ if environ is None else environ
 
-    def check(
+    def check_supported(
         self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
     ) -> None:
         """Everything can be built here."""
 
-    def facts(self, env: Mapping[str, str], *, start: bool = True) -> Facts:
+    def inspect_builder(self, env: Mapping[str, str], *, start: bool = True) -> BuilderInfo:
         """What the current builder is. start: start it when it is not running. Raises MachineError."""
         options = ["--bootstrap"] if start else []
-        done = process.run([self._plugin, "inspect", *options], env=env, timeout=180)
-        text = (done.stdout + done.stderr).decode(errors="replace")
-        versions, driver, trouble = (
+        completed = process.run([self._plugin, "inspect", *options], env=env, timeout=180)
+        text = (completed.stdout + completed.stderr).decode(errors="replace")
+        versions, driver, error_line = (
             _VERSION.findall(text),
             _DRIVER.search(text),
-            _TROUBLE.search(text),
+            _ERROR_LINE.search(text),
         )
-        if not done.ok or not driver or (not versions and (start or trouble)):
-            raise self._unusable(redact(trouble[1]) if trouble else done.tail(5))
-        return Facts(driver[1], min(versions, key=_numbers, default=""))
+        if not completed.ok or not driver or (not versions and (start or error_line)):
+            raise self._builder_error(redact(error_line[1]) if error_line else completed.tail(5))
+        return BuilderInfo(driver[1], min(versions, key=_version_numbers, default=""))
 
-    def build(self, request: Request) -> Built:
+    def build(self, request: BuildRequest) -> BuildResult:
         """Build and push; by digest alone where the builder can, else under the target's tag."""
         where = request.dockerfile.name
-        wanted = [request.target, *(base.reference for base in request.dockerfile.bases)]
+        references = [request.destination, *(base.reference for base in request.dockerfile.bases)]
         with (
             scratch.folder("build") as folder,
-            docker_config(wanted, request.hosts, self._environ) as login,
+            docker_config(references, request.hosts, self._environ) as login,
         ):
-            facts = self.facts(login)
+            info = self.inspect_builder(login)
             self._prepare(request, folder)
             log.info(
-                "building %s with BuildKit %s (%s)", request.target, facts.buildkit, facts.driver
+                "building %s with BuildKit %s (%s)", request.destination, info.buildkit, info.driver
             )
-            done = process.run(
-                self._command(request, folder, facts),
+            completed = process.run(
+                self._command(request, folder, info),
                 env={**login, **self._variables(request)},
                 timeout=request.timeout,
                 on_line=log.info,
             )
-            if done.code is None:
+            if completed.code is None:
                 raise Temporary(
-                    f"the build was not done within {request.timeout:.0f} s\n{done.tail()}",
+                    f"the build was not done within {request.timeout:.0f} s\n{completed.tail()}",
                     where=where,
                 )
-            if not done.ok:
-                raise self._failure(done.stderr.decode(errors="replace"), request)
-            return self._result(folder, facts, request)
+            if not completed.ok:
+                raise self._build_failure(completed.stderr.decode(errors="replace"), request)
+            return self._result(folder, info, request)
 
-    def _prepare(self, request: Request, folder: Path) -> None:
-        lay_out(request.context, _made(folder / _context_name(request)), epoch=EPOCH)
-        dockerfile = _made(folder / "dockerfile") / "Dockerfile"
-        dockerfile.write_text(request.dockerfile.pinned(request.bases))
+    def _prepare(self, request: BuildRequest, folder: Path) -> None:
+        write_folder(request.context, _make_folder(folder / _context_name(request)), epoch=EPOCH)
+        dockerfile = _make_folder(folder / "dockerfile") / "Dockerfile"
+        dockerfile.write_text(request.dockerfile.pin_bases(request.bases))
         # What the ignore file leaves out is left out already: this one wins over it and leaves out
         # nothing.
         dockerfile.with_name("Dockerfile.dockerignore").write_text(
             "# the context holds nothing but inputs\n"
         )
 
-    def _command(self, request: Request, folder: Path, facts: Facts) -> list[str]:
+    def _command(self, request: BuildRequest, folder: Path, info: BuilderInfo) -> list[str]:
         options = ["--progress=plain", "--provenance=false", "--sbom=false"]
         options += [
-            f"--output={output(request, facts)}",
+            f"--output={output_option(request, info)}",
             f"--metadata-file={folder / 'metadata.json'}",
         ]
         options += [f"--file={folder / 'dockerfile' / 'Dockerfile'}"]
@@ -151,15 +151,15 @@ class Buildx:
         options += [
             f"--secret=id={name},{source}" for name, source in sorted(request.secrets.items())
         ]
-        if request.stage:
-            options.append(f"--target={request.stage}")
+        if request.build_stage:
+            options.append(f"--target={request.build_stage}")
         if request.platforms:
             options.append(f"--platform={','.join(request.platforms)}")
-        if request.fresh:
+        if request.no_cache:
             options.append("--no-cache")
         return [str(self._plugin), "build", *options, str(folder / _context_name(request))]
 
-    def _variables(self, request: Request) -> dict[str, str]:
+    def _variables(self, request: BuildRequest) -> dict[str, str]:
         names = [
             source.removeprefix("env=")
             for source in request.secrets.values()
@@ -167,9 +167,13 @@ class Buildx:
         ]
         return {"SOURCE_DATE_EPOCH": str(EPOCH), **{name: self._environ[name] for name in names}}
 
-    def _result(self, folder: Path, facts: Facts, request: Request) -> Built:
+    def _result(self, folder: Path, info: BuilderInfo, request: BuildRequest) -> BuildResult:
         metadata = json.loads((folder / "metadata.json").read_bytes())
-        digest = "" if request.to and not facts.own else metadata.get("containerimage.digest")
+        digest = (
+            ""
+            if request.output_file and not info.own_buildkit
+            else metadata.get("containerimage.digest")
+        )
         if not isinstance(digest, str):
             raise MachineError(
                 "buildx reports no digest of what it pushed", advice="use a newer buildx"
@@ -180,68 +184,68 @@ class Buildx:
             .split()
         )
         tools = {
-            "buildkit": facts.buildkit,
+            "buildkit": info.buildkit,
             "buildx": version[1].lstrip("v") if len(version) > 1 else "unknown",
         }
-        return Built(digest, facts.reproducible, tools)
+        return BuildResult(digest, info.reproducible, tools)
 
-    def _failure(self, output: str, request: Request) -> PipelineError:
+    def _build_failure(self, output: str, request: BuildRequest) -> PipelineError:
         errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
         message = (
             errors[-1].removeprefix("ERROR:").strip() if errors else "buildx ended without a word"
         )
         if (
-            _NO_BUILDER.search(message)
+            _BUILDER_ERROR.search(message)
             and "did not complete" not in message
-            and not _REGISTRY.search(message)
+            and not _REGISTRY_ERROR.search(message)
         ):
-            return self._unusable(message)
-        if _REGISTRY.search(message) and "did not complete successfully" not in message:
-            return build_errors.of_registry(message, where=str(request.target))
-        return build_errors.of_build(message, output, where=request.dockerfile.name)
+            return self._builder_error(message)
+        if _REGISTRY_ERROR.search(message) and "did not complete successfully" not in message:
+            return build_errors.registry_error(message, where=str(request.destination))
+        return build_errors.build_error(message, output, where=request.dockerfile.name)
 
-    def _unusable(self, words: str) -> MachineError:
+    def _builder_error(self, reason: str) -> MachineError:
         builder = self._environ.get("BUILDX_BUILDER") or "current"
         engine = self._environ.get("DOCKER_HOST") or "/var/run/docker.sock"
         return MachineError(
-            f"buildx cannot use its builder: {words}",
+            f"buildx cannot use its builder: {reason}",
             where=f"builder {builder}, engine {engine}",
             advice="see docker buildx ls; name a running one in BUILDX_BUILDER, or start the engine",
         )
 
 
-def _context_name(request: Request) -> str:
+def _context_name(request: BuildRequest) -> str:
     """A name of its own for each context. BuildKit keeps what was sent under the folder's name and
     asks only for files whose size or time is another: with one name for all, a change that keeps
     the size would not arrive."""
-    return f"context-{sha256(json.dumps(request.context.content()).encode()).removeprefix('sha256:')[:24]}"
+    return f"context-{sha256(json.dumps(request.context.as_lists()).encode()).removeprefix('sha256:')[:24]}"
 
 
-def output(request: Request, facts: Facts) -> str:
+def output_option(request: BuildRequest, info: BuilderInfo) -> str:
     """The value of buildx's --output for this builder."""
-    target: Reference = request.target
-    rewritten = ",rewrite-timestamp=true" if facts.reproducible else ""
-    if request.to:
-        if not facts.own:
-            return f"type=image,name={target},push=false"
-        return f"type=oci,dest={request.to},oci-mediatypes={str(request.oci).lower()}{rewritten}"
-    if not facts.own:
-        return f"type=image,name={target},push=true"
+    destination: Reference = request.destination
+    timestamps = ",rewrite-timestamp=true" if info.reproducible else ""
+    if request.output_file:
+        if not info.own_buildkit:
+            return f"type=image,name={destination},push=false"
+        return f"type=oci,dest={request.output_file},oci-mediatypes={str(request.oci_media_types).lower()}{timestamps}"
+    if not info.own_buildkit:
+        return f"type=image,name={destination},push=true"
     parts = [
         "type=image",
-        f"name={target.repository}",
+        f"name={destination.repository}",
         "push=true",
         "push-by-digest=true",
         "name-canonical=true",
     ]
-    if facts.reproducible:
+    if info.reproducible:
         parts.append("rewrite-timestamp=true")
-    _, entry = table.entry_for(request.hosts, target.repository)
-    if speaks_http(target.host, entry):
+    _, entry = table.entry_for(request.hosts, destination.repository)
+    if speaks_http(destination.host, entry):
         parts.append("registry.insecure=true")
     return ",".join(parts)
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     folder.mkdir()
     return folder

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from pipeline_steps.charts import paths
-from pipeline_steps.images.ignore import Ignored, left_in
+from pipeline_steps.images.ignore import IgnoreRules, not_ignored
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import failure, sha256
 
-Kind = Literal["file", "executable", "link"]
+InputKind = Literal["file", "executable", "link"]
 #: What every file carries on its way to the builder, whatever the checkout's umask, owner and
 #: times.
 MODES = {"file": 0o644, "executable": 0o755, "link": 0o777}
@@ -31,7 +31,7 @@ class Input(NamedTuple):
     """path: in the context, "/" between parts. digest: of the bytes, or of a link's target."""
 
     path: str
-    kind: Kind
+    kind: InputKind
     digest: str
 
 
@@ -42,21 +42,21 @@ class Context(NamedTuple):
 
     inputs: tuple[Input, ...]
     read: Callable[[str], bytes]
-    where: str = ""
+    folder: str = ""
 
-    def content(self) -> list[list[str]]:
+    def as_lists(self) -> list[list[str]]:
         """The inputs as plain lists, for keys."""
-        return [list(each) for each in self.inputs]
+        return [list(entry) for entry in self.inputs]
 
-    def bytes_of(self, each: Input) -> bytes:
+    def read_checked(self, entry: Input) -> bytes:
         """The bytes of an input, which must be those that its digest is of.
 
         What is built under a key has to be what the key was made of, whoever writes into the
         checkout meanwhile. Raises EvidenceError.
         """
-        data = self.read(each.path)
-        if sha256(data) != each.digest:
-            raise _changed(f"{self.where}/{each.path}".lstrip("/"))
+        data = self.read(entry.path)
+        if sha256(data) != entry.digest:
+            raise _changed(f"{self.folder}/{entry.path}".lstrip("/"))
         return data
 
 
@@ -68,25 +68,27 @@ def generated_files(
     tracked: paths in the context that the source has. Raises ConfigurationError for a pattern that
     fits nothing, a file that the source tracks, a link or another thing that is no file.
     """
-    found: dict[str, Path] = {}
+    generated: dict[str, Path] = {}
     present = _files_in(folder)
     for pattern in patterns:
-        plain = [
+        expressions = [
             paths.glob_pattern(paths.relative_path(part, where=where))
             for part in paths.expand_braces(pattern)
         ]
-        fitting = [
-            path for path in present if any(expression.fullmatch(path) for expression in plain)
+        matches = [
+            path
+            for path in present
+            if any(expression.fullmatch(path) for expression in expressions)
         ]
-        if not fitting:
+        if not matches:
             advice = f"run the stage that makes it first, or correct the pattern ({folder})"
             raise ConfigurationError(f"no file fits {pattern!r}", where=where, advice=advice)
-        for path in fitting:
+        for path in matches:
             if path in tracked:
                 advice = "remove it from `generated`, or from the source"
                 raise ConfigurationError(f"{path} is in the source", where=where, advice=advice)
-            found[path] = folder / path
-    return found
+            generated[path] = folder / path
+    return generated
 
 
 def read_generated(file: Path) -> bytes:
@@ -110,20 +112,20 @@ def read_generated(file: Path) -> bytes:
         raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(file)) from error
 
 
-def left_out(folder: Path, ignored: Ignored, inputs: Collection[str]) -> list[str]:
+def files_not_sent(folder: Path, ignored: IgnoreRules, inputs: Collection[str]) -> list[str]:
     """Files in a context's folder that a plain `docker build` would take, but that are no inputs,
     sorted.
     """
-    return sorted(path for path in left_in(_files_in(folder), ignored) if path not in inputs)
+    return sorted(path for path in not_ignored(_files_in(folder), ignored) if path not in inputs)
 
 
 def _files_in(folder: Path) -> list[str]:
-    found = []
+    paths_found = []
     for parent, folders, names in os.walk(folder):
         below = Path(parent).relative_to(folder).as_posix()
         folders[:] = [name for name in folders if name not in (".git", ".bzr", ".svn", ".pipeline")]
-        found += [name if below == "." else f"{below}/{name}" for name in names]
-    return found
+        paths_found += [name if below == "." else f"{below}/{name}" for name in names]
+    return paths_found
 
 
 def write_tar(
@@ -141,11 +143,11 @@ def write_tar(
         return info
 
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for each in context.inputs:
-            if each.path in extra:
+        for entry in context.inputs:
+            if entry.path in extra:
                 continue
-            info, data = member(each.path, MODES[each.kind]), context.bytes_of(each)
-            if each.kind == "link":
+            info, data = member(entry.path, MODES[entry.kind]), context.read_checked(entry)
+            if entry.kind == "link":
                 info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(data)
                 tar.addfile(info)
             else:
@@ -157,21 +159,21 @@ def write_tar(
             tar.addfile(info, io.BytesIO(content))
 
 
-def lay_out(context: Context, folder: Path, *, epoch: int) -> None:
+def write_folder(context: Context, folder: Path, *, epoch: int) -> None:
     """Write the context into an empty folder, with modes and times that depend on nothing but its
     inputs.
 
     Raises EvidenceError when an input is not any more what was read.
     """
     try:
-        for each in context.inputs:
-            target, data = folder / each.path, context.bytes_of(each)
+        for entry in context.inputs:
+            target, data = folder / entry.path, context.read_checked(entry)
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if each.kind == "link":
+            if entry.kind == "link":
                 target.symlink_to(os.fsdecode(data))
             else:
                 target.write_bytes(data)
-                target.chmod(MODES[each.kind])
+                target.chmod(MODES[entry.kind])
             os.utime(target, (epoch, epoch), follow_symlinks=False)
         for parent, _, _ in os.walk(folder, topdown=False):
             Path(parent).chmod(0o755)

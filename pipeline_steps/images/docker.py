@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_steps.auth.credentials import login_for
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images import build_errors
-from pipeline_steps.images.builder import EPOCH, BuilderKind, Built, Request
+from pipeline_steps.images.builder import EPOCH, BuilderKind, BuildRequest, BuildResult
 from pipeline_steps.images.context import write_tar
 from pipeline_steps.images.dockerfile import Dockerfile
 from pipeline_steps.images.ignore import FILE as IGNORE_FILE
@@ -42,20 +42,20 @@ class Docker:
 
     kind: BuilderKind = "docker"
 
-    def check(
+    def check_supported(
         self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
     ) -> None:
         """Refuse what only BuildKit can do."""
-        dockerfile.for_classic_builder()
-        for what, given in (("platforms", platforms), ("secrets", secrets)):
-            if given:
+        dockerfile.refuse_buildkit_features()
+        for feature, values in (("platforms", platforms), ("secrets", secrets)):
+            if values:
                 raise ToolMissing(
-                    f"{what} ({', '.join(given)}) need BuildKit",
+                    f"{feature} ({', '.join(values)}) need BuildKit",
                     where=dockerfile.name,
                     advice="install docker's buildx plugin; the engine's classic builder has no such thing",
                 )
 
-    def build(self, request: Request) -> Built:
+    def build(self, request: BuildRequest) -> BuildResult:
         """Build, push under the target's tag, report the digest."""
         with engine() as client:
             version = str(client.version().get("Version", ""))
@@ -65,13 +65,15 @@ class Docker:
                     reference._replace(digest=request.bases.get(str(reference), "")),
                     request,
                 )
-            log.info("building %s with docker %s (classic builder)", request.target, version)
+            log.info("building %s with docker %s (classic builder)", request.destination, version)
             self._build(client, request)
-            if request.to:
-                return Built("", False, {"docker": version})
-            return Built(self._push(client, request), False, {"docker": version})
+            if request.output_file:
+                return BuildResult("", False, {"docker": version})
+            return BuildResult(self._push(client, request), False, {"docker": version})
 
-    def _pull(self, client: docker.DockerClient, reference: Reference, request: Request) -> None:
+    def _pull(
+        self, client: docker.DockerClient, reference: Reference, request: BuildRequest
+    ) -> None:
         import docker.errors
 
         pinned = reference._replace(tag=None)
@@ -85,49 +87,49 @@ class Docker:
             decode=True,
             auth_config=_auth(reference, request),
         )
-        failed = ""
+        error = ""
         for event in events:  # to the end: the SDK returns a connection only when all was read
-            failed = failed or str(event.get("error", ""))
-        if failed:
-            raise build_errors.of_registry(failed, where=str(reference))
+            error = error or str(event.get("error", ""))
+        if error:
+            raise build_errors.registry_error(error, where=str(reference))
 
-    def _build(self, client: docker.DockerClient, request: Request) -> None:
+    def _build(self, client: docker.DockerClient, request: BuildRequest) -> None:
         deadline = Deadline(request.timeout)
         where = request.dockerfile.name
         with tempfile.TemporaryFile(dir=scratch.home()) as tar:
-            write_tar(request.context, tar, _extra(request), epoch=EPOCH)
+            write_tar(request.context, tar, _extra_files(request), epoch=EPOCH)
             tar.seek(0)
             events = client.api.build(
                 fileobj=tar,
                 custom_context=True,
                 dockerfile=DOCKERFILE,
-                tag=str(request.target),
+                tag=str(request.destination),
                 buildargs=dict(request.args),
                 labels=dict(request.labels),
-                target=request.stage or "",
-                nocache=request.fresh,
+                target=request.build_stage or "",
+                nocache=request.no_cache,
                 rm=True,
                 forcerm=True,
                 decode=True,
                 timeout=int(request.timeout) if request.timeout else None,
             )
-            said: list[str] = []
-            failed = ""
+            output: list[str] = []
+            error = ""
             for event in events:
-                failed = failed or str(event.get("error", ""))
+                error = error or str(event.get("error", ""))
                 text = str(event.get("stream", ""))
-                said.append(text)
+                output.append(text)
                 if text.strip():
                     log.info("%s", text.rstrip())
                 if deadline.over:
                     raise Temporary(
                         f"the build was not done within {request.timeout:.0f} s", where=where
                     )
-            if failed:
-                raise build_errors.of_build(failed, "".join(said), where=where)
+            if error:
+                raise build_errors.build_error(error, "".join(output), where=where)
 
-    def _push(self, client: docker.DockerClient, request: Request) -> str:
-        target = request.target
+    def _push(self, client: docker.DockerClient, request: BuildRequest) -> str:
+        target = request.destination
         events: Iterable[dict[str, Any]] = client.api.push(
             target.repository,
             tag=target.tag,
@@ -135,48 +137,48 @@ class Docker:
             decode=True,
             auth_config=_auth(target, request),
         )
-        digest = failed = ""
+        digest = error = ""
         for event in events:
-            failed = failed or str(event.get("error", ""))
+            error = error or str(event.get("error", ""))
             digest = (event.get("aux") or {}).get("Digest") or digest
-        if failed:
-            raise build_errors.of_registry(failed, where=str(target))
+        if error:
+            raise build_errors.registry_error(error, where=str(target))
         if not digest:
             raise MachineError("the engine reports no digest of what it pushed", where=str(target))
         return digest
 
 
-def save(reference: Reference, to: Path) -> None:
+def save_image(reference: Reference, file: Path) -> None:
     """Write an image that the engine has to a file, as `docker save` does, and take its name back.
 
     Raises MachineError without an engine, or when it has no such image.
     """
     with engine() as client:
         try:
-            with to.open("wb") as sink:
+            with file.open("wb") as sink:
                 for block in client.images.get(str(reference)).save():
                     sink.write(block)
         finally:
             client.images.remove(str(reference))
 
 
-def _extra(request: Request) -> dict[str, bytes]:
+def _extra_files(request: BuildRequest) -> dict[str, bytes]:
     """The Dockerfile under a name of its own, and an ignore file that makes the engine take both
     out again.
     """
-    own = any(each.path == IGNORE_FILE for each in request.context.inputs)
+    has_ignore_file = any(each.path == IGNORE_FILE for each in request.context.inputs)
     rules = (
         request.context.read(IGNORE_FILE).rstrip(b"\n") + b"\n"
-        if own
+        if has_ignore_file
         else f"{IGNORE_FILE}\n".encode()
     )
     return {
-        DOCKERFILE: request.dockerfile.pinned(request.bases).encode(),
+        DOCKERFILE: request.dockerfile.pin_bases(request.bases).encode(),
         IGNORE_FILE: rules + f"{DOCKERFILE}\n".encode(),
     }
 
 
-def _auth(reference: Reference, request: Request) -> dict[str, str] | None:
+def _auth(reference: Reference, request: BuildRequest) -> dict[str, str] | None:
     login = login_for(reference.host, reference.path, request.hosts)
     if login is None:
         return None
@@ -185,7 +187,7 @@ def _auth(reference: Reference, request: Request) -> dict[str, str] | None:
     return {"username": login.username, "password": login.password}
 
 
-def version() -> str:
+def engine_version() -> str:
     """The engine's version, asked with little patience. Raises as `engine`."""
     with engine(seconds=10) as client:
         return str(client.version()["Version"])
@@ -203,15 +205,17 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
     import docker.errors
     import requests  # what the SDK asks the engine with
 
-    _knock()
+    _check_socket()
     client = None
     try:
         client = docker.from_env(timeout=seconds)
         yield client
     except docker.errors.APIError as error:
-        raise _answered(error) from error
+        raise _api_error(error) from error
     except requests.exceptions.Timeout as error:
-        raise Temporary("the docker engine does not answer in time", where=_where()) from error
+        raise Temporary(
+            "the docker engine does not answer in time", where=_engine_address()
+        ) from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise _no_engine(error) from error
     finally:
@@ -219,12 +223,12 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
             client.close()
 
 
-def _where() -> str:
+def _engine_address() -> str:
     host = os.environ.get("DOCKER_HOST")
     return f"DOCKER_HOST={host}" if host else DEFAULT_SOCKET
 
 
-def _knock() -> None:
+def _check_socket() -> None:
     """Connect to the engine's socket and leave: the SDK words this badly, and leaks what it opened."""
     host = os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET
     if not host.startswith("unix://"):
@@ -235,27 +239,27 @@ def _knock() -> None:
     except PermissionError as error:
         raise MachineError(
             "this account may not use the docker engine",
-            where=_where(),
+            where=_engine_address(),
             advice="add it to the group of the socket (usually docker), or name another engine in DOCKER_HOST",
         ) from error
     except OSError as error:
         raise _no_engine(error.strerror or str(error)) from error
 
 
-def _no_engine(words: object) -> MachineError:
+def _no_engine(reason: object) -> MachineError:
     return MachineError(
-        f"no docker engine answers: {words}",
-        where=_where(),
+        f"no docker engine answers: {reason}",
+        where=_engine_address(),
         advice="start it, or name a running one in DOCKER_HOST; in a checkout of pipeline_steps "
         "`python3 tools/engine/engine.py up` starts one",
     )
 
 
-def _answered(error: Any) -> PipelineError:
+def _api_error(error: Any) -> PipelineError:
     """An answer of the engine that is an error in itself; a Dockerfile it cannot read is the
     chart's fault.
     """
-    words = str(error.explanation or error)
-    if error.is_client_error() and "ockerfile" in words:
-        return build_errors.of_build(words, "", where="Dockerfile")
-    return MachineError(f"the docker engine answers: {words}", where=_where())
+    message = str(error.explanation or error)
+    if error.is_client_error() and "ockerfile" in message:
+        return build_errors.build_error(message, "", where="Dockerfile")
+    return MachineError(f"the docker engine answers: {message}", where=_engine_address())

@@ -33,8 +33,8 @@ def docker_config(
     references: what will be pulled and pushed; of two logins for one host the first one's counts,
     because docker knows one a host.
     """
-    wanted = list(references)
-    if not any(from_hosts(each.host, each.path, hosts) for each in wanted):
+    all_references = list(references)
+    if not any(from_hosts(reference.host, reference.path, hosts) for reference in all_references):
         yield {}
         return
     home = docker_folder(environ)
@@ -48,7 +48,7 @@ def docker_config(
             for k, v in read_store(home / "config.json").items()
             if k not in ("credsStore", "credHelpers")
         }
-        config["auths"] = _auths(wanted, hosts, environ)
+        config["auths"] = _auths(all_references, hosts, environ)
         files.write(folder / "config.json", json.dumps(config).encode(), mode=0o600)
         yield {
             "DOCKER_CONFIG": str(folder),
@@ -60,15 +60,15 @@ def _auths(
     references: list[Reference], hosts: Mapping[str, Host], environ: Mapping[str, str]
 ) -> dict[str, Any]:
     auths: dict[str, Any] = {}
-    for each in references:
-        key = _HUB if each.host == DOCKER_HUB else each.host
-        login = None if key in auths else login_for(each.host, each.path, hosts, environ)
+    for reference in references:
+        key = _HUB if reference.host == DOCKER_HUB else reference.host
+        login = None if key in auths else login_for(reference.host, reference.path, hosts, environ)
         if login:
-            auths[key] = _entry(login)
+            auths[key] = _auth_entry(login)
     return auths
 
 
-def _entry(login: Login) -> dict[str, str]:
+def _auth_entry(login: Login) -> dict[str, str]:
     if login.identity_token:
         return {
             "auth": _base64(f"{login.username or '<token>'}:"),

@@ -37,7 +37,7 @@ class Instruction(NamedTuple):
 
     line: int
     word: str
-    rest: str
+    arguments: str
     heredoc: bool
 
 
@@ -45,7 +45,7 @@ class Base(NamedTuple):
     """An image the build starts from. written: as in the text, variables unexpanded; line: where."""
 
     reference: Reference
-    written: str
+    text: str
     line: int
 
 
@@ -56,18 +56,18 @@ class Dockerfile(NamedTuple):
     name: str
     text: str
     bases: tuple[Base, ...]
-    buildkit: tuple[str, ...]
+    buildkit_features: tuple[str, ...]
 
-    def for_classic_builder(self) -> None:
+    def refuse_buildkit_features(self) -> None:
         """Raises ToolMissing when the classic builder cannot build it, naming each place."""
-        if self.buildkit:
+        if self.buildkit_features:
             raise ToolMissing(
-                f"needs BuildKit: {'; '.join(self.buildkit)}",
+                f"needs BuildKit: {'; '.join(self.buildkit_features)}",
                 where=self.name,
                 advice="install docker's buildx plugin; the engine's classic builder cannot build this",
             )
 
-    def pinned(self, digests: Mapping[str, str]) -> str:
+    def pin_bases(self, digests: Mapping[str, str]) -> str:
         """The text with every base replaced by its name and digest, so that the build takes what
         was recorded.
 
@@ -77,23 +77,23 @@ class Dockerfile(NamedTuple):
         for base in self.bases:
             if base.reference.digest:
                 continue
-            pinned = str(base.reference._replace(digest=digests[str(base.reference)]))
+            reference = str(base.reference._replace(digest=digests[str(base.reference)]))
             for number in range(base.line - 1, len(lines)):
-                found = _named(base.written).search(lines[number])
-                if found:
+                match = _word_pattern(base.text).search(lines[number])
+                if match:
                     lines[number] = (
-                        lines[number][: found.start()] + pinned + lines[number][found.end() :]
+                        lines[number][: match.start()] + reference + lines[number][match.end() :]
                     )
                     break
         return "\n".join(lines)
 
 
-def _named(written: str) -> re.Pattern[str]:
+def _word_pattern(written: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![^\s=,]){re.escape(written)}(?![^\s,])")
 
 
 def parse(
-    data: bytes, name: str, *, args: Mapping[str, str], target: str | None = None
+    data: bytes, name: str, *, args: Mapping[str, str], build_stage: str | None = None
 ) -> Dockerfile:
     """The Dockerfile in `data`. args: build arguments; target: stage to build, None for the last.
 
@@ -106,26 +106,28 @@ def parse(
         raise ConfigurationError(f"is not UTF-8: {error}", where=name) from error
     directives = _directives(text)
     instructions = list(_instructions(text, directives.get("escape", "\\")))
-    stages = _Stages(name, dict(args), target, directives.get("escape", "\\"))
+    stages = _Stages(name, dict(args), build_stage, directives.get("escape", "\\"))
     if "syntax" in directives:
         stages.frontend(directives["syntax"], text)
     for instruction in instructions:
         stages.take(instruction)
-    needs = [f"the line # syntax={directives['syntax']}"] if "syntax" in directives else []
+    buildkit_features = (
+        [f"the line # syntax={directives['syntax']}"] if "syntax" in directives else []
+    )
     for instruction in instructions:
-        needs.extend(_buildkit_only(instruction))
-    return Dockerfile(name, text, stages.result(), tuple(needs))
+        buildkit_features.extend(_buildkit_only(instruction))
+    return Dockerfile(name, text, stages.result(), tuple(buildkit_features))
 
 
 def _directives(text: str) -> dict[str, str]:
     """Parser directives: comments `# name=value` before anything else."""
-    found: dict[str, str] = {}
+    directives: dict[str, str] = {}
     for line in text.split("\n"):
         match = _DIRECTIVE.fullmatch(line.strip())
         if not match:
             break
-        found[match[1].lower()] = match[2]
-    return found
+        directives[match[1].lower()] = match[2]
+    return directives
 
 
 def _instructions(text: str, escape: str) -> Iterator[Instruction]:
@@ -157,7 +159,7 @@ def _instructions(text: str, escape: str) -> Iterator[Instruction]:
 
 
 def _buildkit_only(instruction: Instruction) -> Iterator[str]:
-    word, rest = instruction.word, instruction.rest
+    word, rest = instruction.word, instruction.arguments
     if instruction.heredoc:
         yield f"line {instruction.line}: {word} with a here-document"
     while match := _FLAG.match(rest):
@@ -169,18 +171,20 @@ def _buildkit_only(instruction: Instruction) -> Iterator[str]:
 class _Stages:
     """Follows the stages of one Dockerfile and collects the images they take something from."""
 
-    def __init__(self, name: str, args: dict[str, str], target: str | None, escape: str) -> None:
+    def __init__(
+        self, name: str, args: dict[str, str], build_stage: str | None, escape: str
+    ) -> None:
         self._name = name
         self._escape = escape
         self._args = args
-        self._target = target.lower() if target else None
+        self._build_stage = build_stage.lower() if build_stage else None
         self._globals: dict[str, str] = {}
         self._stages: list[str] = []
         self._bases: dict[str, Base] = {}
-        self._done = False
+        self._past_build_stage = False
 
     def take(self, instruction: Instruction) -> None:
-        if self._done and instruction.word != "FROM":
+        if self._past_build_stage and instruction.word != "FROM":
             return
         if instruction.word == "ARG" and not self._stages:
             self._arg(instruction)
@@ -197,20 +201,20 @@ class _Stages:
     def result(self) -> tuple[Base, ...]:
         if not self._stages:
             raise ConfigurationError("has no FROM", where=self._name)
-        if self._target and not self._reached(self._target):
-            known = (
+        if self._build_stage and not self._has_stage(self._build_stage):
+            names = (
                 ", ".join(name for name in self._stages if not name.isdigit()) or "none has a name"
             )
             raise ConfigurationError(
-                f"has no stage {self._target!r}", where=self._name, advice=f"stages: {known}"
+                f"has no stage {self._build_stage!r}", where=self._name, advice=f"stages: {names}"
             )
         return tuple(self._bases.values())
 
-    def _reached(self, name: str) -> bool:
+    def _has_stage(self, name: str) -> bool:
         return name in self._stages or (name.isdigit() and int(name) < len(self._stages))
 
     def _arg(self, instruction: Instruction) -> None:
-        for part in shell_words.split(instruction.rest, self._escape):
+        for part in shell_words.split(instruction.arguments, self._escape):
             key, given, value = part.partition("=")
             if key in self._args:
                 self._globals[key] = self._args[key]
@@ -220,20 +224,20 @@ class _Stages:
                 except Unset:  # BuildKit takes it for empty; a base that needs it is refused below
                     continue
                 except Unreadable as error:
-                    raise self._wrong(instruction, f"cannot read ARG {part}: {error}") from error
+                    raise self._error(instruction, f"cannot read ARG {part}: {error}") from error
 
     def _from(self, instruction: Instruction) -> None:
-        if self._target and self._reached(self._target):
-            self._done = True  # later stages are not built
+        if self._build_stage and self._has_stage(self._build_stage):
+            self._past_build_stage = True  # later stages are not built
             return
-        words = [word for word in instruction.rest.split() if not word.startswith("--")]
+        words = [word for word in instruction.arguments.split() if not word.startswith("--")]
         if not words or (len(words) > 1 and (len(words) != 3 or words[1].lower() != "as")):
-            raise self._wrong(instruction, f"cannot read FROM {instruction.rest}")
+            raise self._error(instruction, f"cannot read FROM {instruction.arguments}")
         self._image(words[0], instruction)
         self._stages.append(words[2].lower() if len(words) == 3 else str(len(self._stages)))
 
     def _flags(self, instruction: Instruction) -> None:
-        rest = instruction.rest
+        rest = instruction.arguments
         while match := _FLAG.match(rest):
             rest = rest[match.end() :]
             source = match[2] if match[1] == "from" and instruction.word == "COPY" else None
@@ -247,19 +251,19 @@ class _Stages:
         try:
             name = shell_words.expand(written, self._globals, self._escape)
         except Unset as error:
-            if self._some_stage(written):
+            if self._is_platform_stage(written):
                 return
-            raise self._wrong(
+            raise self._error(
                 instruction,
                 f"the image {written} has no value: {error}",
                 "give its ARG a default, or args in pipeline.yaml",
             ) from error
         except Unreadable as error:
-            raise self._wrong(instruction, f"cannot read the image {written}: {error}") from error
-        if name == "scratch" or self._reached(name.lower()) or self._some_stage(name):
+            raise self._error(instruction, f"cannot read the image {written}: {error}") from error
+        if name == "scratch" or self._has_stage(name.lower()) or self._is_platform_stage(name):
             return
         if not name:
-            raise self._wrong(
+            raise self._error(
                 instruction,
                 f"the image {written} has no value",
                 "give its ARG a default, or args in pipeline.yaml",
@@ -271,11 +275,11 @@ class _Stages:
             f"{instruction.line} {written}", Base(reference, written, instruction.line)
         )
 
-    def _some_stage(self, name: str) -> bool:
+    def _is_platform_stage(self, name: str) -> bool:
         """Is it a stage chosen by the platform that BuildKit builds for, like base-$TARGETARCH?"""
         parts = _PLATFORM.split(name)
         pattern = ".*".join(re.escape(part.lower()) for part in parts)
         return len(parts) > 1 and any(re.fullmatch(pattern, stage) for stage in self._stages)
 
-    def _wrong(self, instruction: Instruction, what: str, advice: str = "") -> ConfigurationError:
+    def _error(self, instruction: Instruction, what: str, advice: str = "") -> ConfigurationError:
         return ConfigurationError(what, where=f"{self._name}:{instruction.line}", advice=advice)

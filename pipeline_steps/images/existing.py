@@ -36,7 +36,7 @@ def digest_at(registry: Registry, image: Reference) -> str | None:
     return manifest.digest if manifest else None
 
 
-def name_image(registry: Registry, target: Reference, digest: str) -> Reference:
+def tag_image(registry: Registry, destination: Reference, digest: str) -> Reference:
     """The name of an image that is in the registry by its digest: the target's tag, if that is free
     or names it.
 
@@ -44,19 +44,22 @@ def name_image(registry: Registry, target: Reference, digest: str) -> Reference:
     digest. Whoever wants a free tag claims it first (see `oci.claim`). Raises MachineError when the
     registry does not have the image.
     """
-    beside = target._replace(tag=f"{target.tag}-{digest.removeprefix('sha256:')[:8]}")
-    for name in (target, beside):
-        named = digest_at(registry, name)
-        if named is None:
-            named = _put(registry, name, digest)
-        if named == digest:
+    with_digest = destination._replace(
+        tag=f"{destination.tag}-{digest.removeprefix('sha256:')[:8]}"
+    )
+    for name in (destination, with_digest):
+        current = digest_at(registry, name)
+        if current is None:
+            current = _put_free_tag(registry, name, digest)
+        if current == digest:
             return name._replace(digest=digest)
     raise Conflict(
-        f"names {digest_at(registry, beside)}, and so is not free for {digest}", where=str(beside)
+        f"names {digest_at(registry, with_digest)}, and so is not free for {digest}",
+        where=str(with_digest),
     )
 
 
-def _put(registry: Registry, name: Reference, digest: str) -> str | None:
+def _put_free_tag(registry: Registry, name: Reference, digest: str) -> str | None:
     """Give an image a free tag; the digest that it names then, None when another claims it."""
     manifest = registry.manifest(name.path, digest)
     if manifest is None:

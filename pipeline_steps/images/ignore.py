@@ -17,7 +17,7 @@ from pipeline_steps.toolbox import wildcards
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: Never part of a context, at any depth: our own state and the sources' bookkeeping.
-ALWAYS = frozenset({".pipeline", ".git", ".bzr", ".svn"})
+ALWAYS_IGNORED = frozenset({".pipeline", ".git", ".bzr", ".svn"})
 FILE = ".dockerignore"
 
 
@@ -26,12 +26,12 @@ class Pattern(NamedTuple):
     exception: bool
 
 
-class Ignored(NamedTuple):
+class IgnoreRules(NamedTuple):
     """Patterns in their order."""
 
     patterns: tuple[Pattern, ...] = ()
 
-    def verdict(self, path: str, above: Sequence[bool] = ()) -> tuple[bool, tuple[bool, ...]]:
+    def match(self, path: str, above: Sequence[bool] = ()) -> tuple[bool, tuple[bool, ...]]:
         """(left out, which patterns fit). above: which patterns fit the folder that holds `path`."""
         ignored = False
         fits: list[bool] = []
@@ -43,16 +43,16 @@ class Ignored(NamedTuple):
         return ignored, tuple(fits)
 
     @property
-    def exceptions(self) -> bool:
+    def has_exceptions(self) -> bool:
         """Can something inside a left-out folder be taken in again?"""
         return any(pattern.exception for pattern in self.patterns)
 
 
-def left_in(paths: Iterable[str], ignored: Ignored) -> Iterator[str]:
+def not_ignored(paths: Iterable[str], rules: IgnoreRules) -> Iterator[str]:
     """The files that a builder gets, of those below a context. paths: relative to it, "/" between
     parts.
 
-    >>> list(left_in(["a/b.log", "a/c", ".git/x"], parse(b"**/*.log", ".dockerignore")))
+    >>> list(not_ignored(["a/b.log", "a/c", ".git/x"], parse(b"**/*.log", ".dockerignore")))
     ['a/c']
     """
     folders: dict[str, tuple[bool, tuple[bool, ...]]] = {"": (False, ())}
@@ -63,31 +63,31 @@ def left_in(paths: Iterable[str], ignored: Ignored) -> Iterator[str]:
             place = "/".join(parts[:depth])
             if place not in folders:
                 cut, fits = folders["/".join(parts[: depth - 1])]
-                out, below = ignored.verdict(place, fits)
-                cut = cut or name in ALWAYS or (out and not ignored.exceptions)
+                out, below = rules.match(place, fits)
+                cut = cut or name in ALWAYS_IGNORED or (out and not rules.has_exceptions)
                 folders[place] = (cut, below)
         return folders[path]
 
     for path in paths:
         parent, _, name = path.rpartition("/")
         cut, fits = folder(parent)
-        if not cut and name not in ALWAYS and not ignored.verdict(path, fits)[0]:
+        if not cut and name not in ALWAYS_IGNORED and not rules.match(path, fits)[0]:
             yield path
 
 
-def parse(data: bytes, where: str) -> Ignored:
+def parse(data: bytes, where: str) -> IgnoreRules:
     """The patterns of a .dockerignore. Raises ConfigurationError naming file and line."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"is not UTF-8: {error}", where=where) from error
-    found = []
+    patterns = []
     for number, line in enumerate(text.splitlines(), 1):
         # A comment is only where # is the very first character.
         if line.startswith("#") or not line.strip():
             continue
-        found.append(_pattern(line.strip(), f"{where}:{number}"))
-    return Ignored(tuple(pattern for pattern in found if pattern))
+        patterns.append(_pattern(line.strip(), f"{where}:{number}"))
+    return IgnoreRules(tuple(pattern for pattern in patterns if pattern))
 
 
 def _pattern(text: str, where: str) -> Pattern | None:

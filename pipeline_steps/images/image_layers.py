@@ -52,27 +52,27 @@ class Image(NamedTuple):
 
     def members(self) -> dict[str, Member]:
         """Every file by path, upper layers over lower ones, what they remove left out."""
-        found: dict[str, Member] = {}
+        members: dict[str, Member] = {}
         for number, layer in enumerate(self.layers):
-            here: dict[str, Member] = {}
-            for name, member, stream in _entries(layer):
+            layer_members: dict[str, Member] = {}
+            for name, member, stream in _tar_entries(layer):
                 folder, _, base = name.rpartition("/")
                 if base == _OPAQUE:
-                    _remove(found, folder, itself=False)
+                    _remove_members(members, folder, itself=False)
                 elif base.startswith(_WHITEOUT):
-                    _remove(
-                        found, f"{folder}/{base.removeprefix(_WHITEOUT)}".lstrip("/"), itself=True
+                    _remove_members(
+                        members, f"{folder}/{base.removeprefix(_WHITEOUT)}".lstrip("/"), itself=True
                     )
                 elif name:
-                    here[name] = _member(member, stream, number)
-            found.update(here)
-        return found
+                    layer_members[name] = _member(member, stream, number)
+            members.update(layer_members)
+        return members
 
-    def data(self, name: str, layer: int, most: int) -> bytes:
+    def read(self, name: str, layer: int, max_bytes: int) -> bytes:
         """The first `most` bytes of a file, or the target of a link."""
-        for path, member, stream in _entries(self.layers[layer]):
+        for path, member, stream in _tar_entries(self.layers[layer]):
             if path == name:
-                return stream.read(most) if stream else member.linkname.encode()
+                return stream.read(max_bytes) if stream else member.linkname.encode()
         return b""
 
 
@@ -84,19 +84,20 @@ def from_registry(reference: Reference, hosts: Mapping[str, Host], folder: Path)
     manifest = registry.manifest(reference.path, reference.name)
     if manifest is None:
         raise EvidenceError("the recorded image is gone", where=str(reference))
-    found = []
-    for one in _platforms(registry, reference, manifest):
-        described = one.content["config"]
-        config = registry.blob(reference.path, described["digest"])
+    images = []
+    for image_manifest in _platforms(registry, reference, manifest):
+        descriptor = image_manifest.content["config"]
+        config = registry.blob(reference.path, descriptor["digest"])
         if config is None:
             raise EvidenceError(
-                f"the configuration {described['digest']} is gone", where=str(reference)
+                f"the configuration {descriptor['digest']} is gone", where=str(reference)
             )
         layers = tuple(
-            _saved(registry, reference, layer["digest"], folder) for layer in one.content["layers"]
+            _save_layer(registry, reference, layer["digest"], folder)
+            for layer in image_manifest.content["layers"]
         )
-        found.append(_image(one.digest, json.loads(config), layers))
-    return found
+        images.append(_image(image_manifest.digest, json.loads(config), layers))
+    return images
 
 
 def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> Iterator[Manifest]:
@@ -104,66 +105,78 @@ def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> 
         yield manifest
         return
     for child in manifest.children:
-        one = registry.manifest(reference.path, child.digest)
-        if one is None:
+        child_manifest = registry.manifest(reference.path, child.digest)
+        if child_manifest is None:
             raise EvidenceError(
                 f"a part of the recorded image is gone: {child.digest}", where=str(reference)
             )
-        if "layers" in one.content and "in-toto" not in json.dumps(one.content["layers"]):
-            yield one
+        if "layers" in child_manifest.content and "in-toto" not in json.dumps(
+            child_manifest.content["layers"]
+        ):
+            yield child_manifest
 
 
-def _saved(registry: Registry, reference: Reference, digest: str, folder: Path) -> Path:
-    place = folder / digest.removeprefix("sha256:")
-    if not place.exists():
-        with place.open("w+b") as sink:  # it is read again, for its digest
+def _save_layer(registry: Registry, reference: Reference, digest: str, folder: Path) -> Path:
+    path = folder / digest.removeprefix("sha256:")
+    if not path.exists():
+        with path.open("w+b") as sink:  # it is read again, for its digest
             registry.save_blob(reference.path, digest, sink)
-    return place
+    return path
 
 
 def from_tar(tar: Path, folder: Path) -> list[Image]:
     """Every platform of an OCI layout, or the images of a `docker save`, in a tar; layers are saved
     to `folder`.
     """
-    with tarfile.open(tar) as opened:
-        names = {member.name: member for member in opened if member.isfile()}
+    with tarfile.open(tar) as archive:
+        names = {member.name: member for member in archive if member.isfile()}
 
         def blob(name: str) -> bytes:
-            stream = opened.extractfile(names[name])
+            stream = archive.extractfile(names[name])
             assert stream is not None, "only files are listed"
             return stream.read()
 
         def layer(name: str) -> Path:
-            place = folder / hashlib.sha256(name.encode()).hexdigest()
-            stream = opened.extractfile(names[name])
+            path = folder / hashlib.sha256(name.encode()).hexdigest()
+            stream = archive.extractfile(names[name])
             assert stream is not None, "only files are listed"
-            with place.open("wb") as sink:
+            with path.open("wb") as sink:
                 while block := stream.read(_BLOCK):
                     sink.write(block)
-            return place
+            return path
 
         if "index.json" in names:
-            waiting = [str(one["digest"]) for one in json.loads(blob("index.json"))["manifests"]]
-            found = []
-            while waiting:
-                digest = waiting.pop(0)
+            digests = [
+                str(descriptor["digest"])
+                for descriptor in json.loads(blob("index.json"))["manifests"]
+            ]
+            images = []
+            while digests:
+                digest = digests.pop(0)
                 content = json.loads(blob(_blob(digest)))
-                waiting += [str(one["digest"]) for one in content.get("manifests", ())]
+                digests += [
+                    str(descriptor["digest"]) for descriptor in content.get("manifests", ())
+                ]
                 if "layers" in content:
                     config = json.loads(blob(_blob(content["config"]["digest"])))
-                    found.append(
+                    images.append(
                         _image(
                             digest,
                             config,
-                            tuple(layer(_blob(one["digest"])) for one in content["layers"]),
+                            tuple(
+                                layer(_blob(descriptor["digest"]))
+                                for descriptor in content["layers"]
+                            ),
                         )
                     )
-            return found
+            return images
         return [
             _image(
-                "", json.loads(blob(one["Config"])), tuple(layer(name) for name in one["Layers"])
+                "",
+                json.loads(blob(descriptor["Config"])),
+                tuple(layer(name) for name in descriptor["Layers"]),
             )
-            for one in json.loads(blob("manifest.json"))
+            for descriptor in json.loads(blob("manifest.json"))
         ]
 
 
@@ -175,7 +188,7 @@ def _image(digest: str, config: Mapping[str, Any], layers: tuple[Path, ...]) -> 
     return Image(digest, f"{config.get('os', '')}/{config.get('architecture', '')}", config, layers)
 
 
-def _entries(layer: Path) -> Iterator[tuple[str, tarfile.TarInfo, IO[bytes] | None]]:
+def _tar_entries(layer: Path) -> Iterator[tuple[str, tarfile.TarInfo, IO[bytes] | None]]:
     try:
         with tarfile.open(layer, "r:*") as tar:
             for member in tar:
@@ -209,9 +222,9 @@ def _member(member: tarfile.TarInfo, stream: IO[bytes] | None, layer: int) -> Me
     return Member(kind, member.mode & 0o7777, owner, digest.hexdigest(), layer, int(member.mtime))
 
 
-def _remove(found: dict[str, Member], name: str, *, itself: bool) -> None:
+def _remove_members(members: dict[str, Member], name: str, *, itself: bool) -> None:
     if itself:
-        found.pop(name, None)
+        members.pop(name, None)
     below = f"{name}/" if name else ""
-    for path in [path for path in found if path.startswith(below)]:
-        del found[path]
+    for path in [path for path in members if path.startswith(below)]:
+        del members[path]

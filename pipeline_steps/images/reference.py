@@ -36,13 +36,13 @@ class ImageReference(NamedTuple):
         """A template with the parts filled in. Raises ConfigurationError: unknown field, or one
         without a value.
 
-        >>> of(Reference.parse("r.example.com/team/web:1.0"), {}).fill("{path}:{tag}")
+        >>> image_parts(Reference.parse("r.example.com/team/web:1.0"), {}).fill("{path}:{tag}")
         'team/web:1.0'
         """
 
         def value(match: re.Match[str]) -> str:
             if match[1] not in self._fields:
-                raise _unknown(match[1], template, where)
+                raise _unknown_field(match[1], template, where)
             text = str(getattr(self, match[1]))
             if not text:
                 raise ConfigurationError(
@@ -53,11 +53,11 @@ class ImageReference(NamedTuple):
         return _FIELD.sub(value, template)
 
 
-def of(reference: Reference, hosts: Mapping[str, Host]) -> ImageReference:
+def image_parts(reference: Reference, hosts: Mapping[str, Host]) -> ImageReference:
     """The parts as clusters see them: see `hosts.pulled`.
 
     >>> hosts = {"r.example.com/prod": Host(pull_as="mirror.example.com/p")}
-    >>> of(Reference.parse("r.example.com/prod/web:1"), hosts).reference
+    >>> image_parts(Reference.parse("r.example.com/prod/web:1"), hosts).reference
     'mirror.example.com/p/web:1'
     """
     reference = pulled(reference, hosts)
@@ -71,7 +71,7 @@ def of(reference: Reference, hosts: Mapping[str, Host]) -> ImageReference:
     )
 
 
-def from_values(
+def reference_in_values(
     templates: Mapping[str, str], values: Mapping[str, str], *, where: str = ""
 ) -> Reference:
     """The image that a chart's values name: the templates read backwards.
@@ -79,13 +79,13 @@ def from_values(
     templates: values key → template. values: values key → text as it stands in values.yaml.
     Raises ConfigurationError when they name no image, or two different ones.
 
-    >>> str(from_values({"image.repository": "{repository}", "image.tag": "{tag}"},
+    >>> str(reference_in_values({"image.repository": "{repository}", "image.tag": "{tag}"},
     ...                 {"image.repository": "r.example.com/team/web", "image.tag": "1.0"}))
     'r.example.com/team/web:1.0'
     """
     parts: dict[str, str] = {}
     for key, template in templates.items():
-        for field, text in _read_back(
+        for field, text in _match_template(
             template, values.get(key, ""), f"{where} {key}".strip()
         ).items():
             if parts.setdefault(field, text) != text:
@@ -109,14 +109,14 @@ def from_values(
     return reference._replace(tag=tag, digest=digest)
 
 
-def _read_back(template: str, text: str, where: str) -> dict[str, str]:
+def _match_template(template: str, text: str, where: str) -> dict[str, str]:
     """Fields of one template from a text; an empty text says nothing."""
     if not text:
         return {}
     pattern = ""
     for position, part in enumerate(_FIELD.split(template)):
         if position % 2 and part not in ImageReference._fields:
-            raise _unknown(part, template, where)
+            raise _unknown_field(part, template, where)
         pattern += f"(?P<{part}>.+?)" if position % 2 else re.escape(part)
     match = re.fullmatch(pattern, text)
     if not match:
@@ -124,7 +124,7 @@ def _read_back(template: str, text: str, where: str) -> dict[str, str]:
     return match.groupdict()
 
 
-def _unknown(name: str, template: str, where: str) -> ConfigurationError:
+def _unknown_field(name: str, template: str, where: str) -> ConfigurationError:
     fields = " ".join(f"{{{field}}}" for field in ImageReference._fields)
     return ConfigurationError(
         f"unknown field {{{name}}} in {template!r}", where=where, advice=f"there are {fields}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building import production_chart, recipe
+from pipeline_steps.building import build_definition, production_chart
 from pipeline_steps.charts import archive, dependencies, edit, paths, references
 from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.collect import collect_files
@@ -467,7 +467,7 @@ class Repackager:
             (by_image[name] for by_image in templates.values() if name in by_image), {}
         )
         app_version = archive.metadata_of(files, version.folder).app_version
-        return recipe.in_values(
+        return build_definition.reference_from_values(
             files.get("values.yaml"),
             f"{version.folder}/values.yaml",
             app_version,
@@ -514,7 +514,7 @@ class Repackager:
         released: TaggedRelease,
     ) -> Files:
         pulled = {
-            name: image_reference.of(
+            name: image_reference.image_parts(
                 reference._replace(digest=released.images[name]), self._settings.hosts
             )
             for name, reference in images.items()

@@ -77,23 +77,25 @@ def derive_release(
     chart = proof.chart
     _refuse_unreleasable(chart, config)
     snapshot = _snapshot_in_channel(proof, config)
-    tested = snapshot_records.fetch(snapshot_records.of(snapshot), config)
+    tested = snapshot_records.fetch_archive(snapshot_records.snapshot_of_record(snapshot), config)
     copies = image_copies(snapshot, chart, checkout, format=format)
-    images = {image.name: image.target for image in copies}
-    rewritten = production_chart.derive(tested, snapshot, chart, checkout, images)
+    images = {image.name: image.destination for image in copies}
+    rewritten = production_chart.derive_production_chart(tested, snapshot, chart, checkout, images)
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
     expected = rewritten
     if format != FORMAT:
         # The tests rendered the chart with today's names of images. Names in an older format are
         # only compared offline, by _compare_rendered.
-        names = production_chart.targets(checkout, chart)
-        expected = production_chart.derive(tested, snapshot, chart, checkout, names)
+        names = production_chart.production_image_names(checkout, chart)
+        expected = production_chart.derive_production_chart(
+            tested, snapshot, chart, checkout, names
+        )
     _require_rendered_in_tests(proof, expected.archive.tar_digest)
     release = ReleaseCandidate(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
     for image in release.copies:
-        tag_points_to(image.target, image.target.digest or "", hosts=config.hosts)
-    production.check_free(release.archive)
+        tag_points_to(image.destination, image.destination.digest or "", hosts=config.hosts)
+    production.check_version_free(release.archive)
     return release
 
 
@@ -102,7 +104,7 @@ def _snapshot_in_channel(proof: Proof, config: Config) -> Record:
     chart = proof.chart
     channel = Channel(config, "snapshot")
     for record in proof.snapshots:
-        if channel.holds(record, everywhere=False):
+        if channel.has_recorded(record, everywhere=False):
             return record
     tested = ", ".join(record.outputs["chart"] for record in proof.snapshots)
     raise EvidenceError(

@@ -83,9 +83,9 @@ def baseline(chart: Chart, config: Config, state: State) -> Baseline:
     ]
     if other_snapshots:
         newest = snapshot_records.newest(other_snapshots, state)
-        snapshot = snapshot_records.of(newest)
+        snapshot = snapshot_records.snapshot_of_record(newest)
         description = f"the snapshot {snapshot.version}, as nothing is in production"
-        tgz = snapshot_records.fetch(snapshot, config)
+        tgz = snapshot_records.fetch_archive(snapshot, config)
         return Baseline(description, snapshot.version, tgz, image_records.images_of(newest))
     return Baseline(
         "nothing: no version is in production, and there is no other snapshot", "", None, {}

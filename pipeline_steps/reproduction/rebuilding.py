@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building import recipe
-from pipeline_steps.building.recipe import Recipe
+from pipeline_steps.building import build_definition
+from pipeline_steps.building.build_definition import BuildDefinition
 from pipeline_steps.config.language import Config
 from pipeline_steps.images import docker, image_layers
-from pipeline_steps.images.builders import builder
+from pipeline_steps.images.builders import make_builder
 from pipeline_steps.images.image_layers import Image, Member
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
@@ -61,18 +61,18 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         recorded = Reference.parse(record.outputs["image"])
         reference = recorded._replace(tag=f"reproduce-{os.urandom(6).hex()}", digest=None)
         media_type = _manifest_media_type(recorded, config)
-        request = definition.request(reference, record.inputs, config, timeout)._replace(
-            fresh=True,
-            to=folder / "image.tar",
-            oci=media_type is None or media_type in (OCI_INDEX, OCI_MANIFEST),
+        request = definition.build_request(reference, record.inputs, config, timeout)._replace(
+            no_cache=True,
+            output_file=folder / "image.tar",
+            oci_media_types=media_type is None or media_type in (OCI_INDEX, OCI_MANIFEST),
         )
-        image_builder = builder(os.environ)
-        image_builder.check(
+        image_builder = make_builder(os.environ)
+        image_builder.check_supported(
             definition.dockerfile, definition.entry.platforms, definition.entry.secrets
         )
         built = image_builder.build(request)
         if not built.digest:
-            docker.save(reference, folder / "image.tar")
+            docker.save_image(reference, folder / "image.tar")
         tools = differing_tools(record.tools, built.tools)
         notes = (f"versions: {tools}",) if tools else ()
         if built.digest == recorded.digest:
@@ -81,23 +81,25 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         return outcome._replace(notes=(*notes, *outcome.notes))
 
 
-def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> Recipe:
+def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> BuildDefinition:
     """The build definition with the recorded key, from the source.
 
     Files of `generated` must be in the checkout with the recorded content. Raises EvidenceError
     when the key differs, MachineError when this machine has another builder.
     """
-    definition = recipe.read(checkout, record.subject)
-    if definition.kind != record.parameters.get("builder"):
+    definition = build_definition.read_build_definition(checkout, record.subject)
+    if definition.builder_kind != record.parameters.get("builder"):
         raise MachineError(
             f"recorded was a build with {record.parameters.get('builder')}, this machine "
-            f"has {definition.kind}",
+            f"has {definition.builder_kind}",
             advice="install docker's buildx plugin"
-            if definition.kind == "docker"
+            if definition.builder_kind == "docker"
             else "use a machine without buildx",
         )
-    missing_bases = [str(base) for base in definition.needs() if str(base) not in record.inputs]
-    if not missing_bases and definition.key(record.inputs) == record.parameters.get("key"):
+    missing_bases = [
+        str(base) for base in definition.base_images() if str(base) not in record.inputs
+    ]
+    if not missing_bases and definition.image_key(record.inputs) == record.parameters.get("key"):
         return definition
     raise EvidenceError(
         f"the base images {', '.join(missing_bases)} are not recorded"
@@ -226,7 +228,7 @@ def _compare_bytes(
     sides = []
     for image, members in ((recorded, old), (rebuilt, new)):
         member = members.get(name)
-        data = image.data(name, member.layer, MAX_COMPARED_BYTES) if member else b""
+        data = image.read(name, member.layer, MAX_COMPARED_BYTES) if member else b""
         sides.append(
             {name: ComparedFile(data, member.mode, member.kind, member.owner)} if member else {}
         )

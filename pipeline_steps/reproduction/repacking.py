@@ -78,9 +78,9 @@ def snapshot(record: Record, config: Config) -> Outcome:
         record, config, lambda checkout: checkout.chart_content_if_readable(record.subject)
     )
     chart = checkout.chart(record.subject)
-    files = packaging.files_of(checkout, chart)
+    files = packaging.package_files(checkout, chart)
     input_differences = differing_inputs(
-        record.inputs, packaging.inputs(image_records.images_of(record), files)
+        record.inputs, packaging.package_inputs(image_records.images_of(record), files)
     )
     archive = repack_snapshot(record, checkout, chart, files)
     if archive.tar_digest == record.outputs.get("tar"):
@@ -90,7 +90,7 @@ def snapshot(record: Record, config: Config) -> Outcome:
 
 def repack_snapshot(record: Record, checkout: Checkout, chart: Chart, files: Files) -> Archive:
     """Package a snapshot again, with the version and the images of its record."""
-    edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
+    edits = packaging.image_edits(checkout, chart, files, image_records.images_of(record))
     return rewrite(files, str(record.parameters["version"]), edits, chart.path).archive
 
 
@@ -105,7 +105,7 @@ def promote(record: Record, config: Config, records_by_id: Mapping[str, Record])
     )
     chart = checkout.chart(record.subject)
     files, notes = _tested_files(tested, checkout, chart, config)
-    edits = packaging.edits(checkout, chart, files, image_records.images_of(record))
+    edits = packaging.image_edits(checkout, chart, files, image_records.images_of(record))
     rewritten = rewrite(files, str(record.parameters["version"]), edits, chart.path)
     changes = [msgspec.structs.asdict(change) for change in rewritten.changes]
     recorded = [dict(change) for change in record.parameters.get("changes", ())]
@@ -131,7 +131,7 @@ def _tested_files(
         tgz = fetch_published(tested, config)
         return archives.unpack(tgz, tested.outputs["chart"]), ()
     except PipelineError as error:
-        archive = repack_snapshot(tested, checkout, chart, packaging.files_of(checkout, chart))
+        archive = repack_snapshot(tested, checkout, chart, packaging.package_files(checkout, chart))
         if archive.tar_digest != tested.outputs.get("tar"):
             raise
         note = (
@@ -168,11 +168,11 @@ def fetch_published(record: Record, config: Config) -> bytes:
         )
     # References of registries and folders contain the repository. Other references are matched with
     # the configured URLs, because their paths may have several parts after the repository's.
-    urls = () if reference.startswith(("oci://", "file://")) else channels.configured(config)
+    urls = () if reference.startswith(("oci://", "file://")) else channels.repository_urls(config)
     repository = open_repository_of(reference, urls, config.hosts) or open_repository(
         place, config.hosts
     )
-    return channels.recorded(record, repository).archive.tgz
+    return channels.find_recorded(record, repository).archive.tgz
 
 
 def _compare_archives(

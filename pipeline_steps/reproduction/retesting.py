@@ -64,7 +64,7 @@ def integration_test(
     test_settings = _settings(record, checkout, chart, timeout)
     scenario = _scenario(record, config, chart, test_settings, cluster)
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
-    snapshot, tgz = snapshot_records.of(tested), _tested_archive(tested, checkout)
+    snapshot, tgz = snapshot_records.snapshot_of_record(tested), _tested_archive(tested, checkout)
     with (
         scenario_runs.prepare(
             checkout, chart, test_settings, snapshot, state, {scenario.cluster}, tgz
@@ -238,7 +238,7 @@ def _tested_archive(tested: Record, checkout: Checkout) -> bytes:
     except PipelineError as error:
         chart = checkout.chart(tested.subject)
         archive = repacking.repack_snapshot(
-            tested, checkout, chart, packaging.files_of(checkout, chart)
+            tested, checkout, chart, packaging.package_files(checkout, chart)
         )
         if archive.tar_digest != tested.outputs.get("tar"):
             raise EvidenceError(

@@ -76,7 +76,7 @@ def up(folder: Path, request: UpRequest) -> Path:
     Raises UsageError, and MachineError for the engine, the registry program or the cluster.
     """
     folder = folder.expanduser().absolute()
-    log.info("docker engine: %s", docker.version())
+    log.info("docker engine: %s", docker.engine_version())
     with ledger.exclusive_lock(folder):
         _refuse_foreign(files.folder(folder))
         state = ledger.write(folder, processes.choose_ports(ledger.read(folder)))

@@ -51,7 +51,7 @@ def write_chart(
     The values files are written separately: .helmignore may leave them out of the package.
     """
     place = folder / chart.name
-    for name, data in packaging.files_of(checkout, chart).items():
+    for name, data in packaging.package_files(checkout, chart).items():
         _write(place / name, data)
     prefix = f"{chart.path}/" if chart.path else ""
     sources = {f"{prefix}{name}": name for name in values if name}

@@ -219,7 +219,7 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
         if record.passed:
             groups.setdefault(tuple(sorted(record.inputs.items())), []).append(record)
     builds = {
-        (build.subject, image_records.digest_of(build)): build
+        (build.subject, image_records.image_digest(build)): build
         for build in reversed(state.preferred(state.find(step="build_image")))
         if not image_records.is_modified(build)
     }

@@ -98,11 +98,11 @@ def prepare(
         names = () if test_settings.none else clusters
         apis = {name: pool.submit(_api, config, name) for name in names}
         archive = folder / f"{chart.name}.tgz"
-        snapshot_tgz = snapshot_records.fetch(snapshot, config) if tgz is None else tgz
+        snapshot_tgz = snapshot_records.fetch_archive(snapshot, config) if tgz is None else tgz
         archive.write_bytes(snapshot_tgz)
         derived = None
         if not test_settings.none:
-            derived = production_chart.derive(
+            derived = production_chart.derive_production_chart(
                 snapshot_tgz, snapshot.record, chart, checkout, test_settings.production
             )
             (folder / DERIVED_FILE).parent.mkdir()

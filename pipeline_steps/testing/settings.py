@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline_steps.auth.hosts import pulled
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building.production_chart import targets
+from pipeline_steps.building.production_chart import production_image_names
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merge_tests
 from pipeline_steps.state.record import make_key
 from pipeline_steps.testing import helm_arguments
@@ -86,7 +86,7 @@ def settings(
         limit = timeout or seconds(tests.timeout or "")
     except ValueError as error:
         raise ConfigurationError(f"tests.timeout of chart {chart.name}: {error}") from error
-    production = targets(checkout, chart)
+    production = production_image_names(checkout, chart)
     return Settings(
         none=tests.none or (LIBRARY if chart.type == "library" else None),
         timeout=limit,

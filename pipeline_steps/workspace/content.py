@@ -26,7 +26,7 @@ from pipeline_steps.charts.ignore import FILE as HELMIGNORE
 from pipeline_steps.charts.read import Metadata, read_metadata
 from pipeline_steps.config.language import ImageEntry
 from pipeline_steps.images.ignore import FILE as DOCKERIGNORE
-from pipeline_steps.images.ignore import Ignored, left_in
+from pipeline_steps.images.ignore import IgnoreRules, not_ignored
 from pipeline_steps.images.ignore import parse as parse_dockerignore
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.toolbox import files, yaml_reader
@@ -62,7 +62,7 @@ class ImageInputs(NamedTuple):
     context: str
     dockerfile: str
     files: Mapping[str, str]
-    ignored: Ignored
+    ignored: IgnoreRules
 
 
 class ContentReader:
@@ -227,10 +227,13 @@ class ContentReader:
         }
         ignored = self._dockerignore(context, dockerfile)
         return ImageInputs(
-            context, dockerfile, {path: below[path] for path in left_in(below, ignored)}, ignored
+            context,
+            dockerfile,
+            {path: below[path] for path in not_ignored(below, ignored)},
+            ignored,
         )
 
-    def _dockerignore(self, context: str, dockerfile: str) -> Ignored:
+    def _dockerignore(self, context: str, dockerfile: str) -> IgnoreRules:
         """The rules that hold for a build: NAME.dockerignore beside the Dockerfile wins over the
         context's own.
 
@@ -239,7 +242,7 @@ class ContentReader:
         for path in (f"{dockerfile}{DOCKERIGNORE}", posixpath.join(context, DOCKERIGNORE)):
             if path in self._tree.entries():
                 return parse_dockerignore(self._read([path])[path], path)
-        return Ignored()
+        return IgnoreRules()
 
     def _generated_from(self, name: str) -> list[str]:
         """Places of the sources that an image's generated files are made from, none of them empty."""

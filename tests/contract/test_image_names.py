@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.images.existing import name_image
+from pipeline_steps.images.existing import tag_image
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.toolbox.errors import MachineError
@@ -35,15 +35,15 @@ def test_a_free_tag_is_given_an_equal_digest_confirms_it_and_another_stands_besi
     target = Reference(running.host, PATH, "k-0123456789ab")
     one, two = (push_base(here, PATH, f"pushed-{text}", text.encode()) for text in ("one", "two"))
     for _ in range(2):
-        assert name_image(here, target, one) == target._replace(digest=one)
+        assert tag_image(here, target, one) == target._replace(digest=one)
     beside = target._replace(tag=f"k-0123456789ab-{two[7:15]}")
     for _ in range(2):
-        assert name_image(here, target, two) == beside._replace(digest=two)
+        assert tag_image(here, target, two) == beside._replace(digest=two)
     assert [
         getattr(here.head(PATH, str(name.tag)), "digest", None) for name in (target, beside)
     ] == [one, two]
     with pytest.raises(MachineError, match="which is not there"):
-        name_image(here, target._replace(tag="k-other"), f"sha256:{'0' * 64}")
+        tag_image(here, target._replace(tag="k-other"), f"sha256:{'0' * 64}")
 
 
 def test_of_many_that_name_at_once_none_moves_the_tag_of_another(running: Running) -> None:
@@ -51,7 +51,7 @@ def test_of_many_that_name_at_once_none_moves_the_tag_of_another(running: Runnin
     target = Reference(running.host, PATH, "k-0123456789ab")
     digests = [push_base(here, PATH, f"pushed-{number}", b"%d" % number) for number in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        names = list(pool.map(lambda digest: name_image(here, target, digest), digests))
+        names = list(pool.map(lambda digest: tag_image(here, target, digest), digests))
     for name, digest in zip(names, digests, strict=True):
         found = here.head(PATH, str(name.tag))
         assert found and found.digest == digest == name.digest

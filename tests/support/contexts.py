@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline_steps.images.context import Context, Input, Kind
-from pipeline_steps.images.ignore import FILE, Ignored, left_in, parse
+from pipeline_steps.images.context import Context, Input, InputKind
+from pipeline_steps.images.ignore import FILE, IgnoreRules, not_ignored, parse
 from pipeline_steps.toolbox.files import sha256
 
 
@@ -23,10 +23,10 @@ def context_of(folder: Path, dockerfile: Path | None = None) -> Context:
             for file in (own_ignore, folder / FILE)
             if file.is_file()
         ),
-        Ignored(),
+        IgnoreRules(),
     )
     paths = (place for place in folder.rglob("*") if place.is_symlink() or place.is_file())
-    names = left_in((place.relative_to(folder).as_posix() for place in paths), rules)
+    names = not_ignored((place.relative_to(folder).as_posix() for place in paths), rules)
     return Context(
         tuple(sorted(_input(folder, name) for name in names)),
         lambda path: data(folder / path),
@@ -41,7 +41,7 @@ def data(place: Path) -> bytes:
 
 def _input(folder: Path, name: str) -> Input:
     place = folder / name
-    kind: Kind = (
+    kind: InputKind = (
         "link" if place.is_symlink() else "executable" if os.access(place, os.X_OK) else "file"
     )
     return Input(name, kind, sha256(data(place)))

@@ -21,9 +21,9 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.build_image import build_image
 from pipeline_steps.images import dockerfile, image_layers
-from pipeline_steps.images.builder import Request
-from pipeline_steps.images.builders import plugin
-from pipeline_steps.images.buildx import Buildx, Facts
+from pipeline_steps.images.builder import BuildRequest
+from pipeline_steps.images.builders import find_buildx_plugin
+from pipeline_steps.images.buildx import BuilderInfo, Buildx
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import (
@@ -135,10 +135,10 @@ def test_the_tag_is_given_last_and_the_image_that_another_agent_recorded_is_take
     theirs: list[str] = []
     build = Buildx.build
 
-    def another_is_faster(self: Buildx, request: Request) -> object:
+    def another_is_faster(self: Buildx, request: BuildRequest) -> object:
         built = build(self, request)
         assert client.tags(path) == [], "pushed by digest only"
-        tag = str(request.target.tag).replace("pushed-", "k-")
+        tag = str(request.destination.tag).replace("pushed-", "k-")
         theirs.append(images.push_base(client, path, tag, b"theirs"))
         if recorded:
             intent = state.find(step="build_image", result="started")[-1]
@@ -300,11 +300,11 @@ def test_a_build_that_is_killed_leaves_no_login_for_long(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def request_to(host: str, folder: Path, hosts: dict[str, Host], **more: object) -> Request:
+def request_to(host: str, folder: Path, hosts: dict[str, Host], **more: object) -> BuildRequest:
     text = b"FROM scratch\nCOPY . /\n"
     found = context_of(folder)
     made = dockerfile.parse(text, "Dockerfile", args={})
-    return Request(Reference(host, "a/b", "t"), found, made, {}, hosts, **more)  # type: ignore[arg-type]
+    return BuildRequest(Reference(host, "a/b", "t"), found, made, {}, hosts, **more)  # type: ignore[arg-type]
 
 
 class TestPushing:
@@ -312,7 +312,7 @@ class TestPushing:
 
     @pytest.fixture
     def buildx(self) -> Buildx:
-        found = plugin(os.environ)
+        found = find_buildx_plugin(os.environ)
         assert found, "the engine's environment brings the plugin"
         return Buildx(found)
 
@@ -368,7 +368,7 @@ class TestPushing:
 def test_only_known_buildkit_versions_claim_reproducibility(
     driver: str, version: str, claim: bool
 ) -> None:
-    assert Facts(driver, version).reproducible is claim
+    assert BuilderInfo(driver, version).reproducible is claim
 
 
 IGNORES = [
@@ -394,8 +394,8 @@ def test_the_inputs_are_what_docker_itself_sends(tmp_path: Path, ignore: str) ->
     write(tmp_path / "c", ".dockerignore", ignore)
     write(tmp_path / "d", "Dockerfile", "FROM scratch\nCOPY . /\n")
     subprocess.run(
-        [str(plugin(os.environ)), "build", f"--file={tmp_path}/d/Dockerfile", f"--output=type=tar,dest={tmp_path}/tar",
-         str(tmp_path / "c")], check=True, capture_output=True,
+        [str(find_buildx_plugin(os.environ)), "build", f"--file={tmp_path}/d/Dockerfile",
+         f"--output=type=tar,dest={tmp_path}/tar", str(tmp_path / "c")], check=True, capture_output=True,
     )  # fmt: skip
     with tarfile.open(tmp_path / "tar") as tar:
         sent = sorted(member.name.removeprefix("./") for member in tar if not member.isdir())
@@ -418,4 +418,4 @@ def test_a_change_that_keeps_the_size_arrives(
         found = image_layers.from_registry(
             Reference.parse(record.outputs["image"]), config.hosts, tmp_path
         )[0]
-        assert found.data("app/hello", found.members()["app/hello"].layer, 100) == text.encode()
+        assert found.read("app/hello", found.members()["app/hello"].layer, 100) == text.encode()

@@ -46,7 +46,7 @@ def classic(docker_engine: machine.Engine, tmp_path: Path, monkeypatch: pytest.M
     """The engine without any buildx plugin."""
     monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker-config"))
-    monkeypatch.setattr(builders, "SYSTEM", ())
+    monkeypatch.setattr(builders, "SYSTEM_PLUGIN_FOLDERS", ())
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 
 
@@ -296,7 +296,7 @@ def test_a_broken_build_fails_with_its_last_lines(folder: Path) -> None:
 
 def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(folder: Path) -> None:
     write(folder, "app/Dockerfile", "FROM scratch\nCOPY hello /\nCOPY no-such-file /\n")
-    program = "import runpy; from pipeline_steps.images import builders; builders.SYSTEM = ()\n"
+    program = "import runpy; from pipeline_steps.images import builders; builders.SYSTEM_PLUGIN_FOLDERS = ()\n"
     program += "runpy.run_module('pipeline_steps', run_name='__main__')"
     command = [sys.executable, "-c", program, "build_image"]
     completed = subprocess.run(

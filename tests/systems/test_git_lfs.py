@@ -40,7 +40,7 @@ def checkout(repo: Repo) -> Checkout:
 
 def test_a_chart_holds_the_bytes_of_a_file_in_lfs_and_not_its_pointer(repo: Repo) -> None:
     here = checkout(repo)
-    assert packaging.files_of(here, here.chart("web"))["dashboards/x.json"] == DASHBOARD
+    assert packaging.package_files(here, here.chart("web"))["dashboards/x.json"] == DASHBOARD
 
 
 @pytest.mark.parametrize("revision", [None, "HEAD"])
@@ -65,7 +65,9 @@ def test_a_changed_file_in_lfs_is_read_as_it_lies_here(repo: Repo) -> None:
     repo.put("charts/web/dashboards/x.json", DASHBOARD + b"{}\n")
     here = checkout(repo)
     assert here.chart("web").modified == ("charts/web/dashboards/x.json",)
-    assert packaging.files_of(here, here.chart("web"))["dashboards/x.json"] == DASHBOARD + b"{}\n"
+    assert (
+        packaging.package_files(here, here.chart("web"))["dashboards/x.json"] == DASHBOARD + b"{}\n"
+    )
 
 
 def bare_of_lfs(repo: Repo) -> list[Path]:

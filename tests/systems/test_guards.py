@@ -106,7 +106,7 @@ def recorded(folder: Path, archive: Archive, reference: str) -> snapshot_records
         uses=[],
     ) as attempt:
         record = attempt.passed({"chart": reference, "tar": archive.tar_digest})
-    return snapshot_records.of(record)
+    return snapshot_records.snapshot_of_record(record)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_snapshot_that_was_replaced_is_not_tested(
     config = load((tmp_path / "pipeline.yaml",))
     published = repository.publish(packed())
     snapshot = recorded(tmp_path, published.archive, published.reference)
-    assert snapshot_records.fetch(snapshot, config) == published.archive.tgz
+    assert snapshot_records.fetch_archive(snapshot, config) == published.archive.tgz
     if replaced == "bytes":
         snapshot = recorded(
             tmp_path / "other", published.archive, published.reference[:-64] + "0" * 64
@@ -133,7 +133,7 @@ def test_a_snapshot_that_was_replaced_is_not_tested(
         (tmp_path / "charts/hello-1.0.0.tgz").unlink()
         repository.publish(other())
     with pytest.raises(EvidenceError, match=message):
-        snapshot_records.fetch(snapshot, config)
+        snapshot_records.fetch_archive(snapshot, config)
 
 
 def test_a_release_with_a_change_that_nobody_recorded_is_refused(
@@ -148,7 +148,7 @@ def test_a_release_with_a_change_that_nobody_recorded_is_refused(
     state = State(line.repo.root / ".pipeline/state.jsonl")
     proof = require_proof(checkout, "common", config, state)
     derive_release(proof, checkout, config, production)
-    derive = production_chart.derive
+    derive = production_chart.derive_production_chart
 
     def hide_a_change(*arguments: Any) -> Any:
         return derive(*arguments)._replace(changes=())

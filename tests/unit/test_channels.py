@@ -46,49 +46,53 @@ def test_a_channel_that_is_only_read_cannot_be_opened_to_publish(tmp_path: Path)
 
 def test_what_a_record_published_is_held_until_one_repository_loses_it(tmp_path: Path) -> None:
     channel = WritableChannel(production(tmp_path), "production")
-    assert not channel.has("hello", "1.0.0") and channel.newest("hello") is None
+    assert not channel.has_version("hello", "1.0.0") and channel.newest("hello") is None
     record = released(tmp_path, channel.publish(packed()))
     assert set(record.outputs) == {"tar", "chart", "chart-2"}
-    assert channel.has("hello", "1.0.0")
+    assert channel.has_version("hello", "1.0.0")
     newest = channel.newest("hello")
     assert newest is not None and newest.archive == packed()
-    assert channel.holds(record, everywhere=True)
+    assert channel.has_recorded(record, everywhere=True)
     (tmp_path / "second/index.yaml").unlink()
-    assert not channel.holds(record, everywhere=True) and channel.holds(record, everywhere=False)
+    assert not channel.has_recorded(record, everywhere=True) and channel.has_recorded(
+        record, everywhere=False
+    )
     (tmp_path / "first/index.yaml").unlink()
-    assert not channel.holds(record, everywhere=False)
+    assert not channel.has_recorded(record, everywhere=False)
 
 
 def test_a_record_without_an_output_for_a_repository_is_not_held_there(tmp_path: Path) -> None:
     one = WritableChannel(production(tmp_path, (tmp_path / "first").as_uri()), "production")
     record = released(tmp_path, one.publish(packed()))
     two = Channel(production(tmp_path), "production")
-    assert two.holds(record, everywhere=False) and not two.holds(record, everywhere=True)
+    assert two.has_recorded(record, everywhere=False) and not two.has_recorded(
+        record, everywhere=True
+    )
 
 
 def test_a_version_is_free_unless_it_has_another_tar_or_differs_in_build_metadata_only(
     tmp_path: Path,
 ) -> None:
     channel = WritableChannel(production(tmp_path), "production")
-    channel.check_free(packed())
+    channel.check_version_free(packed())
     channel.publish(packed())
-    channel.check_free(packed())
+    channel.check_version_free(packed())
     with pytest.raises(Conflict, match="already there with another content"):
-        channel.check_free(packed(more="description: other\n"))
+        channel.check_version_free(packed(more="description: other\n"))
     with pytest.raises(Conflict, match="only in build metadata"):
-        channel.check_free(packed(version="1.0.0+b"))
+        channel.check_version_free(packed(version="1.0.0+b"))
 
 
 def test_what_a_record_names_is_found_or_evidence_is_missing(tmp_path: Path) -> None:
     channel = WritableChannel(production(tmp_path), "production")
     record = released(tmp_path, channel.publish(packed()))
-    assert channels.recorded(record, channel.first).archive == packed()
+    assert channels.find_recorded(record, channel.first).archive == packed()
     other = released(tmp_path, {**record.outputs, "tar": "sha256:0"})
     with pytest.raises(EvidenceError, match=r"its tar is sha256:\w+, recorded sha256:0"):
-        channels.recorded(other, channel.first)
+        channels.find_recorded(other, channel.first)
     (tmp_path / "first/index.yaml").unlink()
     with pytest.raises(EvidenceError, match=r"the promote file://\S+ is gone"):
-        channels.recorded(record, channel.first)
+        channels.find_recorded(record, channel.first)
 
 
 def test_a_reference_belongs_to_the_longest_url_that_it_begins_with(tmp_path: Path) -> None:
@@ -102,9 +106,11 @@ def test_a_reference_belongs_to_the_longest_url_that_it_begins_with(tmp_path: Pa
         ("github-releases:o/r-2/web-1.0.0/web-1.0.0.tgz", "github-releases:o/r-2"),
         ("git+https://h/p#charts/web-1.0.0.tgz@sha256:0", "git+https://h/p#charts"),
     ):
-        repository = open_repository_of(reference, channels.configured(config), {})
+        repository = open_repository_of(reference, channels.repository_urls(config), {})
         assert repository is not None and repository.url == url
     assert (
-        open_repository_of("git+https://h/p#other/web-1.0.0.tgz", channels.configured(config), {})
+        open_repository_of(
+            "git+https://h/p#other/web-1.0.0.tgz", channels.repository_urls(config), {}
+        )
         is None
     )

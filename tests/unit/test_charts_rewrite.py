@@ -10,7 +10,7 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import archive, compare, references, rewrite
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.edit import Change
-from pipeline_steps.images.reference import of
+from pipeline_steps.images.reference import image_parts
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from tests.support.charts import files
 
@@ -19,7 +19,7 @@ SNAPSHOT = "1.0.0-0.3.t0123456789ab"
 
 def naming(reference: str) -> references.Fill:
     """What fills templates with the parts of one image."""
-    image = of(Reference.parse(reference), {})
+    image = image_parts(Reference.parse(reference), {})
     return lambda _name, template, where: image.fill(template, where=where)
 
 

@@ -107,7 +107,7 @@ def ignore_files(data: bytes) -> None:
     with contextlib.suppress(PipelineError):
         rules = helmignore.parse(data, ".helmignore")
         assert isinstance([rules.left_out(path) for path in paths], list)
-    list(dockerignore.left_in(paths, dockerignore.parse(data, ".dockerignore")))
+    list(dockerignore.not_ignored(paths, dockerignore.parse(data, ".dockerignore")))
 
 
 class Reader(NamedTuple):

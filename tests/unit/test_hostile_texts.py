@@ -107,9 +107,9 @@ def test_many_wildcards_take_linear_time(stars: str) -> None:
     for pattern in (stars + "b", f"x/{stars}b", f"{stars}/b"):
         assert not helmignore.parse(pattern.encode(), ".helmignore").left_out(path)
         rules = dockerignore.parse(pattern.encode(), ".dockerignore")
-        assert list(dockerignore.left_in([path], rules)) == [path]
+        assert list(dockerignore.not_ignored([path], rules)) == [path]
     rules = dockerignore.parse(b"**/a" * 100 + b"/b", ".dockerignore")
-    assert list(dockerignore.left_in(["a/" * 1100 + "c"], rules))
+    assert list(dockerignore.not_ignored(["a/" * 1100 + "c"], rules))
     assert time.monotonic() - began < 5
 
 

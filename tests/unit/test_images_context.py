@@ -11,13 +11,13 @@ import pytest
 
 from pipeline_steps.images.context import (
     Context,
+    files_not_sent,
     generated_files,
-    lay_out,
-    left_out,
     read_generated,
+    write_folder,
     write_tar,
 )
-from pipeline_steps.images.ignore import Ignored, parse
+from pipeline_steps.images.ignore import IgnoreRules, parse
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import sha256
 from tests.support.contexts import context_of
@@ -98,12 +98,12 @@ def test_what_lies_in_the_folder_and_is_no_input_is_listed(folder: Path) -> None
     (folder / ".git").mkdir()
     (folder / ".git/HEAD").write_text("x")
     rules = parse(b"docs\n", ".dockerignore")
-    assert left_out(folder, rules, ["Dockerfile", "src/main.py"]) == [
+    assert files_not_sent(folder, rules, ["Dockerfile", "src/main.py"]) == [
         "a.log",
         "src/b.log",
         "src/deep/c.log",
     ]
-    assert left_out(folder, Ignored(), ALL) == []
+    assert files_not_sent(folder, IgnoreRules(), ALL) == []
 
 
 def test_generated_files_are_found_by_pattern(folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_umask_times_and_place_do_not_matter(
     (folder / "to").symlink_to("a.log")
     before = tar()
     copy = tmp_path_factory.mktemp("copy")
-    lay_out(context_of(folder), copy, epoch=315532800)
+    write_folder(context_of(folder), copy, epoch=315532800)
     for path in ALL:
         os.utime(folder / path, (1, 1))
         (folder / path).chmod(0o600)
@@ -184,7 +184,7 @@ def _to_tar(context: Context, _: Path) -> None:
 
 def _to_folder(context: Context, folder: Path) -> None:
     (folder / "out").mkdir()
-    lay_out(context, folder / "out", epoch=0)
+    write_folder(context, folder / "out", epoch=0)
 
 
 def _swapped(file: Path) -> None:

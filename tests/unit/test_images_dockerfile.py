@@ -14,7 +14,7 @@ LATEST = "r.example.com/t:latest"
 def bases(text: str, target: str | None = None, **args: str) -> list[str]:
     return [
         str(base.reference)
-        for base in parse(text.encode(), "Dockerfile", args=args, target=target).bases
+        for base in parse(text.encode(), "Dockerfile", args=args, build_stage=target).bases
     ]
 
 
@@ -63,7 +63,7 @@ def test_the_recorded_digest_is_what_is_built() -> None:
         "RUN --mount=type=bind,from=r.example.com/a:1,target=/x true # r.example.com/a:1x\n"
     )
     found = parse(text.encode(), "Dockerfile", args={})
-    assert found.pinned({"r.example.com/a:1": D}) == text.replace("a:$V", f"a:1@{D}").replace(
+    assert found.pin_bases({"r.example.com/a:1": D}) == text.replace("a:$V", f"a:1@{D}").replace(
         "from=r.example.com/a:1", f"from=r.example.com/a:1@{D}"
     )
 
@@ -100,10 +100,10 @@ def test_an_unknown_target_names_the_stages() -> None:
 def test_buildkits_own_syntax_is_refused_for_the_classic_builder(line: str) -> None:
     found = parse(f"FROM scratch\n{line}\n".encode(), "app/Dockerfile", args={})
     with pytest.raises(ToolMissing, match=r"line 2: .*buildx") as caught:
-        found.for_classic_builder()
+        found.refuse_buildkit_features()
     assert str(caught.value).startswith("app/Dockerfile: ") and caught.value.exit_code == 7
 
 
 def test_what_the_classic_builder_can_is_not_refused() -> None:
     text = "FROM scratch AS a\nRUN x <<<y\nCOPY --chown=1:1 --from=a /a /b\nRUN echo --mount\nADD a b\n# COPY --link"
-    parse(text.encode(), "Dockerfile", args={}).for_classic_builder()
+    parse(text.encode(), "Dockerfile", args={}).refuse_buildkit_features()

@@ -77,7 +77,7 @@ def no_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_pull_secret_is_for_the_host_that_the_chart_names(
     hosts: dict[str, Host], pulled: str, login: str | None
 ) -> None:
-    assert reference.of(Reference.parse(WEB), hosts).reference == f"{pulled}:1@{DIGEST}"
+    assert reference.image_parts(Reference.parse(WEB), hosts).reference == f"{pulled}:1@{DIGEST}"
     secret = pulls.pull_credentials([WEB], hosts)
     expected = {pulled.partition("/")[0]: login} if login else {}
     assert {host: user for host, (user, _password) in secret.items()} == expected

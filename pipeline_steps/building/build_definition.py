@@ -16,18 +16,18 @@ from pipeline_steps.charts import edit
 from pipeline_steps.ci.build import detect
 from pipeline_steps.config.language import Config, ImageEntry
 from pipeline_steps.images import builder, builders, dockerfile
-from pipeline_steps.images.builder import BuilderKind, Request
+from pipeline_steps.images.builder import BuilderKind, BuildRequest
 from pipeline_steps.images.context import (
     Context,
     Input,
-    Kind,
+    InputKind,
+    files_not_sent,
     generated_files,
-    left_out,
     read_generated,
 )
 from pipeline_steps.images.dockerfile import Dockerfile
-from pipeline_steps.images.ignore import Ignored, left_in
-from pipeline_steps.images.reference import from_values
+from pipeline_steps.images.ignore import IgnoreRules, not_ignored
+from pipeline_steps.images.reference import reference_in_values
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.toolbox import yaml_reader
@@ -42,7 +42,7 @@ FORMAT = 1
 GENERATED = "generated:"
 
 
-class Recipe(NamedTuple):
+class BuildDefinition(NamedTuple):
     """image: its name in pipeline.yaml. content: its digest
     (docs/explanation/content.md#content-of-an-image). context: what the source has of it.
 
@@ -54,10 +54,10 @@ class Recipe(NamedTuple):
     content: str
     dockerfile: Dockerfile
     context: Context
-    ignored: Ignored
-    kind: BuilderKind
+    ignore_rules: IgnoreRules
+    builder_kind: BuilderKind
 
-    def key(self, consumed: Mapping[str, str]) -> str:
+    def image_key(self, consumed: Mapping[str, str]) -> str:
         """The image's key, whose first digits are its tag.
 
         consumed: digests of base images by str(reference), and of generated files by GENERATED and
@@ -68,34 +68,38 @@ class Recipe(NamedTuple):
             "target": self.entry.target,
             "platforms": list(self.entry.platforms),
             "secrets": list(self.entry.secrets),
-            "builder": self.kind,
+            "builder": self.builder_kind,
             "dockerfile": sha256(self.dockerfile.text.encode()),
-            "inputs": self.context.content(),
+            "inputs": self.context.as_lists(),
         }
         return make_key(
             "build_image", FORMAT, parameters=parameters, content=None, consumed=consumed
         )
 
-    def needs(self) -> list[Reference]:
+    def base_images(self) -> list[Reference]:
         """The base images, each once."""
         return list(dict.fromkeys(base.reference for base in self.dockerfile.bases))
 
-    def request(
-        self, target: Reference, consumed: Mapping[str, str], config: Config, timeout: float | None
-    ) -> Request:
+    def build_request(
+        self,
+        destination: Reference,
+        consumed: Mapping[str, str],
+        config: Config,
+        timeout: float | None,
+    ) -> BuildRequest:
         """What to ask the builder. consumed: digests of bases and generated files, as for `key`.
 
         Raises ConfigurationError when a secret is not given.
         """
-        return Request(
-            target=target,
+        return BuildRequest(
+            destination=destination,
             context=self._with_generated(consumed, config),
             dockerfile=self.dockerfile,
             bases={
                 name: digest for name, digest in consumed.items() if not name.startswith(GENERATED)
             },
             hosts=config.hosts,
-            stage=self.entry.target,
+            build_stage=self.entry.target,
             args=self.entry.args,
             platforms=self.entry.platforms,
             secrets=self._secrets(config),
@@ -111,25 +115,25 @@ class Recipe(NamedTuple):
             self.entry.secrets, config.secrets, os.environ, is_review=is_review, where=where
         )
 
-    def generated(self, config: Config) -> dict[str, str]:
+    def generated_digests(self, config: Config) -> dict[str, str]:
         """The digests of the generated files that lie in the context now, by their names among a
         record's inputs.
 
         Raises ConfigurationError for a pattern that fits nothing, and for a file that the source
         tracks.
         """
-        files_there = self._generated_files(config) if self.entry.generated else {}
+        generated = self._generated_files(config) if self.entry.generated else {}
         return {
-            f"{GENERATED}{path}": sha256(read_generated(file)) for path, file in files_there.items()
+            f"{GENERATED}{path}": sha256(read_generated(file)) for path, file in generated.items()
         }
 
     def _generated_files(self, config: Config) -> dict[str, Path]:
         where = config.where(f"images.{self.image}.generated")
         tracked = {each.path for each in self.context.inputs}
-        files_there = generated_files(
-            config.root / self.context.where, self.entry.generated, tracked, where
+        found_files = generated_files(
+            config.root / self.context.folder, self.entry.generated, tracked, where
         )
-        return {path: files_there[path] for path in left_in(files_there, self.ignored)}
+        return {path: found_files[path] for path in not_ignored(found_files, self.ignore_rules)}
 
     def _with_generated(self, consumed: Mapping[str, str], config: Config) -> Context:
         """The context with the generated files that the key is made of; whoever builds must have
@@ -142,26 +146,26 @@ class Recipe(NamedTuple):
         }
         if not digests:
             return self.context
-        own, root = self.context, config.root / self.context.where
+        context, root = self.context, config.root / self.context.folder
 
         def read_input(path: str) -> bytes:
-            return read_generated(root / path) if path in digests else own.read(path)
+            return read_generated(root / path) if path in digests else context.read(path)
 
         # One mode for all, so that the umask of the stage that made them does not matter.
         inputs = (Input(path, "executable", digest) for path, digest in digests.items())
-        return Context(tuple(sorted((*own.inputs, *inputs))), read_input, own.where)
+        return Context(tuple(sorted((*context.inputs, *inputs))), read_input, context.folder)
 
-    def left_out(self, config: Config) -> list[str]:
+    def files_not_sent(self, config: Config) -> list[str]:
         """Files in the context's folder that a plain `docker build` would take and that are no
         inputs.
         """
-        known = {*(each.path for each in self.context.inputs)}
+        inputs = {*(each.path for each in self.context.inputs)}
         if self.entry.generated:
-            known.update(self._generated_files(config))
-        return left_out(config.root / self.context.where, self.ignored, known)
+            inputs.update(self._generated_files(config))
+        return files_not_sent(config.root / self.context.folder, self.ignore_rules, inputs)
 
 
-def read(checkout: Checkout, image: str) -> Recipe:
+def read_build_definition(checkout: Checkout, image: str) -> BuildDefinition:
     """The recipe of an image with a context, from the files that the source stores.
 
     Raises ConfigurationError naming file and line, ToolMissing.
@@ -176,7 +180,7 @@ def read(checkout: Checkout, image: str) -> Recipe:
         advice = "name the folder or file itself: a build must not depend on what lies outside of the source"
         raise ConfigurationError(f"{linked[0]} is a symbolic link", where=where, advice=advice)
     text = tree.read([source.dockerfile])[source.dockerfile]
-    parsed = dockerfile.parse(text, source.dockerfile, args=entry.args, target=entry.target)
+    parsed = dockerfile.parse(text, source.dockerfile, args=entry.args, build_stage=entry.target)
     digests = tree.digests(source.files.values())
     inputs = [
         Input(path, _kind(tree, place), digests[place]) for path, place in source.files.items()
@@ -186,14 +190,14 @@ def read(checkout: Checkout, image: str) -> Recipe:
         return tree.read([source.files[path]])[source.files[path]]
 
     context = Context(tuple(sorted(inputs)), read_input, source.context)
-    return Recipe(
+    return BuildDefinition(
         image,
         entry,
         checkout.image_content(image),
         parsed,
         context,
         source.ignored,
-        builders.kind(os.environ),
+        builders.builder_kind(os.environ),
     )
 
 
@@ -205,7 +209,7 @@ def _is_link(tree: Tree, path: str) -> bool:
     return any(each in entries and entries[each].kind == "link" for each in above)
 
 
-def _kind(tree: Tree, path: str) -> Kind:
+def _kind(tree: Tree, path: str) -> InputKind:
     kind = tree.entries()[path].kind
     if kind == "submodule":
         raise ConfigurationError(
@@ -216,23 +220,25 @@ def _kind(tree: Tree, path: str) -> Kind:
     return kind
 
 
-def former_digests(recipe: Recipe, former: Iterable[Record]) -> dict[str, str] | None:
+def digests_from_record(
+    definition: BuildDefinition, records: Iterable[Record]
+) -> dict[str, str] | None:
     """What the first of these records of the content resolved bases and generated files to that
     knows all of them.
     """
-    names = [str(reference) for reference in recipe.needs()]
-    for record in former:
+    names = [str(reference) for reference in definition.base_images()]
+    for record in records:
         generated = {
             name: digest for name, digest in record.inputs.items() if name.startswith(GENERATED)
         }
         if all(name in record.inputs for name in names) and bool(generated) == bool(
-            recipe.entry.generated
+            definition.entry.generated
         ):
             return {**{name: record.inputs[name] for name in names}, **generated}
     return None
 
 
-def target(config: Config, image: str, key: str) -> Reference:
+def snapshot_destination(config: Config, image: str, key: str) -> Reference:
     """Where the image of a key goes in the snapshot channel. Raises ConfigurationError."""
     channel = config.channels.snapshot.images
     where = config.where("channels.snapshot.images")
@@ -252,41 +258,43 @@ def existing_reference(checkout: Checkout, image: str) -> Reference:
     """
     entry = checkout.image_entry(image)
     where = checkout.config.where(f"images.{image}.existing")
-    written = Reference.familiar(entry.existing, where=where) if entry.existing else None
-    if written and (written.tag or written.digest):
-        return written
-    named: dict[str, Reference] = {}
+    configured = Reference.familiar(entry.existing, where=where) if entry.existing else None
+    if configured and (configured.tag or configured.digest):
+        return configured
+    reference_by_chart: dict[str, Reference] = {}
     for chart in checkout.charts.values():
         templates = (chart.entry.images or {}).get(image)
         if templates:
-            named[chart.name] = _in_values(checkout, chart, templates, written)
-    found = set(named.values())
-    if len(found) == 1:
-        return found.pop()
-    if not found:
-        what = f"nothing names a tag or digest of the image {image}"
+            reference_by_chart[chart.name] = _reference_in_values(
+                checkout, chart, templates, configured
+            )
+    references = set(reference_by_chart.values())
+    if len(references) == 1:
+        return references.pop()
+    if not references:
+        message = f"nothing names a tag or digest of the image {image}"
         raise ConfigurationError(
-            what, where=where, advice="write one there, or map it to a chart's values"
+            message, where=where, advice="write one there, or map it to a chart's values"
         )
-    listed = ", ".join(f"{chart}: {reference}" for chart, reference in named.items())
+    listed = ", ".join(f"{chart}: {reference}" for chart, reference in reference_by_chart.items())
     raise ConfigurationError(f"charts name the image {image} differently: {listed}", where=where)
 
 
-def _in_values(
-    checkout: Checkout, chart: Chart, templates: Mapping[str, str], written: Reference | None
+def _reference_in_values(
+    checkout: Checkout, chart: Chart, templates: Mapping[str, str], configured: Reference | None
 ) -> Reference:
     """The reference in a chart's values; with `written`, only its tag and digest."""
     file = f"{chart.path}/values.yaml".lstrip("/")
     data = checkout.tree.read([file])[file] if file in checkout.tree.entries() else None
-    return in_values(data, file, chart.app_version, templates, written)
+    return reference_from_values(data, file, chart.app_version, templates, configured)
 
 
-def in_values(
+def reference_from_values(
     data: bytes | None,
     file: str,
     app_version: str | None,
     templates: Mapping[str, str],
-    written: Reference | None,
+    configured: Reference | None,
 ) -> Reference:
     """The reference in the values.yaml `data`, called `file`; with `written`, only its tag and
     digest.
@@ -297,22 +305,24 @@ def in_values(
     if data is not None:
         _, root = yaml_reader.parse(data, file)
         values.update({key: scalar.value for key, scalar in edit.scalars(root)})
-    if written is None:
-        return from_values(templates, values, where=file)
+    if configured is None:
+        return reference_in_values(templates, values, where=file)
     # The repository is known: the values need to say no more than tag or digest.
-    given = from_values(
+    from_chart = reference_in_values(
         {**templates, "": "{repository}"},
-        {**_only_names(templates, values), "": written.repository},
+        {**_tag_and_digest_values(templates, values), "": configured.repository},
     )
-    if not given.tag and not given.digest:
+    if not from_chart.tag and not from_chart.digest:
         keys = ", ".join(templates)
         raise ConfigurationError(
-            f"{keys} have neither tag nor digest of {written.repository}", where=file
+            f"{keys} have neither tag nor digest of {configured.repository}", where=file
         )
-    return written._replace(tag=given.tag, digest=given.digest)
+    return configured._replace(tag=from_chart.tag, digest=from_chart.digest)
 
 
-def _only_names(templates: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+def _tag_and_digest_values(
+    templates: Mapping[str, str], values: Mapping[str, str]
+) -> dict[str, str]:
     """Values whose templates ask for tag or digest."""
     return {
         key: values.get(key, "")

@@ -20,7 +20,7 @@ from pipeline_steps.workspace.tags import last_release_tag
 log = logging.getLogger(__name__)
 
 
-def unchanged(
+def check_archives_unchanged(
     checkout: Checkout, chart: Chart, state: State, inputs: Mapping[str, str], *, again: bool
 ) -> None:
     """Compare the archives among `inputs` with those of the same name that current records of the
@@ -31,20 +31,20 @@ def unchanged(
     archives = {name: digest for name, digest in inputs.items() if name.startswith(DEPENDENCY)}
     if not archives:
         return
-    _ask_stores(checkout, chart, state)
+    _load_last_release(checkout, chart, state)
     for name, digest in archives.items():
         users = _users(state, chart, name)
         if not users or digest in (record.inputs[name] for record in users):
             continue
-        former = users[0]
-        what = (
-            f"{name.removeprefix(DEPENDENCY)} is {digest}, the {former.step} of {former.finished or former.started} "
-            f"used {former.inputs[name]} under this version"
+        earlier = users[0]
+        message = (
+            f"{name.removeprefix(DEPENDENCY)} is {digest}, the {earlier.step} of {earlier.finished or earlier.started} "
+            f"used {earlier.inputs[name]} under this version"
         )
         if not again:
             advice = "ask who replaced it; use another version, or take the new one with snapshot --again"
-            raise EvidenceError(what, where=chart.path or chart.name, advice=advice)
-        log.warning("%s: %s; it is taken (--again)", chart.name, what)
+            raise EvidenceError(message, where=chart.path or chart.name, advice=advice)
+        log.warning("%s: %s; it is taken (--again)", chart.name, message)
 
 
 def _users(state: State, chart: Chart, name: str) -> list[Record]:
@@ -59,7 +59,7 @@ def _users(state: State, chart: Chart, name: str) -> list[Record]:
     return state.preferred(record for record in records if name in record.inputs)
 
 
-def _ask_stores(checkout: Checkout, chart: Chart, state: State) -> None:
+def _load_last_release(checkout: Checkout, chart: Chart, state: State) -> None:
     """Records are found by content: that of the last release is asked for, where there are stores
     to ask.
     """
