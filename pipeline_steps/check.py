@@ -98,6 +98,7 @@ def check(
         attempt.tools["helm"] = helm.version
         started = clock.now()
         cases = _run_checks(helm, checkout, chart, values, jobs=jobs or 4, timeout=timeout)
+        # Random part of the name: two checks of one chart may run at the same time.
         report = junit.write(
             state.folder / "junit" / f"check-{name}-{secrets.token_hex(4)}.xml",
             f"check.{name}",

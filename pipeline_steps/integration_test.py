@@ -89,6 +89,7 @@ def integration_test(
     records: dict[Scenario, Record] = {}
     for scenario, key in keys.items():
         verdict = state.resolve(key)
+        # All current records, not only the preferred one: any whose snapshot is in the channel counts.
         passed = verdict.current if verdict.record and verdict.record.passed and not again else ()
         passed_record = next(
             (record for record in passed if is_in_channel(record, state, config)), None

@@ -148,6 +148,7 @@ def promote(
         attempt.begin(
             {"chart": production.first.url, "tar": release.archive.tar_digest, **image_outputs}
         )
+        # Images first: a published chart must never name an image that is not there.
         for image in images:
             copy(image.source, image.destination, hosts=config.hosts)
             log.info("%s", image.destination)

@@ -94,6 +94,7 @@ def tag_release(
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and tagged:
         return verdict
+    # A tag is public and cannot be taken back: make all of promote's checks before it is set.
     release = derivation.derive_release(
         proof, checkout, config, production
     )  # refuses what promote would refuse

@@ -89,6 +89,7 @@ def fetch(reference: str, config: Config) -> PublishedChart:
 def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
     parsed = Reference.parse(reference.removeprefix("oci://"), where=reference)
     root, _, name = parsed.path.rpartition("/")
+    # Helm stores the + of a version as _ in the tag (https://helm.sh/docs/topics/registries/).
     version = from_tag(parsed.tag) if parsed.tag else None
     if not root or (version is None and not parsed.digest):
         raise UsageError("not the reference of a chart", advice=ADVICE)

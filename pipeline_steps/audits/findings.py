@@ -115,6 +115,7 @@ def differing_fields(listed_fields: Mapping[str, Any], facts: ArchiveFacts) -> l
     `dependencies` of charts with apiVersion v1 are not compared: helm reads them from
     requirements.yaml.
     """
+    # Both sides in the form that helm writes: equal values then compare equal.
     archive_fields = helm_metadata(facts.metadata.fields)
     try:
         normalized = helm_metadata(listed_fields)

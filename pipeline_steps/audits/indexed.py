@@ -351,6 +351,7 @@ def _decisive_entry(
 def _entry_findings(inventory: Inventory, entry: InspectedEntry) -> Iterator[Finding]:
     """Findings of the only, or the valid, entry of a version."""
     row, problems = entry.row, list(_compare_with_archive(inventory, entry))
+    # Only NAME-VERSION: a bare VERSION may be meant for another chart of this repository.
     if entry.archive is not None and f"{row.chart}-{row.version}" in inventory.withdrawn:
         fix = Fix("take the entry out; its archive stays", (row,))
         yield _finding("withdrawn version", entry, "it is withdrawn, and still in the index", fix)

@@ -122,6 +122,8 @@ def _inspect_tag(
     except MachineError as error:
         return InspectedTag(version, reference, manifest.digest, None, False, None, error.what)
     signed = any(blob.media_type == PROVENANCE for blob in manifest.blobs)
+    # A chart has exactly one content layer, and at most one provenance layer
+    # (https://helm.sh/docs/topics/registries/#helm-chart-manifest).
     if len(layers) != 1:
         why = "it is not a helm chart: it has no chart layer, or several"
         return InspectedTag(

@@ -49,6 +49,7 @@ def verify_records(
             "truncated",
             f"{path}: the last line, {size} bytes without an end; the next step drops it",
         )
+    # Ids of used records may be in a store only: ask for all of these at once.
     records = state.records()
     known_ids = {record.id for record in records}
     used = {identity for record in records for identity in record.uses} - known_ids

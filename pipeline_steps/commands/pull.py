@@ -75,7 +75,7 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
 
 
 def contents(config: Config, revision: str) -> list[str]:
-    """The contents of every chart and image at a revision. Raises ConfigurationError, UsageError."""
+    """The contents of all charts and images at a revision. Raises ConfigurationError, UsageError."""
     try:
         checkout = open_checkout(config, open_checkout(config).source.revision(revision))
     except UsageError as error:
@@ -110,6 +110,7 @@ def fetch_records(stores: Stores, digests: Iterable[str]) -> tuple[Records, int]
         record.id: (line, record)
         for line, record in stores.fetch_records(sorted(further_contents), records)
     }
+    # Records use other records: follow `uses` until no new id is named.
     missing: set[str] = set()
     while (
         used := {used for _line, record in records.values() for used in record.uses}

@@ -1,6 +1,6 @@
 """`pipeline-steps record --name scan --subject hello -- PROGRAM`: any program's result as a record.
 
-    pipeline-steps record --name scan --subject hello --evidence trivy.json -- trivy image -o trivy.json …
+    pipeline-steps record --name scan --subject hello --evidence scan.json -- trivy image -o scan.json …
 
 Runs the program here with your environment and records for the chart's content: passed when it ends
 with 0, else failed, and then this ends with 8. With `channels.production.requires: [scan]` promote
@@ -121,9 +121,14 @@ def record(
     key = requirements.record_key(str(name), chart)
     parameters = {"program": list(program), "modified": list(chart.modified)}
     with record_attempt(
-        state, step=str(name), subject=chart.name, key=key, content=chart.content, revision=checkout.revision,
+        state,
+        step=str(name),
+        subject=chart.name,
+        key=key,
+        content=chart.content,
+        revision=checkout.revision,
         parameters=parameters,
-    ) as attempt:  # fmt: skip
+    ) as attempt:
         completed = process.run(
             program, cwd=Path.cwd(), env=os.environ, timeout=timeout, on_line=log.info
         )

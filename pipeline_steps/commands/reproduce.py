@@ -80,7 +80,7 @@ NOT_REPRODUCED = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns 0 when equal, 4 when something differs or is not to be had, 2, 7, 8, 75 as steps do."""
+    """Returns 0 when equal, 4 when something differs or is missing, 2, 7, 8, 75 as steps do."""
     return run_command(COMMAND, reproduce, argv)
 
 
@@ -281,7 +281,7 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
 
 
 def report(record: Record, outcome: Outcome) -> int:
-    """Print what is equal and what is not; returns 0. Raises EvidenceError when something differs."""
+    """Print what is equal and what differs; returns 0. Raises EvidenceError for differences."""
     for note in outcome.notes:
         boundary.log.info("%s", note)
     for line in outcome.equal:

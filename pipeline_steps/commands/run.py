@@ -72,6 +72,7 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
 
     typed: the words and options, for the command to go on with.
     """
+    # The records of all steps name the run, so that they can be told from those of other runs.
     os.environ.setdefault("PIPELINE_STEPS_RUN", f"run-{os.urandom(6).hex()}")
     sandboxed = use_sandbox(arguments)
     config = load(arguments.config)
@@ -188,7 +189,8 @@ def run_one_step(
     planned: steps of this run that were only planned. What lacks their records is planned, too.
     """
     step, function = STEPS[name]
-    # Options that `run` has by the same name (--cluster) are the step's; its others are as when nobody sets them.
+    # Options that `run` and the step have in common (--cluster) are passed on; the step's other
+    # options have their defaults.
     option_defaults = {option.key: option.default for option in step.options}
     step_arguments = Namespace(**{**option_defaults, **vars(arguments)})
     if name == "tag_release" and sandboxed:
@@ -215,7 +217,7 @@ def is_planned(outcome: Outcome) -> bool:
 
 
 def _sign(outcome: Outcome) -> str:
-    """✗ also for a report whose verdict is negative: the step did its work, the charts did not pass."""
+    """The mark of an outcome: ✗ also for a negative report, where the step itself succeeded."""
     verdicts = {record.outputs.get("verdict") for record in outcome.records[-1:]}
     return "✗" if outcome.error or "negative" in verdicts else "✓"
 

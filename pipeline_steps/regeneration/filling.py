@@ -85,6 +85,7 @@ class VersionFilter(NamedTuple):
             return False
         if self.shard is None:
             return True
+        # By hash, not by position: a version stays in its shard when other versions are added.
         number = int.from_bytes(hashlib.sha256(f"{name}-{version}".encode()).digest()[:8], "big")
         return number % self.shard[1] == self.shard[0] - 1
 

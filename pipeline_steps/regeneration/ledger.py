@@ -78,6 +78,7 @@ class Ledger:
         try:
             lines = self.path.read_bytes().splitlines()
         except OSError:
+            # A cache that cannot be read is treated as empty.
             lines = []
         decoder = msgspec.json.Decoder(DoneTag)
         for line in lines:
@@ -139,6 +140,7 @@ class Ledger:
         """Write the added lines. Raises MachineError."""
         if self._new:
             state_file.ensure_folder(self.path)
+            # Not durable: lines lost in a power cut only cost time.
             files.append(self.path, b"\n".join(self._new), durable=False)
             self._new.clear()
 

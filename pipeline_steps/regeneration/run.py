@@ -75,6 +75,7 @@ class Regeneration:
         self._repository = repository
         self._wanted = version_filter
         self._state = state
+        # The CPUs of this process: containers often have fewer than the machine.
         self._jobs = jobs or len(os.sched_getaffinity(0))
         self._plan = plan
         self._ledger = Ledger(
@@ -107,6 +108,7 @@ class Regeneration:
         open_tags = [tag for tag in matching_tags if again or not self._is_unchanged(tag)]
         if open_tags and unchanged:  # read again: others may have published meanwhile
             self._published = RepositoryContents(self._repository)
+        # Tags of one chart together: a worker then reads most folders from its cache.
         by_name = sorted(open_tags, key=lambda tag: (names.parse_loosely(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
         with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:

@@ -162,7 +162,10 @@ def _chain(
     builds: Mapping[str, int],
     preferred: Order,
 ) -> Chain:
-    """content_items: those of this content. builds: record of an image → where its work is in `every`."""
+    """The chain of one content.
+
+    content_items: the items of this content. builds: id of an image's record → index in `items`.
+    """
 
     def first(step: str) -> Work | None:
         """The work of a step that counts first: what passed before what did not."""

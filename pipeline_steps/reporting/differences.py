@@ -62,7 +62,7 @@ def write_diff(
 
 
 def baseline(chart: Chart, config: Config, state: State) -> Baseline:
-    """The newest version in production, else the newest snapshot of another content, else nothing."""
+    """The newest version in production, else the newest snapshot of other content, else nothing."""
     published = (
         Channel(config, "production").newest(chart.name)
         if config.channels.production.charts
@@ -105,6 +105,7 @@ def _rendered_differences(
     planned = scenario.plan_scenarios(settings.chart_files(checkout, chart), pattern, ("",))
     names = sorted({planned_scenario.values for planned_scenario in planned}) or [""]
     prefix = f"{chart.path}/" if chart.path else ""
+    # Images of equal digest and the chart's version differ in every snapshot: hide them.
     data = checkout.tree.read([f"{prefix}{name}" for name in names if name])
     aliases_of_sides = (
         _aliases(base.images, images, chart.name, base.version),

@@ -33,6 +33,7 @@ def render(template: str, **values: object) -> str:
 @functools.cache
 def environment() -> Environment:
     """The jinja2 environment of all pages."""
+    # Imported here: most commands render no page, and jinja2 takes long to load (decision 0012).
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(

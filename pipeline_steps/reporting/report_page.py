@@ -114,7 +114,7 @@ def _sections(page: Page) -> Iterator[Section]:
 
 
 def markdown(page: Page) -> str:
-    """The page as Markdown with tables (GitHub's, GitLab's and Gerrit's own kinds understand it)."""
+    """The page as Markdown with tables, as GitHub, GitLab and Gerrit render them."""
     lines = [
         f"# {_escape_markdown(page.headline)}",
         "",
@@ -178,6 +178,7 @@ def _folded(diff: str) -> list[str]:
     """A diff in Markdown, folded, in a fence longer than any in it."""
     if not diff:
         return []
+    # A fence ends at a line of at least its length (CommonMark 0.31, section 4.5).
     fence = "`" * (2 + max([1, *(len(run) for run in re.findall("`+", diff))]))
     return [
         f"<details><summary>{_CHANGES}</summary>",

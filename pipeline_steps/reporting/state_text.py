@@ -95,7 +95,8 @@ def _tree(
         yield printable(f"{first}{identity[7:19]} is not here", lines=False)
         return
     again = identity in seen
-    yield f"{first}{_line(record, superseded=identity in replaced)}{' (above)' if again and uses[identity] else ''}"
+    above = " (above)" if again and uses[identity] else ""
+    yield f"{first}{_line(record, superseded=identity in replaced)}{above}"
     if again:
         return
     seen.add(identity)

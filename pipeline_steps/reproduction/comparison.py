@@ -122,6 +122,7 @@ def _excerpt(data: bytes, at: int) -> str:
 
 
 def _cause_of_bytes(name: str, old: bytes, new: bytes, at: int, tools: str) -> str:
+    # Most specific cause first: it is shown as the likely one.
     if old.replace(b"\r\n", b"\n") == new.replace(b"\r\n", b"\n"):
         return "line ends: a setting of the checkout, or an editor, turned them"
     before, after = _time_at(old, at), _time_at(new, at)

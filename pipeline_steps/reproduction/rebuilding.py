@@ -62,6 +62,7 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         reference = recorded._replace(tag=f"reproduce-{os.urandom(6).hex()}", digest=None)
         media_type = _manifest_media_type(recorded, config)
         request = definition.build_request(reference, record.inputs, config, timeout)._replace(
+            # Without cache: the recorded layers must not be compared with themselves.
             no_cache=True,
             output_file=folder / "image.tar",
             oci_media_types=media_type is None or media_type in (OCI_INDEX, OCI_MANIFEST),

@@ -59,7 +59,8 @@ def checkout_of_record(
         f", made with local modifications of {', '.join(map(str, modified))}" if modified else ""
     )
     raise EvidenceError(
-        f"the recorded content {str(record.content)[:19]}{modifications_note} is not here: {difference}",
+        f"the recorded content {str(record.content)[:19]}{modifications_note} is not here: "
+        f"{difference}",
         where=str(config.root),
         advice="go to a checkout with these modifications: a record names them and does not hold "
         "them"
@@ -97,7 +98,7 @@ def repack_snapshot(record: Record, checkout: Checkout, chart: Chart, files: Fil
 def promote(record: Record, config: Config, records_by_id: Mapping[str, Record]) -> Outcome:
     """Derive a release from its tested snapshot again; compare its tar and each recorded change.
 
-    records_by_id: of the state. Raises EvidenceError when the snapshot or its record is not available.
+    records_by_id: of the state. Raises EvidenceError when the snapshot or its record is missing.
     """
     tested = used_record(record, "snapshot", records_by_id)
     checkout = checkout_of_record(

@@ -155,6 +155,7 @@ def kubectl_lines(state: State, config: Config, cluster: str) -> list[str]:
         f"namespace {namespace} is kept on {cluster}:",
         f"{call} -n {namespace} get pods,jobs,events",
         f"{call} -n {namespace} describe pods",
+        # kubectl logs needs a pod or a selector; this selector matches every pod.
         f"{call} -n {namespace} logs --all-containers --prefix --tail 100 --selector "
         "'!no-such-label'",
         f"{call} delete namespace {namespace}",

@@ -103,9 +103,11 @@ def run_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
     Raises Unreachable, AccessRefused or Temporary when the cluster cannot be used, Interrupted when
     this process is told to end.
     """
+    # A process that was told to end must not create a namespace it has no time to remove.
     process.raise_if_stopping()
     keep_namespace = False
     if test_run.fresh:
+        # Label for cleaning up: if this process is killed, nobody else removes the namespace.
         life = round(2 * test_run.timeout + 3600)
         namespaces.create(
             api,
@@ -273,6 +275,8 @@ def _nothing_to_test(installed: Completed) -> str | None:
     hooks = release.get("hooks") or ()
     if not str(release.get("manifest") or "").strip() and not hooks:
         return "the chart renders nothing at all with these values"
+    # test-success is the name that helm 2 used; helm still runs such hooks
+    # (https://helm.sh/docs/topics/chart_tests/).
     if any(
         event in ("test", "test-success") for hook in hooks for event in hook.get("events") or ()
     ):
@@ -290,6 +294,7 @@ def _cases(output: str) -> tuple[Case, ...]:
     ...        "Last Completed: Sun Nov 22 17:00:02 2026\\nPhase:          Failed\\n")
     (Case(name='web-test', seconds=2.0, failure='Failed'),)
     """
+    # `helm test` has no JSON output: this is the text of its status printer.
     cases = []
     for block in re.split(r"(?m)^TEST SUITE:\s*", output)[1:]:
         name = block.split("\n", 1)[0].strip()

@@ -74,8 +74,9 @@ def _write(path: Path, data: bytes) -> Path:
 def lint(
     helm: Helm, chart: Chart, staged: WrittenChart, values: str, kube_version: str, check: Check
 ) -> Case:
-    """`helm lint --strict` with one values file ("" for the chart's own), for one Kubernetes version
-    ("" for the one that helm assumes).
+    """`helm lint --strict` with one values file and for one Kubernetes version.
+
+    values: "" for the chart's own. kube_version: "" for the one that helm assumes.
     """
     name = f"lint {_subject(values, kube_version)}"
     options = ("--with-subcharts",) if check.with_subcharts else ()
@@ -107,7 +108,7 @@ _OF_TEMPLATES = re.compile(r"\S*templates/\S*:\d+:\d+|\S*templates/: ")
 
 
 def _is_notice(finding: str, check: Check) -> bool:
-    """Whether a finding of lint is no failure: helm 4 alone has it, or rendering decides about it."""
+    """Whether a lint finding is no failure: only helm 4 has it, or rendering decides about it."""
     if _NEW_IN_HELM_4.search(finding):
         return True
     return bool(check.api_versions) and _OF_TEMPLATES.match(finding) is not None

@@ -90,6 +90,7 @@ def manifests_name_image(image: str, manifests: str, hosts: Mapping[str, Host]) 
     >>> manifests_name_image(image, "image: localhost:5000/snapshot/webby:1", {})
     False
     """
+    # A mirror in the cluster may serve the image under another host, but not another tag or digest.
     reference = pulled(Reference.parse(image), hosts)
     tag = f":{reference.tag}" if re.fullmatch("k-[0-9a-f]{12}", reference.tag or "") else None
     if any(text in manifests for text in (reference.digest, tag) if text):

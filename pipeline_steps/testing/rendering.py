@@ -65,7 +65,7 @@ class NotRendered(Exception):
 
 
 def create_crds(helm: Helm, api: Api, charts: ChartPair, deadline: Deadline) -> None:
-    """Create the CRDs of a chart that has some: without them the server refuses to render resources of their kinds.
+    """Create the chart's CRDs: without them the server refuses to render resources of their kinds.
 
     Raises ChartFailed when the chart cannot be rendered offline, and the errors of the cluster.
     """
@@ -112,6 +112,7 @@ def compare_on_server(
 
 
 def _digest(renderings: Sequence[str], target: Target) -> str:
+    # Fresh namespaces and release names differ in every run; equal renderings need equal digests.
     text = chance.mask_random(renderings)
     return sha256(
         text.replace(target.namespace, "NAMESPACE").replace(target.release, "RELEASE").encode()

@@ -210,6 +210,7 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
     """
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     about_chart = ("snapshot", chart.name, chart.content)
+    # Not State.find, which returns current records only: superseded snapshots count here.
     snapshots_of_content = [
         record
         for record in state.records()
@@ -218,6 +219,7 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
     for record in state.preferred(snapshots_of_content):
         if record.passed:
             groups.setdefault(tuple(sorted(record.inputs.items())), []).append(record)
+    # Reversed, so that the preferred build of an image comes last and stays in the dictionary.
     builds = {
         (build.subject, image_records.image_digest(build)): build
         for build in reversed(state.preferred(state.find(step="build_image")))

@@ -267,6 +267,7 @@ def run(setup: TestSetup, scenario: Scenario) -> Record:
             return attempt.passed({})
         fresh = test_settings.namespace == FRESH
         namespace = namespaces.fresh_name(setup.chart.name) if fresh else test_settings.namespace
+        # The intent is recorded before the namespace exists, so that it can be found after a kill.
         intent = attempt.begin({"namespace": f"{scenario.cluster}/{namespace}"})
         name = f"{setup.chart.name}-{scenario.name}-{intent.id.removeprefix('sha256:')[:8]}"
         test_run = _test_run(setup, scenario, namespace, setup.state.folder / "failures" / name)

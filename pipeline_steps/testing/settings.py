@@ -77,9 +77,11 @@ def settings(
     config = checkout.config
     chart_tests: ChartTests = chart.entry.tests or ChartTests()
     configured = merge_tests(config.tests, chart_tests)
+    # The configuration language has these keys already; no step implements them yet.
     for key in ("prepare", "upgrade_from", "breaking"):
         if getattr(configured, key):
             raise NotYet(f"tests.{key} of chart {chart.name}", where=_config_place(config, key))
+    # Parsed here only to refuse invalid arguments before anything is installed.
     helm_arguments.parse(config, chart, configured.helm_args or ())
     tests = merge_tests(TEST_DEFAULTS, configured)
     try:
