@@ -30,7 +30,6 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.images.builders import make_builder as builder_here
 from pipeline_steps.images.existing import digest_at, resolve, tag_image
 from pipeline_steps.oci.registry import Registry, connect
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State

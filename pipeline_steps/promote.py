@@ -25,9 +25,9 @@ from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, as_tuple
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.copy import copy, tag_points_to
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.release import derivation
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.repositories.repository import ArchiveGone

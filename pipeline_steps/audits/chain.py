@@ -24,8 +24,8 @@ from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.rewrite import verify_rewrite
 from pipeline_steps.charts.version import from_tag, parse
 from pipeline_steps.config.language import Config
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.repositories.oci import OciRepository
 from pipeline_steps.state.record import Record

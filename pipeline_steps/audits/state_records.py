@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.repositories.repository import ArchiveGone
 from pipeline_steps.sources.source import Tag

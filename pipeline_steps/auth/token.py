@@ -104,7 +104,7 @@ class Authorizer:
         try:
             realm = urljoin(f"{self._base}/", challenge.realm)
         except ValueError as error:
-            what = f"sends us for a token to what is no URL: {challenge.realm!a}"
+            what = f"names an invalid URL for its token server: {challenge.realm!a}"
             raise AccessRefused(what, where=self._base) from error
         if self._base.startswith("https:") and not realm.startswith("https:"):
             raise AccessRefused(

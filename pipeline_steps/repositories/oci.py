@@ -22,9 +22,9 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED, helm_json, oci_annotations
 from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.oci.claim import claim_tag
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.repository import (
     ArchiveGone,
     Guarantees,

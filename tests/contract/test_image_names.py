@@ -14,7 +14,6 @@ import pytest
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images.existing import tag_image
 from pipeline_steps.oci.registry import Registry
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.toolbox.errors import MachineError
 from tests.support.images import push_base
 from tests.support.registries import Running, registry

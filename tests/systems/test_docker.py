@@ -16,8 +16,8 @@ import pytest
 
 from pipeline_steps.build_image import build_image
 from pipeline_steps.images import builders
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry, connect
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ChartFailed,

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from pipeline_steps.config.config_file import load
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry
-from pipeline_steps.oci.whole import missing_digests
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.state import State
