@@ -29,6 +29,7 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.images.builders import make_builder as builder_here
 from pipeline_steps.images.existing import digest_at, resolve, tag_image
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images.existing import tag_image
+from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.toolbox.errors import MachineError
 from tests.support.images import push_base
