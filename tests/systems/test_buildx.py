@@ -92,7 +92,7 @@ def test_the_same_inputs_give_the_same_digest_anywhere(
 
 
 def test_names_of_bases_are_read_as_buildkit_reads_them(
-    tmp_path: Path, registry: Running, here: Registry
+    tmp_path: Path, registry: Running, client: Registry
 ) -> None:
     """Each tag is there under the name that we read: BuildKit must come to the same one."""
     base = f"{registry.host}/bases/app"
