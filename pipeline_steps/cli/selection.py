@@ -36,7 +36,7 @@ IsPublished = Callable[[str, str], bool]
 log = logging.getLogger(__name__)
 
 
-class Request(NamedTuple):
+class SelectionRequest(NamedTuple):
     """What the command line asks for. since, tag: "" when not given. release: a step that releases,
     or run --release.
 
@@ -65,13 +65,13 @@ def selected_charts(
 
     releases: of a step that is about what is not released yet.
     """
-    given = vars(arguments)  # --tag is promote's, --release is run's
-    request = Request(
+    options = vars(arguments)  # --tag is promote's, --release is run's
+    request = SelectionRequest(
         charts=arguments.chart,
         all=arguments.all,
         since=arguments.since or "",
-        tag=given.get("tag") or "",
-        release=releases or bool(given.get("release")),
+        tag=options.get("tag") or "",
+        release=releases or bool(options.get("release")),
     )
     checkout = open_checkout(config)
     if request.tag:
@@ -91,7 +91,7 @@ def selected_charts(
 def select(
     checkout: Checkout,
     state: State,
-    request: Request,
+    request: SelectionRequest,
     build: Build,
     is_published: IsPublished,
     *,
@@ -114,7 +114,11 @@ def select(
 
 
 def decide(
-    checkout: Checkout, state: State, request: Request, build: Build, is_published: IsPublished
+    checkout: Checkout,
+    state: State,
+    request: SelectionRequest,
+    build: Build,
+    is_published: IsPublished,
 ) -> Selection:
     """The selection by the rules; nothing is recorded. Raises as `select` does."""
     if sum((bool(request.charts), request.all, bool(request.since))) > 1:
@@ -236,11 +240,11 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
     Raises UsageError when another revision is checked out, or when the chart that the tag names has
     another version.
     """
-    known = tags.find_tag(checkout.source, tag)  # a CI may fetch just the revision that it builds
-    if known is not None and known.revision != checkout.revision:
-        message = (
-            f"the tag {tag} names {known.revision[:12]}, checked out is {checkout.revision[:12]}"
-        )
+    existing_tag = tags.find_tag(
+        checkout.source, tag
+    )  # a CI may fetch just the revision that it builds
+    if existing_tag is not None and existing_tag.revision != checkout.revision:
+        message = f"the tag {tag} names {existing_tag.revision[:12]}, checked out is {checkout.revision[:12]}"
         raise UsageError(message, advice=f"check out {tag}")
     charts = tags.charts_named(checkout, tag)
     if charts:
@@ -253,8 +257,8 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
 
 def is_released(checkout: Checkout, name: str, is_published: IsPublished) -> bool:
     """Is the chart's version tagged with this content, and published?"""
-    there = tags.chart_at_tag(checkout, name)
-    if there is None or not there.has_content(checkout.chart_content_if_readable(name)):
+    tagged = tags.chart_at_tag(checkout, name)
+    if tagged is None or not tagged.has_content(checkout.chart_content_if_readable(name)):
         return False
     return is_published(name, checkout.chart_version(name))
 
@@ -282,7 +286,7 @@ def _in_production(config: Config) -> IsPublished:
     return lambda name, version: channel().has_version(name, version)
 
 
-def _key(checkout: Checkout, request: Request, build: Build) -> str:
+def _key(checkout: Checkout, request: SelectionRequest, build: Build) -> str:
     """Revision, modifications, arguments and build; local changes by size and time: they are read
     again elsewhere.
     """
@@ -304,22 +308,22 @@ def _key(checkout: Checkout, request: Request, build: Build) -> str:
 
 
 def _record(
-    checkout: Checkout, state: State, request: Request, selection: Selection, key: str
+    checkout: Checkout, state: State, request: SelectionRequest, selection: Selection, key: str
 ) -> None:
-    now = clock.now()
-    asked = {name: value for name, value in request._asdict().items() if value}
+    time = clock.now()
+    arguments = {name: value for name, value in request._asdict().items() if value}
     state.add(
         {
             "step": STEP,
             "subject": STEP,
             "key": key,
             "revision": checkout.revision,
-            "parameters": {"charts": list(selection.charts), "asked": asked},
+            "parameters": {"charts": list(selection.charts), "asked": arguments},
             "outputs": {name: checkout.charts[name].content for name in selection.charts},
             "result": "passed",
             "reason": selection.reason,
-            "started": now,
-            "finished": now,
+            "started": time,
+            "finished": time,
             **origin(),
         }
     )

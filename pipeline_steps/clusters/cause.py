@@ -17,7 +17,7 @@ from pipeline_steps.clusters.watch import statuses
 Phase = Literal["install", "test"]
 
 
-class Seen(NamedTuple):
+class Observed(NamedTuple):
     """What there is to judge by. said: helm's error. nodes: None when this account may not see
     them.
     """
@@ -72,7 +72,7 @@ _ADMISSION = re.compile(
 _PRESSURE = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 
 
-def classify(seen: Seen) -> Cause:
+def classify(observed: Observed) -> Cause:
     """The most telling cause; first the cluster's own trouble, then what stops a pod earliest in
     its life.
     """
@@ -87,29 +87,35 @@ def classify(seen: Seen) -> Cause:
         _tests,
         _readiness,
     ):
-        cause = judge(seen)
+        cause = judge(observed)
         if cause is not None:
             return cause
-    if re.search(r"timed out|deadline exceeded|not ready|did not end", seen.said):
-        return Cause("timeout", seen.said)
-    return Cause("install failed" if seen.phase == "install" else "test failed", seen.said)
+    if re.search(r"timed out|deadline exceeded|not ready|did not end", observed.said):
+        return Cause("timeout", observed.said)
+    return Cause("install failed" if observed.phase == "install" else "test failed", observed.said)
 
 
-def _cluster(seen: Seen) -> Cause | None:
-    if not _CLUSTER_GONE.search(seen.said):
+def _cluster(observed: Observed) -> Cause | None:
+    if not _CLUSTER_GONE.search(observed.said):
         return None
-    return Cause("cluster", f"the cluster did not do its part: {seen.said}", infrastructure=True)
+    return Cause(
+        "cluster", f"the cluster did not do its part: {observed.said}", infrastructure=True
+    )
 
 
-def _nodes(seen: Seen) -> Cause | None:
+def _nodes(observed: Observed) -> Cause | None:
     """Nodes in trouble count when our pods are on them, or wait for a node and none is well."""
-    if not seen.nodes:
+    if not observed.nodes:
         return None
-    trouble = {node["metadata"]["name"]: words for node in seen.nodes if (words := _trouble(node))}
-    used = {pod["spec"].get("nodeName") for pod in seen.pods}
-    waiting = None in used or not seen.pods
+    trouble = {
+        node["metadata"]["name"]: words for node in observed.nodes if (words := _node_trouble(node))
+    }
+    used = {pod["spec"].get("nodeName") for pod in observed.pods}
+    waiting = None in used or not observed.pods
     hit = [
-        name for name in trouble if name in used or (waiting and len(trouble) == len(seen.nodes))
+        name
+        for name in trouble
+        if name in used or (waiting and len(trouble) == len(observed.nodes))
     ]
     if not hit:
         return None
@@ -118,7 +124,7 @@ def _nodes(seen: Seen) -> Cause | None:
     )
 
 
-def _trouble(node: Object) -> str:
+def _node_trouble(node: Object) -> str:
     state = {c["type"]: c for c in node.get("status", {}).get("conditions") or ()}
     ready = state.get("Ready", {})
     if ready and ready.get("status") != "True":
@@ -128,8 +134,8 @@ def _trouble(node: Object) -> str:
     )
 
 
-def _evicted(seen: Seen) -> Cause | None:
-    for pod in seen.pods:
+def _evicted(observed: Observed) -> Cause | None:
+    for pod in observed.pods:
         status = pod.get("status", {})
         if status.get("reason") in (
             "Evicted",
@@ -140,114 +146,129 @@ def _evicted(seen: Seen) -> Cause | None:
         ):
             return Cause(
                 "evicted",
-                f"{_pod(pod)}: {status.get('message') or status['reason']}",
+                f"{_describe_pod(pod)}: {status.get('message') or status['reason']}",
                 infrastructure=True,
             )
     return None
 
 
-def _images(seen: Seen) -> Cause | None:
-    for pod, container in _stuck(seen, PULL_WAITS):
+def _images(observed: Observed) -> Cause | None:
+    for pod, container in _waiting_containers(observed, PULL_WAITS):
         waiting = container["state"]["waiting"]
-        told = _event(seen, pod, "Failed", "pull") or waiting.get("message") or waiting["reason"]
-        words = f"{_pod(pod)} cannot get {container['image']}: {told}"
-        if REGISTRY_GONE.search(told):
+        message = (
+            _newest_event(observed, pod, "Failed", "pull")
+            or waiting.get("message")
+            or waiting["reason"]
+        )
+        words = f"{_describe_pod(pod)} cannot get {container['image']}: {message}"
+        if REGISTRY_GONE.search(message):
             return Cause("registry", words, infrastructure=True)
         return Cause("image pull", words)
     return None
 
 
-def _containers(seen: Seen) -> Cause | None:
-    for pod, container in _stuck(seen, _CONFIG_WAITS):
+def _containers(observed: Observed) -> Cause | None:
+    for pod, container in _waiting_containers(observed, _CONFIG_WAITS):
         waiting = container["state"]["waiting"]
         return Cause(
             "container",
-            f"{_where(pod, container)} cannot start: {waiting.get('message', waiting['reason'])}",
+            f"{_describe_container(pod, container)} cannot start: {waiting.get('message', waiting['reason'])}",
         )
-    for pod in seen.pods:
-        if seen.phase == "test" and _ends_by_itself(pod):
+    for pod in observed.pods:
+        if observed.phase == "test" and _ends_by_itself(pod):
             continue
         for container in statuses(pod):
-            ended = _ended(container)
-            if ended and ended.get("exitCode") != 0:
-                words = f"{_where(pod, container)} {_exit(ended)}{_times(container)}"
+            terminated = _terminated_state(container)
+            if terminated and terminated.get("exitCode") != 0:
+                words = (
+                    f"{_describe_container(pod, container)} {_describe_exit(terminated)}"
+                    f"{_describe_restarts(container)}"
+                )
                 if _ends_by_itself(pod):
-                    return Cause("hook failed", words, ended=_names(pod, container))
+                    return Cause("hook failed", words, ended=_pod_and_container(pod, container))
                 return Cause("crash loop", words)
     return None
 
 
-def _unschedulable(seen: Seen) -> Cause | None:
-    for pod in seen.pods:
+def _unschedulable(observed: Observed) -> Cause | None:
+    for pod in observed.pods:
         for condition in pod.get("status", {}).get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
                 return Cause(
-                    "unschedulable", f"{_pod(pod)}: {condition.get('message', 'no node takes it')}"
+                    "unschedulable",
+                    f"{_describe_pod(pod)}: {condition.get('message', 'no node takes it')}",
                 )
     return None
 
 
-def _admission(seen: Seen) -> Cause | None:
-    if _ADMISSION.search(seen.said):
-        return Cause("admission", seen.said)
-    for event in seen.events:
+def _admission(observed: Observed) -> Cause | None:
+    if _ADMISSION.search(observed.said):
+        return Cause("admission", observed.said)
+    for event in observed.events:
         if event.get("reason") == "FailedCreate":
-            about = event.get("involvedObject", {})
+            involved = event.get("involvedObject", {})
             return Cause(
-                "admission", f"{about.get('kind')} {about.get('name')}: {event.get('message')}"
+                "admission",
+                f"{involved.get('kind')} {involved.get('name')}: {event.get('message')}",
             )
     return None
 
 
-def _tests(seen: Seen) -> Cause | None:
-    if seen.phase != "test":
+def _tests(observed: Observed) -> Cause | None:
+    if observed.phase != "test":
         return None
-    for pod in seen.pods:
+    for pod in observed.pods:
         for container in statuses(pod) if _ends_by_itself(pod) else ():
-            ended = _ended(container)
-            if ended and ended.get("exitCode") != 0:
+            terminated = _terminated_state(container)
+            if terminated and terminated.get("exitCode") != 0:
                 kind = "test job failed" if _owner(pod) == "Job" else "test hook failed"
                 return Cause(
-                    kind, f"{_where(pod, container)} {_exit(ended)}", ended=_names(pod, container)
+                    kind,
+                    f"{_describe_container(pod, container)} {_describe_exit(terminated)}",
+                    ended=_pod_and_container(pod, container),
                 )
     return None
 
 
-def _readiness(seen: Seen) -> Cause | None:
-    for pod in seen.pods:
+def _readiness(observed: Observed) -> Cause | None:
+    for pod in observed.pods:
         for container in statuses(pod):
             if "running" in container.get("state", {}) and not container.get("ready"):
                 if _ends_by_itself(pod):
                     return Cause(
-                        "timeout", f"{_where(pod, container)} was still running: {seen.said}"
+                        "timeout",
+                        f"{_describe_container(pod, container)} was still running: {observed.said}",
                     )
-                told = _event(seen, pod, "Unhealthy", "") or "it says nothing why"
+                message = _newest_event(observed, pod, "Unhealthy", "") or "it says nothing why"
                 return Cause(
-                    "readiness", f"{_where(pod, container)} runs and did not become ready: {told}"
+                    "readiness",
+                    f"{_describe_container(pod, container)} runs and did not become ready: {message}",
                 )
     return None
 
 
-def _stuck(seen: Seen, reasons: Sequence[str]) -> Iterator[tuple[Object, Object]]:
-    for pod in seen.pods:
+def _waiting_containers(
+    observed: Observed, reasons: Sequence[str]
+) -> Iterator[tuple[Object, Object]]:
+    for pod in observed.pods:
         for container in statuses(pod):
             if container.get("state", {}).get("waiting", {}).get("reason") in reasons:
                 yield pod, container
 
 
-def _ended(container: Object) -> Object | None:
+def _terminated_state(container: Object) -> Object | None:
     for state in ("state", "lastState"):
-        ended = container.get(state, {}).get("terminated")
-        if isinstance(ended, dict):
-            return ended
+        terminated = container.get(state, {}).get("terminated")
+        if isinstance(terminated, dict):
+            return terminated
     return None
 
 
-def _event(seen: Seen, pod: Object, reason: str, word: str) -> str:
+def _newest_event(observed: Observed, pod: Object, reason: str, word: str) -> str:
     """The message of the newest fitting event of `pod`."""
     fitting = [
         str(event.get("message"))
-        for event in seen.events
+        for event in observed.events
         if event.get("involvedObject", {}).get("name") == pod["metadata"]["name"]
         and event.get("reason") == reason
         and word in str(event.get("message"))
@@ -264,25 +285,25 @@ def _owner(pod: Object) -> str:
     return str(owners[0].get("kind", ""))
 
 
-def _pod(pod: Object) -> str:
+def _describe_pod(pod: Object) -> str:
     return f"pod {pod['metadata']['name']}"
 
 
-def _where(pod: Object, container: Object) -> str:
-    return f"container {container['name']} of {_pod(pod)}"
+def _describe_container(pod: Object, container: Object) -> str:
+    return f"container {container['name']} of {_describe_pod(pod)}"
 
 
-def _names(pod: Object, container: Object) -> tuple[str, str]:
+def _pod_and_container(pod: Object, container: Object) -> tuple[str, str]:
     return str(pod["metadata"]["name"]), str(container["name"])
 
 
-def _exit(ended: Object) -> str:
-    if ended.get("reason") == "OOMKilled":
+def _describe_exit(terminated: Object) -> str:
+    if terminated.get("reason") == "OOMKilled":
         return "was killed: it used more memory than its limit"
-    told = f": {ended['message'].strip()}" if ended.get("message") else ""
-    return f"ended with exit code {ended.get('exitCode')}{told}"
+    message = f": {terminated['message'].strip()}" if terminated.get("message") else ""
+    return f"ended with exit code {terminated.get('exitCode')}{message}"
 
 
-def _times(container: Object) -> str:
+def _describe_restarts(container: Object) -> str:
     count = container.get("restartCount", 0)
     return f", {count} times restarted" if count else ""

@@ -26,12 +26,18 @@ def definitions(manifests: str) -> list[Object]:
     """The definitions among what `helm template --include-crds` printed that come from crds
     folders.
     """
-    documents = [each for each in split_documents(manifests) if "/crds/" in each.template]
-    objects = [yaml.load(each.text, Loader=yaml.CSafeLoader) for each in documents]
-    return [each for each in objects if isinstance(each, dict) and each.get("kind") == KIND]
+    documents = [
+        definition for definition in split_documents(manifests) if "/crds/" in definition.template
+    ]
+    objects = [yaml.load(definition.text, Loader=yaml.CSafeLoader) for definition in documents]
+    return [
+        definition
+        for definition in objects
+        if isinstance(definition, dict) and definition.get("kind") == KIND
+    ]
 
 
-def create(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:
+def create_missing(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:
     """Make those that are not there, and wait until they are served or the time is over: helm then
     says what lacks.
 
@@ -42,18 +48,21 @@ def create(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:
 
     extensions = client.ApiextensionsV1Api(api.client)
     names = []
-    for each in objects:
+    for definition in objects:
         try:
             # The package takes a plain object as well as its own class.
             create_one: Callable[..., Any] = extensions.create_custom_resource_definition
-            answer = api.once(create_one, each)
+            answer = api.once(create_one, definition)
         except Conflict:
             continue
         names.append(str(answer["metadata"]["name"]))
     while names and deadline.left():
         answer = api.ask(extensions.read_custom_resource_definition, names[-1]) or {}
         conditions = answer.get("status", {}).get("conditions") or ()
-        if any(each["type"] == "Established" and each["status"] == "True" for each in conditions):
+        if any(
+            definition["type"] == "Established" and definition["status"] == "True"
+            for definition in conditions
+        ):
             names.pop()
         else:
             time.sleep(PAUSE)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline_steps.clusters.cause import Cause, Phase, Seen, classify
+from pipeline_steps.clusters.cause import Cause, Observed, Phase, classify
 from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.clusters.watch import Watcher, statuses
 from pipeline_steps.toolbox import files
@@ -31,24 +31,24 @@ LAST_LINES, LAST_CHARACTERS = 5, 500
 _NO_LOG = "no log: "
 
 
-def look(api: Api, namespace: str, watcher: Watcher, *, phase: Phase, said: str) -> Seen:
+def observe(api: Api, namespace: str, watcher: Watcher, *, phase: Phase, said: str) -> Observed:
     """What the cluster shows now of a failed install or test. Raises Temporary when its API does
     not answer.
     """
     watcher.stop()
-    return Seen(phase, said, watcher.pods, _events(api, namespace), _nodes(api))
+    return Observed(phase, said, watcher.pods, _events(api, namespace), _nodes(api))
 
 
-def judge(seen: Seen, log: Callable[[str, str], str]) -> Cause:
+def find_cause(observed: Observed, log: Callable[[str, str], str]) -> Cause:
     """The cause: one line, and of a hook that failed the end of its log. log: of a pod and its
     container.
     """
-    cause = classify(seen)
-    end = last_words(log(*cause.ended)) if cause.ended else ""
+    cause = classify(observed)
+    end = log_tail(log(*cause.ended)) if cause.ended else ""
     return cause._replace(words=f"{cause.words}; its log ends:\n{end}") if end else cause
 
 
-def last_words(log: str) -> str:
+def log_tail(log: str) -> str:
     r"""The last lines of a log, redacted and cut at their beginning to what a reason has room for.
 
     >>> last_words("starting\n\n\x1b[31mno such page\n")
@@ -61,16 +61,16 @@ def last_words(log: str) -> str:
     return shown[-LAST_CHARACTERS:]
 
 
-def log_of(api: Api, namespace: str, watcher: Watcher, pod: str, container: str) -> str:
+def container_log(api: Api, namespace: str, watcher: Watcher, pod: str, container: str) -> str:
     """The log of a container, from the cluster or as it was followed; "" when there is none."""
-    asked = _log(api, namespace, watcher, pod, container)
-    if asked.startswith(_NO_LOG):
+    text = _log(api, namespace, watcher, pod, container)
+    if text.startswith(_NO_LOG):
         return (watcher.logged(pod, container) or b"").decode(errors="replace")
-    return asked
+    return text
 
 
-def collect(
-    api: Api, namespace: str, watcher: Watcher, seen: Seen, cause: Cause, folder: Path
+def write_bundle(
+    api: Api, namespace: str, watcher: Watcher, observed: Observed, cause: Cause, folder: Path
 ) -> list[Path]:
     """Write the bundle into `folder` and return its files; a log that cannot be had is replaced by
     why.
@@ -79,9 +79,9 @@ def collect(
         files.created_folder(place)
     texts = {
         "cause.txt": f"{cause}\n",
-        "helm.txt": f"{seen.said}\n",
-        "events.txt": "".join(f"{_event_line(event)}\n" for event in seen.events),
-        "pods.json": json.dumps([_described(pod) for pod in seen.pods], indent=1) + "\n",
+        "helm.txt": f"{observed.said}\n",
+        "events.txt": "".join(f"{_event_line(event)}\n" for event in observed.events),
+        "pods.json": json.dumps([_pod_summary(pod) for pod in observed.pods], indent=1) + "\n",
         **dict(_logs(api, namespace, watcher)),
     }
     return [_write(folder / name, text) for name, text in texts.items()]
@@ -129,18 +129,18 @@ def _logs(api: Api, namespace: str, watcher: Watcher) -> Iterator[tuple[str, str
             if text:
                 yield f"logs/{_slug(name)}-{_slug(container)}.log", text
             if status.get("restartCount"):
-                before = _ask(api, namespace, name, container, previous=True)
+                before = _read_log(api, namespace, name, container, previous=True)
                 yield f"logs/{_slug(name)}-{_slug(container)}-previous.log", before or ""
 
 
 def _log(api: Api, namespace: str, watcher: Watcher, pod: str, container: str) -> str:
-    asked = _ask(api, namespace, pod, container)
-    if asked:
-        return asked
+    text = _read_log(api, namespace, pod, container)
+    if text:
+        return text
     return (watcher.logged(pod, container) or b"").decode(errors="replace")
 
 
-def _ask(
+def _read_log(
     api: Api, namespace: str, pod: str, container: str, *, previous: bool = False
 ) -> str | None:
     try:
@@ -152,7 +152,7 @@ def _ask(
         return None if "waiting to start" in str(error) else f"{_NO_LOG}{error}\n"
 
 
-def _described(pod: Object) -> Object:
+def _pod_summary(pod: Object) -> Object:
     """What `kubectl describe` would show, without the environment."""
     meta, spec = pod["metadata"], pod["spec"]
     return {
@@ -164,13 +164,14 @@ def _described(pod: Object) -> Object:
         "node": spec.get("nodeName"),
         "restartPolicy": spec.get("restartPolicy"),
         "containers": [
-            _container(c) for c in (*(spec.get("initContainers") or ()), *spec["containers"])
+            _container_summary(c)
+            for c in (*(spec.get("initContainers") or ()), *spec["containers"])
         ],
         "status": pod.get("status"),
     }
 
 
-def _container(container: Object) -> Object:
+def _container_summary(container: Object) -> Object:
     shown = (
         "name",
         "image",
@@ -185,9 +186,9 @@ def _container(container: Object) -> Object:
 
 
 def _event_line(event: Object) -> str:
-    about = event.get("involvedObject", {})
-    what = f"{about.get('kind', '')}/{about.get('name', '')}"
-    return f"{_time(event)} {event.get('type', '')} {event.get('reason')} {what}: {event.get('message')}"
+    involved = event.get("involvedObject", {})
+    object_name = f"{involved.get('kind', '')}/{involved.get('name', '')}"
+    return f"{_time(event)} {event.get('type', '')} {event.get('reason')} {object_name}: {event.get('message')}"
 
 
 def _write(path: Path, text: str) -> Path:

@@ -31,7 +31,7 @@ ADVICE = f"install helm 3 (3.14 or newer) or 4, or name the program in {VARIABLE
 LOCAL_SECONDS = 120.0
 #: Bytes that helm may take: 1,000,000 values take 0.7 GB, a template that calls itself by `tpl` 6
 #: GB without this.
-MOST_MEMORY = 2 * 2**30
+MAX_MEMORY = 2 * 2**30
 #: Helm itself watches --timeout; only a helm that does not end by itself is ended by us, this much later.
 GRACE = 15.0
 #: Helm refuses longer release names: Kubernetes allows 63 characters (a DNS label), and charts append
@@ -69,8 +69,8 @@ class Helm:
         Raises ToolMissing when there is none or it is older than 3.14, MachineError when it does
         not work.
         """
-        named = os.environ.get(VARIABLE)
-        program = named or process.require("helm", advice=ADVICE)
+        configured = os.environ.get(VARIABLE)
+        program = configured or process.require("helm", advice=ADVICE)
         return cls(program, _version(program))
 
     def template(
@@ -89,15 +89,17 @@ class Helm:
         Raises ChartFailed with helm's words, which name template and line.
         """
         version = ("--kube-version", kube_version) if kube_version else ()
-        done = self._run(
+        completed = self._run(
             "template", "--namespace", namespace, *version, *_values(values), *args, "--", release, str(chart),
             timeout=LOCAL_SECONDS,
         )  # fmt: skip
-        if not done.ok:
+        if not completed.ok:
+            described = _values_description(values)
             raise ChartFailed(
-                f"helm {self.version} cannot render {_with(values)}: {said(done)}", where=str(chart)
+                f"helm {self.version} cannot render {described}: {error_text(completed)}",
+                where=str(chart),
             )
-        return done.stdout.decode()
+        return completed.stdout.decode()
 
     def lint(
         self,
@@ -164,10 +166,12 @@ class Helm:
 
     def has_crds(self, chart: Path) -> bool:
         """Does the chart, or one in it, bring CustomResourceDefinitions in a crds folder?"""
-        done = self._run("show", "crds", "--", str(chart), timeout=LOCAL_SECONDS)
-        if not done.ok:
-            raise ChartFailed(f"helm {self.version} cannot read it: {said(done)}", where=str(chart))
-        return bool(done.stdout.strip())
+        completed = self._run("show", "crds", "--", str(chart), timeout=LOCAL_SECONDS)
+        if not completed.ok:
+            raise ChartFailed(
+                f"helm {self.version} cannot read it: {error_text(completed)}", where=str(chart)
+            )
+        return bool(completed.stdout.strip())
 
     def test(
         self, target: Target, *, timeout: float, give_up: Callable[[], bool] | None = None
@@ -207,14 +211,14 @@ class Helm:
             f"HELM_{name}_HOME": f"{self._homes}/{name}" for name in ("CACHE", "CONFIG", "DATA")
         }
         # A user's KUBECONFIG must not decide anything: the cluster is always given by option.
-        nowhere = {"KUBECONFIG": os.devnull}
+        no_kubeconfig = {"KUBECONFIG": os.devnull}
         with process.start_process(
-            [self.program, *arguments], env={**homes, **nowhere}, advice=ADVICE
+            [self.program, *arguments], env={**homes, **no_kubeconfig}, advice=ADVICE
         ) as child:
             with contextlib.suppress(
                 OSError, ValueError
             ):  # it has ended, or may not even have so much
-                resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+                resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
             return child.completed(timeout=timeout, give_up=give_up)
 
 
@@ -235,26 +239,29 @@ def _version(program: str) -> str:
     return version
 
 
-def manifests(done: Completed) -> str:
+def manifests(completed: Completed) -> str:
     """What a release in helm's JSON consists of, hooks last, as `helm template` prints it."""
-    release: dict[str, Any] = json.loads(done.stdout)
+    release: dict[str, Any] = json.loads(completed.stdout)
     hooks = release.get("hooks") or ()
     parts = [f"---\n# Source: {hook['path']}\n{hook['manifest']}\n" for hook in hooks]
     return "".join([f"{release.get('manifest') or ''}\n", *parts])
 
 
-def said(done: Completed) -> str:
+def error_text(completed: Completed) -> str:
     """The cause in helm's own words: its last error without prefix, or that it hung or broke down."""
-    if done.code is None:
+    if completed.code is None:
         return "helm did not end and was stopped"
-    broken = re.search(rb"^(?:fatal error|panic): (.*)$", done.stderr, re.MULTILINE)
+    broken = re.search(rb"^(?:fatal error|panic): (.*)$", completed.stderr, re.MULTILINE)
     if broken:
         cause = broken[1].decode(errors="replace")
         return f"helm broke down ({cause}): a template that calls itself without end, or values too large, does that"
-    lines = [line for line in done.tail(40).splitlines() if line.strip()]
+    lines = [line for line in completed.tail(40).splitlines() if line.strip()]
     errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
-    told = lines[errors[-1] :] if errors else lines[-3:]
-    return "\n".join(told).removeprefix("Error: ") or f"exit code {done.code} without a word"
+    error_lines = lines[errors[-1] :] if errors else lines[-3:]
+    return (
+        "\n".join(error_lines).removeprefix("Error: ")
+        or f"exit code {completed.code} without a word"
+    )
 
 
 def _values(values: Sequence[Path]) -> tuple[str, ...]:
@@ -267,7 +274,7 @@ def csv_field(text: str) -> str:
     return '"{}"'.format(text.replace('"', '""')) if re.search(r'[,"]', text) else text
 
 
-def _with(values: Sequence[Path]) -> str:
+def _values_description(values: Sequence[Path]) -> str:
     return (
         f"with {', '.join(path.name for path in values)}" if values else "with its default values"
     )

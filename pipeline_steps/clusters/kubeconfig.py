@@ -55,12 +55,12 @@ def load(kubeconfig: Path, context: str | None) -> Connection:
     Raises ConfigurationError for a file that is none, MachineError when there is no file.
     """
     document = _document(kubeconfig)
-    name = context or document.get("current-context") or _only(document, kubeconfig)
-    chosen = _named(document, "contexts", name, "context", kubeconfig)
-    cluster = _named(document, "clusters", str(chosen.get("cluster")), "cluster", kubeconfig)
+    name = context or document.get("current-context") or _single_context(document, kubeconfig)
+    chosen = _named_entry(document, "contexts", name, "context", kubeconfig)
+    cluster = _named_entry(document, "clusters", str(chosen.get("cluster")), "cluster", kubeconfig)
     user: Mapping[str, Any] = {}
     if chosen.get("user"):
-        user = _named(document, "users", str(chosen["user"]), "user", kubeconfig)
+        user = _named_entry(document, "users", str(chosen["user"]), "user", kubeconfig)
     if not isinstance(cluster.get("server"), str):
         raise ConfigurationError(
             f"the cluster of context {name} has no server", where=str(kubeconfig)
@@ -77,7 +77,7 @@ def load(kubeconfig: Path, context: str | None) -> Connection:
     if "exec" in user:
         return _from_plugin(connection, user["exec"], cluster)
     if "auth-provider" in user:
-        return connection._replace(token=_issued(connection, user["auth-provider"]))
+        return connection._replace(token=_oidc_token(connection, user["auth-provider"]))
     return connection._replace(
         certificate=_pem(user, "client-certificate", kubeconfig),
         key=_pem(user, "client-key", kubeconfig),
@@ -101,7 +101,7 @@ def _document(kubeconfig: Path) -> Mapping[str, Any]:
     return document
 
 
-def _only(document: Mapping[str, Any], kubeconfig: Path) -> str:
+def _single_context(document: Mapping[str, Any], kubeconfig: Path) -> str:
     names = [str(entry.get("name")) for entry in document.get("contexts") or ()]
     if len(names) != 1:
         listed = ", ".join(names) or "none"
@@ -113,7 +113,7 @@ def _only(document: Mapping[str, Any], kubeconfig: Path) -> str:
     return names[0]
 
 
-def _named(
+def _named_entry(
     document: Mapping[str, Any], kind: str, name: str, key: str, kubeconfig: Path
 ) -> Mapping[str, Any]:
     entries = {
@@ -121,13 +121,13 @@ def _named(
         for entry in document.get(kind) or ()
         if isinstance(entry, dict)
     }
-    found = entries.get(name, {}).get(key)
-    if not isinstance(found, dict):
-        known = ", ".join(sorted(entries)) or "none"
+    entry_value = entries.get(name, {}).get(key)
+    if not isinstance(entry_value, dict):
+        names = ", ".join(sorted(entries)) or "none"
         raise ConfigurationError(
-            f"no {key} {name} in the kubeconfig (there are: {known})", where=str(kubeconfig)
+            f"no {key} {name} in the kubeconfig (there are: {names})", where=str(kubeconfig)
         )
-    return found
+    return entry_value
 
 
 def _pem(entry: Mapping[str, Any], key: str, kubeconfig: Path) -> bytes | None:
@@ -138,16 +138,18 @@ def _pem(entry: Mapping[str, Any], key: str, kubeconfig: Path) -> bytes | None:
             raise ConfigurationError(f"{key}-data is not base64", where=str(kubeconfig))
     if not entry.get(key):
         return None
-    return _read(kubeconfig, str(entry[key]), key)
+    return _read_file(kubeconfig, str(entry[key]), key)
 
 
 def _token(user: Mapping[str, Any], kubeconfig: Path) -> str | None:
     if user.get("tokenFile"):
-        return register(_read(kubeconfig, str(user["tokenFile"]), "tokenFile").decode().strip())
+        return register(
+            _read_file(kubeconfig, str(user["tokenFile"]), "tokenFile").decode().strip()
+        )
     return register(str(user["token"])) if user.get("token") else None
 
 
-def _issued(connection: Connection, provider: Mapping[str, Any]) -> str:
+def _oidc_token(connection: Connection, provider: Mapping[str, Any]) -> str:
     """The token that an identity provider (OIDC) issued last; helm and kubectl refresh it in the
     file.
     """
@@ -159,7 +161,7 @@ def _issued(connection: Connection, provider: Mapping[str, Any]) -> str:
     return register(str(token))
 
 
-def _read(kubeconfig: Path, name: str, key: str) -> bytes:
+def _read_file(kubeconfig: Path, name: str, key: str) -> bytes:
     path = kubeconfig.parent / name
     try:
         return path.read_bytes()
@@ -183,20 +185,24 @@ def _from_plugin(
     spec: dict[str, Any] = {"interactive": False}
     if plugin.get("provideClusterInfo"):
         spec["cluster"] = _cluster_info(connection, cluster)
-    asked = {"apiVersion": plugin.get("apiVersion"), "kind": "ExecCredential", "spec": spec}
-    given = {str(each["name"]): str(each["value"]) for each in plugin.get("env") or ()}
-    done = process.run(
+    exec_credential = {
+        "apiVersion": plugin.get("apiVersion"),
+        "kind": "ExecCredential",
+        "spec": spec,
+    }
+    plugin_env = {str(each["name"]): str(each["value"]) for each in plugin.get("env") or ()}
+    completed = process.run(
         [command, *map(str, plugin.get("args") or ())],
-        env={**given, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
+        env={**plugin_env, "KUBERNETES_EXEC_INFO": json.dumps(exec_credential)},
         timeout=PLUGIN_SECONDS,
         advice=str(plugin.get("installHint") or ""),
     )
-    if not done.ok:
-        ending = "does not end" if done.code is None else f"fails with {done.code}"
-        said = redact(done.stderr.decode(errors="replace")).strip()[-500:]
-        raise _no_credentials(connection, f"{command} {ending}: {said or 'it says nothing'}")
+    if not completed.ok:
+        ending = "does not end" if completed.code is None else f"fails with {completed.code}"
+        output = redact(completed.stderr.decode(errors="replace")).strip()[-500:]
+        raise _no_credentials(connection, f"{command} {ending}: {output or 'it says nothing'}")
     try:
-        status = dict(json.loads(done.stdout)["status"])
+        status = dict(json.loads(completed.stdout)["status"])
     except (ValueError, KeyError, TypeError) as error:
         raise _no_credentials(connection, f"{command} prints no ExecCredential") from error
     token, certificate, key = (
@@ -213,19 +219,19 @@ def _from_plugin(
 
 def _cluster_info(connection: Connection, cluster: Mapping[str, Any]) -> dict[str, Any]:
     """What a plugin with `provideClusterInfo` is told of the cluster."""
-    told = {key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
+    info = {key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
             if key in cluster}  # fmt: skip
     if connection.ca:
-        told["certificate-authority-data"] = base64.b64encode(connection.ca).decode()
-    for each in cluster.get("extensions") or ():
-        if each.get("name") == "client.authentication.k8s.io/exec":
-            told["config"] = each.get("extension")
-    return told
+        info["certificate-authority-data"] = base64.b64encode(connection.ca).decode()
+    for extension in cluster.get("extensions") or ():
+        if extension.get("name") == "client.authentication.k8s.io/exec":
+            info["config"] = extension.get("extension")
+    return info
 
 
-def _no_credentials(connection: Connection, why: str) -> AccessRefused:
+def _no_credentials(connection: Connection, reason: str) -> AccessRefused:
     return AccessRefused(
-        f"the kubeconfig's user of context {connection.context} gives no credentials: {why}",
+        f"the kubeconfig's user of context {connection.context} gives no credentials: {reason}",
         where=str(connection.kubeconfig),
         advice="run its login command, or kubectl with this context, by hand",
     )

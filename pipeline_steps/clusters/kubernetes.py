@@ -41,7 +41,7 @@ CONNECT_SECONDS = 5.0
 #: An API server that needs longer for one small answer is in trouble.
 READ_SECONDS = 20.0
 #: Statuses after which the same call may well succeed later.
-PASSING = (408, 429, 500, 502, 503, 504)
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 #: Seconds for repeating a call that does no harm twice: fewer than a process has that is told to
 #: end.
 REPEAT_SECONDS = 3.0
@@ -52,7 +52,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class NotThere(MachineError):
+class NotFound(MachineError):
     """The API server says that there is no such object."""
 
 
@@ -99,12 +99,12 @@ class Api:
     def items(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Iterator[Object]:
         """The objects of a list, which is asked for page by page."""
         page = functools.partial(call, *args, **options)
-        following = None
+        continue_token = None
         while True:
-            answer = self.ask(page, limit=PAGE, _continue=following) or {}
+            answer = self.ask(page, limit=PAGE, _continue=continue_token) or {}
             yield from answer.get("items") or ()
-            following = (answer.get("metadata") or {}).get("continue")
-            if not following:
+            continue_token = (answer.get("metadata") or {}).get("continue")
+            if not continue_token:
                 return
 
     def stream(self, call: Callable[P, Any], *args: P.args, **options: P.kwargs) -> Iterator[bytes]:
@@ -140,7 +140,7 @@ class Api:
     def _repeated(self, once: Callable[[], T]) -> T | None:
         try:
             return retry.call(once, budget=REPEAT_SECONDS, first=0.2)
-        except NotThere:
+        except NotFound:
             return None
 
     def _response(self, call: functools.partial[Any]) -> urllib3.BaseHTTPResponse:
@@ -193,18 +193,18 @@ class Api:
 
     def _refusal(self, error: ApiException) -> PipelineError:
         where, status = self.connection.server, error.status or 0
-        what = f"{status}: {_message(error)}"
+        message = f"{status}: {_status_message(error)}"
         if status in (401, 403):
             advice = f"context {self.connection.context} needs this right"
-            return AccessRefused(what, where=where, advice=advice)
-        if status in PASSING:
+            return AccessRefused(message, where=where, advice=advice)
+        if status in RETRIED_STATUSES:
             return Temporary(
-                what,
+                message,
                 where=where,
                 retry_after=http.retry_after(urllib3.HTTPHeaderDict(error.headers or {})),
             )
-        kinds: Mapping[int, type[PipelineError]] = {404: NotThere, 409: Conflict, 410: Expired}
-        return kinds.get(status, MachineError)(what, where=where)
+        kinds: Mapping[int, type[PipelineError]] = {404: NotFound, 409: Conflict, 410: Expired}
+        return kinds.get(status, MachineError)(message, where=where)
 
     def _trouble(self, error: HTTPError) -> PipelineError:
         cause = getattr(error, "reason", None) or error
@@ -213,17 +213,17 @@ class Api:
             return MachineError(
                 f"its certificate is not trusted: {cause}", where=where, advice=ADVICE
             )
-        words = str(cause).rpartition(": ")[2][:300]
+        reason = str(cause).rpartition(": ")[2][:300]
         if self._answered or isinstance(cause, ReadTimeoutError):
             return Temporary(
-                f"the cluster's API server does not answer any more: {words}", where=where
+                f"the cluster's API server does not answer any more: {reason}", where=where
             )
         return Unreachable(
-            f"no cluster: its API server does not answer: {words}", where=where, advice=ADVICE
+            f"no cluster: its API server does not answer: {reason}", where=where, advice=ADVICE
         )
 
 
-def _message(error: ApiException) -> str:
+def _status_message(error: ApiException) -> str:
     """The words of a Status object, or the beginning of whatever came instead."""
     try:
         return str(json_reader.decode((error.body or "").encode())["message"])
@@ -245,16 +245,18 @@ def _client(connection: Connection) -> ApiClient:
     settings.no_proxy = None
     if connection.token:
         settings.api_key["BearerToken"] = f"Bearer {connection.token}"
-    made = client.ApiClient(settings)
+    api_client = client.ApiClient(settings)
     if connection.server.startswith("https:"):
         # The configuration takes certificates and keys as files that have to stay.
-        made.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _trust(connection)
+        api_client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _ssl_context(
+            connection
+        )
         if not connection.verify:
             urllib3.disable_warnings(InsecureRequestWarning)
-    return made
+    return api_client
 
 
-def _trust(connection: Connection) -> ssl.SSLContext:
+def _ssl_context(connection: Connection) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(
             cadata=connection.ca.decode() if connection.ca else None

@@ -42,12 +42,12 @@ def create(
     from kubernetes.client import V1Namespace, V1ObjectMeta
 
     labels = {**MANAGED, "pipeline-steps/owner": label(owner), "pipeline-steps/chart": label(chart)}
-    notes = {
+    annotations = {
         "pipeline-steps/expires-after": f"{expires_after}s",
         **({"pipeline-steps/build": build} if build else {}),
     }
     metadata = V1ObjectMeta(
-        name=name, labels={k: v for k, v in labels.items() if v}, annotations=notes
+        name=name, labels={k: v for k, v in labels.items() if v}, annotations=annotations
     )
     api.once(api.core.create_namespace, V1Namespace(metadata=metadata))
 
@@ -61,7 +61,7 @@ def label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
 
 
-def require(api: Api, name: str) -> None:
+def require_existing(api: Api, name: str) -> None:
     """Make sure that a given namespace exists. Raises MachineError."""
     if api.ask(api.core.read_namespace, name) is None:
         raise MachineError(
@@ -114,7 +114,7 @@ def remove(api: Api, name: str) -> None:
     api.ask(api.core.delete_namespace, name)
 
 
-def abandon(api: Api, name: str) -> None:
+def request_deletion(api: Api, name: str) -> None:
     """Ask once for deletion, for a process that has to end now; what comes of it is `sweep`'s."""
     api.once(api.core.delete_namespace, name, _request_timeout=1.5)
 

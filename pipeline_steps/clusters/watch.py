@@ -12,18 +12,18 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pipeline_steps.clusters.kubernetes import CONNECT_SECONDS, Api, Expired, NotThere, Object
+from pipeline_steps.clusters.kubernetes import CONNECT_SECONDS, Api, Expired, NotFound, Object
 from pipeline_steps.toolbox.errors import MachineError, PipelineError
 
 log = logging.getLogger(__name__)
 
 #: Bytes kept of one container's log, its end.
-KEPT_BYTES = 1 << 20
+MAX_LOG_BYTES = 1 << 20
 #: How often a log is asked for while the container is still being created.
-TRIES = 20
+MAX_ATTEMPTS = 20
 
 
-class Ran(NamedTuple):
+class StartedContainer(NamedTuple):
     """A container that was started: its pod, name, image as written, and the digest of what the
     node ran.
     """
@@ -69,10 +69,10 @@ class Watcher:
         )
 
     @property
-    def ran(self) -> tuple[Ran, ...]:
+    def ran(self) -> tuple[StartedContainer, ...]:
         """Every container that was started, init containers among them."""
         return tuple(
-            Ran(
+            StartedContainer(
                 pod["metadata"]["name"],
                 status["name"],
                 _image(pod, status),
@@ -151,7 +151,7 @@ class Watcher:
 
     def _follow_log(self, pod: str, container: str) -> None:
         read = self._api.core.read_namespaced_pod_log
-        for _ in range(TRIES):
+        for _ in range(MAX_ATTEMPTS):
             log_end = bytearray()
             try:
                 for part in self._api.stream(
@@ -163,14 +163,14 @@ class Watcher:
                     _request_timeout=self._patience,
                 ):
                     log_end += part
-                    del log_end[:-KEPT_BYTES]
+                    del log_end[:-MAX_LOG_BYTES]
                     self._logs[pod, container] = (
                         log_end  # what a former try has read stays until now
                     )
                 return
             except PipelineError as error:
                 log.debug("following %s of %s: %s", container, pod, error)
-                if isinstance(error, NotThere) or self._stopped.wait(0.1):
+                if isinstance(error, NotFound) or self._stopped.wait(0.1):
                     return
 
 

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from pipeline_steps.charts.compare import ADVICE
 from pipeline_steps.clusters import diagnosis, namespaces
 from pipeline_steps.clusters.cause import Cause, Phase
-from pipeline_steps.clusters.helm import Helm, Target, said
+from pipeline_steps.clusters.helm import Helm, Target, error_text
 from pipeline_steps.clusters.kubernetes import Api
-from pipeline_steps.clusters.watch import Ran, Watcher
+from pipeline_steps.clusters.watch import StartedContainer, Watcher
 from pipeline_steps.testing import rendering
 from pipeline_steps.testing.rendering import ChartPair, NotRendered, Rendering
 from pipeline_steps.testing.waiting import Waiting
@@ -90,7 +90,7 @@ class TestOutcome(NamedTuple):
 
     cases: tuple[Case, ...] = ()
     renderings: tuple[Rendering, ...] = ()
-    ran: tuple[Ran, ...] = ()
+    ran: tuple[StartedContainer, ...] = ()
     platform: str = ""
     kubernetes: str = ""
     cause: Cause | None = None
@@ -118,7 +118,7 @@ def run_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
             expires_after=life,
         )
     else:
-        namespaces.require(api, test_run.namespace)
+        namespaces.require_existing(api, test_run.namespace)
     try:
         if test_run.fresh:
             namespaces.add_pull_secret(api, test_run.namespace, test_run.credentials)
@@ -257,11 +257,15 @@ def _failed(
     completed: Completed,
     cases: tuple[Case, ...],
 ) -> TestOutcome:
-    evidence = diagnosis.look(api, test_run.namespace, watcher, phase=phase, said=said(completed))
-    cause = diagnosis.judge(
-        evidence, functools.partial(diagnosis.log_of, api, test_run.namespace, watcher)
+    evidence = diagnosis.observe(
+        api, test_run.namespace, watcher, phase=phase, said=error_text(completed)
     )
-    bundle = diagnosis.collect(api, test_run.namespace, watcher, evidence, cause, test_run.bundle)
+    cause = diagnosis.find_cause(
+        evidence, functools.partial(diagnosis.container_log, api, test_run.namespace, watcher)
+    )
+    bundle = diagnosis.write_bundle(
+        api, test_run.namespace, watcher, evidence, cause, test_run.bundle
+    )
     if phase == "test" and not any(case.failure for case in cases):
         cases = (*cases, Case("test", 0.0, str(cause)))
     failed = [case for case in cases if case.failure] or [cases[-1]]
@@ -339,13 +343,13 @@ def _clean_up(helm: Helm, api: Api, test_run: TestRun) -> None:
     try:
         if process.is_stopping():
             if test_run.fresh:
-                namespaces.abandon(api, test_run.namespace)
+                namespaces.request_deletion(api, test_run.namespace)
             return
         # Only helm knows which resources the chart created outside the namespace.
         uninstalled = helm.uninstall(_target(api, test_run), timeout=UNINSTALL_SECONDS)
         if not uninstalled.ok:
             log.warning(
-                "release %s is not removed cleanly: %s", test_run.release, said(uninstalled)
+                "release %s is not removed cleanly: %s", test_run.release, error_text(uninstalled)
             )
         if test_run.fresh:
             namespaces.remove(api, test_run.namespace)

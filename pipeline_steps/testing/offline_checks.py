@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pipeline_steps.building import packaging
 from pipeline_steps.charts.compare import random_places
-from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm, said
+from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm, error_text
 from pipeline_steps.config.language import Check, Config
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.testing import helm_arguments
@@ -95,7 +95,7 @@ def lint(
             log.warning("%s: %s: %s", chart.name, name, text)
     if findings and not errors:
         return Case(name)
-    text = "\n".join(errors) or in_checkout(said(linted), staged.chart, chart.path)
+    text = "\n".join(errors) or in_checkout(error_text(linted), staged.chart, chart.path)
     return Case(name, outcome="failure", text=text)
 
 

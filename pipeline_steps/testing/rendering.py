@@ -74,7 +74,7 @@ def create_crds(helm: Helm, api: Api, charts: ChartPair, deadline: Deadline) -> 
         values=charts.values,
         args=(*charts.args, *charts.offline_args, "--include-crds"),
     )
-    crds.create(api, crds.definitions(printed), deadline)
+    crds.create_missing(api, crds.definitions(printed), deadline)
 
 
 def compare_on_server(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.clusters.helm import Helm, Target, said
+from pipeline_steps.clusters.helm import Helm, Target, error_text
 from pipeline_steps.toolbox.errors import ChartFailed, MachineError, ToolMissing
 from tests.support.helms import chart_files, helm
 
@@ -82,7 +82,7 @@ def test_no_cluster_of_the_user_is_ever_asked(
     (tmp_path / "empty").write_text("apiVersion: v1\nkind: Config\n")
     done = program.install(chart, Target(tmp_path / "empty", None, "n", "r"), timeout=5)
     assert done.code == 1
-    assert "unreachable" in said(done) or "no configuration" in said(done)
+    assert "unreachable" in error_text(done) or "no configuration" in error_text(done)
 
 
 def test_a_template_asks_no_cluster_and_no_name_server_and_sees_no_secret(
@@ -168,4 +168,4 @@ def test_a_hung_helm_is_ended(chart: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("pipeline_steps.clusters.helm.GRACE", 0.2)
     done = Helm(str(hung), "4.0.0").install(chart, Target(tmp_path, None, "n", "r"), timeout=0.2)
     assert done.code is None
-    assert said(done) == "helm did not end and was stopped"
+    assert error_text(done) == "helm did not end and was stopped"

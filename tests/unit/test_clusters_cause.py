@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline_steps.clusters import diagnosis
-from pipeline_steps.clusters.cause import Phase, Seen, classify
+from pipeline_steps.clusters.cause import Observed, Phase, classify
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import install_and_test, pulls, scenario_runs
 from pipeline_steps.toolbox import redact
@@ -45,8 +45,10 @@ def node(name: str = "n1", **conditions: str) -> dict[str, Any]:
     return {"metadata": {"name": name}, "status": {"conditions": listed}}
 
 
-def seen(said: str = "context deadline exceeded", phase: Phase = "install", **shown: Any) -> Seen:
-    return Seen(phase, said, shown.get("pods", []), shown.get("events", []), shown.get("nodes"))
+def seen(
+    said: str = "context deadline exceeded", phase: Phase = "install", **shown: Any
+) -> Observed:
+    return Observed(phase, said, shown.get("pods", []), shown.get("events", []), shown.get("nodes"))
 
 
 PENDING = {
@@ -81,7 +83,7 @@ PENDING = {
          "test hook failed", "container web of pod web-1 ended with exit code 3"),
     ],
 )  # fmt: skip
-def test_the_charts_own_causes(shown: Seen, kind: str, words: str) -> None:
+def test_the_charts_own_causes(shown: Observed, kind: str, words: str) -> None:
     cause = classify(shown)
     assert (cause.kind, cause.words, cause.infrastructure) == (kind, words, False)
 
@@ -103,17 +105,20 @@ def test_a_failed_hook_is_told_with_the_end_of_its_log(phase: Phase) -> None:
         asked.append(names)
         return "\n".join(lines)
 
-    words = diagnosis.judge(failed, log).words
+    words = diagnosis.find_cause(failed, log).words
     assert asked == [("web-1", "web")]
     assert words == (
         "container web of pod web-1 ended with exit code 3; its log ends:\n"
         "  line 6\n  line 7\n  line 8\n  GET /page with [redacted]\n  wanted 200, got 503"
     )
     lines.append("x" * 5000)
-    long = diagnosis.judge(failed, log).words
+    long = diagnosis.find_cause(failed, log).words
     assert long.endswith("x" * 500) and "x" * 501 not in long
     lines.clear()
-    assert diagnosis.judge(failed, log).words == "container web of pod web-1 ended with exit code 3"
+    assert (
+        diagnosis.find_cause(failed, log).words
+        == "container web of pod web-1 ended with exit code 3"
+    )
 
 
 def test_what_is_recorded_names_no_folder_of_this_machine(tmp_path: Path) -> None:
@@ -143,7 +148,7 @@ def test_a_registry_that_does_not_answer_says_nothing_about_the_chart() -> None:
               events=[event("Failed", "Failed to pull image: 503 Service Unavailable")]), "registry"),
     ],
 )  # fmt: skip
-def test_the_clusters_own_trouble(shown: Seen, kind: str) -> None:
+def test_the_clusters_own_trouble(shown: Observed, kind: str) -> None:
     cause = classify(shown)
     assert (cause.kind, cause.infrastructure) == (kind, True)
 

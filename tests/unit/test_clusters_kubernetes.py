@@ -264,7 +264,7 @@ def test_a_log_keeps_its_end_in_bounded_memory_and_once_only(server: Server, api
 def test_a_log_that_happens_to_be_json_stays_as_it_is(server: Server, api: Api) -> None:
     server.answers = lambda asked: (200, b'{"level": "info"}\n')
     watcher = Watcher(api, "n", seconds=10)
-    assert diagnosis.log_of(api, "n", watcher, "p", "c") == '{"level": "info"}\n'
+    assert diagnosis.container_log(api, "n", watcher, "p", "c") == '{"level": "info"}\n'
     asked = next(each.query for each in server.asked if each.path.endswith("/log"))
     assert asked == {
         "container": "c",
@@ -273,7 +273,7 @@ def test_a_log_that_happens_to_be_json_stays_as_it_is(server: Server, api: Api) 
         "previous": "false",
     }
     server.answers = lambda asked: (404, {"message": 'pods "p" not found'})
-    assert diagnosis.log_of(api, "n", watcher, "p", "c") == ""
+    assert diagnosis.container_log(api, "n", watcher, "p", "c") == ""
     watcher.stop()
 
 
@@ -291,7 +291,7 @@ def test_lists_come_page_by_page_and_only_the_newest_events_are_kept(
     server.answers = answers
     watcher = Watcher(api, "n", seconds=10)
     monkeypatch.setattr(diagnosis, "LAST_EVENTS", 4)
-    seen = diagnosis.look(api, "n", watcher, phase="install", said="")
+    seen = diagnosis.observe(api, "n", watcher, phase="install", said="")
     assert [event["message"] for event in seen.events] == ["0 2", "0 3", "1 3", "2 3"]
     asked = [each.query for each in server.asked if each.path.endswith("/events")]
     assert [each.get("continue") for each in asked] == [None, "1", "2"]
@@ -316,7 +316,7 @@ def test_passing_trouble_is_waited_out_where_that_does_no_harm(server: Server, a
         namespaces.create(api, "n", owner="me", chart="c", build=None, expires_after=60)
     assert len(server.asked) == 1, "creating is not repeated"
     with pytest.raises(Temporary, match="503: busy"):
-        namespaces.abandon(api, "n")
+        namespaces.request_deletion(api, "n")
     assert len(server.asked) == 2, "there is no time for that"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline_steps.ci.build import Build
 from pipeline_steps.cli import selection
-from pipeline_steps.cli.selection import Request
+from pipeline_steps.cli.selection import SelectionRequest
 from pipeline_steps.config.config_file import load
 from pipeline_steps.release.proof import require_proof
 from pipeline_steps.report import report
@@ -144,7 +144,11 @@ class World:
     def selected(self) -> bool:
         """Is there still something to do for the chart?"""
         nobody = selection.decide(
-            self.checkout, self.state, Request(), Build("terminal"), lambda name, version: False
+            self.checkout,
+            self.state,
+            SelectionRequest(),
+            Build("terminal"),
+            lambda name, version: False,
         )
         return nobody.charts == ("web",)
 

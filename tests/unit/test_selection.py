@@ -10,7 +10,7 @@ import pytest
 from pipeline_steps.ci.build import Build
 from pipeline_steps.cli import selection
 from pipeline_steps.cli.options import Shard, parse_shard
-from pipeline_steps.cli.selection import Request, Selection
+from pipeline_steps.cli.selection import Selection, SelectionRequest
 from pipeline_steps.config import config_file
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import settings
@@ -20,7 +20,7 @@ from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo, chart
 
 TERMINAL = Build("terminal")
-NO_WORD = Request()
+NO_WORD = SelectionRequest()
 PIPELINE = "charts:\n  - path: charts/*\n    tests: {none: libraries}\n"
 
 
@@ -48,7 +48,7 @@ def nothing_published(name: str, version: str) -> bool:
     return False
 
 
-def select(repo: Repo, request: Request = NO_WORD, build: Build = TERMINAL) -> Selection:
+def select(repo: Repo, request: SelectionRequest = NO_WORD, build: Build = TERMINAL) -> Selection:
     return selection.select(opened(repo), state_of(repo), request, build, nothing_published)
 
 
@@ -93,28 +93,32 @@ def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str
 
 
 def test_named_charts_are_taken_once_and_must_exist(repo: Repo) -> None:
-    assert select(repo, Request(charts=("web", "api", "web"))).charts == ("web", "api")
+    assert select(repo, SelectionRequest(charts=("web", "api", "web"))).charts == ("web", "api")
     with pytest.raises(ConfigurationError, match=r"there is no chart 'webb' \(there is web"):
-        select(repo, Request(charts=("webb",)))
+        select(repo, SelectionRequest(charts=("webb",)))
     with pytest.raises(UsageError, match="--chart, --all and --since exclude each other"):
-        select(repo, Request(charts=("web",), all=True))
+        select(repo, SelectionRequest(charts=("web",), all=True))
 
 
 def test_without_a_word_it_is_what_has_not_passed_its_tests(repo: Repo) -> None:
     outcome(repo, "api")
     failed = outcome(repo, "web", "failed")
-    found = selection.decide(opened(repo), state_of(repo), Request(), TERMINAL, nothing_published)
+    found = selection.decide(
+        opened(repo), state_of(repo), SelectionRequest(), TERMINAL, nothing_published
+    )
     assert found == Selection(("common", "web"), "content without a passed test")
     outcome(repo, "common")
     outcome(repo, "web", supersedes=(failed,))
-    found = selection.decide(opened(repo), state_of(repo), Request(), TERMINAL, nothing_published)
+    found = selection.decide(
+        opened(repo), state_of(repo), SelectionRequest(), TERMINAL, nothing_published
+    )
     assert found.charts == ()
     assert found.reason.startswith("already done: every chart has passed as it is checked out")
 
 
 def test_a_release_is_about_what_is_not_tagged_and_published(repo: Repo) -> None:
     def decide(*published: str) -> tuple[str, ...]:
-        request = Request(release=True)
+        request = SelectionRequest(release=True)
         return selection.decide(
             opened(repo), state_of(repo), request, TERMINAL, lambda name, _: name in published
         ).charts
@@ -139,7 +143,7 @@ def test_later_steps_of_a_build_use_the_selection_of_the_first(repo: Repo) -> No
     assert record.parameters["charts"] == ["api", "common", "web"]
     # Another build, other arguments, local changes, another revision: each decides anew.
     assert select(repo, build=Build("jenkins", id="2")).charts == ("api", "common")
-    assert select(repo, Request(charts=("web",))).charts == ("web",)
+    assert select(repo, SelectionRequest(charts=("web",))).charts == ("web",)
     outcome(repo, "common")
     repo.put("charts/web/values.yaml", "a: 1\n")
     assert select(repo).charts == ("api", "web")
@@ -163,7 +167,7 @@ def test_a_review_is_about_what_it_changes_and_what_stands_on_it(repo: Repo) -> 
     repo.git("checkout", "-q", "topic")
     review = Build("gitlab", id="7", review="4", target="main")
     assert select(repo, build=review) == Selection(("api", "common"), "changed by review 4 of main")
-    assert select(repo, Request(since="main")).charts == ("api", "common")
+    assert select(repo, SelectionRequest(since="main")).charts == ("api", "common")
     repo.git("reset", "-q", "--hard", "main")
     assert select(repo, build=review) == Selection((), "no chart affected")
     with pytest.raises(
@@ -187,7 +191,7 @@ def test_a_changed_entry_affects_the_charts_it_is_about(
     repo.put("pipeline.yaml", PIPELINE + f"  - path: charts/web\n    tests: {tests}\n")
     repo.put("charts/new/Chart.yaml", chart("new"))
     repo.commit("an entry and a new chart")
-    assert select(repo, Request(since="main")).charts == affected
+    assert select(repo, SelectionRequest(since="main")).charts == affected
 
 
 def test_a_values_file_for_helm_affects_the_charts_that_are_tested_with_it(repo: Repo) -> None:
@@ -201,7 +205,7 @@ def test_a_values_file_for_helm_affects_the_charts_that_are_tested_with_it(repo:
     repo.put("ci/all.yaml", "a: 2\n")
     repo.put("ci/other.yaml", "a: 2\n")
     repo.commit("another value")
-    assert select(repo, Request(since="main")).charts == ("web",)
+    assert select(repo, SelectionRequest(since="main")).charts == ("web",)
 
 
 def test_a_tag_of_a_chart_is_about_that_chart(repo: Repo) -> None:
@@ -225,12 +229,16 @@ def test_a_tag_with_another_version_than_the_chart_is_no_global_tag(repo: Repo) 
 def test_a_global_tag_is_about_what_is_not_published(repo: Repo) -> None:
     checkout, state, build = opened(repo), state_of(repo), Build("gitlab", id="1", tag="2026.11")
     found = selection.decide(
-        checkout, state, Request(), build, lambda name, version: (name, version) == ("web", "2.0.0")
+        checkout,
+        state,
+        SelectionRequest(),
+        build,
+        lambda name, version: (name, version) == ("web", "2.0.0"),
     )
     assert found == Selection(("api", "common"), "not yet published at the tag 2026.11")
-    assert selection.decide(checkout, state, Request(), build, lambda *_: True) == Selection(
-        (), "no chart affected"
-    )
+    assert selection.decide(
+        checkout, state, SelectionRequest(), build, lambda *_: True
+    ) == Selection((), "no chart affected")
 
 
 def test_the_command_line_selects_at_a_tag_and_in_shards(
