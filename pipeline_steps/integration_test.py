@@ -87,12 +87,14 @@ def integration_test(
     snapshot = snapshot_records.find_snapshot(state, chart)
     keys = settings.scenario_keys(checkout, chart, test_settings, snapshot.consumed, cluster)
     records: dict[Scenario, Record] = {}
+    channel = Channel(config, "snapshot")
+    held: dict[str, bool] = {}
     for scenario, key in keys.items():
         verdict = state.resolve(key)
         # All current records, not only the preferred one: any whose snapshot is in the channel counts.
         passed = verdict.current if verdict.record and verdict.record.passed and not again else ()
         passed_record = next(
-            (record for record in passed if is_in_channel(record, state, config)), None
+            (record for record in passed if is_in_channel(record, state, channel, held)), None
         )
         if passed_record:
             records[scenario] = passed_record
@@ -115,13 +117,16 @@ def integration_test(
     return tuple(records[scenario] for scenario in keys)
 
 
-def is_in_channel(record: Record, state: State, config: Config) -> bool:
-    """Whether the snapshot that was tested is still in the channel, so that it can be released."""
-    channel = Channel(config, "snapshot")
-    return any(
-        channel.has_recorded(snapshot, everywhere=False)
-        for snapshot in snapshot_records.used_snapshots(record, state)
-    )
+def is_in_channel(record: Record, state: State, channel: Channel, held: dict[str, bool]) -> bool:
+    """Whether the snapshot that was tested is still in the channel, so that it can be released.
+
+    held: id of a snapshot's record → whether the channel has it; scenarios share snapshots.
+    """
+    snapshots = snapshot_records.used_snapshots(record, state)
+    for snapshot in snapshots:
+        if snapshot.id not in held:
+            held[snapshot.id] = channel.has_recorded(snapshot, everywhere=False)
+    return any(held[snapshot.id] for snapshot in snapshots)
 
 
 def main(argv: list[str] | None = None) -> int:
