@@ -91,7 +91,8 @@ def integration_test(
     held: dict[str, bool] = {}
     for scenario, key in keys.items():
         verdict = state.resolve(key)
-        # All current records, not only the preferred one: any whose snapshot is in the channel counts.
+        # All current records, not only the preferred one: any counts whose snapshot is in the
+        # channel.
         passed = verdict.current if verdict.record and verdict.record.passed and not again else ()
         passed_record = next(
             (record for record in passed if is_in_channel(record, state, channel, held)), None
