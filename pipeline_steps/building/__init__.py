@@ -1,3 +1,1 @@
-"""What is built and packed: recipes of images, the files of a chart's archive, records of both,
-channels.
-"""
+"""What is built and packed: build definitions, files of archives, records of both, channels."""

@@ -177,7 +177,10 @@ def read_build_definition(checkout: Checkout, image: str) -> BuildDefinition:
     tree = checkout.tree
     linked = [path for path in (source.context, source.dockerfile) if _is_link(tree, path)]
     if linked:
-        advice = "name the folder or file itself: a build must not depend on what lies outside of the source"
+        advice = (
+            "name the folder or file itself: a build must not depend on what lies outside "
+            "of the source"
+        )
         raise ConfigurationError(f"{linked[0]} is a symbolic link", where=where, advice=advice)
     text = tree.read([source.dockerfile])[source.dockerfile]
     parsed = dockerfile.parse(text, source.dockerfile, args=entry.args, build_stage=entry.target)
@@ -223,9 +226,7 @@ def _kind(tree: Tree, path: str) -> InputKind:
 def digests_from_record(
     definition: BuildDefinition, records: Iterable[Record]
 ) -> dict[str, str] | None:
-    """What the first of these records of the content resolved bases and generated files to that
-    knows all of them.
-    """
+    """The digests of bases and generated files from the first record that has all of them."""
     names = [str(reference) for reference in definition.base_images()]
     for record in records:
         generated = {

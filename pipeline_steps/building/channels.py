@@ -134,7 +134,7 @@ class WritableChannel(Channel):
         return outputs
 
     def plan(self, archive: Archive) -> tuple[Record, ...]:
-        """Say what `publish` would write: where, which digest, what it replaces. Returns no record."""
+        """Log what `publish` would write: where, which digest, what it replaces. No record."""
         for repository in self.repositories:
             reference = repository.resolve(archive.name, archive.version)
             status = (
@@ -153,7 +153,8 @@ def _urls(config: Config, name: ChannelName) -> Sequence[str]:
         raise ConfigurationError(
             f"channels.{name}.charts is missing",
             where=config.where(f"channels.{name}"),
-            advice="name a repository, like oci://registry.example.com/charts or file:///srv/charts",
+            advice="name a repository, like oci://registry.example.com/charts or "
+            "file:///srv/charts",
         )
     return urls
 

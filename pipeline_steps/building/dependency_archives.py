@@ -38,11 +38,15 @@ def check_archives_unchanged(
             continue
         earlier = users[0]
         message = (
-            f"{name.removeprefix(DEPENDENCY)} is {digest}, the {earlier.step} of {earlier.finished or earlier.started} "
+            f"{name.removeprefix(DEPENDENCY)} is {digest}, the {earlier.step} of "
+            f"{earlier.finished or earlier.started} "
             f"used {earlier.inputs[name]} under this version"
         )
         if not again:
-            advice = "ask who replaced it; use another version, or take the new one with snapshot --again"
+            advice = (
+                "ask who replaced it; use another version, or take the new one with "
+                "snapshot --again"
+            )
             raise EvidenceError(message, where=chart.path or chart.name, advice=advice)
         log.warning("%s: %s; it is taken (--again)", chart.name, message)
 

@@ -23,9 +23,9 @@ IMAGE = "image:"
 def recorded_images(
     checkout: Checkout, chart: Chart, state: State
 ) -> tuple[dict[str, Reference], list[str]]:
-    """Image name → reference with digest as build_image recorded it for the image's content, and
-    the records' ids.
+    """The images of a chart as build_image recorded them for their current content.
 
+    Returns image name → reference with digest, and the ids of the records.
     Raises EvidenceError naming the image that has no such record.
     """
     images: dict[str, Reference] = {}
@@ -80,5 +80,5 @@ def images_of(record: Record) -> dict[str, Reference]:
 
 
 def image_outputs(images: Mapping[str, Reference]) -> dict[str, str]:
-    """The outputs of a record that say which images a chart was made with: what `images_of` reads."""
+    """The outputs of a record that name the images of a chart; `images_of` reads them."""
     return {f"{IMAGE}{name}": str(image) for name, image in images.items()}

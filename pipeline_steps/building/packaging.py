@@ -54,7 +54,7 @@ def image_edits(
 
 
 def package_inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) -> dict[str, str]:
-    """What a package consumes by digest: its images, and the archives of its dependencies."""
+    """What a package consumes, by digest: its images and the archives of its dependencies."""
     archives = {
         name: data
         for name, data in files.items()
@@ -67,8 +67,9 @@ def package_inputs(images: Mapping[str, Reference], files: Mapping[str, bytes]) 
 
 
 def is_version_taken(checkout: Checkout, chart: Chart) -> bool:
-    """Is Chart.yaml's version tagged as released with other content? A tag that cannot be read
-    counts as that.
+    """Whether the version in Chart.yaml is tagged with other content.
+
+    A tag whose chart cannot be read counts as other content.
     """
     tagged = tags.chart_at_tag(checkout, chart.name)
     return tagged is not None and not tagged.has_content(chart.content)

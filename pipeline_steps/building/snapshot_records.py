@@ -44,7 +44,8 @@ def find_snapshot(state: State, chart: Chart) -> Snapshot:
         newest_of = str(newest(others, state).content)[:19] if others else ""
         hint = f"; one is recorded of {newest_of}" if others else ""
         raise EvidenceError(
-            f"there is no snapshot of chart {chart.name} with this content ({chart.content[:19]}){hint}",
+            f"there is no snapshot of chart {chart.name} with this content "
+            f"({chart.content[:19]}){hint}",
             where=str(state.path),
             advice=f"run: pipeline-steps snapshot --chart {chart.name}",
         )

@@ -39,7 +39,7 @@ _stoppers: list[threading.Thread] = []
 
 
 def run_main(work: Callable[[], int]) -> int:
-    """Run `work` and turn every way it can end into an exit code; an error is reported on stderr."""
+    """Run `work` and turn every ending into an exit code; errors are reported on stderr."""
     # Foreign libraries start programs, too (credential helpers, plugins of kubeconfig), never those
     # of a checkout.
     os.environ["PATH"] = process.search_path(os.environ)
@@ -75,7 +75,8 @@ def report_error(error: BaseException, *, subject: str = "") -> int:
     report = "".join(traceback.format_exception(error))
     print(
         printable(
-            f"{report}\nThis is a bug in pipeline_steps {__version__} (Python {platform.python_version()}): "
+            f"{report}\nThis is a bug in pipeline_steps {__version__} (Python "
+            f"{platform.python_version()}): "
             "please report it with the lines above."
         ),
         file=sys.stderr,

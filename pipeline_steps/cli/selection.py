@@ -244,7 +244,10 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
         checkout.source, tag
     )  # a CI may fetch just the revision that it builds
     if existing_tag is not None and existing_tag.revision != checkout.revision:
-        message = f"the tag {tag} names {existing_tag.revision[:12]}, checked out is {checkout.revision[:12]}"
+        message = (
+            f"the tag {tag} names {existing_tag.revision[:12]}, checked out is "
+            f"{checkout.revision[:12]}"
+        )
         raise UsageError(message, advice=f"check out {tag}")
     charts = tags.charts_named(checkout, tag)
     if charts:

@@ -18,8 +18,8 @@ Phase = Literal["install", "test"]
 
 
 class Observed(NamedTuple):
-    """What there is to judge by. said: helm's error. nodes: None when this account may not see
-    them.
+    """What a failed install or test is judged by. said: helm's error. nodes: None when this account
+    may not list them.
     """
 
     phase: Phase
@@ -45,8 +45,10 @@ class Cause(NamedTuple):
 
 
 _CLUSTER_GONE = re.compile(
-    r"cluster unreachable|connection refused|connection reset|client connection lost|TLS handshake timeout"
-    r"|no route to host|i/o timeout|etcdserver:|currently unable to handle the request|http2: |unexpected EOF"
+    r"cluster unreachable|connection refused|connection reset|client connection lost"
+    r"|TLS handshake timeout"
+    r"|no route to host|i/o timeout|etcdserver:|currently unable to handle the request|http2: "
+    r"|unexpected EOF"
     r"|failed calling webhook|the server was unable to return a response|Too Many Requests"
 )
 PULL_WAITS = (
@@ -57,8 +59,10 @@ PULL_WAITS = (
     "InvalidImageName",
 )
 REGISTRY_GONE = re.compile(
-    r"i/o timeout|connection refused|connection reset|TLS handshake timeout|no route to host|server misbehaving"
-    r"|toomanyrequests|Too Many Requests|\b(429|500|502|503|504)\b|unexpected EOF|context deadline exceeded"
+    r"i/o timeout|connection refused|connection reset|TLS handshake timeout|no route to host"
+    r"|server misbehaving"
+    r"|toomanyrequests|Too Many Requests|\b(429|500|502|503|504)\b|unexpected EOF"
+    r"|context deadline exceeded"
 )
 _CONFIG_WAITS = (
     "CreateContainerConfigError",
@@ -67,7 +71,8 @@ _CONFIG_WAITS = (
     "PreCreateHookError",
 )
 _ADMISSION = re.compile(
-    r"admission webhook|violates PodSecurity|exceeded quota|is forbidden|is invalid|denied the request"
+    r"admission webhook|violates PodSecurity|exceeded quota|is forbidden|is invalid"
+    r"|denied the request"
 )
 _PRESSURE = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 
@@ -172,7 +177,8 @@ def _containers(observed: Observed) -> Cause | None:
         waiting = container["state"]["waiting"]
         return Cause(
             "container",
-            f"{_describe_container(pod, container)} cannot start: {waiting.get('message', waiting['reason'])}",
+            f"{_describe_container(pod, container)} cannot start: "
+            f"{waiting.get('message', waiting['reason'])}",
         )
     for pod in observed.pods:
         if observed.phase == "test" and _ends_by_itself(pod):
@@ -242,7 +248,8 @@ def _readiness(observed: Observed) -> Cause | None:
                 message = _newest_event(observed, pod, "Unhealthy", "") or "it says nothing why"
                 return Cause(
                     "readiness",
-                    f"{_describe_container(pod, container)} runs and did not become ready: {message}",
+                    f"{_describe_container(pod, container)} runs and did not become ready: "
+                    f"{message}",
                 )
     return None
 

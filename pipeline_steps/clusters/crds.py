@@ -38,11 +38,10 @@ def definitions(manifests: str) -> list[Object]:
 
 
 def create_missing(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:
-    """Make those that are not there, and wait until they are served or the time is over: helm then
-    says what lacks.
+    """Create the definitions that do not exist, and wait until the server serves them.
 
-    Raises AccessRefused, Unreachable, Temporary, MachineError (a definition that the server
-    refuses).
+    At the deadline it returns: helm's own error then names what is missing. Raises AccessRefused,
+    Unreachable, Temporary, MachineError (a definition that the server refuses).
     """
     from kubernetes import client
 

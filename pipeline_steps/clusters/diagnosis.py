@@ -188,7 +188,10 @@ def _container_summary(container: Object) -> Object:
 def _event_line(event: Object) -> str:
     involved = event.get("involvedObject", {})
     object_name = f"{involved.get('kind', '')}/{involved.get('name', '')}"
-    return f"{_time(event)} {event.get('type', '')} {event.get('reason')} {object_name}: {event.get('message')}"
+    return (
+        f"{_time(event)} {event.get('type', '')} {event.get('reason')} {object_name}: "
+        f"{event.get('message')}"
+    )
 
 
 def _write(path: Path, text: str) -> Path:

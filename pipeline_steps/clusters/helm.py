@@ -248,13 +248,16 @@ def manifests(completed: Completed) -> str:
 
 
 def error_text(completed: Completed) -> str:
-    """The cause in helm's own words: its last error without prefix, or that it hung or broke down."""
+    """The last error that helm printed, without prefix; or that it hung or crashed."""
     if completed.code is None:
         return "helm did not end and was stopped"
     broken = re.search(rb"^(?:fatal error|panic): (.*)$", completed.stderr, re.MULTILINE)
     if broken:
         cause = broken[1].decode(errors="replace")
-        return f"helm broke down ({cause}): a template that calls itself without end, or values too large, does that"
+        return (
+            f"helm broke down ({cause}): a template that calls itself without end, or values "
+            "too large, does that"
+        )
     lines = [line for line in completed.tail(40).splitlines() if line.strip()]
     errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     error_lines = lines[errors[-1] :] if errors else lines[-3:]

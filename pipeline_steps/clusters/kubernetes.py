@@ -121,7 +121,7 @@ class Api:
     def events(
         self, watch: Watch, call: Callable[P, Any], *args: P.args, **options: P.kwargs
     ) -> Iterator[Object]:
-        """The events of `watch` on a list `call`: {"type": …, "raw_object": …}. Raises Expired too."""
+        """The events of `watch` on a list `call`, {"type": …, "raw_object": …}. Also raises Expired."""
 
         @functools.wraps(call)  # `watch` reads the kind of the objects from its signature
         def begun(*args: Any, **options: Any) -> urllib3.BaseHTTPResponse:
@@ -208,7 +208,10 @@ class Api:
 
     def _trouble(self, error: HTTPError) -> PipelineError:
         cause = getattr(error, "reason", None) or error
-        where = f"{self.connection.server} (context {self.connection.context} of {self.connection.kubeconfig})"
+        where = (
+            f"{self.connection.server} (context {self.connection.context} of "
+            f"{self.connection.kubeconfig})"
+        )
         if isinstance(cause, SSLError):
             return MachineError(
                 f"its certificate is not trusted: {cause}", where=where, advice=ADVICE

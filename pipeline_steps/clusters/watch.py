@@ -84,7 +84,7 @@ class Watcher:
         )
 
     def logged(self, pod: str, container: str) -> bytes | None:
-        """The end of what a container that ends by itself has said, None when nothing was followed."""
+        """The end of the log of a container that ends by itself; None when it was not followed."""
         log = self._logs.get((pod, container))
         return None if log is None else bytes(log)
 
@@ -181,7 +181,7 @@ def statuses(pod: Object) -> list[Object]:
 
 
 def _image(pod: Object, status: Object) -> str:
-    """The image of a container as its pod was written; a status has what the runtime makes of it."""
+    """The image of a container as the pod names it; its status has what the runtime resolved."""
     spec = pod["spec"]
     for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
         if container["name"] == status["name"]:

@@ -137,7 +137,7 @@ def parse_charts_and_images(data: bytes, name: str) -> Document:
 
 
 def _config(language: Language, unusable: dict[KeyPath, ConfigurationError], **more: Any) -> Config:
-    """unusable: by path, what of _NAMED cannot be used here, and why: whoever asks for it is told."""
+    """unusable: key path in _MAY_LACK_VARIABLES → the error for whoever uses the setting."""
     settings = {field: getattr(language, field) for field in language.__struct_fields__}
     for section in ("clusters", "secrets"):
         missing = {
@@ -229,14 +229,17 @@ def _merge_site_file(document: Document, site_document: Document) -> Document:
 def _trusted_from_target_branch(
     document: Document, base: Path, build: Build, site: Mapping[str, Any]
 ) -> Document:
-    """In a review build, the document with the sections of TRUSTED as the target branch has them."""
+    """In a review build, the document with the trusted sections of the target branch."""
     sections = tuple(key for key in TRUSTED_SECTIONS if key not in site)
     if not build.review or not sections:
         return document
     if not build.target:
         if not any(key in document.value for key in sections):
             return document
-        message = f"the CI does not say which branch review {build.review} goes to, whose {', '.join(sections)} count"
+        message = (
+            f"the CI does not say which branch review {build.review} goes to, whose "
+            f"{', '.join(sections)} count"
+        )
         raise ConfigurationError(
             message, where=str(base), advice=f"name them in the site file ({SITE_VARIABLE})"
         )
@@ -317,7 +320,7 @@ def _is_tracked(file: Path, base: Path) -> bool:
 
 
 def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, ConfigurationError]:
-    """Replace ${NAME} and ${NAME:-default} in place; what is unset in sections of _NAMED, by path."""
+    """Replace ${NAME} and ${NAME:-default} in place; returns the settings that lack a variable."""
     unset: dict[KeyPath, ConfigurationError] = {}
     for path, text in list(documents.walk_strings(document.value)):
         if path[0] not in EXPANDED_SECTIONS:

@@ -37,7 +37,7 @@ def where(document: Document, path: KeyPath) -> str:
 
 
 def raise_mismatch(document: Document, value: Any, kind: Any, path: KeyPath) -> None:
-    """Raise the error for what of `value` does not fit `kind`, as deep inside as it can be found."""
+    """Raise the error for the innermost part of `value` that does not fit `kind`."""
     if _fits(value, kind):
         return
     choices = _choices(kind)

@@ -40,7 +40,8 @@ def parse(words: Sequence[str], where: Callable[[int], str]) -> tuple[Argument, 
             raise ConfigurationError(
                 f"tests.helm_args may not have {word!r}",
                 where=where(number),
-                advice=f"allowed are {', '.join(ALLOWED)}, the last with a file that the source stores",
+                advice=f"allowed are {', '.join(ALLOWED)}, the last with a file that the source "
+                "stores",
             )
         if not joined:
             _, value = next(remaining, (0, ""))

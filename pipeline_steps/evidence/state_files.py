@@ -67,7 +67,9 @@ def refuse_leftovers(state: State) -> None:
     if others:
         first = others[0]
         raise EvidenceError(
-            f"{len(others)} records here are not of this build, like {first.id[7:19]} of {first.step} {first.subject}",
+            f"{len(others)} records here are not of this build, like {first.id[7:19]} of "
+            f"{first.step} {first.subject}",
             where=str(state.folder),
-            advice="a tag is built in a clean workspace, or with an evidence store: see docs/how-to/evidence.md",
+            advice="a tag is built in a clean workspace, or with an evidence store: see "
+            "docs/how-to/evidence.md",
         )

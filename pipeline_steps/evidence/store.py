@@ -34,10 +34,9 @@ class Store(Protocol):
         """As configured."""
 
     def put(self, line: bytes, record: Record, evidence_files: Mapping[str, bytes]) -> None:
-        """Keep the line of `record` and files of its evidence (name → bytes); what is there already
-        stays.
+        """Write the line of `record` and the files of its evidence (name → bytes), once.
 
-        It is found by `record_ids` only when all of it is there.
+        What the store has already stays. `record_ids` lists the record only when all is written.
         """
 
     def record_ids(self, digest: str) -> set[str]:
@@ -60,14 +59,14 @@ def hex_digits(digest: str) -> str:
 
 
 def lookup_digests(record: Record) -> list[str]:
-    """The digests that a record is found by: of each output, and last of its content."""
+    """The digests under which a record is listed: those of its outputs, then its content."""
     outputs = [digest for value in record.outputs.values() for digest in _DIGEST.findall(value)]
     content = [record.content] if record.content and _DIGEST.fullmatch(record.content) else []
     return [*dict.fromkeys(digest for digest in outputs if digest not in content), *content]
 
 
 def entry_name(record: Record) -> str:
-    """STEP-ID, the name of a record among others about the same. Raises EvidenceError."""
+    """STEP-ID, the name under which a record is listed. Raises EvidenceError."""
     if not STEP.fullmatch(record.step):
         raise EvidenceError(
             f"{record.step[:80]!r} is not the name of a step", where=f"record {record.id[:19]}"
@@ -76,7 +75,7 @@ def entry_name(record: Record) -> str:
 
 
 def parse_entry_name(name: str) -> str | None:
-    """The id in an entry's name; None for what is not ours.
+    """The record id in the name of an entry; None when the name is not an entry's.
 
     >>> parse_entry_name("check-" + "0" * 64) == "sha256:" + "0" * 64, parse_entry_name("latest")
     (True, None)

@@ -1,6 +1,6 @@
-"""Several evidence stores as a state sees them: read as one union, one of them written.
+"""The evidence stores of a step: several are read as one union, one of them is written.
 
-It asks many at once, and a store that failed once is not asked again by this process.
+They are asked in parallel. A store that failed once is not asked again by this process.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Stores:
-    """read: the stores whose records count. write: where new records go, which need not be one of
-    those.
-    """
+    """read: the stores whose records count. write: where new records go, often one of `read`."""
 
     def __init__(self, read: Sequence[Store], write: Store | None) -> None:
         self._read = tuple(read)
@@ -97,9 +95,7 @@ class Stores:
     def _map(
         self, ask: Callable[[Question], Answer], questions: Sequence[Question]
     ) -> list[Answer]:
-        """The answers to all questions, many asked at once. A few to folders are answered before
-        threads would be.
-        """
+        """`ask` for all questions, in parallel; few questions to folders need no threads."""
         local = all(store.url.startswith("file:") for store in self._all_stores)
         if len(questions) < (MAX_PARALLEL if local else 2):
             return [ask(question) for question in questions]
@@ -114,16 +110,14 @@ class Stores:
         return ", ".join(store.url for store in self._read) or "no store"
 
     def evidence_file(self, digest: str) -> bytes | None:
-        """A file of evidence from whichever store has it."""
+        """A file of evidence by its digest, from the first store that has it."""
         return next(
             (data for store in self._read if (data := store.evidence_file(digest)) is not None),
             None,
         )
 
     def lacks(self, record: Record) -> bool:
-        """Is this a record about something that was asked for, and not in the store that is
-        written?
-        """
+        """Whether the store that is written lacks this record about a digest looked up before."""
         return any(
             digest in self._ids_in_write_store and record.id not in self._ids_in_write_store[digest]
             for digest in lookup_digests(record)
@@ -142,8 +136,14 @@ class Stores:
         except Interrupted:
             raise
         except PipelineError as error:
-            what = f"the record {record.id[:19]} of {record.step} is not in the evidence store: {error.what}"
-            advice = f"it stands in {folder}; the next step of this content puts it there, once the store answers"
+            what = (
+                f"the record {record.id[:19]} of {record.step} is not in the evidence store: "
+                f"{error.what}"
+            )
+            advice = (
+                f"it stands in {folder}; the next step of this content puts it there, once "
+                "the store answers"
+            )
             self._write_error = type(error)(
                 what, where=error.where or self._write.url, advice=advice
             )
@@ -174,18 +174,16 @@ def _read_record(
 
 
 def _sort_records(records: Iterable[tuple[bytes, Record] | None]) -> list[tuple[bytes, Record]]:
-    """Roughly as they were written. Nothing is decided by that: what replaces what says
-    `supersedes`.
-    """
+    """Roughly in the order of writing; only `supersedes` decides which record replaces which."""
     present = [pair for pair in records if pair is not None]
     return sorted(present, key=lambda pair: (pair[1].finished or pair[1].started, pair[1].id))
 
 
 def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
-    """The evidence files that lie here and are what the record says.
+    """The evidence files of a record that are in `folder` and have the recorded digest.
 
-    Raises MachineError for one that cannot be read now: without it the record would be there for
-    ever.
+    Raises MachineError for a file that cannot be read now: without it the record would be written,
+    and would stay, incomplete.
     """
     evidence_files = {}
     for name, digest in record.evidence.items():

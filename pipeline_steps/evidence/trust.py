@@ -35,10 +35,10 @@ class StoreUrls(NamedTuple):
 
 
 def store_urls(config: Config, step: str, *, is_tag_build: bool) -> StoreUrls:
-    """The stores for a step. tag: is a tag being built?
+    """The evidence stores that a step reads and writes.
 
-    In a tag build records go where a release finds them again: to `evidence` when that is trusted,
-    else to the first store that is.
+    The build of a tag writes to `evidence` when releases trust that store, else to the first one
+    that they trust: a release must find the records again.
     """
     build_store, trusted = config.evidence or "", config.channels.production.evidence or ()
     if not is_tag_build and step not in RELEASING:
@@ -50,7 +50,7 @@ def store_urls(config: Config, step: str, *, is_tag_build: bool) -> StoreUrls:
 
 
 def open_stores_for(config: Config, step: str, *, write: bool = True) -> Stores | None:
-    """The evidence stores of a step, None when there are none; without `write` to read only.
+    """The evidence stores of a step, None when there are none. write: False to read only.
 
     Raises ConfigurationError.
     """
@@ -61,8 +61,7 @@ def open_stores_for(config: Config, step: str, *, write: bool = True) -> Stores 
 
 
 def open_all_read_stores(config: Config) -> Stores:
-    """Every store that counts for this build, to read only; in a tag build those that a release
-    trusts.
+    """Every store that this build may read, for reading only.
 
     Raises ConfigurationError when there is none.
     """
@@ -98,15 +97,19 @@ def open_state(
     write: bool = True,
     all_records: bool = False,
 ) -> State:
-    """The state of a checkout with the evidence stores that count for `step`: what a step's
-    function is given.
+    """The state of a checkout with the evidence stores of `step`, as a step's function takes it.
 
-    path: another state file than .pipeline/state.jsonl. write: may records go to the stores? whole:
-    with every record of the files, to be looked at. Otherwise the build of a tag, and a CI build
-    that writes to a store which releases trust, take records of other builds from the stores alone,
-    so they hand on none that merely lie here. Raises ConfigurationError, also for a state file that
-    the source tracks; EvidenceError for records of other builds where a tag is built without a
-    store.
+    The build of a tag, and a CI build that writes to a store which releases trust, take records of
+    other builds from the stores alone: a state file left in the workspace must not reach a release.
+
+    Args:
+        path: another state file than .pipeline/state.jsonl.
+        write: whether records may be written to the stores.
+        all_records: use every record of the files, for commands that show them.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the source tracks the state file.
+        EvidenceError: a tag is built without a store, and there are records of other builds.
     """
     build = detect(os.environ)
     trusted = store_urls(config, step, is_tag_build=bool(build.tag))

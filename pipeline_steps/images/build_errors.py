@@ -22,8 +22,10 @@ from pipeline_steps.toolbox.redact import redact
 MAX_LINES = 20
 
 _REFUSED = re.compile(
-    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|authorization failed"
-    r"|access (?:to the resource is |forbidden)?denied|\bdenied\b|40[13] (?:Unauthorized|Forbidden)",
+    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope"
+    r"|authorization failed"
+    r"|access (?:to the resource is |forbidden)?denied|\bdenied\b|40[13] (?:Unauthorized"
+    r"|Forbidden)",
     re.IGNORECASE,
 )
 _UNREACHABLE = re.compile(
@@ -33,7 +35,8 @@ _UNTRUSTED = re.compile(
     r"server gave HTTP response to HTTPS client|x509:|certificate|tls:", re.IGNORECASE
 )
 _TEMPORARY = re.compile(
-    r"429|too many requests|toomanyrequests|\b50[0234]\b|i/o timeout|TLS handshake timeout|deadline exceeded"
+    r"429|too many requests|toomanyrequests|\b50[0234]\b|i/o timeout|TLS handshake timeout"
+    r"|deadline exceeded"
     r"|connection reset|unexpected EOF|code = Unavailable|: EOF$",
     re.IGNORECASE,
 )
@@ -49,7 +52,8 @@ def registry_error(message: str, *, where: str) -> PipelineError:
         return MachineError(
             f"the builder does not trust the registry: {text}",
             where=where,
-            advice="give the builder its certificate, or list it among the engine's insecure-registries",
+            advice="give the builder its certificate, or list it among the engine's "
+            "insecure-registries",
         )
     if _TEMPORARY.search(text):
         return Temporary(f"the registry could not take it for now: {text}", where=where)

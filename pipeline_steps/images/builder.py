@@ -68,7 +68,7 @@ class Builder(Protocol):
     def check_supported(
         self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
     ) -> None:
-        """Raises ToolMissing when this builder cannot build such an image; asks nobody."""
+        """Raises ToolMissing when this builder cannot build such an image; runs no program."""
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build and push. Raises ChartFailed (8) with the last lines, MachineError, AccessRefused,

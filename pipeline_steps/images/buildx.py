@@ -38,13 +38,15 @@ _VERSION = re.compile(r"^\s*buildkit(?: version)?:\s*v?(\S+)", re.IGNORECASE | r
 _DRIVER = re.compile(r"^Driver:[ \t]*(\S+)", re.MULTILINE)
 _ERROR_LINE = re.compile(r"^(?:Error|ERROR):\s*(.+)", re.MULTILINE)
 _BUILDER_ERROR = re.compile(
-    r"cannot connect to the docker daemon|failed to connect|no builder .* found|error during connect"
+    r"cannot connect to the docker daemon|failed to connect|no builder .* found"
+    r"|error during connect"
     r"|dial unix|failed to find driver|permission denied while trying|error: desc = \"transport",
     re.IGNORECASE,
 )
 #: How buildx words what is the registry's: pushing, or reading the names of base images.
 _REGISTRY_ERROR = re.compile(
-    r"failed to push|failed to resolve|failed to do request|failed to authorize|push access|pull access"
+    r"failed to push|failed to resolve|failed to do request|failed to authorize|push access"
+    r"|pull access"
 )
 
 
@@ -88,7 +90,7 @@ class Buildx:
         """Everything can be built here."""
 
     def inspect_builder(self, env: Mapping[str, str], *, start: bool = True) -> BuilderInfo:
-        """What the current builder is. start: start it when it is not running. Raises MachineError."""
+        """The current builder. start: start it if it is not running. Raises MachineError."""
         options = ["--bootstrap"] if start else []
         completed = process.run([self._plugin, "inspect", *options], env=env, timeout=180)
         text = (completed.stdout + completed.stderr).decode(errors="replace")
@@ -210,7 +212,8 @@ class Buildx:
         return MachineError(
             f"buildx cannot use its builder: {reason}",
             where=f"builder {builder}, engine {engine}",
-            advice="see docker buildx ls; name a running one in BUILDX_BUILDER, or start the engine",
+            advice="see docker buildx ls; name a running one in BUILDX_BUILDER, or start the "
+            "engine",
         )
 
 

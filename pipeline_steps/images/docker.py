@@ -52,7 +52,8 @@ class Docker:
                 raise ToolMissing(
                     f"{feature} ({', '.join(values)}) need BuildKit",
                     where=dockerfile.name,
-                    advice="install docker's buildx plugin; the engine's classic builder has no such thing",
+                    advice="install docker's buildx plugin; the engine's classic builder has no "
+                    "such thing",
                 )
 
     def build(self, request: BuildRequest) -> BuildResult:
@@ -229,7 +230,7 @@ def _engine_address() -> str:
 
 
 def _check_socket() -> None:
-    """Connect to the engine's socket and leave: the SDK words this badly, and leaks what it opened."""
+    """Connect to the engine's socket once: the SDK's own error is unclear, and leaks a socket."""
     host = os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET
     if not host.startswith("unix://"):
         return
@@ -240,7 +241,8 @@ def _check_socket() -> None:
         raise MachineError(
             "this account may not use the docker engine",
             where=_engine_address(),
-            advice="add it to the group of the socket (usually docker), or name another engine in DOCKER_HOST",
+            advice="add it to the group of the socket (usually docker), or name another engine "
+            "in DOCKER_HOST",
         ) from error
     except OSError as error:
         raise _no_engine(error.strerror or str(error)) from error

@@ -31,8 +31,8 @@ _BUILDKIT_FLAGS = {
 
 
 class Instruction(NamedTuple):
-    """line: of its first line, 1-based. word: in capitals. rest: what follows, continuations
-    joined, no heredocs.
+    """line: of its first line, 1-based. word: in capitals. arguments: what follows it, with
+    continuation lines joined and without here-documents.
     """
 
     line: int
@@ -42,7 +42,7 @@ class Instruction(NamedTuple):
 
 
 class Base(NamedTuple):
-    """An image the build starts from. written: as in the text, variables unexpanded; line: where."""
+    """An image the build starts from. text: as in the Dockerfile, unexpanded. line: its line."""
 
     reference: Reference
     text: str
@@ -50,8 +50,9 @@ class Base(NamedTuple):
 
 
 class Dockerfile(NamedTuple):
-    """name: for errors. bases: images of the stages up to the target, each once. buildkit: why the
-    classic builder cannot build it, with lines; empty when it can."""
+    """name: for errors. bases: images of the stages up to the build stage, each once.
+    buildkit_features: what the classic builder cannot build, with lines; empty when it can.
+    """
 
     name: str
     text: str
@@ -59,12 +60,13 @@ class Dockerfile(NamedTuple):
     buildkit_features: tuple[str, ...]
 
     def refuse_buildkit_features(self) -> None:
-        """Raises ToolMissing when the classic builder cannot build it, naming each place."""
+        """Raises ToolMissing when it needs BuildKit, naming each line that does."""
         if self.buildkit_features:
             raise ToolMissing(
                 f"needs BuildKit: {'; '.join(self.buildkit_features)}",
                 where=self.name,
-                advice="install docker's buildx plugin; the engine's classic builder cannot build this",
+                advice="install docker's buildx plugin; the engine's classic builder cannot "
+                "build this",
             )
 
     def pin_bases(self, digests: Mapping[str, str]) -> str:

@@ -32,7 +32,7 @@ class IgnoreRules(NamedTuple):
     patterns: tuple[Pattern, ...] = ()
 
     def match(self, path: str, above: Sequence[bool] = ()) -> tuple[bool, tuple[bool, ...]]:
-        """(left out, which patterns fit). above: which patterns fit the folder that holds `path`."""
+        """(ignored, patterns that match). above: patterns that match the folder of `path`."""
         ignored = False
         fits: list[bool] = []
         for number, pattern in enumerate(self.patterns):
@@ -44,7 +44,7 @@ class IgnoreRules(NamedTuple):
 
     @property
     def has_exceptions(self) -> bool:
-        """Can something inside a left-out folder be taken in again?"""
+        """Whether a pattern with `!` may include again something inside an ignored folder."""
         return any(pattern.exception for pattern in self.patterns)
 
 

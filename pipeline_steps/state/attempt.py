@@ -1,4 +1,4 @@
-"""One try of a step: intent recorded, work done by the step, outcome recorded, whatever happens.
+"""One attempt of a step: the intent is recorded first, then the outcome, however the block ends.
 
 with record_attempt(state, step="snapshot", subject="hello", key=key, …) as attempt:
     attempt.begin({"chart": reference})     # before anything outside is written
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Attempt:
-    """What a step says about its try; every call appends a record."""
+    """An attempt that is under way; each method appends a record."""
 
     def __init__(self, state: State, fields: dict[str, Any], supersedes: Iterable[str]) -> None:
         self._state = state
@@ -39,7 +39,7 @@ class Attempt:
         self.record: Record | None = None
 
     def begin(self, outputs: Mapping[str, str]) -> Record:
-        """Record what is about to be made outside, so that a killed run's leftovers are known."""
+        """Record what is about to be written outside: a killed run's leftovers are then known."""
         line, record = self._write("started", outputs=dict(outputs), finished=None)
         self._intents.append(record.id)
         return self._state.replicate(line, record)
@@ -55,7 +55,7 @@ class Attempt:
         return self._end("passed", None, {**self.outputs, **outputs})
 
     def failed(self, error: BaseException) -> Record:
-        """Record the outcome of an error; a foreign one is our bug and says so."""
+        """Record the outcome of an error; a foreign error is recorded with its type."""
         if isinstance(error, PipelineError):
             return self._end(error.result, str(error), self.outputs)
         result: Result = (
@@ -104,12 +104,14 @@ def record_attempt(
     supersedes: Iterable[str] = (),
     tools: Mapping[str, str] | None = None,
 ) -> Iterator[Attempt]:
-    """A try that ends in exactly one outcome: the one the block records, or the one of its
-    exception.
+    """An attempt that ends with one outcome: the one the block records, or that of its exception.
 
-    A verdict supersedes every current one of the same key, and those in `supersedes`. Raises
-    EvidenceError when the block ends without an outcome: a step must never pass by silence. When
-    the evidence store fails too, the block's own exception goes on and the store's is logged.
+    A passed, failed or refused outcome supersedes the current records of the same key and those in
+    `supersedes`. When the evidence store fails too, the block's own exception is raised and the
+    store's is logged.
+
+    Raises:
+        EvidenceError: the block ended without an outcome. A step must never pass by silence.
     """
     state.load_evidence([content])
     superseded_ids = [*supersedes, *(record.id for record in state.resolve(key).current)]
@@ -141,7 +143,7 @@ def record_attempt(
 
 
 def _record_failure(attempt: Attempt, error: BaseException) -> None:
-    """Record the outcome of an error; that the store cannot have it must not hide the error itself."""
+    """Record the outcome of `error`; a failing evidence store must not hide `error` itself."""
     try:
         attempt.failed(error)
     except PipelineError as store_error:

@@ -1,4 +1,4 @@
-"""One state file: a record a line; appended under a lock, in one write, fsynced."""
+"""One state file: one record per line, appended under a lock, in one write, then fsynced."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 
 def load(path: Path) -> list[Record]:
-    """The records of `path`, none when there is no such file; a torn last line is dropped with a
-    notice.
+    """The records of `path`, none when there is no such file; an incomplete last line is dropped.
 
-    Raises EvidenceError naming file and line when a line is no record, edited or of a newer schema.
+    Raises EvidenceError with file and line when a line is no record, was edited or is of a newer
+    schema.
     """
     return [record for _line, record in load_lines(path)]
 
 
 def load_lines(path: Path) -> list[tuple[bytes, Record]]:
-    """Like `load`, each record with its line as written: what copies records copies lines."""
+    """Like `load`, each record with its line as written: copying records means copying lines."""
     complete, torn = _split_lines(path)
     if torn:
         log.warning(
@@ -36,12 +36,12 @@ def load_lines(path: Path) -> list[tuple[bytes, Record]]:
 
 
 def torn_bytes(path: Path) -> int:
-    """How many bytes at the end of `path` are no whole line, and belong to no record."""
+    """How many bytes at the end of `path` form no complete line, and so belong to no record."""
     return len(_split_lines(path)[1])
 
 
 def _split_lines(path: Path) -> tuple[list[bytes], bytes]:
-    """The whole lines of `path`, and the rest, which its writer did not end."""
+    """The complete lines of `path`, and the bytes after the last of them."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -57,17 +57,17 @@ def _split_lines(path: Path) -> tuple[list[bytes], bytes]:
 
 
 def append(path: Path, line: bytes) -> None:
-    """Add the line of a record. Raises MachineError, and the file is then as it was."""
+    """Append the line of a record. Raises MachineError, and the file is then unchanged."""
     torn = files.append(path, line)
     if torn:
         log.warning("%s: dropped a torn last line (%d bytes of a killed run)", path, torn)
 
 
 def ensure_folder(path: Path) -> Path:
-    """The folder that holds the state file `path`, made when missing, ignored by every source
-    system.
+    """Create the folder of the state file `path` if it is missing, and return it.
 
-    Raises EvidenceError when its name is a symbolic link: what steps write would land elsewhere.
+    Version control systems ignore it. Raises EvidenceError when it is a symbolic link: what steps
+    write would land elsewhere.
     """
     folder = path.parent
     if folder.is_symlink():

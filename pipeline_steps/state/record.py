@@ -144,7 +144,7 @@ def make_key(
 
 
 def encode(fields: Mapping[str, Any]) -> bytes:
-    """The line of a new record from its fields without `id`; what was said is redacted on the way."""
+    """The line of a new record from its fields without `id`; free texts in it are redacted."""
     masked = {
         "schema": SCHEMA,
         **{k: _redacted(v) if k in _REDACTED_FIELDS else v for k, v in fields.items()},
@@ -172,7 +172,8 @@ def decode(line: bytes, *, where: str) -> Record:
         raise _unknown_schema(record.schema, where)
     if not _has_valid_id(line, record.id):
         raise EvidenceError(
-            f"record {record.id[:19]} of {record.step} {record.subject} was edited: it does not hash to its id",
+            f"record {record.id[:19]} of {record.step} {record.subject} was edited: it does not "
+            "hash to its id",
             where=where,
             advice="restore the file, or remove the line and run the step again",
         )

@@ -42,12 +42,15 @@ class EvidenceStores(Protocol):
 
 
 class State:
-    """All records known in a checkout. `path` is appended to; `.pipeline/state*.jsonl` beside it
-    are read too.
+    """All records known in a checkout: of `.pipeline/state*.jsonl` and of the evidence stores.
 
-    stores: the evidence stores, None without. counts: which records of the files do, all by
-    default. places: of the channels configured now. Other processes append while we run: `refresh`
-    reads them again.
+    Other processes append while this one runs: `refresh` makes the next question read again.
+
+    Args:
+        path: the state file that new records are appended to.
+        stores: the evidence stores, None without any.
+        accepts: says whether a record of the state files is used; all are by default.
+        channel_locations: charts and images URLs of the channels configured now.
     """
 
     def __init__(
@@ -131,16 +134,15 @@ class State:
             self.stores.put(line, record, self.folder)
 
     def refresh(self) -> None:
-        """Read the files again at the next question, and ask the stores again about every content."""
+        """Read the files again at the next question, and ask the stores about every content again."""
         self._records = None
         self._loaded_contents.clear()
 
     def add(self, fields: Mapping[str, Any]) -> Record:
-        """Append a record made of `fields` (all but schema and id), then give it to the evidence
-        store.
+        """Append a record of `fields` (all but schema and id), then copy it to the evidence store.
 
-        Raises MachineError, nothing is lost then; also when the store fails, and the record is in
-        the file then.
+        Raises MachineError. When only the evidence store fails, the record is in the state file
+        already and `flush` copies it later.
         """
         return self.replicate(*self.append(fields))
 
@@ -174,7 +176,7 @@ class State:
         return self.resolve(key).record
 
     def preferred(self, records: Iterable[Record]) -> list[Record]:
-        """Which of several records counts first: the one rule of all steps, see `union.preferred`."""
+        """The records, the one that counts first at the head: see `union.preferred`."""
         return union.preferred(records, self._channel_locations)
 
     def find(

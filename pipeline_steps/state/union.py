@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 
     @property
     def contradictory(self) -> bool:
-        """Passed beside something else, neither superseding the other: two builds at once disagree."""
+        """Whether current records disagree: two builds at once, neither superseding the other."""
         return len({record.result for record in self.current}) > 1
 
     @property
@@ -71,7 +71,7 @@ def preferred(records: Iterable[Record], channel_locations: Collection[str] = ()
 
 
 def _outputs_outside(record: Record, prefixes: tuple[str, ...]) -> int:
-    """How many of a record's outputs are not below these places; of no places, none are told apart."""
+    """How many outputs of a record are not below `prefixes`; 0 without any prefix."""
     if not prefixes:
         return 0
     references = [

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 
 class Chart(NamedTuple):
-    """A chart as it stands in a tree; all paths are relative to pipeline.yaml's folder, "/" between
-    parts.
+    """A chart as a tree has it; all paths are relative to pipeline.yaml's folder, with "/".
 
     path: its folder, "" when pipeline.yaml lies in the chart. version, app_version: the texts of
-    Chart.yaml. type: "application" or "library". entry: the entries of `charts` about it, later
-    ones over earlier ones. subcharts: folders of its file:// dependencies, theirs too. images:
-    names of the images of all these. content: its digest (docs/explanation/content.md). stored: the
-    digest of all tracked files of its folder, ignored ones too. closure: every file that content
-    and tests rest on. places: folders and files that hold the closure, deleted files too: what to
-    ask a source's history about. modified: the changed files that the content rests on.
+    Chart.yaml. type: "application" or "library". entry: the merged entries of `charts` about it.
+    subcharts: folders of its file:// dependencies, and of theirs. images: names of the images of
+    all these. content: its digest. folder_digest: the digest of all tracked files of its folder,
+    ignored ones too. closure: every file that content and tests depend on. history_paths: folders
+    and files that hold the closure, deleted files too, for the source's history. modified: the
+    changed files that the content depends on.
     """
 
     name: str

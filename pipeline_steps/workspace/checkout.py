@@ -69,7 +69,7 @@ class Checkout:
 
     @functools.cached_property
     def charts(self) -> Mapping[str, Chart]:
-        """Every chart by name, in the order of their folders; contents are computed when asked for."""
+        """Every chart by name, in the order of their folders; each is read when it is used."""
         return _LazyCharts(
             {
                 name: functools.partial(self._read_chart, folder)
@@ -78,11 +78,11 @@ class Checkout:
         )
 
     def chart(self, name: str) -> Chart:
-        """One chart. Raises ConfigurationError naming the nearest when there is none of that name."""
+        """One chart. Raises ConfigurationError that names the nearest when there is no such chart."""
         return self.charts[self.require_chart(name)]
 
     def require_chart(self, name: str) -> str:
-        """`name`, if there is a chart of that name. Raises ConfigurationError naming the nearest."""
+        """`name`, if a chart has it. Raises ConfigurationError that names the nearest chart."""
         if name not in self._folder_of_chart:
             raise ConfigurationError(
                 f"there is no chart {name!r}",
@@ -92,7 +92,7 @@ class Checkout:
         return name
 
     def chart_version(self, name: str) -> str:
-        """The version of a chart as in its Chart.yaml. Raises ConfigurationError as `require_chart`."""
+        """The version in a chart's Chart.yaml. Raises ConfigurationError as `require_chart`."""
         return self._content_reader.metadata(
             self._folder_of_chart[self.require_chart(name)]
         ).version
@@ -103,16 +103,14 @@ class Checkout:
         return {name: chart.content for name, chart in self.charts.items()}
 
     def chart_content_if_readable(self, name: str) -> str | None:
-        """The content of a chart, None when it cannot be told: an old revision may lack it, or be
-        broken.
-        """
+        """The content of a chart; None when this revision lacks the chart, or it is broken."""
         try:
             return self.chart(name).content
         except ConfigurationError:
             return None
 
     def chart_and_image_contents(self, chart: Chart) -> list[str]:
-        """The contents that records about a chart are found by: its own, and those of its images."""
+        """The contents of a chart and of its images: records about the chart are found by them."""
         return [chart.content, *(self.image_content(name) for name in chart.images)]
 
     def image_values(self, folder: str) -> Mapping[str, Mapping[str, str]]:
@@ -149,7 +147,7 @@ class Checkout:
         )
 
     def chart_contents_in_all_formats(self, name: str) -> list[str]:
-        """The content of a chart as records of any version have it; none when it cannot be told."""
+        """The content of a chart in every format that records have; none when it cannot be read."""
         try:
             return [self.chart(name).content, self.chart_content_format_1(name)]
         except ConfigurationError:
@@ -207,10 +205,10 @@ class Checkout:
 
     @functools.cached_property
     def config_path(self) -> str:
-        """Where pipeline.yaml stands, relative to `folder`."""
+        """The path of pipeline.yaml, relative to `folder`."""
         return self.config.files[0].relative_to(self.config.root).as_posix()
 
-    # -- what pipeline.yaml says ------------------------------------------------------------------------------
+    # -- what pipeline.yaml says ---
 
     @functools.cached_property
     def _own_config(self) -> Document:
@@ -236,7 +234,7 @@ class Checkout:
 
     @functools.cached_property
     def _entries(self) -> list[RawEntry]:
-        """The entries of `charts` that say which charts there are, with overlays but at a revision."""
+        """The entries of `charts`: with overlays, but at a revision its own."""
         own: list[RawEntry] = self._own_config.value.get("charts", [])
         return own if self._at_revision else self.config.raw["charts"]
 
@@ -260,7 +258,7 @@ class Checkout:
             key = key.rpartition(".")[0]
         return places.get(key, self.config_path)
 
-    # -- which charts there are -------------------------------------------------------------------------------
+    # -- which charts there are ---
 
     @functools.cached_property
     def _chart_folders(self) -> list[str]:
@@ -359,7 +357,7 @@ class Checkout:
 
     @functools.cached_property
     def _base_checkout(self) -> Checkout:
-        """The revision that this checkout is based on."""
+        """The committed revision that this checkout is based on."""
         return Checkout(self.config, self.revision, self.source)
 
     def _modified(self, name: str, folder: str, closure: Closure) -> tuple[str, ...]:
@@ -390,9 +388,7 @@ class Checkout:
         return tuple(filter(None, (*changed, self._overlay_of_image(name))))
 
     def image_content_if_readable(self, name: str) -> str | None:
-        """The content of an image, None when it cannot be told: a revision may lack it, or be
-        broken.
-        """
+        """The content of an image; None when this revision lacks the image, or it is broken."""
         try:
             return self.image_content(name)
         except ConfigurationError:
@@ -467,8 +463,10 @@ class Checkout:
 
 @contextlib.contextmanager
 def share_checkouts() -> Iterator[None]:
-    """While this lasts `open_checkout` opens each checkout once: a step and its selection see one
-    state of the source.
+    """Inside this block `open_checkout` opens each checkout once.
+
+    A step and its selection then see one state of the source. The processes that read the source
+    end with the block.
     """
     token = _shared_checkouts.set({})
     try:
@@ -479,9 +477,7 @@ def share_checkouts() -> Iterator[None]:
 
 
 def open_checkout(config: Config, revision: str | None = None) -> Checkout:
-    """The checkout of `config`, or of one of its revisions; outside of `share_checkouts` always a
-    new one.
-    """
+    """The checkout of `config`, or one of its revisions; outside `share_checkouts` a new one."""
     checkouts = _shared_checkouts.get()
     if checkouts is None:
         return Checkout(config, revision)

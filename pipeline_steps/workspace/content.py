@@ -42,10 +42,9 @@ _MODES = {False: "0644", True: "0755"}
 
 
 class Closure(NamedTuple):
-    """What a content is made of: files, the places that hold them, and the entries of pipeline.yaml
-    by name.
+    """The files a content is made of, the paths that hold them, and the entries about it.
 
-    charts: folder → merged entry without its path; images: name → entry.
+    charts: folder → merged entry without its path. images: name → entry.
     """
 
     files: tuple[str, ...]
@@ -66,11 +65,13 @@ class ImageInputs(NamedTuple):
 
 
 class ContentReader:
-    """The closures of one tree; every digest is read once.
+    """The closures and contents of one tree; every digest is read once.
 
-    texts: every Chart.yaml by path. charts: folder → the entries about it, merged; images: as
-    pipeline.yaml of that tree says, nothing expanded. where: key path (like
-    "images.backend.context") → file and line, for errors.
+    Args:
+        texts: every Chart.yaml by path.
+        charts: folder → the merged entries about the chart there.
+        images: `images` as pipeline.yaml of that tree has it, nothing expanded.
+        where: key path (like "images.backend.context") → file and line, for errors.
     """
 
     def __init__(
@@ -290,7 +291,7 @@ class ContentReader:
         }
 
     def _read(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Small files; each is read once, links and .helmignore files of the whole tree together."""
+        """Small files, each read once; links and .helmignore files of the tree are read together."""
         requested = list(names)
         if not self._small:
             small = {path for path, entry in self._tree.entries().items() if entry.kind == "link"}
@@ -362,7 +363,10 @@ class ContentReader:
             entry.get("dockerfile", "Dockerfile"), base=context, where=where
         )
         if not paths.paths_below(self._paths, context):
-            message = f"the image {name} has the context {entry['context']!r}, but the source has no file there"
+            message = (
+                f"the image {name} has the context {entry['context']!r}, but the source "
+                "has no file there"
+            )
             raise ConfigurationError(
                 message, where=where, advice="correct the path, or add the files to the source"
             )

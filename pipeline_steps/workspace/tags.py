@@ -28,7 +28,7 @@ _NAME, _VERSION = r"[a-z0-9][-a-z0-9]*?", r"[0-9]+\.[0-9]+\.[0-9]+.*"
 _LOOSE_VERSION = r"[vV]?[0-9].*"
 
 
-# -- what a tag's text says ---------------------------------------------------------------------------------------
+# -- what a tag's text says ---
 
 
 class TaggedRelease(NamedTuple):
@@ -67,7 +67,10 @@ def read_trailers(tag: Tag) -> dict[str, TaggedRelease]:
     format_line = re.search(r"^Pipeline-Format: (.*)$", tag.message, re.MULTILINE)
     formats = {str(format): format for format in (FORMAT_1, FORMAT)}
     if format_line and format_line[1] not in formats:
-        message = f"its text has Pipeline-Format: {format_line[1]}, this version knows {' and '.join(formats)}"
+        message = (
+            f"its text has Pipeline-Format: {format_line[1]}, this version knows "
+            f"{' and '.join(formats)}"
+        )
         raise EvidenceError(message, where=f"tag {tag.name}", advice="use a newer pipeline_steps")
     # Versions that wrote no such line knew no other format.
     format = formats[format_line[1]] if format_line else FORMAT_1
@@ -85,7 +88,7 @@ def read_trailers(tag: Tag) -> dict[str, TaggedRelease]:
     }
 
 
-# -- what a tag's name says ---------------------------------------------------------------------------------------
+# -- what a tag's name says ---
 
 
 class TagPattern(NamedTuple):
@@ -190,7 +193,7 @@ def charts_named(checkout: Checkout, tag: str) -> tuple[str, ...]:
     return tuple(charts)
 
 
-# -- which tags there are, and what is at them ------------------------------------------------------------------------
+# -- which tags there are, and what is at them ---
 
 
 def find_tag(source: Source, name: str) -> Tag | None:
@@ -238,7 +241,7 @@ def chart_at_tag(checkout: Checkout, chart: str) -> TaggedChart | None:
 
 
 def last_release_tag(checkout: Checkout, chart: str) -> Tag | None:
-    """The chart's tag of the highest version, as `release.tag` names them; None before the first."""
+    """The chart's tag of the highest version, named as `release.tag` says; None without any."""
     names = TagPattern(checkout.config.release.tag)
     tags = {
         version: tag
