@@ -267,8 +267,8 @@ def test_a_build_that_is_stopped_goes_at_once_and_leaves_nothing(
     images.slow(folder)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    code, seconds, said = images.stopped_while_building(folder, '"sleep", "61"')
-    assert code == 143 and seconds < 4, said
+    code, seconds, output = images.stopped_while_building(folder, '"sleep", "61"')
+    assert code == 143 and seconds < 4, output
     _, state = opened(folder)
     assert [record.result for record in state.find(step="build_image", result=None)] == [
         "started",
@@ -288,10 +288,10 @@ def test_a_build_that_is_killed_leaves_no_login_for_long(
         login = f'{{"{closed.host}": {{username: ci, password: "${{PASSWORD}}"}}}}'
         folder = checkout(tmp_path / "w", f"{closed.host}/slow", hosts=login)
         images.slow(folder)
-        code, _seconds, said = images.stopped_while_building(
+        code, _seconds, output = images.stopped_while_building(
             folder, '"sleep", "61"', signal.SIGKILL
         )
-        assert code == -signal.SIGKILL, said
+        assert code == -signal.SIGKILL, output
     assert list((tmp_path / "tmp").glob("*/config.json")), "the login was there"
     command = [sys.executable, "-m", "pipeline_steps", "state", "show"]
     subprocess.run(
@@ -302,9 +302,9 @@ def test_a_build_that_is_killed_leaves_no_login_for_long(
 
 def request_to(host: str, folder: Path, hosts: dict[str, Host], **more: object) -> BuildRequest:
     text = b"FROM scratch\nCOPY . /\n"
-    found = context_of(folder)
-    made = dockerfile.parse(text, "Dockerfile", args={})
-    return BuildRequest(Reference(host, "a/b", "t"), found, made, {}, hosts, **more)  # type: ignore[arg-type]
+    context = context_of(folder)
+    instructions = dockerfile.parse(text, "Dockerfile", args={})
+    return BuildRequest(Reference(host, "a/b", "t"), context, instructions, {}, hosts, **more)  # type: ignore[arg-type]
 
 
 class TestPushing:
@@ -312,9 +312,9 @@ class TestPushing:
 
     @pytest.fixture
     def buildx(self) -> Buildx:
-        found = find_buildx_plugin(os.environ)
-        assert found, "the engine's environment brings the plugin"
-        return Buildx(found)
+        plugin = find_buildx_plugin(os.environ)
+        assert plugin, "the engine's environment brings the plugin"
+        return Buildx(plugin)
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:

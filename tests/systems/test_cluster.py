@@ -134,8 +134,8 @@ def bundle(project: Project) -> Path:
 
 def going(api: Api, name: str) -> bool:
     """Whether a namespace is gone or about to go."""
-    found = api.ask(api.core.read_namespace, name)
-    return found is None or found["status"]["phase"] == "Terminating"
+    namespace = api.ask(api.core.read_namespace, name)
+    return namespace is None or namespace["status"]["phase"] == "Terminating"
 
 
 @pytest.mark.parametrize("major", [3, 4])
@@ -170,9 +170,11 @@ def test_arguments_for_helm_reach_the_install_and_its_reproduction(project: Proj
     project.settings["tests"]["helm_args"] = ["--values", "ci/with,comma.yaml", "--set=more=-more"]
     (record,) = project.test()
     assert record.passed and list(record.parameters["helm_values"]) == ["ci/with,comma.yaml"]
-    known = {each.id: each for each in project.state.records()}
+    records_by_id = {
+        record_of_state.id: record_of_state for record_of_state in project.state.records()
+    }
     again = retesting.integration_test(
-        record, project.config, known, cluster=None, keep=False, timeout=None
+        record, project.config, records_by_id, cluster=None, keep=False, timeout=None
     )
     assert again.equal and not again.differences, again
 
@@ -205,8 +207,8 @@ def test_a_failing_test_job_leaves_its_log_too(project: Project) -> None:
         "command: [/bin/sh, -c, 'echo from the job; exit 4']}]\n"
     )
     project.chart(**{"templates/tests/answers.yaml": job})
-    told = str(project.failure())
-    assert "test job failed: container ask of pod asks-" in told and "  from the job" in told
+    message = str(project.failure())
+    assert "test job failed: container ask of pod asks-" in message and "  from the job" in message
     (log,) = (bundle(project) / "logs").glob("asks-*-ask.log")
     assert log.read_text() == "from the job\n"
 
@@ -220,11 +222,11 @@ def test_a_chart_that_does_not_come_up_says_why(project: Project) -> None:
             "ci/nowhere-values.yaml": f"image: {project.images}/web:no-such\n",
         }
     )
-    told = str(project.failure())
-    assert "3 of 3 scenarios did not pass" in told
-    assert "crash loop: container web of pod" in told and "exit code 7" in told
-    assert "readiness: container web of pod" in told and "Readiness probe failed" in told
-    assert "image pull: pod" in told and "no-such: not found" in told
+    message = str(project.failure())
+    assert "3 of 3 scenarios did not pass" in message
+    assert "crash loop: container web of pod" in message and "exit code 7" in message
+    assert "readiness: container web of pod" in message and "Readiness probe failed" in message
+    assert "image pull: pod" in message and "no-such: not found" in message
 
 
 def test_a_refused_pull_ends_a_scenario_long_before_its_timeout(
@@ -395,10 +397,10 @@ def test_integration_test_with_several_clusters_needs_a_choice(project: Project)
 def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
     project: Project, node: Node, tmp_path: Path
 ) -> None:
-    known = node.kubeconfig.read_text()
+    kubeconfig_text = node.kubeconfig.read_text()
     server = kubeconfig.load(node.kubeconfig, node.context).server
     project.settings["clusters"]["here"] = {"kubeconfig": str(tmp_path / "broken")}
-    (tmp_path / "broken").write_text(known.replace(server, "https://127.0.0.1:9"))
+    (tmp_path / "broken").write_text(kubeconfig_text.replace(server, "https://127.0.0.1:9"))
     with pytest.raises(
         MachineError, match=r"no cluster: its API server does not answer.*"
     ) as caught:
@@ -406,11 +408,11 @@ def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
     assert "https://127.0.0.1:9" in str(caught.value) and "doctor" in str(caught.value)
     token = kubeconfig.load(node.kubeconfig, node.context).token
     assert token
-    (tmp_path / "broken").write_text(known.replace(token, "wrong"))
+    (tmp_path / "broken").write_text(kubeconfig_text.replace(token, "wrong"))
     with pytest.raises(AccessRefused, match="401") as refused:
         project.test()
     assert token not in str(refused.value)
-    lines = [line for line in known.splitlines() if "certificate-authority" not in line]
+    lines = [line for line in kubeconfig_text.splitlines() if "certificate-authority" not in line]
     (tmp_path / "broken").write_text("\n".join(lines))
     with pytest.raises(MachineError, match="certificate is not trusted"):
         project.test()

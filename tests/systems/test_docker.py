@@ -148,13 +148,13 @@ def test_another_checkout_builds_beside_a_tag_that_is_no_proof(folder: Path) -> 
     key_tag = first.partition("@")[0].rpartition(":")[2]
     (folder / ".pipeline/state.jsonl").unlink()
     planted = images.push_base(client, path, key_tag, b"planted")
-    mine = build(folder)
-    digest = mine.rpartition("@")[2]
+    own_image = build(folder)
+    digest = own_image.rpartition("@")[2]
     assert digest != planted and client.head(path, digest)
-    assert mine.rpartition("@")[0].endswith(f":{key_tag}-{digest[7:15]}")
+    assert own_image.rpartition("@")[0].endswith(f":{key_tag}-{digest[7:15]}")
     descriptor = client.head(path, key_tag)
     assert descriptor and descriptor.digest == planted, "a tag is never moved"
-    assert build(folder) == mine, "already done"
+    assert build(folder) == own_image, "already done"
 
 
 def test_an_image_that_lost_a_layer_is_built_again(folder: Path, registry: Running) -> None:
@@ -233,11 +233,13 @@ def test_a_release_takes_no_image_that_no_record_names(
     planted = images.push_base(
         client, path, first.partition("@")[0].rpartition(":")[2], b"anybody's"
     )
-    mine = build(folder)
-    assert mine == f"{first.partition('@')[0]}-{digest[7:15]}@{digest}", "beside the other's tag"
+    own_image = build(folder)
+    assert own_image == f"{first.partition('@')[0]}-{digest[7:15]}@{digest}", (
+        "beside the other's tag"
+    )
     descriptor = client.head(path, first.partition("@")[0].rpartition(":")[2])
     assert descriptor and descriptor.digest == planted
-    assert build(folder) == mine, "already done"
+    assert build(folder) == own_image, "already done"
 
 
 def test_build_image_plan_writes_nothing(
@@ -402,8 +404,8 @@ def test_build_image_with_a_refusing_or_missing_registry_fails(
 
 def test_a_build_that_is_stopped_goes_at_once_and_says_so(folder: Path) -> None:
     images.slow(folder)
-    code, seconds, said = images.stopped_while_building(folder, "Step 3/3")
-    assert code == 143 and seconds < 4, said
+    code, seconds, output = images.stopped_while_building(folder, "Step 3/3")
+    assert code == 143 and seconds < 4, output
     _, state = opened(folder)
     assert [record.result for record in state.find(step="build_image", result=None)] == [
         "started",

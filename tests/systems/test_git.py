@@ -359,8 +359,10 @@ def test_a_pushed_tag_is_annotated_read_again_and_never_moved(repo: Repo, tmp_pa
     first = clone.git("rev-parse", "HEAD")
     second = clone.commit("second")
     source = Git(clone.root)
-    made = source.create_tag("hello-1.0.0", first, "# kept\n\nPipeline-Content: hello", push=True)
-    assert made.message == "# kept\n\nPipeline-Content: hello"
+    created = source.create_tag(
+        "hello-1.0.0", first, "# kept\n\nPipeline-Content: hello", push=True
+    )
+    assert created.message == "# kept\n\nPipeline-Content: hello"
     assert clone.git("ls-remote", "--tags", "origin").endswith(
         f"{first}\trefs/tags/hello-1.0.0^{{}}"
     )

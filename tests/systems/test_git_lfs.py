@@ -39,8 +39,8 @@ def checkout(repo: Repo) -> Checkout:
 
 
 def test_a_chart_holds_the_bytes_of_a_file_in_lfs_and_not_its_pointer(repo: Repo) -> None:
-    here = checkout(repo)
-    assert packaging.package_files(here, here.chart("web"))["dashboards/x.json"] == DASHBOARD
+    opened = checkout(repo)
+    assert packaging.package_files(opened, opened.chart("web"))["dashboards/x.json"] == DASHBOARD
 
 
 @pytest.mark.parametrize("revision", [None, "HEAD"])
@@ -63,10 +63,11 @@ def test_trees_read_and_hash_the_bytes_whether_or_not_they_are_checked_out(
 
 def test_a_changed_file_in_lfs_is_read_as_it_lies_here(repo: Repo) -> None:
     repo.put("charts/web/dashboards/x.json", DASHBOARD + b"{}\n")
-    here = checkout(repo)
-    assert here.chart("web").modified == ("charts/web/dashboards/x.json",)
+    opened = checkout(repo)
+    assert opened.chart("web").modified == ("charts/web/dashboards/x.json",)
     assert (
-        packaging.package_files(here, here.chart("web"))["dashboards/x.json"] == DASHBOARD + b"{}\n"
+        packaging.package_files(opened, opened.chart("web"))["dashboards/x.json"]
+        == DASHBOARD + b"{}\n"
     )
 
 

@@ -124,7 +124,7 @@ def test_urls_that_are_understood() -> None:
         GitPagesRepository(url, {})
         for url in ("git+ssh://git@h:22/x.git", "git+https://h/x/#release/v1.x")
     ]
-    assert [one.url for one in opened] == [
+    assert [repository.url for repository in opened] == [
         "git+ssh://git@h:22/x.git#gh-pages",
         "git+https://h/x/#release/v1.x",
     ]

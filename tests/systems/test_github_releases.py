@@ -61,20 +61,20 @@ def entries(repository: Repository) -> list[dict[str, Any]]:
     """What the index says, read by a parser that is not ours."""
     if "refs/heads/gh-pages" not in repository.refs:
         return []
-    found = yaml.safe_load(repository.files("gh-pages")["index.yaml"])["entries"]
-    return [entry for versions in found.values() for entry in versions]
+    index_entries = yaml.safe_load(repository.files("gh-pages")["index.yaml"])["entries"]
+    return [entry for versions in index_entries.values() for entry in versions]
 
 
-def squeezed(one: Archive) -> Archive:
+def squeezed(chart: Archive) -> Archive:
     return Archive(
-        one.name, one.version, one.tar_digest, gzip.compress(gzip.decompress(one.tgz), 1)
+        chart.name, chart.version, chart.tar_digest, gzip.compress(gzip.decompress(chart.tgz), 1)
     )
 
 
 def state(repository: Repository) -> dict[str, Any]:
     """All that somebody could see, drafts and half files too."""
-    drafts = [one for one in repository.releases.values() if one["draft"]]
-    half = [one for one in repository.assets.values() if one["state"] != "uploaded"]
+    drafts = [release for release in repository.releases.values() if release["draft"]]
+    half = [release for release in repository.assets.values() if release["state"] != "uploaded"]
     tags = sorted(ref for ref in repository.refs if ref.startswith("refs/tags/"))
     published = repository.published()
     return {
@@ -115,14 +115,14 @@ def dying(at: int, first: Fault) -> Hook:
 def test_an_archive_that_is_gone_is_given_back_with_the_very_bytes(hub: Github) -> None:
     chart, there = packed(), hub.repository("me/charts")
     published = opened().publish(chart)
-    wanted = there.published(), entries(there)
+    expected = there.published(), entries(there)
     there.assets.clear()
     with pytest.raises(ArchiveGone):
         opened().find("hello", "1.0.0")
     with pytest.raises(ArchiveGone):
         opened().publish(packed(more="description: of other bytes\n"))
     assert opened().publish(chart) == published
-    assert (there.published(), entries(there)) == wanted
+    assert (there.published(), entries(there)) == expected
 
 
 @pytest.mark.parametrize("fault", ["drop", "lose"])
@@ -131,7 +131,7 @@ def test_killed_at_every_request_then_again(
 ) -> None:
     chart = packed()
     opened().publish(chart, signed(chart))
-    wanted, requests = state(hub.repository("me/charts")), len(hub.requests)
+    expected, requests = state(hub.repository("me/charts")), len(hub.requests)
     assert requests > 12
     for number in range(1, requests + 1):
         with github("me/charts") as other:
@@ -144,7 +144,7 @@ def test_killed_at_every_request_then_again(
                 assert sha256(stored) == f"sha256:{entry['digest']}", "an entry has its archive"
             other.fault = lambda _: None
             opened().publish(chart, signed(chart))
-            assert str(state(remote)).replace(other.web, hub.web) == str(wanted), (
+            assert str(state(remote)).replace(other.web, hub.web) == str(expected), (
                 f"{fault} at request {number}"
             )
             assert other.wrong == []
@@ -157,14 +157,14 @@ def test_one_lost_connection_is_healed_on_the_way(
     monkeypatch.setattr("random.uniform", lambda low, high: 0.0)
     chart = packed()
     opened().publish(chart, signed(chart))
-    wanted, requests = state(hub.repository("me/charts")), len(hub.requests)
+    expected, requests = state(hub.repository("me/charts")), len(hub.requests)
     for number in range(1, requests + 1):
         with github("me/charts") as other:
             monkeypatch.setenv("GITHUB_API_URL", other.environment["GITHUB_API_URL"])
             other.fault = at(number, fault)
             opened().publish(chart, signed(chart))
             remote = other.repository("me/charts")
-            assert str(state(remote)).replace(other.web, hub.web) == str(wanted), (
+            assert str(state(remote)).replace(other.web, hub.web) == str(expected), (
                 f"{fault} at request {number}"
             )
 
@@ -250,20 +250,20 @@ def release(hub: Github, remote: Repository, chart: Archive, **files: bytes) -> 
         "draft": False,
         "prerelease": False,
     }
-    made = remote.releases[number] = {"id": number, **fields}
+    created = remote.releases[number] = {"id": number, **fields}
     remote.refs[f"refs/tags/{tag}"] = remote.refs["refs/heads/main"]
     for kind, data in files.items():
         number, name = next(hub.ids), f"{chart.file_name}{'' if kind == 'tgz' else '.prov'}"
         asset = {
             "id": number,
-            "release": made["id"],
+            "release": created["id"],
             "name": name,
             "size": len(data),
             "digest": sha256(data),
         }
         remote.assets[number] = {**asset, "state": "uploaded" if data else "starter"}
         remote.data[number] = data
-    return made
+    return created
 
 
 @pytest.mark.parametrize(
@@ -319,9 +319,11 @@ def test_versions_with_dashes_are_one_entry(hub: Github, remote: Repository) -> 
     """
     for _ in range(2):
         opened().publish(packed("foo-bar", "1.0.0-rc.1"))
-    assert [(one["name"], one["version"]) for one in entries(remote)] == [("foo-bar", "1.0.0-rc.1")]
-    (made,) = remote.releases.values()
-    assert (made["tag_name"], made["prerelease"]) == ("foo-bar-1.0.0-rc.1", True)
+    assert [(entry["name"], entry["version"]) for entry in entries(remote)] == [
+        ("foo-bar", "1.0.0-rc.1")
+    ]
+    (created,) = remote.releases.values()
+    assert (created["tag_name"], created["prerelease"]) == ("foo-bar-1.0.0-rc.1", True)
 
 
 def test_the_tag_stays_where_it_is_and_a_new_one_starts_nothing(
@@ -344,7 +346,7 @@ def test_drafts_of_people_stay(hub: Github, remote: Repository) -> None:
     for number in range(120):
         release(hub, remote, packed(version=f"0.1.{number}"))
     opened().publish(chart)
-    assert [one["name"] for one in state(remote)["drafts"]] == ["What is new"]
+    assert [draft["name"] for draft in state(remote)["drafts"]] == ["What is new"]
 
 
 @pytest.mark.parametrize("major", [3, 4])
@@ -497,14 +499,14 @@ def test_the_token_is_never_told(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     opened().publish(packed())
-    told = [str(state(remote)), str(remote.commits)]
+    texts = [str(state(remote)), str(remote.commits)]
     for status in (401, 403, 404, 409, 422, 500):
         hub.fault = answered(status, f"I was told {WRITE}")
         with pytest.raises(PipelineError) as raised:
             opened(budget=0).publish(packed())
-        told.append(str(raised.value))
-        assert "I was told" in told[-1]
-    assert WRITE not in "".join([*told, caplog.text])
+        texts.append(str(raised.value))
+        assert "I was told" in texts[-1]
+    assert WRITE not in "".join([*texts, caplog.text])
 
 
 def test_an_index_is_replaced_only_as_it_was_read(hub: Github, remote: Repository) -> None:
@@ -574,13 +576,15 @@ def test_what_the_index_says_must_be_so(hub: Github, remote: Repository) -> None
     remote.data[number] = packed(version="1.0.1").tgz
     with pytest.raises(EvidenceError, match="the index says"):
         opened().find("hello", "1.0.0")
-    known = remote.files("gh-pages")["index.yaml"]
+    index_bytes = remote.files("gh-pages")["index.yaml"]
     for url in (
         "http://127.0.0.1:1/hello-1.0.0.tgz",
         "hello-1.0.0.tgz",
         f"{hub.web}/you/charts/releases/download/a/b",
     ):
-        remote.put("gh-pages", "index.yaml", re.sub(rb"- http://.*", f"- {url}".encode(), known))
+        remote.put(
+            "gh-pages", "index.yaml", re.sub(rb"- http://.*", f"- {url}".encode(), index_bytes)
+        )
         with pytest.raises(EvidenceError, match="which is no asset of this repository's releases"):
             opened().find("hello", "1.0.0")
 

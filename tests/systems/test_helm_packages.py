@@ -261,8 +261,8 @@ def test_helm_uses_our_folder_as_a_repository(
     for chart in charts:
         repository.publish(chart, b"-----BEGIN PGP SIGNED MESSAGE-----\n")
     run("repo", "add", "ours", url)
-    found = run("search", "repo", "ours", "--versions", "--devel")
-    assert [line.split()[1] for line in found.splitlines() if "ours/hello" in line] == [
+    output = run("search", "repo", "ours", "--versions", "--devel")
+    assert [line.split()[1] for line in output.splitlines() if "ours/hello" in line] == [
         "1.11.0-0.3.t0123456789ab", "1.10.0", "1.9.0",
     ]  # fmt: skip
     run("pull", "ours/hello", "-d", str(tmp_path))
@@ -316,7 +316,7 @@ def test_our_index_says_what_helm_repo_index_says(run: Helm, tmp_path: Path) -> 
 def test_helm_orders_snapshots_as_we_do(run: Helm, served: tuple[Path, str]) -> None:
     folder, url = served
     base = version.Version(1, 4, 0)
-    made = [
+    versions_ = [
         version.snapshot(
             base, released=released, count=count, fingerprint=f"sha256:{digest:064x}", dirty=dirty
         )
@@ -328,17 +328,19 @@ def test_helm_orders_snapshots_as_we_do(run: Helm, served: tuple[Path, str]) -> 
         ]
     ]
     repository = open_writable(folder.as_uri(), {})
-    for number in (*made, "1.3.9", "1.4.0"):
+    for number in (*versions_, "1.3.9", "1.4.0"):
         repository.publish(packed(version=number))
     run("repo", "add", "ours", url)
-    found = run("search", "repo", "ours", "--versions", "--devel").splitlines()[1:]
-    assert [line.split()[1] for line in found] == version.newest_first([*made, "1.3.9", "1.4.0"])
-    assert [line.split()[1] for line in found] == [
-        made[3],
+    lines = run("search", "repo", "ours", "--versions", "--devel").splitlines()[1:]
+    assert [line.split()[1] for line in lines] == version.newest_first(
+        [*versions_, "1.3.9", "1.4.0"]
+    )
+    assert [line.split()[1] for line in lines] == [
+        versions_[3],
         "1.4.0",
-        made[2],
-        made[1],
-        made[0],
+        versions_[2],
+        versions_[1],
+        versions_[0],
         "1.3.9",
     ]
     assert "version: 1.4.0\n" in run("show", "chart", "ours/hello"), (

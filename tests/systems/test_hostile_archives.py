@@ -110,16 +110,20 @@ def at_every_door(archives: Path, home: Path) -> dict[str, dict[str, str]]:
 def test_every_door_refuses_all_of_it_in_little_memory_and_writes_nothing(
     corpus: list[Hostile], tmp_path: Path
 ) -> None:
-    told = at_every_door(corpus[0].path.parent, tmp_path)
+    answers = at_every_door(corpus[0].path.parent, tmp_path)
     assert len(corpus) > 110
-    for one in corpus:
-        for door, said in told[one.path.stem].items():
-            if door == "opened" and one.loads and said == "taken":
+    for corpus_file in corpus:
+        for door, answer in answers[corpus_file.path.stem].items():
+            if door == "opened" and corpus_file.loads and answer == "taken":
                 continue
-            assert said[:2] in ("2 ", "4 ") and "a-1.0.0.tgz" in said and one.message in said, (
-                one.name,
+            assert (
+                answer[:2] in ("2 ", "4 ")
+                and "a-1.0.0.tgz" in answer
+                and corpus_file.message in answer
+            ), (
+                corpus_file.name,
                 door,
-                said,
+                answer,
             )
 
 
@@ -132,8 +136,8 @@ def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_wha
     archives = dict(hostile.odd())
     for number, data in enumerate(archives.values()):
         (tmp_path / f"odd/{number}.tgz").write_bytes(data)
-    told = at_every_door(tmp_path / "odd", tmp_path / "home")
-    assert [set(said.values()) for said in told.values()] == [{"taken"}] * len(archives)
+    answers = at_every_door(tmp_path / "odd", tmp_path / "home")
+    assert [set(answer.values()) for answer in answers.values()] == [{"taken"}] * len(archives)
     for number, data in enumerate(archives.values()):
         place = tmp_path / f"p/{number}"
         published = open_writable(place.as_uri(), {}).publish(archive.open_archive(data))
@@ -160,13 +164,13 @@ def test_what_is_odd_and_harmless_is_taken_in_little_memory_and_published_as_wha
 def test_a_chart_that_brings_one_is_refused(
     corpus: list[Hostile], step: str, name: str, tmp_path: Path
 ) -> None:
-    [one] = [one for one in corpus if one.name == name]
+    [corpus_file] = [corpus_file for corpus_file in corpus if corpus_file.name == name]
     repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
     repo.put(
         "pipeline.yaml",
         f"charts: [{{path: hello}}]\nchannels: {{snapshot: {{charts: '{tmp_path.as_uri()}/p'}}}}\n",
     )
-    for path, data in {**files(), "charts/a-1.0.0.tgz": one.path.read_bytes()}.items():
+    for path, data in {**files(), "charts/a-1.0.0.tgz": corpus_file.path.read_bytes()}.items():
         repo.put(f"hello/{path}", data)
     repo.commit()
     environment = {
@@ -178,7 +182,9 @@ def test_a_chart_that_brings_one_is_refused(
         command, cwd=repo.root, env=environment, capture_output=True, text=True
     )
     assert completed.returncode == 2, completed.stderr
-    assert "hello/charts/a-1.0.0.tgz" in completed.stderr and one.message in completed.stderr
+    assert (
+        "hello/charts/a-1.0.0.tgz" in completed.stderr and corpus_file.message in completed.stderr
+    )
     assert not (tmp_path / "p").exists()
 
 
@@ -227,8 +233,10 @@ def ran(home: Path, *words: str, cwd: Path | None = None) -> Ended:
 def left(folder: Path) -> list[str]:
     """The files below a folder that are not a step's records or caches."""
     kept = (".pipeline/", ".cache/")
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(path for path in found if not path.startswith(kept))
+    leftovers = (
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
+    return sorted(path for path in leftovers if not path.startswith(kept))
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +244,9 @@ def old(corpus: list[Hostile], tmp_path_factory: pytest.TempPathFactory) -> Path
     """A repository that offers each of them as a chart of its own, and one good chart."""
     folder = tmp_path_factory.mktemp("old")
     good = packed("good", "1.0.0")
-    offered = {f"x{one.path.stem}": one.path.read_bytes() for one in corpus} | {"good": good.tgz}
+    offered = {
+        f"x{corpus_file.path.stem}": corpus_file.path.read_bytes() for corpus_file in corpus
+    } | {"good": good.tgz}
     lines = [HEAD]
     for name, tgz in offered.items():
         (folder / f"{name}-1.0.0.tgz").write_bytes(tgz)
@@ -250,10 +260,14 @@ def test_audit_tells_each_and_reads_on(corpus: list[Hostile], old: Path, tmp_pat
     before = left(old)
     completed = ran(tmp_path / "home", "audit", old.as_uri())
     assert completed.code == 4, completed.told
-    for one in corpus:
-        line = completed.about(f"x{one.path.stem} 1.0.0")
-        assert ("other chart" if one.loads and one.message not in line else one.message) in line, (
-            one.name,
+    for corpus_file in corpus:
+        line = completed.about(f"x{corpus_file.path.stem} 1.0.0")
+        assert (
+            "other chart"
+            if corpus_file.loads and corpus_file.message not in line
+            else corpus_file.message
+        ) in line, (
+            corpus_file.name,
             line,
         )
     assert "good" not in completed.told
@@ -267,12 +281,14 @@ def test_a_migration_takes_what_is_good_and_tells_the_rest(
     new = tmp_path / "new"
     completed = ran(tmp_path / "home", "regenerate", "--from", old.as_uri(), "--to", new.as_uri())
     assert completed.code == 8, completed.told
-    for one in corpus:
-        line = completed.about(f"x{one.path.stem}-1.0.0.tgz")
+    for corpus_file in corpus:
+        line = completed.about(f"x{corpus_file.path.stem}-1.0.0.tgz")
         assert (
-            "holds the chart a" if one.loads and one.message not in line else one.message
+            "holds the chart a"
+            if corpus_file.loads and corpus_file.message not in line
+            else corpus_file.message
         ) in line, (
-            one.name,
+            corpus_file.name,
             line,
         )
     assert set(left(new)) - {".lock"} == {"good-1.0.0.tgz", "index.yaml"}
@@ -291,11 +307,11 @@ VERIFIED = (
 def test_verify_refuses_it_before_it_looks_for_records(
     corpus: list[Hostile], name: str, tmp_path: Path
 ) -> None:
-    [one] = [one for one in corpus if one.name == name]
-    (tmp_path / "a-1.0.0.tgz").write_bytes(one.path.read_bytes())
+    [corpus_file] = [corpus_file for corpus_file in corpus if corpus_file.name == name]
+    (tmp_path / "a-1.0.0.tgz").write_bytes(corpus_file.path.read_bytes())
     completed = ran(tmp_path / "home", "verify", (tmp_path / "a-1.0.0.tgz").as_uri())
     assert completed.code == 4, completed.told
-    assert one.message in completed.about("a-1.0.0.tgz")
+    assert corpus_file.message in completed.about("a-1.0.0.tgz")
     assert left(tmp_path / "home") == []
     assert completed.mib <= MOST_MIB, completed.mib
 
@@ -327,9 +343,9 @@ def test_no_snapshot_takes_one_in_as_a_dependency(corpus: list[Hostile], tmp_pat
         "pipeline.yaml",
         f"charts: [{{path: '*'}}]\nchannels: {{snapshot: {{charts: '{published.as_uri()}'}}}}\n",
     )
-    offered = {f"x{one.path.stem}": one.path.read_bytes() for one in corpus} | {
-        "good": packed("a", "1.0.0").tgz
-    }
+    offered = {
+        f"x{corpus_file.path.stem}": corpus_file.path.read_bytes() for corpus_file in corpus
+    } | {"good": packed("a", "1.0.0").tgz}
     with web(tmp_path / "served") as url:
         for name, tgz in offered.items():
             place = tmp_path / "served" / name
@@ -347,10 +363,14 @@ def test_no_snapshot_takes_one_in_as_a_dependency(corpus: list[Hostile], tmp_pat
         repo.commit()
         completed = ran(tmp_path / "home", "snapshot", cwd=repo.root)
     assert completed.code in (2, 4), completed.told
-    for one in corpus:
-        line = completed.about(f"x{one.path.stem}: ")
-        assert one.message in line and f"/x{one.path.stem}" in line and "a-1.0.0.tgz" in line, (
-            one.name,
+    for corpus_file in corpus:
+        line = completed.about(f"x{corpus_file.path.stem}: ")
+        assert (
+            corpus_file.message in line
+            and f"/x{corpus_file.path.stem}" in line
+            and "a-1.0.0.tgz" in line
+        ), (
+            corpus_file.name,
             line,
         )
     assert [path for path in left(published) if path.startswith("x")] == []

@@ -535,12 +535,12 @@ def test_a_branch_that_was_set_back(branch: Branch, tmp_path: Path) -> None:
     """What is gone is named, also where it was read before; nothing else takes its place."""
     repository = open_writable(branch.url, {})
     before = branch.git("rev-parse", "gh-pages")
-    found = repository.publish(packed(version="1.1.0"))
+    published = repository.publish(packed(version="1.1.0"))
     dependency = MissingArchive("", "hello", "1.1.0", branch.url)
     assert fetcher({}, tmp_path / "cache")(dependency) == packed(version="1.1.0").tgz
     branch.git("update-ref", "refs/heads/gh-pages", before)
     assert repository.find("hello", "1.1.0") is None
-    assert repository.resolve("hello", "1.1.0") is None and repository.provenance(found) is None
+    assert repository.resolve("hello", "1.1.0") is None and repository.provenance(published) is None
     with pytest.raises(
         ConfigurationError, match=r"hello 1\.1\.0 is not in the repository \(it has 1\.0\.0\)"
     ):

@@ -38,8 +38,8 @@ def kubectl() -> str:
 @pytest.fixture
 def elsewhere() -> Iterator[apart.Apart]:
     build.built()
-    with apart.machine() as one:
-        yield one
+    with apart.machine() as machine_:
+        yield machine_
 
 
 @pytest.fixture

@@ -161,10 +161,10 @@ CASES = [pytest.param(case.name, id=case.name) for case in corpus.cases("http://
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_packaged_or_refused_as_by_helm(name: str, world: World, tmp_path: Path) -> None:
-    made = world.packaged(name)
-    case, taken = made.case, made.taken
+    packages = world.packaged(name)
+    case, taken = packages.case, packages.taken
     assert {"nobody": len(taken) == 2, "both": not taken, "us": bool(taken)}[case.refuse], (
-        made.theirs
+        packages.theirs
     )
     if case.refuse != "nobody":
         with pytest.raises(PipelineError) as refused:
@@ -172,10 +172,10 @@ def test_it_is_packaged_or_refused_as_by_helm(name: str, world: World, tmp_path:
         assert case.says in str(refused.value)
         assert refused.value.exit_code in (2, 4)
         return
-    packed = archive.unpack((made.folder / "ours.tgz").read_bytes())
+    packed = archive.unpack((packages.folder / "ours.tgz").read_bytes())
     for tgz in taken.values():
         same_files(packed, archive.unpack(tgz))
-    same_rendering(world, made)
+    same_rendering(world, packages)
 
 
 def same_files(ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> None:
@@ -212,21 +212,24 @@ def known(data: bytes, where: str) -> dict[str, object]:
 ASKED = ((3, ("template", "r")), (4, ("template", "r")), (4, ("install", "r", "--dry-run=client")))
 
 
-def same_rendering(world: World, made: Packages) -> None:
+def same_rendering(world: World, packages: Packages) -> None:
     """Each helm renders our package as its own, notes and hooks with it, or fails in the same
     words.
     """
-    wanted = [
+    commands = [
         (major, *words, tgz)
         for major, words in ASKED
-        for tgz in (made.folder / "ours.tgz", made.of(major))
+        for tgz in (packages.folder / "ours.tgz", packages.of(major))
     ]
     with ThreadPoolExecutor() as pool:
-        ran = list(pool.map(lambda words: world.helm(*words), wanted))
-    for mine, other in zip(ran[::2], ran[1::2], strict=True):
-        assert mine.returncode == other.returncode, (mine, other)
-        assert (_timeless(mine.stdout), mine.stderr) == (_timeless(other.stdout), other.stderr)
-        assert "unreachable" not in mine.stderr
+        ran = list(pool.map(lambda words: world.helm(*words), commands))
+    for our_output, helm_output in zip(ran[::2], ran[1::2], strict=True):
+        assert our_output.returncode == helm_output.returncode, (our_output, helm_output)
+        assert (_timeless(our_output.stdout), our_output.stderr) == (
+            _timeless(helm_output.stdout),
+            helm_output.stderr,
+        )
+        assert "unreachable" not in our_output.stderr
 
 
 def _timeless(output: str) -> str:
@@ -269,11 +272,12 @@ def test_what_helm_create_makes(major: int, world: World, tmp_path: Path) -> Non
         "created",
         {path.relative_to(tmp_path / "made").as_posix(): path.read_bytes() for path in paths},
     )
-    made = world.package(case, tmp_path / "packages")
+    packages = world.package(case, tmp_path / "packages")
     same_files(
-        archive.unpack((made.folder / "ours.tgz").read_bytes()), archive.unpack(made.taken[major])
+        archive.unpack((packages.folder / "ours.tgz").read_bytes()),
+        archive.unpack(packages.taken[major]),
     )
-    same_rendering(world, made)
+    same_rendering(world, packages)
 
 
 def test_what_only_we_refuse_stands_in_the_documentation(
@@ -281,8 +285,8 @@ def test_what_only_we_refuse_stands_in_the_documentation(
 ) -> None:
     alone = [case.name for case in corpus.cases("http://x", "oci://x") if case.refuse == "us"]
     assert sorted(alone) == sorted(corpus.ALONE)
-    told = sorted(corpus.ALONE.values())
+    reasons = sorted(corpus.ALONE.values())
     with capsys.disabled():
-        print("\nhelm packages, we refuse:", *told, sep="\n  ")
+        print("\nhelm packages, we refuse:", *reasons, sep="\n  ")
     section = DOCS.read_text().partition("## What only we refuse\n")[2].partition("\n## ")[0]
-    assert sorted(line[2:] for line in section.splitlines() if line.startswith("- ")) == told
+    assert sorted(line[2:] for line in section.splitlines() if line.startswith("- ")) == reasons

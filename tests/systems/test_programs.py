@@ -27,9 +27,9 @@ def run(*words: str, cache: Path) -> subprocess.Popen[str]:
 
 def test_two_runs_at_once_fetch_a_program_once(tmp_path: Path) -> None:
     runs = [run("get", "helm3", cache=tmp_path) for _ in range(2)]
-    outputs = [one.communicate(timeout=180) for one in runs]
+    outputs = [process.communicate(timeout=180) for process in runs]
     folder = tmp_path / "pipeline-steps/programs/helm3-3.19.0"
-    assert [(one.returncode, out) for one, (out, _) in zip(runs, outputs, strict=True)] == [
+    assert [(process.returncode, out) for process, (out, _) in zip(runs, outputs, strict=True)] == [
         (0, f"{folder}\n")
     ] * 2
     talk = "".join(err for _, err in outputs)
@@ -150,9 +150,9 @@ def test_unknown_words_are_misuse(tmp_path: Path) -> None:
         (("get", "helm9"), "invalid choice: 'helm9'"),
         (("packages", "tea"), "no purpose tea"),
     ):
-        one = run(*words, cache=tmp_path)
-        _, error = one.communicate(timeout=30)
-        assert one.returncode == 2
+        completed = run(*words, cache=tmp_path)
+        _, error = completed.communicate(timeout=30)
+        assert completed.returncode == 2
         assert said in error
 
 

@@ -72,7 +72,7 @@ def test_up_again_changes_nothing_and_down_leaves_nothing(folder: Path) -> None:
     assert cli(folder, "status").code == 0
 
     assert cli(folder, "down").code == 0
-    assert not any(daemon.alive(one) for one in before.daemons.values())
+    assert not any(daemon.alive(process_identity) for process_identity in before.daemons.values())
     assert not folder.exists() and not folder.parent.exists()
     assert sandbox.overlay(folder) is None
     assert cli(folder, "down").code == 0
@@ -109,7 +109,7 @@ def test_a_process_that_was_never_recorded_is_ended(folder: Path) -> None:
     (folder / ledger.FILE).write_text('{"schema": 1, "ports"')  # a killed writer of another version
 
     sandbox.down(folder)
-    assert not any(daemon.alive(one) for one in recorded.daemons.values())
+    assert not any(daemon.alive(process_identity) for process_identity in recorded.daemons.values())
     assert not folder.exists()
 
 

@@ -82,13 +82,13 @@ def test_the_chain_is_a_picture_from_content_to_production(browser: Browser, wri
 def test_the_button_copies_the_whole_digest(browser: Browser, written: Path) -> None:
     opened = Opened(browser, written, DESK)
     button = opened.page.locator(".chain button").first
-    wanted = button.get_attribute("data-copy")
-    assert wanted is not None and wanted.startswith("sha256:") and len(wanted) == 71
+    digest = button.get_attribute("data-copy")
+    assert digest is not None and digest.startswith("sha256:") and len(digest) == 71
     button.click()
     opened.page.wait_for_function(
         "document.querySelector('.chain button').textContent === 'Copied'"
     )
-    assert opened.page.evaluate("navigator.clipboard.readText()") == wanted
+    assert opened.page.evaluate("navigator.clipboard.readText()") == digest
 
 
 def test_a_page_served_without_tls_copies_too(browser: Browser, written: Path) -> None:

@@ -156,8 +156,8 @@ def stray(stored: dict[str, bytes]) -> None:
     stored["hello-3.0.0.tgz.prov"] = b"x"
 
 
-def digest(one: archive.Archive) -> bytes:
-    return one.digest.removeprefix("sha256:").encode()
+def digest(chart: archive.Archive) -> bytes:
+    return chart.digest.removeprefix("sha256:").encode()
 
 
 #: Each fault: what it does to the files, the kinds it is found as, and how many of them --fix leaves.
@@ -197,17 +197,17 @@ def planter(
     for name, value in hub.environment.items():
         monkeypatch.setenv(name, value)
     place = f"o/r{abs(hash(str(tmp_path)))}"
-    made: Planter
+    planter_: Planter
     if request.param == "github":
-        made = Releases(hub.repository(place), place)
+        planter_ = Releases(hub.repository(place), place)
     else:
-        made = (
+        planter_ = (
             Folder(tmp_path / "charts") if request.param == "file" else Pages(tmp_path / "charts")
         )
-    repository = open_writable(made.url, {})
+    repository = open_writable(planter_.url, {})
     repository.publish(packed())
     repository.publish(packed("other"))
-    return made
+    return planter_
 
 
 class Audited:
@@ -218,8 +218,8 @@ class Audited:
         self.state = State(folder / ".pipeline/state.jsonl")
 
     def kinds(self, url: str, *charts: str) -> set[str]:
-        found = inspection.inspect(url, self.config, self.state, charts, None)
-        return {finding.kind for finding in found.findings}
+        inspected = inspection.inspect(url, self.config, self.state, charts, None)
+        return {finding.kind for finding in inspected.findings}
 
     def fix(self, url: str) -> int:
         """How many things are wrong after --fix."""
@@ -292,10 +292,10 @@ def test_audit_fix_conflicts_with_an_index_changed_meanwhile(
     planter: Planter, audited: Audited
 ) -> None:
     planter.change(unlisted)
-    found = inspection.inspect(planter.url, audited.config, audited.state, (), None)
+    inspected = inspection.inspect(planter.url, audited.config, audited.state, (), None)
     open_writable(planter.url, {}).publish(packed(version="2.0.0"))
     with pytest.raises(Conflict, match="changed meanwhile"):
-        inspection.repair(found)
+        inspection.repair(inspected)
     assert audited.fix(planter.url) == 0
     assert open_repository(planter.url, {}).versions("hello") == ["2.0.0", "1.0.0"]
 
@@ -370,8 +370,8 @@ def test_audit_fix_removes_a_withdrawn_version_and_keeps_its_archive(
     tmp_path: Path,
 ) -> None:
     folder = Folder(tmp_path / "one")
-    for one in (packed(), NEXT, packed("other")):
-        open_writable(folder.url, {}).publish(one)
+    for chart in (packed(), NEXT, packed("other")):
+        open_writable(folder.url, {}).publish(chart)
     audited = Audited(tmp_path)
     audited.config = Config(
         charts=(), root=tmp_path, release=Release(withdrawn=("hello-1.0.0", "1.0.0"))
@@ -685,8 +685,8 @@ def test_audit_report_lists_versions_with_their_tests(line: Line, form: str) -> 
     assert (promoted["content"] if form != "table" else promoted["content"][7:19]) in output
     assert (promoted["revision"] if form != "table" else promoted["revision"][:12]) in output
     if form == "json":
-        [one] = json.loads(output)
-        assert (one["proof"], one["tests"][0]["attempts"]) == ("recorded", 1)
+        [version] = json.loads(output)
+        assert (version["proof"], version["tests"][0]["attempts"]) == ("recorded", 1)
 
 
 @pytest.mark.parametrize("words", [("--report", "html"), ("--uses", f"sha256:{'0' * 64}"), ()])
@@ -701,7 +701,7 @@ def test_audit_plan_writes_no_record_and_no_report(line: Line, words: tuple[str,
 def test_audit_report_marks_versions_without_record(line: Line, tmp_path: Path) -> None:
     open_writable(line.folder.joinpath("charts").as_uri(), {}).publish(packed())
     lines = json.loads(line.ok("audit", "--report", "json").stdout)
-    assert [(one["chart"], one["proof"]) for one in lines] == [
+    assert [(version["chart"], version["proof"]) for version in lines] == [
         ("common", "recorded"),
         ("hello", "no record"),
     ]

@@ -168,12 +168,12 @@ def test_helm_is_missing_or_too_old(project: Project) -> None:
     programs = project.folder / "bin"
     programs.mkdir()
     for name in ("git", "sh"):
-        found = next(
+        helm_ = next(
             Path(place) / name
             for place in os.environ["PATH"].split(":")
             if (Path(place) / name).exists()
         )
-        (programs / name).symlink_to(found)
+        (programs / name).symlink_to(helm_)
     project.refused(7, "install helm 3", "check", PATH=str(programs))
     old = programs / "helm"
     old.write_text("#!/bin/sh\necho v2.17.0\n")

@@ -128,19 +128,19 @@ def environment(
         "GIT_CONFIG_GLOBAL": "/dev/null",
     }
     kept = {key: value for key, value in os.environ.items() if key not in CI_VARIABLES}
-    found = {**kept, **docker_engine.environment, **own}
+    variables = {**kept, **docker_engine.environment, **own}
     command = [sys.executable, "-m", "pipeline_steps", "sandbox", "up", "--kubeconfig"]
     try:
         up = subprocess.run(
             [*command, str(kubernetes_node.kubeconfig)],
-            env=found,
+            env=variables,
             capture_output=True,
             text=True,
             timeout=120,
         )
         assert up.returncode == 0, up.stderr
         with machine.kubernetes_node(proof.registry(Path(up.stdout.strip()))):
-            yield found
+            yield variables
     finally:
         sandbox.down(home / "pipeline-steps/sandbox")
 

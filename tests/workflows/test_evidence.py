@@ -197,16 +197,16 @@ def test_state_get_finds_a_value_of_another_agent_in_the_store(server: Server) -
     """
     tested = review(server, server.change())
     tested.ok("snapshot")
-    made = tested.ok("state", "get", "common", "snapshot.chart").stdout
+    value = tested.ok("state", "get", "common", "snapshot.chart").stdout
     agent = Agent(server, "agent", "origin/main")
     agent.ok("snapshot")
     older = agent.ok("state", "get", "common", "snapshot.chart")
-    assert older.stdout != made and not older.stderr
+    assert older.stdout != value and not older.stderr
     agent.repo.git("checkout", "-q", "--detach", "origin/topic")
     other = agent.ok("state", "get", "common", "snapshot.chart")
-    assert other.stdout == made and not other.stderr
+    assert other.stdout == value and not other.stderr
     assert "already done" in agent.ok("snapshot").stderr
-    assert agent.ok("state", "get", "common", "snapshot.chart").stdout == made
+    assert agent.ok("state", "get", "common", "snapshot.chart").stdout == value
 
     agent.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "of nobody's build"))
     unknown = agent.run("state", "get", "common", "snapshot.chart", "--quiet")
@@ -381,12 +381,12 @@ def test_a_failed_program_record_stops_the_release(server: Server) -> None:
     for step in ("check", "snapshot", "integration_test"):
         laptop.ok(step, "--chart", "common")
     scan = ("record", "--name", "scan", "--subject", "common", "--evidence", "scan.json", "--")
-    found = "echo '{\"found\": 1}' > scan.json; echo 1 vulnerability >&2; exit 3"
+    script = "echo '{\"found\": 1}' > scan.json; echo 1 vulnerability >&2; exit 3"
 
     completed = laptop.run("tag_release", "--local", "--chart", "common")
     assert completed.returncode == 4, completed.stderr
     assert "run pipeline-steps record --name scan --subject common -- PROGRAM" in completed.stderr
-    completed = scanner.run(*scan, "sh", "-c", found)
+    completed = scanner.run(*scan, "sh", "-c", script)
     assert completed.returncode == 8 and "1 vulnerability" in completed.stderr, completed.stderr
     assert "scan of common: sh ended with exit code 3" in completed.stderr
     completed = laptop.run("tag_release", "--local", "--chart", "common")

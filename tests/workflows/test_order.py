@@ -63,15 +63,17 @@ def test_two_clones_with_different_channels_do_not_block_each_other(
     config = load((tmp_path / f"{place}.yaml",), environ={}, start=repo.root)
     state = open_state(config)
     before = len(state.records())
-    made = snapshot("common", config=config, state=state)
-    assert isinstance(made, Record)
+    record = snapshot("common", config=config, state=state)
+    assert isinstance(record, Record)
     assert len(state.records()) == before, "already done"
     (tested,) = integration_test("common", config=config, state=state)
-    assert made.id in tested.uses and made.outputs["chart"].startswith((tmp_path / place).as_uri())
+    assert record.id in tested.uses and record.outputs["chart"].startswith(
+        (tmp_path / place).as_uri()
+    )
     check("common", config=config, state=state)
     tag_release("common", config=config, state=state, local=True)
     released = promote("common", config=config, state=state)
     assert isinstance(released, Record)
     assert (
-        made.id in released.uses and (tmp_path / f"{place}-production/common-1.0.0.tgz").is_file()
+        record.id in released.uses and (tmp_path / f"{place}-production/common-1.0.0.tgz").is_file()
     )

@@ -154,7 +154,7 @@ def test_publishing_in_any_order_gives_the_regenerated_index(
         source.release("my-api", version)
     source.ok()
     whole = stored(source.out)
-    made = [
+    archives = [
         archive.open_archive(data, name) for name, data in whole.items() if name.endswith(".tgz")
     ]
     times = source.repo.git(
@@ -167,8 +167,8 @@ def test_publishing_in_any_order_gives_the_regenerated_index(
     }
     for seed in range(4):
         published = DirectoryRepository((tmp_path / str(seed)).as_uri())
-        for one in random.Random(seed).sample(made, len(made)):
-            published.publish(one, created=created[f"{one.name}-{one.version}"])
+        for archive_ in random.Random(seed).sample(archives, len(archives)):
+            published.publish(archive_, created=created[f"{archive_.name}-{archive_.version}"])
         assert stored(published.folder) == whole
 
 
