@@ -22,8 +22,8 @@ from pipeline_steps.images.context import (
     Input,
     InputKind,
     files_not_sent,
+    generated_digest,
     generated_files,
-    read_generated,
 )
 from pipeline_steps.images.dockerfile import Dockerfile
 from pipeline_steps.images.ignore import IgnoreRules, not_ignored
@@ -123,9 +123,7 @@ class BuildDefinition(NamedTuple):
         tracks.
         """
         generated = self._generated_files(config) if self.entry.generated else {}
-        return {
-            f"{GENERATED}{path}": sha256(read_generated(file)) for path, file in generated.items()
-        }
+        return {f"{GENERATED}{path}": generated_digest(file) for path, file in generated.items()}
 
     def _generated_files(self, config: Config) -> dict[str, Path]:
         where = config.where(f"images.{self.image}.generated")
@@ -148,12 +146,12 @@ class BuildDefinition(NamedTuple):
             return self.context
         context, root = self.context, config.root / self.context.folder
 
-        def read_input(path: str) -> bytes:
-            return read_generated(root / path) if path in digests else context.read(path)
-
         # One mode for all, so that the umask of the stage that made them does not matter.
         inputs = (Input(path, "executable", digest) for path, digest in digests.items())
-        return Context(tuple(sorted((*context.inputs, *inputs))), read_input, context.folder)
+        generated = {path: root / path for path in digests}
+        return Context(
+            tuple(sorted((*context.inputs, *inputs))), context.read, context.folder, generated
+        )
 
     def files_not_sent(self, config: Config) -> list[str]:
         """Files in the context's folder that a plain `docker build` would take and that are no

@@ -8,13 +8,16 @@ out; `left_out` lists it.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import os
+import shutil
 import stat
 import tarfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, Protocol
 
 from pipeline_steps.charts import paths
 from pipeline_steps.images.ignore import IgnoreRules, not_ignored
@@ -25,6 +28,14 @@ InputKind = Literal["file", "executable", "link"]
 #: What every file carries on its way to the builder, whatever the checkout's umask, owner and
 #: times.
 MODES = {"file": 0o644, "executable": 0o755, "link": 0o777}
+#: Bytes of a large file that are held at once.
+_CHUNK = 2**20
+
+
+class Readable(Protocol):
+    """Something whose bytes are read piece by piece."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
 
 
 class Input(NamedTuple):
@@ -37,12 +48,14 @@ class Input(NamedTuple):
 
 class Context(NamedTuple):
     """inputs: sorted by path. read: path of an input -> its bytes, or the target of a link. where:
-    for errors.
+    for errors. generated: inputs that are files of an earlier stage, which may be large: they are
+    never held whole.
     """
 
     inputs: tuple[Input, ...]
     read: Callable[[str], bytes]
     folder: str = ""
+    generated: Mapping[str, Path] = {}
 
     def as_lists(self) -> list[list[str]]:
         """The inputs as plain lists, for keys."""
@@ -56,8 +69,53 @@ class Context(NamedTuple):
         """
         data = self.read(entry.path)
         if sha256(data) != entry.digest:
-            raise _changed(f"{self.folder}/{entry.path}".lstrip("/"))
+            raise self._changed(entry)
         return data
+
+    @contextlib.contextmanager
+    def open_checked(self, entry: Input) -> Iterator[tuple[int, Readable]]:
+        """Size and bytes of an input that is no link, to be read to their end; see `read_checked`.
+
+        Raises EvidenceError, for a generated file when the block ends: what was made of its bytes
+        must not be used then.
+        """
+        if entry.path not in self.generated:
+            data = self.read_checked(entry)
+            yield len(data), io.BytesIO(data)
+            return
+        with open_generated(self.generated[entry.path]) as file:
+            reader = _HashingReader(file)
+            try:
+                yield os.fstat(file.fileno()).st_size, reader
+            except OSError as error:
+                if reader.digest() != entry.digest:  # it was cut while it was copied
+                    raise self._changed(entry) from error
+                raise
+            if reader.digest() != entry.digest:
+                raise self._changed(entry)
+
+    def _changed(self, entry: Input) -> EvidenceError:
+        return EvidenceError(
+            "changed while it was being read for the build",
+            where=f"{self.folder}/{entry.path}".lstrip("/"),
+            advice="let it be and run again",
+        )
+
+
+class _HashingReader:
+    """Reads from `file` and hashes what was read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self._hash.update(data)
+        return data
+
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
 
 
 def generated_files(
@@ -91,18 +149,26 @@ def generated_files(
     return generated
 
 
-def read_generated(file: Path) -> bytes:
-    """The bytes of a generated file, which must be a plain file. Raises ConfigurationError,
-    EvidenceError.
-    """
+def generated_digest(file: Path) -> str:
+    """The digest of a generated file. Raises as `open_generated` does."""
+    with open_generated(file) as stream:
+        reader = _HashingReader(stream)
+        while reader.read(_CHUNK):
+            pass
+        return reader.digest()
+
+
+def open_generated(file: Path) -> IO[bytes]:
+    """A generated file, which must be a plain file. Raises ConfigurationError, EvidenceError."""
     try:
         # Not through a link: it may lead out of the context.
-        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise ConfigurationError(
-                    "is not a file", where=str(file), advice="name files in `generated`"
-                )
-            return stream.read()
+        stream = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            stream.close()
+            raise ConfigurationError(
+                "is not a file", where=str(file), advice="name files in `generated`"
+            )
+        return stream
     except FileNotFoundError as error:
         advice = "run the stage that makes it first"
         raise EvidenceError(
@@ -146,13 +212,14 @@ def write_tar(
         for entry in context.inputs:
             if entry.path in extra:
                 continue
-            info, data = member(entry.path, MODES[entry.kind]), context.read_checked(entry)
+            info = member(entry.path, MODES[entry.kind])
             if entry.kind == "link":
-                info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(data)
+                info.type = tarfile.SYMTYPE
+                info.linkname = os.fsdecode(context.read_checked(entry))
                 tar.addfile(info)
-            else:
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+                continue
+            with context.open_checked(entry) as (info.size, source):
+                tar.addfile(info, source)
         for path, content in sorted(extra.items()):
             info = member(path, 0o644)
             info.size = len(content)
@@ -167,12 +234,13 @@ def write_folder(context: Context, folder: Path, *, epoch: int) -> None:
     """
     try:
         for entry in context.inputs:
-            target, data = folder / entry.path, context.read_checked(entry)
+            target = folder / entry.path
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if entry.kind == "link":
-                target.symlink_to(os.fsdecode(data))
+                target.symlink_to(os.fsdecode(context.read_checked(entry)))
             else:
-                target.write_bytes(data)
+                with context.open_checked(entry) as (_size, source), target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, _CHUNK)
                 target.chmod(MODES[entry.kind])
             os.utime(target, (epoch, epoch), follow_symlinks=False)
         for parent, _, _ in os.walk(folder, topdown=False):
@@ -180,11 +248,3 @@ def write_folder(context: Context, folder: Path, *, epoch: int) -> None:
             os.utime(parent, (epoch, epoch))
     except OSError as error:
         raise failure(error, folder) from error
-
-
-def _changed(where: str) -> EvidenceError:
-    return EvidenceError(
-        "changed while it was being read for the build",
-        where=where,
-        advice="let it be and run again",
-    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import pytest
 
 from pipeline_steps.images.context import (
     Context,
+    Input,
     files_not_sent,
+    generated_digest,
     generated_files,
-    read_generated,
+    open_generated,
     write_folder,
     write_tar,
 )
@@ -111,7 +115,8 @@ def test_generated_files_are_found_by_pattern(folder: Path) -> None:
         folder, ["src/**/*.log", "{docs,none}/x.md"], ["Dockerfile"], "pipeline.yaml:3"
     )
     assert found == {name: folder / name for name in ("src/b.log", "src/deep/c.log", "docs/x.md")}
-    assert read_generated(found["docs/x.md"]) == b"docs/x.md"
+    with open_generated(found["docs/x.md"]) as file:
+        assert file.read() == b"docs/x.md"
 
 
 @pytest.mark.parametrize(
@@ -140,9 +145,45 @@ def test_a_generated_link_or_pipe_is_refused(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     for name in ("to", "pipe"):
         with pytest.raises(ConfigurationError, match=name):
-            read_generated(folder / name)
+            open_generated(folder / name)
     with pytest.raises(EvidenceError, match="gone: the generated file is not there"):
-        read_generated(folder / "gone")
+        open_generated(folder / "gone")
+
+
+def with_generated(folder: Path, name: str) -> Context:
+    digest = generated_digest(folder / name)
+    inputs = (Input(name, "executable", digest),)
+    return Context(inputs, lambda path: b"", generated={name: folder / name})
+
+
+def test_a_large_generated_file_is_never_held_whole(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with (folder / "app.jar").open("wb") as file:
+        file.truncate(64 * 2**20)
+    tracemalloc.start()
+    try:
+        context = with_generated(folder, "app.jar")
+        with tempfile.TemporaryFile() as tar:
+            write_tar(context, tar, {}, epoch=0)
+        write_folder(context, target := tmp_path_factory.mktemp("context"), epoch=0)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert (target / "app.jar").stat().st_size == 64 * 2**20
+
+
+@pytest.mark.parametrize("after", [b"longer than before", b"short", b"another1"])
+def test_a_generated_file_that_changes_while_it_is_read_is_refused(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, after: bytes
+) -> None:
+    (folder / "app.jar").write_bytes(b"as it is")
+    context = with_generated(folder, "app.jar")
+    (folder / "app.jar").write_bytes(after)
+    with pytest.raises(EvidenceError, match=r"app\.jar: changed while it was being read"):
+        write_tar(context, io.BytesIO(), {}, epoch=0)
+    with pytest.raises(EvidenceError, match=r"app\.jar: changed while it was being read"):
+        write_folder(context, tmp_path_factory.mktemp("context"), epoch=0)
 
 
 def test_kinds_and_digests(folder: Path) -> None:
