@@ -17,7 +17,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import index, package, regenerate, state
+from benchmarks import index, package, regenerate, state, trust
 from benchmarks.job import Job
 from benchmarks.rows import Row, alternately, measured, once, table, timed
 from tools.machine import say
@@ -87,6 +87,7 @@ PARTS = {
     "a whole repository from tags": regenerate.rows,
     "a version more in a large index": index.rows,
     "packaging and publishing one chart": package.rows,
+    "exporting a context, checking and verifying a chart": trust.rows,
     "main job, 4 rounds each way, and steps with nothing to do": jobs,
 }
 
