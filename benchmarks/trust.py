@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.rows import Row, alone, alternately
-from pipeline_steps.building import recipe
+from pipeline_steps.building import build_definition
 from pipeline_steps.config.config_file import load
-from pipeline_steps.images.context import lay_out
+from pipeline_steps.images.context import write_folder
 from pipeline_steps.workspace import checkout
 from tests.support import busybox
 from tests.support.gits import Repo
@@ -49,12 +49,12 @@ def exports(folder: Path) -> list[Row]:
 
     def ours() -> None:
         with checkout.share_checkouts():
-            context = recipe.read(
+            context = build_definition.read_build_definition(
                 checkout.open_checkout(load((), environ={}, start=repo.root)), "app"
             ).context
             target = folder / f"ours{next(counter)}"
             target.mkdir()
-            lay_out(context, target, epoch=0)
+            write_folder(context, target, epoch=0)
 
     def theirs() -> None:
         target = folder / f"theirs{next(counter)}"
@@ -80,7 +80,7 @@ def large_file(folder: Path) -> Row:
         "folder = Path(sys.argv[1]); jar = folder / 'in/app.jar'\n"
         "inputs = (Input('app.jar', 'executable', generated_digest(jar)),)\n"
         "(folder / 'out').mkdir()\n"
-        "lay_out(Context(inputs, None, generated={'app.jar': jar}), folder / 'out', epoch=0)\n"
+        "write_folder(Context(inputs, None, generated={'app.jar': jar}), folder / 'out', epoch=0)\n"
     )
     theirs = "import tarfile\ntarfile.open(f'{sys.argv[1]}/x.tar', 'w').add(f'{sys.argv[1]}/in')\n"
     name = f"context of {LARGE >> 20} MiB, memory / tarfile"

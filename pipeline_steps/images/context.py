@@ -47,7 +47,7 @@ class Input(NamedTuple):
 
 
 class Context(NamedTuple):
-    """inputs: sorted by path. read: path of an input -> its bytes, or the target of a link. where:
+    """inputs: sorted by path. read: path of an input -> its bytes, or the target of a link. folder:
     for errors. generated: inputs that are files of an earlier stage, which may be large: they are
     never held whole.
     """
