@@ -80,7 +80,7 @@ def verify(
             raise EvidenceError(
                 problem,
                 where=chart.reference,
-                advice="were its records pulled, is `evidence` configured?",
+                advice="configure `evidence`, or fetch its records with pipeline-steps state pull",
             )
         return attempt.passed({"chart": chart.reference, "tar": chart.archive.tar_digest})
 

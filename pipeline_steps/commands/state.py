@@ -204,7 +204,7 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
     added = 0
     for word in words:
         if not Path(word).is_file():
-            raise UsageError("no such state file", where=word)
+            raise UsageError("the state file does not exist", where=word, advice="correct its path")
         for line, record in file.load_lines(Path(word)):
             if record.id not in known_ids:
                 file.ensure_folder(state.path)
