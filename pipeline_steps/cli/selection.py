@@ -127,7 +127,7 @@ def decide(
         names = dict.fromkeys(checkout.require_chart(name) for name in request.charts)
         return _selection(names, "asked for by --chart")
     if request.all:
-        return _selection(checkout.charts, "all charts (--all)")
+        return _selection((*checkout.readable_charts, *checkout.unreadable), "all charts (--all)")
     if request.since:
         return _selection(affected(checkout, request.since), f"changed since {request.since}")
     tag = request.tag or build.tag
@@ -142,17 +142,23 @@ def decide(
         reason = f"changed by review {build.review} of {build.target}"
         return _selection(affected(checkout, build.target), reason)
     if request.release:
-        charts = [name for name in checkout.charts if not is_released(checkout, name, is_published)]
+        charts = [
+            name
+            for name in checkout.readable_charts
+            if not is_released(checkout, name, is_published)
+        ]
+        charts += checkout.unreadable
         if not charts:
             return Selection((), "already done: every chart is released as it is checked out")
         return Selection(tuple(charts), "content that is not released")
-    checkout.chart_contents()  # the digests of all charts in one go
+    checkout.readable_contents()  # the digests of all charts in one go
     state.load_evidence(
         content
-        for chart in checkout.charts.values()
+        for chart in checkout.readable_charts.values()
         for content in checkout.chart_and_image_contents(chart)
     )
-    charts = [name for name in checkout.charts if not has_passed(checkout, name, state)]
+    charts = [name for name in checkout.readable_charts if not has_passed(checkout, name, state)]
+    charts += checkout.unreadable
     if not charts:
         return Selection((), _already_passed(checkout, state))
     return Selection(tuple(charts), "content without a passed test")
@@ -160,7 +166,7 @@ def decide(
 
 def _already_passed(checkout: Checkout, state: State) -> str:
     """Why no chart is left to test: all have passed, and when the last of them did."""
-    contents = {chart.content for chart in checkout.charts.values()}
+    contents = {chart.content for chart in checkout.readable_charts.values()}
     finished = sorted(
         record.finished
         for record in state.records()
@@ -186,10 +192,10 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     }
     if not changed:
         return ()
-    contents = checkout.chart_contents()
+    contents = checkout.readable_contents()
     charts = {
         name
-        for name, chart in checkout.charts.items()
+        for name, chart in checkout.readable_charts.items()
         if any(paths.contains(place, path) for place in chart.history_paths for path in changed)
         or changed.intersection(
             helm_arguments.values_files(helm_arguments.chart_arguments(checkout.config, chart))
@@ -205,7 +211,12 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
             for name in contents
             if name not in charts and (every or _entries_differ(checkout, before, name))
         }
-    return tuple(name for name in contents if name in charts)
+    unreadable = [
+        name
+        for name, chart in checkout.unreadable.items()
+        if any(paths.contains(chart.folder, path) for path in changed)
+    ]
+    return (*(name for name in contents if name in charts), *unreadable)
 
 
 def _common_settings_differ(checkout: Checkout, before: Checkout) -> bool:
@@ -249,12 +260,18 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
             f"{checkout.revision[:12]}"
         )
         raise UsageError(message, advice=f"check out {tag}")
+    names = tags.TagPattern(checkout.config.release.tag)
     charts = tags.charts_named(checkout, tag)
+    if not charts and "{name}" in names.template:
+        charts = tuple(name for name in checkout.unreadable if names.version(tag, name))
     if charts:
         return _selection(charts, f"released by the tag {tag}")
     missing = [
-        name for name in checkout.charts if not is_published(name, checkout.chart_version(name))
+        name
+        for name in checkout.readable_charts
+        if not is_published(name, checkout.chart_version(name))
     ]
+    missing += checkout.unreadable
     return _selection(missing, f"not yet published at the tag {tag}")
 
 
@@ -322,7 +339,11 @@ def _record(
             "key": key,
             "revision": checkout.revision,
             "parameters": {"charts": list(selection.charts), "asked": arguments},
-            "outputs": {name: checkout.charts[name].content for name in selection.charts},
+            "outputs": {
+                name: checkout.readable_charts[name].content
+                for name in selection.charts
+                if name not in checkout.unreadable
+            },
             "result": "passed",
             "reason": selection.reason,
             "started": time,

@@ -178,9 +178,11 @@ def call_step(
         **{key: getattr(arguments, key) for key in options},
     }
     with share_checkouts():
-        selection = Selection((), "")
+        selection, unreadable = Selection((), ""), list[Outcome]()
         if step.subjects != "none":
             selection = selected_charts(config, state, arguments, releases=step.releases)
+        if step.subjects in ("selection", "images"):
+            selection, unreadable = _without_unreadable(config, selection)
         if step.subjects == "selection":
             keywords["charts"] = selection.charts
         if step.subjects in ("selection", "none"):
@@ -192,11 +194,24 @@ def call_step(
             if not subjects:
                 note = "no image in the selected charts" if charts else selection.reason
                 outcomes = [Outcome("", (), False, None, note)]
+        outcomes += unreadable
     if arguments.plan:
         return outcomes
     if step.releases:
         _write_junit(step, outcomes, state)
     return [*outcomes, *_replicate(state)]
+
+
+def _without_unreadable(config: Config, selection: Selection) -> tuple[Selection, list[Outcome]]:
+    """The selection without charts that cannot be read, and an outcome for each of these."""
+    unreadable = open_checkout(config).unreadable if selection.charts else {}
+    charts = tuple(name for name in selection.charts if name not in unreadable)
+    outcomes = [
+        Outcome(name, (), False, unreadable[name].error)
+        for name in selection.charts
+        if name in unreadable
+    ]
+    return selection._replace(charts=charts), outcomes
 
 
 def _call_each(

@@ -191,7 +191,7 @@ def _checked_out_content(subject: str, arguments: Namespace) -> str | None:
     Raises ConfigurationError for a chart that cannot be read.
     """
     checkout = open_checkout(load(arguments.config))
-    if subject in checkout.charts:
+    if subject in checkout.readable_charts:
         return checkout.chart(subject).content
     return checkout.image_content(subject) if subject in checkout.image_names else None
 

@@ -185,7 +185,7 @@ def _requirements_of_dependents(
         return
     dependents = [
         checkout.chart(name)
-        for name, other_chart in checkout.charts.items()
+        for name, other_chart in checkout.readable_charts.items()
         if chart.path in other_chart.subcharts
     ]
     for dependent in dependents:

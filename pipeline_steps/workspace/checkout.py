@@ -11,11 +11,13 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import msgspec
 
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.paths import chart_yaml
+from pipeline_steps.charts.read import written_name
 from pipeline_steps.charts.references import refuse_shared_keys
 from pipeline_steps.config import config_file, entries
 from pipeline_steps.config.convert import convert
@@ -47,6 +49,13 @@ class _StoredSections(Settings, frozen=True):
     images: dict[str, ImageEntry] = msgspec.field(default_factory=dict)
 
 
+class UnreadableChart(NamedTuple):
+    """A chart that cannot be read, in its folder, and why."""
+
+    folder: str
+    error: ConfigurationError
+
+
 class Checkout:
     """The checkout that `config` was read from, as it stands, or at `revision` (any name of one).
 
@@ -67,9 +76,19 @@ class Checkout:
         self.revision = self.tree.revision
         self._at_revision = revision is not None
 
-    @functools.cached_property
+    @property
     def charts(self) -> Mapping[str, Chart]:
-        """Every chart by name, in the order of their folders; each is read when it is used."""
+        """Every chart by name, in the order of their folders; contents are computed when asked for.
+
+        Raises ConfigurationError when a chart cannot be read.
+        """
+        for chart in self.unreadable.values():
+            raise chart.error.fresh()
+        return self.readable_charts
+
+    @functools.cached_property
+    def readable_charts(self) -> Mapping[str, Chart]:
+        """Like `charts`, without those in `unreadable`."""
         return _LazyCharts(
             {
                 name: functools.partial(self._read_chart, folder)
@@ -78,11 +97,13 @@ class Checkout:
         )
 
     def chart(self, name: str) -> Chart:
-        """One chart. Raises ConfigurationError that names the nearest when there is no such chart."""
-        return self.charts[self.require_chart(name)]
+        """One chart. Raises ConfigurationError naming the nearest when there is none of that name."""
+        return self.readable_charts[self.require_chart(name)]
 
     def require_chart(self, name: str) -> str:
-        """`name`, if a chart has it. Raises ConfigurationError that names the nearest chart."""
+        """`name`, if there is a chart of that name. Raises ConfigurationError naming the nearest."""
+        if name in self.unreadable:
+            raise self.unreadable[name].error.fresh()
         if name not in self._folder_of_chart:
             raise ConfigurationError(
                 f"there is no chart {name!r}",
@@ -98,9 +119,18 @@ class Checkout:
         ).version
 
     def chart_contents(self) -> dict[str, str]:
-        """The content of every chart by name; much faster than asking one by one."""
+        """The content of every chart by name; much faster than asking one by one.
+
+        Raises ConfigurationError when a chart cannot be read.
+        """
+        for chart in self.unreadable.values():
+            raise chart.error.fresh()
+        return self.readable_contents()
+
+    def readable_contents(self) -> dict[str, str]:
+        """Like `chart_contents`, without the charts in `unreadable`."""
         self._content_reader.read_ahead(self._folder_of_chart.values())
-        return {name: chart.content for name, chart in self.charts.items()}
+        return {name: chart.content for name, chart in self.readable_charts.items()}
 
     def chart_content_if_readable(self, name: str) -> str | None:
         """The content of a chart; None when this revision lacks the chart, or it is broken."""
@@ -285,6 +315,8 @@ class Checkout:
         """Chart name → folder."""
         found: dict[str, str] = {}
         for folder in self._entry_numbers:
+            if folder in self._unreadable_folders:
+                continue
             name = self._content_reader.metadata(folder).name
             if name in found:
                 message = f"the chart name {name} stands for {found[name]} and {folder}"
@@ -292,6 +324,29 @@ class Checkout:
                     message, where=chart_yaml(folder), advice="give one of them another name"
                 )
             found[name] = folder
+        return found
+
+    @functools.cached_property
+    def unreadable(self) -> Mapping[str, UnreadableChart]:
+        """The charts whose Chart.yaml, or that of a file:// subchart, is refused: they are no
+        obstacle to others. By the name that is written there, else by folder.
+        """
+        found: dict[str, UnreadableChart] = {}
+        for folder, error in self._unreadable_folders.items():
+            name, _ = written_name(self._small_files[chart_yaml(folder)])
+            key = folder if not name or name in found or name in self._folder_of_chart else name
+            found[key] = UnreadableChart(folder, error)
+        return found
+
+    @functools.cached_property
+    def _unreadable_folders(self) -> dict[str, ConfigurationError]:
+        found: dict[str, ConfigurationError] = {}
+        for folder in self._entry_numbers:
+            try:
+                self._content_reader.subcharts(folder)
+            except ConfigurationError as error:
+                error.__traceback__ = None
+                found[folder] = error
         return found
 
     @functools.cached_property

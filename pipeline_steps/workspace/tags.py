@@ -177,7 +177,7 @@ def charts_named(checkout: Checkout, tag: str) -> tuple[str, ...]:
 
     Raises UsageError for one that names a chart here at another version.
     """
-    versions = {chart: checkout.chart_version(chart) for chart in checkout.charts}
+    versions = {chart: checkout.chart_version(chart) for chart in checkout.readable_charts}
     charts = [
         chart
         for chart, version in versions.items()

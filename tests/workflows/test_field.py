@@ -718,6 +718,45 @@ def test_both_helms_read_the_archives_that_are_copied(field: Field) -> None:
         assert (field.out / one.file_name).read_bytes() == one.tgz
 
 
+@pytest.fixture
+def shop(field: Field) -> Field:
+    """A checkout with a pipeline.yaml, one good chart, and several that cannot be read."""
+    field.chart("good", "1.0.0")
+    field.text("bad", chart("bad", "'1.2'"))
+    field.text("number", chart("number", "1.0.0") + "appVersion: 1.10\n")
+    field.text("far", chart("far", "1.0.0", "elsewhere"))
+    field.repo.put(
+        "pipeline.yaml",
+        f"charts: [{{path: charts/*}}]\nchannels: {{snapshot: {{charts: '{field.out.as_uri()}'}}}}\n",
+    )
+    field.repo.commit()
+    field.folder = field.repo.root
+    return field
+
+
+@pytest.mark.parametrize("words", ["snapshot --chart good", "check --chart good"])
+def test_bad_charts_do_not_stop_the_one_that_is_asked_for(words: str, shop: Field) -> None:
+    done = shop.run(words.split())
+    assert done.returncode == 0, done.stderr
+    assert "charts/bad" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["snapshot", "snapshot --all", "check --all", "build_image --all"]
+)
+def test_all_bad_charts_are_named_at_once_and_the_good_one_is_done(words: str, shop: Field) -> None:
+    done = shop.run(words.split())
+    assert done.returncode == 2, done.stderr
+    for text in (
+        "bad: charts/bad/Chart.yaml:3: version '1.2'",
+        "number: charts/number/Chart.yaml:4: appVersion: 1.10",
+        "far: charts/far/Chart.yaml: the dependency elsewhere needs charts/elsewhere",
+    ):
+        assert text in done.stderr, done.stderr
+    if words.startswith("snapshot"):
+        assert [name.startswith("good-1.0.0") for name in shop.published()] == [True]
+
+
 READING = ("show", "html", "verify", "get web snapshot.chart", "join other.jsonl")
 
 
