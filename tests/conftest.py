@@ -5,10 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from pipeline_steps.toolbox import redact
 from tests.support import machine
+from tests.support.examples import EXAMPLES, FULL
+
+if FULL:
+    hypothesis.settings.register_profile("full", max_examples=EXAMPLES, deadline=None)
+    hypothesis.settings.load_profile("full")
 
 
 @pytest.fixture(scope="session")

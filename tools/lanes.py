@@ -51,6 +51,13 @@ LANES = (
         for name in ("unit", "contract", "systems", "workflows")
     ),
     Lane("faults", (("python", "-m", "tests.faults"),)),
+    Lane(
+        "properties",
+        (
+            (*PYTEST, "-m", "hypothesis", "tests/unit"),
+            (*PYTEST, "tests/unit/test_fuzz.py"),
+        ),
+    ),
     Lane("mutants", (("python", "-m", "tests.mutants", "--seconds", "75"),)),
 )
 CHECK = ("lint", "unit", "contract")
@@ -86,12 +93,15 @@ def test() -> int:
 
 def faults() -> int:
     """Kills, failing disks, power cuts and signals, with engine and node; a part of every point
-    unless FULL is set.
+    unless FULL is set, which also tries many more examples of every property and inputs of every
+    reader.
     """
     everything()
+    full = os.environ.get("FULL", "") not in ("", "0")
+    names = ("faults", "properties") if full else ("faults",)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
-        return verdict(with_systems(("faults",), Path(folder) / "started.json"), began)
+        return verdict(with_systems(names, Path(folder) / "started.json"), began)
 
 
 def mutants() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults.calls import Call, broken, recorded
 from tests.faults.figures import Figure, Settings, counted, spread
-from tests.faults.world import STEPS, Step, World
+from tests.faults.world import STEPS, Step, World, difference
 
 #: What can go wrong with each kind of call.
 ERRORS = {
@@ -51,7 +51,7 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         before = _kept(world)
         at = call._replace(within=str(world.state)) if call.within else call
         completed = broken(world, step, at, f"error={error}")
-        wrong = judged(world, completed, before) or world.again(step)
+        wrong = judged(world, completed, before, step) or world.again(step)
         return f"{step.name}, {error} at {call}: {wrong}" if wrong else ""
 
     wrong = spread(chosen, settings.workers, run)
@@ -60,15 +60,25 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 
 def judged(
-    world: World, completed: subprocess.CompletedProcess[str], before: dict[Path, bytes]
+    world: World, completed: subprocess.CompletedProcess[str], before: dict[Path, bytes], step: Step
 ) -> str:
-    """What is not as it must be after a step that met a failing disk."""
+    """What is not as it must be after a step that met a failing disk.
+
+    A step that exits with 0 has done all of its work. One that fails has changed no file but those
+    that are as after an undisturbed run, and what lines it added.
+    """
+    expected = world.expected[step.name]
+    if completed.returncode == 0 and (wrong := difference(expected, world.outcome())):
+        return f"exit 0, and {wrong}"
     if completed.returncode not in (0, CANNOT) or "This is a bug" in completed.stderr:
         return f"exit {completed.returncode}: {completed.stderr.strip()[-500:]}"
     for path, data in before.items():
-        current = path.read_bytes() if path.exists() else b""
-        grows = path.suffix == ".jsonl" and current.startswith(data)
-        if current != data and not grows and path.name != "index.yaml":
+        now = path.read_bytes() if path.exists() else b""
+        grows = path.suffix == ".jsonl" and now.startswith(data)
+        finished = now and expected.get(f"file {path.relative_to(world.root)}") == world.describe(
+            path
+        )
+        if now != data and not grows and not finished:
             return f"{path.name} was changed"
     left = world.left()
     return f"left: {left}" if left else ""
@@ -89,7 +99,7 @@ def _full(worlds: Sequence[World], settings: Settings) -> Figure:
             before = _kept(world)
             filler = world.root / "filler"
             _fill(filler, left)
-            wrong = judged(world, world.run(step), before)
+            wrong = judged(world, world.run(step), before, step)
             filler.unlink()
             wrong = wrong or world.again(step)
         finally:

@@ -64,7 +64,14 @@ def spread(points: Sequence[T], workers: int, run: Callable[[int, T], str]) -> l
     shares = [points[number::workers] for number in range(workers)]
 
     def work(number: int) -> list[str]:
-        return [result for point in shares[number] if (result := run(number, point))]
+        return [found for point in shares[number] if (found := judge(number, point))]
+
+    def judge(number: int, point: T) -> str:
+        try:
+            return run(number, point)
+        # whatever a broken file makes of the reading here is a finding, too
+        except Exception as error:
+            return f"{point}: what it left cannot be read: {error!r:.500}"
 
     with ThreadPoolExecutor(workers) as pool:
         return [result for share in pool.map(work, range(workers)) for result in share]

@@ -77,12 +77,13 @@ def distinct(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         sum(reader.reads for reader in seen.values()),
         sum(len(reader.misread) for reader in seen.values()),
     )
+    what = "all backends: reads while others publish, none of something half"
+    whole = reads - misread
+    too_few = () if whole >= demanded else (f"{whole} whole reads of {demanded} demanded",)
     return [
         *(figure for name, reader in seen.items() for figure in _figures(name, reader)),
-        Figure("T5", "all backends: reads while others publish, none of something "
-            "half", f">= {demanded}",
-               f"{reads - misread}/{reads}", ()),
-    ]  # fmt: skip
+        Figure("T5", what, f">= {demanded}", f"{whole}/{reads}", too_few),
+    ]
 
 
 def _figures(name: str, seen: Watched) -> list[Figure]:

@@ -279,7 +279,7 @@ class World:
         """Everything that steps leave and that must not depend on how often they were disturbed."""
         return {
             **{
-                f"file {path.relative_to(self.root)}": self._file(path)
+                f"file {path.relative_to(self.root)}": self.describe(path)
                 for path in self._published()
             },
             "tags": self.git(
@@ -310,7 +310,7 @@ class World:
         )
         return sorted(path for path in files if path.name != ".lock" and "tmp-" not in path.name)
 
-    def _file(self, path: Path) -> str:
+    def describe(self, path: Path) -> str:
         """What is in a file; the times of tags, which an index names, as what they are: each world
         has its own.
         """

@@ -39,8 +39,9 @@ from pipeline_steps.state import record
 from pipeline_steps.toolbox import http, redact
 from pipeline_steps.toolbox.errors import PipelineError
 from tests.support.charts import packed
+from tests.support.examples import FULL
 
-INPUTS = int(os.environ.get("FUZZ", "1000"))
+INPUTS = int(os.environ.get("FUZZ") or (20_000 if FULL else 1000))
 #: Inputs of one process: hypothesis remembers them all, which is no memory of the reader.
 AT_ONCE = 1000
 SECONDS = 2.0

@@ -16,6 +16,7 @@ from pipeline_steps.repositories.directory import DirectoryRepository
 from pipeline_steps.repositories.repository import Publication, Published
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError
 from tests.support.charts import packed
+from tests.support.examples import examples
 
 CHARTS = {
     (name, version): packed(name, version)
@@ -32,7 +33,7 @@ def repository(folder: Path) -> DirectoryRepository:
     return DirectoryRepository(folder.as_uri())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     st.lists(st.sampled_from(sorted(CHARTS)), unique=True, min_size=1, max_size=8),
     st.integers(1, 4),

@@ -17,6 +17,7 @@ from pipeline_steps.repositories import index_blocks
 from pipeline_steps.repositories.index import LARGEST, Entry, Index, new_entry_fields
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
+from tests.support.examples import examples
 
 DIGEST = "sha256:" + "12e4" * 16
 
@@ -263,7 +264,7 @@ def told(data: bytes, name: str) -> list[str] | None:
         return None
 
 
-@settings(max_examples=1000, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=examples(1000), suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.lists(edits, max_size=5))
 def test_blocks_are_the_charts_that_parsing_finds(how: list[tuple[str, int, Any]]) -> None:
     text = BLOCKS
