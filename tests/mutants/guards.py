@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant(
         "done-without-production-chart",
         _in("promote"),
-        "        return production.holds(record, everywhere=True)\n",
+        "        return production.has_recorded(record, everywhere=True)\n",
         "        return True\n",
         (f"{RELEASE}::test_promote_publishes_again_what_the_index_lost",),
     ),
