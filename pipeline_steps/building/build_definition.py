@@ -43,10 +43,10 @@ GENERATED = "generated:"
 
 
 class BuildDefinition(NamedTuple):
-    """image: its name in pipeline.yaml. content: its digest
-    (docs/explanation/content.md#content-of-an-image). context: what the source has of it.
+    """What an image is built from.
 
-    ignored: the rules of its .dockerignore. kind: of the builder of this machine.
+    image: its name in pipeline.yaml. content: its digest. context: what the source has of it.
+    ignore_rules: of its .dockerignore. builder_kind: of the builder of this machine.
     """
 
     image: str

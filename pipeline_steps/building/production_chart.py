@@ -98,7 +98,7 @@ def derive_production_chart(
     """The production chart of a snapshot: its version, its appVersion where configured, its images
     replaced.
 
-    tested: the snapshot's .tgz. images: as `targets` names them; none: only the version is
+    tested: the snapshot's .tgz. images: as `production_image_names` gives them; empty: only the version is
     replaced. Raises ConfigurationError, EvidenceError when the archive is not the recorded one.
     """
     files = unpack(tested, snapshot.outputs["chart"])

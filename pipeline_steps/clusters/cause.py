@@ -103,9 +103,7 @@ def classify(observed: Observed) -> Cause:
 def _cluster(observed: Observed) -> Cause | None:
     if not _CLUSTER_GONE.search(observed.said):
         return None
-    return Cause(
-        "cluster", f"the cluster did not do its part: {observed.said}", infrastructure=True
-    )
+    return Cause("cluster", f"the cluster itself failed: {observed.said}", infrastructure=True)
 
 
 def _nodes(observed: Observed) -> Cause | None:
@@ -245,7 +243,9 @@ def _readiness(observed: Observed) -> Cause | None:
                         "timeout",
                         f"{_describe_container(pod, container)} was still running: {observed.said}",
                     )
-                message = _newest_event(observed, pod, "Unhealthy", "") or "it says nothing why"
+                message = (
+                    _newest_event(observed, pod, "Unhealthy", "") or "its events give no reason"
+                )
                 return Cause(
                     "readiness",
                     f"{_describe_container(pod, container)} runs and did not become ready: "

@@ -97,7 +97,7 @@ def _document(kubeconfig: Path) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"the kubeconfig is not YAML: {error}", where=str(kubeconfig))
     if not isinstance(document, dict):
-        raise ConfigurationError("this is no kubeconfig", where=str(kubeconfig))
+        raise ConfigurationError("the kubeconfig is not a mapping of keys", where=str(kubeconfig))
     return document
 
 
@@ -200,7 +200,7 @@ def _from_plugin(
     if not completed.ok:
         ending = "does not end" if completed.code is None else f"fails with {completed.code}"
         output = redact(completed.stderr.decode(errors="replace")).strip()[-500:]
-        raise _no_credentials(connection, f"{command} {ending}: {output or 'it says nothing'}")
+        raise _no_credentials(connection, f"{command} {ending}: {output or 'it prints nothing'}")
     try:
         status = dict(json.loads(completed.stdout)["status"])
     except (ValueError, KeyError, TypeError) as error:

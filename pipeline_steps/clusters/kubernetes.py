@@ -188,7 +188,9 @@ class Api:
 
     def _foreign(self) -> MachineError:
         return MachineError(
-            "this does not answer like Kubernetes", where=self.connection.server, advice=ADVICE
+            "the server does not answer like a Kubernetes API server",
+            where=self.connection.server,
+            advice=ADVICE,
         )
 
     def _refusal(self, error: ApiException) -> PipelineError:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
+#: A larger pipeline.yaml is a mistake, and would be read slowly before anything says so.
 MAX_BYTES = 1024 * 1024
 KeyPath = tuple["str | int", ...]
 
@@ -27,8 +28,9 @@ class Location(NamedTuple):
 
 
 class Document(NamedTuple):
-    """value: dicts, lists, texts, integers, floats, booleans, None. places: path of keys and
-    indices → place.
+    """value: dicts, lists, texts, integers, floats, booleans, None.
+
+    locations: path of keys and indices → file and line.
     """
 
     value: dict[str, Any]

@@ -415,7 +415,7 @@ class Config(Language, frozen=True, kw_only=True):
     """What a step is given: the language, and where it was read.
 
     root: the folder of pipeline.yaml, absolute. files: all that was read, pipeline.yaml first.
-    places: key path, like "charts[0].path", → file and line. written: `charts` and `images` as
+    locations: key path, like "charts[0].path", → file and line. raw: `charts` and `images` as
     plain values.
     """
 

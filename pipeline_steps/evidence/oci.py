@@ -73,12 +73,14 @@ class OciStore:
         config = manifest.content.get("config")
         if not isinstance(config, dict) or config.get("mediaType") != RECORD:
             raise EvidenceError(
-                "is not a record", where=where, advice="something else writes below this path"
+                "is not a record", where=where, advice="let nothing else push below this path"
             )
         line = _embedded(config) or self._registry.blob(self._records, str(config.get("digest")))
         if line is None:
             raise EvidenceError(
-                "has lost the bytes of the record", where=where, advice="restore the registry"
+                "has the record's manifest but not its bytes",
+                where=where,
+                advice="restore the registry from a backup",
             )
         return line
 

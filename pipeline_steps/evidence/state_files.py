@@ -63,11 +63,11 @@ def _is_tracked(source: Source, path: Path) -> bool:
 
 def refuse_leftovers(state: State) -> None:
     """Raises EvidenceError when state files hold records of other builds than this one."""
-    others = [record for record in state.records() if not is_of_this_build(record)]
-    if others:
-        first = others[0]
+    foreign_records = [record for record in state.records() if not is_of_this_build(record)]
+    if foreign_records:
+        first = foreign_records[0]
         raise EvidenceError(
-            f"{len(others)} records here are not of this build, like {first.id[7:19]} of "
+            f"{len(foreign_records)} records here are not of this build, like {first.id[7:19]} of "
             f"{first.step} {first.subject}",
             where=str(state.folder),
             advice="a tag is built in a clean workspace, or with an evidence store: see "

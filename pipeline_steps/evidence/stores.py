@@ -136,16 +136,16 @@ class Stores:
         except Interrupted:
             raise
         except PipelineError as error:
-            what = (
+            message = (
                 f"the record {record.id[:19]} of {record.step} is not in the evidence store: "
                 f"{error.what}"
             )
             advice = (
-                f"it stands in {folder}; the next step of this content puts it there, once "
+                f"it is in {folder}; the next step of this content puts it there, once "
                 "the store answers"
             )
             self._write_error = type(error)(
-                what, where=error.where or self._write.url, advice=advice
+                message, where=error.where or self._write.url, advice=advice
             )
             raise self._write_error from error
         for digest in lookup_digests(record):
@@ -190,7 +190,10 @@ def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
         try:
             data = (folder / name).read_bytes()
         except FileNotFoundError:
-            log.warning("%s: not kept as evidence: it is gone", folder / name)
+            log.warning(
+                "%s: not copied to the evidence store: the file does not exist any more",
+                folder / name,
+            )
             continue
         except OSError as error:
             raise MachineError(
@@ -199,5 +202,8 @@ def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
         if sha256(data) == digest:
             evidence_files[name] = data
         else:
-            log.warning("%s: not kept as evidence: it changed since it was recorded", folder / name)
+            log.warning(
+                "%s: not copied to the evidence store: the file changed since it was recorded",
+                folder / name,
+            )
     return evidence_files

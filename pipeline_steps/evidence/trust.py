@@ -44,6 +44,7 @@ def store_urls(config: Config, step: str, *, is_tag_build: bool) -> StoreUrls:
     if not is_tag_build and step not in RELEASING:
         return StoreUrls((build_store,) if build_store else (), build_store)
     write = build_store
+    # A release finds only records in stores that it trusts.
     if trusted and (not build_store or (is_tag_build and build_store not in trusted)):
         write = trusted[0]
     return StoreUrls(trusted, write)

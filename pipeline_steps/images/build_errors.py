@@ -56,14 +56,16 @@ def registry_error(message: str, *, where: str) -> PipelineError:
             "insecure-registries",
         )
     if _TEMPORARY.search(text):
-        return Temporary(f"the registry could not take it for now: {text}", where=where)
+        return Temporary(
+            f"the registry refused the image for now (try again later): {text}", where=where
+        )
     if _REFUSED.search(text):
         return AccessRefused(
             f"the registry refuses the builder: {text}",
             where=where,
             advice="check the login in `hosts` or docker's",
         )
-    return MachineError(f"the registry did not take it: {text}", where=where)
+    return MachineError(f"the registry refused the image: {text}", where=where)
 
 
 def build_error(message: str, output: str, *, where: str) -> PipelineError:

@@ -25,12 +25,17 @@ EPOCH = 315532800
 class BuildRequest(NamedTuple):
     """One image to build and push.
 
-    target: where it goes, with the builders' own tag, for those that cannot push by digest alone.
-    bases: str(reference) → digest, for all bases of the Dockerfile. secrets: id → how BuildKit gets
-    it, `env=NAME` or `src=PATH`. fresh: use no cache. timeout: seconds, None: none. to: push
-    nothing; a BuildKit of its own writes the image into this file, as an OCI layout, an engine
-    keeps it under the target's name (`docker.save` writes it). oci: with OCI's media types in it,
-    where the builder has a choice; their digest is another than that of docker's.
+    Args:
+        destination: where it goes, with a tag for builders that cannot push by digest alone.
+        bases: str(reference) → digest, for all bases of the Dockerfile.
+        build_stage: the stage of the Dockerfile to build, None for the last.
+        secrets: id → how BuildKit gets it, `env=NAME` or `src=PATH`.
+        no_cache: build every instruction again.
+        timeout: seconds, None for no limit.
+        output_file: push nothing. A BuildKit of its own writes the image into this file as an OCI
+            layout; an engine keeps it under the destination's name (`docker.save_image` writes it).
+        oci_media_types: use OCI's media types where the builder has a choice; an image with
+            docker's media types has another digest.
     """
 
     destination: Reference

@@ -97,9 +97,9 @@ def _word_pattern(written: str) -> re.Pattern[str]:
 def parse(
     data: bytes, name: str, *, args: Mapping[str, str], build_stage: str | None = None
 ) -> Dockerfile:
-    """The Dockerfile in `data`. args: build arguments; target: stage to build, None for the last.
+    """The Dockerfile in `data`. args: build arguments; build_stage: None for the last.
 
-    Raises ConfigurationError naming file and line: no FROM, unknown target, a base that cannot be
+    Raises ConfigurationError naming file and line: no FROM, unknown stage, a base that cannot be
     known.
     """
     try:

@@ -95,7 +95,11 @@ def _pattern(text: str, where: str) -> Pattern | None:
     if exception:
         text = text[1:].strip()
         if not text:
-            raise ConfigurationError("a lone ! takes nothing in", where=where)
+            raise ConfigurationError(
+                "! has no pattern after it",
+                where=where,
+                advice="write !PATTERN, or remove the line",
+            )
     clean = posixpath.normpath(text)
     clean = clean.lstrip("/") if len(clean) > 1 else clean
     try:

@@ -103,9 +103,9 @@ def reference_in_values(
         )
     reference = Reference.familiar(name, where=where)
     tag, digest = parts.get("tag") or reference.tag, parts.get("digest") or reference.digest
-    for written, grammar in ((tag, TAG), (digest, DIGEST)):
-        if written and not grammar.fullmatch(written):
-            raise ConfigurationError(f"{written!r} is no tag or digest", where=where)
+    for part, grammar in ((tag, TAG), (digest, DIGEST)):
+        if part and not grammar.fullmatch(part):
+            raise ConfigurationError(f"{part!r} is no tag or digest", where=where)
     return reference._replace(tag=tag, digest=digest)
 
 

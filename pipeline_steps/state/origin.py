@@ -36,5 +36,7 @@ def is_of_this_build(record: Record) -> bool:
     """Whether a record is of the CI build that runs here, one of its other stages and shards among
     them.
     """
-    here, there = origin()["ci"] or {}, record.ci or {}
-    return "id" in here and all(redact(here[name]) == there.get(name) for name in ("system", "id"))
+    this_build, recorded_build = origin()["ci"] or {}, record.ci or {}
+    return "id" in this_build and all(
+        redact(this_build[name]) == recorded_build.get(name) for name in ("system", "id")
+    )

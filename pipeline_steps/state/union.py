@@ -46,11 +46,11 @@ def superseded(records: Iterable[Record]) -> set[str]:
 
 
 def preferred(records: Iterable[Record], channel_locations: Collection[str] = ()) -> list[Record]:
-    """Which of several records counts first: by `supersedes` among them, never by clocks or places
-    in a file.
+    """The records, the one that counts first at the head.
 
-    Of those that nothing orders: first whose outputs are all in `places` (the channels configured
-    now, as they are written; nobody is asked), then the smallest id.
+    A record comes before those that it supersedes; clocks and the order in a file decide nothing.
+    Of records that nothing orders, those whose outputs are all below `channel_locations` come
+    first, then the one with the smallest id: every agent must choose the same one.
     """
     by_id = {record.id: record for record in records}
     depth: dict[str, int] = {}  # how many records supersede this one, one after the other
@@ -61,6 +61,7 @@ def preferred(records: Iterable[Record], channel_locations: Collection[str] = ()
             {older for identity in level for older in by_id[identity].supersedes if older in by_id},
             number + 1,
         )
+    # Channels are written with or without oci:// and a final slash; references have neither.
     prefixes = tuple(
         f"{location.removeprefix('oci://').rstrip('/')}/" for location in channel_locations
     )
@@ -83,9 +84,7 @@ def _outputs_outside(record: Record, prefixes: tuple[str, ...]) -> int:
 def resolve(
     records: Iterable[Record], key: str, channel_locations: Collection[str] = ()
 ) -> Verdict:
-    """The verdict of `key` over `records`, which must hold every record known of it. places: as for
-    `preferred`.
-    """
+    """The verdict of `key`. records: every record known of it. channel_locations: see `preferred`."""
     of_key = [record for record in records if record.key == key]
     superseded_ids = superseded(of_key)
     current = [

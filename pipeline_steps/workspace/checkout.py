@@ -265,8 +265,8 @@ class Checkout:
     @functools.cached_property
     def _entries(self) -> list[RawEntry]:
         """The entries of `charts`: with overlays, but at a revision its own."""
-        own: list[RawEntry] = self._own_config.value.get("charts", [])
-        return own if self._at_revision else self.config.raw["charts"]
+        own_entries: list[RawEntry] = self._own_config.value.get("charts", [])
+        return own_entries if self._at_revision else self.config.raw["charts"]
 
     @functools.cached_property
     def _own_images(self) -> dict[str, ImageEntry]:
@@ -302,29 +302,29 @@ class Checkout:
     @functools.cached_property
     def _entry_numbers(self) -> dict[str, list[int]]:
         """Folder of every chart → numbers of the entries about it."""
-        found: dict[str, list[int]] = {}
+        numbers_of: dict[str, list[int]] = {}
         for number, entry in enumerate(self._entries):
             for folder in entries.match_chart_folders(
                 entry["path"], self._chart_folders, self._location(f"charts[{number}].path")
             ):
-                found.setdefault(folder, []).append(number)
-        return dict(sorted(found.items()))
+                numbers_of.setdefault(folder, []).append(number)
+        return dict(sorted(numbers_of.items()))
 
     @functools.cached_property
     def _folder_of_chart(self) -> dict[str, str]:
         """Chart name → folder."""
-        found: dict[str, str] = {}
+        folder_of: dict[str, str] = {}
         for folder in self._entry_numbers:
             if folder in self._unreadable_folders:
                 continue
             name = self._content_reader.metadata(folder).name
-            if name in found:
-                message = f"the chart name {name} stands for {found[name]} and {folder}"
+            if name in folder_of:
+                message = f"the chart name {name} stands for {folder_of[name]} and {folder}"
                 raise ConfigurationError(
                     message, where=chart_yaml(folder), advice="give one of them another name"
                 )
-            found[name] = folder
-        return found
+            folder_of[name] = folder
+        return folder_of
 
     @functools.cached_property
     def unreadable(self) -> Mapping[str, UnreadableChart]:
@@ -363,13 +363,13 @@ class Checkout:
     @functools.cached_property
     def _small_files(self) -> dict[str, bytes]:
         """pipeline.yaml and every Chart.yaml by path, read in one go."""
-        wanted = [
+        candidates = [
             e.path
             for e in self.tree.entries().values()
             if e.path == self.config_path or entries.is_chart_yaml(e.path)
         ]
         return self.tree.read(
-            [path for path in wanted if self.tree.entries()[path].kind != "submodule"]
+            [path for path in candidates if self.tree.entries()[path].kind != "submodule"]
         )
 
     def _entry(self, folder: str) -> RawEntry:
@@ -460,12 +460,14 @@ class Checkout:
         """The overlay that has other values keys for the images of the chart in `folder`, "" when
         there is none.
         """
-        own = (
+        own_values = (
             entries.entries_by_folder(self._own_config, self._chart_folders)[folder].get("images")
             or {}
         )
         return (
-            "" if self._at_revision or own == self.image_values(folder) else self._file_of("charts")
+            ""
+            if self._at_revision or own_values == self.image_values(folder)
+            else self._file_of("charts")
         )
 
     def _file_of(self, key: str) -> str:
@@ -500,8 +502,10 @@ class Checkout:
         """Whether another state of pipeline.yaml has the same entries about a closure."""
         if other is None:
             return False
-        theirs = entries.entries_by_folder(other, self._chart_folders)
-        charts = {folder: theirs[folder] for folder in closure.paths if theirs.get(folder)}
+        other_charts = entries.entries_by_folder(other, self._chart_folders)
+        charts = {
+            folder: other_charts[folder] for folder in closure.paths if other_charts.get(folder)
+        }
         images = other.value.get("images", {})
         return charts == closure.charts and all(
             images.get(name) == entry for name, entry in closure.images.items()

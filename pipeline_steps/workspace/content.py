@@ -108,7 +108,7 @@ class ContentReader:
 
     def subcharts(self, folder: str, above: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Folders of the file:// dependencies of the chart in `folder` and of theirs, each once."""
-        found: dict[str, None] = {}
+        folders: dict[str, None] = {}
         for dependency in self.metadata(folder).dependencies:
             if not dependency.local:
                 continue
@@ -126,8 +126,8 @@ class ContentReader:
                 raise ConfigurationError(
                     message, where=where, advice="correct its repository, or add the chart"
                 )
-            found.update(dict.fromkeys((target, *self.subcharts(target, (*above, folder)))))
-        return tuple(found)
+            folders.update(dict.fromkeys((target, *self.subcharts(target, (*above, folder)))))
+        return tuple(folders)
 
     def images(self, folder: str) -> tuple[str, ...]:
         """Names of the images of the chart in `folder` and of its file:// subcharts, sorted.
@@ -284,10 +284,13 @@ class ContentReader:
         ]
 
     def _files_below(self, places: Iterable[str]) -> dict[str, str]:
-        found = {path for place in places for path in paths.paths_below(self._paths, place)}
+        files_found = {path for place in places for path in paths.paths_below(self._paths, place)}
         return {
             path: path
-            for path in (*found, *(place for place in places if place in self._tree.entries()))
+            for path in (
+                *files_found,
+                *(place for place in places if place in self._tree.entries()),
+            )
         }
 
     def _read(self, names: Iterable[str]) -> dict[str, bytes]:
@@ -322,12 +325,12 @@ class ContentReader:
 
     def _extra(self, *folders: str) -> list[str]:
         """Places of the extra `paths` of charts: folders, files or globs, none of them empty."""
-        written = [
+        patterns = [
             path for folder in folders for path in self._charts.get(folder, {}).get("paths") or ()
         ]
         return [
             place
-            for path in written
+            for path in patterns
             for place in self._resolve_path(path, "", self._where("charts"))
         ]
 
@@ -378,13 +381,16 @@ class ContentReader:
         return [context, dockerfile, *self._generated_from(name)]
 
     def _closure(self, places: Iterable[str], charts: Entries, images: Entries) -> Closure:
-        kept = tuple(sorted(set(places)))
-        known = self._tree.entries()
-        found = {path for place in kept for path in paths.paths_below(self._paths, place)}
-        found.update(place for place in kept if place in known)
-        return Closure(tuple(sorted(found)), kept, charts, images)
+        unique_paths = tuple(sorted(set(places)))
+        entries = self._tree.entries()
+        files_found = {
+            path for place in unique_paths for path in paths.paths_below(self._paths, place)
+        }
+        files_found.update(place for place in unique_paths if place in entries)
+        return Closure(tuple(sorted(files_found)), unique_paths, charts, images)
 
 
+# Without this, writing a default down would change the content and build the image again.
 def _without_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of `images` as it is resolved: keys that say what holds anyhow are left out."""
     plain = ImageEntry()
