@@ -115,14 +115,17 @@ def run(copy: Path, tests: Sequence[str] | set[str]) -> tuple[int, str] | None:
     """Run tests in a copy: None when all pass, else pytest's exit code and its last words."""
     programs = copy / ENVIRONMENT / "bin"
     options = ("-q", "-x", "-p", "no:randomly", "--no-header", "--tb=line")
-    done = subprocess.run(
-        [programs / "python", "-m", "pytest", *options, *sorted(tests)],
-        cwd=copy,
-        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
+    try:
+        done = subprocess.run(
+            [programs / "python", "-m", "pytest", *options, *sorted(tests)],
+            cwd=copy,
+            env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {LIMIT} s"
     return None if done.returncode == 0 else (done.returncode, done.stdout[-2000:])
 
 
