@@ -73,7 +73,7 @@ def test_helmignore_leaves_out_what_helm_leaves_out(rules: str, run: Helm, tmp_p
     folder = written(tmp_path / "src/hello", {**files(), **TREE, ".helmignore": rules.encode()})
     if rules in REFUSED:
         assert "Chart.yaml file is missing" in run("package", str(folder), fails=True)
-        with pytest.raises(ConfigurationError, match=r"hello: Chart\.yaml is missing"):
+        with pytest.raises(ConfigurationError, match=r"Chart\.yaml is left out of the package"):
             gathered(folder, tmp_path / "src")
         return
     assert "Successfully" in run("package", str(folder), "-d", str(tmp_path))
