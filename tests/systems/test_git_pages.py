@@ -347,6 +347,11 @@ def test_what_lies_there_without_an_entry_is_completed_or_refused(pages: Pages, 
     site.put("api-1.0.0.tgz.prov", b"of another archive")
     site.commit()
     site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
+    with pytest.raises(EvidenceError, match=r"there is no index\.yaml"):
+        pages.opened().publish(packed())
+    site.put("index.yaml", "apiVersion: v1\nentries: {}\n")
+    site.commit()
+    site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
     assert pages.opened().publish(packed()).archive_digest == packed().digest
     assert pages.opened().provenance(pages.opened().publish(packed("api"))) is None
     with pytest.raises(Conflict, match="another content"):
