@@ -51,7 +51,7 @@ def find_cause(observed: Observed, log: Callable[[str, str], str]) -> Cause:
 def log_tail(log: str) -> str:
     r"""The last lines of a log, redacted and cut at their beginning to what a reason has room for.
 
-    >>> last_words("starting\n\n\x1b[31mno such page\n")
+    >>> log_tail("starting\n\n\x1b[31mno such page\n")
     '  starting\n   [31mno such page'
     """
     lines = [line for line in redact(log).splitlines() if line.strip()][-LAST_LINES:]

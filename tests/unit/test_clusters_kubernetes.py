@@ -338,7 +338,7 @@ def test_passing_trouble_is_waited_out_where_that_does_no_harm(server: Server, a
         (422, {"message": "invalid label"}, MachineError, "422: invalid label"),
         (404, {"message": "not found"}, MachineError, "404: not found"),
         (502, b"<html>bad gateway</html>", Temporary, "502: <html>bad gateway"),
-        (200, b"<html>hello</html>", MachineError, "does not answer like Kubernetes"),
+        (200, b"<html>hello</html>", MachineError, "does not answer like a Kubernetes API server"),
         (403, b"<html>caf\xe9</html>", MachineError, ""),
     ],
 )
