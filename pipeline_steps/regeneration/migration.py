@@ -12,6 +12,7 @@ from pipeline_steps.regeneration.filling import (
     VersionFilter,
     require_repository,
 )
+from pipeline_steps.repositories.indexed import IndexReader
 from pipeline_steps.repositories.repository import Publication, Published, Repository, Writable
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import (
@@ -122,7 +123,8 @@ def _read_archives(
         if host in unreachable:
             return unreachable[host]
         try:
-            published = old.find(*key)
+            take = old.find_first if isinstance(old, IndexReader) else old.find
+            published = take(*key)
             if published is None:
                 raise EvidenceError("it is listed and not there", where=old.url)
             return Publication(published.archive, old.provenance(published), origin.created(*key))

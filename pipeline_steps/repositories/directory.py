@@ -97,8 +97,8 @@ class DirectoryRepository(IndexWriter):
             self._parsed = data, index.Index(data, str(self.folder / INDEX), earlier)
         return self._parsed[1]
 
-    def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        return self._archive_of(index_rows.find_readable(self._index(), name, version))
+    def _stored(self, name: str, version: str, *, first: bool = False) -> IndexedArchive | None:
+        return self._archive_of(index_rows.find_readable(self._index(), name, version, first=first))
 
     def _archive_of(self, entry: index.Entry | None) -> IndexedArchive | None:
         if entry is None:

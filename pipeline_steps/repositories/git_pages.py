@@ -106,9 +106,11 @@ class GitPagesRepository(IndexWriter):
     def _index_bytes(self, tip: Tip | None) -> bytes | None:
         return self._read(tip, INDEX, index.LARGEST) if tip and INDEX in tip.files else None
 
-    def _stored(self, name: str, version: str) -> IndexedArchive | None:
+    def _stored(self, name: str, version: str, *, first: bool = False) -> IndexedArchive | None:
         tip = self._tip()
-        return self._archive_of(tip, index_rows.find_readable(self._index_at(tip), name, version))
+        return self._archive_of(
+            tip, index_rows.find_readable(self._index_at(tip), name, version, first=first)
+        )
 
     def _archive_of(self, tip: Tip | None, entry: index.Entry | None) -> IndexedArchive | None:
         if tip is None or entry is None:

@@ -96,8 +96,8 @@ class GithubReleasesRepository(IndexWriter):
     def _index(self) -> index.Index:
         return index.Index(self.index(), self._branch.where)
 
-    def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        return self._archive_of(index_rows.find_readable(self._index(), name, version))
+    def _stored(self, name: str, version: str, *, first: bool = False) -> IndexedArchive | None:
+        return self._archive_of(index_rows.find_readable(self._index(), name, version, first=first))
 
     def _archive_of(self, entry: index.Entry | None) -> IndexedArchive | None:
         if entry is None:

@@ -44,8 +44,8 @@ class HttpsRepository(IndexReader):
             self._parsed = index.Index(self.index(), http.safe_url(f"{self.url}/{INDEX}"))
         return self._parsed
 
-    def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        entry = index_rows.find_readable(self._index(), name, version)
+    def _stored(self, name: str, version: str, *, first: bool = False) -> IndexedArchive | None:
+        entry = index_rows.find_readable(self._index(), name, version, first=first)
         if entry is None or entry.removed:
             return None
         if not entry.urls:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pipeline_steps.repositories import index, index_blocks, index_types
@@ -146,12 +147,15 @@ def _fault(name: str, fields: Mapping[str, Any]) -> str:
 
 
 class Readable(NamedTuple):
-    """What an index says of one chart, as helm takes it. entries: one of each version, the first;
-    faults: what is skipped, and why.
+    """What an index says of one chart, as helm takes it.
+
+    entries: one of each version, the first. faults: what is skipped, and why. by_version: the
+    faults by version, "" for entries without one.
     """
 
     entries: list[index.Entry]
     faults: list[EvidenceError]
+    by_version: Mapping[str, EvidenceError] = MappingProxyType({})
 
 
 def readable(whole: index.Index, name: str) -> Readable:
@@ -165,12 +169,14 @@ def readable(whole: index.Index, name: str) -> Readable:
         rows = [row for row in read_rows(whole.data, whole.where) if row.chart == name]
     entries: dict[str, index.Entry] = {}
     faults: list[EvidenceError] = []
+    by_version: dict[str, EvidenceError] = {}
     for row in rows:
         fault = row.fault
         if not fault and row.version in entries:
             fault = f"{name} {row.version} is in the index twice; the first entry counts"
         if fault:
             faults.append(EvidenceError(fault, where=row.where))
+            by_version.setdefault(row.version, faults[-1])
             continue
         created = row.fields.get("created")
         removed = row.fields.get("removed") is True
@@ -178,13 +184,24 @@ def readable(whole: index.Index, name: str) -> Readable:
             name, row.version, row.digest, tuple(row.urls), removed,
             created if isinstance(created, str) else "",
         )  # fmt: skip
-    return Readable(list(entries.values()), faults)
+    return Readable(list(entries.values()), faults, by_version)
 
 
-def find_readable(whole: index.Index, name: str, version: str) -> index.Entry | None:
-    """The entry of a version as helm takes it, None when there is none that can be read."""
-    entries = readable(whole, name).entries
-    return next((entry for entry in entries if entry.version == version), None)
+def find_readable(
+    whole: index.Index, name: str, version: str, *, first: bool
+) -> index.Entry | None:
+    """The entry of a version; None when there is none. What is wrong with others does not matter.
+
+    first: of a version that is there twice take the first, as helm does. Raises EvidenceError for
+    any other version that is there twice or cannot be read: who needs this one must not get what
+    somebody put beside it (CVE-2020-15185).
+    """
+    chart = readable(whole, name)
+    entry = next((entry for entry in chart.entries if entry.version == version), None)
+    fault = chart.by_version.get(version) or (None if entry else chart.by_version.get(""))
+    if fault and not (first and entry):
+        raise fault
+    return entry
 
 
 def without_rows(data: bytes, removed: Iterable[Row], where: str) -> bytes:

@@ -92,8 +92,8 @@ class IndexReader(Indexed, abc.ABC):
         """The current index."""
 
     @abc.abstractmethod
-    def _stored(self, name: str, version: str) -> IndexedArchive | None:
-        """A version in the current index, None when it has none."""
+    def _stored(self, name: str, version: str, *, first: bool = False) -> IndexedArchive | None:
+        """A version in the current index, None when it has none; see `find_readable` for `first`."""
 
     def resolve(self, name: str, version: str) -> str | None:
         """See Repository: from the index, or the archive's digest when the index has none."""
@@ -105,6 +105,11 @@ class IndexReader(Indexed, abc.ABC):
     def find(self, name: str, version: str) -> Published | None:
         """See Repository."""
         stored = self._stored(name, version)
+        return stored.published() if stored else None
+
+    def find_first(self, name: str, version: str) -> Published | None:
+        """As `find`, but of a version that is there twice what helm takes: to copy a repository."""
+        stored = self._stored(name, version, first=True)
         return stored.published() if stored else None
 
     def versions(self, name: str) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -37,6 +38,11 @@ class Shown(NamedTuple):
         return CONTROL.sub("", self.raw.replace("\r\n", "\n").replace("\r", "\n"))
 
 
+def _take_terminal() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def on_terminal(
     command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str], *, answer: str = "", columns: int = 100,
     seconds: float = 120,
@@ -48,8 +54,8 @@ def on_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         command, cwd=cwd, env={"TERM": "xterm-256color", **environment}, stdin=theirs, stdout=theirs, stderr=theirs,
-        # Ctrl-C reaches it
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        # Ctrl-C reaches it, also where the tests run in the background of a shell.
+        start_new_session=True, preexec_fn=_take_terminal,
     )  # fmt: skip
     os.close(theirs)
     read = bytearray()

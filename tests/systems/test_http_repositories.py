@@ -305,7 +305,7 @@ def test_the_archive_changes_between_two_looks(attacked: Attacked) -> None:
 @pytest.mark.parametrize("digest", ["0" * 63, "A" * 64, "sha512:" + "0" * 128, "md5:0"])
 def test_wrong_digests(attacked: Attacked, digest: str) -> None:
     attacked.index(digest=digest)
-    attacked.refused(EvidenceError, "which is no sha256")
+    attacked.refused(EvidenceError, "is no sha256")
 
 
 def test_no_url_for_the_archive(indexed: Attacked) -> None:
