@@ -193,7 +193,11 @@ def _checked_out_content(subject: str, arguments: Namespace) -> str | None:
     checkout = open_checkout(load(arguments.config))
     if subject in checkout.readable_charts:
         return checkout.chart(subject).content
-    return checkout.image_content(subject) if subject in checkout.image_names else None
+    if subject in checkout.image_names:
+        return checkout.image_content(subject)
+    for unreadable in checkout.unreadable.values():  # one of them may be the chart of this name
+        raise unreadable.error.fresh()
+    return None
 
 
 def join(state: State, words: list[str], _arguments: Namespace) -> int:

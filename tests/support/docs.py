@@ -68,7 +68,7 @@ ELSEWHERE = {
     "pipeline-steps sandbox up --maker none": _UP_AND_DOWN,
     "pipeline-steps sandbox down": _UP_AND_DOWN,
     "pipeline-steps sandbox up --kubeconfig FILE --pull-from 192.0.2.7": (
-        f"{_SANDBOX}::test_nodes_with_another_address_get_a_read_only_door"
+        f"{_SANDBOX}::test_nodes_with_another_address_get_a_read_only_registry"
     ),
     "pipeline-steps integration_test --cluster ci --shard auto": (
         "tests/unit/test_selection.py::test_the_shard_of_the_ci_must_be_said"
@@ -86,6 +86,7 @@ NOT_RUN = {
     "make check": "it runs this test",
     "make test": "it runs this test",
     "make faults": "a lane of its own, which `make test` runs",
+    "make mutants": "minutes; a lane of `make test` runs a sample",
     "make bench": "minutes; its figures are about the machine",
     "FUZZ=50000 .venv/bin/pytest tests/unit/test_fuzz.py": "minutes; test_fuzz.py runs with fewer inputs",
     "pip install /where/this/clone/is": "tools/environment.py installs the clone for every test",

@@ -98,7 +98,7 @@ def test_a_rolled_back_chartmuseum_is_noticed(line: Line, tmp_path: Path) -> Non
 
     line.museum.files, line.museum.index = before_snapshot
     completed = line.run("promote", "--again")
-    assert completed.returncode == 4 and "is gone" in completed.stderr
+    assert completed.returncode == 4 and "does not have what was tested" in completed.stderr
     completed = line.run("state", "verify")
     assert completed.returncode == 4 and "gone: snapshot of common" in completed.stdout
     assert "already done" not in line.ok("snapshot").stderr

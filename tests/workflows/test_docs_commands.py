@@ -40,7 +40,9 @@ evidence: oci://{host}/ci/evidence
 CHART = "apiVersion: v2\nname: {name}\ndescription: says hello\nversion: {version}\n"
 MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {greeting: hello}\n'
 #: A stand-in for a foreign program that a page uses as an example: it writes its report.
-SCANNER = "#!/bin/sh\nfor last; do :; done\n: > trivy.json\n"
+SCANNER = """#!/bin/sh
+while [ $# -gt 1 ]; do case $1 in -o|--output) : > "$2";; esac; shift; done
+"""
 
 
 #: Begin of a line → what its page says that it prints.

@@ -90,8 +90,12 @@ class Line:
         """The record that build_image leaves."""
         content = Checkout(self.config).image_content("web")
         key = f"sha256:{image[-64:]}"
+        state = state or self.state
+        earlier = [
+            record.id for record in state.find(step="build_image", subject="web", content=content)
+        ]
         with record_attempt(
-            state or self.state, step="build_image", subject="web", key=key, content=content
+            state, step="build_image", subject="web", key=key, content=content, supersedes=earlier
         ) as it:
             it.passed({"image": image})
 
