@@ -238,7 +238,7 @@ def _write_junit(step: Step, outcomes: Iterable[Outcome], state: State) -> None:
             verdict = outcome.exit_code in VERDICT_CODES
             case = case._replace(outcome="failure" if verdict else "error", text=outcome.summary)
         path = state.folder / "junit" / f"{step.name}-{outcome.subject}.xml"
-        junit.write(path, step.name, (case,), started=clock.now(), properties={})
+        junit.write(path, step.name, (case,), started=clock.now(), properties={}, durable=False)
 
 
 def report_outcome(outcome: Outcome, *, as_json: bool) -> None:

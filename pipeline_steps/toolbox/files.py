@@ -51,16 +51,18 @@ def disk_failure(error: BaseException) -> MachineError | None:
     )
 
 
-def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Replace `path` by `data` atomically and durably, whatever the umask. The folder must exist.
 
-    Raises MachineError. The file then has either its previous or its new content; the new content
-    only when just the fsync of the folder failed.
+    durable: False skips the fsyncs, for what nobody misses after a power cut. Raises MachineError.
+    The file then has either its previous or its new content; the new content only when just the
+    fsync of the folder failed.
     """
     with Batch(mode=mode) as batch:
         batch.add(path, data)
-        batch.sync()
-        batch.name([path])
+        if durable:
+            batch.sync()
+        batch.name([path], durable=durable)
 
 
 class Batch:
@@ -94,8 +96,8 @@ class Batch:
             except OSError as error:
                 raise failure(error, path) from error
 
-    def name(self, paths: Iterable[Path]) -> None:
-        """Rename the temporary files to `paths`, in this order, and fsync their folders.
+    def name(self, paths: Iterable[Path], *, durable: bool = True) -> None:
+        """Rename the temporary files to `paths`, in this order, and fsync their folders if durable.
 
         Existing files are replaced.
         """
@@ -111,7 +113,7 @@ class Batch:
                     self._files[path] = temporary, descriptor
                     raise
                 os.close(descriptor)
-            for path in folders:
+            for path in folders if durable else ():
                 sync_folder(path)
         except OSError as error:
             raise failure(error, path) from error

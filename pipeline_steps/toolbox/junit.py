@@ -33,11 +33,18 @@ class Case(NamedTuple):
 
 
 def write(
-    path: Path, suite: str, cases: Iterable[Case], *, started: str, properties: dict[str, str]
+    path: Path,
+    suite: str,
+    cases: Iterable[Case],
+    *,
+    started: str,
+    properties: dict[str, str],
+    durable: bool = True,
 ) -> Path:
     """Write one suite to `path` and create its folder when missing.
 
-    started: RFC 3339. Raises MachineError.
+    started: RFC 3339. durable: False for a report that is no evidence of a record. Raises
+    MachineError.
     """
     case_list = list(cases)
     counts = {
@@ -70,7 +77,8 @@ def write(
             first = _text(case.text).strip().partition("\n")[0]
             xml.SubElement(testcase, case.outcome, {"message": first}).text = _text(case.text)
     files.created_folder(path.parent)
-    files.write(path, xml.tostring(root, encoding="utf-8", xml_declaration=True), mode=0o644)
+    data = xml.tostring(root, encoding="utf-8", xml_declaration=True)
+    files.write(path, data, mode=0o644, durable=durable)
     return path
 
 
