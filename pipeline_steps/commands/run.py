@@ -88,10 +88,12 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     )
     with progress.clock() as begin:
         for name in names:
-            if name in held_back or (code and name != "report" and not carries_on(name, outcomes)):
+            if name in held_back or (
+                code and name != "report" and not has_tagged_charts(name, outcomes)
+            ):
                 continue
             if name == "promote" and "tag_release" in outcomes:
-                release_only(arguments, outcomes["tag_release"])
+                select_tagged_charts(arguments, outcomes["tag_release"])
             state = open_state_file(config, arguments, name)  # a release believes other stores
             begin(name)
             planned = {step for step, ended in outcomes.items() if any(map(is_planned, ended))}
@@ -110,14 +112,14 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     return code
 
 
-def carries_on(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
+def has_tagged_charts(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
     """Whether promote has charts to release although tag_release refused others."""
     failed = {step for step, ended in outcomes.items() if any(outcome.error for outcome in ended)}
     tagged = [outcome for outcome in outcomes.get("tag_release", ()) if not outcome.error]
     return name == "promote" and failed == {"tag_release"} and bool(tagged)
 
 
-def release_only(arguments: Namespace, tagged: Sequence[Outcome]) -> None:
+def select_tagged_charts(arguments: Namespace, tagged: Sequence[Outcome]) -> None:
     """Let promote take the charts that tag_release tagged, when it refused any."""
     if any(outcome.error for outcome in tagged):
         arguments.chart = tuple(outcome.subject for outcome in tagged if not outcome.error)
@@ -203,7 +205,7 @@ def run_one_step(
         outcomes = [plan_after(needed, outcome) for outcome in outcomes]
     line = f"%s {name:<17} {time.monotonic() - started:5.1f} s  %s"
     for outcome in outcomes:
-        boundary.log.info(line, _sign(outcome), outcome.summary)
+        boundary.log.info(line, _status_mark(outcome), outcome.summary)
         if outcome.exit_code == boundary.BUG and outcome.error is not None:
             boundary.report_error(outcome.error)
         if arguments.json:
@@ -216,7 +218,7 @@ def is_planned(outcome: Outcome) -> bool:
     return outcome.summary.startswith(f"{outcome.subject}: planned")
 
 
-def _sign(outcome: Outcome) -> str:
+def _status_mark(outcome: Outcome) -> str:
     """The mark of an outcome: ✗ also for a negative report, where the step itself succeeded."""
     verdicts = {record.outputs.get("verdict") for record in outcome.records[-1:]}
     return "✗" if outcome.error or "negative" in verdicts else "✓"

@@ -22,12 +22,12 @@ from pipeline_steps.toolbox.redact import redact
 
 log = logging.getLogger(__name__)
 
-#: Reports of a refused pull before it counts, and the seconds that are waited after the last.
-REPORTS, PATIENCE = 3, 15.0
+#: Refusals of a pull before it counts, and the seconds that are waited after the last.
+REFUSALS, SECONDS_AFTER_REFUSALS = 3, 15.0
 #: Seconds between two lines about the same, on a terminal and in a log.
-ON_TERMINAL, IN_LOGS = 5.0, 60.0
+TERMINAL_INTERVAL, LOG_INTERVAL = 5.0, 60.0
 #: Seconds between two looks at the events, which cost a request.
-BETWEEN_LOOKS = 3.0
+EVENTS_INTERVAL = 3.0
 #: What containerd and the kubelet say of a pull that no later try can mend.
 _REFUSED = re.compile(
     r"not found|no such host|manifest unknown|name unknown|denied|unauthorized|forbidden"
@@ -36,7 +36,9 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 #: Events of one try each: a pull, a name that is none, an image that must be there and is not.
-_TRIES = re.compile(r"Failed to (pull|inspect) image|Failed to apply default image|policy of Never")
+_PULL_ATTEMPT = re.compile(
+    r"Failed to (pull|inspect) image|Failed to apply default image|policy of Never"
+)
 
 
 class Waiting:
@@ -51,22 +53,24 @@ class Waiting:
         self._subject = subject
         self._fail_fast = fail_fast
         self._refused_since: float | None = None
-        self._next_look = 0.0
-        self._said: dict[str, float] = {}
+        self._next_events_request = 0.0
+        self._logged_at: dict[str, float] = {}
 
     def __call__(self) -> bool:
         now = time.monotonic()
         trouble = list(self._trouble())
-        self._say(now, trouble)
+        self._log_progress(now, trouble)
         if self._fail_fast and trouble:
             return True
-        if now >= self._next_look:
-            self._next_look = now + BETWEEN_LOOKS
+        if now >= self._next_events_request:
+            self._next_events_request = now + EVENTS_INTERVAL
             if not self._is_refused():
                 self._refused_since = None
             elif self._refused_since is None:
                 self._refused_since = now
-        return self._refused_since is not None and now - self._refused_since >= PATIENCE
+        return (
+            self._refused_since is not None and now - self._refused_since >= SECONDS_AFTER_REFUSALS
+        )
 
     def _trouble(self) -> Iterator[str]:
         """Crash loops and pods that no node takes, one line each."""
@@ -83,20 +87,20 @@ class Waiting:
                         f"{ended['exitCode']} and is restarted"
                     )
 
-    def _say(self, now: float, trouble: list[str]) -> None:
+    def _log_progress(self, now: float, trouble: list[str]) -> None:
         """Log trouble when it begins, and what is waited for every now and then."""
-        every = ON_TERMINAL if sys.stderr.isatty() else IN_LOGS
-        if not self._said:
-            self._said["waiting"] = now
+        every = TERMINAL_INTERVAL if sys.stderr.isatty() else LOG_INTERVAL
+        if not self._logged_at:
+            self._logged_at["waiting"] = now
         for line in trouble:
-            if line not in self._said:
-                self._said[line] = now
+            if line not in self._logged_at:
+                self._logged_at[line] = now
                 log.warning("%s: %s", self._subject, redact(line))
-        if now - self._said["waiting"] >= every:
-            self._said["waiting"] = now
-            log.info("%s: waiting for %s", self._subject, redact(self._waited_for()))
+        if now - self._logged_at["waiting"] >= every:
+            self._logged_at["waiting"] = now
+            log.info("%s: waiting for %s", self._subject, redact(self._unready_pods()))
 
-    def _waited_for(self) -> str:
+    def _unready_pods(self) -> str:
         """The pods that are neither ready nor done, with what the kubelet says of them."""
         pods = []
         for pod in self._watcher.pods:
@@ -129,7 +133,7 @@ class Waiting:
             log.debug("%s: events cannot be read: %s", self._subject, error)
             return False
         return any(
-            sum(_tries(event) for event in events if _is_about(event, pod)) >= REPORTS
+            sum(_refused_pulls(event) for event in events if _is_about(event, pod)) >= REFUSALS
             for pod in waiting
         )
 
@@ -138,9 +142,9 @@ def _is_about(event: Object, pod: str) -> bool:
     return str(event.get("involvedObject", {}).get("name")) == pod
 
 
-def _tries(event: Object) -> int:
+def _refused_pulls(event: Object) -> int:
     """How many refused tries to get an image an event stands for; 0 for another event."""
     message = str(event.get("message"))
-    if not _TRIES.search(message) or REGISTRY_GONE.search(message):
+    if not _PULL_ATTEMPT.search(message) or REGISTRY_GONE.search(message):
         return 0
     return int(event.get("count") or 1) if _REFUSED.search(message) else 0
