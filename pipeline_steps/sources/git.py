@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import (
-    STATUS,
     CheckoutTree,
     no_commit_error,
     parse_changes,
     parse_head,
+    read_status,
 )
 from pipeline_steps.sources.source import Tag, Tree
 from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
@@ -114,7 +114,7 @@ class Git:
         """
         if revision is not None:
             return StoredTree(self.revisions, self._full_id(revision), folder)
-        status = program.output(self.root, *STATUS, *([folder] if folder else []))
+        status = read_status(self.root, folder)
         self._head, self._branch = parse_head(status, self.root)
         return CheckoutTree(self.revisions, self._head, folder, parse_changes(status, folder))
 

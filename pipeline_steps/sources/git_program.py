@@ -26,9 +26,13 @@ ENVIRONMENT = {
     "GIT_NO_REPLACE_OBJECTS": "1",
 }
 #: What the user's own configuration may say otherwise, and no answer may depend on: ignored files
-#: are those of the project, no daemon says what changed, and mixed line ends are no failure. How
-#: the checkout was written (core.autocrlf, core.eol) stays: it says what `git add` would store.
-SETTINGS = ("-c", "core.excludesFile=", "-c", "core.fsmonitor=", "-c", "core.safecrlf=false")
+#: are those of the project, no daemon says what changed, mixed line ends are no failure, and a copy
+#: of the index is written whole. How the checkout was written (core.autocrlf, core.eol) stays: it
+#: says what `git add` would store.
+SETTINGS = (
+    "-c", "core.excludesFile=", "-c", "core.fsmonitor=", "-c", "core.safecrlf=false",
+    "-c", "core.splitIndex=false",
+)  # fmt: skip
 #: Settings that a CI gives to git in its environment, such as safe.directory and logins: for git
 #: only, no other program sees them.
 _CONFIG_VARIABLE = re.compile(r"GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)")

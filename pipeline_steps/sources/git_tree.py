@@ -2,6 +2,8 @@
 
 It is the tree of HEAD plus what `git status` lists: tracked changes, staged or not, and untracked
 files that are not ignored, each as `git add` would store it (line ends and clean filters applied).
+`assume-unchanged` and `skip-worktree` hide no file that is there; one that a sparse checkout left
+out is read from HEAD.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,10 +25,14 @@ from pipeline_steps.toolbox.errors import MachineError, Temporary, UsageError
 
 #: HEAD, and what differs from it, whole or below the folder that is added; read by
 #: `parse_head` and `parse_changes`.
-STATUS = (
+_STATUS = (
     "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all",
     "--ignore-submodules=none", "--",
 )  # fmt: skip
+#: Every file of the index, with a letter that says whether `git status` looks at it.
+_FLAGS = ("ls-files", "-v", "-z", "--")
+_MARKED = re.compile(rb"(?:\A|(?<=\0))([a-zS]) ([^\0]+)")
+_INDEX = ("rev-parse", "--git-path", "index")
 _AT_ONCE = 256
 
 
@@ -135,6 +143,46 @@ class CheckoutTree(StoredTree):
 
     def _id(self, data: bytes) -> str:
         return hashlib.new(self._algorithm, b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def read_status(root: Path, folder: str) -> bytes:
+    """What `git status` says about everything below `folder`, hidden edits among it."""
+    below = [folder] if folder else []
+    assumed, skipped = _hidden_files(root, program.output(root, *_FLAGS, *below))
+    if not assumed and not skipped:
+        return program.output(root, *_STATUS, *below)
+    index = root / os.fsdecode(program.output(root, *_INDEX).removesuffix(b"\n"))
+    with scratch.folder("index") as scratch_folder:
+        copied = scratch_folder / "index"
+        try:
+            shutil.copyfile(index, copied)
+        except OSError as error:
+            raise files.failure(error, index) from error
+        env = {"GIT_INDEX_FILE": str(copied)}
+        _unhide(root, "--no-assume-unchanged", assumed, env)
+        _unhide(root, "--no-skip-worktree", skipped, env)
+        return program.output(root, *_STATUS, *below, env=env)
+
+
+def _hidden_files(root: Path, flags: bytes) -> tuple[list[str], list[str]]:
+    """Paths that git takes as unchanged, and paths that it skips though they are in the working
+    tree.
+
+    flags: from `git ls-files -v`: a lower-case letter for assume-unchanged, S for skip-worktree.
+    """
+    marked = [(letter, os.fsdecode(path)) for letter, path in _MARKED.findall(flags)]
+    skipped = {path for letter, path in marked if letter in b"sS"}
+    # A sparse checkout leaves files out. That is no edit of them: the commit's bytes are used.
+    absent = {path for path in skipped if not os.path.lexists(root / path)}
+    assumed = [path for letter, path in marked if letter != b"S" and path not in absent]
+    return assumed, sorted(skipped - absent)
+
+
+def _unhide(root: Path, option: str, paths: list[str], env: Mapping[str, str]) -> None:
+    """Take a mark off files in the index that `env` names, so that git looks at them."""
+    if paths:
+        names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+        program.output(root, "update-index", "-z", option, "--stdin", stdin=names, env=env)
 
 
 def parse_head(status: bytes, root: Path) -> tuple[str, str | None]:

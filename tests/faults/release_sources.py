@@ -42,15 +42,7 @@ def untracked_template(line: Line) -> str:
 def hidden_edit(line: Line) -> str:
     line.repo.git("update-index", "--assume-unchanged", "charts/common/templates/map.yaml")
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
-    ended = release(line)
-    if wrong := passed(ended):
-        return wrong
-    [archive] = ended.published.values()
-    return (
-        ""
-        if unpack(archive)["templates/map.yaml"] == MAP.encode()
-        else "the hidden edit was released"
-    )
+    return refused(release(line), 4, "local modifications: charts/common/templates/map.yaml")
 
 
 def ignored_file_in_the_image(line: Line) -> str:
@@ -140,9 +132,7 @@ def hidden_edit_in_the_image(line: Line, bit: str = "--assume-unchanged") -> str
     with_image(line)
     line.repo.git("update-index", bit, "app/hello")
     line.repo.put("app/hello", "an edit that git does not show\n")
-    ended = release(line)
-    size = image_files(line)["app/hello"].size if not passed(ended) else 0
-    return passed(ended) or ("" if size == len("hello\n") else "the hidden edit was released")
+    return refused(release(line), 4, "local modifications: app/hello")
 
 
 def edit_hidden_by_a_sparse_checkout(line: Line) -> str:
@@ -243,6 +233,19 @@ def overlay_that_names_channels(line: Line) -> str:
     overlay = line.folder / "overlay.yaml"
     overlay.write_text(f'channels: {{production: {{charts: "{line.base}/charts"}}}}\n')
     return passed(release(line, "--config", str(overlay)))
+
+
+def sparse_checkout(line: Line) -> str:
+    with_image(line)
+    line.repo.git(
+        "sparse-checkout", "set", "--no-cone", "/pipeline.yaml", "/charts/common/Chart.yaml"
+    )
+    if (line.repo.root / "app/hello").exists():
+        return "the checkout is not sparse"
+    ended = release(line)
+    return passed(ended) or (
+        "" if "app/hello" in image_files(line) else "what was left out is not in the image"
+    )
 
 
 def amended_message(line: Line) -> str:
@@ -350,6 +353,7 @@ MAY = (
     Case("a smudged file of Git LFS", smudged_file_of_lfs),
     Case("a checkout with CRLF line ends", crlf_checkout),
     Case("an overlay that only names channels", overlay_that_names_channels),
+    Case("a sparse checkout without the files of chart and image", sparse_checkout),
     Case("an amended commit message", amended_message),
     Case("modifications that are committed later", committed_after_a_local_test),
     Case("modifications that were undone", modification_that_was_undone),

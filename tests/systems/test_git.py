@@ -96,6 +96,59 @@ def test_staged_unstaged_deleted_and_ignored_changes_are_told_apart(repo: Repo) 
     assert tree.read(["link", "unstaged.txt"]) == {"link": b"a.txt", "unstaged.txt": b"y"}
 
 
+@pytest.mark.parametrize("split", ["false", "true"], ids=["one index", "a split index"])
+def test_hidden_edits_are_changes(repo: Repo, split: str) -> None:
+    names = ["assumed.txt", "skipped.txt", "both.txt", "new\nline"]
+    for name in [*names, "dropped.txt", "executable.sh", "same.txt"]:
+        repo.put(name, "stored\n")
+    repo.commit()
+    repo.git("config", "core.splitIndex", split)
+    for name in [
+        "assumed.txt",
+        "both.txt",
+        "new\nline",
+        "dropped.txt",
+        "executable.sh",
+        "same.txt",
+    ]:
+        repo.git("update-index", "--assume-unchanged", name)
+    for name in ["skipped.txt", "both.txt"]:
+        repo.git("update-index", "--skip-worktree", name)
+    for name in names:
+        repo.put(name, "edited\n")
+    (repo.root / "dropped.txt").unlink()
+    (repo.root / "executable.sh").chmod(0o755)
+    assert repo.git("status", "--porcelain") == "", "git itself shows none of them"
+    before = listing(repo.root)
+    tree = Git(repo.root).tree(None, "")
+    assert tree.modified == tuple(sorted([*names, "dropped.txt", "executable.sh"]))
+    assert set(tree.read(names).values()) == {b"edited\n"}
+    assert tree.entries()["executable.sh"].kind == "executable"
+    assert "dropped.txt" not in tree.entries()
+    assert listing(repo.root) == before
+
+
+@pytest.mark.parametrize(
+    "mode", [("--cone",), ("--no-cone",), ("--cone", "--sparse-index")], ids=" ".join
+)
+def test_what_a_sparse_checkout_leaves_out_is_read_from_the_commit(
+    repo: Repo, mode: tuple[str, ...]
+) -> None:
+    repo.put("inside/x", "x")
+    repo.put("outside/y", "stored")
+    repo.put("outside/z", "stored")
+    repo.commit()
+    repo.git("sparse-checkout", "set", *mode, "inside")
+    assert not (repo.root / "outside").exists()
+    tree = Git(repo.root).tree(None, "")
+    assert tree.modified == ()
+    assert tree.read(["outside/y"]) == {"outside/y": b"stored"}
+    repo.put("outside/y", "edited")
+    tree = Git(repo.root).tree(None, "")
+    assert tree.modified == ("outside/y",), "z is not there, which is no edit"
+    assert tree.read(["outside/y", "outside/z"]) == {"outside/y": b"edited", "outside/z": b"stored"}
+
+
 def test_hostile_file_names_are_read_as_names(repo: Repo) -> None:
     names = [
         "-rf",
