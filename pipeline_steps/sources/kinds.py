@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -19,12 +19,14 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp)
 class System(NamedTuple):
     """How a system is recognised and opened.
 
-    mark: name in the top folder of a checkout.
+    name: as people write it.
+    mark: path that every top folder of a checkout has, and no other folder.
     schemes: URL schemes (before any "+") that only this system uses.
     is_bare: whether a folder is a repository without a checkout, which `bare` opens.
     mirror: opens a repository by URL; its second argument is a cache folder.
     """
 
+    name: str
     mark: str
     schemes: tuple[str, ...]
     checkout: Callable[[Path], Source]
@@ -34,24 +36,39 @@ class System(NamedTuple):
 
 
 def open_source(path: Path) -> Source:
-    """The checkout that contains the folder `path` (absolute); the nearest one above it.
+    """The checkout that contains the folder `path` (absolute); of checkouts in each other the
+    innermost.
 
-    Within `share_sources` the same one every time. Raises ConfigurationError when there is none,
-    NotYet for systems this version only recognises.
+    Within `share_sources` the same one every time. Raises ConfigurationError when there is none, or
+    a folder is one of two systems; NotYet for systems this version only recognises.
     """
     for folder in (path, *path.parents):
-        for system in SYSTEMS.values():
-            if (folder / system.mark).exists():
-                sources = _shared_sources.get()
-                return sources.open(system, folder) if sources else system.checkout(folder)
+        system = _system_of(folder)
+        if system is not None:
+            sources = _shared_sources.get()
+            return sources.open(system, folder) if sources else system.checkout(folder)
     raise ConfigurationError(
         "no checkout of git, Bazaar or Subversion here or above",
         where=str(path),
-        advice=(
-            f"looked for {', '.join(system.mark for system in SYSTEMS.values())}; go into a "
-            "checkout, or make one"
-        ),
+        advice=f"looked for {', '.join(_marks(SYSTEMS.values()))}; go into a checkout, or make one",
     )
+
+
+def _system_of(folder: Path) -> System | None:
+    """The system whose checkout has the top folder `folder`."""
+    systems = [system for system in SYSTEMS.values() if (folder / system.mark).exists()]
+    if len(systems) > 1:
+        # Which of them has the files that count is not ours to guess.
+        raise ConfigurationError(
+            f"it is a checkout of {' and of '.join(system.name for system in systems)} at once",
+            where=str(folder),
+            advice=f"move aside all of {', '.join(_marks(systems))} but one, or use two folders",
+        )
+    return systems[0] if systems else None
+
+
+def _marks(systems: Iterable[System]) -> list[str]:
+    return [system.mark.partition("/")[0] for system in systems]
 
 
 @contextlib.contextmanager
@@ -88,7 +105,7 @@ _shared_sources: ContextVar[_SharedSources | None] = ContextVar("shared_sources"
 
 def is_top(folder: Path) -> bool:
     """Whether `folder` is the top folder of a checkout."""
-    return any((folder / system.mark).exists() for system in SYSTEMS.values())
+    return _system_of(folder) is not None
 
 
 def is_url(text: str) -> bool:
@@ -134,12 +151,12 @@ def _not_yet(name: str, mark: str, *schemes: str) -> System:
     def refuse_url(url: str, _cache: Path) -> NoReturn:
         raise NotYet(f"{name} sources", where=url)
 
-    return System(mark, schemes, refuse, lambda _folder: False, refuse, refuse_url)
+    return System(name, mark, schemes, refuse, lambda _folder: False, refuse, refuse_url)
 
 
 #: `source.Source.system` → how it is opened. A URL whose scheme is nobody's own is git's.
 SYSTEMS: dict[str, System] = {
-    "git": System(".git", (), git.Git, git.is_bare, git.Git, git.mirror),
-    "bzr": _not_yet("Bazaar", ".bzr", "bzr", "lp"),
+    "git": System("git", ".git", (), git.Git, git.is_bare, git.Git, git.mirror),
+    "bzr": _not_yet("Bazaar", ".bzr/checkout", "bzr", "lp"),
     "svn": _not_yet("Subversion", ".svn", "svn"),
 }

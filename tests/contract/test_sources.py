@@ -1,52 +1,60 @@
-"""What every source system must do alike; a new system is one more maker in SYSTEMS."""
+"""What every source system must do alike; `tests.support.source_systems` has the systems."""
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from pipeline_steps.sources import kinds
 from pipeline_steps.sources.kinds import open_source, open_tagged
-from pipeline_steps.sources.source import Source
+from pipeline_steps.sources.source import Source, Tag
 from pipeline_steps.sources.tree import export, node_at, walk_files
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, UsageError
-from tests.support.gits import Repo
-
-
-class Checkout(Protocol):
-    """What the suite needs to write: files, commits."""
-
-    root: Path
-
-    def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path: ...
-    def commit(self, message: str = "change") -> str: ...
-
-
-def git(folder: Path) -> Checkout:
-    return Repo(folder / "checkout", folder / "gitconfig")
-
-
-SYSTEMS: dict[str, Callable[[Path], Checkout]] = {"git": git}
+from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, PipelineError, UsageError
+from tests.support.checkouts import Checkout, Server, System
+from tests.support.source_systems import SYSTEMS
 
 
 @pytest.fixture(params=SYSTEMS)
-def checkout(
+def system(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Checkout:
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    made = SYSTEMS[request.param](tmp_path)
-    made.put("sub/a b☺.txt", "one")
-    made.put("sub/run", "#!", executable=True)
-    made.put("top", "top")
-    (made.root / "sub" / "link").symlink_to("a b☺.txt")
-    made.commit("first")
-    return made
+) -> System:
+    for each in SYSTEMS.values():
+        for name, value in each.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+    return SYSTEMS[request.param]
+
+
+@pytest.fixture
+def checkout(system: System, tmp_path: Path) -> Checkout:
+    checkout = system.checkout(tmp_path)
+    first(checkout)
+    return checkout
+
+
+@pytest.fixture
+def server(system: System, tmp_path: Path) -> Iterator[Server]:
+    with system.server(tmp_path / "server") as server:
+        checkout = server.checkout(tmp_path / "beginner")
+        first(checkout)
+        checkout.push()
+        yield server
+
+
+def first(checkout: Checkout) -> None:
+    checkout.put("sub/a b☺.txt", "one")
+    checkout.put("sub/run", "#!", executable=True)
+    checkout.put("top", "top")
+    checkout.link("sub/link", "a b☺.txt")
+    checkout.commit("first")
+
+
+def create_tag(checkout: Checkout, name: str, revision: str, message: str) -> Tag:
+    return opened(checkout).create_tag(name, revision, message, push=checkout.tags_on_server)
 
 
 def opened(checkout: Checkout) -> Source:
@@ -65,7 +73,6 @@ def test_a_checkout_is_opened_once_within_share_sources(checkout: Checkout) -> N
         source.revisions.folder(source.revision(), "sub")
         with kinds.share_sources():
             assert open_source(checkout.root) is source
-        assert children() != before
     assert children() == before
 
 
@@ -204,7 +211,7 @@ def test_revisions_share_the_ids_of_what_is_equal(checkout: Checkout) -> None:
 def test_a_repository_is_opened_for_its_tags_by_the_path_of_a_folder_in_it(
     checkout: Checkout, tmp_path: Path
 ) -> None:
-    made = opened(checkout).create_tag("one", opened(checkout).revision(), "text", push=False)
+    made = create_tag(checkout, "one", opened(checkout).revision(), "text")
     tagged, folder = open_tagged(str(checkout.root / "sub"), tmp_path)
     assert (tagged.tags(), folder, tagged.revisions.root) == ({"one": made}, "sub", checkout.root)
     assert open_tagged(str(checkout.root), tmp_path)[1] == ""
@@ -221,20 +228,197 @@ def children() -> set[int]:
 
 
 def test_a_tag_is_set_once_listed_and_never_moved(checkout: Checkout) -> None:
-    source = opened(checkout)
-    first = source.revision()
+    revision = opened(checkout).revision()
+    checkout.put("top", "changed")
     second = checkout.commit("second")
     message = "Release\n\nPipeline-Content: hello 1.0.0 sha256:aa"
-    made = source.create_tag("hello-1.0.0", first, message, push=False)
-    assert made == source.create_tag("hello-1.0.0", first, message, push=False)
+    made = create_tag(checkout, "hello-1.0.0", revision, message)
+    assert made == create_tag(checkout, "hello-1.0.0", revision, message)
+    source = opened(checkout)
     assert source.tags("hello-*") == {"hello-1.0.0": made}
-    assert (made.revision, made.message) == (first, message)
+    assert made.message == message
+    assert source.changed(revision, made.revision, "") == (), "it names the same files"
     assert source.tags("other-*") == {}
-    assert source.revision("hello-1.0.0") == first
+    assert source.revision("hello-1.0.0") == made.revision
     with pytest.raises(Conflict, match="a tag is never moved"):
-        source.create_tag("hello-1.0.0", second, message, push=False)
+        create_tag(checkout, "hello-1.0.0", second, message)
+    assert opened(checkout).tags("hello-*") == {"hello-1.0.0": made}
+
+
+def test_a_tag_is_created_without_a_look_at_local_changes(checkout: Checkout) -> None:
+    revision = opened(checkout).revision()
+    checkout.put("top", "changed")
+    checkout.put("new", "new")
+    made = create_tag(checkout, "one", revision, "text")
+    assert opened(checkout).changed(revision, made.revision, "") == ()
+    assert opened(checkout).tree(None, "").modified == ("new", "top")
+
+
+def test_a_tag_that_people_set_has_the_files_of_its_revision(checkout: Checkout) -> None:
+    revision = opened(checkout).revision()
+    checkout.put("top", "changed")
+    checkout.commit("second")
+    checkout.tag("plain", revision)
+    source = opened(checkout)
+    tag = source.tags()["plain"]
+    assert source.changed(revision, tag.revision, "") == ()
+    assert source.tree(tag.revision, "").read(["top"]) == {"top": b"top"}
+    assert source.tree("plain", "").read(["top"]) == {"top": b"top"}
+
+
+@pytest.mark.parametrize("name", ["", "-d", "a\nb", "a b/../c"])
+def test_an_impossible_tag_name_is_refused(checkout: Checkout, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name of a tag"):
+        create_tag(checkout, name, opened(checkout).revision(), "text")
 
 
 def test_an_unknown_revision_is_an_error_naming_it(checkout: Checkout) -> None:
-    with pytest.raises(UsageError, match="'nope'"):
-        opened(checkout).revision("nope")
+    for name in ("nope", "-r", "--help", "a b", "nope\nx"):
+        with pytest.raises(UsageError, match="there is no revision") as caught:
+            opened(checkout).revision(name)
+        assert repr(name) in str(caught.value)
+
+
+NAMES = ["-rf", "--", 'quo"te', "sp ace", "smile-☺", ":(top)x", "*", "a@b", "%41", "tab\there", "#"]
+
+
+def test_hostile_file_names_are_read_as_names(checkout: Checkout) -> None:
+    for name in NAMES:
+        checkout.put(f"-dir@1/{name}", name)
+    uncommitted = opened(checkout).tree(None, "-dir@1")
+    assert uncommitted.read(NAMES) == {name: name.encode() for name in NAMES}
+    assert uncommitted.modified == tuple(sorted(NAMES))
+    revision = checkout.commit()
+    committed = opened(checkout).tree(revision, "-dir@1")
+    assert committed.read(NAMES) == {name: name.encode() for name in NAMES}
+    assert uncommitted.digests(NAMES) == committed.digests(NAMES)
+    assert opened(checkout).tree(None, "-dir@1").modified == ()
+    assert opened(checkout).history(revision, ["-dir@1/*"], 9) == (revision,)
+    assert opened(checkout).is_added("-dir@1/*") and not opened(checkout).is_added("-dir@1/?")
+
+
+def test_ignored_files_are_in_no_tree_and_untracked_ones_are(checkout: Checkout) -> None:
+    checkout.ignore("*.o")
+    checkout.commit()
+    checkout.put("sub/x.o", "ignored")
+    checkout.put("sub/deep/x", "untracked")
+    tree = opened(checkout).tree(None, "sub")
+    assert tree.modified == ("deep/x",)
+    assert "x.o" not in tree.entries() and tree.entries()["deep/x"].kind == "file"
+    assert not opened(checkout).is_added("sub/deep/x") and opened(checkout).is_added("sub/run")
+
+
+def test_a_changed_link_and_a_kind_that_changed_are_read_as_they_stand(checkout: Checkout) -> None:
+    (checkout.root / "sub" / "link").unlink()
+    checkout.put("sub/link", "a file now")
+    tree = opened(checkout).tree(None, "sub")
+    assert (tree.modified, tree.entries()["link"].kind) == (("link",), "file")
+    assert tree.read(["link"]) == {"link": b"a file now"}
+
+
+def test_a_branch_has_its_name_its_tip_and_its_base(checkout: Checkout) -> None:
+    base = opened(checkout).revision()
+    topic = checkout.branch("topic")
+    topic.put("top", "changed")
+    tip = topic.commit("work")
+    source = opened(topic)
+    assert (source.branch(), source.revision()) == ("topic", tip)
+    assert opened(checkout).branch() == checkout.branch_name
+    assert source.tip(checkout.branch_name) == base
+    assert source.base(checkout.branch_name) == base
+    with pytest.raises(UsageError, match="'nowhere'"):
+        source.tip("nowhere")
+    with pytest.raises(UsageError, match="'nowhere'"):
+        source.base("nowhere")
+
+
+def test_a_merge_counts_as_the_changes_it_brought_to_the_mainline(checkout: Checkout) -> None:
+    before = opened(checkout).revision()
+    topic = checkout.branch("topic")
+    topic.put("sub/run", "#!/bin/sh", executable=True)
+    topic.commit("work")
+    checkout.put("top", "changed")
+    between = checkout.commit("elsewhere")
+    merged = checkout.merge(topic)
+    after = checkout.commit("unrelated")
+    source = opened(checkout)
+    assert source.history(after, ["sub"], 9) == (merged, before)
+    assert source.changed(between, merged, "") == ("sub/run",)
+    positions = [source.position(each) for each in (before, between, merged, after)]
+    assert positions == sorted(set(positions)), "it grows along the mainline"
+
+
+def test_a_pushed_tag_is_seen_from_another_checkout(server: Server, tmp_path: Path) -> None:
+    checkout = server.checkout(tmp_path / "one")
+    made = opened(checkout).create_tag("v1", opened(checkout).revision(), "text", push=True)
+    assert opened(checkout).create_tag("v1", opened(checkout).revision(), "text", push=True) == made
+    source = opened(server.checkout(tmp_path / "two"))
+    assert source.tags() == {"v1": made}
+    assert source.tree("v1", "").read(["top"]) == {"top": b"top"}
+
+
+def test_a_tag_that_somebody_else_pushed_is_not_moved(server: Server, tmp_path: Path) -> None:
+    checkout, other = (server.checkout(tmp_path / name) for name in ("one", "two"))
+    other.tag("v1", opened(other).revision())
+    before = opened(checkout).tags()
+    checkout.put("top", "changed")
+    second = checkout.commit("second")
+    checkout.push()
+    with pytest.raises(Conflict, match="a tag is never moved"):
+        opened(checkout).create_tag("v1", second, "ours", push=True)
+    if not checkout.tags_on_server:
+        assert opened(checkout).tags() == before, "nothing is left behind here"
+    again = opened(server.checkout(tmp_path / "three"))
+    assert again.changed(again.tags()["v1"].revision, second, "") == ("top",)
+
+
+def test_a_server_that_is_gone_is_told_and_the_next_run_converges(
+    server: Server, tmp_path: Path
+) -> None:
+    checkout = server.checkout(tmp_path / "one")
+    revision = opened(checkout).revision()
+    server.stop()
+    with pytest.raises(PipelineError) as caught:
+        opened(checkout).create_tag("v1", revision, "text", push=True)
+    assert caught.value.exit_code in (7, 75)
+    server.start()
+    made = opened(checkout).create_tag("v1", revision, "text", push=True)
+    assert opened(server.checkout(tmp_path / "two")).tags() == {"v1": made}
+
+
+def test_a_repository_is_opened_for_its_tags_by_its_url(server: Server, tmp_path: Path) -> None:
+    checkout = server.checkout(tmp_path / "one")
+    made = opened(checkout).create_tag("v1", opened(checkout).revision(), "text", push=True)
+    for _ in range(2):
+        tagged, folder = open_tagged(server.url, tmp_path / "cache")
+        assert (tagged.tags(), folder) == ({"v1": made}, "")
+        root = tagged.revisions.folder(made.revision, "")
+        node = node_at(tagged.revisions, root or "", "sub/run")
+        assert node and node.kind == "executable"
+        assert tagged.revisions.read([node.id]) == {node.id: b"#!"}
+    server.stop()
+    with pytest.raises(PipelineError) as caught:
+        open_tagged(server.url, tmp_path / "cache")[0].tags()
+    assert caught.value.exit_code in (7, 75)
+
+
+def test_the_innermost_checkout_is_the_one_that_is_opened(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    for system in SYSTEMS.values():
+        inner = system.checkout(files.folder(checkout.root / "sub" / "inner"))
+        inner.put("x", "x")
+        inner.commit()
+        assert open_source(inner.root).root == inner.root
+    assert opened(checkout).root == checkout.root
+
+
+def test_a_folder_of_two_systems_is_refused(checkout: Checkout) -> None:
+    marks = [system.mark for system in kinds.SYSTEMS.values()]
+    for mark in marks:
+        if not (checkout.root / mark).exists():
+            (checkout.root / mark).mkdir(parents=True)
+            with pytest.raises(
+                ConfigurationError, match=r"a checkout of .* and of .* at once.*but one"
+            ):
+                opened(checkout)

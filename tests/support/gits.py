@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+from tests.support.checkouts import Checkout
+from tests.support.registries import free_port, wait_for
 
 CONFIG = """\
 [user]
@@ -16,11 +21,17 @@ CONFIG = """\
 
 
 class Repo:
-    """A git checkout below `folder`; `config` is the only configuration git reads besides its own."""
+    """A git checkout below `folder`; `config` is the only configuration git reads besides its own.
+
+    See `checkouts.Checkout`.
+    """
+
+    tags_on_server = False
 
     def __init__(self, folder: Path, config: Path, clone: str = "") -> None:
         self.root = folder
         self.config = config
+        self.branch_name = "main"
         if not config.exists():
             config.write_text(CONFIG)
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +43,7 @@ class Repo:
             "HOME": str(self.config.parent),
             "GIT_CONFIG_GLOBAL": str(self.config),
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_ALLOW_PROTOCOL": "file",
+            "GIT_ALLOW_PROTOCOL": "file:git",
         }
         ran = subprocess.run(
             ["git", *arguments], cwd=self.root, env=environment, capture_output=True, text=True
@@ -52,6 +63,82 @@ class Repo:
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
+
+    def link(self, path: str, target: str) -> None:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+    def ignore(self, pattern: str) -> None:
+        with (self.root / ".gitignore").open("a") as file:
+            file.write(f"{pattern}\n")
+
+    def tag(self, name: str, revision: str) -> None:
+        self.git("tag", name, revision)
+        if self.git("remote"):
+            self.git("push", "-q", "origin", f"refs/tags/{name}")
+
+    def branch(self, name: str) -> Repo:
+        other = Repo(self.root.with_name(f"{self.root.name}-{name}"), self.config, str(self.root))
+        other.git("checkout", "-q", "-b", name)
+        other.branch_name = name
+        return other
+
+    def merge(self, branch: Checkout) -> str:
+        self.git("fetch", "-q", str(branch.root), branch.branch_name)
+        self.git("merge", "-q", "--no-ff", "-m", "merge", "FETCH_HEAD")
+        return self.git("rev-parse", "HEAD")
+
+    def push(self) -> None:
+        self.git("push", "-q", "origin", f"HEAD:refs/heads/{self.branch_name}")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    config = folder / "gitconfig"
+    config.write_text(CONFIG)
+    return {"GIT_CONFIG_GLOBAL": str(config)}
+
+
+def checkout(folder: Path) -> Repo:
+    return Repo(folder / "checkout", folder / "gitconfig")
+
+
+class Daemon:
+    """git's own server, which anybody may push to; see `checkouts.Server`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"git://127.0.0.1:{self._port}/repository.git"
+
+    def checkout(self, folder: Path) -> Repo:
+        return Repo(folder, self._folder / "gitconfig", clone=self.url)
+
+    def start(self) -> None:
+        # Not `git daemon`, which would leave its child behind when it is ended.
+        folder = subprocess.check_output(["git", "--exec-path"], text=True).strip()
+        command = [f"{folder}/git-daemon", "--export-all", "--enable=receive-pack", "--reuseaddr"]
+        where = ["--listen=127.0.0.1", f"--port={self._port}", f"--base-path={self._folder}"]
+        log = self._folder / "daemon.log"
+        with log.open("wb") as output:
+            self._child = subprocess.Popen([*command, *where], stdout=output, stderr=output)
+        wait_for("127.0.0.1", self._port, self._child, log)
+
+    def stop(self) -> None:
+        self._child.terminate()
+        self._child.wait()
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[Daemon]:
+    repository = bare(folder / "repository.git")
+    (repository / "HEAD").write_text("ref: refs/heads/main\n")
+    daemon = Daemon(folder)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
 
 
 def bare(folder: Path, **settings: str) -> Path:
