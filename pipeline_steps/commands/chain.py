@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.auth.hosts import entry_for
 from pipeline_steps.config.language import Config
-from pipeline_steps.reporting.chains import duration_text
+from pipeline_steps.reporting.chains import duration_text, released_snapshot
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.redact import printable
@@ -56,23 +56,25 @@ def chain_rows(state: State, name: str, content: str | None = None) -> list[tupl
     content: the chart's content; None for the one of the newest snapshot.
     """
     snapshots = _passed(state, "snapshot", name, content)
-    if not snapshots:
+    if snapshots and content is None:
+        content = snapshots[-1].content
+    tests = state.find(step="integration_test", subject=name, content=content, result=None)
+    tests = [test for test in tests if test.result not in ("started", "interrupted")]
+    builds = state.find(step="build_image")
+    of_content = [record for record in snapshots if record.content == content]
+    snapshot = released_snapshot(of_content, [*builds, *tests], state.preferred)
+    if snapshot is None:
         return [*([("content", content, "")] if content else []), ("snapshot", "none", "")]
-    snapshot = state.preferred(
-        record for record in snapshots if record.content == snapshots[-1].content
-    )[0]
-    links = [("content", snapshot.content or "", "")]
-    images = [record for record in state.find(step="build_image") if record.id in snapshot.uses]
+    links = [("content", content or "", "")]
+    images = [record for record in builds if record.id in snapshot.uses]
     links += [
         (f"image {record.subject}", record.outputs.get("image", ""), duration_text(record))
         for record in images
     ]
     links.append(("snapshot chart", snapshot.outputs.get("chart", ""), duration_text(snapshot)))
-    for record in state.find(
-        step="integration_test", subject=name, content=snapshot.content, result=None
-    ):
+    for record in tests:
         # A test of other images says nothing about this snapshot.
-        if record.result not in ("started", "interrupted") and record.inputs == snapshot.inputs:
+        if record.inputs == snapshot.inputs:
             values = record.parameters.get("values", "") or "default values"
             scenario = f"{record.parameters.get('scenario', '')} {values}".strip()
             links.append(("test", f"{record.result}  {scenario}", duration_text(record)))

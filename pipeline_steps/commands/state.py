@@ -10,11 +10,12 @@ people and scripts.
 
 show: what was done, with its outputs or why it did not pass; --graph: a tree of what used what.
 html: one page that loads nothing, by default .pipeline/state.html, of each chart the content first
-that is checked out (with --state: the newest record); its path on stdout. get: one value on stdout,
-of what is checked out, from the evidence stores where it was made elsewhere. verify: ids, uses,
-contradictions, tags, every output that no record supersedes. join: adds the records of other files
-to this checkout's, copied line by line. pull: adds what the evidence stores have behind a commit
-(--revision) or an image or chart (--digest).
+that is checked out (with --state: the newest record); its path on stdout. Both say which of several
+records steps use, by the configuration here; whether a channel still has its outputs says verify.
+get: one value on stdout, of what is checked out, from the evidence stores where it was made
+elsewhere. verify: ids, uses, contradictions, tags, every output that no record supersedes. join:
+adds the records of other files to this checkout's, copied line by line. pull: adds what the
+evidence stores have behind a commit (--revision) or an image or chart (--digest).
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ from pathlib import Path
 
 from pipeline_steps.audits.state_records import verify_records
 from pipeline_steps.cli import boundary
-from pipeline_steps.cli.command import Command, open_state_file, run_command
+from pipeline_steps.cli.command import (
+    Command,
+    configuration_if_any,
+    open_state_file,
+    run_command,
+)
 from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.commands.pull import pull
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.evidence.state_files import refuse_tracked
+from pipeline_steps.evidence.trust import channel_locations
 from pipeline_steps.reporting import state_page
+from pipeline_steps.reporting.chains import unused_verdicts
 from pipeline_steps.reporting.state_text import graph, list_records
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Tag
@@ -88,11 +96,28 @@ def perform(arguments: Namespace) -> int:
             raise UsageError(
                 "there is no such state file", where=str(path), advice="correct --state"
             )
-        state = State(path)
+        locations = _configured_channels(arguments)
+        arguments.channels_known = locations is not None
+        state = State(path, channel_locations=locations or ())
         refuse_tracked(state)
     else:
+        arguments.channels_known = True
         state = open_state_file(load(arguments.config), arguments, all_records=verb != "get")
     return VERBS[verb](state, words, arguments)
+
+
+def _configured_channels(arguments: Namespace) -> tuple[str, ...] | None:
+    """Where the channels are that are configured here; None where nothing is configured.
+
+    Records are looked at while pipeline.yaml is being repaired, too.
+    """
+    try:
+        config = configuration_if_any(arguments)
+    except PipelineError:
+        if arguments.config:
+            raise
+        return None
+    return channel_locations(config) if config else None
 
 
 def show(state: State, _words: list[str], arguments: Namespace) -> int:
@@ -105,10 +130,10 @@ def show(state: State, _words: list[str], arguments: Namespace) -> int:
     if not records:
         print(f"no records yet in {state.folder}")
         return 0
-    if arguments.graph:
-        print(*graph(records), sep="\n")
-        return 0
-    print(*list_records(records), sep="\n")
+    text = graph if arguments.graph else list_records
+    print(*text(records, state.preferred), sep="\n")
+    if not arguments.channels_known and any(unused_verdicts(records, state.preferred).values()):
+        boundary.log.warning(state_page.WITHOUT_CHANNELS)
     return 0
 
 
@@ -124,6 +149,7 @@ def page(state: State, _words: list[str], arguments: Namespace) -> int:
         files=beside,
         checked_out=checked_out,
         preferred=state.preferred,
+        channels_known=arguments.channels_known,
     )
     if beside:
         file.ensure_folder(state.path)

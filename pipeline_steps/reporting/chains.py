@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from pipeline_steps.building.image_records import IMAGE, is_modified
 from pipeline_steps.reporting.rendering import duration
 from pipeline_steps.state import union
 from pipeline_steps.state.record import VERDICTS, Record
@@ -40,7 +41,8 @@ class Work(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """All records about one content of a chart. images, tests: those of `snapshot`, the newest.
+    """All records about one content of a chart. images, tests: those of `snapshot`, which
+    `released_snapshot` chooses.
 
     checks: other steps about this content, like check.
     """
@@ -121,6 +123,67 @@ def _work_item(of_key: Sequence[Record], superseded: set[str], preferred: Order)
     )
 
 
+def unused_verdicts(
+    records: Iterable[Record], preferred: Order = union.preferred
+) -> dict[str, str]:
+    """Ids of current verdicts that steps do not use → id of the one of the same key that they use,
+    "" where these contradict each other.
+
+    Nothing here is asked whether it still has the outputs.
+    """
+    all_records = list(records)
+    superseded = union.superseded(all_records)
+    by_key: dict[str, list[Record]] = {}
+    for record in all_records:
+        if record.result in VERDICTS and record.id not in superseded:
+            by_key.setdefault(record.key, []).append(record)
+    unused: dict[str, str] = {}
+    for of_key in by_key.values():
+        first, *others = preferred(of_key)
+        if len({record.result for record in of_key}) > 1:
+            unused.update({record.id: "" for record in of_key})
+        else:
+            unused.update({record.id: first.id for record in others})
+    return unused
+
+
+def released_snapshot(
+    snapshots: Iterable[Record], current: Iterable[Record], preferred: Order = union.preferred
+) -> Record | None:
+    """Of the passed snapshots of one content the one whose images a release takes.
+
+    First those whose images were not built again since, then those whose recorded tests have all
+    passed, then as `preferred`. current: records of build_image and of integration_test that
+    nothing supersedes; see `testing.requirements`, which knows the tests that are required, too.
+    """
+    builds: set[tuple[str, str]] = set()
+    outcomes: dict[tuple[object, ...], set[bool]] = {}
+    for record in current:
+        if record.step == "integration_test":
+            outcomes.setdefault(_inputs(record), set()).add(record.passed)
+        elif record.step == "build_image" and record.passed and not is_modified(record):
+            builds.add((record.subject, _digest(record.outputs.get("image", ""))))
+
+    def rank(snapshot: Record) -> tuple[bool, bool]:
+        images = {
+            (name.removeprefix(IMAGE), _digest(text))
+            for name, text in snapshot.outputs.items()
+            if name.startswith(IMAGE)
+        }
+        return not images <= builds, outcomes.get(_inputs(snapshot)) != {True}
+
+    return min(preferred(snapshots), key=rank, default=None)
+
+
+def _inputs(record: Record) -> tuple[object, ...]:
+    return (record.content, *sorted(record.inputs.items()))
+
+
+def _digest(reference: str) -> str:
+    """The digest in a reference. Records of anybody are shown, so it may be any text."""
+    return reference.rpartition("@")[2]
+
+
 def build_chains(
     items: Sequence[Work],
     checked_out: Mapping[str, str] | None = None,
@@ -167,6 +230,8 @@ def _chain(
     content_items: the items of this content. builds: id of an image's record → index in `items`.
     """
 
+    tests = [work for work in content_items if work.record.step == "integration_test"]
+
     def first(step: str) -> Work | None:
         """The work of a step that counts first: what passed before what did not."""
         of_step = {work.record.id: work for work in content_items if work.record.step == step}
@@ -174,10 +239,9 @@ def _chain(
         records = preferred(passed or [work.record for work in of_step.values()])
         return of_step[records[0].id] if records else None
 
-    snapshot = first("snapshot")
+    snapshot = _released_snapshot(content_items, items, preferred) or first("snapshot")
     used = snapshot.record.uses if snapshot else ()
     images = sorted({builds[identity] for identity in used if identity in builds})
-    tests = [work for work in content_items if work.record.step == "integration_test"]
     return Chain(
         chart=chart,
         content=content,
@@ -198,6 +262,19 @@ def _chain(
         production=first("promote"),
         checks=tuple(work for work in content_items if work.record.step not in LINKS),
     )
+
+
+def _released_snapshot(
+    content_items: Iterable[Work], items: Iterable[Work], preferred: Order
+) -> Work | None:
+    passed = {
+        work.record.id: work
+        for work in content_items
+        if work.record.step == "snapshot" and work.outcome == "passed"
+    }
+    records = [work.record for work in passed.values()]
+    record = released_snapshot(records, [work.record for work in items], preferred)
+    return passed[record.id] if record else None
 
 
 def values_text(test: Record) -> str:

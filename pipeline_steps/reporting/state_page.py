@@ -13,6 +13,18 @@ from pipeline_steps.reporting.rendering import duration, kind, render
 from pipeline_steps.state import union
 from pipeline_steps.state.record import Record
 
+#: Which of several records is shown where none supersedes the other.
+WITH_CHANNELS = (
+    "Where several passed records of one key stand beside each other, steps use the one whose "
+    "outputs are in the channels configured here, then the one with the smallest id. No channel "
+    "was asked whether it still has them: pipeline-steps state verify asks."
+)
+WITHOUT_CHANNELS = (
+    "Several passed records of one key stand beside each other. Steps use the one whose outputs "
+    "are in their channels first; no channels are configured here, so the one with the smallest id "
+    "is shown as the one that counts. Name a configuration: --config FILE."
+)
+
 Values = tuple[tuple[str, str], ...]
 
 
@@ -77,6 +89,7 @@ def page(
     files: bool = False,
     checked_out: Mapping[str, str] | None = None,
     preferred: chains.Order = union.preferred,
+    channels_known: bool = True,
 ) -> str:
     """The HTML document.
 
@@ -84,6 +97,7 @@ def page(
         files: evidence files are beside the page and are linked.
         checked_out: chart → content in the checkout; None when it is not known.
         preferred: `State.preferred`, which knows the channels configured now.
+        channels_known: whether any are configured.
     """
     all_records = list(records)
     items = chains.work_items(all_records, preferred)
@@ -97,6 +111,8 @@ def page(
         )
         for name, chart_chains in chains.build_chains(items, checked_out, preferred).items()
     ]
+    chosen = any(chains.unused_verdicts(all_records, preferred).values())
+    rule = WITH_CHANNELS if channels_known else WITHOUT_CHANNELS
     times = sorted(record.finished or record.started for record in all_records)
     return render(
         "state.html",
@@ -107,6 +123,7 @@ def page(
         failed=sum(kind(work.outcome) == "bad" for work in items),
         charts=charts,
         rows=list(reversed(rows.values())),
+        rule=rule if chosen else "",
     )
 
 

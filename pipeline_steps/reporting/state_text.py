@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline_steps.reporting.chains import duration_text
+from pipeline_steps.reporting.chains import Order, duration_text, unused_verdicts
 from pipeline_steps.reporting.rendering import short, utc
+from pipeline_steps.state import union
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.union import count_attempts, superseded
 from pipeline_steps.toolbox.redact import printable
@@ -13,13 +14,16 @@ from pipeline_steps.toolbox.redact import printable
 _HEAD = ("step", "subject", "result", "id", "finished")
 
 
-def list_records(records: Iterable[Record]) -> Iterator[str]:
+def list_records(records: Iterable[Record], preferred: Order = union.preferred) -> Iterator[str]:
     """Every current record as a line, followed by its outputs or by the reason of its failure.
+
+    preferred: `State`'s; it says which of several records of a key steps use.
 
     Long values are neither cut nor wrapped, so that they can be copied.
     """
     all_records = list(records)
     replaced, answered = superseded(all_records), _answered_intents(all_records)
+    unused = unused_verdicts(all_records, preferred)
     shown = [
         record for record in all_records if record.id not in replaced and record.id not in answered
     ]
@@ -35,11 +39,21 @@ def list_records(records: Iterable[Record]) -> Iterator[str]:
     yield heads[0]
     for record, head in zip(shown, heads[1:], strict=True):
         tried = count_attempts(tries[record.key])
-        yield f"{head}  {tried} attempts" if tried > 1 else head
+        remarks = [f"{tried} attempts"] if tried > 1 else []
+        remarks += [_unused(unused[record.id])] if record.id in unused else []
+        yield "  ".join([head, *remarks])
         details = record.reason or "\n".join(
             f"{name}: {value}" for name, value in record.outputs.items()
         )
         yield from (f"    {printable(line, lines=False)}" for line in details.splitlines())
+
+
+def _unused(counting: str) -> str:
+    return (
+        f"not used: {counting[7:19]} counts"
+        if counting
+        else "contradicted by another of its key: none counts"
+    )
 
 
 def _cells(record: Record) -> tuple[str, ...]:
@@ -53,10 +67,11 @@ def _cells(record: Record) -> tuple[str, ...]:
     return tuple(printable(cell, lines=False) for cell in cells)
 
 
-def graph(records: Iterable[Record]) -> Iterator[str]:
+def graph(records: Iterable[Record], preferred: Order = union.preferred) -> Iterator[str]:
     """A tree of the records, newest first, with used records below; repeated ones are not unfolded.
 
-    Intents with an outcome are left out. Superseded records are marked.
+    Intents with an outcome are left out. Superseded records are marked, and those that steps do not
+    use: see `list_records`.
     """
     all_records = list(records)
     answered = _answered_intents(all_records)
@@ -65,12 +80,19 @@ def graph(records: Iterable[Record]) -> Iterator[str]:
         for record in all_records
         if record.id not in answered
     }
-    by_id, replaced = {record.id: record for record in all_records}, superseded(all_records)
+    by_id = {record.id: record for record in all_records}
+    marks = {
+        **{
+            identity: _unused(counts)
+            for identity, counts in unused_verdicts(all_records, preferred).items()
+        },
+        **dict.fromkeys(superseded(all_records), "superseded"),
+    }
     used = {identity for identities in uses.values() for identity in identities}
     seen: set[str] = set()
     for record in reversed(all_records):
         if record.id in uses and record.id not in used:
-            yield from _tree(record.id, "", "", uses, by_id, replaced, seen)
+            yield from _tree(record.id, "", "", uses, by_id, marks, seen)
 
 
 def _answered_intents(records: Sequence[Record]) -> set[str]:
@@ -87,7 +109,7 @@ def _tree(
     below: str,
     uses: dict[str, list[str]],
     by_id: dict[str, Record],
-    replaced: set[str],
+    marks: dict[str, str],
     seen: set[str],
 ) -> Iterator[str]:
     record = by_id.get(identity)
@@ -96,7 +118,7 @@ def _tree(
         return
     again = identity in seen
     above = " (above)" if again and uses[identity] else ""
-    yield f"{first}{_line(record, superseded=identity in replaced)}{above}"
+    yield f"{first}{_line(record, marks.get(identity, ''))}{above}"
     if again:
         return
     seen.add(identity)
@@ -104,10 +126,10 @@ def _tree(
     for number, child in enumerate(children, 1):
         last = number == len(children)
         branch, rest = ("└─ ", "   ") if last else ("├─ ", "│  ")
-        yield from _tree(child, f"{below}{branch}", f"{below}{rest}", uses, by_id, replaced, seen)
+        yield from _tree(child, f"{below}{branch}", f"{below}{rest}", uses, by_id, marks, seen)
 
 
-def _line(record: Record, *, superseded: bool) -> str:
+def _line(record: Record, mark: str) -> str:
     parameters = (record.parameters.get(name) for name in ("scenario", "values", "cluster"))
     details = [value for value in parameters if isinstance(value, str)]
     output = next(
@@ -123,5 +145,5 @@ def _line(record: Record, *, superseded: bool) -> str:
         record.id[7:19],
         note,
     ]
-    line = " ".join(part for part in parts if part) + (" (superseded)" if superseded else "")
+    line = " ".join(part for part in parts if part) + (f" ({mark})" if mark else "")
     return printable(line, lines=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.__main__ import main
+from pipeline_steps.commands.chain import chain_rows
 from pipeline_steps.config.config_file import load
 from pipeline_steps.reporting import chains, state_text
 from pipeline_steps.reporting.state_page import page
@@ -83,6 +84,89 @@ def test_of_unordered_records_the_page_shows_the_one_that_steps_take(
     assert chain.snapshot
     for work in (chain.snapshot, *chain.checks):
         assert "here.example.com" in work.record.outputs["chart"], work
+
+
+def test_the_page_shows_the_images_that_a_release_takes(tmp_path: Path) -> None:
+    """The smallest id said it: a chart with tested images was shown as failed or not tested."""
+    told = Story(State(tmp_path / ".pipeline/state.jsonl"))
+    outcomes = {"again": "", "broken": "failed", "good": "passed", "untested": ""}
+    builds = {name: told.add("build_image", "web", "first", by=name, outputs=image(name))
+              for name in outcomes}  # fmt: skip
+    told.add("build_image", "web", "first", supersedes=[builds["again"].id], outputs=image("new"))
+    for name, outcome in outcomes.items():
+        inputs = {"image:web": digest(name)}
+        outputs = {f"image:{key}": text for key, text in {"web": image(name)["image"]}.items()}
+        told.add("snapshot", "hello", "first", by=name, inputs=inputs, outputs=outputs,
+                 uses=[builds[name].id])  # fmt: skip
+        for result in [outcome] if outcome else ["passed"] if name == "again" else []:
+            told.add("integration_test", "hello", "first", result, by=name, inputs=inputs)
+    for records in (told.state.records(), told.state.records()[::-1]):
+        [chain] = chains.build_chains(chains.work_items(records))["hello"]
+        assert chain.snapshot
+        assert chain.snapshot.record.inputs == {"image:web": digest("good")}
+        assert (chain.status, [test.outcome for test in chain.tests]) == ("tested", ["passed"])
+    rows = chain_rows(told.state, "hello", digest("first"))
+    assert ("test", "passed  default values", "3.4 s") in rows, rows
+    assert [link for link, *_ in rows].count("test") == 1
+
+
+def image(name: str) -> dict[str, str]:
+    return {"image": f"registry.example.com/web:k-1@{digest(name)}"}
+
+
+def two_passed(folder: Path) -> tuple[State, dict[str, str]]:
+    """A state with two passed checks of one key, and their ids by the host of their outputs; the
+    smallest id is not `here`.
+    """
+    for number in range(64):
+        state = State(folder / f"{number}/.pipeline/state.jsonl")
+        told = Story(state)
+        ids = {
+            host: told.add(
+                "snapshot", "hello", "first", run=str(number),
+                outputs={"chart": f"oci://{host}.example.com/x/hello:1.0.0@{digest(host)}"},
+            ).id
+            for host in ("here", "there")
+        }  # fmt: skip
+        if ids["there"] < ids["here"]:
+            return state, ids
+    raise AssertionError("ids by chance never came in this order")
+
+
+@pytest.mark.parametrize("words", [("show",), ("show", "--graph"), ("html",)], ids=" ".join)
+def test_it_is_said_which_record_steps_use_and_by_which_channels(
+    tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    state, ids = two_passed(tmp_path)
+    configured = tmp_path / "configured"
+    configured.mkdir()
+    (configured / "pipeline.yaml").write_text(
+        'charts: [{path: x}]\nchannels: {snapshot: {charts: "oci://here.example.com/x"}}\n'
+    )
+    for folder, counts, other in ((configured, "here", "there"), (tmp_path, "there", "here")):
+        monkeypatch.chdir(folder)
+        assert main(["state", *words, "--state", str(state.path)]) == 0
+        shown = capsys.readouterr()
+        if words == ("html",):
+            text = (state.folder / "state.html").read_text()
+            chain = text.partition("All records")[0]
+            assert f"//{counts}.example" in chain and f"//{other}.example" not in chain
+        else:
+            text = shown.err
+            [line] = [line for line in shown.out.splitlines() if ids[other][7:19] in line]
+            assert f"not used: {ids[counts][7:19]} counts" in line
+        warned = "no channels are configured here" in text
+        assert warned is (folder == tmp_path), text
+
+
+def test_contradicting_records_are_marked_in_the_list(tmp_path: Path) -> None:
+    told = Story(State(tmp_path / ".pipeline/state.jsonl"))
+    for result in ("failed", "passed"):
+        told.add("check", "hello", "first", result)
+    for text in (state_text.list_records, state_text.graph):
+        lines = [line for line in text(told.state.records()) if line.startswith("check")]
+        assert len(lines) == 2 and all("contradict" in line for line in lines), lines
 
 
 def test_the_graph_shows_each_record_once_below_its_users(state: State) -> None:
