@@ -139,11 +139,10 @@ def write(page: Page, folder: Path) -> None:
 
 def _notices(config: Config) -> tuple[str, ...]:
     """Warnings about the configuration that do not depend on the verdict."""
+    # Logins that cannot be read here say nothing about a chart; doctor says it.
     try:
         return tuple(filter(None, (pulls.push_login_warning(config),)))
-    except (
-        PipelineError
-    ) as error:  # logins that cannot be read here say nothing about a chart; doctor says it
+    except PipelineError as error:
         log.debug("report: %s", error)
         return ()
 

@@ -95,9 +95,8 @@ def tag_release(
     if verdict and verdict.passed and tagged:
         return verdict
     # A tag is public and cannot be taken back: make all of promote's checks before it is set.
-    release = derivation.derive_release(
-        proof, checkout, config, production
-    )  # refuses what promote would refuse
+    # Refuses what promote would refuse.
+    release = derivation.derive_release(proof, checkout, config, production)
     revision = tagged or checkout.revision
     if plan:
         log.info(

@@ -68,9 +68,8 @@ def fetch(reference: str, config: Config) -> PublishedChart:
         MachineError, Temporary: the repository cannot be read.
     """
     place, _, digest = reference.rpartition("@")
-    if not digest.startswith(
-        "sha256:"
-    ):  # the "@" may belong to an account, as in git+ssh://git@host
+    # The "@" may belong to an account, as in git+ssh://git@host.
+    if not digest.startswith("sha256:"):
         place, digest = reference, ""
     if reference.startswith("oci://"):
         return _fetch_from_registry(reference, config)

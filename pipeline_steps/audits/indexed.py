@@ -540,7 +540,6 @@ def _new_entry(facts: ArchiveFacts, urls: Sequence[str], created: str) -> dict[s
 
 #: Fields of an entry that are made from the archive, or set by name.
 _DERIVED_FIELDS = frozenset(
-    "name home sources version description keywords maintainers icon apiVersion condition "
-    "tags appVersion deprecated "
-    "annotations kubeVersion dependencies type digest urls created".split()
+    "name home sources version description keywords maintainers icon apiVersion condition tags "
+    "appVersion deprecated annotations kubeVersion dependencies type digest urls created".split()
 )

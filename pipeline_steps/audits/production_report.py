@@ -65,9 +65,8 @@ def table(versions: Sequence[PublishedVersion], _title: str) -> str:
     if not versions:
         return "none\n"
     rows = [_COLUMNS, *(_cells(version, whole=False) for version in versions)]
-    if not _several(
-        versions
-    ):  # a terminal has no room for a column that says the same in every line
+    # A terminal has no room for a column that says the same in every line.
+    if not _several(versions):
         place = _COLUMNS.index("repository")
         rows = [(*row[:place], *row[place + 1 :]) for row in rows]
     plain = [[printable(cell, lines=False) for cell in row] for row in rows]

@@ -39,8 +39,7 @@ def check_archives_unchanged(
         earlier = users[0]
         message = (
             f"{name.removeprefix(DEPENDENCY)} is {digest}, the {earlier.step} of "
-            f"{earlier.finished or earlier.started} "
-            f"used {earlier.inputs[name]} under this version"
+            f"{earlier.finished or earlier.started} used {earlier.inputs[name]} under this version"
         )
         if not again:
             advice = (

@@ -91,9 +91,8 @@ def _missing_archives(
     vendored = vendored_versions(chart_files, place)
     for dependency, entries in zip(dependencies, lock_entries(dependencies, lock), strict=True):
         if dependency.name in vendored:
-            locked = (
-                locked_version(dependency, entries, place) if dependency.repository else None
-            )  # helm locks the range then
+            # Helm locks the range then.
+            locked = locked_version(dependency, entries, place) if dependency.repository else None
             _check_vendored_version(dependency, locked, vendored[dependency.name], place)
             for entry in entries:
                 path = f"charts/{entry.name}-{entry.version}.tgz"

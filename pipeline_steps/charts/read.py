@@ -244,9 +244,8 @@ class _Fields:
         if self.strict and node.meaning not in ("text", "timestamp"):
             problem = f"{key}: {node.value} is read as a {node.meaning}, helm wants text here"
             raise self.fail(key, problem, f'write {key}: "{node.value}"')
-        if not node.value.isprintable() and _CONTROL.search(
-            node.value
-        ):  # the pattern is slow to compile
+        # The pattern is slow to compile.
+        if not node.value.isprintable() and _CONTROL.search(node.value):
             raise self.fail(
                 key, f"{key} contains control characters: {node.value!r}", "remove them"
             )

@@ -22,6 +22,5 @@ def detect(environ: Mapping[str, str]) -> Build:
         return gitlab.build(variables)
     if "JENKINS_URL" in variables or variables.get("BUILD_TAG", "").startswith("jenkins-"):
         return jenkins.build(variables)
-    return Build(
-        "terminal"
-    )  # a person's shell: tag, branch and revision come from the checkout and the options
+    # A person's shell: tag, branch and revision come from the checkout and the options.
+    return Build("terminal")

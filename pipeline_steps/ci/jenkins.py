@@ -28,9 +28,8 @@ def build(environ: Mapping[str, str]) -> Build:
     if get("GERRIT_API_URL") and (
         change := re.fullmatch(r"\d{2}/(\d+)/\d+", get("BRANCH_NAME", ""))
     ):
-        return build._replace(
-            review=change[1], head=build.revision
-        )  # gerrit-code-review, multibranch
+        # Set by the plugins gerrit-code-review and multibranch.
+        return build._replace(review=change[1], head=build.revision)
     if get("TAG_NAME"):
         return build._replace(tag=get("TAG_NAME"))
     if get("CHANGE_ID"):
@@ -46,9 +45,8 @@ def build(environ: Mapping[str, str]) -> Build:
 def _gerrit_trigger(build: Build, environ: Mapping[str, str]) -> Build:
     get = environ.get
     new_revision = get("GERRIT_NEWREV", "")
-    if get(
-        "GERRIT_REFNAME"
-    ):  # ref-updated has no GERRIT_BRANCH; newrev is a tag object, or zeros when deleted
+    # The event ref-updated has no GERRIT_BRANCH; newrev is a tag object, or zeros when deleted.
+    if get("GERRIT_REFNAME"):
         revision = new_revision if new_revision.strip("0") else None
         return _ref(
             build._replace(revision=revision),

@@ -76,8 +76,7 @@ def report_error(error: BaseException, *, subject: str = "") -> int:
     print(
         printable(
             f"{report}\nThis is a bug in pipeline_steps {__version__} (Python "
-            f"{platform.python_version()}): "
-            "please report it with the lines above."
+            f"{platform.python_version()}): please report it with the lines above."
         ),
         file=sys.stderr,
     )
@@ -94,11 +93,15 @@ def handle_signals() -> None:
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # A second one would interrupt what cleans up after the first.
         signal.signal(other, signal.SIG_IGN)
+    # Before anything else: no thread may start one more child that nobody ends.
     may_raise = process.begin_stopping(number)
+    # In a thread, as children get two seconds to end and the main thread must unwind meanwhile.
     stopper = threading.Thread(target=process.stop_all, daemon=True)
     stopper.start()
     _stoppers.append(stopper)
+    # os._exit, not sys.exit: neither a hanging thread nor an exit handler may hold the process.
     deadline = threading.Timer(DEADLINE, os._exit, (128 + number,))
     deadline.daemon = True
     deadline.start()
@@ -113,7 +116,9 @@ def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:
     logger = logging.getLogger("pipeline_steps")
     handler = _Stderr()
     handler.setFormatter(_Printable("%(message)s"))
+    # Replaced, not added: `run` sets this up for each of its steps.
     logger.handlers[:] = [handler]
+    # A program that calls steps may have handlers at the root, which would print each line again.
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
 

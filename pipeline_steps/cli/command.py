@@ -95,6 +95,8 @@ def open_state_file(
     path = config.root / FOLDER / FILE
     if arguments.state:
         path = Path.cwd() / arguments.state
+    # Shards may run at the same time in one workspace: each appends to a file of its own, and
+    # `State` reads the union of all.
     elif arguments.shard:
         path = path.with_name(f"state.{arguments.shard.number}-of-{arguments.shard.total}.jsonl")
     return open_state(

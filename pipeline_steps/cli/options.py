@@ -110,6 +110,7 @@ def parse(
     parser = _Parser(
         prog=program,
         description=description,
+        # What an abbreviation means would change with the next option.
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -139,7 +140,12 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     flag = f"--{option.name}"
     if option.kind == "flag":
         parser.add_argument(
-            flag, dest=option.key, action="store_true", default=None, help=option.help
+            # None: only so is a flag that was not typed known, for which the environment is asked.
+            flag,
+            dest=option.key,
+            action="store_true",
+            default=None,
+            help=option.help,
         )
         return
     action = "append" if option.kind in REPEATABLE else "store"
@@ -151,11 +157,13 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
 
 def _from_environment(option: Option, environ: Mapping[str, str]) -> str | bool | list[str] | None:
     value = environ.get(option.variable)
+    # CI systems set the variable of a parameter without a value to the empty text.
     if not value:
         return None
     if option.kind == "flag":
         return value.lower() not in ("0", "false", "no")
     if option.kind in REPEATABLE:
+        # As in PATH: names of files may have commas.
         return value.split(os.pathsep if option.kind == "paths" else ",")
     return value
 

@@ -127,6 +127,8 @@ def decide(
         names = dict.fromkeys(checkout.require_chart(name) for name in request.charts)
         return _selection(names, "asked for by --chart")
     if request.all:
+        # Charts that cannot be read are selected as well: the step names each as failed, where
+        # leaving it out would look like success.
         return _selection((*checkout.readable_charts, *checkout.unreadable), "all charts (--all)")
     if request.since:
         return _selection(affected(checkout, request.since), f"changed since {request.since}")
@@ -134,6 +136,7 @@ def decide(
     if tag:
         return released_by_tag(checkout, tag, is_published)
     if build.review:
+        # Guessing the branch would leave out charts without a word.
         if not build.target:
             raise UsageError(
                 f"the CI does not say where review {build.review} goes",
@@ -187,6 +190,7 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     """
     base = checkout.source.base(target)
     changed = {
+        # Between revisions; what is changed and not committed comes from the checkout.
         *checkout.source.changed(base, checkout.revision, checkout.folder),
         *checkout.tree.modified,
     }
@@ -201,9 +205,8 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
             helm_arguments.values_files(helm_arguments.chart_arguments(checkout.config, chart))
         )
     }
-    if (
-        checkout.config_path in changed
-    ):  # entries of pipeline.yaml say what is packed and tested, too
+    # Entries of pipeline.yaml say what is packed and tested, too.
+    if checkout.config_path in changed:
         before = open_checkout(checkout.config, base)
         every = _common_settings_differ(checkout, before)
         charts |= {
@@ -251,9 +254,8 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
     Raises UsageError when another revision is checked out, or when the chart that the tag names has
     another version.
     """
-    existing_tag = tags.find_tag(
-        checkout.source, tag
-    )  # a CI may fetch just the revision that it builds
+    # None is no error: a CI may fetch just the revision that it builds, without tags.
+    existing_tag = tags.find_tag(checkout.source, tag)
     if existing_tag is not None and existing_tag.revision != checkout.revision:
         message = (
             f"the tag {tag} names {existing_tag.revision[:12]}, checked out is "

@@ -118,6 +118,7 @@ class Outcome(NamedTuple):
         if not self.fresh:
             return f"{self.subject}: already done ({self.records[-1].finished})"
         last = self.records[-1]
+        # Of `report`: its verdict matters more than that the report was written.
         if "verdict" in last.outputs:
             return f"{self.subject}: {last.outputs['verdict']}"
         output = next(
@@ -194,7 +195,9 @@ def call_step(
             if not subjects:
                 note = "no image in the selected charts" if charts else selection.reason
                 outcomes = [Outcome("", (), False, None, note)]
+        # After the others: what can be done is done, and the exit code is still that of the worst.
         outcomes += unreadable
+    # --plan writes nothing: no report, and nothing that the evidence store lacks.
     if arguments.plan:
         return outcomes
     if step.releases:

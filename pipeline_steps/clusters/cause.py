@@ -18,12 +18,12 @@ Phase = Literal["install", "test"]
 
 
 class Observed(NamedTuple):
-    """What a failed install or test is judged by. said: helm's error. nodes: None when this account
+    """What a failed install or test is judged by. helm_error: what helm printed. nodes: None when this account
     may not list them.
     """
 
     phase: Phase
-    said: str
+    helm_error: str
     pods: Sequence[Object]
     events: Sequence[Object]
     nodes: Sequence[Object] | None
@@ -44,6 +44,8 @@ class Cause(NamedTuple):
         return f"{self.kind}: {self.words}"
 
 
+# Helm exits with 1 whatever happened, so only words tell: those of Go's net, http2 and TLS
+# packages, of client-go, of etcd and of an API server whose webhooks do not answer.
 _CLUSTER_GONE = re.compile(
     r"cluster unreachable|connection refused|connection reset|client connection lost"
     r"|TLS handshake timeout"
@@ -51,6 +53,8 @@ _CLUSTER_GONE = re.compile(
     r"|unexpected EOF"
     r"|failed calling webhook|the server was unable to return a response|Too Many Requests"
 )
+# Kubelet's reasons for a container that waits (pkg/kubelet/images, pkg/kubelet/kuberuntime). They
+# are no part of the API's promise; one that is not here ends as a timeout.
 PULL_WAITS = (
     "ImagePullBackOff",
     "ErrImagePull",
@@ -58,6 +62,8 @@ PULL_WAITS = (
     "ErrImageNeverPull",
     "InvalidImageName",
 )
+# "not found" and "unauthorized" are left out on purpose: the registry answered, and asking it again
+# would change nothing.
 REGISTRY_GONE = re.compile(
     r"i/o timeout|connection refused|connection reset|TLS handshake timeout|no route to host"
     r"|server misbehaving"
@@ -95,15 +101,19 @@ def classify(observed: Observed) -> Cause:
         cause = judge(observed)
         if cause is not None:
             return cause
-    if re.search(r"timed out|deadline exceeded|not ready|did not end", observed.said):
-        return Cause("timeout", observed.said)
-    return Cause("install failed" if observed.phase == "install" else "test failed", observed.said)
+    if re.search(r"timed out|deadline exceeded|not ready|did not end", observed.helm_error):
+        return Cause("timeout", observed.helm_error)
+    return Cause(
+        "install failed" if observed.phase == "install" else "test failed", observed.helm_error
+    )
 
 
 def _cluster(observed: Observed) -> Cause | None:
-    if not _CLUSTER_GONE.search(observed.said):
+    if not _CLUSTER_GONE.search(observed.helm_error):
         return None
-    return Cause("cluster", f"the cluster itself failed: {observed.said}", infrastructure=True)
+    return Cause(
+        "cluster", f"the cluster itself failed: {observed.helm_error}", infrastructure=True
+    )
 
 
 def _nodes(observed: Observed) -> Cause | None:
@@ -114,6 +124,8 @@ def _nodes(observed: Observed) -> Cause | None:
         node["metadata"]["name"]: words for node in observed.nodes if (words := _node_trouble(node))
     }
     used = {pod["spec"].get("nodeName") for pod in observed.pods}
+    # Pods without a node wait for the scheduler; without any pod, helm got stuck before it made
+    # one.
     waiting = None in used or not observed.pods
     hit = [
         name
@@ -140,6 +152,7 @@ def _node_trouble(node: Object) -> str:
 def _evicted(observed: Observed) -> Cause | None:
     for pod in observed.pods:
         status = pod.get("status", {})
+        # The node gave the pod up; kubelet and the node controller set these, never the chart.
         if status.get("reason") in (
             "Evicted",
             "NodeLost",
@@ -179,6 +192,7 @@ def _containers(observed: Observed) -> Cause | None:
             f"{waiting.get('message', waiting['reason'])}",
         )
     for pod in observed.pods:
+        # Left to `_tests`, which knows whether it was a hook or a job.
         if observed.phase == "test" and _ends_by_itself(pod):
             continue
         for container in statuses(pod):
@@ -206,8 +220,8 @@ def _unschedulable(observed: Observed) -> Cause | None:
 
 
 def _admission(observed: Observed) -> Cause | None:
-    if _ADMISSION.search(observed.said):
-        return Cause("admission", observed.said)
+    if _ADMISSION.search(observed.helm_error):
+        return Cause("admission", observed.helm_error)
     for event in observed.events:
         if event.get("reason") == "FailedCreate":
             involved = event.get("involvedObject", {})
@@ -241,7 +255,7 @@ def _readiness(observed: Observed) -> Cause | None:
                 if _ends_by_itself(pod):
                     return Cause(
                         "timeout",
-                        f"{_describe_container(pod, container)} was still running: {observed.said}",
+                        f"{_describe_container(pod, container)} was still running: {observed.helm_error}",
                     )
                 message = (
                     _newest_event(observed, pod, "Unhealthy", "") or "its events give no reason"
@@ -264,6 +278,7 @@ def _waiting_containers(
 
 
 def _terminated_state(container: Object) -> Object | None:
+    # A container in a crash loop is waiting: how it ended is in its last state.
     for state in ("state", "lastState"):
         terminated = container.get(state, {}).get("terminated")
         if isinstance(terminated, dict):
@@ -284,6 +299,7 @@ def _newest_event(observed: Observed, pod: Object, reason: str, word: str) -> st
 
 
 def _ends_by_itself(pod: Object) -> bool:
+    # Kubernetes takes nothing but Always for Deployments, StatefulSets and DaemonSets.
     return pod["spec"].get("restartPolicy") in ("Never", "OnFailure")
 
 

@@ -27,14 +27,10 @@ def definitions(manifests: str) -> list[Object]:
     folders.
     """
     documents = [
-        definition for definition in split_documents(manifests) if "/crds/" in definition.template
+        document for document in split_documents(manifests) if "/crds/" in document.template
     ]
-    objects = [yaml.load(definition.text, Loader=yaml.CSafeLoader) for definition in documents]
-    return [
-        definition
-        for definition in objects
-        if isinstance(definition, dict) and definition.get("kind") == KIND
-    ]
+    objects = [yaml.load(document.text, Loader=yaml.CSafeLoader) for document in documents]
+    return [each for each in objects if isinstance(each, dict) and each.get("kind") == KIND]
 
 
 def create_missing(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:
@@ -55,12 +51,14 @@ def create_missing(api: Api, objects: Iterable[Object], deadline: Deadline) -> N
         except Conflict:
             continue
         names.append(str(answer["metadata"]["name"]))
+    # A definition that was made is not served yet; helm would not know the kind until it is
+    # Established.
     while names and deadline.left():
         answer = api.ask(extensions.read_custom_resource_definition, names[-1]) or {}
         conditions = answer.get("status", {}).get("conditions") or ()
         if any(
-            definition["type"] == "Established" and definition["status"] == "True"
-            for definition in conditions
+            condition["type"] == "Established" and condition["status"] == "True"
+            for condition in conditions
         ):
             names.pop()
         else:

@@ -31,12 +31,17 @@ LAST_LINES, LAST_CHARACTERS = 5, 500
 _NO_LOG = "no log: "
 
 
-def observe(api: Api, namespace: str, watcher: Watcher, *, phase: Phase, said: str) -> Observed:
+def observe(
+    api: Api, namespace: str, watcher: Watcher, *, phase: Phase, helm_error: str
+) -> Observed:
     """What the cluster shows now of a failed install or test. Raises Temporary when its API does
     not answer.
     """
+    # First of all: what cleaning up does to the pods must not count as what happened to them. @2 if
+    # error.exit_code == 75: The API itself is in trouble (EX_TEMPFAIL), which is a cause of its
+    # own. An account that may not list nodes only makes the judgement poorer.
     watcher.stop()
-    return Observed(phase, said, watcher.pods, _events(api, namespace), _nodes(api))
+    return Observed(phase, helm_error, watcher.pods, _events(api, namespace), _nodes(api))
 
 
 def find_cause(observed: Observed, log: Callable[[str, str], str]) -> Cause:
@@ -79,7 +84,7 @@ def write_bundle(
         files.created_folder(place)
     texts = {
         "cause.txt": f"{cause}\n",
-        "helm.txt": f"{observed.said}\n",
+        "helm.txt": f"{observed.helm_error}\n",
         "events.txt": "".join(f"{_event_line(event)}\n" for event in observed.events),
         "pods.json": json.dumps([_pod_summary(pod) for pod in observed.pods], indent=1) + "\n",
         **dict(_logs(api, namespace, watcher)),
@@ -144,11 +149,14 @@ def _read_log(
     api: Api, namespace: str, pod: str, container: str, *, previous: bool = False
 ) -> str | None:
     try:
+        # limit_bytes counts from where the output begins: without tail_lines a long log would lose
+        # its end.
         return api.text(
             api.core.read_namespaced_pod_log, pod, namespace, container=container, tail_lines=5000,
             limit_bytes=LOG_BYTES, previous=previous,
         )  # fmt: skip
     except PipelineError as error:
+        # Status 400 "container … is waiting to start": there is no log yet, which is no failure.
         return None if "waiting to start" in str(error) else f"{_NO_LOG}{error}\n"
 
 

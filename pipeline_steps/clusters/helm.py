@@ -137,6 +137,8 @@ class Helm:
         timeout: seconds for helm's waits; helm is ended when it hangs on after them. give_up: asked
         about once a second whether helm waits in vain; it is ended then.
         """
+        # Helm 4 takes a bare --wait for its watcher, which needs the right to list and watch; helm
+        # 3 polls. Both mean: until all is ready.
         return self._on(
             target, "install", ("--wait", "--wait-for-jobs", "--output", "json", *_values(values), *args),
             (target.release, str(chart)), timeout, give_up,
@@ -212,12 +214,13 @@ class Helm:
         }
         # A user's KUBECONFIG must not decide anything: the cluster is always given by option.
         no_kubeconfig = {"KUBECONFIG": os.devnull}
+        # Set from outside, after the start: subprocess's preexec_fn is not safe where there are
+        # threads. RLIMIT_DATA, because Go reserves far more address space (RLIMIT_AS) than it uses.
         with process.start_process(
             [self.program, *arguments], env={**homes, **no_kubeconfig}, advice=ADVICE
         ) as child:
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # it has ended, or may not even have so much
+            # OSError: it has ended. ValueError: it may not even have so much.
+            with contextlib.suppress(OSError, ValueError):
                 resource.prlimit(child.child.pid, resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
             return child.completed(timeout=timeout, give_up=give_up)
 
@@ -228,11 +231,11 @@ def _version(program: str) -> str:
     answer = process.run(
         [program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE
     )
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.decode(errors="replace"))
-    if not answer.ok or found is None:
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.decode(errors="replace"))
+    if not answer.ok or numbers is None:
         raise MachineError(f"{program} does not say its version: {answer.tail(3)}", advice=ADVICE)
-    version = ".".join(found.groups())
-    if (int(found[1]), int(found[2])) < OLDEST or int(found[1]) > NEWEST_MAJOR:
+    version = ".".join(numbers.groups())
+    if (int(numbers[1]), int(numbers[2])) < OLDEST or int(numbers[1]) > NEWEST_MAJOR:
         raise ToolMissing(
             f"{program} is helm {version}; supported are 3.14 and newer, and 4", advice=ADVICE
         )
@@ -243,6 +246,7 @@ def manifests(completed: Completed) -> str:
     """What a release in helm's JSON consists of, hooks last, as `helm template` prints it."""
     release: dict[str, Any] = json.loads(completed.stdout)
     hooks = release.get("hooks") or ()
+    # The manifest has these comments already, hooks have not.
     parts = [f"---\n# Source: {hook['path']}\n{hook['manifest']}\n" for hook in hooks]
     return "".join([f"{release.get('manifest') or ''}\n", *parts])
 
@@ -251,6 +255,7 @@ def error_text(completed: Completed) -> str:
     """The last error that helm printed, without prefix; or that it hung or crashed."""
     if completed.code is None:
         return "helm did not end and was stopped"
+    # Pages of goroutines follow such a line: the end of the output says nothing.
     broken = re.search(rb"^(?:fatal error|panic): (.*)$", completed.stderr, re.MULTILINE)
     if broken:
         cause = broken[1].decode(errors="replace")
@@ -259,6 +264,8 @@ def error_text(completed: Completed) -> str:
             "too large, does that"
         )
     lines = [line for line in completed.tail(40).splitlines() if line.strip()]
+    # Warnings come on stderr too (helm 4: "level=WARN …"), before and between; an error may have
+    # several lines.
     errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     error_lines = lines[errors[-1] :] if errors else lines[-3:]
     return (

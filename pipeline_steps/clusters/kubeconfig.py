@@ -131,6 +131,7 @@ def _named_entry(
 
 
 def _pem(entry: Mapping[str, Any], key: str, kubeconfig: Path) -> bytes | None:
+    # What is written in the kubeconfig wins over a file that it names, as in client-go.
     if entry.get(f"{key}-data"):
         try:
             return base64.b64decode(entry[f"{key}-data"], validate=True)
@@ -142,6 +143,7 @@ def _pem(entry: Mapping[str, Any], key: str, kubeconfig: Path) -> bytes | None:
 
 
 def _token(user: Mapping[str, Any], kubeconfig: Path) -> str | None:
+    # Before `token`, as in client-go: it is read again when the server refuses, and may be newer.
     if user.get("tokenFile"):
         return register(
             _read_file(kubeconfig, str(user["tokenFile"]), "tokenFile").decode().strip()
@@ -162,6 +164,7 @@ def _oidc_token(connection: Connection, provider: Mapping[str, Any]) -> str:
 
 
 def _read_file(kubeconfig: Path, name: str, key: str) -> bytes:
+    # Relative to the kubeconfig, not to where we run, as client-go has it.
     path = kubeconfig.parent / name
     try:
         return path.read_bytes()
@@ -180,8 +183,11 @@ def _from_plugin(
     credential plugins".
     """
     command = str(plugin.get("command"))
+    # A bare name is searched on PATH; one with a slash is relative to the kubeconfig, as in
+    # client-go.
     if os.sep in command:
         command = str(connection.kubeconfig.parent / command)
+    # A plugin that would ask for a password in a terminal must fail instead of waiting.
     spec: dict[str, Any] = {"interactive": False}
     if plugin.get("provideClusterInfo"):
         spec["cluster"] = _cluster_info(connection, cluster)
@@ -219,14 +225,14 @@ def _from_plugin(
 
 def _cluster_info(connection: Connection, cluster: Mapping[str, Any]) -> dict[str, Any]:
     """What a plugin with `provideClusterInfo` is told of the cluster."""
-    info = {key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
+    exec_cluster = {key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
             if key in cluster}  # fmt: skip
     if connection.ca:
-        info["certificate-authority-data"] = base64.b64encode(connection.ca).decode()
+        exec_cluster["certificate-authority-data"] = base64.b64encode(connection.ca).decode()
     for extension in cluster.get("extensions") or ():
         if extension.get("name") == "client.authentication.k8s.io/exec":
-            info["config"] = extension.get("extension")
-    return info
+            exec_cluster["config"] = extension.get("extension")
+    return exec_cluster
 
 
 def _no_credentials(connection: Connection, reason: str) -> AccessRefused:

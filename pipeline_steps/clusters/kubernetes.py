@@ -218,6 +218,7 @@ class Api:
             return MachineError(
                 f"its certificate is not trusted: {cause}", where=where, advice=ADVICE
             )
+        # urllib3 puts the pool's and the connection's repr in front of what the system said.
         reason = str(cause).rpartition(": ")[2][:300]
         if self._answered or isinstance(cause, ReadTimeoutError):
             return Temporary(
@@ -244,9 +245,13 @@ def _client(connection: Connection) -> ApiClient:
     settings.host = connection.server
     settings.verify_ssl = connection.verify
     settings.tls_server_name = connection.server_name
+    # Repeats are ours (`ask`): urllib3 would repeat what is not idempotent, and send the token
+    # along with a redirect.
     settings.retries = urllib3.Retry(0, redirect=False)
     settings.connection_pool_maxsize = 16
     settings.proxy = connection.proxy
+    # The package would take it from the environment; only the kubeconfig says how a cluster is
+    # reached.
     settings.no_proxy = None
     if connection.token:
         settings.api_key["BearerToken"] = f"Bearer {connection.token}"

@@ -28,6 +28,8 @@ def fresh_name(chart: str) -> str:
     >>> len(fresh_name("x" * 80)), fresh_name("My_Chart")[:11]
     (63, 'ps-my-chart')
     """
+    # A name is a DNS label of 63 characters at most; the prefix and eight digits take twelve of
+    # them.
     slug = re.sub(r"[^a-z0-9]+", "-", chart.lower()).strip("-")[:51].rstrip("-")
     return f"ps-{slug}-{secrets.token_hex(4)}"
 
@@ -86,6 +88,8 @@ def add_pull_secret(api: Api, namespace: str, credentials: Mapping[str, tuple[st
         host: {"auth": _encoded(f"{user}:{password}")}
         for host, (user, password) in credentials.items()
     }
+    # Basic auth as docker's config.json has it: kubelet hands it to the registry of the same host
+    # only.
     secret = V1Secret(
         metadata=V1ObjectMeta(name=PULL_SECRET, labels=MANAGED),
         type="kubernetes.io/dockerconfigjson",

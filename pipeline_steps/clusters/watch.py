@@ -49,6 +49,7 @@ class Watcher:
         self._logs: dict[tuple[str, str], bytearray] = {}
         self._stopped = threading.Event()
         self._watch = Watch()  # type: ignore[no-untyped-call]
+        # By uid: a hook's pod of the next run may have the name of one that was there before.
         self._before = {pod["metadata"]["uid"] for pod in self._list()}
         threading.Thread(target=self._follow_pods, name=f"watch {namespace}", daemon=True).start()
 
@@ -80,6 +81,7 @@ class Watcher:
             )
             for pod in self.pods
             for status in statuses(pod)
+            # A container that waits may name the image of its last start already.
             if status.get("imageID") and "waiting" not in status.get("state", {})
         )
 
@@ -100,6 +102,7 @@ class Watcher:
         """
         listed = True
         while not self._stopped.is_set():
+            # ValueError, KeyError: what the package cannot read.
             try:
                 if not listed:
                     self._take(self._list())
@@ -109,7 +112,7 @@ class Watcher:
                 Expired,
                 ValueError,
                 KeyError,
-            ) as error:  # the latter: what the package cannot read
+            ) as error:
                 log.debug("watching pods, from a new list: %s", error)
                 listed = False
             except MachineError as error:
@@ -164,9 +167,8 @@ class Watcher:
                 ):
                     log_end += part
                     del log_end[:-MAX_LOG_BYTES]
-                    self._logs[pod, container] = (
-                        log_end  # what a former try has read stays until now
-                    )
+                    # Not before: what a former try has read stays until now.
+                    self._logs[pod, container] = log_end
                 return
             except PipelineError as error:
                 log.debug("following %s of %s: %s", container, pod, error)

@@ -53,9 +53,8 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
     files_here, missing_files = fetch_evidence(
         state, stores, (record for _line, record in records.values())
     )
-    added = append_missing(
-        state, records
-    )  # after the evidence files: a record in the state file must have its files beside it
+    # After the evidence files: a record in the state file must have its files beside it.
+    added = append_missing(state, records)
     log.info(
         "%s: %d records added, %d about %s; %d files",
         state.path,

@@ -62,9 +62,7 @@ _WITHOUT_EFFECT = (
 )
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _ONE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
-_NAME_DEFAULT = re.compile(
-    r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<said>:-(?P<default>.*))?", re.DOTALL
-)
+_NAME_DEFAULT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +192,8 @@ def _nearest_pipeline_yaml(start: Path) -> Path | None:
                 where=str(folder),
                 advice="change its mode, or run as its owner",
             ) from error
+        # What lies above a checkout is not the project's: on an agent anybody may have put it
+        # there.
         if is_top(folder):
             return None
     return None
@@ -335,6 +335,7 @@ def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, Con
         except _UnsetVariable as error:
             if path[0] not in _MAY_LACK_VARIABLES or len(path) < 2:
                 raise error.cause from None
+            # Not raised: a stage that builds has no kubeconfig, and must be able to read the file.
             unset[path] = error.cause
             if path[0] == "hosts":
                 _set_value(document.value, path, "")  # what is written there must never be sent
@@ -364,6 +365,8 @@ def _variable_value(
         raise ConfigurationError(
             message, where=where(document, path), advice="write ${NAME} or ${NAME:-default}"
         )
+    # As a shell has it: `:-` gives its default for an empty variable, too; without a default an
+    # empty one counts as set.
     value = environ.get(name_and_default["name"]) or name_and_default["default"]
     if value is None and name_and_default["name"] in environ:
         value = ""

@@ -46,6 +46,7 @@ def raise_mismatch(document: Document, value: Any, kind: Any, path: KeyPath) -> 
     )
     if isinstance(value, dict) and struct is not None:
         _raise_struct_mismatch(document, value, struct, path)
+    # A level deeper before this value is judged: the error names the innermost key that is wrong.
     for choice in choices:
         origin, arguments = typing.get_origin(choice), typing.get_args(choice)
         if isinstance(value, dict) and origin is dict:
@@ -116,6 +117,7 @@ def _describe_value(
 ) -> tuple[str, str]:
     """What was found, and what to do about it."""
     text = document.locations[path].text if path in document.locations else ""
+    # `tag: 1.10` and `on: yes` lose what was written; show the text, not Python's value of it.
     if isinstance(value, (bool, int, float)):
         kind = "the truth value" if isinstance(value, bool) else "the number"
         return (

@@ -94,7 +94,10 @@ def _value(
 def _scalar(node: yaml_reader.Scalar) -> Any:
     meaning = node.meaning
     if meaning == "int":
+        # 0x1F, 0o17 and 1_000 are numbers in YAML 1.1. NaN fits no type of the language, so the
+        # error shows the text as it was written instead of a number that nobody sees there.
         return int(node.value) if node.value.lstrip("+-").isdecimal() else float("nan")
+    # y and n are texts in PyYAML and truth values in Go: this file is read here alone.
     if meaning == "bool" and len(node.value) > 1:
         return node.value.lower() in ("true", "yes", "on")
     if meaning == "float":
@@ -135,6 +138,7 @@ def _merge_values(
                     locations[shifted] = upper_locations[below]
         else:
             result[key] = value
+            # An error must name the line of the value that counts, and none of those it replaced.
             for below in _paths_below(locations, key_path):
                 del locations[below]
             for below in _paths_below(upper_locations, key_path):

@@ -52,6 +52,7 @@ def claim_tag(
     # Put first, list afterwards: of two publishers at least the later one then sees the other
     # claim.
     registry.put_manifest(path, our_claim, manifest.body, manifest.media_type)
+    # With all its digits: "claim-1.0.0-" also begins the claims on a version 1.0.0-rc.
     claim_pattern = re.compile(re.escape(claims_prefix) + f"[0-9a-f]{{{SHORT}}}")
     other_claims = [
         listed_tag

@@ -23,5 +23,6 @@ def missing_digests(registry: Registry, path: str, digest: str) -> list[str]:
     ]
     return [
         *lost,
+        # One HEAD each: a registry lists no blobs.
         *(blob.digest for blob in manifest.blobs if not registry.has_blob(path, blob.digest)),
     ]

@@ -61,6 +61,7 @@ def _tag_points_to(registry: Registry, destination: Reference, digest: str) -> b
     current = registry.head(destination.path, destination.tag or digest)
     if current is None:
         return False
+    # Registries take a second PUT of a tag without a word: nobody else would refuse it.
     if current.digest != digest:
         raise Conflict(
             f"is already there with another digest: theirs {current.digest}, ours {digest}",
@@ -84,14 +85,14 @@ class _Copy:
             source_registry,
             destination_registry,
         )
+        # By base URL: mounting works within one registry, whatever the paths are.
         self.mountable = source_registry.base == destination_registry.base
 
     def run(self, digest: str) -> str:
         is_tagged = _tag_points_to(self.destination_registry, self.destination, digest)
         manifest = self._read_manifest(digest)
-        copied = self._copy_tree(
-            manifest
-        )  # also of one that is named: a registry may have lost a part of it
+        # Also of one that is named: a registry may have lost a part of it.
+        copied = self._copy_tree(manifest)
         for copied_manifest in copied:
             self._copy_attached(copied_manifest.digest)
         if self.destination.tag and not is_tagged:
@@ -126,6 +127,7 @@ class _Copy:
                 where=self.source.repository,
                 advice="build and test it again",
             )
+        # Of another type it is not known what it names, and a part of it might be left behind.
         if manifest.media_type not in MANIFESTS:
             raise MachineError(
                 f"{digest} has media type {manifest.media_type!r}", where=self.source.repository
@@ -159,6 +161,8 @@ class _Copy:
         self._transfer(digest)
 
     def _transfer(self, digest: str) -> None:
+        # Through a file: layers have gigabytes, and their digest is compared before a byte is sent
+        # on.
         with scratch.folder("blob") as folder, (folder / "blob").open("w+b") as file:
             self.source_registry.save_blob(self.source.path, digest, file)
             self.destination_registry.push_blob(self.destination.path, folder / "blob", digest)
@@ -183,6 +187,7 @@ class _Copy:
         if manifest is None:
             return
         existing = self.destination_registry.head(self.destination.path, tag)
+        # A signature that is there is kept: cosign appends to such a tag, and theirs may hold more.
         if existing is None:
             self._copy_tree(manifest)
             self._put(manifest, tag)
@@ -205,6 +210,7 @@ class _Copy:
         ):
             return
         source_entries = {entry["digest"]: entry for entry in index.content["manifests"]}
+        # As often as this only when others write at the same moment, each of them once.
         for _ in range(5):
             current = self.destination_registry.manifest(self.destination.path, tag)
             current_entries = (

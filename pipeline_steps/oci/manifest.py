@@ -79,6 +79,8 @@ class Manifest(NamedTuple):
         for part in parts:
             fields: dict[str, Any] = part if isinstance(part, dict) else {}
             digest: Any = fields.get("digest")
+            # Checked here: what a registry sends may have any JSON where the specification has a
+            # text.
             descriptor = Descriptor(fields.get("mediaType", ""), digest, fields.get("size", 0))
             if not (
                 isinstance(descriptor.media_type, str)

@@ -51,6 +51,7 @@ _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 def error_codes(body: bytes) -> set[str]:
     """The error codes in a registry's answer."""
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
+        # Proxies answer with HTML or JSON of their own: whatever does not fit has no code.
         return {str(error.get("code")) for error in json_reader.decode(body[:_WORDS])["errors"]}
     return set()
 
@@ -97,6 +98,7 @@ def speaks_http(host: str, entry: Host) -> bool:
     >>> speaks_http("localhost:5000", Host()), speaks_http("registry.example.com", Host())
     (True, False)
     """
+    # An IPv6 address has colons, too: only digits after the last one are a port.
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     loopback = name in ("localhost", "[::1]") or name.startswith("127.")
     return entry.plain_http or (loopback and entry.ca_file is None)
@@ -156,6 +158,7 @@ class Registry:
         if answer.status != 200:
             raise http.error_for_status(answer, explain)
         digest = sha256(answer.body)
+        # The header is a proxy's as well as the registry's word, the body alone is hashed.
         expected = (
             name
             if name.startswith("sha256:")
@@ -192,6 +195,7 @@ class Registry:
         url = self._url(path, f"manifests/{name}")
         digest = sha256(body)
         headers = {"Content-Type": media_type}
+        # Three times: refilled blobs may be lost again by the pushes that run beside this one.
         for is_last_try in (False, False, True):
             answer = self._call("PUT", url, _push(path), headers=headers, body=body)
             if answer.status in (200, 201, 202):
@@ -212,6 +216,7 @@ class Registry:
         stored = answer.headers.get("docker-content-digest", digest)
         if stored != digest:
             raise _digest_mismatch(url, digest, stored)
+        # A replica, or a cache in front of the registry, may not have what was acknowledged.
         self._read_back(path, name, digest)
         return digest
 
@@ -269,6 +274,7 @@ class Registry:
         if answer.status != 200:
             raise http.error_for_status(answer, explain)
         sink.flush()
+        # Read again instead of hashed on the way: a retry of the download begins the file anew.
         sink.seek(0)
         hasher = hashlib.sha256()
         while block := sink.read(2**20):
@@ -288,7 +294,13 @@ class Registry:
 
         def once() -> None:
             start = self._call(
-                "POST", self._url(path, "blobs/uploads/"), _push(path), body=b"", budget=0
+                # Without repeats of its own: a failed PUT leaves the upload unusable, so both are
+                # done again.
+                "POST",
+                self._url(path, "blobs/uploads/"),
+                _push(path),
+                body=b"",
+                budget=0,
             )
             if start.status != 202:
                 raise http.error_for_status(start, explain)
@@ -305,6 +317,7 @@ class Registry:
         self, start: http.Response, path: str, data: bytes | Path, digest: str
     ) -> None:
         location = urljoin(start.url, start.headers.get("location", ""))
+        # The location is opaque: registries keep the state of an upload in its query.
         separator = "&" if "?" in location else "?"
         url = f"{location}{separator}{urlencode({'digest': digest})}"
         # An upload URL on another host carries its own signature; our login must not go there.
@@ -350,6 +363,7 @@ class Registry:
         """The values at `key` on all pages of a list."""
         names: list[str] = []
         visited: set[str] = set()
+        # A page that leads back to itself, or to one before, ends the list.
         while url not in visited:
             visited.add(url)
             answer = self._call("GET", url, scopes)
@@ -382,6 +396,7 @@ class Registry:
             return None
         if answer.status != 200:
             raise http.error_for_status(answer, explain)
+        # Not stored under this digest: a registry computes the index at each request.
         return Manifest(answer.body, OCI_INDEX, sha256(answer.body))
 
     def _url(self, path: str, endpoint: str) -> str:
@@ -423,10 +438,10 @@ class Registry:
         sent_header = self._authorizer.header(scopes)
         answer = send(sent_header)
         challenge = answer.headers.get("www-authenticate")
-        asked_by_registry = http.origin(answer.url) == http.origin(
-            url
-        )  # not by a storage that it sent us to
+        # Not by a storage that it sent us to.
+        asked_by_registry = http.origin(answer.url) == http.origin(url)
         if answer.status == 401 and challenge and asked_by_registry:
+            # Tokens live for minutes, copying layers takes longer.
             answer = send(self._authorizer.header_after(challenge, scopes, sent_header))
         # A POST may be refused only for mounting; its caller then uploads.
         if answer.status in (401, 403) and method != "POST":

@@ -212,9 +212,8 @@ def add_unlisted_archives(
             continue
         if archive is None or version_filter.is_withdrawn(archive.name, archive.version):
             continue
-        if (
-            name != archive.file_name and "://" not in name
-        ):  # files of GitHub releases have URLs as names
+        # Files of GitHub releases have URLs as names.
+        if name != archive.file_name and "://" not in name:
             continue
         if contents.digest(archive.name, archive.version) is None:
             unlisted.append(Publication(archive))

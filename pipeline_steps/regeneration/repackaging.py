@@ -119,9 +119,8 @@ class Repackager:
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
         """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
-        with contextlib.suppress(
-            MachineError
-        ):  # a missing revision is reported for the tag that needs it
+        # A missing revision is reported for the tag that needs it.
+        with contextlib.suppress(MachineError):
             self._revisions.prepare(
                 task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks
             )
@@ -328,9 +327,8 @@ class Repackager:
 
     def _trees(self, root: str, place: Place) -> Iterator[str]:
         yield place.id
-        with contextlib.suppress(
-            ConfigurationError
-        ):  # errors are reported when the version is packaged
+        # Errors are reported when the version is packaged.
+        with contextlib.suppress(ConfigurationError):
             for subchart in self._subcharts(root, place):
                 yield subchart.id
 

@@ -212,9 +212,8 @@ class Regeneration:
     ) -> None:
         open_tags = _OpenTags(looked, self._wanted, self._ledger, self._done, self._unmakeable)
         keys = ((version.name, version.version) for version in versions)
-        missing = {
-            key for key in keys if self._published.digest(*key) is None
-        }  # asked before they are there
+        # Asked before they are there.
+        missing = {key for key in keys if self._published.digest(*key) is None}
         in_progress: deque[tuple[Version, Archive]] = deque()
 
         def publications() -> Iterator[Publication]:

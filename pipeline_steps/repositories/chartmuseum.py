@@ -84,11 +84,9 @@ class ChartmuseumRepository(Writable, Indexed):
         atomic=False,
         words=(
             "ChartMuseum looks before it writes, without a lock or compare-and-swap: when two "
-            "publish different "
-            "content under one version at the same moment, the later one stays; each reads back "
-            "and "
-            "is told when another's "
-            "stands there, but the earlier one may have succeeded before"
+            "publish different content under one version at the same moment, the later one stays; "
+            "each reads back and is told when another's stands there, but the earlier one may have "
+            "succeeded before"
         ),
     )
 
@@ -116,9 +114,8 @@ class ChartmuseumRepository(Writable, Indexed):
 
     def find(self, name: str, version: str) -> Published | None:
         """See Repository."""
-        entry = self._entry(
-            name, version
-        )  # first: the archive of a version that it shows is written
+        # First: the archive of a version that it shows is written.
+        entry = self._entry(name, version)
         tgz = self._archive(name, version)
         return (
             self._stored(entry, tgz).published() if entry else self._published(name, version, tgz)
@@ -151,9 +148,11 @@ class ChartmuseumRepository(Writable, Indexed):
         version in time.
         """
         versions = self.versions(archive.name)
+        # The storage is asked as well: the index of this replica may not have it yet.
         is_stored = self._archive(archive.name, archive.version) is not None
         if not is_stored:
             if archive.version in versions:
+                # Listed and not answered for one by one: build metadata, which it reads as a range.
                 entry = self._entry(archive.name, archive.version) or Entry(
                     archive.name, archive.version, "", (), removed=False
                 )
@@ -287,6 +286,7 @@ class ChartmuseumRepository(Writable, Indexed):
         ask it.
         """
         parts = [f"/{part}" for part in self._path.split("/")[1:]]
+        # From the shortest context: without one, which is the rule, the first request hits.
         for cut in range(len(parts) + 1 if parts else 0):
             context, tenant = "".join(parts[:cut]), "".join(parts[cut:])
             answer = self._web.get(f"{self._root}{context}/api{tenant}/charts/-/0.0.0")
@@ -308,6 +308,7 @@ class ChartmuseumRepository(Writable, Indexed):
         if _absent(answer):
             return None
         entry = self._decode(answer, _Version)
+        # Before it becomes part of a reference, whose digest everybody believes.
         if not re.fullmatch(r"([0-9a-f]{64})?", entry.digest):
             raise EvidenceError(
                 f"{name} {version} has the digest {entry.digest!r}, which is no sha256", where=url
@@ -362,6 +363,7 @@ class ChartmuseumRepository(Writable, Indexed):
         answer = send(authorization)
         challenge = answer.headers.get("www-authenticate", "")
         wants_token = answer.status == 401 and challenge.lower().startswith("bearer ")
+        # After a redirect the challenge is that of another host, which must not get a token.
         if wants_token and http.origin(answer.url) == http.origin(self._web.url):
             return send(self._tokens.header_after(challenge, scopes, authorization))
         return answer

@@ -117,6 +117,7 @@ class DirectoryRepository(IndexWriter):
             tails = ["/".join(names[start:]) for start in range(len(names))]
             relative = next((tail for tail in tails if (self.folder / tail).is_file()), names[-1])
         path = self.folder / relative
+        # Resolved: a link in the folder may lead out of it as well as "..".
         if not url or not path.resolve().is_relative_to(self.folder.resolve()):
             problem = f"{label} has the URL {url!r}, which is not in this folder"
             raise EvidenceError(
@@ -158,6 +159,7 @@ class DirectoryRepository(IndexWriter):
             if any(isinstance(outcome, _NewChart) for outcome in outcomes):
                 batch.sync()
                 with files.locked(self.folder / LOCK):
+                    # With the lock, so that what is swept is no living publisher's.
                     files.sweep_temporaries(self.folder)
                     outcomes = self._name_and_index(batch, outcomes)
         return [
@@ -251,6 +253,7 @@ class DirectoryRepository(IndexWriter):
             )
         if not provenance_paths:  # a .prov without its archive signs other bytes
             files.remove(_provenance_path(chart.path))
+        # The .prov first: helm asks for it as soon as it has the archive.
         return chart._replace(names=[*provenance_paths, chart.path])
 
     def index(self) -> bytes | None:

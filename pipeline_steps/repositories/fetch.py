@@ -38,6 +38,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
                     f"{', '.join(source.versions(dependency.name)[:5]) or 'no version of it'}"
                 ),
             )
+        # By the whole reference, URL and digest: no repository can place bytes for another.
         cached = folder and folder / files.sha256(reference.encode()).removeprefix("sha256:")
         tgz = _read(cached, reference) if cached else None
         if tgz is None:
@@ -62,6 +63,7 @@ def _read(path: Path, reference: str) -> bytes | None:
         digest, _, tgz = path.read_bytes().partition(b"\n")
     except OSError:
         return None
+    # Compared at every use: other programs of this account can write there.
     if files.sha256(tgz) != digest.decode(errors="replace"):
         log.warning("%s: its copy in the cache is damaged, it is fetched again", reference)
         return None

@@ -112,6 +112,9 @@ class GitBranch:
         """Configuration of the temporary repository; it overrides the account's."""
         lines = [
             "[core]",
+            # Not the account's hooks. No fsync: a temporary repository is worth nothing after a
+            # power cut. No maintenance: it would go on in the background while the folder is
+            # removed.
             "hooksPath = /dev/null",
             "fsync = none",
             f"bigFileThreshold = {_IN_MEMORY}",
@@ -125,6 +128,7 @@ class GitBranch:
                 f"sslCAInfo = {_quoted(str(Path(self._ca_file).absolute()))}",
             ]
         if self._login:
+            # The empty helper drops those of the account, which might store the login.
             lines += [f"[credential {origin}]", "helper =", f"helper = {_quoted(_HELPER)}"]
         return "".join(f"{line}\n" for line in lines)
 
@@ -178,6 +182,8 @@ class GitBranch:
                 "fetch", *_FETCH, "--depth=1", _REMOTE, f"+{ref}:{_TIP}", remote=True
             )
             messages = fetched.stderr.decode(errors="replace").lower().splitlines()
+            # Exit code 128 as for every failure; a whole line is compared, as a server may send any
+            # text.
             if f"fatal: couldn't find remote ref {ref}".lower() in messages:
                 return None
             if not fetched.ok:
@@ -236,7 +242,12 @@ class GitBranch:
     def _fetch_all(self, tip: Tip) -> None:
         """Fetch all missing files at once; git itself would fetch them one by one."""
         listed = self._output(
-            "rev-list", "--objects", "--missing=print", "--no-object-names", tip.commit
+            # A "?" marks what a partial clone has not fetched yet.
+            "rev-list",
+            "--objects",
+            "--missing=print",
+            "--no-object-names",
+            tip.commit,
         ).decode()
         missing = [line.removeprefix("?") for line in listed.splitlines() if line.startswith("?")]
         if missing:
@@ -252,6 +263,8 @@ class GitBranch:
         """
         with self._lock:
             parts = [
+                # A ref of its own: fast-import refuses to move one backwards, and threads share the
+                # repository.
                 f"commit refs/made/{secrets.token_hex(8)}\nmark :1\n"
                 f"committer {self._committer} now\n".encode()
             ]
@@ -275,6 +288,7 @@ class GitBranch:
             self._call("config", "--null", "--get-regexp", r"^user\.(name|email)$").stdout
         )
         user = {
+            # These end a name or an address in the stream of fast-import.
             key: re.sub(r"[<>\n]", "", value)
             for key, _, value in (text.partition("\n") for text in settings)
         }
@@ -294,6 +308,8 @@ class GitBranch:
             )
             if pushed.ok:
                 return
+            # --porcelain writes to stdout a line for each ref, for machines; stderr holds what
+            # server hooks say.
             refused = re.search(
                 r"^!\t.*\[(?:remote )?rejected\] \((.*)\)$", pushed.stdout.decode(), re.MULTILINE
             )

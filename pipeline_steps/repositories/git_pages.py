@@ -65,8 +65,7 @@ class GitPagesRepository(IndexWriter):
         atomic=True,
         words=(
             "archive, .prov and index entry are one commit, pushed without force: a publisher who "
-            "comes second "
-            "merges into what the first one pushed, and tries again"
+            "comes second merges into what the first one pushed, and tries again"
         ),
     )
 
@@ -264,10 +263,10 @@ class _Draft:
         if stored is None:
             return None
         path = stored.place.removeprefix(f"{self._repository.url}/")
+        # The listing of the branch has the ids: equal ids are equal bytes.
         if self._files[path] == object_id(archive.tgz) and stored.entry.digest == archive.digest:
-            return Published(
-                stored.reference(archive.digest), archive
-            )  # the same bytes: no need to fetch them
+            # The same bytes: no need to fetch them.
+            return Published(stored.reference(archive.digest), archive)
         return stored.published()
 
     def _restore_archive(self, archive: Archive) -> Published:
@@ -320,6 +319,7 @@ def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str
         raise ConfigurationError(
             "not the URL of a git repository", where=redact(where), advice=advice
         )
+    # A user name alone belongs to ssh URLs (git@host) and may be a token in others.
     if parts.password or (parts.username and parts.scheme != "ssh"):
         advice = "write it into `hosts`, or leave it to git's own credential store"
         raise ConfigurationError("the URL has a login in it", where=redact(where), advice=advice)

@@ -46,6 +46,7 @@ class Asset(msgspec.Struct, frozen=True):
 
     def is_stored_as(self, name: str) -> bool:
         """Whether it was uploaded as `name`; GitHub replaces some special characters, like +."""
+        # Any character: which one GitHub takes instead is not documented.
         return bool(re.fullmatch(re.escape(name).replace(r"\+", "."), self.name))
 
 
@@ -94,6 +95,8 @@ class Releases:
         """The published release of a tag; GitHub does not find drafts by tag."""
         answer = self._github.call("GET", f"/releases/tags/{quote(tag)}", allowed={404})
         if answer.status == 404:
+            # 404 also means that this login may not see a private repository: that must not look
+            # like absence.
             self._github.require_visible()
             return None
         return decode(answer, Release)
@@ -112,6 +115,7 @@ class Releases:
         """The bytes of an asset from its public URL, else through the API, for private
         repositories; None when absent.
         """
+        # First without the API: its rate limit counts each request, downloads do not.
         answer = self._github.public(f"{self.downloads}{place}", cap=archives.LARGEST)
         if answer.status == 200:
             return answer.body
@@ -136,9 +140,8 @@ class Releases:
         it has.
         """
         release = self.find(request.tag) or self._create(request)
-        if (
-            release.asset(request.name) is None
-        ):  # nobody here leaves such a release, other programs do
+        # Nobody here leaves such a release, other programs do.
+        if release.asset(request.name) is None:
             log.info("%s: its release has no archive, which is uploaded now", request.tag)
             self._upload(release, request)
             release = self._reload(release)
@@ -156,9 +159,8 @@ class Releases:
             is_ours = request.provenance is not None and self.digest(current) == sha256(
                 request.provenance
             )
-            if is_ours or digest.encode() in self.read(
-                current
-            ):  # a .prov names the archive that it is of
+            # A .prov names the archive that it is of.
+            if is_ours or digest.encode() in self.read(current):
                 return release
             self._remove(current)
         self._upload(release, request)
@@ -170,6 +172,7 @@ class Releases:
             "tag_name": request.tag,
             "target_commitish": request.target,
             "name": _DRAFT.format(tag=request.tag),
+            # A draft has no tag and no visitor: nobody sees a release without its archive.
             "draft": True,
             "prerelease": request.prerelease,
         }
@@ -187,6 +190,7 @@ class Releases:
         if published is None:
             raise error_for(answer)
         log.info("%s: another publisher was first", request.tag)
+        # Ours is the draft that lost; left there it would look like a release to come.
         self._github.call("DELETE", path, allowed={404})
         return published
 

@@ -78,6 +78,8 @@ class Branch:
         """Create the branch with the index as its only file; False when the branch exists."""
         if self._github.call("GET", f"/git/ref/heads/{BRANCH}", allowed={404}).status == 200:
             return False
+        # Through the git API: the contents API cannot make a commit without a parent, and a branch
+        # from the default one would publish all its files as pages.
         file = {"path": INDEX, "mode": "100644", "type": "blob", "content": data.decode()}
         tree = self._make("trees", {"tree": [file]})
         commit = self._make("commits", {"message": f"Begin {INDEX}", "tree": tree, "parents": []})

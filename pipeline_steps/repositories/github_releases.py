@@ -65,9 +65,8 @@ class GithubReleasesRepository(IndexWriter):
     guarantees = Guarantees(
         atomic=True,
         words=(
-            "of two contents for one version, the first whose release is published wins; the "
-            "index is replaced "
-            "only as it was read (GitHub compares its blob's sha)"
+            "of two contents for one version, the first whose release is published wins; the index "
+            "is replaced only as it was read (GitHub compares its blob's sha)"
         ),
     )
 
@@ -150,6 +149,7 @@ class GithubReleasesRepository(IndexWriter):
         new_charts = [
             outcome for outcome in outcomes if isinstance(outcome, _ReleasedChart) and outcome.entry
         ]
+        # Last: helm downloads as soon as the index names a version.
         refused = self._update_index(new_charts) if new_charts else {}
         return [
             refused.get(outcome.published.reference, outcome.published)
@@ -209,6 +209,7 @@ class GithubReleasesRepository(IndexWriter):
 
     def _update_index(self, new_charts: Sequence[_ReleasedChart]) -> dict[str, Conflict]:
         """Add entries to the index. Returns reference → reason for those that are refused."""
+        # After publishing: what another publisher works on is a draft of the same name until then.
         self._releases.sweep({_tag(chart.published) for chart in new_charts})
 
         def commit_entries() -> dict[str, Conflict]:
@@ -284,6 +285,7 @@ def _add_entries(
             published.version,
             (indexed.version for indexed in current_index.versions(published.name)),
         )
+        # Looked at again in the index that is replaced now: the one at the beginning may be old.
         if same_precedence or (existing and existing.digest not in ("", published.archive_digest)):
             problem = (
                 f"the index has {published.name} {same_precedence or published.version} with "

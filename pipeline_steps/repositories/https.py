@@ -46,6 +46,7 @@ class HttpsRepository(IndexReader):
 
     def _stored(self, name: str, version: str, *, first: bool = False) -> IndexedArchive | None:
         entry = index_rows.find_readable(self._index(), name, version, first=first)
+        # helm does not hide a removed version; nobody should build on it all the same.
         if entry is None or entry.removed:
             return None
         if not entry.urls:

@@ -65,6 +65,7 @@ def new_entry_fields(
         url: absolute, or relative to the index.
         created: RFC 3339.
     """
+    # helm writes the digest without its algorithm.
     index_fields = {"created": created, "digest": digest.removeprefix("sha256:"), "urls": [url]}
     sorted_fields: dict[str, Any] = _sorted({**helm_metadata(fields), **index_fields})
     return sorted_fields
@@ -424,6 +425,7 @@ def _lines_before(data: bytes, offset: int) -> int:
 
 def _key_line(name: str, indent: int) -> str:
     """The line with the name of a chart. indent: columns before it."""
+    # A chart may be called 1 or on: unquoted, readers would take its name for another type.
     key = name if yaml_reader.meaning(name) == "text" else f'"{name}"'
     return f"{' ' * indent}{key}:\n"
 
@@ -435,6 +437,7 @@ def _item_lines(new: Mapping[str, Any], indent: int) -> str:
         Dumper=_Dumper,
         default_flow_style=False,
         allow_unicode=True,
+        # No folding: a folded text is the same to YAML, but not to the block reader here.
         width=10**6,
         sort_keys=False,
     )
@@ -453,6 +456,7 @@ class _Text(str):
 
 
 class _Dumper(yaml.CSafeDumper):
+    # PyYAML writes an object that occurs twice as anchor and alias, which our own reader refuses.
     def ignore_aliases(self, data: Any) -> bool:
         return True
 

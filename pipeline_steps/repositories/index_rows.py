@@ -127,6 +127,7 @@ def _row(name: str, number: int, item: Node | None, where: str) -> Row:
     if not isinstance(item, yaml_reader.Mapping):
         return Row(name, number, {}, where, "it is not a mapping", rejected)
     fields = yaml_reader.plain_value(item)
+    # helm decodes JSON without being strict (helm repo index --json): unknown keys pass there.
     is_json = item.flow and all(key.style == '"' for key, _ in item.items)
     unknown = () if is_json else tuple(index_types.unknown_keys(item))
     return Row(name, number, fields, where, _fault(name, fields), rejected, unknown)
@@ -245,4 +246,5 @@ def _remove_spans(data: bytes, blocks: Blocks, numbers: Mapping[str, set[int]]) 
     # From the end, so that earlier offsets stay valid.
     for start, end in sorted(spans, reverse=True):
         data = data[:start] + data[end:]
+    # `entries:` with nothing below is null, and helm writes {} for none.
     return data if emptied < len(blocks.charts) else _ENTRIES.sub(b"entries: {}", data, count=1)

@@ -136,6 +136,7 @@ class IndexWriter(IndexReader, Rewritable):
         """
         if not self._is_index_checked:
             index_types.refuse_rejected(current_index.data, current_index.where)
+            # Once: afterwards the index changes by what is published here, which is checked before.
             self._is_index_checked = True
 
     def publish(
@@ -262,6 +263,7 @@ def find_file(url: str, files: Container[str]) -> str | None:
         return None
     path = posixpath.normpath(unquote(parts.path)).lstrip("/")
     names = path.split("/")
+    # From the longest: "charts/web-1.0.0.tgz" before a "web-1.0.0.tgz" at the top.
     tails = ["/".join(names[start:]) for start in range(len(names))] if parts.netloc else [path]
     return next((file for file in (*tails, url) if file in files), None)
 

@@ -73,4 +73,6 @@ def open_repository_of(reference: str, urls: Iterable[str], hosts: _Hosts) -> Re
     prefixes = [
         prefix for prefix in repository_of_prefix if reference.startswith(f"{prefix.rstrip('/')}/")
     ]
+    # The longest, as one repository may lie below another (oci://host/charts and
+    # oci://host/charts/dev).
     return repository_of_prefix[max(prefixes, key=len)] if prefixes else None

@@ -117,10 +117,8 @@ class OciRepository(Writable):
         atomic=True,
         words=(
             "a registry has no compare-and-swap, so publishers claim a version by a tag "
-            "claim-VERSION-… first: "
-            "of two with different content at once one wins or none; listing tags must show what "
-            "was "
-            "just written"
+            "claim-VERSION-… first: of two with different content at once one wins or none; "
+            "listing tags must show what was just written"
         ),
     )
 
@@ -177,6 +175,7 @@ class OciRepository(Writable):
 
     def _layer(self, name: str, manifest: Manifest, reference: str) -> bytes:
         layers = [blob for blob in manifest.blobs if blob.media_type == CONTENT]
+        # helm takes the last of several: what one reader checks another would not install.
         if len(layers) != 1:
             raise EvidenceError(
                 "it is not a helm chart: it has no chart layer, or several", where=reference
@@ -209,6 +208,8 @@ class OciRepository(Writable):
         with ThreadPoolExecutor(PUBLISHERS) as pool:
             for publication in publications:
                 key = publication.archive.name, publication.archive.version.partition("+")[0]
+                # Two versions that differ in build metadata only would not see each other while
+                # both run: the second one waits and is refused.
                 while len(running) > 2 * PUBLISHERS or any(
                     key == pending for pending, _ in running
                 ):
@@ -308,4 +309,5 @@ class OciRepository(Writable):
             for name in self._registry("").catalog()
             if name.startswith(root)
         )
+        # What lies deeper belongs to other repositories.
         return sorted(name for name in below if "/" not in name)

@@ -228,8 +228,7 @@ def check_version_free(
     if same_precedence:
         raise Conflict(
             f"chart {archive.name} {archive.version} differs from the published {same_precedence} "
-            "only in "
-            "build metadata, which helm cannot tell apart",
+            "only in build metadata, which helm cannot tell apart",
             where=where,
             advice="raise the version",
         )

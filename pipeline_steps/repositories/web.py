@@ -39,6 +39,8 @@ class Web:
         self._hosts = hosts
         if not _is_folder(self.url):
             advice = "write https://host/path in plain ASCII; logins stand in `hosts`"
+            # Errors end in logs of CI: without a login in front of the host, and without a token in
+            # the query.
             place = url.rpartition("@")[2].partition("?")[0]
             raise ConfigurationError(
                 "not the URL of a folder on a web server", where=repr(place), advice=advice

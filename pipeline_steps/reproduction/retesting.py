@@ -115,9 +115,9 @@ def compare_runs(record: Record, again: Record) -> Outcome:
         {k: v for k, v in test.outputs.items() if k.startswith("ran.")} for test in (record, again)
     ]
     differences = [
-        f"{name}: recorded {images_run[0].get(name, 'nothing')}, "
-        f"here {images_run[1].get(name, 'nothing')}; "
-        "likely cause: unpinned input: an image without digest"
+        f"{name}: recorded {images_run[0].get(name, 'nothing')}, here "
+        f"{images_run[1].get(name, 'nothing')}; likely cause: unpinned input: an image without "
+        "digest"
         for name in sorted(images_run[0].keys() | images_run[1].keys())
         if images_run[0].get(name) != images_run[1].get(name)
     ]
@@ -185,9 +185,8 @@ def _tested_content(record: Record, checkout: Checkout) -> str | None:
         return None
     values = str(record.parameters.get("values") or "")
     tested = dict(record.parameters.get("helm_values", {}))
-    if values and record.parameters.get(
-        "values_digest"
-    ):  # records of FORMAT 1 hold the file by their content
+    # Records of FORMAT 1 hold the file by their content.
+    if values and record.parameters.get("values_digest"):
         path = posixpath.join(checkout.chart(record.subject).path, values)
         tested[path] = record.parameters["values_digest"]
     for path, recorded in tested.items():

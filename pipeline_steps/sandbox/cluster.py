@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 NAME = "pipeline-steps"
 ADVICE = (
     "install kind, k3d or minikube, or name a cluster with --kubeconfig FILE [--context NAME]; "
-    "without a cluster: "
-    "--maker none; in a checkout of pipeline_steps `python3 tools/kubernetes/node.py up` starts one"
+    "without a cluster: --maker none; in a checkout of pipeline_steps `python3 "
+    "tools/kubernetes/node.py up` starts one"
 )
 # From kind 0.27 on this is the default; older ones need it.
 KIND_CONFIG = """\
@@ -91,9 +91,8 @@ class K3d:
         if self._exists(name) and mirrors.is_file() and mirrors.read_bytes() == mirror:
             call("k3d", "cluster", "start", name, "--wait", timeout=300)
         else:
-            self.down(
-                name, kubeconfig
-            )  # one that pulls from a former port cannot be taught another
+            # One that pulls from a former port cannot be taught another.
+            self.down(name, kubeconfig)
             files.write(mirrors, mirror)
             call("k3d", "cluster", "create", name, "--registry-config", str(mirrors),
                  "--kubeconfig-update-default=false", "--kubeconfig-switch-context=false", "--wait",

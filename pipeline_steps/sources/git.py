@@ -27,6 +27,7 @@ from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 
+# git keeps the signature at the end of the tag's text, and `contents` shows it.
 _SIGNATURE = re.compile(
     r"^-----BEGIN (PGP|SSH|SIGNED) (SIGNATURE|MESSAGE)-----.*", re.DOTALL | re.MULTILINE
 )
@@ -84,9 +85,8 @@ class Git:
     def shallow(self) -> bool:
         """Whether this is a shallow clone."""
         git_folder = self.root / ".git"
-        if (
-            git_folder.is_dir() and not (git_folder / "shallow").exists()
-        ):  # git asks for the same file
+        # Git asks for the same file.
+        if git_folder.is_dir() and not (git_folder / "shallow").exists():
             return False
         return program.output(self.root, "rev-parse", "--is-shallow-repository").strip() == b"true"
 
@@ -94,6 +94,7 @@ class Git:
         """The full commit id of HEAD, or of `name`."""
         if not name:
             return self._head
+        # git would take the former for an option, and no argument of a program can hold the latter.
         commit = None if name.startswith("-") or "\0" in name else self._commit(name)
         if not commit:
             advice = _UNSHALLOW if self.shallow else f"{self.fetch}, or correct it"
@@ -158,12 +159,15 @@ class Git:
 
     def _remote_branch(self, name: str) -> str:
         """The commit of the remote's branch as last fetched, or ""."""
+        # What no branch may be called: v1~3 or a glob must not be read as the remote's branch of
+        # that name.
         if name == "HEAD" or re.search(r"[\^~:@{?*\[\\\s]|^-|\.\.", name):
             return ""
         ref = f"refs/remotes/{self._remote()}/{name}"
         listed = program.output(
             self.root, "for-each-ref", "--format=%(refname) %(objectname)", ref
         ).decode()
+        # for-each-ref matches whole folders of refs, too: only the very name counts.
         return dict(line.split(" ") for line in listed.splitlines()).get(ref, "")
 
     def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
@@ -214,7 +218,9 @@ class Git:
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
         tags = {}
         for name, identity, kind, target, created, text in zip(
-            *(fields[n:-1:6] for n in range(6)), strict=True
+            # Split at NUL: a tag's text may have any line.
+            *(fields[n:-1:6] for n in range(6)),
+            strict=True,
         ):
             name = name.removeprefix("\n")
             if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
@@ -282,6 +288,7 @@ class Git:
         listed = program.output(
             self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True
         ).decode()
+        # An annotated tag is listed twice: as itself, and with ^{} the commit that it names.
         commits = {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
         return commits.get(f"{ref}^{{}}") or commits.get(ref, "")
 
@@ -301,6 +308,7 @@ class Git:
         settings = dict(
             text.split("\n", 1) for text in program.nul_separated(listed.stdout) if "\n" in text
         )
+        # "." is git's name for this very repository, which is no remote.
         of_branch = settings.get(f"branch.{self.branch()}.remote", ".")
         remotes = [
             key[len("remote.") : -len(".url")] for key in settings if key.startswith("remote.")
@@ -322,6 +330,7 @@ class Git:
 
 def is_bare(folder: Path) -> bool:
     """Whether `folder` is a bare repository."""
+    # Looked at without git, which would take a repository in the folders above as well.
     return (folder / "HEAD").is_file() and (folder / "objects").is_dir()
 
 

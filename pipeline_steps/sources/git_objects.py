@@ -127,6 +127,8 @@ class Objects:
             rows = self._large_trees.get(folder)
             if rows is None:
                 [rows] = self._read_objects([folder], _tree_rows).values()
+                # A folder of thousands of archives is asked for one name: a Node for each row costs
+                # far more than the search.
                 if len(rows) <= _SMALL:
                     self._trees[folder] = _nodes(rows)
                     self._names += len(rows)
@@ -301,6 +303,7 @@ class _CatFile:
         if len(facts) != 2:
             raise self._unexpected_answer(name, asked)
         start, size = end + 1, int(facts[1])
+        # Not <: a line end follows the object.
         while len(self._data) <= start + size:
             self._read()
         # Copy once, without slicing the whole buffer.
@@ -368,6 +371,7 @@ def _nodes(rows: Iterable[tuple[bytes, bytes, bytes]]) -> tuple[Node, ...]:
                 f"the commit has the malicious file name {shown!r}",
                 advice="do not trust this source",
             )
+        # git stores names as bytes; one that is not UTF-8 must come back as it was.
         text = name.decode("utf-8", "surrogateescape")
         if int(mode, 8) == 0o40000:
             nodes.append(Node(text, "folder", identity.hex()))

@@ -42,6 +42,8 @@ LOCAL, REMOTE = 300.0, 300.0
 #: Seconds for fetching a whole repository, which does not go on where it was stopped.
 WHOLE = 3600.0
 
+# git has one exit code (128) for all of these, so its English words decide. The order matters: of
+# several that fit the first counts.
 _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
     (
         r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
@@ -117,6 +119,7 @@ def call(
         raise Temporary(
             f"git {completed.argv[1]} took too long", where=str(root), advice="run again"
         )
+    # Here and not by callers, for whom code 128 means "no such revision".
     if _is_refused(completed):
         raise failure(root, completed)
     return completed
@@ -148,6 +151,7 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
             where=str(root),
             advice=f"git config --global --add safe.directory {root}",
         )
+    # Before it come progress and hints; tail also redacts URLs with logins.
     output_tail = completed.tail(6)
     problem = f"git {completed.argv[1]} failed with exit code {completed.code}: {output_tail}"
     for pattern, error, advice in _FAILURES:

@@ -57,6 +57,7 @@ class CheckoutTree(StoredTree):
     def _entries(self) -> dict[str, Entry]:
         entries = dict(super()._entries)
         for path, mode in self._changes.items():
+            # Also of one that was replaced by a folder: the new kind counts.
             entries.pop(path, None)
             kind = self._kind(path, mode)
             if kind:
@@ -91,6 +92,7 @@ class CheckoutTree(StoredTree):
         place = self._top / path
         if place.is_symlink():
             return "link"
+        # git stores no other bit of the mode.
         return "executable" if os.access(place, os.X_OK) else "file"
 
     def _read_changed(self, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
@@ -126,6 +128,8 @@ class CheckoutTree(StoredTree):
             )
             env = {
                 "GIT_OBJECT_DIRECTORY": str(object_folder),
+                # Read from there, written elsewhere: a step must not fill the user's repository
+                # with objects.
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((self.root / main_objects).resolve()),
             }
             full = [f"{self.folder}/{name}" if self.folder else name for name in ids]

@@ -84,6 +84,7 @@ def _naming_file(ids: Mapping[str, str]) -> Iterator[None]:
             (
                 path
                 for path, identity in ids.items()
+                # git names the object alone; people know the file.
                 if identity and f" {identity} " in f" {error} "
             ),
             "",
@@ -148,6 +149,7 @@ def export(tree: Tree, destination: Path) -> None:
     while part := list(islice(ordered, _AT_ONCE)):
         for path, data in tree.read([entry.path for entry in part]).items():
             place = destination / path
+            # git refuses such names itself; a repository that was made by hand may have them.
             if any(name in ("", ".", "..") for name in path.split("/")):
                 raise ConfigurationError(
                     f"refuse to write the malicious path {path!r}", where=str(destination)
@@ -163,9 +165,12 @@ def export(tree: Tree, destination: Path) -> None:
 
 
 def _write(place: Path, data: bytes, mode: int) -> None:
+    # O_EXCL and O_NOFOLLOW: names that differ in case or form may meet on this file system, and the
+    # first of them may be a link.
     descriptor = os.open(
         place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
     )
     with os.fdopen(descriptor, "wb") as file:
+        # The umask has taken its part of the mode before.
         os.fchmod(descriptor, mode)
         file.write(data)

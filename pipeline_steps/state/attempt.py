@@ -60,12 +60,14 @@ class Attempt:
             return self._end(error.result, str(error), self.outputs)
         result: Result = (
             "interrupted"
+            # Raised by a caller's own code; a signal is Interrupted, a PipelineError.
             if isinstance(error, (KeyboardInterrupt, SystemExit))
             else "infrastructure"
         )
         return self._end(result, f"{type(error).__name__}: {error}", self.outputs)
 
     def _end(self, result: Result, reason: str | None, outputs: Mapping[str, str]) -> Record:
+        # An interrupted try says nothing of the content: what was passed before stays so.
         supersedes = self._supersedes if result in VERDICTS else ()
         line, self.record = self._write(
             result,
@@ -83,6 +85,7 @@ class Attempt:
             "tools": self.tools,
             "parameters": self.parameters,
         }
+        # The outcome names its intents: an intent that nothing names is a run that was killed.
         uses = [*self._fields["uses"], *self._intents]
         return self._state.append(
             {**fields, "finished": clock.now(), **more, "result": result, "uses": uses}

@@ -48,10 +48,10 @@ def _split_lines(path: Path) -> tuple[list[bytes], bytes]:
         return [], b""
     except OSError as error:
         raise MachineError(f"cannot read: {error.strerror}", where=str(path)) from error
+    # Lines are split at \n alone: splitlines would split at other separators inside of texts.
     *complete, torn = data.split(b"\n")
-    if (
-        not torn and complete and b"\0" in complete[-1]
-    ):  # a power cut left its length, but not all of its bytes
+    # A power cut left its length, but not all of its bytes.
+    if not torn and complete and b"\0" in complete[-1]:
         torn = complete.pop()
     return complete, torn
 
@@ -78,5 +78,6 @@ def ensure_folder(path: Path) -> Path:
         )
     files.folder(folder)
     if folder.name == ".pipeline" and not (folder / ".gitignore").exists():
+        # Only in the folder of that name: with --state it may be one that the source stores.
         files.write(folder / ".gitignore", b"*\n", mode=0o644)
     return folder

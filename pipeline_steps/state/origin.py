@@ -20,6 +20,7 @@ def origin() -> dict[str, Any]:
     """
     build = detect(os.environ)
     actor = None
+    # A container may run under a uid that no passwd names (KeyError; OSError since Python 3.13).
     with contextlib.suppress(KeyError, OSError):
         actor = getpass.getuser()
     build_fields = {"system": build.system, "id": build.id, "url": build.url}
@@ -38,5 +39,7 @@ def is_of_this_build(record: Record) -> bool:
     """
     this_build, recorded_build = origin()["ci"] or {}, record.ci or {}
     return "id" in this_build and all(
-        redact(this_build[name]) == recorded_build.get(name) for name in ("system", "id")
+        # Records hold what `redact` left: a build id may contain a short password.
+        redact(this_build[name]) == recorded_build.get(name)
+        for name in ("system", "id")
     )

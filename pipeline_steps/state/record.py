@@ -21,9 +21,8 @@ SCHEMA = 1
 VERDICTS = frozenset({"passed", "failed", "refused"})
 
 
-class Record(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False
-):  # what JSON holds cannot lead back to itself
+# Without the cycle collector: what JSON holds cannot lead back to itself.
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a state file. Digests are "sha256:" + 64 hex digits.
 
     The text below a field is its meaning, and an example, for docs/reference/records.md.
@@ -168,6 +167,7 @@ def decode(line: bytes, *, where: str) -> Record:
             where=where,
             advice="restore the file, or remove the line to lose that evidence",
         ) from error
+    # Before the id is looked at: a later schema may hash in another way.
     if record.schema != SCHEMA:
         raise _unknown_schema(record.schema, where)
     if not _has_valid_id(line, record.id):
@@ -198,6 +198,7 @@ def _has_valid_id(line: bytes, record_id: str) -> bool:
     if own_id and f"sha256:{digest.hexdigest()}" == record_id:
         return True
     try:  # the same record, but not written canonically
+        # Of two equal keys readers take the first or the last: such a record would mean two things.
         fields = json.loads(line, object_pairs_hook=_without_duplicates)
         return bool(fields.pop("id") == record_id == fingerprint(fields))
     except (ValueError, TypeError, RecursionError):

@@ -75,6 +75,8 @@ class State:
         that was edited.
         """
         if self._records is None:
+            # Stores are not filtered: those that are asked were chosen as trusted when the state
+            # was opened.
             in_files = [
                 record
                 for path in self.state_files()
@@ -122,6 +124,8 @@ class State:
         """
         if self.stores is None:
             return
+        # Files are read a second time only when something is missing: lines are copied as they are,
+        # as encoding a record again would lose fields of a newer version.
         missing_ids = {record.id for record in self.records() if self.stores.lacks(record)}
         lines = (
             [pair for path in self.state_files() for pair in file.load_lines(path)]
@@ -152,6 +156,8 @@ class State:
         file.ensure_folder(self.path)
         line = encode(fields)
         file.append(self.path, line)
+        # Read back from the line, so that the record is what every later reader gets (redacted,
+        # checked).
         record = decode(line, where=str(self.path))
         records.append(record)
         self.added.append(record)

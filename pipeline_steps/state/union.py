@@ -55,6 +55,7 @@ def preferred(records: Iterable[Record], channel_locations: Collection[str] = ()
     by_id = {record.id: record for record in records}
     depth: dict[str, int] = {}  # how many records supersede this one, one after the other
     level, number = set(by_id) - superseded(by_id.values()), 0
+    # A later level overwrites, so the longest chain to a record decides. Hashes allow no cycle.
     while level:
         depth.update(dict.fromkeys(level, number))
         level, number = (
@@ -107,6 +108,7 @@ def decisive_attempt(
     """
     attempt_records = list(records)
     answered = {identity for record in attempt_records for identity in record.uses}
+    # It uses the intent's id once it has an outcome.
     running = [
         record
         for record in attempt_records

@@ -258,7 +258,7 @@ def _failed(
     cases: tuple[Case, ...],
 ) -> TestOutcome:
     evidence = diagnosis.observe(
-        api, test_run.namespace, watcher, phase=phase, said=error_text(completed)
+        api, test_run.namespace, watcher, phase=phase, helm_error=error_text(completed)
     )
     cause = diagnosis.find_cause(
         evidence, functools.partial(diagnosis.container_log, api, test_run.namespace, watcher)

@@ -193,9 +193,8 @@ def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) 
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise
-            if (
-                durable and end == 0
-            ):  # under the lock: who adds the second line may rely on the file's name
+            # Under the lock: who adds the second line may rely on the file's name.
+            if durable and end == 0:
                 sync_folder(path.parent)
         finally:
             os.close(descriptor)

@@ -26,16 +26,12 @@ from pipeline_steps.toolbox.redact import redact
 #: (docs/reference/environment.md).
 INHERITED = frozenset(
     "PATH HOME USER LOGNAME LANG TZ TMPDIR TERM SHELL XDG_RUNTIME_DIR XDG_CONFIG_HOME "
-    "XDG_CACHE_HOME XDG_DATA_HOME "
-    "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_CONTEXT BUILDX_CONFIG "
-    "BUILDX_BUILDER "
-    "HELM_REGISTRY_CONFIG HELM_REPOSITORY_CONFIG HELM_REPOSITORY_CACHE HELM_CACHE_HOME "
-    "HELM_CONFIG_HOME "
-    "HELM_DATA_HOME GIT_ASKPASS GIT_SSH_COMMAND GIT_CONFIG_GLOBAL SSH_AUTH_SOCK SSH_ASKPASS "
-    "KUBECONFIG "
-    "SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy "
-    "no_proxy all_proxy "
-    "BUILD_ID JENKINS_NODE_COOKIE JENKINS_SERVER_COOKIE BRZ_EMAIL BRZ_HOME".split()
+    "XDG_CACHE_HOME XDG_DATA_HOME DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY "
+    "DOCKER_CONTEXT BUILDX_CONFIG BUILDX_BUILDER HELM_REGISTRY_CONFIG HELM_REPOSITORY_CONFIG "
+    "HELM_REPOSITORY_CACHE HELM_CACHE_HOME HELM_CONFIG_HOME HELM_DATA_HOME GIT_ASKPASS "
+    "GIT_SSH_COMMAND GIT_CONFIG_GLOBAL SSH_AUTH_SOCK SSH_ASKPASS KUBECONFIG SSL_CERT_FILE "
+    "SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy "
+    "all_proxy BUILD_ID JENKINS_NODE_COOKIE JENKINS_SERVER_COOKIE BRZ_EMAIL BRZ_HOME".split()
 )
 GRACE = 2.0
 
@@ -89,9 +85,8 @@ def which(program: str, environ: Mapping[str, str] | None = None) -> str | None:
     """Absolute path of `program` on PATH (of `environ`, else ours), or None."""
     for folder in search_path(os.environ if environ is None else environ).split(os.pathsep):
         file = Path(folder) / program
-        if (
-            folder and os.access(file, os.X_OK) and file.is_file()
-        ):  # one that may not be entered is passed over
+        # One that may not be entered is passed over.
+        if folder and os.access(file, os.X_OK) and file.is_file():
             return str(file)
     return None
 

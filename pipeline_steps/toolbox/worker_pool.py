@@ -68,9 +68,8 @@ def worker_pool(
         try:
             yield lambda tasks: _in_order(pool, tasks, 2 * processes)
         except BrokenProcessPool as error:
-            time.sleep(
-                0.5
-            )  # whoever signals all processes of a build may not have come to this one yet
+            # Whoever signals all processes of a build may not have come to this one yet.
+            time.sleep(0.5)
             process.raise_if_stopping()
             problem = "a worker process was killed, probably by the kernel because memory ran out"
             raise MachineError(
@@ -121,9 +120,8 @@ def _prepare(
     global _worker
     os.setsid()  # Ctrl-C in a terminal is for the process that started this one
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-    _worker = functools.cache(
-        lambda: make(settings)
-    )  # made by the first task, whose result can be what it raises
+    # Made by the first task, whose result can be what it raises.
+    _worker = functools.cache(lambda: make(settings))
 
 
 def _end_with(lifeline: Connection) -> None:

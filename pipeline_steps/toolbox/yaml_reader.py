@@ -212,9 +212,8 @@ class _Reader:
                 if documents > 1:
                     line = None if event.start_mark is None else event.start_mark.line
                     raise self.fail("a second YAML document", line, "keep one document in the file")
-            elif isinstance(
-                event, yaml.NodeEvent
-            ):  # the root; its children are taken from `events`
+            # The root; its children are taken from `events`.
+            elif isinstance(event, yaml.NodeEvent):
                 root = self.tree(text, event, events)
         return root
 

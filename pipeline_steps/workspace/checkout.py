@@ -216,8 +216,8 @@ class Checkout:
         return self.source.position(newest) if newest else 0
 
     def _last_change_of_entries(self, closure: Closure, after: str) -> str | None:
-        """The newest revision after another that changed the entries about a closure; else the
-        LOOKED_ATth.
+        """The newest revision after another that changed the entries about a closure; else
+        the oldest of MAX_CONFIG_REVISIONS.
         """
         if not closure.charts and not closure.images:
             return None

@@ -46,9 +46,10 @@ def node(name: str = "n1", **conditions: str) -> dict[str, Any]:
 
 
 def seen(
-    said: str = "context deadline exceeded", phase: Phase = "install", **shown: Any
+    helm_error: str = "context deadline exceeded", phase: Phase = "install", **shown: Any
 ) -> Observed:
-    return Observed(phase, said, shown.get("pods", []), shown.get("events", []), shown.get("nodes"))
+    pods, events = shown.get("pods", []), shown.get("events", [])
+    return Observed(phase, helm_error, pods, events, shown.get("nodes"))
 
 
 PENDING = {

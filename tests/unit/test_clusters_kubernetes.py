@@ -291,7 +291,7 @@ def test_lists_come_page_by_page_and_only_the_newest_events_are_kept(
     server.answers = answers
     watcher = Watcher(api, "n", seconds=10)
     monkeypatch.setattr(diagnosis, "LAST_EVENTS", 4)
-    seen = diagnosis.observe(api, "n", watcher, phase="install", said="")
+    seen = diagnosis.observe(api, "n", watcher, phase="install", helm_error="")
     assert [event["message"] for event in seen.events] == ["0 2", "0 3", "1 3", "2 3"]
     asked = [each.query for each in server.asked if each.path.endswith("/events")]
     assert [each.get("continue") for each in asked] == [None, "1", "2"]
