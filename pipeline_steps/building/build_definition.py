@@ -164,7 +164,7 @@ class BuildDefinition(NamedTuple):
 
 
 def read_build_definition(checkout: Checkout, image: str) -> BuildDefinition:
-    """The recipe of an image with a context, from the files that the source stores.
+    """The build definition of an image with a context, from the files that the source stores.
 
     Raises ConfigurationError naming file and line, ToolMissing.
     """
@@ -173,6 +173,7 @@ def read_build_definition(checkout: Checkout, image: str) -> BuildDefinition:
     if source is None:
         raise ConfigurationError(f"the image {image} has no context", where=where)
     tree = checkout.tree
+    # The builder reads the tree, where a link is a link: its target would be another file here.
     linked = [path for path in (source.context, source.dockerfile) if _is_link(tree, path)]
     if linked:
         advice = (
@@ -230,6 +231,7 @@ def digests_from_record(
         generated = {
             name: digest for name, digest in record.inputs.items() if name.startswith(GENERATED)
         }
+        # Only whole sets: a base or file that the record does not know has no digest to build with.
         if all(name in record.inputs for name in names) and bool(generated) == bool(
             definition.entry.generated
         ):
@@ -246,6 +248,7 @@ def snapshot_destination(config: Config, image: str, key: str) -> Reference:
             "channels.snapshot.images is not set", where=where, advice="name a registry path"
         )
     reference = Reference.parse(f"{channel.rstrip('/')}/{image}", where=where)
+    # The key in the tag: whoever builds the same finds it, and two agents push the same name.
     return reference._replace(tag=f"k-{key.removeprefix('sha256:')[:12]}")
 
 
@@ -282,7 +285,7 @@ def existing_reference(checkout: Checkout, image: str) -> Reference:
 def _reference_in_values(
     checkout: Checkout, chart: Chart, templates: Mapping[str, str], configured: Reference | None
 ) -> Reference:
-    """The reference in a chart's values; with `written`, only its tag and digest."""
+    """The reference in a chart's values; with `configured`, only its tag and digest."""
     file = f"{chart.path}/values.yaml".lstrip("/")
     data = checkout.tree.read([file])[file] if file in checkout.tree.entries() else None
     return reference_from_values(data, file, chart.app_version, templates, configured)
@@ -295,8 +298,8 @@ def reference_from_values(
     templates: Mapping[str, str],
     configured: Reference | None,
 ) -> Reference:
-    """The reference in the values.yaml `data`, called `file`; with `written`, only its tag and
-    digest.
+    """The reference in the values.yaml `data`, called `file`; with `configured`, only its tag
+    and digest.
 
     templates: values key → template. Raises ConfigurationError.
     """

@@ -162,4 +162,5 @@ def _urls(config: Config, name: ChannelName) -> Sequence[str]:
 def _has_recorded(repository: Repository, record: Record, output: str) -> bool:
     reference = record.outputs.get(output)
     version = str(record.parameters.get("version", ""))
+    # By reference with digest: a version that was replaced is not what was recorded.
     return reference is not None and repository.resolve(record.subject, version) == reference

@@ -55,5 +55,6 @@ def write_missing_locks(checkout: Checkout, chart: Chart, *, plan: bool) -> bool
         )
         log.info("%s: %s %s", path, "would be written:" if plan else "is written:", exact)
         if not plan:
+            # Readable for all, as git writes the other files of a checkout.
             files.write(checkout.config.root / path, lock_file.text(clock.now()), mode=0o644)
     return bool(locks) and not plan

@@ -34,6 +34,7 @@ def check_archives_unchanged(
     _load_last_release(checkout, chart, state)
     for name, digest in archives.items():
         users = _users(state, chart, name)
+        # Any former use will do: a release may go back to an archive that a snapshot has replaced.
         if not users or digest in (record.inputs[name] for record in users):
             continue
         earlier = users[0]

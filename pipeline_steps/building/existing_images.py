@@ -38,6 +38,7 @@ def record_existing(
     ]
     if earlier and not again:
         recorded = Reference.parse(earlier[0].outputs["image"])
+        # Not resolved again while it is there: a tag that moves would make a new snapshot each day.
         if connect(recorded, config.hosts).head(recorded.path, str(recorded.digest)):
             return earlier[0]
         log.warning("%s: %s is not there any more, resolving %s again", image, recorded, reference)

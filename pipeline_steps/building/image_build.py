@@ -82,6 +82,7 @@ def built_meanwhile(
     state: State, build: ImageBuild, known_ids: Collection[str]
 ) -> Reference | None:
     """The image of this key that another agent recorded during our build, if the channel has it."""
+    # The store was asked before the build, which took minutes.
     state.refresh()
     state.load_evidence([build.definition.content])
     images = (
@@ -94,6 +95,7 @@ def built_meanwhile(
 
 def _is_complete(build: ImageBuild, recorded: Reference) -> bool:
     """Whether the configured channel has the recorded image with all its layers."""
+    # The channel may be configured anew: an image elsewhere could not be pulled by the tests.
     if recorded.repository != build.target.repository or recorded.tag is None:
         return False
     lost = missing_digests(build.registry, recorded.path, str(recorded.digest))

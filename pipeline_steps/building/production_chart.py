@@ -85,6 +85,7 @@ def image_tag(
     ('4.0.0_b', 'shop-4.0.0')
     """
     default = "{name}-{version}" if shared and format != FORMAT_1 else "{version}"
+    # A tag has no "+" (distribution specification); helm writes "_" for it as well.
     return fill_name_template(template or default, chart, version).replace("+", "_")
 
 

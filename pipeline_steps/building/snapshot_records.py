@@ -88,6 +88,7 @@ def fetch_archive(snapshot: Snapshot, config: Config) -> bytes:
     Raises EvidenceError when the channel has none or another one.
     """
     published = channels.find_recorded(snapshot.record, Channel(config, "snapshot").first)
+    # With the same tar the .tgz may differ: tests must run with the very bytes that are recorded.
     if published.reference != snapshot.reference:
         raise EvidenceError(
             f"the snapshot {published.name} {published.version} is another one than recorded: "

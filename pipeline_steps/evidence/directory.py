@@ -39,6 +39,7 @@ class DirectoryStore:
     def put(self, line: bytes, record: Record, evidence_files: Mapping[str, bytes]) -> None:
         """See Store."""
         name = entry_name(record)
+        # Files, then the record, then the markers: who finds a marker finds all that it stands for.
         for data in evidence_files.values():
             self._write_once(self._path("files", files.sha256(data)), data)
         self._write_once(self._record_path(record.id), line)
@@ -54,6 +55,7 @@ class DirectoryStore:
             return set()
         except OSError as error:
             raise _unreadable(error, path) from error
+        # Temporary files of writers, and what file systems leave (.nfs…), are no entries.
         return {record_id for name in names if (record_id := parse_entry_name(name))}
 
     def record_line(self, record_id: str) -> bytes | None:
@@ -101,6 +103,7 @@ class DirectoryStore:
     def _create_marker(self, path: Path) -> None:
         self._make_parent(path)
         try:
+            # O_EXCL and O_NOFOLLOW: on a shared file system a link could lead to a file of ours.
             os.close(
                 os.open(
                     path,

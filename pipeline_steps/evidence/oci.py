@@ -52,6 +52,7 @@ class OciStore:
             self._tag(self._records, hex_digits(record.id), _manifest(line, evidence_files), blobs)
         for digest in lookup_digests(record):
             path = self._index_path(digest)
+            # Mounted where the registry can: the line is there already, under another path.
             if not registry.mount(path, sha256(line), self._records):
                 registry.push_blob(path, line, sha256(line))
             self._tag(path, name, _manifest(line, {}), [line])
@@ -75,6 +76,7 @@ class OciStore:
             raise EvidenceError(
                 "is not a record", where=where, advice="let nothing else push below this path"
             )
+        # Lines longer than MAX_EMBEDDED are in the blob only.
         line = _embedded(config) or self._registry.blob(self._records, str(config.get("digest")))
         if line is None:
             raise EvidenceError(
@@ -86,6 +88,7 @@ class OciStore:
 
     def evidence_file(self, digest: str) -> bytes | None:
         """See Store."""
+        # Only for its check: what is no digest must not become part of a URL.
         hex_digits(digest)
         return self._registry.blob(self._records, digest)
 

@@ -52,6 +52,7 @@ def _source_if_any(folder: Path) -> Source | None:
 
 def _is_tracked(source: Source, path: Path) -> bool:
     name = path.relative_to(source.root).as_posix()
+    # Asked first: what is added is stored by the next commit, and no revision has it yet.
     if source.is_added(name):
         return True
     try:

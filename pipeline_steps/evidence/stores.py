@@ -96,6 +96,7 @@ class Stores:
         self, ask: Callable[[Question], Answer], questions: Sequence[Question]
     ) -> list[Answer]:
         """`ask` for all questions, in parallel; few questions to folders need no threads."""
+        # Starting threads costs more than a few reads of files.
         local = all(store.url.startswith("file:") for store in self._all_stores)
         if len(questions) < (MAX_PARALLEL if local else 2):
             return [ask(question) for question in questions]
@@ -166,6 +167,7 @@ def _read_record(
             raise EvidenceError("is listed and not there", where=where, advice="restore the store")
         return None
     record = decode(line, where=where)
+    # A store is found by names: one that hands out another record under them proves nothing.
     if record.id != record_id:
         raise EvidenceError(
             f"holds another record, {record.id[:19]}", where=where, advice="restore the store"
@@ -199,6 +201,7 @@ def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
             raise MachineError(
                 f"cannot read: {error.strerror}", where=str(folder / name)
             ) from error
+        # The file may have been written again by a later run with the same name.
         if sha256(data) == digest:
             evidence_files[name] = data
         else:

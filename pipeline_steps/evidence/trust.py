@@ -115,6 +115,7 @@ def open_state(
     build = detect(os.environ)
     trusted = store_urls(config, step, is_tag_build=bool(build.tag))
     releases = bool(build.tag) or trusted.write in (config.channels.production.evidence or ())
+    # At a terminal there is no build to tell records by, and a person knows the workspace.
     only_own = build.system != "terminal" and any(trusted.read) and releases and not all_records
     accepts = is_of_this_build if only_own else (lambda _record: True)
     state = State(
@@ -123,6 +124,7 @@ def open_state(
         accepts,
         channel_locations(config),
     )
+    # After opening: which files there are is the state's to say; none of them has been read yet.
     refuse_tracked(state)
     if build.tag and not trusted.read and not all_records:
         refuse_leftovers(state)

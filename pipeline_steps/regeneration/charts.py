@@ -64,6 +64,8 @@ class Charts:
         if first == "**":
             yield from self._chart_places(folder, rest, name)
         matches = paths.glob_pattern("*" if first == "**" else first)
+        # Asking for one name reads one row of a tree; listing it makes a value for each chart there
+        # is.
         exact_name = name if not rest and first != "**" else ""
         literal = exact_name or (first if not paths.is_glob(first) else "")
         for node in self._named(folder, literal):
@@ -103,6 +105,7 @@ class Charts:
         """The Chart.yaml of the chart whose folder has the id `folder`."""
         if folder not in self._yamls:
             if len(self._yamls) >= _KEPT:
+                # All at once: simple, and rare beside what the cache saves.
                 self._yamls.clear()
             node = self._revisions.child(folder, "Chart.yaml")
             self._yamls[folder] = (
@@ -135,6 +138,7 @@ class Charts:
             try:
                 self._metadata[node.id] = read_metadata(data, chart_yaml(place.folder))
             except ConfigurationError as error:
+                # Kept like a good one: the same bad file lies at hundreds of tags.
                 self._metadata[node.id] = _Bad(*written_name(data), error.fresh())
         return self._metadata[node.id]
 

@@ -161,6 +161,7 @@ class RepositoryContents:
     def created(self, name: str, version: str) -> str:
         """The `created` time of a version in the index (RFC 3339), or CREATED if it has none."""
         entry = self._entries.get((name, version))
+        # Other programs write anything there, and helm refuses a whole index for one bad time.
         return entry.created if entry and _TIME.fullmatch(entry.created) else CREATED
 
 

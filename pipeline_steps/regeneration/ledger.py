@@ -86,6 +86,7 @@ class Ledger:
                 done_tag = decoder.decode(line)
             except msgspec.DecodeError:
                 continue
+            # Later lines win: the file only grows, a moved tag is written again.
             self._done[done_tag.tag] = done_tag
         self._index = self._done.pop("", None)
 

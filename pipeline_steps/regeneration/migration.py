@@ -37,11 +37,11 @@ def migrate(
     plan: bool,
     again: bool,
 ) -> Report:
-    """Copy every version of `old` that `new` lacks; one that is there with the same tar stays as it
-    is.
+    """Copy every version of `source` that `target_repository` lacks; one that is there with the same
+    tar stays as it is.
 
     again: read and compare also what both indexes call equal. An archive that is refused, or that
-    `new` has with another tar, is in the report. Raises MachineError's kinds and Temporary: run
+    the target has with another tar, is in the report. Raises MachineError's kinds and Temporary: run
     again, it goes on.
     """
     report = Report.empty()
@@ -112,7 +112,7 @@ def _report_outcome(
 
 
 def _read_archives(
-    old: Repository, keys: list[Key], origin: RepositoryContents
+    source: Repository, keys: list[Key], origin: RepositoryContents
 ) -> Iterator[tuple[Key, Publication | PipelineError]]:
     """Each version with its archive and .prov file, or the error; READERS are read at once."""
 
@@ -123,15 +123,17 @@ def _read_archives(
         if host in unreachable:
             return unreachable[host]
         try:
-            take = old.find_first if isinstance(old, IndexReader) else old.find
+            take = source.find_first if isinstance(source, IndexReader) else source.find
             published = take(*key)
             if published is None:
-                raise EvidenceError("it is listed and not there", where=old.url)
-            return Publication(published.archive, old.provenance(published), origin.created(*key))
+                raise EvidenceError("it is listed and not there", where=source.url)
+            return Publication(
+                published.archive, source.provenance(published), origin.created(*key)
+            )
         except (EvidenceError, ConfigurationError) as error:
             return error.fresh()
         except (MachineError, Temporary) as error:
-            if not host or host in old.url:  # the repository itself: nothing else can be had
+            if not host or host in source.url:  # the repository itself: nothing else can be had
                 raise
             unreachable[host] = error.fresh()
             return unreachable[host]

@@ -118,7 +118,9 @@ class Repackager:
         self._ends.close()
 
     def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
-        """For each tag a list of `Version` and `Unfit`; for each version its Archive, or Unfit."""
+        """For each tag a list of `Version` and `Unpackageable`; for each version its Archive, or
+        Unpackageable.
+        """
         # A missing revision is reported for the tag that needs it.
         with contextlib.suppress(MachineError):
             self._revisions.prepare(
@@ -308,6 +310,7 @@ class Repackager:
                 released.get(metadata.name),
             )
             same_name = by_name.setdefault(version.name, version)
+            # Equal folders are no contradiction: a chart may be copied into two places.
             if same_name.trees != version.trees:
                 text = (
                     f"{version.name} is in {same_name.folder} and in {version.folder}, which differ"
@@ -380,6 +383,7 @@ class Repackager:
             entries.update(
                 (entry.path, entry) for entry in walk_files(self._revisions, chart_place.id, prefix)
             )
+        # A link may lead anywhere in the source, so all files must be at hand to follow it.
         if any(entry.kind == "link" for entry in entries.values()):
             entries = {entry.path: entry for entry in walk_files(self._revisions, root)}
         return {path: entry for path, entry in entries.items() if not is_pipeline_output(path)}

@@ -81,6 +81,7 @@ def derive_release(
     copies = image_copies(snapshot, chart, checkout, format=format)
     images = {image.name: image.destination for image in copies}
     rewritten = production_chart.derive_production_chart(tested, snapshot, chart, checkout, images)
+    # Undoing the changes must give the tested tar: nothing else came in by the way.
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
     expected = rewritten
     if format != FORMAT:
@@ -94,6 +95,7 @@ def derive_release(
     release = ReleaseCandidate(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
     for image in release.copies:
+        # Asked before anything is copied: a tag with other content refuses the release as a whole.
         tag_points_to(image.destination, image.destination.digest or "", hosts=config.hosts)
     production.check_version_free(release.archive)
     return release
@@ -104,6 +106,7 @@ def _snapshot_in_channel(proof: Proof, config: Config) -> Record:
     chart = proof.chart
     channel = Channel(config, "snapshot")
     for record in proof.snapshots:
+        # Only the first repository is read by what follows; the others are its copies.
         if channel.has_recorded(record, everywhere=False):
             return record
     tested = ", ".join(record.outputs["chart"] for record in proof.snapshots)

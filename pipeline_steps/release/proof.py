@@ -69,6 +69,7 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
     for requirement in requirements.of_content:
         _require_passed(requirement, chart, config)
     usable = [images for images in requirements.image_sets if not images.obstacle]
+    # Of all usable sets, before one is chosen: choosing another must not hide a contradiction.
     for requirement in (
         image_requirement for images in usable for image_requirement in images.requirements
     ):
@@ -205,6 +206,7 @@ def _differences(checkout: Checkout, chart: Chart, record: Record, config: Confi
         changed = checkout.source.changed(
             other_checkout.revision, checkout.revision, checkout.folder
         )
+    # The revision may not be fetched here; the error that this text is for says enough without it.
     except (ConfigurationError, UsageError):
         return ""
     changed_in_chart = [path for path in changed if path in chart.closure]

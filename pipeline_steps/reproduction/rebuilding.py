@@ -59,6 +59,7 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
     with scratch.folder("reproduce") as folder:
         definition = _recorded_definition(record, checkout, config)
         recorded = Reference.parse(record.outputs["image"])
+        # A random tag: two reproductions on one machine must not take each other's image.
         reference = recorded._replace(tag=f"reproduce-{os.urandom(6).hex()}", digest=None)
         media_type = _manifest_media_type(recorded, config)
         request = definition.build_request(reference, record.inputs, config, timeout)._replace(
@@ -72,6 +73,7 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
             definition.dockerfile, definition.entry.platforms, definition.entry.secrets
         )
         built = image_builder.build(request)
+        # docker without buildx writes no archive by itself.
         if not built.digest:
             docker.save_image(reference, folder / "image.tar")
         tools = differing_tools(record.tools, built.tools)

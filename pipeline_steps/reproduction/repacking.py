@@ -52,6 +52,7 @@ def checkout_of_record(
     except ConfigurationError as error:
         difference = f"revision {str(record.revision)[:12]} cannot be read: {error}"
     with contextlib.suppress(ConfigurationError):
+        # The checkout may have the very modifications that were built and never committed.
         if content(current) == record.content:
             return current
     modified = record.parameters.get("modified") or ()
@@ -133,6 +134,7 @@ def _tested_files(
         return archives.unpack(tgz, tested.outputs["chart"]), ()
     except PipelineError as error:
         archive = repack_snapshot(tested, checkout, chart, packaging.package_files(checkout, chart))
+        # The error of the repository is raised then: it says why the published one cannot be had.
         if archive.tar_digest != tested.outputs.get("tar"):
             raise
         note = (

@@ -63,6 +63,7 @@ def integration_test(
     chart = checkout.chart(record.subject)
     test_settings = _settings(record, checkout, chart, timeout)
     scenario = _scenario(record, config, chart, test_settings, cluster)
+    # A state of its own: a repeated test must never count as evidence for a release.
     state = State(config.root / FOLDER / REPRODUCED / record.id.removeprefix("sha256:")[:12] / FILE)
     snapshot, tgz = snapshot_records.snapshot_of_record(tested), _tested_archive(tested, checkout)
     with (
@@ -206,6 +207,8 @@ def _settings(record: Record, checkout: Checkout, chart: Chart, timeout: float |
     if values and values not in values_files(
         settings.chart_files(checkout, chart), test_settings.values
     ):
+        # The pattern may be another by now; the file that was tested with must be found all the
+        # same.
         test_settings = test_settings._replace(values=glob.escape(values))
     return test_settings
 

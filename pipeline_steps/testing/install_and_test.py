@@ -108,6 +108,7 @@ def run_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
     keep_namespace = False
     if test_run.fresh:
         # Label for cleaning up: if this process is killed, nobody else removes the namespace.
+        # Far beyond the timeout: `sweep` must never take the namespace of a test that still runs.
         life = round(2 * test_run.timeout + 3600)
         namespaces.create(
             api,
@@ -123,6 +124,7 @@ def run_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         if test_run.fresh:
             namespaces.add_pull_secret(api, test_run.namespace, test_run.credentials)
         outcome = _install_and_test(helm, api, test_run)
+        # After the outcome is known: an error of the cluster leaves nothing worth keeping.
         keep_namespace = test_run.keep and outcome.cause is not None
         return outcome
     finally:
@@ -155,6 +157,7 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         before = rendering.compare_on_server(helm, "install", charts, target, deadline)
     except NotRendered as error:
         return _not_rendered(api, test_run, watcher, "install", error, ())
+    # Before the install, as the install would cost minutes and could not make the chart releasable.
     if before.refused:
         watcher.stop()
         return _rendering_refused((), (before,))
@@ -175,6 +178,7 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         return TestOutcome(
             (install, Case("test", 0.0, nothing)), cause=Cause("nothing to test", nothing)
         )
+    # Beside `helm test`, which mostly waits for pods; helm's dry run of an upgrade changes nothing.
     with ThreadPoolExecutor(1) as pool:
         comparison = pool.submit(
             rendering.compare_on_server, helm, "upgrade", charts, target, deadline
@@ -266,6 +270,7 @@ def _failed(
     bundle = diagnosis.write_bundle(
         api, test_run.namespace, watcher, evidence, cause, test_run.bundle
     )
+    # helm may fail without a failed hook (a time-out): a report of passed cases only would hide it.
     if phase == "test" and not any(case.failure for case in cases):
         cases = (*cases, Case("test", 0.0, str(cause)))
     failed = [case for case in cases if case.failure] or [cases[-1]]
@@ -312,6 +317,7 @@ def _cases(output: str) -> tuple[Case, ...]:
 def _duration(fields: Mapping[str, str]) -> float:
     try:
         start, end = (
+            # helm prints local times without a zone; only their difference is used.
             time.mktime(time.strptime(fields[f"Last {event}"]))
             for event in ("Started", "Completed")
         )
@@ -341,6 +347,8 @@ def _node(api: Api, watcher: Watcher) -> tuple[str, str]:
 def _clean_up(helm: Helm, api: Api, test_run: TestRun) -> None:
     """Remove release and namespace. A failure to remove is logged and is no failure of the test."""
     try:
+        # There are four seconds left, and helm uninstall takes longer: one request, the rest is
+        # `sweep`'s.
         if process.is_stopping():
             if test_run.fresh:
                 namespaces.request_deletion(api, test_run.namespace)

@@ -191,6 +191,7 @@ def render(
             for _ in range(2)
         )
     except ChartFailed as error:
+        # A person looks for the line in the checkout, not in a folder that is gone.
         text = in_checkout(error.what, staged.chart, chart.path)
         return Case(name, outcome="failure", text=text)
     places = random_places(first, again)
@@ -240,6 +241,7 @@ def _differs(tagged_tree: Tree, current_tree: Tree, path: str) -> bool:
 def command(config: Config, chart: Chart, line: str, timeout: float | None) -> Case:
     """Run one of the configured commands, without a shell; {chart} is the chart's folder."""
     try:
+        # Split before {chart} is put in: a folder with a space stays one argument.
         argv = [part.replace("{chart}", chart.path or ".") for part in shlex.split(line)]
     except ValueError as error:
         raise ConfigurationError(f"{line!r}: {error}", where="check.commands") from error

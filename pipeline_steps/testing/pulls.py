@@ -28,6 +28,8 @@ def pull_credentials(
         reference, login = _pull_login(Reference.parse(image), hosts)
         if login and login.username:
             pair = (login.username, login.password)
+            # One entry for a host is what every container runtime understands; paths only where
+            # they differ.
             if logins.setdefault(reference.host, pair) != pair:
                 logins[reference.repository] = pair
     return logins
@@ -110,6 +112,7 @@ def image_digests(image: str, hosts: Mapping[str, Host]) -> set[str]:
     registry = connect(reference, hosts)
     while waiting:
         manifest = registry.manifest(reference.path, waiting.pop())
+        # Children of an index may have been left out of the registry on purpose (a platform less).
         if manifest is None:
             continue
         waiting += [child.digest for child in manifest.children]

@@ -98,6 +98,7 @@ def compare_on_server(
             raise NotRendered(dry_run, derived=chart == charts.derived)
         return manifests(dry_run)
 
+    # Called several times: only a second rendering of the same chart shows what is random in it.
     render_tested: Callable[[], str] = functools.partial(render, charts.tested)
     result = compare.compare_renderings(
         render_tested, functools.partial(render, charts.derived), charts.replaced

@@ -232,6 +232,7 @@ def _image_sets(chart: Chart, state: State) -> list[ImageSet]:
             (name, image.digest)
             for name, image in sorted(image_records.images_of(snapshots[0]).items())
         ]
+        # By digest as well: a rebuilt image has the same name, and was not in what was tested.
         missing_builds = [name for name, digest in images if (name, digest) not in builds]
         obstacle = ""
         if chart.modified:
@@ -333,6 +334,8 @@ def _scenario_title(planned_scenario: Scenario, test_settings: Settings) -> str:
 def _requirement(name: str, step: str, key: str, state: State) -> Requirement:
     """The requirement that records of this key fulfil, with its current outcome."""
     verdict = state.resolve(key)
+    # Without a verdict the attempt tells why there is none: it runs, was killed, or the cluster
+    # failed.
     decisive = verdict.record or verdict.attempt
     if decisive is None:
         return Requirement(name, step, "missing", reason="not run")
@@ -374,10 +377,12 @@ def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[s
         "commands": list(config.check.commands),
         "stored": chart.folder_digest,
     }
+    # Only where they are set: records made before these keys existed stay valid.
     for key in ("kube_versions", "api_versions", "with_subcharts"):
         if value := getattr(config.check, key):
             parameters[key] = list(value) if isinstance(value, tuple) else value
     arguments = helm_arguments.chart_arguments(config, chart)
+    # As above: a chart without arguments keeps the key it had before.
     if arguments:
         parameters["helm_args"] = [f"{option}={value}" for option, value in arguments]
         parameters["helm_values"] = dict(helm_arguments.values_file_digests(checkout, arguments))

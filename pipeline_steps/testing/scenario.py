@@ -72,6 +72,7 @@ def values_files(files: Iterable[str], pattern: str) -> tuple[str, ...]:
     >>> values_files(["ci/a-values.yaml", "charts/sub/ci/a-values.yaml"], "ci/*-values.yaml")
     ('ci/a-values.yaml',)
     """
+    # PurePath.match compares from the right: without the depth, a subchart's ci/ would match, too.
     depth = len(PurePosixPath(pattern).parts)
     paths = (PurePosixPath(file) for file in files)
     return tuple(

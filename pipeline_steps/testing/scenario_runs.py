@@ -199,6 +199,7 @@ def run_all(
     retries: how often a scenario is repeated after a failure of the cluster. Raises one error with
     the reasons of all failures, of the kind with the worst exit code.
     """
+    # In a namespace that all share, one release could be taken for the pods of another.
     at_once = setup.test_settings.parallel if setup.test_settings.namespace == FRESH else 1
     pool = ThreadPoolExecutor(min(at_once, len(scenarios)), thread_name_prefix="scenario")
     try:
@@ -308,6 +309,7 @@ def _test_run(setup: TestSetup, scenario: Scenario, namespace: str, bundle: Path
         replaced=replaced_values(setup.derived.changes) if setup.derived else (),
         values=tuple(values),
         namespace=namespace,
+        # Cut names may end with a dash, which helm refuses.
         release=release[:RELEASE_NAME_LIMIT].strip("-."),
         timeout=setup.test_settings.timeout,
         missing=lambda ran: images_not_run(expected, ran, setup.parts),
@@ -334,6 +336,8 @@ def _record_what_ran(attempt: Attempt, outcome: TestOutcome) -> None:
     for ran in outcome.ran:
         digests.setdefault(ran.container, set()).add(ran.digest)
     for container, container_digests in sorted(digests.items()):
+        # By container, as pods have random names; several digests when an upgrade or hook brings
+        # another.
         attempt.outputs[f"ran.{container}"] = " ".join(sorted(container_digests))
 
 

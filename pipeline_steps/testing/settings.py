@@ -149,6 +149,7 @@ def cluster_names(
             advice="name one in `clusters` of pipeline.yaml (kubeconfig, context), "
             "or start one with pipeline-steps sandbox up and use its --config",
         )
+    # Guessing would test on whichever is named first, and a release might need another.
     if len(names) > 1 and not cluster and not settings.clusters:
         raise UsageError(
             f"several clusters are configured ({configured})",

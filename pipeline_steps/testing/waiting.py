@@ -64,6 +64,7 @@ class Waiting:
             return True
         if now >= self._next_events_request:
             self._next_events_request = now + EVENTS_INTERVAL
+            # A later try may have worked: only refusals without a break count.
             if not self._is_refused():
                 self._refused_since = None
             elif self._refused_since is None:
@@ -147,4 +148,5 @@ def _refused_pulls(event: Object) -> int:
     message = str(event.get("message"))
     if not _PULL_ATTEMPT.search(message) or REGISTRY_GONE.search(message):
         return 0
+    # The API server folds equal events into one, and counts.
     return int(event.get("count") or 1) if _REFUSED.search(message) else 0

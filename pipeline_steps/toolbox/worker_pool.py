@@ -1,6 +1,6 @@
 """A pool of Python processes, each of which makes one worker and gives it task after task.
 
-    with worker_pool(Remaker, settings, 4) as map_tasks:
+    with worker_pool(Repackager, settings, 4) as map_tasks:
         for result in map_tasks(tasks): ...
 
 What a task raises is raised where its result is taken. A worker ends with the process that started
