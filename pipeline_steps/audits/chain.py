@@ -172,6 +172,7 @@ def links(chart: PublishedChart, state: State, hosts: Mapping[str, Host]) -> lis
         )
     ]
     releases = [release for release in _current_releases(state) if _is_record_of(release, archive)]
+    # The tar decides, not the .tgz: the same tar may be published elsewhere, compressed otherwise.
     by_digest = [release for release in releases if _has_digest(release, chart.digests)]
     if not releases:
         other_releases = [
@@ -301,6 +302,7 @@ def _test_links(
         name = str(parameters.get("values") or parameters.get("none") or "the chart's own values")
         cluster = parameters.get("cluster")
         title = f"test {_short_id(test)}: {name}{f' on {cluster}' if cluster else ''}"
+        # Looked at now, not as promote saw it: a later record may contradict the test.
         current = state.resolve(test.key).current
         if not test.passed or any(not other.passed for other in current):
             yield Link("changed", f"{title}: {test.result}, or contradicted by now")
@@ -336,6 +338,7 @@ def _image_links(
             for build in all_builds
             if build.passed and build.outputs.get("image", "").endswith(f"@{digest}")
         ]
+        # A set: every snapshot that was tested must have had this very digest.
         if tested != {digest}:
             yield Link(
                 "changed", f"{name} is {digest}, tested was {', '.join(sorted(map(str, tested)))}"
@@ -356,6 +359,7 @@ def _registry_link(name: str, reference: str, hosts: Mapping[str, Host]) -> Link
     if lost:
         return Link("missing", f"{name} {reference}: the registry has lost {', '.join(lost)}")
     tagged = registry.head(image.path, image.tag) if image.tag else None
+    # The digest alone can still be pulled, but registries collect what no tag names.
     if image.tag and tagged is None:
         return Link("missing", f"{name} {reference}: the tag is gone, the digest is there")
     if tagged and tagged.digest != digest:

@@ -103,6 +103,7 @@ def read_archive(tgz: bytes, where: str) -> ArchiveReading:
         return RefusedArchive(sha256(tgz), error.what)
     notes = chart_files.notes
     try:
+        # A second time, strictly: what only this reading refuses is odd, and no finding.
         read_metadata(chart_files["Chart.yaml"], "Chart.yaml")
     except ConfigurationError as error:
         notes = (*notes, error.what)

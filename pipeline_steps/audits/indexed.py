@@ -126,7 +126,7 @@ def find_problems(
     orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
     if notes is not None:
         notes.extend(note for entry in entries for note in _notes(entry))
-    chart_names = {*(row.chart for row in rows), *(entry_name(orphan) for orphan in orphans)}
+    chart_names = {*(row.chart for row in rows), *(orphan_chart(orphan) for orphan in orphans)}
     missing = [name for name in charts if name not in chart_names]
     problems = [
         Finding("missing file", name, "", "the repository has no version of it", where)
@@ -199,7 +199,7 @@ def _inspect_entry(
     return InspectedEntry(row, read_archive(tgz, url), signed)
 
 
-def entry_name(orphan: Orphan) -> str:
+def orphan_chart(orphan: Orphan) -> str:
     """The chart in an archive that no entry names, "" where it cannot be read."""
     return orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else ""
 
@@ -252,17 +252,10 @@ def _inventories(
 ) -> Iterator[Inventory]:
     """The inventory of each chart. Orphans that cannot be read have the chart name ""."""
     names = [entry.row.chart for entry in entries]
-    names += [
-        orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else ""
-        for orphan in orphans
-    ]
+    names += [orphan_chart(orphan) for orphan in orphans]
     for name in dict.fromkeys(names):
         own_entries = [entry for entry in entries if entry.row.chart == name]
-        own_orphans = [
-            orphan
-            for orphan in orphans
-            if (orphan.archive.name if isinstance(orphan.archive, ArchiveFacts) else "") == name
-        ]
+        own_orphans = [orphan for orphan in orphans if orphan_chart(orphan) == name]
         yield Inventory(name, own_entries, own_orphans, recorded, withdrawn)
 
 
@@ -290,6 +283,7 @@ def _chart_findings(inventory: Inventory) -> list[Finding]:
     }
     problems += missing_provenance(inventory.chart, signed, places)
     problems += _orphan_findings(inventory, by_version)
+    # Repairing the rest of a chart could remove what the unclear entry should have named.
     unclear = any(finding.kind in _UNCLEAR and not finding.fix for finding in problems)
     return [finding._replace(fix=None) for finding in problems] if unclear else problems
 
@@ -331,6 +325,7 @@ def _decisive_entry(
         for entry in entries
         if isinstance(entry.archive, ArchiveFacts) and entry.archive.digest == entry.row.digest
     ]
+    # Several entries may name equal archives: then it does not matter which of them stays.
     if len({entry.row.digest for entry in matching}) != 1:
         text = (
             f"it is in the index {len(entries)} times, and the files do not tell which entry counts"
@@ -493,6 +488,7 @@ def _orphan_findings(
                 _new_entry(orphan.archive, [_file_url(orphan.file)], CREATED),
             )
         )
+        # Of several archives of this version only the first gets an entry.
         claimed_versions.add(version)
         yield Finding(
             "orphan file", inventory.chart, version, reason or "no entry names it", orphan.file, fix
@@ -523,6 +519,7 @@ def _file_url(name: str) -> str:
 def _corrected_entry(row: Row, facts: ArchiveFacts, urls: Sequence[str]) -> dict[str, Any]:
     """The entry for the archive at `urls`, with `created` and unknown fields of the old entry."""
     from_archive = _new_entry(facts, urls, str(row.fields.get("created") or CREATED))
+    # Other programs keep fields of their own in an entry, which a repair must not lose.
     foreign = {
         key: value
         for key, value in row.fields.items()

@@ -46,6 +46,7 @@ def inspect(
             repository.url, names, recorded, config.release.withdrawn, config.hosts, at_once
         )
         return Inspection(repository, findings, None)
+    # Before the records: which of them are needed is known from the digests in the index.
     before = required_index(repository)
     recorded = records.recorded_versions(state, config, url, indexed.index_digests(before, url))
     notes: list[str] = []
@@ -105,6 +106,7 @@ def repair(inspection: Inspection) -> None:
         inspection.before, inspection.fixable, f"{repository.url}/index.yaml"
     )
     repository.rewrite(inspection.before, after)
+    # A file system, proxy or second writer may have had the last word.
     if repository.index() != after:
         raise MachineError(
             "the index reads differently from what was just written", where=repository.url

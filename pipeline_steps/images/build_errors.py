@@ -46,6 +46,8 @@ _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNOR
 def registry_error(message: str, *, where: str) -> PipelineError:
     """The error for words about a registry: login, name, trust, or temporary trouble."""
     text = redact(message.strip())
+    # The order matters: a message about trust or a time-out may also have the word "denied" or a
+    # status.
     if _UNREACHABLE.search(text):
         return Unreachable(f"the registry does not answer the builder: {text}", where=where)
     if _UNTRUSTED.search(text):
@@ -72,6 +74,7 @@ def build_error(message: str, output: str, *, where: str) -> PipelineError:
     """The error of a failed build. message: what the builder itself says; output: everything it
     printed.
     """
+    # Of the builder's own words only: a build step that fills its disk is the chart's matter.
     if _DISK_FULL.search(message):
         return MachineError(f"the builder's disk is full: {redact(message.strip())}", where=where)
     lines = [line for line in output.splitlines() if line.strip()][-MAX_LINES:]

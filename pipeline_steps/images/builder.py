@@ -55,7 +55,8 @@ class BuildRequest(NamedTuple):
 
 
 class BuildResult(NamedTuple):
-    """digest: of the manifest in the registry, "" when there is none (Request.to).
+    """digest: of the manifest in the registry, "" when there is none
+    (BuildRequest.output_file).
 
     reproducible: the same inputs give the same digest anywhere. tools: versions of what built it.
     """

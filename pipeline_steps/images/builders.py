@@ -29,7 +29,7 @@ def builder_kind(environ: Mapping[str, str]) -> BuilderKind:
 
 
 def make_builder(environ: Mapping[str, str]) -> Builder:
-    """The builder of `kind`."""
+    """The builder that `builder_kind` names."""
     buildx_plugin = find_buildx_plugin(environ)
     if buildx_plugin:
         return Buildx(buildx_plugin)

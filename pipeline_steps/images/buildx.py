@@ -50,7 +50,7 @@ _REGISTRY_ERROR = re.compile(
 )
 
 
-class BuilderInfo(NamedTuple):
+class CurrentBuilder(NamedTuple):
     """driver: docker, docker-container, remote or kubernetes.
 
     buildkit: its version, the oldest of several nodes; "" when the builder does not run.
@@ -89,9 +89,10 @@ class Buildx:
     ) -> None:
         """Everything can be built here."""
 
-    def inspect_builder(self, env: Mapping[str, str], *, start: bool = True) -> BuilderInfo:
+    def inspect_builder(self, env: Mapping[str, str], *, start: bool = True) -> CurrentBuilder:
         """The current builder. start: start it if it is not running. Raises MachineError."""
         options = ["--bootstrap"] if start else []
+        # A builder in a container pulls its image at the first start, which takes a minute or two.
         completed = process.run([self._plugin, "inspect", *options], env=env, timeout=180)
         text = (completed.stdout + completed.stderr).decode(errors="replace")
         versions, driver, error_line = (
@@ -101,7 +102,7 @@ class Buildx:
         )
         if not completed.ok or not driver or (not versions and (start or error_line)):
             raise self._builder_error(redact(error_line[1]) if error_line else completed.tail(5))
-        return BuilderInfo(driver[1], min(versions, key=_version_numbers, default=""))
+        return CurrentBuilder(driver[1], min(versions, key=_version_numbers, default=""))
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build and push; by digest alone where the builder can, else under the target's tag."""
@@ -111,13 +112,16 @@ class Buildx:
             scratch.folder("build") as folder,
             docker_config(references, request.hosts, self._environ) as login,
         ):
-            info = self.inspect_builder(login)
+            builder = self.inspect_builder(login)
             self._prepare(request, folder)
             log.info(
-                "building %s with BuildKit %s (%s)", request.destination, info.buildkit, info.driver
+                "building %s with BuildKit %s (%s)",
+                request.destination,
+                builder.buildkit,
+                builder.driver,
             )
             completed = process.run(
-                self._command(request, folder, info),
+                self._command(request, folder, builder),
                 env={**login, **self._variables(request)},
                 timeout=request.timeout,
                 on_line=log.info,
@@ -129,7 +133,7 @@ class Buildx:
                 )
             if not completed.ok:
                 raise self._build_failure(completed.stderr.decode(errors="replace"), request)
-            return self._result(folder, info, request)
+            return self._result(folder, builder, request)
 
     def _prepare(self, request: BuildRequest, folder: Path) -> None:
         write_folder(request.context, _make_folder(folder / _context_name(request)), epoch=EPOCH)
@@ -141,10 +145,11 @@ class Buildx:
             "# the context holds nothing but inputs\n"
         )
 
-    def _command(self, request: BuildRequest, folder: Path, info: BuilderInfo) -> list[str]:
+    def _command(self, request: BuildRequest, folder: Path, builder: CurrentBuilder) -> list[str]:
+        # Attestations hold times and ids of the build: with them no two builds have one digest.
         options = ["--progress=plain", "--provenance=false", "--sbom=false"]
         options += [
-            f"--output={output_option(request, info)}",
+            f"--output={output_option(request, builder)}",
             f"--metadata-file={folder / 'metadata.json'}",
         ]
         options += [f"--file={folder / 'dockerfile' / 'Dockerfile'}"]
@@ -167,13 +172,14 @@ class Buildx:
             for source in request.secrets.values()
             if source.startswith("env=")
         ]
+        # Secrets by variable, never in the command line, which every account can read in /proc.
         return {"SOURCE_DATE_EPOCH": str(EPOCH), **{name: self._environ[name] for name in names}}
 
-    def _result(self, folder: Path, info: BuilderInfo, request: BuildRequest) -> BuildResult:
+    def _result(self, folder: Path, builder: CurrentBuilder, request: BuildRequest) -> BuildResult:
         metadata = json.loads((folder / "metadata.json").read_bytes())
         digest = (
             ""
-            if request.output_file and not info.own_buildkit
+            if request.output_file and not builder.own_buildkit
             else metadata.get("containerimage.digest")
         )
         if not isinstance(digest, str):
@@ -186,12 +192,13 @@ class Buildx:
             .split()
         )
         tools = {
-            "buildkit": info.buildkit,
+            "buildkit": builder.buildkit,
             "buildx": version[1].lstrip("v") if len(version) > 1 else "unknown",
         }
-        return BuildResult(digest, info.reproducible, tools)
+        return BuildResult(digest, builder.reproducible, tools)
 
     def _build_failure(self, output: str, request: BuildRequest) -> PipelineError:
+        # buildx prints its own error last; steps before it may print lines that look the same.
         errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
         message = (
             errors[-1].removeprefix("ERROR:").strip() if errors else "buildx ended without a word"
@@ -224,24 +231,25 @@ def _context_name(request: BuildRequest) -> str:
     return f"context-{sha256(json.dumps(request.context.as_lists()).encode()).removeprefix('sha256:')[:24]}"
 
 
-def output_option(request: BuildRequest, info: BuilderInfo) -> str:
+def output_option(request: BuildRequest, builder: CurrentBuilder) -> str:
     """The value of buildx's --output for this builder."""
     destination: Reference = request.destination
-    timestamps = ",rewrite-timestamp=true" if info.reproducible else ""
+    timestamps = ",rewrite-timestamp=true" if builder.reproducible else ""
     if request.output_file:
-        if not info.own_buildkit:
+        if not builder.own_buildkit:
             return f"type=image,name={destination},push=false"
         return f"type=oci,dest={request.output_file},oci-mediatypes={str(request.oci_media_types).lower()}{timestamps}"
-    if not info.own_buildkit:
+    if not builder.own_buildkit:
         return f"type=image,name={destination},push=true"
     parts = [
         "type=image",
         f"name={destination.repository}",
         "push=true",
+        # No tag yet: the caller gives the image its name (`images.existing.tag_image`).
         "push-by-digest=true",
         "name-canonical=true",
     ]
-    if info.reproducible:
+    if builder.reproducible:
         parts.append("rewrite-timestamp=true")
     _, entry = table.entry_for(request.hosts, destination.repository)
     if speaks_http(destination.host, entry):

@@ -3,7 +3,7 @@ checkout.
 
 Inputs are the tracked files that .dockerignore leaves in, as the source stores them, and the files
 that an earlier stage made, where `images.X.generated` names them. What the source ignores is left
-out; `left_out` lists it.
+out; `files_not_sent` lists it.
 """
 
 from __future__ import annotations
@@ -189,6 +189,7 @@ def _files_in(folder: Path) -> list[str]:
     paths_found = []
     for parent, folders, names in os.walk(folder):
         below = Path(parent).relative_to(folder).as_posix()
+        # In place: os.walk then does not go into them.
         folders[:] = [name for name in folders if name not in (".git", ".bzr", ".svn", ".pipeline")]
         paths_found += [name if below == "." else f"{below}/{name}" for name in names]
     return paths_found
@@ -203,27 +204,28 @@ def write_tar(
     Raises EvidenceError when an input is not any more what was read.
     """
 
-    def member(path: str, mode: int) -> tarfile.TarInfo:
-        info = tarfile.TarInfo(path)
-        info.mode, info.mtime = mode, epoch
-        return info
+    def new_member(path: str, mode: int) -> tarfile.TarInfo:
+        member = tarfile.TarInfo(path)
+        member.mode, member.mtime = mode, epoch
+        return member
 
+    # PAX, as names may be long or not ASCII; it is written the same by every version of Python.
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for entry in context.inputs:
             if entry.path in extra:
                 continue
-            info = member(entry.path, MODES[entry.kind])
+            member = new_member(entry.path, MODES[entry.kind])
             if entry.kind == "link":
-                info.type = tarfile.SYMTYPE
-                info.linkname = os.fsdecode(context.read_checked(entry))
-                tar.addfile(info)
+                member.type = tarfile.SYMTYPE
+                member.linkname = os.fsdecode(context.read_checked(entry))
+                tar.addfile(member)
                 continue
-            with context.open_checked(entry) as (info.size, source):
-                tar.addfile(info, source)
+            with context.open_checked(entry) as (member.size, source):
+                tar.addfile(member, source)
         for path, content in sorted(extra.items()):
-            info = member(path, 0o644)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+            member = new_member(path, 0o644)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
 
 
 def write_folder(context: Context, folder: Path, *, epoch: int) -> None:
@@ -243,6 +245,7 @@ def write_folder(context: Context, folder: Path, *, epoch: int) -> None:
                     shutil.copyfileobj(source, sink, _CHUNK)
                 target.chmod(MODES[entry.kind])
             os.utime(target, (epoch, epoch), follow_symlinks=False)
+        # From below: writing into a folder would change its time again.
         for parent, _, _ in os.walk(folder, topdown=False):
             Path(parent).chmod(0o755)
             os.utime(parent, (epoch, epoch))

@@ -79,6 +79,8 @@ class Docker:
 
         pinned = reference._replace(tag=None)
         with contextlib.suppress(docker.errors.ImageNotFound):
+            # By digest: what the engine has needs no registry, whose rate limit a build may have
+            # met.
             client.images.get(str(pinned))
             return
         events = client.api.pull(
@@ -112,6 +114,7 @@ class Docker:
                 rm=True,
                 forcerm=True,
                 decode=True,
+                # The SDK's own is for each read; `deadline` is for the whole build.
                 timeout=int(request.timeout) if request.timeout else None,
             )
             output: list[str] = []
@@ -160,6 +163,8 @@ def save_image(reference: Reference, file: Path) -> None:
                 for block in client.images.get(str(reference)).save():
                     sink.write(block)
         finally:
+            # Named only for this: left there, it would fill the engine with one image a
+            # reproduction.
             client.images.remove(str(reference))
 
 

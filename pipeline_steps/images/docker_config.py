@@ -46,6 +46,7 @@ def docker_config(
         config = {
             k: v
             for k, v in read_store(home / "config.json").items()
+            # A credential helper would win over the logins written below.
             if k not in ("credsStore", "credHelpers")
         }
         config["auths"] = _auths(all_references, hosts, environ)
@@ -61,6 +62,7 @@ def _auths(
 ) -> dict[str, Any]:
     auths: dict[str, Any] = {}
     for reference in references:
+        # docker keeps the login of Docker Hub under this URL, not under a host.
         key = _HUB if reference.host == DOCKER_HUB else reference.host
         login = None if key in auths else login_for(reference.host, reference.path, hosts, environ)
         if login:
@@ -71,6 +73,7 @@ def _auths(
 def _auth_entry(login: Login) -> dict[str, str]:
     if login.identity_token:
         return {
+            # What docker itself writes beside an identity token.
             "auth": _base64(f"{login.username or '<token>'}:"),
             "identitytoken": login.identity_token,
         }

@@ -81,6 +81,8 @@ class Dockerfile(NamedTuple):
                 continue
             reference = str(base.reference._replace(digest=digests[str(base.reference)]))
             for number in range(base.line - 1, len(lines)):
+                # From the instruction's first line on: a FROM may be continued, with the name
+                # further down.
                 match = _word_pattern(base.text).search(lines[number])
                 if match:
                     lines[number] = (
@@ -103,6 +105,7 @@ def parse(
     known.
     """
     try:
+        # BuildKit accepts a byte order mark.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"is not UTF-8: {error}", where=name) from error
@@ -186,6 +189,7 @@ class _Stages:
         self._past_build_stage = False
 
     def take(self, instruction: Instruction) -> None:
+        # BuildKit builds only what the wanted stage needs: bases of later ones are not pulled.
         if self._past_build_stage and instruction.word != "FROM":
             return
         if instruction.word == "ARG" and not self._stages:
@@ -272,6 +276,7 @@ class _Stages:
             )
         reference = Reference.familiar(name, where=f"{self._name}:{instruction.line}")
         if not reference.tag and not reference.digest:
+            # As docker does; written out, so that a record names what was resolved.
             reference = reference._replace(tag="latest")
         self._bases.setdefault(
             f"{instruction.line} {written}", Base(reference, written, instruction.line)

@@ -47,6 +47,7 @@ def tag_image(registry: Registry, destination: Reference, digest: str) -> Refere
     with_digest = destination._replace(
         tag=f"{destination.tag}-{digest.removeprefix('sha256:')[:8]}"
     )
+    # Two builds of one key may differ (a package that was updated): both must have a name.
     for name in (destination, with_digest):
         current = digest_at(registry, name)
         if current is None:

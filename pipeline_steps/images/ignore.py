@@ -64,6 +64,8 @@ def not_ignored(paths: Iterable[str], rules: IgnoreRules) -> Iterator[str]:
             if place not in folders:
                 cut, fits = folders["/".join(parts[: depth - 1])]
                 out, below = rules.match(place, fits)
+                # Only without exceptions: a pattern with ! may take in a file deep in a folder that
+                # is left out.
                 cut = cut or name in ALWAYS_IGNORED or (out and not rules.has_exceptions)
                 folders[place] = (cut, below)
         return folders[path]
@@ -100,6 +102,7 @@ def _pattern(text: str, where: str) -> Pattern | None:
                 where=where,
                 advice="write !PATTERN, or remove the line",
             )
+    # As docker cleans each pattern (Go's filepath.Clean); a leading slash means the context's top.
     clean = posixpath.normpath(text)
     clean = clean.lstrip("/") if len(clean) > 1 else clean
     try:

@@ -65,11 +65,13 @@ class Image(NamedTuple):
                     )
                 elif name:
                     layer_members[name] = _member(member, stream, number)
+            # Afterwards: a whiteout is about lower layers, never about files of its own (image
+            # specification).
             members.update(layer_members)
         return members
 
     def read(self, name: str, layer: int, max_bytes: int) -> bytes:
-        """The first `most` bytes of a file, or the target of a link."""
+        """The first `max_bytes` bytes of a file, or the target of a link."""
         for path, member, stream in _tar_entries(self.layers[layer]):
             if path == name:
                 return stream.read(max_bytes) if stream else member.linkname.encode()
@@ -110,6 +112,7 @@ def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> 
             raise EvidenceError(
                 f"a part of the recorded image is gone: {child.digest}", where=str(reference)
             )
+        # BuildKit puts attestations into an index as if they were images of a platform "unknown".
         if "layers" in child_manifest.content and "in-toto" not in json.dumps(
             child_manifest.content["layers"]
         ):

@@ -117,6 +117,7 @@ def _match_template(template: str, text: str, where: str) -> dict[str, str]:
     for position, part in enumerate(_FIELD.split(template)):
         if position % 2 and part not in ImageReference._fields:
             raise _unknown_field(part, template, where)
+        # Shortest: in {repository}:{tag} the host may have a port, and fullmatch lets it grow.
         pattern += f"(?P<{part}>.+?)" if position % 2 else re.escape(part)
     match = re.fullmatch(pattern, text)
     if not match:

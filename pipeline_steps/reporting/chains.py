@@ -97,6 +97,8 @@ def work_items(records: Iterable[Record], preferred: Order = union.preferred) ->
         for identity in record.supersedes:
             former = keys.get(identity, record.key)
             if former != record.key and former in by_key and record.key in by_key:
+                # A key changes with each format of a step: its later record still replaces the
+                # former.
                 by_key[record.key] = by_key.pop(former) + by_key[record.key]
                 keys.update({moved_record.id: record.key for moved_record in by_key[record.key]})
     superseded = union.superseded(all_records)
@@ -207,6 +209,7 @@ def build_chains(
         for identity in (work.record.id, *(record.id for record in work.earlier))
     }
     of_charts: dict[str, list[Chain]] = {}
+    # Records are in the order of writing, so the newest content comes first.
     for (chart, content), content_items in reversed(by_content.items()):
         of_charts.setdefault(chart, []).append(
             _chain(chart, content, content_items, items, builds, preferred)

@@ -46,7 +46,7 @@ def write_diff(
     archive: Archive,
     images: Mapping[str, Reference],
 ) -> Path:
-    """Write the diff of `made` below the state's folder; where it is.
+    """Write the diff of `archive` below the state's folder; returns its path.
 
     Raises ChartFailed when the chart cannot be rendered, EvidenceError, MachineError's kinds,
     Temporary.
@@ -157,6 +157,8 @@ def _templates(
             for _ in range(2)
         )
     except ChartFailed as error:
+        # An older version may not render with the values of today: that is a difference to show, no
+        # failure.
         first = again = f"# Source: helm\n{error.what}\n"
     return first, again
 

@@ -39,6 +39,7 @@ def environment() -> Environment:
     pages = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
+        # Without, a misspelled name would render as nothing.
         undefined=StrictUndefined,
         finalize=_finalize,
         trim_blocks=True,

@@ -192,6 +192,7 @@ def _row(record: Record, work: Work | None, longest: float) -> Row:
     """The row of a record. work: the item it stands for, None for an earlier record of an item."""
     ci = record.ci or {}
     url = str(ci.get("url", ""))
+    # Of a record, whoever wrote it: only web addresses may become links of a page.
     linked = re.fullmatch(r"https?://\S+", url) is not None
     tools = [f"{name} {version}" for name, version in sorted(record.tools.items())]
     place = [

@@ -121,6 +121,8 @@ def _tree(
     yield f"{first}{_line(record, marks.get(identity, ''))}{above}"
     if again:
         return
+    # Each record unfolds once: snapshots are used by dozens of tests, and trees would grow with
+    # them.
     seen.add(identity)
     children = uses[identity]
     for number, child in enumerate(children, 1):

@@ -42,6 +42,7 @@ def combine_outcomes(outcomes: Iterable[str]) -> Word:
     ['negative', 'incomplete', 'positive']
     """
     distinct = set(outcomes)
+    # Before anything that is missing: a failure is certain, whatever is still to come.
     if "failed" in distinct:
         return "negative"
     return "positive" if distinct <= {"passed"} else "incomplete"

@@ -23,7 +23,7 @@ from pipeline_steps.build_image import build_image
 from pipeline_steps.images import dockerfile, image_layers
 from pipeline_steps.images.builder import BuildRequest
 from pipeline_steps.images.builders import find_buildx_plugin
-from pipeline_steps.images.buildx import BuilderInfo, Buildx
+from pipeline_steps.images.buildx import Buildx, CurrentBuilder
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import (
@@ -368,7 +368,7 @@ class TestPushing:
 def test_only_known_buildkit_versions_claim_reproducibility(
     driver: str, version: str, claim: bool
 ) -> None:
-    assert BuilderInfo(driver, version).reproducible is claim
+    assert CurrentBuilder(driver, version).reproducible is claim
 
 
 IGNORES = [
