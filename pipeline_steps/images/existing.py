@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.oci.claim import claim_tag
+from pipeline_steps.oci.claim import put_tag_once
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError
 
@@ -41,8 +41,8 @@ def tag_image(registry: Registry, destination: Reference, digest: str) -> Refere
     or names it.
 
     A tag that names another image is not moved; the name then ends with the first 8 digits of the
-    digest. Whoever wants a free tag claims it first (see `oci.claim`). Raises MachineError when the
-    registry does not have the image.
+    digest. Of several that want a free tag at the same time one gets it (see `oci.claim`). Raises
+    MachineError when the registry does not have the image.
     """
     with_digest = destination._replace(
         tag=f"{destination.tag}-{digest.removeprefix('sha256:')[:8]}"
@@ -67,11 +67,4 @@ def _put_free_tag(registry: Registry, name: Reference, digest: str) -> str | Non
         raise MachineError(
             f"the builder pushed {digest}, which is not there", where=name.repository
         )
-    tag, where = str(name.tag), str(name)
-    try:
-        claim_tag(registry, name.path, tag, digest, manifest, subject=f"the tag {tag}", where=where)
-        return digest_at(registry, name) or registry.put_manifest(
-            name.path, tag, manifest.body, manifest.media_type
-        )
-    except Conflict:
-        return digest_at(registry, name)
+    return put_tag_once(registry, name.path, str(name.tag), manifest)

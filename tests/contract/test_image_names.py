@@ -5,6 +5,8 @@ whole.
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images.existing import tag_image
+from pipeline_steps.oci.claim import put_tag_once
 from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.toolbox.errors import MachineError
@@ -46,15 +49,74 @@ def test_a_free_tag_is_given_an_equal_digest_confirms_it_and_another_stands_besi
         tag_image(here, target._replace(tag="k-other"), f"sha256:{'0' * 64}")
 
 
-def test_of_many_that_name_at_once_none_moves_the_tag_of_another(running: Running) -> None:
+class Together(Registry):
+    """A registry's client that first lists tags when `number` of its kind are about to: the claims
+    of all are there then.
+    """
+
+    def __init__(self, host: str, barrier: threading.Barrier) -> None:
+        super().__init__(host, plain_http=True)
+        self.barrier: threading.Barrier | None = barrier
+
+    def tags(self, path: str) -> list[str]:
+        if self.barrier:
+            self.barrier.wait(30)
+            self.barrier = None
+        return super().tags(path)
+
+
+@pytest.mark.parametrize(
+    "contents", [(1, 2), (1, 2, 3, 4, 5, 6), (1, 1), (1, 1, 2), (1, 1, 2, 2)], ids=str
+)
+def test_of_many_that_name_at_once_one_gets_the_tag(
+    running: Running, contents: tuple[int, ...]
+) -> None:
+    """All saw each other's claims and went away: the tag of the key was never set."""
     here = Registry(running.host, plain_http=True)
     target = Reference(running.host, PATH, "k-0123456789ab")
-    digests = [push_base(here, PATH, f"pushed-{number}", b"%d" % number) for number in range(6)]
-    with ThreadPoolExecutor(6) as pool:
-        names = list(pool.map(lambda digest: tag_image(here, target, digest), digests))
+    digests = [push_base(here, PATH, f"pushed-{number}", b"%d" % number) for number in contents]
+    barrier = threading.Barrier(len(contents))
+    with ThreadPoolExecutor(len(contents)) as pool:
+        clients = [Together(running.host, barrier) for _ in contents]
+        names = list(pool.map(tag_image, clients, [target] * len(contents), digests))
     for name, digest in zip(names, digests, strict=True):
         found = here.head(PATH, str(name.tag))
         assert found and found.digest == digest == name.digest
+    tagged = here.head(PATH, str(target.tag))
+    assert tagged
+    for name, digest in zip(names, digests, strict=True):
+        assert (name.tag == target.tag) is (digest == tagged.digest), "all others stand beside"
+
+
+def test_a_publisher_that_comes_late_waits_for_the_first(running: Running) -> None:
+    """Its content would be first by name, and the first one has looked round already."""
+    here = Registry(running.host, plain_http=True)
+    digests = sorted(push_base(here, PATH, f"pushed-{n}", b"%d" % n) for n in range(2))
+    late, first = digests
+    manifest = here.manifest(PATH, first)
+    assert manifest
+    here.put_manifest(
+        PATH, f"claim-k-0123456789ab-{first[7:19]}-00000000", manifest.body, manifest.media_type
+    )
+    with ThreadPoolExecutor(1) as pool:
+        target = Reference(running.host, PATH, "k-0123456789ab")
+        named = pool.submit(tag_image, here, target, late)
+        time.sleep(0.5)
+        assert not named.done() and here.head(PATH, str(target.tag)) is None
+        here.put_manifest(PATH, str(target.tag), manifest.body, manifest.media_type)
+        assert named.result(30).tag == f"{target.tag}-{late[7:15]}"
+
+
+def test_a_publisher_that_was_killed_is_not_waited_for_for_ever(running: Running) -> None:
+    here = Registry(running.host, plain_http=True)
+    tag = "k-0123456789ab"
+    killed, ours = (push_base(here, PATH, f"pushed-{n}", b"%d" % n) for n in range(2))
+    manifests = {digest: here.manifest(PATH, digest) for digest in (killed, ours)}
+    dead, living = manifests[killed], manifests[ours]
+    assert dead and living
+    here.put_manifest(PATH, f"claim-{tag}-{killed[7:19]}-00000000", dead.body, dead.media_type)
+    assert put_tag_once(here, PATH, tag, living, patience=0.5) is None
+    assert here.head(PATH, tag) is None, "nobody knows whether it is going to put it"
 
 
 def test_what_is_lost_of_an_image_is_named_down_to_its_layers(running: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -10,12 +11,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipeline_steps.build_image import build_image
 from pipeline_steps.images import builders
+from pipeline_steps.images.builder import BuildRequest, BuildResult
+from pipeline_steps.images.docker import Docker
 from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.toolbox.errors import (
@@ -65,9 +69,10 @@ def api(reference: str) -> tuple[Registry, str, str]:
     return connect(parsed, {}), parsed.path, parsed.digest
 
 
-def build(folder: Path) -> str:
+def build(folder: Path, *, again: bool = False) -> str:
     config, state = opened(folder)
-    return single_record(build_image("app", config=config, state=state)).outputs["image"]
+    record = single_record(build_image("app", config=config, state=state, again=again))
+    return record.outputs["image"]
 
 
 def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
@@ -191,30 +196,36 @@ def test_a_tag_that_is_gone_is_given_back_without_a_build(
     assert descriptor and descriptor.digest == digest
 
 
-def test_of_two_builds_of_one_key_the_first_push_wins(folder: Path) -> None:
-    """Two builds at once of the same inputs, whose digests differ: both records name the same
-    image.
+def test_of_two_builds_of_one_key_at_once_one_gets_the_tag(
+    tmp_path: Path, registry: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two agents that share nothing but the registry. Each saw that the other wants the tag, too,
+    and left it to the other.
     """
-    outputs: list[str] = []
+    address = f"{registry.host}/{tmp_path.name.replace('_', '-').strip('-')}"
+    folders = [checkout(tmp_path / agent, address) for agent in ("one", "two")]
+    both_built, classic_build = threading.Barrier(2), Docker.build
 
-    def run() -> None:
-        config, state = opened(folder)
-        outputs.append(
-            single_record(build_image("app", config=config, state=state)).outputs["image"]
-        )
+    def build_and_wait(self: Docker, request: BuildRequest) -> BuildResult:
+        built = classic_build(self, request)
+        both_built.wait(60)
+        return built
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    monkeypatch.setattr(Docker, "build", build_and_wait)
+    with ThreadPoolExecutor(2) as pool:
+        # `again`: without the engine's cache, which gives both the image of the faster one. They
+        # get the same one also where the engine has named the second before the first is pushed.
+        outputs = list(pool.map(functools.partial(build, again=True), folders))
     client, path, _ = api(outputs[0])
-    tagged = client.head(path, outputs[0].rpartition("@")[0].rpartition(":")[2])
-    assert (
-        len(outputs) == 2
-        and tagged
-        and {output.rpartition("@")[2] for output in outputs} >= {tagged.digest}
-    )
+    digests = [output.rpartition("@")[2] for output in outputs]
+    tags = [output.rpartition("@")[0].rpartition(":")[2] for output in outputs]
+    key_tag = tags[0][: len("k-") + 12]
+    tagged = client.head(path, key_tag)
+    assert tagged and tagged.digest in digests
+    for tag, digest in zip(tags, digests, strict=True):
+        assert tag == (key_tag if digest == tagged.digest else f"{key_tag}-{digest[7:15]}")
+        named = client.head(path, tag)
+        assert named and named.digest == digest
 
 
 def test_a_release_takes_no_image_that_no_record_names(
