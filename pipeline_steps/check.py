@@ -3,8 +3,10 @@
     pipeline-steps check --chart hello
 
 Reads the chart as the source stores it, with its dependencies; each of its test values files is
-linted (`helm lint --strict`, which applies values.schema.json) and rendered. Warns when the version
-is already released with other content: tag_release will refuse it. `check: {commands: […]}` of
+linted (`helm lint --strict`, which applies values.schema.json) and rendered. The version of a
+changed chart must be free and above that of the branch that a review goes to: a notice, or a
+failure with `check: {version: required}`. A test values file must not set the keys of images: they
+are what is tested. `check: {commands: […]}` of
 pipeline.yaml run in its folder. Writes .pipeline/junit/check-*.xml and a record; changes nothing
 outside. Exits with 8 when the chart fails. With --fix it first writes the Chart.lock that ranges of
 dependencies need, for you to commit; nothing else.
@@ -13,10 +15,12 @@ dependencies need, for you to commit; nothing else.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.building import chart_locks
+from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.clusters.helm import Helm
@@ -24,7 +28,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import offline_checks, requirements
+from pipeline_steps.testing import offline_checks, requirements, version_policy
 from pipeline_steps.toolbox import clock, junit, scratch
 from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.workspace.chart import Chart
@@ -35,7 +39,7 @@ STEP = Step(
     __doc__,
     reuses_records=False,
     subjects="charts",
-    keywords=("plan", "jobs", "timeout"),
+    keywords=("since", "plan", "jobs", "timeout"),
     options=(
         Option(
             "fix",
@@ -56,6 +60,7 @@ def check(
     *,
     config: Config,
     state: State,
+    since: str | None = None,
     plan: bool = False,
     fix: bool = False,
     jobs: int | None = None,
@@ -64,6 +69,8 @@ def check(
     """Check the chart `name` and record the result; earlier records are not reused.
 
     Args:
+        since: the revision or branch that the version must be above; default: the branch that the
+            CI's review goes to.
         plan: log what would be checked; returns ().
         fix: first write missing Chart.lock files (with `plan`: log them).
         jobs: checks to run at once.
@@ -98,6 +105,8 @@ def check(
         attempt.tools["helm"] = helm.version
         started = clock.now()
         cases = _run_checks(helm, checkout, chart, values, jobs=jobs or 4, timeout=timeout)
+        cases += offline_checks.image_keys(checkout, chart, values)
+        cases += _check_version(checkout, chart, since)
         # Random part of the name: two checks of one chart may run at the same time.
         report = junit.write(
             state.folder / "junit" / f"check-{name}-{secrets.token_hex(4)}.xml",
@@ -143,10 +152,19 @@ def _run_checks(
             pool.submit(offline_checks.command, checkout.config, chart, line, timeout)
             for line in checkout.config.check.commands
         ]
-        notice = offline_checks.version_notice(checkout, chart)
-        if notice:
-            log.warning("%s: %s", chart.name, notice)
         return [case.result() for case in cases]
+
+
+def _check_version(checkout: Checkout, chart: Chart, since: str | None) -> list[junit.Case]:
+    """The case of a version that must go up; as a notice it is logged, too."""
+    target = since or detect(os.environ).target or ""
+    finding = version_policy.find_or_warn(checkout, chart, target)
+    if finding is None:
+        return []
+    required = checkout.config.check.version == "required"
+    if not required:
+        log.warning("%s: %s", chart.name, finding)
+    return [junit.Case("version", outcome="failure" if required else "passed", text=str(finding))]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,9 +12,11 @@ negative or incomplete.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
@@ -76,8 +78,10 @@ def report(
         log.info("report: would write report.md, report.html and report.xml into %s", folder)
         return ()
     checkout = open_checkout(config)
+    target = detect(os.environ).target or ""
     verdicts = [
-        verdict.chart_verdict(checkout, checkout.chart(name), config, state) for name in charts
+        verdict.chart_verdict(checkout, checkout.chart(name), config, state, target)
+        for name in charts
     ]
     build_url = (origin()["ci"] or {}).get("url", "")
     page = Page(

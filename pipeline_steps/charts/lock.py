@@ -79,14 +79,36 @@ def missing_lock(files: Mapping[str, bytes], versions: Versions, where: str = ""
     metadata = metadata_of(files, where)
     dependencies, current_lock = dependencies_and_lock(metadata, files, where)
     vendored = vendored_versions(files, where)
-    dependency_entries = list(
-        zip(dependencies, lock_entries(dependencies, current_lock), strict=True)
-    )
     if not any(
         _needs_lock(dependency, entries, dependency.name in vendored)
-        for dependency, entries in dependency_entries
+        for dependency, entries in zip(
+            dependencies, lock_entries(dependencies, current_lock), strict=True
+        )
     ):
         return None
+    return _lock(files, versions, where)
+
+
+def outdated_lock(files: Mapping[str, bytes], versions: Versions, where: str = "") -> Lock | None:
+    """The lock that replaces one that does not match, None where there is none or it matches.
+
+    A folder of the source (file://) is locked to its own version, so raising that outdates the lock.
+    Arguments and errors as `missing_lock`.
+    """
+    file = lock_name(metadata_of(files, where), files)
+    if file not in files:
+        return None
+    lock = _lock(files, versions, where)
+    current = yaml_reader.plain_value(yaml_reader.parse(files[file], f"{where}/{file}")[1]) or {}
+    versions_locked = [str(entry.get("version")) for entry in current.get("dependencies") or ()]
+    same = versions_locked == [entry.version for entry in lock.entries]
+    return None if same and current.get("digest") == lock.digest else lock
+
+
+def _lock(files: Mapping[str, bytes], versions: Versions, where: str) -> Lock:
+    metadata = metadata_of(files, where)
+    dependencies, current_lock = dependencies_and_lock(metadata, files, where)
+    vendored = vendored_versions(files, where)
     entries = tuple(
         Locked(
             dependency.name,
@@ -95,12 +117,13 @@ def missing_lock(files: Mapping[str, bytes], versions: Versions, where: str = ""
             or _newest_version(dependency, vendored, versions, where),
             dependency.version,
         )
-        for dependency, current_entries in dependency_entries
+        for dependency, current_entries in zip(
+            dependencies, lock_entries(dependencies, current_lock), strict=True
+        )
     )
     file = lock_name(metadata, files)
-    raw = yaml_reader.plain_value(
-        yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1]
-    )["dependencies"]
+    document = yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1]
+    raw = yaml_reader.plain_value(document)["dependencies"]
     return Lock(file, entries, digest(raw, entries))
 
 

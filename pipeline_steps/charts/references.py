@@ -17,7 +17,8 @@ Templates = Mapping[str, Mapping[str, str]]
 #: (image name, template, where it stands) → the text to write; raises ConfigurationError for a bad
 #: template.
 Fill = Callable[[str, str, str], str]
-_CHART_KEYS = {"Chart.appVersion": "appVersion"}
+#: Keys that stand for a value of Chart.yaml, not of values.yaml.
+CHART_KEYS = {"Chart.appVersion": "appVersion"}
 
 
 def chart_folders(files: Mapping[str, bytes], folder: str) -> Iterator[tuple[str, str]]:
@@ -79,7 +80,7 @@ def edits(
     for prefix, source_folder in chart_folders(files, folder):
         for image, keys in templates.get(source_folder, {}).items():
             for key, template in keys.items():
-                file = "Chart.yaml" if key in _CHART_KEYS else "values.yaml"
+                file = "Chart.yaml" if key in CHART_KEYS else "values.yaml"
                 value = fill(image, template, f"{source_folder}: images.{image}.{key}")
-                edits_by_file.setdefault(f"{prefix}{file}", {})[_CHART_KEYS.get(key, key)] = value
+                edits_by_file.setdefault(f"{prefix}{file}", {})[CHART_KEYS.get(key, key)] = value
     return edits_by_file

@@ -25,12 +25,14 @@ class Option(NamedTuple):
 
     from_environment: may a variable set it? Never what forces, repairs, releases or proves: a
     variable that was left behind must not do that.
+    short: one letter that stands for the name, "" for none.
     """
 
     name: str
     kind: Kind
     help: str
     from_environment: bool = True
+    short: str = ""
 
     @property
     def key(self) -> str:
@@ -137,11 +139,11 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     if option.kind == "word":
         parser.add_argument(option.key, nargs="?", metavar=option.name.upper(), help=option.help)
         return
-    flag = f"--{option.name}"
+    flags = [*([f"-{option.short}"] if option.short else []), f"--{option.name}"]
     if option.kind == "flag":
         parser.add_argument(
             # None: only so is a flag that was not typed known, for which the environment is asked.
-            flag,
+            *flags,
             dest=option.key,
             action="store_true",
             default=None,
@@ -152,7 +154,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     metavar = {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME"}.get(
         option.kind, "NAME"
     )
-    parser.add_argument(flag, dest=option.key, action=action, metavar=metavar, help=option.help)
+    parser.add_argument(*flags, dest=option.key, action=action, metavar=metavar, help=option.help)
 
 
 def _from_environment(option: Option, environ: Mapping[str, str]) -> str | bool | list[str] | None:

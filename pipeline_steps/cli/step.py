@@ -82,7 +82,9 @@ class Step(NamedTuple):
     documentation: str | None
     reuses_records: bool
     subjects: Literal["charts", "images", "selection", "none"]
-    keywords: tuple[Literal["chart", "shard", "plan", "again", "jobs", "timeout"], ...] = ()
+    keywords: tuple[
+        Literal["chart", "since", "shard", "plan", "again", "jobs", "timeout"], ...
+    ] = ()
     options: tuple[Option, ...] = ()
     doctor_needs: tuple[Need, ...] = ()
     reads: tuple[str, ...] = ()

@@ -128,7 +128,7 @@ class Api:
             return self._response(functools.partial(call, *args, **options))
 
         with self._translated():
-            yield from watch.stream(begun, *args, **options)
+            yield from watch.stream(begun, *args, **options)  # type: ignore[no-untyped-call]
 
     def version(self) -> str:
         """The cluster's version, like v1.34.4."""

@@ -48,7 +48,7 @@ class Watcher:
         self._pods: dict[str, Object] = {}
         self._logs: dict[tuple[str, str], bytearray] = {}
         self._stopped = threading.Event()
-        self._watch = Watch()
+        self._watch = Watch()  # type: ignore[no-untyped-call]
         # By uid: a hook's pod of the next run may have the name of one that was there before.
         self._before = {pod["metadata"]["uid"] for pod in self._list()}
         threading.Thread(target=self._follow_pods, name=f"watch {namespace}", daemon=True).start()
@@ -59,7 +59,7 @@ class Watcher:
         """
         if not self._stopped.is_set():
             self._stopped.set()
-            self._watch.stop()
+            self._watch.stop()  # type: ignore[no-untyped-call]
             self._take(self._list())
 
     @property

@@ -65,7 +65,7 @@ COMMANDS = (
         "registry, repository and cluster for this machine",
     ),
     Entry("run", "pipeline_steps.commands.run", "the steps of a workflow, one after the other"),
-    Entry("bump", "", "raise the version of charts in place"),
+    Entry("bump", "pipeline_steps.commands.bump", "raise the version of charts in place"),
     Entry("record", "pipeline_steps.commands.record", "make any program's result a record"),
     Entry(
         "reproduce", "pipeline_steps.commands.reproduce", "run a recorded stage again and compare"

@@ -219,6 +219,10 @@ class Check(Settings, frozen=True):
     with_subcharts: bool = False
     """Lint the charts in charts/ too. Example: `with_subcharts: true`"""
 
+    version: Literal["notice", "required"] = "notice"
+    """Whether the version of a changed chart must go up: told by `check` and `report`, or a failure
+    of `check`. Example: `version: required`"""
+
 
 class Gerrit(Settings, frozen=True):
     """A Gerrit server."""

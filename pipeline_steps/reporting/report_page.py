@@ -74,13 +74,17 @@ class Page(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A chart on a page. word: the verdict, "" without one. facts: (name, reference or digest)."""
+    """A chart on a page. word: the verdict, "" without one. facts: (name, reference or digest).
+
+    notice: what is no failure, "" for nothing.
+    """
 
     title: str
     word: str
     facts: tuple[tuple[str, str], ...]
     items: tuple[Requirement, ...]
     diff: str
+    notice: str
 
 
 def _count(number: int, noun: str) -> str:
@@ -110,6 +114,7 @@ def _sections(page: Page) -> Iterator[Section]:
             if page.started
             else tuple(sorted(verdict.requirements, key=lambda item: item.passed)),
             diff="" if page.started else _cut(printable(page.diffs.get(chart.name, ""))),
+            notice=verdict.notice,
         )
 
 
@@ -129,6 +134,8 @@ def markdown(page: Page) -> str:
             "",
         ]
         lines += [f"- {name} {_code(value)}" for name, value in section.facts]
+        if section.notice:
+            lines += ["", f"Note: {_escape_markdown(section.notice)}"]
         if page.started:
             lines.append("")
             continue
@@ -161,13 +168,13 @@ def cases(page: Page) -> Iterator[Case]:
     for verdict in page.verdicts:
         for item in verdict.requirements:
             name = f"{verdict.chart.name} {item.name}"
-            yield Case(
-                # An error, not a failure: CI shows that the chart was not found wanting, but not
-                # found good either.
-                name,
-                outcome=outcomes.get(item.outcome, "error"),
-                text=item.reason or item.outcome,
-            )
+            # An error, not a failure: CI shows that the chart was not found wanting, but not
+            # found good either.
+            outcome = outcomes.get(item.outcome, "error")
+            text = "" if outcome == "passed" else item.reason or item.outcome
+            yield Case(name, outcome=outcome, text=text)
+        if verdict.notice:
+            yield Case(f"{verdict.chart.name} version", text=verdict.notice)
 
 
 def _cut(diff: str) -> str:

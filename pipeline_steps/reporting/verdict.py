@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from pipeline_steps.building import image_records
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import settings
+from pipeline_steps.testing import settings, version_policy
 from pipeline_steps.testing.requirements import Requirement, required
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.chart import Chart
@@ -22,12 +22,16 @@ Word = Literal["positive", "negative", "incomplete"]
 
 
 class ChartVerdict(NamedTuple):
-    """A chart with its snapshot, images and requirements. snapshot: reference, "" without one."""
+    """A chart with its snapshot, images and requirements. snapshot: reference, "" without one.
+
+    notice: why the chart's version must go up, "" when it need not.
+    """
 
     chart: Chart
     snapshot: str
     images: dict[str, str]
     requirements: tuple[Requirement, ...]
+    notice: str = ""
 
     @property
     def word(self) -> Word:
@@ -55,8 +59,13 @@ def overall(verdicts: Iterable[ChartVerdict]) -> Word:
     )
 
 
-def chart_verdict(checkout: Checkout, chart: Chart, config: Config, state: State) -> ChartVerdict:
-    """The verdict on a chart's content, from the records."""
+def chart_verdict(
+    checkout: Checkout, chart: Chart, config: Config, state: State, target: str = ""
+) -> ChartVerdict:
+    """The verdict on a chart's content, from the records.
+
+    target: the branch that the review goes to, "" for none.
+    """
     names = config.review.requires
     unplanned: tuple[Requirement, ...] = ()
     try:
@@ -73,4 +82,5 @@ def chart_verdict(checkout: Checkout, chart: Chart, config: Config, state: State
         snapshot.outputs.get("chart", "") if snapshot else "",
         {name: str(image) for name, image in images.items()},
         (*requirements_of_chart.requirements, *unplanned),
+        str(version_policy.find_or_warn(checkout, chart, target) or ""),
     )

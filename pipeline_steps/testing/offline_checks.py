@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.building import packaging
+from pipeline_steps.charts import edit, references
 from pipeline_steps.charts.compare import random_places
 from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm, error_text
 from pipeline_steps.config.language import Check, Config
-from pipeline_steps.sources.source import Tree
 from pipeline_steps.testing import helm_arguments
-from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox import process, yaml_reader
 from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError
 from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
-from pipeline_steps.workspace.tags import chart_at_tag
 
 log = logging.getLogger("pipeline_steps.check")
 
@@ -206,36 +205,36 @@ def render(
     return Case(name)
 
 
-def version_notice(checkout: Checkout, chart: Chart) -> str:
-    """A warning when the version is already tagged with other content, "" when it is not.
+def image_keys(checkout: Checkout, chart: Chart, values: Iterable[str]) -> Iterator[Case]:
+    """A failure for each test values file that sets a key of one of the chart's images.
 
-    No failure: snapshots get the next patch version (docs/reference/versions.md#snapshots), and
-    only tag_release refuses.
+    The test would run another image than the one that was built and will be released.
     """
-    tagged = chart_at_tag(checkout, chart.name)
-    if tagged is None or tagged.has_content(chart.content):
-        return ""
-    at_tag = (
-        f"version {chart.version} is released (tag {tagged.tag.name} at {tagged.tag.revision[:12]})"
-    )
-    advice = f"raise version in {chart.path or '.'}/Chart.yaml before the next release"
-    if tagged.chart is None:
-        return f"{at_tag}, and cannot be compared: {tagged.reason}; {advice}"
-    tagged_tree = checkout.source.tree(tagged.tag.revision, checkout.folder)
-    closures = {*chart.closure, *tagged.chart.closure}
-    files = sorted(path for path in closures if _differs(tagged_tree, checkout.tree, path))
-    listed = ", ".join(files[:10]) + (f" and {len(files) - 10} more" if len(files) > 10 else "")
-    difference = (
-        f"changed since: {listed}" if files else "its entries in pipeline.yaml changed since"
-    )
-    return f"{at_tag} with other content; {difference}; {advice}"
+    templates = checkout.image_values(chart.path)
+    key_of = {
+        tuple(edit.segments(key)): (key, image)
+        for image, keys in templates.items()
+        for key in keys
+        if key not in references.CHART_KEYS
+    }
+    for file in filter(None, values):
+        path = f"{chart.path}/{file}".lstrip("/")
+        root = yaml_reader.parse(checkout.tree.read([path])[path], path, duplicates=True)[1]
+        findings = [
+            f"{path}:{scalar.line + 1}: sets {written}, which the image {image} sets ({key}); "
+            "remove it here, so that the tests run the image that is released"
+            for written, scalar in edit.scalars(root)
+            for parts, (key, image) in key_of.items()
+            if _is_prefix(tuple(edit.segments(written)), parts)
+        ]
+        if findings:
+            yield Case(f"image keys in {file}", outcome="failure", text="\n".join(findings))
 
 
-def _differs(tagged_tree: Tree, current_tree: Tree, path: str) -> bool:
-    old_entry, new_entry = tagged_tree.entries().get(path), current_tree.entries().get(path)
-    if old_entry is None or new_entry is None or old_entry.kind != new_entry.kind:
-        return old_entry is not new_entry
-    return tagged_tree.digests([path]) != current_tree.digests([path])
+def _is_prefix(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Whether one of two keys is the other, or above it."""
+    shorter = min(len(first), len(second))
+    return first[:shorter] == second[:shorter]
 
 
 def command(config: Config, chart: Chart, line: str, timeout: float | None) -> Case:

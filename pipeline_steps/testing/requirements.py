@@ -381,6 +381,9 @@ def check_parameters(checkout: Checkout, chart: Chart, config: Config) -> dict[s
     for key in ("kube_versions", "api_versions", "with_subcharts"):
         if value := getattr(config.check, key):
             parameters[key] = list(value) if isinstance(value, tuple) else value
+    # Left out by default: records of before the key was there keep counting.
+    if config.check.version != "notice":
+        parameters["version"] = config.check.version
     arguments = helm_arguments.chart_arguments(config, chart)
     # As above: a chart without arguments keeps the key it had before.
     if arguments:

@@ -23,7 +23,7 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 class Case(NamedTuple):
     """One test case. outcome: "failure" blames the chart, "error" the machinery. text: reason or
-    log.
+    log; of a passed case a notice.
     """
 
     name: str
@@ -72,6 +72,8 @@ def write(
             "testcase",
             {"classname": _text(suite), "name": _text(case.name), "time": f"{case.seconds:.3f}"},
         )
+        if case.outcome == "passed" and case.text:
+            xml.SubElement(testcase, "system-out").text = _text(case.text)
         if case.outcome != "passed":
             # CI systems show the message in lists and the text on demand.
             first = _text(case.text).strip().partition("\n")[0]

@@ -77,6 +77,12 @@ ELSEWHERE = {
     "pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --keep": (
         _FAILS_AGAIN
     ),
+    "pipeline-steps bump --chart hello --part minor": (
+        "tests/unit/test_bump.py::test_larger_part_after_a_smaller_one_counts_from_the_release"
+    ),
+    'pipeline-steps bump --affected --part minor -m "Serve the page over TLS"': (
+        "tests/unit/test_bump.py::test_affected_takes_what_changed_since_the_release_branch_but_not_tests_alone"
+    ),
     "ls .pipeline/failures": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
 }
 #: Line → why no test runs it.

@@ -104,7 +104,7 @@ def test_other_content_under_a_released_version_is_said(
         r"version 0\.1\.0 is released \(tag web-0\.1\.0 at [0-9a-f]{12}\)", caplog.text
     )
     assert "changed since: charts/web/values.yaml" in caplog.text
-    assert "raise version in charts/web/Chart.yaml" in caplog.text
+    assert "pipeline-steps bump --chart web" in caplog.text
     caplog.clear()
     repo.put("charts/web/Chart.yaml", chart_files(version="0.1.1")["Chart.yaml"])
     assert run(repo).passed and "is released" not in caplog.text
@@ -258,3 +258,21 @@ def test_a_plan_says_what_is_done_for_a_library(
     repo.put("charts/web/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\ntype: library\n")
     check("web", config=config_of(repo), state=State(repo.root / "state.jsonl"), plan=True)
     assert "web: would lint it with its own values; writes nothing outside" in caplog.text
+
+
+@pytest.mark.parametrize("values", ["web: {tag: x}\n", "web: null\n", "other: 1\nweb:\n  tag: x\n"])
+def test_values_file_that_sets_a_key_of_an_image_fails_with_its_line(
+    repo: Repo, values: str
+) -> None:
+    repo.put(
+        "pipeline.yaml",
+        'charts: [{path: charts/*, images: {web: {web.tag: "{tag}"}}}]\n'
+        "images: {web: {existing: registry.example.com/web}}\n",
+    )
+    repo.put("charts/web/values.yaml", "image: web\nweb: {tag: ''}\n")
+    repo.put("charts/web/ci/a-values.yaml", values)
+    line = values.count("\n")
+    with pytest.raises(ChartFailed, match=rf"ci/a-values\.yaml:{line}: sets web.* the image web"):
+        run(repo)
+    repo.put("charts/web/ci/a-values.yaml", "word: right\n")
+    assert run(repo).passed

@@ -292,7 +292,7 @@ def test_a_version_that_is_released_with_other_content_is_refused(line: Line) ->
     assert (ran.code, ran.steps() - {"tag_release"}) == (5, {"snapshot", "integration_test"}), (
         ran.said
     )
-    assert "raise version in charts/hello/Chart.yaml" in ran.said
+    assert "pipeline-steps bump --chart hello" in ran.said
     assert ":0.1.1-0." in line.last("snapshot")["outputs"]["chart"], (
         "the next patch, because 0.1.0 is released"
     )
