@@ -39,6 +39,8 @@ ADVICE = (
     "write oci://host/path/name:1.2.3, oci://host/path/name@sha256:… or "
     "file:///folder/name-1.2.3.tgz"
 )
+_NOT_THERE = "correct the reference, or restore the chart"
+_OTHER_DIGEST = "see who replaced it, or correct the digest in the reference"
 
 
 class Link(NamedTuple):
@@ -78,7 +80,7 @@ def fetch(reference: str, config: Config) -> PublishedChart:
         try:
             tgz = path.read_bytes()
         except FileNotFoundError:
-            raise EvidenceError("the chart is not there", where=str(path))
+            raise EvidenceError("the chart is not there", where=str(path), advice=_NOT_THERE)
         except OSError as error:
             raise MachineError(f"cannot be read: {error.strerror}", where=str(path)) from error
         return _published_chart(tgz, place, digest)
@@ -99,10 +101,11 @@ def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
         else repository.find_digest(name, str(parsed.digest))
     )
     if published is None:
-        raise EvidenceError("the chart is not there", where=reference)
+        raise EvidenceError("the chart is not there", where=reference, advice=_NOT_THERE)
     digest = published.reference.rpartition("@")[2]
     if parsed.digest and digest != parsed.digest:
-        raise EvidenceError(f"the tag leads to {digest}, not to {parsed.digest}", where=reference)
+        problem = f"the tag leads to {digest}, not to {parsed.digest}"
+        raise EvidenceError(problem, where=reference, advice=_OTHER_DIGEST)
     lost = missing_digests(connect(parsed, config.hosts), parsed.path, digest)
     if lost:
         problem = f"the registry has lost {', '.join(lost)}, so that nobody can pull it"
@@ -129,7 +132,7 @@ def _fetch_from_repository(place: str, digest: str, config: Config) -> Published
         published = repository.find(name, version)
         if published is not None:
             return _published_chart(published.archive.tgz, place, digest)
-    raise EvidenceError("the chart is not there", where=place)
+    raise EvidenceError("the chart is not there", where=place, advice=_NOT_THERE)
 
 
 def _possible_versions(place: str) -> Iterator[tuple[str, str]]:
@@ -151,7 +154,8 @@ def _possible_versions(place: str) -> Iterator[tuple[str, str]]:
 
 def _published_chart(tgz: bytes, place: str, digest: str) -> PublishedChart:
     if digest and sha256(tgz) != digest:
-        raise EvidenceError(f"the archive has the digest {sha256(tgz)}, not {digest}", where=place)
+        problem = f"the archive has the digest {sha256(tgz)}, not {digest}"
+        raise EvidenceError(problem, where=place, advice=_OTHER_DIGEST)
     return PublishedChart(
         archives.open_archive(tgz, place), f"{place}@{sha256(tgz)}", (sha256(tgz),)
     )

@@ -59,7 +59,9 @@ def write_report(
         EvidenceError, MachineError, Temporary: a repository or evidence store cannot be read.
     """
     if form not in FORMS:
-        raise UsageError(f"--report {form}", advice=f"one of {', '.join(FORMS)}")
+        raise UsageError(
+            f"there is no report in the form {form!r}", advice=f"write one of {', '.join(FORMS)}"
+        )
     if uses:
         hex_digits(uses)
     parameters = {"urls": list(urls), "charts": list(charts), "report": form, "uses": uses}

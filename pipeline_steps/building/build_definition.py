@@ -171,7 +171,11 @@ def read_build_definition(checkout: Checkout, image: str) -> BuildDefinition:
     entry, source = checkout.image_entry(image), checkout.image_inputs(image)
     where = checkout.config.where(f"images.{image}.context")
     if source is None:
-        raise ConfigurationError(f"the image {image} has no context", where=where)
+        raise ConfigurationError(
+            f"the image {image} has no context",
+            where=where,
+            advice="name the folder that it is built from",
+        )
     tree = checkout.tree
     # The builder reads the tree, where a link is a link: its target would be another file here.
     linked = [path for path in (source.context, source.dockerfile) if _is_link(tree, path)]
@@ -279,7 +283,11 @@ def existing_reference(checkout: Checkout, image: str) -> Reference:
             message, where=where, advice="write one there, or map it to a chart's values"
         )
     listed = ", ".join(f"{chart}: {reference}" for chart, reference in reference_by_chart.items())
-    raise ConfigurationError(f"charts name the image {image} differently: {listed}", where=where)
+    raise ConfigurationError(
+        f"charts name the image {image} differently: {listed}",
+        where=where,
+        advice="write the tag or digest there, or make the charts agree",
+    )
 
 
 def _reference_in_values(
@@ -317,7 +325,9 @@ def reference_from_values(
     if not from_chart.tag and not from_chart.digest:
         keys = ", ".join(templates)
         raise ConfigurationError(
-            f"{keys} have neither tag nor digest of {configured.repository}", where=file
+            f"{keys} have neither tag nor digest of {configured.repository}",
+            where=file,
+            advice="write one there, or into `existing` of the image",
         )
     return configured._replace(tag=from_chart.tag, digest=from_chart.digest)
 

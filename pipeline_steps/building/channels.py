@@ -53,7 +53,8 @@ def find_recorded(record: Record, repository: Repository) -> Published:
         raise EvidenceError(message, where=repository.url, advice=f"run {record.step} --again")
     if tar not in (None, published.tar_digest):
         message = f"its tar is {published.tar_digest}, recorded {tar}"
-        raise EvidenceError(message, where=reference)
+        advice = "restore the archive that was published, and see who replaced it"
+        raise EvidenceError(message, where=reference, advice=advice)
     return published
 
 

@@ -47,7 +47,7 @@ def find_snapshot(state: State, chart: Chart) -> Snapshot:
             f"there is no snapshot of chart {chart.name} with this content "
             f"({chart.content[:19]}){hint}",
             where=str(state.path),
-            advice=f"run: pipeline-steps snapshot --chart {chart.name}",
+            advice=f"run pipeline-steps snapshot --chart {chart.name}",
         )
     return snapshot_of_record(records[0])
 
@@ -67,7 +67,8 @@ def snapshot_of_record(record: Record) -> Snapshot:
     reference, version = record.outputs.get("chart"), record.parameters.get("version")
     if not reference or not version:
         raise EvidenceError(
-            f"the record {record.id[:19]} of snapshot names no chart: {reference!r}"
+            f"the record {record.id[:19]} of snapshot names no chart: {reference!r}",
+            advice=f"run pipeline-steps snapshot --chart {record.subject} --again",
         )
     images = {name: str(image) for name, image in images_of(record).items()}
     return Snapshot(record, reference, str(version), dict(record.inputs), images)
@@ -93,6 +94,6 @@ def fetch_archive(snapshot: Snapshot, config: Config) -> bytes:
         raise EvidenceError(
             f"the snapshot {published.name} {published.version} is another one than recorded: "
             f"{published.reference}, recorded {snapshot.reference}",
-            advice=f"run: pipeline-steps snapshot --chart {published.name} --again",
+            advice=f"run pipeline-steps snapshot --chart {published.name} --again",
         )
     return published.archive.tgz

@@ -67,7 +67,11 @@ class DirectoryStore:
         path = self._path("files", digest)
         data = self._read_if_present(path)
         if data is not None and files.sha256(data) != digest:
-            raise EvidenceError(f"has the digest {files.sha256(data)} now", where=str(path))
+            raise EvidenceError(
+                f"has the digest {files.sha256(data)}, not the one in its name",
+                where=str(path),
+                advice="restore the store's folder; its files never change",
+            )
         return data
 
     def _record_path(self, record_id: str) -> Path:

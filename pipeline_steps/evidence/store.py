@@ -69,7 +69,9 @@ def entry_name(record: Record) -> str:
     """STEP-ID, the name under which a record is listed. Raises EvidenceError."""
     if not STEP.fullmatch(record.step):
         raise EvidenceError(
-            f"{record.step[:80]!r} is not the name of a step", where=f"record {record.id[:19]}"
+            f"{record.step[:80]!r} is not the name of a step",
+            where=f"record {record.id[:19]}",
+            advice="use small letters, digits, _ . and -, at most 60, a letter first",
         )
     return f"{record.step}-{hex_digits(record.id)}"
 

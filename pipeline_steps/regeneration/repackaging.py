@@ -344,7 +344,9 @@ class Repackager:
             folder = paths.relative_path(dependency.folder, base=place.folder, where=where)
             if folder in (*above, place.folder):
                 raise ConfigurationError(
-                    f"the dependency {dependency.name} leads back to {folder}", where=where
+                    f"the dependency {dependency.name} leads back to {folder}",
+                    where=where,
+                    advice="remove one of the dependencies in this circle",
                 )
             node = node_at(self._revisions, root, folder)
             if node is not None and node.kind == "folder":
@@ -421,13 +423,17 @@ class Repackager:
         if (released.version, released.content) != (version.version, content):
             tagged = f"{released.version} with content {released.content}"
             problem = f"the tag says {tagged}, there is {version.version} with {content}"
-            advice = "the tag was not made by tag_release, or was moved"
+            advice = (
+                "the tag was moved, or not made by tag_release: release it again with a new version"
+            )
             raise EvidenceError(problem, where=version.tag.name, advice=advice)
         names = closures.images(version.folder)
         missing = [name for name in names if name not in released.images]
         if missing:
             raise EvidenceError(
-                f"the digest of image {missing[0]} is nowhere", where=version.tag.name
+                f"neither the tag nor a record names the digest of the image {missing[0]}",
+                where=version.tag.name,
+                advice="name the evidence store that has the record of promote, in `evidence`",
             )
         tree = self._tree(version)
         files = self._package_files(version, {path: tree.entries()[path] for path in closure.files})
@@ -542,7 +548,11 @@ class Repackager:
         tree = StoredTree(self._revisions, revision, self._settings.folder)
         config_path = self._settings.config_path
         if config_path not in tree.entries():
-            raise ConfigurationError(f"there is no {config_path}", where=revision[:12])
+            raise ConfigurationError(
+                f"the revision has no {config_path}, which says what the chart consists of",
+                where=revision[:12],
+                advice="name the file that it had then with --config",
+            )
         texts = tree.read(
             [path for path, entry in tree.entries().items() if _is_text(path, entry, config_path)]
         )

@@ -149,7 +149,7 @@ def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
                 f"the test {scenario} on {record.parameters.get('cluster')} rendered another chart "
                 f"than would be released: its tar is {rendered or 'not recorded'}, here {tar}",
                 where=chart.path,
-                advice="test again: pipeline-steps integration_test --again",
+                advice="run pipeline-steps integration_test --again",
             )
 
 

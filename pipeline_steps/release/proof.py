@@ -114,7 +114,9 @@ def _require_passed(requirement: Requirement, chart: Chart, config: Config) -> N
         return
     if requirement.outcome == "failed":
         raise EvidenceError(
-            f"{name} of {chart.name} {requirement.records[-1].result}: {requirement.reason}"
+            f"{name} of {chart.name} {requirement.records[-1].result}: {requirement.reason}",
+            advice="correct the chart, then run pipeline-steps "
+            f"{name if name in STEP_NAMES else 'record'} again",
         )
     step_arguments, program_arguments = (
         f"{name} --chart {chart.name}",
@@ -148,7 +150,8 @@ def _refuse_contradiction(requirement: Requirement) -> None:
         f"{record.result} {record.id[7:19]} ({record.finished})" for record in records
     )
     raise EvidenceError(
-        f"{records[0].step} of {records[0].subject} contradicts itself: {results}",
+        f"the current records of {records[0].step} of {records[0].subject} contradict each other: "
+        f"{results}",
         advice="run it again: the new record replaces them",
     )
 

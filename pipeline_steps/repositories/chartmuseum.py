@@ -85,8 +85,8 @@ class ChartmuseumRepository(Writable, Indexed):
         words=(
             "ChartMuseum looks before it writes, without a lock or compare-and-swap: when two "
             "publish different content under one version at the same moment, the later one stays; "
-            "each reads back and is told when another's stands there, but the earlier one may have "
-            "succeeded before"
+            "each reads back what is stored and fails when it is the other's, but the earlier one may "
+            "have succeeded before"
         ),
     )
 

@@ -51,7 +51,8 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
     """
     if record.parameters.get("builder") == "existing":
         raise UsageError(
-            f"image {record.subject} is built elsewhere: {record.parameters.get('reference')}"
+            f"the image {record.subject} is built elsewhere: {record.parameters.get('reference')}",
+            advice="name the record of an image that build_image built",
         )
     checkout = checkout_of_record(
         record, config, lambda definition: definition.image_content(record.subject)
@@ -93,8 +94,8 @@ def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> 
     definition = build_definition.read_build_definition(checkout, record.subject)
     if definition.builder_kind != record.parameters.get("builder"):
         raise MachineError(
-            f"recorded was a build with {record.parameters.get('builder')}, this machine "
-            f"has {definition.builder_kind}",
+            f"the image was built with {record.parameters.get('builder')}, this machine has "
+            f"{definition.builder_kind}",
             advice="install docker's buildx plugin"
             if definition.builder_kind == "docker"
             else "use a machine without buildx",
@@ -109,8 +110,7 @@ def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> 
         if missing_bases
         else "the files of the context are not those that were built: the key differs",
         where=f"image {record.subject}",
-        advice="another FORMAT of pipeline_steps, or an overlay that says something about the "
-        "image",
+        advice="use the version of pipeline_steps and the --config overlays that it was built with",
     )
 
 

@@ -138,7 +138,7 @@ def _tested_files(
         if archive.tar_digest != tested.outputs.get("tar"):
             raise
         note = (
-            f"the tested snapshot cannot be had ({error}); packed again, its tar is the "
+            f"the tested snapshot cannot be fetched ({error}); packed again, its tar is the "
             "recorded one"
         )
         return archives.unpack(archive.tgz, chart.path), (note,)
@@ -151,7 +151,7 @@ def used_record(record: Record, step: str, records_by_id: Mapping[str, Record]) 
         if candidate is not None and candidate.step == step and candidate.passed:
             return candidate
     raise EvidenceError(
-        f"{record.step} of {record.subject} stands on a {step} whose record is not in this state",
+        f"{record.step} of {record.subject} uses a record of {step} that is not in this state",
         where=record.id[:19],
         advice="bring the state files of the earlier stages, too: pipeline-steps state join",
     )
@@ -167,7 +167,9 @@ def fetch_published(record: Record, config: Config) -> bytes:
     place = reference.rpartition("@")[0].rpartition("/")[0]
     if not place or not record.parameters.get("version"):
         raise EvidenceError(
-            f"the record names no published chart: {reference!r}", where=record.id[:19]
+            f"the record names no published chart: {reference!r}",
+            where=record.id[:19],
+            advice="name the record of a snapshot or of promote",
         )
     # References of registries and folders contain the repository. Other references are matched with
     # the configured URLs, because their paths may have several parts after the repository's.

@@ -166,7 +166,9 @@ def kubectl_lines(state: State, config: Config, cluster: str) -> list[str]:
 def _refuse_untestable(record: Record) -> None:
     if record.parameters.get("scenario") == settings.NO_TEST.kind:
         raise UsageError(
-            f"nothing was tested, there is nothing to run again: {record.parameters.get('none')}"
+            f"the record is of a chart without a test ({record.parameters.get('none')}): there is "
+            "nothing to run again",
+            advice="name the record of a test on a cluster",
         )
     if record.result not in ("passed", "failed"):
         raise UsageError(
@@ -223,7 +225,7 @@ def _scenario(
         available = ", ".join(names)
         raise UsageError(
             f"the recorded cluster {recorded} is not configured",
-            advice=f"--cluster one of {available}",
+            advice=f"name one with --cluster: {available}",
         )
     return Scenario(
         kind=str(record.parameters["scenario"]),
@@ -245,7 +247,9 @@ def _tested_archive(tested: Record, checkout: Checkout) -> bytes:
         )
         if archive.tar_digest != tested.outputs.get("tar"):
             raise EvidenceError(
-                f"the tested snapshot cannot be had: {error}", where=tested.id[:19]
+                f"the tested snapshot cannot be fetched, packed again its tar differs: {error}",
+                where=tested.id[:19],
+                advice="restore it in the snapshot channel",
             ) from error
         return archive.tgz
 

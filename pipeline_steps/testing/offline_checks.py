@@ -243,9 +243,17 @@ def command(config: Config, chart: Chart, line: str, timeout: float | None) -> C
         # Split before {chart} is put in: a folder with a space stays one argument.
         argv = [part.replace("{chart}", chart.path or ".") for part in shlex.split(line)]
     except ValueError as error:
-        raise ConfigurationError(f"{line!r}: {error}", where="check.commands") from error
+        raise ConfigurationError(
+            f"the command {line!r} cannot be split into words: {error}",
+            where=config.where("check.commands"),
+            advice="close its quotes",
+        ) from error
     if not argv:
-        raise ConfigurationError("a command is empty", where="check.commands")
+        raise ConfigurationError(
+            "a command is empty",
+            where=config.where("check.commands"),
+            advice="write a program with its arguments, or remove the entry",
+        )
     advice = f"check.commands of pipeline.yaml runs it: install {argv[0]}"
     completed = process.run(
         argv, cwd=config.root, timeout=timeout or COMMAND_SECONDS, advice=advice

@@ -116,7 +116,9 @@ class ContentReader:
             target = paths.relative_path(dependency.folder, base=folder, where=where)
             if target in (*above, folder):
                 raise ConfigurationError(
-                    f"the dependency {dependency.name} leads back to {target}", where=where
+                    f"the dependency {dependency.name} leads back to {target}",
+                    where=where,
+                    advice="remove one of the dependencies in this circle",
                 )
             if not self.has_chart(target):
                 message = (

@@ -223,7 +223,7 @@ def test_a_contradiction_on_one_cluster_is_not_hidden_by_another(world: World) -
     world.test(snapshot, "two")
     assert passed and world.reported == "positive"
     world.contradict(passed)
-    refused(world, "contradicts itself")
+    refused(world, "contradict each other")
     assert world.reported == "incomplete" and "| contradictory |" in world.page
 
 

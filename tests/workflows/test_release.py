@@ -324,7 +324,7 @@ def test_passed_beside_failed_is_a_contradiction(line: Line) -> None:
     )
     (line.repo.root / ".pipeline/state.other.jsonl").write_bytes(other.path.read_bytes())
 
-    line.refused(4, "contradicts itself: ", "tag_release", "--local", "--chart", "common")
+    line.refused(4, "contradict each other: ", "tag_release", "--local", "--chart", "common")
 
 
 def test_a_required_approval_is_refused_as_not_implemented(line: Line) -> None:
