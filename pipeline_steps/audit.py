@@ -26,7 +26,13 @@ from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.toolbox.errors import (
+    EvidenceError,
+    Interrupted,
+    PipelineError,
+    UsageError,
+    worst,
+)
 
 STEP = Step(
     "audit",
@@ -105,16 +111,20 @@ def audit(
             urls, config, state, chart, form=report or "table", uses=uses, jobs=jobs, plan=plan
         )
     records: list[Record] = []
-    errors: list[EvidenceError] = []
+    errors: list[PipelineError] = []
     for repository_url in urls:
         try:
             records += _audit_repository(
                 repository_url, config, state, chart, fix=fix, plan=plan, jobs=jobs
             )
-        except EvidenceError as error:
+        except Interrupted:
+            raise
+        except PipelineError as error:
             errors.append(error)
     if errors:
-        raise errors[0] if len(errors) == 1 else EvidenceError("; ".join(map(str, errors)))
+        code = worst([error.exit_code for error in errors])
+        first = next(error for error in errors if error.exit_code == code)
+        raise first if len(errors) == 1 else type(first)("; ".join(map(str, errors)))
     return tuple(records)
 
 

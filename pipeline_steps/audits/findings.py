@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import helm_metadata
-from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.charts.read import Metadata
 from pipeline_steps.repositories.index_rows import Row
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import sha256
@@ -96,15 +96,13 @@ def read_archive(tgz: bytes, where: str) -> ArchiveReading:
     try:
         with _DECOMPRESSION:
             tar, chart_files = archives.unpack_with_digest(tgz, where)
-        metadata = read_metadata(
-            chart_files["Chart.yaml"], f"{where}/Chart.yaml", strict=False, error=EvidenceError
-        )
+        metadata = archives.metadata_of(chart_files, where, EvidenceError, strict=False)
     except EvidenceError as error:
         return RefusedArchive(sha256(tgz), error.what)
     notes = chart_files.notes
     try:
         # A second time, strictly: what only this reading refuses is odd, and no finding.
-        read_metadata(chart_files["Chart.yaml"], "Chart.yaml")
+        archives.metadata_of(chart_files)
     except ConfigurationError as error:
         notes = (*notes, error.what)
     return ArchiveFacts(sha256(tgz), tar, metadata, notes)
@@ -113,8 +111,8 @@ def read_archive(tgz: bytes, where: str) -> ArchiveReading:
 def differing_fields(listed_fields: Mapping[str, Any], facts: ArchiveFacts) -> list[str]:
     """Names of the Chart.yaml fields that differ in an index entry or a manifest's configuration.
 
-    `dependencies` of charts with apiVersion v1 are not compared: helm reads them from
-    requirements.yaml.
+    An entry may lack the `dependencies` of a chart with apiVersion v1: helm 2 did not read
+    requirements.yaml for it.
     """
     # Both sides in the form that helm writes: equal values then compare equal.
     archive_fields = helm_metadata(facts.metadata.fields)
@@ -122,7 +120,8 @@ def differing_fields(listed_fields: Mapping[str, Any], facts: ArchiveFacts) -> l
         normalized = helm_metadata(listed_fields)
     except (TypeError, AttributeError, ValueError):  # not of the types that helm writes
         return ["a field of another shape"]
-    left_out = {"dependencies"} if facts.metadata.api_version == "v1" else set()
+    v1 = facts.metadata.api_version == "v1"
+    left_out = {"dependencies"} if v1 and "dependencies" not in normalized else set()
     return sorted(
         key
         for key in {*archive_fields, *normalized} - left_out

@@ -205,14 +205,8 @@ def orphan_chart(orphan: Orphan) -> str:
 
 
 def _notes(entry: InspectedEntry) -> Iterator[str]:
-    """What nobody need mend, but should know: keys that helm refuses an index for, and what helm
-    reads though nothing made here has it.
-    """
+    """What nobody need mend, but should know: what helm reads though nothing made here has it."""
     row, archive = entry.row, entry.archive
-    if row.unknown_keys:
-        keys = ", ".join(row.unknown_keys)
-        problem = f"helm does not know {keys}, and refuses an index with such keys"
-        yield f"{row.chart} {row.version}: {problem} ({row.where})"
     for note in archive.notes if isinstance(archive, ArchiveFacts) else ():
         yield f"{row.chart} {row.version}: {note} ({row.where})"
 

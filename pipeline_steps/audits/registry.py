@@ -15,6 +15,7 @@ from pipeline_steps.audits.findings import (
     ArchiveFacts,
     ArchiveReading,
     Finding,
+    Kind,
     RefusedArchive,
     ambiguous_versions,
     differing_fields,
@@ -31,7 +32,7 @@ from pipeline_steps.oci import claim
 from pipeline_steps.oci.manifest import Manifest
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.repositories.oci import CONFIG, CONTENT, PROVENANCE
-from pipeline_steps.toolbox.errors import MachineError
+from pipeline_steps.toolbox.errors import MachineError, Temporary
 
 #: Tags of signatures and other referrers in registries without the referrers API
 #: (OCI Distribution Specification 1.1, "Referrers Tag Schema").
@@ -41,7 +42,7 @@ _REFERRERS = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?")
 class InspectedTag(NamedTuple):
     """A tag and its chart. archive: None without a complete chart; `reason` says why.
 
-    config: the configuration of its manifest.
+    config: the configuration of its manifest. unreachable: the registry did not give it.
     """
 
     version: str
@@ -51,6 +52,7 @@ class InspectedTag(NamedTuple):
     signed: bool
     config: Mapping[str, Any] | None
     reason: str = ""
+    unreachable: bool = False
 
 
 def find_problems(
@@ -69,42 +71,70 @@ def find_problems(
         jobs: archives to read at once.
 
     Raises:
-        MachineError, Temporary: the registry cannot be read.
+        MachineError, Temporary: nothing in the registry can be read.
     """
     problems: list[Finding] = []
+    failures: list[MachineError | Temporary] = []
     for chart in charts:
         place = Reference.parse(f"{url.removeprefix('oci://')}/{chart}", where=url)
-        registry = connect(place, hosts)
-        tags = registry.tags(place.path)
-        if not tags:
-            problems.append(
-                Finding(
-                    "missing file", chart, "", "the registry has no tag of it", f"oci://{place}"
-                )
-            )
-        versions = {tag: version for tag in tags if (version := from_tag(tag))}
-        inspect_tag = partial(_inspect_tag, registry, place, versions)
-        inspected = list(map_concurrently(inspect_tag, sorted(versions), jobs))
-        problems += _chart_findings(chart, inspected, recorded)
-        problems += [
-            Finding(
-                "withdrawn version",
-                chart,
-                inspected_tag.version,
-                "it is withdrawn: remove its tag",
-                inspected_tag.reference,
-            )
-            for inspected_tag in inspected
-            if f"{chart}-{inspected_tag.version}" in withdrawn
-        ]
-        problems += _other_tags(chart, tags, versions, place)
+        try:
+            problems += _find_problems(chart, place, recorded, withdrawn, hosts, jobs)
+        except (MachineError, Temporary) as error:
+            failures.append(error)
+            where = f"oci://{place}"
+            problems.append(Finding("cannot be reached", chart, "", str(error), where))
+    if failures and len(failures) == len(charts):
+        raise failures[0]
+    return problems
+
+
+def _find_problems(
+    chart: str,
+    place: Reference,
+    recorded: RecordedVersions,
+    withdrawn: Collection[str],
+    hosts: Mapping[str, Host],
+    jobs: int,
+) -> list[Finding]:
+    """Check every tag of one chart. Raises MachineError, Temporary: its tags cannot be listed."""
+    problems: list[Finding] = []
+    registry = connect(place, hosts)
+    tags = registry.tags(place.path)
+    if not tags:
+        text = "the registry has no tag of it"
+        problems.append(Finding("missing file", chart, "", text, f"oci://{place}"))
+    versions = {tag: version for tag in tags if (version := from_tag(tag))}
+    inspect_tag = partial(_inspect_tag, registry, place, versions)
+    inspected = list(map_concurrently(inspect_tag, sorted(versions), jobs))
+    problems += _chart_findings(chart, inspected, recorded)
+    problems += [
+        Finding(
+            "withdrawn version",
+            chart,
+            inspected_tag.version,
+            "it is withdrawn: remove its tag",
+            inspected_tag.reference,
+        )
+        for inspected_tag in inspected
+        if f"{chart}-{inspected_tag.version}" in withdrawn
+    ]
+    problems += _other_tags(chart, tags, versions, place)
     return problems
 
 
 def _inspect_tag(
     registry: Registry, place: Reference, versions: Mapping[str, str], tag: str
 ) -> InspectedTag:
-    version = versions[tag]
+    """A tag and its chart; one whose manifest or layer cannot be had is `unreachable`."""
+    try:
+        return _read_tag(registry, place, versions[tag], tag)
+    except (MachineError, Temporary) as error:
+        reference = f"oci://{place}:{tag}"
+        reason = str(error)
+        return InspectedTag(versions[tag], reference, "", None, False, None, reason, True)
+
+
+def _read_tag(registry: Registry, place: Reference, version: str, tag: str) -> InspectedTag:
     manifest = registry.manifest(place.path, tag)
     if manifest is None:
         return InspectedTag(
@@ -173,7 +203,8 @@ def _tag_findings(
         )
         yield Finding("changed since recorded", chart, tag.version, text, tag.reference)
     if tag.archive is None:
-        yield Finding("missing file", chart, tag.version, tag.reason, tag.reference)
+        kind: Kind = "cannot be reached" if tag.unreachable else "missing file"
+        yield Finding(kind, chart, tag.version, tag.reason, tag.reference)
     elif isinstance(tag.archive, RefusedArchive):
         yield Finding("archive refused", chart, tag.version, tag.archive.reason, tag.reference)
     elif (tag.archive.name, tag.archive.version) != (chart, tag.version):

@@ -17,7 +17,7 @@ import deflate
 import msgspec
 
 from pipeline_steps.charts import schema, tar, values
-from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.charts.read import REQUIREMENTS, Metadata, read_metadata
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
 
 #: Limits against decompression bombs: bytes of the archive, and its unpacked size as a multiple of
@@ -127,12 +127,24 @@ def compress(stream: bytes) -> bytes:
 
 
 def metadata_of(
-    files: Mapping[str, bytes], where: str = "", error: type[PipelineError] = ConfigurationError
+    files: Mapping[str, bytes],
+    where: str = "",
+    error: type[PipelineError] = ConfigurationError,
+    *,
+    strict: bool = True,
 ) -> Metadata:
-    """The parsed Chart.yaml among `files`. Raises `error`."""
+    """The parsed Chart.yaml among `files`, with requirements.yaml. strict: see `read_metadata`.
+    Raises `error`.
+    """
     if "Chart.yaml" not in files:
         raise error("Chart.yaml is missing", where=where, advice="every chart needs one")
-    return read_metadata(files["Chart.yaml"], _join(where, "Chart.yaml"), error=error)
+    return read_metadata(
+        files["Chart.yaml"],
+        _join(where, "Chart.yaml"),
+        requirements=files.get(REQUIREMENTS),
+        strict=strict,
+        error=error,
+    )
 
 
 def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> Files:
@@ -148,9 +160,7 @@ def open_archive(
 ) -> Archive:
     """A published archive, checked; its bytes are kept as they are. Raises `error`."""
     digest, files = unpack_with_digest(tgz, where, error)
-    metadata = read_metadata(
-        files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
-    )
+    metadata = metadata_of(files, where, error, strict=False)
     return Archive(metadata.name, metadata.version, digest, tgz)
 
 
@@ -165,9 +175,7 @@ def open_subchart(
     _check_nested_archives(
         files, where, error, tar.LARGEST_TOTAL - sum(map(len, files.values())), 1
     )
-    metadata = read_metadata(
-        files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
-    )
+    metadata = metadata_of(files, where, error, strict=False)
     return Archive(metadata.name, metadata.version, digest, tgz)
 
 
@@ -278,9 +286,7 @@ def _check_members(
     if "Chart.yaml" not in files:
         raise refuse("it has no Chart.yaml")
     # The folder must be the chart's name, as helm expects it when it loads an archive.
-    name = read_metadata(
-        files["Chart.yaml"], _join(where, "Chart.yaml"), strict=False, error=error
-    ).name
+    name = metadata_of(files, where, error, strict=False).name
     if name != top:
         raise refuse(f"its folder is {top!r}, its chart is called {name!r}")
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pipeline_steps.charts import ignore
 from pipeline_steps.charts.archive import Files, metadata_of
 from pipeline_steps.charts.paths import chart_yaml, paths_below, relative_path
-from pipeline_steps.charts.read import Metadata
+from pipeline_steps.charts.read import REQUIREMENTS, Metadata
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,8 @@ class _Collector:
         """The parsed Chart.yaml among `files`. Raises ConfigurationError, also when there is
         none.
         """
-        sources = {name: files[name].source for name in ("Chart.yaml",) if name in files}
+        names = ("Chart.yaml", REQUIREMENTS)
+        sources = {name: files[name].source for name in names if name in files}
         data = self.read_files(list(sources.values()))
         return metadata_of({name: data[source] for name, source in sources.items()}, folder)
 

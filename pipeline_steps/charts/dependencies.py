@@ -84,9 +84,7 @@ def _missing_archives(
         path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)
     }
     place = f"{where}/{prefix}".strip("/")
-    metadata = (
-        metadata_of(chart_files, place) if not prefix else _packed_metadata(chart_files, place)
-    )
+    metadata = metadata_of(chart_files, place, strict=not prefix)
     dependencies, lock = dependencies_and_lock(metadata, chart_files, place)
     vendored = vendored_versions(chart_files, place)
     for dependency, entries in zip(dependencies, lock_entries(dependencies, lock), strict=True):
@@ -134,22 +132,13 @@ def is_remote(dependency: Dependency) -> bool:
     return dependency.repository.startswith(("oci://", "https://", "http://"))
 
 
-def _packed_metadata(files: Mapping[str, bytes], place: str) -> Metadata:
-    return read_metadata(files["Chart.yaml"], f"{place}/Chart.yaml", strict=False)
-
-
 def dependencies_and_lock(
     metadata: Metadata, files: Mapping[str, bytes], place: str
 ) -> tuple[tuple[Dependency, ...], tuple[Dependency, ...]]:
-    """The dependencies and lock entries; charts of apiVersion v1 have them in files of their
-    own.
-    """
-    dependencies, lock_file = metadata.dependencies, lock_name(metadata, files)
-    if lock_file == "requirements.lock":
-        dependencies = read_dependencies(files["requirements.yaml"], f"{place}/requirements.yaml")
-    return dependencies, read_dependencies(
-        files[lock_file], f"{place}/{lock_file}", unique=False
-    ) if lock_file in files else ()
+    """The dependencies and lock entries of a chart."""
+    lock_file = lock_name(metadata, files)
+    lock = read_dependencies(files[lock_file], f"{place}/{lock_file}") if lock_file in files else ()
+    return metadata.dependencies, lock
 
 
 def lock_entries(
@@ -169,14 +158,12 @@ def lock_entries(
 
 
 def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
-    """Name of the lock file; it depends on whether requirements.yaml or Chart.yaml has the
-    dependencies.
+    """Name of the lock file. Of two, helm counts requirements.lock, whatever the apiVersion; its
+    own name for a new one follows the apiVersion (pkg/downloader, writeLock).
     """
-    return (
-        "requirements.lock"
-        if metadata.api_version == "v1" and "requirements.yaml" in files
-        else "Chart.lock"
-    )
+    names = ("requirements.lock", "Chart.lock")
+    new = names[metadata.api_version == "v2"]
+    return next((name for name in names if name in files), new)
 
 
 def vendored_versions(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:
@@ -276,15 +263,12 @@ def _check_vendored_version(
 
 def _no_source_error(dependency: Dependency, place: str) -> ConfigurationError:
     where = f"{place}/Chart.yaml".lstrip("/")
-    if dependency.local:  # those of Chart.yaml are there already
+    if dependency.local:  # of a chart that lies in charts/; those of sources are there already
         problem = (
-            f"requirements.yaml names the folder {dependency.folder} for the dependency "
-            f"{dependency.name}"
+            f"the dependency {dependency.name} is the folder {dependency.folder}, and charts/ of "
+            "this chart does not have it"
         )
-        advice = (
-            "write apiVersion: v2 and the dependencies into Chart.yaml, or vendor it in charts/"
-        )
-        return ConfigurationError(problem, where=where, advice=advice)
+        return ConfigurationError(problem, where=where, advice=_BUILD)
     if not dependency.repository:
         problem = f"the dependency {dependency.name} has no repository and is not in charts/"
         return ConfigurationError(

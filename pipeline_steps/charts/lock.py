@@ -121,10 +121,8 @@ def _lock(files: Mapping[str, bytes], versions: Versions, where: str) -> Lock:
             dependencies, lock_entries(dependencies, current_lock), strict=True
         )
     )
-    file = lock_name(metadata, files)
-    document = yaml_reader.parse(files[file.replace(".lock", ".yaml")], where)[1]
-    raw = yaml_reader.plain_value(document)["dependencies"]
-    return Lock(file, entries, digest(raw, entries))
+    raw = metadata.fields.get("dependencies") or ()
+    return Lock(lock_name(metadata, files), entries, digest(raw, entries))
 
 
 def digest(dependencies: Sequence[Mapping[str, Any]], entries: Sequence[Locked]) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 _TEXTS = (
     "name home version description icon apiVersion condition tags appVersion kubeVersion type"
 ).split()
-_ORDER = (
+#: The keys of a Chart.yaml that helm knows, in its order.
+FIELDS = (
     "name home sources version description keywords maintainers icon apiVersion condition tags "
     "appVersion deprecated annotations kubeVersion dependencies type"
 ).split()
@@ -30,7 +31,7 @@ def helm_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     >>> helm_metadata({"version": "1.0.0", "name": "a", "mine": "x", "annotations": {"b": True}})
     {'name': 'a', 'version': '1.0.0', 'annotations': {'b': 'true'}}
     """
-    metadata = {key: _field(key, fields[key]) for key in _ORDER if key in fields}
+    metadata = {key: _field(key, fields[key]) for key in FIELDS if key in fields}
     return {key: value for key, value in metadata.items() if value not in ("", None, [], {}, False)}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline_steps.charts import version
+from pipeline_steps.charts.metadata import FIELDS
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar, Sequence
@@ -23,8 +24,8 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 ALIAS = re.compile(r"[a-zA-Z0-9_-]+")
 #: Of charts that exist: what is safe in a file's name and a URL.
 _READABLE_NAME = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?")
-#: Keys of which two different values would make two charts.
-_IDENTITY = frozenset({"name", "version", "apiVersion", "type", "dependencies"})
+#: The file that charts of apiVersion v1 have their dependencies in; helm reads it beside v2, too.
+REQUIREMENTS = "requirements.yaml"
 LONGEST_NAME = 250
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -69,29 +70,44 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_metadata(
-    data: bytes, where: str, *, strict: bool = True, error: type[PipelineError] = ConfigurationError
+    data: bytes,
+    where: str,
+    *,
+    requirements: bytes | None = None,
+    strict: bool = True,
+    error: type[PipelineError] = ConfigurationError,
 ) -> Metadata:
     """Parse a Chart.yaml.
 
     Args:
         where: names the file in errors, which also name the line.
+        requirements: the requirements.yaml beside it, None where there is none. Whatever the
+            apiVersion, helm reads it over Chart.yaml (pkg/chart/v2/loader, LoadFiles).
         strict: as charts are made here. Charts of others are read as helm reads them: without
             apiVersion (v1), with a key twice (the last counts), versions like v1.2.0, names with
             other signs, unquoted numbers where helm wants text.
         error: class of the error to raise.
     """
-    return _read_metadata(data, where, strict, error)  # type: ignore[arg-type]  # a class can be hashed
+    return _read_metadata(data, where, requirements, strict, error)  # type: ignore[arg-type]  # a class can be hashed
 
 
 @functools.lru_cache(
     maxsize=16
 )  # a chart that is gathered and packed is read several times in a row
-def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineError]) -> Metadata:
-    _, root = yaml_reader.parse(data, where, error=error, duplicates=not strict, unique=_IDENTITY)
+def _read_metadata(
+    data: bytes, where: str, requirements: bytes | None, strict: bool, error: type[PipelineError]
+) -> Metadata:
+    _, root = yaml_reader.parse(data, where, error=error, duplicates=not strict)
     if not isinstance(root, Mapping):
         raise error(
             "Chart.yaml is not a mapping of keys", where=where, advice="begin with apiVersion: v2"
         )
+    place, over = where, None
+    if requirements is not None:
+        place = f"{where.removesuffix('Chart.yaml')}{REQUIREMENTS}"
+        over = _requirements(requirements, place, strict, error)
+        root = root._replace(items=[*_others(root, over), *over.items])
+        place = place if over.get("dependencies") else where
     reader = _Fields(root, where, strict, error)
     name, chart_version = reader.required("name"), reader.required("version")
     chart_type = reader.text("type") or "application"
@@ -121,9 +137,36 @@ def _read_metadata(data: bytes, where: str, strict: bool, error: type[PipelineEr
         app_version=reader.text("appVersion"),
         type=chart_type,
         description=reader.text("description"),
-        dependencies=_dependencies(root.get("dependencies"), where, strict, error),
+        dependencies=_dependencies(root.get("dependencies"), place, strict, error),
         fields=_without_null(yaml_reader.plain_value(root)),
     )
+
+
+def _requirements(data: bytes, where: str, strict: bool, error: type[PipelineError]) -> Mapping:
+    """The keys of a requirements.yaml that helm reads over those of Chart.yaml."""
+    _, root = yaml_reader.parse(data, where, error=error, duplicates=not strict)
+    if _is_null(root):
+        return Mapping([], 0, False, None)
+    if not isinstance(root, Mapping):
+        raise error(
+            "requirements.yaml is not a mapping of keys",
+            where=where,
+            advice="begin with dependencies:",
+        )
+    items = [(key, node) for key, node in root.items if key.value in FIELDS]
+    for key, _ in items:
+        if strict and key.value != "dependencies":
+            raise error(
+                f"requirements.yaml sets {key.value}, which helm reads over that of Chart.yaml",
+                where=f"{where}:{key.line + 1}",
+                advice="remove it there",
+            )
+    return root._replace(items=items)
+
+
+def _others(root: Mapping, over: Mapping) -> list[tuple[Scalar, Node]]:
+    """The items of `root` whose keys `over` does not have."""
+    return [(key, node) for key, node in root.items if key.value not in over.keys]
 
 
 def written_name(data: bytes) -> tuple[str, str]:
@@ -142,18 +185,17 @@ def written_name(data: bytes) -> tuple[str, str]:
 
 
 def read_dependencies(
-    data: bytes, where: str, *, unique: bool = True, error: type[PipelineError] = ConfigurationError
+    data: bytes, where: str, error: type[PipelineError] = ConfigurationError
 ) -> tuple[Dependency, ...]:
-    """The `dependencies` in a Chart.lock, requirements.yaml or requirements.lock.
-
-    unique: refuse two dependencies with one name. Locks have no aliases, so there they are allowed.
+    """The `dependencies` in a Chart.lock or requirements.lock. Two may have one name: locks have no
+    aliases.
     """
     _, root = yaml_reader.parse(data, where, error=error)
     if not isinstance(root, Mapping):
         raise error(
             "the file is not a mapping of keys", where=where, advice="run: helm dependency update"
         )
-    return _dependencies(root.get("dependencies"), where, False, error, unique=unique)
+    return _dependencies(root.get("dependencies"), where, False, error, unique=False)
 
 
 def _dependencies(

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.paths import chart_yaml
+from pipeline_steps.charts.read import REQUIREMENTS
 from pipeline_steps.config.document import Document, merge
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -20,6 +21,11 @@ RawEntry = Mapping[str, Any]
 def is_chart_yaml(path: str) -> bool:
     """Whether `path` is the Chart.yaml of some chart."""
     return path == "Chart.yaml" or path.endswith("/Chart.yaml")
+
+
+def describes_chart(path: str) -> bool:
+    """Whether `path` is a Chart.yaml, or a requirements.yaml, which helm reads over it."""
+    return is_chart_yaml(path) or path.rpartition("/")[2] == REQUIREMENTS
 
 
 def match_chart_folders(pattern: str, chart_folders: Sequence[str], where: str) -> list[str]:

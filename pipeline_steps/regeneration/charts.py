@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.paths import chart_yaml
-from pipeline_steps.charts.read import Metadata, read_metadata, written_name
+from pipeline_steps.charts.read import REQUIREMENTS, Metadata, read_metadata, written_name
 from pipeline_steps.sources.source import Node, Revisions
 from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
@@ -15,6 +15,7 @@ from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 _KEPT = 10_000
 #: How many folders without a chart are remembered.
 _KEPT_FOLDERS = 200_000
+_FILES = ("file", "executable")
 
 
 class Place(NamedTuple):
@@ -38,7 +39,7 @@ class Charts:
             tuple(path.split("/")) if path else () for path in dict.fromkeys(plain)
         )
         self._yamls: dict[str, Node | None] = {}
-        self._metadata: dict[str, Metadata | _Bad] = {}
+        self._metadata: dict[tuple[str, str], Metadata | _Bad] = {}
         self._without: set[str] = set()
 
     def places(self, root: str, name: str = "") -> dict[str, Place]:
@@ -108,9 +109,7 @@ class Charts:
                 # All at once: simple, and rare beside what the cache saves.
                 self._yamls.clear()
             node = self._revisions.child(folder, "Chart.yaml")
-            self._yamls[folder] = (
-                node if node is not None and node.kind in ("file", "executable") else None
-            )
+            self._yamls[folder] = node if node is not None and node.kind in _FILES else None
         return self._yamls[folder]
 
     def metadata(self, place: Place) -> Metadata:
@@ -131,16 +130,20 @@ class Charts:
         node = self.yaml(place.id)
         if node is None:
             return _Bad("", "", ConfigurationError("Chart.yaml is missing", where=place.folder))
-        if node.id not in self._metadata:
-            data = self._revisions.read([node.id])[node.id]
+        beside = self._revisions.child(place.id, REQUIREMENTS)
+        ids = (node.id, beside.id if beside is not None and beside.kind in _FILES else "")
+        if ids not in self._metadata:
+            data = self._revisions.read(filter(None, ids))
             if len(self._metadata) >= _KEPT:
                 self._metadata.clear()
             try:
-                self._metadata[node.id] = read_metadata(data, chart_yaml(place.folder))
+                self._metadata[ids] = read_metadata(
+                    data[node.id], chart_yaml(place.folder), requirements=data.get(ids[1])
+                )
             except ConfigurationError as error:
                 # Kept like a good one: the same bad file lies at hundreds of tags.
-                self._metadata[node.id] = _Bad(*written_name(data), error.fresh())
-        return self._metadata[node.id]
+                self._metadata[ids] = _Bad(*written_name(data[node.id]), error.fresh())
+        return self._metadata[ids]
 
 
 class _Bad(NamedTuple):

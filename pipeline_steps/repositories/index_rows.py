@@ -27,7 +27,7 @@ class Row(NamedTuple):
     """An entry as written.
 
     fields: texts, lists, dicts and booleans. where: file and line. rejection: why helm refuses the
-    whole index for it, or "". unknown_keys: those that helm does not know.
+    whole index for it, or "".
     """
 
     chart: str
@@ -36,7 +36,6 @@ class Row(NamedTuple):
     where: str
     fault: str = ""
     rejection: str = ""
-    unknown_keys: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -127,10 +126,7 @@ def _row(name: str, number: int, item: Node | None, where: str) -> Row:
     if not isinstance(item, yaml_reader.Mapping):
         return Row(name, number, {}, where, "it is not a mapping", rejected)
     fields = yaml_reader.plain_value(item)
-    # helm decodes JSON without being strict (helm repo index --json): unknown keys pass there.
-    is_json = item.flow and all(key.style == '"' for key, _ in item.items)
-    unknown = () if is_json else tuple(index_types.unknown_keys(item))
-    return Row(name, number, fields, where, _fault(name, fields), rejected, unknown)
+    return Row(name, number, fields, where, _fault(name, fields), rejected)
 
 
 def _fault(name: str, fields: Mapping[str, Any]) -> str:

@@ -35,11 +35,17 @@ _SUSPECT = re.compile(
     rb"^[ -]*(?:%s):[ \t]+[-+.0-9tTfFyYnNoO]" % b"|".join(key.encode() for key in sorted(_TEXTS)),
     re.MULTILINE,
 )
+#: A key that helm does not know, indented as helm indents the keys of an entry.
+_UNKNOWN = re.compile(
+    rb"^(?:  - |    )(?!(?:%s):)[A-Za-z_][-.\w]*:(?=\s)"
+    % b"|".join(key.encode() for key in sorted(_KEYS)),
+    re.MULTILINE,
+)
 
 
 def rejection(item: Node | None) -> str:
-    """Why helm refuses the whole index for the types in this entry, "" when it does not. An entry
-    that is empty or has no name is merely skipped.
+    """Why helm refuses the whole index for the keys and types in this entry, "" when it does not. An
+    entry that is empty or has no name is merely skipped.
     """
     if item is None or _is_null(item):
         return ""
@@ -49,15 +55,14 @@ def rejection(item: Node | None) -> str:
         why = _field(key.value, value)
         if why:
             return why
-    return ""
+    # helm decodes JSON without being strict (helm repo index --json): unknown keys pass there.
+    is_json = item.flow and all(key.style == '"' for key, _ in item.items)
+    unknown = [] if is_json else _unknown_keys(item)
+    return f"it does not know {', '.join(unknown)}" if unknown else ""
 
 
-def unknown_keys(item: Node | None) -> list[str]:
-    """The keys of an entry that helm does not know. It refuses the whole index for them, too, if
-    that is not JSON.
-    """
-    if not isinstance(item, Mapping):
-        return []
+def _unknown_keys(item: Mapping) -> list[str]:
+    """The keys of an entry that helm does not know."""
     unknown = [key.value for key, _ in item.items if key.value not in _KEYS]
     for name, allowed in (("maintainers", _MAINTAINER), ("dependencies", _DEPENDENCY_KEYS)):
         node = item.get(name)
@@ -160,9 +165,11 @@ def _is_null(node: Node) -> bool:
 
 def refuse_rejected(data: bytes, where: str) -> None:
     """Raises EvidenceError naming the line of an entry for which helm refuses the index, of the
-    kind that programs write: a number where text should be. Only lines that look so are parsed.
+    kinds that programs write: a number where text should be, a key that helm does not know. Only
+    entries with lines that look so are parsed.
     """
     suspects = [match for match in _SUSPECT.finditer(data) if _is_suspect(data, match)]
+    suspects += _UNKNOWN.finditer(data)
     blocks = index_blocks.find(data) if suspects else None
     if blocks is None:
         return

@@ -15,7 +15,6 @@ from urllib.parse import unquote, urlsplit
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.charts.version import newest_first
 from pipeline_steps.repositories import index, index_rows, index_types
 from pipeline_steps.repositories.repository import (
@@ -213,7 +212,7 @@ def new_entry(tgz: bytes, file: str, url: str, created: str) -> dict[str, Any]:
     Raises:
         EvidenceError, ConfigurationError: it is not a chart.
     """
-    fields = read_metadata(archives.unpack(tgz, file)["Chart.yaml"], file, strict=False).fields
+    fields = archives.metadata_of(archives.unpack(tgz, file), file, strict=False).fields
     return index.new_entry_fields(fields, sha256(tgz), url, created)
 
 

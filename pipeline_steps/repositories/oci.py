@@ -20,7 +20,6 @@ from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED, helm_json, oci_annotations
-from pipeline_steps.charts.read import read_metadata
 from pipeline_steps.oci.claim import claim_tag
 from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
@@ -62,9 +61,7 @@ class Push(NamedTuple):
 def build_push(archive: Archive, provenance: bytes | None = None) -> Push:
     """Manifest and blobs of a chart; the same archive has the same digest everywhere."""
     files = archives.unpack(archive.tgz, archive.file_name)
-    fields = read_metadata(
-        files["Chart.yaml"], f"{archive.file_name}/Chart.yaml", strict=False
-    ).fields
+    fields = archives.metadata_of(files, archive.file_name, strict=False).fields
     config = helm_json(fields)
     # helm sorts layers by digest, config stays first; the manifest must be the same as helm's.
     layers = [(CONTENT, archive.tgz), *([(PROVENANCE, provenance)] if provenance else [])]

@@ -123,16 +123,15 @@ def parse(
     *,
     aliases: bool = False,
     duplicates: bool = False,
-    unique: frozenset[str] = frozenset(),
     largest: int = LARGEST,
     error: type[PipelineError] = ConfigurationError,
 ) -> tuple[str, Node | None]:
     """The text of a document (without byte order mark) and its tree; None for an empty document.
 
     where: names the file in errors. aliases: allowed? duplicates: of a key that is there twice
-    the last counts, as for helm; otherwise it is refused, and so are `unique` ones. error: what to raise.
+    the last counts, as for helm; otherwise it is refused. error: what to raise.
     """
-    return _Reader(where, aliases, error, duplicates, unique).read(data, largest)
+    return _Reader(where, aliases, error, duplicates).read(data, largest)
 
 
 def plain_value(node: Node | None) -> Any:
@@ -171,9 +170,7 @@ class _Reader:
         aliases: bool,
         error: type[PipelineError],
         duplicates: bool = False,
-        unique: frozenset[str] = frozenset(),
     ) -> None:
-        self.unique = unique
         self.where = where
         self.aliases = aliases
         self.duplicates = duplicates
@@ -255,7 +252,7 @@ class _Reader:
     def key(self, node: Node, seen: set[str]) -> Scalar:
         if not isinstance(node, Scalar):
             raise self.fail("a key is not text", node.line)
-        if node.value in seen and (not self.duplicates or node.value in self.unique):
+        if node.value in seen and not self.duplicates:
             advice = "remove one: YAML readers disagree about which one counts"
             raise self.fail(f"the key {node.value!r} occurs twice", node.line, advice)
         seen.add(node.value)

@@ -362,11 +362,11 @@ class Checkout:
 
     @functools.cached_property
     def _small_files(self) -> dict[str, bytes]:
-        """pipeline.yaml and every Chart.yaml by path, read in one go."""
+        """pipeline.yaml, every Chart.yaml and requirements.yaml by path, read in one go."""
         candidates = [
             e.path
             for e in self.tree.entries().values()
-            if e.path == self.config_path or entries.is_chart_yaml(e.path)
+            if e.path == self.config_path or entries.describes_chart(e.path)
         ]
         return self.tree.read(
             [path for path in candidates if self.tree.entries()[path].kind != "submodule"]

@@ -23,7 +23,7 @@ import msgspec
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.collect import PackedFile, packed_files
 from pipeline_steps.charts.ignore import FILE as HELMIGNORE
-from pipeline_steps.charts.read import Metadata, read_metadata
+from pipeline_steps.charts.read import REQUIREMENTS, Metadata, read_metadata
 from pipeline_steps.config.language import ImageEntry
 from pipeline_steps.images.ignore import FILE as DOCKERIGNORE
 from pipeline_steps.images.ignore import IgnoreRules, not_ignored
@@ -68,7 +68,7 @@ class ContentReader:
     """The closures and contents of one tree; every digest is read once.
 
     Args:
-        texts: every Chart.yaml by path.
+        texts: every Chart.yaml and requirements.yaml by path.
         charts: folder → the merged entries about the chart there.
         images: `images` as pipeline.yaml of that tree has it, nothing expanded.
         where: key path (like "images.backend.context") → file and line, for errors.
@@ -99,7 +99,10 @@ class ContentReader:
         """
         if folder not in self._metadata:
             path = paths.chart_yaml(folder)
-            self._metadata[folder] = read_metadata(self._texts[path], path)
+            beside = posixpath.join(folder, REQUIREMENTS)
+            self._metadata[folder] = read_metadata(
+                self._texts[path], path, requirements=self._texts.get(beside)
+            )
         return self._metadata[folder]
 
     def has_chart(self, folder: str) -> bool:

@@ -45,7 +45,7 @@ ALONE = {
     "a folder like a drive": "folders called like a drive of Windows",
     "a deep folder": "folders deeper than 20",
     "a subchart of another version": "a chart in charts/ that does not fit the range in Chart.yaml",
-    "requirements.yaml with a folder": "requirements.yaml (apiVersion v1) that names a folder",
+    "requirements.yaml with a version of its own": "requirements.yaml that sets more than dependencies",
     "a range without a lock": "a range of versions without a lock, in charts that it packs, too",
     "Chart.yaml: a version of two numbers": "versions that are not three numbers",
     "Chart.yaml: a version with a v": "versions with a leading v",
@@ -570,7 +570,25 @@ def with_local_dependencies() -> Iterator[Case]:
     old = b"apiVersion: v1\nname: hello\nversion: 1.0.0\n"
     yield Case("requirements.yaml with a folder", {
         **chart(added={"requirements.yaml": needing(one), "Chart.yaml": old}), **common,
-    }, "us", "names the folder ../common")  # fmt: skip
+    })  # fmt: skip
+    yield Case("requirements.yaml beside apiVersion v2", {
+        **chart(added={"requirements.yaml": needing(one)}), **common,
+    })  # fmt: skip
+    yield Case("requirements.yaml over the dependencies in Chart.yaml", {
+        **chart(needing("name: other, version: 1.0.0"), {"requirements.yaml": needing(one)}), **common,
+    })  # fmt: skip
+    yield Case("requirements.yaml without dependencies", {
+        **chart(needing(one), {"requirements.yaml": "# none any more\n"}), **common,
+    })  # fmt: skip
+    yield Case("requirements.yaml that takes the dependencies away", {
+        **chart(needing(one), {"requirements.yaml": "dependencies: []\n"}),
+    })  # fmt: skip
+    yield Case("requirements.yaml with a version of its own", {
+        **chart(added={"requirements.yaml": f"version: 7.0.0\n{needing(one)}"}), **common,
+    }, "us", "requirements.yaml sets version")  # fmt: skip
+    yield Case("requirements.yaml that is a list", {
+        **chart(added={"requirements.yaml": "- a\n"}),
+    }, "both", "requirements.yaml is not a mapping")  # fmt: skip
 
 
 def with_fetched_dependencies(web: str, oci: str) -> Iterator[Case]:

@@ -108,7 +108,7 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
             "name", CHART + b"dependencies: [{name: x}, {name: x}]\n", "are called 'x'"),
         ("description with a sign of "
             "terminals", CHART + b'description: "\\e[31m"\n', "control characters"),
-        ("duplicate key", CHART + b"name: b\n", "occurs twice"),
+        ("duplicate key that renames", CHART + b"name: b\n", "its folder is 'a'"),
         ("two documents", CHART + b"---\na: b\n", "a second YAML document"),
         ("alias "
             "bomb", CHART + b"a: &a [x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "the alias *a is not read"),

@@ -333,21 +333,29 @@ def test_audit_fix_updates_the_url_of_a_moved_archive(tmp_path: Path, audited: A
     assert open_repository(folder.url, {}).find("hello", "1.0.0") is not None
 
 
-def test_audit_fix_keeps_unknown_fields_and_comments(planter: Planter, audited: Audited) -> None:
-    def both(stored: dict[str, bytes]) -> None:
-        disagreeing(stored)
-        own = b"# kept by hand\nserverInfo: {contextPath: /x}\n"
-        stored[INDEX] = own + stored[INDEX].replace(
-            b'    appVersion: "9"\n', b'    appVersion: "9"\n    mine: yes it is\n'
-        )
+def test_audit_fix_keeps_comments(planter: Planter, audited: Audited) -> None:
+    own = b"# kept by hand\nserverInfo: {contextPath: /x}\n"
 
-    planter.change(both)
+    def commented(stored: dict[str, bytes]) -> None:
+        disagreeing(stored)
+        stored[INDEX] = own + stored[INDEX]
+
+    planter.change(commented)
     assert audited.fix(planter.url) == 0
     after = open_repository(planter.url, {}).index()  # type: ignore[attr-defined]
-    assert (
-        b"# kept by hand\nserverInfo: {contextPath: /x}\n" in after and b"mine: yes it is" in after
-    )
-    assert b"appVersion" not in after
+    assert own in after and b"appVersion" not in after
+
+
+def test_audit_fix_takes_out_keys_for_which_helm_refuses_the_index(
+    planter: Planter, audited: Audited
+) -> None:
+    def strange(stored: dict[str, bytes]) -> None:
+        stored[INDEX] = stored[INDEX].replace(b"    urls:", b"    mine: x\n    urls:", 1)
+
+    planter.change(strange)
+    assert audited.kinds(planter.url) == {"index refused"}
+    assert audited.fix(planter.url) == 0
+    assert b"mine" not in open_repository(planter.url, {}).index()  # type: ignore[attr-defined]
 
 
 def test_audit_fix_removes_a_withdrawn_version_without_archive(

@@ -241,6 +241,32 @@ def dead_host(field: Field) -> Sequence[str]:
     return field.regenerate("v*")
 
 
+def own_url(name: str, of: str = "http://127.0.0.1:9/charts") -> str:
+    return f"dependencies: [{{name: {name}, version: 1.0.0, repository: '{of}'}}]\n"
+
+
+def own_dependencies(field: Field, *words: str) -> Sequence[str]:
+    """Charts that depend on each other by the URL under which they are served."""
+    field.chart("base", "1.0.0")
+    field.chart("app", "1.0.0", more=own_url("web"))
+    field.chart("web", "1.0.0", more=own_url("base"))
+    field.chart("lost", "1.0.0", more=own_url("elsewhere"))
+    field.tag("v1.0.0")
+    return field.regenerate("v*", *words)
+
+
+def dependency_that_is_there(field: Field) -> Sequence[str]:
+    """The dependency is in the repository already, and its tag is gone."""
+    field.chart("base", "1.0.0")
+    field.tag("base-1.0.0")
+    field.run(field.regenerate("{name}-{version}"))
+    field.repo.git("tag", "-d", "base-1.0.0")
+    field.serve("charts")
+    field.chart("web", "1.0.0", more=own_url("base", field.serve("source")))
+    field.tag("web-1.0.0")
+    return field.regenerate("{name}-{version}")
+
+
 # -- repositories that are not there, or have lost their index ------------------------------------
 
 
@@ -310,11 +336,16 @@ def unquoted_number(field: Field) -> str:
     return field.old(web, API, entries=f"  api:\n{entry(API)}  web:\n{entry(web, more=more)}")
 
 
-def publish_beside(field: Field) -> Sequence[str]:
+def unknown_key(field: Field) -> str:
+    web = entry(WEB, more="    mine: x\n")
+    return field.old(WEB, API, entries=f"  api:\n{entry(API)}  web:\n{web}")
+
+
+def publish_beside(field: Field, url: str) -> Sequence[str]:
     field.chart("other", "1.0.0")
     field.tag("other-1.0.0")
     words = field.regenerate("{name}-{version}")
-    return [*words[:-1], unquoted_number(field)]
+    return [*words[:-1], url]
 
 
 def packages_below(field: Field) -> Sequence[str]:
@@ -354,6 +385,7 @@ ODD = [
     Archive("mac", "1.0.0", "", mac_tar()),
     packed_by_others("old", "1.0.0", "name: old\nversion: 1.0.0\n"),
     packed_by_others("twice", "1.0.0", chart("twice", "1.0.0") + "icon: a\nicon: b\n"),
+    packed_by_others("other", "1.0.0", "apiVersion: v1\nversion: 2.0.0\n" + chart("other", "1.0.0")),
     packed_by_others("with-v", "v1.0.0", chart("with-v", "v1.0.0")),
     packed_by_others("two", "1.2", chart("two", "'1.2'")),
     packed_by_others("Upper_x.y", "1.0.0", chart("Upper_x.y", "1.0.0")),
@@ -369,7 +401,62 @@ def odd_archives(field: Field) -> str:
     return field.old(*ODD, entries="".join(f"  {one.name}:\n{entry(one)}" for one in ODD))
 
 
+NEEDS_DEP = "dependencies: [{name: dep, version: 1.0.0, repository: 'file://../dep'}]\n"
+DEP_IN_ENTRY = "    dependencies: [{name: dep, version: 1.0.0, repository: 'file://../dep'}]\n"
+
+
+def requirements_beside(field: Field, version: str) -> Sequence[str]:
+    """A chart that has its dependency, a folder, in requirements.yaml."""
+    field.chart("dep", "1.0.0")
+    field.text("web", f"apiVersion: {version}\nname: web\nversion: 1.0.0\n")
+    field.repo.put("charts/web/requirements.yaml", NEEDS_DEP)
+    field.tag("web-1.0.0")
+    return field.regenerate("{name}-{version}")
+
+
+def audit_requirements(field: Field, version: str, more: str) -> list[str]:
+    text = f"apiVersion: {version}\nname: web\nversion: 1.0.0\n"
+    inside = ("charts/dep/Chart.yaml", chart("dep", "1.0.0"))
+    web = packed_by_others("web", "1.0.0", text, ("requirements.yaml", NEEDS_DEP), inside)
+    listed = entry(web, more=more).replace("apiVersion: v2", f"apiVersion: {version}")
+    return ["audit", field.old(web, entries=f"  web:\n{listed}")]
+
+
 CASES = [
+    *(
+        Case(
+            f"requirements.yaml beside apiVersion {version}",
+            functools.partial(requirements_beside, version=version),
+            0,
+            ("1 published",),
+            ["web-1.0.0.tgz"],
+        )
+        for version in ("v1", "v2")
+    ),
+    Case(
+        "audit a true dependency from requirements.yaml",
+        lambda field: audit_requirements(field, "v2", DEP_IN_ENTRY),
+        0,
+        ("nothing is wrong",),
+    ),
+    Case(
+        "audit a true dependency from requirements.yaml, apiVersion v1",
+        lambda field: audit_requirements(field, "v1", DEP_IN_ENTRY),
+        0,
+        ("nothing is wrong",),
+    ),
+    Case(
+        "audit an entry that helm 2 made without the dependencies",
+        lambda field: audit_requirements(field, "v1", ""),
+        0,
+        ("nothing is wrong",),
+    ),
+    Case(
+        "audit another dependency than that of requirements.yaml",
+        lambda field: audit_requirements(field, "v1", DEP_IN_ENTRY.replace("dep,", "other,")),
+        4,
+        ("dependencies",),
+    ),
     Case(
         "copy archives that helm reads",
         lambda field: field.copy(odd_archives(field)),
@@ -385,6 +472,7 @@ CASES = [
             "note: mac 1.0.0: an extended header sets LIBARCHIVE.creationtime",
             "note: old 1.0.0: apiVersion is missing",
             "note: twice 1.0.0: the key 'icon' occurs twice",
+            "note: other 1.0.0: the key 'apiVersion' occurs twice",
             "note: doubled 1.0.0: charts/sub/values.yaml occurs twice",
             "non-SemVer version: two",
         ),
@@ -457,8 +545,26 @@ CASES = [
         ("write what its Chart.yaml says", "nothing is wrong"),
     ),
     Case(
+        "audit an index with a key that helm does not know",
+        lambda field: ["audit", unknown_key(field)],
+        4,
+        ("index refused: web 1.0.0", "index.yaml:10", "it does not know mine"),
+    ),
+    Case(
+        "audit --fix of an index with a key that helm does not know",
+        lambda field: ["audit", unknown_key(field), "--fix"],
+        0,
+        ("write what its Chart.yaml says", "nothing is wrong"),
+    ),
+    Case(
+        "publish into an index with a key that helm does not know",
+        lambda field: publish_beside(field, unknown_key(field)),
+        4,
+        ("helm refuses this whole index: it does not know mine", "index.yaml:10", "audit --fix"),
+    ),
+    Case(
         "publish into an index that helm refuses",
-        publish_beside,
+        lambda field: publish_beside(field, unquoted_number(field)),
         4,
         ("helm refuses this whole index: appVersion: 392065e2", "index.yaml:10", "audit --fix"),
     ),
@@ -583,6 +689,26 @@ CASES = [
         ("web-1.0.0.tgz",),
     ),
     Case(
+        "dependencies by the repository's own URL",
+        own_dependencies,
+        8,
+        ("1 failed", "lost 1.0.0 (v1.0.0): http://127.0.0.1:9"),
+        ("app-1.0.0.tgz", "base-1.0.0.tgz", "web-1.0.0.tgz"),
+    ),
+    Case(
+        "a plan with dependencies by the repository's own URL",
+        lambda field: own_dependencies(field, "--plan"),
+        0,
+        ("app-1.0.0.tgz", "would be published", "lost 1.0.0 (v1.0.0): http://127.0.0.1:9"),
+    ),
+    Case(
+        "a dependency that the repository has",
+        dependency_that_is_there,
+        0,
+        ("1 published",),
+        ("base-1.0.0.tgz", "web-1.0.0.tgz"),
+    ),
+    Case(
         "a dead host",
         dead_host,
         8,
@@ -702,7 +828,7 @@ def test_what_makes_helm_refuse_an_index_is_told(field: Field) -> None:
             done = subprocess.run(words, env=environment, capture_output=True, text=True)
             assert (done.returncode == 0) == taken, (line, major, done.stderr)
         rows = read_rows((folder / f"{number}/index.yaml").read_bytes(), "x")
-        told = [row for row in rows if row.rejection or row.unknown_keys or row.fault]
+        told = [row for row in rows if row.rejection or row.fault]
         assert bool(told) != taken and all(row.chart == "web" for row in told), line
 
 
@@ -716,6 +842,17 @@ def test_both_helms_read_the_archives_that_are_copied(field: Field) -> None:
     assert field.run(field.copy((field.folder / "old").as_uri())).returncode == 0
     for one in ODD:
         assert (field.out / one.file_name).read_bytes() == one.tgz
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_both_helms_install_a_chart_with_requirements(version: str, field: Field) -> None:
+    assert field.run(requirements_beside(field, version)).returncode == 0
+    environment = {"HOME": str(field.folder), "PATH": os.environ["PATH"]}
+    for major in (3, 4):
+        words = [str(helm(major)), "template", "x", str(field.out / "web-1.0.0.tgz")]
+        done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+        assert "web/templates/map.yaml" in done.stdout
+        assert "web/charts/dep/templates/map.yaml" in done.stdout
 
 
 @pytest.fixture
