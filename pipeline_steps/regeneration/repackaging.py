@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pipeline_steps.auth.hosts import Host
@@ -93,15 +94,26 @@ class Unpackageable(NamedTuple):
     """A chart version, or what a tag seems to name, that cannot be packaged, and the reason.
 
     lasting: decided by the sources alone, so the same tag gives the same refusal again.
+    lacks: name and version of the dependency that its repository did not give.
     """
 
     tag: str
     refusal: Refusal
     lasting: bool
+    lacks: tuple[str, str] | None = None
+
+
+class Packaging(NamedTuple):
+    """The task to package a version. own: archives of the repository that is regenerated, by name
+    and version: of dependencies that their own repository does not give.
+    """
+
+    version: Version
+    own: Mapping[tuple[str, str], bytes] = {}
 
 
 class Repackager:
-    """Reads tags and packages versions: called with a list of tags, or a list of versions."""
+    """Reads tags and packages versions: called with a list of either."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -112,24 +124,25 @@ class Repackager:
         self._names = TagPattern(settings.tags)
         self._fetch = _without_repeated_failures(fetcher(dict(settings.hosts)))
         self._asked_others = False
+        self._own: Mapping[tuple[str, str], bytes] = {}
+        self._lacks: tuple[str, str] | None = None
 
     def close(self) -> None:
         """End the processes that read the source."""
         self._ends.close()
 
-    def __call__(self, tasks: list[Tag] | list[Version]) -> list[Any]:
+    def __call__(self, tasks: list[Tag] | list[Packaging]) -> list[Any]:
         """For each tag a list of `Version` and `Unpackageable`; for each version its Archive, or
-        Unpackageable.
+        `Unpackageable`.
         """
         # A missing revision is reported for the tag that needs it.
         with contextlib.suppress(MachineError):
-            self._revisions.prepare(
-                task.revision if isinstance(task, Tag) else task.tag.revision for task in tasks
-            )
-            trees = [tree for task in tasks if isinstance(task, Version) for tree in task.trees]
-            self._revisions.prepare(folders=trees)
+            tags = (task if isinstance(task, Tag) else task.version.tag for task in tasks)
+            self._revisions.prepare(tag.revision for tag in tags)
+            versions = [task.version for task in tasks if isinstance(task, Packaging)]
+            self._revisions.prepare(folders=[tree for one in versions for tree in one.trees])
         return [
-            self.versions_of_tag(task) if isinstance(task, Tag) else self.repackage(task)
+            self.versions_of_tag(task) if isinstance(task, Tag) else self.repackage(*task)
             for task in tasks
         ]
 
@@ -144,9 +157,11 @@ class Repackager:
                 Unpackageable(tag.name, Refusal(tag.name, "", "", str(error)), _is_lasting(error))
             ]
 
-    def repackage(self, version: Version) -> Archive | Unpackageable:
-        """The archive of a version, or the reason why it cannot be packaged."""
-        self._asked_others = False
+    def repackage(
+        self, version: Version, own: Mapping[tuple[str, str], bytes] = MappingProxyType({})
+    ) -> Archive | Unpackageable:
+        """The archive of a version, or the reason why it cannot be packaged. own: see `Packaging`."""
+        self._asked_others, self._own, self._lacks = False, own, None
         try:
             return (
                 self._as_promoted(version, version.released)
@@ -158,12 +173,21 @@ class Repackager:
         except PipelineError as error:
             refusal = Refusal(str(version), version.name, version.version, str(error))
             lasting = _is_lasting(error) and not self._asked_others
-            return Unpackageable(version.tag.name, refusal, lasting)
+            return Unpackageable(version.tag.name, refusal, lasting, self._lacks)
 
     def _ask(self, dependency: MissingArchive) -> bytes:
         """The archive of a dependency. What comes of it is not decided by the sources alone."""
         self._asked_others = True
-        return self._fetch(dependency)
+        try:
+            return self._fetch(dependency)
+        except Interrupted:
+            raise
+        except PipelineError:
+            key = (dependency.name, dependency.version)
+            if key not in self._own:
+                self._lacks = key
+                raise
+            return self._own[key]
 
     # -- what a tag stands for -----------------------------------------------------------------
 
@@ -584,7 +608,7 @@ def _is_lasting(error: PipelineError) -> bool:
 
 
 def _is_text(path: str, entry: Entry, config_path: str) -> bool:
-    return entry.kind != "submodule" and (path == config_path or entries.is_chart_yaml(path))
+    return entry.kind != "submodule" and (path == config_path or entries.describes_chart(path))
 
 
 def _without_repeated_failures(

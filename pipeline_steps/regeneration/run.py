@@ -25,7 +25,13 @@ from pipeline_steps.regeneration.filling import (
     with_lost_index,
 )
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
-from pipeline_steps.regeneration.repackaging import Repackager, Settings, Unpackageable, Version
+from pipeline_steps.regeneration.repackaging import (
+    Packaging,
+    Repackager,
+    Settings,
+    Unpackageable,
+    Version,
+)
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged
@@ -84,6 +90,7 @@ class Regeneration:
         )
         self._done: dict[tuple[str, str], KeptVersion] = {}
         self._unmakeable: dict[tuple[str, str], Refusal] = {}
+        self._planned: dict[tuple[str, str], Packaging] = {}
         self.report = Report.empty()
 
     def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
@@ -215,29 +222,74 @@ class Regeneration:
         # Asked before they are there.
         missing = {key for key in keys if self._published.digest(*key) is None}
         in_progress: deque[tuple[Version, Archive]] = deque()
+        lacking: list[tuple[Packaging, Unpackageable]] = []
 
-        def publications() -> Iterator[Publication]:
-            for version, archive in _map_in_batches(map_tasks, versions, _VERSIONS):
+        def publications(tasks: list[Packaging]) -> Iterator[Publication]:
+            for task, archive in _map_in_batches(map_tasks, tasks, _VERSIONS):
                 if isinstance(archive, Unpackageable):
-                    self._note_not_remade(version, archive)
-                    open_tags.version_done((version.name, version.version))
-                    advance()
+                    lacking.append((task, archive))
                 elif self._plan:
-                    self._note_plan(version, archive)
+                    self._planned[task.version.name, task.version.version] = task
+                    self._note_plan(task.version, archive)
                     advance()
                 else:
-                    in_progress.append((version, archive))
-                    yield Publication(archive, created=version.tag.created)
+                    in_progress.append((task.version, archive))
+                    yield Publication(archive, created=task.version.tag.created)
 
+        tasks = [Packaging(version) for version in versions]
         with progress.counter("versions", len(versions)) as advance:
-            for outcome in self._repository.publish_all(publications()):
-                version, archive = in_progress.popleft()
-                self._note_outcome(
-                    version, archive, outcome, new=(version.name, version.version) in missing
-                )
-                open_tags.version_done((version.name, version.version))
+            while tasks:
+                for outcome in self._repository.publish_all(publications(tasks)):
+                    version, archive = in_progress.popleft()
+                    self._note_outcome(
+                        version, archive, outcome, new=(version.name, version.version) in missing
+                    )
+                    open_tags.version_done((version.name, version.version))
+                    advance()
+                tasks, lacking = self._with_own_dependencies(lacking, map_tasks)
+            for task, reason in lacking:
+                self._note_not_remade(task.version, reason)
+                open_tags.version_done((task.version.name, task.version.version))
                 advance()
         open_tags.close_remaining()
+
+    def _with_own_dependencies(
+        self, lacking: list[tuple[Packaging, Unpackageable]], map_tasks: MapTasks
+    ) -> tuple[list[Packaging], list[tuple[Packaging, Unpackageable]]]:
+        """What can be packaged with a dependency that this run made or the repository has, and the
+        rest. Charts of one repository depend on each other by its public URL, which need not be
+        this one, or have the versions yet.
+        """
+        tasks, rest = [], []
+        archives: dict[tuple[str, str], bytes | None] = {}
+        for task, reason in lacking:
+            lacks = reason.lacks
+            if lacks and lacks not in archives:
+                archives[lacks] = self._own_archive(lacks, map_tasks)
+            tgz = archives[lacks] if lacks else None
+            if lacks is None or tgz is None:
+                rest.append((task, reason))
+                continue
+            tasks.append(task._replace(own={**task.own, lacks: tgz}))
+            log.info(
+                "%s (%s): %s %s is taken from %s: %s",
+                task.version,
+                reason.tag,
+                *lacks,
+                self._repository.url,
+                reason.refusal.reason,
+            )
+        return tasks, rest
+
+    def _own_archive(self, key: tuple[str, str], map_tasks: MapTasks) -> bytes | None:
+        """The archive of a version that this run made or the repository has, else None."""
+        if key in self._planned:
+            ((archive,),) = map_tasks([[self._planned[key]]])
+            return archive.tgz if isinstance(archive, Archive) else None
+        if key not in self._done and self._published.digest(*key) is None:
+            return None
+        published = self._repository.find(*key)
+        return published.archive.tgz if published else None
 
     def _note_outcome(
         self, version: Version, archive: Archive, outcome: Published | PipelineError, *, new: bool

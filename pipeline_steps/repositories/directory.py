@@ -33,8 +33,8 @@ from pipeline_steps.toolbox.errors import (
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-#: Published files are for web servers to read.
-_MODE = 0o644
+#: Published files are for web servers to read. Who may write into the folder may write them, too.
+_MODE, _FOLDER_MODE = 0o644, 0o755
 #: Seconds until a group is complete.
 _SECONDS = 2.0
 
@@ -81,6 +81,14 @@ class DirectoryRepository(IndexWriter):
         self.folder = Path(unquote(parts.path))
         self.url = url.rstrip("/")
         self._parsed: tuple[bytes | None, index.Index] | None = None
+
+    @property
+    def _mode(self) -> int:
+        """Of files and the lock, so that several accounts of a group can publish."""
+        return files.shared_mode(self.folder, _MODE)
+
+    def _make_folder(self) -> None:
+        files.folder(self.folder, mode=files.shared_mode(self.folder, _FOLDER_MODE))
 
     def resolve(self, name: str, version: str) -> str | None:
         """See Repository: reads the index and the archive."""
@@ -146,19 +154,19 @@ class DirectoryRepository(IndexWriter):
 
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
         """Publish a group of different versions."""
-        files.folder(self.folder, mode=0o755)
+        self._make_folder()
         current_index = self._index()
         self._refuse_rejected_index(current_index)
         outcomes: list[_Outcome | None] = [
             self._existing(current_index, outcome.archive) for outcome in group
         ]
-        with files.Batch(mode=_MODE) as batch:
+        with files.Batch(mode=self._mode) as batch:
             for number, publication in enumerate(group):
                 if outcomes[number] is None:
                     outcomes[number] = self._write_unnamed(batch, publication)
             if any(isinstance(outcome, _NewChart) for outcome in outcomes):
                 batch.sync()
-                with files.locked(self.folder / LOCK):
+                with files.locked(self.folder / LOCK, mode=self._mode):
                     # With the lock, so that what is swept is no living publisher's.
                     files.sweep_temporaries(self.folder)
                     outcomes = self._name_and_index(batch, outcomes)
@@ -175,7 +183,7 @@ class DirectoryRepository(IndexWriter):
         try:
             stored = self._archive_of(current_index.find(archive.name, archive.version))
             if stored and stored.read() is None and stored.entry.digest == archive.digest:
-                files.write(Path(stored.where), archive.tgz, mode=_MODE)
+                files.write(Path(stored.where), archive.tgz, mode=self._mode)
                 log.warning("%s: restored, the index had it and the folder did not", stored.where)
             existing = self._check_version_free(
                 archive, stored.published() if stored else None, current_index
@@ -223,10 +231,10 @@ class DirectoryRepository(IndexWriter):
                 group = [new_chart.publication for new_chart in new_charts]
                 indexed.refuse_lost_index(self.files(), group, self.url)
                 # First, so that archives without an index are never left by a killed publisher.
-                files.write(self.folder / INDEX, current_index.data, mode=_MODE)
+                files.write(self.folder / INDEX, current_index.data, mode=self._mode)
             batch.name([path for new_chart in new_charts for path in new_chart.names])
             data = current_index.with_entries([new_chart.entry for new_chart in new_charts])
-            files.write(self.folder / INDEX, data, mode=_MODE)
+            files.write(self.folder / INDEX, data, mode=self._mode)
             # A network file system may lose or reorder writes.
             if self.index() != data or any(
                 self._read(new_chart.path) != new_chart.tgz for new_chart in new_charts
@@ -277,12 +285,12 @@ class DirectoryRepository(IndexWriter):
 
     def rewrite(self, before: bytes | None, after: bytes) -> None:
         """See Rewritable."""
-        files.folder(self.folder, mode=0o755)
-        with files.locked(self.folder / LOCK):
+        self._make_folder()
+        with files.locked(self.folder / LOCK, mode=self._mode):
             if self.index() != before:
                 raise Conflict(
                     "the index was changed meanwhile",
                     where=str(self.folder / INDEX),
                     advice="start again",
                 )
-            files.write(self.folder / INDEX, after, mode=_MODE)
+            files.write(self.folder / INDEX, after, mode=self._mode)

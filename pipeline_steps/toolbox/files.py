@@ -12,6 +12,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -142,11 +143,27 @@ def folder(path: Path, *, mode: int = 0o700) -> Path:
         if not path.is_dir():
             folder(path.parent, mode=mode)
             path.mkdir(mode=mode, exist_ok=True)
-            path.chmod(mode)
+            # In a folder that hands its group on, so does the new one: chmod(2) would clear that.
+            path.chmod(mode | path.stat().st_mode & stat.S_ISGID)
             sync_folder(path.parent)
     except OSError as error:
         raise failure(error, path) from error
     return path
+
+
+def shared_mode(folder: Path, mode: int) -> int:
+    """`mode` for a file in `folder`, writable for those who may replace it there anyway: of a folder
+    of mode 2775 the accounts of its group. A sticky bit reserves that for the owner.
+
+    `folder` or the nearest folder above it that is there counts.
+    """
+    try:
+        bits = folder.stat().st_mode
+    except FileNotFoundError:
+        return shared_mode(folder.parent, mode)
+    except OSError as error:
+        raise failure(error, folder) from error
+    return mode if bits & stat.S_ISVTX else mode | bits & 0o022
 
 
 def created_folder(path: Path, *, mode: int = 0o700) -> Path:
@@ -204,10 +221,12 @@ def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) 
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`, created when missing and never deleted."""
+def locked(path: Path, *, mode: int = 0o600) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`, created with `mode` when missing, whatever the
+    umask, and never deleted.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = _open_lock(path, mode)
     except OSError as error:
         raise failure(error, path) from error
     try:
@@ -215,6 +234,21 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock(path: Path, mode: int) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, flags)
+            there = os.fstat(descriptor)
+            if there.st_uid == os.geteuid() and mode & ~there.st_mode:
+                os.fchmod(descriptor, stat.S_IMODE(there.st_mode) | mode)
+            return descriptor
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
+            os.fchmod(descriptor, mode)
+            return descriptor
 
 
 def sync_folder(path: Path) -> None:

@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.repositories.kinds import open_writable
+from tests.support.charts import packed
 from tests.support.helms import helm
 from tests.support.release_line import Line
 
 UID = 12345
 #: Everything is imported before the uid is changed: this Python may lie in a closed home.
-CHANGE_UID = f"""
+CHANGE_UID = """
 import os, sys
 import pipeline_steps.commands.run, pipeline_steps.commands.steps
 from pipeline_steps.__main__ import main
-os.setgroups([]); os.setgid({UID}); os.setuid({UID})
+uid, groups = int(os.environ["UID_OF_TEST"]), os.environ["GROUPS_OF_TEST"].split()
+os.umask(0o077); os.setgroups([*map(int, groups)]); os.setgid(uid); os.setuid(uid)
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -38,7 +41,9 @@ def line() -> Iterator[Line]:
         yield Line(folder)
 
 
-def as_nobody(line: Line, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def as_nobody(
+    line: Line, *words: str, uid: int = UID, groups: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command as a uid that the user database does not know, without HOME."""
     if os.geteuid():
         pytest.fail("changing the uid needs root")
@@ -50,6 +55,8 @@ def as_nobody(line: Line, *words: str, **variables: str) -> subprocess.Completed
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "TMPDIR": str(line.folder / "tmp"),
             "PIPELINE_STEPS_HELM": str(line.folder / "helm"),
+            "UID_OF_TEST": str(uid),
+            "GROUPS_OF_TEST": groups,
             **variables,
         },
         capture_output=True,
@@ -89,3 +96,33 @@ def test_a_folder_that_may_not_be_entered_is_named(line: Line) -> None:
     done = as_nobody(line, "check", "--all")
     assert done.returncode == 7, done.stderr
     assert f"{line.repo.root}: this account may not look into the folder" in done.stderr
+
+
+def test_two_accounts_of_a_group_publish_into_one_folder(line: Line) -> None:
+    """The lock was made for its first account alone, and the others got 7 for ever."""
+    group = 54321
+    shared = line.folder / "shared"
+    shared.mkdir()
+    os.chown(shared, 0, group)
+    shared.chmod(0o2775)
+    charts, evidence = (shared / name for name in ("charts", "evidence"))
+    for number, uid in enumerate((UID, UID + 1, UID)):
+        old = line.folder / f"old{number}"
+        open_writable(old.as_uri(), {}).publish(packed("web", f"1.{number}.0"))
+        home = line.folder / f"home{number}"
+        home.mkdir()
+        os.chown(home, uid, uid)
+        (home / "pipeline.yaml").write_text(f"charts: []\nevidence: {evidence.as_uri()}\n")
+        words = ("regenerate", "--from", old.as_uri(), "--to", charts.as_uri())
+        done = as_nobody(
+            line, *words, "--state", str(home / "state.jsonl"), "--config",
+            str(home / "pipeline.yaml"), uid=uid, groups=str(group), TMPDIR=str(home),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert len(list(charts.glob("*.tgz"))) == 3
+    assert len(list((evidence / "records").glob("*/*.json"))) > 3
+    for place in shared.rglob("*"):
+        mode = place.stat().st_mode
+        assert place.stat().st_gid == group and mode & 0o040, place
+        if place.is_dir() or place.parent == charts:
+            assert mode & 0o020, place
