@@ -151,7 +151,6 @@ def promote(
         # Images first: a published chart must never name an image that is not there.
         for image in images:
             copy(image.source, image.destination, hosts=config.hosts)
-            log.info("%s", image.destination)
         return attempt.passed(
             {**production.publish(release.archive, release_tag.created), **image_outputs}
         )

@@ -130,7 +130,7 @@ class WritableChannel(Channel):
         outputs = {"tar": archive.tar_digest}
         for number, repository in enumerate(self.repositories):
             published = repository.publish(archive, created=created)
-            log.info("%s: %s", archive.file_name, published.reference)
+            log.debug("%s: %s", archive.file_name, published.reference)
             outputs[output_name(number)] = published.reference
         return outputs
 

@@ -130,6 +130,16 @@ class Outcome(NamedTuple):
         return f"{self.subject}: {last.result}{count} {output}".rstrip()
 
     @property
+    def references(self) -> dict[str, str]:
+        """Name → reference of what was published or tagged now, the one in `summary` first."""
+        if not self.fresh or self.error or self.note or not self.records:
+            return {}
+        outputs = self.records[-1].outputs
+        first = [name for name in ("chart", "image", "tag") if name in outputs][:1]
+        names = [*first, *(name for name in outputs if name not in first)]
+        return {name: outputs[name] for name in names if "@" in outputs[name]}
+
+    @property
     def exit_code(self) -> int:
         """That of its error; an error that is none of ours is a bug."""
         if isinstance(self.error, PipelineError):
@@ -252,6 +262,8 @@ def report_outcome(outcome: Outcome, *, as_json: bool) -> None:
         boundary.report_error(outcome.error, subject=outcome.subject)
     else:
         boundary.log.info("%s", outcome.summary)
+        for name, reference in list(outcome.references.items())[1:]:
+            boundary.log.info("%s: %s %s", outcome.subject, name, reference)
     if as_json:
         print_records(outcome.records)
 

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.auth.hosts import entry_for
+from pipeline_steps.cli.step import Outcome
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting.chains import duration_text, released_snapshot
+from pipeline_steps.reporting.rendering import short
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.testing.settings import LIBRARY
 from pipeline_steps.toolbox.redact import printable
 
 #: The charts of a run → the content that its steps recorded, None when they recorded none.
 Charts = Mapping[str, str | None]
 
 
-def print_chains(config: Config, state: State, charts: Charts, *, seconds: float) -> None:
-    """Print the chain of every chart, the paths of state and logs, and helm commands to copy."""
+def print_chains(
+    config: Config,
+    state: State,
+    charts: Charts,
+    outcomes: Iterable[Outcome] = (),
+    *,
+    seconds: float,
+) -> None:
+    """Print the chain of every chart, the paths of state and logs, and helm commands to copy.
+
+    Each reference is printed whole once. outcomes: of the run's steps; references that no chain has
+    are printed, too.
+    """
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False, markup=False)
+    above: set[str] = set()
     for name, content in charts.items():
-        links = chain_rows(state, name, content)
+        links = [_shortened(link, above) for link in chain_rows(state, name, content)]
         if not sys.stderr.isatty():  # no table in logs: it would wrap digests, which are copied
             for link, value, time in links:
                 console.print(
@@ -39,6 +54,13 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
         for row in links:
             table.add_row(*map(printable, row))
         console.print(table)
+    for outcome in outcomes:
+        for link, reference in outcome.references.items():
+            if reference not in above:
+                above.add(reference)
+                console.print(
+                    printable(f"{outcome.subject}  {link:<18} {reference}"), soft_wrap=True
+                )
     places = (
         f"state: {state.path}\nJUnit: {state.folder / 'junit'}\nlogs of failures: "
         f"{state.folder / 'failures'}"
@@ -48,6 +70,16 @@ def print_chains(config: Config, state: State, charts: Charts, *, seconds: float
         for line in helm_commands(config, state, name, content):
             console.print(printable(line), soft_wrap=True)
     console.print(f"{seconds:.1f} s in all")
+
+
+def _shortened(link: tuple[str, str, str], above: set[str]) -> tuple[str, str, str]:
+    """A link with its reference as people recognize it where it stands above; else that is added."""
+    title, value, time = link
+    if value in above:
+        return title, short(value), time
+    if "@" in value:
+        above.add(value)
+    return link
 
 
 def chain_rows(state: State, name: str, content: str | None = None) -> list[tuple[str, str, str]]:
@@ -107,17 +139,22 @@ def helm_commands(config: Config, state: State, name: str, content: str | None =
         plain = " --plain-http" if _is_plain_http(config, reference) else ""
         if reference.startswith("oci://"):
             chart = reference.partition("@")[0].removesuffix(f":{str(version).replace('+', '_')}")
-            return [
-                f"helm pull {chart} --version {version}{plain}",
-                f"helm install {name} {chart} --version {version}{plain}",
-            ]
-        if reference.startswith("file://"):
+            install = f"helm install {name} {chart} --version {version}{plain}"
+            pull = f"helm pull {chart} --version {version}{plain}"
+            return [pull] if _is_library(state, record) else [pull, install]
+        if reference.startswith("file://") and not _is_library(state, record):
             return [
                 shlex.join(
                     ["helm", "install", name, unquote(urlsplit(reference.partition("@")[0]).path)]
                 )
             ]
     return []
+
+
+def _is_library(state: State, released: Record) -> bool:
+    """Whether helm cannot install the chart of a release, because it is of `type: library`."""
+    tests = state.find(step="integration_test", subject=released.subject, content=released.content)
+    return any(test.parameters.get("none") == LIBRARY for test in tests)
 
 
 def _is_plain_http(config: Config, reference: str) -> bool:

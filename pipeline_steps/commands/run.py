@@ -29,6 +29,7 @@ from pipeline_steps.commands import chain, command_names
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
+from pipeline_steps.reporting.rendering import short
 from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
@@ -102,11 +103,12 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
             )
             outcomes.setdefault(name, []).extend(ended)
             code = worst([code, *(outcome.exit_code for outcome in ended)])
-    if not arguments.quiet:
+    if not arguments.quiet and not arguments.plan:
         charts = charts_with_content(
             outcomes, lambda: selected_charts(config, state, arguments).charts
         )
-        chain.print_chains(config, state, charts, seconds=time.monotonic() - started)
+        published = [outcome for ended in outcomes.values() for outcome in ended]
+        chain.print_chains(config, state, charts, published, seconds=time.monotonic() - started)
     if held_back and not code:
         boundary.log.info("stopped before %s; go on with: %s", held_back[0], release_command(typed))
     return code
@@ -205,7 +207,7 @@ def run_one_step(
         outcomes = [plan_after(needed, outcome) for outcome in outcomes]
     line = f"%s {name:<17} {time.monotonic() - started:5.1f} s  %s"
     for outcome in outcomes:
-        boundary.log.info(line, _status_mark(outcome), outcome.summary)
+        boundary.log.info(line, _status_mark(outcome), _summary(outcome))
         if outcome.exit_code == boundary.BUG and outcome.error is not None:
             boundary.report_error(outcome.error)
         if arguments.json:
@@ -222,6 +224,14 @@ def _status_mark(outcome: Outcome) -> str:
     """The mark of an outcome: ✗ also for a negative report, where the step itself succeeded."""
     verdicts = {record.outputs.get("verdict") for record in outcome.records[-1:]}
     return "✗" if outcome.error or "negative" in verdicts else "✓"
+
+
+def _summary(outcome: Outcome) -> str:
+    """The line about an outcome, its reference as people recognize it: whole it stands at the end."""
+    text = outcome.summary
+    for reference in outcome.references.values():
+        text = text.replace(reference, short(reference))
+    return text
 
 
 def plan_after(steps: Sequence[str], outcome: Outcome) -> Outcome:

@@ -8,7 +8,8 @@ people and scripts.
     pipeline-steps state join agent-1/state.jsonl agent-2/state.jsonl
     pipeline-steps state pull --revision HEAD
 
-show: what was done, with its outputs or why it did not pass; --graph: a tree of what used what.
+show: what was done, with its outputs or why it did not pass, in the width of the terminal, digests
+by their first 12 digits (--json has them whole); --graph: a tree of what used what.
 html: one page that loads nothing, by default .pipeline/state.html, of each chart the content first
 that is checked out (with --state: the newest record); its path on stdout. Both say which of several
 records steps use, by the configuration here; whether a channel still has its outputs says verify.
@@ -20,6 +21,9 @@ evidence stores have behind a commit (--revision) or an image or chart (--digest
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,11 +134,20 @@ def show(state: State, _words: list[str], arguments: Namespace) -> int:
     if not records:
         print(f"no records yet in {state.folder}")
         return 0
-    text = graph if arguments.graph else list_records
-    print(*text(records, state.preferred), sep="\n")
+    if arguments.graph:
+        print(*graph(records, state.preferred), sep="\n")
+    else:
+        print(*list_records(records, state.preferred, _columns()), sep="\n")
     if not arguments.channels_known and any(unused_verdicts(records, state.preferred).values()):
         boundary.log.warning(state_page.WITHOUT_CHANNELS)
     return 0
+
+
+def _columns() -> int | None:
+    """The width of the terminal, None where the output goes elsewhere and COLUMNS says nothing."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def page(state: State, _words: list[str], arguments: Namespace) -> int:

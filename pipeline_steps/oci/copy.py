@@ -100,7 +100,7 @@ class _Copy:
             # Another writer may have put the tag meanwhile.
             if not _tag_points_to(self.destination_registry, self.destination, digest):
                 self._put(manifest, self.destination.tag)
-            log.info(
+            log.debug(
                 "%s: copied from %s",
                 self.destination._replace(digest=digest),
                 self.source.repository,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline_steps.reporting.chains import Order, duration_text, unused_verdicts
@@ -11,15 +13,17 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.union import count_attempts, superseded
 from pipeline_steps.toolbox.redact import printable
 
-_HEAD = ("step", "subject", "result", "id", "finished")
+_HEAD = ("step", "subject", "result", "id", "finished (UTC)")
+_DIGEST, _FIRST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}"), r"\1"
 
 
-def list_records(records: Iterable[Record], preferred: Order = union.preferred) -> Iterator[str]:
+def list_records(
+    records: Iterable[Record], preferred: Order = union.preferred, width: int | None = None
+) -> Iterator[str]:
     """Every current record as a line, followed by its outputs or by the reason of its failure.
 
-    preferred: `State`'s; it says which of several records of a key steps use.
-
-    Long values are neither cut nor wrapped, so that they can be copied.
+    preferred: `State`'s; it says which of several records of a key steps use. width: columns to
+    wrap lines at; a name is never cut, and nothing is left out but the ends of digests.
     """
     all_records = list(records)
     replaced, answered = superseded(all_records), _answered_intents(all_records)
@@ -32,20 +36,37 @@ def list_records(records: Iterable[Record], preferred: Order = union.preferred) 
         tries.setdefault(record.key, []).append(record)
     rows = [_HEAD, *map(_cells, shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    if width is not None:  # a long name makes its own row wide, and not all others
+        widths[1] = max(len(_HEAD[1]), min(widths[1], width - sum(widths) + widths[1] - 8))
     heads = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    yield heads[0]
+    yield from _wrapped(heads[0], width, "")
     for record, head in zip(shown, heads[1:], strict=True):
         tried = count_attempts(tries[record.key])
         remarks = [f"{tried} attempts"] if tried > 1 else []
         remarks += [_unused(unused[record.id])] if record.id in unused else []
-        yield "  ".join([head, *remarks])
+        yield from _wrapped("  ".join([head, *remarks]), width, "")
         details = record.reason or "\n".join(
-            f"{name}: {value}" for name, value in record.outputs.items()
+            f"{name}: {_DIGEST.sub(_FIRST, value)}" for name, value in record.outputs.items()
         )
-        yield from (f"    {printable(line, lines=False)}" for line in details.splitlines())
+        for line in details.splitlines():
+            yield from _wrapped(printable(line, lines=False), width, "    ")
+
+
+def _wrapped(line: str, width: int | None, indent: str) -> list[str]:
+    """The line, in several where it is wider; a word that is wider alone stays whole."""
+    if width is None or len(indent) + len(line) <= width:
+        return [f"{indent}{line}"]
+    return textwrap.wrap(
+        line,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _unused(counting: str) -> str:
@@ -62,7 +83,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         record.subject,
         record.result,
         record.id[7:19],
-        utc(record.finished or ""),
+        utc(record.finished or "").removesuffix(" UTC"),
     )
     return tuple(printable(cell, lines=False) for cell in cells)
 

@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tarfile
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +25,12 @@ import pytest
 
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories.index_rows import read_rows
+from pipeline_steps.repositories.kinds import open_writable
 from tests.support.charts import packed
 from tests.support.gits import Repo, chart
 from tests.support.helms import helm
+from tests.support.registries import registry
+from tests.support.scripted import Answer, Request, scripted
 
 MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata: {greeting: hello}\n"
 RANGE = "dependencies: [{name: x, version: ^1, repository: 'https://example.invalid'}]\n"
@@ -853,6 +858,39 @@ def test_both_helms_install_a_chart_with_requirements(version: str, field: Field
         done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
         assert "web/templates/map.yaml" in done.stdout
         assert "web/charts/dep/templates/map.yaml" in done.stdout
+
+
+def refusing(host: str, *paths: str) -> Callable[[Request], Answer]:
+    """A registry that refuses some of its repositories and tags."""
+
+    def answer(request: Request) -> Answer:
+        if any(path in request.path for path in paths):
+            return 403, {}, b""
+        asked = urllib.request.Request(f"http://{host}{request.path}", method=request.method)
+        asked.add_header("Accept", request.headers.get("Accept", "*/*"))
+        try:
+            with urllib.request.urlopen(asked) as response:
+                return response.status, dict(response.headers), response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, {}, b""
+
+    return answer
+
+
+def test_what_a_registry_refuses_stops_nothing_else(field: Field) -> None:
+    with registry(field.folder / "registry") as running:
+        target = open_writable(f"oci://{running.host}/charts", {})
+        for name, version in (("dead", "1.0.0"), ("web", "1.0.0"), ("web", "1.1.0")):
+            target.publish(packed(name, version))
+        with scripted(refusing(running.host, "/dead/", "/web/manifests/1.0.0")) as front:
+            url = f"oci://{front.host}/charts"
+            done = field.run(["audit", url])
+            assert done.returncode == 4, done.stderr
+            assert f"cannot be reached: dead: http://{front.host}" in done.stderr, done.stderr
+            assert "cannot be reached: web 1.0.0: " in done.stderr and "1.1.0" not in done.stderr
+            assert field.run(["audit", url, "--chart", "dead"]).returncode == 7
+            both = field.run(["audit", f"{url}", "--chart", "dead", "--chart", "web"])
+            assert both.returncode == 4 and "2 things are wrong" in both.stderr
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.reporting.rendering import short
 from tests.support.gits import bare
 from tests.support.helms import helm
 from tests.support.one_chart import CHART, MAP, OneChart
@@ -62,7 +63,8 @@ def test_a_log_gets_plain_lines_without_control_codes(project: OneChart) -> None
     assert re.fullmatch(r"✓ check +\d+\.\d s  common: passed", lines[1])
     assert lines[2] == "snapshot ..."
     made = project.output("snapshot")
-    assert re.fullmatch(rf"✓ snapshot +\d+\.\d s  common: passed {re.escape(made)}", lines[4])
+    assert re.fullmatch(rf"✓ snapshot +\d+\.\d s  common: passed {short(made)}", lines[3])
+    assert completed.stderr.count(made) == 1, "each reference once"
     assert f"common  snapshot chart     {made}  " in completed.stderr, (
         "not folded: it is there to copy"
     )
