@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from pipeline_steps.sources import git
+from pipeline_steps.sources import bzr, git
 from pipeline_steps.sources.source import Source, Tagged
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, NotYet, UsageError
 
@@ -157,6 +157,8 @@ def _not_yet(name: str, mark: str, *schemes: str) -> System:
 #: `source.Source.system` → how it is opened. A URL whose scheme is nobody's own is git's.
 SYSTEMS: dict[str, System] = {
     "git": System("git", ".git", (), git.Git, git.is_bare, git.Git, git.mirror),
-    "bzr": _not_yet("Bazaar", ".bzr/checkout", "bzr", "lp"),
+    "bzr": System(
+        "Bazaar", ".bzr/checkout", ("bzr", "lp"), bzr.Bazaar, bzr.is_bare, bzr.Bazaar, bzr.mirror
+    ),
     "svn": _not_yet("Subversion", ".svn", "svn"),
 }

@@ -134,12 +134,15 @@ class Tagged(Protocol):
 class Source(Tagged, Protocol):
     """A checkout.
 
-    system: "git", "bzr" or "svn". root: its top folder. fetch: the command for the newest history.
+    system: "git", "bzr" or "svn". root: its top folder.
     """
 
     system: str
     root: Path
-    fetch: str
+
+    @property
+    def fetch(self) -> str:
+        """The command for the newest history."""
 
     def revision(self, name: str = "") -> str:
         """The full id of what is checked out, or of `name` (tag, branch, abbreviated id).

@@ -405,8 +405,8 @@ def test_a_repository_is_opened_for_its_tags_by_its_url(server: Server, tmp_path
 def test_the_innermost_checkout_is_the_one_that_is_opened(
     checkout: Checkout, tmp_path: Path
 ) -> None:
-    for system in SYSTEMS.values():
-        inner = system.checkout(files.folder(checkout.root / "sub" / "inner"))
+    for name, system in SYSTEMS.items():
+        inner = system.checkout(files.folder(checkout.root / "sub" / name))
         inner.put("x", "x")
         inner.commit()
         assert open_source(inner.root).root == inner.root

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support import gits
+from tests.support import bazaars, gits
 from tests.support.checkouts import System
 
 SYSTEMS: dict[str, System] = {
     "git": System(gits.environment, gits.checkout, gits.server),
+    "bzr": System(bazaars.environment, bazaars.checkout, bazaars.server),
 }

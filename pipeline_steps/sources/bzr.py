@@ -1,0 +1,258 @@
+"""Bazaar through brz (Breezy 3.3 or newer): checkouts, branches without a working tree, and tags of
+remote ones.
+
+`bzr_revisions` reads files of revisions, `bzr_tree` the working tree, `bzr_program` runs brz.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline_steps.sources import bzr_program as program
+from pipeline_steps.sources.bzr_program import BrzError
+from pipeline_steps.sources.bzr_revisions import Inventories
+from pipeline_steps.sources.bzr_tree import CheckoutTree
+from pipeline_steps.sources.source import Node, Tag, Tree
+from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
+from pipeline_steps.toolbox import clock, files
+from pipeline_steps.toolbox.errors import (
+    Conflict,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    UsageError,
+)
+
+_TAG_MOVED = "a tag is never moved: raise the version, or tag that revision"
+#: The time of a tag whose revision is not here; nothing can be read of it.
+_NO_TIME = "1970-01-01T00:00:00Z"
+
+
+class Bazaar:
+    """The checkout, or the branch without one, with the top folder `root`; see `source.Source`.
+
+    A revision is a revision id. Whoever names one may use a tag or a revno, too.
+    """
+
+    system = "bzr"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.revisions = Inventories(root)
+
+    @functools.cached_property
+    def _head(self) -> dict[str, Any]:
+        head: dict[str, Any] = self.revisions.ask("head").value
+        return head
+
+    @property
+    def fetch(self) -> str:
+        """The command for the newest history."""
+        return "brz update" if self._head["bound"] else "brz pull"
+
+    def revision(self, name: str = "") -> str:
+        """The revision id of what is checked out, or of a tag, a revision id or a revno."""
+        if not name:
+            if not self._head["revision"]:
+                raise UsageError(
+                    "there is no revision yet", where=str(self.root), advice="commit something"
+                )
+            return str(self._head["revision"])
+        found = None if _is_strange(name) else self.revisions.ask("resolve", name=name).value
+        if not found:
+            advice = f"{self.fetch}, or correct it"
+            raise UsageError(
+                f"there is no revision {name!r} here", where=str(self.root), advice=advice
+            )
+        return str(found)
+
+    def tree(self, revision: str | None, folder: str) -> Tree:
+        """The tree of `revision` below `folder`; None: the working tree with its uncommitted
+        changes.
+        """
+        if revision is not None:
+            return StoredTree(self.revisions, self.revision(revision), folder)
+        head, changes = self.revisions.ask("changes").value
+        return CheckoutTree(self.revisions, self.revision(head["revision"]), folder, changes)
+
+    def is_added(self, path: str) -> bool:
+        """Whether a file is versioned."""
+        return bool(self.revisions.ask("is_added", path=path).value)
+
+    def branch(self) -> str | None:
+        """The branch's own name, or its nick: what its folder is called, or the one it is bound to."""
+        return str(self._head["branch"]) or None
+
+    def tip(self, branch: str) -> str:
+        """The newest revision of a branch: of the parent when it is called so, else of one beside
+        this one.
+        """
+        found = self.revisions.ask("tip", name=branch).value
+        if not found:
+            raise self._no_branch(branch)
+        return str(found)
+
+    def base(self, target: str) -> str:
+        """The common ancestor of what is checked out and a branch (see `tip`) or a revision."""
+        found = "" if _is_strange(target) else self.revisions.ask("base", name=target).value
+        if found == "":
+            raise self._no_branch(target)
+        if found is None:
+            raise UsageError(f"it and {target} have no common ancestor", where=str(self.root))
+        return str(found)
+
+    def _no_branch(self, name: str) -> UsageError:
+        advice = (
+            "looked for the parent of that name (brz info), a colocated branch, and a folder "
+            "beside this one; or give its URL"
+        )
+        return UsageError(
+            f"the branch or revision {name!r} is not here", where=str(self.root), advice=advice
+        )
+
+    def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
+        """Paths below `folder`, relative to it, that differ between two revisions."""
+        ids = [self.revision(each) for each in (base, revision)]
+        with self.revisions:
+            self.revisions.prepare(ids)
+            one, other = (self.revisions.folder(each, folder) for each in ids)
+            paths = self._differing(one, other, "")
+        return tuple(sorted(path for path in paths if not is_pipeline_output(path)))
+
+    def _differing(self, one: str | None, other: str | None, prefix: str) -> list[str]:
+        """The paths of files that only one of two folders has, or both differently."""
+        if one == other:
+            return []
+        nodes = [self._nodes(each) for each in (one, other)]
+        paths: list[str] = []
+        for name in nodes[0].keys() | nodes[1].keys():
+            pair = [each.get(name) for each in nodes]
+            if pair[0] == pair[1]:
+                continue
+            folders = [each.id if each and each.kind == "folder" else None for each in pair]
+            paths += self._differing(folders[0], folders[1], f"{prefix}{name}/")
+            if any(each and each.kind != "folder" for each in pair):
+                paths.append(f"{prefix}{name}")
+        return paths
+
+    def _nodes(self, folder: str | None) -> dict[str, Node]:
+        return {node.name: node for node in self.revisions.listing(folder)} if folder else {}
+
+    def history(
+        self, revision: str, paths: Sequence[str], limit: int, after: str = ""
+    ) -> tuple[str, ...]:
+        """The left-hand revisions that changed one of `paths`; a merge counts as the changes it
+        brought.
+        """
+        newest = self.revision(revision)
+        found = self.revisions.ask(
+            "history", revision=newest, paths=list(paths), limit=limit, after=after
+        )
+        return tuple(found.value)
+
+    def position(self, revision: str) -> int:
+        """The left-hand revno."""
+        found = self.revisions.ask("position", revision=self.revision(revision))
+        return int(found.value)
+
+    def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
+        """The tags of the branch whose names match the shell pattern."""
+        rows = self.revisions.ask("tags").value
+        return {
+            name: _tag(name, *row)
+            for name, row in sorted(rows.items())
+            if fnmatch.fnmatchcase(name, pattern)
+        }
+
+    def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
+        """Create a tag that names an unchanged commit after `revision`, which has the message; the
+        same tag again is success.
+
+        The commit becomes a part of the branch, else no `brz branch` would copy it. push: both come
+        into the branch that this one is bound to, else its parent, first.
+        """
+        if not name or _is_strange(name) or ".." in name:
+            raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
+        facts = {"name": name, "revision": self.revision(revision), "message": message or name}
+        try:
+            row = self.revisions.call("create_tag", timeout=program.REMOTE, push=push, **facts)
+        except BrzError as error:
+            raise self._refusal(error, name, facts["revision"]) from error
+        finally:
+            self.__dict__.pop("_head", None)
+        return _tag(name, *row.value)
+
+    def _refusal(self, error: BrzError, name: str, revision: str) -> PipelineError:
+        """Our error for a tag that could not be set."""
+        where, facts = str(self.root), error.facts
+        url = facts.get("url", "")
+        if error.code == "Bound":
+            problem = f"the tag {name} cannot be set here alone: the branch is {url}"
+            return UsageError(problem, where=where, advice="push it, or brz unbind")
+        if error.code == "NoParent":
+            problem = f"there is nowhere to push the tag {name} to: the branch has no parent"
+            return UsageError(problem, where=where, advice="brz push --remember LOCATION")
+        if error.code == "Unpushed":
+            problem = f"the revision {revision} is not in {url}"
+            return UsageError(problem, where=where, advice="brz push it, then tag it")
+        if error.code == "Taken":
+            problem = (
+                f"the tag {name} exists in {url} and names {facts['revision']}, not {revision}"
+            )
+            return Conflict(problem, where=where, advice=_TAG_MOVED)
+        if error.code == "Moved":
+            problem = (
+                f"the tag {name} names {facts['here']} here and {facts['revision']} in {url}: "
+                "somebody moved it"
+            )
+            advice = "find out who did and why; brz pull --overwrite-tags takes the one there"
+            return EvidenceError(problem, where=where, advice=advice)
+        if error.code == "Dangling":
+            problem = f"the tag {name} in {url} names {facts['revision']}, which is in no branch"
+            return EvidenceError(problem, where=where, advice=f"brz tag --delete {name} -d {url}")
+        if error.code:
+            return MachineError(f"brz set the tag {name}, but {url} does not have it", where=where)
+        return program.failure(self.root, error)
+
+
+def _is_strange(name: str) -> bool:
+    """Whether a name cannot be one of a tag, a branch or a revision."""
+    return name.startswith("-") or re.search(r"[\x00-\x1f\x7f]", name) is not None
+
+
+def _tag(name: str, revision: str, message: str, seconds: int | None) -> Tag:
+    return Tag(name, revision, message, _NO_TIME if seconds is None else clock.rfc3339(seconds))
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether `folder` is a branch without a working tree."""
+    return (folder / ".bzr" / "branch").is_dir() and not (folder / ".bzr" / "checkout").exists()
+
+
+def mirror(url: str, cache: Path) -> Bazaar:
+    """A copy of the branch at `url` with the revisions of all its tags, updated now, in the folder
+    `cache`.
+
+    Raises UsageError for a password in the URL, AccessRefused, Unreachable, Temporary.
+    """
+    address = urlsplit(url)
+    # The URL appears in brz's messages, so it must not have a password.
+    login, _, host = address.netloc.rpartition("@")
+    if ":" in login:
+        advice = "leave it to brz: authentication.conf or an SSH agent"
+        where = address._replace(netloc=host).geturl()
+        raise UsageError("there is a password in the URL", where=where, advice=advice)
+    repository = files.folder(cache / f"{files.sha256(url.encode())[7:23]}.bzr")
+    branch = Bazaar(repository / "branch")
+    with files.locked(repository / "pipeline-steps.lock"):
+        try:
+            branch.revisions.call("mirror", timeout=program.REMOTE, url=url)
+        except BrzError as error:
+            raise program.failure(url, error) from error
+    return branch

@@ -1,0 +1,193 @@
+"""Run brz with a command of ours in it (`brz/answers.py`), and translate its failures into our
+errors.
+
+Starting brz takes longer than most answers, so one process answers every question of a block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    MachineError,
+    PipelineError,
+    Temporary,
+    Unreachable,
+)
+from pipeline_steps.toolbox.redact import redact
+
+PLUGIN = Path(__file__).parent / "brz" / "answers.py"
+#: No plugin of the user or the machine, no log file, and our command.
+ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "BRZ_LOG": os.devnull,
+    "BRZ_PLUGIN_PATH": "-user:-site:-entrypoints:+core",
+    "BRZ_PLUGINS_AT": f"pipeline_steps@{PLUGIN}",
+    "BRZ_PROGRESS_BAR": "none",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+#: Reading must write nothing: brz would keep what it saw of the files.
+SETTINGS = ("--no-aliases", "-Obzr.workingtree.worth_saving_limit=-1")
+ADVICE = "install brz 3.3 (Debian: apt-get install brz)"
+#: Seconds for an answer from here, and for one that a server has a part in.
+LOCAL, REMOTE = 300.0, 3600.0
+_BLOCK = 2**20
+
+_CHECK = "the repository is damaged: brz check"
+_LOCK = "another brz writes there: run again; brz break-lock LOCATION where whoever had it is gone"
+#: Class of breezy's error → our error and advice.
+_FAILURES: dict[str, tuple[type[MachineError | Temporary], str]] = {
+    "LockContention": (Temporary, _LOCK),
+    "LockActive": (Temporary, _LOCK),
+    "LockBroken": (Temporary, "run again"),
+    "TokenMismatch": (Temporary, "run again"),
+    "ConnectionReset": (Temporary, "run again"),
+    "ConnectionTimeout": (Temporary, "run again"),
+    "TimeoutError": (Temporary, "run again"),
+    "BrokenPipeError": (Temporary, "run again"),
+    "ConnectionResetError": (Temporary, "run again"),
+    "UnexpectedEndOfContainerError": (Temporary, "run again"),
+    "SmartProtocolError": (Temporary, "run again"),
+    "SocketConnectionError": (Unreachable, "check the address and that this machine reaches it"),
+    "ConnectionError": (Unreachable, "check the address and that this machine reaches it"),
+    "ConnectionRefusedError": (Unreachable, "check the address and that this machine reaches it"),
+    "NotBranchError": (Unreachable, "check the address of the branch: brz info"),
+    "InvalidURL": (Unreachable, "check the address of the branch: brz info"),
+    "UnsupportedProtocol": (Unreachable, "check the address of the branch: brz info"),
+    "BoundBranchConnectionFailure": (Unreachable, "check what brz info says of the checkout"),
+    "PermissionDenied": (AccessRefused, "check the account's rights there"),
+    "TransportNotPossible": (AccessRefused, "it can only be read: brz serve --allow-writes"),
+    "ReadOnlyError": (AccessRefused, "it can only be read: brz serve --allow-writes"),
+    "LockFailed": (AccessRefused, "check the account's rights there"),
+    "UnlockableTransport": (AccessRefused, "it can only be read"),
+    "NoWhoami": (MachineError, 'say who you are: BRZ_EMAIL, or brz whoami "NAME <ADDRESS>"'),
+    "NoSuchRevision": (MachineError, "brz pull"),
+    "RevisionNotPresent": (MachineError, "brz pull"),
+    "GhostRevisionUnusableHere": (MachineError, "brz pull"),
+    "UnknownFormatError": (MachineError, "use a newer brz, or brz upgrade"),
+    "UnsupportedFormatError": (MachineError, "use a newer brz, or brz upgrade"),
+    "IncompatibleFormat": (MachineError, "use a newer brz, or brz upgrade"),
+    "IncompatibleRepositories": (MachineError, "bring both to one format: brz upgrade"),
+    "BzrCheckError": (MachineError, _CHECK),
+    "DirstateCorrupt": (MachineError, "brz repair-workingtree"),
+}
+
+
+class Answer(NamedTuple):
+    """value: JSON. data: blocks of bytes."""
+
+    value: Any
+    data: list[bytes]
+
+
+class BrzError(Exception):
+    """brz's own failure. name: class of the error in breezy.
+
+    code, facts: of a refusal by our command, else "" and nothing.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+        self.code: str = ""
+        self.facts: dict[str, str] = {}
+        if name == "Refused":
+            self.code, self.facts = json.loads(text)
+
+
+class Brz:
+    """A running brz that answers about the branch at `location`."""
+
+    def __init__(self, location: Path, child: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
+        assert child.stdin and child.stdout
+        self._location = location
+        self._child = child
+        self._stderr = stderr
+        self._requests, self._answers = child.stdin, child.stdout.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
+        self._data = bytearray()
+        self.is_usable = True
+
+    def ask(self, question: str, arguments: dict[str, Any], timeout: float) -> Answer:
+        """Raises BrzError, Temporary, and MachineError when brz ends."""
+        self.is_usable = False  # until the whole answer is read
+        try:
+            self._requests.write(json.dumps([question, arguments]).encode() + b"\n")
+            self._requests.flush()
+        except BrokenPipeError as error:
+            raise self._exit_error() from error
+        head = json.loads(self._line(timeout))
+        if "error" in head:
+            self.is_usable = True
+            raise BrzError(head["error"], head["text"])
+        data = [self._block(size, timeout) for size in head["sizes"]]
+        self.is_usable = True
+        return Answer(head["answer"], data)
+
+    def _line(self, timeout: float) -> bytes:
+        start = 0
+        while (end := self._data.find(b"\n", start)) < 0:
+            start = len(self._data)
+            self._read(timeout)
+        line = bytes(memoryview(self._data)[:end])
+        del self._data[: end + 1]
+        return line
+
+    def _block(self, size: int, timeout: float) -> bytes:
+        while len(self._data) < size:
+            self._read(timeout)
+        block = bytes(memoryview(self._data)[:size])
+        del self._data[:size]
+        return block
+
+    def _read(self, timeout: float) -> None:
+        if not self._poll.poll(1000 * timeout):
+            raise Temporary("brz took too long", where=str(self._location), advice="run again")
+        data = os.read(self._answers, _BLOCK)
+        if not data:
+            raise self._exit_error()
+        self._data += data
+
+    def _exit_error(self) -> PipelineError:
+        """The error with brz's own message, after it ended."""
+        process.raise_if_stopping()  # it ended because this process was told to end
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(process.GRACE)
+        self._stderr.seek(0)
+        completed = process.Completed(("brz",), self._child.returncode, b"", self._stderr.read())
+        problem = f"brz ended with exit code {completed.code}: {completed.tail(6)}"
+        return MachineError(problem, where=str(self._location), advice=ADVICE)
+
+
+@contextlib.contextmanager
+def running(location: Path) -> Iterator[Brz]:
+    """A brz for the branch at `location`. Raises ToolMissing."""
+    program = process.require("brz", advice=ADVICE)
+    # brz looks for its Python's home beside the first `python3` on PATH; in a virtual environment
+    # that has no breezy.
+    path = f"{Path(program).parent}{os.pathsep}{process.search_path(os.environ)}"
+    command = [program, *SETTINGS, "pipeline-steps-answer", str(location)]
+    with (
+        os.fdopen(os.memfd_create("brz"), "w+b") as stderr,
+        process.conversation(
+            command, env={**ENVIRONMENT, "PATH": path}, advice=ADVICE, stderr=stderr
+        ) as child,
+    ):
+        yield Brz(location, child, stderr)
+
+
+def failure(location: Path | str, error: BrzError) -> PipelineError:
+    """Our error for one of brz."""
+    where = redact(str(location))
+    kind, advice = _FAILURES.get(error.name, (MachineError, ""))
+    return kind(f"brz: {error.name}: {redact(str(error))}", where=where, advice=advice)

@@ -1,0 +1,138 @@
+"""Real Bazaar branches in throw-away folders; no configuration of this machine reaches them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.checkouts import Checkout
+from tests.support.registries import free_port, wait_for
+
+ADDRESS = "Tester <tester@example.com>"
+
+
+class Branch:
+    """A Bazaar branch with its working tree in `folder`; see `checkouts.Checkout`.
+
+    home: the folder of the only configuration that brz reads besides the branch's own.
+    """
+
+    tags_on_server = False
+
+    def __init__(self, folder: Path, home: Path, source: str = "") -> None:
+        self.root = folder
+        self.branch_name = folder.name
+        self.home = home
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        command = ["branch", source, str(folder)] if source else ["init", str(folder)]
+        brz(folder.parent, home, *command)
+
+    def brz(self, *arguments: str, code: int = 0) -> str:
+        return brz(self.root, self.home, *arguments, code=code)
+
+    def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(text.encode() if isinstance(text, str) else text)
+        place.chmod(0o755 if executable else 0o644)
+        return place
+
+    def link(self, path: str, target: str) -> None:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+    def ignore(self, pattern: str) -> None:
+        with (self.root / ".bzrignore").open("a") as file:
+            file.write(f"{pattern}\n")
+
+    def commit(self, message: str = "change") -> str:
+        """Commit everything as it stands and return the revision id."""
+        self.brz("add", "-q")
+        self.brz("commit", "-q", "--unchanged", "-m", message)
+        return self.tip()
+
+    def tip(self) -> str:
+        return self.brz("revision-info").split()[1]
+
+    def tag(self, name: str, revision: str) -> None:
+        self.brz("tag", "-q", "-r", f"revid:{revision}", name)
+        if "parent branch:" in self.brz("info"):
+            self.push()
+
+    def branch(self, name: str) -> Branch:
+        return Branch(self.root.with_name(name), self.home, str(self.root))
+
+    def merge(self, branch: Checkout) -> str:
+        self.brz("merge", "-q", str(branch.root))
+        return self.commit("merge")
+
+    def push(self) -> None:
+        self.brz("push", "-q", ":parent")
+
+
+def brz(folder: Path, home: Path, *arguments: str, code: int = 0) -> str:
+    # In front, because brz looks for its Python beside the first python3 on PATH.
+    given = {"PATH": f"/usr/bin:{os.environ['PATH']}", "HOME": str(home), "LC_ALL": "C.UTF-8"}
+    ran = subprocess.run(
+        ["brz", *arguments],
+        cwd=folder,
+        env={**given, **environment(home)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == code, f"brz {arguments}: {ran.returncode} {ran.stdout}{ran.stderr}"
+    return ran.stdout.strip()
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {"BRZ_HOME": str(folder), "BRZ_EMAIL": ADDRESS, "BRZ_LOG": os.devnull}
+
+
+def checkout(folder: Path) -> Branch:
+    return Branch(folder / "checkout", folder)
+
+
+class Serve:
+    """brz's own server, which anybody may push to; see `checkouts.Server`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"bzr://127.0.0.1:{self._port}/trunk"
+
+    def checkout(self, folder: Path) -> Branch:
+        return Branch(folder, self._folder, self.url)
+
+    def start(self) -> None:
+        command = ["brz", "serve", "--allow-writes", f"--directory={self._folder}"]
+        where = ["--listen=127.0.0.1", f"--port={self._port}"]
+        path = {"PATH": f"/usr/bin:{os.environ['PATH']}"}
+        log = self._folder / "serve.log"
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(
+                [*command, *where],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **path, **environment(self._folder)},
+            )
+        wait_for("127.0.0.1", self._port, self._child, log)
+
+    def stop(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[Serve]:
+    folder.mkdir(parents=True)
+    brz(folder, folder, "init", "-q", "--no-tree", str(folder / "trunk"))
+    serve = Serve(folder)
+    serve.start()
+    try:
+        yield serve
+    finally:
+        serve.stop()
