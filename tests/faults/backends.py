@@ -22,6 +22,7 @@ import yaml
 
 from pipeline_steps.toolbox.files import sha256
 from tests.faults.figures import Settings
+from tests.support.chartmuseum import chartmuseum
 from tests.support.github import github
 from tests.support.gits import bare
 from tests.support.registries import registry
@@ -29,6 +30,8 @@ from tests.support.registries import registry
 #: Publishers of distinct versions, and rounds in which many want one, where a backend says nothing
 #: else.
 PUBLISHERS, ROUNDS = 200, 100
+#: Publishers who all want the same version.
+RIVALS = 50
 
 
 class Backend(NamedTuple):
@@ -37,15 +40,15 @@ class Backend(NamedTuple):
 
     read: (URL) → what a reader asks for first, like the index, None when it is not there, without
     our code. versions: (URL, what was read) → versions of hello that it names; it raises when that,
-    or an archive, is half. one_wins: exactly one of those who want the same version, or at most
-    one? publishers: how many begin together, full: in the full size; rounds: how often one version
-    is competed for in the full size.
+    or an archive, is half. winners: how many of those who want the same version may be told that
+    they published it. publishers: how many begin together, full: in the full size; rounds: how
+    often one version is competed for in the full size.
     """
 
     opened: Callable[[Path], contextlib.AbstractContextManager[str]]
     read: Callable[[str], bytes | None]
     versions: Callable[[str, bytes], set[str]]
-    one_wins: bool
+    winners: range
     publishers: int = PUBLISHERS
     full: int = PUBLISHERS
     rounds: int = ROUNDS
@@ -167,11 +170,34 @@ def _on_github(url: str, index: bytes) -> set[str]:
     return {entry["version"] for entry in entries}
 
 
+@contextlib.contextmanager
+def _museum(_place: Path) -> Iterator[str]:
+    with chartmuseum(depth=1) as museum:
+        yield f"{museum.url}/team"
+
+
+def _index_of_museum(url: str) -> bytes | None:
+    return _answer(f"{url.removeprefix('chartmuseum+')}/index.yaml")
+
+
+def _in_museum(url: str, index: bytes) -> set[str]:
+    """The versions in the index, each with its archive."""
+    entries = _entries(index)
+    for entry in entries:
+        archive = _answer(f"{url.removeprefix('chartmuseum+')}/{entry['urls'][0]}")
+        assert archive is not None, f"{entry['version']}: no archive"
+        assert sha256(archive) == f"sha256:{entry['digest']}", entry["version"]
+    return {entry["version"] for entry in entries}
+
+
+#: Exactly one; at most one; several, where a server has no lock and says so (Guarantees.atomic).
+ONE, AT_MOST_ONE, SOME = range(1, 2), range(2), range(1, RIVALS + 1)
 BACKENDS = {
-    "file": Backend(_folder, _index_in_folder, _in_folder, one_wins=True),
-    "oci": Backend(in_registry, _tags, _in_registry, one_wins=False),
-    "git": Backend(_pages, _commit, _on_branch, one_wins=True, publishers=20, rounds=10),
-    "github": Backend(
-        _releases, _page, _on_github, one_wins=True, publishers=20, full=20, rounds=10
+    "file": Backend(_folder, _index_in_folder, _in_folder, ONE),
+    "oci": Backend(in_registry, _tags, _in_registry, AT_MOST_ONE),
+    "git": Backend(_pages, _commit, _on_branch, ONE, publishers=20, rounds=10),
+    "github": Backend(_releases, _page, _on_github, ONE, publishers=20, full=20, rounds=10),
+    "chartmuseum": Backend(
+        _museum, _index_of_museum, _in_museum, SOME, publishers=20, full=100, rounds=10
     ),
 }

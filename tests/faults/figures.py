@@ -64,7 +64,12 @@ def spread(points: Sequence[T], workers: int, run: Callable[[int, T], str]) -> l
     shares = [points[number::workers] for number in range(workers)]
 
     def work(number: int) -> list[str]:
-        return [found for point in shares[number] if (found := judge(number, point))]
+        return [found for point in shares[number] if (found := said(judge(number, point)))]
+
+    def said(found: str) -> str:
+        if found:  # at once: whole sizes take hours
+            print(f"wrong: {found}", file=sys.stderr, flush=True)
+        return found
 
     def judge(number: int, point: T) -> str:
         try:

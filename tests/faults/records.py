@@ -59,13 +59,21 @@ def bits(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     world.state.write_bytes(data)
     number, commands = len(chosen), BY_COMMAND + 2
     return [
-        Figure("T13", f"one bit of a state file of {len(data)} bytes turned: noticed by who reads "
-            "it",
-               f"{number}/{number}", f"{number - len(missed)}/{number}", tuple(missed)),
-        Figure("T13", "one bit turned: state verify exits 4", f"{commands}/{commands}",
-               f"{commands - len(by_command)}/{commands}", tuple("bit "
-                   f"{bit}" for bit in by_command)),
-    ]  # fmt: skip
+        Figure(
+            "T13",
+            f"one bit of a state file of {len(data)} bytes turned: noticed by who reads it",
+            f"{number}/{number}",
+            f"{number - len(missed)}/{number}",
+            tuple(missed),
+        ),
+        Figure(
+            "T13",
+            "one bit turned: state verify exits 4",
+            f"{commands}/{commands}",
+            f"{commands - len(by_command)}/{commands}",
+            tuple(f"bit {bit}" for bit in by_command),
+        ),
+    ]
 
 
 def _write(path: Path, number: int, barrier: object) -> None:

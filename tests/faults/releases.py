@@ -33,26 +33,30 @@ KINDS = ("file://", "oci://")
 
 
 def refused_or_harmless(_worlds: Sequence[World], settings: Settings) -> list[Figure]:
-    """Two figures: releases that must not happen, and neighbours that must."""
-    figures = []
-    for name, cases, what in (
-        ("X1", MUST_NOT, "releases that must not happen: refused by name, or as the source has it"),
-        ("X2", MAY, "their legitimate neighbours: released"),
-    ):
-        points = [(case, kind) for case in cases for kind in KINDS]
-        chosen = points
-        if not settings.full:
-            chosen = random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    """One figure: releases that must not happen."""
+    what = "releases that must not happen: refused by name, or as the source has it"
+    return _tried("X1", MUST_NOT, what, settings)
 
-        def run(_number: int, point: tuple[Case, str]) -> str:
-            case, kind = point
-            with tempfile.TemporaryDirectory(prefix="release-") as folder:
-                wrong = on_line(case, kind, Path(folder))
-            return f"{case.name} ({kind}): {wrong}" if wrong else ""
 
-        wrong = spread(chosen, settings.workers, run)
-        figures.append(counted(name, f"{what} ({len(chosen)} of {len(points)})", chosen, wrong))
-    return figures
+def released(_worlds: Sequence[World], settings: Settings) -> list[Figure]:
+    """One figure: neighbours of them that must happen."""
+    return _tried("X2", MAY, "their legitimate neighbours: released", settings)
+
+
+def _tried(id: str, cases: Sequence[Case], what: str, settings: Settings) -> list[Figure]:
+    points = [(case, kind) for case in cases for kind in KINDS]
+    chosen = points
+    if not settings.full:
+        chosen = random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+
+    def run(_number: int, point: tuple[Case, str]) -> str:
+        case, kind = point
+        with tempfile.TemporaryDirectory(prefix="release-") as folder:
+            wrong = on_line(case, kind, Path(folder))
+        return f"{case.name} ({kind}): {wrong}" if wrong else ""
+
+    wrong = spread(chosen, settings.workers, run)
+    return [counted(id, f"{what} ({len(chosen)} of {len(points)})", chosen, wrong)]
 
 
 def on_line(case: Case, kind: str, folder: Path) -> str:

@@ -61,11 +61,15 @@ def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     wrong = spread(moments, settings.workers, run)
     more = f"slowest end {slowest[0]:.2f} s"
     return [
-        counted("T10", "SIGTERM, SIGINT, SIGHUP at a random moment: out, 128+n, no child, then "
-            "again", moments, wrong,
-                more),
+        counted(
+            "T10",
+            "SIGTERM, SIGINT, SIGHUP at a random moment: out, 128+n, no child, then again",
+            moments,
+            wrong,
+            more,
+        ),
         _deaf(worlds, settings),
-    ]  # fmt: skip
+    ]
 
 
 def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:

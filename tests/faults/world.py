@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -424,4 +425,6 @@ def worlds(folder: Path, number: int) -> list[World]:
     """Worlds that break independently of each other, each with its undisturbed run behind it."""
     code = installed(folder / "code")
     os.environ.pop("PYTHONPATH", None)
-    return [World(folder / str(n), code).ready() for n in range(number)]
+    made = [World(folder / str(n), code) for n in range(number)]
+    with ThreadPoolExecutor(max(1, number)) as pool:
+        return list(pool.map(World.ready, made))

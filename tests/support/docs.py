@@ -68,7 +68,7 @@ ELSEWHERE = {
     "pipeline-steps sandbox up --maker none": _UP_AND_DOWN,
     "pipeline-steps sandbox down": _UP_AND_DOWN,
     "pipeline-steps sandbox up --kubeconfig FILE --pull-from 192.0.2.7": (
-        f"{_SANDBOX}::test_nodes_with_another_address_get_a_read_only_registry"
+        f"{_SANDBOX}::test_a_scripted_kind_is_called_and_its_nodes_get_a_read_only_registry"
     ),
     "pipeline-steps integration_test --cluster ci --shard auto": (
         "tests/unit/test_selection.py::test_the_shard_of_the_ci_must_be_said"

@@ -144,10 +144,13 @@ def test_a_taken_port_is_given_up_for_another(folder: Path) -> None:
     assert f"127.0.0.1:{after.ports['registry']}/snapshot" in (folder / "overlay.yaml").read_text()
 
 
-def test_nodes_with_another_address_get_a_read_only_registry(
+def test_a_scripted_kind_is_called_and_its_nodes_get_a_read_only_registry(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", f"{fake_kind(folder.parent.parent)}:{os.environ['PATH']}")
+    """No cluster starts here: kind's node image cannot be had everywhere. The calls are kind's own
+    command line; real clusters are those of test_cluster and of the demo.
+    """
+    monkeypatch.setenv("PATH", f"{scripted_kind(folder.parent.parent)}:{os.environ['PATH']}")
     ran = cli(folder, "up", "--maker", "kind")
     assert ran.code == 0, ran.stderr
     port = ledger.read(folder).ports["registry"]
@@ -173,9 +176,9 @@ def test_nodes_with_another_address_get_a_read_only_registry(
     )
 
 
-def fake_kind(base: Path) -> Path:
-    """Programs that note how they are called: kind itself needs images that cannot be had
-    everywhere.
+def scripted_kind(base: Path) -> Path:
+    """Shell scripts in place of kind and docker, which note how they are called and start
+    nothing.
     """
     programs = base / "programs"
     programs.mkdir()
