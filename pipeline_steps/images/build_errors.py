@@ -37,10 +37,21 @@ _UNTRUSTED = re.compile(
 _TEMPORARY = re.compile(
     r"429|too many requests|toomanyrequests|\b50[0234]\b|i/o timeout|TLS handshake timeout"
     r"|deadline exceeded"
-    r"|connection reset|unexpected EOF|code = Unavailable|: EOF$",
+    r"|connection reset|unexpected EOF|code = Unavailable|: EOF$"
+    r"|blob unknown to registry",
     re.IGNORECASE,
 )
+_LOST_BLOBS = re.compile(r"blob unknown to registry", re.IGNORECASE)
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+def has_lost_blobs(message: str) -> bool:
+    """Whether a registry refused a push since it no longer has blobs that it had acknowledged.
+
+    distribution 2.8 does that to pushes of the same blobs that run at once; one more push fills in
+    what is missing.
+    """
+    return bool(_LOST_BLOBS.search(message))
 
 
 def registry_error(message: str, *, where: str) -> PipelineError:

@@ -120,12 +120,7 @@ class Buildx:
                 builder.buildkit,
                 builder.driver,
             )
-            completed = process.run(
-                self._command(request, folder, builder),
-                env={**login, **self._variables(request)},
-                timeout=request.timeout,
-                on_line=log.info,
-            )
+            completed = self._run(request, folder, builder, login)
             if completed.code is None:
                 raise Temporary(
                     f"the build was not done within {request.timeout:.0f} s\n{completed.tail()}",
@@ -134,6 +129,26 @@ class Buildx:
             if not completed.ok:
                 raise self._build_failure(completed.stderr.decode(errors="replace"), request)
             return self._result(folder, builder, request)
+
+    def _run(
+        self, request: BuildRequest, folder: Path, builder: CurrentBuilder, login: Mapping[str, str]
+    ) -> process.Completed:
+        """Run buildx, and again when the registry lost blobs: the builder has all layers still."""
+        for is_last_try in (False, False, True):
+            completed = process.run(
+                self._command(request, folder, builder),
+                env={**login, **self._variables(request)},
+                timeout=request.timeout,
+                on_line=log.info,
+            )
+            message = _error_message(completed.stderr.decode(errors="replace"))
+            if is_last_try or completed.ok or not build_errors.has_lost_blobs(message):
+                break
+            log.info(
+                "%s: the registry lost blobs that it had acknowledged; pushing again",
+                request.destination,
+            )
+        return completed
 
     def _prepare(self, request: BuildRequest, folder: Path) -> None:
         write_folder(request.context, _make_folder(folder / _context_name(request)), epoch=EPOCH)
@@ -198,11 +213,7 @@ class Buildx:
         return BuildResult(digest, builder.reproducible, tools)
 
     def _build_failure(self, output: str, request: BuildRequest) -> PipelineError:
-        # buildx prints its own error last; steps before it may print lines that look the same.
-        errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
-        message = (
-            errors[-1].removeprefix("ERROR:").strip() if errors else "buildx ended without a word"
-        )
+        message = _error_message(output) or "buildx ended without a word"
         if (
             _BUILDER_ERROR.search(message)
             and "did not complete" not in message
@@ -222,6 +233,20 @@ class Buildx:
             advice="see docker buildx ls; name a running one in BUILDX_BUILDER, or start the "
             "engine",
         )
+
+
+def _error_message(output: str) -> str:
+    """What buildx says in its last ERROR line, with the registry's errors that it lists below; ""
+    when it says nothing.
+    """
+    # buildx prints its own error last; steps before it may print lines that look the same.
+    lines = output.splitlines()
+    errors = [number for number, line in enumerate(lines) if line.startswith("ERROR:")]
+    if not errors:
+        return ""
+    first = lines[errors[-1]].removeprefix("ERROR:").strip()
+    below = lines[errors[-1] + 1 :] if first.endswith("errors:") else []
+    return "\n".join([first, *filter(None, map(str.strip, below))])
 
 
 def _context_name(request: BuildRequest) -> str:

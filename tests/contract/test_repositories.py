@@ -5,9 +5,7 @@ one.
 from __future__ import annotations
 
 import gzip
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from tests.support.charts import packed, signed
 from tests.support.github import Github, github
 from tests.support.gits import bare
 from tests.support.registries import free_port, registry
-from tests.support.scripted import Answer, Request, scripted
+from tests.support.scripted import Request, forwarded, scripted
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +61,6 @@ def repository(
         hub.repository(place := f"o/r{abs(hash(str(tmp_path)))}")
         return open_writable(f"github-releases:{place}", {})
     return empty(request.param, museum if request.param == "chartmuseum" else host, tmp_path)
-
-
-def forwarded(host: str) -> Callable[[Request], Answer]:
-    """What a server of plain HTTP answers, asked on behalf of whoever asks."""
-
-    def answer(request: Request) -> Answer:
-        url = f"http://{host}{request.path}"
-        asked = urllib.request.Request(url, method=request.method, headers=dict(request.headers))
-        try:
-            with urllib.request.urlopen(asked) as response:
-                return response.status, dict(response.headers), response.read()
-        except urllib.error.HTTPError as refused:
-            return refused.code, dict(refused.headers), refused.read()
-
-    return answer
 
 
 def paths(requests: Iterable[Request]) -> list[str]:

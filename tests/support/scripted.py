@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import socket
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +27,23 @@ class Request(NamedTuple):
 Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
 
 
+def forwarded(host: str) -> Callable[[Request], Answer]:
+    """What a server of plain HTTP answers, asked on behalf of whoever asks."""
+
+    def answer(request: Request) -> Answer:
+        url = f"http://{host}{request.path}"
+        asked = urllib.request.Request(
+            url, request.body or None, dict(request.headers), method=request.method
+        )
+        try:
+            with urllib.request.urlopen(asked) as response:
+                return response.status, dict(response.headers), response.read()
+        except urllib.error.HTTPError as refused:
+            return refused.code, dict(refused.headers), refused.read()
+
+    return answer
+
+
 class Scripted(NamedTuple):
     host: str
     requests: list[Request]
@@ -36,6 +56,13 @@ def scripted(answer: Callable[[Request], Answer]) -> Iterator[Scripted]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def handle(self) -> None:
+            # A client that tries TLS first is told what Go's servers say; it then asks without.
+            if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
+                self.connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            else:
+                super().handle()
 
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -58,7 +85,7 @@ def scripted(answer: Callable[[Request], Answer]) -> Iterator[Scripted]:
             if int(headers.get("Content-Length", 0)) > len(data):
                 self.close_connection = True
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do
+        do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -37,6 +37,7 @@ from tests.support import busybox, images, machine
 from tests.support.contexts import context_of
 from tests.support.images import checkout, opened, single_record, write
 from tests.support.registries import Running, free_port
+from tests.support.scripted import Answer, Request, forwarded, scripted
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -89,6 +90,30 @@ def test_the_same_inputs_give_the_same_digest_anywhere(
         0o755,
         0o644,
     )
+
+
+def test_a_push_whose_blobs_the_registry_lost_is_made_again(
+    tmp_path: Path, registry: Running, client: Registry
+) -> None:
+    """distribution 2.8 answers so when the same blobs are pushed twice at a time."""
+    errors = [
+        {"code": "DIGEST_INVALID", "message": "provided digest did not match uploaded content"},
+        {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"},
+    ]
+    refusals = [json.dumps({"errors": errors}).encode()]
+    ask = forwarded(registry.host)
+
+    def answer(request: Request) -> Answer:
+        if refusals and request.method == "PUT" and "/manifests/" in request.path:
+            return 400, {"Content-Type": "application/json"}, refusals.pop()
+        return ask(request)
+
+    with scripted(answer) as proxy:
+        config, state = opened(checkout(tmp_path / "w", f"{proxy.host}/lost"))
+        record = single_record(build_image("app", config=config, state=state))
+    digest = Reference.parse(record.outputs["image"]).digest
+    assert not refusals
+    assert digest and client.head("lost/snap/app", digest)
 
 
 def test_names_of_bases_are_read_as_buildkit_reads_them(
